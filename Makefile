@@ -1,0 +1,37 @@
+# Two targets do everything on a machine that has Python and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test install lint format types unit clean
+
+demo: install
+	@$(BIN)/tallyhook demo $(ARGS)
+
+test: install lint types unit
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tallyhook needs Python 3.11 or newer; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+clean:
+	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

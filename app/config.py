@@ -1,0 +1,153 @@
+"""Settings from the environment, read once. Every loop, batch, body, queue, retry and timeout has its limit
+here, with the arithmetic beside it. Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+EMULATOR_URL = "http://127.0.0.1:8090"
+EMULATOR_KEY = "sk_test_0123456789abcdef0123456789abcdef"
+EMULATOR_WEBHOOK_SECRET = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - the emulator's, public
+PROVIDER_URL = "https://api.cloro.dev"
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the text names it and the remedy."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. With nothing set, all runs embedded: a SQLite file, a Valkey from its
+    wheel, the emulator."""
+
+    model_config = SettingsConfigDict(env_prefix="TALLYHOOK_", env_file=".env", extra="ignore")
+
+    # Names that the ecosystem already has.
+    database_url: str = Field("", validation_alias="DATABASE_URL")
+    redis_url: str = Field("", validation_alias="REDIS_URL")
+    port: int = Field(8080, validation_alias="PORT", ge=0, le=65535)
+    public_url: str = Field("", validation_alias="PUBLIC_URL")
+    cloro_api_key: SecretStr = Field(SecretStr(""), validation_alias="CLORO_API_KEY")
+    cloro_base_url: str = Field("", validation_alias="CLORO_BASE_URL")
+    cloro_webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), validation_alias="CLORO_WEBHOOK_SECRET"
+    )
+
+    # Ours.
+    host: str = "127.0.0.1"
+    data_dir: Path = Path(".tallyhook")
+    """Where the embedded database and queue keep their files."""
+    log_format: str = Field("auto", pattern="^(auto|json|console)$")
+    """auto: readable on a terminal, JSON elsewhere."""
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    allow_unsigned: bool = False
+    """Accept deliveries without verifying them. Only for a provider account without signing (P7)."""
+
+    # Submission.
+    rate_per_s: float = Field(500.0, gt=0, le=10_000)
+    """Create and poll calls a second, all together (C-B7). Response headers may lower it, never raise it."""
+    submit_in_flight: int = Field(64, ge=1, le=1_000)
+    """Requests open at once: 500/s at 100 ms an answer need 50."""
+    claim_size: int = Field(250, ge=1, le=5_000)
+    """Tasks claimed at once: half a second's worth at full rate."""
+    claim_lease_s: float = Field(60.0, gt=0)
+    """A claim is sent within seconds; after this its sender is taken for dead and it is pending again."""
+    submit_job_s: float = Field(15.0, gt=0)
+    """A submit job hands over to its successor after this; well below arq's timeout (A2, A6)."""
+    request_timeout_s: float = Field(30.0, gt=0)
+    safe_resend_s: float = Field(20 * 3600, gt=0)
+    """A key older than this is not sent again: the provider forgets keys after about 24 h (P2)."""
+
+    # Receiving.
+    body_bytes_max: int = Field(16 * 1024 * 1024, ge=1_024)
+    """Answers are 10 to 30 KB, rawResponse can be megabytes (C-I.5); the decoded size counts."""
+    body_read_timeout_s: float = Field(15.0, gt=0)
+    deliveries_waiting_max: int = Field(2_000, ge=1)
+    """Deliveries read but not yet committed; 2,000 of 18 KB are 36 MB. Above it: 503."""
+    waiting_bytes_max: int = Field(64 * 1024 * 1024, ge=1_024)
+    """The same bound in bytes, for large answers."""
+    commit_size_max: int = Field(256, ge=1)
+    """Deliveries that share one commit."""
+    commit_timeout_s: float = Field(10.0, gt=0)
+    signature_window_s: int = Field(300, ge=1)
+    """Deliveries signed further away than this from our clock are refused (C-I.3)."""
+
+    # Settlement and the queue.
+    settle_size: int = Field(200, ge=1, le=2_000)
+    """Deliveries of one settle job and one transaction: 200 of 18 KB are 3.6 MB."""
+    wake_delay_s: float = Field(0.1, ge=0)
+    """How long the receiver gathers ids before it enqueues a settle job."""
+    redis_timeout_s: float = Field(2.0, gt=0)
+    """For each command; arq itself sets none (A12)."""
+    job_timeout_s: int = Field(30, ge=5)
+    """arq's. A killed worker's job runs again after this plus 10 s (A6); the sweep does not wait for it."""
+    deliveries_tries_max: int = Field(8, ge=1)
+
+    # The sweep.
+    sweep_every_s: float = Field(5.0, gt=0)
+    sweep_after_s: float = Field(10.0, gt=0)
+    """A delivery not settled after this lost its wake."""
+    poll_after_s: float = Field(600.0, gt=0)
+    """A task without a report after this is asked for (C-I.5)."""
+    poll_every_s: float = Field(60.0, gt=0)
+    """First interval between two polls of one task; it grows."""
+    poll_size: int = Field(500, ge=1)
+    """Polls of one sweep: one second of the provider's rate at most."""
+    retention_s: float = Field(24 * 3600, gt=0)
+    """After this the provider has deleted a task; counted from its creation, the earlier reading (P1)."""
+    unmatched_s: float = Field(60.0, ge=0)
+    """A delivery that fits no task is looked at again until it is this old."""
+
+    @field_validator("cloro_webhook_secret", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(SecretStr(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def embedded_provider(self) -> bool:
+        """No key is set: the local emulator stands in for the provider."""
+        return not self.cloro_api_key.get_secret_value()
+
+    @property
+    def api_key(self) -> str:
+        return self.cloro_api_key.get_secret_value() or EMULATOR_KEY
+
+    @property
+    def base_url(self) -> str:
+        default = EMULATOR_URL if self.embedded_provider else PROVIDER_URL
+        return (self.cloro_base_url or default).rstrip("/")
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Current secret first; several while rotating (P8)."""
+        if not self.cloro_webhook_secret and self.embedded_provider:
+            return (EMULATOR_WEBHOOK_SECRET,)
+        return tuple(secret.get_secret_value() for secret in self.cloro_webhook_secret)
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'tallyhook.db').absolute()}"
+
+    @property
+    def webhook_url(self) -> str:
+        """Where the provider is told to deliver."""
+        base = self.public_url or f"http://127.0.0.1:{self.port}"
+        return f"{base.rstrip('/')}/webhooks/cloro"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment; raises ConfigError that names each wrong setting."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0]) if problem["loc"] else "?"
+            bare = {"DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL"}
+            shown = name if name in bare or name.startswith("CLORO_") else f"TALLYHOOK_{name.upper()}"
+            lines.append(f"{shown}: {problem['msg']}")
+        raise ConfigError("; ".join(lines)) from error

@@ -1,0 +1,94 @@
+"""Credits as exact numbers, and what reconciling two of them finds (DESIGN section 4, C-E.5).
+
+A missing charge is unknown and never 0; nothing here ever becomes a float.
+"""
+
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+
+MICRO = 1_000_000
+"""The books keep credits as whole millionths: the wire type is a JSON number, not an integer (P10)."""
+
+CREDITS_MAX = 10**12
+"""No single charge comes near this; a larger number is a malformed report, not a price."""
+
+
+class Verdict(StrEnum):
+    """What reconciling `creditsToCharge` with `creditsCharged` found."""
+
+    MATCHED = "matched"
+    FREE_FAILURE = "free_failure"
+    EXPLAINED = "explained"
+    OVERCHARGED = "overcharged"
+    UNDERCHARGED = "undercharged"
+    CHARGED_FAILURE = "charged_failure"
+    UNKNOWN = "unknown"
+    CONFLICT = "conflict"
+    REPRICED = "repriced"
+    DOUBLE_CHARGED = "double_charged"
+    UNMATCHED = "unmatched"
+
+
+QUIET_VERDICTS = frozenset({Verdict.MATCHED, Verdict.FREE_FAILURE, Verdict.EXPLAINED})
+"""Verdicts that need no evidence; every other one keeps its own."""
+
+
+class CreditsError(ValueError):
+    """A credit figure that is neither a number nor absent."""
+
+
+def parse_credits(value: object, field: str) -> Decimal | None:
+    """A credit figure off the wire; None when it is missing or null, which means unknown.
+
+    Raises CreditsError, naming `field`, for anything that is not a finite, non-negative JSON number of at
+    most six decimals.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise CreditsError(f"{field} must be a number, not {type(value).__name__}")
+    try:
+        # repr of a float is its shortest exact spelling, so 7.1 stays 7.1.
+        amount = value if isinstance(value, Decimal) else Decimal(repr(value))
+        micro = amount * MICRO
+        if not 0 <= amount <= CREDITS_MAX or micro != micro.to_integral_value():
+            raise CreditsError(f"{field} is out of range: {amount}")
+    except InvalidOperation as error:
+        raise CreditsError(f"{field} is not a finite number") from error
+    return amount
+
+
+def to_micro(amount: Decimal) -> int:
+    """Exact millionths of a credit, as the books hold them."""
+    return int(amount * MICRO)
+
+
+def from_micro(micro: int) -> Decimal:
+    """Credits from exact millionths, without an exponent or trailing zeros."""
+    whole, rest = divmod(micro, MICRO)
+    return Decimal(whole) if not rest else Decimal(micro) / MICRO
+
+
+def plain(amount: Decimal | None) -> int | str | None:
+    """For JSON: an int when whole, otherwise the exact decimal text; None stays null."""
+    if amount is None:
+        return None
+    return int(amount) if amount == amount.to_integral_value() else format(amount.normalize(), "f")
+
+
+def reconcile(
+    *, completed: bool, to_charge: Decimal, charged: Decimal | None, extra_explained: Decimal
+) -> Verdict:
+    """The verdict on one finished task (the table of DESIGN section 4).
+
+    `extra_explained` is what the contract adds on top of the estimate for this very answer, such as one
+    credit for each AI Mode product cluster returned (C-E.2). `charged` None means that nobody told us.
+    """
+    if charged is None:
+        return Verdict.UNKNOWN
+    if not completed:
+        return Verdict.FREE_FAILURE if charged == 0 else Verdict.CHARGED_FAILURE
+    due = to_charge + extra_explained
+    if charged == due:
+        return Verdict.EXPLAINED if extra_explained else Verdict.MATCHED
+    return Verdict.OVERCHARGED if charged > due else Verdict.UNDERCHARGED

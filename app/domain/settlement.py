@@ -1,0 +1,172 @@
+"""Settlement: our decision on a report (DESIGN sections 3 and 4). Pure: the service applies it.
+
+A task is settled at most once. A second equal report changes nothing; a second different one never
+overwrites, it becomes a finding of verdict `conflict`.
+"""
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+
+from app.domain.credits import QUIET_VERDICTS, Verdict, reconcile
+from app.domain.task import OPEN_STATES, Money, TaskState
+
+
+class Source(StrEnum):
+    """How a report reached us."""
+
+    DELIVERY = "delivery"
+    POLL = "poll"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the provider says about a finished task (C-I.1), after parsing."""
+
+    provider_task_id: str
+    idempotency_key: str | None
+    completed: bool
+    """True for COMPLETED, False for FAILED; there is no third terminal state (C-H)."""
+    to_charge: Decimal | None
+    charged: Decimal | None
+    """None when it was missing or null: unknown, never 0."""
+    response: bytes
+    """The raw JSON of `response`, unwrapped; `null` when there was none."""
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a task as the books know it when the decision is made."""
+
+    task_id: str
+    run_id: str
+    attempt: int
+    current: bool
+    """False for an attempt that a retry has since replaced."""
+    state: TaskState
+    money: Money
+    task_type: str
+    payload_json: str
+    estimate: Decimal
+    held: Decimal | None
+    to_charge: Decimal | None
+    charged: Decimal | None
+    provider_task_id: str | None
+    verdict: Verdict | None
+    reported: TaskState | None
+    """COMPLETED or FAILED as the report said that was taken for this attempt; None before there is one."""
+    charged_elsewhere: bool = False
+    """Another attempt of the same task has a post of more than 0."""
+
+
+class Effect(StrEnum):
+    """What a report did; kept on the report's row."""
+
+    SETTLED = "settled"
+    FILLED = "filled"  # the work was settled before, the charge only now
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    UNMATCHED = "unmatched"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something the books must be able to explain later, with its evidence."""
+
+    verdict: Verdict
+    expected: Decimal | None
+    actual: Decimal | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The decision: next state, ledger entries, verdict. `after` is the attempt once it is applied."""
+
+    effect: Effect
+    before: Attempt
+    after: Attempt
+    hold: Decimal | None = None
+    """Credits of a hold to write first, when the report overtook the submit response."""
+    close: Money | None = None
+    """POSTED or VOIDED when the money closes now; None leaves it open."""
+    stores_result: bool = False
+    findings: list[Finding] = field(default_factory=list)
+
+
+def settle(attempt: Attempt, report: Report, *, extra: Decimal, same_response: bool) -> Settlement:
+    """Decide on one report for one attempt.
+
+    `extra`: credits the contract explains on top of the estimate for this answer (pricing.explained_extra).
+    `same_response`: the response equals the one already stored; only read when a report was taken before.
+    """
+    if attempt.reported is None:
+        return _take(attempt, report, extra, Effect.SETTLED)
+    same_work = same_response and attempt.reported is _reported(report)
+    if same_work and report.charged in (None, attempt.charged):
+        return Settlement(Effect.DUPLICATE, attempt, attempt)
+    if same_work and attempt.charged is None:
+        return _take(attempt, report, extra, Effect.FILLED)
+    finding = Finding(Verdict.CONFLICT, attempt.charged, report.charged, _difference(attempt, report))
+    return Settlement(Effect.CONFLICT, attempt, attempt, findings=[finding])
+
+
+def _take(attempt: Attempt, report: Report, extra: Decimal, effect: Effect) -> Settlement:
+    promised = attempt.to_charge if attempt.to_charge is not None else report.to_charge
+    to_charge = promised if promised is not None else attempt.estimate
+    verdict = reconcile(
+        completed=report.completed, to_charge=to_charge, charged=report.charged, extra_explained=extra
+    )
+    hold = to_charge if attempt.money is Money.NONE else None
+    close = _closing(report)
+    after = replace(
+        attempt,
+        # Work that was closed without a report (expired, say) stays so: a late report moves the money only.
+        state=_reported(report) if attempt.state in OPEN_STATES else attempt.state,
+        money=close or Money.HELD,
+        held=attempt.held if hold is None else hold,
+        to_charge=promised,
+        charged=report.charged,
+        provider_task_id=attempt.provider_task_id or report.provider_task_id,
+        verdict=verdict,
+        reported=_reported(report),
+    )
+    return Settlement(
+        effect, attempt, after, hold, close,
+        stores_result=effect is Effect.SETTLED,
+        findings=_findings(attempt, report, verdict, to_charge + extra),
+    )  # fmt: skip
+
+
+def _reported(report: Report) -> TaskState:
+    return TaskState.COMPLETED if report.completed else TaskState.FAILED
+
+
+def _closing(report: Report) -> Money | None:
+    if report.charged is None:
+        return None
+    return Money.POSTED if report.completed or report.charged > 0 else Money.VOIDED
+
+
+def _findings(attempt: Attempt, report: Report, verdict: Verdict, due: Decimal) -> list[Finding]:
+    found = []
+    if verdict not in QUIET_VERDICTS:
+        expected = due if report.completed else Decimal(0)
+        found.append(Finding(verdict, expected, report.charged, _reported(report).value))
+    if None not in (attempt.to_charge, report.to_charge) and attempt.to_charge != report.to_charge:
+        detail = "creditsToCharge in the report is not the one of the submit response"
+        found.append(Finding(Verdict.REPRICED, attempt.to_charge, report.to_charge, detail))
+    if attempt.charged_elsewhere and report.charged:
+        detail = "another attempt of this task was charged too"
+        found.append(Finding(Verdict.DOUBLE_CHARGED, Decimal(0), report.charged, detail))
+    return found
+
+
+def _difference(attempt: Attempt, report: Report) -> str:
+    if attempt.reported is not _reported(report):
+        return f"first {attempt.reported}, then {_reported(report)}"
+    if attempt.charged != report.charged:
+        return "same status, another charge"
+    return "same status and charge, another response"

@@ -1,0 +1,45 @@
+"""A task on its way out: claimed, then sent, then recorded. Data only."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.domain.retry import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask:
+    """A task that this process has claimed and may send."""
+
+    id: str
+    run_id: str
+    attempt: int
+    idempotency_key: str
+    task_type: str
+    payload_json: str
+    priority: int
+    credits_estimate: Decimal
+    sends: int
+    """How often this attempt was claimed for sending, this time included."""
+    first_sent_at_ms: int
+    claim: str
+    """Token of the process that claimed it; only that one may give it back."""
+    ordinal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The end of one send, ready to be recorded."""
+
+    task: ClaimedTask
+    answer: Answer
+    at_ms: int
+    not_before_ms: int = 0
+    """For answers that are sent again: not before this moment."""
+    next_poll_at_ms: int | None = None
+    """For accepted attempts: when to ask the provider, should no delivery come."""
+    http_status: int | None = None
+    code: str | None = None
+    message: str | None = None
+    provider_task_id: str | None = None
+    credits_to_charge: Decimal | None = None
+    request_id: str | None = None

@@ -1,0 +1,92 @@
+"""A task and its states: one prompt for one engine in one country (DESIGN sections 2 and 4).
+
+May not do I/O, read a clock or log.
+"""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TaskState(StrEnum):
+    """Where a task's work stands. The money of an attempt has a machine of its own, `Money`."""
+
+    PENDING = "pending"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+OPEN_STATES = frozenset({TaskState.PENDING, TaskState.SUBMITTING, TaskState.SUBMITTED})
+"""States in which work is still to be done; a run is finished when none of its tasks is in one."""
+
+RETRYABLE_STATES = frozenset({TaskState.FAILED, TaskState.EXPIRED, TaskState.REJECTED})
+"""States from which a task may be sent again: same row, next attempt, new key."""
+
+
+class Money(StrEnum):
+    """Where the credits of one attempt stand: hold, then exactly one of post or void."""
+
+    NONE = "none"
+    HELD = "held"
+    POSTED = "posted"
+    VOIDED = "voided"
+
+
+class RunState(StrEnum):
+    """What a run may do. Whether it is finished is derived from its tasks, never stored."""
+
+    LOADING = "loading"  # rows are still being read in; nothing is sent yet
+    RUNNING = "running"
+    PAUSED = "paused"  # out of credits, or the budget is reached; may go on later
+    STOPPED = "stopped"  # a fault that needs a person: bad key, foreign idempotency key
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One valid input line: what to ask, before it has an id."""
+
+    ordinal: int
+    """1-based number of the record in its source; part of the task's identity within the run."""
+    task_type: str
+    payload: dict[str, object]
+    """The body of the matching provider endpoint (C-K)."""
+    priority: int = 1
+    """1 to 10, higher is served first (C-G.1)."""
+
+
+def new_id(now_ms: int, random_bits: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562) in canonical text: ordered by `now_ms`, so that index inserts stay local.
+
+    `random_bits` (74 bits used) is an argument for tests; None draws it from the operating system.
+    """
+    bits = int.from_bytes(os.urandom(10)) if random_bits is None else random_bits
+    value = (now_ms & (1 << 48) - 1) << 80
+    value |= 0x7 << 76 | ((bits >> 62) & 0xFFF) << 64
+    value |= 0b10 << 62 | bits & (1 << 62) - 1
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def idempotency_key(task_id: str, attempt: int) -> str:
+    """The key under which an attempt is sent. Made from the row's own id, so a delivery that carries it
+    finds its row even when the submit response was lost, and no other environment can collide with it."""
+    return f"{task_id}.{attempt}"
+
+
+def parse_idempotency_key(key: str) -> tuple[str, int] | None:
+    """(task id, attempt) of a key of ours; None for anybody else's."""
+    task_id, dot, attempt = key.rpartition(".")
+    if not dot or len(task_id) != 36 or not (attempt.isascii() and attempt.isdigit()) or len(attempt) > 6:
+        return None
+    if any(task_id[i] != "-" for i in (8, 13, 18, 23)):
+        return None
+    hexed = task_id.replace("-", "")
+    if len(hexed) != 32 or any(c not in "0123456789abcdef" for c in hexed):
+        return None
+    return task_id, int(attempt)

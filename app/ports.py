@@ -1,0 +1,138 @@
+"""What the services call, as protocols: they import these and the domain, nothing else of ours."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from app.domain.delivery import ParsedDelivery, RawDelivery
+from app.domain.retry import Answer
+from app.domain.settlement import Attempt, Report, Settlement
+from app.domain.submission import ClaimedTask, Submission
+from app.domain.task import RunState, TaskState
+
+Clock = Callable[[], int]
+"""UTC milliseconds since 1970."""
+Jitter = Callable[[], float]
+"""A number in [0, 1)."""
+Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
+"""(delivery, the attempt as it stands, the response already stored for it) -> decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAnswer:
+    """The end of one create call, whatever edition answered it."""
+
+    answer: Answer
+    http_status: int | None = None
+    """None: no response."""
+    code: str | None = None
+    message: str | None = None
+    provider_task_id: str | None = None
+    credits_to_charge: Decimal | None = None
+    wait_s: float | None = None
+    """What the provider asked us to wait, by Retry-After or retry_after."""
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PollAnswer:
+    """The end of one status call."""
+
+    found: bool | None
+    """True: the task is known. False: 404. None: no usable answer, ask again later."""
+    finished: bool = False
+    body: bytes = b""
+    """The raw body, for a finished task."""
+
+
+class Provider(Protocol):
+    """The provider as the services see it. Paces itself; never raises for what the provider does."""
+
+    async def create(self, task: ClaimedTask) -> CreateAnswer: ...
+
+    async def poll(self, task_id_or_key: str) -> PollAnswer: ...
+
+
+class ReadReport(Protocol):
+    """Parses a raw report; raises ValueError with the reason for one that cannot be used."""
+
+    def __call__(self, body: bytes) -> Report: ...
+
+
+class SubmitStore(Protocol):
+    """What submitting needs of the store."""
+
+    async def claim_pending(
+        self, *, limit: int, claim: str, now_ms: int, lease_until_ms: int
+    ) -> list[ClaimedTask]: ...
+
+    async def record_submissions(self, ended: Sequence[Submission]) -> None: ...
+
+    async def halt_run_if_running(self, run_id: str, state: RunState, reason: str) -> bool: ...
+
+
+class SettleCount(Protocol):
+    """What settling a batch did."""
+
+    raced: int
+
+
+class SettleStore(Protocol):
+    """What settling needs of the store."""
+
+    async def waiting_deliveries(self, delivery_ids: Sequence[str]) -> list[RawDelivery]: ...
+
+    async def settle_deliveries(
+        self, parsed: Sequence[ParsedDelivery], decide: Decide, *, now_ms: int, unmatched_until_ms: int
+    ) -> SettleCount: ...
+
+    async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None: ...
+
+
+class DuePoll(Protocol):
+    """An attempt to ask the provider about."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def state(self) -> TaskState: ...
+    @property
+    def provider_task_id(self) -> str | None: ...
+    @property
+    def idempotency_key(self) -> str: ...
+    @property
+    def first_sent_at_ms(self) -> int: ...
+    @property
+    def polls(self) -> int: ...
+
+
+class SweepStore(Protocol):
+    """What the sweep needs of the store."""
+
+    async def release_overdue_claims(self, now_ms: int) -> int: ...
+
+    async def expire_unidentified(self, *, sent_before_ms: int, reason: str) -> int: ...
+
+    async def claim_overdue_deliveries(
+        self, *, limit: int, now_ms: int, next_due_at_ms: int, tries_max: int
+    ) -> list[str]: ...
+
+    async def claim_due_polls(self, *, limit: int, now_ms: int, interval_ms: int) -> Sequence[DuePoll]: ...
+
+    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> None: ...
+
+    async def expire_if_unreported(
+        self, expired: Sequence[tuple[str, int]], *, code: str, reason: str
+    ) -> int: ...
+
+
+class Wake(Protocol):
+    """The enqueue side of the queue. Best effort: False when Redis did not take it, never an exception;
+    the sweep finds what was not woken."""
+
+    async def wake_settle(self, delivery_ids: Sequence[str]) -> bool: ...
+
+    async def wake_submit(self) -> bool: ...

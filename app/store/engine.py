@@ -1,0 +1,166 @@
+"""Connections and the three things that differ between SQLite and PostgreSQL: how a write transaction
+begins, which errors are worth another try, and how many rows travel in one statement.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+Rows = Sequence[Mapping[str, Any]]
+Types = Mapping[str, Any]
+"""Column name -> SQLAlchemy type, class or instance."""
+T = TypeVar("T")
+
+WRITE_TRIES = 6
+"""Deadlocks and lost connections; with the waits below about 3 s in all."""
+SQLITE_BUSY_MS = 10_000
+POOL_SIZE = 5
+POOL_OVERFLOW = 5
+
+# deadlock_detected, serialization_failure, lock_not_available; admin_shutdown, crash_shutdown,
+# cannot_connect_now: a restarting PostgreSQL.
+_RETRIED_SQLSTATES = frozenset({"40P01", "40001", "55P03", "57P01", "57P02", "57P03"})
+
+
+class Database:
+    """One pool of connections to one database. `write` is the only way to change anything."""
+
+    def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
+        self.url = sa.make_url(normal_url(url))
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        options: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
+        self.engine: AsyncEngine = create_async_engine(
+            self.url, pool_size=pool_size, max_overflow=POOL_OVERFLOW, **options
+        )
+        # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
+        self._writer = asyncio.Lock()
+        if self.is_sqlite:
+            sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
+        connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
+        keys make it."""
+        for attempt in range(WRITE_TRIES):
+            try:
+                return await self._write_once(work)
+            except DBAPIError as error:
+                if attempt + 1 == WRITE_TRIES or not _worth_another_try(error):
+                    raise
+                await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
+        raise AssertionError("unreachable")
+
+    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        if not self.is_sqlite:
+            async with self.engine.begin() as connection:
+                return await work(connection)
+        async with self._writer, self.engine.connect() as connection:
+            await connection.execution_options(tallyhook_write=True)
+            async with connection.begin():
+                return await work(connection)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in one read transaction: what it sees belongs to one moment on SQLite."""
+        async with self.engine.connect() as connection:
+            return await work(connection)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    def batch(self, name: str, types: Types, rows: Rows) -> Any:
+        """`rows` as a table-valued expression `name`, one bound parameter per column (PostgreSQL arrays)
+        or one in all (SQLite JSON), so that one statement changes many rows."""
+        if self.is_sqlite:
+            return self._json_batch(name, types, rows)
+        arrays = [
+            sa.bindparam(f"{name}_{key}", [row[key] for row in rows], type_=postgresql.ARRAY(type_))
+            for key, type_ in types.items()
+        ]
+        columns = [sa.column(key, type_) for key, type_ in types.items()]
+        return sa.func.unnest(*arrays).table_valued(*columns, name=name).render_derived()
+
+    def _json_batch(self, name: str, types: Types, rows: Rows) -> Any:
+        dialect = self.engine.dialect
+        binders = {
+            key: sa.types.to_instance(t).dialect_impl(dialect).bind_processor(dialect)
+            for key, t in types.items()
+        }
+        data = [
+            [bind(row[key]) if bind and row[key] is not None else row[key] for key, bind in binders.items()]
+            for row in rows
+        ]
+        each = sa.func.json_each(sa.bindparam(f"{name}_rows", json.dumps(data), type_=sa.Text))
+        value = each.table_valued("value", name=f"{name}_each").c.value
+        return sa.select(
+            *(
+                sa.type_coerce(sa.func.json_extract(value, f"$[{i}]"), type_).label(key)
+                for i, (key, type_) in enumerate(types.items())
+            )
+        ).subquery(name)
+
+    async def insert(
+        self, connection: AsyncConnection, table: sa.Table, rows: Rows, *, ignore: bool = False
+    ) -> None:
+        """Insert many rows by one statement. With `ignore`, rows that a unique key refuses are left out."""
+        if not rows:
+            return
+        if self.is_sqlite:
+            statement = sqlite.insert(table)
+            await connection.execute(
+                statement.on_conflict_do_nothing() if ignore else statement, [dict(row) for row in rows]
+            )
+            return
+        keys = list(rows[0])
+        source = self.batch("v", {key: table.c[key].type for key in keys}, rows)
+        insert = postgresql.insert(table).from_select(keys, sa.select(*(source.c[key] for key in keys)))
+        await connection.execute(insert.on_conflict_do_nothing() if ignore else insert)
+
+
+def normal_url(url: str) -> str:
+    """The URL with the async driver we use, whatever spelling the environment came with."""
+    scheme, separator, rest = url.partition("://")
+    drivers = {
+        "postgres": "postgresql+asyncpg",
+        "postgresql": "postgresql+asyncpg",
+        "sqlite": "sqlite+aiosqlite",
+    }
+    return f"{drivers.get(scheme, scheme)}{separator}{rest}"
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    # The driver's own transaction control would begin late and deferred; ours is in _begin_sqlite.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
+    for pragma in (
+        "journal_mode=WAL", "synchronous=FULL", f"busy_timeout={SQLITE_BUSY_MS}", "foreign_keys=ON",
+        "temp_store=MEMORY", "cache_size=-32000",
+    ):  # fmt: skip
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE takes the write lock at once: a transaction that reads first and is then refused the lock
+    # cannot be saved by waiting.
+    write = connection.get_execution_options().get("tallyhook_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _worth_another_try(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if state in _RETRIED_SQLSTATES or (isinstance(state, str) and state.startswith("08")):
+        return True
+    if isinstance(error, InterfaceError):
+        return True
+    return isinstance(error, OperationalError) and "database is locked" in str(error.orig)

@@ -1,0 +1,47 @@
+"""Brings a database to the newest schema. Several processes may call it at once."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from app.store.engine import Database
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_ID = 0x7A11_4800
+"""Any fixed number: PostgreSQL's advisory lock that one migrating process holds."""
+
+
+def alembic_config() -> Config:
+    """Alembic, told where the migrations are; there is no alembic.ini."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def newest_revision() -> str:
+    """The revision that this code needs."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert head is not None  # noqa: S101 - there is always a first migration
+    return head
+
+
+async def migrate(db: Database) -> None:
+    """Upgrade to the newest revision; nothing to do is quick and harmless."""
+    if db.is_sqlite and db.url.database:
+        Path(db.url.database).parent.mkdir(parents=True, exist_ok=True)
+
+    def upgrade(connection: sa.Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async with db.engine.connect() as connection:
+        # SQLite's write lock, PostgreSQL's advisory lock: the second process waits, then finds nothing to do.
+        await connection.execution_options(tallyhook_write=True)
+        async with connection.begin():
+            if not db.is_sqlite:
+                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
+            await connection.run_sync(upgrade)

@@ -1,0 +1,15 @@
+"""Alembic's entry: runs on a connection that app.store.migrate hands over."""
+
+from alembic import context
+
+from app.store.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    render_as_batch=connection.dialect.name == "sqlite",
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,305 @@
+"""Applies settlements: state, ledger, result, verdict and findings of many reports in one transaction.
+
+The decision is made by `decide`, a pure function, on rows read in the same transaction. Whoever changed a row
+in between wins: an update whose condition no longer holds changes nothing, and the delivery stays for another
+look.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import ParsedDelivery
+from app.domain.settlement import Attempt, Effect, Settlement
+from app.domain.task import parse_idempotency_key
+from app.store.engine import Database
+from app.store.settlement_rows import (
+    CHANGE_TYPES,
+    CURRENT_COLUMNS,
+    PAST_COLUMNS,
+    attempt_of,
+    change_row,
+    finding_row,
+    ledger_rows,
+    result_row,
+    unmatched_row,
+)
+from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, tasks
+
+ASK_AGAIN_MS = 60_000
+"""After a report without a charge: when to ask the provider for it."""
+
+AttemptKey = tuple[str, int]
+Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
+"""(delivery, the attempt as it stands, the response already stored for it) -> decision."""
+
+
+@dataclass(slots=True)
+class SettleCount:
+    """What one call did."""
+
+    effects: dict[Effect, int] = field(default_factory=dict)
+    verdicts: dict[str, int] = field(default_factory=dict)
+    raced: int = 0
+    """Left for another look, because somebody else changed the row meanwhile."""
+
+
+@dataclass(slots=True)
+class _Change:
+    """All that one batch decided for one attempt, folded."""
+
+    before: Attempt
+    after: Attempt
+    decisions: list[tuple[ParsedDelivery, Settlement]] = field(default_factory=list)
+
+
+class SettlementWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def settle_deliveries(
+        self, parsed: Sequence[ParsedDelivery], decide: Decide, *, now_ms: int, unmatched_until_ms: int
+    ) -> SettleCount:
+        """Settle parsed deliveries that are still waiting. One that fits no task stays unmatched, to be
+        looked at again, until it is older than `unmatched_until_ms`; then it becomes a finding."""
+
+        async def work(connection: AsyncConnection) -> SettleCount:
+            count = SettleCount()
+            mine = await self._lock(connection, parsed)
+            found = await self._attempts_of(connection, mine)
+            stored = await self._stored_responses(connection, found.values())
+            changes, unmatched = _fold(mine, found, stored, decide)
+            won = await self._apply(connection, changes, now_ms)
+            count.raced = sum(len(change.decisions) for change in changes) - sum(
+                len(change.decisions) for change in won
+            )
+            await self._write_entries(connection, won, now_ms)
+            await self._set_unmatched(connection, unmatched, now_ms, unmatched_until_ms)
+            await self._finish(connection, won)
+            _tally(count, won, unmatched)
+            return count
+
+        return await self.db.write(work)
+
+    async def _lock(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
+    ) -> list[ParsedDelivery]:
+        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in parsed])
+        locked = await connection.scalars(
+            sa.select(deliveries.c.id)
+            .join(v, deliveries.c.id == v.c.id)
+            .where(IS_WAITING)
+            .with_for_update(of=deliveries, skip_locked=True)
+        )
+        waiting = set(locked)
+        return [p for p in parsed if p.id in waiting]
+
+    async def _attempts_of(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
+    ) -> dict[str, Attempt]:
+        """Delivery id -> the attempt it is about; by our key first, else by the provider's id."""
+        by_key: dict[str, AttemptKey] = {}
+        for p in parsed:
+            key = parse_idempotency_key(p.report.idempotency_key or "")
+            if key is not None:
+                by_key[p.id] = key
+        known = await self._by_key(connection, set(by_key.values()))
+        found = {i: known[key] for i, key in by_key.items() if key in known}
+        rest = [p for p in parsed if p.id not in found and p.id not in by_key]
+        if rest:
+            ids = {p.report.provider_task_id for p in rest}
+            by_id = await self._by_provider_id(connection, ids)
+            found |= {
+                p.id: by_id[p.report.provider_task_id] for p in rest if p.report.provider_task_id in by_id
+            }
+        return found
+
+    async def _by_key(self, connection: AsyncConnection, keys: set[AttemptKey]) -> dict[AttemptKey, Attempt]:
+        if not keys:
+            return {}
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted({task_id for task_id, _ in keys})])
+        rows = await connection.execute(sa.select(*CURRENT_COLUMNS).join(v, tasks.c.id == v.c.id))
+        known = {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
+        past = [key for key in sorted(keys) if key not in known]
+        retried = {task_id for task_id, n in known if n > 1}
+        if past or retried:
+            known |= await self._past(connection, attempts.c.task_id, {i for i, _ in past} | retried)
+        return _mark_charged_elsewhere(known)
+
+    async def _past(
+        self, connection: AsyncConnection, column: sa.ColumnElement[Any], values: set[str]
+    ) -> dict[AttemptKey, Attempt]:
+        rows = await connection.execute(
+            sa.select(*PAST_COLUMNS).join(tasks, tasks.c.id == attempts.c.task_id).where(column.in_(values))
+        )
+        return {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
+
+    async def _by_provider_id(self, connection: AsyncConnection, ids: set[str]) -> dict[str, Attempt]:
+        v = self.db.batch(
+            "v", {"provider_task_id": sa.Text()}, [{"provider_task_id": i} for i in sorted(ids)]
+        )
+        rows = await connection.execute(
+            sa.select(tasks.c.id, tasks.c.attempt).join(v, tasks.c.provider_task_id == v.c.provider_task_id)
+        )
+        keys = {(row.id, row.attempt) for row in rows}
+        past = await self._past(connection, attempts.c.provider_task_id, ids)
+        known = await self._by_key(connection, keys | set(past))
+        return {a.provider_task_id: a for a in known.values() if a.provider_task_id in ids}
+
+    async def _stored_responses(
+        self, connection: AsyncConnection, found: Iterable[Attempt]
+    ) -> dict[AttemptKey, bytes]:
+        keys = sorted({(a.task_id, a.attempt) for a in found if a.reported is not None})
+        if not keys:
+            return {}
+        data = [{"id": i, "attempt": n} for i, n in keys]
+        v = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
+        rows = await connection.execute(
+            sa.select(results.c.task_id, results.c.attempt, results.c.response).join(
+                v, sa.and_(results.c.task_id == v.c.id, results.c.attempt == v.c.attempt)
+            )
+        )
+        return {(row.task_id, row.attempt): row.response.encode() for row in rows}
+
+    async def _apply(
+        self, connection: AsyncConnection, changes: Sequence[_Change], now_ms: int
+    ) -> list[_Change]:
+        """Move the attempts whose rows are still as they were read; those are won."""
+        unchanged = [change for change in changes if change.after == change.before]
+        won = list(unchanged)
+        for table, current in ((tasks, True), (attempts, False)):
+            moving = [c for c in changes if c.after != c.before and c.before.current is current]
+            if moving:
+                moved = await self._update_if_unchanged(connection, table, moving, now_ms)
+                won += [c for c in moving if (c.before.task_id, c.before.attempt) in moved]
+        return won
+
+    async def _update_if_unchanged(
+        self, connection: AsyncConnection, table: sa.Table, moving: Sequence[_Change], now_ms: int
+    ) -> set[AttemptKey]:
+        v = self.db.batch("v", CHANGE_TYPES, [_row_of(change, now_ms) for change in moving])
+        id_column = table.c.id if table is tasks else table.c.task_id
+        values = {
+            "state": v.c.state, "money": v.c.money, "credits_held": v.c.held,
+            "credits_to_charge": v.c.to_charge, "credits_charged": v.c.charged, "reported": v.c.reported,
+            "verdict": v.c.verdict,
+            "provider_task_id": v.c.provider_task_id, "error_code": v.c.error_code,
+            "error_message": v.c.error_message, "settled_by": v.c.settled_by,
+            "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
+        }  # fmt: skip
+        if table is tasks:
+            values |= {"next_poll_at_ms": v.c.poll_ms, "claim": None, "lease_until_ms": None}
+        moved = await connection.execute(
+            sa.update(table)
+            .where(
+                id_column == v.c.id,
+                table.c.attempt == v.c.attempt,
+                table.c.money == v.c.was_money,
+                sa.func.coalesce(table.c.reported, "") == v.c.was_reported,
+            )
+            .values(**values)
+            .returning(id_column, table.c.attempt)
+        )
+        return {(row[0], row[1]) for row in moved}
+
+    async def _write_entries(self, connection: AsyncConnection, won: Sequence[_Change], now_ms: int) -> None:
+        entries, answers, found = [], [], []
+        for change in won:
+            for parsed, settlement in change.decisions:
+                entries += ledger_rows(parsed, settlement, now_ms)
+                if settlement.stores_result:
+                    answers.append(result_row(parsed, settlement.after, now_ms))
+                found += [finding_row(parsed, settlement.before, f, now_ms) for f in settlement.findings]
+        await self.db.insert(connection, ledger, entries)
+        await self.db.insert(connection, results, answers)
+        await self.db.insert(connection, findings, found)
+
+    async def _set_unmatched(
+        self, connection: AsyncConnection, unmatched: Sequence[ParsedDelivery], now_ms: int, until_ms: int
+    ) -> None:
+        if not unmatched:
+            return
+        final = [p for p in unmatched if p.received_at_ms <= until_ms]
+        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in unmatched if p.received_at_ms > until_ms])
+        await connection.execute(
+            sa.update(deliveries).where(deliveries.c.id == v.c.id).values(state="unmatched")
+        )
+        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in final])
+        await connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id == v.c.id)
+            .values(state="done", effect=Effect.UNMATCHED)
+        )
+        rows = [unmatched_row(p, now_ms) for p in final]
+        await self.db.insert(connection, findings, rows)
+
+    async def _finish(self, connection: AsyncConnection, won: Sequence[_Change]) -> None:
+        rows = [
+            {"id": p.id, "effect": s.effect, "task_id": s.before.task_id, "attempt": s.before.attempt}
+            for change in won
+            for p, s in change.decisions
+        ]
+        if not rows:
+            return
+        types = {"id": Id, "effect": sa.Text(), "task_id": Id, "attempt": sa.Integer()}
+        v = self.db.batch("v", types, rows)
+        await connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id == v.c.id, IS_WAITING)
+            .values(state="done", effect=v.c.effect, task_id=v.c.task_id, attempt=v.c.attempt)
+        )
+
+
+def _fold(
+    parsed: Sequence[ParsedDelivery],
+    found: dict[str, Attempt],
+    stored: dict[AttemptKey, bytes],
+    decide: Decide,
+) -> tuple[list[_Change], list[ParsedDelivery]]:
+    """Decide in order of arrival; a second report in the same batch sees what the first one did."""
+    changes: dict[AttemptKey, _Change] = {}
+    unmatched = []
+    for p in parsed:
+        attempt = found.get(p.id)
+        if attempt is None:
+            unmatched.append(p)
+            continue
+        key = attempt.task_id, attempt.attempt
+        change = changes.setdefault(key, _Change(attempt, attempt))
+        settlement = decide(p, change.after, stored.get(key))
+        if settlement.stores_result:
+            stored[key] = p.report.response
+        change.after = settlement.after
+        change.decisions.append((p, settlement))
+    return list(changes.values()), unmatched
+
+
+def _row_of(change: _Change, now_ms: int) -> dict[str, Any]:
+    first = next(p for p, s in change.decisions if s.after != s.before)
+    return change_row(change.before, change.after, first, now_ms=now_ms, poll_ms=now_ms + ASK_AGAIN_MS)
+
+
+def _mark_charged_elsewhere(known: dict[AttemptKey, Attempt]) -> dict[AttemptKey, Attempt]:
+    charged: dict[str, set[int]] = {}
+    for (task_id, n), attempt in known.items():
+        if attempt.charged:
+            charged.setdefault(task_id, set()).add(n)
+    return {
+        key: replace(a, charged_elsewhere=True) if charged.get(key[0], set()) - {key[1]} else a
+        for key, a in known.items()
+    }
+
+
+def _tally(count: SettleCount, won: Sequence[_Change], unmatched: Sequence[ParsedDelivery]) -> None:
+    for change in won:
+        for _, settlement in change.decisions:
+            count.effects[settlement.effect] = count.effects.get(settlement.effect, 0) + 1
+            if settlement.stores_result and settlement.after.verdict:
+                verdict = settlement.after.verdict
+                count.verdicts[verdict] = count.verdicts.get(verdict, 0) + 1
+    if unmatched:
+        count.effects[Effect.UNMATCHED] = len(unmatched)

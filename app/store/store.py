@@ -1,0 +1,20 @@
+"""One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
+
+from app.store.engine import Database
+from app.store.inbox import InboxWrites
+from app.store.polling import PollingWrites
+from app.store.queries import Queries
+from app.store.runs import RunWrites
+from app.store.settlement import SettlementWrites
+from app.store.submission import SubmissionWrites
+
+
+class Store(RunWrites, SubmissionWrites, InboxWrites, SettlementWrites, PollingWrites, Queries):
+    """The truth. Satisfies the protocols of app.ports."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self.db.close()

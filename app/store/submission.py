@@ -1,0 +1,302 @@
+"""Writes of the producer: claim before sending, record after, give back what was not sent.
+
+Every one is a conditional update: any number of workers may race, and a row moves only from the state in its
+condition. The order is fixed: key stored (at insert), row claimed, request sent, answer recorded.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.credits import Verdict
+from app.domain.retry import Answer
+from app.domain.submission import ClaimedTask, Submission
+from app.domain.task import Money, RunState, TaskState
+from app.store.engine import Database
+from app.store.tables import (
+    IS_PENDING,
+    IS_SUBMITTING,
+    Credits,
+    Id,
+    Millis,
+    findings,
+    ledger,
+    runs,
+    submissions,
+    tasks,
+)
+
+BUDGET_REASON = "budget reached"
+
+_SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
+
+
+class SubmissionWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def claim_pending(
+        self, *, limit: int, claim: str, now_ms: int, lease_until_ms: int
+    ) -> list[ClaimedTask]:
+        """Claim up to `limit` due tasks of running runs for sending, highest priority first, within
+        one the oldest run first, in the order of its source. A run whose budget the next task would exceed is paused instead."""
+
+        async def work(connection: AsyncConnection) -> list[ClaimedTask]:
+            due = (
+                sa.select(tasks.c.id)
+                .join(runs, runs.c.id == tasks.c.run_id)
+                .where(
+                    IS_PENDING,
+                    tasks.c.not_before_ms <= now_ms,
+                    runs.c.state == RunState.RUNNING,
+                )
+                .order_by(tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal)
+                .limit(limit)
+                .with_for_update(of=tasks, skip_locked=True)
+                .cte("due")
+            )
+            claimed = await connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.id.in_(sa.select(due.c.id)), IS_PENDING)
+                .values(
+                    state=TaskState.SUBMITTING,
+                    claim=claim,
+                    lease_until_ms=lease_until_ms,
+                    sends=tasks.c.sends + 1,
+                    first_sent_at_ms=sa.func.coalesce(tasks.c.first_sent_at_ms, now_ms),
+                )
+                .returning(
+                    tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.idempotency_key, tasks.c.task_type,
+                    tasks.c.payload, tasks.c.priority, tasks.c.credits_estimate, tasks.c.sends,
+                    tasks.c.first_sent_at_ms, tasks.c.claim, tasks.c.ordinal,
+                )
+            )  # fmt: skip
+            rows = [ClaimedTask(*row) for row in claimed.all()]
+            rows.sort(key=lambda row: (-row.priority, row.run_id, row.ordinal))
+            return await self._within_budget(connection, rows)
+
+        return await self.db.write(work)
+
+    async def _within_budget(
+        self, connection: AsyncConnection, rows: Sequence[ClaimedTask]
+    ) -> list[ClaimedTask]:
+        limited = await self._budgets_left(connection, {row.run_id for row in rows})
+        kept: list[ClaimedTask] = []
+        over: dict[str, list[ClaimedTask]] = defaultdict(list)
+        for row in rows:
+            left = limited.get(row.run_id)
+            # An attempt that may already exist at the provider is sent again whatever the budget says: the
+            # same key cannot cost a second time.
+            if left is None or (row.run_id not in over and row.credits_estimate <= left) or row.sends > 1:
+                kept.append(row)
+                if left is not None and row.sends == 1:
+                    limited[row.run_id] = left - row.credits_estimate
+            else:
+                over[row.run_id].append(row)
+        for run_id, unsent in over.items():
+            await self._give_back(connection, [row.id for row in unsent])
+            await connection.execute(
+                sa.update(runs)
+                .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
+                .values(state=RunState.PAUSED, reason=BUDGET_REASON)
+            )
+        return kept
+
+    async def _budgets_left(self, connection: AsyncConnection, run_ids: set[str]) -> dict[str, Decimal]:
+        limited = {
+            row.id: row.budget
+            for row in await connection.execute(
+                sa.select(runs.c.id, runs.c.budget).where(runs.c.id.in_(run_ids), runs.c.budget.is_not(None))
+            )
+        }
+        for run_id in limited:
+            # Held, charged, or perhaps accepted though we do not know it yet. The rows just claimed for
+            # their first time are not counted: they are what is being decided.
+            spent = sa.func.coalesce(
+                tasks.c.credits_charged,
+                tasks.c.credits_held,
+                sa.case((tasks.c.sends > 1, tasks.c.credits_estimate), else_=0),
+            )
+            total = sa.type_coerce(sa.func.coalesce(sa.func.sum(spent), 0), Credits)
+            used = await connection.scalar(sa.select(total).where(tasks.c.run_id == run_id))
+            limited[run_id] -= used or Decimal(0)
+        return limited
+
+    async def _give_back(self, connection: AsyncConnection, task_ids: Sequence[str]) -> None:
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in task_ids])
+        await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id == v.c.id, IS_SUBMITTING)
+            .values(
+                state=TaskState.PENDING, claim=None, lease_until_ms=None, sends=tasks.c.sends - 1,
+                first_sent_at_ms=sa.case((tasks.c.sends <= 1, None), else_=tasks.c.first_sent_at_ms),
+            )
+        )  # fmt: skip
+
+    async def record_submissions(self, ended: Sequence[Submission]) -> None:
+        """Record how sends ended, many at once, in one transaction: log, state, hold."""
+
+        async def work(connection: AsyncConnection) -> None:
+            logged = [s for s in ended if s.answer is not Answer.DEFERRED]
+            await self.db.insert(connection, submissions, [_log_row(s) for s in logged])
+            taken = [s for s in ended if s.answer in (Answer.ACCEPTED, Answer.EXISTS)]
+            if taken:
+                await self._accept(connection, taken)
+            rejected = [s for s in ended if s.answer is Answer.REJECTED]
+            if rejected:
+                await self._reject(connection, rejected)
+            again = [s for s in ended if s not in taken and s not in rejected]
+            if again:
+                await self._send_again(connection, again)
+
+        await self.db.write(work)
+
+    async def _accept(self, connection: AsyncConnection, taken: Sequence[Submission]) -> None:
+        types = {
+            "id": Id, "attempt": sa.Integer(), "provider_task_id": sa.Text(), "to_charge": Credits(),
+            "at_ms": Millis(), "poll_ms": Millis(),
+        }  # fmt: skip
+        rows = [
+            {
+                "id": s.task.id, "attempt": s.task.attempt, "provider_task_id": s.provider_task_id,
+                "to_charge": s.credits_to_charge, "at_ms": s.at_ms, "poll_ms": s.next_poll_at_ms,
+            }
+            for s in taken
+        ]  # fmt: skip
+        v = self.db.batch("v", types, rows)
+        mine = tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt
+        moved = await connection.execute(
+            sa.update(tasks)
+            .where(*mine, tasks.c.state.in_(_SENDING), tasks.c.money == Money.NONE)
+            .values(
+                state=TaskState.SUBMITTED, money=Money.HELD, submitted_at_ms=v.c.at_ms,
+                provider_task_id=v.c.provider_task_id, credits_to_charge=v.c.to_charge,
+                credits_held=sa.func.coalesce(v.c.to_charge, tasks.c.credits_estimate),
+                next_poll_at_ms=v.c.poll_ms, claim=None, lease_until_ms=None,
+            )
+            .returning(tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.credits_held)
+        )  # fmt: skip
+        held = moved.all()
+        at_ms = max(s.at_ms for s in taken)
+        await self.db.insert(
+            connection,
+            ledger,
+            [
+                {
+                    "at_ms": at_ms, "run_id": row.run_id, "task_id": row.id, "attempt": row.attempt,
+                    "kind": "hold", "credits": row.credits_held, "delivery_id": None,
+                }
+                for row in held
+            ],
+        )  # fmt: skip
+        if len(held) < len(taken):
+            await self._fill_blanks(connection, v, mine)
+        await self.db.insert(connection, findings, [_repriced_row(s) for s in taken if _is_repriced(s)])
+
+    async def _fill_blanks(
+        self, connection: AsyncConnection, v: sa.Subquery, mine: tuple[object, ...]
+    ) -> None:
+        """A report overtook the submit response and won; the late response only adds what is missing."""
+        await connection.execute(
+            sa.update(tasks)
+            .where(*mine, tasks.c.state.not_in(_SENDING))  # type: ignore[arg-type]
+            .values(
+                submitted_at_ms=sa.func.coalesce(tasks.c.submitted_at_ms, v.c.at_ms),
+                provider_task_id=sa.func.coalesce(tasks.c.provider_task_id, v.c.provider_task_id),
+                credits_to_charge=sa.func.coalesce(tasks.c.credits_to_charge, v.c.to_charge),
+            )
+        )
+
+    async def _reject(self, connection: AsyncConnection, rejected: Sequence[Submission]) -> None:
+        types = {"id": Id, "attempt": sa.Integer(), "code": sa.Text(), "message": sa.Text()}
+        rows = [
+            {"id": s.task.id, "attempt": s.task.attempt, "code": s.code, "message": s.message}
+            for s in rejected
+        ]
+        v = self.db.batch("v", types, rows)
+        await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt, tasks.c.state.in_(_SENDING))
+            .values(
+                state=TaskState.REJECTED, error_code=v.c.code, error_message=v.c.message, claim=None,
+                lease_until_ms=None,
+            )
+        )  # fmt: skip
+
+    async def _send_again(self, connection: AsyncConnection, again: Sequence[Submission]) -> None:
+        types = {"id": Id, "claim": sa.Text(), "not_before_ms": Millis(), "back": sa.Integer()}
+        rows = [
+            {
+                "id": s.task.id, "claim": s.task.claim, "not_before_ms": s.not_before_ms,
+                # A task that never left us must not look as if it might exist at the provider.
+                "back": 1 if s.answer is Answer.DEFERRED else 0,
+            }
+            for s in again
+        ]  # fmt: skip
+        v = self.db.batch("v", types, rows)
+        await connection.execute(
+            sa.update(tasks)
+            # Only the claim that sent it: a lease that ran out meanwhile belongs to somebody else now.
+            .where(
+                tasks.c.id == v.c.id, tasks.c.claim == v.c.claim, IS_SUBMITTING
+            )
+            .values(
+                state=TaskState.PENDING, claim=None, lease_until_ms=None, not_before_ms=v.c.not_before_ms,
+                sends=tasks.c.sends - v.c.back,
+                first_sent_at_ms=sa.case(
+                    (tasks.c.sends - v.c.back <= 0, None), else_=tasks.c.first_sent_at_ms
+                ),
+            )
+        )  # fmt: skip
+
+    async def release_overdue_claims(self, now_ms: int) -> int:
+        """Claims whose lease is over go back to pending, under the same key: their sender is gone."""
+
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(
+                sa.update(tasks)
+                .where(IS_SUBMITTING, tasks.c.lease_until_ms <= now_ms)
+                .values(state=TaskState.PENDING, claim=None, lease_until_ms=None)
+            )
+            return done.rowcount
+
+        return await self.db.write(work)
+
+    async def expire_unidentified(self, *, sent_before_ms: int, reason: str) -> int:
+        """Attempts sent so long ago that the provider may have forgotten their key: sending it again could
+        buy a second task (P2), so they are closed and a person or a retry decides."""
+
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(
+                sa.update(tasks)
+                .where(IS_PENDING, tasks.c.first_sent_at_ms <= sent_before_ms)
+                .values(state=TaskState.EXPIRED, error_code="unidentified", error_message=reason)
+            )
+            return done.rowcount
+
+        return await self.db.write(work)
+
+
+def _is_repriced(s: Submission) -> bool:
+    return s.credits_to_charge is not None and s.credits_to_charge != s.task.credits_estimate
+
+
+def _repriced_row(s: Submission) -> dict[str, object]:
+    return {
+        "at_ms": s.at_ms, "run_id": s.task.run_id, "task_id": s.task.id, "attempt": s.task.attempt,
+        "verdict": Verdict.REPRICED, "expected": s.task.credits_estimate, "actual": s.credits_to_charge,
+        "detail": "creditsToCharge is not our price list's figure", "delivery_id": None,
+    }  # fmt: skip
+
+
+def _log_row(s: Submission) -> dict[str, object]:
+    return {
+        "task_id": s.task.id, "attempt": s.task.attempt, "at_ms": s.at_ms, "answer": s.answer,
+        "http_status": s.http_status, "code": s.code, "message": s.message,
+        "provider_task_id": s.provider_task_id, "credits_to_charge": s.credits_to_charge,
+        "request_id": s.request_id,
+    }  # fmt: skip

@@ -1,0 +1,240 @@
+"""The tables, as SQLAlchemy Core. What each column means; null is spelled out where it is allowed.
+
+Times are UTC milliseconds since 1970. Credits are whole millionths (`Credits`), so sums are exact on every
+database. Ids are UUIDv7. Migrations stand beside this file and are what creates the tables.
+"""
+
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from app.domain.credits import from_micro, to_micro
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Credits(sa.TypeDecorator[Decimal]):
+    """Decimal in Python, millionths as BIGINT in the database: SQLite has no exact decimals of its own."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else to_micro(value)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> Decimal | None:
+        return None if value is None else from_micro(int(value))
+
+
+Id = sa.Uuid(as_uuid=False)
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Millis = sa.BigInteger
+
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),  # file name, or - for stdin
+    sa.Column("source_sha256", sa.Text),  # null until the source is read to its end
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),  # why it is paused or stopped
+    sa.Column("budget", Credits),  # null: no limit
+    sa.Column("bad_lines", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Index("ix_runs_created_at_ms", "created_at_ms"),
+)
+
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("run_id", Id, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),  # record number in the source, from 1
+    sa.Column("task_type", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),  # JSON, as it is sent
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("idempotency_key", sa.Text, nullable=False),  # of the current attempt; stored before sending
+    sa.Column("money", sa.Text, nullable=False),
+    sa.Column("credits_estimate", Credits, nullable=False),  # ours
+    sa.Column("credits_to_charge", Credits),  # null: the provider has not said
+    sa.Column("credits_held", Credits),  # null: no hold written
+    sa.Column("credits_charged", Credits),  # null: unknown
+    sa.Column("reported", sa.Text),  # completed or failed, as the first report said; null before it
+    sa.Column("verdict", sa.Text),  # null until reconciled
+    sa.Column("provider_task_id", sa.Text),  # null: not known (response lost)
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_message", sa.Text),
+    sa.Column("sends", sa.Integer, nullable=False),  # times this attempt was claimed for sending
+    sa.Column("first_sent_at_ms", Millis),  # of this attempt; null: never claimed
+    sa.Column("submitted_at_ms", Millis),  # acceptance, of this attempt
+    sa.Column("settled_at_ms", Millis),  # first report taken, of this attempt
+    sa.Column("settled_by", sa.Text),  # delivery or poll
+    sa.Column("claim", sa.Text),  # token of the process that is sending it
+    sa.Column("lease_until_ms", Millis),
+    sa.Column("not_before_ms", Millis, nullable=False),  # pending: do not send before
+    sa.Column("next_poll_at_ms", Millis),  # null: nothing to ask the provider
+    sa.Column("polls", sa.Integer, nullable=False),
+    sa.UniqueConstraint("run_id", "ordinal"),
+    sa.UniqueConstraint("idempotency_key"),
+)
+# Written as literals: a bound parameter would hide from SQLite that a partial index applies.
+IS_PENDING = tasks.c.state == sa.literal_column("'pending'")
+IS_SUBMITTING = tasks.c.state == sa.literal_column("'submitting'")
+sa.Index(
+    "ix_tasks_pending", tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal,
+    postgresql_where=IS_PENDING, sqlite_where=IS_PENDING,
+)  # fmt: skip
+sa.Index(
+    "ix_tasks_lease", tasks.c.lease_until_ms,
+    postgresql_where=IS_SUBMITTING, sqlite_where=IS_SUBMITTING,
+)  # fmt: skip
+sa.Index(
+    "ix_tasks_next_poll", tasks.c.next_poll_at_ms,
+    postgresql_where=tasks.c.next_poll_at_ms.is_not(None), sqlite_where=tasks.c.next_poll_at_ms.is_not(None),
+)  # fmt: skip
+sa.Index(
+    "ix_tasks_provider_task_id", tasks.c.provider_task_id,
+    postgresql_where=tasks.c.provider_task_id.is_not(None),
+    sqlite_where=tasks.c.provider_task_id.is_not(None),
+)  # fmt: skip
+
+# An attempt that a retry replaced, as it stood then; its money may still move. Columns as in tasks.
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("task_id", Id, sa.ForeignKey("tasks.id"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("money", sa.Text, nullable=False),
+    sa.Column("credits_estimate", Credits, nullable=False),
+    sa.Column("credits_to_charge", Credits),
+    sa.Column("credits_held", Credits),
+    sa.Column("credits_charged", Credits),
+    sa.Column("reported", sa.Text),
+    sa.Column("verdict", sa.Text),
+    sa.Column("provider_task_id", sa.Text),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_message", sa.Text),
+    sa.Column("sends", sa.Integer, nullable=False),
+    sa.Column("first_sent_at_ms", Millis),
+    sa.Column("submitted_at_ms", Millis),
+    sa.Column("settled_at_ms", Millis),
+    sa.Column("settled_by", sa.Text),
+    sa.Index("ix_attempts_provider_task_id", "provider_task_id"),
+)
+
+# Append-only: the end of each send, so that what we believe about acceptance can be derived again.
+submissions = sa.Table(
+    "submissions",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("task_id", Id, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),  # domain.retry.Answer
+    sa.Column("http_status", sa.Integer),  # null: no response
+    sa.Column("code", sa.Text),
+    sa.Column("message", sa.Text),
+    sa.Column("provider_task_id", sa.Text),
+    sa.Column("credits_to_charge", Credits),
+    sa.Column("request_id", sa.Text),
+    sa.Index("ix_submissions_task_id", "task_id"),
+)
+
+# The inbox: raw deliveries, and polls that found a finished task. Nothing is parsed before it stands here.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),  # delivery or poll
+    sa.Column("received_at_ms", Millis, nullable=False),
+    sa.Column("webhook_id", sa.Text),  # X-Cloro-Webhook-Id, differs per attempt
+    sa.Column("signed_at", sa.Text),  # X-Cloro-Timestamp as sent
+    sa.Column("signature", sa.Text),  # X-Cloro-Signature as sent; with body and signed_at it verifies again
+    sa.Column("encoding", sa.Text, nullable=False),  # how body is stored: identity or zstd
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # new, done, unmatched, quarantined
+    sa.Column("effect", sa.Text),  # domain.settlement.Effect; null until done
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at_ms", Millis, nullable=False),  # new or unmatched: look at it again at
+    sa.Column("error", sa.Text),  # why it is quarantined
+    sa.Column("task_id", Id),
+    sa.Column("attempt", sa.Integer),
+    sa.Index("ix_deliveries_task_id", "task_id"),
+)
+IS_WAITING = deliveries.c.state.in_([sa.literal_column("'new'"), sa.literal_column("'unmatched'")])
+"""A delivery that still has to be looked at."""
+sa.Index(
+    "ix_deliveries_due", deliveries.c.due_at_ms, postgresql_where=IS_WAITING, sqlite_where=IS_WAITING
+)  # fmt: skip
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("task_id", Id, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("delivery_id", Id, nullable=False),  # where it came from
+    sa.Column("status", sa.Text, nullable=False),  # completed or failed
+    sa.Column("response", sa.Text, nullable=False),  # JSON text, unwrapped
+    sa.Column("stored_at_ms", Millis, nullable=False),
+)
+
+# Append-only. A correction is a new entry with a reason, never an edit.
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("run_id", Id, nullable=False),
+    sa.Column("task_id", Id, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # hold, post, void
+    sa.Column("credits", Credits, nullable=False),
+    sa.Column("delivery_id", Id),  # the report that closed it; null for a hold written at acceptance
+    sa.Index("ix_ledger_run_id", "run_id"),
+)
+sa.Index(
+    "uq_ledger_hold", ledger.c.task_id, ledger.c.attempt, unique=True,
+    postgresql_where=ledger.c.kind == "hold", sqlite_where=ledger.c.kind == "hold",
+)  # fmt: skip
+sa.Index(
+    "uq_ledger_closing", ledger.c.task_id, ledger.c.attempt, unique=True,
+    postgresql_where=ledger.c.kind.in_(("post", "void")), sqlite_where=ledger.c.kind.in_(("post", "void")),
+)  # fmt: skip
+
+# What needs explaining, with its evidence: every verdict but matched, free_failure, explained.
+findings = sa.Table(
+    "findings",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("run_id", Id),  # null: unmatched
+    sa.Column("task_id", Id),
+    sa.Column("attempt", sa.Integer),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("expected", Credits),
+    sa.Column("actual", Credits),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("delivery_id", Id),  # null: found at submit
+    sa.Index("ix_findings_run_id", "run_id"),
+)
+
+# Who may do a thing that only one process may do at a time; judged by the database's rows, not by Redis.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("until_ms", Millis, nullable=False),
+)
