@@ -43,7 +43,8 @@ class SubmissionWrites:
         self, *, limit: int, claim: str, now_ms: int, lease_until_ms: int
     ) -> list[ClaimedTask]:
         """Claim up to `limit` due tasks of running runs for sending, highest priority first, within
-        one the oldest run first, in the order of its source. A run whose budget the next task would exceed is paused instead."""
+        one the oldest run first, in the order of its source. A run whose budget the next task would exceed
+        is paused instead."""
 
         async def work(connection: AsyncConnection) -> list[ClaimedTask]:
             due = (
@@ -67,7 +68,7 @@ class SubmissionWrites:
                     claim=claim,
                     lease_until_ms=lease_until_ms,
                     sends=tasks.c.sends + 1,
-                    first_sent_at_ms=sa.func.coalesce(tasks.c.first_sent_at_ms, now_ms),
+                    first_sent_at_ms=sa.func.coalesce(tasks.c.first_sent_at_ms, sa.literal(now_ms, Millis)),
                 )
                 .returning(
                     tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.idempotency_key, tasks.c.task_type,
