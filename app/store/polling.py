@@ -51,7 +51,10 @@ class PollingWrites:
             claimed = await connection.execute(
                 sa.update(tasks)
                 .where(tasks.c.id.in_(sa.select(chosen.c.id)), tasks.c.next_poll_at_ms <= now_ms)
-                .values(polls=tasks.c.polls + 1, next_poll_at_ms=sa.literal(now_ms, Millis) + sa.literal(interval_ms, Millis) * steps)
+                .values(
+                    polls=tasks.c.polls + 1,
+                    next_poll_at_ms=sa.literal(now_ms, Millis) + sa.literal(interval_ms, Millis) * steps,
+                )
                 .returning(
                     tasks.c.id, tasks.c.attempt, tasks.c.state, tasks.c.provider_task_id,
                     tasks.c.idempotency_key, tasks.c.first_sent_at_ms, tasks.c.polls,
