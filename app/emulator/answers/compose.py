@@ -1,0 +1,180 @@
+"""From a task to the bytes of its result: pick prepared members by seed, leave out what was not asked for
+(C-K)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from .. import places
+from ..editions import Edition
+from ..pricing import PRODUCT_CLUSTERS_MAX, pages
+from ..randomness import draw, purpose, word
+from . import aimode, chatgpt, copilot, gemini, google, perplexity
+from .template import Generator, Member, Template, encode
+
+# Text and extras are picked separately, so 32 of each give 1,024 different answers per engine before the
+# prompt counts.
+VARIANTS: Final = 32
+REFUSAL_SHARE: Final = 0.02  # short answers without sources, billed like any other (C-K.9)
+MODEL_SHARE_2026: Final = 0.02  # row B33
+
+_PICK: Final = purpose("answer")
+_REFUSAL: Final = purpose("refusal")
+_CLUSTERS: Final = purpose("clusters")
+_MODEL: Final = purpose("model")
+_LEADS: Final = (
+    "Here is what I found about {}:",
+    "In short, regarding {}:",
+    "Looking at {}, a few things stand out.",
+    "There are several good answers to {}.",
+    "This overview covers {}.",
+    "About {}: opinions differ, but a pattern shows.",
+)
+_REFUSALS: Final = (
+    "I'm sorry, but I can't help with that request.",
+    "I couldn't find reliable information on this topic. Could you rephrase the question?",
+)
+_GENERATORS: Final[Mapping[str, Generator]] = {
+    "CHATGPT": chatgpt.generate,
+    "GEMINI": gemini.generate,
+    "COPILOT": copilot.generate,
+    "GROK": copilot.generate_grok,
+    "PERPLEXITY": perplexity.generate,
+    "AIMODE": aimode.generate,
+    "GOOGLE": google.generate_search,
+    "GOOGLE_NEWS": google.generate_news,
+}
+_CORE: Final = frozenset(
+    {"sources", "citationPills", "searchQueries", "related_queries", "search_model_queries"}
+)
+_WITHOUT_TEXT: Final = frozenset({"GOOGLE", "GOOGLE_NEWS"})
+
+
+def clusters_returned(seed: int, number: int, task_type: str, payload: Mapping[str, Any]) -> int:
+    """AI Mode product clusters in the answer: 0 to 6, and only with expandProducts (C-K.6)."""
+    include = payload.get("include")
+    if task_type != "AIMODE" or not include or include.get("expandProducts") is not True:
+        return 0
+    return word(seed, number, _CLUSTERS) % (PRODUCT_CLUSTERS_MAX + 1)
+
+
+class Answers:
+    """Composes results. Templates are made when first needed and kept: 32 per engine and edition, about 1
+    MB."""
+
+    def __init__(self, seed: int, html_host: str | None = None) -> None:
+        self._seed = seed
+        self._html_host = html_host  # None: the provider's own hosts
+        self._templates: dict[tuple[str, str, int], Template] = {}
+
+    def compose(
+        self, task_type: str, edition: Edition, payload: Mapping[str, Any], number: int, link_id: str
+    ) -> bytes:
+        """The flat `result` of a task as JSON bytes; the same arguments give the same bytes."""
+        include: Mapping[str, Any] = payload.get("include") or {}
+        bits = word(self._seed, number, _PICK)
+        subject = str(payload.get("prompt") or payload.get("query") or payload.get("url") or "")
+        parts: list[bytes] = []
+        if task_type not in _WITHOUT_TEXT:
+            refused = draw(self._seed, number, _REFUSAL) < REFUSAL_SHARE
+            if refused:
+                return self._refusal(task_type, bits)
+            self._text(parts, task_type, edition, include, subject, bits)
+        else:
+            include = self._overview_flags(include, payload)
+        core = self._template(task_type, edition, bits % VARIANTS)
+        extra = self._template(task_type, edition, (bits >> 8) % VARIANTS)
+        counts = self._count(task_type, payload, number)
+        searching = payload.get("disableWebSearch") is not True
+        for own, other in zip(core.members, extra.members, strict=True):
+            member = own if own.key in _CORE else other
+            if member.needs is not None and not self._wanted(include, member.needs):
+                continue
+            if not searching and member.key in _CORE:
+                if member.key == "sources":
+                    parts.append(b'"sources":[]')
+                continue
+            parts.append(self._value(member, include, counts))
+        if include.get("html") is True:
+            parts.append(self._html(task_type, edition, payload, link_id))
+        return b"{" + b",".join(parts) + b"}"
+
+    def _text(
+        self,
+        parts: list[bytes],
+        task_type: str,
+        edition: Edition,
+        include: Mapping[str, Any],
+        subject: str,
+        bits: int,
+    ) -> None:
+        template = self._template(task_type, edition, bits % VARIANTS)
+        if task_type in ("CHATGPT", "GROK"):
+            named = edition.chatgpt_model or draw(self._seed, bits, _MODEL) < MODEL_SHARE_2026
+            name = b'"gpt-5-3-mini"' if task_type == "CHATGPT" else b'"grok-4-auto"'
+            parts.append(b'"model":' + (name if named or task_type == "GROK" else b"null"))
+        lead = _LEADS[(bits >> 16) % len(_LEADS)].format("“" + subject[:300].strip() + "”")
+        opening = msgspec.json.encode(lead)[1:-1]
+        parts.append(b'"text":"' + opening + template.text + b'"')
+        if include.get("markdown") is True:
+            parts.append(b'"markdown":"' + opening + template.markdown + b'"')
+
+    def _refusal(self, task_type: str, bits: int) -> bytes:
+        text = msgspec.json.encode(_REFUSALS[(bits >> 16) % len(_REFUSALS)])
+        model = b'"model":null,' if task_type in ("CHATGPT", "GROK") else b""
+        return b"{" + model + b'"text":' + text + b',"sources":[]}'
+
+    def _template(self, task_type: str, edition: Edition, variant: int) -> Template:
+        key = (task_type, edition.name, variant)
+        template = self._templates.get(key)
+        if template is None:
+            rng = random.Random(f"{self._seed}/{task_type}/{edition.name}/{variant}")  # noqa: S311
+            template = self._templates[key] = encode(_GENERATORS[task_type](rng, edition))
+        return template
+
+    def _count(self, task_type: str, payload: Mapping[str, Any], number: int) -> int:
+        if task_type == "AIMODE":
+            return clusters_returned(self._seed, number, task_type, payload)
+        return pages(payload) if task_type in _WITHOUT_TEXT else 0
+
+    @staticmethod
+    def _wanted(include: Mapping[str, Any], flag: str) -> bool:
+        return include.get(flag, False) is not False
+
+    @staticmethod
+    def _value(member: Member, include: Mapping[str, Any], count: int) -> bytes:
+        if member.pieces is not None:
+            name = msgspec.json.encode(member.key)
+            return name + b":[" + b",".join(member.pieces[:count]) + b"]"
+        if member.flag is not None and include.get(member.flag):
+            return member.when_set
+        return member.whole
+
+    @staticmethod
+    def _overview_flags(include: Mapping[str, Any], payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Where Google shows no AI Overview the request succeeds without the block (C-K.7)."""
+        overview = include.get("aioverview", False)
+        if overview is False:
+            return include
+        country = str(payload.get("gl") or payload.get("country") or "US").upper()
+        if country not in places.offered("aioverview"):
+            return {name: value for name, value in include.items() if name != "aioverview"}
+        if isinstance(overview, dict) and overview.get("markdown") is True:
+            return {**include, google.OVERVIEW_MARKDOWN: True}
+        return include
+
+    def _html(self, task_type: str, edition: Edition, payload: Mapping[str, Any], link_id: str) -> bytes:
+        """HTML text inline, one link, or one link per page (row B30)."""
+        if edition.html == "inline":
+            return b'"html":' + msgspec.json.encode(
+                f"<!doctype html><html><body><!-- {link_id} --></body></html>"
+            )
+        host = self._html_host or f"https://{edition.html}.cloro.dev/results"
+        if task_type not in _WITHOUT_TEXT:
+            return b'"html":' + msgspec.json.encode(f"{host}/{link_id}/page-1.html")
+        links = [f"{host}/{link_id}/page-{page}.html" for page in range(1, pages(payload) + 1)]
+        return b'"html":' + msgspec.json.encode(links)

@@ -1,0 +1,214 @@
+"""The emulator without its HTTP: organizations, keys, tasks and their life (C-C, C-E, C-G, C-H)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from . import errors
+from .account import Account
+from .answers import Answers
+from .clock import Clock
+from .deliveries import Deliveries
+from .editions import EDITIONS, Edition
+from .faults import DROP, DUPLICATE, FAIL, fate_of
+from .options import Options
+from .organizations import ApiKey, Organization
+from .plans import PLANS
+from .pricing import PRICE_LISTS, PriceList, estimate
+from .scheduler import Scheduler
+from .task_body import check_task
+from .tasks import Status, Task
+from .timeline import Timeline
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+class Emulator:
+    """One provider. Single-threaded: everything happens on the loop that drives its timeline."""
+
+    def __init__(
+        self, options: Options, *, clock: Clock | None = None, new_id: Callable[[], str] = _new_id
+    ) -> None:
+        self.options = options
+        self.clock = clock or Clock(options.time_scale)
+        self.timeline = Timeline(self.clock)
+        self.edition = EDITIONS[options.edition]
+        self.answers = Answers(options.seed)
+        self.deliveries = Deliveries(options, self.clock, self.timeline, self.report_body)
+        self.scheduler = Scheduler(
+            options, self.clock, self.timeline, self._prices_of_task, self.deliveries.schedule
+        )
+        self.organizations: dict[str, Organization] = {}
+        self.keys: dict[str, ApiKey] = {}
+        self._new_id = new_id
+        self._numbers = itertools.count(1)
+        self._add_default_organization()
+
+    def _add_default_organization(self) -> None:
+        options = self.options
+        plan = PLANS[options.plan]
+        account = Account(
+            plan,
+            opening=plan.credits if options.credits is None else options.credits,
+            slots=options.concurrency,
+            may_exceed=plan.kind in self.edition.overage_kinds,
+        )
+        organization = Organization(
+            options.organization,
+            account,
+            PRICE_LISTS[options.prices] if options.prices else None,
+            webhook_secret=options.webhook_secret,
+            queue_max=options.queue_max,
+            archive_max=options.book_lines_max,
+        )
+        self.organizations[organization.name] = organization
+        for secret in options.keys:
+            self.keys[secret] = ApiKey(secret, organization, self.edition)
+
+    async def start(self) -> None:
+        """Let time pass and deliveries leave, on the running loop."""
+        await self.deliveries.open()
+        self.timeline.attach(asyncio.get_running_loop())
+
+    async def stop(self) -> None:
+        """Stop time; attempts in flight are abandoned."""
+        self.timeline.detach()
+        await self.deliveries.close()
+
+    async def advance(self, seconds: float) -> None:
+        """Step the clock through everything that falls due, in order, letting deliveries finish on the
+        way, so that a retry ladder of 30 minutes passes in one call."""
+        target_s = self.clock.now() + seconds
+        while (due_s := self.timeline.next_due_s()) is not None and due_s <= target_s:
+            self.clock.jump_to(max(due_s, self.clock.now()))
+            self.timeline.run_due(due_s)
+            await self.deliveries.idle()
+        self.clock.jump_to(max(target_s, self.clock.now()))
+        self.timeline.rearm()
+
+    def prices(self, organization: Organization, edition: Edition) -> PriceList:
+        """The list an organization pays by: its own, or its edition's (C-E.5)."""
+        return organization.prices or PRICE_LISTS[edition.prices]
+
+    def _prices_of_task(self, organization: Organization, task: Task) -> PriceList:
+        return self.prices(organization, task.edition)
+
+    def create_task(self, key: ApiKey, body: object) -> Task:
+        """Check and accept one async task, in the order of C-D.4: body, key, credits, queue."""
+        organization, edition = key.organization, key.edition
+        problems = check_task(body, edition, self.options.switches.leniency)
+        if problems or not isinstance(body, dict):
+            raise errors.validation_failed(edition.invalid_task_status, problems)
+        now_s = self.clock.now()
+        self._refuse_bound(organization, body.get("idempotencyKey"), now_s)
+        credits = estimate(self.prices(organization, edition), body["taskType"], body["payload"])
+        if not organization.account.covers(credits):
+            raise errors.insufficient_credits(edition)
+        if organization.queued_tasks >= organization.queue_max:
+            raise errors.queue_full(edition, organization.queue_max, organization.queued_tasks, 1)
+        return self._accept(key, body, credits, now_s)
+
+    def _refuse_bound(self, organization: Organization, idempotency_key: str | None, now_s: float) -> None:
+        """409 while the record of an earlier task with this key exists, whatever its outcome (C-H, L24,
+        L25)."""
+        if idempotency_key is None:
+            return
+        earlier = organization.bound_keys.get(idempotency_key)
+        if earlier is None:
+            return
+        if earlier.expires_s is not None and earlier.expires_s <= now_s:
+            self.scheduler.expire_due(now_s)
+            return
+        organization.totals.conflicts += 1
+        raise errors.already_exists(idempotency_key)
+
+    def _accept(self, key: ApiKey, body: dict[str, Any], credits: int, now_s: float) -> Task:
+        organization, options = key.organization, self.options
+        number = next(self._numbers)
+        webhook = body.get("webhook")
+        task = Task(
+            task_id=self._new_id(),
+            number=number,
+            edition=key.edition,
+            task_type=body["taskType"],
+            payload=body["payload"],
+            estimate=credits,
+            priority=int(body.get("priority", 1)),
+            idempotency_key=body.get("idempotencyKey"),
+            webhook_url=webhook["url"] if webhook else None,
+            fate=fate_of(options.faults, options.seed, number, has_webhook=webhook is not None),
+            created_s=now_s,
+        )
+        for name, decided in (
+            (FAIL, task.fate.fails),
+            (DROP, task.fate.drops),
+            (DUPLICATE, task.fate.duplicates),
+        ):
+            if decided:
+                task.faults.append(name)
+        organization.tasks[task.id] = task
+        organization.totals.tasks += 1
+        if task.idempotency_key is not None:
+            organization.bound_keys[task.idempotency_key] = task
+        return task
+
+    def find_task(self, organization: Organization, task_id: str) -> Task:
+        """A live record of the organization, or 404 (C-G.4)."""
+        task = organization.tasks.get(task_id)
+        if task is None and self.options.switches.lookup_by_key:
+            task = organization.bound_keys.get(task_id)
+        if task is None or (task.expires_s is not None and task.expires_s <= self.clock.now()):
+            raise errors.task_not_found(task_id)
+        return task
+
+    def created_body(self, task: Task, edition: Edition) -> bytes:
+        """The answer to a create call: always QUEUED, since it is what was stored (C-G.2)."""
+        return msgspec.json.encode({"success": True, **task.head(edition, None)})
+
+    def status_body(self, task: Task, edition: Edition) -> bytes:
+        """The answer to a status call (C-G.4)."""
+        if not task.terminal:
+            return msgspec.json.encode(task.head(edition, edition.charged_in_status_early))
+        task.terminal_polls += 1
+        if task.first_terminal_poll_s is None:
+            task.first_terminal_poll_s = self.clock.now()
+        head = task.head(edition, None)
+        if edition.webhook_in_task and task.webhook_url is not None:
+            head["webhook"] = task.webhook_block()
+        return self._with_response(head, task, task.payload or {}, edition)
+
+    def report_body(self, task: Task, payload: dict[str, Any]) -> bytes:
+        """The webhook's body: the status answer without the `webhook` block (C-I.1)."""
+        return self._with_response(task.head(task.edition, None), task, payload, task.edition)
+
+    def _with_response(
+        self, head: dict[str, Any], task: Task, payload: dict[str, Any], edition: Edition
+    ) -> bytes:
+        if task.status is Status.COMPLETED:
+            response = self.answers.compose(task.task_type, edition, payload, task.number, task.id)
+        else:
+            response = msgspec.json.encode(task.error)
+        return msgspec.json.encode(head)[:-1] + b',"response":' + response + b"}"
+
+    def queue_status(self, key: ApiKey) -> dict[str, Any]:
+        """`GET /v1/async/status` (C-G.5)."""
+        organization = key.organization
+        status: dict[str, Any] = {
+            "queuedTasks": organization.queued_tasks,
+            "processingTasks": organization.processing,
+        }
+        if key.edition.priority_breakdown:
+            status["priorityBreakdown"] = [
+                {"priority": priority, "count": count}
+                for priority, count in sorted(organization.priorities.items(), reverse=True)
+            ]
+        status["concurrency"] = {"used": organization.slots_used, "max": organization.slots}
+        return status

@@ -1,0 +1,51 @@
+"""Everything one emulator process can be told, with its default and the reason for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from .faults import FaultRates
+from .validation import Leniency
+
+DEFAULT_KEY: Final = "sk_test_0123456789abcdef0123456789abcdef"
+DEFAULT_SECRET: Final = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - published, for local use only
+
+
+@dataclass(slots=True, kw_only=True)
+class Switches:
+    """The unknowns of C-L that are a choice; the defaults are that table's recommendations."""
+
+    leniency: Leniency = field(default_factory=Leniency)  # L2
+    lookup_by_key: bool = False  # L5: GET /v1/async/task/{idempotencyKey} works as well
+    wait_for_credits: bool = False  # L7: an uncovered task stays QUEUED instead of failing at pick-up
+    credits_endpoint: bool = True  # row B22: False takes /v1/credits away in editions that had none
+    test_keys_free: bool = False  # L29; off, since a rehearsal that costs nothing rehearses nothing
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """Settings of one process; durations of the provider are in emulated seconds unless they say real."""
+
+    edition: str = "2025"
+    plan: str = "starter"
+    organization: str = "default"
+    keys: tuple[str, ...] = (DEFAULT_KEY,)
+    webhook_secret: str | None = DEFAULT_SECRET  # None: deliveries are unsigned
+    time_scale: float = 1.0
+    concurrency: int | None = None  # None: the plan's
+    requests_per_s: int | None = None  # None: the edition's; 0: no limit
+    credits: int | None = None  # opening balance; None: the plan's allocation
+    prices: str | None = None  # a price list by name; None: the edition's
+    seed: int = 0
+    faults: FaultRates = field(default_factory=FaultRates)
+    switches: Switches = field(default_factory=Switches)
+    grok: bool | None = None  # None: as the edition has it (on in 2025, off in 2026, K.4)
+    attempts_max: int = 5  # internal ones per task (C-H)
+    internal_backoff_s: float = 2.0  # L28
+    delivery_timeout_s: float = 10.0  # real; L17 recommends 10 to 30
+    deliveries_in_flight_max: int = 64
+    ladder_s: tuple[float, ...] = (120.0, 240.0, 480.0, 960.0)  # waits after a failed attempt (C-I.5)
+    retention_s: float = 24 * 3600.0
+    queue_max: int = 100_000
+    book_lines_max: int = 200_000  # records past retention that the books still list, per organization

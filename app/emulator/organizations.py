@@ -1,0 +1,115 @@
+"""A tenant: its keys, plan, slots, queue and webhook secret (C-A, C-D.1)."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+
+from .account import Account
+from .editions import Edition
+from .pricing import PriceList
+from .tasks import Task
+
+QUEUE_TASKS_MAX = 100_000  # QUEUED per organization (C-D.1)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counters that outlive the records they count."""
+
+    tasks: int = 0
+    completed: int = 0
+    failed: int = 0
+    cleared: int = 0
+    conflicts: int = 0
+    responses_lost: int = 0
+    deliveries_sent: int = 0
+    deliveries_acked: int = 0
+    deliveries_given_up: int = 0
+    deliveries_dropped: int = 0
+    sync_completed: int = 0
+    sync_failed: int = 0
+
+
+class Organization:
+    """State of one tenant. Its rules live in the engine; this class only keeps queue, slots and records in
+    order."""
+
+    def __init__(
+        self,
+        name: str,
+        account: Account,
+        prices: PriceList | None,
+        *,
+        webhook_secret: str | None,
+        queue_max: int = QUEUE_TASKS_MAX,
+        archive_max: int = 200_000,
+    ) -> None:
+        self.name = name
+        self.account = account
+        self.prices = prices  # an override of the edition's list (C-E.5); None follows the key's edition
+        self.webhook_secret = webhook_secret
+        self.queue_max = queue_max
+        self.slots_used = 0
+        self.waiting_retries = 0  # QUEUED too, and counted against the queue limit (C-H)
+        self.pending_deliveries = 0
+        self.totals = Totals()
+        self.tasks: dict[str, Task] = {}
+        self.bound_keys: dict[str, Task] = {}
+        self.archive: deque[Task] = deque(maxlen=archive_max)  # book lines of records past retention
+        self.priorities: dict[int, int] = {}
+        self.processing = 0
+        self._queue: list[tuple[int, int, Task]] = []
+        self._queued = 0
+
+    @property
+    def slots(self) -> int:
+        """Concurrency slots, shared by sync calls and PROCESSING tasks (C-D.1)."""
+        return self.account.slots
+
+    @property
+    def queued_tasks(self) -> int:
+        """Tasks in QUEUED, those waiting for an internal retry included."""
+        return self._queued + self.waiting_retries
+
+    def enqueue(self, task: Task) -> None:
+        """Put a task in line: priority descending, then by creation, so a retry keeps its place (C-H)."""
+        task.queued = True
+        self._queued += 1
+        self.priorities[task.priority] = self.priorities.get(task.priority, 0) + 1
+        heapq.heappush(self._queue, (-task.priority, task.number, task))
+
+    def peek(self) -> Task | None:
+        """The next task in line, or None."""
+        queue = self._queue
+        while queue and not queue[0][2].queued:  # cleared ones are skipped here instead of searched for
+            heapq.heappop(queue)
+        return queue[0][2] if queue else None
+
+    def dequeue(self) -> Task:
+        """Take what `peek` showed."""
+        task = heapq.heappop(self._queue)[2]
+        self.leave_queue(task)
+        return task
+
+    def leave_queue(self, task: Task) -> None:
+        """Take a task out of the counts; its heap entry, if any, is skipped later."""
+        task.queued = False
+        self._queued -= 1
+        left = self.priorities[task.priority] - 1
+        if left:
+            self.priorities[task.priority] = left
+        else:
+            del self.priorities[task.priority]
+
+
+@dataclass(slots=True)
+class ApiKey:
+    """One key of an organization, with the edition it speaks (C-C)."""
+
+    secret: str
+    organization: Organization
+    edition: Edition
+    free: bool = False  # a test key whose calls are not billed (C-L row L29)
+    invalid_from_s: float | None = None  # an invalidated key works on for up to a minute (C-C)
