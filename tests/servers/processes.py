@@ -1,0 +1,61 @@
+"""Starting and ending a server process of our own, and waiting for it by asking it."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+POLL_S = 0.02
+
+
+class ServerError(Exception):
+    """A server did not start, answer or end; the text carries the tail of its log."""
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def package_dir(name: str) -> Path:
+    """Where an installed package lies, without importing it: an import could start things."""
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerError(f"{name} is not installed; install the development dependencies")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def wait_for(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout_s: float
+) -> None:
+    """Ask until `ready` is true; raises ServerError when the process ends or the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        ended = process.poll()
+        if ended is not None:
+            raise ServerError(f"{log.stem} ended with {ended}: {log_tail(log)}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"{log.stem} did not answer within {timeout_s:g} s: {log_tail(log)}")
+        time.sleep(POLL_S)
+
+
+def end(process: subprocess.Popen[bytes], signals: tuple[tuple[int, float], ...]) -> None:
+    """Send each signal in turn until the process has ended; each comes with the seconds to wait for it."""
+    for number, wait_s in signals:
+        process.send_signal(number)
+        try:
+            process.wait(timeout=wait_s)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    raise ServerError(f"process {process.pid} does not end")
+
+
+def log_tail(log: Path, bytes_max: int = 2_000) -> str:
+    """The last lines of a log file, for an error message."""
+    return log.read_bytes()[-bytes_max:].decode(errors="replace") if log.exists() else "no log"
