@@ -1,6 +1,6 @@
 """What the services call, as protocols: they import these and the domain, nothing else of ours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -17,6 +17,10 @@ Jitter = Callable[[], float]
 """A number in [0, 1)."""
 Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
 """(delivery, the attempt as it stands, the response already stored for it) -> decision."""
+
+
+class StoreUnavailable(Exception):  # noqa: N818 - a state of the world, not a fault of the caller
+    """The database did not answer, in spite of several tries. Whatever was asked can be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,20 @@ class SubmitStore(Protocol):
 
     async def halt_run_if_running(self, run_id: str, state: RunState, reason: str) -> bool: ...
 
+    async def acquire_lease(self, name: str, owner: str, *, until_ms: int, now_ms: int) -> bool: ...
+
+    async def release_lease(self, name: str, owner: str) -> None: ...
+
+    async def has_due_pending(self, now_ms: int) -> bool: ...
+
 
 class SettleCount(Protocol):
     """What settling a batch did."""
 
-    raced: int
+    @property
+    def raced(self) -> int: ...
+    @property
+    def verdicts(self) -> Mapping[str, int]: ...
 
 
 class SettleStore(Protocol):

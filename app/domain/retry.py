@@ -12,6 +12,7 @@ class Answer(StrEnum):
 
     ACCEPTED = "accepted"  # 200: the task exists and has an id
     EXISTS = "exists"  # 409: an earlier send of this key was accepted
+    FOREIGN = "foreign"  # 409 to a key that was never sent before: somebody else uses our keys (S8)
     REJECTED = "rejected"  # 400, 422, other permanent 4xx: this task, for good
     RATE_LIMITED = "rate_limited"  # 429 of any kind but the queue's: slow down, send again
     QUEUE_FULL = "queue_full"  # 429 QUEUE_LIMIT_EXCEEDED: minutes, not seconds

@@ -13,6 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.ports import StoreUnavailable
+
 Rows = Sequence[Mapping[str, Any]]
 Types = Mapping[str, Any]
 """Column name -> SQLAlchemy type, class or instance."""
@@ -48,13 +50,15 @@ class Database:
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
-        keys make it."""
+        keys make it. Raises StoreUnavailable when no try was left."""
         for attempt in range(WRITE_TRIES):
             try:
                 return await self._write_once(work)
-            except DBAPIError as error:
-                if attempt + 1 == WRITE_TRIES or not _worth_another_try(error):
+            except (DBAPIError, OSError, TimeoutError) as error:
+                if not _worth_another_try(error):
                     raise
+                if attempt + 1 == WRITE_TRIES:
+                    raise StoreUnavailable(str(error)) from error
                 await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
         raise AssertionError("unreachable")
 
@@ -69,8 +73,13 @@ class Database:
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one read transaction: what it sees belongs to one moment on SQLite."""
-        async with self.engine.connect() as connection:
-            return await work(connection)
+        try:
+            async with self.engine.connect() as connection:
+                return await work(connection)
+        except (DBAPIError, OSError, TimeoutError) as error:
+            if _worth_another_try(error):
+                raise StoreUnavailable(str(error)) from error
+            raise
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -155,8 +164,9 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _worth_another_try(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
+def _worth_another_try(error: Exception) -> bool:
+    # asyncpg lets the refusal of a connection through as the OSError it is.
+    if not isinstance(error, DBAPIError) or error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     if state in _RETRIED_SQLSTATES or (isinstance(state, str) and state.startswith("08")):

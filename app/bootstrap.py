@@ -1,0 +1,74 @@
+"""The one place of wiring: settings in, parts out. Only entry points import it."""
+
+import random
+import time
+
+from app.config import Settings
+from app.provider.client import Client
+from app.provider.pacing import Pacer
+from app.queue import Queue
+from app.services.submit import SubmitLimits
+from app.services.sweep import SweepLimits
+from app.store import Database, Store
+from app.store.migrate import migrate
+
+
+def now_ms() -> int:
+    """UTC milliseconds since 1970: the clock of every process."""
+    return time.time_ns() // 1_000_000
+
+
+def jitter() -> float:
+    """A number in [0, 1)."""
+    return random.random()  # noqa: S311 - spreads retries, keeps no secret
+
+
+async def open_store(settings: Settings, *, migrated: bool = True) -> Store:
+    """The store. The embedded SQLite file is brought to the newest schema; a database of the user's own is
+    left to `tallyhook migrate`."""
+    db = Database(settings.store_url)
+    if migrated and not settings.database_url:
+        await migrate(db)
+    return Store(db)
+
+
+def open_provider(settings: Settings) -> Client:
+    """The provider's client; enter it as a context manager."""
+    return Client(
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        webhook_url=settings.webhook_url,
+        pacer=Pacer(settings.rate_per_s),
+        timeout_s=settings.request_timeout_s,
+        connections=settings.submit_in_flight,
+    )
+
+
+def open_queue(redis_url: str, settings: Settings) -> Queue:
+    """The enqueue side of arq."""
+    return Queue(redis_url, timeout_s=settings.redis_timeout_s)
+
+
+def submit_limits(settings: Settings) -> SubmitLimits:
+    """What bounds submitting."""
+    return SubmitLimits(
+        claim_size=settings.claim_size,
+        in_flight=settings.submit_in_flight,
+        claim_lease_ms=round(settings.claim_lease_s * 1000),
+        job_ms=round(settings.submit_job_s * 1000),
+        poll_after_ms=round(settings.poll_after_s * 1000),
+    )
+
+
+def sweep_limits(settings: Settings) -> SweepLimits:
+    """What bounds the sweep."""
+    return SweepLimits(
+        settle_size=settings.settle_size,
+        sweep_after_ms=round(settings.sweep_after_s * 1000),
+        tries_max=settings.deliveries_tries_max,
+        poll_size=settings.poll_size,
+        poll_every_ms=round(settings.poll_every_s * 1000),
+        polls_in_flight=min(settings.submit_in_flight, 16),
+        retention_ms=round(settings.retention_s * 1000),
+        safe_resend_ms=round(settings.safe_resend_s * 1000),
+    )

@@ -1,0 +1,129 @@
+"""The provider over HTTP: one request per call, paced, and never an exception for what the provider does."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from app.domain.retry import Answer, classify
+from app.domain.submission import ClaimedTask
+from app.ports import CreateAnswer, PollAnswer
+from app.provider import wire
+from app.provider.pacing import Pacer
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""A poll's answer carries the whole result; rawResponse can be megabytes (C-I.5)."""
+RATE_PAUSE_S = 1.0
+"""A refused request means this second is used up; the window is one second (C-D.3)."""
+
+_TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Client:
+    """Calls to one provider account. An async context manager."""
+
+    def __init__(
+        self, *, base_url: str, api_key: str, webhook_url: str | None, pacer: Pacer, timeout_s: float,
+        connections: int,
+    ) -> None:  # fmt: skip
+        self._base_url = base_url
+        self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+        self._webhook_url = webhook_url
+        self._pacer = pacer
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=self._timeout,
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def create(self, task: ClaimedTask) -> CreateAnswer:
+        """POST /v1/async/task (C-G.2)."""
+        body = wire.encode_create(task, self._webhook_url)
+        try:
+            status, headers, answer = await self._request("POST", "/v1/async/task", body)
+        except aiohttp.ClientConnectorError as error:
+            # No connection, so nothing was sent; the others may have been cut after the provider stored it.
+            return CreateAnswer(Answer.UNAVAILABLE, message=f"cannot connect: {error}")
+        except _TROUBLE as error:
+            return CreateAnswer(Answer.LOST, message=f"no response: {type(error).__name__}")
+        request_id = headers.get("X-Request-ID")
+        if 200 <= status < 300:
+            task_id, to_charge = wire.read_created(answer)
+            if task_id is None:
+                # Accepted or not, we cannot tell; the same key will.
+                return CreateAnswer(Answer.LOST, status, message="2xx without a task", request_id=request_id)
+            return CreateAnswer(
+                Answer.ACCEPTED, status, provider_task_id=task_id, credits_to_charge=to_charge,
+                request_id=request_id,
+            )  # fmt: skip
+        error_ = wire.read_error(status, headers, answer)
+        kind = classify(status, error_.code)
+        if kind is Answer.RATE_LIMITED:
+            self._pacer.pause(error_.wait_s if error_.wait_s is not None else RATE_PAUSE_S)
+        return CreateAnswer(
+            kind, status, error_.code, error_.message, wait_s=error_.wait_s, request_id=request_id
+        )
+
+    async def poll(self, task_id_or_key: str) -> PollAnswer:
+        """GET /v1/async/task/{id} (C-G.4); by our key where no id is known, as some editions allow (C-L5)."""
+        try:
+            status, headers, body = await self._request("GET", f"/v1/async/task/{task_id_or_key}")
+        except _TROUBLE:
+            return PollAnswer(found=None)
+        if status == 404:
+            return PollAnswer(found=False)
+        if status != 200:
+            if status == 429:
+                wait_s = wire.read_error(status, headers, body).wait_s
+                self._pacer.pause(wait_s if wait_s is not None else RATE_PAUSE_S)
+            return PollAnswer(found=None)
+        state = wire.read_task_status(body)
+        if state in ("COMPLETED", "FAILED"):
+            return PollAnswer(found=True, finished=True, body=body)
+        return PollAnswer(found=None if state is None else True)
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Any other GET, for the doctor and the audit: (status, body). Raises OSError or TimeoutError when
+        there is no answer."""
+        try:
+            status, _, body = await self._request("GET", path)
+        except aiohttp.ClientError as error:
+            raise OSError(str(error)) from error
+        return status, body
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert self._session is not None, "use the client as a context manager"  # noqa: S101
+        await self._pacer.acquire()
+        url = self._base_url + path
+        # Redirects are not followed: one would carry the key elsewhere.
+        async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+            limit, _ = wire.rate_limit(response.headers)
+            self._pacer.observe(limit)
+            content = await _read_bounded(response)
+            # Its headers are case-insensitive, as the editions need (C-B13).
+            return response.status, response.headers, content
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > ANSWER_BYTES_MAX:
+            raise aiohttp.ClientPayloadError("answer too large")
+        chunks.append(chunk)
+    return b"".join(chunks)

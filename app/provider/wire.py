@@ -1,0 +1,237 @@
+"""The provider's JSON, in every edition, read tolerantly and written exactly (contract B, G, I, J).
+
+Unknown fields are ignored, a missing charge stays unknown, an unknown status is an error. The answer itself
+(`response`) is never turned into Python objects here: it can be megabytes, and nobody here needs it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from app.domain.credits import parse_credits
+from app.domain.settlement import Report
+from app.domain.submission import ClaimedTask
+
+ID_CHARS_MAX = 200
+MESSAGE_CHARS_MAX = 500
+WAIT_S_MAX = 3_600.0
+"""The hourly limit of the oldest edition resets within this (C-B8); nothing asks for longer."""
+
+
+class ReportError(ValueError):
+    """A report that cannot be used; the text says why."""
+
+
+class _Envelope(msgspec.Struct):
+    task: Any = None
+    credits: Any = None
+    response: msgspec.Raw = msgspec.Raw(b"null")
+    # C-B16: where the credits of a task sit differs by edition.
+    creditsToCharge: Any = None  # noqa: N815
+    creditsCharged: Any = None  # noqa: N815
+
+
+class _Wrapped(msgspec.Struct):
+    success: Any = None
+    result: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Failure(msgspec.Struct):
+    error: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_wrapped = msgspec.json.Decoder(_Wrapped)
+_failure = msgspec.json.Decoder(_Failure)
+
+
+def encode_create(task: ClaimedTask, webhook_url: str | None) -> bytes:
+    """The body of POST /v1/async/task (C-G.1)."""
+    body: dict[str, object] = {
+        "taskType": task.task_type,
+        "priority": task.priority,
+        "idempotencyKey": task.idempotency_key,
+        "payload": msgspec.Raw(task.payload_json.encode()),
+    }
+    if webhook_url is not None:
+        body["webhook"] = {"url": webhook_url}
+    return msgspec.json.encode(body)
+
+
+def read_report(body: bytes) -> Report:
+    """A finished task, from a webhook body or a poll's answer (C-G.4, C-I.1).
+
+    Raises ReportError when it is not JSON, not final, names no task, or carries a malformed charge.
+    """
+    try:
+        envelope = _envelope.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReportError(f"not readable as JSON: {error}") from error
+    task: Any = envelope.task
+    if not isinstance(task, Mapping):
+        raise ReportError("task is missing")
+    task_id, key, status = task.get("id"), task.get("idempotencyKey"), task.get("status")
+    if not isinstance(task_id, str) or not 0 < len(task_id) <= ID_CHARS_MAX:
+        raise ReportError("task.id is missing")
+    if status not in ("COMPLETED", "FAILED"):
+        raise ReportError(f"task.status {str(status)[:40]!r} is not final")
+    response = unwrapped(bytes(envelope.response))
+    code, message = (None, None) if status == "COMPLETED" else _failure_of(response)
+    return Report(
+        provider_task_id=task_id,
+        idempotency_key=key if isinstance(key, str) else None,
+        completed=status == "COMPLETED",
+        to_charge=_find_credits(envelope, "creditsToCharge"),
+        charged=_find_credits(envelope, "creditsCharged"),
+        response=response,
+        error_code=code,
+        error_message=message,
+    )
+
+
+def unwrapped(response: bytes) -> bytes:
+    """The flat provider result, whether it came flat or as {success, result} (C-G.4)."""
+    if b'"success"' not in response:
+        return response
+    try:
+        inner = _wrapped.decode(response)
+    except msgspec.DecodeError:
+        return response
+    result = bytes(inner.result)
+    return result if isinstance(inner.success, bool) and result.lstrip()[:1] == b"{" else response
+
+
+def read_task_status(body: bytes) -> str | None:
+    """`task.status` of a poll's answer; None when the body is not one."""
+    try:
+        task = _envelope.decode(body).task
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    status = task.get("status") if isinstance(task, Mapping) else None
+    return status if isinstance(status, str) else None
+
+
+def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
+    """(task id, creditsToCharge) of a 200 to a create call (C-G.2); None for what is not said."""
+    try:
+        envelope = _envelope.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    task: Any = envelope.task
+    task_id = task.get("id") if isinstance(task, Mapping) else None
+    known = isinstance(task_id, str) and 0 < len(task_id) <= ID_CHARS_MAX
+    try:
+        return (task_id if known else None), _find_credits(envelope, "creditsToCharge")
+    except ReportError:
+        return (task_id if known else None), None
+
+
+@dataclass(frozen=True, slots=True)
+class WireError:
+    """A refusal, normalised from every edition (C-J.3)."""
+
+    code: str | None
+    message: str
+    wait_s: float | None
+
+
+def read_error(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime | None = None
+) -> WireError:
+    """Any error answer: object or string `error`, top-level or inner details, HTML, or nothing at all."""
+    try:
+        parsed: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        parsed = None
+    root = parsed if isinstance(parsed, dict) else {}
+    error = root.get("error")
+    inner = error if isinstance(error, dict) else {}
+    code = inner.get("code")
+    text = inner.get("message") if inner else error
+    message = text if isinstance(text, str) and text else f"HTTP {status}"
+    details = _details(inner.get("details", root.get("details")))
+    return WireError(
+        code=code if isinstance(code, str) else None,
+        message=(message + details)[:MESSAGE_CHARS_MAX],
+        wait_s=_wait_s(headers, root, now or datetime.now(UTC)),
+    )
+
+
+def rate_limit(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """(limit, remaining) of the X-RateLimit headers (C-D.2); None for what is absent or not a number."""
+    return _integer(headers.get("X-RateLimit-Limit")), _integer(headers.get("X-RateLimit-Remaining"))
+
+
+def _find_credits(envelope: _Envelope, name: str) -> Decimal | None:
+    credits: Any = envelope.credits
+    task: Any = envelope.task
+    places = (
+        credits.get(name) if isinstance(credits, Mapping) else None,
+        task.get(name) if isinstance(task, Mapping) else None,
+        getattr(envelope, name),
+    )
+    value = next((place for place in places if place is not None), None)
+    try:
+        return parse_credits(value, name)
+    except ValueError as error:
+        raise ReportError(str(error)) from error
+
+
+def _failure_of(response: bytes) -> tuple[str | None, str | None]:
+    try:
+        error: Any = _failure.decode(response).error
+    except msgspec.DecodeError:
+        return None, None
+    if isinstance(error, str):
+        return None, error
+    if not isinstance(error, Mapping):
+        return None, None
+    code, message = error.get("code"), error.get("message")
+    return (code if isinstance(code, str) else None), (message if isinstance(message, str) else None)
+
+
+def _details(details: object) -> str:
+    """`field: message` of each validation problem, whatever shape the edition gives them (C-J.4)."""
+    if isinstance(details, dict):
+        details = details.get("errors")
+    if not isinstance(details, list):
+        return ""
+    parts = [
+        f"{item.get('field', '?')}: {item.get('message', '?')}" for item in details if isinstance(item, dict)
+    ]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _wait_s(headers: Mapping[str, str], root: Mapping[str, object], now: datetime) -> float | None:
+    header = headers.get("Retry-After")
+    wait: float | None = None
+    if header is not None:
+        try:
+            wait = float(header)
+        except ValueError:
+            wait = _until(header, now)
+    elif isinstance(root.get("retry_after"), int | float) and not isinstance(root["retry_after"], bool):
+        wait = float(root["retry_after"])  # type: ignore[arg-type]
+    if wait is None or not math.isfinite(wait) or wait < 0:
+        return None
+    return min(wait, WAIT_S_MAX)
+
+
+def _until(http_date: str, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - now).total_seconds(), 0.0)
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

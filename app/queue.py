@@ -1,0 +1,91 @@
+"""The enqueue side of arq: a thin pipe that carries ids, never the only copy of anything.
+
+The pool is ours, because arq sets no socket timeout (A12), and jobs are JSON, because its pickle would let
+whoever can write to Redis run code in the workers (A18).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from arq.connections import ArqRedis
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
+
+QUEUE_NAME = "tallyhook"
+SETTLE_JOB = "settle"
+SUBMIT_JOB = "submit"
+PAYLOAD_VERSION = 1
+CONNECTIONS_MAX = 20
+"""A blocking pool waits at this many instead of failing (A31)."""
+JOB_EXPIRES_MS = 3_600_000
+"""An unread job is dropped after an hour: by then the sweep has long done its work."""
+
+log = structlog.get_logger(__name__)
+
+_TROUBLE = (RedisError, OSError, TimeoutError)
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """A job as JSON; what JSON has no form for (an exception in a result) as its text."""
+    return msgspec.json.encode(job, enc_hook=repr)
+
+
+def open_pool(redis_url: str, *, timeout_s: float) -> ArqRedis:
+    """A pool with a timeout on every command. Connects at first use."""
+    connections = BlockingConnectionPool.from_url(
+        redis_url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        health_check_interval=30,
+    )
+    return ArqRedis(
+        connections,
+        job_serializer=serialize,
+        job_deserializer=msgspec.json.decode,
+        default_queue_name=QUEUE_NAME,
+        expires_extra_ms=JOB_EXPIRES_MS,
+    )
+
+
+class Queue:
+    """Wakes the workers. Satisfies ports.Wake: False when Redis did not take the job, never an exception."""
+
+    def __init__(self, redis_url: str, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.pool = open_pool(redis_url, timeout_s=timeout_s)
+
+    async def wake_settle(self, delivery_ids: Sequence[str]) -> bool:
+        """One settle job for these deliveries."""
+        return await self._enqueue(SETTLE_JOB, {"v": PAYLOAD_VERSION, "ids": list(delivery_ids)})
+
+    async def wake_submit(self, defer_ms: int = 0) -> bool:
+        """One submit job, now or after `defer_ms`; it claims what is due when it runs."""
+        return await self._enqueue(SUBMIT_JOB, {"v": PAYLOAD_VERSION}, defer_ms)
+
+    async def ping(self) -> bool:
+        """Whether Redis answers in time."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return bool(await self.pool.ping())
+        except _TROUBLE:
+            return False
+
+    async def _enqueue(self, name: str, payload: dict[str, Any], defer_ms: int = 0) -> bool:
+        # No job id of ours: a fixed one is refused while an old result or body lives (A4, A5).
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                job = await self.pool.enqueue_job(name, payload, _defer_by=defer_ms / 1000 or None)
+        except _TROUBLE as error:
+            log.warning("wake_failed", job=name, error=type(error).__name__)
+            return False
+        return job is not None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.pool.aclose(close_connection_pool=True)

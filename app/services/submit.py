@@ -1,0 +1,186 @@
+"""Submitting: claim pending tasks, send one request for each, record how it ended (DESIGN section 3.5).
+
+Nothing is retried in memory. An attempt that is to be sent again goes back to `pending` with its key and a
+moment before which it is not claimed, so that a killed process forgets nothing.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
+from app.domain.submission import ClaimedTask, Submission
+from app.domain.task import RunState
+from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
+
+LEASE = "submit"
+"""One process sends at a time: the provider's limit belongs to the account."""
+FLUSH_EVERY_S = 0.1
+FLUSH_SIZE = 250
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitLimits:
+    """See config.py for the arithmetic."""
+
+    claim_size: int
+    in_flight: int
+    claim_lease_ms: int
+    job_ms: int
+    poll_after_ms: int
+    lease_ms: int = 15_000
+    """Prolonged at every flush; a killed sender is replaced after this."""
+
+
+@dataclass(slots=True)
+class SubmitSummary:
+    """What one call did."""
+
+    answers: Counter[Answer] = field(default_factory=Counter)
+    busy: bool = False
+    """Another process is sending; nothing was done."""
+    again_in_ms: int | None = None
+    """When there will be something to send again; None when there is nothing."""
+
+
+async def submit(
+    store: SubmitStore,
+    provider: Provider,
+    *,
+    limits: SubmitLimits,
+    clock: Clock,
+    jitter: Jitter,
+    token: str,
+    stopping: Callable[[], bool] = lambda: False,
+) -> SubmitSummary:
+    """Send what is due, until nothing is, the time of one job is over, or `stopping`. `token` names this
+    call; it is the owner of the lease and of the claims."""
+    now = clock()
+    if not await store.acquire_lease(LEASE, token, until_ms=now + limits.lease_ms, now_ms=now):
+        return SubmitSummary(busy=True)
+    sender = _Sender(store, provider, limits, clock, jitter, token, stopping)
+    try:
+        await sender.run()
+    finally:
+        await store.release_lease(LEASE, token)
+    if sender.halted is None and await store.has_due_pending(clock()):
+        sender.summary.again_in_ms = 0
+    return sender.summary
+
+
+class _Sender:
+    """One call of submit: a feeder that claims, senders, and a recorder, side by side."""
+
+    def __init__(
+        self, store: SubmitStore, provider: Provider, limits: SubmitLimits, clock: Clock, jitter: Jitter,
+        token: str, stopping: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._provider = provider
+        self._limits = limits
+        self._clock = clock
+        self._jitter = jitter
+        self._token = token
+        self._stopping = stopping
+        self._until_ms = clock() + limits.job_ms
+        self._todo: asyncio.Queue[ClaimedTask | None] = asyncio.Queue(maxsize=limits.claim_size)
+        self._ended: list[Submission] = []
+        self._flush_now = asyncio.Event()
+        self.halted: tuple[RunState, str] | None = None
+        self.summary = SubmitSummary()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            recorder = group.create_task(self._record())
+            async with asyncio.TaskGroup() as sending:
+                sending.create_task(self._feed())
+                for _ in range(self._limits.in_flight):
+                    sending.create_task(self._send())
+            recorder.cancel()
+        await self._flush()
+
+    async def _feed(self) -> None:
+        while self.halted is None and not self._stopping() and self._clock() < self._until_ms:
+            now = self._clock()
+            claimed = await self._store.claim_pending(
+                limit=self._limits.claim_size, claim=self._token, now_ms=now,
+                lease_until_ms=now + self._limits.claim_lease_ms,
+            )  # fmt: skip
+            for task in claimed:
+                await self._todo.put(task)
+            if not claimed:
+                break
+        for _ in range(self._limits.in_flight):
+            await self._todo.put(None)
+
+    async def _send(self) -> None:
+        while (task := await self._todo.get()) is not None:
+            if self.halted is not None:
+                self._end(task, CreateAnswer(Answer.DEFERRED))
+                continue
+            answer = await self._provider.create(task)
+            if answer.answer is Answer.EXISTS and task.sends == 1:
+                # Accepted before, though never sent before: the key is somebody else's. Not ours to settle.
+                answer = CreateAnswer(Answer.FOREIGN, answer.http_status, answer.code, answer.message)
+            await self._halt_if_refused(task, answer)
+            self._end(task, answer)
+
+    async def _halt_if_refused(self, task: ClaimedTask, answer: CreateAnswer) -> None:
+        """A refusal of the account, not of the task: halt the run, and send nothing more in this call."""
+        shown = answer.code or answer.http_status
+        if answer.answer is Answer.NO_CREDITS:
+            self.halted = (RunState.PAUSED, f"the provider refuses for want of credits ({shown})")
+        elif answer.answer is Answer.BAD_KEY:
+            self.halted = (RunState.STOPPED, f"the provider refuses the API key ({shown})")
+        elif answer.answer is Answer.FOREIGN:
+            self.halted = (RunState.STOPPED, f"the provider knows key {task.idempotency_key}, unsent by us")
+        else:
+            return
+        await self._store.halt_run_if_running(task.run_id, *self.halted)
+
+    def _end(self, task: ClaimedTask, answer: CreateAnswer) -> None:
+        now = self._clock()
+        wait_ms = self._wait_ms(task, answer)
+        self.summary.answers[answer.answer] += 1
+        if answer.answer in RETRIED:
+            soonest = self.summary.again_in_ms
+            self.summary.again_in_ms = wait_ms if soonest is None else min(soonest, wait_ms)
+        self._ended.append(
+            Submission(
+                task, answer.answer, now, not_before_ms=now + wait_ms,
+                next_poll_at_ms=now + self._limits.poll_after_ms, http_status=answer.http_status,
+                code=answer.code, message=answer.message, provider_task_id=answer.provider_task_id,
+                credits_to_charge=answer.credits_to_charge, request_id=answer.request_id,
+            )
+        )  # fmt: skip
+        if len(self._ended) >= FLUSH_SIZE:
+            self._flush_now.set()
+
+    def _wait_ms(self, task: ClaimedTask, answer: CreateAnswer) -> int:
+        if answer.answer not in RETRIED:
+            return 0
+        floor_s = answer.wait_s
+        if answer.answer is Answer.QUEUE_FULL:
+            floor_s = max(floor_s or 0.0, QUEUE_FULL_WAIT_S)
+        return round(1000 * backoff_s(task.sends, self._jitter(), floor_s))
+
+    async def _record(self) -> None:
+        """Record ended sends in groups, and keep the lease while doing so."""
+        while True:
+            try:
+                async with asyncio.timeout(FLUSH_EVERY_S):
+                    await self._flush_now.wait()
+            except TimeoutError:
+                pass
+            self._flush_now.clear()
+            # Shielded: being told to end must not cut a commit in two.
+            await asyncio.shield(self._flush())
+
+    async def _flush(self) -> None:
+        ended, self._ended = self._ended, []
+        if ended:
+            await self._store.record_submissions(ended)
+            now = self._clock()
+            until_ms = now + self._limits.lease_ms
+            await self._store.acquire_lease(LEASE, self._token, until_ms=until_ms, now_ms=now)

@@ -1,0 +1,128 @@
+"""The sweep: does what a lost wake, a lost webhook or a lost process left undone (DESIGN section 3.4).
+
+The inbox and the task rows say what is still to be done; nothing here depends on Redis.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from app.domain.delivery import RawDelivery
+from app.domain.settlement import Source
+from app.domain.task import new_id
+from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
+
+VANISHED_POLLS = 3
+"""404s for a task that the provider once named, before it counts as gone (W13)."""
+BATCHES_MAX = 50
+"""Deliveries of one sweep are bounded, so that polls get their turn."""
+
+Settle = Callable[[Sequence[str]], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepLimits:
+    """See config.py for the arithmetic."""
+
+    settle_size: int
+    sweep_after_ms: int
+    tries_max: int
+    poll_size: int
+    poll_every_ms: int
+    polls_in_flight: int
+    retention_ms: int
+    safe_resend_ms: int
+
+
+@dataclass(slots=True)
+class SweepSummary:
+    """What one sweep found and did."""
+
+    claims_released: int = 0
+    unidentified: int = 0
+    deliveries: int = 0
+    polled: int = 0
+    found_finished: int = 0
+    expired: int = 0
+
+    def is_idle(self) -> bool:
+        """Nothing was found to do."""
+        return not any((self.claims_released, self.unidentified, self.deliveries, self.polled, self.expired))
+
+
+async def sweep(
+    store: SweepStore, provider: Provider, settle: Settle, *, limits: SweepLimits, clock: Clock
+) -> SweepSummary:
+    """One pass. `settle` settles deliveries by id, in this process, without the queue."""
+    summary = SweepSummary()
+    now = clock()
+    summary.claims_released = await store.release_overdue_claims(now)
+    summary.unidentified = await store.expire_unidentified(
+        sent_before_ms=now - limits.safe_resend_ms,
+        reason="accepted or not, the provider may have forgotten the key; retry under a new one",
+    )
+    await _settle_overdue(store, settle, limits, clock, summary)
+    await _poll_overdue(store, provider, settle, limits, clock, summary)
+    return summary
+
+
+async def _settle_overdue(
+    store: SweepStore, settle: Settle, limits: SweepLimits, clock: Clock, summary: SweepSummary
+) -> None:
+    for _ in range(BATCHES_MAX):
+        now = clock()
+        ids = await store.claim_overdue_deliveries(
+            limit=limits.settle_size, now_ms=now, next_due_at_ms=now + limits.sweep_after_ms,
+            tries_max=limits.tries_max,
+        )  # fmt: skip
+        if ids:
+            summary.deliveries += len(ids)
+            await settle(ids)
+        if len(ids) < limits.settle_size:
+            return
+
+
+async def _poll_overdue(
+    store: SweepStore,
+    provider: Provider,
+    settle: Settle,
+    limits: SweepLimits,
+    clock: Clock,
+    summary: SweepSummary,
+) -> None:
+    due = await store.claim_due_polls(
+        limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
+    )
+    gate = asyncio.Semaphore(limits.polls_in_flight)
+
+    async def ask(poll: DuePoll) -> PollAnswer:
+        async with gate:
+            return await provider.poll(poll.provider_task_id or poll.idempotency_key)
+
+    answers = await asyncio.gather(*(ask(poll) for poll in due))
+    now = clock()
+    summary.polled = len(due)
+    raw = [RawDelivery(new_id(now), Source.POLL, now, answer.body) for answer in answers if answer.finished]
+    summary.found_finished = len(raw)
+    for start in range(0, len(raw), limits.settle_size):
+        group = raw[start : start + limits.settle_size]
+        await store.store_deliveries(group, due_at_ms=now + limits.sweep_after_ms)
+        await settle([delivery.id for delivery in group])
+    gone = [poll for poll, answer in zip(due, answers, strict=True) if answer.found is False]
+    summary.expired = await _expire(store, gone, limits, now)
+
+
+async def _expire(store: SweepStore, gone: Sequence[DuePoll], limits: SweepLimits, now: int) -> int:
+    """Close what the provider no longer knows: past its retention, or gone before it (S21, W13)."""
+    over = [p for p in gone if now - p.first_sent_at_ms >= limits.retention_ms]
+    vanished = [p for p in gone if p not in over and p.provider_task_id and p.polls >= VANISHED_POLLS]
+    expired = await store.expire_if_unreported(
+        [(p.task_id, p.attempt) for p in over],
+        code="retention_over",
+        reason="the provider keeps a task for about 24 h and no report came",
+    )
+    return expired + await store.expire_if_unreported(
+        [(p.task_id, p.attempt) for p in vanished],
+        code="vanished",
+        reason="the provider no longer knows the task; perhaps its queue was cleared",
+    )

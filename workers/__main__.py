@@ -1,0 +1,170 @@
+"""`python -m workers`: supervises arq, and sweeps on a timer that needs no Redis.
+
+arq ends its process when Redis is away for seconds (A11). Here it is started again with backoff, and
+meanwhile the sweep goes on settling and submitting from the database alone.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import uuid
+
+import structlog
+import uvloop
+from redis.exceptions import RedisError
+
+from app import log as logging
+from app.bootstrap import jitter, now_ms, open_provider, open_queue, open_store, submit_limits, sweep_limits
+from app.config import ConfigError, Settings, load_settings
+from app.embedded import embedded_valkey
+from app.ports import StoreUnavailable
+from app.queue import open_pool
+from app.services.sweep import SweepLimits, sweep
+from workers.jobs import Context, settle_now, submit_now
+from workers.settings import make_worker
+
+log = structlog.get_logger(__name__)
+
+RESTART_FIRST_S = 0.5
+RESTART_MAX_S = 10.0
+DRAIN_S = 20.0
+"""After SIGTERM: running jobs may finish for this long. Below the usual grace of 30 s (A9)."""
+SWEEP_LEASE_S = 60.0
+"""One process sweeps at a time; a killed one is replaced after this."""
+
+
+async def run_arq(context: Context, redis_url: str) -> None:
+    """Run arq until told to stop; again from the start whenever Redis takes it down."""
+    wait_s = RESTART_FIRST_S
+    while not context.stopping.is_set():
+        started = asyncio.get_running_loop().time()
+        try:
+            await _one_life(context, redis_url)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("queue_lost", error=type(error).__name__)
+        if asyncio.get_running_loop().time() - started > RESTART_MAX_S:
+            wait_s = RESTART_FIRST_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s * (0.5 + context.jitter() / 2)):
+                await context.stopping.wait()
+        wait_s = min(wait_s * 2, RESTART_MAX_S)
+
+
+async def _one_life(context: Context, redis_url: str) -> None:
+    pool = open_pool(redis_url, timeout_s=context.settings.redis_timeout_s)
+    worker = make_worker(pool, context, job_timeout_s=context.settings.job_timeout_s)
+    try:
+        refuse_evicting(await pool.info("memory"))
+        main = asyncio.create_task(worker.main())
+        stop = asyncio.create_task(context.stopping.wait())
+        await asyncio.wait({main, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if main.done():
+            main.result()
+            return
+        worker.allow_pick_jobs = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+        main.cancel()
+        await asyncio.gather(main, return_exceptions=True)
+    finally:
+        with contextlib.suppress(RedisError, OSError, TimeoutError, asyncio.CancelledError):
+            await worker.close()
+        await pool.aclose(close_connection_pool=True)
+
+
+def refuse_evicting(memory: dict[str, object]) -> None:
+    """A Redis that may evict destroys jobs silently (A15). Raises ConfigError with the remedy."""
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if memory.get("maxmemory") and policy != "noeviction":
+        raise ConfigError(
+            f"REDIS_URL: maxmemory-policy is {policy}, which drops jobs; set it to noeviction, "
+            "or use a Redis of Tallyhook's own"
+        )
+
+
+async def run_sweep(context: Context) -> None:
+    """Sweep every few seconds, in whichever worker holds the lease."""
+    owner = uuid.uuid4().hex
+    limits = sweep_limits(context.settings)
+    while not context.stopping.is_set():
+        try:
+            await _sweep_once(context, owner, limits)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", error=str(error)[:200])
+        except Exception:
+            log.exception("sweep_failed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(context.settings.sweep_every_s):
+                await context.stopping.wait()
+
+
+async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None:
+    now = context.clock()
+    until_ms = now + round(SWEEP_LEASE_S * 1000)
+    if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
+        return
+    try:
+        summary = await sweep(
+            context.store,
+            context.provider,
+            lambda ids: settle_now(context, ids),
+            limits=limits,
+            clock=context.clock,
+        )
+    finally:
+        await context.store.release_lease("sweep", owner)
+    if not summary.is_idle():
+        log.info("swept", **{name: getattr(summary, name) for name in summary.__slots__})
+    if await context.store.has_due_pending(context.clock()) and not await context.queue.wake_submit():
+        await submit_now(context)  # Redis is away; the rows alone are enough
+
+
+async def serve(settings: Settings) -> None:
+    """Run one worker process until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    embedded = contextlib.nullcontext(settings.redis_url)
+    with embedded if settings.redis_url else embedded_valkey(settings.data_dir) as redis_url:
+        store = await open_store(settings)
+        queue = open_queue(redis_url, settings)
+        async with open_provider(settings) as provider:
+            context = Context(
+                settings, store, provider, queue, submit_limits(settings), clock=now_ms, jitter=jitter
+            )
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(signum, context.stopping.set)
+            log.info("worker_started", provider=settings.base_url, webhook_url=settings.webhook_url)
+            try:
+                await run_until_stopped(context, redis_url)
+            finally:
+                await queue.close()
+                await store.close()
+    log.info("worker_stopped")
+
+
+async def run_until_stopped(context: Context, redis_url: str) -> None:
+    """arq and the sweep side by side; a fault that needs a person (ConfigError) ends both."""
+    sweeping = asyncio.create_task(run_sweep(context))
+    try:
+        await run_arq(context, redis_url)
+    finally:
+        context.stopping.set()
+        await sweeping
+
+
+def main() -> int:
+    """The process's entry; 2 for a setting that is wrong."""
+    try:
+        settings = load_settings()
+        logging.configure(settings.log_format, settings.log_level)
+        uvloop.run(serve(settings))
+    except ConfigError as error:
+        sys.stderr.write(f"worker: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

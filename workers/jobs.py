@@ -1,0 +1,119 @@
+"""The jobs: parse the payload, call a service. What fails for now is retried; the rows remember the rest.
+
+A job's plain exception is final in arq, and so is its timeout (A1, A2); so every job runs inside `guarded`.
+"""
+
+import asyncio
+import functools
+import random
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from arq.typing import WorkerCoroutine
+from arq.worker import Retry
+
+from app.config import Settings
+from app.ports import Clock, Jitter, StoreUnavailable
+from app.provider.client import Client
+from app.provider.wire import read_report
+from app.queue import PAYLOAD_VERSION, Queue
+from app.services.settle import SettleSummary, settle
+from app.services.submit import SubmitLimits, SubmitSummary, submit
+from app.store import Store
+
+log = structlog.get_logger(__name__)
+
+IDS_MAX = 5_000
+"""No job of ours carries more; a longer list is not one of ours."""
+MARGIN_S = 5
+"""Our own timeout ends a job before arq's would, because arq's is final (A2)."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What jobs work with; made once per process."""
+
+    settings: Settings
+    store: Store
+    provider: Client
+    queue: Queue
+    submit_limits: SubmitLimits
+    clock: Clock
+    jitter: Jitter
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Job = Callable[[Context, dict[str, Any]], Coroutine[Any, Any, None]]
+
+
+def guarded(job: Job) -> WorkerCoroutine:
+    """Turn what passes by itself into arq's Retry, and everything else into a log line: the rows that the
+    job was to work on are still waiting, and the sweep counts their tries."""
+
+    @functools.wraps(job)
+    async def run(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
+        context: Context = ctx["tallyhook"]
+        try:
+            async with asyncio.timeout(context.settings.job_timeout_s - MARGIN_S):
+                await job(context, *args, **kwargs)
+        except (StoreUnavailable, TimeoutError) as error:
+            defer_s = 1 + 4 * random.random()  # noqa: S311
+            log.warning(
+                "job_retried", job=job.__name__, error=type(error).__name__, defer_s=round(defer_s, 1)
+            )
+            raise Retry(defer=defer_s) from error
+        except Exception:
+            log.exception("job_failed", job=job.__name__)
+
+    return run
+
+
+@guarded
+async def settle_job(context: Context, payload: dict[str, Any]) -> None:
+    """Settle the deliveries named in the payload."""
+    ids = payload.get("ids")
+    if payload.get("v") != PAYLOAD_VERSION or not isinstance(ids, list) or len(ids) > IDS_MAX:
+        log.error("job_payload_unknown", job="settle", version=payload.get("v"))
+        return
+    await settle_now(context, ids)
+
+
+async def settle_now(context: Context, ids: Sequence[str]) -> SettleSummary:
+    """Settle in this process, in transactions of bounded size."""
+    size = context.settings.settle_size
+    total = SettleSummary()
+    for start in range(0, len(ids), size):
+        part = await settle(
+            context.store, read_report, ids[start : start + size], clock=context.clock,
+            unmatched_ms=round(context.settings.unmatched_s * 1000),
+        )  # fmt: skip
+        total.settled += part.settled
+        total.quarantined += part.quarantined
+        total.left += part.left
+    log.info("settled", deliveries=len(ids), settled=total.settled, quarantined=total.quarantined)
+    return total
+
+
+@guarded
+async def submit_job(context: Context, payload: dict[str, Any]) -> None:
+    """Send what is due, then see to it that somebody sends the rest."""
+    if payload.get("v") != PAYLOAD_VERSION:
+        log.error("job_payload_unknown", job="submit", version=payload.get("v"))
+        return
+    summary = await submit_now(context)
+    if summary.again_in_ms is not None and not context.stopping.is_set():
+        await context.queue.wake_submit(summary.again_in_ms)
+
+
+async def submit_now(context: Context) -> SubmitSummary:
+    """Send in this process; returns at once when another process is sending."""
+    summary = await submit(
+        context.store, context.provider, limits=context.submit_limits, clock=context.clock,
+        jitter=context.jitter, token=uuid.uuid4().hex, stopping=context.stopping.is_set,
+    )  # fmt: skip
+    if summary.answers:
+        log.info("submitted", **{answer.value: n for answer, n in summary.answers.items()})
+    return summary

@@ -1,0 +1,45 @@
+"""arq's settings, each with the failure of the catalogue's table A that it meets."""
+
+from typing import Any
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+
+from app.queue import QUEUE_NAME, SETTLE_JOB, SUBMIT_JOB, serialize
+from workers.jobs import Context, settle_job, submit_job
+
+MAX_JOBS = 8
+"""Few fat jobs at once: each is one transaction of some hundreds of rows (A21, A22)."""
+POLL_DELAY_S = 0.1
+QUEUE_READ_LIMIT = 1_000
+"""Above what the whole fleet runs at once, or jobs behind running ones would starve (A23)."""
+MAX_TRIES = 1_000
+"""arq counts each start, a deploy's too (A9); real failures are counted in the database."""
+
+
+def make_worker(pool: ArqRedis, context: Context, *, job_timeout_s: int) -> Worker:
+    """An arq worker on our pool, with no signal handlers, results or hooks of arq's own (A3, A13, A19)."""
+    if QUEUE_READ_LIMIT <= MAX_JOBS:
+        raise ValueError("QUEUE_READ_LIMIT must exceed MAX_JOBS")
+    ctx: dict[Any, Any] = {"tallyhook": context}
+    return Worker(
+        functions=[
+            func(settle_job, name=SETTLE_JOB, keep_result=0),
+            func(submit_job, name=SUBMIT_JOB, keep_result=0),
+        ],
+        redis_pool=pool,
+        queue_name=QUEUE_NAME,
+        ctx=ctx,
+        handle_signals=False,
+        max_jobs=MAX_JOBS,
+        job_timeout=job_timeout_s,
+        keep_result=0,
+        poll_delay=POLL_DELAY_S,
+        queue_read_limit=QUEUE_READ_LIMIT,
+        max_tries=MAX_TRIES,
+        allow_abort_jobs=False,
+        log_results=False,
+        job_serializer=serialize,
+        job_deserializer=msgspec.json.decode,
+    )
