@@ -15,9 +15,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from app.config import Settings
 from app.processes import free_port, hold_lock, keeper_command
 
 HOST = "127.0.0.1"
@@ -44,37 +44,31 @@ class EmbeddedError(Exception):
     """The embedded server cannot be started; the text says why."""
 
 
-@dataclass(slots=True)
-class EmbeddedValkey:
-    """A running server, needed by us until `close`."""
-
-    url: str
-    _users_lock: int
-
-    def keep_over_exec(self) -> None:
-        """The program that replaces us goes on needing it."""
-        os.set_inheritable(self._users_lock, True)
-
-    def close(self) -> None:
-        """We need it no more; it ends if nobody else does."""
-        if self._users_lock >= 0:
-            os.close(self._users_lock)
-            self._users_lock = -1
-
-
 @contextlib.contextmanager
-def embedded_valkey(data_dir: Path) -> Iterator[str]:
-    """The URL of the directory's server, which runs as long as the `with`."""
-    server = open_valkey(data_dir)
+def embedded_valkey(settings: Settings) -> Iterator[str]:
+    """The Redis URL to use for the length of the `with`: REDIS_URL, or else the embedded server of the data
+    directory, started if it does not run. Raises EmbeddedError."""
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    url, users_lock = _open(_home(settings))
     try:
-        yield server.url
+        yield url
     finally:
-        server.close()
+        os.close(users_lock)
 
 
-def open_valkey(data_dir: Path) -> EmbeddedValkey:
-    """The directory's server, started if it does not run. Raises EmbeddedError."""
-    home = _home(data_dir)
+def running_valkey(settings: Settings) -> str | None:
+    """REDIS_URL, or else the URL of the embedded server if it runs; starts nothing."""
+    return settings.redis_url or _running(_home(settings))
+
+
+def _home(settings: Settings) -> Path:
+    return (settings.data_dir / "valkey").absolute()
+
+
+def _open(home: Path) -> tuple[str, int]:
+    """(URL, the lock that makes us a user of the server until it is closed)."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         # First we count as a user, so that nobody stops the server that we are about to find. Waits while the
@@ -86,21 +80,12 @@ def open_valkey(data_dir: Path) -> EmbeddedValkey:
         # One starter at a time.
         starting = hold_lock(home / "start.lock", fcntl.LOCK_EX)
         try:
-            return EmbeddedValkey(_running(home) or _start(home), users)
+            return _running(home) or _start(home), users
         finally:
             os.close(starting)
     except BaseException:
         os.close(users)
         raise
-
-
-def running_valkey(data_dir: Path) -> str | None:
-    """The URL of the directory's server if it runs; starts nothing."""
-    return _running(_home(data_dir))
-
-
-def _home(data_dir: Path) -> Path:
-    return (data_dir / "valkey").absolute()
 
 
 def _running(home: Path) -> str | None:

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-GRACE_S = 10
-"""Between SIGTERM and SIGKILL. A worker finishes its jobs within this, Valkey closes its file."""
+GRACE_S = 25
+"""Between SIGTERM and SIGKILL. A worker finishes its jobs within 20 s, Valkey closes its file."""
 PR_SET_PDEATHSIG = 1
 
 
