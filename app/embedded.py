@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.config import Settings
-from app.processes import free_port, hold_lock, keeper_command
+from app.processes import STOP_TIMEOUT_S, free_port, hold_lock, keeper_command
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 30.0
@@ -27,6 +27,9 @@ START_TRIES = 3
 """The port is chosen before it is bound; somebody else may be faster."""
 READY_POLL_S = 0.02
 PROBE_TIMEOUT_S = 1.0
+
+Keeper = subprocess.Popen[bytes]
+"""The keeper of a server (app.keeper)."""
 
 CONFIGURATION = """\
 bind {host}
@@ -51,11 +54,12 @@ def embedded_valkey(settings: Settings) -> Iterator[str]:
     if settings.redis_url:
         yield settings.redis_url
         return
-    url, users_lock = _open(_home(settings))
+    home = _home(settings)
+    url, users_lock, started = _open(home)
     try:
         yield url
     finally:
-        os.close(users_lock)
+        _let_go(users_lock, started)
 
 
 def running_valkey(settings: Settings) -> str | None:
@@ -67,8 +71,8 @@ def _home(settings: Settings) -> Path:
     return (settings.data_dir / "valkey").absolute()
 
 
-def _open(home: Path) -> tuple[str, int]:
-    """(URL, the lock that makes us a user of the server until it is closed)."""
+def _open(home: Path) -> tuple[str, int, Keeper | None]:
+    """(URL, the lock that makes us a user of the server until it is closed, its keeper if we started it)."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         # First we count as a user, so that nobody stops the server that we are about to find. Waits while the
@@ -80,12 +84,33 @@ def _open(home: Path) -> tuple[str, int]:
         # One starter at a time.
         starting = hold_lock(home / "start.lock", fcntl.LOCK_EX)
         try:
-            return _running(home) or _start(home), users
+            url = _running(home)
+            if url is not None:
+                return url, users, None
+            url, keeper = _start(home)
+            return url, users, keeper
         finally:
             os.close(starting)
     except BaseException:
         os.close(users)
         raise
+
+
+def _let_go(users_lock: int, started: Keeper | None) -> None:
+    """We need the server no more. If that ends it and it is our child, its end is waited for: whoever removes
+    the directory next shall find nobody in it."""
+    last = False
+    if started is not None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            last = True
+    os.close(users_lock)
+    if started is not None and last:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(STOP_TIMEOUT_S)
+    elif started is not None:
+        # It outlives us, and is init's to wait for.
+        started.returncode = 0
 
 
 def _running(home: Path) -> str | None:
@@ -114,7 +139,7 @@ def _is_ours(port: int, home: Path) -> bool:
     return answer.startswith(b"+PONG\r\n") and expected in answer
 
 
-def _start(home: Path) -> str:
+def _start(home: Path) -> tuple[str, Keeper]:
     problem = ""
     for _ in range(START_TRIES):
         port = free_port(HOST)
@@ -129,14 +154,12 @@ def _start(home: Path) -> str:
             record = home / "server.json.new"
             record.write_text(json.dumps({"port": port, "keeper_pid": server.pid}))
             record.replace(home / "server.json")
-            # It is the keeper's from here on; nobody of us waits for it.
-            server.returncode = 0
-            return f"redis://{HOST}:{port}/0"
+            return f"redis://{HOST}:{port}/0", server
         problem = (home / "valkey.log").read_text(errors="replace")[-500:]
     raise EmbeddedError(f"the embedded Valkey does not start: {problem.strip()}")
 
 
-def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, home: Path) -> bool:
+def _wait_until_ready(server: Keeper, port: int, home: Path) -> bool:
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until:
         if _is_ours(port, home):

@@ -14,11 +14,18 @@ from app.ports import Clock
 
 CHUNK = 500
 """Tasks of one transaction: 500 rows of 1 KB are read, priced and committed in some 20 ms."""
-BAD_LINES_KEPT = 100
-"""All are counted; this many are kept to be shown."""
+FAULTS_KEPT = 100
+"""Bad lines are all counted; so many faults are kept to be shown."""
 
-Bad = TypeVar("Bad")
-"""However the source describes a line that it cannot use; anything that is not a TaskSpec."""
+
+class BadRecord(Protocol):
+    """Something wrong with a line of the source; several may be about one line."""
+
+    @property
+    def line(self) -> int: ...
+
+
+Bad = TypeVar("Bad", bound=BadRecord)
 
 
 class LoadStore(Protocol):
@@ -60,7 +67,7 @@ class Loaded(Generic[Bad]):
     tasks: int = 0
     bad_lines: int = 0
     bad: list[Bad] = field(default_factory=list)
-    """The first of them."""
+    """What is wrong with the first of them."""
     estimate: Decimal = Decimal(0)
 
 
@@ -104,6 +111,7 @@ async def _read(
 ) -> None:
     day = new.price_day or iso_day(clock())
     chunk: list[tuple[TaskSpec, Decimal]] = []
+    bad_line: int | None = None
 
     async def store_chunk() -> None:
         await store.add_tasks(loaded.run_id, chunk, clock())
@@ -114,8 +122,9 @@ async def _read(
 
     for line in source:
         if not isinstance(line, TaskSpec):
-            loaded.bad_lines += 1
-            if len(loaded.bad) < BAD_LINES_KEPT:
+            loaded.bad_lines += line.line != bad_line
+            bad_line = line.line
+            if len(loaded.bad) < FAULTS_KEPT:
                 loaded.bad.append(line)
         # Under strict the rest is read only to name its other bad lines.
         elif not (new.strict and loaded.bad_lines):

@@ -1,0 +1,231 @@
+"""Looks at everything a real run needs, and says what to do about each fault. Changes nothing."""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from redis.exceptions import RedisError
+
+from app.bootstrap import open_provider
+from app.config import Settings
+from app.embedded import running_valkey
+from app.opening import current_revision, reachable_store, shown_url
+from app.queue import open_pool
+from app.store.migrate import newest_revision
+from app.user_error import UserError
+
+State = Literal["ok", "warning", "fault"]
+CHALLENGE_PREFIX = "tallyhook-doctor."
+"""What the receiver signs is never a delivery: no body begins like this (app.web)."""
+WEBHOOK_TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 4096
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+    """What to do about it; empty when there is nothing to do."""
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """Every check, in the order in which faults should be dealt with."""
+    return [
+        *check_configuration(settings),
+        await check_database(settings),
+        *await check_redis(settings),
+        await check_provider(settings),
+        await check_webhook(settings),
+    ]
+
+
+def document(checks: list[Check]) -> dict[str, Any]:
+    """As --json prints it."""
+    return {
+        "healthy": all(check.state != "fault" for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+def check_configuration(settings: Settings) -> list[Check]:
+    """Key, secret and public address, as far as they can be judged without asking anybody."""
+    if settings.embedded_provider:
+        key = Check(
+            "API key", "ok", "CLORO_API_KEY is not set: the local emulator stands in for the provider"
+        )
+    else:
+        key = Check("API key", "ok", f"set, for {settings.base_url}")
+    return [key, _check_secret(settings), _check_public_url(settings)]
+
+
+def _check_secret(settings: Settings) -> Check:
+    name, count = "webhook secret", len(settings.webhook_secrets)
+    if settings.allow_unsigned:
+        remedy = "switch signing on at the provider, set CLORO_WEBHOOK_SECRET, unset TALLYHOOK_ALLOW_UNSIGNED"
+        return Check(name, "warning", "TALLYHOOK_ALLOW_UNSIGNED: anybody can send us deliveries", remedy)
+    if not count:
+        remedy = "set CLORO_WEBHOOK_SECRET to the signing secret that the provider's dashboard shows"
+        return Check(name, "fault", "CLORO_WEBHOOK_SECRET is not set; web will not start", remedy)
+    if not settings.cloro_webhook_secret:
+        return Check(name, "ok", "the emulator's, which everybody knows")
+    return Check(name, "ok", "set" if count == 1 else f"{count} set, as while rotating")
+
+
+def _check_public_url(settings: Settings) -> Check:
+    name, remedy = "public URL", "set PUBLIC_URL to the https address at which the provider reaches web"
+    if settings.embedded_provider and not settings.public_url:
+        return Check(name, "ok", f"not needed for the emulator; deliveries go to {settings.webhook_url}")
+    if not settings.public_url:
+        return Check(name, "fault", f"PUBLIC_URL is not set; {settings.webhook_url} is this machine", remedy)
+    parts = urlsplit(settings.public_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return Check(name, "fault", f"PUBLIC_URL is not an http address: {settings.public_url}", remedy)
+    if settings.embedded_provider:
+        return Check(name, "ok", settings.public_url)
+    if parts.hostname in LOOPBACK_HOSTS:
+        return Check(name, "fault", f"nobody but this machine can reach {settings.public_url}", remedy)
+    if parts.scheme == "http":
+        return Check(name, "warning", f"{settings.public_url} is not encrypted", remedy)
+    return Check(name, "ok", settings.public_url)
+
+
+async def check_database(settings: Settings) -> Check:
+    """Reachable, and at the schema of this code."""
+    name = "database"
+    if not settings.database_url and not (settings.data_dir / "tallyhook.db").exists():
+        return Check(name, "ok", "embedded SQLite; the first command makes it")
+    try:
+        store = await reachable_store(settings)
+        try:
+            revision = await current_revision(store, settings)
+        finally:
+            await store.close()
+    except UserError as error:
+        return Check(name, "fault", error.message, error.remedy)
+    if revision == newest_revision():
+        return Check(name, "ok", f"{shown_url(settings)} at revision {revision}")
+    detail = f"{shown_url(settings)} is at revision {revision}, needed is {newest_revision()}"
+    if not settings.database_url:
+        return Check(name, "ok", detail + "; the next command brings it there")
+    return Check(name, "fault", detail, "run: tallyhook migrate")
+
+
+async def check_redis(settings: Settings) -> list[Check]:
+    """Reachable, keeping its data over a restart, and never dropping keys by itself."""
+    url = running_valkey(settings)
+    if url is None:
+        return [Check("redis", "ok", "embedded Valkey, not running; web and worker start it")]
+    try:
+        # Also a wrong URL raises here.
+        pool = open_pool(url, timeout_s=settings.redis_timeout_s)
+        try:
+            memory, persistence = await pool.info("memory"), await pool.info("persistence")
+        finally:
+            await pool.aclose(close_connection_pool=True)
+    except (RedisError, OSError, TimeoutError, ValueError) as error:
+        remedy = "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"
+        return [Check("redis", "fault", f"cannot reach Redis: {error}", remedy)]
+    kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
+    return [Check("redis", "ok", f"{kind} answers"), _persistence(persistence), _eviction(memory)]
+
+
+def _persistence(info: dict[str, Any]) -> Check:
+    name = "redis persistence"
+    if info.get("aof_enabled"):
+        return Check(name, "ok", "append-only file")
+    remedy = "set appendonly yes; without it nothing is lost for good, but it waits for the sweep"
+    return Check(name, "warning", "no append-only file: a crash loses jobs", remedy)
+
+
+def _eviction(info: dict[str, Any]) -> Check:
+    name, remedy = "redis eviction", "set maxmemory-policy noeviction, or use a Redis of Tallyhook's own"
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return Check(name, "ok", "noeviction")
+    if info.get("maxmemory"):
+        return Check(name, "fault", f"{policy} drops jobs when memory is short; workers refuse it", remedy)
+    return Check(name, "warning", f"{policy} would drop jobs, were maxmemory set", remedy)
+
+
+async def check_provider(settings: Settings) -> Check:
+    """The key is accepted."""
+    name, url = "provider", settings.base_url
+    try:
+        async with open_provider(settings) as provider:
+            status, body = await provider.get("/v1/async/status")
+    except (OSError, TimeoutError) as error:
+        if settings.embedded_provider:
+            remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"
+            return Check(name, "fault", f"no emulator at {url}", remedy)
+        detail = f"cannot reach {url}: {_reason(error)}"
+        return Check(name, "fault", detail, "check the network and CLORO_BASE_URL")
+    if status == 401:
+        return Check(name, "fault", f"{url} refuses the API key (401)", "check CLORO_API_KEY")
+    if status != 200:
+        return Check(name, "warning", f"{url} answers {status}", "look at the provider's status page")
+    return Check(name, "ok", f"{url} accepts the key; {_queue_of(body)}")
+
+
+def _queue_of(body: bytes) -> str:
+    try:
+        answer = msgspec.json.decode(body)
+        return f"{answer['queuedTasks']} tasks queued, {answer['processingTasks']} processing"
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return "its queue is not shown"
+
+
+async def check_webhook(settings: Settings) -> Check:
+    """Our own receiver answers at the address that the provider is given: only it can sign the challenge."""
+    name, url = "webhook", settings.webhook_url
+    challenge = secrets.token_hex(16)
+    timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, params={"challenge": challenge}, allow_redirects=False) as response,
+        ):
+            status, body = response.status, await response.content.read(ANSWER_BYTES_MAX)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        remedy = "start tallyhook web, and check PUBLIC_URL, DNS, proxy and firewall between the two"
+        return Check(name, "fault", f"cannot reach {url}: {_reason(error)}", remedy)
+    if status != 200:
+        return Check(name, "fault", f"{url} answers {status}", "check what else listens there")
+    if not settings.webhook_secrets:
+        return Check(name, "warning", f"{url} answers; without a secret it cannot prove to be ours")
+    expected = challenge_answer(settings.webhook_secrets[0], challenge)
+    if not hmac.compare_digest(_answer_of(body), expected):
+        remedy = (
+            "give web the same CLORO_WEBHOOK_SECRET, its first one first, or check what else listens there"
+        )
+        return Check(name, "fault", f"{url} answers, but not with our secret", remedy)
+    return Check(name, "ok", f"{url} is ours")
+
+
+def challenge_answer(secret: str, challenge: str) -> str:
+    """What the receiver answers to a challenge, in hex."""
+    return hmac.new(secret.encode(), (CHALLENGE_PREFIX + challenge).encode(), hashlib.sha256).hexdigest()
+
+
+def _answer_of(body: bytes) -> str:
+    """The answer as plain text, or as JSON {"answer": …}."""
+    text = body.decode("ascii", "replace").strip()
+    if text.startswith("{"):
+        try:
+            text = str(msgspec.json.decode(body)["answer"])
+        except (msgspec.DecodeError, KeyError, TypeError):
+            return ""
+    return text if text.isascii() else ""
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,75 @@
+"""Opening the store for a command: reachable and at the schema that this code needs, or a clear word."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg  # type: ignore[import-untyped]
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.bootstrap import open_store
+from app.config import Settings
+from app.ports import StoreUnavailable
+from app.store import Store
+from app.store.migrate import migrate, newest_revision
+from app.user_error import UserError
+
+TROUBLE = (SQLAlchemyError, StoreUnavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+@contextlib.asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+    """The store, closed at the end. The embedded SQLite file is brought to the newest schema by itself; a
+    database of the user's own is not. Raises UserError."""
+    store = await reachable_store(settings)
+    try:
+        if await current_revision(store, settings) != newest_revision():
+            if settings.database_url:
+                raise UserError(
+                    "database_not_migrated",
+                    f"the database at {shown_url(settings)} does not have the schema that this version needs",
+                    "run: tallyhook migrate",
+                )
+            await migrate(store.db)
+        yield store
+    finally:
+        await store.close()
+
+
+async def reachable_store(settings: Settings) -> Store:
+    """The store, whatever its schema; nothing was asked of it yet. Raises UserError for a wrong URL."""
+    try:
+        if not settings.database_url:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return await open_store(settings, migrated=False)
+    except (*TROUBLE, ImportError) as error:
+        raise unreachable(settings, error) from error
+
+
+async def current_revision(store: Store, settings: Settings) -> str | None:
+    """The schema the database stands at; None when it has none. Raises UserError when it does not answer."""
+    try:
+        return await store.schema_revision()
+    except TROUBLE as error:
+        raise unreachable(settings, error) from error
+
+
+def unreachable(settings: Settings, error: BaseException) -> UserError:
+    """What to say when the database does not answer."""
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    if settings.database_url:
+        remedy = "check DATABASE_URL, and that the server runs and lets this user in"
+    else:
+        remedy = f"check that {settings.data_dir.absolute()} can be written to, or set TALLYHOOK_DATA_DIR"
+    return UserError(
+        "database_unreachable", f"cannot reach the database at {shown_url(settings)}: {reason}", remedy
+    )
+
+
+def shown_url(settings: Settings) -> str:
+    """The database's URL without its password."""
+    try:
+        return sa.make_url(settings.store_url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "DATABASE_URL (not a URL)"

@@ -1,0 +1,176 @@
+"""Draws the documents of the commands on a terminal. Everything a person sees and no program reads.
+
+Texts of other people (prompts, names, reasons) are never taken for markup.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from app.documents import Document
+from app.user_error import UserError
+
+SHORT_ID_CHARS = 8
+STATE_STYLES = {
+    "running": "green", "paused": "yellow", "stopped": "red", "cancelled": "dim", "loading": "cyan",
+    "ok": "green", "warning": "yellow", "fault": "red",
+}  # fmt: skip
+
+
+def console() -> Console:
+    """Standard output, as it is at this moment."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def error_console() -> Console:
+    """Standard error, where everything goes that is not the answer."""
+    return Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def show(document: Any, *, as_json: bool, draw: Callable[[Console, Any], None]) -> None:
+    """The answer of a command: one JSON document on one line, or drawn."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+    else:
+        draw(console(), document)
+
+
+def draw_error(output: Console, error: UserError) -> None:
+    """What is wrong, what there is to choose from, and what to do."""
+    output.print(f"[red]Error:[/red] {escape(error.message)}")
+    for detail in error.details:
+        parts = detail.values() if isinstance(detail, dict) else (detail,)
+        output.print("  " + escape("  ".join(str(part) for part in parts)))
+    if error.remedy:
+        output.print(f"[cyan]Remedy:[/cyan] {escape(error.remedy)}")
+
+
+def draw_runs(output: Console, document: Document) -> None:
+    """One line for each run."""
+    if not document["runs"]:
+        output.print("No run yet. tallyhook submit FILE makes one.")
+        return
+    table = _table("id", "name", "state", "tasks", "open", "completed", "failed", "charged", "created")
+    for status in document["runs"]:
+        run, states = status["run"], status["states"]
+        table.add_row(
+            run["id"][-SHORT_ID_CHARS:], escape(run["name"]), _state(status), str(status["tasks"]),
+            str(status["open"]), str(states["completed"]), str(states["failed"]),
+            str(status["credits"]["charged"]), run["created_at"][:19].replace("T", " "),
+        )  # fmt: skip
+    output.print(table)
+
+
+def draw_status(output: Console, document: Document) -> None:
+    """One run in a few lines."""
+    _draw_run_head(output, document)
+    counts = {state: count for state, count in document["states"].items() if count}
+    output.print(f"  tasks    {document['tasks']}: {_pairs(counts)}")
+    output.print(f"  credits  {_pairs(document['credits'])}")
+
+
+def draw_report(output: Console, document: Document) -> None:
+    """The books of one run."""
+    _draw_run_head(output, document)
+    states = ("completed", "failed", "rejected", "expired", "cancelled", "open")
+    found = ("duplicates", "swept", "recovered_submits", "money_open")
+    output.print(f"  tasks    {document['tasks']}: {_pairs({name: document[name] for name in states})}")
+    output.print(f"  seen     {_pairs({name: document[name] for name in found})}")
+    output.print(f"  credits  {_pairs(document['credits'])}")
+    output.print(f"  verdicts {_pairs({k: v for k, v in document['verdicts'].items() if v}) or 'none yet'}")
+    if document["findings"]:
+        table = _table("verdict", "task", "expected", "actual", "detail")
+        for finding in document["findings"]:
+            table.add_row(
+                finding["verdict"], str(finding["task_id"]), _figure(finding["expected"]),
+                _figure(finding["actual"]), escape(finding["detail"]),
+            )  # fmt: skip
+        output.print(table)
+
+
+def draw_submitted(output: Console, document: Document) -> None:
+    """What was stored, which lines were not, and what to do next."""
+    draw_bad_lines(output, document["bad_lines"], document["bad_lines_count"])
+    output.print(
+        f"[green]Run {document['run']['id']}[/green] ({escape(document['run']['name'])}): "
+        f"{document['tasks']} tasks, {document['credits']['estimate']} credits by our estimate."
+    )
+    for line in document["next"]:
+        output.print(f"  {escape(line)}")
+
+
+def draw_bad_lines(output: Console, lines: Iterable[Document], count: int) -> None:
+    """Lines of the input that cannot be used, each with its field and the remedy."""
+    shown = 0
+    for line in lines:
+        shown += 1
+        where = f"line {line['line']}, {line['field']}" if line["field"] else f"line {line['line']}"
+        remedy = f" {line['remedy']}" if line["remedy"] else ""
+        output.print(f"[yellow]{escape(where)}:[/yellow] {escape(line['problem'])}.{escape(remedy)}")
+    if count > shown:
+        output.print(f"… and {count - shown} more bad lines")
+
+
+def draw_checks(output: Console, document: Document) -> None:
+    """The doctor's findings."""
+    for check in document["checks"]:
+        style = STATE_STYLES[check["state"]]
+        output.print(f"[{style}]{check['state']:>7}[/{style}]  {check['name']}: {escape(check['detail'])}")
+        if check["remedy"]:
+            output.print(f"         {escape(check['remedy'])}")
+
+
+def draw_line(output: Console, document: Document) -> None:
+    """A document that says one thing, in `message`."""
+    output.print(escape(document["message"]))
+
+
+def progress_bar(output: Console) -> Progress:
+    """The live bar of a run: settled of all, and beside it submitted, completed, failed and credits. It says
+    nothing where it cannot be redrawn."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+        TextColumn("[dim]submitted[/dim] {task.fields[submitted]}"),
+        TextColumn("[green]completed {task.fields[completed]}[/green]"),
+        TextColumn("[red]failed {task.fields[failed]}[/red]"),
+        TextColumn("[cyan]{task.fields[credits]} credits[/cyan]"), TimeElapsedColumn(),
+        console=output, transient=False, disable=not output.is_terminal, expand=True,
+    )  # fmt: skip
+
+
+def _draw_run_head(output: Console, document: Document) -> None:
+    run = document["run"]
+    output.print(f"Run {run['id']} ({escape(run['name'])}) from {escape(run['source'])}: {_state(document)}")
+    if run["reason"]:
+        output.print(f"  [yellow]{escape(run['reason'])}[/yellow]")
+    if run["bad_lines"]:
+        output.print(f"  {run['bad_lines']} lines of its source were bad")
+
+
+def _state(document: Document) -> str:
+    state = document["run"]["state"]
+    shown = "finished" if state == "running" and document["finished"] else state
+    style = STATE_STYLES.get(state, "default")
+    return f"[{style}]{shown}[/{style}]"
+
+
+def _pairs(values: Document) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in values.items())
+
+
+def _figure(value: object) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("id", "task", "verdict"))
+    return table

@@ -1,0 +1,33 @@
+"""Mistakes and outages that a person can do something about: said in a sentence with the remedy, never as a
+traceback."""
+
+from collections.abc import Sequence
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Ends a command. `code` is for programs, the text and the remedy are for people."""
+
+    def __init__(
+        self, code: str, message: str, remedy: str = "", *, details: Sequence[object] = (),
+        exit_code: int = FAILED,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        self.details = list(details)
+        """What to choose from, or what else was wrong; texts or JSON objects."""
+        self.exit_code = exit_code
+
+    def document(self) -> dict[str, object]:
+        """As --json prints it."""
+        error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.remedy:
+            error["remedy"] = self.remedy
+        if self.details:
+            error["details"] = self.details
+        return {"error": error}
