@@ -57,6 +57,7 @@ def submit_limits(settings: Settings) -> SubmitLimits:
         claim_lease_ms=round(settings.claim_lease_s * 1000),
         job_ms=round(settings.submit_job_s * 1000),
         poll_after_ms=round(settings.poll_after_s * 1000),
+        lease_ms=round(settings.submit_lease_s * 1000),
     )
 
 

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Tasks claimed at once: half a second's worth at full rate."""
     claim_lease_s: float = Field(60.0, gt=0)
     """A claim is sent within seconds; after this its sender is taken for dead and it is pending again."""
+    submit_lease_s: float = Field(15.0, gt=0)
+    """One process sends at a time; it prolongs this at each record, and is replaced when it does not."""
     submit_job_s: float = Field(15.0, gt=0)
     """A submit job hands over to its successor after this; well below arq's timeout (A2, A6)."""
     request_timeout_s: float = Field(30.0, gt=0)
@@ -87,6 +89,8 @@ class Settings(BaseSettings):
 
     # The sweep.
     sweep_every_s: float = Field(5.0, gt=0)
+    sweep_lease_s: float = Field(60.0, gt=0)
+    """One process sweeps at a time; a killed one is replaced after this."""
     sweep_after_s: float = Field(10.0, gt=0)
     """A delivery not settled after this lost its wake."""
     poll_after_s: float = Field(600.0, gt=0)

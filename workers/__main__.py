@@ -30,8 +30,6 @@ RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 10.0
 DRAIN_S = 20.0
 """After SIGTERM: running jobs may finish for this long. Below the usual grace of 30 s (A9)."""
-SWEEP_LEASE_S = 60.0
-"""One process sweeps at a time; a killed one is replaced after this."""
 
 
 async def run_arq(context: Context, redis_url: str) -> None:
@@ -103,7 +101,7 @@ async def run_sweep(context: Context) -> None:
 
 async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None:
     now = context.clock()
-    until_ms = now + round(SWEEP_LEASE_S * 1000)
+    until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
         return
     try:
@@ -125,8 +123,7 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None
 async def serve(settings: Settings) -> None:
     """Run one worker process until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    embedded = contextlib.nullcontext(settings.redis_url)
-    with embedded if settings.redis_url else embedded_valkey(settings.data_dir) as redis_url:
+    with embedded_valkey(settings) as redis_url:
         store = await open_store(settings)
         queue = open_queue(redis_url, settings)
         async with open_provider(settings) as provider:

@@ -29,8 +29,7 @@ class SubmitLimits:
     claim_lease_ms: int
     job_ms: int
     poll_after_ms: int
-    lease_ms: int = 15_000
-    """Prolonged at every flush; a killed sender is replaced after this."""
+    lease_ms: int
 
 
 @dataclass(slots=True)
