@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from typing import Any
 
 from .clock import iso
@@ -20,7 +21,7 @@ def line(task: Task) -> dict[str, Any]:
         "id": task.id,
         "idempotencyKey": task.idempotency_key,
         "taskType": task.task_type,
-        "status": task.status.value,
+        "status": "CLEARED" if task.cleared else task.status.value,
         "creditsToCharge": task.estimate,
         "creditsCharged": task.charged,
         "clusters": task.clusters,
@@ -35,33 +36,30 @@ def line(task: Task) -> dict[str, Any]:
     }
 
 
-def books(organization: Organization, now_s: float, *, with_tasks: bool) -> dict[str, Any]:
-    """The statement of one organization; without its tasks it is cheap enough to poll."""
+def books(
+    organization: Organization, now_s: float, *, with_tasks: bool, with_cycles: bool = True
+) -> dict[str, Any]:
+    """The statement of one organization; without its tasks it is cheap enough to poll. `opening` is
+    everything granted so far less what expired, so that opening - charged = remaining in any cycle; where
+    organizations share an account the three are the account's, and `chargedHere` is this organization's
+    part."""
     account, totals = organization.account, organization.totals
     statement: dict[str, Any] = {
         "organization": organization.name,
         "plan": account.plan.name,
+        "account": account.name,
         "now": iso(now_s),
-        "opening": account.opening,
-        "charged": account.charged,
+        "opening": account.balance + account.charged_ever,
+        "charged": account.charged_ever,
+        "chargedHere": organization.charged,
         "remaining": account.balance,
-        "totals": {
-            "tasks": totals.tasks,
-            "completed": totals.completed,
-            "failed": totals.failed,
-            "cleared": totals.cleared,
-            "conflicts": totals.conflicts,
-            "responses_lost": totals.responses_lost,
-            "deliveries_sent": totals.deliveries_sent,
-            "deliveries_acked": totals.deliveries_acked,
-            "deliveries_given_up": totals.deliveries_given_up,
-            "deliveries_dropped": totals.deliveries_dropped,
-            "sync_completed": totals.sync_completed,
-            "sync_failed": totals.sync_failed,
-        },
+        "slots": {"used": organization.slots_used, "max": organization.slots},
+        "totals": asdict(totals),
         "pending_deliveries": organization.pending_deliveries,
         "active_tasks": organization.queued_tasks + organization.processing,
     }
+    if with_cycles:
+        statement["cycles"] = [cycle.as_json() for cycle in (*account.closed, account.cycle)]
     if with_tasks:
         statement["tasks"] = [
             line(task) for task in itertools.chain(organization.archive, organization.tasks.values())

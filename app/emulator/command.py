@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -18,6 +19,7 @@ from .options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
 from .plans import PLANS
 from .pricing import PRICE_LISTS
 from .server import app_of
+from .setup import read_setup
 from .validation import Leniency
 
 _SHUTDOWN_S = 1.0
@@ -89,6 +91,18 @@ def emulator(
     credits_endpoint: Annotated[
         bool, typer.Option(help="Serve GET /v1/credits also in editions that had none.")
     ] = True,
+    clear_queue: Annotated[
+        bool, typer.Option("--clear-queue", help="Serve DELETE /v1/async/queue also in editions without it.")
+    ] = False,
+    organizations: Annotated[
+        Path | None, typer.Option(help="JSON file with further organizations.", exists=True, dir_okay=False)
+    ] = None,
+    local_html: Annotated[
+        bool, typer.Option("--local-html", help="HTML links lead to this process instead of the provider.")
+    ] = False,
+    test_keys_free: Annotated[
+        bool, typer.Option("--test-keys-free", help="Do not bill sk_test_ keys.")
+    ] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Ignore unknown request fields.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line when listening, nothing else.")
@@ -115,7 +129,14 @@ def emulator(
             lose_response=lose_response,
             internal_retry=internal_retry,
         ),
-        switches=Switches(leniency=Leniency(unknown_fields=lenient), credits_endpoint=credits_endpoint),
+        switches=Switches(
+            leniency=Leniency(unknown_fields=lenient),
+            credits_endpoint=credits_endpoint,
+            clear_queue=clear_queue,
+            test_keys_free=test_keys_free,
+        ),
+        organizations=read_setup(organizations.read_bytes()) if organizations else (),
+        local_html=local_html,
         grok=grok,
         delivery_timeout_s=delivery_timeout,
         deliveries_in_flight_max=deliveries_in_flight,
@@ -143,13 +164,16 @@ async def serve(options: Options, host: str, port: int, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
-    runner = web.AppRunner(app_of(Emulator(options)), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    engine = Emulator(options)
+    runner = web.AppRunner(app_of(engine), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
         await site.start()
         bound = runner.addresses[0][1]
         url = f"http://{host}:{bound}"
+        if options.local_html:
+            engine.answers.html_base = f"{url}/_emulator/html"
         _announce(url, options, as_json)
         await stopped.wait()
     finally:

@@ -19,6 +19,7 @@ from .tasks import Task
 from .timeline import Timeline
 
 _RECENT_MAX = 50
+_STALE_S = 301.0  # one second past the receiver's window (C-I.3)
 
 
 class Delivery:
@@ -87,11 +88,16 @@ class Deliveries:
         for copy in range(2 if task.fate.duplicates else 1):
             organization.pending_deliveries += 1
             delivery = Delivery(organization, task, copy)
-            held_s = faults.delay_s(self._options.faults, self._options.seed, task.number, copy)
+            held_s = self._held_back_s(task, copy)
             if held_s:
-                self._timeline.at(now_s + held_s * (self._clock.scale or 1.0), partial(self._due, delivery))
+                self._timeline.at(now_s + held_s, partial(self._due, delivery))
             else:
                 self._due(delivery, now_s)
+
+    def _held_back_s(self, task: Task, copy: int) -> float:
+        options = self._options
+        shuffled_s = faults.delay_s(options.faults, options.fault_seed, task.number, copy)
+        return task.fate.late_s + shuffled_s * (self._clock.scale or 1.0)
 
     def _due(self, delivery: Delivery, now_s: float) -> None:
         self._ready.append(delivery)
@@ -114,9 +120,14 @@ class Deliveries:
         body = self._body_of(task, delivery.payload)
         task.attempts_sent += 1
         attempt = task.attempts_sent
-        wall_s = self._clock.wall()
+        fault = task.fate.first_attempt if attempt == 1 else None
+        wall_s = self._clock.wall() - (_STALE_S if fault == faults.STALE_TIMESTAMP else 0.0)
         headers = signing.headers(organization.webhook_secret, task.id, attempt, wall_s, body)
         headers["Content-Type"] = "application/json"
+        if fault == faults.BAD_SIGNATURE and "X-Cloro-Signature" in headers:
+            headers["X-Cloro-Signature"] = "v1=" + "0" * 64
+        elif fault == faults.TRUNCATED_BODY:
+            body = body[: len(body) // 2]
         task.sent += 1
         organization.totals.deliveries_sent += 1
         status = await self._post(task.webhook_url or "", body, headers)
@@ -139,7 +150,15 @@ class Deliveries:
         now_s = self._clock.now()
         delivery.attempt += 1
         acked = 200 <= status < 300
-        self.recent.append({"id": task.id, "attempt": attempt, "status": status, "at": iso(now_s)})
+        self.recent.append(
+            {
+                "organization": organization.name,
+                "task": task.id,
+                "attempt": attempt,
+                "status": status,
+                "at": iso(now_s),
+            }
+        )
         if acked:
             task.acked += 1
             organization.totals.deliveries_acked += 1
@@ -147,8 +166,13 @@ class Deliveries:
             if task.first_ack_s is None:
                 task.first_ack_s = now_s
         elif delivery.attempt <= len(self._options.ladder_s):
-            wait_s = self._options.ladder_s[delivery.attempt - 1]
+            wait_s = self._wait_s(task, delivery.attempt)
             self._timeline.at(now_s + wait_s, partial(self._due, delivery))
         else:
             organization.pending_deliveries -= 1
             organization.totals.deliveries_given_up += 1
+
+    def _wait_s(self, task: Task, attempt: int) -> float:
+        options = self._options
+        rung_s = options.ladder_s[attempt - 1]
+        return faults.jittered(rung_s, options.switches.ladder_jitter, options.seed, task.number, attempt)

@@ -27,6 +27,7 @@ class Edition:
     test_keys: bool  # B14: whether sk_test_ keys are known at all
     charged_in_status_early: int | None  # B17: creditsCharged of an unfinished task in a status answer
     invalid_task_status: int  # B19
+    extra_monitor_statuses: tuple[int, ...]  # B20: declared beyond those of the newest document
     insufficient_code: str  # B21
     insufficient_message: str  # B21
     credits_endpoint: bool  # B22
@@ -76,6 +77,7 @@ _2025: Final = Edition(
     test_keys=True,
     charged_in_status_early=0,
     invalid_task_status=422,
+    extra_monitor_statuses=(404, 409, 502),
     insufficient_code="INSUFFICIENT_PERMISSIONS",
     insufficient_message="Insufficient permissions or credits",
     credits_endpoint=False,
@@ -140,6 +142,7 @@ _2026: Final = Edition(
     test_keys=False,
     charged_in_status_early=None,
     invalid_task_status=400,
+    extra_monitor_statuses=(),
     insufficient_code="INSUFFICIENT_CREDITS",
     insufficient_message="Insufficient credits",
     credits_endpoint=True,

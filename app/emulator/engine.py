@@ -1,4 +1,4 @@
-"""The emulator without its HTTP: organizations, keys, tasks and their life (C-C, C-E, C-G, C-H)."""
+"""The emulator without its HTTP: tenants, tasks and their life, on one clock (C-C, C-E, C-G, C-H)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import Any
 import msgspec
 
 from . import errors
-from .account import Account
 from .answers import Answers
 from .clock import Clock
 from .deliveries import Deliveries
-from .editions import EDITIONS, Edition
-from .faults import DROP, DUPLICATE, FAIL, fate_of
+from .editions import Edition
+from .faults import fate_of
 from .options import Options
 from .organizations import ApiKey, Organization
-from .plans import PLANS
-from .pricing import PRICE_LISTS, PriceList, estimate
+from .pricing import estimate
+from .registry import Registry
 from .scheduler import Scheduler
 from .task_body import check_task
 from .tasks import Status, Task
@@ -40,38 +39,17 @@ class Emulator:
         self.options = options
         self.clock = clock or Clock(options.time_scale)
         self.timeline = Timeline(self.clock)
-        self.edition = EDITIONS[options.edition]
         self.answers = Answers(options.seed)
         self.deliveries = Deliveries(options, self.clock, self.timeline, self.report_body)
-        self.scheduler = Scheduler(
-            options, self.clock, self.timeline, self._prices_of_task, self.deliveries.schedule
-        )
-        self.organizations: dict[str, Organization] = {}
-        self.keys: dict[str, ApiKey] = {}
+        self.registry = Registry(options, self.clock, self.timeline, self._room)
+        self.scheduler = Scheduler(options, self.timeline, self.registry.prices, self.deliveries.schedule)
+        self.edition = self.registry.edition
+        self.organizations = self.registry.organizations
         self._new_id = new_id
         self._numbers = itertools.count(1)
-        self._add_default_organization()
 
-    def _add_default_organization(self) -> None:
-        options = self.options
-        plan = PLANS[options.plan]
-        account = Account(
-            plan,
-            opening=plan.credits if options.credits is None else options.credits,
-            slots=options.concurrency,
-            may_exceed=plan.kind in self.edition.overage_kinds,
-        )
-        organization = Organization(
-            options.organization,
-            account,
-            PRICE_LISTS[options.prices] if options.prices else None,
-            webhook_secret=options.webhook_secret,
-            queue_max=options.queue_max,
-            archive_max=options.book_lines_max,
-        )
-        self.organizations[organization.name] = organization
-        for secret in options.keys:
-            self.keys[secret] = ApiKey(secret, organization, self.edition)
+    def _room(self, organization: Organization, now_s: float) -> None:
+        self.scheduler.start_ready(organization, now_s)
 
     async def start(self) -> None:
         """Let time pass and deliveries leave, on the running loop."""
@@ -90,33 +68,38 @@ class Emulator:
         while (due_s := self.timeline.next_due_s()) is not None and due_s <= target_s:
             self.clock.jump_to(max(due_s, self.clock.now()))
             self.timeline.run_due(due_s)
+            await asyncio.sleep(0)  # sync calls waiting for this moment go on before the next one
             await self.deliveries.idle()
         self.clock.jump_to(max(target_s, self.clock.now()))
         self.timeline.rearm()
 
-    def prices(self, organization: Organization, edition: Edition) -> PriceList:
-        """The list an organization pays by: its own, or its edition's (C-E.5)."""
-        return organization.prices or PRICE_LISTS[edition.prices]
-
-    def _prices_of_task(self, organization: Organization, task: Task) -> PriceList:
-        return self.prices(organization, task.edition)
-
     def create_task(self, key: ApiKey, body: object) -> Task:
         """Check and accept one async task, in the order of C-D.4: body, key, credits, queue."""
         organization, edition = key.organization, key.edition
-        problems = check_task(body, edition, self.options.switches.leniency)
+        problems = self.problems(key, body)
         if problems or not isinstance(body, dict):
             raise errors.validation_failed(edition.invalid_task_status, problems)
-        now_s = self.clock.now()
-        self._refuse_bound(organization, body.get("idempotencyKey"), now_s)
-        credits = estimate(self.prices(organization, edition), body["taskType"], body["payload"])
+        self.refuse_bound(organization, body.get("idempotencyKey"))
+        credits = self.estimate(key, body)
         if not organization.account.covers(credits):
             raise errors.insufficient_credits(edition)
         if organization.queued_tasks >= organization.queue_max:
             raise errors.queue_full(edition, organization.queue_max, organization.queued_tasks, 1)
-        return self._accept(key, body, credits, now_s)
+        return self.accept(key, body, credits)
 
-    def _refuse_bound(self, organization: Organization, idempotency_key: str | None, now_s: float) -> None:
+    def problems(self, key: ApiKey, body: object) -> list[dict[str, str]]:
+        """What validation has against a task object."""
+        return check_task(body, key.edition, self.options.switches.leniency)
+
+    def estimate(self, key: ApiKey, body: dict[str, Any]) -> int:
+        """`creditsToCharge` of a valid task object (C-E.1)."""
+        if key.free:
+            return 0
+        return estimate(
+            self.registry.prices(key.organization, key.edition), body["taskType"], body["payload"]
+        )
+
+    def refuse_bound(self, organization: Organization, idempotency_key: str | None) -> None:
         """409 while the record of an earlier task with this key exists, whatever its outcome (C-H, L24,
         L25)."""
         if idempotency_key is None:
@@ -124,13 +107,15 @@ class Emulator:
         earlier = organization.bound_keys.get(idempotency_key)
         if earlier is None:
             return
+        now_s = self.clock.now()
         if earlier.expires_s is not None and earlier.expires_s <= now_s:
             self.scheduler.expire_due(now_s)
             return
         organization.totals.conflicts += 1
         raise errors.already_exists(idempotency_key)
 
-    def _accept(self, key: ApiKey, body: dict[str, Any], credits: int, now_s: float) -> Task:
+    def accept(self, key: ApiKey, body: dict[str, Any], credits: int) -> Task:
+        """Store a task that passed every check; `scheduler.admit` then puts it in line."""
         organization, options = key.organization, self.options
         number = next(self._numbers)
         webhook = body.get("webhook")
@@ -141,19 +126,15 @@ class Emulator:
             task_type=body["taskType"],
             payload=body["payload"],
             estimate=credits,
+            prices=self.registry.prices(organization, key.edition),
+            free=key.free,
             priority=int(body.get("priority", 1)),
             idempotency_key=body.get("idempotencyKey"),
             webhook_url=webhook["url"] if webhook else None,
-            fate=fate_of(options.faults, options.seed, number, has_webhook=webhook is not None),
-            created_s=now_s,
+            fate=fate_of(options.faults, options.fault_seed, number, has_webhook=webhook is not None),
+            created_s=self.clock.now(),
         )
-        for name, decided in (
-            (FAIL, task.fate.fails),
-            (DROP, task.fate.drops),
-            (DUPLICATE, task.fate.duplicates),
-        ):
-            if decided:
-                task.faults.append(name)
+        task.faults.extend(task.fate.names())
         organization.tasks[task.id] = task
         organization.totals.tasks += 1
         if task.idempotency_key is not None:
@@ -169,9 +150,16 @@ class Emulator:
             raise errors.task_not_found(task_id)
         return task
 
-    def created_body(self, task: Task, edition: Edition) -> bytes:
-        """The answer to a create call: always QUEUED, since it is what was stored (C-G.2)."""
-        return msgspec.json.encode({"success": True, **task.head(edition, None)})
+    def task_anywhere(self, task_id: str) -> Task | None:
+        """A task of any organization, also past its retention."""
+        for organization in self.organizations.values():
+            task = organization.tasks.get(task_id)
+            if task is not None:
+                return task
+            for archived in organization.archive:
+                if archived.id == task_id:
+                    return archived
+        return None
 
     def status_body(self, task: Task, edition: Edition) -> bytes:
         """The answer to a status call (C-G.4)."""
@@ -192,8 +180,12 @@ class Emulator:
     def _with_response(
         self, head: dict[str, Any], task: Task, payload: dict[str, Any], edition: Edition
     ) -> bytes:
+        if task.fate.credits_in_task:
+            head["task"]["creditsCharged"] = head.pop("credits")["creditsCharged"]
         if task.status is Status.COMPLETED:
             response = self.answers.compose(task.task_type, edition, payload, task.number, task.id)
+            if task.fate.wrapped:
+                response = b'{"success":true,"result":' + response + b"}"
         else:
             response = msgspec.json.encode(task.error)
         return msgspec.json.encode(head)[:-1] + b',"response":' + response + b"}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,16 +13,24 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from . import errors
+from . import errors, faults
+from .editions import EDITIONS, Edition
 from .engine import Emulator
 from .gate import Gate
 from .organizations import ApiKey
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # 500 batch items of 10,000 four-byte characters, and their frames
+_HTML: Final = (
+    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+)
 
 
 class ConnectionLostError(Exception):
-    """The request was carried out, and its answer is to be lost before the first byte (C-M)."""
+    """The answer is to be lost before its first byte (C-M)."""
+
+
+class BadGatewayError(Exception):
+    """An intermediary answers with HTML instead of us (C-J.2)."""
 
 
 @dataclass(slots=True)
@@ -34,53 +44,100 @@ class Exchange:
     async def json(self, status: int) -> Any:
         """The decoded body; anything that is not JSON is a validation error of this status."""
         try:
-            raw = await self.request.read()
-            return msgspec.json.decode(raw)
+            return msgspec.json.decode(await self.request.read())
         except web.HTTPRequestEntityTooLarge:
             problem = "Request body is too large"
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = "Request body is not valid JSON"
         raise errors.validation_failed(status, [{"field": "", "message": problem}])
 
 
 Handler = Callable[[Exchange], Awaitable[bytes]]
+RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def answer(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+class Front:
+    """What every request to /v1 goes through: gate, request faults, handler, error envelope (C-D.4,
+    C-J.1)."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._gate = Gate(emulator)
+        self._requests = 0
+        self.injected: Counter[str] = Counter()
+
+    def guard(self, endpoint: str, handler: Handler) -> RawHandler:
+        """An aiohttp handler for one endpoint of the contract."""
+        emulator, monitor = self._emulator, endpoint.startswith("monitor/")
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            started = time.monotonic()
+            edition = emulator.edition
+            headers: dict[str, str] = {}
+            status = 200
+            key = None
+            try:
+                key = self._gate.authenticate(request.headers.get("Authorization"))
+                edition = key.edition
+                self._gate.take(key, endpoint, headers)
+                await self._disturb()
+                body = await handler(Exchange(request, key, headers))
+            except errors.RefusalError as refusal:
+                status = refusal.status
+                body = self._refused(edition, refusal, headers)
+                if monitor and status == 429 and key is not None and edition.credit_headers_on_429:
+                    headers["X-Credits-Remaining"] = str(key.organization.account.reported)
+                    headers["X-Credits-Charged"] = "0"
+            except ConnectionLostError:
+                return cut(request)
+            except BadGatewayError:
+                return web.Response(status=502, body=_HTML, content_type="text/html")
+            if edition.request_id_header:
+                headers["X-Request-ID"] = str(uuid.uuid4())
+                headers["X-Latency-Ms"] = str(round((time.monotonic() - started) * 1000))
+            return answer(status, body, headers)
+
+        return handle
+
+    def _refused(self, edition: Edition, refusal: errors.RefusalError, headers: dict[str, str]) -> bytes:
+        rates, seed = self._emulator.options.faults, self._emulator.options.fault_seed
+        if refusal.headers:
+            headers.update(refusal.headers)
+        if rates.string_errors and faults.string_error(rates, seed, self._requests):
+            self.injected["string_errors"] += 1
+            edition = EDITIONS["legacy"]
+        return errors.envelope(edition, refusal, self._emulator.clock.now())
+
+    async def _disturb(self) -> None:
+        """The request faults of C-M; they come before any effect, so what fails here was never stored."""
+        rates = self._emulator.options.faults
+        self._requests += 1
+        if not rates.disturbs_requests:
+            return
+        name = faults.request_fault(rates, self._emulator.options.fault_seed, self._requests)
+        if name is None:
+            return
+        self.injected[name] += 1
+        if name == "slow":
+            await asyncio.sleep(rates.slow_s)
+            return
+        if name == "cut_connection":
+            raise ConnectionLostError
+        if name == "html_502":
+            raise BadGatewayError
+        if name == "storm_429":
+            raise errors.rate_limited()
+        if name == "error_500":
+            raise errors.internal_error()
+        wait = {"Retry-After": str(rates.retry_after_s)}
+        raise errors.RefusalError(503, "SERVICE_UNAVAILABLE", "Service unavailable", headers=wait)
+
+
+def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON answer."""
+    headers = {} if headers is None else headers
     headers["Content-Type"] = "application/json"
     return web.Response(status=status, body=body, headers=headers)
-
-
-def guarded(
-    emulator: Emulator, gate: Gate, endpoint: str, handler: Handler
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Authentication, rate limit and the error envelope around a handler (C-D.4, C-J.1)."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        started = time.monotonic()
-        edition = emulator.edition
-        headers: dict[str, str] = {}
-        status = 200
-        try:
-            key = gate.authenticate(request.headers.get("Authorization"))
-            edition = key.edition
-            exchange = Exchange(request, key, headers)
-            gate.take(key, endpoint, headers)
-            body = await handler(exchange)
-        except errors.RefusalError as refusal:
-            status = refusal.status
-            body = errors.envelope(edition, refusal, emulator.clock.now())
-            if refusal.headers:
-                headers.update(refusal.headers)
-        except ConnectionLostError:
-            return cut(request)
-        if edition.request_id_header:
-            headers["X-Request-ID"] = str(uuid.uuid4())
-            headers["X-Latency-Ms"] = str(round((time.monotonic() - started) * 1000))
-        return answer(status, body, headers)
-
-    return handle
 
 
 def cut(request: web.Request) -> web.Response:

@@ -1,5 +1,4 @@
-"""Seeded misbehaviour, drawn from (seed, creation number): the same tasks meet the same faults in any
-order (C-M)."""
+"""Seeded misbehaviour, drawn from (seed, number): the same tasks meet the same faults in any order (C-M)."""
 
 from __future__ import annotations
 
@@ -15,6 +14,14 @@ OVERCHARGE: Final = "overcharge"
 UNDERCHARGE: Final = "undercharge"
 CHARGED_FAILURE: Final = "charged_failure"
 LOSE_RESPONSE: Final = "lose_response"
+LATE: Final = "late"
+BAD_SIGNATURE: Final = "bad_signature"
+STALE_TIMESTAMP: Final = "stale_timestamp"
+TRUNCATED_BODY: Final = "truncated_body"
+WRAPPED_RESPONSE: Final = "wrapped_response"
+CREDITS_IN_TASK: Final = "credits_in_task"
+
+REQUEST_FAULTS: Final = ("storm_429", "error_500", "unavailable_503", "html_502", "cut_connection", "slow")
 
 _FAIL: Final = purpose("fail")
 _DUPLICATE: Final = purpose("duplicate")
@@ -23,20 +30,55 @@ _WRONG_CHARGE: Final = purpose("wrong_charge")
 _WRONG_KIND: Final = purpose("wrong_kind")
 _LOSE_RESPONSE: Final = purpose("lose_response")
 _SHUFFLE: Final = purpose("shuffle")
+_LATE: Final = purpose("late")
+_FIRST_ATTEMPT: Final = purpose("first_attempt")
+_WRAPPED: Final = purpose("wrapped_response")
+_CREDITS: Final = purpose("credits_in_task")
 _INTERNAL_RETRY: Final = purpose("internal_retry")
+_REQUEST: Final = purpose("request")
+_STRING_ERROR: Final = purpose("string_error")
+_JITTER: Final = purpose("jitter")
 
 
 @dataclass(slots=True, kw_only=True)
 class FaultRates:
-    """Shares of tasks between 0 and 1, and one span in seconds. All 0: a well-behaved provider."""
+    """Shares between 0 and 1, and a few spans in seconds. All 0: a well-behaved provider."""
 
+    seed: int | None = None  # None: the process's seed
+
+    # Of tasks and their deliveries.
     fail: float = 0.0
     duplicate: float = 0.0
     drop: float = 0.0
     shuffle_s: float = 0.0  # real seconds, since it is the receiver's order that is meant to suffer
+    late: float = 0.0
+    late_s: float = 900.0  # emulated seconds
     wrong_charge: float = 0.0
     lose_response: float = 0.0
     internal_retry: float = 0.02  # an attempt goes back to QUEUED; the contract calls it normal (C-H)
+    bad_signature: float = (
+        0.0  # first webhook attempt only; the next one is sound, as is the case for the two below
+    )
+    stale_timestamp: float = 0.0
+    truncated_body: float = 0.0
+    wrapped_response: float = 0.0  # `response` as {success, result} (C-L row L6)
+    credits_in_task: float = 0.0  # creditsCharged inside `task` (row B16)
+
+    # Of requests to /v1, before they have any effect.
+    storm_429: float = 0.0
+    error_500: float = 0.0
+    unavailable_503: float = 0.0
+    retry_after_s: int = 2
+    html_502: float = 0.0
+    cut_connection: float = 0.0
+    slow: float = 0.0
+    slow_s: float = 1.0  # real seconds
+    string_errors: float = 0.0  # of error answers: the oldest layer's form
+
+    @property
+    def disturbs_requests(self) -> bool:
+        """Whether any of the request faults is on."""
+        return any(getattr(self, name) > 0 for name in REQUEST_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +90,65 @@ class TaskFate:
     duplicates: bool
     loses_response: bool
     wrong_charge: bool
+    first_attempt: str | None = None  # what is wrong with the first webhook attempt
+    late_s: float = 0.0
+    wrapped: bool = False
+    credits_in_task: bool = False
+
+    def names(self) -> list[str]:
+        """Those that are certain at creation, as the books name them."""
+        decided = (
+            (FAIL, self.fails),
+            (DROP, self.drops),
+            (DUPLICATE, self.duplicates),
+            (LATE, self.late_s > 0),
+            (self.first_attempt or "", self.first_attempt is not None),
+            (WRAPPED_RESPONSE, self.wrapped),
+            (CREDITS_IN_TASK, self.credits_in_task),
+        )
+        return [name for name, yes in decided if yes]
 
 
 _WELL_BEHAVED: Final = TaskFate(False, False, False, False, False)
 
 
 def fate_of(rates: FaultRates, seed: int, number: int, *, has_webhook: bool) -> TaskFate:
-    """Decide a task's fate. A dropped delivery is never doubled, and its create response is never lost:
-    the client would then have no way but the clock to learn of the task."""
-    if not (rates.fail or rates.drop or rates.duplicate or rates.lose_response or rates.wrong_charge):
-        return _WELL_BEHAVED
-    drops = has_webhook and draw(seed, number, _DROP) < rates.drop
-    return TaskFate(
-        fails=draw(seed, number, _FAIL) < rates.fail,
+    """Decide a task's fate. A dropped delivery is never doubled, and its create response is never lost: the
+    client would then have no way but the clock to learn of the task."""
+
+    def happens(salt: int, rate: float) -> bool:
+        return rate > 0 and draw(seed, number, salt) < rate
+
+    drops = has_webhook and happens(_DROP, rates.drop)
+    delivered = has_webhook and not drops
+    fate = TaskFate(
+        fails=happens(_FAIL, rates.fail),
         drops=drops,
-        duplicates=has_webhook and not drops and draw(seed, number, _DUPLICATE) < rates.duplicate,
-        loses_response=not drops and draw(seed, number, _LOSE_RESPONSE) < rates.lose_response,
-        wrong_charge=draw(seed, number, _WRONG_CHARGE) < rates.wrong_charge,
+        duplicates=delivered and happens(_DUPLICATE, rates.duplicate),
+        loses_response=not drops and happens(_LOSE_RESPONSE, rates.lose_response),
+        wrong_charge=happens(_WRONG_CHARGE, rates.wrong_charge),
+        first_attempt=_first_attempt(rates, seed, number) if delivered else None,
+        late_s=rates.late_s if delivered and happens(_LATE, rates.late) else 0.0,
+        wrapped=happens(_WRAPPED, rates.wrapped_response),
+        credits_in_task=happens(_CREDITS, rates.credits_in_task),
     )
+    return _WELL_BEHAVED if fate == _WELL_BEHAVED else fate
+
+
+def _first_attempt(rates: FaultRates, seed: int, number: int) -> str | None:
+    """At most one of three, so that their shares add up."""
+    if not (rates.bad_signature or rates.stale_timestamp or rates.truncated_body):
+        return None
+    point = draw(seed, number, _FIRST_ATTEMPT)
+    for name, rate in (
+        (BAD_SIGNATURE, rates.bad_signature),
+        (STALE_TIMESTAMP, rates.stale_timestamp),
+        (TRUNCATED_BODY, rates.truncated_body),
+    ):
+        if point < rate:
+            return name
+        point -= rate
+    return None
 
 
 def wrong_charge(
@@ -75,8 +158,8 @@ def wrong_charge(
     where 0 to 6 above the estimate is legitimate, so a wrong one lies outside that span."""
     bits = word(seed, number, _WRONG_KIND)
     if not completed:
-        return estimate, CHARGED_FAILURE
-    if bits & 1:
+        return max(1, estimate), CHARGED_FAILURE
+    if bits & 1 or estimate < 2:
         return (estimate + 7 if variable else right) + 1 + (bits >> 8) % 4, OVERCHARGE
     return 1 + (bits >> 8) % (estimate - 1), UNDERCHARGE
 
@@ -90,4 +173,25 @@ def delay_s(rates: FaultRates, seed: int, number: int, copy: int) -> float:
 
 def retries_internally(rates: FaultRates, seed: int, number: int, attempt: int) -> bool:
     """Whether this attempt of a healthy task goes back to the queue (C-H)."""
-    return bool(rates.internal_retry) and draw(seed, number, _INTERNAL_RETRY + attempt) < rates.internal_retry
+    return rates.internal_retry > 0 and draw(seed, number, _INTERNAL_RETRY + attempt) < rates.internal_retry
+
+
+def request_fault(rates: FaultRates, seed: int, number: int) -> str | None:
+    """What happens to a request before it has any effect, if anything; one at most."""
+    point = draw(seed, number, _REQUEST)
+    for name in REQUEST_FAULTS:
+        rate: float = getattr(rates, name)
+        if point < rate:
+            return name
+        point -= rate
+    return None
+
+
+def string_error(rates: FaultRates, seed: int, number: int) -> bool:
+    """Whether an error answer takes the oldest form."""
+    return rates.string_errors > 0 and draw(seed, number, _STRING_ERROR) < rates.string_errors
+
+
+def jittered(wait_s: float, jitter: float, seed: int, number: int, attempt: int) -> float:
+    """A rung of the ladder, moved by up to the given share either way (C-L row L18)."""
+    return wait_s * (1.0 + jitter * (2.0 * draw(seed, number, _JITTER + attempt) - 1.0)) if jitter else wait_s

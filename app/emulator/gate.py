@@ -29,7 +29,7 @@ class Gate:
         secret = header[len(_SCHEME) :].strip()
         if not secret:
             raise errors.missing_key()
-        key = self._emulator.keys.get(secret)
+        key = self._emulator.registry.keys.get(secret)
         if key is None:
             raise errors.unknown_key() if _SHAPE.match(secret) else errors.malformed_key()
         if key.invalid_from_s is not None and self._emulator.clock.now() >= key.invalid_from_s:

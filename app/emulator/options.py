@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from .faults import FaultRates
+from .setup import OrganizationSpec
 from .validation import Leniency
 
 DEFAULT_KEY: Final = "sk_test_0123456789abcdef0123456789abcdef"
@@ -19,6 +20,11 @@ class Switches:
     leniency: Leniency = field(default_factory=Leniency)  # L2
     lookup_by_key: bool = False  # L5: GET /v1/async/task/{idempotencyKey} works as well
     wait_for_credits: bool = False  # L7: an uncovered task stays QUEUED instead of failing at pick-up
+    clear_queue: bool = False  # row B23: True serves DELETE /v1/async/queue also where it did not exist
+    price_at_submission: bool = False  # E.5: True keeps the estimate even if prices change before completion
+    batch_against_balance: bool = False  # L10: True checks each batch item against the whole balance
+    bill_canceled: Literal["never", "completed", "always"] | None = None  # L23; None: as row B45
+    ladder_jitter: float = 0.0  # L18: share of a wait that is drawn at random
     credits_endpoint: bool = True  # row B22: False takes /v1/credits away in editions that had none
     test_keys_free: bool = False  # L29; off, since a rehearsal that costs nothing rehearses nothing
 
@@ -31,6 +37,7 @@ class Options:
     plan: str = "starter"
     organization: str = "default"
     keys: tuple[str, ...] = (DEFAULT_KEY,)
+    organizations: tuple[OrganizationSpec, ...] = ()  # besides the default one
     webhook_secret: str | None = DEFAULT_SECRET  # None: deliveries are unsigned
     time_scale: float = 1.0
     concurrency: int | None = None  # None: the plan's
@@ -49,3 +56,12 @@ class Options:
     retention_s: float = 24 * 3600.0
     queue_max: int = 100_000
     book_lines_max: int = 200_000  # records past retention that the books still list, per organization
+    sync_budget_s: float = 300.0  # no new attempt of a sync call starts after this (C-H)
+    local_html: bool = (
+        False  # links that this process answers, and lets expire, instead of the provider's hosts
+    )
+
+    @property
+    def fault_seed(self) -> int:
+        """The seed of faults, which may be changed while answers must stay what they were."""
+        return self.seed if self.faults.seed is None else self.faults.seed

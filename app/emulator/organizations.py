@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from .account import Account
 from .editions import Edition
-from .pricing import PriceList
-from .tasks import Task
+from .tasks import Status, Task
 
 QUEUE_TASKS_MAX = 100_000  # QUEUED per organization (C-D.1)
 
@@ -30,27 +29,31 @@ class Totals:
     deliveries_dropped: int = 0
     sync_completed: int = 0
     sync_failed: int = 0
+    sync_canceled: int = 0
+    sync_charged: int = 0
 
 
 class Organization:
-    """State of one tenant. Its rules live in the engine; this class only keeps queue, slots and records in
-    order."""
+    """State of one tenant. Its rules live elsewhere; this class keeps queue, slots and records in order."""
 
     def __init__(
         self,
         name: str,
         account: Account,
-        prices: PriceList | None,
         *,
-        webhook_secret: str | None,
+        slots: int | None = None,
+        webhook_secret: str | None = None,
         queue_max: int = QUEUE_TASKS_MAX,
         archive_max: int = 200_000,
     ) -> None:
         self.name = name
         self.account = account
-        self.prices = prices  # an override of the edition's list (C-E.5); None follows the key's edition
+        self.slots_share = slots  # its part of a shared plan's slots, or an override; None: the plan's
+        self.price_list: str | None = None  # None: that of the key's edition
+        self.price_overrides: dict[str, int] = {}  # base price by task type (C-E.5, C-F)
         self.webhook_secret = webhook_secret
         self.queue_max = queue_max
+        self.charged = 0  # by this organization alone, where several share an account
         self.slots_used = 0
         self.waiting_retries = 0  # QUEUED too, and counted against the queue limit (C-H)
         self.pending_deliveries = 0
@@ -66,7 +69,12 @@ class Organization:
     @property
     def slots(self) -> int:
         """Concurrency slots, shared by sync calls and PROCESSING tasks (C-D.1)."""
-        return self.account.slots
+        return self.account.slots if self.slots_share is None else self.slots_share
+
+    def charge(self, credits: int) -> None:
+        """Deduct for work that has succeeded."""
+        self.charged += credits
+        self.account.charge(credits)
 
     @property
     def queued_tasks(self) -> int:
@@ -102,6 +110,29 @@ class Organization:
             self.priorities[task.priority] = left
         else:
             del self.priorities[task.priority]
+
+    def clear_queue(self) -> int:
+        """Delete every QUEUED task, those waiting for a retry included; how many (C-G.6). The heap's
+        entries are skipped when they come up."""
+        cleared = [task for task in self.tasks.values() if task.status is Status.QUEUED]
+        for task in cleared:
+            if task.queued:
+                self.leave_queue(task)
+            else:
+                self.waiting_retries -= 1
+            self.forget(task)
+            task.cleared = True
+        self.totals.cleared += len(cleared)
+        return len(cleared)
+
+    def forget(self, task: Task) -> None:
+        """Drop a record and free its idempotency key; the book line stays (C-H)."""
+        self.tasks.pop(task.id, None)
+        key = task.idempotency_key
+        if key is not None and self.bound_keys.get(key) is task:
+            del self.bound_keys[key]
+        task.payload = None
+        self.archive.append(task)
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from . import faults
 from .answers import clusters_returned
-from .clock import Clock
+from .editions import Edition
 from .options import Options
 from .organizations import Organization
-from .pricing import PriceList, clusters_price
+from .pricing import PriceList, clusters_price, estimate
 from .randomness import draw, purpose
 from .tasks import Status, Task
 from .timeline import Timeline
@@ -38,13 +38,11 @@ class Scheduler:
     def __init__(
         self,
         options: Options,
-        clock: Clock,
         timeline: Timeline,
-        prices_of: Callable[[Organization, Task], PriceList],
+        prices_of: Callable[[Organization, Edition], PriceList],
         deliver: Callable[[Organization, Task, float], None],
     ) -> None:
         self._options = options
-        self._clock = clock
         self._timeline = timeline
         self._prices_of = prices_of
         self._deliver = deliver
@@ -82,12 +80,7 @@ class Scheduler:
         stays."""
         while self._expiries and self._expiries[0][0] <= now_s:
             _, _, organization, task = heapq.heappop(self._expiries)
-            organization.tasks.pop(task.id, None)
-            key = task.idempotency_key
-            if key is not None and organization.bound_keys.get(key) is task:
-                del organization.bound_keys[key]
-            task.payload = None
-            organization.archive.append(task)
+            organization.forget(task)
 
     def _begin(self, organization: Organization, task: Task, now_s: float) -> None:
         organization.slots_used += 1
@@ -103,8 +96,10 @@ class Scheduler:
         organization.slots_used -= 1
         organization.processing -= 1
         options = self._options
-        fails = task.fate.fails or (task.task_type == "GROK" and not self._grok_answers(task))
-        again = fails or faults.retries_internally(options.faults, options.seed, task.number, task.attempts)
+        fails = task.fate.fails or (task.task_type == "GROK" and not self.grok_answers(task.edition))
+        again = fails or faults.retries_internally(
+            options.faults, options.fault_seed, task.number, task.attempts
+        )
         if again and task.attempts < options.attempts_max:
             self._back_off(organization, task, now_s)
         elif fails:
@@ -113,9 +108,10 @@ class Scheduler:
             self._complete(organization, task, now_s)
         self.start_ready(organization, now_s)
 
-    def _grok_answers(self, task: Task) -> bool:
+    def grok_answers(self, edition: Edition) -> bool:
+        """Whether the service behind GROK is on (C-K.4)."""
         chosen = self._options.grok
-        return task.edition.grok if chosen is None else chosen
+        return edition.grok if chosen is None else chosen
 
     def _back_off(self, organization: Organization, task: Task, now_s: float) -> None:
         task.status = Status.QUEUED
@@ -124,8 +120,8 @@ class Scheduler:
         self._timeline.at(now_s + wait_s, partial(self._requeue, organization, task))
 
     def _requeue(self, organization: Organization, task: Task, now_s: float) -> None:
-        if task.id not in organization.tasks:
-            return  # the queue was cleared meanwhile
+        if task.cleared:
+            return
         organization.waiting_retries -= 1
         self.admit(organization, task, now_s)
 
@@ -134,8 +130,17 @@ class Scheduler:
         organization.totals.completed += 1
         payload = task.payload or {}
         task.clusters = clusters_returned(self._options.seed, task.number, task.task_type, payload)
-        right = task.estimate + clusters_price(self._prices_of(organization, task), task.clusters)
-        self._end(organization, task, now_s, right)
+        self._end(organization, task, now_s, self._right_charge(organization, task, payload))
+
+    def _right_charge(self, organization: Organization, task: Task, payload: dict[str, Any]) -> int:
+        """The estimate, again at today's prices if they changed since, and the clusters returned (C-E.5)."""
+        if task.free:
+            return 0
+        prices = self._prices_of(organization, task.edition)
+        right = task.estimate
+        if prices is not task.prices and not self._options.switches.price_at_submission:
+            right = estimate(prices, task.task_type, payload)
+        return right + clusters_price(prices, task.clusters)
 
     def _fail(self, organization: Organization, task: Task, now_s: float, code: str, message: str) -> None:
         task.status = Status.FAILED
@@ -147,7 +152,7 @@ class Scheduler:
         task.completed_s = now_s
         task.charged = self._charge_for(task, right)
         if task.charged:
-            organization.account.charge(task.charged)
+            organization.charge(task.charged)
         basis_s = task.created_s if task.edition.retention_from_creation else now_s
         task.expires_s = max(now_s, basis_s + self._options.retention_s)
         heapq.heappush(self._expiries, (task.expires_s, next(self._order), organization, task))
@@ -158,11 +163,11 @@ class Scheduler:
 
     def _charge_for(self, task: Task, right: int) -> int:
         started = task.started_s is not None  # a task refused at pick-up is never charged, rightly or wrongly
-        if not (task.fate.wrong_charge and started):
+        if not (task.fate.wrong_charge and started) or task.free:
             return right
         include: dict[str, Any] = (task.payload or {}).get("include") or {}
         charged, kind = faults.wrong_charge(
-            self._options.seed,
+            self._options.fault_seed,
             task.number,
             right,
             task.estimate,

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from . import errors
 from .async_routes import AsyncRoutes
-from .books import books
 from .clock import Clock
+from .control_routes import ControlRoutes
 from .engine import Emulator
-from .exchange import BODY_BYTES_MAX, Exchange, Handler, answer, guarded
-from .gate import Gate
+from .engines import ENGINES
+from .exchange import BODY_BYTES_MAX, Exchange, Front, RawHandler, answer
+from .html_links import html_page
+from .monitor_routes import MonitorRoutes
+from .openapi import document
 from .options import Options
+from .reference_routes import ReferenceRoutes
+from .sync_calls import SyncCalls
 
-EMULATOR: web.AppKey[Emulator] = web.AppKey("emulator", Emulator)
+EMULATOR: Final[web.AppKey[Emulator]] = web.AppKey("emulator", Emulator)
 
 
 def create_app(options: Options | None = None, *, clock: Clock | None = None) -> web.Application:
     """An application that serves one emulator; `app[EMULATOR]` is the engine behind it."""
-    emulator = Emulator(options or Options(), clock=clock)
-    return app_of(emulator)
+    return app_of(Emulator(options or Options(), clock=clock))
 
 
 def app_of(emulator: Emulator) -> web.Application:
     """The application of an engine that was built by the caller."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[EMULATOR] = emulator
-    gate = Gate(emulator)
-
-    def wrap(endpoint: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        return guarded(emulator, gate, endpoint, handler)
-
-    tasks = AsyncRoutes(emulator)
-    app.router.add_post("/v1/async/task", wrap("async/task", tasks.create))
-    app.router.add_get("/v1/async/status", wrap("async/status", tasks.status))
-    app.router.add_get("/v1/async/task/{task_id}", wrap("async/task/id", tasks.retrieve))
-    app.router.add_get("/v1/credits", wrap("credits", _credits(emulator)))
-    app.router.add_get("/_emulator/books", _books(emulator))
-    app.router.add_route("*", "/v1/{tail:.*}", wrap("unknown", _no_route))
+    front, calls = Front(emulator), SyncCalls(emulator)
+    _add_contract(app, emulator, front, calls)
+    for method, path, handler in ControlRoutes(emulator, front, calls).routes():
+        app.router.add_route(method, path, handler)
+    app.router.add_get("/_emulator/", _status_page)
+    app.router.add_get("/_emulator/html/{link_id}/{page}", html_page(emulator))
+    app.router.add_get("/openapi.json", _openapi(emulator))
+    app.router.add_route("*", "/v1/{tail:.*}", front.guard("unknown", _no_route))
     app.router.add_route("*", "/{tail:.*}", _outside(emulator))
     app.on_startup.append(_start)
     app.on_cleanup.append(_stop)
     return app
+
+
+def _add_contract(app: web.Application, emulator: Emulator, front: Front, calls: SyncCalls) -> None:
+    tasks, monitor, reference = (
+        AsyncRoutes(emulator),
+        MonitorRoutes(emulator, calls),
+        ReferenceRoutes(emulator),
+    )
+    add = app.router.add_route
+    add("POST", "/v1/async/task", front.guard("async/task", tasks.create))
+    add("POST", "/v1/async/task/batch", front.guard("async/task/batch", tasks.create_batch))
+    add("POST", "/v1/task", front.guard("task", tasks.create_old))
+    add("GET", "/v1/async/status", front.guard("async/status", tasks.status))
+    add("DELETE", "/v1/async/queue", front.guard("async/queue", tasks.clear_queue))
+    add("GET", "/v1/async/task/{task_id}", front.guard("async/task/id", tasks.retrieve))
+    for task_type, engine in ENGINES.items():
+        path = f"monitor/{engine.path}"
+        add("POST", f"/v1/{path}", front.guard(path, monitor.engine(task_type)))
+    add("POST", "/v1/monitor/google-news", front.guard("monitor/google/news", monitor.news_alias))
+    add("POST", "/v1/monitor/google/goto", front.guard("goto", monitor.goto))
+    for path in ("run", "monitor"):
+        add("POST", f"/v1/{path}", front.guard("monitor/run", monitor.run))
+    add("GET", "/v1/credits", front.guard("credits", reference.credits))
+    add("GET", "/v1/countries", front.guard("countries", reference.countries))
+    add("GET", "/v1/states", front.guard("states", reference.states))
 
 
 async def _start(app: web.Application) -> None:
@@ -55,39 +80,28 @@ async def _stop(app: web.Application) -> None:
     await app[EMULATOR].stop()
 
 
-def _credits(emulator: Emulator) -> Handler:
-    async def show(exchange: Exchange) -> bytes:
-        """GET /v1/credits, up to 60 emulated seconds old (C-E.6)."""
-        key = exchange.key
-        if not (key.edition.credits_endpoint or emulator.options.switches.credits_endpoint):
-            raise errors.route_not_found(exchange.request.path)
-        return msgspec.json.encode(key.organization.account.statement(emulator.clock.now()))
-
-    return show
-
-
 async def _no_route(exchange: Exchange) -> bytes:
     raise errors.route_not_found(exchange.request.path)
 
 
-def _outside(emulator: Emulator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _outside(emulator: Emulator) -> RawHandler:
     async def refuse(request: web.Request) -> web.StreamResponse:
         """Paths outside /v1 are 404 even without a key (C-C)."""
         refusal = errors.route_not_found(request.path)
-        return answer(404, errors.envelope(emulator.edition, refusal, emulator.clock.now()), {})
+        return answer(404, errors.envelope(emulator.edition, refusal, emulator.clock.now()))
 
     return refuse
 
 
-def _books(emulator: Emulator) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _openapi(emulator: Emulator) -> RawHandler:
     async def show(request: web.Request) -> web.StreamResponse:
-        name = request.query.get("organization", emulator.options.organization)
-        organization = emulator.organizations.get(name)
-        if organization is None:
-            return answer(404, msgspec.json.encode({"error": f"no organization named {name}"}), {})
-        with_tasks = request.query.get("tasks", "1") != "0"
-        return answer(
-            200, msgspec.json.encode(books(organization, emulator.clock.now(), with_tasks=with_tasks)), {}
-        )
+        """The document of the process's edition, or of `?edition=`."""
+        return answer(200, document(request.query.get("edition", emulator.edition.name)))
 
     return show
+
+
+async def _status_page(request: web.Request) -> web.StreamResponse:
+    """A page that reads /_emulator/state every second."""
+    page = resources.files(__package__).joinpath("data", "status.html").read_bytes()
+    return web.Response(body=page, content_type="text/html", charset="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 from .clock import iso
 from .editions import Edition
 from .faults import TaskFate
+from .pricing import PriceList
 
 
 class Status(StrEnum):
@@ -28,6 +29,7 @@ class Task:
         "attempts",
         "attempts_sent",
         "charged",
+        "cleared",
         "clusters",
         "completed_s",
         "created_iso",
@@ -40,10 +42,12 @@ class Task:
         "faults",
         "first_ack_s",
         "first_terminal_poll_s",
+        "free",
         "id",
         "idempotency_key",
         "number",
         "payload",
+        "prices",
         "priority",
         "queued",
         "response_lost",
@@ -64,6 +68,8 @@ class Task:
         task_type: str,
         payload: dict[str, Any],
         estimate: int,
+        prices: PriceList,
+        free: bool,
         priority: int,
         idempotency_key: str | None,
         webhook_url: str | None,
@@ -76,6 +82,8 @@ class Task:
         self.task_type = task_type
         self.payload: dict[str, Any] | None = payload  # None once the record is past its retention
         self.estimate = estimate
+        self.prices = prices  # the list at submission; another one at completion means prices have changed
+        self.free = free  # created with a test key that is not billed (C-L row L29)
         self.priority = priority
         self.idempotency_key = idempotency_key
         self.webhook_url = webhook_url
@@ -83,6 +91,7 @@ class Task:
         self.created_s = created_s
         self.created_iso = iso(created_s)
         self.status = Status.QUEUED
+        self.cleared = False  # deleted from the queue (C-G.6)
         self.queued = False  # in the organization's queue, as opposed to waiting for an internal retry
         self.charged: int | None = None  # None until the end
         self.clusters = 0  # AI Mode product clusters billed

@@ -66,9 +66,9 @@ class Answers:
     """Composes results. Templates are made when first needed and kept: 32 per engine and edition, about 1
     MB."""
 
-    def __init__(self, seed: int, html_host: str | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._html_host = html_host  # None: the provider's own hosts
+        self.html_base: str | None = None  # where HTML results lie; None: the provider's own hosts
         self._templates: dict[tuple[str, str, int], Template] = {}
 
     def compose(
@@ -173,7 +173,7 @@ class Answers:
             return b'"html":' + msgspec.json.encode(
                 f"<!doctype html><html><body><!-- {link_id} --></body></html>"
             )
-        host = self._html_host or f"https://{edition.html}.cloro.dev/results"
+        host = self.html_base or f"https://{edition.html}.cloro.dev/results"
         if task_type not in _WITHOUT_TEXT:
             return b'"html":' + msgspec.json.encode(f"{host}/{link_id}/page-1.html")
         links = [f"{host}/{link_id}/page-{page}.html" for page in range(1, pages(payload) + 1)]

@@ -1,0 +1,41 @@
+"""Organizations as a file or a control request describes them; only data, checked when it is read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class KeySpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """One API key."""
+
+    key: str
+    edition: str | None = None  # None: the process's (issue of editions per key)
+    free: bool | None = None  # True: not billed (C-L row L29); None: as the switch for test keys says
+
+
+class OrganizationSpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """One organization and its subscription."""
+
+    name: str
+    plan: str = "starter"
+    keys: tuple[KeySpec, ...] = ()
+    shares_plan_of: str | None = None  # another organization's name: one account for both (C-F)
+    slots: int | None = None  # its part of the shared slots, or an override
+    webhook_secret: str | None = None  # None: deliveries are unsigned
+    prices: dict[str, int] = {}  # base price by task type, instead of the list's
+    price_list: str | None = None
+    credits: int | None = None  # of the first cycle; None: the plan's allocation
+    subscribed_at: datetime | None = None  # anchor of the cycles; None: now
+
+
+class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file behind `--organizations`."""
+
+    organizations: tuple[OrganizationSpec, ...]
+
+
+def read_setup(raw: bytes) -> tuple[OrganizationSpec, ...]:
+    """The organizations of a JSON file; msgspec's error names the offending field."""
+    return msgspec.json.decode(raw, type=Setup).organizations
