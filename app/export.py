@@ -1,14 +1,17 @@
 """Writes a run's tasks with their answers, as JSON lines or as CSV, one at a time however many there are."""
 
+import contextlib
 import csv
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TextIO
 
 from app.documents import iso
 from app.domain.credits import plain
+from app.user_error import USAGE, UserError
 
 CSV_COLUMNS = (
     "ordinal", "task_id", "task_type", "country", "prompt", "state", "verdict", "credits_estimate",
@@ -24,6 +27,21 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
+
+
+async def write_file(rows: AsyncIterator[dict[str, Any]], format_: Format, path: Path) -> int:
+    """As write_rows, into a file that is there whole or not at all. Raises UserError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as output:
+            count = await write_rows(rows, format_, output)
+        part.replace(path)
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError("unwritable", f"cannot write {path}: {error.strerror}", exit_code=USAGE) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    return count
 
 
 async def write_rows(rows: AsyncIterator[dict[str, Any]], format_: Format, output: TextIO) -> int:

@@ -3,9 +3,10 @@
 Texts of other people (prompts, names, reasons) are never taken for markup.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app.documents import Document
+from app.domain.credits import plain
+from app.store.queries import RunProgress
 from app.user_error import UserError
+from app.watch import submitted_count
 
 SHORT_ID_CHARS = 8
 STATE_STYLES = {
@@ -132,17 +136,29 @@ def draw_line(output: Console, document: Document) -> None:
     output.print(escape(document["message"]))
 
 
-def progress_bar(output: Console) -> Progress:
-    """The live bar of a run: settled of all, and beside it submitted, completed, failed and credits. It says
-    nothing where it cannot be redrawn."""
-    return Progress(
+@contextlib.contextmanager
+def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress], None]]:
+    """A live bar for a run: settled of all, and beside it submitted, completed, failed and credits. It says
+    nothing where it cannot be redrawn. Gives the function that moves it."""
+    columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
         TextColumn("[dim]submitted[/dim] {task.fields[submitted]}"),
-        TextColumn("[green]completed {task.fields[completed]}[/green]"),
+        TextColumn("[green]completed {task.fields[completed_tasks]}[/green]"),
         TextColumn("[red]failed {task.fields[failed]}[/red]"),
-        TextColumn("[cyan]{task.fields[credits]} credits[/cyan]"), TimeElapsedColumn(),
-        console=output, transient=False, disable=not output.is_terminal, expand=True,
+        TextColumn("[cyan]{task.fields[charged]} credits[/cyan]"), TimeElapsedColumn(),
     )  # fmt: skip
+    with Progress(*columns, console=output, disable=not output.is_terminal, expand=True) as bar:
+        shown = bar.add_task(escape(name), total=None, submitted=0, completed_tasks=0, failed=0, charged=0)
+
+        def move(progress: RunProgress) -> None:
+            states = progress.states
+            bar.update(
+                shown, total=progress.tasks, completed=progress.tasks - progress.open,
+                submitted=submitted_count(progress), completed_tasks=states.get("completed", 0),
+                failed=states.get("failed", 0), charged=plain(progress.charged),
+            )  # fmt: skip
+
+        yield move
 
 
 def _draw_run_head(output: Console, document: Document) -> None:

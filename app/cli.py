@@ -1,0 +1,113 @@
+"""The command line: `tallyhook COMMAND`. Names the commands and says what went wrong; nothing else.
+
+Exit codes: 0 it worked, 1 it did not, 2 it was asked for wrongly. Everything heavy is imported by the command
+that needs it, so that --help is quick.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+from app.commands import processes, runs
+from app.user_error import INTERRUPTED, USAGE, UserError
+
+HELP = (
+    "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
+    "Nothing needs to be configured to try it: [b]tallyhook demo[/b] runs everything on this machine. For "
+    "real runs set CLORO_API_KEY, CLORO_WEBHOOK_SECRET and PUBLIC_URL; [b]tallyhook doctor[/b] says what is "
+    "missing."
+)
+
+app = typer.Typer(
+    name="tallyhook", help=HELP, no_args_is_help=True, rich_markup_mode="rich", add_completion=False,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **settings: Any) -> None:
+    # Typer keeps the line breaks of a docstring's later paragraphs, which are the source's, not the reader's.
+    paragraphs = (command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(command.__name__, help=text, epilog=epilog, rich_help_panel=panel, **settings)(command)
+
+
+_add(processes.demo, "Runs", processes.DEMO_EXAMPLES)
+_add(runs.submit, "Runs", runs.SUBMIT_EXAMPLES)
+_add(runs.watch, "Runs", runs.WATCH_EXAMPLES)
+_add(runs.runs, "Runs")
+_add(runs.status, "Runs")
+_add(runs.report, "Runs", runs.REPORT_EXAMPLES)
+_add(runs.export, "Runs", runs.EXPORT_EXAMPLES)
+_add(runs.resume, "Runs")
+_add(processes.web, "Processes", processes.WEB_EXAMPLES)
+_add(processes.worker, "Processes")
+_add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
+_add(processes.migrate, "Processes")
+_add(processes.doctor, "Processes", processes.DOCTOR_EXAMPLES)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    as_json = "--json" in arguments
+    try:
+        code = app(args=list(arguments), standalone_mode=False)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else _code_of(error.code)
+    except Exception as error:
+        told = known_error(error)
+        if told is None:
+            raise
+        _tell(told, error, as_json=as_json)
+        return told.exit_code
+    return _code_of(code)
+
+
+def known_error(error: Exception) -> UserError | None:
+    """What a person can do something about; None for a bug of ours."""
+    from app.config import ConfigError
+
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, TyperException):
+        return UserError("usage", str(error.format_message()), exit_code=error.exit_code)
+    if isinstance(error, ConfigError):
+        return UserError("configuration", str(error), "tallyhook doctor checks it", exit_code=USAGE)
+    if isinstance(error, BrokenPipeError):
+        return UserError("broken_pipe", "nobody reads the output any more")
+    embedded = sys.modules.get("app.embedded")
+    if embedded is not None and isinstance(error, embedded.EmbeddedError):
+        return UserError("embedded_valkey", str(error), "set REDIS_URL to a Redis or Valkey of yours")
+    return None
+
+
+def _tell(told: UserError, error: Exception, *, as_json: bool) -> None:
+    if told.code == "broken_pipe":
+        # What is left in the buffer has nowhere to go, and the interpreter would complain at its end.
+        sys.stdout = None
+    elif as_json:
+        print(json.dumps(told.document(), ensure_ascii=False, default=str))  # noqa: T201
+    elif isinstance(error, TyperException):
+        from typer.rich_utils import rich_format_error
+
+        rich_format_error(error)  # type: ignore[arg-type]
+    else:
+        from app.render import draw_error, error_console
+
+        draw_error(error_console(), told)
+
+
+def _code_of(code: object) -> int:
+    return code if isinstance(code, int) else int(code is not None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""The whole pipeline on one machine, against a provider that misbehaves on purpose; then the books are
+compared. Everything runs as a process of its own, as in production.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import sqlalchemy as sa
+
+from app.bootstrap import now_ms
+from app.config import Settings, load_settings
+from app.documents import Document
+from app.domain.credits import Verdict, plain
+from app.domain.pricing import PRICE_LISTS
+from app.embedded import embedded_valkey
+from app.opening import opened_store
+from app.processes import Process, Processes
+from app.promptfile import Defaults
+from app.render import error_console, live_progress
+from app.services.load import NewRun, iso_day
+from app.store import Store
+from app.store.queries import RunProgress, RunReport, RunRow
+from app.store.tables import deliveries
+from app.submit_file import submit_file
+from app.user_error import USAGE, UserError
+from app.watch import POLL_S
+from app.witness import charge_differences, differences, testimony
+
+PROMPTS = Path(__file__).parent.parent / "examples" / "prompts.csv"
+EMULATOR_OPTIONS = (
+    # The newest edition, as our price list is, with the engine that it has switched off.
+    "--edition", "2026", "--grok", "--plan", "enterprise-5k",
+    # 30 to 60 s of an engine become 0.3 to 0.6 s; 255 slots then finish some 500 tasks a second.
+    "--time-scale", "100",
+    "--fail", "0.03", "--duplicate", "0.01", "--drop", "0.02", "--shuffle", "0.5",
+    "--wrong-charge", "0.005", "--lose-response", "0.01",
+)  # fmt: skip
+POLL_AFTER_S = 10.0
+"""A task lives 4 s at most: waiting for a slot, five internal attempts if it fails, its delivery. So whatever
+is polled after this has lost its delivery, and `swept` can be compared exactly."""
+TASKS_PER_S = 100
+"""Above 1,000 tasks a task may live longer: all of them are done in this time on a slow machine."""
+START_TIMEOUT_S = 30.0
+DEADLINE_S = 90.0
+DIFFERENCES_SHOWN = 20
+OURS = ("TALLYHOOK_", "CLORO_")
+OURS_BARE = frozenset({"DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL"})
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What to run."""
+
+    prompts: Path | None
+    """None: the examples."""
+    seed: int
+    keep: Path | None
+    """A new directory to keep everything in; None: a temporary one, removed at the end."""
+
+
+async def run_demo(demo: Demo) -> Document:
+    """Run it; the report, with `agree`. Raises UserError when it could not be run to its end."""
+    prompts = demo.prompts or PROMPTS
+    if not prompts.is_file():
+        raise UserError(
+            "no_examples", f"there is no {prompts}", "give a file with --prompts", exit_code=USAGE
+        )
+    started = time.monotonic()
+    with _ended_by_sigterm(), _directory(demo.keep) as directory, Processes(directory / "logs") as processes:
+        document = await _run(demo, prompts, directory, processes)
+    return document | {"seconds": round(time.monotonic() - started, 1)}
+
+
+async def _run(demo: Demo, prompts: Path, directory: Path, processes: Processes) -> Document:
+    say = error_console().print
+    say("Starting Valkey, the emulator, web …")
+    settings = settings_of(directory)
+    with embedded_valkey(settings) as redis_url:
+        async with opened_store(settings) as store, aiohttp.ClientSession() as http:
+            emulator = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
+            web = processes.spawn(
+                "web", tallyhook("web", "--json"), env=environment(settings, redis_url=redis_url)
+            )
+            emulator_url = (await _ready(emulator))["url"]
+            web_url = (await _ready(web))["url"]
+            submitted = await submit_file(
+                store, settings, prompts, Defaults(),
+                NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day()),
+            )  # fmt: skip
+            tasks = submitted["tasks"]
+            say(f"{tasks} prompts of {prompts.name} stored; starting the worker …")
+            poll_after_s = max(POLL_AFTER_S, tasks / TASKS_PER_S)
+            processes.spawn(
+                "worker", [sys.executable, "-m", "workers"],
+                env=environment(
+                    settings, redis_url=redis_url, CLORO_BASE_URL=emulator_url, PUBLIC_URL=web_url,
+                    TALLYHOOK_POLL_AFTER_S=str(poll_after_s), TALLYHOOK_POLL_EVERY_S="2",
+                    TALLYHOOK_SWEEP_EVERY_S="0.5", TALLYHOOK_SWEEP_AFTER_S="3",
+                ),
+            )  # fmt: skip
+            run = (await store.find_runs(submitted["run"]["id"]))[0]
+            witness = Emulator(http, emulator_url)
+            await _settled(store, run, witness, processes, DEADLINE_S + 2 * poll_after_s)
+            return await compare(store, run, await witness.books())
+
+
+async def _settled(
+    store: Store, run: RunRow, witness: "Emulator", processes: Processes, timeout_s: float
+) -> None:
+    """Wait, with a live bar, until nothing is under way on either side. Raises UserError."""
+    until = time.monotonic() + timeout_s
+    with live_progress(error_console(), run.name) as show:
+        while not await _is_quiet(store, run, witness, show):
+            dead = processes.dead()
+            if dead is not None:
+                raise failed(f"{dead.name} ended by itself with {dead.exit_code}", processes)
+            run = (await store.find_runs(run.id))[0]
+            if run.reason:
+                raise failed(f"the run is {run.state}: {run.reason}", processes)
+            if time.monotonic() > until:
+                raise failed(f"the run is not finished after {timeout_s:.0f} s", processes)
+            await asyncio.sleep(POLL_S)
+
+
+async def _is_quiet(
+    store: Store, run: RunRow, witness: "Emulator", show: Callable[[RunProgress], None]
+) -> bool:
+    """No task or delivery with the emulator, then none with us: asked in this order, since what the emulator
+    has delivered by then stands in our inbox."""
+    emulator_quiet = await witness.is_quiet()
+    progress = await store.progress(run.id)
+    show(progress)
+    return (
+        emulator_quiet
+        and progress.open == 0
+        and progress.held == 0
+        and progress.verdicts.get(Verdict.UNKNOWN, 0) == 0
+        and await store.waiting_count() == 0
+    )
+
+
+async def compare(store: Store, run: RunRow, books: Document) -> Document:
+    """What was found, what the emulator says, and every difference."""
+    report = await store.report(run)
+    found = found_side(report, unmatched=await _unmatched_count(store))
+    said = testimony(books["tasks"])
+    keys = differences(found, said)
+    tasks = charge_differences(await store.charges(run.id), books["tasks"])
+    drift = Decimal(str(books["opening"])) - Decimal(str(books["remaining"])) - report.posted
+    return {
+        **found,
+        "ledger": {name: plain(getattr(report, name)) for name in ("held", "posted", "voided")},
+        "drift": plain(drift),
+        "emulator": said,
+        "agree": not keys and not tasks and drift == 0 and report.held == 0,
+        "differences": {
+            "keys": keys, "tasks": tasks[:DIFFERENCES_SHOWN], "tasks_count": len(tasks),
+        },
+    }  # fmt: skip
+
+
+def found_side(report: RunReport, *, unmatched: int) -> Document:
+    """Our side of the report, from our books alone."""
+    states = report.progress.states
+    verdicts = {verdict.value: report.verdicts.get(verdict, 0) for verdict in Verdict}
+    return {
+        "tasks": report.progress.tasks,
+        **{state: states.get(state, 0) for state in ("completed", "failed", "rejected", "expired")},
+        "duplicates": report.duplicates,
+        "swept": report.swept,
+        "recovered_submits": report.recovered_submits,
+        "verdicts": verdicts | {Verdict.UNMATCHED.value: unmatched},
+        "credits_charged": plain(report.progress.charged),
+    }
+
+
+async def _unmatched_count(store: Store) -> int:
+    """Deliveries that fit no task, or that could not be read: of no run, so in no run's report."""
+    strays = sa.or_(deliveries.c.effect == "unmatched", deliveries.c.state.in_(("unmatched", "quarantined")))
+    query = sa.select(sa.func.count()).select_from(deliveries).where(strays)
+
+    async def work(connection: Any) -> int:
+        return int(await connection.scalar(query) or 0)
+
+    return await store.db.read(work)
+
+
+class Emulator:
+    """The books of a running emulator."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self._url = f"{url}/_emulator/books"
+
+    async def books(self, *, tasks: bool = True) -> Document:
+        async with self._http.get(self._url, params={} if tasks else {"tasks": "0"}) as response:
+            response.raise_for_status()
+            return dict(await response.json())
+
+    async def is_quiet(self) -> bool:
+        """It has nothing to do and nothing to deliver."""
+        books = await self.books(tasks=False)
+        return bool(books["active_tasks"] == 0 and books["pending_deliveries"] == 0)
+
+
+def settings_of(directory: Path) -> Settings:
+    """The demo's own settings, whatever the environment and .env say."""
+    blank = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "CLORO_API_KEY"), "")
+    return load_settings(
+        _env_file=None, **blank, CLORO_WEBHOOK_SECRET="", CLORO_BASE_URL="", PORT=0,
+        host="127.0.0.1", data_dir=directory.absolute() / "data",
+    )  # fmt: skip
+
+
+def environment(settings: Settings | None = None, *, redis_url: str = "", **more: str) -> dict[str, str]:
+    """The environment of a process: ours without its settings of Tallyhook, and the demo's own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k not in OURS_BARE}
+    if settings is None:
+        return kept
+    return kept | {
+        "REDIS_URL": redis_url, "PORT": "0", "TALLYHOOK_DATA_DIR": str(settings.data_dir),
+        "TALLYHOOK_LOG_FORMAT": "json", **more,
+    }  # fmt: skip
+
+
+def tallyhook(*arguments: str) -> list[str]:
+    """A command of our own command line."""
+    return [sys.executable, "-m", "app.cli", *arguments]
+
+
+def emulator_command(seed: int) -> list[str]:
+    """The emulator, misbehaving as the demo wants it."""
+    return tallyhook("emulator", "--port", "0", "--json", "--seed", str(seed), *EMULATOR_OPTIONS)
+
+
+def newest_price_day() -> str:
+    """Today, but not before the list that the emulator goes by: a wrong clock here is no repricing."""
+    return max(iso_day(now_ms()), PRICE_LISTS[-1].since)
+
+
+async def _ready(process: Process) -> Document:
+    """The line that a process prints when it listens. Raises UserError."""
+    until = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < until and process.running:
+        for line in process.log.read_text(errors="replace").splitlines(keepends=True):
+            if line.endswith("\n") and line.startswith('{"event":') and '"ready"' in line:
+                return dict(json.loads(line))
+        await asyncio.sleep(0.02)
+    raise UserError("demo_failed", f"{process.name} does not start", details=[process.log_tail()])
+
+
+def failed(problem: str, processes: Processes) -> UserError:
+    """The demo could not be run to its end; with the end of every log."""
+    tails = [f"--- {process.name}\n{process.log_tail()}" for process in processes.started]
+    return UserError("demo_failed", problem, details=tails)
+
+
+@contextlib.contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    """A directory of the demo's own, removed at the end unless it is to be kept."""
+    if keep is not None:
+        if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+            raise UserError("not_empty", f"{keep} is not an empty directory", exit_code=USAGE)
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.absolute()
+        return
+    directory = Path(tempfile.mkdtemp(prefix="tallyhook-demo-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the demo in order, as Ctrl-C does; the exit code is the shell's, 143."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - only a coroutine gets here
+    told = False
+
+    def end() -> None:
+        nonlocal told
+        told = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if told:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

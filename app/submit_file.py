@@ -1,0 +1,109 @@
+"""From a file of prompts to a run that workers may send: what `submit` and `demo` share."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.bootstrap import now_ms, open_queue
+from app.config import Settings
+from app.documents import Document, run_document
+from app.domain.credits import plain
+from app.embedded import running_valkey
+from app.promptfile import BadLine, Defaults, read_prompts
+from app.services.load import Loaded, NewRun, load_run
+from app.store import Store
+from app.user_error import USAGE, UserError
+
+SHORT_ID_CHARS = 8
+
+
+async def submit_file(
+    store: Store,
+    settings: Settings,
+    path: Path | None,
+    defaults: Defaults,
+    new: NewRun,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Document:
+    """Store the prompts of `path` (None: standard input) as a run and wake the workers; what was done.
+
+    Raises UserError when nothing of it will be sent, with every bad line that was kept.
+    """
+    try:
+        reader = read_prompts(path, defaults)
+    except ValueError as error:
+        raise UserError("bad_option", str(error), exit_code=USAGE) from error
+    try:
+        loaded = await load_run(
+            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
+    refuse_if_not_started(loaded, new)
+    run = next(row for row in await store.find_runs(loaded.run_id) if row.id == loaded.run_id)
+    woken = await wake_workers(settings)
+    return {
+        "run": run_document(run),
+        "tasks": loaded.tasks,
+        "credits": {"estimate": plain(loaded.estimate)},
+        "bad_lines_count": loaded.bad_lines,
+        "bad_lines": [bad_line(bad) for bad in loaded.bad],
+        "woken": woken,
+        "next": next_steps(loaded.run_id, settings, woken=woken),
+    }
+
+
+def refuse_if_not_started(loaded: Loaded[BadLine], new: NewRun) -> None:
+    """Raises UserError when the run was not let to begin."""
+    if loaded.started:
+        return
+    bad = [bad_line(line) for line in loaded.bad]
+    if loaded.bad_lines and new.strict:
+        remedy = "correct them, or leave out --strict to send the rest"
+        raise UserError(
+            "bad_lines",
+            f"{new.source} has {loaded.bad_lines} bad lines; nothing is sent",
+            remedy,
+            details=bad,
+        )
+    remedy = "see examples/prompts.csv for a file that works"
+    raise UserError("no_prompts", f"{new.source} has no prompt that can be sent", remedy, details=bad)
+
+
+def bad_line(bad: BadLine) -> dict[str, Any]:
+    """One fault of the input, as it is shown."""
+    return {"line": bad.line, "field": bad.field, "problem": bad.problem, "remedy": bad.remedy}
+
+
+def default_name(path: Path | None, at_ms: int) -> str:
+    """The file's name and the second: a file submitted twice makes two runs that can be told apart."""
+    stem = path.stem if path is not None else "stdin"
+    return f"{stem}-{datetime.fromtimestamp(at_ms / 1000, UTC):%Y%m%d-%H%M%S}"
+
+
+async def wake_workers(settings: Settings) -> bool:
+    """Tell the workers that there is something to send; False when no queue was reached. Then the next
+    sweep of a worker finds it."""
+    url = running_valkey(settings)
+    if url is None:
+        return False
+    queue = open_queue(url, settings)
+    try:
+        return await queue.wake_submit()
+    finally:
+        await queue.close()
+
+
+def next_steps(run_id: str, settings: Settings, *, woken: bool) -> list[str]:
+    """What to do now."""
+    steps = [f"tallyhook watch {run_id[-SHORT_ID_CHARS:]}   follows it; closing this terminal stops nothing"]
+    if not woken:
+        missing = "tallyhook worker and tallyhook web"
+        if settings.embedded_provider:
+            missing = f"tallyhook emulator, {missing}"
+        where = "Redis was not reached" if settings.redis_url else "no worker is running"
+        steps.append(f"{where}: start {missing}, each in its own terminal; nothing is sent before")
+    return steps
