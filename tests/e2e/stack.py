@@ -1,0 +1,194 @@
+"""The whole of Tallyhook in real processes that a test may kill, stop and start again on the same ports."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
+from app.domain.pricing import estimate
+from app.domain.task import TaskSpec
+from app.store import Database, Store
+from tests.servers.processes import ServerError, end, free_port, log_tail, wait_for
+
+START_TIMEOUT_S = 30.0
+STOP = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0))
+KILL = ((signal.SIGKILL, 5.0),)
+TALLYHOOK = str(Path(sys.executable).parent / "tallyhook")
+
+# Everything that waits is short, so that a minute of production passes in a second.
+QUICK = {
+    "TALLYHOOK_CLAIM_LEASE_S": "3",
+    "TALLYHOOK_SUBMIT_LEASE_S": "2",
+    "TALLYHOOK_SWEEP_LEASE_S": "3",
+    "TALLYHOOK_SWEEP_EVERY_S": "0.5",
+    "TALLYHOOK_SWEEP_AFTER_S": "2",
+    "TALLYHOOK_POLL_AFTER_S": "8",
+    "TALLYHOOK_POLL_EVERY_S": "1",
+    "TALLYHOOK_UNMATCHED_S": "5",
+    "TALLYHOOK_LOG_FORMAT": "json",
+}
+
+
+class Stack:
+    """emulator, web and worker on one store and one Valkey; each can be ended and started again."""
+
+    def __init__(self, folder: Path, store: Store, store_url: str, redis_url: str) -> None:
+        self._folder = folder
+        self.store = store
+        self._ports = {"emulator": free_port(), "web": free_port()}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.emulator_options: list[str] = []
+        self.seed = 7
+        self.run_id = ""
+        self._env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("TALLYHOOK_", "CLORO_"))},
+            **QUICK,
+            "DATABASE_URL": store_url,
+            "REDIS_URL": redis_url,
+            "PORT": str(self._ports["web"]),
+            "CLORO_API_KEY": EMULATOR_KEY,
+            "CLORO_BASE_URL": f"http://127.0.0.1:{self._ports['emulator']}",
+            "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
+        }  # fmt: skip
+
+    def command(self, name: str) -> list[str]:
+        """How each process is started."""
+        options = [
+            "--port", str(self._ports["emulator"]), "--seed", str(self.seed), "--json", *self.emulator_options
+        ]  # fmt: skip
+        return {
+            "emulator": [TALLYHOOK, "emulator", *options],
+            "web": [TALLYHOOK, "web"],
+            "worker": [sys.executable, "-m", "workers"],
+        }[name]
+
+    def start(self, *names: str) -> None:
+        """Start processes and wait until those with a port answer."""
+        for name in names:
+            with (self._folder / f"{name}.log").open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env,
+                    cwd=self._folder, start_new_session=True,
+                )  # fmt: skip
+        for name in names:
+            if name in self._ports:
+                path = {"emulator": "/_emulator/books?tasks=0", "web": "/healthz"}[name]
+                url = f"http://127.0.0.1:{self._ports[name]}{path}"
+                process, log_path = self._processes[name], self._folder / f"{name}.log"
+                wait_for(lambda url=url: _answers(url), process, log_path, START_TIMEOUT_S)  # type: ignore[misc]
+
+    def end(self, name: str, how: tuple[tuple[int, float], ...] = STOP) -> int:
+        """End a process by its id; its exit code."""
+        process = self._processes.pop(name)
+        end(process, how)
+        return process.returncode
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for name in list(self._processes):
+            self.end(name, KILL)
+
+    async def submit(self, count: int) -> None:
+        """Store a run of `count` prompts; the worker's sweep finds it."""
+        now = time.time_ns() // 1_000_000
+        self.run_id = await self.store.create_run(name="crash", source="test", budget=None, now_ms=now)
+        types = ["CHATGPT", "GEMINI", "PERPLEXITY", "GOOGLE", "COPILOT"]
+        specs = []
+        for n in range(1, count + 1):
+            task_type = types[n % len(types)]
+            field = "query" if task_type == "GOOGLE" else "prompt"
+            payload: dict[str, object] = {field: f"question {n}", "country": "US"}
+            specs.append((TaskSpec(n, task_type, payload), estimate(task_type, payload, "2026-11-21")))
+        await self.store.add_tasks(self.run_id, specs, now)
+        await self.store.start_run_if_loading(self.run_id, sha256="0", bad_lines=0)
+
+    async def until(
+        self, condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 90.0
+    ) -> None:
+        """Wait for a condition; the failure says what was waited for and ends with every log's tail."""
+        deadline = time.monotonic() + timeout_s
+        while not await condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"seed {self.seed}: {what} not within {timeout_s:g} s\n{self.logs()}")
+            await asyncio.sleep(0.1)
+
+    async def until_settled(self, at_least: int) -> None:
+        """Wait until so many tasks are settled: the middle of a run."""
+
+        async def reached() -> bool:
+            states = (await self.store.progress(self.run_id)).states
+            return states.get("completed", 0) + states.get("failed", 0) >= at_least
+
+        await self.until(reached, f"{at_least} settled tasks")
+
+    async def until_finished(self) -> None:
+        """Wait until no task is open, the emulator has nothing more to deliver and the inbox is empty."""
+
+        async def finished() -> bool:
+            if (await self.store.progress(self.run_id)).open or await self.store.waiting_count():
+                return False
+            books = self.books(tasks=False)
+            return not books["active_tasks"] and not books["pending_deliveries"]
+
+        await self.until(finished, f"a finished run, now {await self.store.progress(self.run_id)}")
+
+    def books(self, *, tasks: bool = True) -> dict[str, Any]:
+        """What the emulator says it did."""
+        url = f"http://127.0.0.1:{self._ports['emulator']}/_emulator/books?tasks={int(tasks)}"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            body: dict[str, Any] = json.load(response)
+        return body
+
+    async def assert_books_equal(self, count: int) -> None:
+        """Every task settled once, and each key's charge is what the emulator took for it."""
+        books = self.books()
+        run = (await self.store.find_runs(self.run_id))[0]
+        report = await self.store.report(run)
+        charged = await self.store.charges(self.run_id)
+        theirs = {row["idempotencyKey"]: Decimal(row["creditsCharged"]) for row in books["tasks"]}
+        assert report.progress.tasks == count
+        assert len(books["tasks"]) == count, "one provider task for each prompt"
+        assert charged == theirs
+        assert report.posted == books["charged"] == report.progress.charged
+        assert report.held == 0
+        assert sum(report.progress.states.get(s, 0) for s in ("completed", "failed")) == count, self.logs()
+
+    def logs(self) -> str:
+        """The end of each process's log."""
+        return "\n".join(f"--- {p.stem}\n{log_tail(p)}" for p in sorted(self._folder.glob("*.log")))
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@asynccontextmanager
+async def running_stack(
+    folder: Path, store_url: str, redis_url: str, *emulator_options: str
+) -> AsyncIterator[Stack]:
+    """A stack with its three processes running."""
+    store = Store(Database(store_url))
+    stack = Stack(folder, store, store_url, redis_url)
+    stack.emulator_options = list(emulator_options)
+    try:
+        stack.start("emulator", "web", "worker")
+        yield stack
+    except ServerError as error:
+        raise AssertionError(stack.logs()) from error
+    finally:
+        stack.close()
+        await store.close()
