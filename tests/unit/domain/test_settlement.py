@@ -1,0 +1,208 @@
+"""The decision table of settlement: state, money and findings for every report on every kind of attempt."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.credits import Verdict
+from app.domain.settlement import Attempt, Effect, Report, Settlement
+from app.domain.settlement import settle as decide
+from app.domain.task import OPEN_STATES, Money, TaskState
+
+SUBMITTED = Attempt(
+    task_id="t", run_id="r", attempt=1, current=True, state=TaskState.SUBMITTED, money=Money.HELD,
+    task_type="CHATGPT", payload_json="{}", estimate=Decimal(5), held=Decimal(5), to_charge=Decimal(5),
+    charged=None, provider_task_id="p", verdict=None, reported=None,
+)  # fmt: skip
+SUBMITTING = replace(
+    SUBMITTED, state=TaskState.SUBMITTING, money=Money.NONE, held=None, to_charge=None, provider_task_id=None
+)
+COMPLETED = replace(
+    SUBMITTED, state=TaskState.COMPLETED, money=Money.POSTED, charged=Decimal(5), verdict=Verdict.MATCHED,
+    reported=TaskState.COMPLETED,
+)  # fmt: skip
+UNPRICED = replace(COMPLETED, money=Money.HELD, charged=None, verdict=Verdict.UNKNOWN)
+FAILED = replace(
+    SUBMITTED, state=TaskState.FAILED, money=Money.VOIDED, charged=Decimal(0), verdict=Verdict.FREE_FAILURE,
+    reported=TaskState.FAILED,
+)  # fmt: skip
+EXPIRED = replace(SUBMITTED, state=TaskState.EXPIRED)
+
+
+def report(charged: int | str | None = 5, *, completed: bool = True, **changes: Any) -> Report:
+    return replace(
+        Report(
+            provider_task_id="p", idempotency_key="t.1", completed=completed, to_charge=Decimal(5),
+            charged=None if charged is None else Decimal(charged), response=b"{}",
+        ),
+        **changes,
+    )  # fmt: skip
+
+
+def settle(attempt: Attempt, said: Report, *, extra: int = 0, same_response: bool = True) -> Settlement:
+    return decide(attempt, said, extra=Decimal(extra), same_response=same_response)
+
+
+@pytest.mark.parametrize("attempt", [SUBMITTED, SUBMITTING, replace(SUBMITTING, state=TaskState.PENDING)])
+@pytest.mark.parametrize(
+    ("said", "state", "money", "verdict", "loud"),
+    [
+        (report(5), TaskState.COMPLETED, Money.POSTED, Verdict.MATCHED, False),
+        (report(6), TaskState.COMPLETED, Money.POSTED, Verdict.OVERCHARGED, True),
+        (report(4), TaskState.COMPLETED, Money.POSTED, Verdict.UNDERCHARGED, True),
+        (report(0), TaskState.COMPLETED, Money.POSTED, Verdict.UNDERCHARGED, True),
+        (report(None), TaskState.COMPLETED, Money.HELD, Verdict.UNKNOWN, True),
+        (report(0, completed=False), TaskState.FAILED, Money.VOIDED, Verdict.FREE_FAILURE, False),
+        (report(5, completed=False), TaskState.FAILED, Money.POSTED, Verdict.CHARGED_FAILURE, True),
+        (report(None, completed=False), TaskState.FAILED, Money.HELD, Verdict.UNKNOWN, True),
+    ],
+)
+def test_a_first_report_is_taken(
+    attempt: Attempt, said: Report, state: TaskState, money: Money, verdict: Verdict, loud: bool
+) -> None:
+    found = settle(attempt, said)
+    assert found.effect is Effect.SETTLED
+    assert (found.after.state, found.after.money, found.after.verdict) == (state, money, verdict)
+    assert found.after.reported is (TaskState.COMPLETED if said.completed else TaskState.FAILED)
+    assert found.after.charged == said.charged
+    assert found.close is (None if money is Money.HELD else money)
+    assert found.stores_result
+    assert [finding.verdict for finding in found.findings] == ([verdict] if loud else [])
+
+
+def test_a_report_that_overtook_the_submit_response_writes_the_hold() -> None:
+    found = settle(SUBMITTING, report(5))
+    assert (found.hold, found.after.held, found.after.to_charge) == (5, 5, 5)
+    assert found.after.provider_task_id == "p"
+    assert settle(SUBMITTED, report(5)).hold is None
+
+
+def test_without_any_promise_the_estimate_is_held_and_compared() -> None:
+    found = settle(SUBMITTING, report(5, to_charge=None))
+    assert (found.hold, found.after.to_charge, found.after.verdict) == (5, None, Verdict.MATCHED)
+    assert settle(SUBMITTING, report(7, to_charge=None)).after.verdict is Verdict.OVERCHARGED
+
+
+def test_the_promise_of_the_submit_response_counts_not_the_estimate() -> None:
+    promised = replace(SUBMITTED, to_charge=Decimal(7), held=Decimal(7))
+    assert settle(promised, report(7, to_charge=Decimal(7))).after.verdict is Verdict.MATCHED
+    assert settle(promised, report(5, to_charge=Decimal(7))).after.verdict is Verdict.UNDERCHARGED
+
+
+def test_credits_that_the_contract_adds_are_explained() -> None:
+    assert settle(SUBMITTED, report(8), extra=3).after.verdict is Verdict.EXPLAINED
+    found = settle(SUBMITTED, report(9), extra=3)
+    assert found.after.verdict is Verdict.OVERCHARGED
+    assert (found.findings[0].expected, found.findings[0].actual) == (8, 9)
+
+
+def test_another_promise_in_the_report_is_a_finding() -> None:
+    found = settle(SUBMITTED, report(5, to_charge=Decimal(6)))
+    assert [finding.verdict for finding in found.findings] == [Verdict.REPRICED]
+    assert found.after.to_charge == 5
+
+
+def test_a_second_charge_for_one_task_is_a_finding() -> None:
+    attempt = replace(SUBMITTED, charged_elsewhere=True)
+    assert [f.verdict for f in settle(attempt, report(5)).findings] == [Verdict.DOUBLE_CHARGED]
+    assert settle(attempt, report(0, completed=False)).findings == []
+
+
+@pytest.mark.parametrize(
+    ("attempt", "said"),
+    [
+        (COMPLETED, report(5)),
+        (COMPLETED, report(None)),
+        (COMPLETED, report("5.0")),
+        (FAILED, report(0, completed=False)),
+        (UNPRICED, report(None)),
+    ],
+)
+def test_an_equal_report_changes_nothing(attempt: Attempt, said: Report) -> None:
+    assert settle(attempt, said) == Settlement(Effect.DUPLICATE, attempt, attempt)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "said", "same_response", "detail"),
+    [
+        (COMPLETED, report(6), True, "same status, another charge"),
+        (COMPLETED, report(0), True, "same status, another charge"),
+        (COMPLETED, report(5), False, "same status and charge, another response"),
+        (COMPLETED, report(0, completed=False), True, "first completed, then failed"),
+        (FAILED, report(5), True, "first failed, then completed"),
+        (FAILED, report(5, completed=False), True, "same status, another charge"),
+        (UNPRICED, report(5), False, "same status, another charge"),
+        (UNPRICED, report(0, completed=False), True, "first completed, then failed"),
+    ],
+)
+def test_a_different_report_never_overwrites(
+    attempt: Attempt, said: Report, same_response: bool, detail: str
+) -> None:
+    found = settle(attempt, said, same_response=same_response)
+    assert found.effect is Effect.CONFLICT
+    assert found.after == attempt
+    assert (found.hold, found.close, found.stores_result) == (None, None, False)
+    assert [(f.verdict, f.actual, f.detail) for f in found.findings] == [
+        (Verdict.CONFLICT, said.charged, detail)
+    ]
+
+
+def test_a_charge_that_comes_later_fills_the_blank() -> None:
+    found = settle(UNPRICED, report(5))
+    assert found.effect is Effect.FILLED
+    assert (found.after.money, found.after.charged, found.after.verdict) == (
+        Money.POSTED, 5, Verdict.MATCHED,
+    )  # fmt: skip
+    assert (found.close, found.hold, found.stores_result) == (Money.POSTED, None, False)
+
+
+@pytest.mark.parametrize("said", [report(5), report(0, completed=False)])
+def test_a_report_after_expiry_moves_the_money_and_leaves_the_work_closed(said: Report) -> None:
+    found = settle(EXPIRED, said)
+    assert found.effect is Effect.SETTLED
+    assert found.after.state is TaskState.EXPIRED
+    assert found.after.money is (Money.POSTED if said.completed else Money.VOIDED)
+    assert found.stores_result
+
+
+STATES = st.sampled_from([SUBMITTED, SUBMITTING, COMPLETED, UNPRICED, FAILED, EXPIRED])
+CHARGES = st.sampled_from([None, Decimal(0), Decimal(4), Decimal(5), Decimal(6)])
+REPORTS = st.builds(
+    lambda completed, charged, to_charge: replace(
+        report(completed=completed), charged=charged, to_charge=to_charge
+    ),
+    st.booleans(),
+    CHARGES,
+    CHARGES,
+)
+
+
+@given(STATES, st.lists(st.tuples(REPORTS, st.booleans()), max_size=6))
+def test_whatever_is_reported_is_settled_once(attempt: Attempt, said: list[tuple[Report, bool]]) -> None:
+    before = attempt
+    holds = [attempt.held] if attempt.held is not None else []
+    closes = [attempt.money] if attempt.money in (Money.POSTED, Money.VOIDED) else []
+    results = int(attempt.reported is not None)
+    for one, same in said:
+        found = settle(attempt, one, same_response=same)
+        assert found.before is attempt
+        holds += [found.hold] if found.hold is not None else []
+        closes += [found.close] if found.close is not None else []
+        results += found.stores_result
+        attempt = found.after
+    assert len(holds) <= 1
+    assert len(closes) <= 1
+    assert results <= 1
+    if said:
+        assert results == 1
+        assert attempt.state not in OPEN_STATES
+        assert attempt.held is not None
+        # Money is open exactly while nobody has told the charge.
+        assert (attempt.money is Money.HELD) == (attempt.charged is None) == (not closes)
+        assert (attempt.verdict is Verdict.UNKNOWN) == (attempt.charged is None)
+    if before.reported is not None:
+        assert attempt.reported is before.reported
