@@ -1,0 +1,129 @@
+"""Structured logs on stderr: JSON in production, readable on a terminal. stdout belongs to `--json` output.
+
+The libraries' own logs (arq, aiohttp, alembic, sqlalchemy) pass through the same processors. No secret, no
+prompt and no answer reaches a log: values are left out by the name they are logged under, and what looks like
+a key or a password is blotted out of every text.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+LEFT_OUT = "[left out]"
+_NAMES_LEFT_OUT = frozenset(
+    {
+        "api_key", "apikey", "authorization", "body", "cookie", "credentials", "headers", "parameters",
+        "params", "password", "payload", "prompt", "prompts", "query", "response", "secret", "secrets",
+        "set_cookie", "signature", "text", "token", "x_api_key",
+    }
+)  # fmt: skip
+_ENDINGS_LEFT_OUT = ("_secret", "_secrets", "_password", "_token", "_api_key", "_prompt", "_body", "_payload")
+_DEPTH_MAX = 6
+"""Of nested values; what lies deeper is left out."""
+
+_BLOTS = (
+    # The provider's keys and webhook secrets.
+    (re.compile(r"\b(sk|whsec)_[A-Za-z0-9_\-+/=]{4,}"), r"\1_..."),
+    (re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9_\-+/=.~]{8,}"), r"\1 ..."),
+    # A password in a URL of a database or of Redis.
+    (re.compile(r"(://[^/\s:@]*):[^/\s@]+@"), r"\1:...@"),
+    # SQLAlchemy and PostgreSQL quote the values of a statement that failed: prompts and answers.
+    (re.compile(r"\[parameters: .*?\](?=\n\(Background|\s*\Z)", re.DOTALL), f"[parameters: {LEFT_OUT}]"),
+    (re.compile(r"(Failing row contains ).*"), rf"\1{LEFT_OUT}"),
+)
+_QUIET = {
+    # Below warning these print SQL with its values.
+    "sqlalchemy": logging.WARNING,
+    "aiosqlite": logging.WARNING,
+    "asyncpg": logging.WARNING,
+    "asyncio": logging.INFO,
+}
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(format: str = "auto", level: str = "info", *, stream: TextIO | None = None) -> None:
+    """Send all logs to `stream` (stderr), once per process; calling it again replaces what was set.
+
+    `format` is auto (readable on a terminal, JSON elsewhere), json or console. `level` is the least that is
+    told: debug, info, warning or error. Context bound by structlog.contextvars (run_id, task_id) is added.
+    """
+    out = stream or sys.stderr
+    readable = format == "console" or (format == "auto" and out.isatty())
+    steps: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        # Tracebacks as plain text: with the values of local variables they would hold prompts.
+        structlog.processors.format_exc_info,
+        leave_out_secrets,
+    ]
+    render = _console(out) if readable else _json_line
+    structlog.configure(
+        processors=[*steps, render],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *steps, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(_LEVELS[level])
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(least, _LEVELS[level]))
+
+
+def leave_out_secrets(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor: see the module's docstring."""
+    for name, value in event.items():
+        event[name] = _clean(name, value, 0)
+    return event
+
+
+def _clean(name: str, value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value  # a count under such a name tells nothing
+    if _is_left_out(name) or depth > _DEPTH_MAX or isinstance(value, bytes | bytearray | memoryview):
+        return LEFT_OUT
+    if isinstance(value, str):
+        return _blot(value)
+    if isinstance(value, Mapping):
+        return {_blot(str(key)): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean("", inner, depth + 1) for inner in value]
+    return _blot(str(value) if isinstance(value, BaseException) else repr(value))
+
+
+def _is_left_out(name: str) -> bool:
+    plain = name.lower().replace("-", "_")
+    return plain in _NAMES_LEFT_OUT or plain.endswith(_ENDINGS_LEFT_OUT)
+
+
+def _blot(text: str) -> str:
+    for pattern, instead in _BLOTS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _json_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    ordered = {"timestamp": event.pop("timestamp", None), "level": event.pop("level", None)}
+    return msgspec.json.encode({**ordered, **event}, enc_hook=repr).decode()
+
+
+def _console(out: TextIO) -> structlog.typing.Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )
