@@ -1,0 +1,87 @@
+"""A bound on open connections. aiohttp has none, and a process that runs out of file descriptors cannot reach
+its database either (R11).
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+
+
+class Connections:
+    """At the bound, a new connection takes the place of the one that has gone longest without an answer.
+
+    Silent and slow sockets are never answered, so they are the ones to go; a good request is answered within
+    a fraction of a second and survives.
+    """
+
+    def __init__(self, connections_max: int) -> None:
+        self._max = connections_max
+        self._by_last_answer: dict[web.RequestHandler, None] = {}
+        self.cut = 0
+        """Connections ended to make room."""
+
+    async def answered(self, request: web.BaseRequest, _response: web.StreamResponse) -> None:
+        """An on_response_prepare signal."""
+        handler = request.protocol
+        if handler in self._by_last_answer:
+            del self._by_last_answer[handler]
+            self._by_last_answer[handler] = None
+
+    def admit(self, server: web.Server) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        if len(server.connections) >= self._max:
+            self._cut_one()
+        elif len(self._by_last_answer) > 2 * self._max:
+            self._forget_ended()
+        handler = server()
+        self._by_last_answer[handler] = None
+        return handler
+
+    def _cut_one(self) -> None:
+        while self._by_last_answer:
+            oldest = next(iter(self._by_last_answer))
+            del self._by_last_answer[oldest]
+            if oldest.transport is not None:
+                oldest.force_close()
+                self.cut += 1
+                return
+
+    def _forget_ended(self) -> None:
+        for handler in [h for h in self._by_last_answer if h.transport is None]:
+            del self._by_last_answer[handler]
+
+
+class BoundedSite(web.BaseSite):
+    """A TCP site whose connections are bounded."""
+
+    def __init__(self, runner: web.BaseRunner, host: str, port: int, connections: Connections) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._host = host
+        self._asked_port = port
+        self._connections = connections
+
+    @property
+    def name(self) -> str:
+        return f"http://{self._host}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The bound port, once started."""
+        addresses = self._runner.addresses
+        return int(addresses[0][1]) if addresses else self._asked_port
+
+    async def start(self) -> None:
+        await super().start()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the runner is not set up")
+        factory: Callable[[], asyncio.Protocol] = lambda: self._connections.admit(server)  # noqa: E731
+        self._server = await asyncio.get_running_loop().create_server(
+            factory, self._host, self._asked_port, backlog=BACKLOG
+        )

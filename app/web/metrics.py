@@ -1,0 +1,71 @@
+"""What the receiver counts, on a registry of its own: a process may hold several apps, as tests do."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+COMMIT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """One counter, gauge or histogram each; the help texts say what they mean."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._answers = Counter(
+            "tallyhook_deliveries", "Deliveries by the HTTP status they were answered with",
+            ["answer"], registry=self.registry,
+        )  # fmt: skip
+        self._refusals = Counter(
+            "tallyhook_deliveries_refused", "Deliveries that were not stored, by reason",
+            ["reason"], registry=self.registry,
+        )  # fmt: skip
+        self.commit_size = Histogram(
+            "tallyhook_inbox_commit_deliveries", "Deliveries that shared one commit",
+            buckets=COMMIT_SIZES, registry=self.registry,
+        )  # fmt: skip
+        self.commit_seconds = Histogram(
+            "tallyhook_inbox_commit_seconds", "Duration of one commit of deliveries",
+            buckets=COMMIT_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.commit_failures = Counter(
+            "tallyhook_inbox_commit_failures", "Commits that failed or took too long; none was acknowledged",
+            registry=self.registry,
+        )  # fmt: skip
+        self.wake_failures = Counter(
+            "tallyhook_wake_failures", "Deliveries whose wake the queue did not take; the sweep finds them",
+            registry=self.registry,
+        )  # fmt: skip
+        self.wakes_dropped = Counter(
+            "tallyhook_wakes_dropped", "Wakes given up because too many waited; the sweep finds them",
+            registry=self.registry,
+        )  # fmt: skip
+        self.old_secret = Counter(
+            "tallyhook_deliveries_old_secret", "Deliveries signed with another secret than the first",
+            registry=self.registry,
+        )  # fmt: skip
+        # Children are kept: looking a label up costs more than counting.
+        self._counts: dict[tuple[str, str], Counter] = {}
+
+    def count_answer(self, status: int) -> None:
+        """One delivery was answered."""
+        self._child(self._answers, "answer", str(status)).inc()
+
+    def count_refusal(self, reason: str) -> None:
+        """One delivery was not stored. `reason` is one of a closed set, never something a stranger sent."""
+        self._child(self._refusals, "reason", reason).inc()
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """A gauge that asks `value` whenever it is read."""
+        Gauge(name, text, registry=self.registry).set_function(value)
+
+    def render(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self.registry)
+
+    def _child(self, counter: Counter, label: str, value: str) -> Counter:
+        child = self._counts.get((label, value))
+        if child is None:
+            child = self._counts[label, value] = counter.labels(value)
+        return child

@@ -1,0 +1,115 @@
+"""Health, readiness and metrics: what an orchestrator and a monitor ask."""
+
+import asyncio
+import time
+from typing import Protocol
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from app.ports import Clock
+from app.web.clock_offset import ClockOffset
+from app.web.inbox import Inbox
+from app.web.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+COMMIT_PROVES_FOR_S = 5.0
+"""A commit this recent shows that the database is there; otherwise it is asked."""
+DATABASE_TIMEOUT_S = 2.0
+METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+
+
+class SchemaStore(Protocol):
+    """What readiness needs of the store."""
+
+    async def schema_revision(self) -> str | None: ...
+
+
+class Probes:
+    """Handlers of /healthz, /readyz and /metrics. `draining` is set when the process has been told to end."""
+
+    def __init__(
+        self,
+        store: SchemaStore,
+        inbox: Inbox,
+        offset: ClockOffset,
+        metrics: Metrics,
+        *,
+        window_s: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._inbox = inbox
+        self._offset = offset
+        self._metrics = metrics
+        self._window_s = window_s
+        self._clock = clock
+        self.draining = False
+        metrics.watch("tallyhook_inbox_waiting", "Deliveries read but not committed", lambda: inbox.waiting)
+        metrics.watch(
+            "tallyhook_inbox_waiting_bytes", "Bytes of those deliveries", lambda: inbox.waiting_bytes
+        )
+        metrics.watch(
+            "tallyhook_clock_offset_seconds",
+            "Our clock minus the provider's, median of the last deliveries; NaN when unknown",
+            lambda: float("nan") if (offset_s := self.offset_s()) is None else offset_s,
+        )
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """200 while the process answers at all; says nothing about the database."""
+        return web.Response(text="ok\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """200, or 503 with every reason why deliveries should go elsewhere."""
+        reasons = await self.reasons()
+        return web.Response(
+            status=503 if reasons else 200,
+            body=msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
+            content_type="application/json",
+        )
+
+    async def render_metrics(self, _request: web.Request) -> web.Response:
+        """The Prometheus text format."""
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    async def reasons(self) -> list[str]:
+        """Why this process is not ready; empty when it is."""
+        found = ["draining: the process is ending"] if self.draining else []
+        refusal = self._inbox.refusal
+        if refusal is not None and not self.draining:
+            found.append(f"inbox {refusal}")
+        offset_s = self.offset_s()
+        if offset_s is not None and abs(offset_s) > self._window_s:
+            side = "ahead of" if offset_s > 0 else "behind"
+            found.append(
+                f"clock {abs(offset_s):.0f} s {side} the provider's, so deliveries are refused: "
+                "set this machine's time"
+            )
+        if not self._committed_lately():
+            found.extend(await self._database_reasons())
+        return found
+
+    def offset_s(self) -> float | None:
+        """Seconds that our clock is ahead; None when too little is known."""
+        return self._offset.median_s(now_s=self._clock() / 1000, monotonic_s=time.monotonic())
+
+    def _committed_lately(self) -> bool:
+        last_s = self._inbox.last_commit_s
+        return (
+            self._inbox.last_error is None
+            and last_s is not None
+            and time.monotonic() - last_s < COMMIT_PROVES_FOR_S
+        )
+
+    async def _database_reasons(self) -> list[str]:
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                revision = await self._store.schema_revision()
+        except TimeoutError:
+            return [f"database: no answer within {DATABASE_TIMEOUT_S:g} s"]
+        except Exception as error:
+            # Only the kind goes out: the text of a database error can name hosts and users.
+            return [f"database: {type(error).__name__}"]
+        return ["database: never migrated, run `tallyhook migrate`"] if revision is None else []

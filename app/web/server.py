@@ -1,0 +1,210 @@
+"""The web process: puts the receiver's parts together, serves them, ends in order.
+
+What aiohttp 3.14 offers against sockets that never finish is used: a connection without a complete request
+head is closed after `keepalive_timeout`, a refused body is discarded for `lingering_time` at most, heads are
+bounded in size. Bodies have our own time and size limits, connections our own bound. What is left for a front
+proxy: TLS, limits per client address, and cutting slow heads sooner than KEEPALIVE_TIMEOUT_S.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from app.config import ConfigError
+from app.ports import Clock
+from app.web.clock_offset import ClockOffset
+from app.web.connections import BoundedSite, Connections
+from app.web.inbox import DeliveryStore, Inbox
+from app.web.limits import WebLimits
+from app.web.metrics import Metrics
+from app.web.probes import Probes, SchemaStore
+from app.web.waker import SettleWake
+from app.web.webhook import PATH, Receiver
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+KEEPALIVE_TIMEOUT_S = 75.0
+"""Longer than the 60 s of common proxies, so that a proxy never reuses a connection we are closing."""
+LINGERING_TIME_S = 1.0
+"""How long the rest of a refused body is read and thrown away, so that its sender sees the answer."""
+CONNECTIONS_MAX = 2_000
+DESCRIPTORS_RESERVED = 100
+"""For the database, Redis, files."""
+SHUTDOWN_TIMEOUT_S = 8.0
+"""For requests in flight; with twice flush_timeout_s below the 30 s that orchestrators grant."""
+
+
+class WebStore(DeliveryStore, SchemaStore, Protocol):
+    """What the web process needs of the store."""
+
+
+INBOX = web.AppKey("inbox", Inbox)
+METRICS = web.AppKey("metrics", Metrics)
+PROBES = web.AppKey("probes", Probes)
+
+
+def create_app(
+    store: WebStore,
+    wake: SettleWake,
+    *,
+    secrets: Sequence[str],
+    limits: WebLimits,
+    clock: Clock,
+    allow_unsigned: bool = False,
+) -> web.Application:
+    """The receiver and its probes; more routes may be added before it is served.
+
+    Raises ConfigError without a secret, unless `allow_unsigned`. Request bodies are not decoded by aiohttp
+    for any route: app.web.body does that, within bounds.
+    """
+    if any(not secret for secret in secrets) or not (secrets or allow_unsigned):
+        raise ConfigError(
+            "CLORO_WEBHOOK_SECRET is not set, so no delivery could be verified: copy the signing secret "
+            "(whsec_...) from the provider's dashboard, or, for an account without signing, set "
+            "TALLYHOOK_ALLOW_UNSIGNED=true and keep the URL unknown to others"
+        )
+    if allow_unsigned:
+        log.warning("deliveries are accepted without a signature: anybody who knows the URL can send some")
+    metrics, offset = Metrics(), ClockOffset()
+    inbox = Inbox(store, wake, limits=limits, clock=clock, metrics=metrics)
+    receiver = Receiver(
+        inbox, secrets, offset, metrics, limits=limits, clock=clock, allow_unsigned=allow_unsigned
+    )
+    probes = Probes(store, inbox, offset, metrics, window_s=limits.signature_window_s, clock=clock)
+    app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=_handler_args())
+    app[INBOX], app[METRICS], app[PROBES] = inbox, metrics, probes
+    app.add_routes(
+        [
+            web.post(PATH, receiver.post),
+            web.get(PATH, receiver.challenge, allow_head=False),
+            web.get("/healthz", probes.health),
+            web.get("/readyz", probes.ready),
+            web.get("/metrics", probes.render_metrics),
+        ]
+    )
+    app.cleanup_ctx.append(_run_inbox)
+    app.on_shutdown.append(_drain)
+    return app
+
+
+async def serve(
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    connections_max: int = CONNECTIONS_MAX,
+    drain_delay_s: float = 0.0,
+    shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S,
+    stop: asyncio.Event | None = None,
+    listening: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`, then end in order: unready, `drain_delay_s` for a load balancer
+    to notice, no new connections, requests in flight, flush of the inbox.
+
+    Port 0 takes a free one; the bound port is logged as `listening`, and told to `listening`.
+    """
+    stop = stop or asyncio.Event()
+    connections = Connections(min(connections_max, _connections_allowed()))
+    app.on_response_prepare.append(connections.answered)
+    app[METRICS].watch("tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut)
+    runner = web.AppRunner(app, shutdown_timeout=shutdown_timeout_s)
+    with _stop_signals(stop):
+        try:
+            await runner.setup()
+            site = BoundedSite(runner, host, port, connections)
+            await site.start()
+            log.info("listening", host=host, port=site.port)
+            if listening is not None:
+                listening(site.port)
+            await stop.wait()
+            app[PROBES].draining = True
+            log.info("ending")
+            await asyncio.sleep(drain_delay_s)
+        finally:
+            await runner.cleanup()
+    log.info("ended")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """asyncio.run on uvloop where there is one."""
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        from uvloop import new_event_loop as loop_factory
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(main)
+
+
+async def _run_inbox(app: web.Application) -> AsyncIterator[None]:
+    app[INBOX].start()
+    yield
+    await app[INBOX].close()
+
+
+async def _drain(app: web.Application) -> None:
+    app[PROBES].draining = True
+    app[INBOX].drain()
+
+
+def _handler_args() -> dict[str, Any]:
+    http_log = logging.getLogger("aiohttp.server")
+    if _is_noteworthy not in http_log.filters:
+        http_log.addFilter(_is_noteworthy)
+    return {
+        "access_log": None,  # the receiver tells what matters, without a line per request
+        "auto_decompress": False,
+        "handler_cancellation": False,  # a client that goes away does not end a handler in mid-commit
+        "keepalive_timeout": KEEPALIVE_TIMEOUT_S,
+        "lingering_time": LINGERING_TIME_S,
+        "logger": http_log,
+    }
+
+
+def _is_noteworthy(record: logging.LogRecord) -> bool:
+    """aiohttp logs a traceback for every malformed request, which is a stranger's to send at any rate."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+@contextlib.contextmanager
+def _stop_signals(stop: asyncio.Event) -> Any:
+    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def asked() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, asked)
+    except (NotImplementedError, RuntimeError, ValueError):
+        # Windows, or not the main thread: whoever runs us there uses `stop`.
+        pass
+    try:
+        yield
+    finally:
+        for number in numbers:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)
+
+
+def _connections_allowed() -> int:
+    """What the limit on file descriptors leaves for connections."""
+    try:
+        import resource
+    except ImportError:
+        return CONNECTIONS_MAX
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if descriptors == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(descriptors - DESCRIPTORS_RESERVED, descriptors // 2)

@@ -1,0 +1,245 @@
+"""The receiver: verifies a delivery, has its raw bytes committed, acknowledges. It does not know what a
+delivery says; everything that is ours to decide happens later, in settlement.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from app.domain.delivery import RawDelivery
+from app.domain.settlement import Source
+from app.domain.task import new_id
+from app.ports import Clock
+from app.provider.signature import Reason, Refused, Verified, answer_challenge, verify
+from app.web.body import BodyRefused, ReadBudget, read_body
+from app.web.clock_offset import ClockOffset
+from app.web.inbox import CommitFailed, Inbox, InboxFull
+from app.web.limits import WebLimits
+from app.web.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+PATH = "/webhooks/cloro"
+RETRY_AFTER_S = 5
+"""Told with each 503. Group commits last milliseconds; a database that restarts is back in seconds."""
+OFF_LOOP_FROM_BYTES = 256 * 1024
+"""Checking costs about 1 ms/MB; from here on it is done in a thread, lest other requests wait (W10)."""
+HEADER_CHARS_MAX = 200
+"""A webhook id has 38 characters, a signature 67."""
+REFUSALS_TOLD_EVERY_S = 10.0
+CHALLENGE = re.compile(r"[0-9a-f]{16,64}")
+
+# Raw values are skipped over, not built: an 18 KB answer costs a dict of three entries and 8 µs.
+_json_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The headers of a delivery that matter, as they came."""
+
+    webhook_id: str | None
+    timestamp: str | None
+    signature: str | None
+
+    @property
+    def missing(self) -> bool:
+        return self.timestamp is None and self.signature is None
+
+
+class Receiver:
+    """Handlers of the webhook's path."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        secrets: Sequence[str],
+        offset: ClockOffset,
+        metrics: Metrics,
+        *,
+        limits: WebLimits,
+        clock: Clock,
+        allow_unsigned: bool,
+    ) -> None:
+        self._inbox = inbox
+        self._secrets = tuple(secrets)
+        self._offset = offset
+        self._metrics = metrics
+        self._limits = limits
+        self._clock = clock
+        self._allow_unsigned = allow_unsigned
+        self._budget = ReadBudget(limits.waiting_bytes_max)
+        self._seldom = _Seldom()
+
+    async def post(self, request: web.Request) -> web.Response:
+        """One delivery. 200 only after its bytes are committed; 401 and 4xx leave nothing behind."""
+        response = await self._answer(request)
+        self._metrics.count_answer(response.status)
+        return response
+
+    async def challenge(self, request: web.Request) -> web.Response:
+        """Proof that whoever answers under this URL holds our secret; asked by `tallyhook doctor`."""
+        challenge = request.query.get("challenge", "")
+        if not CHALLENGE.fullmatch(challenge):
+            return _answer(400, error="challenge must be 16 to 64 lower-case hex digits")
+        if not self._secrets:
+            return _answer(404, error="no secret is configured")
+        return _answer(200, answer=answer_challenge(self._secrets[0], challenge))
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        if (refusal := self._inbox.refusal) is not None:
+            return self._refuse(503, refusal)
+        limits = self._limits
+        try:
+            body = await read_body(
+                request, self._budget, bytes_max=limits.body_bytes_max, timeout_s=limits.body_read_timeout_s
+            )
+        except BodyRefused as refused:
+            return self._refuse(refused.status, refused.reason)
+        headers = request.headers
+        signed = _Signed(
+            headers.get("X-Cloro-Webhook-Id"),
+            headers.get("X-Cloro-Timestamp"),
+            headers.get("X-Cloro-Signature"),
+        )
+        now_ms = self._clock()
+        if len(body) < OFF_LOOP_FROM_BYTES:
+            checked = self._check(signed, body, now_ms)
+        else:
+            checked = await asyncio.to_thread(self._check, signed, body, now_ms)
+        self._note_clock(signed, checked)
+        if isinstance(checked, Refused):
+            return self._refuse(401, checked.reason, signed)
+        if checked is False:
+            return self._refuse(400, "malformed", signed)
+        return await self._take(signed, body, now_ms)
+
+    async def _take(self, signed: _Signed, body: bytes, now_ms: int) -> web.Response:
+        delivery = RawDelivery(
+            id=new_id(now_ms),
+            source=Source.DELIVERY,
+            received_at_ms=now_ms,
+            body=body,
+            webhook_id=clean_header(signed.webhook_id),
+            signed_at=clean_header(signed.timestamp),
+            signature=clean_header(signed.signature),
+        )
+        try:
+            await self._inbox.accept(delivery)
+        except InboxFull as full:
+            return self._refuse(503, str(full), signed)
+        except CommitFailed:
+            return self._refuse(503, "not_committed", signed)
+        log.debug(
+            "delivery", id=delivery.id, webhook_id=delivery.webhook_id, bytes=len(body),
+            took_ms=self._clock() - now_ms,
+        )  # fmt: skip
+        return web.Response(body=b'{"received": true}', content_type="application/json")
+
+    def _check(self, signed: _Signed, body: bytes, now_ms: int) -> Verified | Refused | bool:
+        """Verified or, where unsigned deliveries are allowed, True; Refused for 401; False for 400. The body
+        is looked at only when its signature holds."""
+        verdict: Verified | bool = True
+        if not self._allow_unsigned or (self._secrets and not signed.missing):
+            outcome = verify(
+                self._secrets, signed.timestamp, signed.signature, body,
+                now_ms // 1000, self._limits.signature_window_s,
+            )  # fmt: skip
+            if isinstance(outcome, Refused):
+                return outcome
+            verdict = outcome
+        return verdict if is_json_object(body) else False
+
+    def _note_clock(self, signed: _Signed, checked: Verified | Refused | bool) -> None:
+        if isinstance(checked, Verified):
+            if checked.secret_index:
+                self._metrics.old_secret.inc()
+        elif not isinstance(checked, Refused) or checked.reason is not Reason.STALE:
+            return
+        if signed.signature is not None and checked.signed_s is not None:
+            self._offset.note(signed.signature, signed_s=checked.signed_s, monotonic_s=time.monotonic())
+
+    def _refuse(self, status: int, reason: str, signed: _Signed | None = None) -> web.Response:
+        self._metrics.count_refusal(reason)
+        # Whoever forges or floods must not fill the disk with our log: one line per reason and interval.
+        if (times := self._seldom.due(reason)) is not None:
+            webhook_id = clean_header(signed.webhook_id) if signed else None
+            log.warning(
+                "delivery refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
+            )
+        response = _answer(status, error=str(reason))
+        if status == 503:
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        if status in (400, 408, 413):
+            response.force_close()
+        return response
+
+
+class _Seldom:
+    """Which of many equal events to tell."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, int]] = {}  # reason -> (when last told, how many since)
+
+    def due(self, reason: str) -> int | None:
+        """How many times it happened since it was told last; None: keep silent."""
+        now_s = time.monotonic()
+        told_s, times = self._told.get(reason, (float("-inf"), 0))
+        if now_s - told_s < REFUSALS_TOLD_EVERY_S:
+            self._told[reason] = (told_s, times + 1)
+            return None
+        self._told[reason] = (now_s, 0)
+        return times + 1
+
+
+def is_json_object(body: bytes) -> bool:
+    """Whether `body` is one JSON object, of whatever shape.
+
+    What only our fast parser refuses is taken: it stays as evidence, set aside by settlement if that cannot
+    read it either (R23). So is nesting deeper than any parser of ours follows.
+    """
+    try:
+        body.decode()
+        _json_object.decode(body)
+    except UnicodeDecodeError:
+        return False
+    except msgspec.MsgspecError:
+        # It also refuses an escape of half a surrogate pair, which JSON allows and a cut-off emoji produces.
+        return b"\\ud" in body.lower() and _is_object_to_json(body)
+    except RecursionError:
+        return True
+    return True
+
+
+def clean_header(value: str | None) -> str | None:
+    """A header as it may be stored and logged: printable ASCII, bounded. PostgreSQL takes no NUL."""
+    if value is None:
+        return None
+    cut = value[:HEADER_CHARS_MAX]
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(c if " " <= c <= "~" else "?" for c in cut)
+
+
+def _is_object_to_json(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body, parse_constant=_no_constant), dict)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _answer(status: int, **fields: str) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(fields), content_type="application/json")

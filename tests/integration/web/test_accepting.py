@@ -1,0 +1,161 @@
+"""What the receiver takes, on both databases: R1, R4, R7, R20, R21, and what it keeps of it."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from app.domain.settlement import Source
+from app.provider.signature import Verified, answer_challenge, verify
+from app.store import Store
+from tests.integration.web.conftest import StartReceiver
+from tests.integration.web.receiving import (
+    OLD_SECRET,
+    PATH,
+    SECRET,
+    Receiving,
+    delivery_body,
+    signed,
+    stored,
+    until,
+)
+
+
+async def test_a_delivery_is_kept_as_it_came_and_can_be_verified_again(
+    receiver: Receiving, store: Store
+) -> None:
+    body = delivery_body()
+    response = await receiver.post(body)
+    assert (response.status, await response.json()) == (200, {"received": True})
+    (kept,) = await stored(store)
+    assert kept.body == body
+    assert kept.source == Source.DELIVERY
+    assert kept.received_at_ms == receiver.clock()
+    assert kept.webhook_id == "b27a21e1-7c39-4aa2-a347-23e828c426f9-1"
+    assert verify([SECRET], kept.signed_at, kept.signature, kept.body, receiver.now_s, 300) == Verified(
+        receiver.now_s, 0
+    )
+    await until(lambda: receiver.wake.taken == [kept.id])
+
+
+async def test_r1_fifty_copies_at_once_are_all_stored(receiver: Receiving, store: Store) -> None:
+    body = delivery_body()
+    responses = await asyncio.gather(*(receiver.post(body) for _ in range(50)))
+    assert [response.status for response in responses] == [200] * 50
+    kept = await stored(store)
+    assert [delivery.body for delivery in kept] == [body] * 50
+    await until(lambda: len(receiver.wake.taken) == 50)
+    assert sorted(receiver.wake.taken) == [delivery.id for delivery in kept]
+
+
+async def test_r4_a_replay_inside_the_window_is_taken(receiver: Receiving, store: Store) -> None:
+    body = delivery_body()
+    headers = signed(body, receiver.now_s)
+    assert (await receiver.post(body, headers)).status == 200
+    receiver.clock.advance(299_000)
+    assert (await receiver.post(body, headers)).status == 200
+    assert len(await stored(store)) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"{}", id="empty object"),
+        pytest.param(b'{"event":"task.finished","version":9}', id="another edition"),
+        pytest.param(delivery_body(0x999), id="R21 a task we never sent"),
+        pytest.param(b' {"task":{"status":"EXPLODED"}}\r\n', id="unknown status, white space"),
+        pytest.param(rb'{"response":{"text":"cut \ud83d"}}', id="half a surrogate pair"),
+        pytest.param(rb'{"response":{"text":"nul \u0000"}}', id="NUL"),
+        pytest.param(b'{"n":' + b"9" * 5_000 + b',"f":1e99999}', id="huge numbers"),
+        pytest.param(b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}", id="deep nesting"),
+        pytest.param(b'{"a":1,"a":2}', id="repeated key"),
+    ],
+)
+async def test_r20_any_json_object_is_stored(receiver: Receiving, store: Store, body: bytes) -> None:
+    assert (await receiver.post(body)).status == 200
+    assert [delivery.body for delivery in await stored(store)] == [body]
+
+
+async def test_r7_both_secrets_hold_while_rotating(store: Store, start_receiver: StartReceiver) -> None:
+    receiver = await start_receiver(store, secrets=(SECRET, OLD_SECRET))
+    body = delivery_body()
+    for secret in (SECRET, OLD_SECRET):
+        response = await receiver.post(body, signed(body, receiver.now_s, secret=secret))
+        assert response.status == 200
+    assert receiver.count("tallyhook_deliveries_old_secret_total") == 1
+    # Afterwards only the new one does.
+    rotated = await start_receiver(store, secrets=(SECRET,))
+    response = await rotated.post(body, signed(body, rotated.now_s, secret=OLD_SECRET))
+    assert response.status == 401
+    assert rotated.refused("mismatch") == 1
+    assert len(await stored(store)) == 2
+
+
+async def test_odd_headers_are_stored_bounded_and_printable(receiver: Receiving, store: Store) -> None:
+    body = delivery_body()
+    headers = signed(body, receiver.now_s) | {"X-Cloro-Webhook-Id": "é\u009f" + "x" * 5_000}
+    assert (await receiver.post(body, headers)).status == 200
+    (kept,) = await stored(store)
+    assert kept.webhook_id is not None
+    assert len(kept.webhook_id) == 200
+    assert kept.webhook_id.isascii()
+    assert kept.webhook_id.isprintable()
+
+
+async def test_a_large_body_is_checked_off_the_loop_and_stored(receiver: Receiving, store: Store) -> None:
+    body = delivery_body(text="x" * 900_000)
+    assert (await receiver.post(body)).status == 200
+    assert [delivery.body for delivery in await stored(store)] == [body]
+
+
+async def test_a_delivery_without_wake_is_due_for_the_sweep(
+    store: Store, start_receiver: StartReceiver
+) -> None:
+    receiver = await start_receiver(store, due_after_s=10.0)
+    await receiver.post(delivery_body())
+    (kept,) = await stored(store)
+    arguments = {"limit": 10, "next_due_at_ms": 0, "tries_max": 8}
+    assert await store.claim_overdue_deliveries(now_ms=receiver.clock() + 9_999, **arguments) == []
+    assert await store.claim_overdue_deliveries(now_ms=receiver.clock() + 10_000, **arguments) == [kept.id]
+
+
+async def test_the_challenge_proves_the_secret(store: Store, start_receiver: StartReceiver) -> None:
+    receiver = await start_receiver(store, secrets=(SECRET, OLD_SECRET))
+    client: TestClient = receiver.client
+    challenge = "0123456789abcdef" * 2
+    async with client.get(PATH, params={"challenge": challenge}) as response:
+        assert response.status == 200
+        assert await response.json() == {"answer": answer_challenge(SECRET, challenge)}
+    for wrong in ("", "0123456789abcde", "0" * 65, "0123456789ABCDEF", "0123456789abcdef\n", "1700000000.{}"):
+        async with client.get(PATH, params={"challenge": wrong}) as response:
+            assert response.status == 400
+            assert SECRET not in await response.text()
+
+
+async def test_unsigned_deliveries_are_taken_only_when_told_so(
+    store: Store, start_receiver: StartReceiver
+) -> None:
+    receiver = await start_receiver(store, secrets=(), allow_unsigned=True)
+    body = delivery_body()
+    assert (await receiver.post(body, {})).status == 200
+    # One that is signed cannot be verified without a secret; the operator chose not to.
+    assert (await receiver.post(body, signed(body, receiver.now_s))).status == 200
+    assert (await receiver.post(b"[1]", {})).status == 400
+    assert len(await stored(store)) == 2
+
+
+async def test_where_unsigned_is_allowed_a_signature_that_is_there_must_hold(
+    store: Store, start_receiver: StartReceiver
+) -> None:
+    receiver = await start_receiver(store, allow_unsigned=True)
+    body = delivery_body()
+    assert (await receiver.post(body, {})).status == 200
+    assert (await receiver.post(body, signed(body, receiver.now_s, secret="whsec_other"))).status == 401
+    assert len(await stored(store)) == 1
+
+
+async def test_json_text_is_not_changed(receiver: Receiving, store: Store) -> None:
+    body = json.dumps({"b": 1.10, "a": [1, 2]}, indent=3).encode() + b"\n\n"
+    assert (await receiver.post(body)).status == 200
+    assert (await stored(store))[0].body == body

@@ -1,0 +1,262 @@
+"""Group commit: no 2xx before the commit, many deliveries share one, failure acknowledges nothing, bounds
+hold, an ended client changes nothing (R12 to R16), and the end is orderly (R24).
+"""
+
+import asyncio
+
+import pytest
+
+from app.store import Store
+from app.web.server import INBOX, PROBES
+from tests.integration.web.conftest import StartReceiver
+from tests.integration.web.receiving import (
+    HeldStore,
+    Receiving,
+    delivery_body,
+    signed,
+    stored,
+    until,
+)
+
+
+async def several_waiting(receiver: Receiving, number: int) -> list["asyncio.Task[object]"]:
+    """`number` deliveries whose answers are held back."""
+    before = receiver.waiting
+    posts = [receiver.post_soon(delivery_body(i)) for i in range(number)]
+    await until(lambda: receiver.waiting == before + number)
+    return posts  # type: ignore[return-value]
+
+
+async def answers(posts: list["asyncio.Task[object]"]) -> list[int]:
+    return [response.status for response in await asyncio.gather(*posts)]  # type: ignore[attr-defined]
+
+
+async def test_r14_no_2xx_before_the_commit(start_receiver: StartReceiver, held: HeldStore) -> None:
+    receiver = await start_receiver(held)
+    post = receiver.post_soon(delivery_body())
+    await until(lambda: len(held.groups) == 1)
+    # The commit runs. Another whole exchange over the same server is long enough for an early answer.
+    async with receiver.client.get("/healthz") as response:
+        assert response.status == 200
+    assert not post.done()
+    assert held.committed == []
+    assert receiver.wake.calls == []
+    held.gate.set()
+    assert (await post).status == 200
+    assert [delivery.body for delivery in held.committed] == [delivery_body()]
+    await until(lambda: receiver.wake.taken == [held.committed[0].id])
+
+
+async def test_deliveries_gather_while_a_commit_runs(start_receiver: StartReceiver, held: HeldStore) -> None:
+    receiver = await start_receiver(held)
+    first = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    rest = await several_waiting(receiver, 40)
+    assert [len(group) for group in held.groups] == [1]
+    held.gate.set()
+    assert await answers(first + rest) == [200] * 41
+    assert [len(group) for group in held.groups] == [1, 40]
+    assert receiver.count("tallyhook_inbox_commit_deliveries_count") == 2
+    assert receiver.count("tallyhook_inbox_commit_deliveries_sum") == 41
+
+
+async def test_a_group_has_a_largest_size(start_receiver: StartReceiver, held: HeldStore) -> None:
+    receiver = await start_receiver(held, commit_size_max=16)
+    first = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    rest = await several_waiting(receiver, 40)
+    held.gate.set()
+    assert await answers(first + rest) == [200] * 41
+    assert [len(group) for group in held.groups] == [1, 16, 16, 8]
+
+
+async def test_a_failed_commit_acknowledges_none_of_its_group(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    receiver = await start_receiver(held)
+    held.error = OSError("disk full")
+    posts = await several_waiting(receiver, 12)
+    held.gate.set()
+    responses = await asyncio.gather(*posts)
+    assert [response.status for response in responses] == [503] * 12  # type: ignore[attr-defined]
+    assert all("Retry-After" in response.headers for response in responses)  # type: ignore[attr-defined]
+    assert held.committed == []
+    assert receiver.wake.calls == []
+    assert receiver.waiting == 0
+    # The next one is none the worse for it.
+    held.error = None
+    assert (await receiver.post(delivery_body())).status == 200
+
+
+async def test_r16_a_database_that_is_gone_gives_503(
+    store: Store, start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = await start_receiver(store)
+    real = store.store_deliveries
+
+    async def broken(raw: object, *, due_at_ms: int) -> None:
+        # A column that does not take the value: fails in the database, inside the transaction.
+        await real([*raw, *raw], due_at_ms=due_at_ms)  # type: ignore[misc]
+
+    monkeypatch.setattr(store, "store_deliveries", broken)
+    assert (await receiver.post(delivery_body())).status == 503
+    monkeypatch.undo()
+    assert await stored(store) == []
+    assert (await receiver.post(delivery_body())).status == 200
+
+
+async def test_a_commit_that_takes_too_long_is_given_up(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    receiver = await start_receiver(held, commit_timeout_s=0.05)
+    posts = await several_waiting(receiver, 3)
+    assert await answers(posts) == [503] * 3
+    await until(lambda: app_refusal(receiver) is None)
+    held.gate.set()
+    assert (await receiver.post(delivery_body())).status == 200
+
+
+async def test_r16_a_database_that_hangs_holds_nobody(start_receiver: StartReceiver, held: HeldStore) -> None:
+    held.deaf = True
+    receiver = await start_receiver(held, commit_timeout_s=0.2)
+    first = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    gathered = await several_waiting(receiver, 5)
+    assert await answers(first + gathered) == [503] * 6
+    # As long as it hangs nothing more is taken, not even its body.
+    response = await receiver.post(delivery_body())
+    assert (response.status, await response.json()) == (503, {"error": "stalled"})
+    assert len(held.groups) == 1
+    async with receiver.client.get("/readyz") as ready:
+        assert ready.status == 503
+        assert "inbox stalled" in (await ready.json())["reasons"]
+    held.gate.set()
+    await until(lambda: app_refusal(receiver) is None)
+    assert receiver.waiting == 0
+    assert (await receiver.post(delivery_body())).status == 200
+
+
+def app_refusal(receiver: Receiving) -> str | None:
+    return receiver.app[INBOX].refusal
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param({"deliveries_waiting_max": 5}, id="by number"),
+        pytest.param({"waiting_bytes_max": 5 * len(delivery_body()), "body_bytes_max": 500}, id="by bytes"),
+    ],
+)
+async def test_r12_above_the_bound_it_sheds_before_reading(
+    start_receiver: StartReceiver, held: HeldStore, limits: dict[str, int]
+) -> None:
+    receiver = await start_receiver(held, **limits)
+    posts = await several_waiting(receiver, 5)
+    reader, writer = await asyncio.open_connection(receiver.client.host, receiver.client.port)
+    # No body follows; the answer comes all the same.
+    writer.write(b"POST /webhooks/cloro HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 5" in head
+    writer.close()
+    assert receiver.refused("full") == 1
+    held.gate.set()
+    assert await answers(posts) == [200] * 5
+    assert (await receiver.post(delivery_body())).status == 200
+    assert len(held.committed) == 6
+
+
+async def test_r12_a_burst_is_shed_and_never_half_taken(store: Store, start_receiver: StartReceiver) -> None:
+    receiver = await start_receiver(store, deliveries_waiting_max=10)
+    statuses = [
+        response.status
+        for response in await asyncio.gather(*(receiver.post(delivery_body(i)) for i in range(200)))
+    ]
+    assert set(statuses) <= {200, 503}
+    assert len(await stored(store)) == statuses.count(200)
+    assert receiver.waiting == 0
+
+
+async def test_r15_a_client_that_goes_away_does_not_undo_the_commit(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    receiver = await start_receiver(held)
+    body = delivery_body()
+    _, writer = await asyncio.open_connection(receiver.client.host, receiver.client.port)
+    headers = "".join(f"{k}: {v}\r\n" for k, v in signed(body, receiver.now_s).items())
+    writer.write(
+        f"POST /webhooks/cloro HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode()
+        + body
+    )
+    await until(lambda: len(held.groups) == 1)
+    writer.transport.abort()
+    other = await several_waiting(receiver, 1)
+    held.gate.set()
+    assert await answers(other) == [200]
+    await until(lambda: len(held.committed) == 2)
+    assert receiver.waiting == 0
+
+
+async def test_r15_a_cancelled_caller_does_not_undo_the_commit(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    receiver = await start_receiver(held)
+    posts = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    delivery = held.groups[0][0]
+    caller = asyncio.create_task(receiver.app[INBOX].accept(delivery))
+    await until(lambda: receiver.waiting == 2)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    held.gate.set()
+    assert await answers(posts) == [200]
+    await until(lambda: held.committed == [delivery, delivery])
+    assert receiver.waiting == 0
+    assert receiver.app[INBOX].waiting_bytes == 0
+
+
+async def test_r24_the_end_flushes_what_was_read(start_receiver: StartReceiver, held: HeldStore) -> None:
+    receiver = await start_receiver(held)
+    first = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    rest = await several_waiting(receiver, 5)
+    receiver.app[PROBES].draining = True
+    receiver.app[INBOX].drain()
+    async with receiver.client.get("/readyz") as response:
+        assert response.status == 503
+    refused = await receiver.post(delivery_body())
+    assert (refused.status, await refused.json()) == (503, {"error": "draining"})
+    closing = asyncio.create_task(receiver.app[INBOX].close())
+    held.gate.set()
+    await closing
+    assert await answers(first + rest) == [200] * 6
+    assert len(receiver.wake.taken) == 6
+
+
+async def test_an_end_that_cannot_flush_acknowledges_nothing(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    receiver = await start_receiver(held, flush_timeout_s=0.05)
+    first = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    rest = await several_waiting(receiver, 5)
+    await receiver.app[INBOX].close()
+    assert await answers(first + rest) == [503] * 6
+    assert held.committed == []
+    assert receiver.waiting == 0
+
+
+async def test_a_store_that_raises_at_once_does_not_end_the_committer(
+    start_receiver: StartReceiver, held: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = await start_receiver(held)
+    held.gate.set()
+
+    def broken(raw: object, *, due_at_ms: int) -> None:
+        raise TypeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(held, "store_deliveries", broken)
+        assert (await receiver.post(delivery_body())).status == 503
+    assert (await receiver.post(delivery_body())).status == 200

@@ -1,0 +1,90 @@
+"""The queue may be down, slow or hung; receiving goes on (R18, R19)."""
+
+import asyncio
+
+import pytest
+
+from app.store import Store
+from app.web.metrics import Metrics
+from app.web.waker import Waker
+from tests.integration.web.conftest import StartReceiver
+from tests.integration.web.receiving import WakeDouble, delivery_body, stored, until
+
+
+@pytest.mark.parametrize("error", [None, ConnectionError("refused"), TimeoutError()])
+async def test_r18_a_queue_that_is_down_changes_no_answer(
+    store: Store, start_receiver: StartReceiver, error: Exception | None
+) -> None:
+    wake = WakeDouble(takes=False, error=error)
+    receiver = await start_receiver(store, wake=wake)
+    assert [(await receiver.post(delivery_body(i))).status for i in range(5)] == [200] * 5
+    assert len(await stored(store)) == 5
+    await until(lambda: receiver.count("tallyhook_wake_failures_total") == 5)
+    # Back again: the next delivery is told.
+    wake.takes, wake.error = True, None
+    await receiver.post(delivery_body(5))
+    await until(lambda: len(wake.taken) == 1)
+
+
+async def test_r19_a_queue_that_hangs_changes_no_answer(store: Store, start_receiver: StartReceiver) -> None:
+    wake = WakeDouble(hangs=True)
+    receiver = await start_receiver(store, wake=wake, wake_timeout_s=60.0, wakes_pending_max=10)
+    assert (await receiver.post(delivery_body())).status == 200
+    await until(lambda: len(wake.calls) == 1)
+    posts = await asyncio.gather(*(receiver.post(delivery_body(i)) for i in range(30)))
+    assert [response.status for response in posts] == [200] * 30
+    assert receiver.waiting == 0
+    # What waits is bounded; the sweep finds the rest.
+    assert receiver.count("tallyhook_wakes_dropped_total") == 20
+    wake.hangs = False
+    wake.released.set()
+    await until(lambda: len(wake.taken) == 11)
+    newest = [delivery.id for delivery in (await stored(store))]
+    assert set(wake.taken) <= set(newest)
+
+
+async def test_a_call_that_never_ends_is_given_up(start_receiver: StartReceiver, sqlite_store: Store) -> None:
+    wake = WakeDouble(hangs=True)
+    receiver = await start_receiver(sqlite_store, wake=wake, wake_timeout_s=0.02)
+    await receiver.post(delivery_body())
+    await until(lambda: receiver.count("tallyhook_wake_failures_total") == 1)
+
+
+def waker(wake: WakeDouble, **changes: float) -> Waker:
+    options: dict = {"delay_s": 60.0, "size": 3, "pending_max": 100, "timeout_s": 5.0, **changes}
+    return Waker(wake, Metrics(), **options)
+
+
+async def test_ids_gather_until_there_are_enough() -> None:
+    wake = WakeDouble()
+    gathering = waker(wake)
+    gathering.start()
+    gathering.add(["a", "b"])
+    gathering.add(["c", "d"])
+    await until(lambda: wake.calls == [["a", "b", "c"]])
+    # The rest waits for company, or for the end.
+    await gathering.close(5.0)
+    assert wake.calls == [["a", "b", "c"], ["d"]]
+
+
+async def test_ids_gather_for_a_while() -> None:
+    wake = WakeDouble()
+    gathering = waker(wake, delay_s=0.01, size=1_000)
+    gathering.start()
+    gathering.add(["a"])
+    gathering.add(["b"])
+    await until(lambda: wake.calls == [["a", "b"]])
+    gathering.add(["c"])
+    await until(lambda: wake.calls == [["a", "b"], ["c"]])
+    await gathering.close(5.0)
+
+
+async def test_the_end_does_not_wait_for_a_queue_that_hangs() -> None:
+    wake = WakeDouble(hangs=True)
+    gathering = waker(wake, delay_s=0.0, timeout_s=60.0)
+    gathering.start()
+    gathering.add(["a"])
+    await until(lambda: len(wake.calls) == 1)
+    async with asyncio.timeout(10):
+        await gathering.close(0.02)
+    assert wake.taken == []
