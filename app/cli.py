@@ -59,16 +59,18 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
     as_json = "--json" in arguments
     try:
-        code = app(args=list(arguments), standalone_mode=False)
-    except (SystemExit, KeyboardInterrupt) as error:
-        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else _code_of(error.code)
+        code = _code_of(app(args=list(arguments), standalone_mode=False))
+    except SystemExit as error:
+        return _code_of(error.code)
     except Exception as error:
         told = known_error(error)
         if told is None:
             raise
         _tell(told, error, as_json=as_json)
         return told.exit_code
-    return _code_of(code)
+    if code == INTERRUPTED:
+        _tell(UserError("interrupted", "interrupted"), None, as_json=as_json)
+    return code
 
 
 def known_error(error: Exception) -> UserError | None:
@@ -89,7 +91,7 @@ def known_error(error: Exception) -> UserError | None:
     return None
 
 
-def _tell(told: UserError, error: Exception, *, as_json: bool) -> None:
+def _tell(told: UserError, error: Exception | None, *, as_json: bool) -> None:
     if told.code == "broken_pipe":
         # What is left in the buffer has nowhere to go, and the interpreter would complain at its end.
         sys.stdout = None

@@ -79,40 +79,36 @@ async def run_demo(demo: Demo) -> Document:
             "no_examples", f"there is no {prompts}", "give a file with --prompts", exit_code=USAGE
         )
     started = time.monotonic()
-    with _ended_by_sigterm(), _directory(demo.keep) as directory, Processes(directory / "logs") as processes:
-        document = await _run(demo, prompts, directory, processes)
+    with _ended_by_sigterm(), _directory(demo.keep) as directory:
+        document = await _run(demo, prompts, directory)
     return document | {"seconds": round(time.monotonic() - started, 1)}
 
 
-async def _run(demo: Demo, prompts: Path, directory: Path, processes: Processes) -> Document:
+async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
     say = error_console().print
     say("Starting Valkey, the emulator, web …")
     settings = settings_of(directory)
-    with embedded_valkey(settings) as redis_url:
+    # In this order, so that at the end the processes are stopped before the Valkey that they use.
+    with embedded_valkey(settings) as redis_url, Processes(directory / "logs") as processes:
+        settings = settings.model_copy(update={"redis_url": redis_url})
         async with opened_store(settings) as store, aiohttp.ClientSession() as http:
             emulator = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
-            web = processes.spawn(
-                "web", tallyhook("web", "--json"), env=environment(settings, redis_url=redis_url)
-            )
-            emulator_url = (await _ready(emulator))["url"]
+            web = processes.spawn("web", tallyhook("web", "--json"), env=environment(settings))
+            witness = Emulator(http, (await _ready(emulator))["url"])
             web_url = (await _ready(web))["url"]
-            submitted = await submit_file(
-                store, settings, prompts, Defaults(),
-                NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day()),
-            )  # fmt: skip
-            tasks = submitted["tasks"]
-            say(f"{tasks} prompts of {prompts.name} stored; starting the worker …")
-            poll_after_s = max(POLL_AFTER_S, tasks / TASKS_PER_S)
+            new = NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day())
+            submitted = await submit_file(store, settings, prompts, Defaults(), new)
+            say(f"{submitted['tasks']} prompts of {prompts.name} stored; starting the worker …")
+            poll_after_s = max(POLL_AFTER_S, submitted["tasks"] / TASKS_PER_S)
             processes.spawn(
                 "worker", [sys.executable, "-m", "workers"],
                 env=environment(
-                    settings, redis_url=redis_url, CLORO_BASE_URL=emulator_url, PUBLIC_URL=web_url,
+                    settings, CLORO_BASE_URL=witness.url, PUBLIC_URL=web_url,
                     TALLYHOOK_POLL_AFTER_S=str(poll_after_s), TALLYHOOK_POLL_EVERY_S="2",
                     TALLYHOOK_SWEEP_EVERY_S="0.5", TALLYHOOK_SWEEP_AFTER_S="3",
                 ),
             )  # fmt: skip
             run = (await store.find_runs(submitted["run"]["id"]))[0]
-            witness = Emulator(http, emulator_url)
             await _settled(store, run, witness, processes, DEADLINE_S + 2 * poll_after_s)
             return await compare(store, run, await witness.books())
 
@@ -203,10 +199,12 @@ class Emulator:
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self._http = http
-        self._url = f"{url}/_emulator/books"
+        self.url = url
 
     async def books(self, *, tasks: bool = True) -> Document:
-        async with self._http.get(self._url, params={} if tasks else {"tasks": "0"}) as response:
+        async with self._http.get(
+            f"{self.url}/_emulator/books", params={} if tasks else {"tasks": "0"}
+        ) as response:
             response.raise_for_status()
             return dict(await response.json())
 
@@ -225,13 +223,13 @@ def settings_of(directory: Path) -> Settings:
     )  # fmt: skip
 
 
-def environment(settings: Settings | None = None, *, redis_url: str = "", **more: str) -> dict[str, str]:
+def environment(settings: Settings | None = None, **more: str) -> dict[str, str]:
     """The environment of a process: ours without its settings of Tallyhook, and the demo's own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k not in OURS_BARE}
     if settings is None:
         return kept
     return kept | {
-        "REDIS_URL": redis_url, "PORT": "0", "TALLYHOOK_DATA_DIR": str(settings.data_dir),
+        "REDIS_URL": settings.redis_url, "PORT": "0", "TALLYHOOK_DATA_DIR": str(settings.data_dir),
         "TALLYHOOK_LOG_FORMAT": "json", **more,
     }  # fmt: skip
 
