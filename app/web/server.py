@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from app.config import ConfigError
 from app.ports import Clock
+from app.web.body import expect_continue
 from app.web.clock_offset import ClockOffset
 from app.web.connections import BoundedSite, Connections
 from app.web.inbox import DeliveryStore, Inbox
@@ -83,11 +84,11 @@ def create_app(
     app[INBOX], app[METRICS], app[PROBES] = inbox, metrics, probes
     app.add_routes(
         [
-            web.post(PATH, receiver.post),
-            web.get(PATH, receiver.challenge, allow_head=False),
-            web.get("/healthz", probes.health),
-            web.get("/readyz", probes.ready),
-            web.get("/metrics", probes.render_metrics),
+            web.post(PATH, receiver.post, expect_handler=receiver.expect),
+            web.get(PATH, receiver.challenge, allow_head=False, expect_handler=expect_continue),
+            web.get("/healthz", probes.health, expect_handler=expect_continue),
+            web.get("/readyz", probes.ready, expect_handler=expect_continue),
+            web.get("/metrics", probes.render_metrics, expect_handler=expect_continue),
         ]
     )
     app.cleanup_ctx.append(_run_inbox)

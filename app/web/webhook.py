@@ -19,7 +19,7 @@ from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import Clock
 from app.provider.signature import Reason, Refused, Verified, answer_challenge, verify
-from app.web.body import BodyRefused, ReadBudget, read_body
+from app.web.body import BodyRefused, ReadBudget, expect_continue, read_body
 from app.web.clock_offset import ClockOffset
 from app.web.inbox import CommitFailed, Inbox, InboxFull
 from app.web.limits import WebLimits
@@ -83,6 +83,13 @@ class Receiver:
         response = await self._answer(request)
         self._metrics.count_answer(response.status)
         return response
+
+    async def expect(self, request: web.Request) -> web.Response | None:
+        """The same for a sender that asks before it sends the body: what is refused anyway is not sent."""
+        too_large = (request.content_length or 0) > self._limits.body_bytes_max
+        if too_large or self._inbox.refusal is not None:
+            return await self.post(request)
+        return await expect_continue(request)
 
     async def challenge(self, request: web.Request) -> web.Response:
         """Proof that whoever answers under this URL holds our secret; asked by `tallyhook doctor`."""

@@ -195,6 +195,26 @@ async def test_a_body_that_breaks_off_is_nobody_s_error(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@pytest.mark.parametrize(
+    ("expect", "length", "status"),
+    [
+        ("100-Continue", 100, 100),
+        ("100-continue", 2 * MIB, 413),
+        ("a cheque", 100, 417),
+        ("\udc80", 100, 417),
+    ],
+)
+async def test_a_sender_that_asks_first_is_told_before_it_sends(
+    sqlite_store: Store, start_receiver: StartReceiver, expect: str, length: int, status: int
+) -> None:
+    receiver = await start_receiver(sqlite_store)
+    reader, writer = await asyncio.open_connection(receiver.client.host, receiver.client.port)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nExpect: {expect}\r\n\r\n"
+    writer.write(head.encode(errors="surrogateescape"))
+    assert (await reader.readline()).startswith(f"HTTP/1.1 {status} ".encode())
+    writer.transport.abort()
+
+
 async def test_the_secret_is_in_no_answer(receiver: Receiving) -> None:
     for headers in ({}, signed(b"{}", receiver.now_s - 9_999), signed(b"x", receiver.now_s)):
         response = await receiver.post(b"{}", headers)

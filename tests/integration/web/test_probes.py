@@ -1,0 +1,152 @@
+"""Health, readiness and metrics; a clock that is wrong must be seen (R6)."""
+
+import pytest
+
+from app.config import ConfigError
+from app.store import Database, Store
+from app.web.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
+from app.web.server import create_app
+from tests.clock import SteppedClock
+from tests.integration.web.conftest import StartReceiver
+from tests.integration.web.receiving import (
+    LIMITS,
+    SECRET,
+    HeldStore,
+    Receiving,
+    WakeDouble,
+    delivery_body,
+    signed,
+)
+
+
+async def reasons(receiver: Receiving) -> list[str]:
+    async with receiver.client.get("/readyz") as response:
+        answer = await response.json()
+        assert (response.status == 200) is answer["ready"]
+        assert answer["ready"] is (answer["reasons"] == [])
+        return answer["reasons"]
+
+
+async def test_a_fresh_receiver_is_ready(receiver: Receiving) -> None:
+    assert await reasons(receiver) == []
+    async with receiver.client.get("/healthz") as response:
+        assert (response.status, await response.text()) == (200, "ok\n")
+
+
+@pytest.mark.parametrize("wrong_s", [400, -400])
+async def test_r6_a_wrong_clock_is_not_ready_until_it_is_set(
+    sqlite_store: Store, start_receiver: StartReceiver, wrong_s: int
+) -> None:
+    receiver = await start_receiver(sqlite_store)
+    true_s = receiver.now_s
+    receiver.clock.advance(wrong_s * 1000)
+    for number in range(3):
+        body = delivery_body(number)
+        assert (await receiver.post(body, signed(body, true_s))).status == 401
+    (reason,) = await reasons(receiver)
+    side = "ahead of" if wrong_s > 0 else "behind"
+    assert reason.startswith(f"clock 400 s {side} the provider's")
+    assert receiver.count("tallyhook_clock_offset_seconds") == pytest.approx(wrong_s, abs=1)
+    # Set right: ready at once, without one more delivery.
+    receiver.clock.advance(-wrong_s * 1000)
+    assert await reasons(receiver) == []
+
+
+async def test_r6_forgeries_and_replays_do_not_move_the_offset(
+    sqlite_store: Store, start_receiver: StartReceiver
+) -> None:
+    receiver = await start_receiver(sqlite_store)
+    body = delivery_body()
+    forged = signed(body, receiver.now_s - 9_999, secret="whsec_guess")
+    captured = signed(body, receiver.now_s - 9_999)
+    for _ in range(20):
+        assert (await receiver.post(body, forged)).status == 401
+        assert (await receiver.post(body, captured)).status == 401
+    assert await reasons(receiver) == []
+    # Neither do a few replays among good deliveries.
+    for number in range(6):
+        body = delivery_body(number)
+        assert (await receiver.post(body)).status == 200
+        if number % 2:
+            await receiver.post(body, signed(body, receiver.now_s - 9_999))
+    assert await reasons(receiver) == []
+
+
+def test_the_offset_is_a_median_of_the_last_deliveries() -> None:
+    offset = ClockOffset()
+    offset.note("a", signed_s=1_000, monotonic_s=50.0)
+    offset.note("b", signed_s=1_000, monotonic_s=50.0)
+    assert offset.median_s(now_s=1_002.0, monotonic_s=50.0) is None
+    offset.note("c", signed_s=500, monotonic_s=50.0)
+    assert offset.median_s(now_s=1_002.0, monotonic_s=50.0) == 2.0
+    assert offset.median_s(now_s=1_012.0, monotonic_s=60.0) == 2.0
+    assert offset.median_s(now_s=1_412.0, monotonic_s=60.0) == 402.0
+    assert offset.median_s(now_s=2_000.0, monotonic_s=51.0 + SAMPLE_AGE_MAX_S) is None
+    for number in range(SAMPLES_MAX):
+        offset.note(f"new {number}", signed_s=2_000, monotonic_s=100.0)
+    assert offset.median_s(now_s=2_000.0, monotonic_s=100.0) == 0.0
+
+
+async def test_a_database_that_is_gone_is_not_ready(start_receiver: StartReceiver) -> None:
+    class Gone(HeldStore):
+        async def schema_revision(self) -> str | None:
+            raise ConnectionRefusedError("postgresql://user:secret@host/db")
+
+    receiver = await start_receiver(Gone())
+    assert await reasons(receiver) == ["database: ConnectionRefusedError"]
+
+
+async def test_a_database_without_tables_is_not_ready(
+    tmp_path: object, start_receiver: StartReceiver
+) -> None:
+    store = Store(Database(f"sqlite:///{tmp_path}/empty.db"))
+    try:
+        receiver = await start_receiver(store)
+        assert await reasons(receiver) == ["database: never migrated, run `tallyhook migrate`"]
+    finally:
+        await store.close()
+
+
+async def test_a_recent_commit_stands_for_the_database_until_one_fails(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    asked = []
+
+    async def schema_revision() -> str | None:
+        asked.append(True)
+        raise OSError
+
+    held.schema_revision = schema_revision  # type: ignore[method-assign]
+    held.gate.set()
+    receiver = await start_receiver(held)
+    await receiver.post(delivery_body())
+    assert await reasons(receiver) == []
+    assert asked == []
+    held.error = OSError("disk full")
+    await receiver.post(delivery_body())
+    assert await reasons(receiver) == ["database: OSError"]
+
+
+async def test_metrics_tell_answers_and_refusals(receiver: Receiving) -> None:
+    await receiver.post(delivery_body())
+    await receiver.post(delivery_body(), {})
+    async with receiver.client.get("/metrics") as response:
+        assert response.content_type == "text/plain"
+        text = await response.text()
+    for line in (
+        'tallyhook_deliveries_total{answer="200"} 1.0',
+        'tallyhook_deliveries_total{answer="401"} 1.0',
+        'tallyhook_deliveries_refused_total{reason="missing_headers"} 1.0',
+        "tallyhook_inbox_commit_deliveries_count 1.0",
+        "tallyhook_inbox_commit_seconds_count 1.0",
+        "tallyhook_inbox_waiting 0.0",
+        "tallyhook_wake_failures_total 0.0",
+    ):
+        assert line in text.splitlines()
+    assert SECRET not in text
+
+
+def test_it_refuses_to_start_without_a_secret(clock: SteppedClock, held: HeldStore) -> None:
+    for secrets in ((), ("",), (SECRET, "")):
+        with pytest.raises(ConfigError, match="CLORO_WEBHOOK_SECRET"):
+            create_app(held, WakeDouble(), secrets=secrets, limits=LIMITS, clock=clock)

@@ -1,0 +1,169 @@
+"""The process around the receiver: port, bound on connections, orderly end (R11, R24)."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+
+from app.web.server import create_app, run, serve
+from tests.clock import SteppedClock
+from tests.integration.web.receiving import (
+    LIMITS,
+    PATH,
+    SECRET,
+    WAIT_S,
+    HeldStore,
+    WakeDouble,
+    delivery_body,
+    signed,
+    until,
+)
+
+
+class Served:
+    """`serve` as a task, until `stop` is set."""
+
+    def __init__(self, task: "asyncio.Task[None]", stop: asyncio.Event, port: int) -> None:
+        self.task = task
+        self.stop = stop
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve_it(clock: SteppedClock) -> AsyncIterator[Serve]:
+    """`await serve_it(store, connections_max=...)`."""
+    async with AsyncExitStack() as running:
+
+        async def start(store: HeldStore, **options: Any) -> Served:
+            app = create_app(store, WakeDouble(), secrets=(SECRET,), limits=LIMITS, clock=clock)
+            port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            stop = asyncio.Event()
+            task = asyncio.create_task(
+                serve(app, host="127.0.0.1", port=0, stop=stop, listening=port.set_result, **options)
+            )
+
+            async def end() -> None:
+                stop.set()
+                store.gate.set()
+                await asyncio.wait({task})
+                if not task.cancelled():
+                    task.result()
+
+            running.push_async_callback(end)
+            async with asyncio.timeout(WAIT_S):
+                return Served(task, stop, await port)
+
+        yield start
+
+
+async def test_a_free_port_is_taken_and_told(serve_it: Serve, held: HeldStore) -> None:
+    with structlog.testing.capture_logs() as lines:
+        served = await serve_it(held)
+    (line,) = [line for line in lines if line["event"] == "listening"]
+    assert line["port"] == served.port > 0
+    async with aiohttp.ClientSession() as client, client.get(f"{served.url}/healthz") as response:
+        assert response.status == 200
+
+
+async def test_r24_sigterm_finishes_what_is_in_flight(
+    serve_it: Serve, held: HeldStore, clock: SteppedClock
+) -> None:
+    served = await serve_it(held)
+    body = delivery_body()
+    async with aiohttp.ClientSession() as client:
+        post = asyncio.create_task(
+            client.post(served.url + PATH, data=body, headers=signed(body, clock() // 1000))
+        )
+        await until(lambda: len(held.groups) == 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(served.stop.is_set)
+        # No new connection is taken any more, and the one in flight is waited for.
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+                except ConnectionRefusedError:
+                    break
+                writer.close()
+        assert not post.done()
+        assert not served.task.done()
+        held.gate.set()
+        response = await post
+        assert response.status == 200
+        assert [delivery.body for delivery in held.committed] == [body]
+        await served.task
+
+
+async def test_a_load_balancer_is_given_time_to_notice(serve_it: Serve, held: HeldStore) -> None:
+    held.gate.set()
+    served = await serve_it(held, drain_delay_s=WAIT_S)
+    async with aiohttp.ClientSession() as client:
+        served.stop.set()
+
+        async def is_ready() -> bool:
+            async with client.get(f"{served.url}/readyz") as response:
+                return response.status == 200
+
+        async with asyncio.timeout(WAIT_S / 2):
+            while await is_ready():
+                pass
+        # Meanwhile deliveries are still taken.
+        body = delivery_body()
+        now_s = 1_790_812_800
+        async with client.post(served.url + PATH, data=body, headers=signed(body, now_s)) as response:
+            assert response.status == 200
+    served.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await served.task
+    assert len(held.committed) == 1
+
+
+async def test_r11_silent_sockets_give_way_to_good_traffic(
+    serve_it: Serve, held: HeldStore, clock: SteppedClock
+) -> None:
+    held.gate.set()
+    served = await serve_it(held, connections_max=20)
+    heads = (b"", b"POST ", b"POST /webhooks/cloro HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+    slow = []
+    for number in range(100):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(heads[number % 3])
+        slow.append((reader, writer))
+    async with aiohttp.ClientSession() as client:
+        for number in range(30):
+            body = delivery_body(number)
+            headers = signed(body, clock() // 1000) | {"Connection": "close"}
+            async with client.post(served.url + PATH, data=body, headers=headers) as response:
+                assert response.status == 200
+        async with client.get(f"{served.url}/metrics") as response:
+            text = await response.text()
+    (line,) = [line for line in text.splitlines() if line.startswith("tallyhook_connections_cut ")]
+    assert float(line.split()[1]) >= 80
+    # The ones cut know it: their sockets are at an end.
+    for reader, writer in slow[:60]:
+        async with asyncio.timeout(WAIT_S):
+            try:
+                while await reader.read(1_000):
+                    pass
+            except ConnectionResetError:
+                pass
+        writer.close()
+    for _, writer in slow[60:]:
+        writer.transport.abort()
+
+
+def test_run_gives_back_what_main_gives() -> None:
+    async def main() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    assert run(main()).startswith("uvloop")
