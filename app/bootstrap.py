@@ -3,7 +3,7 @@
 import random
 import time
 
-from app.config import Settings
+from app.config import DEFAULT_ACCOUNT, Settings
 from app.provider.client import Client
 from app.provider.pacing import Pacer
 from app.queue import Queue
@@ -32,13 +32,14 @@ async def open_store(settings: Settings, *, migrated: bool = True) -> Store:
     return Store(db)
 
 
-def open_provider(settings: Settings) -> Client:
-    """The provider's client; enter it as a context manager."""
+def open_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Client:
+    """An account's client; enter it as a context manager."""
+    chosen = settings.all_accounts()[account]
     return Client(
-        base_url=settings.base_url,
-        api_key=settings.api_key,
-        webhook_url=settings.webhook_url,
-        pacer=Pacer(settings.rate_per_s),
+        base_url=chosen.base_url,
+        api_key=chosen.api_key,
+        webhook_url=chosen.webhook_url,
+        pacer=Pacer(chosen.rate_per_s),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
     )
@@ -58,6 +59,7 @@ def submit_limits(settings: Settings) -> SubmitLimits:
         job_ms=round(settings.submit_job_s * 1000),
         poll_after_ms=round(settings.poll_after_s * 1000),
         lease_ms=round(settings.submit_lease_s * 1000),
+        safe_resend_ms=round(settings.safe_resend_s * 1000),
     )
 
 

@@ -2,16 +2,47 @@
 here, with the arithmetic beside it. Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EMULATOR_URL = "http://127.0.0.1:8090"
 EMULATOR_KEY = "sk_test_0123456789abcdef0123456789abcdef"
 EMULATOR_WEBHOOK_SECRET = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - the emulator's, public
 PROVIDER_URL = "https://api.cloro.dev"
+
+
+DEFAULT_ACCOUNT = "default"
+ACCOUNT_NAME = "^[a-z0-9][a-z0-9_-]{0,31}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One API key of the provider's, with everything that belongs to it."""
+
+    name: str
+    api_key: str
+    base_url: str
+    webhook_secrets: tuple[str, ...]
+    """Current secret first; several while rotating (P8)."""
+    webhook_url: str
+    """Where the provider is told to deliver; each account has its own, because each has its own secret."""
+    rate_per_s: float
+
+
+class AccountSettings(BaseModel):
+    """A further account, as it stands in TALLYHOOK_ACCOUNTS."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_key: SecretStr
+    webhook_secret: SecretStr = SecretStr("")
+    """Several, comma-separated, while rotating."""
+    base_url: str = PROVIDER_URL
+    rate_per_s: float | None = Field(None, gt=0, le=10_000)
 
 
 class ConfigError(Exception):
@@ -36,6 +67,9 @@ class Settings(BaseSettings):
     )
 
     # Ours.
+    accounts: dict[Annotated[str, Field(pattern=ACCOUNT_NAME)], AccountSettings] = {}
+    """Further API keys by name, as JSON: {"eu": {"api_key": "…", "webhook_secret": "…"}}. The key of
+    CLORO_API_KEY is the account `default`."""
     host: str = "127.0.0.1"
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
@@ -104,11 +138,18 @@ class Settings(BaseSettings):
     unmatched_s: float = Field(60.0, ge=0)
     """A delivery that fits no task is looked at again until it is this old."""
 
+    @field_validator("accounts")
+    @classmethod
+    def _no_second_default(cls, value: dict[str, AccountSettings]) -> dict[str, AccountSettings]:
+        if DEFAULT_ACCOUNT in value:
+            raise ValueError(f"the account {DEFAULT_ACCOUNT!r} is CLORO_API_KEY's; choose another name")
+        return value
+
     @field_validator("cloro_webhook_secret", mode="before")
     @classmethod
     def _split_secrets(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(SecretStr(part.strip()) for part in value.split(",") if part.strip())
+            return tuple(SecretStr(part) for part in _split(value))
         return value
 
     @property
@@ -117,30 +158,49 @@ class Settings(BaseSettings):
         return not self.cloro_api_key.get_secret_value()
 
     @property
+    def webhook_url(self) -> str:
+        """Where the provider is told to deliver for the default account."""
+        base = self.public_url or f"http://127.0.0.1:{self.port}"
+        return f"{base.rstrip('/')}/webhooks/cloro"
+
+    def all_accounts(self) -> dict[str, Account]:
+        """Every account by name; the default one first."""
+        url = EMULATOR_URL if self.embedded_provider else PROVIDER_URL
+        secrets = tuple(secret.get_secret_value() for secret in self.cloro_webhook_secret)
+        if not secrets and self.embedded_provider:
+            secrets = (EMULATOR_WEBHOOK_SECRET,)
+        default = Account(
+            DEFAULT_ACCOUNT, self.cloro_api_key.get_secret_value() or EMULATOR_KEY,
+            (self.cloro_base_url or url).rstrip("/"), secrets, self.webhook_url, self.rate_per_s,
+        )  # fmt: skip
+        return {DEFAULT_ACCOUNT: default} | {
+            name: Account(
+                name, account.api_key.get_secret_value(), account.base_url.rstrip("/"),
+                _split(account.webhook_secret.get_secret_value()), f"{self.webhook_url}/{name}",
+                account.rate_per_s or self.rate_per_s,
+            )
+            for name, account in self.accounts.items()
+        }  # fmt: skip
+
+    @property
     def api_key(self) -> str:
-        return self.cloro_api_key.get_secret_value() or EMULATOR_KEY
+        return self.all_accounts()[DEFAULT_ACCOUNT].api_key
 
     @property
     def base_url(self) -> str:
-        default = EMULATOR_URL if self.embedded_provider else PROVIDER_URL
-        return (self.cloro_base_url or default).rstrip("/")
+        return self.all_accounts()[DEFAULT_ACCOUNT].base_url
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """Current secret first; several while rotating (P8)."""
-        if not self.cloro_webhook_secret and self.embedded_provider:
-            return (EMULATOR_WEBHOOK_SECRET,)
-        return tuple(secret.get_secret_value() for secret in self.cloro_webhook_secret)
+        return self.all_accounts()[DEFAULT_ACCOUNT].webhook_secrets
 
     @property
     def store_url(self) -> str:
         return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'tallyhook.db').absolute()}"
 
-    @property
-    def webhook_url(self) -> str:
-        """Where the provider is told to deliver."""
-        base = self.public_url or f"http://127.0.0.1:{self.port}"
-        return f"{base.rstrip('/')}/webhooks/cloro"
+
+def _split(secrets: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in secrets.split(",") if part.strip())
 
 
 def load_settings(**overrides: Any) -> Settings:

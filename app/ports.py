@@ -68,7 +68,7 @@ class SubmitStore(Protocol):
     """What submitting needs of the store."""
 
     async def claim_pending(
-        self, *, limit: int, claim: str, now_ms: int, lease_until_ms: int
+        self, *, account: str, limit: int, claim: str, now_ms: int, lease_until_ms: int
     ) -> list[ClaimedTask]: ...
 
     async def record_submissions(self, ended: Sequence[Submission]) -> None: ...
@@ -79,7 +79,7 @@ class SubmitStore(Protocol):
 
     async def release_lease(self, name: str, owner: str) -> None: ...
 
-    async def has_due_pending(self, now_ms: int) -> bool: ...
+    async def accounts_with_due(self, now_ms: int) -> list[str]: ...
 
 
 class SettleCount(Protocol):
@@ -120,6 +120,8 @@ class DuePoll(Protocol):
     def first_sent_at_ms(self) -> int: ...
     @property
     def polls(self) -> int: ...
+    @property
+    def account(self) -> str: ...
 
 
 class SweepStore(Protocol):

@@ -107,7 +107,7 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None
     try:
         summary = await sweep(
             context.store,
-            context.provider,
+            context.providers,
             lambda ids: settle_now(context, ids),
             limits=limits,
             clock=context.clock,
@@ -116,7 +116,7 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None
         await context.store.release_lease("sweep", owner)
     if not summary.is_idle():
         log.info("swept", **{name: getattr(summary, name) for name in summary.__slots__})
-    if await context.store.has_due_pending(context.clock()) and not await context.queue.wake_submit():
+    if await context.store.accounts_with_due(context.clock()) and not await context.queue.wake_submit():
         await submit_now(context)  # Redis is away; the rows alone are enough
 
 
@@ -126,13 +126,17 @@ async def serve(settings: Settings) -> None:
     with embedded_valkey(settings) as redis_url:
         store = await open_store(settings)
         queue = open_queue(redis_url, settings)
-        async with open_provider(settings) as provider:
+        async with contextlib.AsyncExitStack() as clients:
+            providers = {
+                name: await clients.enter_async_context(open_provider(settings, name))
+                for name in settings.all_accounts()
+            }
             context = Context(
-                settings, store, provider, queue, submit_limits(settings), clock=now_ms, jitter=jitter
+                settings, store, providers, queue, submit_limits(settings), clock=now_ms, jitter=jitter
             )
             for signum in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signum, context.stopping.set)
-            log.info("worker_started", provider=settings.base_url, webhook_url=settings.webhook_url)
+            log.info("worker_started", accounts=sorted(providers), webhook_url=settings.webhook_url)
             try:
                 await run_until_stopped(context, redis_url)
             finally:

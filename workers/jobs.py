@@ -7,7 +7,7 @@ import asyncio
 import functools
 import random
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from app.provider.client import Client
 from app.provider.wire import read_report
 from app.queue import PAYLOAD_VERSION, Queue
 from app.services.settle import SettleSummary, settle
-from app.services.submit import SubmitLimits, SubmitSummary, submit
+from app.services.submit import SubmitLimits, submit
 from app.store import Store
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,8 @@ class Context:
 
     settings: Settings
     store: Store
-    provider: Client
+    providers: Mapping[str, Client]
+    """By account name."""
     queue: Queue
     submit_limits: SubmitLimits
     clock: Clock
@@ -103,17 +104,25 @@ async def submit_job(context: Context, payload: dict[str, Any]) -> None:
     if payload.get("v") != PAYLOAD_VERSION:
         log.error("job_payload_unknown", job="submit", version=payload.get("v"))
         return
-    summary = await submit_now(context)
-    if summary.again_in_ms is not None and not context.stopping.is_set():
-        await context.queue.wake_submit(summary.again_in_ms)
+    again_in_ms = await submit_now(context)
+    if again_in_ms is not None and not context.stopping.is_set():
+        await context.queue.wake_submit(again_in_ms)
 
 
-async def submit_now(context: Context) -> SubmitSummary:
-    """Send in this process; returns at once when another process is sending."""
+async def submit_now(context: Context) -> int | None:
+    """Send in this process what is due of every account, side by side; an account that another process is
+    sending for is left to it. In how many ms there will be more to send; None: nothing that we know of."""
+    due = [a for a in await context.store.accounts_with_due(context.clock()) if a in context.providers]
+    again = await asyncio.gather(*(_submit_account(context, account) for account in due))
+    return min((ms for ms in again if ms is not None), default=None)
+
+
+async def _submit_account(context: Context, account: str) -> int | None:
     summary = await submit(
-        context.store, context.provider, limits=context.submit_limits, clock=context.clock,
-        jitter=context.jitter, token=uuid.uuid4().hex, stopping=context.stopping.is_set,
+        context.store, context.providers[account], account=account, limits=context.submit_limits,
+        clock=context.clock, jitter=context.jitter, token=uuid.uuid4().hex, stopping=context.stopping.is_set,
     )  # fmt: skip
     if summary.answers:
-        log.info("submitted", **{answer.value: n for answer, n in summary.answers.items()})
-    return summary
+        counts = {answer.value: n for answer, n in summary.answers.items()}
+        log.info("submitted", account=account, **counts)
+    return summary.again_in_ms

@@ -3,6 +3,8 @@
 May not do I/O, read a clock or log.
 """
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,6 +60,11 @@ class TaskSpec:
     """The body of the matching provider endpoint (C-K)."""
     priority: int = 1
     """1 to 10, higher is served first (C-G.1)."""
+
+    def fingerprint(self) -> str:
+        """Equal for equal questions: engine, prompt, country and options, whatever their order."""
+        canonical = json.dumps([self.task_type, self.payload], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 def new_id(now_ms: int, random_bits: int | None = None) -> str:

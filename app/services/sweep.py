@@ -4,7 +4,7 @@ The inbox and the task rows say what is still to be done; nothing here depends o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.domain.delivery import RawDelivery
@@ -51,9 +51,9 @@ class SweepSummary:
 
 
 async def sweep(
-    store: SweepStore, provider: Provider, settle: Settle, *, limits: SweepLimits, clock: Clock
+    store: SweepStore, providers: Mapping[str, Provider], settle: Settle, *, limits: SweepLimits, clock: Clock
 ) -> SweepSummary:
-    """One pass. `settle` settles deliveries by id, in this process, without the queue."""
+    """One pass. `providers` by account name; `settle` settles deliveries by id, in this process."""
     summary = SweepSummary()
     now = clock()
     summary.claims_released = await store.release_overdue_claims(now)
@@ -62,7 +62,7 @@ async def sweep(
         reason="accepted or not, the provider may have forgotten the key; retry under a new one",
     )
     await _settle_overdue(store, settle, limits, clock, summary)
-    await _poll_overdue(store, provider, settle, limits, clock, summary)
+    await _poll_overdue(store, providers, settle, limits, clock, summary)
     return summary
 
 
@@ -84,7 +84,7 @@ async def _settle_overdue(
 
 async def _poll_overdue(
     store: SweepStore,
-    provider: Provider,
+    providers: Mapping[str, Provider],
     settle: Settle,
     limits: SweepLimits,
     clock: Clock,
@@ -96,6 +96,10 @@ async def _poll_overdue(
     gate = asyncio.Semaphore(limits.polls_in_flight)
 
     async def ask(poll: DuePoll) -> PollAnswer:
+        provider = providers.get(poll.account)
+        if provider is None:
+            # Its key is no longer configured; the task waits until it is, or until its retention is over.
+            return PollAnswer(found=None)
         async with gate:
             return await provider.poll(poll.provider_task_id or poll.idempotency_key)
 

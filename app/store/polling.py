@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import Money, TaskState
 from app.store.engine import Database
-from app.store.tables import Id, Millis, tasks
+from app.store.tables import Id, Millis, runs, tasks
 
 POLL_BACKOFF_STEPS = 8
 """The interval grows by its first value at each poll, up to this many times it."""
@@ -25,6 +25,7 @@ class DuePoll:
     idempotency_key: str
     first_sent_at_ms: int
     polls: int
+    account: str
 
 
 class PollingWrites:
@@ -58,6 +59,7 @@ class PollingWrites:
                 .returning(
                     tasks.c.id, tasks.c.attempt, tasks.c.state, tasks.c.provider_task_id,
                     tasks.c.idempotency_key, tasks.c.first_sent_at_ms, tasks.c.polls,
+                    sa.select(runs.c.account).where(runs.c.id == tasks.c.run_id).scalar_subquery(),
                 )
             )  # fmt: skip
             return [DuePoll(r[0], r[1], TaskState(r[2]), *r[3:]) for r in claimed]

@@ -42,6 +42,7 @@ class RunRow:
     budget: Decimal | None
     bad_lines: int
     created_at_ms: int
+    account: str
 
 
 @dataclass(slots=True)
@@ -160,17 +161,19 @@ class Queries:
 
         return await self.db.read(work)
 
-    async def has_due_pending(self, now_ms: int) -> bool:
-        """Whether there is something to send now."""
+    async def accounts_with_due(self, now_ms: int) -> list[str]:
+        """Accounts that have something to send now."""
         due = (
-            sa.select(tasks.c.id)
-            .join(runs, runs.c.id == tasks.c.run_id)
-            .where(IS_PENDING, tasks.c.not_before_ms <= now_ms, runs.c.state == "running")
-            .limit(1)
+            sa.select(runs.c.account)
+            .where(
+                runs.c.state == "running",
+                sa.exists().where(tasks.c.run_id == runs.c.id, IS_PENDING, tasks.c.not_before_ms <= now_ms),
+            )
+            .distinct()
         )
 
-        async def work(connection: AsyncConnection) -> bool:
-            return await connection.scalar(due) is not None
+        async def work(connection: AsyncConnection) -> list[str]:
+            return sorted((await connection.scalars(due)).all())
 
         return await self.db.read(work)
 
@@ -249,7 +252,7 @@ class Queries:
 
 _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
-    runs.c.created_at_ms,
+    runs.c.created_at_ms, runs.c.account,
 )  # fmt: skip
 _BESIDE = ("conflict", "repriced", "double_charged")
 

@@ -19,12 +19,25 @@ class RunWrites:
 
     db: Database
 
-    async def create_run(self, *, name: str, source: str, budget: Decimal | None, now_ms: int) -> str:
+    async def create_run(
+        self,
+        *,
+        name: str,
+        source: str,
+        budget: Decimal | None,
+        now_ms: int,
+        account: str = "default",
+        batch_size: int | None = None,
+        reuse_within_ms: int | None = None,
+        schedule_id: str | None = None,
+        slot_ms: int | None = None,
+    ) -> str:
         """A new run in state loading; its id."""
         run_id = new_id(now_ms)
         row = {
             "id": run_id, "name": name, "source": source, "state": RunState.LOADING, "budget": budget,
-            "bad_lines": 0, "created_at_ms": now_ms,
+            "bad_lines": 0, "created_at_ms": now_ms, "account": account, "batch_size": batch_size,
+            "reuse_within_ms": reuse_within_ms, "schedule_id": schedule_id, "slot_ms": slot_ms,
         }  # fmt: skip
 
         async def work(connection: AsyncConnection) -> None:
@@ -57,6 +70,7 @@ class RunWrites:
                     "sends": 0,
                     "not_before_ms": 0,
                     "polls": 0,
+                    "fingerprint": spec.fingerprint(),
                 }
             )
 

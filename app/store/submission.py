@@ -40,11 +40,11 @@ class SubmissionWrites:
     db: Database
 
     async def claim_pending(
-        self, *, limit: int, claim: str, now_ms: int, lease_until_ms: int
+        self, *, account: str = "default", limit: int, claim: str, now_ms: int, lease_until_ms: int
     ) -> list[ClaimedTask]:
-        """Claim up to `limit` due tasks of running runs for sending, highest priority first, within
-        one the oldest run first, in the order of its source. A run whose budget the next task would exceed
-        is paused instead."""
+        """Claim up to `limit` due tasks of an account's running runs for sending, highest priority first,
+        within one the oldest run first, in the order of its source. A run whose budget the next task would
+        exceed is paused instead."""
 
         async def work(connection: AsyncConnection) -> list[ClaimedTask]:
             due = (
@@ -54,6 +54,7 @@ class SubmissionWrites:
                     IS_PENDING,
                     tasks.c.not_before_ms <= now_ms,
                     runs.c.state == RunState.RUNNING,
+                    runs.c.account == account,
                 )
                 .order_by(tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal)
                 .limit(limit)

@@ -49,8 +49,43 @@ runs = sa.Table(
     sa.Column("reason", sa.Text),  # why it is paused or stopped
     sa.Column("budget", Credits),  # null: no limit
     sa.Column("bad_lines", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("account", sa.Text, nullable=False, server_default="default"),  # whose key pays
+    sa.Column("batch_size", sa.Integer),  # tasks in one create call; null: one request for each task
+    sa.Column("reuse_within_ms", Millis),  # an equal result this young answers a prompt; null: never
+    sa.Column("schedule_id", Id),  # null: started by hand
+    sa.Column("slot_ms", Millis),  # the schedule's slot that this run is for
     sa.Column("created_at_ms", Millis, nullable=False),
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
+    # A slot runs once, however many workers there are.
+    sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
+)
+
+# A prompt file that runs every so often.
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("source", sa.Text, nullable=False),  # absolute path of the file
+    sa.Column("options", sa.Text, nullable=False),  # JSON: the options of submit
+    sa.Column("every_ms", Millis, nullable=False),
+    sa.Column("next_at_ms", Millis, nullable=False),  # the slot that runs next
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("last_error", sa.Text),  # why the last slot has no run; null: it has
+    sa.Column("created_at_ms", Millis, nullable=False),
+)
+
+# What the provider said an account has, and when; it may be a minute old (P11).
+balances = sa.Table(
+    "balances",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("remaining", Credits, nullable=False),  # may be negative under a contract
+    sa.Column("per_cycle", Credits),  # null: no subscription
+    sa.Column("resets_at_ms", Millis),  # null: no subscription
+    sa.Index("ix_balances_account_at_ms", "account", "at_ms"),
 )
 
 tasks = sa.Table(
@@ -85,6 +120,8 @@ tasks = sa.Table(
     sa.Column("not_before_ms", Millis, nullable=False),  # pending: do not send before
     sa.Column("next_poll_at_ms", Millis),  # null: nothing to ask the provider
     sa.Column("polls", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.Text),  # of engine and payload: equal prompts are equal; null on old rows
+    sa.Column("reused_from", Id),  # the task whose result answers this one, charged 0; null: its own
     sa.UniqueConstraint("run_id", "ordinal"),
     sa.UniqueConstraint("idempotency_key"),
 )
@@ -108,6 +145,8 @@ sa.Index(
     postgresql_where=tasks.c.provider_task_id.is_not(None),
     sqlite_where=tasks.c.provider_task_id.is_not(None),
 )  # fmt: skip
+
+sa.Index("ix_tasks_fingerprint", tasks.c.fingerprint, tasks.c.settled_at_ms)
 
 # An attempt that a retry replaced, as it stood then; its money may still move. Columns as in tasks.
 attempts = sa.Table(
