@@ -3,9 +3,12 @@
 import random
 import time
 
-from app.config import DEFAULT_ACCOUNT, Settings
+from redis.asyncio import Redis
+
+from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.provider.client import Client
 from app.provider.pacing import Pacer
+from app.provider.permits import SharedPacer
 from app.queue import Queue
 from app.services.submit import SubmitLimits
 from app.services.sweep import SweepLimits
@@ -32,17 +35,29 @@ async def open_store(settings: Settings, *, migrated: bool = True) -> Store:
     return Store(db)
 
 
-def open_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Client:
-    """An account's client; enter it as a context manager."""
+def open_provider(
+    settings: Settings, account: str = DEFAULT_ACCOUNT, *, redis_url: str | None = None
+) -> Client:
+    """An account's client; enter it as a context manager. With a Redis, all processes keep the provider's
+    limit together; without one, this process believes itself alone."""
     chosen = settings.all_accounts()[account]
     return Client(
         base_url=chosen.base_url,
         api_key=chosen.api_key,
         webhook_url=chosen.webhook_url,
-        pacer=Pacer(chosen.rate_per_s),
+        pacer=_pacer(settings, chosen, redis_url),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
     )
+
+
+def _pacer(settings: Settings, account: Account, redis_url: str | None) -> Pacer | SharedPacer:
+    if redis_url is None:
+        return Pacer(account.rate_per_s)
+    redis = Redis.from_url(
+        redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s
+    )
+    return SharedPacer(redis, account.name, account.rate_per_s)
 
 
 def open_queue(redis_url: str, settings: Settings) -> Queue:

@@ -128,7 +128,7 @@ async def serve(settings: Settings) -> None:
         queue = open_queue(redis_url, settings)
         async with contextlib.AsyncExitStack() as clients:
             providers = {
-                name: await clients.enter_async_context(open_provider(settings, name))
+                name: await clients.enter_async_context(open_provider(settings, name, redis_url=redis_url))
                 for name in settings.all_accounts()
             }
             context = Context(

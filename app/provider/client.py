@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 
@@ -10,21 +10,41 @@ from app.domain.retry import Answer, classify
 from app.domain.submission import ClaimedTask
 from app.ports import CreateAnswer, PollAnswer
 from app.provider import wire
-from app.provider.pacing import Pacer
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A poll's answer carries the whole result; rawResponse can be megabytes (C-I.5)."""
 RATE_PAUSE_S = 1.0
 """A refused request means this second is used up; the window is one second (C-D.3)."""
 
+TURN_WAIT_MAX_S = 5.0
+"""A turn further away is not waited for: the caller's job and its claims would run out meanwhile."""
+
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Turns(Protocol):
+    """Who decides when the next request may go: a Pacer of this process, or one shared by all."""
+
+    async def acquire(self, within_s: float = ...) -> float: ...
+
+    def observe(self, limit: int | None) -> None: ...
+
+    def pause(self, wait_s: float) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class _NotSent(Exception):  # noqa: N818 - not an error: the provider asked for a pause
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"no turn for {wait_s:.1f} s")
+        self.wait_s = wait_s
 
 
 class Client:
     """Calls to one provider account. An async context manager."""
 
     def __init__(
-        self, *, base_url: str, api_key: str, webhook_url: str | None, pacer: Pacer, timeout_s: float,
+        self, *, base_url: str, api_key: str, webhook_url: str | None, pacer: Turns, timeout_s: float,
         connections: int,
     ) -> None:  # fmt: skip
         self._base_url = base_url
@@ -48,18 +68,21 @@ class Client:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+        await self._pacer.close()
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         """POST /v1/async/task (C-G.2)."""
         body = wire.encode_create(task, self._webhook_url)
         try:
             status, headers, answer = await self._request("POST", "/v1/async/task", body)
+        except _NotSent as pause:
+            return CreateAnswer(Answer.DEFERRED, wait_s=pause.wait_s)
         except aiohttp.ClientConnectorError as error:
             # No connection, so nothing was sent; the others may have been cut after the provider stored it.
             return CreateAnswer(Answer.UNAVAILABLE, message=f"cannot connect: {error}")
         except _TROUBLE as error:
             return CreateAnswer(Answer.LOST, message=f"no response: {type(error).__name__}")
-        request_id = headers.get("X-Request-ID")
+        request_id = wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
         if 200 <= status < 300:
             task_id, to_charge = wire.read_created(answer)
             if task_id is None:
@@ -81,7 +104,7 @@ class Client:
         """GET /v1/async/task/{id} (C-G.4); by our key where no id is known, as some editions allow (C-L5)."""
         try:
             status, headers, body = await self._request("GET", f"/v1/async/task/{task_id_or_key}")
-        except _TROUBLE:
+        except (_NotSent, *_TROUBLE):
             return PollAnswer(found=None)
         if status == 404:
             return PollAnswer(found=False)
@@ -100,7 +123,7 @@ class Client:
         there is no answer."""
         try:
             status, _, body = await self._request("GET", path)
-        except aiohttp.ClientError as error:
+        except (_NotSent, aiohttp.ClientError) as error:
             raise OSError(str(error)) from error
         return status, body
 
@@ -108,7 +131,8 @@ class Client:
         self, method: str, path: str, body: bytes | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         assert self._session is not None, "use the client as a context manager"  # noqa: S101
-        await self._pacer.acquire()
+        if wait_s := await self._pacer.acquire(TURN_WAIT_MAX_S):
+            raise _NotSent(wait_s)
         url = self._base_url + path
         # Redirects are not followed: one would carry the key elsewhere.
         async with self._session.request(method, url, data=body, allow_redirects=False) as response:

@@ -1,14 +1,19 @@
 """Keeps requests below the provider's rate limit: evenly spaced, and lowered by what its headers say."""
 
 import asyncio
+import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 HEADROOM = 0.98
-"""Share of the limit that is used. The limit counts arrivals in one-second windows (C-D.4); evenly spaced
-requests shift between windows by what the network and the event loop delay them, some milliseconds each."""
+"""Share of the limit that is used. The limit counts arrivals in one-second windows (C-D.4); requests shift
+between windows by what the network and the event loop delay them, some milliseconds each."""
 BURST_S = 0.008
 """How far behind schedule sending may be made up for: 4 requests at 500/s, well inside the headroom."""
+WINDOW_S = 1.0
+CLOCK_STEP_S = 1e-6
+"""Sleeping for less than this might not move the clock at all."""
 
 
 class Pacer:
@@ -30,18 +35,27 @@ class Pacer:
         self._sleep = sleep
         self._next_s = 0.0
         self._paused_until_s = 0.0
+        # Turns are spaced, but a busy event loop wakes many of them together; so those of the last second
+        # are counted as well. At most one second's worth of entries.
+        self._gone: deque[float] = deque()
 
-    async def acquire(self) -> None:
-        """Wait for this request's turn."""
+    async def acquire(self, within_s: float = math.inf) -> float:
+        """Wait for this request's turn; 0 once it has come. When it is further away than `within_s`, nothing
+        is waited for and no turn is used up: the seconds until then."""
         while True:
             now = self._monotonic()
             at = max(self._next_s, now - BURST_S)
+            if at - now > within_s:
+                return at - now
             self._next_s = at + 1 / self.rate_per_s
-            if at > now:
-                await self._sleep(at - now)
+            wait_s = at - now if at > now else self._full_for_s()
+            while wait_s > 0:
+                await self._sleep(wait_s)
+                wait_s = self._full_for_s()
             # A pause that began while this request slept holds it too; it takes a new turn then.
             if self._paused_until_s <= self._monotonic():
-                return
+                self._gone.append(self._monotonic())
+                return 0.0
 
     def observe(self, limit: int | None) -> None:
         """Take over the limit that a response names, when it is below the configured one."""
@@ -53,3 +67,15 @@ class Pacer:
         until = self._monotonic() + wait_s
         self._paused_until_s = max(self._paused_until_s, until)
         self._next_s = max(self._next_s, until)
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def _full_for_s(self) -> float:
+        """Seconds until the window has room for one more; 0 when it has now."""
+        now = self._monotonic()
+        while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
+            self._gone.popleft()
+        room = max(int(self.rate_per_s * WINDOW_S), 1) - len(self._gone)
+        # Of those that are too many, the one that must have left the window first.
+        return 0.0 if room > 0 else max(self._gone[-room] + WINDOW_S - now, 0.0)
