@@ -116,21 +116,33 @@ class Database:
         ).subquery(name)
 
     async def insert(
-        self, connection: AsyncConnection, table: sa.Table, rows: Rows, *, ignore: bool = False
+        self,
+        connection: AsyncConnection,
+        table: sa.Table,
+        rows: Rows,
+        *,
+        ignore: bool = False,
+        known: str | None = None,
     ) -> None:
-        """Insert many rows by one statement. With `ignore`, rows that a unique key refuses are left out."""
+        """Insert many rows by one statement. With `ignore`, rows that a unique key refuses are left out; with
+        `known`, only those whose column of that name is there already: a repeated write finds its own."""
         if not rows:
             return
         if self.is_sqlite:
-            statement = sqlite.insert(table)
             await connection.execute(
-                statement.on_conflict_do_nothing() if ignore else statement, [dict(row) for row in rows]
+                _or_not(sqlite.insert(table), ignore, known), [dict(row) for row in rows]
             )
             return
         keys = list(rows[0])
         source = self.batch("v", {key: table.c[key].type for key in keys}, rows)
         insert = postgresql.insert(table).from_select(keys, sa.select(*(source.c[key] for key in keys)))
-        await connection.execute(insert.on_conflict_do_nothing() if ignore else insert)
+        await connection.execute(_or_not(insert, ignore, known))
+
+
+def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:
+    if known is not None:
+        return insert.on_conflict_do_nothing(index_elements=[known])
+    return insert.on_conflict_do_nothing() if ignore else insert
 
 
 def normal_url(url: str) -> str:

@@ -22,6 +22,7 @@ ZSTD_LEVEL = 1
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """No stored body is larger when unpacked; a larger one is corruption."""
 ERROR_CHARS_MAX = 2_000
+MESSAGE_CHARS_MAX = 1_000
 
 
 class InboxWrites:
@@ -44,7 +45,8 @@ class InboxWrites:
             )  # fmt: skip
 
         async def work(connection: AsyncConnection) -> None:
-            await self.db.insert(connection, deliveries, rows)
+            # A second try after a commit whose answer was lost finds its own rows.
+            await self.db.insert(connection, deliveries, rows, ignore=True)
 
         await self.db.write(work)
 
@@ -136,6 +138,11 @@ def unpack(encoding: str, stored: bytes) -> bytes:
     if encoding == "identity":
         return stored
     return bytes(zstd.ZstdDecompressor().decompress(stored, BODY_BYTES_MAX))
+
+
+def short(text: str | None) -> str | None:
+    """Foreign text as it is kept beside a task: clean and bounded."""
+    return None if text is None else clean(text)[:MESSAGE_CHARS_MAX]
 
 
 def clean(text: str) -> str:

@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
 from app.store.engine import Database
+from app.store.inbox import clean
+from app.store.submission import perhaps_accepted
 from app.store.tables import Id, attempts, leases, runs, tasks
 
 _ARCHIVED = [c.name for c in attempts.c if c.name not in ("task_id", "attempt")]
@@ -35,13 +37,13 @@ class RunWrites:
         """A new run in state loading; its id."""
         run_id = new_id(now_ms)
         row = {
-            "id": run_id, "name": name, "source": source, "state": RunState.LOADING, "budget": budget,
-            "bad_lines": 0, "created_at_ms": now_ms, "account": account, "batch_size": batch_size,
+            "id": run_id, "name": clean(name), "source": clean(source), "state": RunState.LOADING,
+            "budget": budget, "bad_lines": 0, "created_at_ms": now_ms, "account": account, "batch_size": batch_size,
             "reuse_within_ms": reuse_within_ms, "schedule_id": schedule_id, "slot_ms": slot_ms,
         }  # fmt: skip
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(sa.insert(runs), [row])
+            await self.db.insert(connection, runs, [row], known="id")
 
         await self.db.write(work)
         return run_id
@@ -75,7 +77,7 @@ class RunWrites:
             )
 
         async def work(connection: AsyncConnection) -> None:
-            await self.db.insert(connection, tasks, rows)
+            await self.db.insert(connection, tasks, rows, known="id")
 
         await self.db.write(work)
         return ids
@@ -88,7 +90,7 @@ class RunWrites:
 
     async def halt_run_if_running(self, run_id: str, state: RunState, reason: str) -> bool:
         """Pause or stop a run that is running; False when somebody was faster."""
-        return await self._change_run(run_id, (RunState.RUNNING,), state=state, reason=reason)
+        return await self._change_run(run_id, (RunState.RUNNING,), state=state, reason=clean(reason))
 
     async def resume_run_if_halted(self, run_id: str) -> bool:
         """Let a paused or stopped run go on."""
@@ -106,10 +108,10 @@ class RunWrites:
                 .values(state=RunState.CANCELLED, reason=reason)
             )
             # A task that was sent before, its response lost, may exist at the provider: it stays pending
-            # under its key until its lease or its report tells.
+            # under its key until its report or its age tells.
             done = await connection.execute(
                 sa.update(tasks)
-                .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, tasks.c.sends == 0)
+                .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted())
                 .values(state=TaskState.CANCELLED)
             )
             return done.rowcount
@@ -121,9 +123,16 @@ class RunWrites:
         kept beside, because its money may still move. How many were given one."""
 
         async def work(connection: AsyncConnection) -> int:
-            chosen = tasks.c.id.in_(task_ids), tasks.c.state.in_(RETRYABLE_STATES)
+            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
             columns = [tasks.c.id, tasks.c.attempt, *(tasks.c[name] for name in _ARCHIVED)]
-            rows = (await connection.execute(sa.select(*columns).where(*chosen).with_for_update())).all()
+            chosen = await connection.execute(
+                sa.select(*columns)
+                .join(v, tasks.c.id == v.c.id)
+                .where(tasks.c.state.in_(RETRYABLE_STATES))
+                .order_by(tasks.c.id)
+                .with_for_update(of=tasks)
+            )
+            rows = chosen.all()
             if not rows:
                 return 0
             archived = [{"task_id": row.id, **row._mapping} for row in rows]

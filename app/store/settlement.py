@@ -187,8 +187,11 @@ class SettlementWrites:
             "state": v.c.state, "money": v.c.money, "credits_held": v.c.held,
             "credits_to_charge": v.c.to_charge, "credits_charged": v.c.charged, "reported": v.c.reported,
             "verdict": v.c.verdict,
-            "provider_task_id": v.c.provider_task_id, "error_code": v.c.error_code,
-            "error_message": v.c.error_message, "settled_by": v.c.settled_by,
+            "provider_task_id": v.c.provider_task_id,
+            # What closed the work first stays: a late report, or a late charge, says nothing new about that.
+            "error_code": sa.func.coalesce(table.c.error_code, v.c.error_code),
+            "error_message": sa.func.coalesce(table.c.error_message, v.c.error_message),
+            "settled_by": sa.func.coalesce(table.c.settled_by, v.c.settled_by),
             "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
         }  # fmt: skip
         if table is tasks:
@@ -198,6 +201,7 @@ class SettlementWrites:
             .where(
                 id_column == v.c.id,
                 table.c.attempt == v.c.attempt,
+                table.c.state == v.c.was_state,
                 table.c.money == v.c.was_money,
                 sa.func.coalesce(table.c.reported, "") == v.c.was_reported,
             )
@@ -262,6 +266,7 @@ def _fold(
 ) -> tuple[list[_Change], list[ParsedDelivery]]:
     """Decide in order of arrival; a second report in the same batch sees what the first one did."""
     changes: dict[AttemptKey, _Change] = {}
+    charged: set[AttemptKey] = set()
     unmatched = []
     for p in parsed:
         attempt = found.get(p.id)
@@ -269,11 +274,15 @@ def _fold(
             unmatched.append(p)
             continue
         key = attempt.task_id, attempt.attempt
+        if any(task_id == key[0] and n != key[1] for task_id, n in charged) and key not in changes:
+            attempt = replace(attempt, charged_elsewhere=True)
         change = changes.setdefault(key, _Change(attempt, attempt))
         settlement = decide(p, change.after, stored.get(key))
         if settlement.stores_result:
             stored[key] = p.report.response
         change.after = settlement.after
+        if settlement.after.charged and not attempt.charged:
+            charged.add(key)
         change.decisions.append((p, settlement))
     return list(changes.values()), unmatched
 

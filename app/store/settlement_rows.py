@@ -9,10 +9,8 @@ from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Finding, Settlement
 from app.domain.task import Money, TaskState
 from app.store.engine import Types
-from app.store.inbox import clean
+from app.store.inbox import clean, short
 from app.store.tables import Credits, Id, Millis, attempts, tasks
-
-MESSAGE_CHARS_MAX = 1_000
 
 _MONEY_COLUMNS = (
     "attempt", "state", "money", "credits_estimate", "credits_held", "credits_to_charge", "credits_charged",
@@ -28,8 +26,8 @@ PAST_COLUMNS = [
 ]  # fmt: skip
 
 CHANGE_TYPES: Types = {
-    "id": Id, "attempt": sa.Integer(), "was_money": sa.Text(), "was_reported": sa.Text(), "state": sa.Text(),
-    "money": sa.Text(), "held": Credits(), "to_charge": Credits(), "charged": Credits(),
+    "id": Id, "attempt": sa.Integer(), "was_state": sa.Text(), "was_money": sa.Text(), "was_reported": sa.Text(),
+    "state": sa.Text(), "money": sa.Text(), "held": Credits(), "to_charge": Credits(), "charged": Credits(),
     "reported": sa.Text(), "verdict": sa.Text(), "provider_task_id": sa.Text(), "error_code": sa.Text(),
     "error_message": sa.Text(),
     "settled_by": sa.Text(), "at_ms": Millis(), "poll_ms": Millis(),
@@ -55,11 +53,11 @@ def change_row(
     """One row of the bulk update: what must still be true, and what becomes true."""
     report = first.report
     return {
-        "id": before.task_id, "attempt": before.attempt, "was_money": before.money,
+        "id": before.task_id, "attempt": before.attempt, "was_state": before.state, "was_money": before.money,
         "was_reported": before.reported or "", "state": after.state, "money": after.money, "held": after.held,
         "to_charge": after.to_charge, "charged": after.charged, "reported": after.reported,
-        "verdict": after.verdict, "provider_task_id": after.provider_task_id,
-        "error_code": _short(report.error_code), "error_message": _short(report.error_message),
+        "verdict": after.verdict, "provider_task_id": short(after.provider_task_id),
+        "error_code": short(report.error_code), "error_message": short(report.error_message),
         "settled_by": first.source, "at_ms": now_ms,
         # Money that is still unknown is asked for again; otherwise there is nothing left to ask.
         "poll_ms": poll_ms if after.money is Money.HELD else None,
@@ -109,7 +107,3 @@ def unmatched_row(parsed: ParsedDelivery, now_ms: int) -> dict[str, Any]:
         "expected": None, "actual": parsed.report.charged,
         "detail": clean(f"provider task {parsed.report.provider_task_id}"), "delivery_id": parsed.id,
     }  # fmt: skip
-
-
-def _short(text: str | None) -> str | None:
-    return None if text is None else clean(text)[:MESSAGE_CHARS_MAX]

@@ -16,12 +16,14 @@ from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
 from app.store.engine import Database
+from app.store.inbox import short
 from app.store.tables import (
     IS_PENDING,
     IS_SUBMITTING,
     Credits,
     Id,
     Millis,
+    attempts,
     findings,
     ledger,
     runs,
@@ -30,6 +32,10 @@ from app.store.tables import (
 )
 
 BUDGET_REASON = "budget reached"
+
+_NOT_ACCEPTED = frozenset({Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN})
+"""A task that never left us, or that was refused with its run, must not look as if it might exist at the
+provider. Sends that were only put off stay counted: the wait before the next one grows with them."""
 
 _SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
 
@@ -87,6 +93,10 @@ class SubmissionWrites:
         self, connection: AsyncConnection, rows: Sequence[ClaimedTask]
     ) -> list[ClaimedTask]:
         limited = await self._budgets_left(connection, {row.run_id for row in rows})
+        for row in rows:
+            # The rows just claimed for their first time are what is being decided.
+            if row.run_id in limited and row.sends == 1:
+                limited[row.run_id] += row.credits_estimate
         kept: list[ClaimedTask] = []
         over: dict[str, list[ClaimedTask]] = defaultdict(list)
         for row in rows:
@@ -109,23 +119,19 @@ class SubmissionWrites:
         return kept
 
     async def _budgets_left(self, connection: AsyncConnection, run_ids: set[str]) -> dict[str, Decimal]:
-        limited = {
-            row.id: row.budget
-            for row in await connection.execute(
-                sa.select(runs.c.id, runs.c.budget).where(runs.c.id.in_(run_ids), runs.c.budget.is_not(None))
-            )
-        }
+        # Locked, so that two claims of one run are counted one after the other.
+        found = await connection.execute(
+            sa.select(runs.c.id, runs.c.budget)
+            .where(runs.c.id.in_(run_ids), runs.c.budget.is_not(None))
+            .order_by(runs.c.id)
+            .with_for_update(key_share=True)
+        )
+        limited = {row.id: row.budget for row in found}
         for run_id in limited:
-            # Held, charged, or perhaps accepted though we do not know it yet. The rows just claimed for
-            # their first time are not counted: they are what is being decided.
-            spent = sa.func.coalesce(
-                tasks.c.credits_charged,
-                tasks.c.credits_held,
-                sa.case((tasks.c.sends > 1, tasks.c.credits_estimate), else_=0),
-            )
-            total = sa.type_coerce(sa.func.coalesce(sa.func.sum(spent), 0), Credits)
-            used = await connection.scalar(sa.select(total).where(tasks.c.run_id == run_id))
-            limited[run_id] -= used or Decimal(0)
+            now = sa.select(_spent(tasks)).where(tasks.c.run_id == run_id)
+            before = sa.select(_spent(attempts)).join(tasks).where(tasks.c.run_id == run_id)
+            for query in (now, before):
+                limited[run_id] -= await connection.scalar(query) or Decimal(0)
         return limited
 
     async def _give_back(self, connection: AsyncConnection, task_ids: Sequence[str]) -> None:
@@ -151,7 +157,8 @@ class SubmissionWrites:
             rejected = [s for s in ended if s.answer is Answer.REJECTED]
             if rejected:
                 await self._reject(connection, rejected)
-            again = [s for s in ended if s not in taken and s not in rejected]
+            closing = (Answer.ACCEPTED, Answer.EXISTS, Answer.REJECTED)
+            again = [s for s in ended if s.answer not in closing]
             if again:
                 await self._send_again(connection, again)
 
@@ -164,7 +171,7 @@ class SubmissionWrites:
         }  # fmt: skip
         rows = [
             {
-                "id": s.task.id, "attempt": s.task.attempt, "provider_task_id": s.provider_task_id,
+                "id": s.task.id, "attempt": s.task.attempt, "provider_task_id": short(s.provider_task_id),
                 "to_charge": s.credits_to_charge, "at_ms": s.at_ms, "poll_ms": s.next_poll_at_ms,
             }
             for s in taken
@@ -197,7 +204,22 @@ class SubmissionWrites:
         )  # fmt: skip
         if len(held) < len(taken):
             await self._fill_blanks(connection, v, mine)
-        await self.db.insert(connection, findings, [_repriced_row(s) for s in taken if _is_repriced(s)])
+        await self._note_repriced(connection, [s for s in taken if _is_repriced(s)])
+
+    async def _note_repriced(self, connection: AsyncConnection, repriced: Sequence[Submission]) -> None:
+        """A finding for each price that is not ours, unless an earlier recording wrote it."""
+        if not repriced:
+            return
+        noted = await connection.execute(
+            sa.select(findings.c.task_id, findings.c.attempt).where(
+                findings.c.task_id.in_([s.task.id for s in repriced]),
+                findings.c.verdict == Verdict.REPRICED,
+                findings.c.delivery_id.is_(None),
+            )
+        )
+        known = {(row.task_id, row.attempt) for row in noted}
+        fresh = [_repriced_row(s) for s in repriced if (s.task.id, s.task.attempt) not in known]
+        await self.db.insert(connection, findings, fresh)
 
     async def _fill_blanks(
         self, connection: AsyncConnection, v: sa.Subquery, mine: tuple[object, ...]
@@ -216,9 +238,12 @@ class SubmissionWrites:
     async def _reject(self, connection: AsyncConnection, rejected: Sequence[Submission]) -> None:
         types = {"id": Id, "attempt": sa.Integer(), "code": sa.Text(), "message": sa.Text()}
         rows = [
-            {"id": s.task.id, "attempt": s.task.attempt, "code": s.code, "message": s.message}
+            {
+                "id": s.task.id, "attempt": s.task.attempt, "code": short(s.code),
+                "message": short(s.message),
+            }
             for s in rejected
-        ]
+        ]  # fmt: skip
         v = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(tasks)
@@ -234,8 +259,7 @@ class SubmissionWrites:
         rows = [
             {
                 "id": s.task.id, "claim": s.task.claim, "not_before_ms": s.not_before_ms,
-                # A task that never left us must not look as if it might exist at the provider.
-                "back": 1 if s.answer is Answer.DEFERRED else 0,
+                "back": 1 if s.answer in _NOT_ACCEPTED else 0,
             }
             for s in again
         ]  # fmt: skip
@@ -275,12 +299,37 @@ class SubmissionWrites:
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(
                 sa.update(tasks)
-                .where(IS_PENDING, tasks.c.first_sent_at_ms <= sent_before_ms)
+                .where(IS_PENDING, tasks.c.first_sent_at_ms <= sent_before_ms, perhaps_accepted())
                 .values(state=TaskState.EXPIRED, error_code="unidentified", error_message=reason)
             )
             return done.rowcount
 
         return await self.db.write(work)
+
+
+def _spent(table: sa.Table) -> sa.ColumnElement[Decimal]:
+    """Credits of attempts that are charged, held, or perhaps accepted though we do not know it yet."""
+    harmless = TaskState.REJECTED, TaskState.CANCELLED
+    perhaps = sa.case(
+        (sa.and_(table.c.sends > 0, table.c.state.not_in(harmless)), table.c.credits_estimate), else_=0
+    )
+    each = sa.func.coalesce(table.c.credits_charged, table.c.credits_held, perhaps)
+    return sa.type_coerce(sa.func.coalesce(sa.func.sum(each), 0), Credits)
+
+
+def perhaps_accepted() -> sa.ColumnElement[bool]:
+    """Whether some send of the current attempt was not refused, so that the provider may have it."""
+    refused = (
+        # A write that was repeated may have logged one refusal twice.
+        sa.select(sa.func.count(submissions.c.at_ms.distinct()))
+        .where(
+            submissions.c.task_id == tasks.c.id,
+            submissions.c.attempt == tasks.c.attempt,
+            submissions.c.answer.in_((Answer.RATE_LIMITED, Answer.QUEUE_FULL)),
+        )
+        .scalar_subquery()
+    )
+    return tasks.c.sends > refused
 
 
 def _is_repriced(s: Submission) -> bool:
@@ -298,7 +347,7 @@ def _repriced_row(s: Submission) -> dict[str, object]:
 def _log_row(s: Submission) -> dict[str, object]:
     return {
         "task_id": s.task.id, "attempt": s.task.attempt, "at_ms": s.at_ms, "answer": s.answer,
-        "http_status": s.http_status, "code": s.code, "message": s.message,
-        "provider_task_id": s.provider_task_id, "credits_to_charge": s.credits_to_charge,
-        "request_id": s.request_id,
+        "http_status": s.http_status, "code": short(s.code), "message": short(s.message),
+        "provider_task_id": short(s.provider_task_id), "credits_to_charge": s.credits_to_charge,
+        "request_id": short(s.request_id),
     }  # fmt: skip

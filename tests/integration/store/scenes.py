@@ -1,0 +1,178 @@
+"""Short ways to bring tasks into each state, and the invariants of the books read from the tables alone."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.delivery import ParsedDelivery, RawDelivery
+from app.domain.retry import Answer
+from app.domain.settlement import Attempt, Report, Settlement, Source, settle
+from app.domain.submission import ClaimedTask, Submission
+from app.domain.task import TaskSpec, new_id
+from app.store import Store
+from app.store.settlement import SettleCount
+
+NOW = 1_790_812_800_000
+LEASE_MS = 60_000
+FIVE = Decimal(5)
+
+_numbers = itertools.count(1)
+
+
+async def start_run(
+    store: Store,
+    tasks: int = 1,
+    *,
+    budget: Decimal | None = None,
+    estimate: Decimal = FIVE,
+    now_ms: int = NOW,
+) -> tuple[str, list[str]]:
+    """A running run with CHATGPT tasks; (run id, task ids in order)."""
+    run_id = await store.create_run(name="run", source="-", budget=budget, now_ms=now_ms)
+    specs = [TaskSpec(n, "CHATGPT", {"prompt": f"p{n}", "country": "US"}) for n in range(1, tasks + 1)]
+    ids = await store.add_tasks(run_id, [(spec, estimate) for spec in specs], now_ms)
+    assert await store.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
+    return run_id, ids
+
+
+async def claim(store: Store, limit: int = 100, *, token: str = "me", now_ms: int = NOW) -> list[ClaimedTask]:
+    """Claim for a minute."""
+    return await store.claim_pending(
+        limit=limit, claim=token, now_ms=now_ms, lease_until_ms=now_ms + LEASE_MS
+    )
+
+
+def ended(task: ClaimedTask, answer: Answer = Answer.ACCEPTED, **changes: Any) -> Submission:
+    """The end of one send; an accepted one names provider task `p-<ordinal>-<attempt>` and five credits."""
+    accepted = {
+        "provider_task_id": f"p-{task.id}-{task.attempt}", "credits_to_charge": FIVE, "http_status": 200,
+    }  # fmt: skip
+    base = Submission(task, answer, NOW + 1_000, next_poll_at_ms=NOW + 600_000)
+    return replace(base, **((accepted if answer is Answer.ACCEPTED else {}) | changes))
+
+
+async def submit_all(store: Store, *, now_ms: int = NOW) -> list[ClaimedTask]:
+    """Claim everything due and record it as accepted."""
+    claimed = await claim(store, 10_000, now_ms=now_ms)
+    await store.record_submissions([ended(task) for task in claimed])
+    return claimed
+
+
+def report_on(task: ClaimedTask, charged: int | str | Decimal | None = 5, **changes: Any) -> Report:
+    """A completed report that names the attempt's key."""
+    base = Report(
+        provider_task_id=f"p-{task.id}-{task.attempt}", idempotency_key=task.idempotency_key, completed=True,
+        to_charge=FIVE, charged=None if charged is None else Decimal(charged), response=b'{"text":"yes"}',
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+def failed_on(task: ClaimedTask, charged: int | None = 0, **changes: Any) -> Report:
+    """A failed report that names the attempt's key."""
+    base = {"completed": False, "response": b"null", "error_code": "FAILED", "error_message": "no answer"}
+    return report_on(task, charged, **(base | changes))
+
+
+async def receive(
+    store: Store, *reports: Report, source: Source = Source.DELIVERY, now_ms: int = NOW + 2_000
+) -> list[ParsedDelivery]:
+    """Put reports into the inbox, as parsed as a settle job would have them."""
+    parsed = [ParsedDelivery(new_id(now_ms, next(_numbers)), source, now_ms, report) for report in reports]
+    raw = [RawDelivery(p.id, p.source, p.received_at_ms, json.dumps(p.id).encode()) for p in parsed]
+    await store.store_deliveries(raw, due_at_ms=now_ms + 10_000)
+    return parsed
+
+
+async def apply(store: Store, parsed: Sequence[ParsedDelivery], *, now_ms: int = NOW + 3_000) -> SettleCount:
+    """Settle deliveries; what fits no task may wait for a minute."""
+    return await store.settle_deliveries(parsed, decide, now_ms=now_ms, unmatched_until_ms=now_ms - 60_000)
+
+
+async def settle_all(store: Store, *reports: Report, now_ms: int = NOW + 3_000, **how: Any) -> SettleCount:
+    """Receive and settle."""
+    return await apply(store, await receive(store, *reports, **how), now_ms=now_ms)
+
+
+def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
+    """The domain's decision, with responses compared byte by byte."""
+    same = stored == delivery.report.response
+    return settle(attempt, delivery.report, extra=Decimal(0), same_response=same)
+
+
+async def rows(store: Store, query: str, **values: Any) -> list[dict[str, Any]]:
+    """What a plain statement reads; ids as 32 digits and credits as millionths on every database."""
+
+    async def work(connection: Any) -> list[dict[str, Any]]:
+        found = await connection.execute(sa.text(query), values)
+        return [{k: getattr(v, "hex", v) for k, v in row._mapping.items()} for row in found]
+
+    return await store.db.read(work)
+
+
+async def task_row(store: Store, task_id: str) -> dict[str, Any]:
+    """One task's row."""
+    found = await rows(store, "SELECT * FROM tasks")
+    return next(row for row in found if row["id"] == task_id.replace("-", ""))
+
+
+async def count(store: Store, query: str) -> int:
+    """The number that a statement reads."""
+    return int(next(iter((await rows(store, query))[0].values())))
+
+
+_ATTEMPTS = """
+    SELECT id AS task_id, attempt, state, money, credits_held, credits_to_charge, credits_charged, reported,
+           verdict FROM tasks
+    UNION ALL
+    SELECT task_id, attempt, state, money, credits_held, credits_to_charge, credits_charged, reported, verdict
+    FROM attempts
+"""
+
+
+async def check_books(store: Store) -> None:
+    """Invariants 1 and 2 of the design, from the rows alone: each attempt is settled at most once, and the
+    ledger equals what the attempts say."""
+    attempts = {(row["task_id"], row["attempt"]): row for row in await rows(store, _ATTEMPTS)}
+    entries: dict[tuple[Any, Any], dict[str, list[int]]] = {}
+    for entry in await rows(store, "SELECT task_id, attempt, kind, credits FROM ledger"):
+        kinds = entries.setdefault((entry["task_id"], entry["attempt"]), {})
+        kinds.setdefault(entry["kind"], []).append(entry["credits"])
+    assert entries.keys() <= attempts.keys(), "an entry without an attempt"
+    for key, row in attempts.items():
+        _check_attempt(row, entries.get(key, {}))
+    results = {(row["task_id"], row["attempt"]) for row in await rows(store, "SELECT * FROM results")}
+    assert results == {key for key, row in attempts.items() if row["reported"] is not None}
+    settled = await rows(store, "SELECT task_id, attempt FROM deliveries WHERE effect = 'settled'")
+    assert len(settled) == len(results), "settled twice, or by nobody"
+    posts = sum(sum(kinds.get("post", [])) for kinds in entries.values())
+    assert posts == sum(row["credits_charged"] or 0 for row in attempts.values())
+    held = sum(sum(k["hold"]) for k in entries.values() if "hold" in k and not k.keys() & {"post", "void"})
+    assert held == sum(row["credits_held"] or 0 for row in attempts.values() if row["money"] == "held")
+
+
+def _check_attempt(row: dict[str, Any], kinds: dict[str, list[int]]) -> None:
+    closing = kinds.get("post", []) + kinds.get("void", [])
+    assert len(kinds.get("hold", [])) <= 1, row
+    assert len(closing) <= 1, row
+    assert (row["money"] == "none") == (not kinds), row
+    assert (row["money"] == "held") == ("hold" in kinds and not closing), row
+    assert (row["money"] == "posted") == ("post" in kinds), row
+    assert (row["money"] == "voided") == ("void" in kinds), row
+    if "hold" in kinds:
+        assert kinds["hold"] == [row["credits_held"]], row
+    if row["money"] == "held" and row["credits_to_charge"] is not None:
+        assert row["credits_held"] == row["credits_to_charge"], row
+    if "post" in kinds:
+        assert kinds["post"] == [row["credits_charged"]], row
+    if "void" in kinds:
+        assert row["credits_charged"] == 0, row
+    assert (row["verdict"] is not None) == (row["reported"] is not None), row
+    if row["state"] in ("pending", "submitting", "submitted"):
+        assert row["reported"] is None, row
+    if row["state"] in ("completed", "failed"):
+        assert row["reported"] == row["state"], row
