@@ -121,12 +121,16 @@ def fate_of(rates: FaultRates, seed: int, number: int, *, has_webhook: bool) -> 
 
     drops = has_webhook and happens(_DROP, rates.drop)
     delivered = has_webhook and not drops
+    wrong = happens(_WRONG_CHARGE, rates.wrong_charge)
+    # A quarter of the wrong charges are for a failure, so that this kind is met without waiting for a
+    # coincidence.
+    charged_failure = wrong and word(seed, number, _WRONG_KIND) % 4 == 0
     fate = TaskFate(
-        fails=happens(_FAIL, rates.fail),
+        fails=charged_failure or happens(_FAIL, rates.fail),
         drops=drops,
         duplicates=delivered and happens(_DUPLICATE, rates.duplicate),
         loses_response=not drops and happens(_LOSE_RESPONSE, rates.lose_response),
-        wrong_charge=happens(_WRONG_CHARGE, rates.wrong_charge),
+        wrong_charge=wrong,
         first_attempt=_first_attempt(rates, seed, number) if delivered else None,
         late_s=rates.late_s if delivered and happens(_LATE, rates.late) else 0.0,
         wrapped=happens(_WRAPPED, rates.wrapped_response),
@@ -159,7 +163,7 @@ def wrong_charge(
     bits = word(seed, number, _WRONG_KIND)
     if not completed:
         return max(1, estimate), CHARGED_FAILURE
-    if bits & 1 or estimate < 2:
+    if bits & 16 or estimate < 2:
         return (estimate + 7 if variable else right) + 1 + (bits >> 8) % 4, OVERCHARGE
     return 1 + (bits >> 8) % (estimate - 1), UNDERCHARGE
 

@@ -36,6 +36,7 @@ def problem_with_url(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
+        _ = parts.port  # raises for a port that is none
     except ValueError:
         return "url must be a valid absolute http(s) URL"
     if parts.scheme not in ("http", "https") or not host:

@@ -11,9 +11,11 @@ import msgspec
 
 from .. import places
 from ..editions import Edition
+from ..google_url import query_parameters
 from ..pricing import PRODUCT_CLUSTERS_MAX, pages
 from ..randomness import draw, purpose, word
 from . import aimode, chatgpt, copilot, gemini, google, perplexity
+from .phrases import QUERY_MARK
 from .template import Generator, Member, Template, encode
 
 # Text and extras are picked separately, so 32 of each give 1,024 different answers per engine before the
@@ -48,8 +50,17 @@ _GENERATORS: Final[Mapping[str, Generator]] = {
     "GOOGLE": google.generate_search,
     "GOOGLE_NEWS": google.generate_news,
 }
+_MARK: Final = QUERY_MARK.encode()
 _CORE: Final = frozenset(
-    {"sources", "citationPills", "searchQueries", "related_queries", "search_model_queries"}
+    {
+        "organicResults",
+        "newsResults",
+        "sources",
+        "citationPills",
+        "searchQueries",
+        "related_queries",
+        "search_model_queries",
+    }
 )
 _WITHOUT_TEXT: Final = frozenset({"GOOGLE", "GOOGLE_NEWS"})
 
@@ -101,7 +112,11 @@ class Answers:
             parts.append(self._value(member, include, counts))
         if include.get("html") is True:
             parts.append(self._html(task_type, edition, payload, link_id))
-        return b"{" + b",".join(parts) + b"}"
+        answer = b"{" + b",".join(parts) + b"}"
+        if task_type in _WITHOUT_TEXT:
+            asked = query_parameters(subject).get("q", "") if "url" in payload else subject
+            answer = answer.replace(_MARK, msgspec.json.encode(asked[:80].strip())[1:-1])
+        return answer
 
     def _text(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..editions import Edition
 from . import blocks
-from .phrases import BRANDS, QUESTIONS, TOPICS
+from .phrases import BRANDS, QUERY_MARK, QUESTIONS, TOPICS
 from .template import Draft
 
 _PAGES_MAX = 20
@@ -24,7 +24,7 @@ def generate_search(rng: random.Random, edition: Edition) -> Draft:
         "organicResults": [_page(rng, page, edition) for page in range(1, _PAGES_MAX + 1)],
         "peopleAlsoAsk": questions,
         "relatedSearches": [
-            {"query": (query := f"{rng.choice(BRANDS)} {rng.choice(TOPICS)}"), "link": f"/search?q={query}"}
+            {"query": (query := f"{QUERY_MARK} {rng.choice(TOPICS)}"), "link": f"/search?q={query}"}
             for _ in range(8)
         ],
         "ads": [_search_ad(rng, position) for position in range(1, rng.randint(2, 4))],
@@ -58,7 +58,7 @@ def _page(rng: random.Random, page: int, edition: Edition) -> list[dict[str, Any
         link = blocks.url(rng)
         result: dict[str, Any] = {
             "position": (page - 1) * 10 + offset,
-            "title": blocks.fill(rng, "{brand} vs. {other}: {topic} compared"),
+            "title": blocks.fill(rng, QUERY_MARK + ": {brand} and {other} compared"),
             "link": link,
             "displayedLink": link.removeprefix("https://").replace("/", " › "),
             "snippet": blocks.fill(
@@ -156,7 +156,7 @@ def _news_page(rng: random.Random, page: int, edition: Edition) -> list[dict[str
         link = blocks.url(rng)
         result: dict[str, Any] = {
             "position": (page - 1) * 10 + offset,
-            "title": blocks.fill(rng, "{brand} and {other}: {topic} in the news"),
+            "title": blocks.fill(rng, QUERY_MARK + ": what {brand} and {other} announced"),
             "link": link,
             "snippet": " ".join(blocks.paragraphs(rng, 300)),
             "source": rng.choice(BRANDS),

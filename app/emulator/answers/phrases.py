@@ -88,3 +88,6 @@ QUESTIONS: Final = (
     "Is {brand} worth it?",
     "Who are the competitors of {brand}?",
 )
+
+# Stands for the task's own query in prepared Google results; replaced when an answer is composed.
+QUERY_MARK: Final = "~query~"

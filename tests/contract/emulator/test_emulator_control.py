@@ -1,0 +1,186 @@
+"""The parts that are not the provider's: clock, books, organizations, state, page, and the process itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from emulator_harness import LIVE_KEY
+
+from app.emulator.clock import Clock, iso
+from app.emulator.timeline import Timeline
+
+ROOT = Path(__file__).parents[3]
+
+
+async def test_clock_steps(emulate: Any) -> None:
+    provider = await emulate()
+    before = (await provider.get("/_emulator/clock", key=None)).body
+    assert (before["now"], before["scale"]) == ("2025-01-15T12:00:00.000Z", 0)
+    assert before["nextDue"] == "2025-02-15T12:00:00.000Z"
+    after = await provider.control("clock", {"advance": 3600})
+    assert after["now"] == "2025-01-15T13:00:00.000Z"
+    assert (await provider.control("clock", {"scale": 50}))["scale"] == 50
+    for wrong in ({"advance": -1}, {"scale": -1}, {"sideways": 1}, [], {"advance": "x"}):
+        assert (await provider.post("/_emulator/clock", wrong, key=None)).status == 400
+
+
+async def test_a_stopped_clock_that_starts_runs_what_was_due(emulate: Any) -> None:
+    provider = await emulate()
+    await provider.create()
+    await provider.control("clock", {"scale": 5000})
+    books = await provider.quiet()
+    assert books["totals"]["completed"] == 1
+
+
+def test_timeline_is_ordered_by_due_time_then_by_insertion() -> None:
+    timeline, seen = Timeline(Clock(0.0, start_s=0.0)), []
+    for due, name in ((2.0, "c"), (1.0, "a"), (1.0, "b"), (9.0, "z")):
+        timeline.at(due, lambda now_s, name=name: seen.append((now_s, name)))  # type: ignore[misc]
+    assert timeline.run_due(5.0) is False
+    assert seen == [(1.0, "a"), (1.0, "b"), (2.0, "c")]
+    assert timeline.next_due_s() == 9.0
+    assert timeline.run_due(9.0, actions_max=0) is True
+
+
+def test_clock_scales_and_jumps() -> None:
+    real = 100.0
+    clock = Clock(10.0, start_s=0.0, wall=lambda: 0.0, monotonic=lambda: real)
+    real = 103.0
+    assert clock.now() == 30.0
+    assert clock.real_delay_s(20.0) == 2.0
+    clock.rescale(0.0)
+    real = 200.0
+    assert clock.now() == 30.0
+    assert clock.real_delay_s(1.0) == float("inf")
+    clock.jump_to(99.0)
+    assert clock.now() == 99.0
+    assert iso(0.0015) == "1970-01-01T00:00:00.001Z"
+
+
+async def test_books_of_an_unknown_organization(emulate: Any) -> None:
+    provider = await emulate()
+    assert (await provider.get("/_emulator/books?organization=nobody", key=None)).status == 400
+    assert "tasks" not in (await provider.get("/_emulator/books?tasks=0", key=None)).body
+
+
+async def test_control_needs_no_key_and_has_no_rate_limit(emulate: Any) -> None:
+    provider = await emulate(requests_per_s=1, frozen_wall=True)
+    for _ in range(5):
+        reply = await provider.get("/_emulator/books", key=None)
+        assert reply.status == 200
+        assert reply.header("X-RateLimit-Limit") is None
+
+
+async def test_organizations_at_run_time(emulate: Any) -> None:
+    provider = await emulate()
+    spec = {
+        "name": "late",
+        "plan": "lite",
+        "keys": [{"key": LIVE_KEY, "edition": "2026"}],
+        "webhookSecret": "whsec_x",
+    }
+    await provider.control("organizations", spec)
+    await provider.create(key=LIVE_KEY)
+    listed = (await provider.get("/_emulator/organizations", key=None)).body
+    assert [item["name"] for item in listed] == ["default", "late"]
+    assert listed[1]["keys"] == [{"key": LIVE_KEY, "edition": "2026"}]
+    change = {"slots": 3, "prices": {"GOOGLE": 1}, "addKey": {"key": "sk_live_" + "3" * 32}}
+    assert (await provider.control("organizations/late", change))["slots"]["max"] == 3
+    for wrong in (
+        {"nonsense": 1},
+        {"plan": "none"},
+        {"slots": 0},
+        {"prices": {"X": 1}},
+        {"prices": {"GOOGLE": -1}},
+        {"addKey": {"key": "x", "edition": "1999"}},
+        {"invalidateKey": "x"},
+    ):
+        assert (await provider.post("/_emulator/organizations/late", wrong, key=None)).status == 400, wrong
+    assert (await provider.post("/_emulator/organizations/nobody", {"cancel": True}, key=None)).status == 400
+    await provider.control("organizations/late", {"cancel": True})
+
+
+async def test_status_page_and_state(emulate: Any) -> None:
+    provider = await emulate()
+    await provider.create()
+    page = await provider.get("/_emulator/", key=None)
+    assert page.status == 200
+    assert b"/_emulator/state" in page.raw
+    state = (await provider.get("/_emulator/state", key=None)).body
+    assert state["organizations"][0]["slots"] == {"used": 1, "max": 50}
+    assert state["edition"] == "2025"
+
+
+async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.emulator", "--port", "0", "--json", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=dict(os.environ),
+    )  # fmt: skip
+    assert process.stdout is not None
+    return process, json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_command_ends_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+    setup = tmp_path / "organizations.json"
+    setup.write_text(json.dumps({"organizations": [{"name": "second", "keys": [{"key": LIVE_KEY}]}]}))
+    process, ready = await start("--organizations", str(setup), "--edition", "2026")
+    assert ready["event"] == "ready"
+    async with aiohttp.ClientSession() as http:
+        for key in (ready["key"], LIVE_KEY):
+            async with http.get(
+                ready["url"] + "/v1/credits", headers={"Authorization": f"Bearer {key}"}
+            ) as reply:
+                assert reply.status == 200
+    process.send_signal(number)
+    output, errors = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+async def test_command_alone_is_well_behaved() -> None:
+    """One organization on Starter, the published key, no faults; a readable line instead of JSON."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.emulator", "--port", "0", stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    assert "sk_test_0123456789abcdef0123456789abcdef" in line
+    assert "plan starter" in line
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--edition", "1999"], ["--plan", "none"], ["--fail", "2"], ["--prices", "x"]]
+)
+async def test_command_refuses_nonsense(wrong: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.emulator", *wrong, stderr=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 2
+    assert wrong[0].encode() in errors or b"Invalid value" in errors
+
+
+def test_independent_witness() -> None:
+    """The emulator imports nothing of ours outside its own package."""
+    import ast
+
+    for path in (ROOT / "app" / "emulator").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in names:
+                assert not name.startswith(("app", "workers")), f"{path}: {name}"
