@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -20,8 +20,14 @@ from app.domain.submission import ClaimedTask
 
 ID_CHARS_MAX = 200
 MESSAGE_CHARS_MAX = 500
+CODE_CHARS_MAX = 100
+DETAILS_MAX = 20
+"""Validation problems that are named; a message has room for fewer."""
 WAIT_S_MAX = 3_600.0
 """The hourly limit of the oldest edition resets within this (C-B8); nothing asks for longer."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding foreign bytes may raise: bad JSON, bad UTF-8, nesting without end."""
 
 
 class ReportError(ValueError):
@@ -71,16 +77,17 @@ def read_report(body: bytes) -> Report:
     """
     try:
         envelope = _envelope.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ReportError(f"not readable as JSON: {error}") from error
     task: Any = envelope.task
     if not isinstance(task, Mapping):
         raise ReportError("task is missing")
     task_id, key, status = task.get("id"), task.get("idempotencyKey"), task.get("status")
-    if not isinstance(task_id, str) or not 0 < len(task_id) <= ID_CHARS_MAX:
+    if not _is_id(task_id):
         raise ReportError("task.id is missing")
     if status not in ("COMPLETED", "FAILED"):
-        raise ReportError(f"task.status {str(status)[:40]!r} is not final")
+        shown = repr(status[:40]) if isinstance(status, str) else type(status).__name__
+        raise ReportError(f"task.status {shown} is not final")
     response = unwrapped(bytes(envelope.response))
     code, message = (None, None) if status == "COMPLETED" else _failure_of(response)
     return Report(
@@ -101,7 +108,7 @@ def unwrapped(response: bytes) -> bytes:
         return response
     try:
         inner = _wrapped.decode(response)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return response
     result = bytes(inner.result)
     return result if isinstance(inner.success, bool) and result.lstrip()[:1] == b"{" else response
@@ -111,7 +118,7 @@ def read_task_status(body: bytes) -> str | None:
     """`task.status` of a poll's answer; None when the body is not one."""
     try:
         task = _envelope.decode(body).task
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return None
     status = task.get("status") if isinstance(task, Mapping) else None
     return status if isinstance(status, str) else None
@@ -121,15 +128,15 @@ def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
     """(task id, creditsToCharge) of a 200 to a create call (C-G.2); None for what is not said."""
     try:
         envelope = _envelope.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return None, None
     task: Any = envelope.task
     task_id = task.get("id") if isinstance(task, Mapping) else None
-    known = isinstance(task_id, str) and 0 < len(task_id) <= ID_CHARS_MAX
+    known = task_id if _is_id(task_id) else None
     try:
-        return (task_id if known else None), _find_credits(envelope, "creditsToCharge")
+        return known, _find_credits(envelope, "creditsToCharge")
     except ReportError:
-        return (task_id if known else None), None
+        return known, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,7 @@ def read_error(
     """Any error answer: object or string `error`, top-level or inner details, HTML, or nothing at all."""
     try:
         parsed: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         parsed = None
     root = parsed if isinstance(parsed, dict) else {}
     error = root.get("error")
@@ -157,15 +164,26 @@ def read_error(
     message = text if isinstance(text, str) and text else f"HTTP {status}"
     details = _details(inner.get("details", root.get("details")))
     return WireError(
-        code=code if isinstance(code, str) else None,
-        message=(message + details)[:MESSAGE_CHARS_MAX],
+        code=storable(code, CODE_CHARS_MAX) if isinstance(code, str) else None,
+        message=storable(message + details, MESSAGE_CHARS_MAX),
         wait_s=_wait_s(headers, root, now or datetime.now(UTC)),
     )
+
+
+def storable(text: str, chars_max: int) -> str:
+    """A text of the provider's as every database takes it: bounded, without NUL and lone surrogates. One that
+    a database refuses would take the records of its whole group with it."""
+    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def rate_limit(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
     """(limit, remaining) of the X-RateLimit headers (C-D.2); None for what is absent or not a number."""
     return _integer(headers.get("X-RateLimit-Limit")), _integer(headers.get("X-RateLimit-Remaining"))
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    # Printable, because it goes into a path and into the database.
+    return isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()
 
 
 def _find_credits(envelope: _Envelope, name: str) -> Decimal | None:
@@ -186,7 +204,7 @@ def _find_credits(envelope: _Envelope, name: str) -> Decimal | None:
 def _failure_of(response: bytes) -> tuple[str | None, str | None]:
     try:
         error: Any = _failure.decode(response).error
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None, None
     if isinstance(error, str):
         return None, error
@@ -203,30 +221,42 @@ def _details(details: object) -> str:
     if not isinstance(details, list):
         return ""
     parts = [
-        f"{item.get('field', '?')}: {item.get('message', '?')}" for item in details if isinstance(item, dict)
+        f"{_word(item.get('field'))}: {_word(item.get('message'))}"
+        for item in details[:DETAILS_MAX]
+        if isinstance(item, dict)
     ]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else "?"
+
+
 def _wait_s(headers: Mapping[str, str], root: Mapping[str, object], now: datetime) -> float | None:
+    """The first that makes sense: Retry-After in seconds or as a date, then `retry_after` (C-B9)."""
     header = headers.get("Retry-After")
-    wait: float | None = None
-    if header is not None:
-        try:
-            wait = float(header)
-        except ValueError:
-            wait = _until(header, now)
-    elif isinstance(root.get("retry_after"), int | float) and not isinstance(root["retry_after"], bool):
-        wait = float(root["retry_after"])  # type: ignore[arg-type]
-    if wait is None or not math.isfinite(wait) or wait < 0:
+    said = root.get("retry_after")
+    for wait in (
+        None if header is None else _number(header),
+        None if header is None else _until(header, now),
+        _number(said) if isinstance(said, int | float) and not isinstance(said, bool) else None,
+    ):
+        if wait is not None and math.isfinite(wait) and wait >= 0:
+            return min(wait, WAIT_S_MAX)
+    return None
+
+
+def _number(value: str | float) -> float | None:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
         return None
-    return min(wait, WAIT_S_MAX)
 
 
 def _until(http_date: str, now: datetime) -> float | None:
     try:
         moment = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -234,4 +264,4 @@ def _until(http_date: str, now: datetime) -> float | None:
 
 
 def _integer(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return int(text) if text is not None and len(text) <= 9 and text.isascii() and text.isdigit() else None

@@ -34,6 +34,7 @@ class SubmitLimits:
     poll_after_ms: int
     lease_ms: int
     safe_resend_ms: int
+    """A key first sent longer ago is not sent again: the provider may have forgotten it (P2, S5)."""
 
 
 @dataclass(slots=True)
@@ -44,7 +45,8 @@ class SubmitSummary:
     busy: bool = False
     """Another process is sending; nothing was done."""
     again_in_ms: int | None = None
-    """When there will be something to send again; None when there is nothing."""
+    """When there will be something to send again; None when this call left nothing. What earlier calls left
+    waiting, the sweep notices when it is due."""
 
 
 async def submit(
@@ -75,7 +77,7 @@ async def submit(
     return sender.summary
 
 
-def _plain(group: ExceptionGroup) -> Exception:
+def _plain(group: ExceptionGroup[Exception]) -> Exception:
     """The store's absence as itself, so that the caller can tell it from a bug."""
     away, other = group.split(StoreUnavailable)
     return StoreUnavailable("while submitting") if away is not None and other is None else group
@@ -104,6 +106,7 @@ class _Sender:
         self._all_sent = False
         self._halted: tuple[RunState, str] | None = None
         self._rest_s = 0.0
+        self._replaced = False
         self.summary = SubmitSummary()
 
     def is_held_up(self) -> bool:
@@ -128,7 +131,8 @@ class _Sender:
                 sending.create_task(self._send())
 
     def _is_over(self) -> bool:
-        return self.is_held_up() or self._stopping() or self._clock() >= self._until_ms
+        late = self._replaced or self._clock() >= self._until_ms
+        return late or self.is_held_up() or self._stopping()
 
     async def _feed(self) -> None:
         while not self._is_over():
@@ -146,9 +150,8 @@ class _Sender:
 
     async def _send(self) -> None:
         while (task := await self._todo.get()) is not None:
-            # What is left of the claims when the job is over goes back: kept longer, its lease would run out
-            # and somebody else would send it as well.
             if self._is_over():
+                # Given back: kept longer, its lease would run out and somebody else would send it as well.
                 self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=self._rest_s))
                 continue
             if task.first_sent_at_ms <= self._clock() - self._limits.safe_resend_ms:
@@ -235,4 +238,7 @@ class _Sender:
             raise
         now = self._clock()
         until_ms = now + self._limits.lease_ms
-        await self._store.acquire_lease(LEASE + self._account, self._token, until_ms=until_ms, now_ms=now)
+        # Lost: this process stood still for longer than its lease, and another one sends now.
+        self._replaced = not await self._store.acquire_lease(
+            LEASE + self._account, self._token, until_ms=until_ms, now_ms=now
+        )

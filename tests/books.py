@@ -1,0 +1,92 @@
+"""Reads the tables directly and checks what must always be true of them (DESIGN section 3)."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.task import idempotency_key
+from app.store import Store
+from app.store.tables import attempts, deliveries, findings, ledger, results, runs, submissions, tasks
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Books:
+    """Every row of every table that the pipeline writes, at one moment."""
+
+    tasks: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
+    ledger: list[Row] = field(default_factory=list)
+    results: list[Row] = field(default_factory=list)
+    deliveries: list[Row] = field(default_factory=list)
+    findings: list[Row] = field(default_factory=list)
+    submissions: list[Row] = field(default_factory=list)
+    runs: list[Row] = field(default_factory=list)
+
+    def every_attempt(self) -> list[Row]:
+        """Current and archived attempts alike, with task id and attempt number."""
+        return [row | {"task_id": row["id"]} for row in self.tasks] + self.attempts
+
+    def task(self, task_id: str) -> Row:
+        return next(row for row in self.tasks if row["id"] == task_id)
+
+    def states(self) -> Counter[str]:
+        return Counter(row["state"] for row in self.tasks)
+
+    def entries(self, kind: str) -> dict[str, Decimal]:
+        """Idempotency key -> credits of its entries of one kind."""
+        return {
+            idempotency_key(row["task_id"], row["attempt"]): row["credits"]
+            for row in self.ledger
+            if row["kind"] == kind
+        }
+
+    def posted(self) -> dict[str, Decimal]:
+        """Idempotency key -> credits posted; 0 for a void. Keys whose money is open are left out."""
+        return dict.fromkeys(self.entries("void"), Decimal(0)) | self.entries("post")
+
+
+async def read_books(store: Store) -> Books:
+    """All rows, read in one transaction."""
+    tables = {
+        "tasks": tasks, "attempts": attempts, "ledger": ledger, "results": results, "deliveries": deliveries,
+        "findings": findings, "submissions": submissions, "runs": runs,
+    }  # fmt: skip
+
+    async def work(connection: Any) -> Books:
+        found = {
+            name: [dict(row._mapping) for row in await connection.execute(sa.select(table))]
+            for name, table in tables.items()
+        }
+        return Books(**found)
+
+    return await store.db.read(work)
+
+
+def check_books(books: Books) -> None:
+    """Invariants 1, 2 and 7 of the design, from the rows alone."""
+    every = books.every_attempt()
+    for kinds in (("hold",), ("post", "void")):
+        entries = Counter((e["task_id"], e["attempt"]) for e in books.ledger if e["kind"] in kinds)
+        assert all(n == 1 for n in entries.values()), f"two {kinds} for one attempt"
+    posts = sum((e["credits"] for e in books.ledger if e["kind"] == "post"), Decimal(0))
+    charged = sum((a["credits_charged"] or Decimal(0) for a in every), Decimal(0))
+    assert posts == charged, f"posted {posts}, charged {charged}"
+    closed = {(e["task_id"], e["attempt"]) for e in books.ledger if e["kind"] != "hold"}
+    open_holds = {
+        (e["task_id"], e["attempt"]): e["credits"]
+        for e in books.ledger
+        if e["kind"] == "hold" and (e["task_id"], e["attempt"]) not in closed
+    }
+    held = {(a["task_id"], a["attempt"]): a["credits_held"] for a in every if a["money"] == "held"}
+    assert open_holds == held
+    assert {(a["task_id"], a["attempt"]) for a in every if a["money"] in ("posted", "voided")} == closed
+    for attempt in every:
+        # Unknown is never 0: the charge is known exactly when the money is closed.
+        assert (attempt["credits_charged"] is not None) == (attempt["money"] in ("posted", "voided"))
+    answered = {(row["task_id"], row["attempt"]) for row in books.results}
+    assert answered == {(a["task_id"], a["attempt"]) for a in every if a["reported"] is not None}

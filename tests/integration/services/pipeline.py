@@ -1,0 +1,115 @@
+"""One run on a real store, and the services called on it with a stepped clock. How the tests of this folder
+reach the code, so that a change of its calls is followed in one place.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import count
+
+from app.domain.delivery import RawDelivery
+from app.domain.settlement import Source
+from app.domain.task import TaskSpec, new_id
+from app.ports import Provider
+from app.provider.wire import read_report
+from app.services.settle import SettleSummary, settle
+from app.services.submit import SubmitLimits, SubmitSummary, submit
+from app.services.sweep import SweepLimits, SweepSummary, sweep
+from app.store import Store
+from tests.books import Books, check_books, read_books
+from tests.clock import SteppedClock
+from tests.scripted_provider import Accepted, ScriptedProvider
+
+HOUR_MS = 3_600_000
+SUBMIT_LIMITS = SubmitLimits(
+    claim_size=50, in_flight=8, claim_lease_ms=60_000, job_ms=15_000, poll_after_ms=600_000, lease_ms=15_000,
+    safe_resend_ms=20 * HOUR_MS,
+)  # fmt: skip
+SWEEP_LIMITS = SweepLimits(
+    settle_size=20, sweep_after_ms=10_000, tries_max=8, poll_size=100, poll_every_ms=60_000,
+    polls_in_flight=4, retention_ms=24 * HOUR_MS, safe_resend_ms=20 * HOUR_MS,
+)  # fmt: skip
+UNMATCHED_MS = 60_000
+ESTIMATE = Decimal(5)
+
+_tokens = count(1)
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """A store, a provider, and the verbs."""
+
+    store: Store
+    clock: SteppedClock
+    provider: ScriptedProvider = field(default_factory=ScriptedProvider)
+    submit_limits: SubmitLimits = SUBMIT_LIMITS
+    run_id: str = ""
+    task_ids: list[str] = field(default_factory=list)
+
+    async def start(self, tasks: int, *, budget: Decimal | None = None) -> list[str]:
+        """A running run of that many tasks of 5 credits each; their ids."""
+        self.run_id = await self.store.create_run(name="run", source="-", budget=budget, now_ms=self.clock())
+        specs = [
+            (TaskSpec(n, "CHATGPT", {"prompt": f"p{n}", "country": "DE"}), ESTIMATE)
+            for n in range(1, tasks + 1)
+        ]
+        self.task_ids = await self.store.add_tasks(self.run_id, specs, self.clock())
+        await self.store.start_run_if_loading(self.run_id, sha256="", bad_lines=0)
+        return self.task_ids
+
+    async def submit(
+        self,
+        *,
+        provider: Provider | None = None,
+        token: str | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        **limits: int,
+    ) -> SubmitSummary:
+        """One submit job."""
+        return await submit(
+            self.store, provider or self.provider, limits=replace(self.submit_limits, **limits),
+            clock=self.clock, jitter=lambda: 0.5, token=token or f"job-{next(_tokens)}", stopping=stopping,
+        )  # fmt: skip
+
+    async def receive(self, *bodies: bytes | Accepted) -> list[str]:
+        """Commit deliveries as the receiver does; their ids."""
+        raw = [
+            RawDelivery(
+                new_id(self.clock()), Source.DELIVERY, self.clock(),
+                body.body() if isinstance(body, Accepted) else body,
+            )
+            for body in bodies
+        ]  # fmt: skip
+        await self.store.store_deliveries(raw, due_at_ms=self.clock() + SWEEP_LIMITS.sweep_after_ms)
+        return [delivery.id for delivery in raw]
+
+    async def settle(self, delivery_ids: list[str]) -> SettleSummary:
+        """One settle job."""
+        return await settle(
+            self.store, read_report, delivery_ids, clock=self.clock, unmatched_ms=UNMATCHED_MS
+        )
+
+    async def deliver(self, *bodies: bytes | Accepted) -> SettleSummary:
+        """Receive, then settle."""
+        return await self.settle(await self.receive(*bodies))
+
+    async def sweep(self, provider: Provider | None = None, **limits: int) -> SweepSummary:
+        """One pass of the sweep."""
+        return await sweep(
+            self.store, {"default": provider or self.provider}, lambda ids: self.settle(list(ids)),
+            limits=replace(SWEEP_LIMITS, **limits), clock=self.clock,
+        )  # fmt: skip
+
+    async def books(self) -> Books:
+        """The rows, after their invariants have been checked."""
+        books = await read_books(self.store)
+        check_books(books)
+        return books
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait for a condition of this process, turn by turn of the event loop."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - a condition has no event
+            await asyncio.sleep(0.001)

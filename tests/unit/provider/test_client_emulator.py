@@ -1,0 +1,109 @@
+"""The client against the emulator's own wire, in every edition it speaks."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from app.domain.retry import Answer
+from app.domain.submission import ClaimedTask
+from app.emulator.options import Options
+from app.emulator.server import create_app
+from app.provider.client import Client
+from app.provider.pacing import Pacer
+from app.provider.wire import read_report
+
+EDITIONS = ["2025", "legacy", "2026"]
+EMULATOR_KEY = "sk_live_" + "0123456789abcdef" * 2
+SCALE = 2_000.0
+
+
+@contextlib.asynccontextmanager
+async def emulated(
+    edition: str, *, api_key: str = EMULATOR_KEY, credits: int | None = None
+) -> AsyncIterator[Client]:
+    """A client of an emulator of that edition, on a clock that makes answers come within milliseconds."""
+    options = Options(
+        edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, credits=credits, requests_per_s=0
+    )
+    async with TestServer(create_app(options)) as server:
+        client = Client(
+            base_url=str(server.make_url("")).rstrip("/"), api_key=api_key, webhook_url=None,
+            pacer=Pacer(500), timeout_s=10.0, connections=4,
+        )  # fmt: skip
+        async with client:
+            yield client
+
+
+def prompt(n: int = 1, **payload: Any) -> ClaimedTask:
+    body = {"prompt": f"Which CRM suits a small firm? {n}", "country": "DE"} | payload
+    return ClaimedTask(
+        f"id-{n}", "run", 1, f"id-{n}.1", "CHATGPT", json.dumps(body), 1, Decimal(5), 1,
+        first_sent_at_ms=0, claim="c",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+async def test_create_resend_and_poll(edition: str) -> None:
+    async with emulated(edition) as client:
+        created = await client.create(prompt())
+        assert created.answer is Answer.ACCEPTED, created
+        assert created.provider_task_id is not None
+        assert created.credits_to_charge == 5
+        assert (await client.create(prompt())).answer is Answer.EXISTS
+
+        answer = await client.poll(created.provider_task_id)
+        async with asyncio.timeout(20):
+            while not answer.finished:
+                assert answer.found is True
+                answer = await client.poll(created.provider_task_id)
+        report = read_report(answer.body)
+        assert report.completed
+        assert report.idempotency_key == "id-1.1"
+        assert report.provider_task_id == created.provider_task_id
+        assert (report.to_charge, report.charged) == (Decimal(5), Decimal(5))
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+async def test_a_task_nobody_knows(edition: str) -> None:
+    async with emulated(edition) as client:
+        assert (await client.poll("00000000-0000-4000-8000-000000000000")).found is False
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+async def test_a_key_nobody_knows_stops_everything(edition: str) -> None:
+    async with emulated(edition, api_key="sk_live_" + "f" * 32) as client:
+        answer = await client.create(prompt())
+        assert answer.answer is Answer.BAD_KEY
+        assert (await client.poll("t")).found is None
+        assert (await client.get("/v1/async/status"))[0] == 401
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+async def test_an_account_without_credits(edition: str) -> None:
+    async with emulated(edition, credits=4) as client:
+        answer = await client.create(prompt())
+        assert (answer.answer, answer.http_status) == (Answer.NO_CREDITS, 403)
+        expected = "INSUFFICIENT_CREDITS" if edition == "2026" else "INSUFFICIENT_PERMISSIONS"
+        assert answer.code in (expected, None)
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+@pytest.mark.parametrize(
+    ("payload", "named"),
+    [({"prompt": ""}, "prompt"), ({"prompt": "x" * 10_001}, "prompt"), ({"country": "XX"}, "country")],
+)
+async def test_s15_an_invalid_task_is_rejected_with_the_reason(
+    edition: str, payload: dict[str, Any], named: str
+) -> None:
+    async with emulated(edition) as client:
+        answer = await client.create(prompt(**payload))
+        assert answer.answer is Answer.REJECTED
+        assert answer.http_status == (400 if edition == "2026" else 422)
+        assert answer.message is not None and named in answer.message
+        assert (await client.create(prompt())).answer is Answer.ACCEPTED, "its key is not used up"

@@ -1,0 +1,179 @@
+"""The pacer, in simulated time: never above the limit in any window, and close below it."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from app.provider.pacing import Pacer
+from tests.unit.provider.virtual_loop import VirtualTime
+
+LIMIT = 500
+SENDERS = 64
+
+
+def quiet(_: random.Random) -> float:
+    return 0.0
+
+
+def jittered(rng: random.Random) -> float:
+    return rng.random() * 0.0005
+
+
+def stalling(rng: random.Random) -> float:
+    """Mostly prompt; now and then the loop does nothing for up to a fifth of a second."""
+    return rng.uniform(0.01, 0.2) if rng.random() < 0.002 else rng.random() * 0.0002
+
+
+def always_late(rng: random.Random) -> float:
+    """A machine so busy that no sleeper is ever woken on time."""
+    return 0.02
+
+
+async def sent_at(
+    seed: int, late: Callable[[random.Random], float], seconds: float, *, rate: float = LIMIT
+) -> list[float]:
+    """When each request of a busy client left, over some simulated seconds."""
+    rng = random.Random(seed)
+    time = VirtualTime(lambda: late(rng))
+    pacer = Pacer(rate, monotonic=time.monotonic, sleep=time.sleep)
+    sent: list[float] = []
+
+    async def sender() -> None:
+        while True:
+            await pacer.acquire()
+            sent.append(time.monotonic())
+            await time.sleep(rng.uniform(0.005, 0.1))
+
+    async with running(*(sender() for _ in range(SENDERS))):
+        await time.run(time.now_s + seconds)
+    return sent
+
+
+@contextlib.asynccontextmanager
+async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(c) for c in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("late", [quiet, jittered, stalling, always_late])
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_window_of_a_second_sees_more_than_the_limit(
+    seed: int, late: Callable[[random.Random], float]
+) -> None:
+    sent = await sent_at(seed, late, 20)
+    worst = 0
+    for phase in range(20):
+        windows = Counter(int(at + phase / 20) for at in sent)
+        worst = max(worst, *windows.values())
+    assert worst <= LIMIT, f"seed {seed}, {late.__name__}: {worst} in one second"
+
+
+@pytest.mark.parametrize("late", [quiet, jittered])
+async def test_the_rate_is_at_most_3_percent_below_the_limit(late: Callable[[random.Random], float]) -> None:
+    sent = await sent_at(7, late, 20)
+    assert len(sent) / 20 >= 0.97 * LIMIT
+
+
+async def test_a_machine_that_is_always_late_still_sends() -> None:
+    sent = await sent_at(1, always_late, 20)
+    assert len(sent) / 20 >= 5, "every wake here costs 20 ms, whoever it is for"
+
+
+async def test_requests_of_an_idle_pacer_are_spaced_not_bunched() -> None:
+    time = VirtualTime()
+    pacer = Pacer(100, monotonic=time.monotonic, sleep=time.sleep)
+    left: list[float] = []
+
+    async def one() -> None:
+        await pacer.acquire()
+        left.append(time.monotonic() - 1_000)
+
+    async with running(*(one() for _ in range(50))):
+        await time.run(1_010)
+    assert len(left) == 50
+    assert left[-1] == pytest.approx(49 / 98, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate"), [(100, 98), (500, 490), (1_000, 490), (0, 490), (-1, 490), (None, 490)]
+)
+def test_headers_lower_the_rate_and_never_raise_it(limit: int | None, rate: float) -> None:
+    pacer = Pacer(500)
+    pacer.observe(limit)
+    assert pacer.rate_per_s == pytest.approx(rate)
+    pacer.observe(10**6)
+    assert pacer.rate_per_s <= 490.0001, "what was configured stays the bound"
+
+
+async def test_a_pause_holds_those_who_sleep_and_those_who_come() -> None:
+    time = VirtualTime()
+    pacer = Pacer(10, monotonic=time.monotonic, sleep=time.sleep)
+    left: list[float] = []
+
+    async def one() -> None:
+        await pacer.acquire()
+        left.append(time.monotonic() - 1_000)
+
+    async with running(*(one() for _ in range(4))):
+        await time.run(1_000.05)
+        assert len(left) == 1, "the first goes at once, the others sleep"
+        pacer.pause(5.0)
+        async with running(one()):
+            await time.run(1_005.04)
+            assert len(left) == 1
+            await time.run(1_010)
+    assert len(left) == 5
+    assert left[1] >= 5.049 and left[4] - left[1] >= 0.25, "spaced again after the pause"
+
+
+async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
+    time = VirtualTime()
+    pacer = Pacer(10, monotonic=time.monotonic, sleep=time.sleep)
+    pacer.pause(5.0)
+    pacer.pause(1.0)
+    assert await pacer.acquire(within_s=4.0) == pytest.approx(5.0)
+
+
+async def test_a_turn_that_is_too_far_away_is_not_taken() -> None:
+    time = VirtualTime()
+    pacer = Pacer(10, monotonic=time.monotonic, sleep=time.sleep)
+    pacer.pause(900.0)
+    for _ in range(1_000):
+        assert await pacer.acquire(within_s=5.0) == pytest.approx(900.0), "nobody queues up for it"
+    time.now_s += 900.0
+    assert await pacer.acquire(within_s=5.0) == 0.0
+
+
+async def test_a_pause_that_begins_while_a_request_sleeps_sends_it_away() -> None:
+    time = VirtualTime()
+    pacer = Pacer(10, monotonic=time.monotonic, sleep=time.sleep)
+    assert await pacer.acquire(within_s=1.0) == 0.0
+    waits: list[float] = []
+
+    async def one() -> None:
+        waits.append(await pacer.acquire(within_s=1.0))
+
+    async with running(one()):
+        await time.run(1_000.05)
+        pacer.pause(60.0)
+        await time.run(1_001)
+    assert waits == [pytest.approx(59.95, abs=0.1)]
+
+
+async def test_what_is_remembered_stays_bounded() -> None:
+    time = VirtualTime()
+    pacer = Pacer(50, monotonic=time.monotonic, sleep=time.sleep)
+    for _ in range(1_000):
+        assert await pacer.acquire() == 0.0
+        time.now_s += 0.05
+    assert len(pacer._gone) <= 50

@@ -1,0 +1,205 @@
+"""Reading the answers of create calls, refusals above all, in every edition's form (C-B3 to C-B10, C-J)."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from app.domain.submission import ClaimedTask
+from app.provider.wire import encode_create, rate_limit, read_created, read_error, storable
+
+NOW = datetime(2026, 10, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def refusal(body: Any, status: int = 400, **headers: str) -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return read_error(status, named, raw, NOW)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        # B5, B6: an object with and without `success`, a plain string with top-level details.
+        ({"success": False, "error": {"code": "C", "message": "m"}}, "C", "m"),
+        ({"error": {"code": "CONCURRENT_LIMIT_EXCEEDED", "message": "Concurrent limit exceeded"}},
+         "CONCURRENT_LIMIT_EXCEEDED", "Concurrent limit exceeded"),
+        ({"success": False, "error": "Invalid or missing API key"}, None, "Invalid or missing API key"),
+        ({"error": {"code": "V", "message": "m", "details": [{"field": "prompt", "message": "empty"}]}},
+         "V", "m (prompt: empty)"),
+        ({"error": {"code": "V", "message": "m",
+                    "details": {"errors": [{"field": "a", "message": "x"}, {"field": "b", "message": "y"}]}}},
+         "V", "m (a: x; b: y)"),
+        ({"error": "Request validation failed", "details": [{"field": "country", "message": "unknown"}]},
+         None, "Request validation failed (country: unknown)"),
+        ({"error": "e", "details": {"errors": [{"field": "f", "message": "m"}]}}, None, "e (f: m)"),
+        ({"error": {"code": "Q", "message": "m", "details": {"limit": 100000}}}, "Q", "m"),
+        ({"error": {"code": "V", "message": "m", "details": ["text", {"message": 4}]}}, "V", "m (?: ?)"),
+        ({"error": {"code": "V", "message": "m", "details": "text"}}, "V", "m"),
+        ({"error": {}}, None, "HTTP 400"),
+        ({"error": ""}, None, "HTTP 400"),
+        ({"error": {"code": None, "message": 5}}, None, "HTTP 400"),
+        ({"error": ["x"]}, None, "HTTP 400"),
+        ({"message": "elsewhere"}, None, "HTTP 400"),
+        ([], None, "HTTP 400"),
+        (b"<html><body>502 Bad Gateway</body></html>", None, "HTTP 400"),
+        (b"", None, "HTTP 400"),
+        (b"\xff\xfe\x00", None, "HTTP 400"),
+        (b"[" * 100_000, None, "HTTP 400"),
+    ],
+)  # fmt: skip
+def test_every_form_of_an_error(body: Any, code: str | None, message: str) -> None:
+    found = refusal(body)
+    assert (found.code, found.message) == (code, message)
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "wait_s"),
+    [
+        ("7", {}, 7.0),
+        ("0", {}, 0.0),
+        ("1.5", {}, 1.5),
+        (None, {"retry_after": 900}, 900.0),
+        (None, {"retry_after": 0.25}, 0.25),
+        ("3", {"retry_after": 900}, 3.0),  # B9: the header first
+        ("soon", {"retry_after": 900}, 900.0),
+        ("-1", {"retry_after": 900}, 900.0),
+        (None, {}, None),
+        ("", {}, None),
+        ("nan", {}, None),
+        ("inf", {}, None),
+        ("-5", {}, None),
+        ("1e400", {}, None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", {}, None),
+        ("Foo, 99 Bar 2026 00:00:00 GMT", {}, None),
+        (None, {"retry_after": True}, None),
+        (None, {"retry_after": "60"}, None),
+        (None, {"retry_after": -1}, None),
+        (None, {"retry_after": None}, None),
+        ("86400", {}, 3_600.0),  # nothing asks for more than the hour of B8
+        (None, {"retry_after": 10**400}, None),
+    ],
+)
+def test_how_long_to_wait(header: str | None, body: dict[str, Any], wait_s: float | None) -> None:
+    headers = {} if header is None else {"Retry_After": header}
+    assert refusal({"error": "slow down"} | body, 429, **headers).wait_s == wait_s
+
+
+@pytest.mark.parametrize(("offset_s", "wait_s"), [(90, 90.0), (0, 0.0), (-600, 0.0), (7_200, 3_600.0)])
+def test_a_wait_given_as_a_date(offset_s: int, wait_s: float) -> None:
+    moment = datetime.fromtimestamp(NOW.timestamp() + offset_s, UTC)
+    assert refusal({}, 503, Retry_After=format_datetime(moment, usegmt=True)).wait_s == wait_s
+    without_zone = moment.strftime("%a, %d %b %Y %H:%M:%S -0000")
+    assert refusal({}, 503, Retry_After=without_zone).wait_s == wait_s
+
+
+def test_header_names_in_any_case() -> None:
+    assert read_error(503, CIMultiDict({"rEtRy-aFtEr": "4"}), b"").wait_s == 4
+    assert rate_limit(CIMultiDict({"x-ratelimit-limit": "500", "X-RATELIMIT-REMAINING": "0"})) == (500, 0)
+
+
+@pytest.mark.parametrize("value", ["", "many", "-5", "1.5", "٣", "9" * 5_000, "1_000"])
+def test_a_limit_that_is_no_number_is_none(value: str) -> None:
+    assert rate_limit({"X-RateLimit-Limit": value}) == (None, None)
+    assert rate_limit({}) == (None, None)
+
+
+def test_texts_are_bounded_and_fit_every_database() -> None:
+    found = refusal(
+        b'{"error":{"code":"A\\u0000' + b"B" * 500 + b'","message":"\\u0000' + b"m" * 5_000 + b'"}}'
+    )
+    assert found.code.startswith("A\\0B") and len(found.code) <= 101
+    assert "\x00" not in found.message and len(found.message) <= 501
+    assert storable("a\ud800b", 10) == "a\\ud800b"
+
+
+@pytest.mark.parametrize(
+    ("body", "task_id", "to_charge"),
+    [
+        ({"success": True, "task": {"id": "t"}, "credits": {"creditsToCharge": 7}}, "t", Decimal(7)),
+        ({"task": {"id": "t", "creditsToCharge": 5}}, "t", Decimal(5)),
+        ({"task": {"id": "t"}, "creditsToCharge": 4}, "t", Decimal(4)),
+        ({"task": {"id": "t"}}, "t", None),
+        ({"task": {"id": "t"}, "credits": {"creditsToCharge": "7"}}, "t", None),
+        ({"task": {"id": "t"}, "credits": {"creditsToCharge": -1}}, "t", None),
+        ({"task": {"id": 5}, "credits": {"creditsToCharge": 7}}, None, Decimal(7)),
+        ({"task": {"id": 5}, "credits": {"creditsToCharge": True}}, None, None),
+        ({"task": {"id": ""}}, None, None),
+        ({"task": {"id": "a\x00b"}}, None, None),
+        ({"task": {"id": "x" * 201}}, None, None),
+        ({"task": None}, None, None),
+        ({"success": True}, None, None),
+        ([], None, None),
+    ],
+)
+def test_what_an_accepted_create_says(body: Any, task_id: str | None, to_charge: Decimal | None) -> None:
+    assert read_created(json.dumps(body).encode()) == (task_id, to_charge)
+
+
+@pytest.mark.parametrize("raw", [b"", b"<html>", b"\xff", b"{", b"[" * 100_000])
+def test_a_success_that_is_no_json_says_nothing(raw: bytes) -> None:
+    assert read_created(raw) == (None, None)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    | st.sampled_from([10**400, -(10**5), "\x00", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(
+            ["error", "code", "message", "details", "errors", "field", "retry_after", "task", "id", "credits"]
+        ),
+        inner,
+        max_size=6,
+    ),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@given(
+    value=_json, header=st.none() | st.text(max_size=40), status=st.integers(100, 599), cut=st.integers(0, 80)
+)
+def test_reading_an_answer_never_raises(value: Any, header: str | None, status: int, cut: int) -> None:
+    raw = json.dumps(value).encode(errors="surrogatepass")
+    headers = {} if header is None else {"Retry-After": header, "X-RateLimit-Limit": header}
+    for mangled in (raw, raw[:cut]):
+        found = read_error(status, headers, mangled, NOW)
+        assert found.wait_s is None or 0 <= found.wait_s <= 3_600
+        found.message.encode()
+        task_id, to_charge = read_created(mangled)
+        assert task_id is None or task_id.isprintable()
+        assert to_charge is None or to_charge >= 0
+    rate_limit(headers)
+
+
+@given(st.binary(max_size=200))
+@example(b'{"error":{"message":"\xff"}}')
+def test_reading_any_bytes_never_raises(raw: bytes) -> None:
+    read_error(500, {}, raw, NOW)
+    read_created(raw)
+
+
+def _task(payload: str) -> ClaimedTask:
+    return ClaimedTask(
+        "id", "run", 1, "id.1", "CHATGPT", payload, 5, Decimal(5), 1, first_sent_at_ms=0, claim="c"
+    )
+
+
+def test_the_body_of_a_create_call() -> None:
+    payload = '{"prompt":"Wo? \\"é\\"","country":"DE","n":1.10}'
+    raw = encode_create(_task(payload), "https://receiver.example/webhooks/cloro")
+    assert json.loads(raw) == {
+        "taskType": "CHATGPT",
+        "priority": 5,
+        "idempotencyKey": "id.1",
+        "payload": json.loads(payload),
+        "webhook": {"url": "https://receiver.example/webhooks/cloro"},
+    }
+    assert payload.encode() in raw, "the payload is sent as it was stored"
+    assert "webhook" not in json.loads(encode_create(_task("{}"), None))
