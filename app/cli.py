@@ -82,7 +82,7 @@ def known_error(error: Exception) -> UserError | None:
     if isinstance(error, TyperException):
         return UserError("usage", str(error.format_message()), exit_code=error.exit_code)
     if isinstance(error, ConfigError):
-        return UserError("configuration", str(error), "tallyhook doctor checks it", exit_code=USAGE)
+        return UserError("configuration", str(error), exit_code=USAGE)
     if isinstance(error, BrokenPipeError):
         return UserError("broken_pipe", "nobody reads the output any more")
     embedded = sys.modules.get("app.embedded")

@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator
 
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from app.bootstrap import open_store
 from app.config import Settings
@@ -14,7 +20,11 @@ from app.store import Store
 from app.store.migrate import migrate, newest_revision
 from app.user_error import UserError
 
-TROUBLE = (SQLAlchemyError, StoreUnavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+TROUBLE = (
+    ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable, OSError,
+    asyncpg.PostgresError, asyncpg.InterfaceError,
+)  # fmt: skip
+"""What a database is to blame for, or its URL; everything else is a bug of ours."""
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +40,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
                     f"the database at {shown_url(settings)} does not have the schema that this version needs",
                     "run: tallyhook migrate",
                 )
-            await migrate(store.db)
+            await upgrade(store, settings)
         yield store
     finally:
         await store.close()
@@ -52,6 +62,21 @@ async def current_revision(store: Store, settings: Settings) -> str | None:
         return await store.schema_revision()
     except TROUBLE as error:
         raise unreachable(settings, error) from error
+
+
+async def upgrade(store: Store, settings: Settings) -> None:
+    """Bring the database to the newest schema. Raises UserError; then it is as it was before."""
+    try:
+        await migrate(store.db)
+    except TROUBLE as error:
+        raise unreachable(settings, error) from error
+    except SQLAlchemyError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            "migration_failed",
+            f"the database at {shown_url(settings)} could not be migrated, and is as before: {reason}",
+            "this is a bug: please report it; the version before goes on working",
+        ) from error
 
 
 def unreachable(settings: Settings, error: BaseException) -> UserError:

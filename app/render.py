@@ -21,6 +21,8 @@ from app.user_error import UserError
 from app.watch import submitted_count
 
 SHORT_ID_CHARS = 8
+WIDTH = 200
+"""Of tables that go into a file or a pipe, where nothing tells."""
 STATE_STYLES = {
     "running": "green", "paused": "yellow", "stopped": "red", "cancelled": "dim", "loading": "cyan",
     "ok": "green", "warning": "yellow", "fault": "red",
@@ -29,7 +31,7 @@ STATE_STYLES = {
 
 def console() -> Console:
     """Standard output, as it is at this moment."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def error_console() -> Console:
@@ -116,8 +118,8 @@ def draw_bad_lines(output: Console, lines: Iterable[Document], count: int) -> No
     for line in lines:
         shown += 1
         where = f"line {line['line']}, {line['field']}" if line["field"] else f"line {line['line']}"
-        remedy = f" {line['remedy']}" if line["remedy"] else ""
-        output.print(f"[yellow]{escape(where)}:[/yellow] {escape(line['problem'])}.{escape(remedy)}")
+        remedy = f"; {line['remedy']}" if line["remedy"] else ""
+        output.print(f"[yellow]{escape(where)}:[/yellow] {escape(line['problem'])}{escape(remedy)}")
     if count > shown:
         output.print(f"… and {count - shown} more bad lines")
 
@@ -188,5 +190,5 @@ def _figure(value: object) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, no_wrap=column in ("id", "task", "verdict"))
+        table.add_column(column, no_wrap=column in ("id", "task", "verdict", "created"))
     return table

@@ -31,6 +31,7 @@ async def submit_file(
 
     Raises UserError when nothing of it will be sent, with every bad line that was kept.
     """
+    refuse_if_not_a_file(path)
     try:
         reader = read_prompts(path, defaults)
     except ValueError as error:
@@ -54,6 +55,13 @@ async def submit_file(
         "woken": woken,
         "next": next_steps(loaded.run_id, settings, woken=woken),
     }
+
+
+def refuse_if_not_a_file(path: Path | None) -> None:
+    """Raises UserError before anything is stored."""
+    if path is not None and not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise UserError("unreadable", f"{path} {what}", "- reads standard input", exit_code=USAGE)
 
 
 def refuse_if_not_started(loaded: Loaded[BadLine], new: NewRun) -> None:

@@ -109,16 +109,12 @@ def migrate(as_json: AsJson = False) -> None:
 
 async def migrated(settings: "Settings") -> dict[str, object]:
     """Migrate; from which revision to which."""
-    from app.opening import TROUBLE, current_revision, reachable_store, shown_url, unreachable
-    from app.store.migrate import migrate as upgrade
+    from app.opening import current_revision, reachable_store, shown_url, upgrade
 
     store = await reachable_store(settings)
     try:
         before = await current_revision(store, settings)
-        try:
-            await upgrade(store.db)
-        except TROUBLE as error:
-            raise unreachable(settings, error) from error
+        await upgrade(store, settings)
         after = await current_revision(store, settings)
     finally:
         await store.close()
