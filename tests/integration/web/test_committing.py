@@ -3,9 +3,12 @@ hold, an ended client changes nothing (R12 to R16), and the end is orderly (R24)
 """
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from app.domain.delivery import RawDelivery
+from app.domain.task import new_id
 from app.store import Store
 from app.web.server import INBOX, PROBES
 from tests.integration.web.conftest import StartReceiver
@@ -94,9 +97,10 @@ async def test_r16_a_database_that_is_gone_gives_503(
     receiver = await start_receiver(store)
     real = store.store_deliveries
 
-    async def broken(raw: object, *, due_at_ms: int) -> None:
-        # A column that does not take the value: fails in the database, inside the transaction.
-        await real([*raw, *raw], due_at_ms=due_at_ms)  # type: ignore[misc]
+    async def broken(raw: list[RawDelivery], *, due_at_ms: int) -> None:
+        # A column that takes no null: fails in the database, after a good row of the same transaction.
+        bad = replace(raw[0], id=new_id(0), received_at_ms=None)  # type: ignore[arg-type]
+        await real([*raw, bad], due_at_ms=due_at_ms)
 
     monkeypatch.setattr(store, "store_deliveries", broken)
     assert (await receiver.post(delivery_body())).status == 503
