@@ -38,8 +38,9 @@ class RunWrites:
         run_id = new_id(now_ms)
         row = {
             "id": run_id, "name": clean(name), "source": clean(source), "state": RunState.LOADING,
-            "budget": budget, "bad_lines": 0, "created_at_ms": now_ms, "account": account, "batch_size": batch_size,
-            "reuse_within_ms": reuse_within_ms, "schedule_id": schedule_id, "slot_ms": slot_ms,
+            "budget": budget, "bad_lines": 0, "created_at_ms": now_ms, "account": account,
+            "batch_size": batch_size, "reuse_within_ms": reuse_within_ms,
+            "schedule_id": schedule_id, "slot_ms": slot_ms,
         }  # fmt: skip
 
         async def work(connection: AsyncConnection) -> None:

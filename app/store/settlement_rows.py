@@ -26,10 +26,10 @@ PAST_COLUMNS = [
 ]  # fmt: skip
 
 CHANGE_TYPES: Types = {
-    "id": Id, "attempt": sa.Integer(), "was_state": sa.Text(), "was_money": sa.Text(), "was_reported": sa.Text(),
-    "state": sa.Text(), "money": sa.Text(), "held": Credits(), "to_charge": Credits(), "charged": Credits(),
-    "reported": sa.Text(), "verdict": sa.Text(), "provider_task_id": sa.Text(), "error_code": sa.Text(),
-    "error_message": sa.Text(),
+    "id": Id, "attempt": sa.Integer(), "was_state": sa.Text(), "was_money": sa.Text(),
+    "was_reported": sa.Text(), "state": sa.Text(), "money": sa.Text(), "held": Credits(),
+    "to_charge": Credits(), "charged": Credits(), "reported": sa.Text(), "verdict": sa.Text(),
+    "provider_task_id": sa.Text(), "error_code": sa.Text(), "error_message": sa.Text(),
     "settled_by": sa.Text(), "at_ms": Millis(), "poll_ms": Millis(),
 }  # fmt: skip
 

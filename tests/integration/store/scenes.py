@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -109,7 +110,7 @@ async def rows(store: Store, query: str, **values: Any) -> list[dict[str, Any]]:
 
     async def work(connection: Any) -> list[dict[str, Any]]:
         found = await connection.execute(sa.text(query), values)
-        return [{k: getattr(v, "hex", v) for k, v in row._mapping.items()} for row in found]
+        return [{k: v.hex if isinstance(v, UUID) else v for k, v in row._mapping.items()} for row in found]
 
     return await store.db.read(work)
 

@@ -1,0 +1,189 @@
+"""What the database itself refuses, and that a write may be repeated."""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.retry import Answer
+from app.domain.task import TaskSpec
+from app.ports import StoreUnavailable
+from app.store import Database, Store
+from app.store.engine import WRITE_TRIES, normal_url
+from app.store.tables import ledger, results, tasks
+from tests.integration.store.scenes import (
+    FIVE,
+    NOW,
+    check_books,
+    claim,
+    count,
+    ended,
+    failed_on,
+    receive,
+    report_on,
+    start_run,
+    submit_all,
+    task_row,
+)
+from tests.integration.store.scenes import apply as settle
+
+
+async def enter(store: Store, task_id: str, kind: str, attempt: int = 1) -> None:
+    run = (await store.list_runs())[0].id
+    row = {"at_ms": NOW, "run_id": run, "task_id": task_id, "attempt": attempt, "kind": kind, "credits": FIVE}
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(sa.insert(ledger), [row])
+
+    await store.db.write(work)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("hold", "hold"), ("post", "post"), ("void", "void"), ("post", "void"), ("void", "post")],
+)
+async def test_one_hold_and_one_closing_entry_an_attempt(store: Store, first: str, second: str) -> None:
+    _, ids = await start_run(store)
+    await enter(store, ids[0], first)
+    with pytest.raises(IntegrityError):
+        await enter(store, ids[0], second)
+    await enter(store, ids[0], second, attempt=2)
+
+
+async def test_a_hold_and_a_closing_entry_stand_together(store: Store) -> None:
+    _, ids = await start_run(store)
+    await enter(store, ids[0], "hold")
+    await enter(store, ids[0], "post")
+
+
+@pytest.mark.parametrize("table", [tasks, results])
+async def test_keys_and_results_are_unique(store: Store, table: sa.Table) -> None:
+    _, ids = await start_run(store, 2)
+    claimed = await submit_all(store)
+    await settle(store, await receive(store, *(report_on(task) for task in claimed)))
+
+    async def work(connection: AsyncConnection) -> None:
+        same = {"idempotency_key": f"{ids[0]}.1"} if table is tasks else {"task_id": ids[0]}
+        where = tasks.c.id == ids[1] if table is tasks else results.c.task_id == ids[1]
+        await connection.execute(sa.update(table).where(where).values(**same))
+
+    with pytest.raises(IntegrityError):
+        await store.db.write(work)
+
+
+class Forgetful(Database):
+    """Commits, and then loses the connection before the answer arrives: the caller cannot know (W4)."""
+
+    loses = 0
+
+    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        done = await super()._write_once(work)
+        if self.loses:
+            self.loses -= 1
+            raise ConnectionResetError("the answer to the commit was lost")
+        return done
+
+
+async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str) -> None:
+    database = Forgetful(store_url)
+    store = Store(database)
+
+    async def losing(made: Awaitable[Any]) -> Any:
+        database.loses = 1
+        done = await made
+        assert database.loses == 0
+        return done
+
+    try:
+        run_id = await losing(store.create_run(name="r", source="-", budget=None, now_ms=NOW))
+        specs = [(TaskSpec(n, "CHATGPT", {"prompt": "x"}), FIVE) for n in range(1, 5)]
+        ids = await losing(store.add_tasks(run_id, specs, NOW))
+        await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+        claimed = await claim(store)
+        answers = [Answer.ACCEPTED, Answer.ACCEPTED, Answer.EXISTS, Answer.REJECTED]
+        price = Decimal(6)
+        sent = [
+            ended(task, answer, credits_to_charge=price if answer is Answer.ACCEPTED else None)
+            for task, answer in zip(claimed, answers, strict=True)
+        ]
+        await losing(store.record_submissions(sent))
+        assert await count(store, "SELECT count(*) FROM findings") == 2
+        (first, *_) = parsed = await losing_receive(store, database, claimed[0], claimed[1])
+        await losing(settle(store, parsed))
+        assert (await settle(store, [first])).effects == {}
+        await losing(store.retry_tasks_if_closed(ids, NOW))
+        await check_books(store)
+        assert await count(store, "SELECT count(*) FROM attempts") == 2
+        assert (await task_row(store, ids[1]))["attempt"] == 2
+        assert await store.waiting_count() == 0
+    finally:
+        await store.close()
+
+
+async def losing_receive(store: Store, database: Forgetful, *claimed: Any) -> list[Any]:
+    database.loses = 1
+    parsed = await receive(store, report_on(claimed[0], 6), failed_on(claimed[1]))
+    assert database.loses == 0
+    assert await count(store, "SELECT count(*) FROM deliveries") == 2
+    return parsed
+
+
+async def test_a_database_that_does_not_come_back_is_unavailable(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def no_wait(_: float) -> None:
+        nonlocal tries
+        tries += 1
+
+    monkeypatch.setattr("app.store.engine.asyncio.sleep", no_wait)
+    database = Forgetful(sqlite_url)
+    database.loses = WRITE_TRIES
+    store = Store(database)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
+        assert tries == WRITE_TRIES - 1
+    finally:
+        await store.close()
+
+
+async def test_nobody_listening_is_unavailable_for_reads_and_writes() -> None:
+    from tests.servers.processes import free_port
+
+    store = Store(Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none"))
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.list_runs()
+        with pytest.raises(StoreUnavailable):
+            await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        ("postgres://u@h/d", "postgresql+asyncpg://u@h/d"),
+        ("postgresql://u@h/d", "postgresql+asyncpg://u@h/d"),
+        ("postgresql+asyncpg://u@h/d", "postgresql+asyncpg://u@h/d"),
+        ("sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
+    ],
+)
+def test_urls_come_in_several_spellings(url: str, normal: str) -> None:
+    assert normal_url(url) == normal
+
+
+async def test_a_commit_survives_a_power_loss(sqlite_store: Store) -> None:
+    """On SQLite that is a setting of each connection."""
+    async with sqlite_store.db.engine.connect() as connection:
+        found = {
+            name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}

@@ -1,0 +1,128 @@
+"""The inbox: raw bytes in and out, tries, quarantine."""
+
+import os
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from app.domain.delivery import RawDelivery
+from app.domain.settlement import Source
+from app.domain.task import new_id
+from app.store import Store
+from tests.integration.store.scenes import (
+    NOW,
+    apply,
+    check_books,
+    count,
+    receive,
+    report_on,
+    rows,
+    start_run,
+    submit_all,
+)
+
+
+def raw(body: bytes = b"{}", **changes: str) -> RawDelivery:
+    return RawDelivery(new_id(NOW), Source.DELIVERY, NOW, body, **changes)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{}", b"\x00\x01\xff not text \r\n", b"x" * 511, b"x" * 512, b'{"a":"\xc3\xa9"}' * 2_000,
+        os.urandom(70_000), b"\xfd\x2f\xb5\x28 looks like zstd" * 40,
+    ],
+    ids=lambda body: f"{len(body)} bytes",
+)  # fmt: skip
+async def test_bodies_come_back_byte_for_byte(store: Store, body: bytes) -> None:
+    delivery = raw(body, webhook_id="w", signed_at="2026-10-01T00:00:00Z", signature="sha256=00")
+    await store.store_deliveries([delivery], due_at_ms=NOW)
+    (found,) = await store.waiting_deliveries([delivery.id])
+    assert found == delivery
+
+
+async def test_long_bodies_are_stored_compressed(store: Store) -> None:
+    delivery = raw(b'{"text":"the same again and again"}' * 1_000)
+    await store.store_deliveries([delivery], due_at_ms=NOW)
+    (row,) = await rows(store, "SELECT encoding, length(body) AS size FROM deliveries")
+    assert row["encoding"] == "zstd"
+    assert row["size"] < len(delivery.body) / 20
+
+
+async def test_a_batch_is_stored_all_or_none(store: Store) -> None:
+    broken = RawDelivery(new_id(NOW), None, NOW, b"")  # type: ignore[arg-type]
+    with pytest.raises(IntegrityError):
+        await store.store_deliveries([raw(), broken], due_at_ms=NOW)
+    assert await count(store, "SELECT count(*) FROM deliveries") == 0
+
+
+async def test_waiting_deliveries_are_the_oldest_first_and_only_those_asked_for(store: Store) -> None:
+    stored = [RawDelivery(new_id(NOW + n), Source.POLL, NOW + n, b"") for n in range(4)]
+    await store.store_deliveries(stored, due_at_ms=NOW)
+    asked = [stored[3].id, stored[0].id, stored[2].id, new_id(NOW)]
+    assert [d.id for d in await store.waiting_deliveries(asked)] == [stored[n].id for n in (0, 2, 3)]
+    assert await store.waiting_deliveries([]) == []
+    assert await store.waiting_count() == 4
+
+
+async def overdue(store: Store, now_ms: int, *, limit: int = 10, tries_max: int = 3) -> list[str]:
+    return await store.claim_overdue_deliveries(
+        limit=limit, now_ms=now_ms, next_due_at_ms=now_ms + 1_000, tries_max=tries_max
+    )
+
+
+async def test_overdue_deliveries_are_claimed_for_a_while(store: Store) -> None:
+    stored = [raw() for _ in range(3)]
+    await store.store_deliveries(stored, due_at_ms=NOW)
+    assert await overdue(store, NOW - 1) == []
+    first = await overdue(store, NOW, limit=2)
+    rest = await overdue(store, NOW, limit=2)
+    assert len(first) == 2
+    assert sorted(first + rest) == sorted(d.id for d in stored)
+    assert await overdue(store, NOW + 999) == []
+    assert len(await overdue(store, NOW + 1_000)) == 3
+
+
+async def test_tries_are_counted_before_the_work_and_end_in_quarantine(store: Store) -> None:
+    await store.store_deliveries([raw()], due_at_ms=NOW)
+    for n in range(3):
+        assert len(await overdue(store, NOW + n * 1_000)) == 1
+        assert await count(store, "SELECT tries FROM deliveries") == n + 1
+    assert await overdue(store, NOW + 10_000) == []
+    (row,) = await rows(store, "SELECT state, error, tries FROM deliveries")
+    assert row == {"state": "quarantined", "error": "not settled after 3 tries", "tries": 3}
+    assert await store.waiting_count() == 0
+
+
+async def test_a_delivery_without_a_task_is_never_quarantined_for_waiting(store: Store) -> None:
+    _, _ = await start_run(store)
+    (task,) = await submit_all(store)
+    strange = report_on(task, idempotency_key=None, provider_task_id="q")
+    (delivery,) = await receive(store, strange, now_ms=NOW)
+    for n in range(5):
+        assert await overdue(store, NOW + 20_000 + n * 1_000) == [delivery.id]
+        await apply(store, [delivery], now_ms=NOW)
+
+
+async def test_quarantine_keeps_the_bytes_and_the_reason(store: Store) -> None:
+    stored = [raw(b"good"), raw(b"bad")]
+    await store.store_deliveries(stored, due_at_ms=NOW)
+    reason = "ValueError: \x00 and \ud800" + "x" * 5_000
+    await store.quarantine_deliveries([(stored[1].id, reason)])
+    await store.quarantine_deliveries([])
+    assert [d.body for d in await store.waiting_deliveries([d.id for d in stored])] == [b"good"]
+    (row,) = await rows(store, "SELECT body, error, state FROM deliveries WHERE state <> 'new'")
+    assert (bytes(row["body"]), row["state"]) == (b"bad", "quarantined")
+    assert row["error"].startswith("ValueError: \\0 and \\ud800xxx")
+    assert len(row["error"]) == 2_000
+    assert await overdue(store, NOW + 10**6) == [stored[0].id]
+
+
+async def test_what_is_settled_is_not_quarantined(store: Store) -> None:
+    _, _ = await start_run(store)
+    (task,) = await submit_all(store)
+    (delivery,) = await receive(store, report_on(task))
+    await apply(store, [delivery])
+    await store.quarantine_deliveries([(delivery.id, "too late")])
+    assert await rows(store, "SELECT state, error FROM deliveries") == [{"state": "done", "error": None}]
+    await check_books(store)

@@ -1,0 +1,357 @@
+"""Settling deliveries: once, whatever is delivered, redelivered, polled, reordered or raced."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from app.domain.delivery import ParsedDelivery
+from app.domain.retry import Answer
+from app.domain.settlement import Attempt, Settlement, Source
+from app.store import Database, Store
+from app.store.settlement import ASK_AGAIN_MS
+from tests.integration.store.scenes import (
+    NOW,
+    apply,
+    check_books,
+    claim,
+    count,
+    decide,
+    ended,
+    failed_on,
+    receive,
+    report_on,
+    rows,
+    settle_all,
+    start_run,
+    submit_all,
+    task_row,
+)
+
+
+@pytest.fixture
+async def other(store: Store) -> AsyncIterator[Store]:
+    """A second process's view of the same database."""
+    opened = Store(Database(str(store.db.url.render_as_string(hide_password=False))))
+    yield opened
+    await opened.close()
+
+
+async def effects(store: Store) -> list[str]:
+    return [row["effect"] for row in await rows(store, "SELECT effect FROM deliveries ORDER BY id")]
+
+
+async def verdicts(store: Store, run_id: str) -> list[str]:
+    return [finding["verdict"] for finding in await store.findings_of(run_id)]
+
+
+async def test_a_completed_report(store: Store) -> None:
+    run_id, ids = await start_run(store)
+    (task,) = await submit_all(store)
+    done = await settle_all(store, report_on(task))
+    assert (done.effects, done.verdicts, done.raced) == ({"settled": 1}, {"matched": 1}, 0)
+    row = await task_row(store, ids[0])
+    assert (row["state"], row["reported"], row["money"], row["verdict"]) == (
+        "completed", "completed", "posted", "matched",
+    )  # fmt: skip
+    assert (row["credits_charged"], row["settled_at_ms"], row["settled_by"]) == (
+        5_000_000,
+        NOW + 3_000,
+        "delivery",
+    )
+    assert (row["next_poll_at_ms"], row["claim"]) == (None, None)
+    (result,) = await rows(store, "SELECT status, response FROM results")
+    assert result == {"status": "completed", "response": '{"text":"yes"}'}
+    assert await verdicts(store, run_id) == []
+    progress = await store.progress(run_id)
+    assert (progress.tasks, progress.open, progress.charged, progress.held) == (1, 0, 5, 0)
+    await check_books(store)
+
+
+async def test_a_failed_report_voids_the_hold(store: Store) -> None:
+    run_id, ids = await start_run(store)
+    (task,) = await submit_all(store)
+    await settle_all(store, failed_on(task, error_message="it\x00failed\ud800" + "x" * 5_000))
+    row = await task_row(store, ids[0])
+    assert (row["state"], row["money"], row["verdict"], row["credits_charged"]) == (
+        "failed", "voided", "free_failure", 0,
+    )  # fmt: skip
+    assert (row["error_code"], row["error_message"][:21], len(row["error_message"])) == (
+        "FAILED", "it\\0failed\\ud800xxxxx", 1_000,
+    )  # fmt: skip
+    assert (await store.report((await store.find_runs(run_id))[0])).voided == 5
+    await check_books(store)
+
+
+@pytest.mark.parametrize(
+    ("charged", "completed", "verdict"),
+    [
+        (7, True, "overcharged"),
+        (4, True, "undercharged"),
+        (5, False, "charged_failure"),
+        (None, True, "unknown"),
+    ],
+)
+async def test_a_verdict_that_needs_explaining_keeps_its_evidence(
+    store: Store, charged: int | None, completed: bool, verdict: str
+) -> None:
+    run_id, _ = await start_run(store)
+    (task,) = await submit_all(store)
+    make = report_on if completed else failed_on
+    (delivery,) = await receive(store, make(task, charged))
+    await apply(store, [delivery])
+    (finding,) = await store.findings_of(run_id)
+    assert (finding["verdict"], finding["actual"]) == (verdict, charged)
+    assert finding["delivery_id"] == delivery.id
+    assert finding["expected"] == (5 if completed else 0)
+    await check_books(store)
+
+
+@pytest.mark.parametrize("how", ["one batch", "one after the other", "again by poll"])
+async def test_an_equal_report_changes_nothing(store: Store, how: str) -> None:
+    run_id, ids = await start_run(store)
+    (task,) = await submit_all(store)
+    if how == "one batch":
+        done = await settle_all(store, report_on(task), report_on(task), report_on(task))
+        assert done.effects == {"settled": 1, "duplicate": 2}
+    else:
+        await settle_all(store, report_on(task))
+        before = await task_row(store, ids[0])
+        source = Source.POLL if how == "again by poll" else Source.DELIVERY
+        done = await settle_all(
+            store, report_on(task), report_on(task, None), source=source, now_ms=NOW + 9_000
+        )
+        assert done.effects == {"duplicate": 2}
+        assert await task_row(store, ids[0]) == before
+    assert await effects(store) == ["settled", "duplicate", "duplicate"]
+    assert await verdicts(store, run_id) == []
+    report = await store.report((await store.find_runs(run_id))[0])
+    assert report.duplicates == (0 if how == "again by poll" else 2)
+    await check_books(store)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_different_report_never_overwrites(store: Store, together: bool) -> None:
+    run_id, ids = await start_run(store)
+    (task,) = await submit_all(store)
+    others = [report_on(task, 6), failed_on(task), report_on(task, response=b'{"text":"no"}')]
+    if together:
+        await settle_all(store, report_on(task), *others)
+    else:
+        await settle_all(store, report_on(task))
+        for one in others:
+            await settle_all(store, one, now_ms=NOW + 9_000)
+    row = await task_row(store, ids[0])
+    assert (row["state"], row["credits_charged"], row["verdict"], row["settled_at_ms"]) == (
+        "completed", 5_000_000, "matched", NOW + 3_000,
+    )  # fmt: skip
+    assert await rows(store, "SELECT response FROM results") == [{"response": '{"text":"yes"}'}]
+    assert await effects(store) == ["settled", "conflict", "conflict", "conflict"]
+    assert await verdicts(store, run_id) == ["conflict"] * 3
+    assert (await store.report((await store.find_runs(run_id))[0])).verdicts == {"matched": 1, "conflict": 3}
+    await check_books(store)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_charge_that_comes_later_is_filled_in(store: Store, together: bool) -> None:
+    run_id, ids = await start_run(store)
+    (task,) = await submit_all(store)
+    if together:
+        await settle_all(store, report_on(task, None), report_on(task, 5))
+    else:
+        await settle_all(store, report_on(task, None))
+        row = await task_row(store, ids[0])
+        assert (row["state"], row["money"], row["credits_charged"]) == ("completed", "held", None)
+        assert row["next_poll_at_ms"] == NOW + 3_000 + ASK_AGAIN_MS
+        assert (await store.report((await store.find_runs(run_id))[0])).unknown == 1
+        await check_books(store)
+        await settle_all(store, report_on(task, 5), source=Source.POLL, now_ms=NOW + 9_000)
+    row = await task_row(store, ids[0])
+    assert (row["state"], row["money"], row["verdict"], row["next_poll_at_ms"]) == (
+        "completed", "posted", "matched", None,
+    )  # fmt: skip
+    # Its work was settled by the delivery; the poll only told the price.
+    assert (row["settled_by"], row["settled_at_ms"]) == ("delivery", NOW + 3_000)
+    assert await effects(store) == ["settled", "filled"]
+    await check_books(store)
+
+
+async def test_a_report_overtakes_the_submit_response(store: Store) -> None:
+    _, ids = await start_run(store, 3)
+    tasks = await claim(store)
+    await store.record_submissions([ended(tasks[1], Answer.LOST)])
+    await store.release_overdue_claims(NOW + 10**6)
+    # One is pending after a lost response, two after their lease; none is sent again.
+    await settle_all(store, *(report_on(task) for task in tasks))
+    for task_id in ids:
+        row = await task_row(store, task_id)
+        assert (row["state"], row["money"], row["credits_held"]) == ("completed", "posted", 5_000_000)
+    assert await claim(store, now_ms=NOW + 10**7) == []
+    await check_books(store)
+
+
+async def test_a_report_finds_its_task_by_the_providers_id(store: Store) -> None:
+    _, ids = await start_run(store, 2)
+    tasks = await submit_all(store)
+    await settle_all(
+        store,
+        report_on(tasks[0], idempotency_key=None),
+        report_on(tasks[1], idempotency_key="somebody-else"),
+    )
+    assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "completed"]
+    await check_books(store)
+
+
+async def test_our_key_decides_before_the_providers_id(store: Store) -> None:
+    _, ids = await start_run(store, 2)
+    tasks = await submit_all(store)
+    await settle_all(store, report_on(tasks[0], provider_task_id=f"p-{ids[1]}-1"))
+    assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "submitted"]
+
+
+async def test_what_fits_no_task_is_looked_at_again_and_then_a_finding(store: Store) -> None:
+    _, _ = await start_run(store)
+    (task,) = await submit_all(store)
+    strange = [
+        report_on(task, idempotency_key=f"01a0f4c2-c400-7cdb-b405-be7db47c8a0d.{n}", provider_task_id=f"q{n}")
+        for n in (1, 2)
+    ]
+    (early, late) = await receive(store, *strange)
+    late = replace(late, received_at_ms=NOW + 60_000)
+    done = await apply(store, [early, late], now_ms=NOW + 65_000)
+    assert done.effects == {"unmatched": 2}
+    states = await rows(store, "SELECT state, effect FROM deliveries ORDER BY id")
+    assert states == [{"state": "done", "effect": "unmatched"}, {"state": "unmatched", "effect": None}]
+    assert await store.waiting_count() == 1
+    assert [d.id for d in await store.waiting_deliveries([early.id, late.id])] == [late.id]
+    (finding,) = await rows(store, "SELECT verdict, run_id, actual, detail FROM findings")
+    assert finding == {
+        "verdict": "unmatched", "run_id": None, "actual": 5_000_000, "detail": "provider task q1",
+    }  # fmt: skip
+    await apply(store, [early, late], now_ms=NOW + 200_000)
+    assert await count(store, "SELECT count(*) FROM findings") == 2
+    await check_books(store)
+
+
+async def test_a_report_before_its_task_is_known_settles_later(store: Store) -> None:
+    _, ids = await start_run(store)
+    (task,) = await claim(store)
+    (delivery,) = await receive(store, report_on(task, idempotency_key=None))
+    assert (await apply(store, [delivery])).effects == {"unmatched": 1}
+    await store.record_submissions([ended(task)])
+    assert (await apply(store, [delivery])).effects == {"settled": 1}
+    assert (await task_row(store, ids[0]))["state"] == "completed"
+    await check_books(store)
+
+
+async def test_settlers_of_the_same_deliveries_settle_once(store: Store, other: Store) -> None:
+    _, _ = await start_run(store, 30)
+    tasks = await submit_all(store)
+    parsed = await receive(store, *(report_on(task) for task in tasks))
+    done = await asyncio.gather(*(apply(one, parsed) for one in (store, other, store, other)))
+    assert sum(one.effects.get("settled", 0) for one in done) == 30
+    assert await effects(store) == ["settled"] * 30
+    assert await store.waiting_count() == 0
+    await check_books(store)
+
+
+async def test_settlers_of_different_deliveries_of_one_task_settle_once(store: Store, other: Store) -> None:
+    _, _ = await start_run(store, 20)
+    tasks = await submit_all(store)
+    batches = [await receive(store, *(report_on(task) for task in tasks)) for _ in range(4)]
+    # Opposite orders, so that row locks are wanted in opposite orders too.
+    orders = [batch if n % 2 else batch[::-1] for n, batch in enumerate(batches)]
+    await asyncio.gather(
+        *(settle_to_the_end(one, b) for one, b in zip([store, other] * 2, orders, strict=True))
+    )
+    found = await effects(store)
+    assert (found.count("settled"), found.count("duplicate")) == (20, 60)
+    await check_books(store)
+
+
+async def settle_to_the_end(store: Store, parsed: list[ParsedDelivery]) -> None:
+    while (await apply(store, parsed)).raced:
+        pass
+
+
+async def test_a_settler_whose_task_changed_meanwhile_leaves_the_delivery(postgres_url: str) -> None:
+    """The conditional update: a decision made on a row that has moved since must not be applied. Only a
+    database with several writers can be raced so; the rows are read in one transaction and changed in
+    another before the first one writes."""
+    async with _opened(postgres_url) as store, _opened(postgres_url) as faster:
+        _, _ = await start_run(store)
+        (task,) = await submit_all(store)
+        (first,) = await receive(store, report_on(task))
+        (second,) = await receive(store, report_on(task, 9))
+        raced = _Raced(store, lambda: apply(faster, [second]))
+        done = await raced.apply([first])
+        assert (done.raced, done.effects) == (1, {})
+        assert await store.waiting_count() == 1
+        assert (await apply(store, [first])).effects == {"conflict": 1}
+        await check_books(store)
+
+
+class _opened:  # noqa: N801 - reads as a function
+    def __init__(self, url: str) -> None:
+        self._store = Store(Database(url))
+
+    async def __aenter__(self) -> Store:
+        return self._store
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._store.close()
+
+
+class _Raced:
+    """Settles with somebody else acting between the read and the write."""
+
+    def __init__(self, store: Store, meanwhile: Any) -> None:
+        self._store = store
+        self._meanwhile = meanwhile
+
+    async def apply(self, parsed: list[ParsedDelivery]) -> Any:
+        read = self._store._stored_responses
+
+        async def read_then_wait(*args: Any) -> Any:
+            found = await read(*args)
+            await self._meanwhile()
+            return found
+
+        self._store._stored_responses = read_then_wait  # type: ignore[method-assign]
+        return await apply(self._store, parsed)
+
+
+async def test_a_failing_decision_changes_nothing(store: Store) -> None:
+    _, ids = await start_run(store, 2)
+    tasks = await submit_all(store)
+    parsed = await receive(store, *(report_on(task) for task in tasks))
+
+    def poisoned(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
+        if delivery.id == parsed[1].id:
+            raise ValueError("poison")
+        return decide(delivery, attempt, stored)
+
+    with pytest.raises(ValueError, match="poison"):
+        await store.settle_deliveries(parsed, poisoned, now_ms=NOW, unmatched_until_ms=0)
+    assert [(await task_row(store, i))["state"] for i in ids] == ["submitted", "submitted"]
+    assert await store.waiting_count() == 2
+    await check_books(store)
+
+
+async def test_settling_nothing(store: Store) -> None:
+    done = await store.settle_deliveries([], decide, now_ms=NOW, unmatched_until_ms=0)
+    assert (done.effects, done.raced) == ({}, 0)
+
+
+async def test_exact_credits(store: Store) -> None:
+    run_id, _ = await start_run(store, 3, estimate=Decimal("0.1"))
+    tasks = await claim(store)
+    price = Decimal("0.1")
+    await store.record_submissions([ended(task, credits_to_charge=price) for task in tasks])
+    await settle_all(store, *(report_on(task, "0.1", to_charge=price) for task in tasks))
+    report = await store.report((await store.find_runs(run_id))[0])
+    assert report.posted == report.progress.charged == Decimal("0.3")
+    await check_books(store)
