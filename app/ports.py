@@ -102,6 +102,8 @@ class SettleStore(Protocol):
 
     async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None: ...
 
+    async def halt_run_if_running(self, run_id: str, state: RunState, reason: str) -> bool: ...
+
 
 class DuePoll(Protocol):
     """An attempt to ask the provider about."""

@@ -8,12 +8,15 @@ from typing import Any
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
-from app.domain.settlement import Attempt, Settlement
+from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.settlement import settle as decide_settlement
+from app.domain.task import RunState
 from app.ports import Clock, SettleStore, StoreUnavailable
 
 RACED_PASSES = 3
 """A delivery whose task changed under it is looked at again; after this often the sweep has it."""
+NO_CREDITS = "INSUFFICIENT_CREDITS"
+"""The error of a task that the account could not pay for when its turn came (C-H)."""
 
 ReadReport = Callable[[bytes], Any]
 
@@ -27,6 +30,8 @@ class SettleSummary:
     left: int = 0
     """Raced to the end; the sweep looks again."""
     verdicts: dict[str, int] = field(default_factory=dict)
+    broke: set[str] = field(default_factory=set)
+    """Runs of which a task failed because the account had no credits left (S11)."""
 
 
 async def settle(
@@ -48,6 +53,11 @@ async def settle(
         summary.left = await _apply(store, parsed, clock, unmatched_ms, summary)
         if not summary.left:
             break
+    for run_id in sorted(summary.broke):
+        # Accepted is not funded (P12): what is sent now would fail in the same way.
+        await store.halt_run_if_running(
+            run_id, RunState.PAUSED, f"a task failed for want of credits ({NO_CREDITS})"
+        )
     return summary
 
 
@@ -76,9 +86,16 @@ async def _apply(
     if not parsed:
         return 0
     now = clock()
+
+    def deciding(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
+        settlement = decide(delivery, attempt, stored)
+        if settlement.effect is Effect.SETTLED and delivery.report.error_code == NO_CREDITS:
+            summary.broke.add(attempt.run_id)
+        return settlement
+
     try:
         count = await store.settle_deliveries(
-            parsed, decide, now_ms=now, unmatched_until_ms=now - unmatched_ms
+            parsed, deciding, now_ms=now, unmatched_until_ms=now - unmatched_ms
         )
     except StoreUnavailable:
         raise

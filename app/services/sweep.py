@@ -15,7 +15,7 @@ from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
 VANISHED_POLLS = 3
 """404s for a task that the provider once named, before it counts as gone (W13)."""
 BATCHES_MAX = 50
-"""Deliveries of one sweep are bounded, so that polls get their turn."""
+"""Deliveries of one sweep are bounded, so that its lease is not overrun; the next sweep goes on."""
 
 Settle = Callable[[Sequence[str]], Awaitable[object]]
 
@@ -57,18 +57,21 @@ async def sweep(
     summary = SweepSummary()
     now = clock()
     summary.claims_released = await store.release_overdue_claims(now)
+    if not await _settle_overdue(store, settle, limits, clock, summary):
+        # What is still in the inbox may be the report of a task that would be given up below.
+        return summary
     summary.unidentified = await store.expire_unidentified(
         sent_before_ms=now - limits.safe_resend_ms,
         reason="accepted or not, the provider may have forgotten the key; retry under a new one",
     )
-    await _settle_overdue(store, settle, limits, clock, summary)
     await _poll_overdue(store, providers, settle, limits, clock, summary)
     return summary
 
 
 async def _settle_overdue(
     store: SweepStore, settle: Settle, limits: SweepLimits, clock: Clock, summary: SweepSummary
-) -> None:
+) -> bool:
+    """Whether nothing overdue is left."""
     for _ in range(BATCHES_MAX):
         now = clock()
         ids = await store.claim_overdue_deliveries(
@@ -79,7 +82,8 @@ async def _settle_overdue(
             summary.deliveries += len(ids)
             await settle(ids)
         if len(ids) < limits.settle_size:
-            return
+            return True
+    return False
 
 
 async def _poll_overdue(

@@ -36,7 +36,7 @@ ESTIMATE = Decimal(5)
 _tokens = count(1)
 
 
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
     """A store, a provider, and the verbs."""
 

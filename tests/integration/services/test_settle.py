@@ -1,0 +1,383 @@
+"""Settlement, named after the rows of the failure catalogue (tables R and W), on both stores."""
+
+import asyncio
+import itertools
+import json
+import random
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.domain.task import TaskSpec, idempotency_key
+from app.ports import StoreUnavailable
+from app.services.settle import RACED_PASSES
+from app.store import Database, Store
+from app.store.tables import ledger
+from tests.integration.services.pipeline import UNMATCHED_MS, Pipeline
+from tests.scripted_provider import Accepted
+
+
+async def submitted(pipeline: Pipeline, tasks: int) -> list[Accepted]:
+    """A run whose tasks are all accepted and finished at the provider; nothing was delivered yet."""
+    task_ids = await pipeline.start(tasks)
+    await pipeline.submit()
+    return [pipeline.provider.finish(idempotency_key(i, 1)) for i in task_ids]
+
+
+def effects(books: Any) -> Counter[str]:
+    return Counter(row["effect"] or row["state"] for row in books.deliveries)
+
+
+async def test_a_batch_settles_in_one_go(pipeline: Pipeline) -> None:
+    done = await submitted(pipeline, 30)
+    failed = pipeline.provider.finish(done[0].key, "FAILED")
+    over = pipeline.provider.finish(done[1].key, charged=Decimal(9))
+    summary = await pipeline.deliver(*done)
+    assert (summary.settled, summary.quarantined, summary.left) == (30, 0, 0)
+    assert summary.verdicts == {"matched": 28, "free_failure": 1, "overcharged": 1}
+    books = await pipeline.books()
+    assert books.posted() == pipeline.provider.bill()
+    assert books.entries("void") == {failed.key: Decimal(5)}
+    assert [(f["verdict"], f["expected"], f["actual"]) for f in books.findings] == [
+        ("overcharged", Decimal(5), Decimal(9))
+    ]
+    assert books.posted()[over.key] == 9
+
+
+@pytest.mark.parametrize("copies", [2, 25])
+async def test_r1_copies_delivered_at_once_settle_once(pipeline: Pipeline, copies: int) -> None:
+    [done] = await submitted(pipeline, 1)
+    batches = [await pipeline.receive(done) for _ in range(copies)]
+    await asyncio.gather(*(pipeline.settle(ids) for ids in batches))
+    books = await pipeline.books()
+    assert effects(books) == {"settled": 1, "duplicate": copies - 1}
+    assert books.posted() == pipeline.provider.bill()
+    assert books.findings == []
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_r2_any_order_ends_in_the_same_state(pipeline: Pipeline, order: tuple[int, ...]) -> None:
+    done = await submitted(pipeline, 3)
+    pipeline.provider.finish(done[1].key, "FAILED")
+    for i in order:
+        await pipeline.deliver(done[i])
+    books = await pipeline.books()
+    assert books.states() == {"completed": 2, "failed": 1}
+    assert books.posted() == pipeline.provider.bill()
+
+
+async def test_r20_a_shape_nobody_knows_is_quarantined_alone(pipeline: Pipeline) -> None:
+    done = await submitted(pipeline, 3)
+    strange = [
+        b'{"event":"task.done"}',
+        b"[]",
+        done[0].body(status="RUNNING"),
+        done[0].body(creditsCharged="5"),
+    ]
+    summary = await pipeline.deliver(*done, *strange)
+    assert (summary.settled, summary.quarantined) == (3, 4)
+    books = await pipeline.books()
+    quarantined = [row for row in books.deliveries if row["state"] == "quarantined"]
+    assert len(quarantined) == 4
+    assert all(row["error"].startswith("ReportError") for row in quarantined)
+    assert books.states() == {"completed": 3}
+
+
+async def test_r21_a_report_about_nothing_of_ours_is_kept_and_told(pipeline: Pipeline) -> None:
+    await submitted(pipeline, 1)
+    foreign = Accepted("pt-foreign", "somebody.else", Decimal(5), "COMPLETED", Decimal(5), {})
+    await pipeline.deliver(foreign)
+    books = await pipeline.books()
+    assert effects(books) == {"unmatched": 1}
+    assert [row["state"] for row in books.deliveries] == ["unmatched"], "it may be early"
+    assert books.findings == []
+    pipeline.clock.advance(UNMATCHED_MS)
+    await pipeline.sweep()
+    books = await pipeline.books()
+    assert [(row["state"], row["effect"]) for row in books.deliveries] == [("done", "unmatched")]
+    assert [(f["verdict"], f["actual"]) for f in books.findings] == [("unmatched", Decimal(5))]
+    assert books.posted() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"status": "FAILED", "creditsCharged": 0}, "first completed, then failed"),
+        ({"creditsCharged": 3}, "same status, another charge"),
+        ({"response": {"text": "another answer"}}, "same status and charge, another response"),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_r22_a_second_different_report_changes_nothing(
+    pipeline: Pipeline, changes: dict[str, Any], detail: str, together: bool
+) -> None:
+    [done] = await submitted(pipeline, 1)
+    other = done.body(**changes)
+    if together:
+        first = await pipeline.receive(done)
+        pipeline.clock.advance(1)
+        await pipeline.settle(first + await pipeline.receive(other))
+    else:
+        await pipeline.deliver(done)
+        await pipeline.deliver(other)
+    books = await pipeline.books()
+    [row] = books.tasks
+    assert (row["state"], row["credits_charged"], row["verdict"]) == ("completed", Decimal(5), "matched")
+    assert json.loads(books.results[0]["response"]) == {"text": "answer"}
+    assert [(f["verdict"], f["detail"]) for f in books.findings] == [("conflict", detail)]
+    evidence = {d["id"]: d for d in books.deliveries}[books.findings[0]["delivery_id"]]
+    assert evidence["effect"] == "conflict"
+    assert books.posted() == pipeline.provider.bill()
+
+
+async def test_a_poll_that_spells_the_same_answer_otherwise_is_no_conflict(pipeline: Pipeline) -> None:
+    [done] = await submitted(pipeline, 1)
+    done.response = {"a": 1, "b": [1.0, "é"]}
+    await pipeline.deliver(done)
+    respelled = done.body().replace(b'{"a": 1, "b": [1.0, "\\u00e9"]}', '{"b":[1.0,"é"],"a":1}'.encode())
+    assert respelled != done.body()
+    await pipeline.deliver(respelled)
+    assert effects(await pipeline.books()) == {"settled": 1, "duplicate": 1}
+
+
+POISON = [
+    b'{"text":"\xff"}',  # not UTF-8, inside the part that is not decoded before it is stored
+    b'{"text":"\xed\xa0\x80"}',  # a lone surrogate as bytes
+]
+
+
+@pytest.mark.parametrize("response", POISON)
+@pytest.mark.parametrize("place", [0, 11, 12, 24])
+async def test_r23_one_poisonous_delivery_stands_alone_in_the_end(
+    pipeline: Pipeline, response: bytes, place: int
+) -> None:
+    done = await submitted(pipeline, 25)
+    bodies = [task.body() for task in done]
+    bodies[place] = bodies[place].replace(b'{"text": "answer"}', response)
+    summary = await pipeline.deliver(*bodies)
+    assert (summary.settled, summary.quarantined, summary.left) == (24, 1, 0)
+    books = await pipeline.books()
+    assert books.states() == {"completed": 24, "submitted": 1}
+    [quarantined] = [row for row in books.deliveries if row["state"] == "quarantined"]
+    assert "UnicodeDecodeError" in quarantined["error"]
+    assert books.task(pipeline.task_ids[place])["state"] == "submitted", "the sweep will ask for it"
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_r23_several_poisonous_ones_are_all_found(pipeline: Pipeline, seed: int) -> None:
+    done = await submitted(pipeline, 40)
+    poisonous = set(random.Random(seed).sample(range(40), 5))
+    bodies = [
+        task.body().replace(b'{"text": "answer"}', POISON[0]) if i in poisonous else task.body()
+        for i, task in enumerate(done)
+    ]
+    summary = await pipeline.deliver(*bodies)
+    assert (summary.settled, summary.quarantined) == (35, 5)
+    assert (await pipeline.books()).states() == {"completed": 35, "submitted": 5}
+
+
+async def test_r23_a_decision_that_raises_is_the_fault_of_its_delivery_alone(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = await submitted(pipeline, 9)
+    decide = Store.settle_deliveries
+
+    async def poisoned(store: Store, parsed: Any, decision: Any, **when: Any) -> Any:
+        def raising(delivery: Any, attempt: Any, stored: Any) -> Any:
+            if delivery.report.idempotency_key == done[4].key:
+                raise ZeroDivisionError("inside the transaction")
+            return decision(delivery, attempt, stored)
+
+        return await decide(store, parsed, raising, **when)
+
+    monkeypatch.setattr(Store, "settle_deliveries", poisoned)
+    summary = await pipeline.deliver(*done)
+    assert (summary.settled, summary.quarantined) == (8, 1)
+    [row] = [row for row in (await pipeline.books()).deliveries if row["state"] == "quarantined"]
+    assert row["error"] == "ZeroDivisionError: inside the transaction"
+
+
+async def test_w15_an_answer_that_explains_its_charge(pipeline: Pipeline) -> None:
+    """AI Mode with expandProducts: one credit more for each product cluster (C-E.2)."""
+    await pipeline.start(1)
+    payload: dict[str, object] = {"prompt": "p", "country": "DE", "include": {"expandProducts": True}}
+    [task_id] = await pipeline.store.add_tasks(
+        pipeline.run_id, [(TaskSpec(2, "AIMODE", payload), Decimal(4))], pipeline.clock()
+    )
+    await pipeline.submit()
+    done = pipeline.provider.finish(idempotency_key(task_id, 1), charged=Decimal(6))
+    done.response = {"productResults": [{}, {}]}
+    assert (await pipeline.deliver(done)).verdicts == {"explained": 1}
+    strange = done.body(response=["no object"])
+    await pipeline.deliver(strange)
+    assert [f["verdict"] for f in (await pipeline.books()).findings] == ["conflict"]
+
+
+async def test_a_missing_charge_stays_open_and_is_filled_later(pipeline: Pipeline) -> None:
+    [done] = await submitted(pipeline, 1)
+    for place in (done.body(creditsCharged=None), done.body(credits=None)):
+        await pipeline.deliver(place)
+        books = await pipeline.books()
+        [row] = books.tasks
+        assert (row["state"], row["money"], row["verdict"]) == ("completed", "held", "unknown")
+        assert row["credits_charged"] is None and books.posted() == {}
+    await pipeline.deliver(done)
+    books = await pipeline.books()
+    assert books.posted() == {done.key: Decimal(5)}
+    assert effects(books) == {"settled": 1, "duplicate": 1, "filled": 1}
+    assert books.tasks[0]["verdict"] == "matched"
+
+
+async def test_s11_a_task_that_fails_for_want_of_credits_pauses_its_run(pipeline: Pipeline) -> None:
+    done = await submitted(pipeline, 3)
+    broke = pipeline.provider.finish(done[0].key, "FAILED")
+    broke.response = {"error": {"code": "INSUFFICIENT_CREDITS", "message": "Insufficient credits"}}
+    pipeline.provider.finish(done[1].key, "FAILED")
+    await pipeline.deliver(done[1], done[2])
+    assert (await pipeline.books()).runs[0]["state"] == "running", "an ordinary failure pauses nothing"
+    await pipeline.deliver(broke)
+    books = await pipeline.books()
+    assert books.runs[0]["state"] == "paused"
+    assert "credits" in books.runs[0]["reason"]
+    assert books.task(pipeline.task_ids[0])["error_code"] == "INSUFFICIENT_CREDITS"
+    # A person resumes the run; the same report again is no news.
+    await pipeline.store.resume_run_if_halted(pipeline.run_id)
+    await pipeline.deliver(broke)
+    assert (await pipeline.books()).runs[0]["state"] == "running"
+
+
+async def test_w1_an_absent_store_leaves_the_deliveries_waiting(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = await submitted(pipeline, 5)
+    ids = await pipeline.receive(*done)
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "settle_deliveries", away)
+        with pytest.raises(StoreUnavailable):
+            await pipeline.settle(ids)
+    assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}, "none is quarantined"
+    assert (await pipeline.settle(ids)).settled == 5
+
+
+async def test_w4_a_settlement_whose_commit_was_lost_is_repeated_without_harm(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = await submitted(pipeline, 5)
+    ids = await pipeline.receive(*done)
+    apply = Store.settle_deliveries
+
+    async def cut(*args: Any, **when: Any) -> Any:
+        await apply(*args, **when)
+        raise StoreUnavailable("connection lost at COMMIT")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "settle_deliveries", cut)
+        with pytest.raises(StoreUnavailable):
+            await pipeline.settle(ids)
+    assert (await pipeline.settle(ids)).settled == 0
+    assert (await pipeline.books()).posted() == pipeline.provider.bill()
+
+
+async def test_w11_eight_workers_on_the_same_deliveries(pipeline: Pipeline, store_url: str) -> None:
+    """Each with connections of its own."""
+    done = await submitted(pipeline, 40)
+    ids = await pipeline.receive(*done, *done)
+    others = [Store(Database(store_url, pool_size=1)) for _ in range(8)]
+    try:
+        workers = [Pipeline(store, pipeline.clock, pipeline.provider) for store in others]
+        order = random.Random(11)
+        await asyncio.gather(*(worker.settle(order.sample(ids, len(ids))) for worker in workers))
+    finally:
+        for store in others:
+            await store.close()
+    await pipeline.settle(ids)
+    books = await pipeline.books()
+    assert effects(books) == {"settled": 40, "duplicate": 40}
+    assert books.posted() == pipeline.provider.bill()
+
+
+@pytest.mark.parametrize("second", ["same", "conflict", "charge unknown"])
+async def test_w11_two_that_read_the_same_row_settle_it_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """Two workers hold two deliveries of one task, and both have read the row before either writes."""
+    [done] = await submitted(pipeline, 1)
+    other = {
+        "same": done.body(),
+        "conflict": done.body(status="FAILED", creditsCharged=0),
+        "charge unknown": done.body(creditsCharged=None),
+    }[second]
+    first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(other)
+    apply = Store._apply
+    both = asyncio.Barrier(2)
+    arrived = itertools.count()
+
+    async def together(store: Store, *args: Any) -> Any:
+        # SQLite has one writer, so the second has not read yet; then nothing is waited for.
+        if not store.db.is_sqlite and next(arrived) < 2:
+            await both.wait()
+        return await apply(store, *args)
+
+    monkeypatch.setattr(Store, "_apply", together)
+    summaries = await asyncio.gather(pipeline.settle(first_ids), pipeline.settle(second_ids))
+    assert [(s.left, s.quarantined) for s in summaries] == [(0, 0), (0, 0)]
+    books = await pipeline.books()
+    found = effects(books)
+    assert found["settled"] == 1 and sum(found.values()) == 2 and found["quarantined"] == 0
+    expected = {"same": {"duplicate"}, "conflict": {"conflict"}, "charge unknown": {"duplicate", "filled"}}
+    assert set(found) - {"settled"} <= expected[second]
+    assert len(books.posted()) == 1
+
+
+async def test_a_delivery_that_is_raced_to_the_end_is_left_for_the_sweep(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = await submitted(pipeline, 2)
+    passes = itertools.count()
+
+    async def always_late(store: Store, connection: Any, changes: Any, now_ms: int) -> list[Any]:
+        next(passes)
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_apply", always_late)
+        summary = await pipeline.deliver(*done)
+    assert (summary.settled, summary.left, next(passes)) == (0, 2, RACED_PASSES)
+    assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}
+    pipeline.clock.advance(10_000)
+    await pipeline.sweep()
+    assert (await pipeline.books()).states() == {"completed": 2}
+
+
+async def test_i9_raw_deliveries_in_any_order_give_the_same_books(pipeline: Pipeline) -> None:
+    done = await submitted(pipeline, 12)
+    for i in (1, 5):
+        pipeline.provider.finish(done[i].key, "FAILED")
+    bodies = [task.body() for task in done] * 2 + [done[3].body(creditsCharged=None)]
+    random.Random(9).shuffle(bodies)
+    for body in bodies:
+        await pipeline.deliver(body)
+    assert (await pipeline.books()).posted() == pipeline.provider.bill()
+
+
+async def test_the_database_itself_refuses_a_second_closing_entry(pipeline: Pipeline) -> None:
+    """Whatever the code believes: a post and a void of one attempt cannot both stand in the ledger."""
+    [done] = await submitted(pipeline, 1)
+    await pipeline.deliver(done)
+    [post] = [row for row in (await pipeline.books()).ledger if row["kind"] == "post"]
+    for kind in ("void", "post"):
+        again = {name: value for name, value in post.items() if name != "id"} | {"kind": kind}
+
+        async def insert(connection: Any, row: Any = again) -> None:
+            await connection.execute(sa.insert(ledger), [row])
+
+        with pytest.raises(sa.exc.IntegrityError):
+            await pipeline.store.db.write(insert)
+    assert (await pipeline.books()).posted() == pipeline.provider.bill()
