@@ -75,6 +75,7 @@ def submit_limits(settings: Settings) -> SubmitLimits:
         poll_after_ms=round(settings.poll_after_s * 1000),
         lease_ms=round(settings.submit_lease_s * 1000),
         safe_resend_ms=round(settings.safe_resend_s * 1000),
+        senders=settings.senders,
     )
 
 

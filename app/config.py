@@ -88,8 +88,14 @@ class Settings(BaseSettings):
     """Tasks claimed at once: half a second's worth at full rate."""
     claim_lease_s: float = Field(60.0, gt=0)
     """A claim is sent within seconds; after this its sender is taken for dead and it is pending again."""
+    senders: int = Field(1, ge=1, le=16)
+    """Processes that send at a time for one account. One does 500/s with half a core."""
     submit_lease_s: float = Field(15.0, gt=0)
-    """One process sends at a time; it prolongs this at each record, and is replaced when it does not."""
+    """A sender prolongs this at each record, and is replaced when it does not."""
+    drain_target_s: float = Field(12 * 3600, gt=0)
+    """No more is sent than the provider finishes within this: half of its retention of 24 h (P1, P17)."""
+    credits_probe_s: float = Field(300.0, gt=0)
+    """A run that paused for want of credits tries again after this, where the balance cannot be read."""
     submit_job_s: float = Field(15.0, gt=0)
     """A submit job hands over to its successor after this; well below arq's timeout (A2, A6)."""
     request_timeout_s: float = Field(30.0, gt=0)

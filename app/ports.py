@@ -50,10 +50,44 @@ class PollAnswer:
     """The raw body, for a finished task."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """GET /v1/async/status, as far as admission needs it (C-G.5)."""
+
+    concurrency: int | None
+    """None: the provider could not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What the provider last said an account has (C-E.6)."""
+
+    at_ms: int
+    remaining: Decimal
+    """May be a minute old, and negative under a contract."""
+    per_cycle: Decimal | None
+    resets_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What an account has at the provider and not yet back."""
+
+    tasks: int
+    credits: Decimal
+    """Held: the estimates of what is accepted and not settled."""
+
+
 class Provider(Protocol):
     """The provider as the services see it. Paces itself; never raises for what the provider does."""
 
     async def create(self, task: ClaimedTask) -> CreateAnswer: ...
+
+    async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None: ...
+
+    async def slots(self) -> Slots | None: ...
+
+    async def balance(self, now_ms: int) -> Balance | None: ...
 
     async def poll(self, task_id_or_key: str) -> PollAnswer: ...
 
@@ -80,6 +114,20 @@ class SubmitStore(Protocol):
     async def release_lease(self, name: str, owner: str) -> None: ...
 
     async def accounts_with_due(self, now_ms: int) -> list[str]: ...
+
+    async def halt_account_if_running(self, account: str, state: RunState, reason: str) -> int: ...
+
+    async def batch_sizes(self, run_ids: Sequence[str]) -> dict[str, int]: ...
+
+
+class AdmissionStore(Protocol):
+    """What admission needs of the store."""
+
+    async def outstanding(self, account: str) -> Outstanding: ...
+
+    async def note_waiting(self, account: str, reason: str | None) -> None: ...
+
+    async def store_balance(self, account: str, balance: Balance) -> None: ...
 
 
 class SettleCount(Protocol):

@@ -20,6 +20,7 @@ from app.config import ConfigError, Settings, load_settings
 from app.embedded import embedded_valkey
 from app.ports import StoreUnavailable
 from app.queue import open_pool
+from app.services.funding import Funding
 from app.services.sweep import SweepLimits, sweep
 from workers.jobs import Context, settle_now, submit_now
 from workers.settings import make_worker
@@ -87,9 +88,13 @@ async def run_sweep(context: Context) -> None:
     """Sweep every few seconds, in whichever worker holds the lease."""
     owner = uuid.uuid4().hex
     limits = sweep_limits(context.settings)
+    funding = Funding(
+        context.store, context.providers, clock=context.clock,
+        probe_ms=round(context.settings.credits_probe_s * 1000),
+    )  # fmt: skip
     while not context.stopping.is_set():
         try:
-            await _sweep_once(context, owner, limits)
+            await _sweep_once(context, owner, limits, funding)
         except StoreUnavailable as error:
             log.warning("store_unavailable", error=str(error)[:200])
         except Exception:
@@ -99,7 +104,7 @@ async def run_sweep(context: Context) -> None:
                 await context.stopping.wait()
 
 
-async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None:
+async def _sweep_once(context: Context, owner: str, limits: SweepLimits, funding: Funding) -> None:
     now = context.clock()
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
@@ -112,6 +117,8 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits) -> None
             limits=limits,
             clock=context.clock,
         )
+        if resumed := await funding.resume_funded():
+            log.info("resumed", runs=resumed, reason="credits")
     finally:
         await context.store.release_lease("sweep", owner)
     if not summary.is_idle():

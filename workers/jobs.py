@@ -20,6 +20,7 @@ from app.ports import Clock, Jitter, StoreUnavailable
 from app.provider.client import Client
 from app.provider.wire import read_report
 from app.queue import PAYLOAD_VERSION, Queue
+from app.services.admission import Admission
 from app.services.settle import SettleSummary, settle
 from app.services.submit import SubmitLimits, submit
 from app.store import Store
@@ -44,6 +45,8 @@ class Context:
     submit_limits: SubmitLimits
     clock: Clock
     jitter: Jitter
+    admissions: dict[str, Admission] = field(default_factory=dict)
+    """By account name; made at first use."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -118,8 +121,15 @@ async def submit_now(context: Context) -> int | None:
 
 
 async def _submit_account(context: Context, account: str) -> int | None:
+    provider = context.providers[account]
+    if account not in context.admissions:
+        context.admissions[account] = Admission(
+            account, context.store, provider, clock=context.clock,
+            drain_target_s=context.settings.drain_target_s,
+        )  # fmt: skip
     summary = await submit(
-        context.store, context.providers[account], account=account, limits=context.submit_limits,
+        context.store, provider, account=account, admission=context.admissions[account],
+        limits=context.submit_limits,
         clock=context.clock, jitter=context.jitter, token=uuid.uuid4().hex, stopping=context.stopping.is_set,
     )  # fmt: skip
     if summary.answers:

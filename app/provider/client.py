@@ -1,6 +1,6 @@
 """The provider over HTTP: one request per call, paced, and never an exception for what the provider does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -8,8 +8,9 @@ import aiohttp
 
 from app.domain.retry import Answer, classify
 from app.domain.submission import ClaimedTask
-from app.ports import CreateAnswer, PollAnswer
+from app.ports import Balance, CreateAnswer, PollAnswer, Slots
 from app.provider import wire
+from app.provider.batch import encode_batch, read_batch
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A poll's answer carries the whole result; rawResponse can be megabytes (C-I.5)."""
@@ -72,33 +73,35 @@ class Client:
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         """POST /v1/async/task (C-G.2)."""
-        body = wire.encode_create(task, self._webhook_url)
-        try:
-            status, headers, answer = await self._request("POST", "/v1/async/task", body)
-        except _NotSent as pause:
-            return CreateAnswer(Answer.DEFERRED, wait_s=pause.wait_s)
-        except aiohttp.ClientConnectorError as error:
-            # No connection, so nothing was sent; the others may have been cut after the provider stored it.
-            return CreateAnswer(Answer.UNAVAILABLE, message=f"cannot connect: {error}")
-        except _TROUBLE as error:
-            return CreateAnswer(Answer.LOST, message=f"no response: {type(error).__name__}")
-        request_id = wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
-        if 200 <= status < 300:
-            task_id, to_charge = wire.read_created(answer)
-            if task_id is None:
-                # Accepted or not, we cannot tell; the same key will.
-                return CreateAnswer(Answer.LOST, status, message="2xx without a task", request_id=request_id)
-            return CreateAnswer(
-                Answer.ACCEPTED, status, provider_task_id=task_id, credits_to_charge=to_charge,
-                request_id=request_id,
-            )  # fmt: skip
-        error_ = wire.read_error(status, headers, answer)
-        kind = classify(status, error_.code)
-        if kind is Answer.RATE_LIMITED:
-            self._pacer.pause(error_.wait_s if error_.wait_s is not None else RATE_PAUSE_S)
+        sent = await self._post("/v1/async/task", wire.encode_create(task, self._webhook_url))
+        if isinstance(sent, CreateAnswer):
+            return sent
+        status, body, request_id = sent
+        task_id, to_charge = wire.read_created(body)
+        if task_id is None:
+            # Accepted or not, we cannot tell; the same key will.
+            return CreateAnswer(Answer.LOST, status, message="2xx without a task", request_id=request_id)
         return CreateAnswer(
-            kind, status, error_.code, error_.message, wait_s=error_.wait_s, request_id=request_id
-        )
+            Answer.ACCEPTED, status, provider_task_id=task_id, credits_to_charge=to_charge,
+            request_id=request_id,
+        )  # fmt: skip
+
+    async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
+        """POST /v1/async/task/batch (C-G.3): one answer for each task, in order. None when the provider does
+        not take them as a batch; they may go one by one."""
+        sent = await self._post("/v1/async/task/batch", encode_batch(tasks, self._webhook_url))
+        if isinstance(sent, CreateAnswer):
+            return None if sent.answer is Answer.REJECTED else [sent] * len(tasks)
+        status, body, request_id = sent
+        return read_batch(tasks, status, body, request_id)
+
+    async def slots(self) -> Slots | None:
+        """GET /v1/async/status (C-G.5); None when there is no usable answer."""
+        return wire.read_slots(await self._get_or_nothing("/v1/async/status"))
+
+    async def balance(self, now_ms: int) -> Balance | None:
+        """GET /v1/credits (C-E.6); None when there is no usable answer, as in editions without it (C-B22)."""
+        return wire.read_balance(await self._get_or_nothing("/v1/credits"), now_ms)
 
     async def poll(self, task_id_or_key: str) -> PollAnswer:
         """GET /v1/async/task/{id} (C-G.4); by our key where no id is known, as some editions allow (C-L5)."""
@@ -126,6 +129,35 @@ class Client:
         except (_NotSent, aiohttp.ClientError) as error:
             raise OSError(str(error)) from error
         return status, body
+
+    async def _post(self, path: str, content: bytes) -> tuple[int, bytes, str | None] | CreateAnswer:
+        """(status, body, request id) of a success; anything else as the answer that it means."""
+        try:
+            status, headers, body = await self._request("POST", path, content)
+        except _NotSent as pause:
+            return CreateAnswer(Answer.DEFERRED, wait_s=pause.wait_s)
+        except aiohttp.ClientConnectorError as error:
+            # No connection, so nothing was sent; the others may have been cut after the provider stored it.
+            return CreateAnswer(Answer.UNAVAILABLE, message=f"cannot connect: {error}")
+        except _TROUBLE as error:
+            return CreateAnswer(Answer.LOST, message=f"no response: {type(error).__name__}")
+        request_id = wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
+        if 200 <= status < 300:
+            return status, body, request_id
+        refusal = wire.read_error(status, headers, body)
+        kind = classify(status, refusal.code)
+        if kind is Answer.RATE_LIMITED:
+            self._pacer.pause(refusal.wait_s if refusal.wait_s is not None else RATE_PAUSE_S)
+        return CreateAnswer(
+            kind, status, refusal.code, refusal.message, wait_s=refusal.wait_s, request_id=request_id
+        )
+
+    async def _get_or_nothing(self, path: str) -> bytes:
+        try:
+            status, body = await self.get(path)
+        except (OSError, TimeoutError):
+            return b""
+        return body if status == 200 else b""
 
     async def _request(
         self, method: str, path: str, body: bytes | None = None

@@ -17,6 +17,7 @@ import msgspec
 from app.domain.credits import parse_credits
 from app.domain.settlement import Report
 from app.domain.submission import ClaimedTask
+from app.ports import Balance, Slots
 
 ID_CHARS_MAX = 200
 MESSAGE_CHARS_MAX = 500
@@ -265,3 +266,38 @@ def _until(http_date: str, now: datetime) -> float | None:
 
 def _integer(text: str | None) -> int | None:
     return int(text) if text is not None and len(text) <= 9 and text.isascii() and text.isdigit() else None
+
+
+def read_slots(body: bytes) -> Slots | None:
+    """GET /v1/async/status; None when it is not one."""
+    root = _object(body)
+    if not isinstance(root.get("queuedTasks"), int):
+        return None
+    concurrency = root.get("concurrency")
+    most = concurrency.get("max") if isinstance(concurrency, Mapping) else None
+    return Slots(most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None)
+
+
+def read_balance(body: bytes, now_ms: int) -> Balance | None:
+    """GET /v1/credits (C-E.6); None when it is not one. `remaining` may be negative under a contract."""
+    root = _object(body)
+    remaining = root.get("remaining")
+    if isinstance(remaining, bool) or not isinstance(remaining, int | float):
+        return None
+    resets_at = root.get("cycleResetsAt")
+    try:
+        per_cycle = parse_credits(root.get("perCycle"), "perCycle")
+        amount = parse_credits(abs(remaining), "remaining") or Decimal(0)
+        moment = datetime.fromisoformat(resets_at) if isinstance(resets_at, str) else None
+    except ValueError:
+        return None
+    resets_at_ms = round(moment.timestamp() * 1000) if moment is not None else None
+    return Balance(now_ms, -amount if remaining < 0 else amount, per_cycle, resets_at_ms)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        root = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return root if isinstance(root, Mapping) else {}

@@ -1,11 +1,16 @@
 """Loading: a source of prompts becomes a stored run. Keys and estimates stand in the rows before anything is
 sent; a run in state loading is never sent, so a source that breaks off half way sends nothing.
+
+Reading goes by stretches, each compared with what the run already holds. So reading the same source again for
+the same run, after an interruption or beside another producer, adds what is missing and nothing else; a
+source that says something else is refused (SourceChanged).
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from app.domain import pricing
@@ -16,6 +21,15 @@ CHUNK = 500
 """Tasks of one transaction: 500 rows of 1 KB are read, priced and committed in some 20 ms."""
 FAULTS_KEPT = 100
 """Bad lines are all counted; so many faults are kept to be shown."""
+DUPLICATES_KEPT = 20
+
+
+class Duplicates(StrEnum):
+    """What to do with records that ask what an earlier one of the same source asks (S18)."""
+
+    KEEP = "keep"  # each is a task of its own
+    MERGE = "merge"  # only the first is a task
+    ERROR = "error"  # nothing of the source is sent
 
 
 class BadRecord(Protocol):
@@ -28,33 +42,60 @@ class BadRecord(Protocol):
 Bad = TypeVar("Bad", bound=BadRecord)
 
 
+class Stretch(Protocol):
+    """What became of one stretch of the source."""
+
+    @property
+    def kept(self) -> int: ...
+    @property
+    def merged(self) -> int: ...
+    @property
+    def reused(self) -> int: ...
+    @property
+    def estimate(self) -> Decimal: ...
+
+
 class LoadStore(Protocol):
     """What loading needs of the store."""
 
-    async def create_run(self, *, name: str, source: str, budget: Decimal | None, now_ms: int) -> str: ...
+    async def create_run(
+        self, *, name: str, source: str, budget: Decimal | None, now_ms: int, account: str,
+        batch_size: int | None, reuse_within_ms: int | None,
+    ) -> str: ...  # fmt: skip
 
-    async def add_tasks(
-        self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int
-    ) -> list[str]: ...
+    async def last_ordinal(self, run_id: str) -> int: ...
 
-    async def start_run_if_loading(self, run_id: str, *, sha256: str, bad_lines: int) -> bool: ...
+    async def store_stretch(
+        self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], *, after: int, known_to: int,
+        merge: bool, now_ms: int,
+    ) -> Stretch: ...  # fmt: skip
+
+    async def duplicates(self, run_id: str, limit: int) -> tuple[int, list[tuple[int, int]]]: ...
+
+    async def finish_loading(self, run_id: str, *, sha256: str, bad_lines: int, last: int) -> bool: ...
 
     async def cancel_run(self, run_id: str, reason: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a run is called and what it may cost."""
+    """What a run is called, who pays for it, and what it may cost."""
 
     name: str
     source: str
-    """File name, or - for stdin."""
+    """Absolute path of the file, or - for stdin."""
     budget: Decimal | None = None
     """Credits; None: no limit."""
     strict: bool = False
     """One bad line refuses the whole source."""
     price_day: str = ""
     """ISO day whose price list the estimates follow; empty: today, UTC."""
+    account: str = "default"
+    batch_size: int | None = None
+    """Tasks in one create call; None: one request for each task."""
+    reuse_within_ms: int | None = None
+    """An equal result of the account this young answers a prompt; None: every prompt is sent."""
+    duplicates: Duplicates = Duplicates.KEEP
 
 
 @dataclass(slots=True)
@@ -63,12 +104,22 @@ class Loaded(Generic[Bad]):
 
     run_id: str
     started: bool = False
-    """False: nothing of it will be sent. A line was bad under `strict`, or none was good."""
+    """False: nothing of it will be sent. Something was bad and refused all of it, or nothing was good."""
     tasks: int = 0
     bad_lines: int = 0
     bad: list[Bad] = field(default_factory=list)
     """What is wrong with the first of them."""
     estimate: Decimal = Decimal(0)
+    reused: int = 0
+    """Of the tasks: answered from an equal, recent result, for nothing."""
+    duplicates: int = 0
+    """Records that ask what an earlier one asks: kept, merged into it, or the reason for refusing all."""
+    duplicates_named: list[tuple[int, int]] = field(default_factory=list)
+    """Under `error` the first of them: (ordinal, ordinal of the earlier one)."""
+    resumed_after: int = 0
+    """The last record that the run held before; 0 for a run of its own."""
+    last: int = 0
+    """Ordinal of the last good record."""
 
 
 async def load_run(
@@ -79,26 +130,48 @@ async def load_run(
     sha256: Callable[[], str],
     clock: Clock,
     progress: Callable[[int], None] = lambda _: None,
+    resume: str | None = None,
 ) -> Loaded[Bad]:
-    """Store every good line of `source` as a task of a new run, and let the run begin.
+    """Store every good line of `source` as a task of a new run, or of the run `resume` that was made from it,
+    and let the run begin.
 
-    `sha256` is asked after the last line; `progress` gets the number of tasks stored so far. Whatever
-    `source` raises is raised again after the run is cancelled.
+    `sha256` is asked after the last line; `progress` gets the number of tasks stored so far. Raises
+    SourceChanged when `resume` was made from another source, and whatever `source` raises; then the run
+    stays as far as it was read, so that it can be resumed or cancelled.
     """
-    run_id = await store.create_run(name=new.name, source=new.source, budget=new.budget, now_ms=clock())
-    loaded: Loaded[Bad] = Loaded(run_id)
+    run_id = resume or await store.create_run(
+        name=new.name, source=new.source, budget=new.budget, now_ms=clock(), account=new.account,
+        batch_size=new.batch_size, reuse_within_ms=new.reuse_within_ms,
+    )  # fmt: skip
+    loaded: Loaded[Bad] = Loaded(run_id, resumed_after=await store.last_ordinal(run_id) if resume else 0)
     try:
         await _read(store, source, new, loaded, clock, progress)
     except BaseException:
-        await store.cancel_run(run_id, "its source could not be read to the end")
+        if not resume and not loaded.tasks:
+            await store.cancel_run(run_id, "its source could not be read")
         raise
-    if new.strict and loaded.bad_lines:
-        await store.cancel_run(run_id, "refused: a line is bad, and strict was asked for")
-    elif not loaded.tasks:
-        await store.cancel_run(run_id, "no prompt in its source")
+    if refusal := await _refusal(store, new, loaded):
+        if not resume:
+            await store.cancel_run(run_id, refusal)
     else:
-        loaded.started = await store.start_run_if_loading(run_id, sha256=sha256(), bad_lines=loaded.bad_lines)
+        loaded.started = await store.finish_loading(
+            run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
+        )
     return loaded
+
+
+async def _refusal(store: LoadStore, new: NewRun, loaded: Loaded[Bad]) -> str | None:
+    """Why nothing of the source is sent; None: it is."""
+    if new.strict and loaded.bad_lines:
+        return "refused: a line is bad, and strict was asked for"
+    if not loaded.tasks:
+        return "no prompt in its source"
+    if new.duplicates is not Duplicates.MERGE:
+        named = DUPLICATES_KEPT if new.duplicates is Duplicates.ERROR else 0
+        loaded.duplicates, loaded.duplicates_named = await store.duplicates(loaded.run_id, named)
+        if named and loaded.duplicates:
+            return "refused: prompts are repeated, and that was to be an error"
+    return None
 
 
 async def _read(
@@ -112,14 +185,6 @@ async def _read(
     day = new.price_day or iso_day(clock())
     chunk: list[tuple[TaskSpec, Decimal]] = []
     bad_line: int | None = None
-
-    async def store_chunk() -> None:
-        await store.add_tasks(loaded.run_id, chunk, clock())
-        loaded.tasks += len(chunk)
-        loaded.estimate += sum(credits for _, credits in chunk)
-        chunk.clear()
-        progress(loaded.tasks)
-
     for line in source:
         if not isinstance(line, TaskSpec):
             loaded.bad_lines += line.line != bad_line
@@ -130,9 +195,30 @@ async def _read(
         elif not (new.strict and loaded.bad_lines):
             chunk.append((line, pricing.estimate(line.task_type, line.payload, day)))
             if len(chunk) >= CHUNK:
-                await store_chunk()
+                await _store_chunk(store, chunk, new, loaded, clock())
+                progress(loaded.tasks)
+                chunk.clear()
     if chunk and not (new.strict and loaded.bad_lines):
-        await store_chunk()
+        await _store_chunk(store, chunk, new, loaded, clock())
+        progress(loaded.tasks)
+
+
+async def _store_chunk(
+    store: LoadStore,
+    chunk: Sequence[tuple[TaskSpec, Decimal]],
+    new: NewRun,
+    loaded: Loaded[Bad],
+    now_ms: int,
+) -> None:
+    stretch = await store.store_stretch(
+        loaded.run_id, chunk, after=loaded.last, known_to=loaded.resumed_after,
+        merge=new.duplicates is Duplicates.MERGE, now_ms=now_ms,
+    )  # fmt: skip
+    loaded.last = chunk[-1][0].ordinal
+    loaded.tasks += stretch.kept
+    loaded.estimate += stretch.estimate
+    loaded.reused += stretch.reused
+    loaded.duplicates += stretch.merged
 
 
 def iso_day(now_ms: int) -> str:

@@ -1,52 +1,17 @@
-"""Submitting: claim pending tasks, send one request for each, record how it ended (DESIGN section 3.5).
+"""Submitting: claim pending tasks, send one request for each, record how it ended (DESIGN section 3.5)."""
 
-Nothing is retried in memory. An attempt that is to be sent again goes back to `pending` with its key and a
-moment before which it is not claimed, so that a killed process forgets nothing.
-"""
-
-import asyncio
-import contextlib
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
-from app.domain.submission import ClaimedTask, Submission
-from app.domain.task import RunState
-from app.ports import Clock, CreateAnswer, Jitter, Provider, StoreUnavailable, SubmitStore
+from app.ports import Clock, Jitter, Provider, StoreUnavailable, SubmitStore
+from app.services.admission import Admission
+from app.services.sender import NO_CREDITS_REASON, Sender, SubmitLimits, SubmitSummary
+
+__all__ = ["NO_CREDITS_REASON", "SubmitLimits", "SubmitSummary", "submit"]
 
 LEASE = "submit:"
-"""And the account's name: one process sends at a time for each, because the limit belongs to it."""
-FLUSH_EVERY_S = 0.1
-FLUSH_SIZE = 250
-STALE_WAIT_S = 60.0
-"""An attempt too old to be sent again waits this long for the sweep to close it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitLimits:
-    """See config.py for the arithmetic."""
-
-    claim_size: int
-    in_flight: int
-    claim_lease_ms: int
-    job_ms: int
-    poll_after_ms: int
-    lease_ms: int
-    safe_resend_ms: int
-    """A key first sent longer ago is not sent again: the provider may have forgotten it (P2, S5)."""
-
-
-@dataclass(slots=True)
-class SubmitSummary:
-    """What one call did."""
-
-    answers: Counter[Answer] = field(default_factory=Counter)
-    busy: bool = False
-    """Another process is sending; nothing was done."""
-    again_in_ms: int | None = None
-    """When there will be something to send again; None when this call left nothing. What earlier calls left
-    waiting, the sweep notices when it is due."""
+"""And the account's name; with several senders, a number for each beyond the first."""
+NO_ROOM_WAIT_MS = 1_000
+"""When the provider has as much of the account's work as it may, how long until it is asked again."""
 
 
 async def submit(
@@ -54,6 +19,7 @@ async def submit(
     provider: Provider,
     *,
     account: str = "default",
+    admission: Admission | None = None,
     limits: SubmitLimits,
     clock: Clock,
     jitter: Jitter,
@@ -61,184 +27,34 @@ async def submit(
     stopping: Callable[[], bool] = lambda: False,
 ) -> SubmitSummary:
     """Send what is due of one account, until nothing is, the time of one job is over, or `stopping`.
-    `token` names this call; it is the owner of the lease and of the claims."""
-    now = clock()
-    if not await store.acquire_lease(LEASE + account, token, until_ms=now + limits.lease_ms, now_ms=now):
+    `token` names this call; it is the owner of the lease and of the claims. Without `admission` the
+    provider's queue and balance are not looked at before."""
+    lease = await _free_lease(store, account, limits, clock(), token)
+    if lease is None:
         return SubmitSummary(busy=True)
-    sender = _Sender(store, provider, account, limits, clock, jitter, token, stopping)
+    sender = Sender(store, provider, account, admission, lease, limits, clock, jitter, token, stopping)
     try:
         await sender.run()
     except ExceptionGroup as group:
         raise _plain(group) from group
     finally:
-        await store.release_lease(LEASE + account, token)
+        await store.release_lease(lease, token)
     if not sender.is_held_up() and account in await store.accounts_with_due(clock()):
-        sender.summary.again_in_ms = 0
+        sender.summary.again_in_ms = 0 if sender.has_room else NO_ROOM_WAIT_MS
     return sender.summary
+
+
+async def _free_lease(
+    store: SubmitStore, account: str, limits: SubmitLimits, now: int, token: str
+) -> str | None:
+    for number in range(limits.senders):
+        lease = f"{LEASE}{account}:{number}" if number else LEASE + account
+        if await store.acquire_lease(lease, token, until_ms=now + limits.lease_ms, now_ms=now):
+            return lease
+    return None
 
 
 def _plain(group: ExceptionGroup[Exception]) -> Exception:
     """The store's absence as itself, so that the caller can tell it from a bug."""
     away, other = group.split(StoreUnavailable)
     return StoreUnavailable("while submitting") if away is not None and other is None else group
-
-
-class _Sender:
-    """One call of submit: a feeder that claims, senders, and a recorder, side by side."""
-
-    def __init__(
-        self, store: SubmitStore, provider: Provider, account: str, limits: SubmitLimits, clock: Clock,
-        jitter: Jitter, token: str, stopping: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        self._store = store
-        self._provider = provider
-        self._account = account
-        self._limits = limits
-        self._clock = clock
-        self._jitter = jitter
-        self._token = token
-        self._stopping = stopping
-        self._until_ms = clock() + limits.job_ms
-        self._todo: asyncio.Queue[ClaimedTask | None] = asyncio.Queue(maxsize=limits.claim_size)
-        self._ended: list[Submission] = []
-        self._flush_now = asyncio.Event()
-        self._flushing: asyncio.Task[None] | None = None
-        self._all_sent = False
-        self._halted: tuple[RunState, str] | None = None
-        self._rest_s = 0.0
-        self._replaced = False
-        self.summary = SubmitSummary()
-
-    def is_held_up(self) -> bool:
-        """The account refuses, or asked for a pause that is too long to wait for."""
-        return self._halted is not None or self._rest_s > 0
-
-    async def run(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._record())
-                await self._send_all()
-                self._all_sent = True
-                self._flush_now.set()
-        finally:
-            # Shielded: being told to end must not lose what is known of the sends that ended.
-            await asyncio.shield(self._finish())
-
-    async def _send_all(self) -> None:
-        async with asyncio.TaskGroup() as sending:
-            sending.create_task(self._feed())
-            for _ in range(self._limits.in_flight):
-                sending.create_task(self._send())
-
-    def _is_over(self) -> bool:
-        late = self._replaced or self._clock() >= self._until_ms
-        return late or self.is_held_up() or self._stopping()
-
-    async def _feed(self) -> None:
-        while not self._is_over():
-            now = self._clock()
-            claimed = await self._store.claim_pending(
-                account=self._account, limit=self._limits.claim_size, claim=self._token, now_ms=now,
-                lease_until_ms=now + self._limits.claim_lease_ms,
-            )  # fmt: skip
-            for task in claimed:
-                await self._todo.put(task)
-            if not claimed:
-                break
-        for _ in range(self._limits.in_flight):
-            await self._todo.put(None)
-
-    async def _send(self) -> None:
-        while (task := await self._todo.get()) is not None:
-            if self._is_over():
-                # Given back: kept longer, its lease would run out and somebody else would send it as well.
-                self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=self._rest_s))
-                continue
-            if task.first_sent_at_ms <= self._clock() - self._limits.safe_resend_ms:
-                self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=STALE_WAIT_S))
-                continue
-            answer = await self._provider.create(task)
-            if answer.answer is Answer.EXISTS and task.sends == 1:
-                # Accepted before, though never sent before: the key is somebody else's. Not ours to settle.
-                answer = CreateAnswer(Answer.FOREIGN, answer.http_status, answer.code, answer.message)
-            if answer.answer is Answer.DEFERRED:
-                self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
-            self._end(task, answer)
-            await self._halt_if_refused(task, answer)
-
-    async def _halt_if_refused(self, task: ClaimedTask, answer: CreateAnswer) -> None:
-        """A refusal of the account, not of the task: halt the run, and send nothing more in this call."""
-        shown = answer.code or answer.http_status
-        if answer.answer is Answer.NO_CREDITS:
-            self._halted = (RunState.PAUSED, f"the provider refuses for want of credits ({shown})")
-        elif answer.answer is Answer.BAD_KEY:
-            self._halted = (RunState.STOPPED, f"the provider refuses the API key ({shown})")
-        elif answer.answer is Answer.FOREIGN:
-            self._halted = (RunState.STOPPED, f"the provider knows key {task.idempotency_key}, unsent by us")
-        else:
-            return
-        await self._store.halt_run_if_running(task.run_id, *self._halted)
-
-    def _end(self, task: ClaimedTask, answer: CreateAnswer) -> None:
-        now = self._clock()
-        wait_ms = self._wait_ms(task, answer)
-        self.summary.answers[answer.answer] += 1
-        if wait_ms > 0:
-            soonest = self.summary.again_in_ms
-            self.summary.again_in_ms = wait_ms if soonest is None else min(soonest, wait_ms)
-        self._ended.append(
-            Submission(
-                task, answer.answer, now, not_before_ms=now + wait_ms,
-                next_poll_at_ms=now + self._limits.poll_after_ms, http_status=answer.http_status,
-                code=answer.code, message=answer.message, provider_task_id=answer.provider_task_id,
-                credits_to_charge=answer.credits_to_charge, request_id=answer.request_id,
-            )
-        )  # fmt: skip
-        if len(self._ended) >= FLUSH_SIZE:
-            self._flush_now.set()
-
-    def _wait_ms(self, task: ClaimedTask, answer: CreateAnswer) -> int:
-        if answer.answer is Answer.DEFERRED:
-            return round(1000 * (answer.wait_s or 0.0))
-        if answer.answer not in RETRIED:
-            return 0
-        floor_s = answer.wait_s
-        if answer.answer is Answer.QUEUE_FULL:
-            floor_s = max(floor_s or 0.0, QUEUE_FULL_WAIT_S)
-        return round(1000 * backoff_s(task.sends, self._jitter(), floor_s))
-
-    async def _record(self) -> None:
-        """Record ended sends in groups, and keep the lease while doing so."""
-        while not self._all_sent:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_EVERY_S):
-                    await self._flush_now.wait()
-            self._flush_now.clear()
-            # Shielded: being told to end must not cut a commit in two.
-            self._flushing = asyncio.create_task(self._flush())
-            await asyncio.shield(self._flushing)
-
-    async def _finish(self) -> None:
-        """Record what is left, whatever ended the call, and give back what was never sent."""
-        if self._flushing is not None:
-            await asyncio.gather(self._flushing, return_exceptions=True)
-        while not self._todo.empty():
-            if (task := self._todo.get_nowait()) is not None:
-                self._end(task, CreateAnswer(Answer.DEFERRED))
-        await self._flush()
-
-    async def _flush(self) -> None:
-        ended, self._ended = self._ended, []
-        if not ended:
-            return
-        try:
-            await self._store.record_submissions(ended)
-        except BaseException:
-            self._ended = ended + self._ended
-            raise
-        now = self._clock()
-        until_ms = now + self._limits.lease_ms
-        # Lost: this process stood still for longer than its lease, and another one sends now.
-        self._replaced = not await self._store.acquire_lease(
-            LEASE + self._account, self._token, until_ms=until_ms, now_ms=now
-        )

@@ -1,7 +1,9 @@
 """One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
 
+from app.store.accounts import AccountWrites
 from app.store.engine import Database
 from app.store.inbox import InboxWrites
+from app.store.loading import LoadWrites
 from app.store.polling import PollingWrites
 from app.store.queries import Queries
 from app.store.runs import RunWrites
@@ -9,7 +11,10 @@ from app.store.settlement import SettlementWrites
 from app.store.submission import SubmissionWrites
 
 
-class Store(RunWrites, SubmissionWrites, InboxWrites, SettlementWrites, PollingWrites, Queries):
+class Store(
+    RunWrites, LoadWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites, PollingWrites,
+    Queries,
+):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 
     def __init__(self, db: Database) -> None:

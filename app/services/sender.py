@@ -1,0 +1,261 @@
+"""One call of submit: a feeder that claims, senders, and a recorder, side by side.
+
+Nothing is retried in memory. An attempt that is to be sent again goes back to `pending` with its key and a
+moment before which it is not claimed, so that a killed process forgets nothing.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
+from app.domain.submission import ClaimedTask, Submission
+from app.domain.task import RunState
+from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
+from app.services.admission import Admission
+
+FLUSH_EVERY_S = 0.1
+FLUSH_SIZE = 250
+BATCH_MAX = 500
+"""Of the provider's (C-G.3)."""
+NO_CREDITS_REASON = "the provider refuses for want of credits"
+STALE_WAIT_S = 60.0
+"""An attempt too old to be sent again waits this long for the sweep to close it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitLimits:
+    """See config.py for the arithmetic."""
+
+    claim_size: int
+    in_flight: int
+    claim_lease_ms: int
+    job_ms: int
+    poll_after_ms: int
+    lease_ms: int
+    safe_resend_ms: int
+    senders: int = 1
+    """A key first sent longer ago is not sent again: the provider may have forgotten it (P2, S5)."""
+
+
+@dataclass(slots=True)
+class SubmitSummary:
+    """What one call did."""
+
+    answers: Counter[Answer] = field(default_factory=Counter)
+    busy: bool = False
+    """Another process is sending; nothing was done."""
+    again_in_ms: int | None = None
+    """When there will be something to send again; None when this call left nothing. What earlier calls left
+    waiting, the sweep notices when it is due."""
+
+
+class Sender:
+    """One call of submit: a feeder that claims, senders, and a recorder, side by side."""
+
+    def __init__(
+        self, store: SubmitStore, provider: Provider, account: str, admission: Admission | None, lease: str,
+        limits: SubmitLimits, clock: Clock, jitter: Jitter, token: str, stopping: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._provider = provider
+        self._account = account
+        self._admission = admission
+        self._lease = lease
+        self._limits = limits
+        self._clock = clock
+        self._jitter = jitter
+        self._token = token
+        self._stopping = stopping
+        self._until_ms = clock() + limits.job_ms
+        self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
+        self._batch_sizes: dict[str, int] = {}
+        self._batch_max = BATCH_MAX
+        self._ended: list[Submission] = []
+        self._flush_now = asyncio.Event()
+        self._flushing: asyncio.Task[None] | None = None
+        self._all_sent = False
+        self._halted: tuple[RunState, str] | None = None
+        self._rest_s = 0.0
+        self._replaced = False
+        self.has_room = True
+        self.summary = SubmitSummary()
+
+    def is_held_up(self) -> bool:
+        """The account refuses, or asked for a pause that is too long to wait for."""
+        return self._halted is not None or self._rest_s > 0
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._record())
+                await self._send_all()
+                self._all_sent = True
+                self._flush_now.set()
+        finally:
+            # Shielded: being told to end must not lose what is known of the sends that ended.
+            await asyncio.shield(self._finish())
+
+    async def _send_all(self) -> None:
+        async with asyncio.TaskGroup() as sending:
+            sending.create_task(self._feed())
+            for _ in range(self._limits.in_flight):
+                sending.create_task(self._send())
+
+    def _is_over(self) -> bool:
+        late = self._replaced or self._clock() >= self._until_ms
+        return late or self.is_held_up() or self._stopping()
+
+    async def _feed(self) -> None:
+        while not self._is_over():
+            limit = max(self._limits.claim_size, *self._batch_sizes.values(), 1)
+            if self._admission is not None:
+                room = await self._admission.room()
+                if not room.tasks:
+                    self.has_room = False
+                    break
+                limit = min(limit, room.tasks)
+            now = self._clock()
+            claimed = await self._store.claim_pending(
+                account=self._account, limit=limit, claim=self._token, now_ms=now,
+                lease_until_ms=now + self._limits.claim_lease_ms,
+            )  # fmt: skip
+            if not claimed:
+                break
+            if self._admission is not None:
+                self._admission.sent(len(claimed))
+            for group in await self._grouped(claimed):
+                await self._todo.put(group)
+        for _ in range(self._limits.in_flight):
+            await self._todo.put(None)
+
+    async def _grouped(self, claimed: list[ClaimedTask]) -> list[list[ClaimedTask]]:
+        """One request each: a task alone, or as many of one run as it wants in a batch."""
+        unseen = {task.run_id for task in claimed} - self._batch_sizes.keys()
+        if unseen:
+            self._batch_sizes |= dict.fromkeys(unseen, 1) | await self._store.batch_sizes(sorted(unseen))
+        groups: list[list[ClaimedTask]] = []
+        for run_id, tasks in itertools.groupby(claimed, key=lambda task: task.run_id):
+            size = min(self._batch_sizes[run_id], self._batch_max)
+            remaining = list(tasks)
+            groups += [remaining[start : start + size] for start in range(0, len(remaining), size)]
+        return groups
+
+    async def _send(self) -> None:
+        while (group := await self._todo.get()) is not None:
+            sendable = [task for task in group if not self._is_kept_back(task)]
+            if not sendable:
+                continue
+            answers = await self._create(sendable)
+            for task, given in zip(sendable, answers, strict=True):
+                answer = given
+                if given.answer is Answer.EXISTS and task.sends == 1:
+                    # Accepted before, though never sent before: the key is somebody else's, not ours.
+                    answer = CreateAnswer(Answer.FOREIGN, given.http_status, given.code, given.message)
+                if answer.answer is Answer.DEFERRED:
+                    self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
+                self._end(task, answer)
+                await self._halt_if_refused(task, answer)
+
+    def _is_kept_back(self, task: ClaimedTask) -> bool:
+        # What is left of the claims when the job is over goes back: kept longer, its lease would run out and
+        # somebody else would send it as well.
+        if self._is_over():
+            self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=self._rest_s))
+            return True
+        if task.first_sent_at_ms <= self._clock() - self._limits.safe_resend_ms:
+            self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=STALE_WAIT_S))
+            return True
+        return False
+
+    async def _create(self, tasks: list[ClaimedTask]) -> Sequence[CreateAnswer]:
+        if len(tasks) > 1:
+            answers = await self._provider.create_batch(tasks)
+            if answers is not None:
+                if all(answer.answer is Answer.LOST for answer in answers):
+                    # One lost answer is so many tasks that we know no id of: smaller ones from here on (S7).
+                    self._batch_max = max(self._batch_max // 2, 1)
+                return answers
+            self._batch_max = 1
+        return [await self._provider.create(task) for task in tasks]
+
+    async def _halt_if_refused(self, task: ClaimedTask, answer: CreateAnswer) -> None:
+        """A refusal that is not about the task: halt the run, or with it all runs of the account, and send
+        nothing more in this call."""
+        if answer.answer is Answer.FOREIGN:
+            self._halted = (RunState.STOPPED, f"the provider knows key {task.idempotency_key}, unsent by us")
+            await self._store.halt_run_if_running(task.run_id, *self._halted)
+        elif answer.answer in (Answer.NO_CREDITS, Answer.BAD_KEY) and self._halted is None:
+            shown = answer.code or answer.http_status
+            bad_key = (RunState.STOPPED, f"the provider refuses the API key ({shown})")
+            self._halted = (
+                bad_key if answer.answer is Answer.BAD_KEY else (RunState.PAUSED, NO_CREDITS_REASON)
+            )
+            await self._store.halt_account_if_running(self._account, *self._halted)
+
+    def _end(self, task: ClaimedTask, answer: CreateAnswer) -> None:
+        now = self._clock()
+        wait_ms = self._wait_ms(task, answer)
+        self.summary.answers[answer.answer] += 1
+        if wait_ms > 0:
+            soonest = self.summary.again_in_ms
+            self.summary.again_in_ms = wait_ms if soonest is None else min(soonest, wait_ms)
+        self._ended.append(
+            Submission(
+                task, answer.answer, now, not_before_ms=now + wait_ms,
+                next_poll_at_ms=now + self._limits.poll_after_ms, http_status=answer.http_status,
+                code=answer.code, message=answer.message, provider_task_id=answer.provider_task_id,
+                credits_to_charge=answer.credits_to_charge, request_id=answer.request_id,
+            )
+        )  # fmt: skip
+        if len(self._ended) >= FLUSH_SIZE:
+            self._flush_now.set()
+
+    def _wait_ms(self, task: ClaimedTask, answer: CreateAnswer) -> int:
+        if answer.answer is Answer.DEFERRED:
+            return round(1000 * (answer.wait_s or 0.0))
+        if answer.answer not in RETRIED:
+            return 0
+        floor_s = answer.wait_s
+        if answer.answer is Answer.QUEUE_FULL:
+            floor_s = max(floor_s or 0.0, QUEUE_FULL_WAIT_S)
+        return round(1000 * backoff_s(task.sends, self._jitter(), floor_s))
+
+    async def _record(self) -> None:
+        """Record ended sends in groups, and keep the lease while doing so."""
+        while not self._all_sent:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_EVERY_S):
+                    await self._flush_now.wait()
+            self._flush_now.clear()
+            # Shielded: being told to end must not cut a commit in two.
+            self._flushing = asyncio.create_task(self._flush())
+            await asyncio.shield(self._flushing)
+
+    async def _finish(self) -> None:
+        """Record what is left, whatever ended the call, and give back what was never sent."""
+        if self._flushing is not None:
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        while not self._todo.empty():
+            for task in self._todo.get_nowait() or ():
+                self._end(task, CreateAnswer(Answer.DEFERRED))
+        await self._flush()
+
+    async def _flush(self) -> None:
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        try:
+            await self._store.record_submissions(ended)
+        except BaseException:
+            self._ended = ended + self._ended
+            raise
+        now = self._clock()
+        until_ms = now + self._limits.lease_ms
+        # Lost: this process stood still for longer than its lease, and another one sends now.
+        self._replaced = not await self._store.acquire_lease(
+            self._lease, self._token, until_ms=until_ms, now_ms=now
+        )

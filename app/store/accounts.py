@@ -1,0 +1,111 @@
+"""What belongs to an account as a whole: its runs' state, its outstanding work, its balance."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.task import RunState
+from app.ports import Balance, Outstanding
+from app.store.engine import Database
+from app.store.tables import Credits, balances, runs, tasks
+
+
+class AccountWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def halt_account_if_running(self, account: str, state: RunState, reason: str) -> int:
+        """Pause or stop every running run of an account: the refusal was the account's. How many."""
+
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(
+                sa.update(runs)
+                .where(runs.c.account == account, runs.c.state == RunState.RUNNING)
+                .values(state=state, reason=reason)
+            )
+            return done.rowcount
+
+        return await self.db.write(work)
+
+    async def resume_account_if_paused_for(self, account: str, reason: str) -> int:
+        """Let runs go on that were paused for exactly this reason. How many."""
+
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(
+                sa.update(runs)
+                .where(
+                    runs.c.account == account, runs.c.state == RunState.PAUSED, runs.c.reason == reason
+                )
+                .values(state=RunState.RUNNING, reason=None)
+            )  # fmt: skip
+            return done.rowcount
+
+        return await self.db.write(work)
+
+    async def note_waiting(self, account: str, reason: str | None) -> None:
+        """Say on the account's running runs why nothing is sent; None: it is again."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(
+                sa.update(runs)
+                .where(
+                    runs.c.account == account,
+                    runs.c.state == RunState.RUNNING,
+                    sa.func.coalesce(runs.c.reason, "") != (reason or ""),
+                )
+                .values(reason=reason)
+            )
+
+        await self.db.write(work)
+
+    async def store_balance(self, account: str, balance: Balance) -> None:
+        """Keep what the provider said, append-only."""
+        row = {
+            "account": account, "at_ms": balance.at_ms, "remaining": balance.remaining,
+            "per_cycle": balance.per_cycle, "resets_at_ms": balance.resets_at_ms,
+        }  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(sa.insert(balances), [row])
+
+        await self.db.write(work)
+
+    async def outstanding(self, account: str) -> Outstanding:
+        """What is accepted and not settled, read by the index of tasks that would be polled."""
+        held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
+        query = (
+            sa.select(
+                sa.func.count(), sa.type_coerce(sa.func.coalesce(sa.func.sum(held), 0), Credits)
+            )
+            .join(runs, runs.c.id == tasks.c.run_id)
+            .where(tasks.c.next_poll_at_ms.is_not(None), runs.c.account == account)
+        )  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> Outstanding:
+            return Outstanding(*(await connection.execute(query)).one())
+
+        return await self.db.read(work)
+
+    async def batch_sizes(self, run_ids: Sequence[str]) -> dict[str, int]:
+        """Tasks in one create call, of the runs that want more than one."""
+        query = sa.select(runs.c.id, runs.c.batch_size).where(runs.c.id.in_(run_ids), runs.c.batch_size > 1)
+
+        async def work(connection: AsyncConnection) -> dict[str, int]:
+            return {row.id: row.batch_size for row in await connection.execute(query)}
+
+        return await self.db.read(work)
+
+    async def paused_accounts(self, reason: str) -> list[str]:
+        """Accounts with a run that is paused for exactly this reason."""
+        query = (
+            sa.select(runs.c.account)
+            .where(runs.c.state == RunState.PAUSED, runs.c.reason == reason)
+            .distinct()
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return sorted((await connection.scalars(query)).all())
+
+        return await self.db.read(work)
