@@ -55,12 +55,25 @@ def postgres_template(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database(url)
 
 
+@pytest.fixture(scope="session")
+def postgres_spares(postgres: PostgresServer) -> Iterator[list[str]]:
+    """Migrated, empty databases that no test uses just now."""
+    spares: list[str] = []
+    yield spares
+    for url in spares:
+        postgres.drop_database(url)
+
+
 @pytest.fixture
-def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
-    """A fresh, migrated PostgreSQL database, dropped afterwards."""
-    url = postgres.create_database(postgres_template)
+def postgres_url(
+    postgres: PostgresServer, postgres_template: str, postgres_spares: list[str]
+) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database. A test that changes its schema makes its own instead, by
+    `postgres.create_database()`."""
+    url = postgres_spares.pop() if postgres_spares else postgres.create_database(postgres_template)
     yield url
-    postgres.drop_database(url)
+    postgres.empty_database(url)
+    postgres_spares.append(url)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
     cursor = dbapi_connection.cursor()
     # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
     for pragma in (
-        "journal_mode=WAL", "synchronous=FULL", f"busy_timeout={SQLITE_BUSY_MS}", "foreign_keys=ON",
+        f"busy_timeout={SQLITE_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON",
         "temp_store=MEMORY", "cache_size=-32000",
     ):  # fmt: skip
         cursor.execute(f"PRAGMA {pragma}")

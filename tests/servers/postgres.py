@@ -42,6 +42,13 @@ _SETTINGS = {
 }
 
 
+_OTHERS_OFF = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+
+
 class PostgresServer:
     """Creates and drops databases on a server, ours or an existing one."""
 
@@ -136,6 +143,22 @@ class PostgresServer:
         assert self._admin_url is not None
         url = self._admin_url.set(drivername="postgresql", database=name)
         return url.render_as_string(hide_password=False)
+
+    def empty_database(self, url: str) -> None:
+        """Take every row out of a migrated database, and everybody else off it: several times quicker than a
+        fresh copy."""
+
+        async def work() -> None:
+            connection = await asyncpg.connect(url, timeout=5)
+            try:
+                await connection.execute(_OTHERS_OFF)
+                tables = await connection.fetch(_TABLES)
+                names = ", ".join(f'"{row[0]}"' for row in tables)
+                await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+            finally:
+                await connection.close()
+
+        run_apart(work())
 
     def drop_database(self, url: str) -> None:
         """Remove a database, whoever is still connected to it."""
