@@ -37,7 +37,7 @@ from app.store.tables import deliveries
 from app.submit_file import submit_file
 from app.user_error import USAGE, UserError
 from app.watch import POLL_S
-from app.witness import charge_differences, differences, testimony
+from app.witness import charge_differences, differences, emulator_side
 
 PROMPTS = Path(__file__).parent.parent / "examples" / "prompts.csv"
 EMULATOR_OPTIONS = (
@@ -152,7 +152,7 @@ async def compare(store: Store, run: RunRow, books: Document) -> Document:
     """What was found, what the emulator says, and every difference."""
     report = await store.report(run)
     found = found_side(report, unmatched=await _unmatched_count(store))
-    said = testimony(books["tasks"])
+    said = emulator_side(books["tasks"])
     keys = differences(found, said)
     tasks = charge_differences(await store.charges(run.id), books["tasks"])
     drift = Decimal(str(books["opening"])) - Decimal(str(books["remaining"])) - report.posted

@@ -52,7 +52,7 @@ async def reachable_store(settings: Settings) -> Store:
         if not settings.database_url:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         return await open_store(settings, migrated=False)
-    except (*TROUBLE, ImportError) as error:
+    except (*TROUBLE, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
         raise unreachable(settings, error) from error
 
 

@@ -26,7 +26,7 @@ Line = Mapping[str, Any]
 """One task in the emulator's books."""
 
 
-def testimony(lines: Sequence[Line]) -> Document:
+def emulator_side(lines: Sequence[Line]) -> Document:
     """The emulator's side of the report. It refuses nothing and forgets nothing while a demo lasts, so no
     task of it is rejected or expired."""
     verdicts = {verdict.value: 0 for verdict in Verdict}

@@ -1,0 +1,104 @@
+"""The doctor against real processes: it finds nothing where all is well, and names each thing that is not."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
+from app.doctor import Check, document, examine
+from app.processes import Process, Processes
+
+START_TIMEOUT_S = 60.0
+
+
+def ready_url(process: Process) -> str:
+    """The URL that a process prints when it listens."""
+    until = time.monotonic() + START_TIMEOUT_S
+    while '"ready"' not in process.log.read_text():
+        assert process.running, process.log_tail()
+        assert time.monotonic() < until, process.log_tail()
+        time.sleep(0.02)
+    line = next(text for text in process.log.read_text().splitlines() if '"ready"' in text)
+    return str(json.loads(line)["url"])
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A running emulator and a running web, on an embedded Valkey and SQLite."""
+    folder = tmp_path_factory.mktemp("doctor")
+    ours = ("TALLYHOOK_", "CLORO_", "DATABASE_URL", "REDIS_URL", "PUBLIC_URL")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    env |= {"PORT": "0", "TALLYHOOK_DATA_DIR": str(folder / "data")}
+    command = [sys.executable, "-m", "app.cli"]
+    with Processes(folder / "logs") as processes:
+        emulator = processes.spawn("emulator", [*command, "emulator", "--port", "0", "--json"], env=env)
+        web = processes.spawn("web", [*command, "web", "--json"], env=env)
+        yield {"emulator": ready_url(emulator), "web": ready_url(web), "data_dir": str(folder / "data")}
+
+
+def settings_for(urls: dict[str, str], **changes: str) -> Settings:
+    values = {
+        "DATABASE_URL": "", "REDIS_URL": "", "CLORO_API_KEY": EMULATOR_KEY, "PUBLIC_URL": urls["web"],
+        "CLORO_BASE_URL": urls["emulator"], "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET, **changes,
+    }  # fmt: skip
+    return load_settings(_env_file=None, data_dir=Path(urls["data_dir"]), **values)
+
+
+def examined(settings: Settings) -> dict[str, Check]:
+    return {check.name: check for check in asyncio.run(examine(settings))}
+
+
+def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
+    # No key is set, so the emulator is the provider, and loopback is as public as it needs to be.
+    checks = examined(settings_for(urls, CLORO_API_KEY="", CLORO_WEBHOOK_SECRET=""))
+    assert {check.state for check in checks.values()} == {"ok"}, checks
+    assert set(checks) == {
+        "API key", "webhook secret", "public URL", "database", "redis", "redis persistence",
+        "redis eviction", "provider", "webhook",
+    }  # fmt: skip
+    assert document(list(checks.values()))["healthy"] is True
+    assert "0 tasks queued" in checks["provider"].detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "state", "words"),
+    [
+        ({"CLORO_API_KEY": "sk_test_" + "e" * 32}, "provider", "fault", "refuses the API key (401)"),
+        ({"CLORO_WEBHOOK_SECRET": "another"}, "webhook", "fault", "not with our secret"),
+        ({"PUBLIC_URL": "http://127.0.0.1:1"}, "webhook", "fault", "connection refused"),
+        ({"PUBLIC_URL": ""}, "public URL", "fault", "is not set"),
+        ({"PUBLIC_URL": "hooks.example.com"}, "public URL", "fault", "not an http address"),
+        ({"PUBLIC_URL": "http://hooks.invalid"}, "public URL", "warning", "not encrypted"),
+        ({}, "public URL", "fault", "nobody but this machine"),
+        ({"CLORO_WEBHOOK_SECRET": "a,b"}, "webhook secret", "ok", "2 set"),
+        ({"REDIS_URL": "redis://127.0.0.1:1"}, "redis", "fault", "cannot reach Redis"),
+        ({"REDIS_URL": "nonsense"}, "redis", "fault", "cannot reach Redis"),
+        ({"DATABASE_URL": "sqlite:///{data_dir}/own.db"}, "database", "fault", "is at revision None"),
+        ({"CLORO_BASE_URL": "http://127.0.0.1:1"}, "provider", "fault", "cannot reach"),
+    ],
+)
+def test_each_fault_is_named_with_its_remedy(
+    urls: dict[str, str], changes: dict[str, str], name: str, state: str, words: str
+) -> None:
+    filled = {key: value.format(**urls) for key, value in changes.items()}
+    check = examined(settings_for(urls, **filled))[name]
+    assert (check.state, words in check.detail) == (state, True), check
+    assert check.state == "ok" or check.remedy
+
+
+def test_the_webhook_url_may_lead_to_something_else(urls: dict[str, str]) -> None:
+    check = examined(settings_for(urls, PUBLIC_URL=urls["emulator"]))["webhook"]
+    assert (check.state, "answers 404" in check.detail) == ("fault", True), check
+
+
+def test_an_evicting_redis_is_a_fault(urls: dict[str, str], start_valkey: object) -> None:
+    server = start_valkey(appendonly=False, maxmemory="50mb", **{"maxmemory-policy": "allkeys-lru"})  # type: ignore[operator]
+    checks = examined(settings_for(urls, REDIS_URL=server.url))
+    assert checks["redis eviction"].state == "fault"
+    assert checks["redis persistence"].state == "warning"

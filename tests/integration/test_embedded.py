@@ -1,0 +1,164 @@
+"""The embedded Valkey and our processes: one server for all, and none left when its users are gone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from app.config import Settings, load_settings
+from app.embedded import EmbeddedError, embedded_valkey, running_valkey
+from app.processes import Processes
+
+WAIT_S = 30.0
+USER = """
+import sys, time
+from app.config import load_settings
+from app.embedded import embedded_valkey
+with embedded_valkey(load_settings()) as url:
+    print(url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("TALLYHOOK_DATA_DIR", str(tmp_path / "da ta"))
+    return load_settings()
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    until = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < until, f"waited {WAIT_S} s for {what}"
+        time.sleep(0.02)
+
+
+def start_user() -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", USER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_it_keeps_what_it_is_told_and_drops_nothing(settings: Settings) -> None:
+    assert running_valkey(settings) is None
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        assert client.config_get("appendonly")["appendonly"] == "yes"
+        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        assert url.startswith("redis://127.0.0.1:")
+        client.set("kept", "yes")
+    assert running_valkey(settings) is None
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_redis_url_goes_before_it(settings: Settings) -> None:
+    own = settings.model_copy(update={"redis_url": "redis://elsewhere/1"})
+    with embedded_valkey(own) as url:
+        assert url == running_valkey(own) == "redis://elsewhere/1"
+    assert not (settings.data_dir / "valkey").exists()
+
+
+def test_all_users_share_one_server_and_the_last_one_ends_it(settings: Settings) -> None:
+    with start_user() as first, start_user() as second:
+        assert first.stdout is not None
+        assert second.stdout is not None
+        assert first.stdin is not None
+        url = first.stdout.readline().strip()
+        assert second.stdout.readline().strip() == url
+        first.stdin.close()
+        first.wait(WAIT_S)
+        # Whoever started it is perhaps gone; the other still has it.
+        assert running_valkey(settings) == url
+        # Killed, with no chance to tidy up.
+        second.kill()
+    wait_until(lambda: running_valkey(settings) is None, "the end of the server")
+
+
+def test_a_dead_record_is_recognised(settings: Settings) -> None:
+    with embedded_valkey(settings):
+        pass
+    record = settings.data_dir / "valkey" / "server.json"
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        # Another program has the port now, and answers nothing.
+        record.write_text(json.dumps({"port": stranger.getsockname()[1]}))
+        assert running_valkey(settings) is None
+        for broken in ("", "[]", '{"port": "x"}', '{"port": 1}'):
+            record.write_text(broken)
+            assert running_valkey(settings) is None
+        with embedded_valkey(settings) as url:
+            assert running_valkey(settings) == url
+
+
+def test_a_server_that_was_killed_is_replaced(settings: Settings) -> None:
+    with embedded_valkey(settings) as url:
+        with redis.Redis.from_url(url) as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: running_valkey(settings) is None, "its end")
+        with embedded_valkey(settings) as again:
+            assert running_valkey(settings) == again
+
+
+def test_why_it_does_not_start_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
+    with pytest.raises(EmbeddedError, match="no-such-setting"), embedded_valkey(settings):
+        pass
+
+
+def test_a_data_directory_that_cannot_be_made(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "da ta").write_text("a file")
+    with pytest.raises(EmbeddedError, match="cannot use"), embedded_valkey(settings):
+        pass
+
+
+GRANDCHILD = "import subprocess,sys,time; p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(600)']); print(p.pid, flush=True); time.sleep(600)"  # noqa: E501
+STUBBORN = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"  # noqa: E501
+
+
+def test_processes_end_with_their_with_and_their_children_too(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        process = processes.spawn("parent", [sys.executable, "-c", GRANDCHILD], env=os.environ)
+        wait_until(lambda: process.log_tail().strip(), "its child")
+        child = int(process.log_tail())
+        assert (process.running, process.exit_code, processes.dead()) == (True, None, None)
+        assert is_running(child)
+    assert not process.running
+    wait_until(lambda: not is_running(child), "the end of its child")
+
+
+def test_a_process_that_ends_by_itself_is_seen(tmp_path: Path) -> None:
+    with Processes(tmp_path / "logs") as processes:
+        process = processes.spawn("brief", [sys.executable, "-c", "print('why'); exit(7)"], env=os.environ)
+        wait_until(lambda: not process.running, "its end")
+        assert (processes.dead(), process.exit_code, process.log_tail()) == (process, 7, "why")
+
+
+def test_a_process_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = tmp_path / "keeper.py"
+    source = Path(sys.modules["app.keeper"].__file__ or "").read_text()
+    quick.write_text(source.replace("GRACE_S = 25", "GRACE_S = 1"))
+    assert "GRACE_S = 1\n" in quick.read_text()
+    monkeypatch.setattr("app.keeper.__file__", str(quick))
+    with Processes(tmp_path / "logs") as processes:
+        process = processes.spawn("stubborn", [sys.executable, "-c", STUBBORN], env=os.environ)
+        wait_until(lambda: process.log_tail() == "up", "its start")
+    assert process.exit_code == 128 + signal.SIGKILL

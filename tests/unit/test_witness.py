@@ -1,0 +1,118 @@
+"""The emulator's side of the demo's report, from its books alone, and that every difference is seen."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from app.domain.credits import Verdict
+from app.witness import (
+    COUNTS,
+    charge_differences,
+    differences,
+    emulator_side,
+    expected_verdict,
+    was_polled_first,
+)
+
+EARLY, LATE = "2026-11-21T20:00:00.000Z", "2026-11-21T20:00:00.001Z"
+
+
+def line(key: str = "a", **changes: Any) -> dict[str, Any]:
+    """A line of the emulator's books: completed, delivered once."""
+    return {
+        "idempotencyKey": key, "status": "COMPLETED", "creditsToCharge": 4, "creditsCharged": 4,
+        "clusters": 0, "faults": [], "responseLost": False, "deliveries": {"sent": 1, "acked": 1},
+        "firstAckAt": EARLY, "firstTerminalPollAt": None, **changes,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, Verdict.MATCHED),
+        ({"clusters": 2}, Verdict.EXPLAINED),
+        ({"clusters": 2, "faults": ["overcharge"]}, Verdict.OVERCHARGED),
+        ({"faults": ["duplicate", "undercharge"]}, Verdict.UNDERCHARGED),
+        ({"faults": ["fail"], "status": "FAILED"}, Verdict.FREE_FAILURE),
+        ({"faults": ["fail", "charged_failure"], "status": "FAILED"}, Verdict.CHARGED_FAILURE),
+        ({"faults": ["drop", "lose_response"]}, Verdict.MATCHED),
+    ],
+)
+def test_each_fault_has_its_verdict(changes: dict[str, Any], verdict: Verdict) -> None:
+    assert expected_verdict(line(**changes)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("acked", "polled", "swept"),
+    [
+        (EARLY, None, False),
+        (None, EARLY, True),
+        (LATE, EARLY, True),
+        (EARLY, LATE, False),
+        (None, None, False),
+    ],
+)
+def test_swept_is_what_was_fetched_before_it_was_delivered(
+    acked: str | None, polled: str | None, swept: bool
+) -> None:
+    assert was_polled_first(line(firstAckAt=acked, firstTerminalPollAt=polled)) is swept
+
+
+def test_the_testimony_counts_what_was_done() -> None:
+    said = emulator_side(
+        [
+            line("a", deliveries={"sent": 3, "acked": 3}),
+            line("b", status="FAILED", faults=["fail"], creditsCharged=0, responseLost=True),
+            line("c", deliveries={"sent": 0, "acked": 0}, firstAckAt=None, firstTerminalPollAt=EARLY),
+        ]
+    )
+    assert {name: said[name] for name in COUNTS} == {
+        "tasks": 3, "completed": 2, "failed": 1, "rejected": 0, "expired": 0, "duplicates": 2, "swept": 1,
+        "recovered_submits": 1, "credits_charged": 8,
+    }  # fmt: skip
+    assert {k: n for k, n in said["verdicts"].items() if n} == {"matched": 2, "free_failure": 1}
+
+
+def test_equal_sides_have_no_difference() -> None:
+    assert differences(emulator_side([line()]), emulator_side([line()])) == []
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_figure_is_compared(name: str) -> None:
+    said = emulator_side([line()])
+    found = said | {name: said[name] + 1}
+    assert differences(found, said) == [{"key": name, "found": said[name] + 1, "emulator": said[name]}]
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_every_verdict_is_compared(verdict: Verdict) -> None:
+    said = emulator_side([line()])
+    found = said | {"verdicts": said["verdicts"] | {verdict.value: 7}}
+    assert [difference["key"] for difference in differences(found, said)] == [f"verdicts.{verdict}"]
+
+
+def test_charges_are_compared_task_by_task() -> None:
+    lines = [line("a"), line("b"), line("c", creditsCharged=None)]
+    agreeing = {"a": Decimal(4), "b": Decimal(4), "c": None}
+    assert charge_differences(agreeing, lines) == []
+    # The sums are equal, the tasks are not.
+    swapped = {"a": Decimal(3), "b": Decimal(5), "c": None}
+    assert [
+        (d["idempotency_key"], d["found"], d["emulator"]) for d in charge_differences(swapped, lines)
+    ] == [
+        ("a", 3, 4),
+        ("b", 5, 4),
+    ]
+
+
+def test_a_task_that_only_one_side_has_is_a_difference() -> None:
+    found = charge_differences({"a": Decimal(4), "ours": None}, [line("a"), line("theirs")])
+    assert [(d["idempotency_key"], d["found"], d["emulator"]) for d in found] == [
+        ("ours", None, "no such task"),
+        ("theirs", "no such task", 4),
+    ]
+
+
+def test_an_unknown_charge_is_not_0() -> None:
+    assert charge_differences({"a": None}, [line("a", creditsCharged=0)]) != []
