@@ -24,6 +24,7 @@ class _Seen:
     outstanding: int
     credits: Decimal
     sent: int
+    sent_credits: Decimal
 
 
 class Admission:
@@ -42,6 +43,7 @@ class Admission:
         self._balance: Balance | None = None
         self._asked_ms: int | None = None
         self._sent = 0
+        self._sent_credits = Decimal(0)
         self._noted: str | None = None
 
     async def room(self) -> Room:
@@ -58,16 +60,17 @@ class Admission:
                 drain_target_s=self._drain_target_s,
             ),
             remaining=self._balance.remaining if self._balance else None,
-            outstanding_credits=max(seen.credits for seen in self._seen),
+            outstanding_credits=max(s.credits for s in self._seen) + self._sent_credits - last.sent_credits,
         )
         if found.reason != self._noted:
             await self._store.note_waiting(self._account, found.reason)
             self._noted = found.reason
         return found
 
-    def sent(self, tasks: int) -> None:
-        """So many tasks are on their way since the last count."""
+    def sent(self, tasks: int, credits: Decimal) -> None:
+        """So many tasks, of so many credits by our estimate, are on their way since the last count."""
         self._sent += tasks
+        self._sent_credits += credits
 
     async def _refresh(self, now: int) -> None:
         if self._asked_ms is None or now - self._asked_ms >= ASK_MS:
@@ -78,7 +81,7 @@ class Admission:
                 await self._store.store_balance(self._account, balance)
             self._balance = balance
         count = await self._store.outstanding(self._account)
-        self._seen.append(_Seen(now, count.tasks, count.credits, self._sent))
+        self._seen.append(_Seen(now, count.tasks, count.credits, self._sent, self._sent_credits))
         while now - self._seen[0].at_ms > max(LAG_MS, RATE_OVER_MS):
             self._seen.popleft()
 

@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
 from app.domain.submission import ClaimedTask, Submission
@@ -126,7 +127,8 @@ class Sender:
             if not claimed:
                 break
             if self._admission is not None:
-                self._admission.sent(len(claimed))
+                estimate = sum((task.credits_estimate for task in claimed), Decimal(0))
+                self._admission.sent(len(claimed), estimate)
             for group in await self._grouped(claimed):
                 await self._todo.put(group)
         for _ in range(self._limits.in_flight):

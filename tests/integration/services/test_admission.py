@@ -1,0 +1,205 @@
+"""Admission, batches and credits that come back, on the real stores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.domain.retry import Answer
+from app.domain.submission import ClaimedTask
+from app.domain.task import TaskSpec
+from app.ports import Balance, CreateAnswer, Slots
+from app.services.admission import ASK_MS, Admission
+from app.services.funding import Funding
+from app.services.submit import submit
+from app.store import Store
+from tests.clock import SteppedClock
+from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline
+from tests.scripted_provider import ScriptedProvider
+
+
+@dataclass(slots=True)
+class Account(ScriptedProvider):
+    """A provider that tells its slots and its balance, and takes batches."""
+
+    concurrency: int | None = 5
+    remaining: Decimal | None = None
+    batches: list[int] = field(default_factory=list)
+    loses_batches: int = 0
+    takes_batches: bool = True
+
+    async def slots(self) -> Slots | None:
+        return Slots(self.concurrency)
+
+    async def balance(self, now_ms: int) -> Balance | None:
+        return None if self.remaining is None else Balance(now_ms, self.remaining, None, None)
+
+    async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
+        if not self.takes_batches:
+            return None
+        self.batches.append(len(tasks))
+        answers = [await self.create(task) for task in tasks]
+        if self.loses_batches:
+            self.loses_batches -= 1
+            return [CreateAnswer(Answer.LOST)] * len(tasks)
+        return answers
+
+
+def admission(
+    store: Store, provider: Account, clock: SteppedClock, drain_target_s: float = 60.0
+) -> Admission:
+    return Admission("default", store, provider, clock=clock, drain_target_s=drain_target_s)
+
+
+async def send(pipeline: Pipeline, provider: Account, gate: Admission | None = None) -> int | None:
+    summary = await submit(
+        pipeline.store, provider, admission=gate, limits=SUBMIT_LIMITS, clock=pipeline.clock,
+        jitter=lambda: 0.0, token=f"t{pipeline.clock()}",
+    )  # fmt: skip
+    return summary.again_in_ms
+
+
+async def reason_of(pipeline: Pipeline) -> tuple[str, str | None]:
+    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    return run.state, run.reason
+
+
+async def test_s20_no_more_is_sent_than_the_slots_finish_in_time(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=5)  # twice the slots are always let in: 10
+    await pipeline.start(25)
+    gate = admission(pipeline.store, provider, pipeline.clock)
+    assert await send(pipeline, provider, gate) == 1_000, "asked again in a second"
+    assert len(provider.sends) == 10
+    state, reason = await reason_of(pipeline)
+    assert state == "running"
+    assert reason is not None
+    assert "10 tasks at the provider" in reason
+    await pipeline.deliver(*(provider.finish(key) for key in provider.sends[:4]))
+    pipeline.clock.advance(2_000)
+    await send(pipeline, provider, gate)
+    assert len(provider.sends) == 14, "as many as came back"
+
+
+async def test_the_reason_goes_away_with_the_backlog(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=5)
+    await pipeline.start(12)
+    gate = admission(pipeline.store, provider, pipeline.clock)
+    await send(pipeline, provider, gate)
+    await pipeline.deliver(*(provider.finish(key) for key in list(provider.sends)))
+    pipeline.clock.advance(2_000)
+    await send(pipeline, provider, gate)
+    assert len(provider.sends) == 12
+    pipeline.clock.advance(2_000)
+    await gate.room()
+    assert (await reason_of(pipeline))[1] is None
+
+
+async def test_nothing_is_sent_that_the_balance_does_not_cover(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=50, remaining=Decimal(52))
+    await pipeline.start(20)
+    gate = admission(pipeline.store, provider, pipeline.clock)
+    for _ in range(30):
+        await send(pipeline, provider, gate)
+        pipeline.clock.advance(2_000)
+    # 5 credits each; none may be sent with fewer than 3 uncovered.
+    assert 8 <= len(provider.sends) <= 10
+    state, reason = await reason_of(pipeline)
+    assert (state, (reason or "")[:24]) == ("running", "waiting: 52 credits left")
+
+
+async def test_s10_a_paused_run_goes_on_when_the_balance_is_back(pipeline: Pipeline) -> None:
+    provider = Account(remaining=Decimal(0))
+    provider.tell(None, CreateAnswer(Answer.NO_CREDITS, 403, "INSUFFICIENT_CREDITS"))
+    await pipeline.start(5)
+    await send(pipeline, provider)
+    assert (await reason_of(pipeline))[0] == "paused"
+    funding = Funding(pipeline.store, {"default": provider}, probe_ms=300_000, clock=pipeline.clock)
+    assert await funding.resume_funded() == 0, "not at once: the balance lags"
+    pipeline.clock.advance(300_000)
+    assert await funding.resume_funded() == 0, "still nothing there"
+    provider.remaining = Decimal(650_000)
+    pipeline.clock.advance(300_000)
+    assert await funding.resume_funded() == 1
+    await send(pipeline, provider)
+    assert (await pipeline.books()).states() == {"submitted": 5}
+    assert await pipeline.store.retry_tasks_if_closed(pipeline.task_ids, pipeline.clock()) == 0, "none failed"
+
+
+async def test_s10_without_a_balance_endpoint_it_is_tried(pipeline: Pipeline) -> None:
+    provider = Account()
+    provider.tell(CreateAnswer(Answer.NO_CREDITS, 403, "INSUFFICIENT_PERMISSIONS"))
+    await pipeline.start(1)
+    await send(pipeline, provider)
+    funding = Funding(pipeline.store, {"default": provider}, probe_ms=300_000, clock=pipeline.clock)
+    await funding.resume_funded()
+    pipeline.clock.advance(300_000)
+    assert await funding.resume_funded() == 1
+    assert (await reason_of(pipeline))[0] == "running"
+
+
+async def test_s14_a_bad_key_stops_every_run_of_the_account(pipeline: Pipeline) -> None:
+    await pipeline.start(2)
+    first = pipeline.run_id
+    await pipeline.start(2)
+    other = await pipeline.store.create_run(
+        name="eu", source="-", budget=None, now_ms=pipeline.clock(), account="eu"
+    )
+    await pipeline.store.start_run_if_loading(other, sha256="", bad_lines=0)
+    provider = Account()
+    provider.tell(CreateAnswer(Answer.BAD_KEY, 401, "INVALID_OR_EXPIRED_API_KEY"))
+    await send(pipeline, provider)
+    states = {run.id: run.state for run in await pipeline.store.list_runs()}
+    assert states == {first: "stopped", pipeline.run_id: "stopped", other: "running"}
+    assert len(provider.sends) <= SUBMIT_LIMITS.in_flight
+
+
+async def start_batches(pipeline: Pipeline, tasks: int, size: int) -> None:
+    pipeline.run_id = await pipeline.store.create_run(
+        name="batch", source="-", budget=None, now_ms=pipeline.clock(), batch_size=size
+    )
+    specs = [(TaskSpec(n, "CHATGPT", {"prompt": f"p{n}"}), Decimal(5)) for n in range(1, tasks + 1)]
+    pipeline.task_ids = await pipeline.store.add_tasks(pipeline.run_id, specs, pipeline.clock())
+    await pipeline.store.start_run_if_loading(pipeline.run_id, sha256="", bad_lines=0)
+
+
+async def test_batches_of_the_run_s_size(pipeline: Pipeline) -> None:
+    provider = Account()
+    await start_batches(pipeline, 45, 20)
+    await send(pipeline, provider)
+    assert sorted(provider.batches) == [5, 20, 20]
+    assert (await pipeline.books()).states() == {"submitted": 45}
+
+
+async def test_s7_a_lost_batch_is_sent_again_with_the_same_keys_and_smaller(pipeline: Pipeline) -> None:
+    provider = Account(loses_batches=1)
+    await start_batches(pipeline, 40, 20)
+    await send(pipeline, provider)
+    pipeline.clock.advance(60_000)
+    await send(pipeline, provider)
+    assert all(len(tasks) == 1 for tasks in provider.accepted.values()), "one task for each key"
+    books = await pipeline.books()
+    assert books.states() == {"submitted": 40}
+    await pipeline.deliver(*(provider.finish(key) for key in provider.accepted))
+    assert (await pipeline.books()).states() == {"completed": 40}
+
+
+async def test_a_provider_without_batches_gets_them_one_by_one(pipeline: Pipeline) -> None:
+    provider = Account(takes_batches=False)
+    await start_batches(pipeline, 7, 5)
+    await send(pipeline, provider)
+    assert provider.batches == []
+    assert (await pipeline.books()).states() == {"submitted": 7}
+
+
+async def test_slots_and_balance_are_not_asked_for_each_claim(pipeline: Pipeline) -> None:
+    asked: list[int] = []
+
+    class Counting(Account):
+        async def slots(self) -> Slots | None:
+            asked.append(pipeline.clock())
+            return Slots(5)
+
+    gate = admission(pipeline.store, Counting(), pipeline.clock)
+    for _ in range(20):
+        await gate.room()
+        pipeline.clock.advance(ASK_MS // 10)
+    assert len(asked) == 2
