@@ -10,9 +10,11 @@ import pytest
 from app.domain.delivery import RawDelivery
 from app.domain.task import new_id
 from app.store import Store
+from app.web.inbox import InboxFull
 from app.web.server import INBOX, PROBES
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (
+    WAIT_S,
     HeldStore,
     Receiving,
     delivery_body,
@@ -168,6 +170,30 @@ async def test_r12_above_the_bound_it_sheds_before_reading(
     assert await answers(posts) == [200] * 5
     assert (await receiver.post(delivery_body())).status == 200
     assert len(held.committed) == 6
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param({"deliveries_waiting_max": 3}, id="by number"),
+        pytest.param(
+            {"waiting_bytes_max": 4 * len(delivery_body()) - 1, "body_bytes_max": 500}, id="by bytes"
+        ),
+    ],
+)
+async def test_r12_bodies_that_were_read_while_it_filled_are_not_taken_either(
+    start_receiver: StartReceiver, held: HeldStore, limits: dict[str, int]
+) -> None:
+    receiver = await start_receiver(held, **limits)
+    posts = await several_waiting(receiver, 3)
+    one_more = replace(held.groups[0][0], id=new_id(0))
+    with pytest.raises(InboxFull, match="full"):
+        async with asyncio.timeout(WAIT_S):
+            await receiver.app[INBOX].accept(one_more)
+    held.gate.set()
+    assert await answers(posts) == [200] * 3
+    await receiver.app[INBOX].accept(one_more)
+    assert len(held.committed) == 4
 
 
 async def test_r12_a_burst_is_shed_and_never_half_taken(store: Store, start_receiver: StartReceiver) -> None:
