@@ -12,7 +12,8 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from app.commands import processes, runs
+from app.commands import control, processes, runs
+from app.commands.submit import SUBMIT_EXAMPLES, submit
 from app.user_error import INTERRUPTED, USAGE, UserError
 
 HELP = (
@@ -36,13 +37,16 @@ def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **
 
 
 _add(processes.demo, "Runs", processes.DEMO_EXAMPLES)
-_add(runs.submit, "Runs", runs.SUBMIT_EXAMPLES)
+_add(submit, "Runs", SUBMIT_EXAMPLES)
 _add(runs.watch, "Runs", runs.WATCH_EXAMPLES)
 _add(runs.runs, "Runs")
 _add(runs.status, "Runs")
 _add(runs.report, "Runs", runs.REPORT_EXAMPLES)
 _add(runs.export, "Runs", runs.EXPORT_EXAMPLES)
-_add(runs.resume, "Runs")
+_add(control.pause, "Runs")
+_add(control.resume, "Runs")
+_add(control.cancel, "Runs")
+_add(control.retry, "Runs", control.RETRY_EXAMPLES)
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)

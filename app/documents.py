@@ -28,6 +28,7 @@ def run_document(run: RunRow) -> Document:
         "id": run.id,
         "name": run.name,
         "source": run.source,
+        "account": run.account,
         "state": str(run.state),
         "reason": run.reason,
         "budget": plain(run.budget),
@@ -69,6 +70,7 @@ def report_document(report: RunReport, findings: Sequence[Document]) -> Document
         "duplicates": report.duplicates,
         "swept": report.swept,
         "recovered_submits": report.recovered_submits,
+        "reused": report.reused,
         "verdicts": {verdict.value: report.verdicts.get(verdict, 0) for verdict in Verdict},
         "credits": {
             "estimate": plain(progress.estimate),

@@ -63,11 +63,13 @@ def draw_runs(output: Console, document: Document) -> None:
     if not document["runs"]:
         output.print("No run yet. tallyhook submit FILE makes one.")
         return
-    table = _table("id", "name", "state", "tasks", "open", "completed", "failed", "charged", "created")
+    table = _table(
+        "id", "name", "account", "state", "tasks", "open", "completed", "failed", "charged", "created"
+    )
     for status in document["runs"]:
         run, states = status["run"], status["states"]
         table.add_row(
-            run["id"][-SHORT_ID_CHARS:], escape(run["name"]), _state(status), str(status["tasks"]),
+            run["id"][-SHORT_ID_CHARS:], escape(run["name"]), run["account"], _state(status), str(status["tasks"]),
             str(status["open"]), str(states["completed"]), str(states["failed"]),
             str(status["credits"]["charged"]), run["created_at"][:19].replace("T", " "),
         )  # fmt: skip
@@ -86,7 +88,7 @@ def draw_report(output: Console, document: Document) -> None:
     """The books of one run."""
     _draw_run_head(output, document)
     states = ("completed", "failed", "rejected", "expired", "cancelled", "open")
-    found = ("duplicates", "swept", "recovered_submits", "money_open")
+    found = ("duplicates", "swept", "recovered_submits", "reused", "money_open")
     output.print(f"  tasks    {document['tasks']}: {_pairs({name: document[name] for name in states})}")
     output.print(f"  seen     {_pairs({name: document[name] for name in found})}")
     output.print(f"  credits  {_pairs(document['credits'])}")
@@ -166,6 +168,8 @@ def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress]
 def _draw_run_head(output: Console, document: Document) -> None:
     run = document["run"]
     output.print(f"Run {run['id']} ({escape(run['name'])}) from {escape(run['source'])}: {_state(document)}")
+    if run["account"] != "default":
+        output.print(f"  paid by account {escape(run['account'])}")
     if run["reason"]:
         output.print(f"  [yellow]{escape(run['reason'])}[/yellow]")
     if run["bad_lines"]:

@@ -9,9 +9,10 @@ from app.bootstrap import now_ms, open_queue
 from app.config import Settings
 from app.documents import Document, run_document
 from app.domain.credits import plain
+from app.domain.source_change import SourceChanged
 from app.embedded import running_valkey
 from app.promptfile import BadLine, Defaults, read_prompts
-from app.services.load import Loaded, NewRun, load_run
+from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
 from app.user_error import USAGE, UserError
 
@@ -26,35 +27,76 @@ async def submit_file(
     new: NewRun,
     *,
     progress: Callable[[int], None] = lambda _: None,
+    resume: str | None = None,
 ) -> Document:
     """Store the prompts of `path` (None: standard input) as a run and wake the workers; what was done.
 
-    Raises UserError when nothing of it will be sent, with every bad line that was kept.
+    `resume`: the id of a run that was made from the same source; what it lacks is added. Raises UserError
+    when nothing of it will be sent, with every bad line that was kept.
     """
     refuse_if_not_a_file(path)
     try:
         reader = read_prompts(path, defaults)
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error
+    interrupted = [] if resume or path is None else await store.loading_runs(new.source)
     try:
         loaded = await load_run(
-            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress
+            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress, resume=resume
         )
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
+    except SourceChanged as change:
+        raise source_changed(change, new.source) from change
     refuse_if_not_started(loaded, new)
     run = next(row for row in await store.find_runs(loaded.run_id) if row.id == loaded.run_id)
     woken = await wake_workers(settings)
+    steps = next_steps(loaded.run_id, settings, woken=woken)
     return {
         "run": run_document(run),
         "tasks": loaded.tasks,
         "credits": {"estimate": plain(loaded.estimate)},
+        "reused": loaded.reused,
+        "duplicates": loaded.duplicates,
+        "resumed_after": loaded.resumed_after,
         "bad_lines_count": loaded.bad_lines,
         "bad_lines": [bad_line(bad) for bad in loaded.bad],
         "woken": woken,
-        "next": next_steps(loaded.run_id, settings, woken=woken),
+        "next": [*counted(loaded, new), *steps, *(resume_hint(run_id) for run_id in interrupted)],
     }
+
+
+def source_changed(change: SourceChanged, source: str) -> UserError:
+    """What to say when a run is to be resumed from a source that it was not made from."""
+    return UserError(
+        "source_changed",
+        f"{source} is not what the run was made from: {change}",
+        "give the file and the options as they were, or submit it without --resume as a run of its own",
+    )
+
+
+def counted(loaded: Loaded[BadLine], new: NewRun) -> list[str]:
+    """What happened to records that are not simply sent."""
+    told = []
+    if loaded.resumed_after:
+        told.append(f"resumed after record {loaded.resumed_after}; what was stored is what the file says")
+    if loaded.duplicates:
+        merged = new.duplicates is Duplicates.MERGE
+        what = "left out" if merged else "kept, each a task of its own (--duplicates merge leaves them out)"
+        told.append(f"{loaded.duplicates} records repeat an earlier one: {what}")
+    if loaded.reused:
+        told.append(f"{loaded.reused} are answered from equal, recent results and cost nothing")
+    return told
+
+
+def resume_hint(run_id: str) -> str:
+    """About a run of the same file whose reading did not come to its end."""
+    short = run_id[-SHORT_ID_CHARS:]
+    return (
+        f"run {short} of the same file is still being read, or was interrupted: submit FILE --resume {short} "
+        f"goes on with it, cancel {short} gives it up; this is a run of its own"
+    )
 
 
 def refuse_if_not_a_file(path: Path | None) -> None:
@@ -77,6 +119,15 @@ def refuse_if_not_started(loaded: Loaded[BadLine], new: NewRun) -> None:
             remedy,
             details=bad,
         )
+    if loaded.duplicates_named:
+        raise UserError(
+            "duplicates",
+            f"{new.source} has {loaded.duplicates} records that repeat an earlier one; nothing is sent",
+            "take them out, or leave out --duplicates error",
+            details=[f"record {n} repeats record {first}" for n, first in loaded.duplicates_named],
+        )
+    if loaded.tasks:
+        raise UserError("cancelled", f"run {loaded.run_id} was cancelled; nothing of it is sent")
     remedy = "see examples/prompts.csv for a file that works"
     raise UserError("no_prompts", f"{new.source} has no prompt that can be sent", remedy, details=bad)
 

@@ -85,8 +85,21 @@ def check_books(books: Books) -> None:
     held = {(a["task_id"], a["attempt"]): a["credits_held"] for a in every if a["money"] == "held"}
     assert open_holds == held
     assert {(a["task_id"], a["attempt"]) for a in every if a["money"] in ("posted", "voided")} == closed
+    bought = [a for a in every if a.get("reused_from") is None]
     for attempt in every:
+        if attempt not in bought:
+            _check_reused(attempt)
+    for attempt in bought:
         # Unknown is never 0: the charge is known exactly when the money is closed.
         assert (attempt["credits_charged"] is not None) == (attempt["money"] in ("posted", "voided"))
     answered = {(row["task_id"], row["attempt"]) for row in books.results}
-    assert answered == {(a["task_id"], a["attempt"]) for a in every if a["reported"] is not None}
+    reused = {(a["task_id"], a["attempt"]) for a in every if a not in bought}
+    reported = {(a["task_id"], a["attempt"]) for a in every if a["reported"] is not None}
+    assert answered == reported | reused
+
+
+def _check_reused(attempt: Row) -> None:
+    """Answered by another task's result: known to cost nothing, and no report was taken for it."""
+    assert (attempt["state"], attempt["money"], attempt["settled_by"]) == ("completed", "none", "reuse")
+    assert (attempt["credits_charged"], attempt["credits_held"]) == (Decimal(0), None)
+    assert (attempt["reported"], attempt["verdict"], attempt["sends"]) == (None, None, 0)

@@ -15,6 +15,19 @@ RunArgument = Annotated[
     ),
 ]
 
+TaskType = Annotated[str, typer.Option(help="For lines that name none, such as CHATGPT.")]
+Country = Annotated[str, typer.Option(help="For lines that name none, such as DE.")]
+Priority = Annotated[int, typer.Option(help="For lines that name none; 10 is first.", min=1, max=10)]
+Include = Annotated[list[str] | None, typer.Option(help="Extras such as markdown,html; may be repeated.")]
+Budget = Annotated[str, typer.Option(help="Pause the run before it costs more credits than this.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Send nothing if any line is bad.")]
+Account = Annotated[str, typer.Option(help="Whose API key pays; see TALLYHOOK_ACCOUNTS.")]
+Batch = Annotated[int | None, typer.Option(help="Send so many tasks in one request.", min=1, max=500)]
+ReuseWithin = Annotated[
+    str, typer.Option(metavar="AGE", help="Answer a prompt from an equal result this young, such as 24h.")
+]
+Duplicates = Annotated[str, typer.Option(help="Records that repeat an earlier one: keep, merge or error.")]
+
 
 def settings_for(*, log_level: str | None = None) -> "Settings":
     """The settings of this process, its logs switched on. `log_level` is for commands that a person reads;

@@ -1,16 +1,15 @@
-"""Commands about runs: submit, watch, runs, status, report, export, resume."""
+"""Commands that look at runs: watch, runs, status, report, export; and what all commands on runs share."""
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands.options import AsJson, RunArgument, examples, settings_for
-from app.user_error import FAILED, USAGE, UserError
+from app.user_error import FAILED
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -19,61 +18,6 @@ if TYPE_CHECKING:
 
 FINDINGS_SHOWN = 100
 RUNS_SHOWN = 20
-
-
-def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL; - reads standard input.")],
-    name: Annotated[str, typer.Option(help="Name of the run; default: the file's name and the time.")] = "",
-    task_type: Annotated[str, typer.Option(help="For lines that name none, such as CHATGPT.")] = "",
-    country: Annotated[str, typer.Option(help="For lines that name none, such as DE.")] = "",
-    priority: Annotated[int, typer.Option(help="For lines that name none; 10 is first.", min=1, max=10)] = 1,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Extras such as markdown,html; may be repeated.")
-    ] = None,
-    budget: Annotated[str, typer.Option(help="Pause the run before it costs more credits than this.")] = "",
-    watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Send nothing if any line is bad.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Store the prompts of FILE as a run; workers send them.
-
-    CSV needs a header row with the column prompt (or query); task_type, country, priority, include, state,
-    pages and the like are optional and override the options below. Bad lines are reported with the remedy;
-    the rest goes on. The command may end, or the terminal be closed: the run does not need it.
-    """
-    from app.documents import status_document
-    from app.promptfile import Defaults, split_include
-    from app.render import draw_status, draw_submitted, show
-    from app.services.load import NewRun
-    from app.submit_file import default_name, submit_file
-
-    settings = settings_for(log_level="warning")
-    path = None if file == "-" else Path(file)
-    defaults = Defaults(
-        task_type=task_type or None,
-        country=country or None,
-        priority=priority,
-        include=tuple(part for text in include or () for part in split_include(text)),
-    )
-    limit = parse_budget(budget)
-
-    async def work(store: "Store") -> None:
-        from app.bootstrap import now_ms
-
-        run_name = name or default_name(path, now_ms())
-        new = NewRun(run_name, source=file if path is None else path.name, budget=limit, strict=strict)
-        document = await submit_file(store, settings, path, defaults, new)
-        if not watch:
-            show(document, as_json=as_json, draw=draw_submitted)
-            return
-        if not as_json:
-            show(document, as_json=False, draw=draw_submitted)
-        run, progress = await follow(store, document["run"]["id"])
-        document["status"] = status_document(run, progress)
-        show(document if as_json else document["status"], as_json=as_json, draw=draw_status)
-        exit_if_halted(run, progress)
-
-    with_store(settings, work)
 
 
 def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
@@ -179,31 +123,6 @@ def export(
     with_store(settings_for(log_level="warning"), work)
 
 
-def resume(run: RunArgument, as_json: AsJson = False) -> None:
-    """Let a paused or stopped RUN go on.
-
-    A run is paused when credits or its budget run out, and stopped when the provider refuses the API key.
-    Remove the cause first; what was sent before is not sent again.
-    """
-    from app.choose_run import choose_run
-    from app.documents import run_document
-    from app.render import draw_line, show
-    from app.submit_file import wake_workers
-
-    settings = settings_for(log_level="warning")
-
-    async def work(store: "Store") -> None:
-        row = await choose_run(store, run)
-        if not await store.resume_run_if_halted(row.id):
-            raise UserError("not_halted", f"run {row.name} is {row.state}, neither paused nor stopped")
-        woken = await wake_workers(settings)
-        resumed = next(found for found in await store.find_runs(row.id) if found.id == row.id)
-        document = {"run": run_document(resumed), "woken": woken, "message": f"Run {row.name} goes on."}
-        show(document, as_json=as_json, draw=draw_line)
-
-    with_store(settings, work)
-
-
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
     """Run `work`, an async function, on the opened store."""
     from app.opening import TROUBLE, opened_store, unreachable
@@ -239,24 +158,6 @@ def exit_if_halted(run: "RunRow", progress: "RunProgress") -> None:
         raise typer.Exit(FAILED)
 
 
-def parse_budget(text: str) -> Decimal | None:
-    """Credits; None for an empty text. Raises UserError."""
-    if not text:
-        return None
-    try:
-        budget = Decimal(text)
-    except InvalidOperation:
-        budget = Decimal(-1)
-    if not budget.is_finite() or budget <= 0 or -int(budget.as_tuple().exponent) > 6:
-        raise UserError("bad_option", f"--budget {text} is not a number of credits above 0", exit_code=USAGE)
-    return budget
-
-
-SUBMIT_EXAMPLES = examples(
-    "tallyhook submit prompts.csv --budget 5000 --watch",
-    "tallyhook submit prompts.jsonl --task-type CHATGPT --country DE --include markdown",
-    "cat prompts.csv | tallyhook submit - --name monday --strict --json",
-)
 WATCH_EXAMPLES = examples("tallyhook watch latest", "tallyhook watch monday --json")
 REPORT_EXAMPLES = examples("tallyhook report monday", "tallyhook report 5d2f --json | jq .verdicts")
 EXPORT_EXAMPLES = examples(

@@ -77,6 +77,8 @@ class RunReport:
     voided: Decimal
     unknown: int
     """Tasks whose money is open though their work is closed."""
+    reused: int = 0
+    """Tasks that an equal result of before answers, for nothing."""
 
 
 class Queries:
@@ -148,6 +150,7 @@ class Queries:
                     tasks.c.money == "held",
                     tasks.c.state.not_in(OPEN_STATES),
                 ),
+                reused=await _count(connection, tasks.c.run_id == run.id, tasks.c.reused_from.is_not(None)),
             )
 
         return await self.db.read(work)
@@ -211,7 +214,7 @@ class Queries:
                 t.ordinal, t.id.label("task_id"), t.attempt, t.task_type, t.payload, t.priority, t.state,
                 t.verdict, t.credits_estimate, t.credits_to_charge, t.credits_charged, t.provider_task_id,
                 t.error_code, t.error_message, t.submitted_at_ms, t.settled_at_ms, t.settled_by,
-                results.c.response,
+                t.reused_from, results.c.response,
             )
             .outerjoin(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
             .where(t.run_id == run_id, t.ordinal > after)

@@ -1,19 +1,17 @@
 """Writes about runs: creating one, filling it with tasks, changing what it may do."""
 
-import json
 from collections.abc import Sequence
 from decimal import Decimal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
+from app.domain.task import RunState, TaskSpec, TaskState, new_id
 from app.store.engine import Database
 from app.store.inbox import clean
+from app.store.loading import task_row
 from app.store.submission import perhaps_accepted
-from app.store.tables import Id, attempts, leases, runs, tasks
-
-_ARCHIVED = [c.name for c in attempts.c if c.name not in ("task_id", "attempt")]
+from app.store.tables import leases, runs, tasks
 
 
 class RunWrites:
@@ -54,28 +52,11 @@ class RunWrites:
     ) -> list[str]:
         """Store tasks with their idempotency keys, each with our own estimate; nothing was sent before.
         Their ids, in order."""
-        rows: list[dict[str, object]] = []
         ids = [new_id(now_ms) for _ in specs]
-        for task_id, (spec, estimated) in zip(ids, specs, strict=True):
-            rows.append(
-                {
-                    "id": task_id,
-                    "run_id": run_id,
-                    "ordinal": spec.ordinal,
-                    "task_type": spec.task_type,
-                    "payload": json.dumps(spec.payload, ensure_ascii=False, separators=(",", ":")),
-                    "priority": spec.priority,
-                    "state": TaskState.PENDING,
-                    "attempt": 1,
-                    "idempotency_key": idempotency_key(task_id, 1),
-                    "money": Money.NONE,
-                    "credits_estimate": estimated,
-                    "sends": 0,
-                    "not_before_ms": 0,
-                    "polls": 0,
-                    "fingerprint": spec.fingerprint(),
-                }
-            )
+        rows = [
+            task_row(run_id, task_id, spec, estimated)
+            for task_id, (spec, estimated) in zip(ids, specs, strict=True)
+        ]
 
         async def work(connection: AsyncConnection) -> None:
             await self.db.insert(connection, tasks, rows, known="id")
@@ -118,54 +99,6 @@ class RunWrites:
             return done.rowcount
 
         return await self.db.write(work)
-
-    async def retry_tasks_if_closed(self, task_ids: Sequence[str], now_ms: int) -> int:
-        """Give failed, expired or rejected tasks their next attempt, under a new key. The old attempt is
-        kept beside, because its money may still move. How many were given one."""
-
-        async def work(connection: AsyncConnection) -> int:
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
-            columns = [tasks.c.id, tasks.c.attempt, *(tasks.c[name] for name in _ARCHIVED)]
-            chosen = await connection.execute(
-                sa.select(*columns)
-                .join(v, tasks.c.id == v.c.id)
-                .where(tasks.c.state.in_(RETRYABLE_STATES))
-                .order_by(tasks.c.id)
-                .with_for_update(of=tasks)
-            )
-            rows = chosen.all()
-            if not rows:
-                return 0
-            archived = [{"task_id": row.id, **row._mapping} for row in rows]
-            for row in archived:
-                del row["id"]
-            await self.db.insert(connection, attempts, archived)
-            await self._next_attempt(connection, [(row.id, row.attempt) for row in rows], now_ms)
-            return len(rows)
-
-        return await self.db.write(work)
-
-    async def _next_attempt(
-        self, connection: AsyncConnection, old: Sequence[tuple[str, int]], now_ms: int
-    ) -> None:
-        types = {"id": Id, "attempt": sa.Integer(), "key": sa.Text()}
-        data = [{"id": i, "attempt": n + 1, "key": idempotency_key(i, n + 1)} for i, n in old]
-        v = self.db.batch("v", types, data)
-        blank = dict.fromkeys(
-            (
-                "credits_to_charge", "credits_held", "credits_charged", "reported", "verdict",
-                "provider_task_id", "error_code", "error_message", "first_sent_at_ms", "submitted_at_ms",
-                "settled_at_ms", "settled_by", "claim", "lease_until_ms", "next_poll_at_ms",
-            )
-        )  # fmt: skip
-        await connection.execute(
-            sa.update(tasks)
-            .where(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt - 1)
-            .values(
-                state=TaskState.PENDING, attempt=v.c.attempt, idempotency_key=v.c.key, money=Money.NONE,
-                sends=0, polls=0, not_before_ms=now_ms, **blank,
-            )
-        )  # fmt: skip
 
     async def _change_run(self, run_id: str, allowed: Sequence[RunState], **values: object) -> bool:
         async def work(connection: AsyncConnection) -> bool:

@@ -6,14 +6,15 @@ from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
 from app.store.polling import PollingWrites
 from app.store.queries import Queries
+from app.store.retrying import RetryWrites
 from app.store.runs import RunWrites
 from app.store.settlement import SettlementWrites
 from app.store.submission import SubmissionWrites
 
 
 class Store(
-    RunWrites, LoadWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites, PollingWrites,
-    Queries,
+    RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
+    PollingWrites, Queries,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

@@ -278,6 +278,13 @@ class SubmissionWrites:
                 ),
             )
         )  # fmt: skip
+        # A run that was cancelled while they were on their way out takes with it what did not arrive.
+        cancelled = sa.select(runs.c.id).where(runs.c.state == RunState.CANCELLED)
+        await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id == v.c.id, IS_PENDING, tasks.c.run_id.in_(cancelled), ~perhaps_accepted())
+            .values(state=TaskState.CANCELLED)
+        )
 
     async def release_overdue_claims(self, now_ms: int) -> int:
         """Claims whose lease is over go back to pending, under the same key: their sender is gone."""

@@ -1,0 +1,45 @@
+"""A source read again must say what it said before: the comparison, record by record, and its refusal."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from app.domain.task import TaskSpec
+
+
+class StoredRecord(NamedTuple):
+    """What a run holds of one record of its source."""
+
+    fingerprint: str | None
+    """None only on rows older than fingerprints; one that cannot be compared counts as another."""
+    priority: int
+    reused: bool = False
+
+
+class SourceChanged(Exception):  # noqa: N818 - the caller's file changed; nothing of ours is wrong
+    """The source is not the one that the run was made from. `ordinal` is the first record that differs."""
+
+    def __init__(self, ordinal: int, what: str) -> None:
+        super().__init__(f"record {ordinal} {what}")
+        self.ordinal = ordinal
+
+
+def refuse_difference(
+    specs: Sequence[TaskSpec], stored: Mapping[int, StoredRecord], *, missing: str | None
+) -> None:
+    """Raises SourceChanged for the first record in which a stretch of the source differs from what is stored.
+
+    `specs` are all good records of the stretch, `stored` all that the run holds of it by ordinal. `missing`
+    says what it means that one of `specs` is not stored; None: that it may be stored now.
+    """
+    said = {spec.ordinal: spec for spec in specs}
+    for ordinal in sorted(said.keys() | stored.keys()):
+        spec, before = said.get(ordinal), stored.get(ordinal)
+        if spec is None:
+            raise SourceChanged(ordinal, "is in the run, and is bad, repeated or gone in the file now")
+        if before is None:
+            if missing is not None:
+                raise SourceChanged(ordinal, missing)
+        elif before.fingerprint != spec.fingerprint():
+            raise SourceChanged(ordinal, "asks something else than what is in the run")
+        elif before.priority != spec.priority:
+            raise SourceChanged(ordinal, f"has priority {spec.priority}, in the run {before.priority}")
