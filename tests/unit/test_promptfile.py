@@ -325,6 +325,13 @@ def test_a_default_include_stays_with_the_engines_that_know_it() -> None:
     assert faults("prompt,task_type,include\na,GOOGLE,markdown\n") == [(2, "include")]
 
 
+def test_a_column_without_a_name_must_be_blank() -> None:
+    found = read("prompt,,country,\na,,US,\nb,note,US,\n")
+    assert found[0] == TaskSpec(1, "CHATGPT", {"prompt": "a", "country": "US"})
+    assert isinstance(found[1], BadLine)
+    assert (found[1].line, found[1].problem) == (3, "a cell in a column without a name")
+
+
 def test_what_is_asked_keeps_its_blanks() -> None:
     assert specs("prompt\n  x \n")[0].payload["prompt"] == "  x "
 

@@ -1,12 +1,13 @@
 """What the database itself refuses, and that a write may be repeated."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.retry import Answer
@@ -25,6 +26,7 @@ from tests.integration.store.scenes import (
     failed_on,
     receive,
     report_on,
+    rows,
     start_run,
     submit_all,
     task_row,
@@ -164,6 +166,74 @@ async def test_nobody_listening_is_unavailable_for_reads_and_writes() -> None:
             await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
     finally:
         await store.close()
+
+
+async def test_a_write_whose_connection_is_cut_is_repeated(postgres_url: str) -> None:
+    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    tries = 0
+
+    async def cut(connection: AsyncConnection) -> None:
+        nonlocal tries
+        tries += 1
+        await connection.execute(sa.text("INSERT INTO leases VALUES ('once', 'me', 0)"))
+        if tries == 1:
+            pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+            async with other.engine.connect() as killer:
+                await killer.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            await connection.execute(sa.text("SELECT 1"))
+
+    try:
+        await store.db.write(cut)
+        assert tries == 2
+        assert await rows(store, "SELECT name FROM leases") == [{"name": "once"}]
+    finally:
+        await other.close()
+        await store.close()
+
+
+async def test_writers_that_deadlock_both_get_through(postgres_url: str) -> None:
+    store = Store(Database(postgres_url))
+    locked = asyncio.Barrier(2)
+    tries = 0
+
+    async def cross(first: str, second: str) -> None:
+        met = False
+
+        async def work(connection: AsyncConnection) -> None:
+            nonlocal met, tries
+            tries += 1
+            for n, name in enumerate((first, second)):
+                await connection.execute(
+                    sa.text("UPDATE leases SET until_ms = until_ms + 1 WHERE name = :name"), {"name": name}
+                )
+                if n == 0 and not met:
+                    met = True
+                    await locked.wait()
+
+        await store.db.write(work)
+
+    try:
+        for name in ("a", "b"):
+            await store.acquire_lease(name, "me", until_ms=0, now_ms=0)
+        await asyncio.gather(cross("a", "b"), cross("b", "a"))
+        assert tries == 3
+        assert await rows(store, "SELECT DISTINCT until_ms FROM leases") == [{"until_ms": 2}]
+    finally:
+        await store.close()
+
+
+async def test_a_mistake_of_ours_is_not_repeated_and_not_hidden(store: Store) -> None:
+    tries = 0
+
+    async def wrong(connection: AsyncConnection) -> None:
+        nonlocal tries
+        tries += 1
+        await connection.execute(sa.text("SELECT nothing FROM nowhere"))
+
+    for ask in (store.db.write, store.db.read):
+        with pytest.raises(DBAPIError):
+            await ask(wrong)
+    assert tries == 2
 
 
 @pytest.mark.parametrize(
