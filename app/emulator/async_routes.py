@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,8 @@ from .tasks import Task
 from .validation import kind_of
 
 BATCH_ITEMS_MAX: Final = 500
+_OVERTAKEN_S_MAX: Final = 10.0
+_OVERTAKEN_POLL_S: Final = 0.005
 
 
 class AsyncRoutes:
@@ -29,6 +32,8 @@ class AsyncRoutes:
         # Written before the task can start: the answer says QUEUED, since that is what was stored.
         body = msgspec.json.encode({"success": True, **task.head(key.edition, None)})
         emulator.scheduler.admit(key.organization, task, task.created_s)
+        if task.fate.overtaken:
+            await _overtaken(task)
         if task.fate.loses_response:
             self._lose(exchange, [task])
         return body
@@ -118,6 +123,14 @@ class AsyncRoutes:
             task.faults.append(LOSE_RESPONSE)
         exchange.key.organization.totals.responses_lost += 1
         raise ConnectionLostError
+
+
+async def _overtaken(task: Task) -> None:
+    """Wait, in real time and not for ever, until the webhook has arrived."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + _OVERTAKEN_S_MAX
+    while task.first_ack_s is None and loop.time() < give_up:  # noqa: ASYNC110 - a rare fault needs no event per task
+        await asyncio.sleep(_OVERTAKEN_POLL_S)
 
 
 def _invalid_item(exchange: Exchange, index: int, problems: list[dict[str, str]]) -> errors.RefusalError:

@@ -15,6 +15,7 @@ from .account import BillingError
 from .books import books
 from .clock import iso
 from .engine import Emulator
+from .engines import ENGINES
 from .exchange import Front, RawHandler, answer
 from .faults import FaultRates
 from .organizations import Organization
@@ -68,6 +69,7 @@ class ControlRoutes:
             ("GET", "/_emulator/faults", self.faults),
             ("POST", "/_emulator/faults", self.change_faults),
             ("DELETE", "/_emulator/faults", self.no_faults),
+            ("POST", "/_emulator/availability", self.availability),
             ("GET", "/_emulator/state", self.state),
             ("GET", "/_emulator/organizations", self.organizations),
             ("POST", "/_emulator/organizations", self.add_organization),
@@ -147,6 +149,18 @@ class ControlRoutes:
         for field in fields(FaultRates):
             setattr(rates, field.name, 0.0 if field.name == "internal_retry" else field.default)
         return {"rates": asdict(rates)}
+
+    @_json
+    async def availability(self, request: web.Request) -> Any:
+        """`{"CHATGPT": ["CZ"]}`: countries that engines have stopped serving; replaces what was said
+        before."""
+        body = await _body(request)
+        if body.keys() - ENGINES.keys():
+            raise ControlError(f"unknown task types: {', '.join(sorted(body.keys() - ENGINES.keys()))}")
+        self._emulator.withdrawn.clear()
+        pairs = [(name, str(code)) for name, codes in body.items() for code in codes]
+        self._emulator.withdrawn.update(pairs)
+        return {"withdrawn": sorted(self._emulator.withdrawn)}
 
     @_json
     async def state(self, request: web.Request) -> Any:

@@ -15,6 +15,7 @@ from .answers import Answers
 from .clock import Clock
 from .deliveries import Deliveries
 from .editions import Edition
+from .engines import ENGINES
 from .faults import fate_of
 from .options import Options
 from .organizations import ApiKey, Organization
@@ -45,6 +46,7 @@ class Emulator:
         self.scheduler = Scheduler(options, self.timeline, self.registry.prices, self.deliveries.schedule)
         self.edition = self.registry.edition
         self.organizations = self.registry.organizations
+        self.withdrawn = self.scheduler.withdrawn
         self._new_id = new_id
         self._numbers = itertools.count(1)
 
@@ -89,7 +91,19 @@ class Emulator:
 
     def problems(self, key: ApiKey, body: object) -> list[dict[str, str]]:
         """What validation has against a task object."""
-        return check_task(body, key.edition, self.options.switches.leniency)
+        found = check_task(body, key.edition, self.options.switches.leniency)
+        if not found and self.withdrawn and isinstance(body, dict):
+            found = self.withdrawal_problems(body["taskType"], body["payload"], "payload.")
+        return found
+
+    def withdrawal_problems(
+        self, task_type: str, payload: dict[str, Any], prefix: str
+    ) -> list[dict[str, str]]:
+        """What the present availability has against a request that is valid otherwise."""
+        if not self.scheduler.not_offered(task_type, payload):
+            return []
+        message = f"The {ENGINES[task_type].model} model is not available in this country."
+        return [{"field": f"{prefix}country", "message": message}]
 
     def estimate(self, key: ApiKey, body: dict[str, Any]) -> int:
         """`creditsToCharge` of a valid task object (C-E.1)."""

@@ -80,7 +80,7 @@ class Front:
                 key = self._gate.authenticate(request.headers.get("Authorization"))
                 edition = key.edition
                 self._gate.take(key, endpoint, headers)
-                await self._disturb()
+                await self._disturb(headers)
                 body = await handler(Exchange(request, key, headers))
             except errors.RefusalError as refusal:
                 status = refusal.status
@@ -108,7 +108,7 @@ class Front:
             edition = EDITIONS["legacy"]
         return errors.envelope(edition, refusal, self._emulator.clock.now())
 
-    async def _disturb(self) -> None:
+    async def _disturb(self, headers: dict[str, str]) -> None:
         """The request faults of C-M; they come before any effect, so what fails here was never stored."""
         rates = self._emulator.options.faults
         self._requests += 1
@@ -126,6 +126,7 @@ class Front:
         if name == "html_502":
             raise BadGatewayError
         if name == "storm_429":
+            headers["X-RateLimit-Remaining"] = "0"
             raise errors.rate_limited()
         if name == "error_500":
             raise errors.internal_error()

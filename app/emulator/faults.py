@@ -20,6 +20,7 @@ STALE_TIMESTAMP: Final = "stale_timestamp"
 TRUNCATED_BODY: Final = "truncated_body"
 WRAPPED_RESPONSE: Final = "wrapped_response"
 CREDITS_IN_TASK: Final = "credits_in_task"
+OVERTAKEN: Final = "overtaken"
 
 REQUEST_FAULTS: Final = ("storm_429", "error_500", "unavailable_503", "html_502", "cut_connection", "slow")
 
@@ -38,6 +39,7 @@ _INTERNAL_RETRY: Final = purpose("internal_retry")
 _REQUEST: Final = purpose("request")
 _STRING_ERROR: Final = purpose("string_error")
 _JITTER: Final = purpose("jitter")
+_OVERTAKEN: Final = purpose("overtaken")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +65,9 @@ class FaultRates:
     truncated_body: float = 0.0
     wrapped_response: float = 0.0  # `response` as {success, result} (C-L row L6)
     credits_in_task: float = 0.0  # creditsCharged inside `task` (row B16)
+    overtaken: float = (
+        0.0  # the create answer is held back until the webhook has been acknowledged (C-I.5, race)
+    )
 
     # Of requests to /v1, before they have any effect.
     storm_429: float = 0.0
@@ -94,6 +99,7 @@ class TaskFate:
     late_s: float = 0.0
     wrapped: bool = False
     credits_in_task: bool = False
+    overtaken: bool = False
 
     def names(self) -> list[str]:
         """Those that are certain at creation, as the books name them."""
@@ -105,6 +111,7 @@ class TaskFate:
             (self.first_attempt or "", self.first_attempt is not None),
             (WRAPPED_RESPONSE, self.wrapped),
             (CREDITS_IN_TASK, self.credits_in_task),
+            (OVERTAKEN, self.overtaken),
         )
         return [name for name, yes in decided if yes]
 
@@ -135,6 +142,7 @@ def fate_of(rates: FaultRates, seed: int, number: int, *, has_webhook: bool) -> 
         late_s=rates.late_s if delivered and happens(_LATE, rates.late) else 0.0,
         wrapped=happens(_WRAPPED, rates.wrapped_response),
         credits_in_task=happens(_CREDITS, rates.credits_in_task),
+        overtaken=delivered and happens(_OVERTAKEN, rates.overtaken),
     )
     return _WELL_BEHAVED if fate == _WELL_BEHAVED else fate
 

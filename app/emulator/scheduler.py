@@ -46,6 +46,8 @@ class Scheduler:
         self._timeline = timeline
         self._prices_of = prices_of
         self._deliver = deliver
+        # (task type, country) that stopped being offered; availability lists change over time (C-K.10).
+        self.withdrawn: set[tuple[str, str]] = set()
         self._expiries: list[tuple[float, int, Organization, Task]] = []
         self._order = itertools.count()
         self._expiry_armed = False
@@ -68,7 +70,15 @@ class Scheduler:
                 self._fail(organization, task, now_s, "INSUFFICIENT_CREDITS", "Insufficient credits")
                 continue
             organization.dequeue()
+            if self.withdrawn and self.not_offered(task.task_type, task.payload or {}):
+                # Validated again at pick-up, so a task can fail before it starts (C-H).
+                self._fail(organization, task, now_s, "VALIDATION_ERROR", "Request validation failed")
+                continue
             self._begin(organization, task, now_s)
+
+    def not_offered(self, task_type: str, payload: dict[str, Any]) -> bool:
+        """Whether the engine has been withdrawn from the country of a request."""
+        return (task_type, str(payload.get("gl") or payload.get("country") or "US").upper()) in self.withdrawn
 
     def latency_s(self, task_type: str, number: int, attempt: int) -> float:
         """How long one attempt takes, emulated; fixed by seed, task and attempt."""

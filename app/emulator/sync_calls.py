@@ -17,7 +17,7 @@ from . import errors
 from .answers import clusters_returned
 from .clock import iso
 from .engine import Emulator
-from .engines import check_payload
+from .engine_body import check_payload
 from .exchange import Exchange
 from .faults import TaskFate, fate_of, retries_internally
 from .organizations import ApiKey, Organization
@@ -77,6 +77,8 @@ class SyncCalls:
             problem = {"field": "", "message": "Invalid input: expected object"}
             raise errors.validation_failed(400, [problem])
         problems = check_payload(task_type, body, edition, emulator.options.switches.leniency)
+        if not problems and emulator.withdrawn:
+            problems = emulator.withdrawal_problems(task_type, body, "")
         if problems:
             raise errors.validation_failed(400, problems)
         prices = emulator.registry.prices(organization, edition)

@@ -184,3 +184,36 @@ def test_independent_witness() -> None:
                 continue
             for name in names:
                 assert not name.startswith(("app", "workers")), f"{path}: {name}"
+
+
+async def test_command_takes_switches_and_faults() -> None:
+    switches = ("--switch", "lookup-by-key", "--switch", "bill-canceled=never")
+    process, ready = await start(*switches, "--fault", "error_500=1", "--fault", "seed=7")
+    async with aiohttp.ClientSession() as http:
+        async with http.get(ready["url"] + "/_emulator/faults") as reply:
+            rates = (await reply.json())["rates"]
+        headers = {"Authorization": f"Bearer {ready['key']}"}
+        async with http.get(ready["url"] + "/v1/async/status", headers=headers) as reply:
+            assert reply.status == 500
+    assert (rates["error_500"], rates["seed"]) == (1.0, 7)
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0
+
+
+def test_settings_by_name() -> None:
+    import typer
+
+    from app.emulator.arguments import set_fields
+    from app.emulator.options import Switches
+
+    switches = Switches()
+    set_fields(switches, ["wait-for-credits", "ladder_jitter=0.25", "credits_endpoint=off"], "switch")
+    assert (switches.wait_for_credits, switches.ladder_jitter, switches.credits_endpoint) == (
+        True,
+        0.25,
+        False,
+    )
+    for wrong in ("nonsense", "ladder-jitter=much", "leniency=x"):
+        with pytest.raises(typer.BadParameter):
+            set_fields(switches, [wrong], "switch")

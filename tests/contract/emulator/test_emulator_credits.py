@@ -216,3 +216,49 @@ async def test_concurrent_sync_calls_are_all_gated(emulate: Any) -> None:
         await provider.step(60)
         await asyncio.sleep(0)
     assert (await provider.post("/v1/monitor/chatgpt", CHATGPT)).status == 403
+
+
+async def test_e2_ai_overview_absent_from_the_answer_is_billed(emulate: Any) -> None:
+    """Ethiopia has no AI Overview (K.10)."""
+    provider = await emulate(edition="2026")
+    task_id = await provider.create("GOOGLE", payload={"country": "ET", "include": {"aioverview": {}}})
+    await provider.step(60)
+    body = await provider.status(task_id)
+    assert "aioverview" not in body["response"]
+    assert body["credits"] == {"creditsToCharge": 5, "creditsCharged": 5}
+
+
+async def test_e2_sync_surcharge_is_once_per_call(emulate: Any) -> None:
+    provider = await emulate(edition="2026")
+    body = {"query": "shoes", "country": "US", "pages": 3}
+    assert (await sync(provider, "google", body)).header("X-Credits-Charged") == "9"
+
+
+async def test_e3_rows_through_the_api(emulate: Any) -> None:
+    """The estimates of the worked table as the wire carries them."""
+    from test_emulator_pricing import E3
+
+    provider = await emulate(edition="2026", requests_per_s=0)
+    for row, task_type, extra, _, to_charge, _, _ in E3:
+        task = provider.task(task_type, payload=extra)
+        if "url" in extra:
+            del task["payload"]["query"]
+        reply = await provider.post("/v1/async/task", task)
+        assert reply.body["credits"]["creditsToCharge"] == to_charge, f"row {row}"
+
+
+async def test_e3_sync_rows_through_the_api(emulate: Any) -> None:
+    """The sync column of the table, rows without product clusters."""
+    from test_emulator_pricing import E3
+
+    from app.emulator.engines import ENGINES
+
+    provider = await emulate(edition="2026", requests_per_s=0, grok=True)
+    for row, task_type, extra, clusters, _, charged, _ in E3:
+        if task_type == "AIMODE" and (clusters or "include" in extra):
+            continue
+        body = provider.task(task_type, payload=extra)["payload"]
+        if "url" in extra:
+            del body["query"]
+        reply = await sync(provider, ENGINES[task_type].path, body)
+        assert reply.header("X-Credits-Charged") == str(charged), f"row {row}"

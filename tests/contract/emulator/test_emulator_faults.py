@@ -295,3 +295,11 @@ async def test_terminal_polls_are_counted(emulate: Any) -> None:
     assert line["firstTerminalPollAt"] == "2025-01-15T12:01:00.000Z"
     assert line["firstAckAt"] is None
     await eventually(lambda: True)
+
+
+async def test_overtaken_create_answer(emulate: Any, receiver: Receiver) -> None:
+    """The webhook is acknowledged before the create call returns (C-I.5, race)."""
+    provider = await emulate(scale=5000.0, faults=FaultRates(overtaken=1.0, internal_retry=0))
+    task_id = await provider.create(webhook={"url": receiver.url})
+    assert [arrival.body["task"]["id"] for arrival in receiver.arrivals] == [task_id]
+    assert (await provider.books())["tasks"][0]["faults"] == ["overtaken"]

@@ -174,3 +174,43 @@ async def test_h_scaled_clock(emulate: Any, receiver: Receiver) -> None:
     books = await provider.quiet()
     assert books["totals"]["completed"] == 1
     assert len(receiver.arrivals) == 1
+
+
+async def test_h_validated_again_at_pick_up(emulate: Any) -> None:
+    """A country that is withdrawn while the task waits: failed, free, never started."""
+    provider = await emulate(edition="2026", concurrency=1)
+    await provider.create("CHATGPT")
+    waiting = await provider.create("CHATGPT", payload={"country": "CZ"})
+    await provider.control("availability", {"CHATGPT": ["CZ"]})
+    reply = await provider.post("/v1/async/task", provider.task("CHATGPT", payload={"country": "CZ"}))
+    assert (reply.status, reply.fields()) == (400, ["payload.country"])
+    assert (await provider.post("/v1/monitor/chatgpt", {"prompt": "x", "country": "CZ"})).status == 400
+    await provider.step(120)
+    body = await provider.status(waiting)
+    assert (body["task"]["status"], body["task"]["latencyMs"]) == ("FAILED", None)
+    assert body["response"]["error"]["code"] == "VALIDATION_ERROR"
+    assert body["credits"]["creditsCharged"] == 0
+    await provider.control("availability", {})
+    await provider.create("CHATGPT", payload={"country": "CZ"})
+    assert (await provider.post("/_emulator/availability", {"BING": ["US"]}, key=None)).status == 400
+
+
+async def test_h_a_failed_task_is_run_again_under_a_new_key(emulate: Any) -> None:
+    provider = await emulate(edition="2026", faults=FaultRates(fail=1.0))
+    await provider.create(idempotencyKey="k-1")
+    await provider.step(600)
+    assert (await provider.post("/v1/async/task", provider.task(idempotencyKey="k-1"))).status == 409
+    await provider.create(idempotencyKey="k-2")
+
+
+async def test_h_sync_calls_know_no_idempotency(emulate: Any) -> None:
+    provider = await emulate(edition="2026", credits=100)
+    for _ in range(2):
+        headers = {"Idempotency-Key": "same"}
+        body = {"prompt": "x", "country": "US"}
+        call = asyncio.ensure_future(provider.post("/v1/monitor/gemini", body, headers=headers))
+        while not call.done():
+            await provider.step(60)
+            await asyncio.sleep(0)
+        assert (await call).status == 200
+    assert (await provider.books())["remaining"] == 100 - 2 * 6

@@ -165,7 +165,8 @@ class Organizations(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), left=st.integers(0, 12))
     def spend(self, name: str, left: int) -> None:
-        """Bring the balance near zero, where the gates matter; a new cycle or an upgrade makes plenty of it."""
+        """Bring the balance near zero, where the gates matter; a new cycle or an upgrade makes plenty of
+        it."""
         organization = self.emulator.organizations[name]
         amount = max(0, organization.account.balance - left)
         organization.charge(amount)
