@@ -50,7 +50,7 @@ class Stack:
         self.emulator_options: list[str] = []
         self.seed = 7
         self.run_id = ""
-        self._env = {
+        self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("TALLYHOOK_", "CLORO_"))},
             **QUICK,
             "DATABASE_URL": store_url,
@@ -61,8 +61,12 @@ class Stack:
             "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
         }  # fmt: skip
 
+    def pids(self) -> dict[str, int]:
+        """Process ids by name, of those that run."""
+        return {name: process.pid for name, process in self._processes.items()}
+
     def command(self, name: str) -> list[str]:
-        """How each process is started."""
+        """How each process is started; `worker2` is another worker."""
         options = [
             "--port", str(self._ports["emulator"]), "--seed", str(self.seed), "--json", *self.emulator_options
         ]  # fmt: skip
@@ -70,14 +74,14 @@ class Stack:
             "emulator": [TALLYHOOK, "emulator", *options],
             "web": [TALLYHOOK, "web"],
             "worker": [sys.executable, "-m", "workers"],
-        }[name]
+        }[name.rstrip("0123456789")]
 
     def start(self, *names: str) -> None:
         """Start processes and wait until those with a port answer."""
         for name in names:
             with (self._folder / f"{name}.log").open("ab") as log:
                 self._processes[name] = subprocess.Popen(
-                    self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env,
+                    self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
                     cwd=self._folder, start_new_session=True,
                 )  # fmt: skip
         for name in names:
@@ -98,18 +102,27 @@ class Stack:
         for name in list(self._processes):
             self.end(name, KILL)
 
-    async def submit(self, count: int) -> None:
-        """Store a run of `count` prompts; the worker's sweep finds it."""
+    async def submit(self, count: int, *, begin: bool = True) -> None:
+        """Store a run of `count` prompts; the worker's sweep finds it once it may begin."""
         now = time.time_ns() // 1_000_000
         self.run_id = await self.store.create_run(name="crash", source="test", budget=None, now_ms=now)
+        await self.add(1, count + 1)
+        if begin:
+            await self.begin()
+
+    async def add(self, first: int, end: int) -> None:
+        """Store the prompts numbered from `first` to before `end`."""
         types = ["CHATGPT", "GEMINI", "PERPLEXITY", "GOOGLE", "COPILOT"]
         specs = []
-        for n in range(1, count + 1):
+        for n in range(first, end):
             task_type = types[n % len(types)]
             field = "query" if task_type == "GOOGLE" else "prompt"
             payload: dict[str, object] = {field: f"question {n}", "country": "US"}
             specs.append((TaskSpec(n, task_type, payload), estimate(task_type, payload, "2026-11-21")))
-        await self.store.add_tasks(self.run_id, specs, now)
+        await self.store.add_tasks(self.run_id, specs, time.time_ns() // 1_000_000)
+
+    async def begin(self) -> None:
+        """Let the run be sent."""
         await self.store.start_run_if_loading(self.run_id, sha256="0", bad_lines=0)
 
     async def until(

@@ -40,7 +40,11 @@ _SETTINGS = {
     "autovacuum_naptime": "1h",
     "timezone": "UTC",
 }
-
+# As a server in production commits; for benchmarks.
+_DURABLE = {
+    "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "256MB",
+    "max_wal_size": "4GB", "autovacuum_naptime": "10s",
+}  # fmt: skip
 
 _OTHERS_OFF = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -52,7 +56,8 @@ _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND table
 class PostgresServer:
     """Creates and drops databases on a server, ours or an existing one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = _SETTINGS | (_DURABLE if durable else {})
         self._names = itertools.count(1)
         self._prefix = f"tallyhook_test_{uuid4().hex[:12]}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,7 +104,7 @@ class PostgresServer:
             )  # fmt: skip
             if not (data / "PG_VERSION").exists():
                 raise ServerError(f"initdb failed: {log_tail(log)}")
-            settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+            settings = [f"--{name}={value}" for name, value in self._settings.items()]
             self._process = subprocess.Popen(
                 [binaries / "postgres", f"--port={port}", *settings, "-D", data],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,

@@ -1,0 +1,187 @@
+"""A whole run at full scale through real processes: `python -m benchmarks.scale --tasks 100000`.
+
+PostgreSQL (durable), Valkey (append-only), the emulator at the provider's 500/s, one web, one worker, all on
+this machine. Prints one line every ten seconds and one JSON object at the end; appends it to
+benchmarks/results/scale.json.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from app.store import Database, Store
+from app.store.migrate import migrate
+from app.store.tables import deliveries, submissions, tasks
+from tests.e2e.stack import QUICK, Stack, running_stack
+from tests.servers.postgres import PostgresServer
+from tests.servers.valkey import ValkeyServer
+
+RESULTS = Path(__file__).parent / "results" / "scale.json"
+LIMIT_PER_S = 500
+CHUNK = 10_000
+SAMPLE_S = 1.0
+TIMEOUT_S = 3_600.0
+
+
+@dataclass
+class Samples:
+    """What was seen while the run went on."""
+
+    at_s: list[float] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+    rss: dict[str, list[int]] = field(default_factory=dict)
+    cpu_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def at(self, series: list[Any], settled: int) -> Any:
+        """A series' value when so many tasks were settled."""
+        index = next((i for i, n in enumerate(self.settled) if n >= settled), len(self.settled) - 1)
+        return series[min(index, len(series) - 1)]
+
+
+async def sample(stack: Stack, samples: Samples, started: float) -> bool:
+    """One look at everything; True when the run is finished."""
+    states = (await stack.store.progress(stack.run_id)).states
+    total = sum(states.values())
+    samples.at_s.append(time.monotonic() - started)
+    samples.sent.append(total - states.get("pending", 0) - states.get("submitting", 0))
+    samples.settled.append(states.get("completed", 0) + states.get("failed", 0))
+    for name, pid in stack.pids().items():
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        samples.rss.setdefault(name, []).append(process.memory_info().rss)
+        samples.cpu_s.setdefault(name, []).append(times.user + times.system)
+    return samples.settled[-1] + states.get("rejected", 0) + states.get("expired", 0) == total
+
+
+async def load(stack: Stack, count: int) -> None:
+    """Store the run in chunks, then let it begin."""
+    await stack.submit(0, begin=False)
+    for first in range(1, count + 1, CHUNK):
+        await stack.add(first, min(first + CHUNK, count + 1))
+    await stack.begin()
+
+
+async def latencies_ms(store: Store) -> list[int]:
+    """Delivery received to settled, of every task that a delivery settled."""
+    query = sa.select(tasks.c.settled_at_ms - deliveries.c.received_at_ms).join(
+        deliveries, deliveries.c.task_id == tasks.c.id
+    ).where(deliveries.c.effect == "settled", deliveries.c.source == "delivery")  # fmt: skip
+    return await store.db.read(lambda c: _column(c, query))
+
+
+async def _column(connection: Any, query: Any) -> list[int]:
+    return list((await connection.scalars(query)).all())
+
+
+async def answers(store: Store) -> dict[str, int]:
+    """How the create calls ended."""
+    query = sa.select(submissions.c.answer, sa.func.count()).group_by(submissions.c.answer)
+
+    async def work(connection: Any) -> dict[str, int]:
+        return {row[0]: row[1] for row in await connection.execute(query)}
+
+    return await store.db.read(work)
+
+
+def summary(samples: Samples, count: int) -> dict[str, Any]:
+    """Rates over the whole of the submission, growth of memory, processor time for each task."""
+    first = next(i for i, n in enumerate(samples.sent) if n)
+    last = next(i for i, n in enumerate(samples.sent) if n == samples.sent[-1])
+    rate = (samples.sent[last] - samples.sent[first]) / (samples.at_s[last] - samples.at_s[first])
+    early = min(10_000, count // 2)
+    growth = {
+        name: round(samples.at(series, count) / samples.at(series, early) - 1, 4)
+        for name, series in samples.rss.items()
+    }
+    cpu_ms = {name: round(series[-1] / count * 1000, 3) for name, series in samples.cpu_s.items()}
+    return {
+        "submitted_per_s": round(rate, 1),
+        "share_of_limit": round(rate / LIMIT_PER_S, 4),
+        "seconds": round(samples.at_s[-1], 1),
+        "rss_mb": {name: series[-1] >> 20 for name, series in samples.rss.items()},
+        "rss_growth_since_10000": growth,
+        "cpu_ms_per_task": cpu_ms,
+        "cpu_ms_per_task_of_ours": round(sum(v for n, v in cpu_ms.items() if n != "emulator"), 3),
+    }
+
+
+async def run(count: int, folder: Path, emulator: list[str]) -> dict[str, Any]:
+    """One run on fresh servers; the figures."""
+    postgres, valkey = (
+        PostgresServer(durable=True),
+        ValkeyServer(folder, appendonly=True, appendfsync="everysec"),
+    )
+    postgres.start()
+    valkey.start()
+    try:
+        url = postgres.create_database()
+        db = Database(url)
+        await migrate(db)
+        await db.close()
+        async with running_stack(folder, url, valkey.url, *emulator) as stack:
+            await load(stack, count)
+            samples, started = Samples(), time.monotonic()
+            shown = 0.0
+            while not await sample(stack, samples, started):
+                if time.monotonic() - started > TIMEOUT_S:
+                    raise TimeoutError(stack.logs())
+                if samples.at_s[-1] - shown >= 10:
+                    shown = samples.at_s[-1]
+                    print(
+                        f"{shown:7.1f} s  sent {samples.sent[-1]}  settled {samples.settled[-1]}", flush=True
+                    )
+                await asyncio.sleep(SAMPLE_S)
+            await stack.until_finished()
+            await stack.assert_books_equal(count)
+            waited = await latencies_ms(stack.store)
+            ended = await answers(stack.store)
+    finally:
+        valkey.kill()
+        postgres.stop()
+    quantiles = statistics.quantiles(waited, n=100)
+    return {
+        "tasks": count, **summary(samples, count), "answers": ended,
+        "rate_limited": ended.get("rate_limited", 0), "books_equal": True,
+        "delivery_to_settled_ms": {"p50": quantiles[49], "p99": quantiles[98], "max": max(waited)},
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Parse, run, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument(
+        "--rate", type=int, default=LIMIT_PER_S, help="of the emulator and of ours; 0: unlimited"
+    )
+    options = parser.parse_args()
+    # Production's own settings, but for what would need a day.
+    QUICK.clear()
+    QUICK.update(TALLYHOOK_LOG_FORMAT="json", TALLYHOOK_LOG_LEVEL="warning")
+    if options.rate != LIMIT_PER_S:
+        QUICK["TALLYHOOK_RATE_PER_S"] = str(options.rate or 5_000)
+    emulator = [
+        "--time-scale", "60", "--concurrency", "1500", "--credits", "1000000000", "--rate-limit",
+        str(options.rate), "--book-lines", str(options.tasks),
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="tallyhook-scale-") as folder:
+        figures = asyncio.run(run(options.tasks, Path(folder), emulator))
+    figures |= {"cores": os.cpu_count(), "limit_per_s": options.rate}
+    print(json.dumps(figures))
+    RESULTS.parent.mkdir(exist_ok=True)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    RESULTS.write_text(json.dumps([*kept, figures], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
