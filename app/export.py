@@ -16,8 +16,8 @@ from app.user_error import USAGE, UserError
 CSV_COLUMNS = (
     "ordinal", "task_id", "task_type", "country", "prompt", "state", "verdict", "credits_estimate",
     "credits_to_charge", "credits_charged", "attempt", "priority", "provider_task_id", "error_code",
-    "error_message", "submitted_at", "settled_at", "settled_by", "reused_from", "answer_text", "source_urls", "payload",
-    "response",
+    "error_message", "submitted_at", "settled_at", "settled_by", "reused_from", "answer_text",
+    "source_urls", "payload", "response",
 )  # fmt: skip
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

@@ -69,8 +69,8 @@ def draw_runs(output: Console, document: Document) -> None:
     for status in document["runs"]:
         run, states = status["run"], status["states"]
         table.add_row(
-            run["id"][-SHORT_ID_CHARS:], escape(run["name"]), run["account"], _state(status), str(status["tasks"]),
-            str(status["open"]), str(states["completed"]), str(states["failed"]),
+            run["id"][-SHORT_ID_CHARS:], escape(run["name"]), run["account"], _state(status),
+            str(status["tasks"]), str(status["open"]), str(states["completed"]), str(states["failed"]),
             str(status["credits"]["charged"]), run["created_at"][:19].replace("T", " "),
         )  # fmt: skip
     output.print(table)

@@ -1,0 +1,41 @@
+"""One producer as a process of its own: `python -m tests.integration.loading.producer URL FILE RUN GO`.
+
+Reads FILE into RUN as soon as the file GO is there, so that several begin at once. Prints one JSON line.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from app.promptfile import Defaults, read_prompts
+from app.services.load import NewRun, load_run
+from app.store import Database, Store
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def wait_for(path: Path) -> None:
+    """Until another process has made the file."""
+    while not path.exists():
+        time.sleep(0.001)
+
+
+async def main(url: str, file: str, run_id: str, go: str) -> None:
+    store = Store(Database(url))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    wait_for(Path(go))
+    reader = read_prompts(Path(file), Defaults())
+    loaded = await load_run(
+        store, reader, NewRun("", file), sha256=lambda: reader.sha256, clock=now_ms, resume=run_id
+    )
+    await store.close()
+    sys.stdout.write(json.dumps({"started": loaded.started, "tasks": loaded.tasks}) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
