@@ -4,12 +4,8 @@ compared. Everything runs as a process of its own, as in production.
 
 import asyncio
 import contextlib
-import json
-import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +17,22 @@ import aiohttp
 import sqlalchemy as sa
 
 from app.bootstrap import now_ms
-from app.config import Settings, load_settings
+from app.demo_stack import (
+    Emulator,
+    directory_for,
+    emulator_command,
+    environment,
+    failed,
+    ready,
+    settings_of,
+    tallyhook,
+)
 from app.documents import Document
 from app.domain.credits import Verdict, plain
 from app.domain.pricing import PRICE_LISTS
 from app.embedded import embedded_valkey
 from app.opening import opened_store
-from app.processes import Process, Processes
+from app.processes import Processes
 from app.promptfile import Defaults
 from app.render import error_console, live_progress
 from app.services.load import NewRun, iso_day
@@ -40,24 +45,13 @@ from app.watch import POLL_S
 from app.witness import charge_differences, differences, emulator_side
 
 PROMPTS = Path(__file__).parent.parent / "examples" / "prompts.csv"
-EMULATOR_OPTIONS = (
-    # The newest edition, as our price list is, with the engine that it has switched off.
-    "--edition", "2026", "--grok", "--plan", "enterprise-5k",
-    # 30 to 60 s of an engine become 0.3 to 0.6 s; 255 slots then finish some 500 tasks a second.
-    "--time-scale", "100",
-    "--fail", "0.03", "--duplicate", "0.01", "--drop", "0.02", "--shuffle", "0.5",
-    "--wrong-charge", "0.005", "--lose-response", "0.01",
-)  # fmt: skip
 POLL_AFTER_S = 10.0
 """A task lives 4 s at most: waiting for a slot, five internal attempts if it fails, its delivery. So whatever
 is polled after this has lost its delivery, and `swept` can be compared exactly."""
 TASKS_PER_S = 100
 """Above 1,000 tasks a task may live longer: all of them are done in this time on a slow machine."""
-START_TIMEOUT_S = 30.0
 DEADLINE_S = 90.0
 DIFFERENCES_SHOWN = 20
-OURS = ("TALLYHOOK_", "CLORO_")
-OURS_BARE = frozenset({"DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ async def run_demo(demo: Demo) -> Document:
             "no_examples", f"there is no {prompts}", "give a file with --prompts", exit_code=USAGE
         )
     started = time.monotonic()
-    with _ended_by_sigterm(), _directory(demo.keep) as directory:
+    with _ended_by_sigterm(), directory_for(demo.keep) as directory:
         document = await _run(demo, prompts, directory)
     return document | {"seconds": round(time.monotonic() - started, 1)}
 
@@ -94,8 +88,8 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
         async with opened_store(settings) as store, aiohttp.ClientSession() as http:
             emulator = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
             web = processes.spawn("web", tallyhook("web", "--json"), env=environment(settings))
-            witness = Emulator(http, (await _ready(emulator))["url"])
-            web_url = (await _ready(web))["url"]
+            witness = Emulator(http, (await ready(emulator))["url"])
+            web_url = (await ready(web))["url"]
             new = NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day())
             submitted = await submit_file(store, settings, prompts, Defaults(), new)
             say(f"{submitted['tasks']} prompts of {prompts.name} stored; starting the worker …")
@@ -194,92 +188,9 @@ async def _unmatched_count(store: Store) -> int:
     return await store.db.read(work)
 
 
-class Emulator:
-    """The books of a running emulator."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self.url = url
-
-    async def books(self, *, tasks: bool = True) -> Document:
-        async with self._http.get(
-            f"{self.url}/_emulator/books", params={} if tasks else {"tasks": "0"}
-        ) as response:
-            response.raise_for_status()
-            return dict(await response.json())
-
-    async def is_quiet(self) -> bool:
-        """It has nothing to do and nothing to deliver."""
-        books = await self.books(tasks=False)
-        return bool(books["active_tasks"] == 0 and books["pending_deliveries"] == 0)
-
-
-def settings_of(directory: Path) -> Settings:
-    """The demo's own settings, whatever the environment and .env say."""
-    blank = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "CLORO_API_KEY"), "")
-    return load_settings(
-        _env_file=None, **blank, CLORO_WEBHOOK_SECRET="", CLORO_BASE_URL="", PORT=0,
-        host="127.0.0.1", data_dir=directory.absolute() / "data",
-    )  # fmt: skip
-
-
-def environment(settings: Settings | None = None, **more: str) -> dict[str, str]:
-    """The environment of a process: ours without its settings of Tallyhook, and the demo's own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k not in OURS_BARE}
-    if settings is None:
-        return kept
-    return kept | {
-        "REDIS_URL": settings.redis_url, "PORT": "0", "TALLYHOOK_DATA_DIR": str(settings.data_dir),
-        "TALLYHOOK_LOG_FORMAT": "json", **more,
-    }  # fmt: skip
-
-
-def tallyhook(*arguments: str) -> list[str]:
-    """A command of our own command line."""
-    return [sys.executable, "-m", "app.cli", *arguments]
-
-
-def emulator_command(seed: int) -> list[str]:
-    """The emulator, misbehaving as the demo wants it."""
-    return tallyhook("emulator", "--port", "0", "--json", "--seed", str(seed), *EMULATOR_OPTIONS)
-
-
 def newest_price_day() -> str:
     """Today, but not before the list that the emulator goes by: a wrong clock here is no repricing."""
     return max(iso_day(now_ms()), PRICE_LISTS[-1].since)
-
-
-async def _ready(process: Process) -> Document:
-    """The line that a process prints when it listens. Raises UserError."""
-    until = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < until and process.running:
-        for line in process.log.read_text(errors="replace").splitlines(keepends=True):
-            if line.endswith("\n") and line.startswith('{"event":') and '"ready"' in line:
-                return dict(json.loads(line))
-        await asyncio.sleep(0.02)
-    raise UserError("demo_failed", f"{process.name} does not start", details=[process.log_tail()])
-
-
-def failed(problem: str, processes: Processes) -> UserError:
-    """The demo could not be run to its end; with the end of every log."""
-    tails = [f"--- {process.name}\n{process.log_tail()}" for process in processes.started]
-    return UserError("demo_failed", problem, details=tails)
-
-
-@contextlib.contextmanager
-def _directory(keep: Path | None) -> Iterator[Path]:
-    """A directory of the demo's own, removed at the end unless it is to be kept."""
-    if keep is not None:
-        if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-            raise UserError("not_empty", f"{keep} is not an empty directory", exit_code=USAGE)
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep.absolute()
-        return
-    directory = Path(tempfile.mkdtemp(prefix="tallyhook-demo-"))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

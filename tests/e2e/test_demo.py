@@ -105,7 +105,7 @@ def test_a_process_that_cannot_start_is_shown_with_its_log(
 ) -> None:
     from app.user_error import UserError
 
-    monkeypatch.setattr("app.demo.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
+    monkeypatch.setattr("app.demo_stack.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
     with pytest.raises(UserError, match="emulator does not start") as caught:
         asyncio.run(run_demo(Demo(prompts, SEED, None)))
     assert "nosuchplan" in str(caught.value.details)

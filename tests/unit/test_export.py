@@ -20,6 +20,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "verdict": "matched", "credits_estimate": Decimal(4), "credits_to_charge": Decimal(4),
         "credits_charged": Decimal("4.1"), "provider_task_id": "p", "error_code": None, "error_message": None,
         "submitted_at_ms": 1_790_000_000_000, "settled_at_ms": None, "settled_by": None,
+        "reused_from": None,
         "response": '{"text":"because","sources":[{"url":"https://a.example"},{"label":"none"}]}', **changes,
     }  # fmt: skip
 
