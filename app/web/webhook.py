@@ -184,7 +184,8 @@ class Receiver:
         response = _answer(status, error=str(reason))
         if status == 503:
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
-        if status in (400, 408, 413):
+        if status in (408, 413):
+            # aiohttp closes on an unread rest anyway; this tells the sender so.
             response.force_close()
         return response
 

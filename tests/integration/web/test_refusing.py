@@ -173,7 +173,9 @@ async def test_r11_a_slow_body_is_cut_off(sqlite_store: Store, start_receiver: S
     receiver = await start_receiver(sqlite_store, body_read_timeout_s=0.05)
     reader, writer = await asyncio.open_connection(receiver.client.host, receiver.client.port)
     writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
-    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"Connection: close" in head
     # And the connection is closed, so that it holds no place.
     while await reader.read(1024):
         pass

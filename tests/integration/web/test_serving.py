@@ -162,6 +162,28 @@ async def test_r11_silent_sockets_give_way_to_good_traffic(
         writer.transport.abort()
 
 
+async def test_r11_connections_that_were_answered_long_ago_give_way_too(
+    serve_it: Serve, held: HeldStore
+) -> None:
+    served = await serve_it(held, connections_max=5)
+    kept = []
+    for _ in range(8):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        kept.append((reader, writer))
+    # The first three made room for the last three.
+    for reader, writer in kept[:3]:
+        async with asyncio.timeout(WAIT_S):
+            await reader.read()
+        writer.close()
+    for reader, writer in kept[3:]:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(WAIT_S):
+            assert (await reader.read()).count(b"HTTP/1.1 200 ") == 1
+        writer.close()
+
+
 def test_run_gives_back_what_main_gives() -> None:
     async def main() -> str:
         return type(asyncio.get_running_loop()).__module__
