@@ -5,14 +5,14 @@ It satisfies app.ports.Provider. Plain dicts: what it has accepted, and what it 
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
-from app.ports import CreateAnswer, PollAnswer
+from app.ports import Balance, CreateAnswer, PollAnswer, Slots
 
 LOSE = "accept, and lose the response"
 """The task is stored, but the connection breaks before the answer (S2, S3)."""
@@ -71,6 +71,15 @@ class ScriptedProvider:
         if self.before_answer is not None:
             await self.before_answer(task)
         return answer
+
+    async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
+        return [await self.create(task) for task in tasks]
+
+    async def slots(self) -> Slots | None:
+        return None
+
+    async def balance(self, now_ms: int) -> Balance | None:
+        return None
 
     def _decide(self, task: ClaimedTask, told: Told) -> CreateAnswer:
         if isinstance(told, CreateAnswer):

@@ -69,8 +69,11 @@ async def _one_life(context: Context, redis_url: str) -> None:
         main.cancel()
         await asyncio.gather(main, return_exceptions=True)
     finally:
-        with contextlib.suppress(RedisError, OSError, TimeoutError, asyncio.CancelledError):
-            await worker.close()
+        # Not arq's close(): it asks Redis first, which may be away, and stops waiting at the first job that
+        # was cancelled.
+        for job in worker.tasks.values():
+            job.cancel()
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
         await pool.aclose(close_connection_pool=True)
 
 

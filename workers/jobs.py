@@ -61,7 +61,8 @@ def guarded(job: Job) -> WorkerCoroutine:
     async def run(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
         context: Context = ctx["tallyhook"]
         try:
-            async with asyncio.timeout(context.settings.job_timeout_s - MARGIN_S):
+            timeout_s = context.settings.job_timeout_s
+            async with asyncio.timeout(max(timeout_s - MARGIN_S, timeout_s / 2)):
                 await job(context, *args, **kwargs)
         except (StoreUnavailable, TimeoutError) as error:
             defer_s = 1 + 4 * random.random()  # noqa: S311
