@@ -11,8 +11,13 @@ from .phrases import BRANDS, DESCRIPTIONS, SENTENCES, SITES, TOPICS
 
 def fill(rng: random.Random, phrase: str) -> str:
     """A phrase with names and figures put in."""
-    brand, other = rng.sample(BRANDS, 2)
-    return phrase.format(brand=brand, other=other, topic=rng.choice(TOPICS), number=rng.randint(5, 95))
+    # One draw for all four: a template is a few hundred phrases, and 32 templates per engine are made while
+    # tasks run.
+    bits = rng.getrandbits(32)
+    brand = bits % len(BRANDS)
+    other = (brand + 1 + (bits >> 8) % (len(BRANDS) - 1)) % len(BRANDS)
+    topic = TOPICS[(bits >> 16) % len(TOPICS)]
+    return phrase.format(brand=BRANDS[brand], other=BRANDS[other], topic=topic, number=5 + (bits >> 24) % 91)
 
 
 def paragraphs(rng: random.Random, characters: int) -> list[str]:
@@ -39,9 +44,10 @@ def markdown(rng: random.Random, parts: list[str]) -> str:
 
 def url(rng: random.Random, tail: str = "") -> str:
     """An invented page."""
-    site, _ = rng.choice(SITES)
-    slug = "-".join(rng.sample(TOPICS, 2)).replace(" ", "-")
-    return f"https://www.{site}/{slug}/{rng.randint(1000, 99999)}{tail}"
+    bits = rng.getrandbits(32)
+    site, _ = SITES[bits % len(SITES)]
+    slug = f"{TOPICS[(bits >> 8) % len(TOPICS)]}-{TOPICS[(bits >> 12) % len(TOPICS)]}".replace(" ", "-")
+    return f"https://www.{site}/{slug}/{bits >> 15}{tail}"
 
 
 def sources(rng: random.Random, count: int, tail: str = "") -> list[dict[str, Any]]:

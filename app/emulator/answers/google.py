@@ -10,7 +10,6 @@ from . import blocks
 from .phrases import BRANDS, QUERY_MARK, QUESTIONS, TOPICS
 from .template import Draft
 
-_PAGES_MAX = 20
 # Stands for include.aioverview.markdown, which lies one level deeper than the other flags.
 OVERVIEW_MARKDOWN = "aioverview.markdown"
 
@@ -21,7 +20,7 @@ def generate_search(rng: random.Random, edition: Edition) -> Draft:
     overview = _overview(rng)
     plain = {name: value for name, value in overview.items() if name != "markdown"}
     members: dict[str, Any] = {
-        "organicResults": [_page(rng, page, edition) for page in range(1, _PAGES_MAX + 1)],
+        "organicResults": [_page(rng, page, edition) for page in range(1, edition.pages_max + 1)],
         "peopleAlsoAsk": questions,
         "relatedSearches": [
             {"query": (query := f"{QUERY_MARK} {rng.choice(TOPICS)}"), "link": f"/search?q={query}"}
@@ -145,7 +144,7 @@ def _knowledge_graph(rng: random.Random) -> dict[str, Any]:
 def generate_news(rng: random.Random, edition: Edition) -> Draft:
     """News pages of ten results (C-K.8)."""
     members: dict[str, Any] = {
-        "newsResults": [_news_page(rng, page, edition) for page in range(1, _PAGES_MAX + 1)],
+        "newsResults": [_news_page(rng, page, edition) for page in range(1, edition.pages_max + 1)],
     }
     return Draft(text=[], members=members, counted=frozenset({"newsResults"}))
 
