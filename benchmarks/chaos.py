@@ -54,7 +54,8 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             return {
                 "tasks": count, "seed": seed, "seconds": round(time.monotonic() - started, 1), "kills": kills,
                 "lost": count - settled, "submitted_twice": totals["tasks"] - count,
-                "conflicts_answered": totals["conflicts"], "deliveries_acked": totals["deliveries_acked"], "books_equal": True,
+                "conflicts_answered": totals["conflicts"], "books_equal": True,
+                "deliveries_acked": totals["deliveries_acked"],
             }  # fmt: skip
     finally:
         valkey.kill()

@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Protocol
 
 from app.domain.admission import TASK_CREDITS_MIN
+from app.domain.task import NO_CREDITS_REASON
 from app.ports import Balance, Clock, Provider
-from app.services.sender import NO_CREDITS_REASON
 
 
 class FundingStore(Protocol):

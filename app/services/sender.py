@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
 from app.domain.submission import ClaimedTask, Submission
-from app.domain.task import RunState
+from app.domain.task import NO_CREDITS_REASON, RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
 from app.services.admission import Admission
 
@@ -22,7 +22,6 @@ FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
 BATCH_MAX = 500
 """Of the provider's (C-G.3)."""
-NO_CREDITS_REASON = "the provider refuses for want of credits"
 STALE_WAIT_S = 60.0
 """An attempt too old to be sent again waits this long for the sweep to close it."""
 

@@ -10,7 +10,7 @@ from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
 from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.settlement import settle as decide_settlement
-from app.domain.task import RunState
+from app.domain.task import NO_CREDITS_REASON, RunState
 from app.ports import Clock, SettleStore, StoreUnavailable
 
 RACED_PASSES = 3
@@ -55,9 +55,7 @@ async def settle(
             break
     for run_id in sorted(summary.broke):
         # Accepted is not funded (P12): what is sent now would fail in the same way.
-        await store.halt_run_if_running(
-            run_id, RunState.PAUSED, f"a task failed for want of credits ({NO_CREDITS})"
-        )
+        await store.halt_run_if_running(run_id, RunState.PAUSED, NO_CREDITS_REASON)
     return summary
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from app.ports import Clock, Jitter, Provider, StoreUnavailable, SubmitStore
 from app.services.admission import Admission
-from app.services.sender import NO_CREDITS_REASON, Sender, SubmitLimits, SubmitSummary
+from app.services.sender import Sender, SubmitLimits, SubmitSummary
 
-__all__ = ["NO_CREDITS_REASON", "SubmitLimits", "SubmitSummary", "submit"]
+__all__ = ["SubmitLimits", "SubmitSummary", "submit"]
 
 LEASE = "submit:"
 """And the account's name; with several senders, a number for each beyond the first."""
