@@ -1,7 +1,9 @@
 """Opening the store for a command: reachable and at the schema that this code needs, or a clear word."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy as sa
@@ -51,9 +53,26 @@ async def reachable_store(settings: Settings) -> Store:
     try:
         if not settings.database_url:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-        return await open_store(settings, migrated=False)
+        store = await open_store(settings, migrated=False)
+        refuse_if_unopenable(store)
+        return store
     except (*TROUBLE, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
         raise unreachable(settings, error) from error
+
+
+def refuse_if_unopenable(store: Store) -> None:
+    """Raises OSError for an SQLite file that cannot be opened. Asked before the driver is: after a failed
+    connect its thread still answers a loop that may be closed by then."""
+    database = store.db.url.database
+    if not store.db.is_sqlite or not database or database == ":memory:":
+        return
+    folder = Path(database).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no {folder}")
+    if not os.access(database if Path(database).exists() else folder, os.R_OK | os.W_OK):
+        raise PermissionError(f"{database} may not be read and written")
+    if Path(database).is_dir():
+        raise IsADirectoryError(f"{database} is a directory")
 
 
 async def current_revision(store: Store, settings: Settings) -> str | None:

@@ -258,7 +258,8 @@ def test_a_database_of_the_users_own_is_left_to_migrate(cli: Cli, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://tally:hush@127.0.0.1:1/none", "nonsense", "sqlite:////no/such/place/x.db"]
+    "url",
+    ["postgresql://tally:hush@127.0.0.1:1/none", "nonsense", "sqlite:////no/such/place/x.db", "sqlite:////"],
 )
 def test_a_database_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
