@@ -186,6 +186,7 @@ async def test_r12_bodies_that_were_read_while_it_filled_are_not_taken_either(
 ) -> None:
     receiver = await start_receiver(held, **limits)
     posts = await several_waiting(receiver, 3)
+    await until(lambda: len(held.groups) == 1)
     one_more = replace(held.groups[0][0], id=new_id(0))
     with pytest.raises(InboxFull, match="full"):
         async with asyncio.timeout(WAIT_S):
