@@ -132,6 +132,19 @@ async def test_the_late_answer_of_a_settled_task_only_fills_blanks(store: Store)
     await check_books(store)
 
 
+@pytest.mark.parametrize("answer", [Answer.ACCEPTED, Answer.EXISTS])
+async def test_a_late_answer_takes_nothing_away(store: Store, answer: Answer) -> None:
+    _, ids = await start_run(store)
+    task = (await claim(store))[0]
+    await settle_all(store, report_on(task))
+    before = await task_row(store, ids[0])
+    price = Decimal(6) if answer is Answer.ACCEPTED else None
+    await store.record_submissions([ended(task, answer, credits_to_charge=price, provider_task_id=None)])
+    after = await task_row(store, ids[0])
+    assert {name for name in before if before[name] != after[name]} == {"submitted_at_ms"}
+    await check_books(store)
+
+
 @pytest.mark.parametrize("answer", [Answer.REJECTED, Answer.LOST, Answer.DEFERRED, Answer.NO_CREDITS])
 async def test_other_late_answers_change_nothing(store: Store, answer: Answer) -> None:
     _, ids = await start_run(store)
