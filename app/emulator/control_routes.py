@@ -15,7 +15,7 @@ from .account import BillingError
 from .books import books
 from .clock import iso
 from .engine import Emulator
-from .engines import ENGINES
+from .engine_table import ENGINES
 from .exchange import Front, RawHandler, answer
 from .faults import FaultRates
 from .organizations import Organization

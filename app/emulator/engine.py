@@ -15,7 +15,7 @@ from .answers import Answers
 from .clock import Clock
 from .deliveries import Deliveries
 from .editions import Edition
-from .engines import ENGINES
+from .engine_table import ENGINES
 from .faults import fate_of
 from .options import Options
 from .organizations import ApiKey, Organization

@@ -10,7 +10,7 @@ import msgspec
 
 from . import errors
 from .engine import Emulator
-from .engines import ENGINES
+from .engine_table import ENGINES
 from .exchange import Exchange, Handler
 from .google_url import query_parameters
 from .sync_calls import SyncCalls

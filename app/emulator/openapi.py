@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from .editions import EDITIONS, Edition
-from .engines import ENGINES, Engine
+from .engine_table import ENGINES, Engine
 from .places import COUNTRIES_IN_ORDER, MODELS, STATES
 from .task_body import IDEMPOTENCY_CHARACTERS_MAX, TASK_TYPES
 from .validation import PROMPT_CHARACTERS_MAX

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import places
 from .editions import Edition
-from .engines import Engine
+from .engine_table import Engine
 from .google_url import pages_of_url, problem_with_url, query_parameters
 from .validation import Problem, wrong_type
 

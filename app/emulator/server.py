@@ -12,7 +12,7 @@ from .async_routes import AsyncRoutes
 from .clock import Clock
 from .control_routes import ControlRoutes
 from .engine import Emulator
-from .engines import ENGINES
+from .engine_table import ENGINES
 from .exchange import BODY_BYTES_MAX, Exchange, Front, RawHandler, answer
 from .html_links import html_page
 from .monitor_routes import MonitorRoutes

@@ -17,7 +17,7 @@ from . import errors
 from .answers import clusters_returned
 from .clock import iso
 from .engine import Emulator
-from .engine_body import check_payload
+from .engines import check_payload
 from .exchange import Exchange
 from .faults import TaskFate, fate_of, retries_internally
 from .organizations import ApiKey, Organization

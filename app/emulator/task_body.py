@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .editions import Edition
-from .engine_body import check_payload
+from .engines import check_payload
 from .validation import Leniency, Problem, absolute_http_url, kind_of, options_text, unknown_keys, wrong_type
 
 IDEMPOTENCY_CHARACTERS_MAX: Final = 255  # no limit is published (C-L row L26)

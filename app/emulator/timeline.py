@@ -88,8 +88,13 @@ class Timeline:
 
     def _wake(self) -> None:
         self._timer = None
-        if self.run_due(self.clock.now(), _ACTIONS_PER_TURN) and self._loop is not None:
-            self._timer_due_s = float("-inf")
-            self._timer = self._loop.call_soon(self._wake)
-        else:
-            self._arm()
+        left_over = True
+        try:
+            left_over = self.run_due(self.clock.now(), _ACTIONS_PER_TURN)
+        finally:
+            # Also after an action that raised: the loop reports it, and time goes on for everybody else.
+            if left_over and self._loop is not None:
+                self._timer_due_s = float("-inf")
+                self._timer = self._loop.call_soon(self._wake)
+            else:
+                self._arm()

@@ -10,7 +10,7 @@ import pytest
 
 from app.emulator.answers import Answers
 from app.emulator.editions import EDITIONS
-from app.emulator.engines import ENGINES
+from app.emulator.engine_table import ENGINES
 from app.emulator.task_body import TASK_TYPES
 
 NEW, OLD = EDITIONS["2026"], EDITIONS["2025"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.emulator.editions import EDITIONS
-from app.emulator.engine_body import check_payload
-from app.emulator.engines import ENGINES
+from app.emulator.engine_table import ENGINES
+from app.emulator.engines import check_payload
 from app.emulator.google_url import problem_with_url
 from app.emulator.task_body import TASK_TYPES, check_task
 from app.emulator.validation import Leniency

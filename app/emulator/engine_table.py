@@ -1,0 +1,72 @@
+"""What a request to each engine may hold: one row per engine (C-K)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One row of C-K: the shape of a request to one engine."""
+
+    path: str  # below /v1/monitor/
+    model: str  # its name in /v1/countries?model=
+    subject: str  # "prompt" or "query"
+    include: frozenset[str]
+    flags: frozenset[str] = frozenset()  # other booleans
+    devices: tuple[str, ...] = ()
+    google_family: bool = False  # takes gl, hl
+    located: bool = False  # takes location, uule
+    state: bool = False
+    paged: bool = False
+    url: bool = False
+
+
+_AI: Final = frozenset({"html", "markdown", "rawResponse"})
+_DEVICES: Final = ("desktop", "mobile", "ios", "android")
+
+ENGINES: Final[Mapping[str, Engine]] = {
+    "CHATGPT": Engine(
+        path="chatgpt",
+        model="chatgpt",
+        subject="prompt",
+        include=_AI | {"searchQueries", "ads", "shopping"},
+        flags=frozenset({"legacy", "disableWebSearch"}),
+        state=True,
+    ),
+    "GEMINI": Engine(path="gemini", model="gemini", subject="prompt", include=_AI, state=True),
+    "COPILOT": Engine(path="copilot", model="copilot", subject="prompt", include=_AI, state=True),
+    "GROK": Engine(path="grok", model="grok", subject="prompt", include=_AI, state=True),
+    "PERPLEXITY": Engine(path="perplexity", model="perplexity", subject="prompt", include=_AI, state=True),
+    "AIMODE": Engine(
+        path="aimode",
+        model="aimode",
+        subject="prompt",
+        include=frozenset({"html", "markdown", "expandProducts", "googleGoto"}),
+        devices=("desktop", "mobile"),
+        google_family=True,
+        located=True,
+    ),
+    "GOOGLE": Engine(
+        path="google",
+        model="google",
+        subject="query",
+        include=frozenset({"html", "aioverview", "paaAioverview", "googleGoto"}),
+        devices=_DEVICES,
+        google_family=True,
+        located=True,
+        paged=True,
+        url=True,
+    ),
+    "GOOGLE_NEWS": Engine(
+        path="google/news",
+        model="google",
+        subject="query",
+        include=frozenset({"html"}),
+        devices=_DEVICES,
+        google_family=True,
+        paged=True,
+    ),
+}
