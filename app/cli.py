@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from app.commands import control, processes, runs
+from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
 from app.user_error import INTERRUPTED, USAGE, UserError
 
@@ -47,6 +48,7 @@ _add(control.pause, "Runs")
 _add(control.resume, "Runs")
 _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
+app.add_typer(schedule, name="schedule", rich_help_panel="Runs")
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)

@@ -76,6 +76,20 @@ def draw_runs(output: Console, document: Document) -> None:
     output.print(table)
 
 
+def draw_schedules(output: Console, document: Document) -> None:
+    """One line for each schedule, and under it what went wrong last."""
+    if not document["schedules"]:
+        output.print("No schedule yet. tallyhook schedule add FILE --every 6h makes one.")
+        return
+    table = _table("name", "every", "state", "next", "file", "last error")
+    for row in document["schedules"]:
+        table.add_row(
+            escape(row["name"]), row["every"], row["state"], row["next_at"][:19].replace("T", " "),
+            escape(row["source"]), escape(row["last_error"] or ""),
+        )  # fmt: skip
+    output.print(table)
+
+
 def draw_status(output: Console, document: Document) -> None:
     """One run in a few lines."""
     _draw_run_head(output, document)

@@ -23,6 +23,7 @@ from app.queue import open_pool
 from app.services.funding import Funding
 from app.services.sweep import SweepLimits, sweep
 from workers.jobs import Context, settle_now, submit_now
+from workers.schedules import run_schedules
 from workers.settings import make_worker
 
 log = structlog.get_logger(__name__)
@@ -156,8 +157,8 @@ async def serve(settings: Settings) -> None:
 
 
 async def run_until_stopped(context: Context, redis_url: str) -> None:
-    """arq and the sweep side by side; a fault that needs a person (ConfigError) ends both."""
-    sweeping = asyncio.create_task(run_sweep(context))
+    """arq, the sweep and the schedules side by side; a fault that needs a person (ConfigError) ends both."""
+    sweeping = asyncio.gather(run_sweep(context), run_schedules(context))
     try:
         await run_arq(context, redis_url)
     finally:

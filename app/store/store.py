@@ -8,13 +8,14 @@ from app.store.polling import PollingWrites
 from app.store.queries import Queries
 from app.store.retrying import RetryWrites
 from app.store.runs import RunWrites
+from app.store.schedules import ScheduleWrites
 from app.store.settlement import SettlementWrites
 from app.store.submission import SubmissionWrites
 
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, Queries,
+    PollingWrites, ScheduleWrites, Queries,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

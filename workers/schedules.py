@@ -1,0 +1,68 @@
+"""Starts the runs of schedules, beside the sweep: reading a long file must not hold the sweep up."""
+
+import asyncio
+import contextlib
+import uuid
+from pathlib import Path
+
+import structlog
+
+from app.config import Settings
+from app.ports import StoreUnavailable
+from app.promptfile import read_prompts
+from app.run_options import RunOptions, refuse_unknown_account
+from app.services.schedule import Opened, OpenSource, Schedule, SlotOutcome, start_due
+from app.user_error import UserError
+from workers.jobs import Context
+
+log = structlog.get_logger(__name__)
+
+
+async def run_schedules(context: Context) -> None:
+    """Look for slots that have come, every few seconds, until told to stop."""
+    owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
+    while not context.stopping.is_set():
+        try:
+            outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner)
+            for outcome in outcomes:
+                tell(outcome)
+            if any(outcome.tasks for outcome in outcomes):
+                await context.queue.wake_submit()
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", error=str(error)[:200])
+        except Exception:
+            log.exception("schedules_failed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(context.settings.sweep_every_s):
+                await context.stopping.wait()
+
+
+def tell(outcome: SlotOutcome) -> None:
+    """One line for each slot: started, skipped or failed."""
+    if outcome.error is not None:
+        log.error("slot_failed", schedule=outcome.schedule, run=outcome.run_id, error=outcome.error)
+    elif outcome.skipped:
+        log.warning("slots_skipped", schedule=outcome.schedule, run=outcome.run_id, slots=outcome.skipped)
+    else:
+        log.info("slot_started", schedule=outcome.schedule, run=outcome.run_id, tasks=outcome.tasks)
+
+
+def source_opener(settings: Settings) -> OpenSource:
+    """Opens a schedule's file with the schedule's options."""
+
+    def open_source(schedule: Schedule) -> Opened:
+        path = Path(schedule.source)
+        if not path.is_file():
+            raise ValueError(
+                f"{path} {'is not a file' if path.exists() else 'does not exist'} on this worker"
+            )
+        try:
+            options = RunOptions.from_json(schedule.options)
+            refuse_unknown_account(settings, options.account)
+            new = options.new_run(schedule.name, schedule.source)
+        except UserError as error:
+            raise ValueError(error.message) from error
+        reader = read_prompts(path, options.defaults())
+        return Opened(reader, lambda: reader.sha256, new)
+
+    return open_source
