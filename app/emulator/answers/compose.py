@@ -62,6 +62,7 @@ _CORE: Final = frozenset(
         "search_model_queries",
     }
 )
+_DESKTOP_ONLY: Final = frozenset({"localResults", "localResultsMoreLink"})
 _WITHOUT_TEXT: Final = frozenset({"GOOGLE", "GOOGLE_NEWS"})
 
 
@@ -70,6 +71,8 @@ def clusters_returned(seed: int, number: int, task_type: str, payload: Mapping[s
     include = payload.get("include")
     if task_type != "AIMODE" or not include or include.get("expandProducts") is not True:
         return 0
+    if draw(seed, number, _REFUSAL) < REFUSAL_SHARE:
+        return 0  # a refusal shows no products, and only what is returned is billed (C-E.2)
     return word(seed, number, _CLUSTERS) % (PRODUCT_CLUSTERS_MAX + 1)
 
 
@@ -104,6 +107,8 @@ class Answers:
         for own, other in zip(core.members, extra.members, strict=True):
             member = own if own.key in _CORE else other
             if member.needs is not None and not self._wanted(include, member.needs):
+                continue
+            if member.key in _DESKTOP_ONLY and payload.get("device", "desktop") != "desktop":
                 continue
             if not searching and member.key in _CORE:
                 if member.key == "sources":
