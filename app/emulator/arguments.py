@@ -30,7 +30,13 @@ def _rate(value: float) -> float:
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")]
-EditionName = Annotated[str, typer.Option(help="2025, legacy or 2026.", callback=_known(EDITIONS))]
+EditionName = Annotated[
+    str | None,
+    typer.Option(
+        help="2025, legacy or 2026, each with its own prices; default: 2025 with today's.",
+        callback=_known(EDITIONS),
+    ),
+]
 PlanName = Annotated[str, typer.Option(help="Plan of the organization.", callback=_known(PLANS))]
 Keys = Annotated[list[str] | None, typer.Option(help="API key; may be repeated.")]
 Secret = Annotated[str, typer.Option(help="Signing secret of the deliveries.")]

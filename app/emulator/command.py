@@ -24,7 +24,7 @@ _SHUTDOWN_S = 1.0
 def emulator(
     host: arguments.Host = "127.0.0.1",
     port: arguments.Port = 8090,
-    edition: arguments.EditionName = "2025",
+    edition: arguments.EditionName = None,
     plan: arguments.PlanName = "starter",
     key: arguments.Keys = None,
     webhook_secret: arguments.Secret = DEFAULT_SECRET,
@@ -62,7 +62,8 @@ def emulator(
     switches = Switches(leniency=Leniency(unknown_fields=lenient), credits_endpoint=credits_endpoint)
     arguments.set_fields(switches, switch or [], "switch")
     arguments.set_fields(faults, fault or [], "fault")
-    options = Options(edition=edition, plan=plan, prices=prices, seed=seed, faults=faults, switches=switches)
+    options = Options(plan=plan, prices=prices, seed=seed, faults=faults, switches=switches)
+    options.edition, options.todays_prices = edition or options.edition, edition is None
     options.keys = tuple(key) if key else (DEFAULT_KEY,)
     options.webhook_secret = None if no_signing else webhook_secret
     options.time_scale, options.requests_per_s, options.grok = time_scale, rate_limit, grok

@@ -176,3 +176,9 @@ _2026: Final = Edition(
 )
 
 EDITIONS: Final = {edition.name: edition for edition in (_2025, _LEGACY, _2026)}
+
+
+def at_todays_prices(edition: Edition) -> Edition:
+    """An edition's wire with the newest price list, and with what that list sells: prices are dated data and
+    change without an edition. What somebody gets who asks for no edition by name."""
+    return replace(edition, prices=_2026.prices, state=_2026.state)

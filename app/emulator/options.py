@@ -44,6 +44,7 @@ class Options:
     requests_per_s: int | None = None  # None: the edition's; 0: no limit
     credits: int | None = None  # opening balance; None: the plan's allocation
     prices: str | None = None  # a price list by name; None: the edition's
+    todays_prices: bool = False  # the edition's wire, with the prices and paid options in force now
     seed: int = 0
     faults: FaultRates = field(default_factory=FaultRates)
     switches: Switches = field(default_factory=Switches)

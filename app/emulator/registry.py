@@ -10,7 +10,7 @@ import msgspec
 
 from .account import Account, BillingError
 from .clock import Clock
-from .editions import EDITIONS, Edition
+from .editions import EDITIONS, Edition, at_todays_prices
 from .options import Options
 from .organizations import ApiKey, Organization
 from .plans import PLANS
@@ -37,7 +37,8 @@ class Registry:
         self._clock = clock
         self._timeline = timeline
         self._on_room = on_room
-        self.edition = EDITIONS[options.edition]
+        named = EDITIONS[options.edition]
+        self.edition = at_todays_prices(named) if options.todays_prices else named
         self.organizations: dict[str, Organization] = {}
         self.keys: dict[str, ApiKey] = {}
         self._price_cache: dict[tuple[str, str], PriceList] = {}
