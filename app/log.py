@@ -37,11 +37,14 @@ _BLOTS = (
     (re.compile(r"(Failing row contains ).*"), rf"\1{LEFT_OUT}"),
 )
 _QUIET = {
-    # Below warning these print SQL with its values.
+    # Below warning these three print SQL with its values.
     "sqlalchemy": logging.WARNING,
     "aiosqlite": logging.WARNING,
     "asyncpg": logging.WARNING,
     "asyncio": logging.INFO,
+    # Lines for each plugin, and for each job with its arguments (A20); ours say what was done.
+    "alembic": logging.WARNING,
+    "arq": logging.WARNING,
 }
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

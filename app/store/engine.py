@@ -39,7 +39,12 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         options: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
         self.engine: AsyncEngine = create_async_engine(
-            self.url, pool_size=pool_size, max_overflow=POOL_OVERFLOW, **options
+            self.url,
+            pool_size=pool_size,
+            max_overflow=POOL_OVERFLOW,
+            # An error would quote them: prompts and answers.
+            hide_parameters=True,
+            **options,
         )
         # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
         self._writer = asyncio.Lock()
