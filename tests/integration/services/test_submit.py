@@ -448,6 +448,70 @@ async def test_the_last_records_are_committed_before_the_job_ends(pipeline: Pipe
     assert not (await pipeline.submit()).busy, "and nothing prolongs the lease afterwards"
 
 
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_job_that_is_cut_off_while_it_records(pipeline: Pipeline, committed: bool) -> None:
+    """`committed`: the records were, but their writer has not heard of it yet."""
+    await pipeline.start(6)
+    store = pipeline.store
+    recording, go_on = asyncio.Event(), asyncio.Event()
+    record = store.record_submissions
+
+    async def slowly(ended: Any) -> None:
+        if committed:
+            await record(ended)
+        recording.set()
+        await go_on.wait()
+        if not committed:
+            await record(ended)
+
+    async def last(_: ClaimedTask) -> None:
+        if len(pipeline.provider.sends) == 6:
+            await asyncio.Event().wait()
+
+    store.record_submissions = slowly  # type: ignore[method-assign]
+    pipeline.provider.before_answer = last
+    job = asyncio.create_task(pipeline.submit(in_flight=1))
+    await recording.wait()
+    job.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not job.done(), "what it has in hand is recorded first"
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    books = await pipeline.books()
+    assert books.states() == {"submitted": 5, "submitting": 1}
+    assert len(books.submissions) == 5, "each send is logged once"
+    pipeline.clock.advance(CLAIM_MS)
+    pipeline.provider.before_answer = None
+    await pipeline.sweep()
+    assert (await pipeline.submit()).answers == {Answer.EXISTS: 1}
+
+
+async def test_records_that_failed_once_are_tried_again_at_the_end(pipeline: Pipeline) -> None:
+    await pipeline.start(6)
+    store = pipeline.store
+    record = store.record_submissions
+    failed = asyncio.Event()
+
+    async def fail_once(ended: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise StoreUnavailable("restarting")
+        await record(ended)
+
+    async def last(_: ClaimedTask) -> None:
+        if len(pipeline.provider.sends) == 6:
+            await failed.wait()
+
+    store.record_submissions = fail_once  # type: ignore[method-assign]
+    pipeline.provider.before_answer = last
+    with pytest.raises(StoreUnavailable):
+        await pipeline.submit(in_flight=1)
+    states = (await pipeline.books()).states()
+    assert states["submitted"] >= 5, "their answers were not forgotten"
+
+
 @pytest.mark.parametrize("cut", [False, True])
 async def test_an_absent_store_leaves_everything_waiting(pipeline: Pipeline, cut: bool) -> None:
     """`cut`: the records were committed, only the word of it was lost (W4)."""
