@@ -3,6 +3,7 @@ here, with the arithmetic beside it. Names that the ecosystem has are bare; ours
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,8 @@ class Account:
     webhook_url: str
     """Where the provider is told to deliver; each account has its own, because each has its own secret."""
     rate_per_s: float
+    budget_per_month: Decimal | None
+    """Credits of all runs begun in a calendar month (UTC), at most; None: no limit."""
 
 
 class AccountSettings(BaseModel):
@@ -43,6 +46,7 @@ class AccountSettings(BaseModel):
     """Several, comma-separated, while rotating."""
     base_url: str = PROVIDER_URL
     rate_per_s: float | None = Field(None, gt=0, le=10_000)
+    budget_per_month: Decimal | None = Field(None, gt=0)
 
 
 class ConfigError(Exception):
@@ -76,12 +80,16 @@ class Settings(BaseSettings):
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
     """auto: readable on a terminal, JSON elsewhere."""
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    share_port: bool = False
+    """Several web processes listen on one port (SO_REUSEPORT). Off, so that a port taken by mistake shows."""
     allow_unsigned: bool = False
     """Accept deliveries without verifying them. Only for a provider account without signing (P7)."""
 
     # Submission.
     rate_per_s: float = Field(500.0, gt=0, le=10_000)
     """Create and poll calls a second, all together (C-B7). Response headers may lower it, never raise it."""
+    budget_per_month: Decimal | None = Field(None, gt=0)
+    """Credits that all runs begun in a calendar month (UTC) may cost the default account; unset: no limit."""
     submit_in_flight: int = Field(64, ge=1, le=1_000)
     """Requests open at once: 500/s at 100 ms an answer need 50."""
     claim_size: int = Field(250, ge=1, le=5_000)
@@ -178,12 +186,13 @@ class Settings(BaseSettings):
         default = Account(
             DEFAULT_ACCOUNT, self.cloro_api_key.get_secret_value() or EMULATOR_KEY,
             (self.cloro_base_url or url).rstrip("/"), secrets, self.webhook_url, self.rate_per_s,
+            self.budget_per_month,
         )  # fmt: skip
         return {DEFAULT_ACCOUNT: default} | {
             name: Account(
                 name, account.api_key.get_secret_value(), account.base_url.rstrip("/"),
                 _split(account.webhook_secret.get_secret_value()), f"{self.webhook_url}/{name}",
-                account.rate_per_s or self.rate_per_s,
+                account.rate_per_s or self.rate_per_s, account.budget_per_month,
             )
             for name, account in self.accounts.items()
         }  # fmt: skip

@@ -127,6 +127,7 @@ async def _submit_account(context: Context, account: str) -> int | None:
         context.admissions[account] = Admission(
             account, context.store, provider, clock=context.clock,
             drain_target_s=context.settings.drain_target_s,
+            budget_per_month=context.settings.all_accounts()[account].budget_per_month,
         )  # fmt: skip
     summary = await submit(
         context.store, provider, account=account, admission=context.admissions[account],

@@ -51,10 +51,13 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
             queue = open_queue(redis_url, settings)
             try:
                 app = create_app(
-                    store, queue, secrets=settings.webhook_secrets, limits=limits_from(settings),
-                    clock=now_ms, allow_unsigned=settings.allow_unsigned,
+                    store, queue, secrets=settings.webhook_secrets, further=further_secrets(settings),
+                    limits=limits_from(settings), clock=now_ms, allow_unsigned=settings.allow_unsigned,
                 )  # fmt: skip
-                await serve(app, host=settings.host, port=settings.port, listening=announce)
+                await serve(
+                    app, host=settings.host, port=settings.port, share_port=settings.share_port,
+                    listening=announce,
+                )  # fmt: skip
             except OSError as error:
                 raise UserError(
                     "cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
@@ -62,6 +65,14 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                 ) from error  # fmt: skip
             finally:
                 await queue.close()
+
+
+def further_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:
+    """The secrets of every account but the default one, by name."""
+    from app.config import DEFAULT_ACCOUNT
+
+    accounts = settings.all_accounts().values()
+    return {one.name: one.webhook_secrets for one in accounts if one.name != DEFAULT_ACCOUNT}
 
 
 def worker(

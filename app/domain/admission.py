@@ -5,6 +5,7 @@ and one that no credits cover fails when it is picked up; so neither is sent.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 QUEUE_MAX = 100_000
@@ -46,14 +47,26 @@ def room(
     backlog: int,
     remaining: Decimal | None,
     outstanding_credits: Decimal,
+    budget_left: Decimal | None = None,
 ) -> Room:
-    """How many tasks may go now. `remaining` None: the edition does not tell its balance."""
+    """How many tasks may go now. `remaining` None: the edition does not tell its balance. `budget_left`: what
+    the account may still cost this month, less what is on its way; None: it has no budget."""
     free = backlog - outstanding_tasks
     if free <= 0:
         return Room(0, f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time")
+    if budget_left is not None:
+        if budget_left < TASK_CREDITS_MIN:
+            return Room(0, "waiting: the account's budget of this month is reached")
+        free = min(free, max(int(budget_left // TASK_CREDITS_MAX), 1))
     if remaining is None:
         return Room(free)
     available = remaining - outstanding_credits
     if available < TASK_CREDITS_MIN:
         return Room(0, f"waiting: {remaining} credits left, {outstanding_credits} of them outstanding")
     return Room(min(free, max(int(available // TASK_CREDITS_MAX), 1)))
+
+
+def month_start_ms(now_ms: int) -> int:
+    """The first moment of the calendar month of `now_ms`, UTC."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return int(datetime(now.year, now.month, 1, tzinfo=UTC).timestamp() * 1000)

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.admission import Room, backlog_max, room
+from app.domain.admission import Room, backlog_max, month_start_ms, room
 from app.ports import AdmissionStore, Balance, Clock, Provider, Slots
 
 REFRESH_MS = 2_000
@@ -31,13 +31,17 @@ class Admission:
     """Decides for one account in one process; what it knows it reads from the store and the provider."""
 
     def __init__(
-        self, account: str, store: AdmissionStore, provider: Provider, *, clock: Clock, drain_target_s: float
-    ) -> None:
+        self, account: str, store: AdmissionStore, provider: Provider, *, clock: Clock, drain_target_s: float,
+        budget_per_month: Decimal | None = None,
+    ) -> None:  # fmt: skip
         self._account = account
         self._store = store
         self._provider = provider
         self._clock = clock
         self._drain_target_s = drain_target_s
+        self._budget_per_month = budget_per_month
+        self._spent: tuple[int, Decimal, Decimal] | None = None
+        """Asked at, credits of this month then, `_sent_credits` then."""
         self._seen: deque[_Seen] = deque()
         self._slots: Slots | None = None
         self._balance: Balance | None = None
@@ -61,11 +65,21 @@ class Admission:
             ),
             remaining=self._balance.remaining if self._balance else None,
             outstanding_credits=max(s.credits for s in self._seen) + self._sent_credits - last.sent_credits,
+            budget_left=await self._budget_left(now),
         )
         if found.reason != self._noted:
             await self._store.note_waiting(self._account, found.reason)
             self._noted = found.reason
         return found
+
+    async def _budget_left(self, now: int) -> Decimal | None:
+        if self._budget_per_month is None:
+            return None
+        if self._spent is None or now - self._spent[0] >= ASK_MS:
+            spent = await self._store.spent_since(self._account, month_start_ms(now))
+            self._spent = (now, spent, self._sent_credits)
+        _, spent, sent_then = self._spent
+        return self._budget_per_month - spent - (self._sent_credits - sent_then)
 
     def sent(self, tasks: int, credits: Decimal) -> None:
         """So many tasks, of so many credits by our estimate, are on their way since the last count."""

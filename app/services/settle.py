@@ -69,7 +69,11 @@ def _parse(
         except Exception as error:
             errors.append((delivery.id, f"{type(error).__name__}: {error}"))
         else:
-            parsed.append(ParsedDelivery(delivery.id, delivery.source, delivery.received_at_ms, report))
+            parsed.append(
+                ParsedDelivery(
+                    delivery.id, delivery.source, delivery.received_at_ms, report, delivery.account
+                )
+            )
     return parsed, errors
 
 

@@ -1,6 +1,8 @@
 """What belongs to an account as a whole: its runs' state, its outstanding work, its balance."""
 
 from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import RunState
 from app.ports import Balance, Outstanding
 from app.store.engine import Database
-from app.store.tables import Credits, balances, runs, tasks
+from app.store.tables import Credits, attempts, balances, runs, tasks
 
 
 class AccountWrites:
@@ -88,6 +90,22 @@ class AccountWrites:
 
         return await self.db.read(work)
 
+    async def spent_since(self, account: str, since_ms: int) -> Decimal:
+        """Credits charged or held, and the estimates of what may be on its way, of all runs that an account
+        began since then."""
+        perhaps = sa.case((tasks.c.sends > 0, tasks.c.credits_estimate), else_=0)
+        spent = sa.func.coalesce(tasks.c.credits_charged, tasks.c.credits_held, perhaps)
+        begun = runs.c.account == account, runs.c.created_at_ms >= since_ms
+        now = sa.select(_sum(spent)).join(runs, runs.c.id == tasks.c.run_id).where(*begun)
+        before = sa.select(_sum(sa.func.coalesce(attempts.c.credits_charged, attempts.c.credits_held)))
+        before = before.join(tasks, tasks.c.id == attempts.c.task_id).join(runs, runs.c.id == tasks.c.run_id)
+
+        async def work(connection: AsyncConnection) -> Decimal:
+            parts = [await connection.scalar(query) for query in (now, before.where(*begun))]
+            return sum((part or Decimal(0) for part in parts), Decimal(0))
+
+        return await self.db.read(work)
+
     async def batch_sizes(self, run_ids: Sequence[str]) -> dict[str, int]:
         """Tasks in one create call, of the runs that want more than one."""
         query = sa.select(runs.c.id, runs.c.batch_size).where(runs.c.id.in_(run_ids), runs.c.batch_size > 1)
@@ -109,3 +127,7 @@ class AccountWrites:
             return sorted((await connection.scalars(query)).all())
 
         return await self.db.read(work)
+
+
+def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)

@@ -60,8 +60,12 @@ class Connections:
 class BoundedSite(web.BaseSite):
     """A TCP site whose connections are bounded."""
 
-    def __init__(self, runner: web.BaseRunner, host: str, port: int, connections: Connections) -> None:
+    def __init__(
+        self, runner: web.BaseRunner, host: str, port: int, connections: Connections, *,
+        share_port: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(runner, backlog=BACKLOG)
+        self._share_port = share_port
         self._host = host
         self._asked_port = port
         self._connections = connections
@@ -83,5 +87,5 @@ class BoundedSite(web.BaseSite):
             raise RuntimeError("the runner is not set up")
         factory: Callable[[], asyncio.Protocol] = lambda: self._connections.admit(server)  # noqa: E731
         self._server = await asyncio.get_running_loop().create_server(
-            factory, self._host, self._asked_port, backlog=BACKLOG
+            factory, self._host, self._asked_port, backlog=BACKLOG, reuse_port=self._share_port or None
         )

@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from app.config import ConfigError
+from app.config import DEFAULT_ACCOUNT, ConfigError
 from app.ports import Clock
 from app.web.body import expect_continue
 from app.web.clock_offset import ClockOffset
@@ -27,7 +27,7 @@ from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.probes import Probes, SchemaStore
 from app.web.waker import SettleWake
-from app.web.webhook import PATH, Receiver
+from app.web.webhook import ACCOUNT_PATH, PATH, Receiver
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -57,27 +57,27 @@ def create_app(
     wake: SettleWake,
     *,
     secrets: Sequence[str],
+    further: Mapping[str, Sequence[str]] | None = None,
     limits: WebLimits,
     clock: Clock,
     allow_unsigned: bool = False,
 ) -> web.Application:
     """The receiver and its probes; more routes may be added before it is served.
 
-    Raises ConfigError without a secret, unless `allow_unsigned`. Request bodies are not decoded by aiohttp
+    `secrets` are the default account's, `further` those of the others by name; each account has an address
+    of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. Request bodies are not decoded by aiohttp
     for any route: app.web.body does that, within bounds.
     """
-    if any(not secret for secret in secrets) or not (secrets or allow_unsigned):
-        raise ConfigError(
-            "CLORO_WEBHOOK_SECRET is not set, so no delivery could be verified: copy the signing secret "
-            "(whsec_...) from the provider's dashboard, or, for an account without signing, set "
-            "TALLYHOOK_ALLOW_UNSIGNED=true and keep the URL unknown to others"
-        )
+    by_account = {DEFAULT_ACCOUNT: secrets, **(further or {})}
+    for account, known in by_account.items():
+        if any(not secret for secret in known) or not (known or allow_unsigned):
+            raise ConfigError(_no_secret(account))
     if allow_unsigned:
         log.warning("deliveries are accepted without a signature: anybody who knows the URL can send some")
     metrics, offset = Metrics(), ClockOffset()
     inbox = Inbox(store, wake, limits=limits, clock=clock, metrics=metrics)
     receiver = Receiver(
-        inbox, secrets, offset, metrics, limits=limits, clock=clock, allow_unsigned=allow_unsigned
+        inbox, by_account, offset, metrics, limits=limits, clock=clock, allow_unsigned=allow_unsigned
     )
     probes = Probes(store, inbox, offset, metrics, window_s=limits.signature_window_s, clock=clock)
     app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=_handler_args())
@@ -86,6 +86,8 @@ def create_app(
         [
             web.post(PATH, receiver.post, expect_handler=receiver.expect),
             web.get(PATH, receiver.challenge, allow_head=False, expect_handler=expect_continue),
+            web.post(ACCOUNT_PATH, receiver.post, expect_handler=receiver.expect),
+            web.get(ACCOUNT_PATH, receiver.challenge, allow_head=False, expect_handler=expect_continue),
             web.get("/healthz", probes.health, expect_handler=expect_continue),
             web.get("/readyz", probes.ready, expect_handler=expect_continue),
             web.get("/metrics", probes.render_metrics, expect_handler=expect_continue),
@@ -96,11 +98,23 @@ def create_app(
     return app
 
 
+def _no_secret(account: str) -> str:
+    name = "CLORO_WEBHOOK_SECRET"
+    if account != DEFAULT_ACCOUNT:
+        name = f"TALLYHOOK_ACCOUNTS: webhook_secret of {account}"
+    return (
+        f"{name} is not set, so no delivery could be verified: copy the signing secret (whsec_...) from the "
+        "provider's dashboard, or, for an account without signing, set TALLYHOOK_ALLOW_UNSIGNED=true and "
+        "keep the URL unknown to others"
+    )
+
+
 async def serve(
     app: web.Application,
     *,
     host: str,
     port: int,
+    share_port: bool = False,
     connections_max: int = CONNECTIONS_MAX,
     drain_delay_s: float = 0.0,
     shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S,
@@ -110,7 +124,8 @@ async def serve(
     """Serve until SIGTERM, SIGINT or `stop`, then end in order: unready, `drain_delay_s` for a load balancer
     to notice, no new connections, requests in flight, flush of the inbox.
 
-    Port 0 takes a free one; the bound port is logged as `listening`, and told to `listening`.
+    Port 0 takes a free one; the bound port is logged as `listening`, and told to `listening`. With
+    `share_port` several processes may listen on one port, and the kernel spreads connections over them.
     """
     stop = stop or asyncio.Event()
     connections = Connections(min(connections_max, _connections_allowed()))
@@ -120,7 +135,7 @@ async def serve(
     with _stop_signals(stop):
         try:
             await runner.setup()
-            site = BoundedSite(runner, host, port, connections)
+            site = BoundedSite(runner, host, port, connections, share_port=share_port)
             await site.start()
             log.info("listening", host=host, port=site.port)
             if listening is not None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from app.config import DEFAULT_ACCOUNT
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
@@ -28,6 +29,8 @@ from app.web.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 PATH = "/webhooks/cloro"
+ACCOUNT_PATH = PATH + "/{account}"
+"""Of a further account: verified with its own secrets only."""
 RETRY_AFTER_S = 5
 """Told with each 503. Group commits last milliseconds; a database that restarts is back in seconds."""
 OFF_LOOP_FROM_BYTES = 256 * 1024
@@ -60,7 +63,7 @@ class Receiver:
     def __init__(
         self,
         inbox: Inbox,
-        secrets: Sequence[str],
+        secrets: Mapping[str, Sequence[str]],
         offset: ClockOffset,
         metrics: Metrics,
         *,
@@ -69,7 +72,7 @@ class Receiver:
         allow_unsigned: bool,
     ) -> None:
         self._inbox = inbox
-        self._secrets = tuple(secrets)
+        self._secrets = {account: tuple(each) for account, each in secrets.items()}
         self._offset = offset
         self._metrics = metrics
         self._limits = limits
@@ -87,7 +90,7 @@ class Receiver:
     async def expect(self, request: web.Request) -> web.Response | None:
         """The same for a sender that asks before it sends the body: what is refused anyway is not sent."""
         too_large = (request.content_length or 0) > self._limits.body_bytes_max
-        if too_large or self._inbox.refusal is not None:
+        if too_large or self._inbox.refusal is not None or _account_of(request) not in self._secrets:
             return await self.post(request)
         return await expect_continue(request)
 
@@ -96,13 +99,18 @@ class Receiver:
         challenge = request.query.get("challenge", "")
         if not CHALLENGE.fullmatch(challenge):
             return _answer(400, error="challenge must be 16 to 64 lower-case hex digits")
-        if not self._secrets:
+        secrets = self._secrets.get(_account_of(request))
+        if not secrets:
             return _answer(404, error="no secret is configured")
-        return _answer(200, answer=answer_challenge(self._secrets[0], challenge))
+        return _answer(200, answer=answer_challenge(secrets[0], challenge))
 
     async def _answer(self, request: web.Request) -> web.Response:
         if (refusal := self._inbox.refusal) is not None:
             return self._refuse(503, refusal)
+        account = _account_of(request)
+        secrets = self._secrets.get(account)
+        if secrets is None:
+            return self._refuse(404, "unknown_account")
         limits = self._limits
         try:
             body = await read_body(
@@ -118,17 +126,17 @@ class Receiver:
         )
         now_ms = self._clock()
         if len(body) < OFF_LOOP_FROM_BYTES:
-            checked = self._check(signed, body, now_ms)
+            checked = self._check(secrets, signed, body, now_ms)
         else:
-            checked = await asyncio.to_thread(self._check, signed, body, now_ms)
+            checked = await asyncio.to_thread(self._check, secrets, signed, body, now_ms)
         self._note_clock(signed, checked)
         if isinstance(checked, Refused):
             return self._refuse(401, checked.reason, signed)
         if checked is False:
             return self._refuse(400, "malformed", signed)
-        return await self._take(signed, body, now_ms)
+        return await self._take(account, signed, body, now_ms)
 
-    async def _take(self, signed: _Signed, body: bytes, now_ms: int) -> web.Response:
+    async def _take(self, account: str, signed: _Signed, body: bytes, now_ms: int) -> web.Response:
         delivery = RawDelivery(
             id=new_id(now_ms),
             source=Source.DELIVERY,
@@ -137,6 +145,7 @@ class Receiver:
             webhook_id=clean_header(signed.webhook_id),
             signed_at=clean_header(signed.timestamp),
             signature=clean_header(signed.signature),
+            account=account,
         )
         try:
             await self._inbox.accept(delivery)
@@ -150,13 +159,15 @@ class Receiver:
         )  # fmt: skip
         return web.Response(body=b'{"received": true}', content_type="application/json")
 
-    def _check(self, signed: _Signed, body: bytes, now_ms: int) -> Verified | Refused | bool:
+    def _check(
+        self, secrets: Sequence[str], signed: _Signed, body: bytes, now_ms: int
+    ) -> Verified | Refused | bool:
         """Verified or, where unsigned deliveries are allowed, True; Refused for 401; False for 400. The body
         is looked at only when its signature holds."""
         verdict: Verified | bool = True
-        if not self._allow_unsigned or (self._secrets and not signed.missing):
+        if not self._allow_unsigned or (secrets and not signed.missing):
             outcome = verify(
-                self._secrets, signed.timestamp, signed.signature, body,
+                secrets, signed.timestamp, signed.signature, body,
                 now_ms // 1000, self._limits.signature_window_s,
             )  # fmt: skip
             if isinstance(outcome, Refused):
@@ -205,6 +216,11 @@ class _Seldom:
             return None
         self._told[reason] = (now_s, 0)
         return times + 1
+
+
+def _account_of(request: web.Request) -> str:
+    """The account at whose address a request came."""
+    return request.match_info.get("account", DEFAULT_ACCOUNT)
 
 
 def is_json_object(body: bytes) -> bool:

@@ -71,9 +71,13 @@ def clusters_returned(seed: int, number: int, task_type: str, payload: Mapping[s
     include = payload.get("include")
     if task_type != "AIMODE" or not include or include.get("expandProducts") is not True:
         return 0
-    if draw(seed, number, _REFUSAL) < REFUSAL_SHARE:
+    if _refused(seed, number):
         return 0  # a refusal shows no products, and only what is returned is billed (C-E.2)
     return word(seed, number, _CLUSTERS) % (PRODUCT_CLUSTERS_MAX + 1)
+
+
+def _refused(seed: int, number: int) -> bool:
+    return draw(seed, number, _REFUSAL) < REFUSAL_SHARE
 
 
 class Answers:
@@ -94,8 +98,7 @@ class Answers:
         subject = str(payload.get("prompt") or payload.get("query") or payload.get("url") or "")
         parts: list[bytes] = []
         if task_type not in _WITHOUT_TEXT:
-            refused = draw(self._seed, number, _REFUSAL) < REFUSAL_SHARE
-            if refused:
+            if _refused(self._seed, number):
                 return self._refusal(task_type, bits)
             self._text(parts, task_type, edition, include, subject, bits)
         else:

@@ -203,3 +203,21 @@ async def test_slots_and_balance_are_not_asked_for_each_claim(pipeline: Pipeline
         await gate.room()
         pipeline.clock.advance(ASK_MS // 10)
     assert len(asked) == 2
+
+
+async def test_a_monthly_budget_of_the_account_is_kept(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=50)
+    await pipeline.start(20)
+    gate = Admission(
+        "default", pipeline.store, provider, clock=pipeline.clock, drain_target_s=3600.0,
+        budget_per_month=Decimal(42),
+    )  # fmt: skip
+    for _ in range(30):
+        await send(pipeline, provider, gate)
+        pipeline.clock.advance(2_000)
+    # 5 credits each: after eight, 2 are left, and no task costs that little.
+    assert len(provider.sends) == 8
+    assert (await reason_of(pipeline))[1] == "waiting: the account's budget of this month is reached"
+    pipeline.clock.advance(31 * 24 * 3_600_000)
+    await send(pipeline, provider, gate)
+    assert len(provider.sends) > 8, "a new month, and this run was begun in the last one"

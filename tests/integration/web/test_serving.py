@@ -49,7 +49,7 @@ async def serve_it(clock: SteppedClock) -> AsyncIterator[Serve]:
             port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             stop = asyncio.Event()
             task = asyncio.create_task(
-                serve(app, host="127.0.0.1", port=0, stop=stop, listening=port.set_result, **options)
+                serve(app, host="127.0.0.1", stop=stop, listening=port.set_result, **{"port": 0, **options})
             )
 
             async def end() -> None:
@@ -189,3 +189,18 @@ def test_run_gives_back_what_main_gives() -> None:
         return type(asyncio.get_running_loop()).__module__
 
     assert run(main()).startswith("uvloop")
+
+
+async def test_several_processes_share_one_port_only_when_asked_to(
+    serve_it: Serve, clock: SteppedClock
+) -> None:
+    one = await serve_it(HeldStore(), share_port=True)
+    other = await serve_it(HeldStore(), share_port=True, port=one.port)
+    assert other.port == one.port
+    alone = create_app(HeldStore(), WakeDouble(), secrets=(SECRET,), limits=LIMITS, clock=clock)
+    with pytest.raises(OSError, match="in use"):
+        await serve(alone, host="127.0.0.1", port=one.port, stop=asyncio.Event())
+    one.stop.set()
+    await one.task
+    async with aiohttp.ClientSession() as session, session.get(f"{other.url}/healthz") as answer:
+        assert answer.status == 200, "the other one goes on"
