@@ -31,7 +31,7 @@ def _known_fields(engine: Engine, edition: Edition) -> frozenset[str]:
     return frozenset(names)
 
 
-_known_cache: dict[tuple[str, str], frozenset[str]] = {}
+_known_cache: dict[tuple[str, str, bool], frozenset[str]] = {}
 
 
 def check_payload(
@@ -39,9 +39,9 @@ def check_payload(
 ) -> list[Problem]:
     """Everything wrong with one engine body; `prefix` is `payload.` on async endpoints (C-J.4)."""
     engine = ENGINES[task_type]
-    known = _known_cache.get((task_type, edition.name))
+    known = _known_cache.get((task_type, edition.name, edition.state))
     if known is None:
-        known = _known_cache[task_type, edition.name] = _known_fields(engine, edition)
+        known = _known_cache[task_type, edition.name, edition.state] = _known_fields(engine, edition)
     problems: list[Problem] = []
     if not leniency.unknown_fields:
         unknown_keys(body, known, prefix, problems)

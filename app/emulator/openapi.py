@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .editions import EDITIONS, Edition
+from .editions import Edition
 from .engine_table import ENGINES, Engine
 from .places import COUNTRIES_IN_ORDER, MODELS, STATES
 from .task_body import IDEMPOTENCY_CHARACTERS_MAX, TASK_TYPES
@@ -23,9 +23,8 @@ _BOOLEAN: Final[Schema] = {"type": "boolean"}
 
 
 @cache
-def document(edition_name: str) -> bytes:
-    """OpenAPI 3.1 as JSON; an unknown edition gives the default one's."""
-    edition = EDITIONS.get(edition_name, EDITIONS["2025"])
+def document(edition: Edition) -> bytes:
+    """OpenAPI 3.1 as JSON."""
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -98,6 +97,12 @@ def _paths(edition: Edition) -> Schema:
         paths["/v1/monitor/google/goto"] = {"post": _goto(edition)}
     for task_type, engine in ENGINES.items():
         paths[f"/v1/monitor/{engine.path}"] = {"post": _monitor(edition, task_type)}
+    if edition.news_alias:
+        paths["/v1/monitor/google-news"] = paths["/v1/monitor/google/news"]
+    if edition.run_endpoint:
+        paths["/v1/task"] = paths["/v1/async/task"]
+        for path in ("/v1/run", "/v1/monitor"):
+            paths[path] = {"post": _monitor(edition, "Run")}
     return paths
 
 
@@ -211,6 +216,9 @@ def _schemas(edition: Edition) -> Schema:
     }
     for task_type, engine in ENGINES.items():
         schemas[task_type] = _payload(engine, edition)
+    if edition.run_endpoint:
+        models = {"enum": [engine.path for engine in ENGINES.values()]}
+        schemas["Run"] = _object({"model": models})
     return schemas
 
 

@@ -11,6 +11,7 @@ from . import errors
 from .async_routes import AsyncRoutes
 from .clock import Clock
 from .control_routes import ControlRoutes
+from .editions import EDITIONS
 from .engine import Emulator
 from .engine_table import ENGINES
 from .exchange import BODY_BYTES_MAX, Exchange, Front, RawHandler, answer
@@ -96,7 +97,7 @@ def _outside(emulator: Emulator) -> RawHandler:
 def _openapi(emulator: Emulator) -> RawHandler:
     async def show(request: web.Request) -> web.StreamResponse:
         """The document of the process's edition, or of `?edition=`."""
-        return answer(200, document(request.query.get("edition", emulator.edition.name)))
+        return answer(200, document(EDITIONS.get(request.query.get("edition", ""), emulator.edition)))
 
     return show
 

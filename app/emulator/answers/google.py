@@ -29,6 +29,8 @@ def generate_search(rng: random.Random, edition: Edition) -> Draft:
         "ads": [_search_ad(rng, position) for position in range(1, rng.randint(2, 4))],
         "aioverview": plain,
         "shoppingCards": [_result_card(rng, position) for position in range(1, rng.randint(2, 6))],
+        "localResults": [_local_result(rng, position) for position in range(1, 4)],
+        "localResultsMoreLink": blocks.url(rng),
         "peopleAreSaying": [
             {
                 "position": 1,
@@ -60,9 +62,7 @@ def _page(rng: random.Random, page: int, edition: Edition) -> list[dict[str, Any
             "title": blocks.fill(rng, QUERY_MARK + ": {brand} and {other} compared"),
             "link": link,
             "displayedLink": link.removeprefix("https://").replace("/", " › "),
-            "snippet": blocks.fill(
-                rng, "{brand} and {other}: {topic}, measured by {number} readers over a year."
-            ),
+            "snippet": blocks.paragraphs(rng, 200)[0],
             "page": page,
         }
         if edition.goto:
@@ -82,7 +82,7 @@ def _question(rng: random.Random, *, hydrated: bool) -> dict[str, Any]:
     return {
         "question": question,
         "type": "LINK",
-        "snippet": blocks.fill(rng, "{brand} leads on {topic}."),
+        "snippet": blocks.paragraphs(rng, 200)[0],
         "title": blocks.fill(rng, "{brand} and {topic}"),
         "link": blocks.url(rng),
     }
@@ -128,6 +128,24 @@ def _result_card(rng: random.Random, position: int) -> dict[str, Any]:
     }
 
 
+def _local_result(rng: random.Random, position: int) -> dict[str, Any]:
+    return {
+        "position": position,
+        "title": f"{rng.choice(BRANDS)} Store",
+        "placeId": f"{rng.getrandbits(60)}",
+        "rating": round(rng.uniform(3, 5), 1),
+        "reviews": f"{rng.randint(1, 26)}K",
+        "price": "$$",
+        "type": "Shop",
+        "yearsInBusiness": f"{rng.randint(2, 40)}+ years in business",
+        "address": f"{rng.randint(1, 400)} Bridge Street",
+        "phone": "+1 555 0100",
+        "hours": "Open, closes 6 PM",
+        "description": blocks.fill(rng, "Known for {topic}."),
+        "links": {"website": blocks.url(rng), "directions": blocks.url(rng)},
+    }
+
+
 def _knowledge_graph(rng: random.Random) -> dict[str, Any]:
     brand = rng.choice(BRANDS)
     return {
@@ -157,7 +175,7 @@ def _news_page(rng: random.Random, page: int, edition: Edition) -> list[dict[str
             "position": (page - 1) * 10 + offset,
             "title": blocks.fill(rng, QUERY_MARK + ": what {brand} and {other} announced"),
             "link": link,
-            "snippet": " ".join(blocks.paragraphs(rng, 300)),
+            "snippet": " ".join(blocks.paragraphs(rng, 500)),
             "source": rng.choice(BRANDS),
             "date": f"{rng.randint(1, 23)} hours ago",
             "page": page,

@@ -78,6 +78,8 @@ def full(task_type: str, edition: Any = NEW, **payload: Any) -> Any:
                 "relatedSearches",
                 "ads",
                 "shoppingCards",
+                "localResults",
+                "localResultsMoreLink",
                 "peopleAreSaying",
                 "knowledgeGraph",
             ],
@@ -154,6 +156,11 @@ def test_k7_pages() -> None:
         assert {item["page"] for item in organic} == set(range(1, pages + 1))
         assert 8 * pages <= len(organic) <= 10 * pages
     assert len(answer("GOOGLE_NEWS", 5, pages=2)["newsResults"]) == 20
+
+
+def test_k7_local_results_on_desktop_only() -> None:
+    for device, shown in (("desktop", True), ("mobile", False), ("ios", False)):
+        assert ("localResults" in answer("GOOGLE", device=device)) == shown
 
 
 def test_k7_url_mode() -> None:

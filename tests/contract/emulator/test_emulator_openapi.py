@@ -66,10 +66,11 @@ async def test_schemathesis_finds_no_500_and_nothing_undocumented(emulate: Any, 
 
 async def test_document_covers_every_contract_path(emulate: Any) -> None:
     """What is served under /v1 is in the document of its edition, and the other way round."""
-    for edition, absent in (
-        ("2026", set()),
-        ("2025", {"/v1/async/queue", "/v1/monitor/google/goto"}),
-        ("legacy", {"/v1/async/queue", "/v1/monitor/google/goto", "/v1/async/task/batch"}),
+    newer, news = {"/v1/async/queue", "/v1/monitor/google/goto"}, {"/v1/monitor/google-news"}
+    for edition, absent, more in (
+        ("2026", set(), set()),
+        ("2025", newer, news),
+        ("legacy", newer | {"/v1/async/task/batch"}, news | {"/v1/run", "/v1/monitor", "/v1/task"}),
     ):
         provider = await emulate(edition=edition)
         paths = set((await provider.get("/openapi.json", key=None)).body["paths"])
@@ -85,4 +86,14 @@ async def test_document_covers_every_contract_path(emulate: Any) -> None:
             "/v1/states",
             "/v1/monitor/google/goto",
         }
-        assert paths == expected - absent
+        assert paths == expected - absent | more
+
+
+async def test_document_and_checks_know_what_todays_prices_sell(emulate: Any) -> None:
+    """Two editions of one name in one process: the default at today's prices, and 2025 as it was."""
+    for todays, ok in ((True, 200), (False, 422), (True, 200)):
+        provider = await emulate(todays_prices=todays)
+        document = (await provider.get("/openapi.json", key=None)).body
+        assert ("state" in document["components"]["schemas"]["CHATGPT"]["properties"]) == todays
+        task = provider.task("CHATGPT", payload={"state": "CA"})
+        assert (await provider.post("/v1/async/task", task)).status == ok
