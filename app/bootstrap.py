@@ -9,6 +9,7 @@ from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.provider.client import Client
 from app.provider.pacing import Pacer
 from app.provider.permits import SharedPacer
+from app.provider.sync import SyncClient
 from app.queue import Queue
 from app.services.submit import SubmitLimits
 from app.services.sweep import SweepLimits
@@ -48,6 +49,19 @@ def open_provider(
         pacer=_pacer(settings, chosen, redis_url),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
+    )
+
+
+def open_sync(
+    settings: Settings, account: str, *, timeout_s: float, redis_url: str | None = None
+) -> SyncClient:
+    """An account's sync side; close it at the end."""
+    chosen = settings.all_accounts()[account]
+    return SyncClient(
+        base_url=chosen.base_url,
+        api_key=chosen.api_key,
+        pacer=_pacer(settings, chosen, redis_url),
+        timeout_s=timeout_s,
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from app.commands import control, processes, runs
+from app.commands.ask import ASK_EXAMPLES, ask
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
 from app.user_error import INTERRUPTED, USAGE, UserError
@@ -39,6 +40,7 @@ def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **
 
 _add(processes.demo, "Runs", processes.DEMO_EXAMPLES)
 _add(submit, "Runs", SUBMIT_EXAMPLES)
+_add(ask, "Runs", ASK_EXAMPLES)
 _add(runs.watch, "Runs", runs.WATCH_EXAMPLES)
 _add(runs.runs, "Runs")
 _add(runs.status, "Runs")

@@ -128,6 +128,20 @@ def draw_submitted(output: Console, document: Document) -> None:
         output.print(f"  {escape(line)}")
 
 
+def draw_asked(output: Console, document: Document) -> None:
+    """The answer, and under it what it cost."""
+    answer, credits = document["answer"], document["credits"]
+    if answer is not None:
+        text = answer.get("text") if isinstance(answer, dict) else None
+        output.print(escape(text if isinstance(text, str) else json.dumps(answer, ensure_ascii=False)))
+    else:
+        error = document["error"] or {}
+        output.print(f"[red]No answer:[/red] {escape(str(error.get('message') or error.get('code')))}")
+    told = "charge unknown, up to" if credits["unknown"] else "charged"
+    figure = credits["estimate"] if credits["unknown"] else credits["charged"]
+    output.print(f"[dim]{told} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
+
+
 def draw_bad_lines(output: Console, lines: Iterable[Document], count: int) -> None:
     """Lines of the input that cannot be used, each with its field and the remedy."""
     shown = 0

@@ -22,6 +22,7 @@ class PriceList:
     state_addon: int = 2
     page_addon: int = 2
     overview_addon: int = 2
+    sync_surcharge: int = 2
 
 
 _BASE = {
@@ -63,6 +64,11 @@ def estimate(task_type: str, payload: Mapping[str, object], day: str) -> Decimal
     if task_type == "GOOGLE" and _wants_overview(include):
         credits += prices.overview_addon
     return Decimal(credits)
+
+
+def sync_estimate(task_type: str, payload: Mapping[str, object], day: str) -> Decimal:
+    """The same for a sync call: once the surcharge on top, whatever else it costs (C-E.2)."""
+    return estimate(task_type, payload, day) + price_list(day).sync_surcharge
 
 
 def explained_extra(

@@ -17,6 +17,7 @@ class Source(StrEnum):
 
     DELIVERY = "delivery"
     POLL = "poll"
+    SYNC = "sync"
 
 
 @dataclass(frozen=True, slots=True)

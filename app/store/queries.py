@@ -323,9 +323,16 @@ async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
 async def _recovered(connection: AsyncConnection, run_id: str) -> int:
     """Attempts that the provider has, though no create call of ours was ever answered with success: learnt
     by a 409 or from their report."""
-    answered = sa.exists().where(
-        submissions.c.task_id == tasks.c.id,
-        submissions.c.attempt == tasks.c.attempt,
-        submissions.c.answer == Answer.ACCEPTED,
+
+    def answered(answer: Answer) -> sa.ColumnElement[bool]:
+        return sa.exists().where(
+            submissions.c.task_id == tasks.c.id,
+            submissions.c.attempt == tasks.c.attempt,
+            submissions.c.answer == answer,
+        )
+
+    # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
+    learnt = sa.or_(answered(Answer.EXISTS), tasks.c.reported.is_not(None))
+    return await _count(
+        connection, tasks.c.run_id == run_id, tasks.c.money != "none", learnt, ~answered(Answer.ACCEPTED)
     )
-    return await _count(connection, tasks.c.run_id == run_id, tasks.c.money != "none", ~answered)

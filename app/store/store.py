@@ -1,6 +1,7 @@
 """One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
 
 from app.store.accounts import AccountWrites
+from app.store.asking import AskWrites
 from app.store.engine import Database
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
@@ -15,7 +16,7 @@ from app.store.submission import SubmissionWrites
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, Queries,
+    PollingWrites, ScheduleWrites, AskWrites, Queries,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

@@ -153,7 +153,8 @@ def test_schedules(cli: Cli, here: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "schedule add good.csv --every 30s", "schedule add good.csv --every 6", "schedule add no.csv --every 1h",
+        "schedule add good.csv --every 30s", "schedule add good.csv --every 6",
+        "schedule add no.csv --every 1h",
         "schedule add good.csv --every 1h --country ZZ", "schedule add good.csv --every 1h --budget x",
         "schedule add good.csv --every 1h --account nobody",
     ],
