@@ -19,6 +19,8 @@ class RawDelivery:
     """X-Cloro-Timestamp, as sent."""
     signature: str | None = None
     """X-Cloro-Signature, as sent."""
+    account: str | None = None
+    """At whose address it came, and so whose secret vouches for it; None: what we asked for ourselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,5 @@ class ParsedDelivery:
     source: Source
     received_at_ms: int
     report: Report
+    account: str | None = None
+    """It may only be about this account's tasks; None: about any."""

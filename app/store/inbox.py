@@ -41,8 +41,8 @@ class InboxWrites:
                 {
                     "id": delivery.id, "source": delivery.source, "received_at_ms": delivery.received_at_ms,
                     "webhook_id": delivery.webhook_id, "signed_at": delivery.signed_at,
-                    "signature": delivery.signature, "encoding": encoding, "body": body, "state": "new",
-                    "tries": 0, "due_at_ms": due_at_ms,
+                    "signature": delivery.signature, "account": delivery.account, "encoding": encoding,
+                    "body": body, "state": "new", "tries": 0, "due_at_ms": due_at_ms,
                 }
             )  # fmt: skip
 
@@ -108,7 +108,7 @@ class InboxWrites:
             found = await connection.execute(
                 sa.select(
                     c.id, c.source, c.received_at_ms, c.encoding, c.body, c.webhook_id, c.signed_at,
-                    c.signature,
+                    c.signature, c.account,
                 )
                 .join(v, c.id == v.c.id)
                 .where(IS_WAITING)
@@ -124,7 +124,7 @@ def raw_delivery(row: Any) -> RawDelivery:
     return RawDelivery(
         id=m["id"], source=m["source"], received_at_ms=m["received_at_ms"],
         body=unpack(m["encoding"], m["body"]), webhook_id=m["webhook_id"], signed_at=m["signed_at"],
-        signature=m["signature"],
+        signature=m["signature"], account=m["account"],
     )  # fmt: skip
 
 

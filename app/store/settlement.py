@@ -27,7 +27,7 @@ from app.store.settlement_rows import (
     result_row,
     unmatched_row,
 )
-from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, tasks
+from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, runs, tasks
 
 ASK_AGAIN_MS = 60_000
 """After a report without a charge: when to ask the provider for it."""
@@ -116,7 +116,19 @@ class SettlementWrites:
             found |= {
                 p.id: by_id[p.report.provider_task_id] for p in rest if p.report.provider_task_id in by_id
             }
-        return found
+        return await self._of_own_account(connection, parsed, found)
+
+    async def _of_own_account(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
+    ) -> dict[str, Attempt]:
+        """Without what came at another account's address: its secret vouches for its own tasks only."""
+        came_at = {p.id: p.account for p in parsed if p.account is not None and p.id in found}
+        if not came_at:
+            return found
+        run_ids = {found[delivery_id].run_id for delivery_id in came_at}
+        rows = await connection.execute(sa.select(runs.c.id, runs.c.account).where(runs.c.id.in_(run_ids)))
+        whose = {row.id: row.account for row in rows}
+        return {i: a for i, a in found.items() if came_at.get(i) in (None, whose[a.run_id])}
 
     async def _by_key(self, connection: AsyncConnection, keys: set[AttemptKey]) -> dict[AttemptKey, Attempt]:
         if not keys:

@@ -196,7 +196,8 @@ deliveries = sa.Table(
     "deliveries",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),  # delivery or poll
+    sa.Column("source", sa.Text, nullable=False),  # delivery, poll or sync
+    sa.Column("account", sa.Text),  # at whose address it came; null: ours to trust, or older than this
     sa.Column("received_at_ms", Millis, nullable=False),
     sa.Column("webhook_id", sa.Text),  # X-Cloro-Webhook-Id, differs per attempt
     sa.Column("signed_at", sa.Text),  # X-Cloro-Timestamp as sent

@@ -65,8 +65,8 @@ def create_app(
     """The receiver and its probes; more routes may be added before it is served.
 
     `secrets` are the default account's, `further` those of the others by name; each account has an address
-    of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. Request bodies are not decoded by aiohttp
-    for any route: app.web.body does that, within bounds.
+    of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. Request bodies
+    are not decoded by aiohttp for any route: app.web.body does that, within bounds.
     """
     by_account = {DEFAULT_ACCOUNT: secrets, **(further or {})}
     for account, known in by_account.items():
