@@ -14,7 +14,7 @@ from app.domain.task import idempotency_key
 from app.ports import CreateAnswer, StoreUnavailable
 from app.services.submit import LEASE as LEASES
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline, until
-from tests.scripted_provider import LOSE
+from tests.scripted_provider import LOSE, ScriptedProvider
 
 SWEEP_MS = 5_000
 LEASE = LEASES + "default"
@@ -410,14 +410,11 @@ async def test_a_job_that_is_cut_off_keeps_what_it_knows(pipeline: Pipeline) -> 
     assert not (await pipeline.submit(provider=Deaf())).busy, "and the lease"
 
 
-class Deaf:
-    """Answers nothing that one could use."""
+class Deaf(ScriptedProvider):
+    """Takes nothing."""
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         return CreateAnswer(Answer.UNAVAILABLE, 503)
-
-    async def poll(self, task_id_or_key: str) -> Any:
-        raise AssertionError
 
 
 async def test_the_last_records_are_committed_before_the_job_ends(pipeline: Pipeline) -> None:
