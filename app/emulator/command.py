@@ -11,6 +11,7 @@ import typer
 from aiohttp import web
 
 from . import arguments
+from .account import BillingError
 from .engine import Emulator
 from .faults import FaultRates
 from .options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
@@ -70,12 +71,20 @@ def emulator(
     options.concurrency, options.credits, options.queue_max = concurrency, credits, queue_max
     options.delivery_timeout_s, options.deliveries_in_flight_max = delivery_timeout, deliveries_in_flight
     options.book_lines_max, options.local_html = book_lines, local_html
-    if organizations is not None:
-        options.organizations = read_setup(organizations.read_bytes())
-    _run(options, host, port, json)
+    try:
+        if organizations is not None:
+            options.organizations = read_setup(organizations.read_bytes())
+        engine = Emulator(options)
+    except (msgspec.MsgspecError, BillingError) as problem:
+        raise typer.BadParameter(f"{organizations}: {problem}") from None
+    try:
+        _run(engine, host, port, json)
+    except OSError as problem:
+        typer.echo(f"Cannot listen on {host}:{port}: {problem.strerror}", err=True)
+        raise typer.Exit(1) from None
 
 
-def _run(options: Options, host: str, port: int, as_json: bool) -> None:
+def _run(engine: Emulator, host: str, port: int, as_json: bool) -> None:
     try:
         import uvloop
 
@@ -83,17 +92,16 @@ def _run(options: Options, host: str, port: int, as_json: bool) -> None:
     except ImportError:  # not on Windows
         runner = asyncio.Runner()
     with runner:
-        runner.run(serve(options, host, port, as_json))
+        runner.run(serve(engine, host, port, as_json))
 
 
-async def serve(options: Options, host: str, port: int, as_json: bool) -> None:
+async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
     """Listen until SIGTERM or SIGINT, then end without waiting for deliveries."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
-    engine = Emulator(options)
     runner = web.AppRunner(app_of(engine), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
@@ -101,9 +109,9 @@ async def serve(options: Options, host: str, port: int, as_json: bool) -> None:
         await site.start()
         bound = runner.addresses[0][1]
         url = f"http://{host}:{bound}"
-        if options.local_html:
+        if engine.options.local_html:
             engine.answers.html_base = f"{url}/_emulator/html"
-        _announce(url, options, as_json)
+        _announce(url, engine.options, as_json)
         await stopped.wait()
     finally:
         await runner.cleanup()

@@ -217,3 +217,36 @@ def test_settings_by_name() -> None:
     for wrong in ("nonsense", "ladder-jitter=much", "leniency=x"):
         with pytest.raises(typer.BadParameter):
             set_fields(switches, [wrong], "switch")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "truncated"),
+        ('{"organizations": [{"name": "default"}]}', "already"),
+        ('{"organizations": 1}', "array"),
+    ],
+)
+async def test_command_says_what_is_wrong_with_the_file(tmp_path: Path, text: str, said: str) -> None:
+    setup = tmp_path / "o.json"
+    setup.write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.emulator", "--port", "0", "--organizations", str(setup),
+        stderr=asyncio.subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 2
+    assert said in errors.decode()
+
+
+async def test_command_says_that_a_port_is_taken() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.emulator", "--port", str(port), stderr=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    server.close()
+    await server.wait_closed()
+    assert process.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in errors.decode()

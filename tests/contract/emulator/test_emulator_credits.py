@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from emulator_harness import Provider, Receiver, eventually
+from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
 
 from app.emulator.faults import FaultRates
 from app.emulator.options import Switches
-from app.emulator.setup import OrganizationSpec
+from app.emulator.setup import KeySpec, OrganizationSpec
 
 CHATGPT = {"prompt": "best shoes", "country": "US"}
 
@@ -154,12 +154,17 @@ async def test_e5_ai_mode_clusters(emulate: Any) -> None:
 
 
 async def test_e5_price_overrides_of_an_organization(emulate: Any) -> None:
-    spec = OrganizationSpec(name="deal", prices={"CHATGPT": 3})
+    """Its own base price, everything else as listed; estimate, charge and sync price follow."""
+    keys = (KeySpec(key=LIVE_KEY),)
+    spec = OrganizationSpec(name="deal", prices={"CHATGPT": 3}, keys=keys, credits=100)
     provider = await emulate(edition="2026", organizations=(spec,))
-    registry = provider.emulator.registry
-    deal = registry.organizations["deal"]
-    assert registry.prices(deal, provider.emulator.edition).base["CHATGPT"] == 3
-    assert registry.prices(deal, provider.emulator.edition).base["GEMINI"] == 4
+    task_id = await provider.create("CHATGPT", key=LIVE_KEY)
+    await provider.create("GEMINI", key=LIVE_KEY)
+    await provider.step(120)
+    credits = (await provider.status(task_id, key=LIVE_KEY))["credits"]
+    assert credits == {"creditsToCharge": 3, "creditsCharged": 3}
+    assert (await provider.books("deal"))["remaining"] == 100 - 3 - 4
+    assert (await provider.books())["charged"] == 0
 
 
 @pytest.mark.parametrize(("switch", "charged"), [(False, 9), (True, 5)])

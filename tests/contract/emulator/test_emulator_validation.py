@@ -250,6 +250,23 @@ def test_k7_country_of_a_url() -> None:
     assert "not supported" in problems("GOOGLE", {"url": f"{GOOGLE}&gl=qq"})[0][1]
 
 
+def test_k7_urls_that_are_none() -> None:
+    """One complaint about the URL, and none about what cannot be read from it."""
+    assert problems("GOOGLE", {"url": 7, "gl": "us"}) == [
+        ("url", "Invalid input: expected string, received number")
+    ]
+    assert problems("GOOGLE", {"url": "https://[", "gl": "us"}) == [
+        ("url", "url must be a valid absolute http(s) URL")
+    ]
+    assert problems("GOOGLE", {"url": "https://bing.com/search?q=x", "gl": "us"})[0][0] == "url"
+
+
+def test_k0_gl_must_be_text() -> None:
+    wrong = "Invalid input: expected string, received number"
+    assert problems("GOOGLE_NEWS", {"query": "x", "gl": 7}) == [("gl", wrong)]
+    assert problems("GOOGLE_NEWS", {"query": "x", "country": 7}) == [("country", wrong)]
+
+
 def test_k7_neither_query_nor_url() -> None:
     assert problems("GOOGLE", {"country": "US"}) == [("", "Provide either query or url")]
 
