@@ -12,7 +12,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from app.bootstrap import open_provider
-from app.config import Settings
+from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.embedded import running_valkey
 from app.opening import current_revision, reachable_store, shown_url
 from app.queue import open_pool
@@ -46,6 +46,7 @@ async def examine(settings: Settings) -> list[Check]:
         *await check_redis(settings),
         await check_provider(settings),
         await check_webhook(settings),
+        *await check_further_accounts(settings),
     ]
 
 
@@ -55,6 +56,28 @@ def document(checks: list[Check]) -> dict[str, Any]:
         "healthy": all(check.state != "fault" for check in checks),
         "checks": [asdict(check) for check in checks],
     }
+
+
+async def check_further_accounts(settings: Settings) -> list[Check]:
+    """Key, secret and address of every account of TALLYHOOK_ACCOUNTS, each under its name."""
+    found = []
+    for name, account in settings.all_accounts().items():
+        if name == DEFAULT_ACCOUNT:
+            continue
+        if not account.webhook_secrets and not settings.allow_unsigned:
+            remedy = "give it the webhook_secret that the provider's dashboard shows for it"
+            detail = "has no webhook_secret in TALLYHOOK_ACCOUNTS; web will not start"
+            found.append(Check(f"webhook secret of {name}", "fault", detail, remedy))
+        found += [await check_provider(settings, name), await check_webhook(settings, name)]
+    return found
+
+
+def _account(settings: Settings, what: str, name: str) -> tuple[str, str, Account]:
+    """What a check is called, where the key is set, and the account."""
+    account = settings.all_accounts()[name]
+    if name == DEFAULT_ACCOUNT:
+        return what, "CLORO_API_KEY", account
+    return f"{what} of {name}", f"the api_key of {name} in TALLYHOOK_ACCOUNTS", account
 
 
 def check_configuration(settings: Settings) -> list[Check]:
@@ -157,20 +180,21 @@ def _eviction(info: dict[str, Any]) -> Check:
     return Check(name, "warning", f"{policy} would drop jobs, were maxmemory set", remedy)
 
 
-async def check_provider(settings: Settings) -> Check:
+async def check_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Check:
     """The key is accepted."""
-    name, url = "provider", settings.base_url
+    name, key, chosen = _account(settings, "provider", account)
+    url = chosen.base_url
     try:
-        async with open_provider(settings) as provider:
+        async with open_provider(settings, account) as provider:
             status, body = await provider.get("/v1/async/status")
     except (OSError, TimeoutError) as error:
-        if settings.embedded_provider:
+        if settings.embedded_provider and account == DEFAULT_ACCOUNT:
             remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"
             return Check(name, "fault", f"no emulator at {url}", remedy)
         detail = f"cannot reach {url}: {_reason(error)}"
         return Check(name, "fault", detail, "check the network and CLORO_BASE_URL")
     if status == 401:
-        return Check(name, "fault", f"{url} refuses the API key (401)", "check CLORO_API_KEY")
+        return Check(name, "fault", f"{url} refuses the API key (401)", f"check {key}")
     if status != 200:
         return Check(name, "warning", f"{url} answers {status}", "look at the provider's status page")
     return Check(name, "ok", f"{url} accepts the key; {_queue_of(body)}")
@@ -184,9 +208,10 @@ def _queue_of(body: bytes) -> str:
         return "its queue is not shown"
 
 
-async def check_webhook(settings: Settings) -> Check:
+async def check_webhook(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Check:
     """Our own receiver answers at the address that the provider is given: only it can sign the challenge."""
-    name, url = "webhook", settings.webhook_url
+    name, _, chosen = _account(settings, "webhook", account)
+    url = chosen.webhook_url
     challenge = secrets.token_hex(16)
     timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
     try:
@@ -200,13 +225,11 @@ async def check_webhook(settings: Settings) -> Check:
         return Check(name, "fault", f"cannot reach {url}: {_reason(error)}", remedy)
     if status != 200:
         return Check(name, "fault", f"{url} answers {status}", "check what else listens there")
-    if not settings.webhook_secrets:
+    if not chosen.webhook_secrets:
         return Check(name, "warning", f"{url} answers; without a secret it cannot prove to be ours")
-    expected = challenge_answer(settings.webhook_secrets[0], challenge)
+    expected = challenge_answer(chosen.webhook_secrets[0], challenge)
     if not hmac.compare_digest(_answer_of(body), expected):
-        remedy = (
-            "give web the same CLORO_WEBHOOK_SECRET, its first one first, or check what else listens there"
-        )
+        remedy = "give web the same secret as here, the first one first, or check what else listens there"
         return Check(name, "fault", f"{url} answers, but not with our secret", remedy)
     return Check(name, "ok", f"{url} is ours")
 

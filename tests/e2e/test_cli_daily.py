@@ -1,13 +1,18 @@
 """The commands of everyday work on an embedded SQLite file: run control, resuming, schedules."""
 
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app.config import EMULATOR_KEY
 from app.services.load import CHUNK
 from app.store import Store
+from tests.e2e.stack import TALLYHOOK
 from tests.e2e.test_cli import Cli, cli, here, on_store, restored_logging
+from tests.servers.processes import free_port
 
 __all__ = ["cli", "here", "restored_logging"]
 
@@ -163,3 +168,43 @@ def test_a_schedule_that_could_never_run_is_refused(cli: Cli, line: str) -> None
     ended = cli(f"{line} --json")
     assert ended.code == 2, ended
     assert cli("schedule list --json").document == {"schedules": []}
+
+
+def test_doctor_looks_at_every_account(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    account = {"api_key": "k", "base_url": f"http://127.0.0.1:{port}"}
+    monkeypatch.setenv("TALLYHOOK_ACCOUNTS", json.dumps({"eu": account}))
+    monkeypatch.setenv("PORT", str(port))
+    checks = {check["name"]: check for check in cli("doctor --json").document["checks"]}
+    for name in ("webhook secret of eu", "provider of eu", "webhook of eu"):
+        assert checks[name]["state"] == "fault", checks
+    assert f"127.0.0.1:{port}/webhooks/cloro/eu" in checks["webhook of eu"]["detail"]
+
+
+@pytest.fixture
+def emulator_url(tmp_path: Path) -> Iterator[str]:
+    """An emulator as a process of its own, in which minutes pass in a blink."""
+    command = [TALLYHOOK, "emulator", "--port", "0", "--time-scale", "2000", "--json", "--edition", "2026"]
+    with (tmp_path / "emulator.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_ask(cli: Cli, monkeypatch: pytest.MonkeyPatch, emulator_url: str) -> None:
+    monkeypatch.setenv("CLORO_BASE_URL", emulator_url)
+    monkeypatch.setenv("CLORO_API_KEY", EMULATOR_KEY)
+    asked = cli("ask CRM? --engine google/news --country US --json").document
+    assert (asked["state"], asked["verdict"], asked["calls"]) == ("completed", "matched", 1)
+    assert asked["credits"] == {"estimate": 5, "charged": 5, "unknown": False}
+    assert isinstance(asked["answer"], dict)
+    drawn = cli("ask CRM? --engine gemini --country DE --include markdown")
+    assert (drawn.code, "charged 6 credits" in drawn.out) == (0, True), drawn
+    books = cli("report latest --json").document
+    assert (books["credits"]["posted"], books["verdicts"]["matched"], books["findings"]) == (6, 1, [])
+    wrong = cli("ask CRM? --engine nobody --country US --json")
+    assert (wrong.code, wrong.document["error"]["code"]) == (2, "bad_option")
