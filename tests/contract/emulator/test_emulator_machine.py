@@ -265,7 +265,7 @@ class Organizations(RuleBasedStateMachine):
 
 
 Organizations.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=120,
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from emulator_harness import Provider
 
+from app.emulator.faults import FaultRates
+
 schemathesis = pytest.importorskip("schemathesis", reason="install the dev dependencies")
 
 CHECK_NAMES = (
@@ -16,7 +18,7 @@ CHECK_NAMES = (
     "response_headers_conformance",
     "response_schema_conformance",
 )
-EXAMPLES_PER_OPERATION = 5
+EXAMPLES_PER_OPERATION = 8
 
 
 def run(url: str, key: str, edition: str) -> list[str]:
@@ -55,8 +57,10 @@ def run(url: str, key: str, edition: str) -> list[str]:
 
 @pytest.mark.parametrize("edition", ["2025", "legacy", "2026"])
 async def test_schemathesis_finds_no_500_and_nothing_undocumented(emulate: Any, edition: str) -> None:
+    # The generated webhook URLs name hosts that are nobody's business: no delivery leaves.
+    silent = FaultRates(drop=1.0, internal_retry=0)
     provider: Provider = await emulate(
-        edition=edition, scale=100_000.0, requests_per_s=0, concurrency=200, grok=True
+        edition=edition, scale=100_000.0, requests_per_s=0, concurrency=200, grok=True, faults=silent
     )
     seen = await asyncio.get_running_loop().run_in_executor(None, run, provider.url, provider.key, edition)
     statuses = {line.rsplit(" ", 1)[1] for line in seen}
