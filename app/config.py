@@ -104,8 +104,8 @@ class Settings(BaseSettings):
     """No more is sent than the provider finishes within this: half of its retention of 24 h (P1, P17)."""
     credits_probe_s: float = Field(300.0, gt=0)
     """A run that paused for want of credits tries again after this, where the balance cannot be read."""
-    submit_job_s: float = Field(15.0, gt=0)
-    """A submit job hands over to its successor after this; well below arq's timeout (A2, A6)."""
+    submit_job_s: float = Field(300.0, gt=0)
+    """Sending begins anew after this, without a pause that would show."""
     request_timeout_s: float = Field(30.0, gt=0)
     safe_resend_s: float = Field(20 * 3600, gt=0)
     """A key older than this is not sent again: the provider forgets keys after about 24 h (P2)."""

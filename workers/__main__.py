@@ -22,7 +22,7 @@ from app.ports import StoreUnavailable
 from app.queue import open_pool
 from app.services.funding import Funding
 from app.services.sweep import SweepLimits, sweep
-from workers.jobs import Context, settle_now, submit_now
+from workers.jobs import Context, begin_sending, settle_now
 from workers.schedules import run_schedules
 from workers.settings import make_worker
 
@@ -128,7 +128,7 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits, funding
     if not summary.is_idle():
         log.info("swept", **{name: getattr(summary, name) for name in summary.__slots__})
     if await context.store.accounts_with_due(context.clock()) and not await context.queue.wake_submit():
-        await submit_now(context)  # Redis is away; the rows alone are enough
+        begin_sending(context)  # Redis is away; the rows alone are enough
 
 
 async def serve(settings: Settings) -> None:
@@ -164,6 +164,9 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
     finally:
         context.stopping.set()
         await sweeping
+        if context.sending is not None:
+            # It sees `stopping`, records what it sent and gives back the rest.
+            await asyncio.wait({context.sending}, timeout=DRAIN_S)
 
 
 def main() -> int:

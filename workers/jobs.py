@@ -48,6 +48,7 @@ class Context:
     admissions: dict[str, Admission] = field(default_factory=dict)
     """By account name; made at first use."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    sending: "asyncio.Task[None] | None" = None
 
 
 Job = Callable[[Context, dict[str, Any]], Coroutine[Any, Any, None]]
@@ -104,13 +105,33 @@ async def settle_now(context: Context, ids: Sequence[str]) -> SettleSummary:
 
 @guarded
 async def submit_job(context: Context, payload: dict[str, Any]) -> None:
-    """Send what is due, then see to it that somebody sends the rest."""
+    """Begin to send what is due, unless this process already does. Sending goes on beside the job: a run may
+    take hours, and a job must be short (A6)."""
     if payload.get("v") != PAYLOAD_VERSION:
         log.error("job_payload_unknown", job="submit", version=payload.get("v"))
         return
-    again_in_ms = await submit_now(context)
-    if again_in_ms is not None and not context.stopping.is_set():
-        await context.queue.wake_submit(again_in_ms)
+    begin_sending(context)
+
+
+def begin_sending(context: Context) -> "asyncio.Task[None]":
+    """The task of this process that sends; started if there is none."""
+    if context.sending is None or context.sending.done():
+        context.sending = asyncio.create_task(_send_all(context))
+    return context.sending
+
+
+async def _send_all(context: Context) -> None:
+    """Send until nothing is due, then see to it that somebody sends what is due later."""
+    try:
+        again_in_ms: int | None = 0
+        while again_in_ms == 0 and not context.stopping.is_set():
+            again_in_ms = await submit_now(context)
+        if again_in_ms is not None and not context.stopping.is_set():
+            await context.queue.wake_submit(again_in_ms)
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", error=str(error)[:200])  # the sweep begins again
+    except Exception:
+        log.exception("sending_failed")
 
 
 async def submit_now(context: Context) -> int | None:

@@ -13,7 +13,7 @@ from app.domain.task import new_id
 from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
 
 VANISHED_POLLS = 3
-"""404s for a task that the provider once named, before it counts as gone (W13)."""
+"""Polls of a task that the provider once named, before a 404, confirmed at once, counts as gone (W13)."""
 BATCHES_MAX = 50
 """Deliveries of one sweep are bounded, so that its lease is not overrun; the next sweep goes on."""
 
@@ -117,13 +117,16 @@ async def _poll_overdue(
         await store.store_deliveries(group, due_at_ms=now + limits.sweep_after_ms)
         await settle([delivery.id for delivery in group])
     gone = [poll for poll, answer in zip(due, answers, strict=True) if answer.found is False]
-    summary.expired = await _expire(store, gone, limits, now)
+    over = [poll for poll in gone if now - poll.first_sent_at_ms >= limits.retention_ms]
+    perhaps = [p for p in gone if p not in over and p.provider_task_id and p.polls >= VANISHED_POLLS]
+    # Asked once more: earlier polls may have found it, and one 404 alone could be the provider's hiccup.
+    again = await asyncio.gather(*(ask(poll) for poll in perhaps))
+    vanished = [poll for poll, answer in zip(perhaps, again, strict=True) if answer.found is False]
+    summary.expired = await _expire(store, over, vanished)
 
 
-async def _expire(store: SweepStore, gone: Sequence[DuePoll], limits: SweepLimits, now: int) -> int:
+async def _expire(store: SweepStore, over: Sequence[DuePoll], vanished: Sequence[DuePoll]) -> int:
     """Close what the provider no longer knows: past its retention, or gone before it (S21, W13)."""
-    over = [p for p in gone if now - p.first_sent_at_ms >= limits.retention_ms]
-    vanished = [p for p in gone if p not in over and p.provider_task_id and p.polls >= VANISHED_POLLS]
     expired = await store.expire_if_unreported(
         [(p.task_id, p.attempt) for p in over],
         code="retention_over",

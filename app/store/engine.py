@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.ports import StoreUnavailable
@@ -27,8 +28,12 @@ POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
 # deadlock_detected, serialization_failure, lock_not_available; admin_shutdown, crash_shutdown,
-# cannot_connect_now: a restarting PostgreSQL.
-_RETRIED_SQLSTATES = frozenset({"40P01", "40001", "55P03", "57P01", "57P02", "57P03"})
+# cannot_connect_now: a restarting PostgreSQL; read_only_sql_transaction: one that was demoted.
+_RETRIED_SQLSTATES = frozenset({"40P01", "40001", "55P03", "57P01", "57P02", "57P03", "25006"})
+# connection_exception; insufficient_resources: full disk, too many connections.
+_RETRIED_CLASSES = ("08", "53")
+_RETRIED_SQLITE = ("is locked", "disk is full", "disk I/O error", "readonly database", "unable to open")
+_TROUBLE = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 
 
 class Database:
@@ -59,7 +64,7 @@ class Database:
         for attempt in range(WRITE_TRIES):
             try:
                 return await self._write_once(work)
-            except (DBAPIError, OSError, TimeoutError) as error:
+            except _TROUBLE as error:
                 if not _worth_another_try(error):
                     raise
                 if attempt + 1 == WRITE_TRIES:
@@ -81,7 +86,7 @@ class Database:
         try:
             async with self.engine.connect() as connection:
                 return await work(connection)
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except _TROUBLE as error:
             if _worth_another_try(error):
                 raise StoreUnavailable(str(error)) from error
             raise
@@ -186,8 +191,9 @@ def _worth_another_try(error: Exception) -> bool:
     if not isinstance(error, DBAPIError) or error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    if state in _RETRIED_SQLSTATES or (isinstance(state, str) and state.startswith("08")):
-        return True
+    if isinstance(state, str):
+        return state in _RETRIED_SQLSTATES or state.startswith(_RETRIED_CLASSES)
     if isinstance(error, InterfaceError):
         return True
-    return isinstance(error, OperationalError) and "database is locked" in str(error.orig)
+    said = str(error.orig)
+    return isinstance(error, OperationalError) and any(text in said for text in _RETRIED_SQLITE)

@@ -26,7 +26,7 @@ from tests.integration.services.pipeline import Pipeline
 from tests.servers.valkey import ValkeyServer
 from workers import __main__ as worker
 from workers import jobs
-from workers.jobs import Context, guarded, settle_job, submit_job
+from workers.jobs import Context, begin_sending, guarded, settle_job, submit_job
 
 PAYLOAD = {"v": 1}
 
@@ -193,12 +193,14 @@ async def test_a_submit_job_sees_to_its_successor(scene: Scene, valkey: ValkeySe
     await scene.pipeline.start(2)
     scene.pipeline.provider.tell(Answer.RATE_LIMITED)
     await submit_job(scene.ctx, PAYLOAD)
+    await begin_sending(scene.context)  # the one that the job began
     assert await scene.count("submitted") == 1
     with valkey.client() as client:
         [(_, score)] = client.zrange(QUEUE_NAME, 0, -1, withscores=True)
     assert score > time.time() * 1000, "when the one is due that was refused"
     scene.pipeline.clock.advance(10_000)
     await submit_job(scene.ctx, PAYLOAD)
+    await begin_sending(scene.context)
     assert await scene.count("submitted") == 2
     with valkey.client() as client:
         assert client.zcard(QUEUE_NAME) == 1, "nothing is left to send"

@@ -1,6 +1,7 @@
 """What the database itself refuses, and that a write may be repeated."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -10,12 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.delivery import RawDelivery
 from app.domain.retry import Answer
-from app.domain.task import TaskSpec
+from app.domain.settlement import Source
+from app.domain.task import TaskSpec, new_id
 from app.ports import StoreUnavailable
 from app.store import Database, Store
 from app.store.engine import WRITE_TRIES, normal_url
 from app.store.tables import ledger, results, tasks
+from tests.clock import SteppedClock
 from tests.integration.store.scenes import (
     FIVE,
     NOW,
@@ -257,3 +261,20 @@ async def test_a_commit_survives_a_power_loss(sqlite_store: Store) -> None:
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+
+
+async def test_w7_a_full_disk_is_the_database_s_absence_and_no_bad_delivery(
+    sqlite_store: Store, clock: SteppedClock
+) -> None:
+    """Settlement quarantines what raises anything else, so a full disk must not look like poison."""
+
+    def shrink(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 60")
+
+    await sqlite_store.db.engine.dispose()
+    sa.event.listen(sqlite_store.db.engine.sync_engine, "connect", shrink)
+    bodies = [random.Random(n).randbytes(60_000) for n in range(8)]
+    raw = [RawDelivery(new_id(clock()), Source.DELIVERY, clock(), body) for body in bodies]
+    with pytest.raises(StoreUnavailable, match="full"):
+        await sqlite_store.store_deliveries(raw, due_at_ms=clock())
+    assert await sqlite_store.waiting_count() == 0, "all or none"
