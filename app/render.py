@@ -81,7 +81,7 @@ def draw_schedules(output: Console, document: Document) -> None:
     if not document["schedules"]:
         output.print("No schedule yet. tallyhook schedule add FILE --every 6h makes one.")
         return
-    table = _table("name", "every", "state", "next", "file", "last error")
+    table = _table("name", "every", "state", "next", "file", "last trouble")
     for row in document["schedules"]:
         table.add_row(
             escape(row["name"]), row["every"], row["state"], row["next_at"][:19].replace("T", " "),

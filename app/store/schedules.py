@@ -81,7 +81,8 @@ class ScheduleWrites:
         self, schedule: ScheduleRow, due: DueSlot, *, name: str, budget: Decimal | None, account: str,
         batch_size: int | None, reuse_within_ms: int | None, reason: str | None, now_ms: int,
     ) -> str | None:  # fmt: skip
-        """The id of the slot's run, in state loading; None when another worker has the slot."""
+        """The id of the slot's run, in state loading; None when another worker has the slot. `reason`: what
+        there is to say of slots before it, kept with the run and with the schedule."""
         row = {
             "id": new_id(now_ms), "name": clean(name), "source": schedule.source, "state": RunState.LOADING,
             "reason": reason, "budget": budget, "bad_lines": 0, "account": account, "batch_size": batch_size,
@@ -90,7 +91,7 @@ class ScheduleWrites:
         }  # fmt: skip
 
         async def work(connection: AsyncConnection) -> str | None:
-            if not await _move_on(connection, schedule, due, last_error=None):
+            if not await _move_on(connection, schedule, due, last_error=reason):
                 return None
             # The slot's unique index has the last word, should a schedule ever be moved back.
             await self.db.insert(connection, runs, [row], ignore=True)

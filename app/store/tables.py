@@ -71,7 +71,7 @@ schedules = sa.Table(
     sa.Column("every_ms", Millis, nullable=False),
     sa.Column("next_at_ms", Millis, nullable=False),  # the slot that runs next
     sa.Column("enabled", sa.Boolean, nullable=False),
-    sa.Column("last_error", sa.Text),  # why the last slot has no run; null: it has
+    sa.Column("last_error", sa.Text),  # why the last slot has no run, or slots before it; null: all well
     sa.Column("created_at_ms", Millis, nullable=False),
 )
 
