@@ -1,5 +1,6 @@
 """Reading the same source again: S16 to S19 of the failure catalogue."""
 
+import asyncio
 import json
 import random
 import subprocess
@@ -76,6 +77,29 @@ async def test_s16_two_producers_of_one_file_end_in_one_set_of_tasks(
     assert said == [{"started": True, "tasks": 1_300}] * 2
     assert await stored_prompts(store, run_id) == STORED
     assert await run_state(store, run_id) == "running"
+
+
+async def test_a_producer_that_is_killed_is_resumed_without_a_duplicate(
+    store: Store, store_url: str, tmp_path: Path, clock: SteppedClock
+) -> None:
+    prompts = [f"question {n}" for n in range(1, 20_001)]
+    path = write_prompts(tmp_path / "p.csv", prompts)
+    run_id = await store.create_run(name="run", source=str(path), budget=None, now_ms=clock())
+    go = tmp_path / "go"
+    go.touch()
+    producer = start_producer(store_url, str(path), run_id, str(go))
+    try:
+        async with asyncio.timeout(60):
+            while not await store.last_ordinal(run_id):
+                await asyncio.sleep(0.005)
+    finally:
+        producer.kill()
+        producer.communicate()
+    assert await run_state(store, run_id) == "loading"
+    known = await store.last_ordinal(run_id)
+    loaded = await load(store, path, clock, resume=run_id)
+    assert (loaded.started, loaded.tasks, loaded.resumed_after) == (True, 20_000, known)
+    assert await stored_prompts(store, run_id) == list(enumerate(prompts, 1))
 
 
 async def test_s17_the_same_file_again_is_a_run_of_its_own(

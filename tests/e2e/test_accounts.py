@@ -1,0 +1,66 @@
+"""Two accounts in real processes: each with its own provider, key, address and secret; one set of books."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.store import Database, Store
+from tests.books import check_books, read_books
+from tests.clock import SteppedClock
+from tests.e2e.stack import TALLYHOOK, Stack
+from tests.integration.loading.reading import load, write_prompts
+
+EU_KEY = "sk_live_" + "fedcba9876543210" * 2
+EU_SECRET = "whsec_test_of_the_other_account_00000000"
+PROMPTS = 60
+
+
+@pytest.fixture
+def eu_url(tmp_path: Path) -> Iterator[str]:
+    """The other account's provider."""
+    command = [
+        TALLYHOOK, "emulator", "--port", "0", "--time-scale", "2000", "--json", "--key", EU_KEY,
+        "--webhook-secret", EU_SECRET,
+    ]  # fmt: skip
+    with (tmp_path / "eu.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.kill()
+            process.communicate()
+
+
+async def test_each_account_is_sent_received_and_settled_by_itself(
+    store_url: str, valkey_url: str, tmp_path: Path, eu_url: str, clock: SteppedClock
+) -> None:
+    store = Store(Database(store_url))
+    stack = Stack(tmp_path, store, store_url, valkey_url)
+    stack.emulator_options = ["--time-scale", "2000"]
+    account = {"api_key": EU_KEY, "webhook_secret": EU_SECRET, "base_url": eu_url}
+    stack.env["TALLYHOOK_ACCOUNTS"] = json.dumps({"eu": account})
+    # A delivery that is refused would be fetched by a poll; here it must be taken.
+    stack.env["TALLYHOOK_POLL_AFTER_S"] = "600"
+    path = write_prompts(tmp_path / "p.csv", [f"question {n}" for n in range(PROMPTS)])
+    try:
+        stack.start("emulator", "web", "worker")
+        ids = [(await load(store, path, clock, account=name)).run_id for name in ("default", "eu")]
+
+        async def settled() -> bool:
+            return not sum([(await store.progress(run_id)).open for run_id in ids])
+
+        await stack.until(settled, "both runs settled")
+        assert len(stack.books()["tasks"]) == PROMPTS
+        books = await read_books(store)
+        check_books(books)
+        assert {row["settled_by"] for row in books.tasks} == {"delivery"}
+        whose = {row["account"] for row in books.deliveries}
+        assert whose == {"default", "eu"}
+        assert [row for row in books.findings if row["verdict"] == "unmatched"] == []
+    finally:
+        stack.close()
+        await store.close()
