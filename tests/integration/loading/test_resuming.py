@@ -90,7 +90,7 @@ async def test_a_producer_that_is_killed_is_resumed_without_a_duplicate(
     producer = start_producer(store_url, str(path), run_id, str(go))
     try:
         async with asyncio.timeout(60):
-            while not await store.last_ordinal(run_id):
+            while not await store.last_ordinal(run_id):  # noqa: ASYNC110 - a condition of another process
                 await asyncio.sleep(0.005)
     finally:
         producer.kill()
