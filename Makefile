@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Test processes side by side; each has servers of its own.
+WORKERS ?= 2
 
 .PHONY: demo test install lint format types unit clean
 
@@ -31,7 +33,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 clean:
 	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

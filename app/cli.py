@@ -16,7 +16,7 @@ from app.commands import control, processes, runs
 from app.commands.ask import ASK_EXAMPLES, ask
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
-from app.user_error import INTERRUPTED, USAGE, UserError
+from app.commands.user_error import INTERRUPTED, USAGE, UserError
 
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
@@ -110,7 +110,7 @@ def _tell(told: UserError, error: Exception | None, *, as_json: bool) -> None:
 
         rich_format_error(error)  # type: ignore[arg-type]
     else:
-        from app.render import draw_error, error_console
+        from app.commands.render import draw_error, error_console
 
         draw_error(error_console(), told)
 

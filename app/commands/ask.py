@@ -6,7 +6,7 @@ import typer
 
 from app.commands.options import Account, AsJson, Include, examples, settings_for
 from app.commands.runs import with_store
-from app.user_error import FAILED, USAGE, UserError
+from app.commands.user_error import FAILED, USAGE, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -35,8 +35,8 @@ def ask(
     all slots of the account are in use it waits; a call that may have been billed is never repeated. Do not
     interrupt it to save credits: the provider may go on and bill it.
     """
-    from app.render import draw_asked, show
-    from app.run_options import refuse_unknown_account
+    from app.commands.render import draw_asked, show
+    from app.commands.run_options import refuse_unknown_account
 
     settings = settings_for(log_level="warning")
     refuse_unknown_account(settings, account)
@@ -59,12 +59,12 @@ def question_of(
     import json
 
     from app.bootstrap import now_ms
+    from app.commands.submit_file import default_name
     from app.domain.pricing import sync_estimate
     from app.domain.task import TaskSpec
     from app.promptrecord import Defaults, read_record, split_include
     from app.services.ask import Question
     from app.services.load import iso_day
-    from app.submit_file import default_name
 
     cells = {"prompt": prompt, "task_type": engine, "country": country, "state": state}
     names = "|".join(name for text in include for name in split_include(text))
@@ -107,9 +107,9 @@ async def asked_now(
 
 async def asked_document(store: "Store", asked: "Asked", question: "Question") -> dict[str, Any]:
     """As --json prints it; the figures are those of the books."""
-    from app.choose_run import choose_run
-    from app.documents import run_document
-    from app.export import task_document
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import run_document
+    from app.commands.export import task_document
 
     (task,) = [task_document(row) async for row in store.export(asked.run_id)]
     report = await store.report(await choose_run(store, asked.run_id))

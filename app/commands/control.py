@@ -8,7 +8,7 @@ import typer
 
 from app.commands.options import AsJson, RunArgument, examples, settings_for
 from app.commands.runs import with_store
-from app.user_error import USAGE, UserError
+from app.commands.user_error import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.domain.task import TaskState
@@ -24,10 +24,10 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
 
     What is on its way or with the provider goes on, is received and settled.
     """
-    from app.choose_run import choose_run
-    from app.documents import run_document
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import run_document
+    from app.commands.render import draw_line, show
     from app.domain.task import RunState
-    from app.render import draw_line, show
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
@@ -52,10 +52,10 @@ def resume(run: RunArgument, as_json: AsJson = False) -> None:
     A run is paused by hand or when credits or its budget run out, and stopped when the provider refuses the
     API key. Remove the cause first; what was sent before is not sent again.
     """
-    from app.choose_run import choose_run
-    from app.documents import run_document
-    from app.render import draw_line, show
-    from app.submit_file import wake_workers
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import run_document
+    from app.commands.render import draw_line, show
+    from app.commands.submit_file import wake_workers
 
     settings = settings_for(log_level="warning")
 
@@ -77,7 +77,7 @@ def cancel(run: RunArgument, as_json: AsJson = False) -> None:
     What the provider has taken goes on, because it cannot be taken back task by task; its results are still
     received, settled and charged. A cancelled run cannot be resumed.
     """
-    from app.render import draw_line, show
+    from app.commands.render import draw_line, show
 
     async def work(store: "Store") -> None:
         show(await cancelled(store, run), as_json=as_json, draw=draw_line)
@@ -87,8 +87,8 @@ def cancel(run: RunArgument, as_json: AsJson = False) -> None:
 
 async def cancelled(store: "Store", run: str) -> dict[str, Any]:
     """Cancel a run; what became of its tasks. Raises UserError for one that is over."""
-    from app.choose_run import choose_run
-    from app.documents import is_finished, run_document
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import is_finished, run_document
 
     row = await choose_run(store, run)
     if row.state == "cancelled" or is_finished(row, await store.progress(row.id)):
@@ -125,10 +125,10 @@ def retry(
     A task whose old attempt may still be charged is left alone, because it would be paid for twice; so is one
     whose answer came after all.
     """
+    from app.commands.render import draw_line, show
+    from app.commands.submit_file import wake_workers
     from app.domain.credits import plain
     from app.domain.task import RETRYABLE_STATES, TaskState
-    from app.render import draw_line, show
-    from app.submit_file import wake_workers
 
     known = sorted(state.value for state in RETRYABLE_STATES)
     if wrong := [name for name in state or () if name not in known]:
@@ -152,8 +152,8 @@ async def retried(
 ) -> dict[str, Any]:
     """Retry the tasks of a run; how many, what they may cost, and which were left alone. Raises UserError."""
     from app.bootstrap import now_ms
-    from app.choose_run import choose_run
-    from app.documents import run_document
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import run_document
     from app.domain.credits import plain
     from app.store.retrying import RetriedStretch
 

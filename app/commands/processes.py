@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.options import AsJson, examples, settings_for
-from app.user_error import FAILED, UserError
+from app.commands.user_error import FAILED, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -36,8 +36,8 @@ def web(
 async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     """The web process: store, queue, receiver."""
     from app.bootstrap import now_ms, open_queue
+    from app.commands.opening import opened_store
     from app.embedded import embedded_valkey
-    from app.opening import opened_store
     from app.web.limits import limits_from
     from app.web.server import create_app, serve
 
@@ -97,7 +97,7 @@ def worker(
 
 def refuse_unready_database(settings: "Settings") -> None:
     """Raises UserError when the database is not there or not migrated: said once, before the logs begin."""
-    from app.opening import opened_store
+    from app.commands.opening import opened_store
 
     async def look() -> None:
         async with opened_store(settings):
@@ -112,7 +112,7 @@ def migrate(as_json: AsJson = False) -> None:
     For DATABASE_URL, as a release step before web and worker are started; several at once do no harm. The
     embedded SQLite file is migrated by whichever command comes first.
     """
-    from app.render import draw_line, show
+    from app.commands.render import draw_line, show
 
     settings = settings_for(log_level="warning")
     show(asyncio.run(migrated(settings)), as_json=as_json, draw=draw_line)
@@ -120,7 +120,7 @@ def migrate(as_json: AsJson = False) -> None:
 
 async def migrated(settings: "Settings") -> dict[str, object]:
     """Migrate; from which revision to which."""
-    from app.opening import current_revision, reachable_store, shown_url, upgrade
+    from app.commands.opening import current_revision, reachable_store, shown_url, upgrade
 
     store = await reachable_store(settings)
     try:
@@ -140,8 +140,8 @@ def doctor(as_json: AsJson = False) -> None:
     Configuration, database, Redis, provider, and that the webhook URL reaches our own receiver, which proves
     itself with the secret. Changes nothing. Ends with 1 if there is a fault.
     """
-    from app.doctor import document, examine
-    from app.render import draw_checks, show
+    from app.commands.doctor import document, examine
+    from app.commands.render import draw_checks, show
 
     found = document(asyncio.run(examine(settings_for(log_level="error"))))
     show(found, as_json=as_json, draw=draw_checks)
@@ -167,9 +167,9 @@ def demo(
     two differ anywhere. Leaves nothing running and nothing behind.
     """
     from app import log
-    from app.demo import Demo, run_demo
-    from app.render import show
-    from app.render_demo import draw_demo
+    from app.commands.demo import Demo, run_demo
+    from app.commands.render import show
+    from app.commands.render_demo import draw_demo
 
     log.configure("auto", "warning")
     document = asyncio.run(run_demo(Demo(prompts, seed, keep)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.options import AsJson, RunArgument, examples, settings_for
-from app.user_error import FAILED
+from app.commands.user_error import FAILED
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -25,8 +25,8 @@ def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
 
     Ends with 1 when the run is paused or stopped, and says why.
     """
-    from app.documents import status_document
-    from app.render import draw_status, show
+    from app.commands.documents import status_document
+    from app.commands.render import draw_status, show
 
     async def work(store: "Store") -> None:
         row, progress = await follow(store, run)
@@ -41,8 +41,8 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List the newest runs."""
-    from app.documents import status_document
-    from app.render import draw_runs, show
+    from app.commands.documents import status_document
+    from app.commands.render import draw_runs, show
 
     async def work(store: "Store") -> None:
         rows = await store.list_runs(limit)
@@ -54,9 +54,9 @@ def runs(
 
 def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
     """Show where the tasks of RUN stand, and its credits so far."""
-    from app.choose_run import choose_run
-    from app.documents import status_document
-    from app.render import draw_status, show
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import status_document
+    from app.commands.render import draw_status, show
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
@@ -72,9 +72,9 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Show the books of RUN: verdicts, credits held, posted and voided, and what needs explaining."""
-    from app.choose_run import choose_run
-    from app.documents import report_document
-    from app.render import draw_report, show
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import report_document
+    from app.commands.render import draw_report, show
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
@@ -100,10 +100,10 @@ def export(
     Memory stays flat however long the run is. Credits are exact. In CSV a text that a spreadsheet would take
     for a formula gets an apostrophe before it, and the column response holds the whole answer as JSON.
     """
-    from app.choose_run import choose_run
-    from app.documents import run_document
-    from app.export import Format, write_file, write_rows
-    from app.render import draw_line, show
+    from app.commands.choose_run import choose_run
+    from app.commands.documents import run_document
+    from app.commands.export import Format, write_file, write_rows
+    from app.commands.render import draw_line, show
 
     if format_ not in tuple(Format):
         raise typer.BadParameter(f"{format_!r} is not one of: {', '.join(Format)}", param_hint="--format")
@@ -125,7 +125,7 @@ def export(
 
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
     """Run `work`, an async function, on the opened store."""
-    from app.opening import TROUBLE, opened_store, unreachable
+    from app.commands.opening import TROUBLE, opened_store, unreachable
 
     async def opened() -> None:
         async with opened_store(settings) as store:
@@ -141,9 +141,9 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
 
 async def follow(store: "Store", wanted: str) -> "tuple[RunRow, RunProgress]":
     """Watch a run with a live bar on standard error; how it stood at the end."""
-    from app.choose_run import choose_run
-    from app.render import error_console, live_progress
-    from app.watch import watch_run
+    from app.commands.choose_run import choose_run
+    from app.commands.render import error_console, live_progress
+    from app.commands.watch import watch_run
 
     row = await choose_run(store, wanted)
     with live_progress(error_console(), row.name) as show_progress:
@@ -152,7 +152,7 @@ async def follow(store: "Store", wanted: str) -> "tuple[RunRow, RunProgress]":
 
 def exit_if_halted(run: "RunRow", progress: "RunProgress") -> None:
     """Ends with 1 for a run that needs a person."""
-    from app.watch import is_halted
+    from app.commands.watch import is_halted
 
     if is_halted(run, progress):
         raise typer.Exit(FAILED)

@@ -20,7 +20,7 @@ from app.commands.options import (
     settings_for,
 )
 from app.commands.runs import with_store
-from app.user_error import USAGE, UserError
+from app.commands.user_error import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -56,9 +56,9 @@ def add(
 
     The file is read anew for each run. Of the slots that come while no worker runs, only the latest is run.
     """
-    from app.render import draw_line, show
-    from app.run_options import RunOptions, refuse_unknown_account
-    from app.submit_file import refuse_if_not_a_file
+    from app.commands.render import draw_line, show
+    from app.commands.run_options import RunOptions, refuse_unknown_account
+    from app.commands.submit_file import refuse_if_not_a_file
 
     settings = settings_for(log_level="warning")
     path = Path(file).absolute()
@@ -95,7 +95,7 @@ def add(
 @schedule.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the schedules, with what went wrong at their last slot."""
-    from app.render import draw_schedules, show
+    from app.commands.render import draw_schedules, show
 
     async def work(store: "Store") -> None:
         found = [schedule_document(row) for row in await store.list_schedules()]
@@ -107,7 +107,7 @@ def list_(as_json: AsJson = False) -> None:
 @schedule.command()
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Forget SCHEDULE. Its runs stay, and those that have begun go on."""
-    from app.render import draw_line, show
+    from app.commands.render import draw_line, show
 
     async def work(store: "Store") -> None:
         row = await choose_schedule(store, name)
@@ -131,7 +131,7 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 
 
 def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
-    from app.render import draw_line, show
+    from app.commands.render import draw_line, show
 
     async def work(store: "Store") -> None:
         from app.bootstrap import now_ms
@@ -167,7 +167,7 @@ def schedule_document(row: "ScheduleRow") -> dict[str, Any]:
     """A schedule as --json prints it."""
     import json
 
-    from app.documents import iso
+    from app.commands.documents import iso
     from app.domain.duration import shown_duration
 
     return {
@@ -179,7 +179,7 @@ def schedule_document(row: "ScheduleRow") -> dict[str, Any]:
 
 def parse_every(text: str) -> int:
     """Milliseconds between two slots. Raises UserError."""
-    from app.run_options import duration_option
+    from app.commands.run_options import duration_option
 
     every_ms = duration_option("--every", text) or 0
     if every_ms < EVERY_MIN_MS:

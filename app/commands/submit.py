@@ -21,10 +21,10 @@ from app.commands.options import (
     settings_for,
 )
 from app.commands.runs import exit_if_halted, follow, with_store
-from app.user_error import USAGE, UserError
+from app.commands.user_error import USAGE, UserError
 
 if TYPE_CHECKING:
-    from app.run_options import RunOptions
+    from app.commands.run_options import RunOptions
     from app.store import Store
 
 
@@ -56,9 +56,9 @@ def submit(
     The same file again is a run of its own. With --resume nothing is stored twice, and a file that changed
     since is refused.
     """
-    from app.documents import status_document
-    from app.render import draw_status, draw_submitted, show
-    from app.run_options import RunOptions, refuse_unknown_account
+    from app.commands.documents import status_document
+    from app.commands.render import draw_status, draw_submitted, show
+    from app.commands.run_options import RunOptions, refuse_unknown_account
 
     settings = settings_for(log_level="warning")
     options = RunOptions(
@@ -72,8 +72,8 @@ def submit(
 
     async def work(store: "Store") -> None:
         from app.bootstrap import now_ms
-        from app.choose_run import choose_run
-        from app.submit_file import default_name, submit_file
+        from app.commands.choose_run import choose_run
+        from app.commands.submit_file import default_name, submit_file
 
         source = file if path is None else str(path.absolute())
         new = options.new_run(name or default_name(path, now_ms()), source)

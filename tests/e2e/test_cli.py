@@ -16,9 +16,9 @@ import pytest
 import structlog
 
 from app.cli import app, run
+from app.commands.opening import opened_store
 from app.config import load_settings
 from app.domain.task import RunState
-from app.opening import opened_store
 from app.store import Store
 
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.demo import PROMPTS, Demo, run_demo
-from app.witness import COUNTS
+from app.commands.demo import PROMPTS, Demo, run_demo
+from app.commands.witness import COUNTS
 
 ROWS = 120
 SEED = 81
@@ -103,9 +103,9 @@ def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number:
 def test_a_process_that_cannot_start_is_shown_with_its_log(
     prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.user_error import UserError
+    from app.commands.user_error import UserError
 
-    monkeypatch.setattr("app.demo_stack.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
+    monkeypatch.setattr("app.commands.demo_stack.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
     with pytest.raises(UserError, match="emulator does not start") as caught:
         asyncio.run(run_demo(Demo(prompts, SEED, None)))
     assert "nosuchplan" in str(caught.value.details)

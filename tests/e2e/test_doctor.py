@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from app.commands.doctor import Check, document, examine
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
-from app.doctor import Check, document, examine
 from app.processes import Process, Processes
 
 START_TIMEOUT_S = 60.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.export import CSV_COLUMNS, Format, csv_row, task_document, write_rows
+from app.commands.export import CSV_COLUMNS, Format, csv_row, task_document, write_rows
 
 
 def row(**changes: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ point or a piece of one: it may import all but what `ONLY_IMPORTED_BY` keeps fro
 
 ONLY_IMPORTED_BY: dict[str, set[str]] = {
     "workers": {"workers"},
-    "app.emulator": {"app.emulator", "app.cli", "app.commands", "app.demo"},
+    "app.emulator": {"app.emulator", "app.cli", "app.commands"},
     # The queue is thin and replaceable.
     "arq": {"app.queue", "workers.settings", "workers.jobs"},
 }

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.credits import Verdict
-from app.witness import (
+from app.commands.witness import (
     COUNTS,
     charge_differences,
     differences,
@@ -14,6 +13,7 @@ from app.witness import (
     expected_verdict,
     was_polled_first,
 )
+from app.domain.credits import Verdict
 
 EARLY, LATE = "2026-11-21T20:00:00.000Z", "2026-11-21T20:00:00.001Z"
 

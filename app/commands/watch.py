@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from app.documents import is_finished
+from app.commands.documents import is_finished
 from app.domain.task import RunState, TaskState
 from app.store.queries import RunProgress, RunRow
 

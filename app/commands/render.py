@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.documents import Document
+from app.commands.documents import Document
+from app.commands.user_error import UserError
+from app.commands.watch import submitted_count
 from app.domain.credits import plain
 from app.store.queries import RunProgress
-from app.user_error import UserError
-from app.watch import submitted_count
 
 SHORT_ID_CHARS = 8
 WIDTH = 200

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import aiohttp
 
+from app.commands.documents import Document
+from app.commands.user_error import USAGE, UserError
 from app.config import Settings, load_settings
-from app.documents import Document
 from app.processes import Process, Processes
-from app.user_error import USAGE, UserError
 
 EMULATOR_OPTIONS = (
     # The newest edition, as our price list is, with the engine that it has switched off.

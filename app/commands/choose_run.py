@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
+from app.commands.user_error import UserError
 from app.store.queries import RunRow
-from app.user_error import UserError
 
 CANDIDATES_MAX = 10
 

@@ -16,11 +16,11 @@ from sqlalchemy.exc import (
 )
 
 from app.bootstrap import open_store
+from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreUnavailable
 from app.store import Store
 from app.store.migrate import migrate, newest_revision
-from app.user_error import UserError
 
 TROUBLE = (
     ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable, OSError,

@@ -12,12 +12,12 @@ import msgspec
 from redis.exceptions import RedisError
 
 from app.bootstrap import open_provider
+from app.commands.opening import current_revision, reachable_store, shown_url
+from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.embedded import running_valkey
-from app.opening import current_revision, reachable_store, shown_url
 from app.queue import open_pool
 from app.store.migrate import newest_revision
-from app.user_error import UserError
 
 State = Literal["ok", "warning", "fault"]
 CHALLENGE_PREFIX = "tallyhook-doctor."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.documents import Document
+from app.commands.documents import Document
 from app.domain.credits import Verdict, plain
 
 COUNTS = (

@@ -9,9 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
-from app.documents import iso
+from app.commands.documents import iso
+from app.commands.user_error import USAGE, UserError
 from app.domain.credits import plain
-from app.user_error import USAGE, UserError
 
 CSV_COLUMNS = (
     "ordinal", "task_id", "task_type", "country", "prompt", "state", "verdict", "credits_estimate",

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from app.documents import Document
-from app.witness import COUNTS
+from app.commands.documents import Document
+from app.commands.witness import COUNTS
 
 
 def draw_demo(output: Console, document: Document) -> None:

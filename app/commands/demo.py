@@ -17,7 +17,7 @@ import aiohttp
 import sqlalchemy as sa
 
 from app.bootstrap import now_ms
-from app.demo_stack import (
+from app.commands.demo_stack import (
     Emulator,
     directory_for,
     emulator_command,
@@ -27,24 +27,24 @@ from app.demo_stack import (
     settings_of,
     tallyhook,
 )
-from app.documents import Document
+from app.commands.documents import Document
+from app.commands.opening import opened_store
+from app.commands.render import error_console, live_progress
+from app.commands.submit_file import submit_file
+from app.commands.user_error import USAGE, UserError
+from app.commands.watch import POLL_S
+from app.commands.witness import charge_differences, differences, emulator_side
 from app.domain.credits import Verdict, plain
 from app.domain.pricing import PRICE_LISTS
 from app.embedded import embedded_valkey
-from app.opening import opened_store
 from app.processes import Processes
 from app.promptfile import Defaults
-from app.render import error_console, live_progress
 from app.services.load import NewRun, iso_day
 from app.store import Store
 from app.store.queries import RunProgress, RunReport, RunRow
 from app.store.tables import deliveries
-from app.submit_file import submit_file
-from app.user_error import USAGE, UserError
-from app.watch import POLL_S
-from app.witness import charge_differences, differences, emulator_side
 
-PROMPTS = Path(__file__).parent.parent / "examples" / "prompts.csv"
+PROMPTS = Path(__file__).parents[2] / "examples" / "prompts.csv"
 POLL_AFTER_S = 10.0
 """A task lives 4 s at most: waiting for a slot, five internal attempts if it fails, its delivery. So whatever
 is polled after this has lost its delivery, and `swept` can be compared exactly."""

@@ -4,11 +4,11 @@ import json
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
 
+from app.commands.user_error import USAGE, UserError
 from app.config import DEFAULT_ACCOUNT, Settings
 from app.domain.duration import DurationError, parse_duration
 from app.promptfile import Defaults, split_include
 from app.services.load import Duplicates, NewRun
-from app.user_error import USAGE, UserError
 
 BATCH_MAX = 500
 """Tasks that the provider takes in one call (C-G.3)."""

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from app.bootstrap import now_ms, open_queue
+from app.commands.documents import Document, run_document
+from app.commands.user_error import USAGE, UserError
 from app.config import Settings
-from app.documents import Document, run_document
 from app.domain.credits import plain
 from app.domain.source_change import SourceChanged
 from app.embedded import running_valkey
 from app.promptfile import BadLine, Defaults, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
-from app.user_error import USAGE, UserError
 
 SHORT_ID_CHARS = 8
 
