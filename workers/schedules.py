@@ -7,12 +7,12 @@ from pathlib import Path
 
 import structlog
 
+from app.commands.run_options import RunOptions, refuse_unknown_account
+from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreUnavailable
 from app.promptfile import read_prompts
-from app.run_options import RunOptions, refuse_unknown_account
 from app.services.schedule import Opened, OpenSource, Schedule, SlotOutcome, start_due
-from app.user_error import UserError
 from workers.jobs import Context
 
 log = structlog.get_logger(__name__)
