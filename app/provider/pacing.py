@@ -57,6 +57,13 @@ class Pacer:
                 self._gone.append(self._monotonic())
                 return 0.0
 
+    async def count_in(self) -> None:
+        """Wait until the last second has room for one more request, and count this one: a busy event loop
+        wakes many evenly spaced turns together."""
+        while (wait_s := self._full_for_s()) > 0:
+            await self._sleep(wait_s)
+        self._gone.append(self._monotonic())
+
     def observe(self, limit: int | None) -> None:
         """Take over the limit that a response names, when it is below the configured one."""
         if limit is not None and limit > 0:

@@ -107,6 +107,7 @@ class SharedPacer:
                 if wait_s > 0:
                     await self._sleep(wait_s)
                 if self._monotonic() - at <= LATE_S:
+                    await self._local.count_in()
                     return 0.0
         finally:
             self._waiting -= 1
