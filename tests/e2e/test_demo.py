@@ -85,6 +85,8 @@ def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number:
     with subprocess.Popen(
         [*DEMO, "--prompts", str(prompts), "--keep", str(keep)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as demo:  # fmt: skip
         wait_until(
             lambda: any("workers" in line for line in running_below(keep)) or demo.poll() is not None,
