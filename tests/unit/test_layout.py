@@ -183,8 +183,8 @@ def project_files() -> list[Path]:
 
 # Joined here, so that this file does not name them itself.
 FOREIGN = [
-    "/" + "work/", "/" + "root/", "pypi." + "org", "pypi" + "-mirror", "files." + "pythonhosted.org",
-    "registry." + "npmjs.org", "index" + "-url", "proxy." + "golang.org",
+    "/" + "work/", "/" + "root/", "pypi." + "org", "pypi" + "-mirror", "files.python" + "hosted.org",
+    "registry.npm" + "js.org", "index" + "-url", "proxy." + "golang.org",
 ]  # fmt: skip
 
 
