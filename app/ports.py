@@ -194,12 +194,3 @@ class SweepStore(Protocol):
     async def expire_if_unreported(
         self, expired: Sequence[tuple[str, int]], *, code: str, reason: str
     ) -> int: ...
-
-
-class Wake(Protocol):
-    """The enqueue side of the queue. Best effort: False when Redis did not take it, never an exception;
-    the sweep finds what was not woken."""
-
-    async def wake_settle(self, delivery_ids: Sequence[str]) -> bool: ...
-
-    async def wake_submit(self) -> bool: ...

@@ -54,7 +54,7 @@ def open_pool(redis_url: str, *, timeout_s: float) -> ArqRedis:
 
 
 class Queue:
-    """Wakes the workers. Satisfies ports.Wake: False when Redis did not take the job, never an exception."""
+    """Wakes the workers. False when Redis did not take the job, never an exception."""
 
     def __init__(self, redis_url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s

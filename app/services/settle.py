@@ -1,24 +1,21 @@
 """Settling: read raw reports, decide, apply. Deliveries and polls both end here (DESIGN sections 1 and 4)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
 from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.settlement import settle as decide_settlement
 from app.domain.task import NO_CREDITS_REASON, RunState
-from app.ports import Clock, SettleStore, StoreUnavailable
+from app.ports import Clock, ReadReport, SettleStore, StoreUnavailable
 
 RACED_PASSES = 3
 """A delivery whose task changed under it is looked at again; after this often the sweep has it."""
 NO_CREDITS = "INSUFFICIENT_CREDITS"
 """The error of a task that the account could not pay for when its turn came (C-H)."""
-
-ReadReport = Callable[[bytes], Any]
 
 
 @dataclass(slots=True)
@@ -36,7 +33,7 @@ class SettleSummary:
 
 async def settle(
     store: SettleStore,
-    read_report: Callable[[bytes], Any],
+    read_report: ReadReport,
     delivery_ids: Sequence[str],
     *,
     clock: Clock,
@@ -60,7 +57,7 @@ async def settle(
 
 
 def _parse(
-    raw: Sequence[RawDelivery], read_report: Callable[[bytes], Any]
+    raw: Sequence[RawDelivery], read_report: ReadReport
 ) -> tuple[list[ParsedDelivery], list[tuple[str, str]]]:
     parsed, errors = [], []
     for delivery in raw:

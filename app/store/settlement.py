@@ -5,7 +5,7 @@ in between wins: an update whose condition no longer holds changes nothing, and 
 look.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.task import parse_idempotency_key
+from app.ports import Decide
 from app.store.engine import Database
 from app.store.settlement_rows import (
     CHANGE_TYPES,
@@ -33,8 +34,6 @@ ASK_AGAIN_MS = 60_000
 """After a report without a charge: when to ask the provider for it."""
 
 AttemptKey = tuple[str, int]
-Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
-"""(delivery, the attempt as it stands, the response already stored for it) -> decision."""
 
 
 @dataclass(slots=True)
