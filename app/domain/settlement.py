@@ -94,6 +94,8 @@ class Settlement:
     close: Money | None = None
     """POSTED or VOIDED when the money closes now; None leaves it open."""
     stores_result: bool = False
+    reason: str | None = None
+    """Why the post is not its hold, where the contract explains it (C-E.5)."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -137,6 +139,7 @@ def _take(attempt: Attempt, report: Report, extra: Decimal, effect: Effect) -> S
     return Settlement(
         effect, attempt, after, hold, close,
         stores_result=effect is Effect.SETTLED,
+        reason="ai_mode_clusters" if verdict is Verdict.EXPLAINED else None,
         findings=_findings(attempt, report, verdict, to_charge + extra),
     )  # fmt: skip
 

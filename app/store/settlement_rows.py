@@ -78,6 +78,7 @@ def ledger_rows(parsed: ParsedDelivery, settlement: Settlement, now_ms: int) -> 
         {
             "at_ms": now_ms, "run_id": after.run_id, "task_id": after.task_id, "attempt": after.attempt,
             "kind": kind, "credits": credits, "delivery_id": parsed.id,
+            "reason": settlement.reason if kind == "post" else None,
         }
         for kind, credits in entries
     ]  # fmt: skip

@@ -85,6 +85,7 @@ balances = sa.Table(
     sa.Column("remaining", Credits, nullable=False),  # may be negative under a contract
     sa.Column("per_cycle", Credits),  # null: no subscription
     sa.Column("resets_at_ms", Millis),  # null: no subscription
+    sa.Column("source", sa.Text, nullable=False, server_default="credits"),  # credits, or header: fresh
     sa.Index("ix_balances_account_at_ms", "account", "at_ms"),
 )
 
@@ -242,6 +243,7 @@ ledger = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),  # hold, post, void
     sa.Column("credits", Credits, nullable=False),
     sa.Column("delivery_id", Id),  # the report that closed it; null for a hold written at acceptance
+    sa.Column("reason", sa.Text),  # why a post is not its hold; null: it is, or nobody can say
     sa.Index("ix_ledger_run_id", "run_id"),
 )
 sa.Index(
@@ -252,6 +254,46 @@ sa.Index(
     "uq_ledger_closing", ledger.c.task_id, ledger.c.attempt, unique=True,
     postgresql_where=ledger.c.kind.in_(("post", "void")), sqlite_where=ledger.c.kind.in_(("post", "void")),
 )  # fmt: skip
+
+# Append-only, beside the ledger: entries of the account itself, and corrections of what stands there.
+account_entries = sa.Table(
+    "account_entries",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # allocation, expiry, foreign, adjustment
+    sa.Column("credits", Credits, nullable=False),  # an adjustment may be negative
+    sa.Column("cycle_ms", Millis),  # start of the billing cycle; null: none known
+    sa.Column("run_id", Id),  # of an adjustment about a task; otherwise null, as the next two
+    sa.Column("task_id", Id),
+    sa.Column("attempt", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("ix_account_entries_account_at_ms", "account", "at_ms"),
+)
+sa.Index(
+    "uq_account_entries_cycle", account_entries.c.account, account_entries.c.kind, account_entries.c.cycle_ms,
+    unique=True, postgresql_where=account_entries.c.kind.in_(("allocation", "expiry")),
+    sqlite_where=account_entries.c.kind.in_(("allocation", "expiry")),
+)  # fmt: skip
+
+# What somebody should be told, written in the transaction that found it out; sent from here with retries.
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # run.finished, run.paused, budget.reached, …
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("run_id", Id),  # null: about the account
+    sa.Column("occasion", sa.Text, nullable=False, unique=True),  # the same thing is told once
+    sa.Column("body", sa.Text, nullable=False),  # JSON, as it is sent
+    sa.Column("state", sa.Text, nullable=False),  # new, sent, logged (nowhere to send it), failed
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at_ms", Millis, nullable=False),
+    sa.Column("sent_at_ms", Millis),
+    sa.Column("error", sa.Text),
+)
 
 # What needs explaining, with its evidence: every verdict but matched, free_failure, explained.
 findings = sa.Table(
