@@ -1,12 +1,13 @@
 """What a task should cost: the provider's price list as dated data, and the counting rules (C-E.1, C-E.2).
 
 An estimate is ours. The provider's own `creditsToCharge` replaces it at acceptance; a difference between
-the two is the verdict `repriced`.
+the two is the verdict `repriced`. Which of two figures is right is not decided here: see `reconciliation`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -24,6 +25,18 @@ class PriceList:
     overview_addon: int = 2
     sync_surcharge: int = 2
 
+    def with_overrides(self, base: Mapping[str, int]) -> "PriceList":
+        """The same list with an organization's own prices for some task types (C-E.5, C-F)."""
+        return replace(self, base={**self.base, **base})
+
+
+class Line(NamedTuple):
+    """One part of a price."""
+
+    what: str
+    """The task type for its base price, otherwise what the surcharge is for."""
+    credits: Decimal
+
 
 _BASE = {
     "CHATGPT": 5, "COPILOT": 5, "GEMINI": 4, "PERPLEXITY": 4, "AIMODE": 4, "GROK": 4, "GOOGLE": 3,
@@ -38,32 +51,43 @@ PRICE_LISTS = (
 
 CHATGPT_PAID_FLAGS = frozenset({"rawResponse", "searchQueries", "ads", "shopping"})
 PAGES_MAX = 10
+CLUSTERS_MAX = 6
+"""AI Mode returns no more product clusters, at one credit each in every list so far (C-E.1)."""
 
 
-def price_list(day: str) -> PriceList:
+def price_list(day: str, lists: Sequence[PriceList] = PRICE_LISTS) -> PriceList:
     """The list in force on an ISO day; the oldest one for days before it."""
-    current = PRICE_LISTS[0]
-    for candidate in PRICE_LISTS:
+    current = lists[0]
+    for candidate in lists:
         if candidate.since <= day:
             current = candidate
     return current
 
 
-def estimate(task_type: str, payload: Mapping[str, object], day: str) -> Decimal:
-    """Credits that `creditsToCharge` should be for an async task accepted on `day` (C-E.2, vectors C-E.3)."""
-    prices = price_list(day)
+def parts(task_type: str, payload: Mapping[str, object], prices: PriceList) -> list[Line]:
+    """What `creditsToCharge` of an async task is made of at these prices (C-E.2); its base price first."""
     raw_include = payload.get("include")
     include: Mapping[str, object] = raw_include if isinstance(raw_include, Mapping) else {}
-    credits = prices.base[task_type]
-    if payload.get("state") is not None:
-        credits += prices.state_addon
+    found = [Line(task_type, Decimal(prices.base[task_type]))]
     if task_type == "CHATGPT" and any(include.get(flag) is True for flag in CHATGPT_PAID_FLAGS):
-        credits += prices.chatgpt_addon
-    if task_type in ("GOOGLE", "GOOGLE_NEWS"):
-        credits += prices.page_addon * (_pages(payload) - 1)
+        found.append(Line("addons", Decimal(prices.chatgpt_addon)))
+    if payload.get("state") is not None:
+        found.append(Line("state", Decimal(prices.state_addon)))
+    if task_type in ("GOOGLE", "GOOGLE_NEWS") and (more := _pages(payload) - 1):
+        found.append(Line("pages", Decimal(prices.page_addon * more)))
     if task_type == "GOOGLE" and _wants_overview(include):
-        credits += prices.overview_addon
-    return Decimal(credits)
+        found.append(Line("overview", Decimal(prices.overview_addon)))
+    return found
+
+
+def estimate(task_type: str, payload: Mapping[str, object], day: str) -> Decimal:
+    """Credits that `creditsToCharge` should be for an async task accepted on `day` (C-E.2, vectors C-E.3)."""
+    return total(parts(task_type, payload, price_list(day)))
+
+
+def total(lines: Sequence[Line]) -> Decimal:
+    """The sum of a price's parts."""
+    return sum((line.credits for line in lines), Decimal(0))
 
 
 def sync_estimate(task_type: str, payload: Mapping[str, object], day: str) -> Decimal:
@@ -80,7 +104,7 @@ def explained_extra(
     if task_type != "AIMODE" or not isinstance(include, Mapping) or include.get("expandProducts") is not True:
         return Decimal(0)
     clusters = response.get("productResults") if response is not None else None
-    return Decimal(min(len(clusters), 6)) if isinstance(clusters, list) else Decimal(0)
+    return Decimal(min(len(clusters), CLUSTERS_MAX)) if isinstance(clusters, list) else Decimal(0)
 
 
 def _wants_overview(include: Mapping[str, object]) -> bool:
