@@ -27,6 +27,7 @@ class Verdict(StrEnum):
     REPRICED = "repriced"
     DOUBLE_CHARGED = "double_charged"
     UNMATCHED = "unmatched"
+    LOST_AFTER_ACK = "lost_after_ack"  # the provider has our 2xx, and we have no delivery (P18)
 
 
 QUIET_VERDICTS = frozenset({Verdict.MATCHED, Verdict.FREE_FAILURE, Verdict.EXPLAINED})
