@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import sqlalchemy as sa
 
 from app.bootstrap import now_ms
 from app.commands.demo_stack import (
@@ -42,7 +40,6 @@ from app.promptfile import Defaults
 from app.services.load import NewRun, iso_day
 from app.store import Store
 from app.store.queries import RunProgress, RunReport, RunRow
-from app.store.tables import deliveries
 
 PROMPTS = Path(__file__).parents[2] / "examples" / "prompts.csv"
 POLL_AFTER_S = 10.0
@@ -145,7 +142,7 @@ async def _is_quiet(
 async def compare(store: Store, run: RunRow, books: Document) -> Document:
     """What was found, what the emulator says, and every difference."""
     report = await store.report(run)
-    found = found_side(report, unmatched=await _unmatched_count(store))
+    found = found_side(report, unmatched=await store.stray_count())
     said = emulator_side(books["tasks"])
     keys = differences(found, said)
     tasks = charge_differences(await store.charges(run.id), books["tasks"])
@@ -175,17 +172,6 @@ def found_side(report: RunReport, *, unmatched: int) -> Document:
         "verdicts": verdicts | {Verdict.UNMATCHED.value: unmatched},
         "credits_charged": plain(report.progress.charged),
     }
-
-
-async def _unmatched_count(store: Store) -> int:
-    """Deliveries that fit no task, or that could not be read: of no run, so in no run's report."""
-    strays = sa.or_(deliveries.c.effect == "unmatched", deliveries.c.state.in_(("unmatched", "quarantined")))
-    query = sa.select(sa.func.count()).select_from(deliveries).where(strays)
-
-    async def work(connection: Any) -> int:
-        return int(await connection.scalar(query) or 0)
-
-    return await store.db.read(work)
 
 
 def newest_price_day() -> str:

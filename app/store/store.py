@@ -3,10 +3,12 @@
 from app.store.accounts import AccountWrites
 from app.store.asking import AskWrites
 from app.store.engine import Database
+from app.store.exporting import ExportReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
 from app.store.polling import PollingWrites
 from app.store.queries import Queries
+from app.store.reporting import ReportReads
 from app.store.retrying import RetryWrites
 from app.store.runs import RunWrites
 from app.store.schedules import ScheduleWrites
@@ -16,7 +18,7 @@ from app.store.submission import SubmissionWrites
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, AskWrites, Queries,
+    PollingWrites, ScheduleWrites, AskWrites, Queries, ReportReads, ExportReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

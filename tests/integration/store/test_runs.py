@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.task import RunState, TaskSpec
 from app.store import Database, Store
-from app.store.queries import EXPORT_CHUNK
+from app.store.exporting import EXPORT_CHUNK
 from tests.integration.store.scenes import (
     FIVE,
     NOW,

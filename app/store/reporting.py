@@ -1,0 +1,136 @@
+"""Reads of a run's books: sums, verdicts and findings. Every number is a sum that the database makes over the
+rows; nothing here writes, and nothing loads a run's rows one by one.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.retry import Answer
+from app.domain.task import OPEN_STATES
+from app.store.engine import Database
+from app.store.queries import RunReport, RunRow, credits_sum, progress_of
+from app.store.tables import deliveries, findings, ledger, submissions, tasks
+
+
+class ReportReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def report(self, run: RunRow) -> RunReport:
+        """The books of one run, all read in one transaction."""
+
+        async def work(connection: AsyncConnection) -> RunReport:
+            progress = await progress_of(connection, run.id)
+            sums = await _ledger_sums(connection, run.id)
+            verdicts = dict(progress.verdicts)
+            beside = await connection.execute(
+                sa.select(findings.c.verdict, sa.func.count())
+                .where(findings.c.run_id == run.id, findings.c.verdict.in_(_BESIDE))
+                .group_by(findings.c.verdict)
+            )
+            verdicts |= {row[0]: row[1] for row in beside}
+            return RunReport(
+                run=run,
+                progress=progress,
+                verdicts=verdicts,
+                duplicates=await _duplicates(connection, run.id),
+                swept=await _count(connection, tasks.c.run_id == run.id, tasks.c.settled_by == "poll"),
+                recovered_submits=await _recovered(connection, run.id),
+                held=sums.get("hold", Decimal(0)),
+                posted=sums.get("post", Decimal(0)),
+                voided=sums.get("void", Decimal(0)),
+                unknown=await _count(
+                    connection,
+                    tasks.c.run_id == run.id,
+                    tasks.c.money == "held",
+                    tasks.c.state.not_in(OPEN_STATES),
+                ),
+                reused=await _count(connection, tasks.c.run_id == run.id, tasks.c.reused_from.is_not(None)),
+            )
+
+        return await self.db.read(work)
+
+    async def findings_of(self, run_id: str, limit: int = 100) -> list[dict[str, Any]]:
+        """What needs explaining in a run, oldest first."""
+        c = findings.c
+        query = (
+            sa.select(c.verdict, c.task_id, c.attempt, c.expected, c.actual, c.detail, c.delivery_id)
+            .where(c.run_id == run_id)
+            .order_by(c.id)
+            .limit(limit)
+        )
+
+        async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
+            return [dict(row._mapping) for row in await connection.execute(query)]
+
+        return await self.db.read(work)
+
+    async def charges(self, run_id: str) -> dict[str, Decimal | None]:
+        """Idempotency key -> credits charged, of every accepted task of a run."""
+        query = sa.select(tasks.c.idempotency_key, tasks.c.credits_charged).where(
+            tasks.c.run_id == run_id, tasks.c.money != "none"
+        )
+
+        async def work(connection: AsyncConnection) -> dict[str, Decimal | None]:
+            return {row[0]: row[1] for row in await connection.execute(query)}
+
+        return await self.db.read(work)
+
+
+_BESIDE = ("conflict", "repriced", "double_charged")
+
+
+async def _ledger_sums(connection: AsyncConnection, run_id: str) -> dict[str, Decimal]:
+    """Open holds, posts and voids, from the ledger alone: `hold` is what no closing entry follows yet."""
+    closing = ledger.alias("closing")
+    closed = sa.exists().where(
+        closing.c.task_id == ledger.c.task_id,
+        closing.c.attempt == ledger.c.attempt,
+        closing.c.kind.in_(("post", "void")),
+    )
+    counted = sa.or_(ledger.c.kind != "hold", ~closed)
+    rows = await connection.execute(
+        sa.select(ledger.c.kind, credits_sum(ledger.c.credits))
+        .where(ledger.c.run_id == run_id, counted)
+        .group_by(ledger.c.kind)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def _count(connection: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> int:
+    return await connection.scalar(sa.select(sa.func.count()).select_from(tasks).where(*conditions)) or 0
+
+
+async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
+    """Webhook deliveries beyond the first of each attempt."""
+    per_attempt = (
+        sa.select(sa.func.count().label("n"))
+        .select_from(deliveries.join(tasks, deliveries.c.task_id == tasks.c.id))
+        .where(tasks.c.run_id == run_id, deliveries.c.source == "delivery", deliveries.c.state == "done")
+        .group_by(deliveries.c.task_id, deliveries.c.attempt)
+        .subquery()
+    )
+    extra = await connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(per_attempt.c.n - 1), 0)))
+    return int(extra or 0)
+
+
+async def _recovered(connection: AsyncConnection, run_id: str) -> int:
+    """Attempts that the provider has, though no create call of ours was ever answered with success: learnt
+    by a 409 or from their report."""
+
+    def answered(answer: Answer) -> sa.ColumnElement[bool]:
+        return sa.exists().where(
+            submissions.c.task_id == tasks.c.id,
+            submissions.c.attempt == tasks.c.attempt,
+            submissions.c.answer == answer,
+        )
+
+    # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
+    learnt = sa.or_(answered(Answer.EXISTS), tasks.c.reported.is_not(None))
+    return await _count(
+        connection, tasks.c.run_id == run_id, tasks.c.money != "none", learnt, ~answered(Answer.ACCEPTED)
+    )
