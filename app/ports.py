@@ -56,6 +56,8 @@ class Slots:
 
     concurrency: int | None
     """None: the provider could not say."""
+    used: int | None = None
+    """Of them in use, sync calls included; None: the provider could not say."""
 
 
 @dataclass(frozen=True, slots=True)

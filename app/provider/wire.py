@@ -274,8 +274,12 @@ def read_slots(body: bytes) -> Slots | None:
     if not isinstance(root.get("queuedTasks"), int):
         return None
     concurrency = root.get("concurrency")
-    most = concurrency.get("max") if isinstance(concurrency, Mapping) else None
-    return Slots(most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None)
+    figures = concurrency if isinstance(concurrency, Mapping) else {}
+    most, used = figures.get("max"), figures.get("used")
+    return Slots(
+        most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None,
+        used if isinstance(used, int) and not isinstance(used, bool) and used >= 0 else None,
+    )
 
 
 def read_balance(body: bytes, now_ms: int) -> Balance | None:

@@ -13,7 +13,7 @@ NOW = 1_780_000_000_000
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"queuedTasks":3,"processingTasks":2,"concurrency":{"used":2,"max":5}}', Slots(5)),
+        (b'{"queuedTasks":3,"processingTasks":2,"concurrency":{"used":2,"max":5}}', Slots(5, 2)),
         (b'{"queuedTasks":3,"concurrency":null}', Slots(None)),
         (b'{"queuedTasks":3}', Slots(None)),
         (b'{"queuedTasks":3,"concurrency":{"max":true}}', Slots(None)),
