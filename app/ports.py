@@ -69,6 +69,8 @@ class Balance:
     """May be a minute old, and negative under a contract."""
     per_cycle: Decimal | None
     resets_at_ms: int | None
+    source: str = "credits"
+    """`credits`: asked for. `header`: told with a sync answer, and then fresh, but of the balance alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class SyncAnswer:
     """The raw JSON of the answer, unwrapped; only when ANSWERED."""
     charged: Decimal | None = None
     """X-Credits-Charged; None when it was absent or no number: unknown, never 0."""
+    remaining: Decimal | None = None
+    """X-Credits-Remaining: what the account had left after this call, and not a minute old (C-E.6)."""
     code: str | None = None
     message: str | None = None
     wait_s: float | None = None

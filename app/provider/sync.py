@@ -61,9 +61,11 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
     """One answer of a sync call; `headers` are case-insensitive."""
     limit, used, left = (_slots(headers, part) for part in ("Limit", "Current", "Remaining"))
     charged = _number(headers.get("X-Credits-Charged"))
+    remaining = _signed(headers.get("X-Credits-Remaining"))
     said: dict[str, Any] = {
         "http_status": status, "slots": limit, "slots_used": used,
         "charged": None if charged is None else Decimal(charged),
+        "remaining": None if remaining is None else Decimal(remaining),
         "request_id": wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None,
     }  # fmt: skip
     if 200 <= status < 300:
@@ -103,6 +105,14 @@ def _slots(headers: Mapping[str, str], part: str) -> int | None:
 def _number(text: str | None) -> int | None:
     digits = text is not None and len(text) <= DIGITS_MAX and text.isascii() and text.isdigit()
     return int(text) if digits and text is not None else None
+
+
+def _signed(text: str | None) -> int | None:
+    """A balance may be below zero, under a contract (C-L9)."""
+    if text is None or not text.startswith("-"):
+        return _number(text)
+    below = _number(text[1:])
+    return None if below is None else -below
 
 
 def _is_object(body: bytes) -> bool:

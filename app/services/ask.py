@@ -5,6 +5,7 @@ answer goes through the inbox like any report: its raw bytes are kept, and one s
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +16,7 @@ from app.domain.retry import Answer
 from app.domain.settlement import Source
 from app.domain.sync import SyncAnswer, SyncEnd, busy_wait_s
 from app.domain.task import TaskSpec, idempotency_key, new_id
-from app.ports import Clock, Jitter
+from app.ports import Balance, Clock, Jitter, StoreUnavailable
 
 LOST = "lost"
 LOST_REASON = "the call was sent and not answered; it may have been billed, so it is not repeated"
@@ -40,6 +41,8 @@ class AskStore(Protocol):
     async def log_ask(self, task_id: str, answer: Answer, end: SyncAnswer, now_ms: int) -> None: ...
 
     async def void_ask(self, task_id: str, *, code: str | None, message: str | None, now_ms: int) -> bool: ...
+
+    async def store_balance(self, account: str, balance: Balance) -> None: ...
 
     async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> None: ...
 
@@ -98,13 +101,14 @@ async def ask(
         question.spec, question.estimate, name=question.name, account=question.account,
         next_poll_at_ms=began + limits.retention_ms, now_ms=began,
     )  # fmt: skip
-    calls = 0
+    calls, answered_ms = 0, began
     answer = SyncAnswer(SyncEnd.NOT_SENT, message="interrupted before it was sent")
     try:
         while True:
             calls += 1
             answer = SyncAnswer(SyncEnd.LOST, message="interrupted")
             answer = await provider.ask(question.spec.task_type, question.payload_json)
+            answered_ms = clock()
             await store.log_ask(task_id, _ANSWER_OF[answer.end], answer, clock())
             wait_s = busy_wait_s(calls, jitter(), answer)
             out_of_time = clock() + round(wait_s * 1000) > began + limits.slot_wait_ms
@@ -114,7 +118,16 @@ async def ask(
     finally:
         # Shielded: being told to end must not lose what is known of the call.
         await asyncio.shield(_close(store, report, settle, task_id, answer, limits, clock))
+    await _keep_balance(store, question.account, answer, answered_ms)
     return Asked(run_id, task_id, answer, calls)
+
+
+async def _keep_balance(store: AskStore, account: str, answer: SyncAnswer, at_ms: int) -> None:
+    """For the audit; a snapshot that cannot be kept now is not worth losing the answer for."""
+    if answer.remaining is None:
+        return
+    with contextlib.suppress(StoreUnavailable):
+        await store.store_balance(account, Balance(at_ms, answer.remaining, None, None, source="header"))
 
 
 async def _close(

@@ -66,7 +66,7 @@ class AccountWrites:
         """Keep what the provider said, append-only."""
         row = {
             "account": account, "at_ms": balance.at_ms, "remaining": balance.remaining,
-            "per_cycle": balance.per_cycle, "resets_at_ms": balance.resets_at_ms,
+            "per_cycle": balance.per_cycle, "resets_at_ms": balance.resets_at_ms, "source": balance.source,
         }  # fmt: skip
 
         async def work(connection: AsyncConnection) -> None:

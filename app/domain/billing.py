@@ -1,0 +1,228 @@
+"""Billing cycles and the statement of one (C-F): when a cycle starts and ends, what it allocates, what was
+used of it, what is left. Pure.
+
+The provider tells when the running cycle resets and what a cycle allocates, and nothing else; everything here
+is derived from that and from our own entries. May not do I/O, read a clock or log.
+"""
+
+import calendar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+DAY_MS = 86_400_000
+ZERO = Decimal(0)
+
+
+class EntryKind(StrEnum):
+    """Entries of the account itself, beside the holds, posts and voids of its tasks."""
+
+    ALLOCATION = "allocation"  # what the plan grants at the start of a cycle; one in each
+    EXPIRY = "expiry"  # what was left at the end of a cycle and is lost; one in each
+    ADJUSTMENT = "adjustment"  # a change of plan, or a correction; its reason says which
+    FOREIGN = "foreign"  # charged to the account, but not for a task of ours
+
+
+class Reason(StrEnum):
+    """Why an entry of the account was written: the first word of its stored reason. What follows it is for
+    people."""
+
+    CYCLE_START = "cycle_start"
+    CYCLE_END = "cycle_end"
+    PLAN_CHANGED = "plan_changed"
+    BEFORE_THE_BOOKS = "before_the_books"
+    OTHER_USERS = "other_users"
+    LATE_REPORT = "late_report"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenReset:
+    """One end of cycle as the provider told it."""
+
+    resets_at_ms: int
+    first_seen_ms: int
+    """When it was told first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One billing month, UTC milliseconds; its end belongs to the next one."""
+
+    starts_ms: int
+    ends_ms: int
+
+    def holds(self, at_ms: int) -> bool:
+        """Whether a moment lies in it."""
+        return self.starts_ms <= at_ms < self.ends_ms
+
+    def days_left(self, now_ms: int) -> float:
+        """Days until its end, to a tenth; 0 after it."""
+        return round(max(self.ends_ms - now_ms, 0) / DAY_MS, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountEntry:
+    """An entry of the account, as it is stored."""
+
+    at_ms: int
+    kind: EntryKind
+    credits: Decimal
+    """As a rule positive; an adjustment, or a foreign entry that takes an earlier one back, may not be."""
+    cycle_ms: int
+    """Start of the cycle that it belongs to."""
+    reason: str
+    """A Reason, and after a colon what a person should know."""
+
+    @property
+    def cause(self) -> str:
+        """The first word of the reason."""
+        return self.reason.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PostLine:
+    """What one engine cost on one day."""
+
+    day: str
+    """ISO date, UTC, of the report that told the charge."""
+    task_type: str
+    sync: bool
+    """Called directly, with the surcharge, and not by the queue."""
+    count: int
+    credits: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The books of an account over one cycle: allocation + adjusted - used - foreign - expired + overage =
+    closing."""
+
+    account: str
+    cycle: Cycle
+    closed: bool
+    """The cycle is over and what it left has expired; before that, closing is what is left so far."""
+    entries: Sequence[AccountEntry] = ()
+    posts: Sequence[PostLine] = ()
+
+    def total(self, kind: EntryKind) -> Decimal:
+        """Credits of all entries of a kind."""
+        return sum((entry.credits for entry in self.entries if entry.kind is kind), ZERO)
+
+    @property
+    def used(self) -> Decimal:
+        """Charged for our own tasks."""
+        return sum((line.credits for line in self.posts), ZERO)
+
+    @property
+    def remaining(self) -> Decimal:
+        """What is left before anything expires; negative once more was used than there was."""
+        granted = self.total(EntryKind.ALLOCATION) + self.total(EntryKind.ADJUSTMENT)
+        return granted - self.used - self.total(EntryKind.FOREIGN)
+
+    @property
+    def overage(self) -> Decimal:
+        """Used beyond what there was: billed later under a contract, written off elsewhere (C-F, C-L8)."""
+        return max(ZERO, -self.remaining)
+
+    @property
+    def closing(self) -> Decimal:
+        """What goes on. Nothing rolls over, so it is 0 once the cycle is closed."""
+        return self.remaining - self.total(EntryKind.EXPIRY) + self.overage
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Credits that may still be charged for what was accepted."""
+
+    held_tasks: int = 0
+    held: Decimal = ZERO
+    """Of attempts that the provider is working on."""
+    unknown_tasks: int = 0
+    unknown: Decimal = ZERO
+    """Of attempts that ended, or were given up, without anybody telling their charge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an account stands in its running cycle."""
+
+    statement: Statement
+    exposure: Exposure = field(default_factory=Exposure)
+
+    @property
+    def available(self) -> Decimal:
+        """What is left when all that may still be charged is charged as held."""
+        return self.statement.remaining - self.exposure.held - self.exposure.unknown
+
+
+def cycles(seen: Iterable[SeenReset]) -> list[Cycle]:
+    """Every cycle from the first that was seen to the last, without a gap, oldest first.
+
+    Each end is as the provider told it. A cycle of which nothing was seen, because nobody looked for a month,
+    ends on the day of the month on which its neighbours do (C-F: the same day, clamped in short months). A
+    reset that moved although its cycle was not over is a new subscription: the cycle before ends where the
+    new one begins.
+    """
+    found: list[Cycle] = []
+    day = 0
+    for reset in sorted(seen, key=lambda reset: reset.first_seen_ms):
+        ends = reset.resets_at_ms
+        if found and ends <= found[-1].ends_ms:
+            continue  # an old answer, told once more
+        starts = months_after(ends, -1, _at(ends).day)
+        day = max(day, _at(ends).day)
+        if found and reset.first_seen_ms < found[-1].ends_ms:
+            day = _at(ends).day
+            cut = min(max(starts, found[-1].starts_ms + 1), reset.first_seen_ms)
+            found[-1] = Cycle(found[-1].starts_ms, cut)
+        while found and _months(found[-1].ends_ms, ends) > 1:
+            found.append(Cycle(found[-1].ends_ms, months_after(found[-1].ends_ms, 1, day)))
+        found.append(Cycle(found[-1].ends_ms if found else starts, ends))
+    return found
+
+
+def running(known: Sequence[Cycle], now_ms: int) -> Cycle | None:
+    """The cycle that `now_ms` lies in, or would if months went on as they did; None when none is known."""
+    if not known or now_ms < known[0].starts_ms:
+        return None
+    inside = next((cycle for cycle in known if cycle.holds(now_ms)), None)
+    if inside is not None:
+        return inside
+    day = max(_at(cycle.ends_ms).day for cycle in known)
+    last = known[-1]
+    while not last.holds(now_ms):
+        last = Cycle(last.ends_ms, months_after(last.ends_ms, 1, day))
+    return last
+
+
+def months_after(at_ms: int, months: int, day: int) -> int:
+    """The same time of day on `day` of the month so many months later (negative: earlier), or on the last day
+    of a month that is shorter (C-F, C-L31)."""
+    at = _at(at_ms)
+    years, month = divmod(at.year * 12 + at.month - 1 + months, 12)
+    last = calendar.monthrange(years, month + 1)[1]
+    moved = at.replace(year=years, month=month + 1, day=min(day, last))
+    return round(moved.timestamp() * 1000)
+
+
+def plan_change(granted: Decimal, per_cycle: Decimal) -> Decimal:
+    """The adjustment that makes a cycle's grant the allocation of its plan now; 0 when nothing changed. What
+    was used stays used, so that after an upgrade the new allocation less the used is available (C-F). A
+    downgrade comes with the next cycle, whose allocation it is."""
+    return per_cycle - granted
+
+
+def expiring(statement: Statement) -> Decimal:
+    """What is lost at the end of the cycle: all that is left, never less than nothing (C-F)."""
+    return max(ZERO, statement.remaining)
+
+
+def _at(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _months(one_ms: int, other_ms: int) -> int:
+    one, other = _at(one_ms), _at(other_ms)
+    return (other.year - one.year) * 12 + other.month - one.month
