@@ -67,11 +67,11 @@ def open_sync(
 
 def _pacer(settings: Settings, account: Account, redis_url: str | None) -> Pacer | SharedPacer:
     if redis_url is None:
-        return Pacer(account.rate_per_s)
+        return Pacer(account.rate_per_s, per_hour=account.rate_per_hour)
     redis = Redis.from_url(
         redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s
     )
-    return SharedPacer(redis, account.name, account.rate_per_s)
+    return SharedPacer(redis, account.name, account.rate_per_s, per_hour=account.rate_per_hour)
 
 
 def open_queue(redis_url: str, settings: Settings) -> Queue:

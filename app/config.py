@@ -32,6 +32,7 @@ class Account:
     webhook_url: str
     """Where the provider is told to deliver; each account has its own, because each has its own secret."""
     rate_per_s: float
+    rate_per_hour: int | None
     budget_per_month: Decimal | None
     """Credits of all runs begun in a calendar month (UTC), at most; None: no limit."""
 
@@ -46,6 +47,7 @@ class AccountSettings(BaseModel):
     """Several, comma-separated, while rotating."""
     base_url: str = PROVIDER_URL
     rate_per_s: float | None = Field(None, gt=0, le=10_000)
+    rate_per_hour: int | None = Field(None, ge=1)
     budget_per_month: Decimal | None = Field(None, gt=0)
 
 
@@ -88,6 +90,8 @@ class Settings(BaseSettings):
     # Submission.
     rate_per_s: float = Field(500.0, gt=0, le=10_000)
     """Create and poll calls a second, all together (C-B7). Response headers may lower it, never raise it."""
+    rate_per_hour: int | None = Field(None, ge=1)
+    """As many an hour as well, spread evenly: 1,000 for a key of the oldest layer (C-B8). Unset: none."""
     budget_per_month: Decimal | None = Field(None, gt=0)
     """Credits that all runs begun in a calendar month (UTC) may cost the default account; unset: no limit."""
     submit_in_flight: int = Field(64, ge=1, le=1_000)
@@ -186,13 +190,13 @@ class Settings(BaseSettings):
         default = Account(
             DEFAULT_ACCOUNT, self.cloro_api_key.get_secret_value() or EMULATOR_KEY,
             (self.cloro_base_url or url).rstrip("/"), secrets, self.webhook_url, self.rate_per_s,
-            self.budget_per_month,
+            self.rate_per_hour, self.budget_per_month,
         )  # fmt: skip
         return {DEFAULT_ACCOUNT: default} | {
             name: Account(
                 name, account.api_key.get_secret_value(), account.base_url.rstrip("/"),
                 _split(account.webhook_secret.get_secret_value()), f"{self.webhook_url}/{name}",
-                account.rate_per_s or self.rate_per_s, account.budget_per_month,
+                account.rate_per_s or self.rate_per_s, account.rate_per_hour, account.budget_per_month,
             )
             for name, account in self.accounts.items()
         }  # fmt: skip

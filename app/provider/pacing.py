@@ -1,23 +1,50 @@
-"""Keeps requests below the provider's rate limit: evenly spaced, and lowered by what its headers say."""
+"""Keeps requests below the provider's rate limits: spaced, counted, and lowered by what its headers say."""
 
 import asyncio
 import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 HEADROOM = 0.98
-"""Share of the limit that is used. The limit counts arrivals in one-second windows (C-D.4); requests shift
-between windows by what the network and the event loop delay them, some milliseconds each."""
+"""Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
+requests shift between windows by what the network and the event loop delay them: 2 % are 20 ms."""
 BURST_S = 0.008
-"""How far behind schedule sending may be made up for: 4 requests at 500/s, well inside the headroom."""
+"""How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 WINDOW_S = 1.0
+HOUR_S = 3_600.0
 CLOCK_STEP_S = 1e-6
 """Sleeping for less than this might not move the clock at all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Limits that hold at once (C-D.1): so many in any second, and so many in any hour."""
+
+    rate_per_s: float
+    per_hour: int | None = None
+
+    @property
+    def spacing_s(self) -> float:
+        """Between two turns: the limit's own. What a stall cost is caught up by the headroom, below the cap.
+        A limit by the hour wants its requests spread over it (C-D.1)."""
+        return max(1 / self.rate_per_s, HOUR_S / self.per_hour if self.per_hour else 0.0)
+
+    @property
+    def cap(self) -> int:
+        """Turns in any second, at most."""
+        return max(int(self.rate_per_s * HEADROOM * WINDOW_S), 1)
+
+    def lowered(self, limit: int | None) -> "Windows":
+        """As these, but with a limit that a response names when it is lower."""
+        if limit is None or not 0 < limit < self.rate_per_s:
+            return self
+        return replace(self, rate_per_s=float(limit))
+
+
 class Pacer:
-    """A leaky bucket shared by all requests of one API key in this process.
+    """The turns of all requests of one API key in this process.
 
     Raising the rate above what was configured is left to the one who configures it; headers only lower it.
     """
@@ -26,17 +53,19 @@ class Pacer:
         self,
         rate_per_s: float,
         *,
+        per_hour: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._configured_per_s = rate_per_s
-        self.rate_per_s = rate_per_s * HEADROOM
+        self._configured = Windows(rate_per_s, per_hour)
+        self.windows = self._configured
         self._monotonic = monotonic
         self._sleep = sleep
-        self._next_s = 0.0
         self._paused_until_s = 0.0
+        # Turns given, newest last: what the next one must keep its distance from.
+        self._turns: deque[float] = deque(maxlen=max(self.windows.cap, per_hour or 0))
         # Turns are spaced, but a busy event loop wakes many of them together; so those of the last second
-        # are counted as well. At most one second's worth of entries.
+        # are counted as well when they go. At most one second's worth of entries.
         self._gone: deque[float] = deque()
 
     async def acquire(self, within_s: float = math.inf) -> float:
@@ -44,10 +73,10 @@ class Pacer:
         is waited for and no turn is used up: the seconds until then."""
         while True:
             now = self._monotonic()
-            at = max(self._next_s, now - BURST_S)
+            at = self._next_turn(now)
             if at - now > within_s:
                 return at - now
-            self._next_s = at + 1 / self.rate_per_s
+            self._turns.append(at)
             wait_s = at - now if at > now else self._full_for_s()
             while wait_s > 0:
                 await self._sleep(wait_s)
@@ -67,22 +96,30 @@ class Pacer:
     def observe(self, limit: int | None) -> None:
         """Take over the limit that a response names, when it is below the configured one."""
         if limit is not None and limit > 0:
-            self.rate_per_s = min(self._configured_per_s, float(limit)) * HEADROOM
+            self.windows = self._configured.lowered(limit)
 
     def pause(self, wait_s: float) -> None:
         """Send nothing for a while: the provider said so."""
-        until = self._monotonic() + wait_s
-        self._paused_until_s = max(self._paused_until_s, until)
-        self._next_s = max(self._next_s, until)
+        self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
 
     async def close(self) -> None:
         """Nothing to give back."""
+
+    def _next_turn(self, now: float) -> float:
+        at = max(now - BURST_S, self._paused_until_s)
+        windows, turns = self.windows, self._turns
+        if turns:
+            at = max(at, turns[-1] + windows.spacing_s)
+        for count, seconds in ((windows.cap, WINDOW_S), (windows.per_hour, HOUR_S)):
+            if count is not None and len(turns) >= count:
+                at = max(at, turns[-count] + seconds)
+        return at
 
     def _full_for_s(self) -> float:
         """Seconds until the window has room for one more; 0 when it has now."""
         now = self._monotonic()
         while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
             self._gone.popleft()
-        room = max(int(self.rate_per_s * WINDOW_S), 1) - len(self._gone)
+        room = self.windows.cap - len(self._gone)
         # Of those that are too many, the one that must have left the window first.
         return 0.0 if room > 0 else max(self._gone[-room] + WINDOW_S - now, 0.0)

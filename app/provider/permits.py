@@ -1,9 +1,10 @@
 """One rate limit for all processes of an account: turns are leased from Redis in blocks.
 
-The schedule is one number in Redis, the moment after the last turn that was given away. A process that wants
-n turns moves it n intervals on, in one script, and has those n turns for itself, evenly spaced and nobody
-else's; so a turn costs a fraction of a round trip, and however many processes there are, what they send
-together is spaced like one sender's. Redis's own clock decides, so the processes' clocks need not agree.
+Redis keeps the moments of the last turns that were given away, newest first, and one script adds to them. A
+turn comes no sooner than one interval after the last one, than a second after the one as many turns back as a
+second may have, and the same for an hour. So what all processes send together is spaced like one sender's,
+what a stall cost is caught up without ever being one too many for its second, and a turn costs a fraction of
+a round trip. Redis's own clock decides, so the processes' clocks need not agree.
 
 Without Redis each process keeps to its share, by the number of processes that were last seen: slower, and
 never above the limit.
@@ -15,16 +16,18 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.provider.pacing import Pacer
+from app.provider.pacing import Pacer, Windows
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 490/s, about 30 round trips a second. What a killed process held is lost."""
 LATE_S = 0.02
-"""A turn not taken within this is dropped: used later, it could be one too many for its second."""
+"""A turn not taken within this goes back when others share the limit: used later, it could be one too many
+for its second. A process alone counts for itself."""
 AWAY_S = 5.0
 """After Redis failed, how long this process keeps to its share before it asks again."""
 SEEN_S = 10.0
@@ -33,28 +36,61 @@ TIMEOUT_S = 0.5
 
 _TROUBLE = (RedisError, OSError, TimeoutError)
 
-# KEYS: schedule, processes. ARGV: interval (µs), turns, furthest acceptable start (µs from now), process id,
-# for how long a process counts (µs), pause (µs from now; 0: none). Returns start of the first turn in µs from
-# now, whether the turns were given, processes seen.
+# KEYS: turns, processes, pause. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0: no
+# limit), furthest acceptable first turn (µs from now), process id, for how long a process counts (µs), pause
+# (µs from now; 0: none), then turns given back. Returns whether turns were given, processes seen, Redis's
+# moment, and the moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
 _LEASE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local start = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now, now + ARGV[6])
-redis.call('ZADD', KEYS[2], now, ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[5])
-redis.call('PEXPIRE', KEYS[2], 60000)
-local given = 0
-local following = start
-if start - now <= tonumber(ARGV[3]) then
-  given = 1
-  following = start + ARGV[1] * ARGV[2]
+local turns, processes, pause = KEYS[1], KEYS[2], KEYS[3]
+for i = 9, #ARGV do redis.call('LREM', turns, 1, ARGV[i]) end
+redis.call('ZADD', processes, now, ARGV[6])
+redis.call('ZREMRANGEBYSCORE', processes, '-inf', now - ARGV[7])
+redis.call('PEXPIRE', processes, 60000)
+local paused = tonumber(redis.call('GET', pause) or '0')
+if tonumber(ARGV[8]) > 0 then
+  paused = math.max(paused, now + ARGV[8])
+  redis.call('SET', pause, string.format('%.0f', paused), 'PX', math.ceil((paused - now) / 1000))
 end
-local kept = math.ceil((following - now) / 1000) + 60000
-redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', kept)
-return {start - now, given, redis.call('ZCARD', KEYS[2])}
+local function next_turn()
+  local at = math.max(now, paused)
+  local last = redis.call('LINDEX', turns, 0)
+  if last then at = math.max(at, last + ARGV[2]) end
+  local second = redis.call('LINDEX', turns, ARGV[3] - 1)
+  if second then at = math.max(at, second + 1000000) end
+  if tonumber(ARGV[4]) > 0 then
+    local hour = redis.call('LINDEX', turns, ARGV[4] - 1)
+    if hour then at = math.max(at, hour + 3600000000) end
+  end
+  return at
+end
+local answer = {1, redis.call('ZCARD', processes), now, next_turn()}
+if answer[4] - now > tonumber(ARGV[5]) then
+  answer[1] = 0
+  return answer
+end
+for i = 1, ARGV[1] do
+  answer[3 + i] = next_turn()
+  redis.call('LPUSH', turns, string.format('%.0f', answer[3 + i]))
+end
+redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) - 1)
+local kept = tonumber(ARGV[4]) > 0 and 3600000 or 60000
+redis.call('PEXPIRE', turns, math.ceil((answer[3 + ARGV[1]] - now) / 1000) + kept)
+return answer
 """
 _FURTHEST_US = 2**52
 """Stands for infinity: the script counts in doubles."""
+UNUSED_MAX = 64
+"""Turns given back with one lease; more are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn that is ours: its moment by our clock, and by Redis's, which names it."""
+
+    at_s: float
+    redis_us: int
 
 
 class SharedPacer:
@@ -66,20 +102,25 @@ class SharedPacer:
         account: str,
         rate_per_s: float,
         *,
+        per_hour: int | None = None,
         processes_expected: int = 4,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rate_per_s = rate_per_s
-        self._local = Pacer(rate_per_s, monotonic=monotonic, sleep=sleep)
-        self._share = Pacer(rate_per_s / processes_expected, monotonic=monotonic, sleep=sleep)
+        self._local = Pacer(rate_per_s, per_hour=per_hour, monotonic=monotonic, sleep=sleep)
+        self._share = Pacer(
+            rate_per_s / processes_expected,
+            per_hour=None if per_hour is None else max(per_hour // processes_expected, 1),
+            monotonic=monotonic, sleep=sleep,
+        )  # fmt: skip
         self._redis = redis
         self._lease = redis.register_script(_LEASE)
-        self._keys = [f"tallyhook:pace:{account}:next", f"tallyhook:pace:{account}:processes"]
+        self._keys = [f"tallyhook:pace:{account}:{name}" for name in ("turns", "processes", "pause")]
         self._process = uuid.uuid4().hex
         self._monotonic = monotonic
         self._sleep = sleep
-        self._turns: deque[float] = deque()
+        self._turns: deque[_Turn] = deque()
+        self._unused: deque[int] = deque(maxlen=UNUSED_MAX)
         self._leasing = asyncio.Lock()
         self._waiting = 0
         self._away_until_s = 0.0
@@ -87,9 +128,9 @@ class SharedPacer:
         self._processes = processes_expected
 
     @property
-    def rate_per_s(self) -> float:
-        """Turns a second of all processes together."""
-        return self._local.rate_per_s
+    def windows(self) -> Windows:
+        """The limits of all processes together."""
+        return self._local.windows
 
     async def acquire(self, within_s: float = math.inf) -> float:
         """Wait for this request's turn; 0 once it has come. When it is further away than `within_s`, nothing
@@ -100,26 +141,28 @@ class SharedPacer:
                 turn = await self._turn(within_s)
                 if turn is None:
                     return await self._share.acquire(within_s)
-                at, is_ours = turn
-                wait_s = at - self._monotonic()
-                if not is_ours:
-                    return max(wait_s, within_s)
+                if isinstance(turn, float):
+                    return max(turn, within_s)
+                wait_s = turn.at_s - self._monotonic()
                 if wait_s > 0:
                     await self._sleep(wait_s)
-                if self._monotonic() - at <= LATE_S:
+                if self._is_good(turn):
                     await self._local.count_in()
                     return 0.0
+                self._unused.append(turn.redis_us)
         finally:
             self._waiting -= 1
 
     def observe(self, limit: int | None) -> None:
         """Take over the limit that a response names, when it is below the configured one."""
+        before = self.windows
         self._local.observe(limit)
-        if limit is not None and limit > 0:
-            self._share_out(min(self._rate_per_s, float(limit)))
+        if self.windows != before:
+            self._share_out()
 
     def pause(self, wait_s: float) -> None:
         """Nobody sends for a while: the provider said so. The others learn it with our next lease."""
+        self._unused.extend(turn.redis_us for turn in self._turns)
         self._turns.clear()
         self._share.pause(wait_s)
         self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
@@ -128,41 +171,54 @@ class SharedPacer:
         """Give the connection back."""
         await self._redis.aclose()
 
-    async def _turn(self, within_s: float) -> tuple[float, bool] | None:
-        """The monotonic moment of a turn, and whether it is ours: one further away than `within_s` is not.
+    def _is_good(self, turn: _Turn) -> bool:
+        now = self._monotonic()
+        if turn.at_s < self._paused_until_s and now < self._paused_until_s:
+            return False
+        return self._processes == 1 or now - turn.at_s <= LATE_S
+
+    async def _turn(self, within_s: float) -> _Turn | float | None:
+        """A turn that is ours, or in how many seconds there would be one when that is more than `within_s`.
         None without Redis."""
         async with self._leasing:
-            now = self._monotonic()
             while self._turns:
-                at = self._turns.popleft()
-                if now - at <= LATE_S:
-                    return at, True
-            if now < self._away_until_s:
+                turn = self._turns.popleft()
+                if self._is_good(turn):
+                    return turn
+                self._unused.append(turn.redis_us)
+            if self._monotonic() < self._away_until_s:
                 return None
-            count = min(max(self._waiting, 1), BLOCK_MAX)
-            within_us = _FURTHEST_US if math.isinf(within_s) else round(within_s * 1e6)
-            answer = await self._ask(count, within_us)
-            if answer is not None and answer[1]:
-                self._turns.extend(answer[0] + n / self.rate_per_s for n in range(1, count))
-            return answer
+            answer = await self._ask(min(max(self._waiting, 1), BLOCK_MAX), within_s)
+            if isinstance(answer, float) or answer is None:
+                return answer
+            self._turns.extend(answer[1:])
+            return answer[0]
 
-    async def _ask(self, count: int, within_us: int) -> tuple[float, bool] | None:
-        """(monotonic start of the first turn, whether they are ours), or None when Redis did not answer."""
+    async def _ask(self, count: int, within_s: float) -> list[_Turn] | float | None:
+        """`count` turns, or the seconds until the first one when that is too far away, or None when Redis did
+        not answer."""
+        windows = self.windows
         pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
+        within_us = _FURTHEST_US if math.isinf(within_s) else round(within_s * 1e6)
+        unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
         arguments: list[int | str] = [
-            round(1e6 / self.rate_per_s), count, within_us, self._process, round(SEEN_S * 1e6), pause_us
+            count, round(windows.spacing_s * 1e6), windows.cap, windows.per_hour or 0, within_us,
+            self._process, round(SEEN_S * 1e6), pause_us, *unused,
         ]  # fmt: skip
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                delay_us, given, processes = await self._lease(keys=self._keys, args=arguments)
+                given, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
         except _TROUBLE:
             self._away_until_s = self._monotonic() + AWAY_S
             return None
         if processes != self._processes:
             self._processes = processes
-            self._share_out(self._local.rate_per_s)
-        # Measured after the answer: the turn begins at most one way of the network too late, never too early.
-        return self._monotonic() + delay_us / 1e6, bool(given)
+            self._share_out()
+        if not given:
+            return float(moments[0] - now_us) / 1e6
+        # Measured after the answer: a turn begins at most one way of the network too late, never too early.
+        now = self._monotonic()
+        return [_Turn(now + (moment - now_us) / 1e6, moment) for moment in moments]
 
-    def _share_out(self, rate_per_s: float) -> None:
-        self._share.observe(max(int(rate_per_s / max(self._processes, 1)), 1))
+    def _share_out(self) -> None:
+        self._share.observe(max(int(self.windows.rate_per_s / max(self._processes, 1)), 1))

@@ -6,34 +6,50 @@ import itertools
 import pytest
 from redis.asyncio import Redis
 
-from app.provider.pacing import HEADROOM
 from app.provider.permits import BLOCK_MAX, SharedPacer
 from tests.conftest import StartValkey
 
 RATE_PER_S = 500.0
 
 
-async def lease(pacer: SharedPacer, count: int) -> float:
-    """Start of a block of turns, by the pacer's own clock, which all pacers of this process share."""
-    answer = await pacer._ask(count, 10**9)
-    assert answer is not None
-    assert answer[1]
-    return answer[0]
+async def lease(pacer: SharedPacer, count: int) -> list[int]:
+    """The moments of a block of turns, in µs of Redis's clock."""
+    turns = await pacer._ask(count, 10**6)
+    assert isinstance(turns, list)
+    return [turn.redis_us for turn in turns]
 
 
-async def test_blocks_of_four_processes_never_overlap(valkey_url: str) -> None:
+async def test_turns_of_four_processes_are_spaced_and_never_too_many_for_a_second(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         pacers = [SharedPacer(redis, "a", RATE_PER_S) for _ in range(4)]
         sizes = [1 + n % BLOCK_MAX for n in range(200)]
-        starts = await asyncio.gather(
+        blocks = await asyncio.gather(
             *(lease(pacer, size) for pacer, size in zip(itertools.cycle(pacers), sizes, strict=False))
         )
-    blocks = sorted(zip(starts, sizes, strict=True))
-    interval_s = 1 / (RATE_PER_S * HEADROOM)
-    # Each start is measured by its own round trip, so up to some ms too late; over many blocks that cancels.
-    whole_s = blocks[-1][0] - blocks[0][0]
-    turns = sum(size for _, size in blocks[:-1])
-    assert whole_s == pytest.approx(turns * interval_s, abs=0.1)
+    turns = sorted(turn for block in blocks for turn in block)
+    assert len(turns) == sum(sizes)
+    assert all(b - a >= 2_000 for a, b in itertools.pairwise(turns))
+    assert all(b - a >= 1_000_000 for a, b in zip(turns, turns[490:], strict=False))
+    assert turns[-1] - turns[0] == pytest.approx(len(turns) / 490 * 1e6, rel=0.02)
+
+
+async def test_turns_given_back_are_given_again(valkey_url: str) -> None:
+    async with Redis.from_url(valkey_url) as redis:
+        pacer = SharedPacer(redis, "a", RATE_PER_S)
+        first = await lease(pacer, BLOCK_MAX)
+        pacer._unused.extend(first[8:])
+        second = await lease(pacer, 8)
+        assert second[0] - first[7] == pytest.approx(2_000, abs=1) or second[0] > first[-1], "the same gap"
+        assert second[0] <= first[8] + 100_000
+        assert await redis.llen("tallyhook:pace:a:turns") == 16
+
+
+async def test_a_limit_by_the_hour_is_shared_too(valkey_url: str) -> None:
+    async with Redis.from_url(valkey_url) as redis:
+        pacers = [SharedPacer(redis, "a", RATE_PER_S, per_hour=1_000) for _ in range(2)]
+        turns = [turn for n in range(140) for turn in await lease(pacers[n % 2], 15)]
+    assert all(b - a >= 3_600_000 for a, b in itertools.pairwise(turns))
+    assert all(b - a >= 3_600_000_000 for a, b in zip(turns, turns[1_000:], strict=False))
 
 
 async def test_another_account_has_its_own_limit(valkey_url: str) -> None:
@@ -41,7 +57,7 @@ async def test_another_account_has_its_own_limit(valkey_url: str) -> None:
         busy, idle = SharedPacer(redis, "a", RATE_PER_S), SharedPacer(redis, "b", RATE_PER_S)
         for _ in range(100):
             await lease(busy, BLOCK_MAX)
-        assert await lease(busy, 1) - await lease(idle, 1) > 1
+        assert (await lease(busy, 1))[0] - (await lease(idle, 1))[0] > 1_000_000
 
 
 async def test_a_turn_too_far_away_is_not_used_up(valkey_url: str) -> None:
@@ -64,9 +80,9 @@ async def test_headers_lower_the_limit(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         pacer = SharedPacer(redis, "a", RATE_PER_S)
         pacer.observe(100)
-        assert pacer.rate_per_s == pytest.approx(100 * HEADROOM)
+        assert pacer.windows.cap == 98
         pacer.observe(10_000)
-        assert pacer.rate_per_s == pytest.approx(RATE_PER_S * HEADROOM)
+        assert pacer.windows.cap == 490
 
 
 @pytest.mark.parametrize("how", ["stop", "pause"])
@@ -79,7 +95,7 @@ async def test_without_redis_each_keeps_to_its_share(start_valkey: StartValkey, 
     try:
         for _ in range(BLOCK_MAX + 5):
             assert await pacer.acquire() == 0
-        assert pacer._share.rate_per_s <= RATE_PER_S / 4
+        assert pacer._share.windows.cap <= RATE_PER_S / 4
     finally:
         if how == "pause":
             valkey.resume()
