@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test install lint format types unit clean
+.PHONY: demo test install lint format types unit bench-scale bench-senders bench-million chaos clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -34,6 +34,19 @@ types: install
 
 unit: install
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+# The runs at full scale; each prints its figures and keeps them in benchmarks/results/scale.json.
+bench-scale: install
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-senders: install
+	$(BIN)/python -m benchmarks.scale --tasks 30000 --workers 4 $(ARGS)
+
+bench-million: install
+	$(BIN)/python -m benchmarks.scale --tasks 1000000 --compare 10000 --short-answers --rate 0 $(ARGS)
+
+chaos: install
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 clean:
 	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -1,8 +1,9 @@
 """A whole run at full scale through real processes: `python -m benchmarks.scale --tasks 100000`.
 
-PostgreSQL (durable), Valkey (append-only), the emulator at the provider's 500/s, one web, one worker, all on
-this machine. Prints one line every ten seconds and one JSON object at the end; appends it to
-benchmarks/results/scale.json.
+PostgreSQL (durable), Valkey (append-only), the emulator at the provider's 500/s, one web, one worker or
+several, all on this machine. Prints one line every ten seconds and one JSON object at the end; appends it to
+benchmarks/results/scale.json. `--compare 10000` runs so many tasks before and after the large run, for the
+cost of a task.
 """
 
 import argparse
@@ -94,11 +95,28 @@ async def answers(store: Store) -> dict[str, int]:
     return await store.db.read(work)
 
 
+async def sending(store: Store, stack: Stack) -> dict[str, Any]:
+    """The rate from the first answer to the last, and every full second as the emulator counted it."""
+    query = sa.select(sa.func.min(submissions.c.at_ms), sa.func.max(submissions.c.at_ms), sa.func.count())
+    query = query.where(submissions.c.answer == "accepted")
+
+    async def work(connection: Any) -> Any:
+        return (await connection.execute(query)).one()
+
+    first_ms, last_ms, accepted = await store.db.read(work)
+    counts = [n for second, n in stack.seconds() if first_ms // 1000 < second < last_ms // 1000]
+    rate = (accepted - 1) / (last_ms - first_ms) * 1000
+    shown = {"submitted_per_s": round(rate, 1), "share_of_limit": round(rate / LIMIT_PER_S, 4)}
+    if counts:
+        shown["requests_by_second"] = {
+            "seconds": len(counts), "min": min(counts), "median": statistics.median(counts),
+            "max": max(counts), "within_5_percent": sum(n >= 0.95 * LIMIT_PER_S for n in counts),
+        }  # fmt: skip
+    return shown
+
+
 def summary(samples: Samples, count: int) -> dict[str, Any]:
-    """Rates over the whole of the submission, growth of memory, processor time for each task."""
-    first = next(i for i, n in enumerate(samples.sent) if n)
-    last = next(i for i, n in enumerate(samples.sent) if n == samples.sent[-1])
-    rate = (samples.sent[last] - samples.sent[first]) / (samples.at_s[last] - samples.at_s[first])
+    """Growth of memory, processor time for each task."""
     early = min(10_000, count // 2)
     growth = {
         name: round(samples.at(series, count) / samples.at(series, early) - 1, 4)
@@ -106,8 +124,6 @@ def summary(samples: Samples, count: int) -> dict[str, Any]:
     }
     cpu_ms = {name: round(series[-1] / count * 1000, 3) for name, series in samples.cpu_s.items()}
     return {
-        "submitted_per_s": round(rate, 1),
-        "share_of_limit": round(rate / LIMIT_PER_S, 4),
         "seconds": round(samples.at_s[-1], 1),
         "rss_mb": {name: series[-1] >> 20 for name, series in samples.rss.items()},
         "rss_growth_since_10000": growth,
@@ -116,7 +132,7 @@ def summary(samples: Samples, count: int) -> dict[str, Any]:
     }
 
 
-async def run(count: int, folder: Path, emulator: list[str]) -> dict[str, Any]:
+async def run(count: int, folder: Path, emulator: list[str], *, workers: int = 1) -> dict[str, Any]:
     """One run on fresh servers; the figures."""
     postgres, valkey = (
         PostgresServer(durable=True),
@@ -130,6 +146,7 @@ async def run(count: int, folder: Path, emulator: list[str]) -> dict[str, Any]:
         await migrate(db)
         await db.close()
         async with running_stack(folder, url, valkey.url, *emulator) as stack:
+            stack.start(*(f"worker{n}" for n in range(2, workers + 1)))
             await load(stack, count)
             samples, started = Samples(), time.monotonic()
             shown = 0.0
@@ -146,21 +163,45 @@ async def run(count: int, folder: Path, emulator: list[str]) -> dict[str, Any]:
             await stack.assert_books_equal(count)
             waited = await latencies_ms(stack.store)
             ended = await answers(stack.store)
+            rates = await sending(stack.store, stack)
     finally:
         valkey.kill()
         postgres.stop()
     quantiles = statistics.quantiles(waited, n=100)
     return {
-        "tasks": count, **summary(samples, count), "answers": ended,
+        "tasks": count, "workers": workers, **rates, **summary(samples, count), "answers": ended,
         "rate_limited": ended.get("rate_limited", 0), "books_equal": True,
         "delivery_to_settled_ms": {"p50": quantiles[49], "p99": quantiles[98], "max": max(waited)},
     }  # fmt: skip
+
+
+def run_once(options: argparse.Namespace, count: int) -> None:
+    """One run; prints its figures and keeps them."""
+    emulator = [
+        "--time-scale", "60", "--concurrency", "1500", "--credits", "1000000000", "--rate-limit",
+        str(options.rate), "--book-lines", str(count),
+    ]  # fmt: skip
+    if options.short_answers:
+        emulator += ["--switch", "short_answers"]
+    with tempfile.TemporaryDirectory(prefix="tallyhook-scale-") as folder:
+        figures = asyncio.run(run(count, Path(folder), emulator, workers=options.workers))
+    figures |= {
+        "cores": os.cpu_count(), "limit_per_s": options.rate, "short_answers": options.short_answers,
+        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+    }  # fmt: skip
+    print(json.dumps(figures), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    RESULTS.write_text(json.dumps([*kept, figures], indent=1) + "\n")
 
 
 def main() -> None:
     """Parse, run, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=1, help="worker processes, all of them sending")
+    parser.add_argument("--compare", type=int, default=0, help="tasks of a run before and of one after")
+    parser.add_argument("--short-answers", action="store_true")
     parser.add_argument(
         "--rate", type=int, default=LIMIT_PER_S, help="of the emulator and of ours; 0: unlimited"
     )
@@ -168,19 +209,12 @@ def main() -> None:
     # Production's own settings, but for what would need a day.
     QUICK.clear()
     QUICK.update(TALLYHOOK_LOG_FORMAT="json", TALLYHOOK_LOG_LEVEL="warning")
+    QUICK["TALLYHOOK_SENDERS"] = str(options.workers)
     if options.rate != LIMIT_PER_S:
         QUICK["TALLYHOOK_RATE_PER_S"] = str(options.rate or 5_000)
-    emulator = [
-        "--time-scale", "60", "--concurrency", "1500", "--credits", "1000000000", "--rate-limit",
-        str(options.rate), "--book-lines", str(options.tasks),
-    ]  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="tallyhook-scale-") as folder:
-        figures = asyncio.run(run(options.tasks, Path(folder), emulator))
-    figures |= {"cores": os.cpu_count(), "limit_per_s": options.rate}
-    print(json.dumps(figures))
-    RESULTS.parent.mkdir(exist_ok=True)
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    RESULTS.write_text(json.dumps([*kept, figures], indent=1) + "\n")
+    for count in (options.compare, options.tasks, options.compare):
+        if count:
+            run_once(options, count)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class ControlRoutes:
             ("DELETE", "/_emulator/faults", self.no_faults),
             ("POST", "/_emulator/availability", self.availability),
             ("GET", "/_emulator/state", self.state),
+            ("GET", "/_emulator/seconds", self.seconds),
             ("GET", "/_emulator/organizations", self.organizations),
             ("POST", "/_emulator/organizations", self.add_organization),
             ("POST", "/_emulator/organizations/{name}", self.change_organization),
@@ -179,6 +180,11 @@ class ControlRoutes:
             "syncCalls": list(self._calls.recent)[::-1],
             "faults": {name: count for name, count in self._front.injected.items() if count},
         }
+
+    @_json
+    async def seconds(self, request: web.Request) -> Any:
+        """Requests in each past second, as the rate limit counted them: the Unix second and how many."""
+        return list(self._front.gate.seconds.seconds)
 
     @_json
     async def organizations(self, request: web.Request) -> Any:

@@ -41,6 +41,7 @@ class Emulator:
         self.clock = clock or Clock(options.time_scale)
         self.timeline = Timeline(self.clock)
         self.answers = Answers(options.seed)
+        self.answers.short = options.switches.short_answers
         self.deliveries = Deliveries(options, self.clock, self.timeline, self.report_body)
         self.registry = Registry(options, self.clock, self.timeline, self._room)
         self.scheduler = Scheduler(options, self.timeline, self.registry.prices, self.deliveries.schedule)

@@ -62,7 +62,7 @@ class Front:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._gate = Gate(emulator)
+        self.gate = Gate(emulator)
         self._requests = 0
         self.injected: Counter[str] = Counter()
 
@@ -77,9 +77,9 @@ class Front:
             status = 200
             key = None
             try:
-                key = self._gate.authenticate(request.headers.get("Authorization"))
+                key = self.gate.authenticate(request.headers.get("Authorization"))
                 edition = key.edition
-                self._gate.take(key, endpoint, headers)
+                self.gate.take(key, endpoint, headers)
                 await self._disturb(headers)
                 body = await handler(Exchange(request, key, headers))
             except errors.RefusalError as refusal:

@@ -19,7 +19,7 @@ class Gate:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._seconds = SecondWindows()
+        self.seconds = SecondWindows()
         self._hours = HourlyBuckets()
 
     def authenticate(self, header: str | None) -> ApiKey:
@@ -53,7 +53,7 @@ class Gate:
         if limit == 0:
             return
         bucket = f"{key.secret} {endpoint}" if edition.rate_per_endpoint else key.secret
-        left = self._seconds.take(bucket, limit, clock.wall())
+        left = self.seconds.take(bucket, limit, clock.wall())
         self._write(headers, limit, left)
         if left < 0:
             raise errors.rate_limited()

@@ -4,11 +4,13 @@ B8)."""
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 # The oldest layer "spreads requests evenly", so bursts are refused: this many may come at once (C-L row L32).
 HOURLY_BURST: Final = 20
 _WINDOWS_MAX: Final = 10_000
+_SECONDS_MAX: Final = 7_200  # two hours of history
 
 
 class SecondWindows:
@@ -17,13 +19,19 @@ class SecondWindows:
     def __init__(self) -> None:
         self._second = -1
         self._used: dict[str, int] = {}
+        self._asked = 0
+        self.seconds: deque[tuple[int, int]] = deque(maxlen=_SECONDS_MAX)
+        """Past seconds in which anything came: the Unix second, and requests, refused ones included."""
 
     def take(self, bucket: str, limit: int, wall_s: float) -> int:
         """Requests left after this one, or -1 if it is refused."""
         second = int(wall_s)
         if second != self._second:
-            self._second = second
+            if self._asked:
+                self.seconds.append((self._second, self._asked))
+            self._second, self._asked = second, 0
             self._used.clear()
+        self._asked += 1
         used = self._used.get(bucket, 0)
         if used >= limit:
             return -1

@@ -26,6 +26,7 @@ class Switches:
     bill_canceled: Literal["never", "completed", "always"] | None = None  # L23; None: as row B45
     ladder_jitter: float = 0.0  # L18: share of a wait that is drawn at random
     credits_endpoint: bool = True  # row B22: False takes /v1/credits away in editions that had none
+    short_answers: bool = False  # True: empty answers, billed as any other, for runs of very many tasks
     test_keys_free: bool = False  # L29; off, since a rehearsal that costs nothing rehearses nothing
 
 

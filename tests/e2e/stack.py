@@ -157,10 +157,20 @@ class Stack:
 
     def books(self, *, tasks: bool = True) -> dict[str, Any]:
         """What the emulator says it did."""
-        url = f"http://127.0.0.1:{self._ports['emulator']}/_emulator/books?tasks={int(tasks)}"
-        with urllib.request.urlopen(url, timeout=10) as response:
-            body: dict[str, Any] = json.load(response)
+        body: dict[str, Any] = self._ask(f"/_emulator/books?tasks={int(tasks)}")
         return body
+
+    def seconds(self) -> list[list[int]]:
+        """Requests that the emulator counted in each past second: the Unix second and how many."""
+        body: list[list[int]] = self._ask("/_emulator/seconds")
+        return body
+
+    def _ask(self, path: str) -> Any:
+        # A million lines of books take a while.
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self._ports['emulator']}{path}", timeout=120
+        ) as response:
+            return json.load(response)
 
     async def assert_books_equal(self, count: int) -> None:
         """Every task settled once, and each key's charge is what the emulator took for it."""

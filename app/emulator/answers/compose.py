@@ -87,6 +87,7 @@ class Answers:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self.html_base: str | None = None  # where HTML results lie; None: the provider's own hosts
+        self.short = False  # every answer as short as an empty one; AI Mode's show what they bill
         self._templates: dict[tuple[str, str, int], Template] = {}
 
     def compose(
@@ -95,6 +96,8 @@ class Answers:
         """The flat `result` of a task as JSON bytes; the same arguments give the same bytes."""
         include: Mapping[str, Any] = payload.get("include") or {}
         bits = word(self._seed, number, _PICK)
+        if self.short and task_type != "AIMODE":
+            return self._short(task_type, bits)
         subject = str(payload.get("prompt") or payload.get("query") or payload.get("url") or "")
         parts: list[bytes] = []
         if task_type not in _WITHOUT_TEXT:
@@ -145,6 +148,11 @@ class Answers:
         parts.append(b'"text":"' + opening + template.text + b'"')
         if include.get("markdown") is True:
             parts.append(b'"markdown":"' + opening + template.markdown + b'"')
+
+    def _short(self, task_type: str, bits: int) -> bytes:
+        if task_type in _WITHOUT_TEXT:
+            return b'{"organicResults":[]}' if task_type == "GOOGLE" else b'{"newsResults":[]}'
+        return self._refusal(task_type, bits)
 
     def _refusal(self, task_type: str, bits: int) -> bytes:
         text = msgspec.json.encode(_REFUSALS[(bits >> 16) % len(_REFUSALS)])

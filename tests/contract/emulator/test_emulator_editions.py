@@ -121,6 +121,20 @@ async def test_b7_rate_limit_size_and_scope(emulate: Any) -> None:
     assert (await new.get("/v1/credits", key=LIVE_KEY)).header("X-RateLimit-Remaining") == "999"
 
 
+async def test_what_each_second_saw_is_told(emulate: Any) -> None:
+    """Refused requests count, and so does every endpoint."""
+    provider = await emulate(requests_per_s=2)
+    for _ in range(5):
+        await provider.get("/v1/async/status")
+    start = int(provider.emulator.clock.wall())
+    while int(provider.emulator.clock.wall()) <= start:
+        await provider.get("/v1/async/status")
+    await provider.get("/v1/async/status")
+    seconds = (await provider.get("/_emulator/seconds", key=None)).body
+    assert sum(count for _, count in seconds) >= 5
+    assert all(second <= start for second, _ in seconds)
+
+
 async def test_b8_hourly_limit_spreads_requests(emulate: Any) -> None:
     """1,000 per clock hour and key, bursts refused, the count starting again at minute 0."""
     provider = await emulate(edition="legacy")
