@@ -156,6 +156,21 @@ class Settings(BaseSettings):
     unmatched_s: float = Field(60.0, ge=0)
     """A delivery that fits no task is looked at again until it is this old."""
 
+    # Notices.
+    notice_url: str = ""
+    """Where notices are posted to; unset: they go to the log only."""
+    notice_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""
+    notice_tries_max: int = Field(12, ge=1, le=30)
+    """5 s, 20 s, 80 s, … at most 12 h apart: twelve tries span two days and a half."""
+    notice_timeout_s: float = Field(15.0, gt=0, le=60)
+    notice_every_s: float = Field(5.0, gt=0)
+    """How often a worker looks for what there is to tell, and for what is to be sent."""
+    notice_size: int = Field(10, ge=1, le=100)
+    """Notices tried at once; a turn takes no longer than one request may."""
+    forecast_every_s: float = Field(60.0, gt=0)
+    """How often the warnings of the forecast are looked at; the balance lags as much (P11)."""
+
     @field_validator("accounts")
     @classmethod
     def _no_second_default(cls, value: dict[str, AccountSettings]) -> dict[str, AccountSettings]:
@@ -163,7 +178,7 @@ class Settings(BaseSettings):
             raise ValueError(f"the account {DEFAULT_ACCOUNT!r} is CLORO_API_KEY's; choose another name")
         return value
 
-    @field_validator("cloro_webhook_secret", mode="before")
+    @field_validator("cloro_webhook_secret", "notice_secret", mode="before")
     @classmethod
     def _split_secrets(cls, value: Any) -> Any:
         if isinstance(value, str):

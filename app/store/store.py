@@ -6,6 +6,7 @@ from app.store.engine import Database
 from app.store.exporting import ExportReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
+from app.store.notices import NoticeWrites
 from app.store.polling import PollingWrites
 from app.store.queries import Queries
 from app.store.reporting import ReportReads
@@ -18,7 +19,7 @@ from app.store.submission import SubmissionWrites
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, AskWrites, Queries, ReportReads, ExportReads,
+    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, Queries, ReportReads, ExportReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

@@ -1,0 +1,75 @@
+"""Notices that are stored: each is logged once and sent until it is taken or given up.
+
+A turn is bounded and never waits for longer than one request may take, so a receiver that is away holds
+nothing up. Two workers never try the same notice at the same time; a worker that dies in the middle leaves it
+to the next, so a receiver may see one twice, under the same `webhook-id`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain.notice import GONE, Answered, DueNotice, NoticeState, Outcome, outcome_of
+from app.ports import Clock, Jitter
+
+Post = Callable[[str, int, bytes], Awaitable[Answered]]
+"""(notice id, time of the try in seconds, body) -> how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyLimits:
+    """See config.py for the arithmetic."""
+
+    size: int
+    """Notices of one turn, tried side by side."""
+    tries_max: int
+    lease_ms: int
+    """How long a notice is its worker's; longer than a request may take."""
+
+
+class NotifyStore(Protocol):
+    """What this needs of the store."""
+
+    async def claim_due_notices(self, *, limit: int, now_ms: int, lease_until_ms: int) -> list[DueNotice]: ...
+
+    async def record_tries(self, ended: Sequence[tuple[DueNotice, Outcome]], now_ms: int) -> None: ...
+
+
+class Notifier:
+    """Sends for one process. `post` None: there is nowhere to send to, and the log is all."""
+
+    def __init__(
+        self, store: NotifyStore, post: Post | None, *, limits: NotifyLimits, clock: Clock, jitter: Jitter
+    ) -> None:
+        self._store = store
+        self._post = post
+        self._limits = limits
+        self._clock = clock
+        self._jitter = jitter
+        self._gone = False
+
+    async def send_due(self) -> list[tuple[DueNotice, Outcome]]:
+        """One turn: what was tried, and what became of it. A notice at its first try is to be logged by the
+        caller."""
+        now = self._clock()
+        due = await self._store.claim_due_notices(
+            limit=self._limits.size, now_ms=now, lease_until_ms=now + self._limits.lease_ms
+        )
+        ended = list(zip(due, await asyncio.gather(*map(self._try, due)), strict=True))
+        if ended:
+            await self._store.record_tries(ended, self._clock())
+        return ended
+
+    async def _try(self, notice: DueNotice) -> Outcome:
+        if self._post is None:
+            return Outcome(NoticeState.LOGGED)
+        if self._gone:
+            return Outcome(NoticeState.LOGGED, error="not sent: the receiver answered 410 before")
+        answered = await self._post(notice.id, self._clock() // 1000, notice.body.encode())
+        if answered.status == GONE:
+            # Standard Webhooks: send it nothing more. A worker that starts anew asks once more.
+            self._gone = True
+        return outcome_of(
+            answered, tries=notice.tries, tries_max=self._limits.tries_max, jitter=self._jitter()
+        )
