@@ -4,22 +4,15 @@ Credits are exact: an integer, or the decimal as text. Times are ISO 8601, UTC.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from app.domain.credits import Verdict, plain
+from app.domain.moment import iso as iso  # noqa: PLC0414 - the commands have it from here
 from app.domain.task import RunState, TaskState
 from app.store.queries import RunProgress, RunReport, RunRow
 
 Document = dict[str, Any]
-
-
-def iso(at_ms: int | None) -> str | None:
-    """UTC milliseconds as text; None stays null."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def run_document(run: RunRow) -> Document:
