@@ -1,0 +1,1 @@
+"""Measurements against references in the same run: `make bench`, docs/performance.md."""
