@@ -72,19 +72,12 @@ def find_steps(
     what two neighbouring answers of `/v1/credits` say. Headers say nothing of cycles."""
     ordered = sorted(snapshots, key=lambda s: s.at_ms)
     known = [a for a in allocations if ordered and ordered[0].at_ms < a.at_ms <= ordered[-1].at_ms]
-    steps = [_cycle(a, slack_ms) for a in known]
+    known.sort(key=lambda a: a.at_ms)
     told = [s for s in ordered if s.source != HEADER]
+    edges = [told[0].at_ms, told[-1].at_ms] if told else [_NEVER, _NEVER]
+    steps = [_cycle(a, slack_ms) for a in known if not edges[0] < a.at_ms <= edges[1]]
     for p, q in pairwise(told):
-        if any(p.at_ms < a.at_ms <= q.at_ms for a in known):
-            continue
-        # The answer before is older than a change, whatever the clocks say; the first one after it may show
-        # the new plan beside a cached balance.
-        gap = Span(p.at_ms + slack_ms, q.at_ms)
-        if p.resets_at_ms != q.resets_at_ms:
-            steps.append(_reset_between(p, q, gap, slack_ms))
-        elif p.per_cycle != q.per_cycle:
-            grown = _growth(p, q)
-            steps.append(Step(gap, blind=True) if grown is None else Step(gap, granted=grown))
+        steps += _between(p, q, [a for a in known if p.at_ms < a.at_ms <= q.at_ms], slack_ms)
     if told and told[-1].resets_at_ms is not None:
         # Nobody has said yet what the next cycle begins with.
         steps.append(Step(Span(told[-1].resets_at_ms - slack_ms, _NEVER), blind=True))
@@ -96,18 +89,38 @@ def _cycle(cycle: Allocation, slack_ms: int) -> Step:
     return Step(when, Point(cycle.at_ms, when, cycle.credits))
 
 
-def _reset_between(p: Snapshot, q: Snapshot, gap: Span, slack_ms: int) -> Step:
-    ended, ends, grown = p.resets_at_ms, q.resets_at_ms, _growth(p, q)
-    if ended is None or ends is None or q.per_cycle is None or grown is None:
-        return Step(gap, blind=True)
-    if not 0 < ends - ended <= CYCLE_MS_MAX or ended > q.at_ms + slack_ms:
-        return Step(gap, blind=True)
-    step = _cycle(Allocation(ended, q.per_cycle), slack_ms)
-    # Whether the plan changed before the reset or after it nobody knows.
-    return Step(Span(*gap), step.cycle, granted=max(ZERO, grown)) if grown else step
+def _between(p: Snapshot, q: Snapshot, known: Sequence[Allocation], slack_ms: int) -> list[Step]:
+    """The steps that two neighbouring answers tell, or that are known to lie between them."""
+    # The answer before is older than a change, whatever the clocks say; the first one after it may show the
+    # new plan beside a cached balance.
+    gap, grown = Span(p.at_ms + slack_ms, q.at_ms), _growth(p, q)
+    if not known and p.resets_at_ms != q.resets_at_ms:
+        known = _reset_between(p, q, slack_ms)
+        if not known:
+            return [Step(gap, blind=True)]
+    if grown is None:
+        return [Step(gap, blind=True), *(_cycle(a, slack_ms) for a in known)]
+    if not grown:
+        return [_cycle(a, slack_ms) for a in known]
+    if not known:
+        return [Step(gap, granted=grown)]
+    # How much of the growth came before a reset nobody knows; the rest is what a cycle began without.
+    steps = [Step(gap, _cycle(a, slack_ms).cycle, granted=max(ZERO, grown)) for a in known]
+    return [*steps, Step(gap, granted=(q.per_cycle or ZERO) - known[-1].credits)]
+
+
+def _reset_between(p: Snapshot, q: Snapshot, slack_ms: int) -> list[Allocation]:
+    """The one cycle that began between two answers, if that is what they say."""
+    ended, ends = p.resets_at_ms, q.resets_at_ms
+    if ended is None or ends is None or q.per_cycle is None:
+        return []
+    one_month = 0 < ends - ended <= CYCLE_MS_MAX
+    return [Allocation(ended, q.per_cycle)] if one_month and ended <= q.at_ms + slack_ms else []
 
 
 def _growth(p: Snapshot, q: Snapshot) -> Decimal | None:
+    if p.per_cycle == q.per_cycle:
+        return ZERO
     return None if p.per_cycle is None or q.per_cycle is None else q.per_cycle - p.per_cycle
 
 
