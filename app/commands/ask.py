@@ -109,9 +109,9 @@ async def asked_document(store: "Store", asked: "Asked", question: "Question") -
     """As --json prints it; the figures are those of the books."""
     from app.commands.choose_run import choose_run
     from app.commands.documents import run_document
-    from app.commands.export import task_document
+    from app.commands.export_rows import row_document
 
-    (task,) = [task_document(row) async for row in store.export(asked.run_id)]
+    (task,) = [row_document(row) async for row in store.export(asked.run_id)]
     report = await store.report(await choose_run(store, asked.run_id))
     end = asked.answer
     return {

@@ -1,111 +1,137 @@
-"""Writes a run's tasks with their answers, as JSON lines or as CSV, one at a time however many there are."""
+"""Writes a run's tasks with their answers, or its ledger, as JSON lines, CSV or Parquet, row by row, however
+many there are.
+"""
 
-import contextlib
 import csv
-import json
 from collections.abc import AsyncIterator
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, Protocol
 
 from app.commands.documents import iso
+from app.commands.export_rows import COLUMNS, Kind, What, flat_row, row_line
 from app.commands.user_error import USAGE, UserError
+from app.commands.whole_file import whole_file
 from app.domain.credits import plain
+from app.store import Store
+from app.store.exporting import Row
 
-CSV_COLUMNS = (
-    "ordinal", "task_id", "task_type", "country", "prompt", "state", "verdict", "credits_estimate",
-    "credits_to_charge", "credits_charged", "attempt", "priority", "provider_task_id", "error_code",
-    "error_message", "submitted_at", "settled_at", "settled_by", "reused_from", "answer_text",
-    "source_urls", "payload", "response",
-)  # fmt: skip
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Format(StrEnum):
-    """How a run is written out."""
+    """How rows are written out."""
 
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
 
 
-async def write_file(rows: AsyncIterator[dict[str, Any]], format_: Format, path: Path) -> int:
-    """As write_rows, into a file that is there whole or not at all. Raises UserError."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as output:
-            count = await write_rows(rows, format_, output)
-        part.replace(path)
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError("unwritable", f"cannot write {path}: {error.strerror}", exit_code=USAGE) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-    return count
+class Sink(Protocol):
+    """Takes rows one at a time, and keeps no more of them than it says."""
+
+    def write(self, row: Row) -> None: ...
+
+    def close(self) -> None:
+        """Write what is still kept. The file itself is the caller's."""
 
 
-async def write_rows(rows: AsyncIterator[dict[str, Any]], format_: Format, output: TextIO) -> int:
-    """Write every row of `rows`, as Store.export gives them; how many."""
-    count = 0
-    writer = csv.writer(output, lineterminator="\n")
+def rows_of(store: Store, what: What, run_id: str) -> AsyncIterator[Row]:
+    """The rows of a run, from the store."""
+    return store.export(run_id) if what is What.RESULTS else store.export_ledger(run_id)
+
+
+def sink_for(what: What, format_: Format, output: BinaryIO) -> Sink:
+    """The writer of a format. Raises UserError when what it needs is not installed."""
+    if format_ is Format.JSONL:
+        return JsonLines(output)
     if format_ is Format.CSV:
-        writer.writerow(CSV_COLUMNS)
-    async for row in rows:
-        count += 1
-        document = task_document(row)
-        if format_ is Format.CSV:
-            writer.writerow(csv_row(document))
-        else:
-            output.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+        return CsvTable(what, output)
+    refuse_without_pyarrow()
+    from app.commands.export_parquet import ParquetTable
+
+    return ParquetTable(what, output)
+
+
+def refuse_without_pyarrow() -> None:
+    """Raises UserError with the remedy when Parquet cannot be written."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "parquet_missing", "Parquet needs pyarrow, which is not installed",
+            "pip install 'tallyhook[parquet]', or choose jsonl or csv", exit_code=USAGE,
+        ) from error  # fmt: skip
+
+
+async def write_file(rows: AsyncIterator[Row], what: What, format_: Format, path: Path) -> int:
+    """As write_rows, into a file that is there whole or not at all. Raises UserError."""
+    with whole_file(path) as output:
+        return await write_rows(rows, sink_for(what, format_, output))
+
+
+async def write_rows(rows: AsyncIterator[Row], sink: Sink) -> int:
+    """Write every row; how many."""
+    count = 0
+    try:
+        async for row in rows:
+            sink.write(row)
+            count += 1
+    finally:
+        # Also after an error: pyarrow would otherwise close its file later, when there is none any more.
+        sink.close()
     return count
 
 
-def task_document(row: dict[str, Any]) -> dict[str, Any]:
-    """One exported row as JSON: credits exact, times in ISO 8601, the answer as it came."""
-    document: dict[str, Any] = {}
-    for key, value in row.items():
-        if key.endswith("_at_ms"):
-            document[key.removesuffix("_ms")] = iso(value)
-        elif key == "response":
-            document[key] = None if value is None else json.loads(value)
-        else:
-            document[key] = plain(value) if isinstance(value, Decimal) else value
-    return document
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+
+    def write(self, row: Row) -> None:
+        self._output.write(row_line(row))
+
+    def close(self) -> None:
+        self._output.flush()
 
 
-def csv_row(document: dict[str, Any]) -> list[str]:
-    """The same, flat. Engines differ in what they answer; the columns hold what they share, and `response`
-    the whole."""
-    payload = document["payload"]
-    response = document["response"]
-    answer = response if isinstance(response, dict) else {}
-    flat = document | {
-        "country": payload.get("country", payload.get("gl")),
-        "prompt": payload.get("prompt", payload.get("query")),
-        "answer_text": answer.get("text"),
-        "source_urls": " ".join(_source_urls(answer)),
-        "payload": _compact(payload),
-        "response": None if response is None else _compact(response),
-    }
-    return [_cell(flat[column]) for column in CSV_COLUMNS]
+class CsvTable:
+    """A header row and one row for each; UTF-8."""
+
+    def __init__(self, what: What, output: BinaryIO) -> None:
+        self._what = what
+        self._kinds = list(COLUMNS[what].values())
+        self._output = output
+        self._writer = csv.writer(_Encoded(output), lineterminator="\r\n")
+        self._writer.writerow(COLUMNS[what])
+
+    def write(self, row: Row) -> None:
+        self._writer.writerow(map(_cell, self._kinds, flat_row(self._what, row)))
+
+    def close(self) -> None:
+        self._output.flush()
 
 
-def _source_urls(answer: dict[str, Any]) -> list[str]:
-    """What the answer cites, or the pages that a search found (C-K)."""
-    for name, field in (("sources", "url"), ("organicResults", "link"), ("newsResults", "link")):
-        listed = answer.get(name)
-        if isinstance(listed, list):
-            return [s[field] for s in listed if isinstance(s, dict) and isinstance(s.get(field), str)]
-    return []
+class _Encoded:
+    # What csv.writer takes for a file. It quotes a lone carriage return, which readers take for the end of a
+    # row, only when the line terminator has one too (Python 3.11); so it has, and loses it here.
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+
+    def write(self, text: str) -> None:
+        self._output.write(text.removesuffix("\r\n").encode() + b"\n")
 
 
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _cell(value: Any) -> str:
+def _cell(kind: Kind, value: Any) -> str | int:
     if value is None:
         return ""
-    text = str(value)
+    if kind is Kind.WHOLE:
+        return int(value)
+    if kind is Kind.CREDITS:
+        return str(plain(value))
+    if kind is Kind.TIME:
+        return str(iso(value))
+    text = " ".join(value) if kind is Kind.TEXTS else str(value)
     # Answers and prompts are other people's text: a spreadsheet must not take one for a formula.
-    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA_STARTS) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

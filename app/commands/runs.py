@@ -87,36 +87,51 @@ def report(
 
 def export(
     run: RunArgument = "latest",
+    what: Annotated[
+        str,
+        typer.Option(metavar="results|ledger", help="Tasks with their answers, or entries of the ledger."),
+    ] = "results",
     format_: Annotated[
-        str, typer.Option("--format", metavar="jsonl|csv", help="One JSON object a line, or a table.")
+        str,
+        typer.Option("--format", metavar="jsonl|csv|parquet", help="One JSON object a line, or a table."),
     ] = "jsonl",
     output: Annotated[
-        str, typer.Option(help="File to write; written whole or not at all. Default: standard output.")
+        str,
+        typer.Option("--output", "-o", help="File to write; whole or not at all. Default: standard output."),
     ] = "-",
     as_json: AsJson = False,
 ) -> None:
-    """Write every task of RUN with its answer, in the order of its source.
+    """Write every task of RUN with its answer, in the order of its source, or every entry of its ledger.
 
     Memory stays flat however long the run is. Credits are exact. In CSV a text that a spreadsheet would take
     for a formula gets an apostrophe before it, and the column response holds the whole answer as JSON.
+    Parquet has types for everything and needs pip install 'tallyhook[parquet]'.
     """
     from app.commands.choose_run import choose_run
     from app.commands.documents import run_document
-    from app.commands.export import Format, write_file, write_rows
+    from app.commands.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
+    from app.commands.export_rows import What
     from app.commands.render import draw_line, show
 
-    if format_ not in tuple(Format):
-        raise typer.BadParameter(f"{format_!r} is not one of: {', '.join(Format)}", param_hint="--format")
+    for value, option, allowed in ((format_, "--format", Format), (what, "--what", What)):
+        if value not in tuple(allowed):
+            raise typer.BadParameter(f"{value!r} is not one of: {', '.join(allowed)}", param_hint=option)
+    if output == "-" and format_ == Format.PARQUET:
+        raise typer.BadParameter("Parquet is no text: give --output FILE", param_hint="--output")
     if output == "-" and as_json and format_ != Format.JSONL:
         raise typer.BadParameter("give --output with --json, or leave one of the two", param_hint="--json")
+    if format_ == Format.PARQUET:
+        refuse_without_pyarrow()
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
+        source = rows_of(store, What(what), row.id)
         if output == "-":
-            await write_rows(store.export(row.id), Format(format_), sys.stdout)
+            await write_rows(source, sink_for(What(what), Format(format_), sys.stdout.buffer))
             return
-        rows = await write_file(store.export(row.id), Format(format_), Path(output))
-        message = f"{rows} tasks of {row.name} written to {output}"
+        rows = await write_file(source, What(what), Format(format_), Path(output))
+        written = "tasks" if what == What.RESULTS else "ledger entries"
+        message = f"{rows} {written} of {row.name} written to {output}"
         document = {"run": run_document(row), "rows": rows, "output": output, "message": message}
         show(document, as_json=as_json, draw=draw_line)
 
@@ -163,4 +178,5 @@ REPORT_EXAMPLES = examples("tallyhook report monday", "tallyhook report 5d2f --j
 EXPORT_EXAMPLES = examples(
     "tallyhook export latest --format csv --output answers.csv",
     "tallyhook export monday | jq -r .response.text",
+    "tallyhook export monday --what ledger --format parquet -o ledger.parquet",
 )

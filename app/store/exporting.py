@@ -1,4 +1,6 @@
-"""Reads of a run's rows, one after another, however many there are. Nothing here writes."""
+"""Reads of a run's rows, one after another, in memory that stays flat however many there are and however long
+their answers. Nothing here writes.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -8,9 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.engine import Database
-from app.store.tables import results, tasks
+from app.store.tables import account_entries, ledger, results, runs, tasks
+
+Row = dict[str, Any]
 
 EXPORT_CHUNK = 500
+"""Rows of one read transaction: a slow reader of the export must not hold one open, or SQLite's log grows."""
+CHUNK_CHARS = 8 << 20
+"""Answers of one read transaction, together: 450 of 18 KB. One row more may stand above it."""
+ROWS_FETCHED = 20
+"""Asked of the database at a time, within a chunk. At 16 MB each (`body_bytes_max`) that is 320 MB."""
+LEDGER_CHUNK = 5_000
+"""Entries are 300 bytes: 1.5 MB. Larger than above, since each chunk may sort the run's entries anew."""
 
 
 class ExportReads:
@@ -18,19 +29,19 @@ class ExportReads:
 
     db: Database
 
-    async def export(self, run_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Every task of a run with its answer, in the order of its source; read in chunks, so that memory
-        stays flat however long the run is."""
+    async def export(self, run_id: str) -> AsyncIterator[Row]:
+        """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`
+        the JSON text as it came, null without an answer."""
         after = 0
         while True:
-            rows = await self._export_chunk(run_id, after)
+            rows, is_last = await self._export_chunk(run_id, after)
             for row in rows:
                 yield row
-            if len(rows) < EXPORT_CHUNK:
+            if is_last:
                 return
             after = rows[-1]["ordinal"]
 
-    async def _export_chunk(self, run_id: str, after: int) -> list[dict[str, Any]]:
+    async def _export_chunk(self, run_id: str, after: int) -> tuple[list[Row], bool]:
         t = tasks.c
         query = (
             sa.select(
@@ -43,12 +54,66 @@ class ExportReads:
             .where(t.run_id == run_id, t.ordinal > after)
             .order_by(t.ordinal)
             .limit(EXPORT_CHUNK)
+            .execution_options(yield_per=ROWS_FETCHED)
         )  # fmt: skip
 
-        async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
-            return [
-                dict(row._mapping) | {"payload": json.loads(row.payload)}
-                for row in await connection.execute(query)
-            ]
+        async def work(connection: AsyncConnection) -> tuple[list[Row], bool]:
+            rows: list[Row] = []
+            chars = 0
+            async with connection.stream(query) as found:
+                async for row in found:
+                    rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
+                    chars += len(row.response or "")
+                    if chars >= CHUNK_CHARS:
+                        return rows, False
+            return rows, len(rows) < EXPORT_CHUNK
 
         return await self.db.read(work)
+
+    async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
+        """Every ledger entry of a run in the order of writing, then what the account's books say about it:
+        corrections. `book` tells the two apart; (book, entry_id) is unique."""
+        for query in (_ledger_query(run_id), _account_query(run_id)):
+            entry_id = query.selected_columns.entry_id
+            after = 0
+            while True:
+                page = query.where(entry_id > after).order_by(entry_id).limit(LEDGER_CHUNK)
+                rows = await self._entries(page)
+                for row in rows:
+                    yield row
+                if len(rows) < LEDGER_CHUNK:
+                    break
+                after = rows[-1]["entry_id"]
+
+    async def _entries(self, query: sa.Select[Any]) -> list[Row]:
+        async def work(connection: AsyncConnection) -> list[Row]:
+            return [dict(row._mapping) for row in await connection.execute(query)]
+
+        return await self.db.read(work)
+
+
+def _ledger_query(run_id: str) -> sa.Select[Any]:
+    e = ledger.c
+    return (
+        sa.select(
+            sa.literal("ledger").label("book"), e.id.label("entry_id"), e.at_ms.label("booked_at_ms"),
+            e.run_id, runs.c.account, tasks.c.ordinal, tasks.c.task_type, e.task_id, e.attempt, e.kind,
+            e.credits, e.delivery_id, e.reason,
+        )
+        .outerjoin(runs, runs.c.id == e.run_id)
+        .outerjoin(tasks, tasks.c.id == e.task_id)
+        .where(e.run_id == run_id)
+    )  # fmt: skip
+
+
+def _account_query(run_id: str) -> sa.Select[Any]:
+    e = account_entries.c
+    return (
+        sa.select(
+            sa.literal("account").label("book"), e.id.label("entry_id"), e.at_ms.label("booked_at_ms"),
+            e.run_id, e.account, tasks.c.ordinal, tasks.c.task_type, e.task_id, e.attempt, e.kind, e.credits,
+            sa.null().label("delivery_id"), e.reason,
+        )
+        .outerjoin(tasks, tasks.c.id == e.task_id)
+        .where(e.run_id == run_id)
+    )  # fmt: skip

@@ -1,15 +1,26 @@
-"""Exported rows: exact credits, flat columns, and no formulas."""
+"""Exported rows: exact credits, flat columns, no formulas, and a file that is there whole or not at all."""
 
+import asyncio
 import csv
+import errno
 import io
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from app.commands.export import CSV_COLUMNS, Format, csv_row, task_document, write_rows
+from app.commands import export_parquet
+from app.commands.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
+from app.commands.export_rows import COLUMNS, What, row_document, row_line
+from app.commands.user_error import UserError
+from app.commands.whole_file import whole_file
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -25,22 +36,58 @@ def row(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def cells(**changes: Any) -> dict[str, str]:
-    return dict(zip(CSV_COLUMNS, csv_row(task_document(row(**changes))), strict=True))
+def entry(**changes: Any) -> dict[str, Any]:
+    """A row as Store.export_ledger gives it."""
+    return {
+        "book": "account", "entry_id": 7, "booked_at_ms": 1_790_000_000_001, "run_id": "r", "account": "default",
+        "ordinal": None, "task_type": None, "task_id": None, "attempt": None, "kind": "adjustment",
+        "credits": Decimal("-4.1"), "delivery_id": None, "reason": "=refund", **changes,
+    }  # fmt: skip
+
+
+async def stream(*rows: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    for one in rows:
+        yield one
+
+
+async def written(what: What, format_: Format, *rows: dict[str, Any]) -> bytes:
+    output = io.BytesIO()
+    assert await write_rows(stream(*rows), sink_for(what, format_, output)) == len(rows)
+    return output.getvalue()
+
+
+async def cells(what: What = What.RESULTS, **changes: Any) -> dict[str, str]:
+    made = (row if what is What.RESULTS else entry)(**changes)
+    (found,) = csv.DictReader(io.StringIO((await written(what, Format.CSV, made)).decode(), newline=""))
+    return found
+
+
+async def parquet(what: What, *rows: dict[str, Any]) -> pa.Table:
+    return pq.read_table(io.BytesIO(await written(what, Format.PARQUET, *rows)))
 
 
 def test_credits_stay_exact_and_times_readable() -> None:
-    document = task_document(row())
+    document = row_document(row())
     assert (document["credits_charged"], document["credits_to_charge"]) == ("4.1", 4)
     assert (document["submitted_at"], document["settled_at"]) == ("2026-09-21T14:13:20.000Z", None)
     assert document["response"]["text"] == "because"
 
 
-def test_csv_holds_what_engines_share_and_the_whole() -> None:
-    flat = cells()
+def test_a_line_holds_the_answer_as_it_came() -> None:
+    line = row_line(row(response='{\n "a": 1.10,\r\n "b": 1e999, "half": "\\ud800" }'))
+    assert line.count(b"\n") == 1
+    assert b'{  "a": 1.10,   "b": 1e999, "half": "\\ud800" }' in line
+    assert json.loads(row_line(row(response=None)))["response"] is None
+    assert json.loads(row_line(entry()))["credits"] == "-4.1"
+    assert json.loads(row_line(entry()))["booked_at"] == "2026-09-21T14:13:20.001Z"
+
+
+async def test_csv_holds_what_engines_share_and_the_whole() -> None:
+    flat = await cells()
     assert (flat["prompt"], flat["country"], flat["answer_text"]) == ("why?", "DE", "because")
     assert flat["source_urls"] == "https://a.example"
     assert json.loads(flat["response"])["text"] == "because"
+    assert list(flat) == list(COLUMNS[What.RESULTS])
 
 
 @pytest.mark.parametrize(
@@ -48,29 +95,115 @@ def test_csv_holds_what_engines_share_and_the_whole() -> None:
     [
         ('{"organicResults":[{"link":"https://b.example"}]}', "https://b.example"),
         ('{"newsResults":[{"link":"https://c.example"},5]}', "https://c.example"),
+        ('{"sources":[{"url":"https://half.example/\\ud800\\u0000"}]}', r"https://half.example/\ud800\0"),
         ('{"sources":null}', ""),
         ("null", ""),
         ("[1]", ""),
+        ("not JSON", ""),
         (None, ""),
     ],
 )
-def test_sources_of_every_engine(response: str | None, urls: str) -> None:
-    assert cells(response=response, payload={"query": "q", "gl": "us"})["source_urls"] == urls
+async def test_sources_of_every_engine(response: str | None, urls: str) -> None:
+    flat = await cells(response=response, payload={"query": "q", "gl": "us"})
+    assert (flat["source_urls"], flat["prompt"], flat["country"]) == (urls, "q", "us")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_a_text_is_never_a_formula(start: str) -> None:
-    assert cells(payload={"prompt": start + "1"})["prompt"] == "'" + start + "1"
+async def test_a_text_is_never_a_formula(start: str) -> None:
+    assert (await cells(payload={"prompt": start + "1"}))["prompt"] == "'" + start + "1"
+    assert (await cells(response=json.dumps({"text": start})))["answer_text"] == "'" + start
+    assert (await cells(error_code=start + "1"))["error_code"] == "'" + start + "1"
 
 
-async def test_both_formats_write_every_row() -> None:
-    async def rows() -> AsyncIterator[dict[str, Any]]:
-        for ordinal in (1, 2):
-            yield row(ordinal=ordinal, payload={"prompt": "zwei\nZeilen, „ja“", "country": "DE"})
+async def test_a_negative_correction_is_a_number_and_its_reason_a_text() -> None:
+    flat = await cells(What.LEDGER)
+    assert (flat["credits"], flat["reason"], flat["entry_id"]) == ("-4.1", "'=refund", "7")
+    assert (flat["booked_at"], flat["task_id"]) == ("2026-09-21T14:13:20.001Z", "")
 
-    lines, table = io.StringIO(), io.StringIO()
-    assert await write_rows(rows(), Format.JSONL, lines) == 2
-    assert await write_rows(rows(), Format.CSV, table) == 2
-    assert [json.loads(text)["ordinal"] for text in lines.getvalue().splitlines()] == [1, 2]
-    read = list(csv.DictReader(io.StringIO(table.getvalue())))
-    assert [one["prompt"] for one in read] == ["zwei\nZeilen, „ja“"] * 2
+
+async def test_every_format_writes_every_row() -> None:
+    rows = [row(ordinal=n, payload={"prompt": "zwei\nZeilen, „ja“", "country": "DE"}) for n in (1, 2)]
+    lines = await written(What.RESULTS, Format.JSONL, *rows)
+    assert [json.loads(text)["ordinal"] for text in lines.splitlines()] == [1, 2]
+    table = (await written(What.RESULTS, Format.CSV, *rows)).decode()
+    assert [one["prompt"] for one in csv.DictReader(io.StringIO(table))] == ["zwei\nZeilen, „ja“"] * 2
+    found = (await parquet(What.RESULTS, *rows)).to_pylist()
+    assert [(one["ordinal"], one["prompt"]) for one in found] == [(n, "zwei\nZeilen, „ja“") for n in (1, 2)]
+
+
+async def test_parquet_has_a_type_for_everything() -> None:
+    table = await parquet(What.RESULTS, row(), row(response=None, credits_charged=None))
+    words = pa.dictionary(pa.int32(), pa.string())
+    expected = {
+        "ordinal": pa.int64(), "task_id": pa.string(), "task_type": words, "state": words, "verdict": words,
+        "credits_charged": pa.decimal128(18, 6), "submitted_at": pa.timestamp("ms", "UTC"),
+        "answer_text": pa.large_string(), "response": pa.large_string(), "source_urls": pa.list_(pa.string()),
+    }  # fmt: skip
+    assert {name: table.schema.field(name).type for name in expected} == expected
+    first, second = table.to_pylist()
+    assert (first["credits_charged"], second["credits_charged"]) == (Decimal("4.1"), None)
+    assert (first["source_urls"], second["source_urls"]) == (["https://a.example"], [])
+    assert first["submitted_at"].isoformat() == "2026-09-21T14:13:20+00:00"
+    assert second["answer_text"] is None
+    (corrected,) = (await parquet(What.LEDGER, entry())).to_pylist()
+    assert (corrected["credits"], corrected["ordinal"]) == (Decimal("-4.1"), None)
+
+
+async def test_an_empty_run_is_an_empty_table_with_all_its_columns() -> None:
+    table = await parquet(What.LEDGER)
+    assert (table.num_rows, table.column_names) == (0, list(COLUMNS[What.LEDGER]))
+    assert await written(What.LEDGER, Format.JSONL) == b""
+
+
+async def test_row_groups_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_parquet, "ROW_GROUP_BYTES", 100_000)
+    rows = [row(ordinal=n, response=json.dumps({"text": "x" * 10_000})) for n in range(50)]
+    held = io.BytesIO(await written(What.RESULTS, Format.PARQUET, *rows))
+    groups = pq.ParquetFile(held).metadata
+    sizes = [groups.row_group(n).num_rows for n in range(groups.num_row_groups)]
+    assert sum(sizes) == 50
+    # The text stands twice in a row: as the answer, and in the response.
+    assert set(sizes) == {5}
+
+
+async def test_a_credit_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    source = stream(row(credits_charged=Decimal(10**12)))
+    with pytest.raises(UserError, match="does not fit"):
+        await write_file(source, What.RESULTS, Format.PARQUET, tmp_path / "x.parquet")
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_pyarrow_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError) as told:
+        refuse_without_pyarrow()
+    assert told.value.code == "parquet_missing"
+    assert "tallyhook[parquet]" in (told.value.remedy or "")
+
+
+@pytest.mark.parametrize("format_", list(Format))
+@pytest.mark.parametrize("end", [RuntimeError("the database went away"), OSError(errno.ENOSPC, "full")])
+def test_half_a_file_is_never_there(tmp_path: Path, format_: Format, end: Exception) -> None:
+    async def broken() -> AsyncIterator[dict[str, Any]]:
+        yield row()
+        assert len(os.listdir(tmp_path)) == 2, "written in place"
+        raise end
+
+    path = tmp_path / "out"
+    path.write_text("of yesterday")
+    with pytest.raises(UserError if isinstance(end, OSError) else RuntimeError):
+        asyncio.run(write_file(broken(), What.RESULTS, format_, path))
+    assert os.listdir(tmp_path) == ["out"]
+    assert path.read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize("place", ["no/such/place", ".", "plain/below"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(UserError, match="cannot write"), whole_file(tmp_path / place):
+        pass
+
+
+def test_an_error_of_the_database_is_not_taken_for_one_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionRefusedError), whole_file(tmp_path / "out"):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "no database")
