@@ -50,7 +50,8 @@ COLUMNS: dict[What, dict[str, Kind]] = {
     What.LEDGER: {
         "book": Kind.WORD, "entry_id": Kind.WHOLE, "booked_at": Kind.TIME, "run_id": Kind.ID,
         "account": Kind.WORD, "ordinal": Kind.WHOLE, "task_type": Kind.WORD, "task_id": Kind.ID,
-        "attempt": Kind.WHOLE, "kind": Kind.WORD, "credits": Kind.CREDITS, "delivery_id": Kind.ID, "reason": Kind.TEXT,
+        "attempt": Kind.WHOLE, "kind": Kind.WORD, "credits": Kind.CREDITS,
+        "delivery_id": Kind.ID, "reason": Kind.TEXT,
     },
 }  # fmt: skip
 

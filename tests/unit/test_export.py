@@ -40,8 +40,8 @@ def entry(**changes: Any) -> dict[str, Any]:
     """A row as Store.export_ledger gives it."""
     return {
         "book": "account", "entry_id": 7, "booked_at_ms": 1_790_000_000_001, "run_id": "r",
-        "account": "default", "ordinal": None, "task_type": None, "task_id": None, "attempt": None, "kind": "adjustment",
-        "credits": Decimal("-4.1"), "delivery_id": None, "reason": "=refund", **changes,
+        "account": "default", "ordinal": None, "task_type": None, "task_id": None, "attempt": None,
+        "kind": "adjustment", "credits": Decimal("-4.1"), "delivery_id": None, "reason": "=refund", **changes,
     }  # fmt: skip
 
 
