@@ -1,7 +1,7 @@
 """kill -9 at random through a whole run: `python -m benchmarks.chaos --tasks 20000 --every 5 --seed 1`.
 
-One web, two workers, Valkey (append-only) and a durable PostgreSQL. At the end the emulator says
-how many tasks it was given and what it charged for each key; ours must be the same.
+One web, two workers, Valkey (append-only) and a durable PostgreSQL; each of them is killed. At the end the
+emulator says how many tasks it was given and what it charged for each key; ours must be the same.
 """
 
 import argparse
@@ -31,6 +31,15 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
     )
     postgres.start()
     valkey.start()
+
+    def valkey_again() -> None:
+        valkey.kill()
+        valkey.start()
+
+    def postgres_again() -> None:
+        postgres.kill()
+        postgres.recover()
+
     options = ("--time-scale", "60", "--concurrency", "300", "--fail", "0.02", "--lose-response", "0.005",
                "--duplicate", "0.01", "--shuffle", "1", "--wrong-charge", "0.005",
                "--book-lines", str(count))  # fmt: skip
@@ -44,8 +53,9 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             started = time.monotonic()
             await stack.submit(count)
             kills = await kill_until_finished(
-                stack, valkey, every_s=every_s, rng=random.Random(seed), timeout_s=TIMEOUT_S
-            )
+                stack, {"valkey": valkey_again, "postgres": postgres_again},
+                every_s=every_s, rng=random.Random(seed), timeout_s=TIMEOUT_S,
+            )  # fmt: skip
             await stack.until_finished()
             await stack.assert_books_equal(count)
             totals = stack.books(tasks=False)["totals"]

@@ -1,25 +1,26 @@
-"""Kills a process of ours, or Valkey, every so often, and starts it again, until the run is finished."""
+"""Kills a process of ours or a server every so often, and starts it again, until the run is finished."""
 
 import asyncio
 import random
+from collections.abc import Callable, Mapping
 
 from tests.e2e.stack import KILL, Stack
-from tests.servers.valkey import ValkeyServer
 
 
 async def kill_until_finished(
-    stack: Stack, valkey: ValkeyServer, *, every_s: float, rng: random.Random, timeout_s: float
-) -> dict[str, int]:
-    """kill -9 one of web, worker and Valkey every `every_s`; how often each was."""
-    kills = dict.fromkeys((*(n for n in stack.pids() if n != "emulator"), "valkey"), 0)
+    stack: Stack, servers: Mapping[str, Callable[[], None]], *, every_s: float, rng: random.Random,
+    timeout_s: float,
+) -> dict[str, int]:  # fmt: skip
+    """kill -9 one of web, workers and `servers` every `every_s`; how often each was. A server's function
+    kills it and brings it back."""
+    kills = dict.fromkeys((*(n for n in stack.pids() if n != "emulator"), *servers), 0)
     async with asyncio.timeout(timeout_s):
         while (await stack.store.progress(stack.run_id)).open:
             await asyncio.sleep(every_s)
             victim = rng.choice(sorted(kills))
             kills[victim] += 1
-            if victim == "valkey":
-                valkey.kill()
-                valkey.start()
+            if victim in servers:
+                await asyncio.to_thread(servers[victim])
             else:
                 stack.end(victim, KILL)
                 stack.start(victim)

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -61,6 +62,7 @@ class PostgresServer:
         self._names = itertools.count(1)
         self._prefix = f"tallyhook_test_{uuid4().hex[:12]}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._spawn: Callable[[], subprocess.Popen[bytes]] | None = None
         self._dir: Path | None = None
         external = os.environ.get(EXTERNAL_URL_VARIABLE, "")
         self._admin_url = (
@@ -104,14 +106,39 @@ class PostgresServer:
             )  # fmt: skip
             if not (data / "PG_VERSION").exists():
                 raise ServerError(f"initdb failed: {log_tail(log)}")
-            settings = [f"--{name}={value}" for name, value in self._settings.items()]
-            self._process = subprocess.Popen(
-                [binaries / "postgres", f"--port={port}", *settings, "-D", data],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,
-                start_new_session=True, **as_user,
-            )  # fmt: skip
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        command = [binaries / "postgres", f"--port={port}", *settings, "-D", data]
+
+        def spawn() -> subprocess.Popen[bytes]:
+            with log.open("ab") as output:
+                return subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,
+                    start_new_session=True, **as_user,
+                )  # fmt: skip
+
+        self._spawn, self._process = spawn, spawn()
         self._admin_url = sa.make_url(f"postgresql://postgres@127.0.0.1:{port}/postgres")
         wait_for(self._answers, self._process, log, START_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """End our server as a power loss of its process would; `recover` brings it back."""
+        assert self._process is not None, "only a server of our own"
+        end(self._process, ((signal.SIGKILL, 5.0),))
+
+    def recover(self) -> None:
+        """Start our killed server again, on the same data and port."""
+        assert self._spawn is not None, "only a server of our own"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            self._process = self._spawn()
+            # The killed one's children may still hold its memory; then it ends at once, to be tried again.
+            while self._process.poll() is None:
+                if self._answers():
+                    return
+                time.sleep(0.05)
+            if time.monotonic() > deadline:
+                raise ServerError("postgres did not come back")
+            time.sleep(0.2)
 
     def _answers(self) -> bool:
         try:
