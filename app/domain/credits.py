@@ -34,6 +34,13 @@ QUIET_VERDICTS = frozenset({Verdict.MATCHED, Verdict.FREE_FAILURE, Verdict.EXPLA
 """Verdicts that need no evidence; every other one keeps its own."""
 
 
+class Reason(StrEnum):
+    """Why a charge is `explained` although it is not what was promised; kept with its post (C-E.5)."""
+
+    AI_MODE_CLUSTERS = "ai_mode_clusters"  # one credit for each product cluster returned
+    PRICE_CHANGE = "price_change"  # the price of a list that came into force in between, clusters included
+
+
 class CreditsError(ValueError):
     """A credit figure that is neither a number nor absent."""
 

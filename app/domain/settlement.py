@@ -1,14 +1,18 @@
 """Settlement: our decision on a report (DESIGN sections 3 and 4). Pure: the service applies it.
 
 A task is settled at most once. A second equal report changes nothing; a second different one never
-overwrites, it becomes a finding of verdict `conflict`.
+overwrites, it becomes a finding of verdict `conflict`. What is still blank, the charge, a later report fills.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.credits import QUIET_VERDICTS, Verdict, reconcile
+from app.domain.credits import QUIET_VERDICTS, Reason, Verdict, plain, reconcile
+from app.domain.pricing import PRICE_LISTS, PriceList
+from app.domain.reconciliation import Priced, find_price_change, repriced_detail
 from app.domain.task import OPEN_STATES, Money, TaskState
 
 
@@ -94,34 +98,78 @@ class Settlement:
     close: Money | None = None
     """POSTED or VOIDED when the money closes now; None leaves it open."""
     stores_result: bool = False
-    reason: str | None = None
+    reason: Reason | None = None
     """Why the post is not its hold, where the contract explains it (C-E.5)."""
     findings: list[Finding] = field(default_factory=list)
 
 
-def settle(attempt: Attempt, report: Report, *, extra: Decimal, same_response: bool) -> Settlement:
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is only looked at when a charge is not the promised one."""
+
+    reported_ms: int | None = None
+    """UTC milliseconds at which the report arrived; None: not known, and no price change is looked for."""
+    sync: bool = False
+    """A call to `/v1/monitor`, which costs its surcharge (C-E.2)."""
+    lists: Sequence[PriceList] = PRICE_LISTS
+    """The prices of the account, oldest first; its own ones by `PriceList.with_overrides`."""
+
+
+_UNKNOWN = Circumstances()
+
+
+def settle(
+    attempt: Attempt,
+    report: Report,
+    *,
+    extra: Decimal,
+    same_response: bool,
+    circumstances: Circumstances = _UNKNOWN,
+) -> Settlement:
     """Decide on one report for one attempt.
 
     `extra`: credits the contract explains on top of the estimate for this answer (pricing.explained_extra).
     `same_response`: the response equals the one already stored; only read when a report was taken before.
     """
-    if attempt.reported is None:
-        return _take(attempt, report, extra, Effect.SETTLED)
-    same_work = same_response and attempt.reported is _reported(report)
-    if same_work and report.charged in (None, attempt.charged):
+    if attempt.reported is None and attempt.charged is None:
+        return _take(attempt, report, extra, circumstances, Effect.SETTLED)
+    same_work = attempt.reported is _reported(report)
+    if same_work and attempt.charged is None and report.charged is not None:
+        # A poll and a delivery may tell the answer in other words (C-G.4); what it cost is told once.
+        filled = _take(attempt, report, extra, circumstances, Effect.FILLED)
+        if not same_response:
+            filled.findings.append(
+                _conflict(attempt, report, "same status, another response with the charge")
+            )
+        return filled
+    if _changes_nothing(attempt, report, same_response=same_response):
         return Settlement(Effect.DUPLICATE, attempt, attempt)
-    if same_work and attempt.charged is None:
-        return _take(attempt, report, extra, Effect.FILLED)
-    finding = Finding(Verdict.CONFLICT, attempt.charged, report.charged, _difference(attempt, report))
+    finding = _conflict(attempt, report, _difference(attempt, report))
     return Settlement(Effect.CONFLICT, attempt, attempt, findings=[finding])
 
 
-def _take(attempt: Attempt, report: Report, extra: Decimal, effect: Effect) -> Settlement:
+def _changes_nothing(attempt: Attempt, report: Report, *, same_response: bool) -> bool:
+    if report.charged not in (None, attempt.charged):
+        return False
+    if attempt.reported is None:
+        # Closed without a report, as bought nothing: a failure for free says the same.
+        return not report.completed
+    return same_response and attempt.reported is _reported(report)
+
+
+def _take(
+    attempt: Attempt, report: Report, extra: Decimal, circumstances: Circumstances, effect: Effect
+) -> Settlement:
     promised = attempt.to_charge if attempt.to_charge is not None else report.to_charge
     to_charge = promised if promised is not None else attempt.estimate
     verdict = reconcile(
         completed=report.completed, to_charge=to_charge, charged=report.charged, extra_explained=extra
     )
+    reason = Reason.AI_MODE_CLUSTERS if verdict is Verdict.EXPLAINED else None
+    if verdict in (Verdict.OVERCHARGED, Verdict.UNDERCHARGED) and _is_price_change(
+        attempt, report, to_charge, extra, circumstances
+    ):
+        verdict, reason = Verdict.EXPLAINED, Reason.PRICE_CHANGE
     hold = to_charge if attempt.money is Money.NONE else None
     close = _closing(report)
     after = replace(
@@ -136,12 +184,39 @@ def _take(attempt: Attempt, report: Report, extra: Decimal, effect: Effect) -> S
         verdict=verdict,
         reported=_reported(report),
     )
+    findings = _findings(attempt, report, verdict, to_charge + extra, circumstances)
     return Settlement(
         effect, attempt, after, hold, close,
-        stores_result=effect is Effect.SETTLED,
-        reason="ai_mode_clusters" if verdict is Verdict.EXPLAINED else None,
-        findings=_findings(attempt, report, verdict, to_charge + extra),
+        stores_result=effect is Effect.SETTLED, reason=reason, findings=findings,
     )  # fmt: skip
+
+
+def _is_price_change(
+    attempt: Attempt, report: Report, promised: Decimal, extra: Decimal, circumstances: Circumstances
+) -> bool:
+    made_ms = _made_ms(attempt.task_id)
+    if report.charged is None or circumstances.reported_ms is None or made_ms is None:
+        return False
+    clusters = int(extra)  # one credit each
+    priced = Priced(attempt.task_type, _payload(attempt), circumstances.sync, clusters)
+    change = find_price_change(
+        priced, promised=promised, charged=report.charged, made_ms=made_ms,
+        charged_ms=circumstances.reported_ms, lists=circumstances.lists,
+    )  # fmt: skip
+    return change is not None
+
+
+def _made_ms(task_id: str) -> int | None:
+    """When a task was read in, which its id tells (UUIDv7): no earlier than it was sent."""
+    try:
+        return int(task_id.replace("-", "")[:12], 16)
+    except ValueError:
+        return None
+
+
+def _payload(attempt: Attempt) -> Mapping[str, object]:
+    payload = json.loads(attempt.payload_json)
+    return payload if isinstance(payload, dict) else {}
 
 
 def _reported(report: Report) -> TaskState:
@@ -154,21 +229,44 @@ def _closing(report: Report) -> Money | None:
     return Money.POSTED if report.completed or report.charged > 0 else Money.VOIDED
 
 
-def _findings(attempt: Attempt, report: Report, verdict: Verdict, due: Decimal) -> list[Finding]:
+def _findings(
+    attempt: Attempt, report: Report, verdict: Verdict, due: Decimal, circumstances: Circumstances
+) -> list[Finding]:
     found = []
     if verdict not in QUIET_VERDICTS:
         expected = due if report.completed else Decimal(0)
         found.append(Finding(verdict, expected, report.charged, _reported(report).value))
-    if None not in (attempt.to_charge, report.to_charge) and attempt.to_charge != report.to_charge:
-        detail = "creditsToCharge in the report is not the one of the submit response"
-        found.append(Finding(Verdict.REPRICED, attempt.to_charge, report.to_charge, detail))
+    if (repriced := _repriced(attempt, report, circumstances)) is not None:
+        found.append(repriced)
     if attempt.charged_elsewhere and report.charged:
         detail = "another attempt of this task was charged too"
         found.append(Finding(Verdict.DOUBLE_CHARGED, Decimal(0), report.charged, detail))
     return found
 
 
+def _repriced(attempt: Attempt, report: Report, circumstances: Circumstances) -> Finding | None:
+    """A promise that is not the one of the submit response or, where that was lost, not our estimate."""
+    if report.to_charge is None or report.to_charge == attempt.to_charge:
+        return None
+    if attempt.to_charge is not None:
+        detail = f"creditsToCharge was {plain(attempt.to_charge)} in the submit response"
+        return Finding(Verdict.REPRICED, attempt.to_charge, report.to_charge, detail)
+    if report.to_charge == attempt.estimate:
+        return None
+    detail = repriced_detail(
+        attempt.task_type, _payload(attempt), estimate=attempt.estimate, to_charge=report.to_charge,
+        lists=circumstances.lists,
+    )  # fmt: skip
+    return Finding(Verdict.REPRICED, attempt.estimate, report.to_charge, detail)
+
+
+def _conflict(attempt: Attempt, report: Report, detail: str) -> Finding:
+    return Finding(Verdict.CONFLICT, attempt.charged, report.charged, detail)
+
+
 def _difference(attempt: Attempt, report: Report) -> str:
+    if attempt.reported is None:
+        return f"closed without a report, then {_reported(report)}"
     if attempt.reported is not _reported(report):
         return f"first {attempt.reported}, then {_reported(report)}"
     if attempt.charged != report.charged:

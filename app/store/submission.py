@@ -4,6 +4,7 @@ Every one is a conditional update: any number of workers may race, and a row mov
 condition. The order is fixed: key stored (at insert), row claimed, request sent, answer recorded.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.credits import Verdict
+from app.domain.reconciliation import repriced_detail
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
@@ -207,14 +209,14 @@ class SubmissionWrites:
         await self._note_repriced(connection, [s for s in taken if _is_repriced(s)])
 
     async def _note_repriced(self, connection: AsyncConnection, repriced: Sequence[Submission]) -> None:
-        """A finding for each price that is not ours, unless an earlier recording wrote it."""
+        """A finding for each price that is not ours, unless an earlier recording wrote it, or a report that
+        overtook the submit response."""
         if not repriced:
             return
         noted = await connection.execute(
             sa.select(findings.c.task_id, findings.c.attempt).where(
                 findings.c.task_id.in_([s.task.id for s in repriced]),
                 findings.c.verdict == Verdict.REPRICED,
-                findings.c.delivery_id.is_(None),
             )
         )
         known = {(row.task_id, row.attempt) for row in noted}
@@ -344,10 +346,14 @@ def _is_repriced(s: Submission) -> bool:
 
 
 def _repriced_row(s: Submission) -> dict[str, object]:
+    detail = repriced_detail(
+        s.task.task_type, json.loads(s.task.payload_json), estimate=s.task.credits_estimate,
+        to_charge=s.credits_to_charge or Decimal(0),
+    )  # fmt: skip
     return {
         "at_ms": s.at_ms, "run_id": s.task.run_id, "task_id": s.task.id, "attempt": s.task.attempt,
         "verdict": Verdict.REPRICED, "expected": s.task.credits_estimate, "actual": s.credits_to_charge,
-        "detail": "creditsToCharge is not our price list's figure", "delivery_id": None,
+        "detail": detail, "delivery_id": None,
     }  # fmt: skip
 
 

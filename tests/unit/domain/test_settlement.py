@@ -135,7 +135,6 @@ def test_an_equal_report_changes_nothing(attempt: Attempt, said: Report) -> None
         (COMPLETED, report(0, completed=False), True, "first completed, then failed"),
         (FAILED, report(5), True, "first failed, then completed"),
         (FAILED, report(5, completed=False), True, "same status, another charge"),
-        (UNPRICED, report(5), False, "same status, another charge"),
         (UNPRICED, report(0, completed=False), True, "first completed, then failed"),
     ],
 )
