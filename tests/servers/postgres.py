@@ -107,7 +107,7 @@ class PostgresServer:
             if not (data / "PG_VERSION").exists():
                 raise ServerError(f"initdb failed: {log_tail(log)}")
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
-        command = [binaries / "postgres", f"--port={port}", *settings, "-D", data]
+        command = [str(binaries / "postgres"), f"--port={port}", *settings, "-D", str(data)]
 
         def spawn() -> subprocess.Popen[bytes]:
             with log.open("ab") as output:
