@@ -106,9 +106,20 @@ class Statement:
     entries: Sequence[AccountEntry] = ()
     posts: Sequence[PostLine] = ()
 
-    def total(self, kind: EntryKind) -> Decimal:
-        """Credits of all entries of a kind."""
-        return sum((entry.credits for entry in self.entries if entry.kind is kind), ZERO)
+    def total(self, kind: EntryKind, cause: Reason | None = None) -> Decimal:
+        """Credits of all entries of a kind, or of those with one cause."""
+        wanted = (e for e in self.entries if e.kind is kind and cause in (None, e.cause))
+        return sum((entry.credits for entry in wanted), ZERO)
+
+    @property
+    def allocation(self) -> Decimal:
+        """Granted at the start."""
+        return self.total(EntryKind.ALLOCATION)
+
+    @property
+    def adjusted(self) -> Decimal:
+        """Granted or taken since, by changes of plan above all."""
+        return self.total(EntryKind.ADJUSTMENT) - self.total(EntryKind.ADJUSTMENT, Reason.LATE_REPORT)
 
     @property
     def used(self) -> Decimal:
@@ -116,10 +127,19 @@ class Statement:
         return sum((line.credits for line in self.posts), ZERO)
 
     @property
+    def foreign(self) -> Decimal:
+        """Charged for others that use the account."""
+        return self.total(EntryKind.FOREIGN)
+
+    @property
+    def expired(self) -> Decimal:
+        """Lost at the end, less what a late report proved to have been used by then."""
+        return self.total(EntryKind.EXPIRY) - self.total(EntryKind.ADJUSTMENT, Reason.LATE_REPORT)
+
+    @property
     def remaining(self) -> Decimal:
         """What is left before anything expires; negative once more was used than there was."""
-        granted = self.total(EntryKind.ALLOCATION) + self.total(EntryKind.ADJUSTMENT)
-        return granted - self.used - self.total(EntryKind.FOREIGN)
+        return self.allocation + self.adjusted - self.used - self.foreign
 
     @property
     def overage(self) -> Decimal:
@@ -129,7 +149,7 @@ class Statement:
     @property
     def closing(self) -> Decimal:
         """What goes on. Nothing rolls over, so it is 0 once the cycle is closed."""
-        return self.remaining - self.total(EntryKind.EXPIRY) + self.overage
+        return self.remaining - self.expired + self.overage
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +237,11 @@ def plan_change(granted: Decimal, per_cycle: Decimal) -> Decimal:
 def expiring(statement: Statement) -> Decimal:
     """What is lost at the end of the cycle: all that is left, never less than nothing (C-F)."""
     return max(ZERO, statement.remaining)
+
+
+def iso_day(at_ms: int) -> str:
+    """The day of a moment, ISO, UTC."""
+    return _at(at_ms).date().isoformat()
 
 
 def _at(at_ms: int) -> datetime:

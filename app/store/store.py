@@ -2,6 +2,8 @@
 
 from app.store.accounts import AccountWrites
 from app.store.asking import AskWrites
+from app.store.auditing import AuditWrites
+from app.store.charging import ChargeReads
 from app.store.engine import Database
 from app.store.exporting import ExportReads
 from app.store.inbox import InboxWrites
@@ -19,7 +21,8 @@ from app.store.submission import SubmissionWrites
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, Queries, ReportReads, ExportReads,
+    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, AuditWrites, ChargeReads, Queries, ReportReads,
+    ExportReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 
