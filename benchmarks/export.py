@@ -1,0 +1,226 @@
+"""Exports at full size, by real processes: `python -m benchmarks.export --tasks 100000`.
+
+Fills a database with two finished runs, one of 10,000, answers of 18 KB, all different. Exports
+both, in every format, each by a `tallyhook export` of its own, and compares their peak memory. Then DuckDB
+and pandas, in processes of their own, load every file of the large run: types, counts and sums must be those
+the data were made with. Prints one JSON object; keeps it in benchmarks/results/export.json.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from app.domain.task import TaskSpec, idempotency_key, new_id
+from app.store import Database, Store
+from app.store.migrate import migrate
+from app.store.tables import ledger, results, tasks
+from benchmarks.export_load import LOADERS, expected_of
+from tests.servers.postgres import PostgresServer
+
+RESULTS = Path(__file__).parent / "results" / "export.json"
+START_MS = 1_790_812_800_000
+ANSWER_CHARS = 17_500
+CHUNK = 1_000
+ENGINES = ("CHATGPT", "GEMINI", "PERPLEXITY", "COPILOT", "GROK", "AIMODE", "GOOGLE", "GOOGLE_NEWS")
+COUNTRIES = ("US", "DE", "GB", "FR", "ES", "JP")
+SMALL = 10_000
+GROWTH_MAX = 1.10
+"""Of peak memory, from the small run to the large one."""
+
+
+def made(run_id: str, first: int, count: int, rng: random.Random, words: list[str]) -> Iterator[Any]:
+    """Rows of (tasks, results, ledger) for settled tasks: one in 25 failed, some charges with decimals."""
+    for ordinal in range(first, first + count):
+        at_ms = START_MS + ordinal * 40
+        task_id = new_id(at_ms, rng.getrandbits(74))
+        failed = ordinal % 25 == 0
+        charged = Decimal(0) if failed else Decimal(5) + Decimal(ordinal % 7) / 10**6
+        spec = TaskSpec(
+            ordinal, ENGINES[ordinal % 8], {"prompt": f"prompt {ordinal}", "country": COUNTRIES[ordinal % 6]}
+        )
+        state = "failed" if failed else "completed"
+        task = {
+            "id": task_id, "run_id": run_id, "ordinal": ordinal, "task_type": spec.task_type,
+            "payload": json.dumps(spec.payload), "priority": 1, "state": state, "attempt": 1,
+            "idempotency_key": idempotency_key(task_id, 1), "money": "voided" if failed else "posted",
+            "credits_estimate": Decimal(5), "credits_to_charge": charged or Decimal(5),
+            "credits_held": charged or Decimal(5), "credits_charged": charged, "reported": state,
+            "verdict": "free_failure" if failed else "matched", "provider_task_id": f"p-{ordinal}",
+            "sends": 1, "first_sent_at_ms": at_ms, "submitted_at_ms": at_ms + 80,
+            "settled_at_ms": at_ms + 9_000, "settled_by": "delivery", "not_before_ms": 0, "polls": 0,
+            "fingerprint": spec.fingerprint(),
+        }  # fmt: skip
+        answer = answer_of(ordinal, rng, words) if not failed else "null"
+        result = {
+            "task_id": task_id, "attempt": 1, "delivery_id": task_id, "status": state, "response": answer,
+            "stored_at_ms": at_ms + 9_000,
+        }  # fmt: skip
+        entries = [
+            {"at_ms": at_ms + ms, "run_id": run_id, "task_id": task_id, "attempt": 1, "kind": kind,
+             "credits": credits, "delivery_id": None}
+            for ms, kind, credits in (
+                (80, "hold", charged or Decimal(5)),
+                (9_000, "void" if failed else "post", charged or Decimal(5)),
+            )
+        ]  # fmt: skip
+        yield task, result, entries
+
+
+def answer_of(ordinal: int, rng: random.Random, words: list[str]) -> str:
+    """18 KB of JSON, different for each task."""
+    text = " ".join(rng.choices(words, k=ANSWER_CHARS // 7))
+    sources = [
+        {"position": n, "url": f"https://example.com/{ordinal}/{n}", "label": "Example"} for n in range(8)
+    ]
+    return json.dumps({"text": f"„{ordinal}“: {text}", "sources": sources, "model": "m"}, ensure_ascii=False)
+
+
+async def fill(url: str, count: int, rng: random.Random) -> str:
+    """A finished run; its id."""
+    words = ["".join(rng.choices("abcdefghijklmnoprstuvwxyz", k=6)) for _ in range(5_000)]
+    store = Store(Database(url))
+    try:
+        run_id = await store.create_run(name=f"run of {count}", source="bench", budget=None, now_ms=START_MS)
+        for first in range(1, count + 1, CHUNK):
+            rows = list(made(run_id, first, min(CHUNK, count + 1 - first), rng, words))
+
+            async def work(connection: Any, rows: list[Any] = rows) -> None:
+                await store.db.insert(connection, tasks, [row[0] for row in rows])
+                await store.db.insert(connection, results, [row[1] for row in rows])
+                await store.db.insert(connection, ledger, [entry for row in rows for entry in row[2]])
+
+            await store.db.write(work)
+        await store.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
+        return run_id
+    finally:
+        await store.close()
+
+
+def timed(arguments: list[str], url: str = "") -> dict[str, Any]:
+    """Run a process to its end: seconds, peak memory, what it printed."""
+    started = time.monotonic()
+    environment = os.environ | {"DATABASE_URL": url}
+    peak_kb = 0
+    with (
+        tempfile.TemporaryFile() as printed,
+        subprocess.Popen([sys.executable, *arguments], env=environment, stdout=printed) as process,
+    ):
+        # The peak of the process's own memory; what wait4 tells begins with that of the process that forked.
+        while process.poll() is None:
+            peak_kb = max(peak_kb, _peak_kb(process.pid))
+            time.sleep(0.02)
+        printed.seek(0)
+        said = printed.read()
+    if process.returncode:
+        raise SystemExit(f"{arguments} ended with {process.returncode}: {said.decode()}")
+    seconds = round(time.monotonic() - started, 1)
+    return {"seconds": seconds, "peak_rss_mb": peak_kb >> 10, "printed": json.loads(said)}
+
+
+def _peak_kb(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(found[0]) if found else 0
+
+
+def measure(url: str, small: tuple[str, int], large: tuple[str, int], folder: Path) -> list[dict[str, Any]]:
+    """Export and load everything; one row of figures for each kind of file."""
+    figures = []
+    for what in ("results", "ledger"):
+        for format_ in ("jsonl", "csv", "parquet"):
+            path = folder / f"{what}.{format_}"
+            export = [
+                "-m",
+                "app.cli",
+                "export",
+                "--what",
+                what,
+                "--format",
+                format_,
+                "-o",
+                str(path),
+                "--json",
+            ]
+            before = timed([*export[:3], small[0], *export[3:]], url)
+            after = timed([*export[:3], large[0], *export[3:]], url)
+            row = {
+                "what": what, "format": format_, "rows": after["printed"]["rows"],
+                "seconds": after["seconds"],
+                "mb": round(path.stat().st_size / 1e6, 1), "peak_rss_mb": after["peak_rss_mb"],
+                f"peak_rss_mb_at_{small[1]}": before["peak_rss_mb"],
+                "growth": round(after["peak_rss_mb"] / before["peak_rss_mb"], 3),
+            }  # fmt: skip
+            for reader in LOADERS:
+                loaded = timed(["-m", "benchmarks.export_load", reader, what, format_, str(path)])
+                wrong = {k: v for k, v in expected_of(what, large[1]).items() if loaded["printed"][k] != v}
+                if wrong:
+                    raise SystemExit(f"{reader} reads {path.name} as {loaded['printed']}, not {wrong}")
+                row[f"{reader}_seconds"] = loaded["seconds"]
+                row[f"{reader}_types"] = loaded["printed"]["types"]
+            path.unlink()
+            figures.append(row)
+            print(json.dumps(row), flush=True)
+    return figures
+
+
+def main() -> None:
+    """Parse, run, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    small = min(options.tasks, SMALL)
+    with tempfile.TemporaryDirectory(prefix="tallyhook-export-") as folder:
+        server = PostgresServer() if options.store == "postgres" else None
+        if server:
+            server.start()
+        try:
+            url = server.create_database() if server else f"sqlite:///{folder}/export.db"
+            started = time.monotonic()
+            asyncio.run(migrated(url))
+            runs = [
+                (asyncio.run(fill(url, count, random.Random(f"{options.seed} {nth}"))), count)
+                for nth, count in enumerate((small, options.tasks))
+            ]
+            filled_s = round(time.monotonic() - started, 1)
+            files = measure(url, runs[0], runs[1], Path(folder))
+        finally:
+            if server:
+                server.stop()
+    growth = max(row["growth"] for row in files)
+    figures = {
+        "tasks": options.tasks, "store": options.store, "seed": options.seed,
+        "answer_bytes": ANSWER_CHARS + 500, "cores": os.cpu_count(), "fill_seconds": filled_s,
+        "growth_max": growth, "flat": growth <= GROWTH_MAX, "types_and_sums": "as made", "files": files,
+    }  # fmt: skip
+    print(json.dumps({key: value for key, value in figures.items() if key != "files"}))
+    RESULTS.parent.mkdir(exist_ok=True)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    kept = [one for one in kept if (one["store"], one["tasks"]) != (options.store, options.tasks)]
+    RESULTS.write_text(json.dumps([*kept, figures], indent=1) + "\n")
+    sys.exit(0 if figures["flat"] else 1)
+
+
+async def migrated(url: str) -> None:
+    """Bring the database to the newest schema."""
+    db = Database(url)
+    await migrate(db)
+    await db.close()
+
+
+if __name__ == "__main__":
+    main()
