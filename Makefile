@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test install lint format types unit bench-scale bench-senders bench-million chaos clean
+.PHONY: demo test install lint format types unit bench bench-scale bench-senders bench-million chaos clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -34,6 +34,11 @@ types: install
 
 unit: install
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+# Every benchmark against its reference, for docs/performance.md; at most ten minutes on two quiet cores.
+# ARGS="--only settle --store postgresql --rounds 3" measures a part and keeps nothing without --keep.
+bench: install
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 # The runs at full scale; each prints its figures and keeps them in benchmarks/results/scale.json.
 bench-scale: install

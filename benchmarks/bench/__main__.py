@@ -4,42 +4,72 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks.bench import intake, settle
+from benchmarks.bench import counts, intake, pipeline, settle, start, submit
 from benchmarks.bench.figures import Row
+from benchmarks.bench.page import keep
 from benchmarks.bench.rig import STORES, Rig, rig
 
-
-def intake_rows(one: Rig, rounds: int, quick: bool) -> list[Row]:
-    size = intake.IntakeSize(0.2, 0.05) if quick else intake.IntakeSize()
-    return intake.measure(one, rounds, size)
+Measure = Callable[[Rig, int, bool], list[Row]]
 
 
-def settle_rows(one: Rig, rounds: int, quick: bool) -> list[Row]:
-    size = settle.SettleSize(400, 50) if quick else settle.SettleSize()
-    return settle.measure(one, rounds, size)
+def benchmarks() -> dict[str, Measure]:
+    """Each subject's measurement: (servers, rounds, tiny sizes?) -> rows."""
+
+    def quick(size: Any, tiny: Any) -> Callable[[bool], Any]:
+        return lambda is_quick: tiny if is_quick else size
+
+    intake_size = quick(intake.IntakeSize(), intake.IntakeSize(0.1, 0.05))
+    settle_size = quick(settle.SettleSize(), settle.SettleSize(200, 20))
+    submit_size = quick(submit.SubmitSize(), submit.SubmitSize(100))
+    counts_size = quick(counts.CountsSize(), counts.CountsSize(200))
+    pipeline_size = quick(pipeline.PipelineSize(), pipeline.PipelineSize(2))
+    return {
+        "intake": lambda rig, rounds, tiny: intake.measure(rig, rounds, intake_size(tiny)),
+        "settle": lambda rig, rounds, tiny: settle.measure(rig, rounds, settle_size(tiny)),
+        "counts": lambda rig, rounds, tiny: counts.measure(rig, rounds, counts_size(tiny)),
+        "submit": lambda rig, rounds, tiny: submit.measure(rig, rounds, submit_size(tiny)),
+        "start": lambda rig, rounds, tiny: start.measure(rig, rounds),
+        "pipeline": lambda rig, rounds, tiny: pipeline.measure(rig, pipeline_size(tiny)),
+    }
 
 
-BENCHMARKS = {"intake": intake_rows, "settle": settle_rows}
+BENCHMARKS = benchmarks()
 
 
-def main() -> int:
-    """Parse, measure, print."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="may be repeated")
     parser.add_argument("--store", action="append", choices=STORES, help="may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: that everything runs, no figures")
-    options = parser.parse_args()
-    started = time.monotonic()
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: that all runs; no figures")
+    parser.add_argument(
+        "--keep", action="store_true", help="write what --only or --store measured into the results too"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print, and keep what was measured in full."""
+    options, started = parsed(), time.monotonic()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tallyhook-bench-") as folder:
         for store in options.store or STORES:
             for name in options.only or BENCHMARKS:
+                begun = time.monotonic()
                 with rig(store, Path(folder) / f"{store}-{name}") as one:
-                    for found in BENCHMARKS[name](one, options.rounds, options.quick):
-                        print(found.line(), flush=True)
-    print(f"{time.monotonic() - started:.0f} s")
+                    found = BENCHMARKS[name](one, options.rounds, options.quick)
+                for each in found:
+                    print(each.line(), flush=True)
+                print(f"{'':22} {store:10} {name} took {time.monotonic() - begun:.0f} s", flush=True)
+                rows += found
+    print(f"{time.monotonic() - started:.0f} s in all")
+    if options.keep or not (options.only or options.store or options.quick):
+        keep([one.document() for one in rows])
     return 0
 
 

@@ -1,0 +1,67 @@
+"""Runs a process of ours on SQLite and counts what it asks of the database's driver:
+`python -m benchmarks.bench.counted FILE web|worker`. FILE holds the count, a moment old at most.
+
+Every statement that goes into aiosqlite counts, BEGIN and COMMIT included; one may carry many rows.
+PostgreSQL counts by itself (pg_stat_statements).
+"""
+
+import functools
+import runpy
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+WRITE_EVERY_S = 0.05
+STATEMENTS = ("execute", "executemany", "execute_insert", "execute_fetchall", "executescript")
+ENDS = ("commit", "rollback")
+"""They say nothing to the database outside a transaction."""
+
+
+class Count:
+    """How many statements so far."""
+
+    statements = 0
+
+    def wrap(self, call: Callable[..., Any], *, ends: bool) -> Callable[..., Any]:
+        """The same call, counted."""
+
+        @functools.wraps(call)
+        def counted(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            self.statements += not ends or owner.in_transaction
+            return call(owner, *args, **kwargs)
+
+        return counted
+
+    def keep(self, path: Path) -> None:
+        """Write the count down, for ever."""
+        while True:
+            path.write_text(str(self.statements))
+            time.sleep(WRITE_EVERY_S)
+
+
+def count_statements() -> Count:
+    """Count from now on. The shortcuts of a connection end in the standard library, not in each other."""
+    count = Count()
+    for owner in (aiosqlite.Cursor, aiosqlite.Connection):
+        for name in (*STATEMENTS, *ENDS):
+            if name in vars(owner):
+                setattr(owner, name, count.wrap(getattr(owner, name), ends=name in ENDS))
+    return count
+
+
+def main() -> None:
+    """Count and run."""
+    path, name = Path(sys.argv[1]), sys.argv[2]
+    threading.Thread(target=count_statements().keep, args=(path,), daemon=True).start()
+    # What the process itself would see.
+    sys.argv = ["tallyhook", "web"] if name == "web" else ["workers"]
+    runpy.run_module("app.cli" if name == "web" else "workers", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What a delivery costs in Redis commands and SQL statements while `web` takes in and one worker settles,
+both as fast as they can.
+"""
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+
+from benchmarks.bench import backlog
+from benchmarks.bench.backlog import Backlog
+from benchmarks.bench.counted import WRITE_EVERY_S
+from benchmarks.bench.figures import Row, row
+from benchmarks.bench.generator import Generator, generator
+from benchmarks.bench.rig import TALLYHOOK, Process, Rig, module
+from benchmarks.bench.settle import TIMEOUT_S, idle_memory_mb
+
+LOOKER = "looker"
+"""Asks how far things are under a name of its own, so that its statements are not counted."""
+LOOK_EVERY_S = 0.1
+STATEMENTS = f"""SELECT sum(calls)::bigint FROM pg_stat_statements JOIN pg_roles ON oid = userid
+    WHERE rolname <> '{LOOKER}'"""
+WAITING = "SELECT count(*) FROM deliveries WHERE state = 'new'"
+
+
+@dataclass(frozen=True, slots=True)
+class CountsSize:
+    """Deliveries of one round."""
+
+    deliveries: int = 4_000
+
+
+def measure(rig: Rig, rounds: int, size: CountsSize) -> list[Row]:
+    """Commands and statements for each delivery."""
+    prepared = backlog.prepare(rig, rounds * size.deliveries, delivered=False)
+    keys_file = rig.folder / "keys"
+    keys_file.write_text("\n".join(prepared.keys))
+    with ExitStack() as stack:
+        load = stack.enter_context(generator())
+        load.prepare(len(prepared.keys), seed=backlog.SEED, keys_file=str(keys_file))
+        web, worker = _processes(stack, rig, prepared)
+        idle_memory_mb(worker)
+        seen = [_one(rig, prepared, load, web, n * size.deliveries, size.deliveries) for n in range(rounds)]
+    one = [1.0] * rounds
+    return [
+        row("redis commands", rig.store, [redis for redis, _ in seen], one, unit="a delivery", at_most=0.2,
+            reference_is="one delivery"),
+        row("sql statements", rig.store, [sql for _, sql in seen], one, unit="a delivery", at_most=0.15,
+            reference_is="one delivery"),
+    ]  # fmt: skip
+
+
+def _processes(stack: ExitStack, rig: Rig, prepared: Backlog) -> tuple[Process, Process]:
+    commands = {"web": [TALLYHOOK, "web"], "worker": module("workers")}
+    if rig.is_sqlite:
+        for name in commands:
+            commands[name] = module("benchmarks.bench.counted", str(rig.folder / f"{name}.count"), name)
+    else:
+        assert rig.postgres is not None
+        rig.postgres.execute(f"CREATE ROLE {LOOKER} SUPERUSER LOGIN")
+    web = stack.enter_context(rig.process("web", commands["web"], prepared.url))
+    return web, stack.enter_context(rig.process("worker", commands["worker"], prepared.url, path=None))
+
+
+def _one(
+    rig: Rig, prepared: Backlog, load: Generator, web: Process, first: int, count: int
+) -> tuple[float, float]:
+    redis, sql = rig.redis_commands(), _statements(rig)
+    load.run(web.port, seconds=TIMEOUT_S, first=first, count=count)
+    deadline = time.monotonic() + TIMEOUT_S
+    while _waiting(rig, prepared.url):
+        assert time.monotonic() < deadline, "the deliveries are not settled"
+        time.sleep(LOOK_EVERY_S)
+    return (rig.redis_commands() - redis) / count, (_statements(rig) - sql) / count
+
+
+def _statements(rig: Rig) -> int:
+    """Statements that our processes gave the database so far."""
+    if rig.is_sqlite:
+        time.sleep(2 * WRITE_EVERY_S)
+        return sum(int(path.read_text()) for path in rig.folder.glob("*.count"))
+    assert rig.postgres is not None
+    return int(asyncio.run(_ask_postgresql(rig.postgres.admin_url, STATEMENTS)))
+
+
+def _waiting(rig: Rig, url: str) -> int:
+    if rig.is_sqlite:
+        import sqlite3
+
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+        try:
+            return int(connection.execute(WAITING).fetchone()[0])
+        finally:
+            connection.close()
+    return int(asyncio.run(_ask_postgresql(url, WAITING)))
+
+
+async def _ask_postgresql(url: str, query: str) -> Any:
+    connection = await asyncpg.connect(url, user=LOOKER)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
