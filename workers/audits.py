@@ -1,0 +1,62 @@
+"""Audits the accounts, beside the sweep: a provider that answers slowly must not hold the sweep up."""
+
+import asyncio
+import contextlib
+import uuid
+
+import structlog
+
+from app.domain.credits import plain
+from app.ports import StoreUnavailable
+from app.services.audit import Audited, Audits
+from workers.jobs import Context
+
+log = structlog.get_logger(__name__)
+
+LEASE = "audit"
+
+
+async def run_audits(context: Context) -> None:
+    """Audit what is due, in whichever worker holds the lease, until told to stop."""
+    owner = uuid.uuid4().hex
+    audits = Audits(
+        context.store, context.providers, clock=context.clock,
+        every_ms=round(context.settings.audit_every_s * 1000),
+    )  # fmt: skip
+    while not context.stopping.is_set():
+        try:
+            await audit_once(context, owner, audits)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", error=str(error)[:200])
+        except Exception:
+            log.exception("audit_failed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(context.settings.sweep_every_s):
+                await context.stopping.wait()
+
+
+async def audit_once(context: Context, owner: str, audits: Audits) -> None:
+    """One look at every account; nothing where another worker looks just now."""
+    now = context.clock()
+    until_ms = now + round(context.settings.sweep_lease_s * 1000)
+    if not await context.store.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
+        return
+    try:
+        for found in await audits.audit_due():
+            tell(found)
+    finally:
+        await context.store.release_lease(LEASE, owner)
+
+
+def tell(found: Audited) -> None:
+    """One line for each entry booked, and one for credits that nobody can explain."""
+    for entry in found.booked:
+        log.info(
+            "account_entry", account=found.account, kind=entry.kind.value, credits=plain(entry.credits),
+            reason=entry.reason,
+        )  # fmt: skip
+    if not found.drift.explained:
+        log.warning(
+            "drift", account=found.account, unexplained=plain(found.drift.unexplained),
+            exposure=plain(found.drift.exposure),
+        )  # fmt: skip
