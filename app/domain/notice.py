@@ -16,7 +16,6 @@ from decimal import Decimal
 from enum import StrEnum
 
 from app.domain.credits import plain
-from app.domain.task import RunState
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 KEY_BYTES_MIN, KEY_BYTES_MAX = 24, 64
@@ -28,10 +27,6 @@ RETRY_MAX_MS = 12 * 3_600_000
 """5 s, 20 s, 80 s, 5 min, 21 min, 85 min, 6 h, then every 12 h: twelve tries span two days and a half."""
 
 GONE = 410
-BUDGET_REASON = "budget reached"
-"""Why a run is paused whose own budget is used up."""
-MONTH_BUDGET_REASON = "waiting: the account's budget of this month is reached"
-"""Why the runs of an account wait whose monthly budget is."""
 
 
 class Kind(StrEnum):
@@ -96,30 +91,6 @@ class DueNotice:
     body: str
     tries: int
     """This one counted."""
-
-
-def run_edge(
-    *, state: str, reason: str | None, is_open: bool, told: str | None, is_ask: bool = False
-) -> Kind | None:
-    """What to tell of a run now; None: nothing new. `told` is the kind that was told of it last, `is_open`
-    whether a task of it is still to be done. A run of `tallyhook ask` has one who waits for it already."""
-    if state == RunState.LOADING or is_ask:
-        return None
-    if not is_open:
-        now: Kind | None = Kind.RUN_FINISHED
-    elif state == RunState.PAUSED:
-        now = Kind.BUDGET_REACHED if reason == BUDGET_REASON else Kind.RUN_PAUSED
-    elif state == RunState.STOPPED:
-        now = Kind.RUN_STOPPED
-    else:
-        # Cancelled with tasks still at the provider: its end is told.
-        now = Kind.RUN_RESUMED if state == RunState.RUNNING and told is not None else None
-    return None if now == told else now
-
-
-def step_reached(count: int) -> int:
-    """The largest of 1, 10, 100, … that a count has reached: a growing discrepancy is told at each."""
-    return int("1" + "0" * (len(str(max(count, 1))) - 1))
 
 
 class NoticeSecretError(ValueError):

@@ -9,6 +9,7 @@ from app.store.exporting import ExportReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
 from app.store.notices import NoticeWrites
+from app.store.occasions import OccasionReads
 from app.store.polling import PollingWrites
 from app.store.queries import Queries
 from app.store.reporting import ReportReads
@@ -21,8 +22,8 @@ from app.store.submission import SubmissionWrites
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, AuditWrites, ChargeReads, Queries, ReportReads,
-    ExportReads,
+    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads, AuditWrites, ChargeReads,
+    Queries, ReportReads, ExportReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

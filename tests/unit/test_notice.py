@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,11 +21,10 @@ from app.domain.notice import (
     NoticeSecretError,
     NoticeState,
     outcome_of,
-    run_edge,
     signature_of,
     signing_key,
-    step_reached,
 )
+from app.domain.occasion import MONTH_BUDGET_REASON, RunStanding, run_edge, step_reached
 from app.notify_http import open_poster
 from app.store import submission
 from tests.integration.notices.receiver import verify
@@ -116,19 +116,18 @@ def test_a_document_says_what_happened_when() -> None:
     ],
 )
 def test_edges_of_a_run(state: str, is_open: bool, told: str | None, expected: Kind | None) -> None:
-    assert run_edge(state=state, reason=None, is_open=is_open, told=told) is expected
-    assert run_edge(state=state, reason=None, is_open=is_open, told=told, is_ask=True) is None
+    run = RunStanding("r", "monday", "default", "f.csv", state, None, 0, is_open, told, 1)
+    assert run_edge(run) is expected
+    assert run_edge(replace(run, source="ask")) is None
 
 
 def test_the_words_of_others_are_still_theirs() -> None:
-    edge = run_edge(state="paused", reason=submission.BUDGET_REASON, is_open=True, told=None)
-    assert edge is Kind.BUDGET_REACHED
+    run = RunStanding("r", "m", "default", "-", "paused", submission.BUDGET_REASON, 0, True, None, 0)
+    assert run_edge(run) is Kind.BUDGET_REACHED
     full = room(
         outstanding_tasks=0, backlog=9, remaining=None, outstanding_credits=Decimal(0),
         budget_left=Decimal(0),
     )  # fmt: skip
-    from app.domain.notice import MONTH_BUDGET_REASON
-
     assert full.reason == MONTH_BUDGET_REASON
 
 

@@ -1,0 +1,154 @@
+"""Occasions: what is worth a notice, and how often, from what the rows say. Pure.
+
+An occasion names one thing; its notice is stored once however often, and by however many, it is found out.
+May not do I/O, read a clock or log.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.domain.billing import iso_day
+from app.domain.credits import plain
+from app.domain.notice import Kind, Notice
+from app.domain.task import RunState
+
+BUDGET_REASON = "budget reached"
+"""Why a run is paused whose own budget is used up."""
+MONTH_BUDGET_REASON = "waiting: the account's budget of this month is reached"
+"""Why the runs of an account wait whose monthly budget is."""
+ASK_SOURCE = "ask"
+"""Source of a run of `tallyhook ask`: somebody waits for its answer already."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStanding:
+    """A run, and what was told of it."""
+
+    id: str
+    name: str
+    account: str
+    source: str
+    state: str
+    reason: str | None
+    created_at_ms: int
+    is_open: bool
+    """A task of it is still to be done."""
+    told: str | None
+    """Kind of the last notice about its state; None: nothing yet."""
+    edges: int
+    """How many there were."""
+
+    def notice(
+        self, kind: Kind, message: str, at_ms: int, figures: Mapping[str, object] | None = None
+    ) -> Notice:
+        """The next notice about its state."""
+        data = {"run": self.name, "state": self.state, "reason": self.reason, **(figures or {})}
+        return Notice(kind, self.account, f"run:{self.id}:{self.edges + 1}", message, at_ms, self.id, data)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundGroup:
+    """Findings of one verdict in one run; without a run: at one account."""
+
+    verdict: str
+    run_id: str | None
+    run_name: str | None
+    account: str
+    count: int
+    expected: Decimal
+    actual: Decimal
+    """Sums over those findings that tell both."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSpend:
+    """Credits of one cycle that the account's other users spent."""
+
+    account: str
+    cycle_ms: int
+    credits: Decimal
+
+
+def run_edge(run: RunStanding) -> Kind | None:
+    """What to tell of a run now; None: nothing new."""
+    if run.state == RunState.LOADING or run.source == ASK_SOURCE:
+        return None
+    if not run.is_open:
+        now: Kind | None = Kind.RUN_FINISHED
+    elif run.state == RunState.PAUSED:
+        now = Kind.BUDGET_REACHED if run.reason == BUDGET_REASON else Kind.RUN_PAUSED
+    elif run.state == RunState.STOPPED:
+        now = Kind.RUN_STOPPED
+    else:
+        # Cancelled with tasks still at the provider: its end is told.
+        now = Kind.RUN_RESUMED if run.state == RunState.RUNNING and run.told is not None else None
+    return None if now == run.told else now
+
+
+def step_reached(count: int) -> int:
+    """The largest of 1, 10, 100, … that a count has reached: what grows is told at each."""
+    return int("1" + "0" * (len(str(max(count, 1))) - 1))
+
+
+def halted(run: RunStanding, kind: Kind, now_ms: int) -> Notice:
+    """A run is paused or stopped, for its own budget too."""
+    word = "stopped" if kind is Kind.RUN_STOPPED else "paused"
+    return run.notice(kind, f"Run {run.name} is {word}: {run.reason or 'no reason was kept'}.", now_ms)
+
+
+def ended(
+    run: RunStanding, *, states: Mapping[str, int], verdicts: Mapping[str, int], charged: Decimal,
+    held: Decimal, at_ms: int,
+) -> Notice:  # fmt: skip
+    """None of a run's tasks is open any more."""
+    counts = {state: n for state, n in sorted(states.items()) if n}
+    word = "cancelled" if run.state == RunState.CANCELLED else "finished"
+    message = f"Run {run.name} is {word}: {', '.join(f'{n} {state}' for state, n in counts.items())}; "
+    message += f"{plain(charged)} credits charged"
+    message += f", {plain(held)} held, their charge is not known." if held else "."
+    figures = {
+        "tasks": sum(counts.values()), "states": counts, "verdicts": dict(sorted(verdicts.items())),
+        "credits_charged": charged, "credits_held": held,
+    }  # fmt: skip
+    return run.notice(Kind.RUN_FINISHED, message, at_ms, figures)
+
+
+def discrepancy(group: FoundGroup, now_ms: int) -> Notice:
+    """One notice for each run and verdict, and again when it has grown tenfold; never one for each task."""
+    where = f"run {group.run_name}" if group.run_id else f"account {group.account}"
+    difference = group.actual - group.expected
+    message = f"{group.count} × {group.verdict} in {where}"
+    if difference:
+        message += f": {plain(abs(difference))} credits {'more' if difference > 0 else 'less'} than expected"
+    occasion = f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
+    figures = {
+        "run": group.run_name, "verdict": group.verdict, "count": group.count, "expected": group.expected,
+        "actual": group.actual,
+    }  # fmt: skip
+    return Notice(Kind.DISCREPANCY, group.account, occasion, f"{message}.", now_ms, group.run_id, figures)
+
+
+def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
+    """An account's monthly budget is used up."""
+    month = iso_day(month_ms)[:7]
+    message = f"The budget of account {account} for {month} is reached; its runs wait."
+    occasion = f"budget:{account}:{month}"
+    return Notice(Kind.BUDGET_REACHED, account, occasion, message, now_ms, data={"month": month})
+
+
+def foreign_spend(spent: ForeignSpend, now_ms: int) -> Notice:
+    """Others spent credits of an account: told again when it has grown tenfold."""
+    account, credits, cycle = spent.account, spent.credits, iso_day(spent.cycle_ms)
+    message = f"{plain(credits)} credits of account {account} were spent by others since {cycle}."
+    occasion = f"drift:{account}:{spent.cycle_ms}:foreign:{step_reached(int(credits))}"
+    figures = {"foreign": credits, "cycle": cycle}
+    return Notice(Kind.DRIFT, account, occasion, message, now_ms, data=figures)
+
+
+def unexplained_drift(account: str, credits: Decimal, now_ms: int) -> Notice:
+    """An audit found credits that nobody can explain: once a day, and again when they have grown tenfold."""
+    message = f"The balance of account {account} differs from our ledger by {plain(credits)} credits that "
+    message += "nothing explains."
+    occasion = f"drift:{account}:{iso_day(now_ms)}:unexplained:{step_reached(int(abs(credits)))}"
+    return Notice(Kind.DRIFT, account, occasion, message, now_ms, data={"unexplained": credits})

@@ -1,0 +1,142 @@
+"""Finds out what there is to tell, from the rows, on a timer: the hot paths write nothing for it.
+
+A notice is stored under the occasion that it is about, so any number of workers may look at once, or again
+after one died, and each thing is told once.
+"""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from app.domain.admission import month_start_ms
+from app.domain.notice import Kind, Notice, NoticeState
+from app.domain.occasion import (
+    MONTH_BUDGET_REASON,
+    ForeignSpend,
+    FoundGroup,
+    RunStanding,
+    budget_reached,
+    discrepancy,
+    ended,
+    foreign_spend,
+    halted,
+    run_edge,
+)
+from app.ports import Clock
+
+NEWS_MS = 24 * 3_600_000
+"""What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
+ENDS_MAX = 20
+"""Ended runs of one look, because each is counted; the next look goes on."""
+REMEMBERED_MAX = 10_000
+
+
+class Progress(Protocol):
+    """Counts and credits of one run."""
+
+    @property
+    def tasks(self) -> int: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def states(self) -> dict[str, int]: ...
+    @property
+    def verdicts(self) -> dict[str, int]: ...
+    @property
+    def held(self) -> Decimal: ...
+    @property
+    def charged(self) -> Decimal: ...
+
+
+class OccasionStore(Protocol):
+    """What this needs of the store."""
+
+    async def run_standings(self) -> Sequence[RunStanding]: ...
+
+    async def run_ended_ms(self, run_id: str) -> int | None: ...
+
+    async def progress(self, run_id: str) -> Progress: ...
+
+    async def newest_finding(self) -> int: ...
+
+    async def found_groups(self, since_ms: int) -> Sequence[FoundGroup]: ...
+
+    async def accounts_waiting(self, reason: str) -> list[str]: ...
+
+    async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
+
+    async def add_notices(self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = ...) -> int: ...
+
+
+class Watcher:
+    """Looks for one process. What it remembers only spares it work."""
+
+    def __init__(self, store: OccasionStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._newest_finding = 0
+        self._perhaps_resumed: set[str] = set()
+        self._told: set[str] = set()
+
+    async def look(self) -> int:
+        """One look at everything but the forecast; how many notices are new."""
+        stored = await self._look_at_runs()
+        newest = await self._store.newest_finding()
+        if newest != self._newest_finding:
+            stored += await self.tell(await self._discrepancies())
+            self._newest_finding = newest
+        return stored + await self.tell(await self._of_accounts())
+
+    async def tell(self, found: Iterable[Notice]) -> int:
+        """Store what was not told yet; how many were new."""
+        new = [notice for notice in found if notice.occasion not in self._told]
+        stored = await self._store.add_notices(new, self._clock())
+        if len(self._told) > REMEMBERED_MAX:
+            self._told.clear()
+        self._told |= {notice.occasion for notice in new}
+        return stored
+
+    async def _look_at_runs(self) -> int:
+        now = self._clock()
+        news: list[Notice] = []
+        old: list[Notice] = []
+        resumed: set[str] = set()
+        for run in await self._store.run_standings():
+            edge = run_edge(run)
+            if edge is Kind.RUN_RESUMED:
+                # A run that paused for credits is tried every few minutes and refused at once: it goes on
+                # when it does so at two looks.
+                notice = run.notice(edge, f"Run {run.name} goes on.", now)
+                resumed.add(notice.occasion)
+                news += [notice] if notice.occasion in self._perhaps_resumed else []
+            elif edge is Kind.RUN_FINISHED:
+                if len(news) + len(old) < ENDS_MAX:
+                    await self._add_end(run, now, news, old)
+            elif edge is not None:
+                news.append(halted(run, edge, now))
+        self._perhaps_resumed = resumed
+        await self._store.add_notices(old, now, state=NoticeState.LOGGED)
+        return await self._store.add_notices(news, now)
+
+    async def _add_end(self, run: RunStanding, now: int, news: list[Notice], old: list[Notice]) -> None:
+        progress = await self._store.progress(run.id)
+        if progress.open or not progress.tasks:
+            return  # retried since it was looked at, or never filled
+        settled_ms = await self._store.run_ended_ms(run.id)
+        notice = ended(
+            run, states=progress.states, verdicts=progress.verdicts, charged=progress.charged,
+            held=progress.held, at_ms=settled_ms or now,
+        )  # fmt: skip
+        is_news = run.edges or max(settled_ms or 0, run.created_at_ms) > now - NEWS_MS
+        (news if is_news else old).append(notice)
+
+    async def _discrepancies(self) -> list[Notice]:
+        now = self._clock()
+        return [discrepancy(group, now) for group in await self._store.found_groups(now - NEWS_MS)]
+
+    async def _of_accounts(self) -> list[Notice]:
+        now = self._clock()
+        waiting = await self._store.accounts_waiting(MONTH_BUDGET_REASON)
+        reached = [budget_reached(account, month_start_ms(now), now) for account in waiting]
+        spent = await self._store.foreign_spend(now - NEWS_MS)
+        return reached + [foreign_spend(one, now) for one in spent if one.credits > 0]

@@ -1,0 +1,205 @@
+"""What there may be to tell, read from the rows that say it. Every read is bounded; nothing here writes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.billing import EntryKind, Reason
+from app.domain.occasion import ForeignSpend, FoundGroup, RunStanding
+from app.domain.task import RunState, TaskState
+from app.store.engine import Database
+from app.store.tables import (
+    IS_PENDING,
+    IS_SUBMITTING,
+    Credits,
+    account_entries,
+    deliveries,
+    findings,
+    notices,
+    runs,
+    tasks,
+)
+
+RUNS_MAX = 500
+"""Runs that are looked at, newest first; and beside them every older one that is still open."""
+FINDINGS_MAX = 10_000
+"""Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
+RUN_OCCASION = "run:"
+"""What is told of a run has the occasions `run:<run id>:1`, `:2`, … in the order of telling."""
+
+
+class OccasionReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def run_standings(self) -> list[RunStanding]:
+        """The newest runs, and every open one."""
+
+        async def work(connection: AsyncConnection) -> list[RunStanding]:
+            # The runs first: a run that starts in between has its tasks by then and is seen open.
+            found = {row.id: row for row in await connection.execute(_newest_runs())}
+            open_ids = set(await connection.scalars(_open_run_ids()))
+            if older := open_ids - found.keys():
+                query = sa.select(*_RUN_COLUMNS).where(runs.c.id.in_(older))
+                found |= {row.id: row for row in await connection.execute(query)}
+            told = await _told(connection, list(found))
+            return [
+                RunStanding(
+                    **row._mapping, is_open=row.id in open_ids, edges=told[row.id][0], told=told[row.id][1]
+                )
+                for row in found.values()
+            ]
+
+        return await self.db.read(work)
+
+    async def run_ended_ms(self, run_id: str) -> int | None:
+        """When the last task of a run was settled; None: none ever was."""
+        query = sa.select(sa.func.max(tasks.c.settled_at_ms)).where(tasks.c.run_id == run_id)
+
+        async def work(connection: AsyncConnection) -> int | None:
+            found: int | None = await connection.scalar(query)
+            return found
+
+        return await self.db.read(work)
+
+    async def newest_finding(self) -> int:
+        """A number that grows with every finding; 0: there is none."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return await connection.scalar(sa.select(sa.func.max(findings.c.id))) or 0
+
+        return await self.db.read(work)
+
+    async def found_groups(self, since_ms: int) -> list[FoundGroup]:
+        """Findings by run and verdict, of the groups to which one was added since then."""
+
+        async def work(connection: AsyncConnection) -> list[FoundGroup]:
+            newest = sa.select(findings).order_by(findings.c.id.desc()).limit(FINDINGS_MAX).subquery()
+            touched = await connection.execute(
+                sa.select(newest.c.run_id, newest.c.verdict).where(newest.c.at_ms >= since_ms).distinct()
+            )
+            groups = [tuple(row) for row in touched]
+            found = await _groups_of_runs(connection, [g for g in groups if g[0] is not None])
+            if any(run_id is None for run_id, _ in groups):
+                found += await _groups_of_accounts(connection)
+            return found
+
+        return await self.db.read(work)
+
+    async def accounts_waiting(self, reason: str) -> list[str]:
+        """Accounts whose running runs wait for exactly this reason."""
+        query = (
+            sa.select(runs.c.account)
+            .where(runs.c.state == RunState.RUNNING, runs.c.reason == reason)
+            .distinct()
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return sorted(await connection.scalars(query))
+
+        return await self.db.read(work)
+
+    async def foreign_spend(self, since_ms: int) -> list[ForeignSpend]:
+        """What others spent, in each cycle for which an audit booked some of it since then."""
+        e = account_entries.c
+        is_foreign = e.kind == EntryKind.FOREIGN, e.reason.startswith(Reason.OTHER_USERS)
+        lately = sa.select(e.account, e.cycle_ms).where(*is_foreign, e.at_ms >= since_ms).distinct()
+
+        async def work(connection: AsyncConnection) -> list[ForeignSpend]:
+            touched = {tuple(row) for row in await connection.execute(lately)}
+            if not touched:
+                return []
+            sums = await connection.execute(
+                sa.select(e.account, e.cycle_ms, _sum(e.credits))
+                .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
+                .group_by(e.account, e.cycle_ms)
+            )
+            return [ForeignSpend(*row) for row in sums if (row[0], row[1]) in touched]
+
+        return await self.db.read(work)
+
+
+_RUN_COLUMNS = (
+    runs.c.id,
+    runs.c.name,
+    runs.c.account,
+    runs.c.source,
+    runs.c.state,
+    runs.c.reason,
+    runs.c.created_at_ms,
+)
+
+
+def _newest_runs() -> sa.Select[Any]:
+    return (
+        sa.select(*_RUN_COLUMNS)
+        .where(runs.c.state != RunState.LOADING)
+        .order_by(runs.c.created_at_ms.desc())
+        .limit(RUNS_MAX)
+    )
+
+
+def _open_run_ids() -> sa.CompoundSelect[Any]:
+    """By the partial indexes that the three open states have; in one statement, hence of one moment."""
+    out = tasks.c.next_poll_at_ms.is_not(None), tasks.c.state == TaskState.SUBMITTED
+    return sa.union(
+        sa.select(tasks.c.run_id).where(IS_PENDING),
+        sa.select(tasks.c.run_id).where(IS_SUBMITTING),
+        sa.select(tasks.c.run_id).where(*out),
+    )
+
+
+async def _told(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, tuple[int, str | None]]:
+    """Run id -> (notices about its state, kind of the last one)."""
+    told: dict[str, tuple[int, str | None]] = dict.fromkeys(run_ids, (0, None))
+    rows = await connection.execute(
+        sa.select(notices.c.run_id, notices.c.kind, notices.c.occasion).where(
+            notices.c.run_id.in_(run_ids), notices.c.occasion.startswith(RUN_OCCASION)
+        )
+    )
+    for run_id, kind, occasion in rows:
+        number = int(occasion.rpartition(":")[2])
+        if number > told[run_id][0]:
+            told[run_id] = (number, kind)
+    return told
+
+
+async def _groups_of_runs(connection: AsyncConnection, groups: Sequence[tuple[str, str]]) -> list[FoundGroup]:
+    if not groups:
+        return []
+    f = findings.c
+    rows = await connection.execute(
+        sa.select(f.verdict, f.run_id, runs.c.name, runs.c.account, sa.func.count(), *_sums())
+        .join(runs, runs.c.id == f.run_id)
+        .where(f.run_id.in_({run_id for run_id, _ in groups}))
+        .group_by(f.verdict, f.run_id, runs.c.name, runs.c.account)
+    )
+    touched = set(groups)
+    return [FoundGroup(*row) for row in rows if (row.run_id, row.verdict) in touched]
+
+
+async def _groups_of_accounts(connection: AsyncConnection) -> list[FoundGroup]:
+    """Findings without a run: deliveries of tasks that we never sent."""
+    f, account = findings.c, sa.func.coalesce(deliveries.c.account, "default")
+    rows = await connection.execute(
+        sa.select(f.verdict, account, sa.func.count(), *_sums())
+        .outerjoin(deliveries, deliveries.c.id == f.delivery_id)
+        .where(f.run_id.is_(None))
+        .group_by(f.verdict, account)
+    )
+    return [FoundGroup(row[0], None, None, *row[1:]) for row in rows]
+
+
+def _sums() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+    both = sa.and_(findings.c.expected.is_not(None), findings.c.actual.is_not(None))
+    return (
+        _sum(sa.case((both, findings.c.expected), else_=0)),
+        _sum(sa.case((both, findings.c.actual), else_=0)),
+    )
+
+
+def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)
