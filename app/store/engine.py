@@ -42,15 +42,15 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
         self.url = sa.make_url(normal_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
+        # No ping before use: it is three round trips, and what a stale connection fails at is done again.
         self.engine: AsyncEngine = create_async_engine(
             self.url,
             pool_size=pool_size,
             max_overflow=POOL_OVERFLOW,
             # An error would quote them: prompts and answers.
             hide_parameters=True,
-            **options,
         )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
         self._writer = asyncio.Lock()
         if self.is_sqlite:
@@ -61,9 +61,21 @@ class Database:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
         keys make it. Raises StoreUnavailable when no try was left."""
+        return await self._write_until_done(work, alone=False)
+
+    async def append(self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows in a transaction of their own, all or none; those that a unique key refuses are left
+        out. One round trip, no conversion: see `insert_plain`. Raises StoreUnavailable as `write` does."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await self.insert_plain(connection, table, columns, rows, ignore=True)
+
+        await self._write_until_done(work, alone=True)
+
+    async def _write_until_done(self, work: Callable[[AsyncConnection], Awaitable[T]], *, alone: bool) -> T:
         for attempt in range(WRITE_TRIES):
             try:
-                return await self._write_once(work)
+                return await self._write_once(work, alone=alone)
             except _TROUBLE as error:
                 if not _worth_another_try(error):
                     raise
@@ -72,9 +84,11 @@ class Database:
                 await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
         raise AssertionError("unreachable")
 
-    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[T]], *, alone: bool) -> T:
+        """`alone`: `work` is one statement, which PostgreSQL begins and commits without being told."""
         if not self.is_sqlite:
-            async with self.engine.begin() as connection:
+            engine = self._autocommit if alone else self.engine
+            async with engine.begin() as connection:
                 return await work(connection)
         async with self._writer, self.engine.connect() as connection:
             await connection.execution_options(tallyhook_write=True)
@@ -82,14 +96,23 @@ class Database:
                 return await work(connection)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run `work` in one read transaction: what it sees belongs to one moment on SQLite."""
+        """Run `work` in one read transaction: what it sees belongs to one moment on SQLite. A connection that
+        went stale in the pool is replaced once; otherwise trouble is told at once, as StoreUnavailable."""
         try:
-            async with self.engine.connect() as connection:
-                return await work(connection)
+            try:
+                return await self._read_once(work)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                return await self._read_once(work)
         except _TROUBLE as error:
             if _worth_another_try(error):
                 raise StoreUnavailable(str(error)) from error
             raise
+
+    async def _read_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self.engine.connect() as connection:
+            return await work(connection)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -147,6 +170,29 @@ class Database:
         source = self.batch("v", {key: table.c[key].type for key in keys}, rows)
         insert = postgresql.insert(table).from_select(keys, sa.select(*(source.c[key] for key in keys)))
         await connection.execute(_or_not(insert, ignore, known))
+
+    async def insert_plain(
+        self,
+        connection: AsyncConnection,
+        table: sa.Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        *,
+        ignore: bool = False,
+    ) -> None:
+        """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths.
+        For the tables that every delivery is written to, where converting each value shows."""
+        if not rows:
+            return
+        marks = ", ".join("?" if self.is_sqlite else f"${n + 1}" for n in range(len(columns)))
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        await connection.exec_driver_sql(
+            f"{statement} ON CONFLICT DO NOTHING" if ignore else statement, list(rows)
+        )
+
+    def driver_id(self, text: str) -> str:
+        """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
+        return text.replace("-", "") if self.is_sqlite else text
 
 
 def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:

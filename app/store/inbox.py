@@ -21,6 +21,10 @@ ZSTD_LEVEL = 1
 """18 KB of JSON in about 50 µs; higher levels cost the receiver more than the disk saves."""
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """No stored body is larger when unpacked; a larger one is corruption."""
+_RECEIVED = (
+    "id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding", "body",
+    "state", "tries", "due_at_ms",
+)  # fmt: skip
 _compressor = zstd.ZstdCompressor(ZSTD_LEVEL)
 """Kept: making one for each body costs as much as using it. Its frames are independent of each other."""
 ERROR_CHARS_MAX = 2_000
@@ -34,23 +38,16 @@ class InboxWrites:
 
     async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> None:
         """Commit raw deliveries, all or none. Once this returns they may be acknowledged."""
-        rows = []
-        for delivery in raw:
-            encoding, body = pack(delivery.body)
-            rows.append(
-                {
-                    "id": delivery.id, "source": delivery.source, "received_at_ms": delivery.received_at_ms,
-                    "webhook_id": delivery.webhook_id, "signed_at": delivery.signed_at,
-                    "signature": delivery.signature, "account": delivery.account, "encoding": encoding,
-                    "body": body, "state": "new", "tries": 0, "due_at_ms": due_at_ms,
-                }
-            )  # fmt: skip
-
-        async def work(connection: AsyncConnection) -> None:
-            # A second try after a commit whose answer was lost finds its own rows.
-            await self.db.insert(connection, deliveries, rows, ignore=True)
-
-        await self.db.write(work)
+        packed = [pack(delivery.body) for delivery in raw]
+        rows = [
+            (
+                self.db.driver_id(d.id), d.source, d.received_at_ms, d.webhook_id, d.signed_at, d.signature,
+                d.account, encoding, body, "new", 0, due_at_ms,
+            )
+            for d, (encoding, body) in zip(raw, packed, strict=True)
+        ]  # fmt: skip
+        # A second try after a commit whose answer was lost finds its own rows.
+        await self.db.append(deliveries, _RECEIVED, rows)
 
     async def claim_overdue_deliveries(
         self, *, limit: int, now_ms: int, next_due_at_ms: int, tries_max: int

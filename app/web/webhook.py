@@ -80,6 +80,8 @@ class Receiver:
         self._allow_unsigned = allow_unsigned
         self._budget = ReadBudget(limits.waiting_bytes_max)
         self._seldom = _Seldom()
+        # Bound once: the module's logger is set up anew by each call, even of what is not told.
+        self._log = log.bind()
 
     async def post(self, request: web.Request) -> web.Response:
         """One delivery. 200 only after its bytes are committed; 401 and 4xx leave nothing behind."""
@@ -153,7 +155,7 @@ class Receiver:
             return self._refuse(503, str(full), signed)
         except CommitFailed:
             return self._refuse(503, "not_committed", signed)
-        log.debug(
+        self._log.debug(
             "delivery", id=delivery.id, webhook_id=delivery.webhook_id, bytes=len(body),
             took_ms=self._clock() - now_ms,
         )  # fmt: skip

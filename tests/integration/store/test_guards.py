@@ -86,8 +86,8 @@ class Forgetful(Database):
 
     loses = 0
 
-    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        done = await super()._write_once(work)
+    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, alone: bool) -> Any:
+        done = await super()._write_once(work, alone=alone)
         if self.loses:
             self.loses -= 1
             raise ConnectionResetError("the answer to the commit was lost")
@@ -278,3 +278,18 @@ async def test_w7_a_full_disk_is_the_database_s_absence_and_no_bad_delivery(
     with pytest.raises(StoreUnavailable, match="full"):
         await sqlite_store.store_deliveries(raw, due_at_ms=clock())
     assert await sqlite_store.waiting_count() == 0, "all or none"
+
+
+async def test_a_read_replaces_a_connection_that_went_stale(postgres_url: str) -> None:
+    store, other = Store(Database(postgres_url, pool_size=1)), Database(postgres_url, pool_size=1)
+    others_off = sa.text(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    try:
+        assert await store.waiting_count() == 0
+        assert (await other.write(lambda connection: connection.scalar(others_off))) is True
+        assert await store.waiting_count() == 0
+    finally:
+        await store.close()
+        await other.close()
