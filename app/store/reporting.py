@@ -2,6 +2,7 @@
 rows; nothing here writes, and nothing loads a run's rows one by one.
 """
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.retry import Answer
 from app.domain.task import OPEN_STATES
+from app.store.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.engine import Database
 from app.store.queries import RunReport, RunRow, credits_sum, progress_of
 from app.store.tables import deliveries, findings, ledger, submissions, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class FullReport:
+    """A run's books, what stands behind their sums, and its first findings."""
+
+    report: RunReport
+    breakdown: Breakdown
+    findings: list[dict[str, Any]]
 
 
 class ReportReads:
@@ -24,48 +35,30 @@ class ReportReads:
         """The books of one run, all read in one transaction."""
 
         async def work(connection: AsyncConnection) -> RunReport:
-            progress = await progress_of(connection, run.id)
-            sums = await _ledger_sums(connection, run.id)
-            verdicts = dict(progress.verdicts)
-            beside = await connection.execute(
-                sa.select(findings.c.verdict, sa.func.count())
-                .where(findings.c.run_id == run.id, findings.c.verdict.in_(_BESIDE))
-                .group_by(findings.c.verdict)
-            )
-            verdicts |= {row[0]: row[1] for row in beside}
-            return RunReport(
-                run=run,
-                progress=progress,
-                verdicts=verdicts,
-                duplicates=await _duplicates(connection, run.id),
-                swept=await _count(connection, tasks.c.run_id == run.id, tasks.c.settled_by == "poll"),
-                recovered_submits=await _recovered(connection, run.id),
-                held=sums.get("hold", Decimal(0)),
-                posted=sums.get("post", Decimal(0)),
-                voided=sums.get("void", Decimal(0)),
-                unknown=await _count(
-                    connection,
-                    tasks.c.run_id == run.id,
-                    tasks.c.money == "held",
-                    tasks.c.state.not_in(OPEN_STATES),
-                ),
-                reused=await _count(connection, tasks.c.run_id == run.id, tasks.c.reused_from.is_not(None)),
+            return await _report(connection, run)
+
+        return await self.db.read(work)
+
+    async def full_report(self, run: RunRow, findings_max: int) -> FullReport:
+        """The same with what stands behind its sums, all as of one moment."""
+
+        async def work(connection: AsyncConnection) -> FullReport:
+            if not self.db.is_sqlite:
+                # Otherwise each statement sees what was committed before it, and the sums would not agree.
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            return FullReport(
+                await _report(connection, run),
+                await read_breakdown(connection, run.id),
+                await _findings(connection, run.id, findings_max),
             )
 
         return await self.db.read(work)
 
     async def findings_of(self, run_id: str, limit: int = 100) -> list[dict[str, Any]]:
         """What needs explaining in a run, oldest first."""
-        c = findings.c
-        query = (
-            sa.select(c.verdict, c.task_id, c.attempt, c.expected, c.actual, c.detail, c.delivery_id)
-            .where(c.run_id == run_id)
-            .order_by(c.id)
-            .limit(limit)
-        )
 
         async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
-            return [dict(row._mapping) for row in await connection.execute(query)]
+            return await _findings(connection, run_id, limit)
 
         return await self.db.read(work)
 
@@ -81,21 +74,51 @@ class ReportReads:
         return await self.db.read(work)
 
 
-_BESIDE = ("conflict", "repriced", "double_charged")
+_BESIDE = ("conflict", "repriced", "double_charged", "lost_after_ack")
+
+
+async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
+    progress = await progress_of(connection, run.id)
+    sums = await _ledger_sums(connection, run.id)
+    verdicts = dict(progress.verdicts)
+    beside = await connection.execute(
+        sa.select(findings.c.verdict, sa.func.count())
+        .where(findings.c.run_id == run.id, findings.c.verdict.in_(_BESIDE))
+        .group_by(findings.c.verdict)
+    )
+    verdicts |= {row[0]: row[1] for row in beside}
+    mine = tasks.c.run_id == run.id
+    return RunReport(
+        run=run,
+        progress=progress,
+        verdicts=verdicts,
+        duplicates=await _duplicates(connection, run.id),
+        swept=await _count(connection, mine, tasks.c.settled_by == "poll"),
+        recovered_submits=await _recovered(connection, run.id),
+        held=sums.get("hold", Decimal(0)),
+        posted=sums.get("post", Decimal(0)),
+        voided=sums.get("void", Decimal(0)),
+        unknown=await _count(connection, mine, tasks.c.money == "held", tasks.c.state.not_in(OPEN_STATES)),
+        reused=await _count(connection, mine, tasks.c.reused_from.is_not(None)),
+    )
+
+
+async def _findings(connection: AsyncConnection, run_id: str, limit: int) -> list[dict[str, Any]]:
+    c = findings.c
+    query = (
+        sa.select(c.verdict, c.task_id, c.attempt, c.expected, c.actual, c.detail, c.delivery_id)
+        .where(c.run_id == run_id)
+        .order_by(c.id)
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in await connection.execute(query)]
 
 
 async def _ledger_sums(connection: AsyncConnection, run_id: str) -> dict[str, Decimal]:
     """Open holds, posts and voids, from the ledger alone: `hold` is what no closing entry follows yet."""
-    closing = ledger.alias("closing")
-    closed = sa.exists().where(
-        closing.c.task_id == ledger.c.task_id,
-        closing.c.attempt == ledger.c.attempt,
-        closing.c.kind.in_(("post", "void")),
-    )
-    counted = sa.or_(ledger.c.kind != "hold", ~closed)
     rows = await connection.execute(
         sa.select(ledger.c.kind, credits_sum(ledger.c.credits))
-        .where(ledger.c.run_id == run_id, counted)
+        .where(ledger.c.run_id == run_id, open_or_closing())
         .group_by(ledger.c.kind)
     )
     return {row[0]: row[1] for row in rows}

@@ -1,0 +1,203 @@
+"""A run's books by engine, country and day, for its report. Sums of the database's, each by one statement;
+nothing here writes, and no row of a task is loaded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.task import OPEN_STATES
+from app.store.queries import credits_sum
+from app.store.tables import attempts, findings, ledger, tasks
+
+DAY_MS = 86_400_000
+PERCENTILES = (50, 90, 95, 99)
+BUCKETS_MS = tuple(s * 1_000 for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600, 21_600, 86_400))
+"""Upper ends, exclusive, of the classes of latency; one more class lies above the last."""
+
+
+@dataclass(slots=True)
+class EngineCountry:
+    """What one engine did in one country."""
+
+    task_type: str
+    country: str | None
+    """None: the provider chose."""
+    states: dict[str, int] = field(default_factory=dict)
+    posted: Decimal = Decimal(0)
+    """Of all attempts, as the ledger has it."""
+    held: Decimal = Decimal(0)
+
+    @property
+    def tasks(self) -> int:
+        return sum(self.states.values())
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDay:
+    """Credits posted for one engine on one day, UTC."""
+
+    day: str
+    task_type: str
+    posted: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Acceptance to settlement of one engine's tasks, milliseconds. Percentiles are nearest-rank."""
+
+    task_type: str
+    tasks: int
+    percentiles_ms: tuple[int, ...]
+    max_ms: int
+    counts: tuple[int, ...]
+    """Tasks in each class of BUCKETS_MS, and above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Holds that no charge has closed."""
+
+    attempts: int
+    credits: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """All of it."""
+
+    engine_countries: Sequence[EngineCountry]
+    days: Sequence[EngineDay]
+    latencies: Sequence[Latency]
+    in_flight: Exposure
+    """Of work that is under way: its report is still to come."""
+    unknown: Exposure
+    """Of work that is closed though its charge is not known."""
+    findings: int
+
+
+async def read_breakdown(connection: AsyncConnection, run_id: str) -> Breakdown:
+    """Read inside a transaction of the caller's."""
+    in_flight, unknown = await _exposures(connection, run_id)
+    count = sa.select(sa.func.count()).select_from(findings).where(findings.c.run_id == run_id)
+    return Breakdown(
+        engine_countries=await _engine_countries(connection, run_id),
+        days=await _days(connection, run_id),
+        latencies=await _latencies(connection, run_id),
+        in_flight=in_flight,
+        unknown=unknown,
+        findings=await connection.scalar(count) or 0,
+    )
+
+
+def open_or_closing() -> sa.ColumnElement[bool]:
+    """Of the ledger: posts, voids, and those holds that neither has followed yet."""
+    closing = ledger.alias("closing")
+    closed = sa.exists().where(
+        closing.c.task_id == ledger.c.task_id,
+        closing.c.attempt == ledger.c.attempt,
+        closing.c.kind.in_(("post", "void")),
+    )
+    return sa.or_(ledger.c.kind != "hold", ~closed)
+
+
+async def _engine_countries(connection: AsyncConnection, run_id: str) -> list[EngineCountry]:
+    country = _country(connection)
+    found: dict[tuple[str, str | None], EngineCountry] = {}
+    counts = sa.select(tasks.c.task_type, country, tasks.c.state, sa.func.count()).where(
+        tasks.c.run_id == run_id
+    )
+    for task_type, where, state, count in await connection.execute(_grouped(counts, 3)):
+        one = found.setdefault((task_type, where), EngineCountry(task_type, where))
+        one.states[state] = count
+    sums = (
+        sa.select(tasks.c.task_type, country, ledger.c.kind, credits_sum(ledger.c.credits))
+        .select_from(ledger.join(tasks, tasks.c.id == ledger.c.task_id))
+        .where(ledger.c.run_id == run_id, ledger.c.kind != "void", open_or_closing())
+    )
+    for task_type, where, kind, total in await connection.execute(_grouped(sums, 3)):
+        one = found.setdefault((task_type, where), EngineCountry(task_type, where))
+        setattr(one, "posted" if kind == "post" else "held", total)
+    return sorted(found.values(), key=lambda one: (one.task_type, one.country or ""))
+
+
+def _grouped(query: sa.Select[Any], columns: int) -> sa.Select[Any]:
+    # By position: PostgreSQL takes an expression with parameters for another one each time it is written.
+    return query.group_by(*(sa.literal_column(str(n)) for n in range(1, columns + 1)))
+
+
+def _country(connection: AsyncConnection) -> sa.ColumnElement[str]:
+    """As the prompt names it: `country`, or `gl` of the Google engines (C-K). SQLite reads JSON from text."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    payload: Any = (sa.type_coerce if is_sqlite else sa.cast)(tasks.c.payload, sa.JSON)
+    country = sa.func.coalesce(payload["country"].as_string(), payload["gl"].as_string())
+    return sa.func.upper(country).label("country")
+
+
+async def _days(connection: AsyncConnection, run_id: str) -> list[EngineDay]:
+    day = (ledger.c.at_ms // DAY_MS).label("day")
+    query = (
+        sa.select(day, tasks.c.task_type, credits_sum(ledger.c.credits))
+        .select_from(ledger.join(tasks, tasks.c.id == ledger.c.task_id))
+        .where(ledger.c.run_id == run_id, ledger.c.kind == "post")
+        .order_by(sa.literal_column("1"), sa.literal_column("2"))
+    )
+    rows = await connection.execute(_grouped(query, 2))
+    return [EngineDay(_iso_day(int(row[0])), row[1], row[2]) for row in rows]
+
+
+def _iso_day(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_MS / 1000, UTC).date().isoformat()
+
+
+async def _latencies(connection: AsyncConnection, run_id: str) -> list[Latency]:
+    waited = tasks.c.settled_at_ms - tasks.c.submitted_at_ms
+    # A report may overtake our record of the submit response.
+    ms = sa.case((waited < 0, 0), else_=waited).label("ms")
+    window: dict[str, Any] = {"partition_by": tasks.c.task_type}
+    ranked = (
+        sa.select(
+            tasks.c.task_type, ms, sa.func.row_number().over(order_by=waited, **window).label("rank"),
+            sa.func.count().over(**window).label("n"),
+        )
+        .where(tasks.c.run_id == run_id, waited.is_not(None), tasks.c.reused_from.is_(None))
+        .subquery()
+    )  # fmt: skip
+    r = ranked.c
+    at = [sa.func.max(sa.case((r.rank == (r.n * p + 99) // 100, r.ms))) for p in PERCENTILES]
+    lower = (None, *BUCKETS_MS)
+    upper = (*BUCKETS_MS, None)
+    inside = [
+        sa.func.count(sa.case((sa.and_(*_between(r.ms, low, high)), 1)))
+        for low, high in zip(lower, upper, strict=True)
+    ]
+    query = sa.select(r.task_type, sa.func.count(), sa.func.max(r.ms), *at, *inside).group_by(r.task_type)
+    rows = await connection.execute(query.order_by(r.task_type))
+    cut = 3 + len(at)
+    return [Latency(row[0], row[1], tuple(row[3:cut]), row[2], tuple(row[cut:])) for row in rows]
+
+
+def _between(ms: Any, low: int | None, high: int | None) -> list[sa.ColumnElement[bool]]:
+    return [*([ms >= low] if low is not None else []), *([ms < high] if high is not None else [])]
+
+
+async def _exposures(connection: AsyncConnection, run_id: str) -> tuple[Exposure, Exposure]:
+    """(in flight, unknown), of the current attempts and of those that a retry replaced."""
+    held = sa.union_all(
+        sa.select(tasks.c.state, tasks.c.credits_held).where(
+            tasks.c.run_id == run_id, tasks.c.money == "held"
+        ),
+        sa.select(attempts.c.state, attempts.c.credits_held)
+        .join(tasks, tasks.c.id == attempts.c.task_id)
+        .where(tasks.c.run_id == run_id, attempts.c.money == "held"),
+    ).subquery()
+    is_open = held.c.state.in_(OPEN_STATES)
+    query = sa.select(is_open, sa.func.count(), credits_sum(held.c.credits_held))
+    found = {bool(row[0]): Exposure(row[1], row[2]) for row in await connection.execute(_grouped(query, 1))}
+    none = Exposure(0, Decimal(0))
+    return found.get(True, none), found.get(False, none)
