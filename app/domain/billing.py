@@ -70,15 +70,24 @@ class AccountEntry:
     kind: EntryKind
     credits: Decimal
     """As a rule positive; an adjustment, or a foreign entry that takes an earlier one back, may not be."""
-    cycle_ms: int
-    """Start of the cycle that it belongs to."""
+    cycle_ms: int | None
+    """Start of the cycle that it belongs to; None: the one that was running."""
     reason: str
-    """A Reason, and after a colon what a person should know."""
+    """A Reason, and after a colon what a person should know; or, of a correction made by hand, only that."""
+
+    def belongs_to(self, cycle: Cycle) -> bool:
+        """Whether it is an entry of this cycle."""
+        return cycle.holds(self.at_ms) if self.cycle_ms is None else self.cycle_ms == cycle.starts_ms
 
     @property
     def cause(self) -> str:
         """The first word of the reason."""
         return self.reason.partition(":")[0]
+
+    @property
+    def by_hand(self) -> bool:
+        """A correction that no balance told of and a person agreed on."""
+        return self.kind is EntryKind.ADJUSTMENT and self.cause not in tuple(Reason)
 
 
 @dataclass(frozen=True, slots=True)

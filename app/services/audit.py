@@ -40,6 +40,8 @@ SNAPSHOTS_MAX = 200
 """Intervals of one audit. A month of snapshots, one a minute, is told in stretches of some hours."""
 LATE_MS = 3 * 86_400_000
 """A closed cycle is looked at again for so long: no report comes later than its task's retention (P1)."""
+BY_HAND_MS = 2 * DAY_MS
+"""Between a correction that was agreed on and its entry, one way or the other."""
 IDLE_MS = 6 * 3_600_000
 """Where nothing of ours moves, others may: so often they are looked for."""
 
@@ -125,10 +127,11 @@ async def drift_since(store: AuditStore, account: str, since_ms: int, now_ms: in
         taken,
         await store.post_movements(account, first_ms, now_ms, grain_ms=_grain(now_ms - first_ms)),
         open_attempts=await store.open_movements(account, now_ms),
+        adjustments=_by_hand(entries, first_ms),
         allocations=[
-            Allocation(entry.cycle_ms, entry.credits)
-            for entry in entries
-            if entry.kind is EntryKind.ALLOCATION and entry.cycle_ms > first_ms
+            Allocation(e.cycle_ms, e.credits)
+            for e in entries
+            if e.kind is EntryKind.ALLOCATION and e.cycle_ms is not None and e.cycle_ms > first_ms
         ],
     )
 
@@ -143,7 +146,7 @@ async def standing(store: AuditStore, account: str, now_ms: int) -> Standing | N
 
 async def statement(store: AuditStore, account: str, cycle: Cycle) -> Statement:
     """The books of one cycle."""
-    entries = [e for e in await store.account_entries(account) if e.cycle_ms == cycle.starts_ms]
+    entries = [e for e in await store.account_entries(account) if e.belongs_to(cycle)]
     closed = any(entry.kind is EntryKind.EXPIRY for entry in entries)
     return Statement(account, cycle, closed, entries, await store.post_lines(account, cycle))
 
@@ -224,7 +227,8 @@ class Booking:
         if last is None:
             return
         books = await statement(self._store, self._account, cycle)
-        found = await self._judged(cycle, books.allocation + books.adjusted, last)
+        by_hand = sum((entry.credits for entry in books.entries if entry.by_hand), ZERO)
+        found = await self._judged(cycle, books.allocation + books.adjusted - by_hand, last)
         before = books.total(EntryKind.FOREIGN, Reason.BEFORE_THE_BOOKS)
         booked = books.foreign - before
         # While work is out the balance allows a range. What is booked stays unless it lies outside.
@@ -242,6 +246,7 @@ class Booking:
                 self._account, cycle.starts_ms, self._now_ms, grain_ms=_grain(last.at_ms - cycle.starts_ms)
             ),
             open_attempts=await self._store.open_movements(self._account, self._now_ms),
+            adjustments=_by_hand(await self._store.account_entries(self._account), cycle.starts_ms),
         )
 
     async def _close(self, cycle: Cycle) -> None:
@@ -345,6 +350,15 @@ def thinned(taken: Sequence[Snapshot]) -> list[Snapshot]:
         if (before.per_cycle, before.resets_at_ms) != (after.per_cycle, after.resets_at_ms):
             kept |= {one, other}
     return [taken[n] for n in sorted(kept)]
+
+
+def _by_hand(entries: Sequence[AccountEntry], since_ms: int) -> list[Movement]:
+    """Corrections that a person agreed on: the provider moves the credits within two days of the entry."""
+    return [
+        Movement(-e.credits, e.at_ms - BY_HAND_MS, e.at_ms + BY_HAND_MS)
+        for e in entries
+        if e.by_hand and e.at_ms + BY_HAND_MS >= since_ms
+    ]
 
 
 def _changes(books: Statement) -> Decimal:

@@ -67,11 +67,11 @@ class AuditWrites:
         return await self.db.read(work)
 
     async def account_entries(self, account: str) -> list[AccountEntry]:
-        """All entries of the account itself that belong to a cycle and to no task, oldest first."""
+        """All entries of the account, and corrections of its tasks', oldest first."""
         c = account_entries.c
         query = (
             sa.select(c.at_ms, c.kind, c.credits, c.cycle_ms, c.reason)
-            .where(c.account == account, c.cycle_ms.is_not(None), c.task_id.is_(None))
+            .where(c.account == account)
             .order_by(c.id)
         )
 

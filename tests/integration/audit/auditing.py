@@ -89,6 +89,14 @@ class Account:
         await self.settle(task_id, credits, by=by)
         self.remaining -= credits
 
+    async def correct(self, credits: int, reason: str) -> None:
+        """An adjustment that a person wrote, now."""
+        row = {
+            "at_ms": self.clock(), "account": "default", "kind": "adjustment", "credits": Decimal(credits),
+            "reason": reason,
+        }  # fmt: skip
+        await self._change(sa.insert(account_entries).values(**row))
+
     async def entries(self) -> list[tuple[str, Decimal, str]]:
         """(kind, credits, cause) of every entry of the account, as they were written."""
         c = account_entries.c

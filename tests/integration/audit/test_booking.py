@@ -254,3 +254,16 @@ async def test_old_entries_are_passed_over(account: Account) -> None:
 async def _first_statement(account: Account) -> Statement:
     known = cycles(await account.store.seen_resets("default"))
     return await statement(account.store, "default", known[0])
+
+
+async def test_a_correction_made_by_hand_explains_what_came_back(account: Account) -> None:
+    await account.audit()
+    await account.spend(300)
+    await account.twice("2026-10-12T00:00:00")
+    account.remaining += 20
+    assert (await account.twice("2026-10-13T00:00:00")).drift.unexplained == 20
+    await account.correct(20, "+20 credits: agreed with support")
+    found = await account.twice("2026-10-16T00:00:00")
+    assert found.drift.explained
+    books = (found.standing or pytest.fail()).statement
+    assert (books.adjusted, books.remaining, books.foreign) == (20, 720, 0)
