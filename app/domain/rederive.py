@@ -1,0 +1,224 @@
+"""Deriving an attempt again from what was said about it: the ends of its sends and the raw reports.
+
+Pure, and independent of the statements that wrote the books: only the rules are shared, `settlement.settle`
+among them. May not do I/O, read a clock, or look at the rows it will be compared with, except for what cannot
+be derived (see `Given`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+
+from app.domain.credits import Verdict
+from app.domain.delivery import ParsedDelivery
+from app.domain.retry import Answer
+from app.domain.settlement import Attempt, Effect, Settlement
+from app.domain.stored import Row
+from app.domain.task import OPEN_STATES, Money, TaskState
+
+Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
+"""(delivery, the attempt as it stands, the response already taken for it) -> decision."""
+
+ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
+BOUGHT_NOTHING = frozenset({Answer.REJECTED, Answer.RATE_LIMITED, Answer.UNAVAILABLE})
+"""Ends of a sync call after which its hold may be void."""
+SURELY_REFUSED = frozenset(
+    {Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN}
+)
+"""Ends of a send after which a cancelled run may take the task with it."""
+EXPIRY_CODES = frozenset({"unidentified", "retention_over", "vanished", "lost"})
+_SENDING = frozenset({TaskState.PENDING, TaskState.SUBMITTING})
+
+
+class Mark(StrEnum):
+    """What we decided ourselves; no response and no report says it."""
+
+    ASKED = "asked"  # a sync call: held before it was made
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    GIVEN_UP = "given_up"  # a sync call that bought nothing: its hold is void
+
+
+Event = Mark | ParsedDelivery | Row
+"""A mark, a report, or a row of `submissions`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the derivation takes as it stands, because nothing else says it."""
+
+    task_id: str
+    run_id: str
+    attempt: int
+    current: bool
+    task_type: str
+    payload_json: str
+    estimate: Decimal
+    charged_elsewhere: bool
+    marks: frozenset[Mark]
+    """Decisions of ours that stand in the row, and that nothing said about the attempt forbids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A ledger entry that should stand."""
+
+    kind: str
+    credits: Decimal | None
+    delivery_id: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueFinding:
+    """A finding that should stand; its prose is not part of it."""
+
+    verdict: Verdict
+    expected: Decimal | None
+    actual: Decimal | None
+    delivery_id: str | None
+
+
+@dataclass(slots=True)
+class Due:
+    """All that should stand for one attempt."""
+
+    after: Attempt
+    submitted_at_ms: int | None = None
+    """None for a sync call too: it says nothing of its own beginning."""
+    settled_by: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    first: ParsedDelivery | None = None
+    """The report that was taken, whose answer is the result."""
+    entries: list[Entry] = field(default_factory=list)
+    findings: list[DueFinding] = field(default_factory=list)
+    effects: dict[str, Effect] = field(default_factory=dict)
+    """Delivery id -> what it did."""
+    order_free: bool = True
+    """Another order of what was said closes the money alike."""
+
+    @property
+    def closing(self) -> tuple[Money, Decimal | None]:
+        """How the money closed, and what was charged."""
+        return self.after.money, self.after.charged
+
+
+def derive(given: Given, events: Sequence[Event], decide: Decide) -> Due:
+    """Fold everything that was said about one attempt, in the order given."""
+    due = Due(
+        Attempt(
+            task_id=given.task_id, run_id=given.run_id, attempt=given.attempt, current=given.current,
+            state=TaskState.SUBMITTING, money=Money.NONE, task_type=given.task_type,
+            payload_json=given.payload_json, estimate=given.estimate, held=None, to_charge=None, charged=None,
+            provider_task_id=None, verdict=None, reported=None, charged_elsewhere=given.charged_elsewhere,
+        )
+    )  # fmt: skip
+    for event in events:
+        if isinstance(event, ParsedDelivery):
+            _hear(due, event, decide)
+        elif isinstance(event, Mark):
+            _mark(due, event)
+        elif event["answer"] in ACCEPTED:
+            _accept(due, event)
+        elif event["answer"] == Answer.REJECTED and due.after.state in _SENDING:
+            due.after = replace(due.after, state=TaskState.REJECTED)
+            due.error_code, due.error_message = event["code"], event["message"]
+    return due
+
+
+def orders(
+    given: Given, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool
+) -> Iterator[list[Event]]:
+    """Orders in which it may have come about, the most likely first.
+
+    Reports keep the order given. A response is recorded before them, or (`overtaken` says so first) they
+    overtook it; an old attempt's response may have come when nobody took it any more.
+    """
+    asked = [Mark.ASKED] if Mark.ASKED in given.marks else []
+    closed = [mark for mark in (Mark.EXPIRED, Mark.CANCELLED) if mark in given.marks]
+    given_up = [Mark.GIVEN_UP] if Mark.GIVEN_UP in given.marks else []
+    in_time: list[Event] = [*asked, *sent, *closed, *heard, *given_up]
+    late: list[list[Event]] = [
+        [*asked, *closed, *heard[:n], *sent, *heard[n:], *given_up]
+        for n in sorted({len(heard[:1]), len(heard)})
+    ]
+    yield from [*late, in_time] if overtaken else [in_time, *late]
+    if not given.current:
+        refused = [row for row in sent if row["answer"] not in ACCEPTED]
+        yield [*asked, *refused, *closed, *heard, *given_up]
+
+
+def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decide) -> bool:
+    """Whether the money closes alike whatever came first. When it does not, the reports contradict each
+    other, and the fold must have found a conflict."""
+    reports = [event for event in events if isinstance(event, ParsedDelivery)]
+    # What we decided ourselves has its place: a sync call is held before anything is heard of it.
+    marks = [event for event in events if isinstance(event, Mark)]
+    sent = [event for event in events if not isinstance(event, ParsedDelivery | Mark)]
+    for first in reports:
+        rest = [report for report in reports if report is not first]
+        for order in ([*marks, *sent, first, *rest], [*marks, first, *rest, *sent]):
+            said: list[Event] = [*order]
+            if said != events and derive(given, said, decide).closing != due.closing:
+                return False
+    return True
+
+
+def _hear(due: Due, delivery: ParsedDelivery, decide: Decide) -> None:
+    response = None if due.first is None else due.first.report.response
+    settlement = decide(delivery, due.after, response)
+    after, report = settlement.after, delivery.report
+    due.effects[delivery.id] = settlement.effect
+    if settlement.hold is not None:
+        due.entries.append(Entry("hold", settlement.hold, delivery.id))
+    if settlement.close is Money.POSTED:
+        due.entries.append(Entry("post", after.charged, delivery.id, settlement.reason))
+    elif settlement.close is Money.VOIDED:
+        due.entries.append(Entry("void", after.held, delivery.id))
+    due.findings += [DueFinding(f.verdict, f.expected, f.actual, delivery.id) for f in settlement.findings]
+    if after != settlement.before:
+        # What closed the work first stays.
+        due.error_code = report.error_code if due.error_code is None else due.error_code
+        due.error_message = report.error_message if due.error_message is None else due.error_message
+        due.settled_by = due.settled_by or delivery.source
+    if settlement.stores_result:
+        due.first = delivery
+    due.after = after
+
+
+def _accept(due: Due, row: Row) -> None:
+    to_charge, estimate = row["credits_to_charge"], due.after.estimate
+    after = due.after
+    if after.state in _SENDING and after.money is Money.NONE:
+        held = estimate if to_charge is None else to_charge
+        due.after = replace(
+            after, state=TaskState.SUBMITTED, money=Money.HELD, held=held, to_charge=to_charge,
+            provider_task_id=row["provider_task_id"],
+        )  # fmt: skip
+        due.entries.append(Entry("hold", held, None))
+        due.submitted_at_ms = row["at_ms"]
+    else:  # it came late, and fills blanks
+        due.after = replace(
+            after, to_charge=to_charge if after.to_charge is None else after.to_charge,
+            provider_task_id=after.provider_task_id or row["provider_task_id"],
+        )  # fmt: skip
+        due.submitted_at_ms = row["at_ms"] if due.submitted_at_ms is None else due.submitted_at_ms
+    noted = any(f.verdict is Verdict.REPRICED and f.delivery_id is None for f in due.findings)
+    if to_charge is not None and to_charge != estimate and not noted:
+        due.findings.append(DueFinding(Verdict.REPRICED, estimate, to_charge, None))
+
+
+def _mark(due: Due, mark: Mark) -> None:
+    after = due.after
+    if mark is Mark.ASKED:
+        due.after = replace(after, state=TaskState.SUBMITTED, money=Money.HELD, held=after.estimate)
+        due.entries.append(Entry("hold", after.estimate, None))
+    elif mark is Mark.GIVEN_UP and after.state is TaskState.SUBMITTED and after.money is Money.HELD:
+        due.after = replace(after, state=TaskState.REJECTED, money=Money.VOIDED, charged=Decimal(0))
+        due.entries.append(Entry("void", after.held, None))
+    elif mark is Mark.EXPIRED and after.state in OPEN_STATES:
+        due.after = replace(after, state=TaskState.EXPIRED)
+    elif mark is Mark.CANCELLED and after.state in OPEN_STATES:
+        due.after = replace(after, state=TaskState.CANCELLED)

@@ -1,0 +1,46 @@
+"""Stored rows as verifying reads them: every one about a task, together. Data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = Mapping[str, Any]
+"""A stored row: column name -> value, ids as text, credits as Decimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRun:
+    """A run to go through."""
+
+    id: str
+    account: str
+    last_ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A row that belongs to nothing: its task, or what `column` says, is not there."""
+
+    table: str
+    key: str
+    task_id: str
+    column: str = "task_id"
+
+
+@dataclass(slots=True)
+class TaskBooks:
+    """Every stored row about one task."""
+
+    task: Row
+    """With `account`, `run_state` and `asked` (a sync call) of its run."""
+    attempts: list[Row] = field(default_factory=list)
+    submissions: list[Row] = field(default_factory=list)
+    """In the order in which they were recorded."""
+    deliveries: list[Row] = field(default_factory=list)
+    """Filed under the task; `body` unpacked, or None with the reason in `fault`."""
+    results: list[Row] = field(default_factory=list)
+    ledger: list[Row] = field(default_factory=list)
+    findings: list[Row] = field(default_factory=list)
+    adjustments: list[Row] = field(default_factory=list)
+    elsewhere: list[Row] = field(default_factory=list)
+    """Deliveries that its rows name and that are not filed under it."""
