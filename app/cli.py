@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from app.commands import control, processes, runs
 from app.commands.ask import ASK_EXAMPLES, ask
+from app.commands.dispute import DISPUTE_EXAMPLES, dispute
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
 from app.commands.user_error import INTERRUPTED, USAGE, UserError
@@ -46,6 +47,7 @@ _add(runs.runs, "Runs")
 _add(runs.status, "Runs")
 _add(runs.report, "Runs", runs.REPORT_EXAMPLES)
 _add(runs.export, "Runs", runs.EXPORT_EXAMPLES)
+_add(dispute, "Runs", DISPUTE_EXAMPLES)
 _add(control.pause, "Runs")
 _add(control.resume, "Runs")
 _add(control.cancel, "Runs")

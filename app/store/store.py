@@ -5,6 +5,7 @@ from app.store.asking import AskWrites
 from app.store.auditing import AuditWrites
 from app.store.charging import ChargeReads
 from app.store.engine import Database
+from app.store.evidence import EvidenceReads
 from app.store.exporting import ExportReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
@@ -23,7 +24,7 @@ from app.store.submission import SubmissionWrites
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
     PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads, AuditWrites, ChargeReads,
-    Queries, ReportReads, ExportReads,
+    Queries, ReportReads, ExportReads, EvidenceReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 
