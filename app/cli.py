@@ -14,7 +14,9 @@ from typer.exceptions import TyperException
 
 from app.commands import control, processes, runs
 from app.commands.ask import ASK_EXAMPLES, ask
+from app.commands.audit import AUDIT_EXAMPLES, audit
 from app.commands.dispute import DISPUTE_EXAMPLES, dispute
+from app.commands.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
 from app.commands.user_error import INTERRUPTED, USAGE, UserError
@@ -53,6 +55,9 @@ _add(control.resume, "Runs")
 _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
 app.add_typer(schedule, name="schedule", rich_help_panel="Runs")
+_add(plan, "Accounts", PLAN_EXAMPLES)
+_add(audit, "Accounts", AUDIT_EXAMPLES)
+_add(statement, "Accounts", STATEMENT_EXAMPLES)
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
