@@ -33,3 +33,9 @@ def emulator_url() -> Iterator[str]:
 def pipeline(store: Store, clock: SteppedClock) -> Pipeline:
     """No run yet: `await pipeline.start(tasks)`."""
     return Pipeline(store, clock)
+
+
+@pytest.fixture
+def sqlite_pipeline(sqlite_store: Store, clock: SteppedClock) -> Pipeline:
+    """The same on SQLite alone, for what does not depend on the store."""
+    return Pipeline(sqlite_store, clock)

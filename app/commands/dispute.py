@@ -1,0 +1,65 @@
+"""The command dispute: every discrepancy of a run in one archive, for the provider's support."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.commands.options import AsJson, RunArgument, examples, settings_for
+from app.commands.runs import with_store
+
+if TYPE_CHECKING:
+    from app.store import Store
+
+
+def dispute(
+    run: RunArgument = "latest",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="A .zip or a .tar.gz. Default: a .zip here.")
+    ] = "",
+    made_at: Annotated[
+        str, typer.Option(metavar="TIME", help="ISO 8601, for the files' dates: the same archive again.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write every discrepancy of RUN into one archive for the provider's support.
+
+    For each one: the request, every answer with its request id, the signed deliveries byte for byte, the
+    polls, and the arithmetic. Prompts and answers are in it of necessity; API keys and secrets are not.
+    """
+    from app.bootstrap import now_ms
+    from app.commands.archive import suffix_of
+    from app.commands.choose_run import choose_run
+    from app.commands.dispute_file import dispute_document, write_dispute
+    from app.commands.render import draw_line, show
+
+    if output:
+        suffix_of(Path(output))
+    at_ms = _moment_ms(made_at) if made_at else now_ms()
+    settings = settings_for(log_level="warning")
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        path = Path(output or f"dispute-{row.id[-8:]}.zip")
+        done = await write_dispute(store, settings, row, path, at_ms)
+        show(dispute_document(row, done, path), as_json=as_json, draw=draw_line)
+
+    with_store(settings, work)
+
+
+def _moment_ms(text: str) -> int:
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is no time such as 2026-11-21T12:00:00Z", param_hint="--made-at"
+        ) from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+DISPUTE_EXAMPLES = examples(
+    "tallyhook dispute monday -o monday.zip",
+    "python examples/verify_dispute.py monday.zip --secret-env CLORO_WEBHOOK_SECRET",
+)
