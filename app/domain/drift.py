@@ -11,7 +11,7 @@ All times are UTC milliseconds of our own clock, all credits Decimal.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from app.domain.balances import LAG_MS, SLACK_MS, Allocation, Point, Snapshot, choose_points, find_steps
@@ -41,6 +41,9 @@ class Interval:
     """Spent by others for certain: whatever of ours fell into it, so much more is gone."""
     unexplained: Decimal
     """Credits that should be gone and are not."""
+    overdrawn: Decimal = ZERO
+    """Credits that must be gone although the balance shows 0: work done in parallel can take it lower, and
+    only a contract shows that (C-L8). They are no drift."""
 
     @property
     def actual(self) -> Decimal:
@@ -155,21 +158,22 @@ class _Chain:
         gone = last.remaining + granted - point.remaining
         lowest, highest = self._posts.lowest(when, point.when), self._posts.highest(when, point.when)
         exposure = self._open.highest(when, point.when)
-        unexplained = max(ZERO, lowest - gone)
-        gone += unexplained
-        low, high = self._bounds(point, gone)
-        low = max(low, self.foreign_lowest + max(ZERO, gone - highest - exposure))
-        high = min(high, self.foreign_highest + gone - lowest)
+        missing = max(ZERO, lowest - gone)
+        low, high = self._bounds(point, gone + missing)
+        low = max(low, self.foreign_lowest + max(ZERO, gone + missing - highest - exposure))
+        high = min(high, self.foreign_highest + gone + missing - lowest)
         if low > high:
             # Credits that were taken for others' have come back.
-            unexplained += low - high
+            missing += low - high
             self._gone += low - high
             high = low
+        overdrawn = missing if point.remaining == 0 else ZERO
         interval = Interval(
             last.at_ms, point.at_ms, last.remaining, point.remaining, granted, lowest, highest, exposure,
-            foreign=low - self.foreign_lowest, unexplained=unexplained,
+            foreign=low - self.foreign_lowest, unexplained=missing - overdrawn, overdrawn=overdrawn,
         )  # fmt: skip
-        self.foreign_lowest, self.foreign_highest, self._last = low, high, point
+        self.foreign_lowest, self.foreign_highest = low, high
+        self._last = replace(point, remaining=point.remaining - overdrawn)
         return interval
 
     def _bounds(self, point: Point, gone: Decimal) -> tuple[Decimal, Decimal]:

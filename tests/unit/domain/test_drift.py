@@ -124,6 +124,18 @@ def test_an_overdraft_at_the_end_of_a_cycle() -> None:
     assert (found.resets[0].expired_highest, found.resets[0].overdrawn) == (0, 4)
 
 
+def test_a_balance_that_shows_zero_may_be_lower() -> None:
+    """Two tasks were funded by the same last credits; an upgrade makes up for it first (C-L8)."""
+    posts = [moved(5, 2, 3), moved(5, 2, 3)]
+    found = audit([snap(0, 7), snap(10, 0)], posts)
+    assert (found.explained, found.intervals[0].overdrawn) == (True, 3)
+    more = [snap(0, 7), snap(10, 0), snap(20, 1997, per_cycle=3000), snap(30, 1997, per_cycle=3000)]
+    found = audit(more, posts)
+    assert (found.explained, found.foreign_highest) == (True, 0)
+    assert not audit([snap(0, 8), snap(10, 1)], posts).explained
+    assert audit([snap(0, 7), snap(10, -3)], posts).intervals[0].overdrawn == 0
+
+
 def test_a_change_of_plan_grants_the_difference() -> None:
     snapshots = [snap(0, 100), snap(10, 88, per_cycle=3000), snap(20, 2095, per_cycle=3000)]
     found = audit(snapshots, [moved(5, 15, 16)])
