@@ -48,7 +48,7 @@ bench-senders: install
 	$(BIN)/python -m benchmarks.scale --tasks 30000 --workers 4 $(ARGS)
 
 bench-million: install
-	$(BIN)/python -m benchmarks.scale --tasks 1000000 --compare 10000 --short-answers --rate 0 $(ARGS)
+	$(BIN)/python -m benchmarks.scale --tasks 1000000 --compare 10000 --short-answers --batch 100 --rate 0 $(ARGS)
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)

@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 LIMIT_PER_S = 500
 CHUNK = 10_000
 SAMPLE_S = 1.0
-TIMEOUT_S = 3_600.0
+TIMEOUT_S = 7_200.0
 
 
 @dataclass
@@ -65,9 +65,9 @@ async def sample(stack: Stack, samples: Samples, started: float) -> bool:
     return samples.settled[-1] + states.get("rejected", 0) + states.get("expired", 0) == total
 
 
-async def load(stack: Stack, count: int) -> None:
+async def load(stack: Stack, count: int, batch_size: int | None) -> None:
     """Store the run in chunks, then let it begin."""
-    await stack.submit(0, begin=False)
+    await stack.submit(0, begin=False, batch_size=batch_size)
     for first in range(1, count + 1, CHUNK):
         await stack.add(first, min(first + CHUNK, count + 1))
     await stack.begin()
@@ -132,7 +132,9 @@ def summary(samples: Samples, count: int) -> dict[str, Any]:
     }
 
 
-async def run(count: int, folder: Path, emulator: list[str], *, workers: int = 1) -> dict[str, Any]:
+async def run(
+    count: int, folder: Path, emulator: list[str], *, workers: int = 1, batch_size: int | None = None
+) -> dict[str, Any]:
     """One run on fresh servers; the figures."""
     postgres, valkey = (
         PostgresServer(durable=True),
@@ -147,7 +149,7 @@ async def run(count: int, folder: Path, emulator: list[str], *, workers: int = 1
         await db.close()
         async with running_stack(folder, url, valkey.url, *emulator) as stack:
             stack.start(*(f"worker{n}" for n in range(2, workers + 1)))
-            await load(stack, count)
+            await load(stack, count, batch_size)
             samples, started = Samples(), time.monotonic()
             shown = 0.0
             while not await sample(stack, samples, started):
@@ -184,9 +186,11 @@ def run_once(options: argparse.Namespace, count: int) -> None:
     if options.short_answers:
         emulator += ["--switch", "short_answers"]
     with tempfile.TemporaryDirectory(prefix="tallyhook-scale-") as folder:
-        figures = asyncio.run(run(count, Path(folder), emulator, workers=options.workers))
+        figures = asyncio.run(
+            run(count, Path(folder), emulator, workers=options.workers, batch_size=options.batch)
+        )
     figures |= {
-        "cores": os.cpu_count(), "limit_per_s": options.rate, "short_answers": options.short_answers,
+        "cores": os.cpu_count(), "limit_per_s": options.rate, "short_answers": options.short_answers, "batch": options.batch,
         "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }  # fmt: skip
     print(json.dumps(figures), flush=True)
@@ -201,6 +205,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1, help="worker processes, all of them sending")
     parser.add_argument("--compare", type=int, default=0, help="tasks of a run before and of one after")
+    parser.add_argument("--batch", type=int, help="tasks in one create call; one each if not given")
     parser.add_argument("--short-answers", action="store_true")
     parser.add_argument(
         "--rate", type=int, default=LIMIT_PER_S, help="of the emulator and of ours; 0: unlimited"

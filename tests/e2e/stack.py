@@ -102,10 +102,12 @@ class Stack:
         for name in list(self._processes):
             self.end(name, KILL)
 
-    async def submit(self, count: int, *, begin: bool = True) -> None:
+    async def submit(self, count: int, *, begin: bool = True, batch_size: int | None = None) -> None:
         """Store a run of `count` prompts; the worker's sweep finds it once it may begin."""
         now = time.time_ns() // 1_000_000
-        self.run_id = await self.store.create_run(name="crash", source="test", budget=None, now_ms=now)
+        self.run_id = await self.store.create_run(
+            name="crash", source="test", budget=None, now_ms=now, batch_size=batch_size
+        )
         await self.add(1, count + 1)
         if begin:
             await self.begin()
