@@ -190,8 +190,8 @@ def run_once(options: argparse.Namespace, count: int) -> None:
             run(count, Path(folder), emulator, workers=options.workers, batch_size=options.batch)
         )
     figures |= {
-        "cores": os.cpu_count(), "limit_per_s": options.rate, "short_answers": options.short_answers, "batch": options.batch,
-        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "cores": os.cpu_count(), "limit_per_s": options.rate, "short_answers": options.short_answers,
+        "batch": options.batch, "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }  # fmt: skip
     print(json.dumps(figures), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
