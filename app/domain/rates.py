@@ -1,0 +1,256 @@
+"""What a forecast is made of, and what is measured of it: how fast tasks finish, what they are charged beside
+our estimate, how the balance falls. Pure.
+
+`low` and `high` are the least and the most that was seen over windows of several lengths, widened while
+little was. Times are UTC milliseconds, rates of tasks are floats, credits are Decimal. May not do I/O, read a
+clock or log.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_UP, Decimal
+from typing import Generic, TypeVar
+
+from app.domain.admission import CONCURRENCY_UNKNOWN, SECONDS_PER_TASK
+from app.domain.task import NO_CREDITS_REASON, RunState
+
+T = TypeVar("T")
+
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+PAUSE_MS = 10 * MINUTE_MS
+"""Minutes without a finished task count as working time up to here; a longer gap was no work."""
+WINDOWS_MS = (15 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, 24 * HOUR_MS)
+"""Working time that rates are measured over."""
+LIKELY_MS = HOUR_MS
+SETTLED_MIN = 30
+"""Settled tasks of one engine and country before its own charges say more than those of the whole engine."""
+TASK_S_SHORTEST, TASK_S_LONGEST = 10.0, 300.0
+"""What a task may take: a search answers in seconds, an attempt is given up after five minutes (C-H)."""
+USUAL_MIN_MS = HOUR_MS
+"""Balances over less than this say nothing about the usual burn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range(Generic[T]):
+    """The least, the likely and the most."""
+
+    low: T
+    likely: T
+    high: T
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Tasks of one engine and country whose money closed within one minute."""
+
+    minute_ms: int
+    task_type: str
+    country: str | None
+    tasks: int
+    credits: Decimal
+    """Charged."""
+    estimate: Decimal
+    """Ours, of the same tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """Open tasks of one run, engine and country."""
+
+    run_id: str
+    task_type: str
+    country: str | None
+    tasks: int
+    out: int
+    """Of them at the provider, or on their way: these end and cost whatever the run's state."""
+    credits: Decimal
+    """Held, or our estimate while nothing is."""
+    out_credits: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run with open tasks. Oldest first in a picture."""
+
+    id: str
+    name: str
+    state: str
+    reason: str | None
+
+    @property
+    def goes_on(self) -> bool:
+        """By itself: it is running, or waits for credits only."""
+        return self.state == RunState.RUNNING or (
+            self.state == RunState.PAUSED and self.reason == NO_CREDITS_REASON
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BalancePoint:
+    """One balance as the provider told it."""
+
+    at_ms: int
+    remaining: Decimal
+    per_cycle: Decimal | None
+    resets_at_ms: int | None
+    is_fresh: bool = False
+    """Told with an answer, hence not older than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that a forecast is made of."""
+
+    account: str
+    now_ms: int
+    finished: Sequence[Finished]
+    work: Sequence[OpenWork]
+    runs: Sequence[OpenRun]
+    balances: Sequence[BalancePoint]
+    """Of recent days, oldest first."""
+    charged_since: Decimal = Decimal(0)
+    """Posted by us since the last balance."""
+    charged_perhaps: Decimal = Decimal(0)
+    """Posted within the lag before it: it may hold them already, or not."""
+    slots: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """What one engine in one country cost lately."""
+
+    task_type: str
+    country: str | None
+    tasks: int
+    credits: Decimal
+    credits_per_hour: Decimal
+    """Of working time."""
+    per_estimate: Decimal | None
+    """Charged for each credit of our estimate; None: nothing was estimated."""
+
+
+def finish_rate(picture: Picture) -> tuple[Range[float], bool]:
+    """Tasks finished in a millisecond of working time, and whether that was measured."""
+    stretches = _stretches(picture)
+    if not stretches:
+        slots = picture.slots or CONCURRENCY_UNKNOWN
+        slow, usual, quick = (slots / (s * 1000) for s in (TASK_S_LONGEST, SECONDS_PER_TASK, TASK_S_SHORTEST))
+        return Range(slow, usual, quick), False
+    rates: list[float] = []
+    likely = 0.0
+    for window_ms in WINDOWS_MS:
+        tasks, worked_ms = _within(stretches, window_ms)
+        rates.append(tasks / worked_ms)
+        likely = rates[-1] if window_ms <= LIKELY_MS else likely
+        if worked_ms < window_ms:
+            break  # there is no more to see
+    # A count is certain to about its root.
+    unsure = min(1 / math.sqrt(sum(tasks for _, tasks in stretches)), 0.9)
+    return Range(min(rates) * (1 - unsure), likely, max(rates) * (1 + unsure)), True
+
+
+def _stretches(picture: Picture) -> list[tuple[int, int]]:
+    """Working time as (duration, tasks finished in it), newest first: minutes in which something finished,
+    short gaps between them, and the time since the last one while something is at the provider, however long
+    that is: a stall shows."""
+    minutes: dict[int, int] = {}
+    for one in picture.finished:
+        minutes[one.minute_ms] = minutes.get(one.minute_ms, 0) + one.tasks
+    found: list[tuple[int, int]] = []
+    is_stall, later = any(work.out for work in picture.work), picture.now_ms
+    for minute in sorted(minutes, reverse=True):
+        gap = later - (minute + MINUTE_MS)
+        if gap > 0 and (is_stall or gap <= PAUSE_MS):
+            found.append((gap, 0))
+        found.append((max(min(later - minute, MINUTE_MS), 1_000), minutes[minute]))
+        is_stall, later = False, minute
+    return found
+
+
+def _within(stretches: Sequence[tuple[int, int]], window_ms: int) -> tuple[float, float]:
+    """(tasks, working time) of the newest so much of it; of a minute that is cut, its share."""
+    tasks = worked = 0.0
+    for duration, count in stretches:
+        share = min((window_ms - worked) / duration, 1.0)
+        tasks, worked = tasks + count * share, worked + duration * share
+        if worked >= window_ms:
+            break
+    return tasks, worked
+
+
+def burn_of(picture: Picture) -> list[Burn]:
+    """What each engine in each country cost, by the working time of all, dearest first."""
+    worked_ms = sum(duration for duration, _ in _stretches(picture)) or MINUTE_MS
+    groups: dict[tuple[str, str | None], tuple[int, Decimal, Decimal]] = {}
+    for one in picture.finished:
+        tasks, credits, estimate = groups.get((one.task_type, one.country), (0, Decimal(0), Decimal(0)))
+        groups[one.task_type, one.country] = (
+            tasks + one.tasks, credits + one.credits, estimate + one.estimate,
+        )  # fmt: skip
+    found = [
+        Burn(
+            task_type, country, tasks, credits, whole(credits * HOUR_MS / worked_ms),
+            round(credits / estimate, 4) if estimate else None,
+        )
+        for (task_type, country), (tasks, credits, estimate) in groups.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda burn: (-burn.credits, burn.task_type, burn.country or ""))
+
+
+def cost_of(picture: Picture, work: Iterable[OpenWork]) -> Range[Decimal]:
+    """What open tasks will be charged: our estimates, corrected by what such tasks were charged lately.
+
+    The correction is unsure by 1/√(n+4) after n settled tasks: by half before the first, by a tenth after a
+    hundred. The most is never below the estimate: perhaps nothing fails.
+    """
+    by_group: dict[tuple[str, str | None], tuple[int, Decimal]] = {}
+    by_engine: dict[str, tuple[int, Decimal]] = {}
+    for burn in burn_of(picture):
+        if burn.per_estimate is not None:
+            by_group[burn.task_type, burn.country] = (burn.tasks, burn.per_estimate)
+    for engine in {one.task_type for one in picture.finished}:
+        rows = [one for one in picture.finished if one.task_type == engine and one.estimate]
+        if estimate := sum((one.estimate for one in rows), Decimal(0)):
+            charged = sum((one.credits for one in rows), Decimal(0))
+            by_engine[engine] = (sum(one.tasks for one in rows), charged / estimate)
+    low = likely = high = Decimal(0)
+    for one in work:
+        settled, ratio = by_group.get((one.task_type, one.country), (0, Decimal(1)))
+        if settled < SETTLED_MIN:
+            settled, ratio = by_engine.get(one.task_type, (0, Decimal(1)))
+        unsure = 1 / Decimal(settled + 4).sqrt()
+        likely += one.credits * ratio
+        low += one.credits * ratio * (1 - unsure)
+        high += one.credits * max(ratio * (1 + unsure), Decimal(1))
+    return Range(whole(low), whole(likely), whole(high))
+
+
+def usual_burn(balances: Sequence[BalancePoint]) -> Range[Decimal] | None:
+    """Credits an hour by which the balance fell, over the last day and over all that is known; None: too
+    little is. Between two cycles, and when the plan changes, nothing is counted."""
+    spans = [
+        (after.at_ms, after.at_ms - before.at_ms, before.remaining - after.remaining)
+        for before, after in itertools.pairwise(balances)
+        if after.remaining <= before.remaining
+        and (after.is_fresh or before.is_fresh or _cycle(after) == _cycle(before))
+    ]
+    rates = []
+    for window_ms in (24 * HOUR_MS, None):
+        seen = [s for s in spans if window_ms is None or s[0] > balances[-1].at_ms - window_ms]
+        if (covered := sum(ms for _, ms, _ in seen)) >= USUAL_MIN_MS:
+            rates.append(sum((fell for _, _, fell in seen), Decimal(0)) * HOUR_MS / covered)
+    if not rates:
+        return None
+    return Range(whole(min(rates) / 2), whole(rates[-1]), whole(max(rates) * 2))
+
+
+def _cycle(point: BalancePoint) -> tuple[int | None, Decimal | None]:
+    return point.resets_at_ms, point.per_cycle
+
+
+def whole(credits: Decimal) -> Decimal:
+    """Whole credits, rounded up: a forecast of millionths would only pretend."""
+    return credits.quantize(Decimal(1), rounding=ROUND_UP)
