@@ -155,6 +155,8 @@ class Settings(BaseSettings):
     """After this the provider has deleted a task; counted from its creation, the earlier reading (P1)."""
     unmatched_s: float = Field(60.0, ge=0)
     """A delivery that fits no task is looked at again until it is this old."""
+    ack_grace_s: float = Field(300.0, gt=0)
+    """A delivery that the provider had a 2xx for may be missing this long before it counts as lost (P18)."""
     audit_every_s: float = Field(60.0, gt=0)
     """While credits move, an account's balance is compared with the books so often: as old as it may be."""
 

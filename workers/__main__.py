@@ -22,6 +22,7 @@ from app.ports import StoreUnavailable
 from app.queue import open_pool
 from app.services.funding import Funding
 from app.services.sweep import SweepLimits, sweep
+from workers.acked import run_acked
 from workers.audits import run_audits
 from workers.jobs import Context, begin_sending, settle_now
 from workers.schedules import run_schedules
@@ -159,7 +160,9 @@ async def serve(settings: Settings) -> None:
 
 async def run_until_stopped(context: Context, redis_url: str) -> None:
     """arq, the sweep and the schedules side by side; a fault that needs a person (ConfigError) ends both."""
-    sweeping = asyncio.gather(run_sweep(context), run_schedules(context), run_audits(context))
+    sweeping = asyncio.gather(
+        run_sweep(context), run_schedules(context), run_audits(context), run_acked(context)
+    )
     try:
         await run_arq(context, redis_url)
     finally:
