@@ -15,6 +15,7 @@ from app.domain.retry import Answer
 from app.domain.settlement import Source
 from app.domain.submission import Submission
 from app.domain.task import TaskSpec, new_id
+from app.provider.wire import read_report
 from app.queue import QUEUE_NAME, Queue
 from app.store import Database, Store
 from app.store.migrate import migrate
@@ -39,6 +40,8 @@ class Backlog:
     """Idempotency keys, one for each accepted task."""
     delivery_ids: tuple[str, ...]
     """One for each key, in the same order; none when the deliveries are still to come."""
+    responses: tuple[str, ...]
+    """What each delivery says, as it will be stored."""
 
 
 def prepare(rig: Rig, count: int, *, delivered: bool = True) -> Backlog:
@@ -51,10 +54,10 @@ async def _prepare(url: str, count: int, delivered: bool) -> Backlog:
     try:
         await migrate(store.db)
         keys = await _accepted(store, count)
-        ids = await _deliver(store, keys) if delivered else []
+        ids, responses = await _deliver(store, keys) if delivered else ([], [])
     finally:
         await store.close()
-    return Backlog(url, tuple(keys), tuple(ids))
+    return Backlog(url, tuple(keys), tuple(ids), tuple(responses))
 
 
 async def _accepted(store: Store, count: int) -> list[str]:
@@ -84,18 +87,20 @@ async def _accepted(store: Store, count: int) -> list[str]:
     return keys
 
 
-async def _deliver(store: Store, keys: Sequence[str]) -> list[str]:
+async def _deliver(store: Store, keys: Sequence[str]) -> tuple[list[str], list[str]]:
     ids: list[str] = []
+    responses: list[str] = []
     group: list[RawDelivery] = []
     for task_id, body in write_bodies(SEED, keys):
         now = _now_ms()
         headers = signed_headers(task_id, body, now // 1000)
+        responses.append(read_report(body).response.decode())
         group.append(RawDelivery(new_id(now), Source.DELIVERY, now, body, *headers.values(), "default"))
         if len(group) == COMMIT_SIZE or len(ids) + len(group) == len(keys):
             await store.store_deliveries(group, due_at_ms=now + DUE_AFTER_MS)
             ids += [delivery.id for delivery in group]
             group = []
-    return ids
+    return ids, responses
 
 
 async def hold_back_ours(rig: Rig, ids: Sequence[str], size: int) -> None:

@@ -3,6 +3,7 @@
 Pure but for the seed: the same seed gives the same bodies. Nothing here is timed.
 """
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 
@@ -27,9 +28,12 @@ class Writer:
         letters = "eeeeaaaiiooutnrsslhdcmpgbfvwyk"
         words = ["".join(self._random.choices(letters, k=self._random.randint(2, 11))) for _ in range(3_000)]
         # Natural language: a few words are most of a text (Zipf).
-        weights = [1 / (rank + 3) for rank in range(len(words))]
+        weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(words))))
         self._sentences = [
-            " ".join(self._random.choices(words, weights, k=self._random.randint(8, 20))).capitalize() + ". "
+            " ".join(
+                self._random.choices(words, cum_weights=weights, k=self._random.randint(8, 20))
+            ).capitalize()
+            + ". "
             for _ in range(SENTENCES)
         ]
 

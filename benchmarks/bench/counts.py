@@ -30,7 +30,7 @@ WAITING = "SELECT count(*) FROM deliveries WHERE state = 'new'"
 class CountsSize:
     """Deliveries of one round."""
 
-    deliveries: int = 4_000
+    deliveries: int = 2_000
 
 
 def measure(rig: Rig, rounds: int, size: CountsSize) -> list[Row]:

@@ -45,7 +45,7 @@ WEBHOOK_URL = "http://127.0.0.1:9/webhooks/cloro"
 class SubmitSize:
     """Tasks sent in one measurement."""
 
-    tasks: int = 3_000
+    tasks: int = 2_000
 
 
 def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
@@ -53,7 +53,8 @@ def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
     url, ids = asyncio.run(_prepare(rig.create_database(), size.tasks))
     ours: dict[str, list[float]] = {"emulator": [], "noop": []}
     bare: dict[str, list[float]] = {"emulator": [], "noop": []}
-    lines = _bodies(rig.folder / "bodies", ids)
+    lines = _bodies(rig.folder / "bodies", ids, attempt=1)
+    other_lines = _bodies(rig.folder / "other", ids, attempt=2)
     with rig.process(
         "noop", module("benchmarks.bench.noop_provider", "--port", "{port}"), url, path=None
     ) as noop:
@@ -61,10 +62,10 @@ def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
         for _ in range(rounds):
             bare["noop"].append(_bare(noop, lines))
             ours["noop"].append(_ours(rig, url, noop, len(ids)))
+            # A new one each time: it would know the keys again.
             with rig.process("emulator", EMULATOR, url, path="/_emulator/books?tasks=0") as emulator:
+                bare["emulator"].append(_bare(emulator, other_lines))
                 ours["emulator"].append(_ours(rig, url, emulator, len(ids)))
-            with rig.process("emulator", EMULATOR, url, path="/_emulator/books?tasks=0") as emulator:
-                bare["emulator"].append(_bare(emulator, lines))
     store = rig.store
     limit = bare["noop"]
     limit_is = "a bare aiohttp client posting the same bodies to a server that does nothing"
@@ -97,14 +98,15 @@ def _spec(number: int) -> TaskSpec:
     return TaskSpec(number, "CHATGPT", {"prompt": f"question {number}", "country": "US"})
 
 
-def _bodies(path: Path, ids: Sequence[str]) -> Path:
+def _bodies(path: Path, ids: Sequence[str], *, attempt: int) -> Path:
     """The bodies that ours sends for these tasks, one a line."""
     tasks = (
         ClaimedTask(
-            i, "", 1, f"{i}.1", "CHATGPT", json.dumps(_spec(n).payload), 1, Decimal(CREDITS), 1, 0, ""
+            task_id, "", attempt, f"{task_id}.{attempt}", "CHATGPT", json.dumps(_spec(n).payload), 1,
+            Decimal(CREDITS), 1, 0, "",
         )
-        for n, i in enumerate(ids, 1)
-    )
+        for n, task_id in enumerate(ids, 1)
+    )  # fmt: skip
     path.write_bytes(b"\n".join(encode_create(task, WEBHOOK_URL) for task in tasks))
     return path
 
