@@ -10,7 +10,7 @@ from .calendar import months_after
 from .clock import iso
 from .editions import Edition
 from .plans import Plan
-from .statement import Cycle, Invoice
+from .statement import ChargeLine, Cycle, Invoice
 
 BALANCE_CACHE_S: Final = 60.0
 CLOSED_CYCLES_MAX: Final = 120  # ten years
@@ -52,9 +52,10 @@ class Account:
         self._shown_s = float("-inf")
 
     def _open(self, number: int, overage: int, allocation: int, starts_s: float) -> Cycle:
-        cycle = Cycle(
-            number, self.plan.name, starts_s, months_after(self.subscribed_s, self._months + 1), 0, allocation
-        )
+        ends_s = months_after(self.subscribed_s, self._months + 1)
+        cycle = Cycle(number, self.plan.name, starts_s, ends_s, 0, 0)
+        if allocation:
+            cycle.grant(starts_s, f"plan {self.plan.name}", allocation)
         if self.plan.usd and not self.ended:
             cycle.invoices.append(Invoice(starts_s, f"plan {self.plan.name}", self.plan.usd * 100))
         if overage:
@@ -77,9 +78,12 @@ class Account:
         """Whether work of this price may be accepted or started (C-E.4)."""
         return self.cycle.balance >= credits or self.may_exceed
 
-    def charge(self, credits: int) -> None:
-        """Deduct for work that has succeeded."""
-        self.cycle.charges += credits
+    def charge(self, credits: int, line: ChargeLine | None = None) -> None:
+        """Deduct for work that has succeeded; None: a charge that no line tells of."""
+        if line is None:
+            self.cycle.charges += credits
+        else:
+            self.cycle.charge(line, credits)
         self.charged_ever += credits
 
     def renew(self) -> None:
@@ -114,7 +118,7 @@ class Account:
         share_left = (cycle.ends_s - now_s) / (cycle.ends_s - cycle.starts_s)
         cents = round((plan.usd - self.plan.usd) * 100 * max(0.0, min(1.0, share_left)))
         cycle.invoices.append(Invoice(now_s, f"upgrade {self.plan.name} to {plan.name}", cents))
-        cycle.allocation += plan.credits - self.plan.credits
+        cycle.grant(now_s, f"upgrade {self.plan.name} to {plan.name}", plan.credits - self.plan.credits)
         self.plan, cycle.plan = plan, plan.name
         self.next_plan, self.canceled = None, False
 
@@ -128,11 +132,11 @@ class Account:
         """Service and credits stay until the end of the cycle; nothing is refunded (C-F)."""
         self.canceled, self.next_plan = True, None
 
-    def top_up(self, credits: int) -> None:
+    def top_up(self, credits: int, now_s: float) -> None:
         """Extra credits for this cycle (row B43: only where the edition knows it)."""
         if credits <= 0:
             raise BillingError("a top-up is a positive number of credits")
-        self.cycle.allocation += credits
+        self.cycle.grant(now_s, "top-up", credits)
 
     @property
     def reported(self) -> int:

@@ -7,7 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from .account import Account
+from .clock import iso
 from .editions import Edition
+from .statement import ChargeLine
 from .tasks import Status, Task
 
 QUEUE_TASKS_MAX = 100_000  # QUEUED per organization (C-D.1)
@@ -71,10 +73,10 @@ class Organization:
         """Concurrency slots, shared by sync calls and PROCESSING tasks (C-D.1)."""
         return self.account.slots if self.slots_share is None else self.slots_share
 
-    def charge(self, credits: int) -> None:
+    def charge(self, credits: int, task_type: str, at_s: float, *, sync: bool = False) -> None:
         """Deduct for work that has succeeded."""
         self.charged += credits
-        self.account.charge(credits)
+        self.account.charge(credits, ChargeLine(iso(at_s)[:10], self.name, task_type, sync))
 
     @property
     def queued_tasks(self) -> int:

@@ -190,7 +190,7 @@ class Registry:
         """Only the older edition mentions topping up (row B43)."""
         if not self.edition.top_up:
             raise BillingError("this edition has no top-up; upgrade or wait for the next cycle")
-        organization.account.top_up(credits)
+        organization.account.top_up(credits, self._clock.now())
         self._room(organization.account, self._clock.now())
 
     def _renew(self, account: Account, now_s: float) -> None:

@@ -162,7 +162,7 @@ class Scheduler:
         task.completed_s = now_s
         task.charged = self._charge_for(task, right)
         if task.charged:
-            organization.charge(task.charged)
+            organization.charge(task.charged, task.task_type, now_s)
         basis_s = task.created_s if task.edition.retention_from_creation else now_s
         task.expires_s = max(now_s, basis_s + self._options.retention_s)
         heapq.heappush(self._expiries, (task.expires_s, next(self._order), organization, task))

@@ -22,8 +22,32 @@ class Invoice:
 
 
 @dataclass(slots=True)
+class Grant:
+    """Credits that a cycle was given: at its start, by an upgrade, by a top-up."""
+
+    at_s: float
+    what: str
+    credits: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as the statement shows it."""
+        return {"at": iso(self.at_s), "what": self.what, "credits": self.credits}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ChargeLine:
+    """What is charged together on a statement: an engine's calls of one day and one kind."""
+
+    day: str  # UTC, of the charge
+    organization: str
+    task_type: str
+    sync: bool
+
+
+@dataclass(slots=True)
 class Cycle:
-    """One month of an account: opening + allocation - charges - expiry + overage = closing."""
+    """One month of an account: opening + allocation - charges - expiry + overage = closing. Its grants add up
+    to the allocation, its lines to the charges."""
 
     number: int
     plan: str
@@ -38,6 +62,20 @@ class Cycle:
         0  # credits of the previous cycle's overage that this cycle's invoice asks for
     )
     invoices: list[Invoice] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    lines: dict[ChargeLine, list[int]] = field(default_factory=dict)  # count and credits
+
+    def grant(self, at_s: float, what: str, credits: int) -> None:
+        """Add credits to the allocation."""
+        self.allocation += credits
+        self.grants.append(Grant(at_s, what, credits))
+
+    def charge(self, line: ChargeLine, credits: int) -> None:
+        """Deduct, and count it on its line."""
+        self.charges += credits
+        sums = self.lines.setdefault(line, [0, 0])
+        sums[0] += 1
+        sums[1] += credits
 
     @property
     def balance(self) -> int:
@@ -60,4 +98,16 @@ class Cycle:
             "closing": self.balance + overage - self.overage,
             "overageBilledBefore": self.overage_billed_before,
             "invoices": [line.as_json() for line in self.invoices],
+            "grants": [line.as_json() for line in self.grants],
+            "lines": [
+                {
+                    "day": line.day,
+                    "organization": line.organization,
+                    "taskType": line.task_type,
+                    "sync": line.sync,
+                    "count": count,
+                    "credits": credits,
+                }
+                for line, (count, credits) in sorted(self.lines.items())
+            ],
         }

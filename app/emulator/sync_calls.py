@@ -146,9 +146,14 @@ class SyncCalls:
     def _answer(self, call: Call) -> bytes:
         emulator, key = self._emulator, call.key
         call.charged = self._price_now(call)
-        key.organization.charge(call.charged)
+        self._charge(call)
         link_id = str(uuid.UUID(int=call.number << 64 | emulator.options.seed & 0xFFFF, version=4))
         return emulator.answers.compose(call.task_type, key.edition, call.body, call.number, link_id)
+
+    def _charge(self, call: Call) -> None:
+        if call.charged:
+            now_s = self._emulator.clock.now()
+            call.key.organization.charge(call.charged, call.task_type, now_s, sync=True)
 
     def _price_now(self, call: Call) -> int:
         if call.key.free:
@@ -164,7 +169,7 @@ class SyncCalls:
             rule = "always" if call.key.edition.bill_canceled else "completed"
         if rule == "always" or (rule == "completed" and completed):
             call.charged = self._price_now(call) if completed else call.price
-            call.key.organization.charge(call.charged)
+            self._charge(call)
 
     async def _pass(self, emulated_s: float) -> None:
         """Wait on the emulated clock."""

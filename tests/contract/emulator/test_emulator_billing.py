@@ -145,6 +145,28 @@ async def test_f_renewal_happens_by_itself(emulate: Any) -> None:
     assert [cycle["closing"] for cycle in books["cycles"]] == [0, 37_500]
 
 
+async def test_f_a_statement_tells_grants_and_charges_line_by_line(emulate: Any) -> None:
+    """2025-01-15 12:00 on: Lite, an upgrade to Hobby on the third day."""
+    provider = await emulate(plan="lite", edition="2026", concurrency=5)
+    for task_type in ("GOOGLE", "GOOGLE", "CHATGPT"):
+        await provider.create(task_type)
+    await provider.step(2 * 86_400)
+    await provider.control("organizations/default", {"plan": "hobby"})
+    await provider.create("GOOGLE")
+    await provider.step(86_400)
+    (cycle,) = (await provider.books())["cycles"]
+    assert [(grant["at"][:10], grant["what"], grant["credits"]) for grant in cycle["grants"]] == [
+        ("2025-01-15", "plan lite", 37_500),
+        ("2025-01-17", "upgrade lite to hobby", 212_500),
+    ]
+    assert [(line["day"], line["taskType"], line["count"], line["credits"]) for line in cycle["lines"]] == [
+        ("2025-01-15", "CHATGPT", 1, 5),
+        ("2025-01-15", "GOOGLE", 2, 6),
+        ("2025-01-17", "GOOGLE", 1, 3),
+    ]
+    assert {(line["organization"], line["sync"]) for line in cycle["lines"]} == {("default", False)}
+
+
 async def test_f_several_organizations_on_one_enterprise_plan(emulate: Any) -> None:
     """One pool of credits, the slots split as agreed."""
     specs = (
@@ -224,7 +246,7 @@ async def test_f_a_year_of_billing_on_the_stepped_clock() -> None:
     emulator = Emulator(options, clock=Clock(0.0, start_s=start))
     organization = emulator.organizations["default"]
     for _, charges, *_ in YEAR:
-        organization.charge(charges)
+        organization.charge(charges, "GOOGLE", emulator.clock.now())
         ends = organization.account.cycle.ends_s
         await emulator.advance(ends - emulator.clock.now())
     closed = [cycle.as_json() for cycle in organization.account.closed]

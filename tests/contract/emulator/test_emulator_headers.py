@@ -233,7 +233,7 @@ async def test_d4_order_of_checks(emulate: Any, receiver: Receiver) -> None:
     provider.emulator.options.requests_per_s = 0
     assert await code(good) == "RESOURCE_ALREADY_EXISTS"
     assert await code(provider.task()) == "INSUFFICIENT_CREDITS"
-    account.top_up(100)
+    account.top_up(100, account.cycle.starts_s)
     assert await code(provider.task()) == "QUEUE_LIMIT_EXCEEDED"
     provider.emulator.options.requests_per_s = 1
     await provider.post("/v1/async/task", bad)

@@ -169,7 +169,7 @@ class Organizations(RuleBasedStateMachine):
         it."""
         organization = self.emulator.organizations[name]
         amount = max(0, organization.account.balance - left)
-        organization.charge(amount)
+        organization.charge(amount, "GOOGLE", self.emulator.clock.now())
         self.sync_charged[name] += amount
 
     @rule(name=st.sampled_from(("public", "contract", "free")), plan=st.sampled_from(PLAN_NAMES))
@@ -223,6 +223,8 @@ class Organizations(RuleBasedStateMachine):
                     + cycle["overage"]
                 )
                 assert left == cycle["closing"], cycle
+                assert cycle["allocation"] == sum(grant["credits"] for grant in cycle["grants"]), cycle
+                assert cycle["charges"] == sum(line["credits"] for line in cycle["lines"]), cycle
             for closed, following in zip(statement["cycles"], statement["cycles"][1:], strict=False):
                 assert closed["closing"] == following["opening"] == 0
                 assert following["overageBilledBefore"] in (0, closed["overage"])
