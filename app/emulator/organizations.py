@@ -73,10 +73,13 @@ class Organization:
         """Concurrency slots, shared by sync calls and PROCESSING tasks (C-D.1)."""
         return self.account.slots if self.slots_share is None else self.slots_share
 
-    def charge(self, credits: int, task_type: str, at_s: float, *, sync: bool = False) -> None:
-        """Deduct for work that has succeeded."""
+    def charge(
+        self, credits: int, task_type: str = "", at_s: float | None = None, *, sync: bool = False
+    ) -> None:
+        """Deduct for work that has succeeded; without a moment no line of the statement tells of it."""
         self.charged += credits
-        self.account.charge(credits, ChargeLine(iso(at_s)[:10], self.name, task_type, sync))
+        line = None if at_s is None else ChargeLine(iso(at_s)[:10], self.name, task_type, sync)
+        self.account.charge(credits, line)
 
     @property
     def queued_tasks(self) -> int:
