@@ -198,8 +198,9 @@ class _Course:
         for until in [float(reset) for reset in self.resets] or [math.inf]:
             if left:
                 ready, empty = at + _over(left, rate), at + _over(has, rate * each)
-                if min(ready, empty) >= until:
-                    left -= rate * (until - at) if rate else 0
+                if min(ready, empty) > until:
+                    left, at = max(left - rate * (until - at), 0.0), until
+                    done = None if left else until
                 elif ready <= empty:
                     done, at, has, left = ready, ready, has - each * left, 0.0
                 else:

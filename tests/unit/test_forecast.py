@@ -90,14 +90,14 @@ def test_without_a_reset_the_rest_waits_for_ever() -> None:
 
 
 def test_a_queue_longer_than_the_cycle() -> None:
-    slow = picture(finished=minutes(60, 1), work=[work(20_000)], balances=[balance(200_000)])
+    slow = picture(finished=minutes(60, 1), work=[work(40_000)], balances=[balance(240_000)])
     found = forecast(slow)
-    assert found.runs[0].ends.likely == pytest.approx(NOW + 20_000 * MINUTE_MS, rel=1e-6)
+    assert found.runs[0].ends.likely == pytest.approx(NOW + 40_000 * MINUTE_MS, rel=1e-6)
     assert warned(found) == [(Kind.RUN_LATE, True)]
     (late,) = warnings_of(found, Use())
-    assert late.message == "Run monday will not finish before the reset on 2026-10-10: 20000 tasks are open."
+    assert late.message == "Run monday will not finish before the reset on 2026-10-10: 40000 tasks are open."
     # Nothing is measured: nobody is called for a guess.
-    assert warned(forecast(replace(slow, finished=[]))) == [(Kind.RUN_LATE, False)]
+    assert (Kind.RUN_LATE, False) in warned(forecast(replace(slow, finished=[])))
 
 
 def test_the_usual_burn_goes_on_after_the_queue() -> None:
