@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from app.commands import control, processes, runs
+from app.commands.adjust import ADJUST_EXAMPLES, adjust
 from app.commands.ask import ASK_EXAMPLES, ask
 from app.commands.audit import AUDIT_EXAMPLES, audit
 from app.commands.dispute import DISPUTE_EXAMPLES, dispute
@@ -20,6 +21,7 @@ from app.commands.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
 from app.commands.user_error import INTERRUPTED, USAGE, UserError
+from app.commands.verify import VERIFY_EXAMPLES, verify
 
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
@@ -50,6 +52,8 @@ _add(runs.status, "Runs")
 _add(runs.report, "Runs", runs.REPORT_EXAMPLES)
 _add(runs.export, "Runs", runs.EXPORT_EXAMPLES)
 _add(dispute, "Runs", DISPUTE_EXAMPLES)
+_add(verify, "Runs", VERIFY_EXAMPLES)
+_add(adjust, "Runs", ADJUST_EXAMPLES)
 _add(control.pause, "Runs")
 _add(control.resume, "Runs")
 _add(control.cancel, "Runs")

@@ -129,25 +129,26 @@ def derive(given: Given, events: Sequence[Event], decide: Decide) -> Due:
 
 
 def orders(
-    given: Given, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool
+    given: Given, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool | None
 ) -> Iterator[list[Event]]:
-    """Orders in which it may have come about, the most likely first.
+    """Orders in which it may have come about, the most likely first. Reports keep the order given.
 
-    Reports keep the order given. A response is recorded before them, or (`overtaken` says so first) they
-    overtook it; an old attempt's response may have come when nobody took it any more.
+    `overtaken`: whether a report came before the submit response was recorded, as the hold tells; None: no
+    hold stands to tell it.
     """
-    asked = [Mark.ASKED] if Mark.ASKED in given.marks else []
+    before: list[Event] = [mark for mark in (Mark.ASKED,) if mark in given.marks]
     closed = [mark for mark in (Mark.EXPIRED, Mark.CANCELLED) if mark in given.marks]
-    given_up = [Mark.GIVEN_UP] if Mark.GIVEN_UP in given.marks else []
-    in_time: list[Event] = [*asked, *sent, *closed, *heard, *given_up]
-    late: list[list[Event]] = [
-        [*asked, *closed, *heard[:n], *sent, *heard[n:], *given_up]
-        for n in sorted({len(heard[:1]), len(heard)})
-    ]
-    yield from [*late, in_time] if overtaken else [in_time, *late]
-    if not given.current:
+    after = [mark for mark in (Mark.GIVEN_UP,) if mark in given.marks]
+    if not overtaken:
+        yield [*before, *sent, *closed, *heard, *after]
+        if len(sent) > 1:  # a first send was recorded in time, and a later one's answer was not
+            yield [*before, *sent[:-1], *closed, *heard, *sent[-1:], *after]
+    if overtaken is not False or Mark.EXPIRED in given.marks:
+        for n in sorted({min(len(heard), 1), len(heard)}):
+            yield [*before, *closed, *heard[:n], *sent, *heard[n:], *after]
+    if not given.current:  # the response of a replaced attempt is logged, and nobody takes it any more
         refused = [row for row in sent if row["answer"] not in ACCEPTED]
-        yield [*asked, *refused, *closed, *heard, *given_up]
+        yield [*before, *refused, *closed, *heard, *after]
 
 
 def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decide) -> bool:
@@ -156,12 +157,11 @@ def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decid
     reports = [event for event in events if isinstance(event, ParsedDelivery)]
     # What we decided ourselves has its place: a sync call is held before anything is heard of it.
     marks = [event for event in events if isinstance(event, Mark)]
-    sent = [event for event in events if not isinstance(event, ParsedDelivery | Mark)]
+    sent: list[Event] = [event for event in events if not isinstance(event, ParsedDelivery | Mark)]
     for first in reports:
         rest = [report for report in reports if report is not first]
         for order in ([*marks, *sent, first, *rest], [*marks, first, *rest, *sent]):
-            said: list[Event] = [*order]
-            if said != events and derive(given, said, decide).closing != due.closing:
+            if order != events and derive(given, order, decide).closing != due.closing:
                 return False
     return True
 

@@ -112,7 +112,8 @@ def _attempt(
     sent = [row for row in books.submissions if row["attempt"] == n]
     heard = _recorded_order(standing, evidence.heard.get(n, []))
     given = _given(books, standing, n, sent)
-    overtaken = any(e["kind"] == "hold" and e["delivery_id"] for e in standing.entries)
+    holds = [entry["delivery_id"] for entry in standing.entries if entry["kind"] == "hold"]
+    overtaken = holds[0] is not None if holds else None
     candidates = []
     for events in orders(given, sent, heard, overtaken=overtaken):
         due = derive(given, events, reading.decide)

@@ -1,0 +1,79 @@
+"""Books in which everything happened: nothing differs. Then each corruption is found, and named."""
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from app.domain.vouching import Vouched
+from app.services.verify import Tally
+from app.store import Store
+from app.store.verifying import Snapshot, open_snapshot
+from tests.books import check_books, read_books
+from tests.integration.verify.corruptions import CORRUPTIONS
+from tests.integration.verify.scene import NAMES, SECRET, Scene, make_scene, verified
+
+
+async def test_each_corruption_is_found_and_named(store: Store, subtests: pytest.Subtests) -> None:
+    scene = await make_scene(store)
+    await _nothing_differs(scene)
+    await _a_retired_secret_leaves_deliveries_unchecked(scene)
+    for corruption in CORRUPTIONS:
+        with subtests.test(corruption.name):
+            tally = await _corrupted(scene, corruption.make(scene))
+            named = [
+                d
+                for d in tally.differences
+                if (d.table, d.column) == (corruption.table, corruption.column)
+                and corruption.key(scene) in d.key
+            ]
+            assert named, f"found instead: {[str(d) for d in tally.differences]}"
+            assert all(d.stands != d.should_be and d.why for d in tally.differences)
+    await _nothing_differs(scene)
+
+
+async def _a_retired_secret_leaves_deliveries_unchecked(scene: Scene) -> None:
+    webhooks = sum(1 for row in (await read_books(scene.store)).deliveries if row["source"] == "delivery")
+    async with open_snapshot(scene.store.db) as snapshot:
+        rotated = await verified(snapshot, "whsec_of_today")
+        assert (rotated.differences, rotated.counts["signatures_unchecked"]) == ([], webhooks)
+        both = await verified(snapshot, "whsec_of_today", SECRET)
+        assert (both.counts["signatures_fit"], both.counts["signatures_unchecked"]) == (webhooks, 0)
+
+
+async def _nothing_differs(scene: Scene) -> None:
+    books = await read_books(scene.store)
+    check_books(books)
+    async with open_snapshot(scene.store.db) as snapshot:
+        tally = await verified(snapshot)
+    assert not tally.differences, "\n".join(map(str, tally.differences))
+    assert tally.counts["tasks"] == len(books.tasks) == len(NAMES) + 3
+    assert tally.counts["order_decided"] == 1, "the conflict of charges, and nothing else, depends on order"
+    assert {kind: tally.sums[kind] for kind in ("hold", "post", "void")} == {
+        kind: sum((e["credits"] for e in books.ledger if e["kind"] == kind), Decimal(0))
+        for kind in ("hold", "post", "void")
+    }
+    verdicts = Counter(row["verdict"] for row in books.findings)
+    assert verdicts.keys() >= {
+        "overcharged",
+        "undercharged",
+        "conflict",
+        "repriced",
+        "double_charged",
+        "unmatched",
+    }
+    assert tally.witnesses["default"].counts[Vouched.NOT_SIGNED] == 2, "the poll and the sync answer"
+
+
+async def _corrupted(scene: Scene, statements: Any) -> Tally:
+    """What verify finds after the statements, which are then undone."""
+    db = scene.store.db
+    async with db.engine.connect() as connection:
+        changed = 0
+        for statement in statements:
+            changed = (await connection.execute(statement)).rowcount
+        assert changed, "the corruption changed nothing"
+        tally = await verified(Snapshot(db, connection))
+        await connection.rollback()
+    return tally
