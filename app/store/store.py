@@ -3,10 +3,12 @@
 from app.store.accounts import AccountWrites
 from app.store.asking import AskWrites
 from app.store.auditing import AuditWrites
+from app.store.certifying import CertifyReads
 from app.store.charging import ChargeReads
 from app.store.engine import Database
 from app.store.evidence import EvidenceReads
 from app.store.exporting import ExportReads
+from app.store.forecasting import ForecastReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
 from app.store.notices import NoticeWrites
@@ -23,8 +25,8 @@ from app.store.submission import SubmissionWrites
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads, AuditWrites, ChargeReads,
-    Queries, ReportReads, ExportReads, EvidenceReads,
+    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads, ForecastReads, AuditWrites,
+    ChargeReads, Queries, ReportReads, ExportReads, EvidenceReads, CertifyReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

@@ -1,0 +1,47 @@
+"""Looks ahead for an account: the forecast from the books, the limits as they are used now, the warnings."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain.forecast import Forecast, forecast
+from app.domain.rates import Picture
+from app.domain.warnings import Use, Warned, warnings_of
+from app.ports import Slots
+
+
+class ForecastStore(Protocol):
+    """What this needs of the store."""
+
+    async def forecast_picture(self, account: str, now_ms: int, *, slots: int | None = None) -> Picture: ...
+
+    async def busiest_second(self, account: str, now_ms: int) -> int: ...
+
+
+class SlotsOf(Protocol):
+    """The provider, as far as this needs it."""
+
+    async def slots(self) -> Slots | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What lies ahead of one account."""
+
+    forecast: Forecast
+    use: Use
+    warnings: list[Warned]
+
+
+async def look_ahead(
+    store: ForecastStore, account: str, *, provider: SlotsOf | None, rate_per_s: float | None, now_ms: int
+) -> Outlook:
+    """`provider` is asked for its slots; None, or no answer: they are not known. `rate_per_s`: the account's
+    limit of requests."""
+    slots = None if provider is None else await provider.slots()
+    picture = await store.forecast_picture(account, now_ms, slots=slots.concurrency if slots else None)
+    use = Use(
+        slots.concurrency if slots else None, slots.used if slots else None, rate_per_s,
+        await store.busiest_second(account, now_ms),
+    )  # fmt: skip
+    found = forecast(picture)
+    return Outlook(found, use, warnings_of(found, use))
