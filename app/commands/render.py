@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -107,6 +108,11 @@ def draw_report(output: Console, document: Document) -> None:
     output.print(f"  seen     {_pairs({name: document[name] for name in found})}")
     output.print(f"  credits  {_pairs(document['credits'])}")
     output.print(f"  verdicts {_pairs({k: v for k, v in document['verdicts'].items() if v}) or 'none yet'}")
+    for name, one in document["exposure"].items():
+        if one["attempts"]:
+            said = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
+            output.print(f"  held     {one['credits']} credits of {one['attempts']} attempts {said}")
+    _draw_engines(output, document)
     if document["findings"]:
         table = _table("verdict", "task", "expected", "actual", "detail")
         for finding in document["findings"]:
@@ -114,6 +120,21 @@ def draw_report(output: Console, document: Document) -> None:
                 finding["verdict"], str(finding["task_id"]), _figure(finding["expected"]),
                 _figure(finding["actual"]), escape(finding["detail"]),
             )  # fmt: skip
+        output.print(table)
+
+
+def _draw_engines(output: Console, document: Document) -> None:
+    names = ("tasks", "completed", "failed", "open", "posted", "held")
+    times = ("p50_ms", "p95_ms", "max_ms")
+    latency = {one["task_type"]: one for one in document["latency"]}
+    table = _table("engine", "countries", *names, "p50", "p95", "longest")
+    parts = document["by_engine_country"]
+    for engine in sorted({one["task_type"] for one in parts}):
+        mine = [one for one in parts if one["task_type"] == engine]
+        sums = (plain(sum((Decimal(one[name]) for one in mine), Decimal(0))) for name in names)
+        waited = (f"{latency[engine][name] / 1000:.1f} s" if engine in latency else "" for name in times)
+        table.add_row(engine, str(len(mine)), *map(str, sums), *waited)
+    if parts:
         output.print(table)
 
 

@@ -12,6 +12,7 @@ from app.commands.options import AsJson, RunArgument, examples, settings_for
 from app.commands.user_error import FAILED
 
 if TYPE_CHECKING:
+    from app.commands.documents import Document
     from app.config import Settings
     from app.store import Store
     from app.store.queries import RunProgress, RunRow
@@ -69,20 +70,38 @@ def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
 def report(
     run: RunArgument = "latest",
     findings: Annotated[int, typer.Option(help="How many findings to show.", min=0)] = FINDINGS_SHOWN,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one page with charts, which needs nothing else."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the books of RUN: verdicts, credits held, posted and voided, and what needs explaining."""
+    """Show the books of RUN: verdicts, credits held, posted and voided, by engine and country, how long tasks
+    took, and what needs explaining."""
     from app.commands.choose_run import choose_run
-    from app.commands.documents import report_document
-    from app.commands.render import draw_report, show
+    from app.commands.render import draw_line, draw_report, show
+    from app.commands.report_document import full_report_document
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        books = await store.report(row)
-        document = report_document(books, await store.findings_of(row.id, findings))
-        show(document, as_json=as_json, draw=draw_report)
+        document = full_report_document(await store.full_report(row, findings))
+        if html is None:
+            show(document, as_json=as_json, draw=draw_report)
+        else:
+            document |= {"output": str(html), "message": f"Report on {row.name} written to {html}"}
+            _write_page(document, html)
+            show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)
+
+
+def _write_page(document: "Document", path: Path) -> None:
+    from app.bootstrap import now_ms
+    from app.commands.report_html import report_page
+    from app.commands.whole_file import whole_file
+
+    with whole_file(path) as output:
+        output.write(report_page(document, now_ms=now_ms()).encode())
 
 
 def export(
@@ -174,7 +193,11 @@ def exit_if_halted(run: "RunRow", progress: "RunProgress") -> None:
 
 
 WATCH_EXAMPLES = examples("tallyhook watch latest", "tallyhook watch monday --json")
-REPORT_EXAMPLES = examples("tallyhook report monday", "tallyhook report 5d2f --json | jq .verdicts")
+REPORT_EXAMPLES = examples(
+    "tallyhook report monday",
+    "tallyhook report monday --html monday.html",
+    "tallyhook report 5d2f --json | jq .verdicts",
+)
 EXPORT_EXAMPLES = examples(
     "tallyhook export latest --format csv --output answers.csv",
     "tallyhook export monday | jq -r .response.text",
