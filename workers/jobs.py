@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 IDS_MAX = 5_000
 """No job of ours carries more; a longer list is not one of ours."""
+SETTLES_AT_ONCE = 2
+"""Of one process: while one group is in the database, the next is unpacked and read. More would be no faster,
+and each holds some 10 MB of answers."""
 MARGIN_S = 5
 """Our own timeout ends a job before arq's would, because arq's is final (A2)."""
 
@@ -47,6 +50,7 @@ class Context:
     jitter: Jitter
     admissions: dict[str, Admission] = field(default_factory=dict)
     """By account name; made at first use."""
+    settling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SETTLES_AT_ONCE))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sending: "asyncio.Task[None] | None" = None
 
@@ -92,10 +96,11 @@ async def settle_now(context: Context, ids: Sequence[str]) -> SettleSummary:
     size = context.settings.settle_size
     total = SettleSummary()
     for start in range(0, len(ids), size):
-        part = await settle(
-            context.store, read_report, ids[start : start + size], clock=context.clock,
-            unmatched_ms=round(context.settings.unmatched_s * 1000),
-        )  # fmt: skip
+        async with context.settling:
+            part = await settle(
+                context.store, read_report, ids[start : start + size], clock=context.clock,
+                unmatched_ms=round(context.settings.unmatched_s * 1000),
+            )  # fmt: skip
         total.settled += part.settled
         total.quarantined += part.quarantined
         total.left += part.left

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
-from app.domain.settlement import Attempt, Effect, Settlement
+from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source
 from app.domain.settlement import settle as decide_settlement
 from app.domain.task import NO_CREDITS_REASON, RunState
 from app.ports import Clock, ReadReport, SettleStore, StoreUnavailable
@@ -43,8 +43,8 @@ async def settle(
     quarantined alone with its error; the rest settle. Raises StoreUnavailable, and then nothing is lost."""
     summary = SettleSummary()
     for _ in range(RACED_PASSES):
-        raw = await store.waiting_deliveries(delivery_ids)
-        parsed, errors = _parse(raw, read_report)
+        # The raw bodies are let go at once: what is needed of them is in the reports.
+        parsed, errors = _parse(await store.waiting_deliveries(delivery_ids), read_report)
         await store.quarantine_deliveries(errors)
         summary.quarantined += len(errors)
         summary.left = await _apply(store, parsed, clock, unmatched_ms, summary)
@@ -120,7 +120,10 @@ def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> 
     if attempt.task_type == "AIMODE" and delivery.report.completed:
         extra = explained_extra(attempt.task_type, _object(attempt.payload_json), _object(response))
     same = attempt.reported is not None and stored is not None and _same_json(stored, response)
-    return decide_settlement(attempt, delivery.report, extra=extra, same_response=same)
+    circumstances = Circumstances(delivery.received_at_ms, sync=delivery.source == Source.SYNC)
+    return decide_settlement(
+        attempt, delivery.report, extra=extra, same_response=same, circumstances=circumstances
+    )
 
 
 def _same_json(one: bytes, other: bytes) -> bool:

@@ -122,10 +122,7 @@ class Database:
         or one in all (SQLite JSON), so that one statement changes many rows."""
         if self.is_sqlite:
             return self._json_batch(name, types, rows)
-        arrays = [
-            sa.bindparam(f"{name}_{key}", [row[key] for row in rows], type_=postgresql.ARRAY(type_))
-            for key, type_ in types.items()
-        ]
+        arrays = [_array(f"{name}_{key}", [row[key] for row in rows], type_) for key, type_ in types.items()]
         columns = [sa.column(key, type_) for key, type_ in types.items()]
         return sa.func.unnest(*arrays).table_valued(*columns, name=name).render_derived()
 
@@ -179,13 +176,18 @@ class Database:
         rows: Sequence[tuple[Any, ...]],
         *,
         ignore: bool = False,
+        utf8: Sequence[str] = (),
     ) -> None:
-        """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths.
+        """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths,
+        the columns of `utf8` as bytes that the database turns into text.
         For the tables that every delivery is written to, where converting each value shows."""
         if not rows:
             return
-        marks = ", ".join("?" if self.is_sqlite else f"${n + 1}" for n in range(len(columns)))
-        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        marks = ["?" if self.is_sqlite else f"${n + 1}" for n in range(len(columns))]
+        for n, column in enumerate(columns):
+            if column in utf8:
+                marks[n] = "CAST(? AS TEXT)" if self.is_sqlite else f"convert_from({marks[n]}, 'UTF8')"
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(marks)})"  # noqa: S608
         await connection.exec_driver_sql(
             f"{statement} ON CONFLICT DO NOTHING" if ignore else statement, list(rows)
         )
@@ -193,6 +195,13 @@ class Database:
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
         return text.replace("-", "") if self.is_sqlite else text
+
+
+def _array(name: str, values: list[Any], type_: Any) -> Any:
+    if isinstance(type_, sa.Uuid):
+        # As text, which the database reads faster than Python makes objects of them.
+        return sa.cast(sa.bindparam(name, values, type_=postgresql.ARRAY(sa.Text())), postgresql.ARRAY(type_))
+    return sa.bindparam(name, values, type_=postgresql.ARRAY(type_))
 
 
 def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:

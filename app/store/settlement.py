@@ -20,7 +20,9 @@ from app.store.engine import Database
 from app.store.settlement_rows import (
     CHANGE_TYPES,
     CURRENT_COLUMNS,
+    LEDGER_COLUMNS,
     PAST_COLUMNS,
+    RESULT_COLUMNS,
     attempt_of,
     change_row,
     finding_row,
@@ -225,12 +227,12 @@ class SettlementWrites:
         entries, answers, found = [], [], []
         for change in won:
             for parsed, settlement in change.decisions:
-                entries += ledger_rows(parsed, settlement, now_ms)
+                entries += ledger_rows(parsed, settlement, now_ms, self.db.driver_id)
                 if settlement.stores_result:
-                    answers.append(result_row(parsed, settlement.after, now_ms))
+                    answers.append(result_row(parsed, settlement.after, now_ms, self.db.driver_id))
                 found += [finding_row(parsed, settlement.before, f, now_ms) for f in settlement.findings]
-        await self.db.insert(connection, ledger, entries)
-        await self.db.insert(connection, results, answers)
+        await self.db.insert_plain(connection, ledger, LEDGER_COLUMNS, entries)
+        await self.db.insert_plain(connection, results, RESULT_COLUMNS, answers, utf8=("response",))
         await self.db.insert(connection, findings, found)
 
     async def _set_unmatched(
@@ -277,7 +279,7 @@ def _fold(
 ) -> tuple[list[_Change], list[ParsedDelivery]]:
     """Decide in order of arrival; a second report in the same batch sees what the first one did."""
     changes: dict[AttemptKey, _Change] = {}
-    charged: set[AttemptKey] = set()
+    charged: dict[str, set[int]] = {}
     unmatched = []
     for p in parsed:
         attempt = found.get(p.id)
@@ -285,7 +287,7 @@ def _fold(
             unmatched.append(p)
             continue
         key = attempt.task_id, attempt.attempt
-        if any(task_id == key[0] and n != key[1] for task_id, n in charged) and key not in changes:
+        if key not in changes and charged.get(key[0], set()) - {key[1]}:
             attempt = replace(attempt, charged_elsewhere=True)
         change = changes.setdefault(key, _Change(attempt, attempt))
         settlement = decide(p, change.after, stored.get(key))
@@ -293,7 +295,7 @@ def _fold(
             stored[key] = p.report.response
         change.after = settlement.after
         if settlement.after.charged and not attempt.charged:
-            charged.add(key)
+            charged.setdefault(key[0], set()).add(key[1])
         change.decisions.append((p, settlement))
     return list(changes.values()), unmatched
 

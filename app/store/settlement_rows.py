@@ -1,10 +1,11 @@
 """Rows in and out of a settlement: plain conversions, no statements."""
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
-from app.domain.credits import Verdict
+from app.domain.credits import Verdict, to_micro
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Finding, Settlement
 from app.domain.task import Money, TaskState
@@ -32,6 +33,11 @@ CHANGE_TYPES: Types = {
     "provider_task_id": sa.Text(), "error_code": sa.Text(), "error_message": sa.Text(),
     "settled_by": sa.Text(), "at_ms": Millis(), "poll_ms": Millis(),
 }  # fmt: skip
+
+LEDGER_COLUMNS = ("at_ms", "run_id", "task_id", "attempt", "kind", "credits", "delivery_id", "reason")
+RESULT_COLUMNS = ("task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms")
+DriverId = Callable[[str], str]
+"""Database.driver_id: these two go to the driver as they are."""
 
 
 def attempt_of(row: sa.Row[Any]) -> Attempt:
@@ -64,8 +70,11 @@ def change_row(
     }  # fmt: skip
 
 
-def ledger_rows(parsed: ParsedDelivery, settlement: Settlement, now_ms: int) -> list[dict[str, Any]]:
-    """The hold, when none was written before, and the closing entry, when the charge is known."""
+def ledger_rows(
+    parsed: ParsedDelivery, settlement: Settlement, now_ms: int, driver_id: DriverId
+) -> list[tuple[Any, ...]]:
+    """The hold, when none was written before, and the closing entry, when the charge is known; as
+    LEDGER_COLUMNS."""
     after = settlement.after
     entries: list[tuple[str, Any]] = []
     if settlement.hold is not None:
@@ -75,21 +84,21 @@ def ledger_rows(parsed: ParsedDelivery, settlement: Settlement, now_ms: int) -> 
     elif settlement.close is Money.VOIDED:
         entries.append(("void", after.held))
     return [
-        {
-            "at_ms": now_ms, "run_id": after.run_id, "task_id": after.task_id, "attempt": after.attempt,
-            "kind": kind, "credits": credits, "delivery_id": parsed.id,
-            "reason": settlement.reason if kind == "post" else None,
-        }
+        (
+            now_ms, driver_id(after.run_id), driver_id(after.task_id), after.attempt, kind, to_micro(credits),
+            driver_id(parsed.id), settlement.reason if kind == "post" else None,
+        )
         for kind, credits in entries
     ]  # fmt: skip
 
 
-def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int) -> dict[str, Any]:
-    """The answer as it is stored."""
-    return {
-        "task_id": after.task_id, "attempt": after.attempt, "delivery_id": parsed.id,
-        "status": after.reported, "response": parsed.report.response.decode(), "stored_at_ms": now_ms,
-    }  # fmt: skip
+def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int, driver_id: DriverId) -> tuple[Any, ...]:
+    """The answer as it is stored, as RESULT_COLUMNS; its text stays the bytes that came. Raises
+    UnicodeDecodeError for what is no text: SQLite would take it, and not give it back."""
+    response = parsed.report.response
+    if not response.isascii():
+        response.decode()
+    return driver_id(after.task_id), after.attempt, driver_id(parsed.id), after.reported, response, now_ms
 
 
 def finding_row(parsed: ParsedDelivery, about: Attempt, finding: Finding, now_ms: int) -> dict[str, Any]:

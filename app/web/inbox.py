@@ -57,7 +57,7 @@ class Inbox:
         self._clock = clock
         self._metrics = metrics
         self._waker = Waker(
-            wake, metrics, delay_s=limits.wake_delay_s, size=limits.settle_size,
+            wake, metrics, delay_s=limits.wake_delay_s, size=limits.wake_size,
             pending_max=limits.wakes_pending_max, timeout_s=limits.wake_timeout_s,
         )  # fmt: skip
         self._gathered: deque[_Waiting] = deque()

@@ -16,11 +16,12 @@ class WebLimits:
     commit_size_max: int
     commit_timeout_s: float
     signature_window_s: int
-    settle_size: int
-    """Ids of one wake."""
     wake_delay_s: float
     due_after_s: float
     """When the sweep looks at a delivery that was not settled."""
+    wake_size: int = 500
+    """Ids of one wake: a job costs 16 to 29 Redis commands, whatever it carries. The worker settles them in
+    transactions of settle_size."""
     wake_timeout_s: float = 5.0
     """Above redis_timeout_s: a second line, should the queue's own timeouts fail."""
     wakes_pending_max: int = 20_000
@@ -46,7 +47,6 @@ def limits_from(settings: Settings) -> WebLimits:
         commit_size_max=settings.commit_size_max,
         commit_timeout_s=settings.commit_timeout_s,
         signature_window_s=settings.signature_window_s,
-        settle_size=settings.settle_size,
         wake_delay_s=settings.wake_delay_s,
         due_after_s=settings.sweep_after_s,
     )

@@ -232,7 +232,8 @@ def is_json_object(body: bytes) -> bool:
     read it either (R23). So is nesting deeper than any parser of ours follows.
     """
     try:
-        body.decode()
+        if not body.isascii():
+            body.decode()
         _json_object.decode(body)
     except UnicodeDecodeError:
         return False

@@ -35,7 +35,7 @@ LIMITS = WebLimits(
     commit_size_max=256,
     commit_timeout_s=WAIT_S,
     signature_window_s=300,
-    settle_size=200,
+    wake_size=200,
     wake_delay_s=0.0,
     due_after_s=10.0,
 )
