@@ -18,6 +18,7 @@ from app import log as logging
 from app.bootstrap import jitter, now_ms, open_provider, open_queue, open_store, submit_limits, sweep_limits
 from app.config import ConfigError, Settings, load_settings
 from app.embedded import embedded_valkey
+from app.notify_http import open_poster
 from app.ports import StoreUnavailable
 from app.queue import open_pool
 from app.services.funding import Funding
@@ -25,6 +26,7 @@ from app.services.sweep import SweepLimits, sweep
 from workers.acked import run_acked
 from workers.audits import run_audits
 from workers.jobs import Context, begin_sending, settle_now
+from workers.notices import run_notices
 from workers.schedules import run_schedules
 from workers.settings import make_worker
 
@@ -136,6 +138,7 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits, funding
 async def serve(settings: Settings) -> None:
     """Run one worker process until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
+    open_poster(settings)  # refuses, before anything is started, settings of notices that cannot work
     with embedded_valkey(settings) as redis_url:
         store = await open_store(settings)
         queue = open_queue(redis_url, settings)
@@ -161,8 +164,9 @@ async def serve(settings: Settings) -> None:
 async def run_until_stopped(context: Context, redis_url: str) -> None:
     """arq, the sweep and the schedules side by side; a fault that needs a person (ConfigError) ends both."""
     sweeping = asyncio.gather(
-        run_sweep(context), run_schedules(context), run_audits(context), run_acked(context)
-    )
+        run_sweep(context), run_schedules(context), run_audits(context), run_acked(context),
+        run_notices(context),
+    )  # fmt: skip
     try:
         await run_arq(context, redis_url)
     finally:

@@ -7,6 +7,7 @@ import uuid
 import structlog
 
 from app.domain.credits import plain
+from app.domain.occasion import unexplained_drift
 from app.ports import StoreUnavailable
 from app.services.audit import Audited, Audits
 from workers.jobs import Context
@@ -44,6 +45,9 @@ async def audit_once(context: Context, owner: str, audits: Audits) -> None:
     try:
         for found in await audits.audit_due():
             tell(found)
+            if not found.drift.explained:
+                notice = unexplained_drift(found.account, found.drift.unexplained, found.at_ms)
+                await context.store.add_notices([notice], context.clock())
     finally:
         await context.store.release_lease(LEASE, owner)
 

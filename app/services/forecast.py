@@ -1,5 +1,6 @@
 """Looks ahead for an account: the forecast from the books, the limits as they are used now, the warnings."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,6 +8,9 @@ from app.domain.forecast import Forecast, forecast
 from app.domain.rates import Picture
 from app.domain.warnings import Use, Warned, warnings_of
 from app.ports import Slots
+
+SLOTS_WAIT_S = 5.0
+"""A provider that answers slower is forecast without its slots."""
 
 
 class ForecastStore(Protocol):
@@ -37,7 +41,7 @@ async def look_ahead(
 ) -> Outlook:
     """`provider` is asked for its slots; None, or no answer: they are not known. `rate_per_s`: the account's
     limit of requests."""
-    slots = None if provider is None else await provider.slots()
+    slots = None if provider is None else await _slots(provider)
     picture = await store.forecast_picture(account, now_ms, slots=slots.concurrency if slots else None)
     use = Use(
         slots.concurrency if slots else None, slots.used if slots else None, rate_per_s,
@@ -45,3 +49,11 @@ async def look_ahead(
     )  # fmt: skip
     found = forecast(picture)
     return Outlook(found, use, warnings_of(found, use))
+
+
+async def _slots(provider: SlotsOf) -> Slots | None:
+    try:
+        async with asyncio.timeout(SLOTS_WAIT_S):
+            return await provider.slots()
+    except TimeoutError:
+        return None

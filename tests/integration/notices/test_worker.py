@@ -1,0 +1,131 @@
+"""The worker's loop: finds out, logs and sends; alone and beside another worker, on both databases."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from app.bootstrap import submit_limits
+from app.config import ConfigError, load_settings
+from app.domain.task import RunState
+from app.ports import Balance
+from app.provider.client import Client
+from app.queue import Queue
+from app.store import Store
+from tests.clock import SteppedClock
+from tests.integration.notices.receiver import Receiver, receiving
+from tests.integration.services.pipeline import Pipeline, until
+from tests.integration.test_workers import running
+from workers.__main__ import serve
+from workers.jobs import Context
+from workers.notices import run_notices
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+async def receiver(clock: SteppedClock) -> AsyncIterator[Receiver]:
+    async with receiving(SECRET, clock_s=lambda: clock() / 1000) as opened:
+        yield opened
+
+
+def context_on(store: Store, clock: SteppedClock, pipeline: Pipeline, **settings: Any) -> Context:
+    chosen = load_settings(_env_file=None, notice_every_s=0.02, forecast_every_s=0.001, **settings)
+    providers = {"default": cast(Client, pipeline.provider)}
+    return Context(
+        chosen, store, providers, cast(Queue, None), submit_limits(chosen), clock=clock, jitter=lambda: 0.0
+    )
+
+
+async def test_two_workers_tell_each_thing_once(
+    store: Store, clock: SteppedClock, receiver: Receiver
+) -> None:
+    pipeline = Pipeline(store, clock)
+    where = {"notice_url": receiver.url, "notice_secret": SECRET, "notice_timeout_s": 2.0}
+    workers = [context_on(store, clock, pipeline, **where) for _ in range(2)]
+    receiver.answers.append(web.Response(status=500))
+    with capture_logs() as logs:
+        async with contextlib.AsyncExitStack() as stack:
+            for one in workers:
+                await stack.enter_async_context(running(run_notices(one), one))
+            await pipeline.start(2)
+            await pipeline.submit()
+            await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, "paused by hand")
+            await until(lambda: len(receiver.got) == 1)
+            first = receiver.ids[0]
+            done = [pipeline.provider.finish(f"{i}.1", charged=None) for i in pipeline.task_ids]
+            done[0].charged = done[0].charged and done[0].charged + 2
+            await pipeline.deliver(*done)
+            await until(lambda: len(receiver.got) == 3)
+            # The receiver refused the first; its next try is due later, and the others went before it.
+            clock.advance(2_500)
+            await until(lambda: len(receiver.got) == 4)
+    assert receiver.refused == [] and receiver.ids[3] == first
+    assert sorted(receiver.types) == ["discrepancy.found", "run.finished", "run.paused", "run.paused"]
+    told = [line for line in logs if line["event"] == "notice"]
+    assert sorted(line["kind"] for line in told) == ["discrepancy.found", "run.finished", "run.paused"]
+    assert {line["log_level"] for line in told if line["kind"] != "run.finished"} == {"warning"}
+    assert [line["event"] for line in logs if line["event"] in ("notices_failed", "store_unavailable")] == []
+    assert {row.state for row in await store.list_notices()} == {"sent"}
+
+
+async def test_warnings_are_told_and_a_silent_receiver_holds_nothing_up(
+    sqlite_store: Store, clock: SteppedClock, receiver: Receiver
+) -> None:
+    pipeline = Pipeline(sqlite_store, clock)
+    receiver.answers.extend([60.0] * 3)
+    where = {"notice_url": receiver.url, "notice_secret": SECRET, "notice_timeout_s": 0.1}
+    one = context_on(sqlite_store, clock, pipeline, **where)
+    await pipeline.start(30)
+    await pipeline.submit()
+    await sqlite_store.store_balance("default", Balance(clock(), Decimal(50), None, None))
+    async with running(run_notices(one), one):
+        await until(lambda: len(receiver.got) >= 2)
+        await until_rows(sqlite_store, lambda rows: all(row.error == "TimeoutError" for row in rows))
+        while {row.state for row in await sqlite_store.list_notices()} != {"sent"}:
+            clock.advance(10_000)
+            await asyncio.sleep(0.02)
+    assert set(receiver.types) == {"credits.low", "credits.short"}
+    assert len(set(receiver.ids)) == 2
+
+
+async def until_rows(store: Store, condition: Callable[[list[Any]], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition(await store.list_notices()):  # noqa: ASYNC110 - rows have no event
+            await asyncio.sleep(0.02)
+
+
+async def test_without_a_url_the_log_is_all(sqlite_store: Store, clock: SteppedClock) -> None:
+    pipeline = Pipeline(sqlite_store, clock)
+    one = context_on(sqlite_store, clock, pipeline)
+    await pipeline.start(1)
+    await sqlite_store.halt_run_if_running(pipeline.run_id, RunState.STOPPED, "the key is wrong")
+    with capture_logs() as logs:
+        async with running(run_notices(one), one):
+            await until_rows(sqlite_store, lambda rows: [row.state for row in rows] == ["logged"])
+    (line,) = [line for line in logs if line["event"] == "notice"]
+    assert line["message"] == "Run run is stopped: the key is wrong."
+
+
+async def test_settings_that_cannot_work_stop_the_worker_at_once() -> None:
+    with pytest.raises(ConfigError, match="TALLYHOOK_NOTICE_SECRET is not set"):
+        await serve(load_settings(_env_file=None, notice_url="https://example.org/x"))
+
+
+async def test_a_document_is_stored_as_it_is_sent(
+    sqlite_store: Store, clock: SteppedClock, receiver: Receiver
+) -> None:
+    pipeline = Pipeline(sqlite_store, clock)
+    one = context_on(sqlite_store, clock, pipeline, notice_url=receiver.url, notice_secret=SECRET)
+    await pipeline.start(1)
+    await sqlite_store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, 'ünïcode \x00 \ud800 "quoted"')
+    async with running(run_notices(one), one):
+        await until(lambda: len(receiver.got) == 1)
+    (row,) = await sqlite_store.list_notices()
+    assert json.loads(row.body) == receiver.got[0][1]
