@@ -16,6 +16,7 @@ from app.commands import control, processes, runs
 from app.commands.adjust import ADJUST_EXAMPLES, adjust
 from app.commands.ask import ASK_EXAMPLES, ask
 from app.commands.audit import AUDIT_EXAMPLES, audit
+from app.commands.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.commands.dispute import DISPUTE_EXAMPLES, dispute
 from app.commands.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.commands.schedule import schedule
@@ -51,6 +52,7 @@ _add(runs.runs, "Runs")
 _add(runs.status, "Runs")
 _add(runs.report, "Runs", runs.REPORT_EXAMPLES)
 _add(runs.export, "Runs", runs.EXPORT_EXAMPLES)
+_add(certificate, "Runs", CERTIFICATE_EXAMPLES)
 _add(dispute, "Runs", DISPUTE_EXAMPLES)
 _add(verify, "Runs", VERIFY_EXAMPLES)
 _add(adjust, "Runs", ADJUST_EXAMPLES)

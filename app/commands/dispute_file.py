@@ -1,5 +1,6 @@
 """The archive of a dispute: who writes it, from what, and what its README and its manifest say."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +44,8 @@ async def write_dispute(store: Store, settings: Settings, run: RunRow, path: Pat
 
 
 def _finish(archive: Archive, run: RunRow, done: Disputed, at_ms: int) -> None:
+    # The archive goes to somebody else: where the file lay on our disk is none of their business.
+    run = replace(run, source=Path(run.source).name)
     book = Book(
         run_id=run.id, name=run.name, source=run.source, account=run.account, begun_ms=run.created_at_ms
     )

@@ -1,0 +1,61 @@
+"""The command certificate: inputs, ends, sums and hashes of a run, and whether it is complete."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.commands.options import AsJson, RunArgument, examples, settings_for
+from app.commands.runs import with_store
+from app.commands.user_error import FAILED
+
+if TYPE_CHECKING:
+    from app.store import Store
+
+
+def certificate(
+    run: RunArgument = "latest",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="File to write. Default: standard output.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Certify RUN: what went in, how each prompt ended, what it cost, with hashes of all of it.
+
+    It says in one sentence whether the run is complete. Ends with 0 when it is, and with 1 when it is not.
+    """
+    import json
+    import sys
+
+    from app.bootstrap import now_ms
+    from app.commands.choose_run import choose_run
+    from app.commands.whole_file import whole_file
+    from app.domain.completeness import certificate_text
+    from app.services.certify import certify
+
+    complete = False
+
+    async def work(store: "Store") -> None:
+        nonlocal complete
+        row = await choose_run(store, run)
+        document = await certify(store, row.id, clock=now_ms)
+        complete = document["complete"]
+        text = certificate_text(document)
+        if as_json:
+            text = json.dumps(document, ensure_ascii=False, indent=2 if output else None) + "\n"
+        if not output:
+            sys.stdout.write(text)
+            return
+        with whole_file(Path(output)) as file:
+            file.write(text.encode())
+        sys.stdout.write(f"{document['statement']}\n")
+
+    with_store(settings_for(log_level="warning"), work)
+    if not complete:
+        raise typer.Exit(FAILED)
+
+
+CERTIFICATE_EXAMPLES = examples(
+    "tallyhook certificate monday",
+    "tallyhook certificate monday --json -o monday.json && echo complete",
+)
