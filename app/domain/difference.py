@@ -138,18 +138,18 @@ def _entries(standing: Standing, due: Due) -> Iterator[Difference]:
 
 
 def _entry(standing: Standing, due: Due, row: Row, entry: Entry) -> Iterator[Difference]:
-    key, cause = shown(row["id"]), _cause(entry)
     pairs = [("kind", entry.kind), ("credits", entry.credits), ("delivery_id", entry.delivery_id)]
     if row["reason"] is not None:  # null on entries that are older than reasons
         pairs.append(("reason", entry.reason))
     for column, value in pairs:
         if row[column] != value:
-            yield Difference("ledger", key, column, shown(row[column]), shown(value), cause)
+            where = "ledger", shown(row["id"]), column
+            yield Difference(*where, shown(row[column]), shown(value), _cause(entry))
     settled = standing.row["settled_at_ms"]
     same_moment = due.first is not None and entry.delivery_id == due.first.id and settled is not None
     if same_moment and row["at_ms"] != settled:
         why = "written when the attempt was settled"
-        yield Difference("ledger", key, "at_ms", shown(row["at_ms"]), shown(settled), why)
+        yield Difference("ledger", shown(row["id"]), "at_ms", shown(row["at_ms"]), shown(settled), why)
 
 
 def _result(standing: Standing, due: Due) -> Iterator[Difference]:

@@ -139,12 +139,11 @@ class Evidence:
             ("ledger", books.ledger), ("findings", books.findings), ("account_entries", books.adjustments),
         ):  # fmt: skip
             for row in rows:
-                where = table, self._key(table, row)
                 if row["attempt"] is not None and not 1 <= row["attempt"] <= attempts:
-                    why = f"the task has {attempts} attempts"
+                    where, why = (table, self._key(table, row)), f"the task has {attempts} attempts"
                     yield Difference(*where, "attempt", shown(row["attempt"]), f"1 to {attempts}", why)
                 if row.get("run_id") not in (None, books.task["run_id"]):
-                    why = "the run of its task"
+                    where, why = (table, self._key(table, row)), "the run of its task"
                     yield Difference(*where, "run_id", row["run_id"], books.task["run_id"], why)
         for entry in books.adjustments:
             yield from account_entry(entry)

@@ -27,7 +27,7 @@ from app.store.tables import (
     tasks,
 )
 
-PAGE = 500
+PAGE = 250
 """Records of a source in one page."""
 PAGE_BODY_BYTES_MAX = 8 * 1024 * 1024
 """Stored bodies of one page, about a tenth of what they unpack to, their results beside them."""

@@ -20,6 +20,7 @@ from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report
 from app.services.settle import settle
 from app.services.verify import Tally, conclude, verify_rest, verify_share
+from app.services.verify_evidence import Reading
 from app.store import Store
 from app.store.adjusting import add_adjustment
 from app.store.verifying import Snapshot
@@ -199,11 +200,15 @@ async def _beside(scene: Scene) -> None:
     await add_adjustment(store.db, Decimal(4), reason, now_ms=clock(), **about)
 
 
+def scene_reading(*secrets: str) -> Reading:
+    """As the command reads, with these secrets; none: the scene's."""
+    return reading_of(Plan("", {"default": secrets or (SECRET,)}, 300, False))
+
+
 async def verified(snapshot: Snapshot, *secrets: str) -> Tally:
     """The whole of the books, in this process."""
-    reading = reading_of(Plan("", {"default": secrets or (SECRET,)}, 300, False))
-    runs = await snapshot.runs(None, [])
-    tally = await verify_share(snapshot, runs, reading)
+    reading = scene_reading(*secrets)
+    tally = await verify_share(snapshot, await snapshot.runs(None, []), reading)
     tally.add(await verify_rest(snapshot, reading, account=None, default_account="default"))
     conclude(tally)
     return tally

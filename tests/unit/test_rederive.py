@@ -1,0 +1,149 @@
+"""Deriving an attempt again: the money closes alike in any order of what was said, or a conflict says so."""
+
+import itertools
+from collections.abc import Sequence
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.adjustment import account_entry, adjustment_reason, parse_adjustment, said_credits
+from app.domain.credits import CreditsError, Verdict
+from app.domain.delivery import ParsedDelivery
+from app.domain.rederive import Due, Event, Given, Mark, derive, is_order_free, orders
+from app.domain.settlement import Effect, Report, Source
+from app.domain.stored import Row
+from app.domain.task import Money, TaskState
+from app.domain.vouching import Vouched, Witnesses
+from app.services.settle import decide
+
+FIVE = Decimal(5)
+ACCEPTED: Row = {
+    "answer": "accepted", "at_ms": 1_000, "provider_task_id": "p", "credits_to_charge": FIVE, "code": None,
+    "message": None,
+}  # fmt: skip
+LOST: Row = ACCEPTED | {"answer": "lost", "provider_task_id": None, "credits_to_charge": None}
+_ids = itertools.count(1)
+
+
+def report(charged: int | None, text: str = "yes", *, completed: bool = True) -> ParsedDelivery:
+    """One report about the attempt."""
+    said = Report(
+        "p", "key", completed, FIVE, None if charged is None else Decimal(charged),
+        f'{{"text":"{text}"}}'.encode(),
+    )  # fmt: skip
+    return ParsedDelivery(f"{next(_ids):08}", Source.DELIVERY, 2_000, said)
+
+
+def attempt(*marks: Mark) -> Given:
+    """An attempt of a task that was estimated at five credits."""
+    return Given("t", "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(marks))
+
+
+def derived(*events: Event) -> Due:
+    return derive(attempt(), events, decide)
+
+
+REPORTS = st.lists(
+    st.builds(
+        report, st.sampled_from([None, 0, 5, 6]), st.sampled_from(["yes", "no"]), completed=st.booleans()
+    ),
+    min_size=1,
+    max_size=3,
+)
+SENT = st.lists(st.sampled_from([ACCEPTED, LOST]), max_size=2)
+
+
+@given(sent=SENT, reports=REPORTS)
+def test_money_depends_on_order_only_where_a_conflict_is_found(
+    sent: list[Row], reports: list[ParsedDelivery]
+) -> None:
+    events: list[Event] = [*sent, *reports]
+    due = derive(attempt(), events, decide)
+    conflicted = any(f.verdict is Verdict.CONFLICT for f in due.findings)
+    closings = {derive(attempt(), order, decide).closing for order in itertools.permutations(events)}
+    assert len(closings) == 1 or conflicted
+    assert is_order_free(attempt(), due, events, decide) or conflicted
+
+
+@given(sent=SENT, reports=REPORTS)
+def test_one_hold_and_one_closing_whatever_is_said(sent: list[Row], reports: list[ParsedDelivery]) -> None:
+    due = derived(*sent, *reports)
+    kinds = [entry.kind for entry in due.entries]
+    assert kinds.count("hold") == 1
+    assert kinds.count("post") + kinds.count("void") == (due.after.charged is not None)
+    settled = [i for i, effect in due.effects.items() if effect is Effect.SETTLED]
+    assert settled == [reports[0].id]
+
+
+def test_a_contradiction_is_not_order_free() -> None:
+    five, six = report(5), report(6)
+    due = derived(ACCEPTED, five, six)
+    assert due.closing == (Money.POSTED, FIVE)
+    assert not is_order_free(attempt(), due, [ACCEPTED, five, six], decide)
+
+
+def test_a_late_charge_fills_and_keeps_the_first_answer() -> None:
+    due = derived(ACCEPTED, first := report(None), filled := report(5))
+    assert due.first is first
+    assert due.effects == {first.id: Effect.SETTLED, filled.id: Effect.FILLED}
+    assert [(e.kind, e.delivery_id) for e in due.entries] == [("hold", None), ("post", filled.id)]
+
+
+def test_a_report_that_overtook_writes_the_hold() -> None:
+    due = derived(one := report(5), ACCEPTED)
+    assert [(e.kind, e.delivery_id) for e in due.entries] == [("hold", one.id), ("post", one.id)]
+    assert due.submitted_at_ms == 1_000
+
+
+@pytest.mark.parametrize(
+    ("overtaken", "first"), [(False, ["sent", "heard"]), (None, ["sent", "heard"]), (True, ["heard", "sent"])]
+)
+def test_the_hold_tells_which_order_comes_first(overtaken: bool | None, first: list[str]) -> None:
+    found = list(orders(attempt(), [ACCEPTED], [report(5)], overtaken=overtaken))
+    assert _named(found[0]) == first
+    assert len(found) == (2 if overtaken is None else 1)
+
+
+def test_work_that_was_closed_before_stays_closed() -> None:
+    expired = attempt(Mark.EXPIRED)
+    events = next(orders(expired, [ACCEPTED], [report(5)], overtaken=False))
+    due = derive(expired, events, decide)
+    assert (due.after.state, due.after.money) == (TaskState.EXPIRED, Money.POSTED)
+
+
+def test_a_misfit_is_held_against_its_delivery_only_between_two_that_fit() -> None:
+    witnesses, other = Witnesses(), Witnesses()
+    for at_ms, vouched in ((1, "misfit"), (2, "fits"), (3, "misfit")):
+        witnesses.note(f"d{at_ms}", at_ms, Vouched(vouched))
+    assert list(witnesses.suspects()) == []
+    assert witnesses.unchecked() == 2
+    other.note("d4", 4, Vouched.FITS)
+    other.note("d5", 5, Vouched.UNSIGNED)
+    witnesses.add(other)
+    assert [misfit.delivery_id for misfit in witnesses.suspects()] == ["d3"]
+    assert witnesses.unchecked() == 2
+
+
+@pytest.mark.parametrize(("text", "credits"), [("5", "5"), ("-2.5", "-2.5"), (" 0.000001 ", "0.000001")])
+def test_an_adjustment_says_its_credits_twice(text: str, credits: str) -> None:
+    amount = parse_adjustment(text)
+    assert amount == Decimal(credits)
+    assert said_credits(adjustment_reason(amount, "ticket 1: 7 credits")) == amount
+    entry = {
+        "id": 1, "kind": "adjustment", "credits": amount, "cycle_ms": None,
+        "reason": adjustment_reason(amount, "agreed"),
+    }  # fmt: skip
+    assert not list(account_entry(entry))
+    assert [d.column for d in account_entry(entry | {"credits": amount + 1})] == ["credits"]
+
+
+@pytest.mark.parametrize("text", ["0", "", "five", "nan", "inf", "1e13", "0.0000001"])
+def test_what_is_no_adjustment_is_refused(text: str) -> None:
+    with pytest.raises(CreditsError):
+        parse_adjustment(text)
+
+
+def _named(events: Sequence[Event]) -> list[str]:
+    return ["heard" if isinstance(event, ParsedDelivery) else "sent" for event in events]
