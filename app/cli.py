@@ -18,6 +18,8 @@ from app.commands.ask import ASK_EXAMPLES, ask
 from app.commands.audit import AUDIT_EXAMPLES, audit
 from app.commands.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.commands.dispute import DISPUTE_EXAMPLES, dispute
+from app.commands.forecast import FORECAST_EXAMPLES, forecast
+from app.commands.notices import notices
 from app.commands.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
@@ -62,8 +64,10 @@ _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
 app.add_typer(schedule, name="schedule", rich_help_panel="Runs")
 _add(plan, "Accounts", PLAN_EXAMPLES)
+_add(forecast, "Accounts", FORECAST_EXAMPLES)
 _add(audit, "Accounts", AUDIT_EXAMPLES)
 _add(statement, "Accounts", STATEMENT_EXAMPLES)
+app.add_typer(notices, name="notices", rich_help_panel="Accounts")
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
