@@ -112,6 +112,8 @@ def draw_report(output: Console, document: Document) -> None:
         if one["attempts"]:
             said = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
             output.print(f"  held     {one['credits']} credits of {one['attempts']} attempts {said}")
+    if document["adjusted"]:
+        output.print(f"  adjusted {document['adjusted']} credits by later corrections")
     _draw_engines(output, document)
     if document["findings"]:
         table = _table("verdict", "task", "expected", "actual", "detail")

@@ -14,6 +14,7 @@ def full_report_document(full: FullReport) -> Document:
     """The books of a run, and what stands behind their sums."""
     parts = full.breakdown
     return report_document(full.report, full.findings) | {
+        "adjusted": plain(parts.adjusted),
         "findings_count": parts.findings,
         "exposure": {"in_flight": _exposure(parts.in_flight), "unknown": _exposure(parts.unknown)},
         "by_engine_country": [_engine_country(one) for one in parts.engine_countries],

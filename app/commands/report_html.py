@@ -81,6 +81,7 @@ def _figures(document: Document) -> str:
         )
     ]
     ledger = [(name, _amount(credits[name])) for name in ("estimate", "held", "posted", "voided", "charged")]
+    ledger.append(("adjusted", _amount(document["adjusted"])))
     return (
         "<section><h2>Where it stands</h2><div class=row>"
         + _table("Tasks", ("state", "tasks"), [*states, ("all", document["tasks"])])

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES
 from app.store.queries import credits_sum
-from app.store.tables import attempts, findings, ledger, tasks
+from app.store.tables import account_entries, attempts, findings, ledger, tasks
 
 DAY_MS = 86_400_000
 PERCENTILES = (50, 90, 95, 99)
@@ -78,6 +78,8 @@ class Breakdown:
     """Of work that is under way: its report is still to come."""
     unknown: Exposure
     """Of work that is closed though its charge is not known."""
+    adjusted: Decimal
+    """Sum of the corrections that the account's books hold for this run."""
     findings: int
 
 
@@ -85,12 +87,15 @@ async def read_breakdown(connection: AsyncConnection, run_id: str) -> Breakdown:
     """Read inside a transaction of the caller's."""
     in_flight, unknown = await _exposures(connection, run_id)
     count = sa.select(sa.func.count()).select_from(findings).where(findings.c.run_id == run_id)
+    e = account_entries.c
+    corrections = sa.select(credits_sum(e.credits)).where(e.run_id == run_id, e.kind == "adjustment")
     return Breakdown(
         engine_countries=await _engine_countries(connection, run_id),
         days=await _days(connection, run_id),
         latencies=await _latencies(connection, run_id),
         in_flight=in_flight,
         unknown=unknown,
+        adjusted=await connection.scalar(corrections) or Decimal(0),
         findings=await connection.scalar(count) or 0,
     )
 

@@ -47,7 +47,7 @@ def document(**changes: Any) -> dict[str, Any]:
             {"verdict": "unknown", "task_id": "t-2", "attempt": 1, "expected": 5, "actual": None,
              "detail": "no charge", "delivery_id": "d"},
         ],
-        "findings_count": 10,
+        "findings_count": 10, "adjusted": "-0.5",
         "exposure": {"in_flight": {"attempts": 0, "credits": 0}, "unknown": {"attempts": 1, "credits": 5}},
         "by_engine_country": [
             {"task_type": "CHATGPT", "country": "US", "tasks": 1_000, "completed": 999, "failed": 1,
@@ -158,6 +158,7 @@ def test_figures_are_exact() -> None:
     page = Page(report_page(document(), now_ms=NOW_MS))
     assert page.row("2026-09-21") == ["2026-09-21", "CHATGPT", "5,000.5"]
     assert page.row("posted") == ["posted", "6,000.5"]
+    assert page.row("adjusted") == ["adjusted", "-0.5"]
     assert page.row("US")[:2] == ["US", "5,000.5"]
     assert page.row("unknown") == ["unknown", "1"]
     assert page.row("overcharged") == ["overcharged", "9"]

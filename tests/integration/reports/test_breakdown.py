@@ -12,7 +12,7 @@ from app.domain.task import TaskSpec
 from app.store import Store
 from app.store.breakdown import BUCKETS_MS, DAY_MS, PERCENTILES, EngineDay, Exposure
 from app.store.queries import RunRow
-from app.store.tables import tasks
+from app.store.tables import account_entries, tasks
 from tests.integration.store.scenes import (
     FIVE,
     NOW,
@@ -66,7 +66,19 @@ async def test_parts_add_up_to_the_whole(store: Store) -> None:
     assert sum(one.held for one in parts.engine_countries) == full.report.held == 8 * FIVE
     assert (parts.unknown, parts.in_flight) == (Exposure(1, FIVE), Exposure(7, 7 * FIVE))
     assert parts.findings == len(full.findings) == 21
+    assert parts.adjusted == 0
+    await correct(store, run.id, Decimal("-0.25"))
+    await correct(store, run.id, Decimal(1))
+    assert (await store.full_report(run, 0)).breakdown.adjusted == Decimal("0.75")
     assert len((await store.full_report(run, 2)).findings) == 2
+
+
+async def correct(store: Store, run_id: str, credits: Decimal) -> None:
+    """A later correction, as it stands in the account's books."""
+    entry = sa.insert(account_entries).values(
+        at_ms=NOW, account="default", kind="adjustment", credits=credits, run_id=run_id, reason="refund"
+    )
+    await store.db.write(lambda connection: connection.execute(entry))
 
 
 async def test_days_begin_at_midnight_utc(store: Store) -> None:
@@ -106,15 +118,11 @@ async def test_percentiles_are_those_of_the_sorted_list(store: Store, count: int
 async def lasting(store: Store, ids: Sequence[str], waited: Sequence[int]) -> None:
     """Settle the first tasks after so many milliseconds; the rest never."""
 
-    async def work(connection: sa.ext.asyncio.AsyncConnection) -> None:
-        for task_id, ms in zip(ids, waited, strict=False):
-            await connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.id == task_id)
-                .values(submitted_at_ms=NOW, settled_at_ms=NOW + ms, state="completed")
-            )
-
-    await store.db.write(work)
+    settled = sa.update(tasks).where(tasks.c.id == sa.bindparam("task")).values(
+        submitted_at_ms=NOW, settled_at_ms=sa.bindparam("at_ms"), state="completed"
+    )  # fmt: skip
+    values = [{"task": task_id, "at_ms": NOW + ms} for task_id, ms in zip(ids, waited, strict=False)]
+    await store.db.write(lambda connection: connection.execute(settled, values))
 
 
 async def test_an_attempt_that_a_retry_replaced_still_counts(store: Store) -> None:
