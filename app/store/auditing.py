@@ -50,6 +50,26 @@ class AuditWrites:
 
         return await self.db.read(work)
 
+    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]:
+        """The first and the last balance told of each plan and cycle between two moments, oldest first."""
+        c = balances.c
+        inside = c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms, c.per_cycle.is_not(None)
+        edges = (
+            sa.select(sa.func.min(c.at_ms).label("first"), sa.func.max(c.at_ms).label("last"))
+            .where(*inside)
+            .group_by(c.per_cycle, c.resets_at_ms)
+            .subquery()
+        )
+        told = sa.select(c.at_ms, c.remaining, c.per_cycle, c.resets_at_ms, c.source).where(
+            *inside, c.at_ms.in_(sa.union(sa.select(edges.c.first), sa.select(edges.c.last)))
+        )
+
+        async def work(connection: AsyncConnection) -> list[Snapshot]:
+            rows = await connection.execute(told.order_by(c.at_ms, c.id))
+            return [Snapshot(*row) for row in rows]
+
+        return await self.db.read(work)
+
     async def last_snapshot(self, account: str) -> Snapshot | None:
         """The newest that was asked for; a header says nothing of cycles."""
         c = balances.c

@@ -1,0 +1,239 @@
+"""Booking: appends to the books of an account what its balances prove, cycle by cycle.
+
+A cycle's allocation, a change of plan, credits that others spent, what expired. What a balance does not prove
+is not booked here, and nothing that stands is changed: each step writes what is missing, so it may be taken
+twice.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from app.domain.balances import HEADER, LAG_MS, SLACK_MS, Snapshot
+from app.domain.billing import (
+    DAY_MS,
+    ZERO,
+    AccountEntry,
+    Cycle,
+    EntryKind,
+    PostLine,
+    Reason,
+    SeenReset,
+    Statement,
+    cycles,
+    expiring,
+    plan_change,
+)
+from app.domain.drift import Drift
+from app.domain.drift import audit as judge
+from app.domain.movements import Movement
+
+GRAIN_MS = 60_000
+"""Posts of the same minute are judged as one; no finer than the lag of what they are compared with."""
+EXACT_MS = DAY_MS
+"""Over so short a time they are judged one by one."""
+LATE_MS = 3 * DAY_MS
+"""A closed cycle is looked at again for so long: no report comes later than its task's retention (P1)."""
+CLOSE_MS = DAY_MS + DAY_MS // 2
+"""So long after its end a cycle waits for work that was begun in it; the provider has forgotten it then."""
+BY_HAND_MS = 2 * DAY_MS
+"""Between a correction that was agreed on and its entry, one way or the other."""
+
+
+class BookingStore(Protocol):
+    """What booking needs of the store."""
+
+    async def seen_resets(self, account: str) -> list[SeenReset]: ...
+
+    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]: ...
+
+    async def account_entries(self, account: str) -> list[AccountEntry]: ...
+
+    async def append_if_first(self, account: str, entry: AccountEntry) -> bool: ...
+
+    async def append_missing(self, account: str, target: AccountEntry) -> Decimal: ...
+
+    async def post_lines(self, account: str, cycle: Cycle) -> list[PostLine]: ...
+
+    async def post_movements(
+        self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = ...
+    ) -> list[Movement]: ...
+
+    async def open_movements(self, account: str, now_ms: int) -> list[Movement]: ...
+
+    async def working_before(self, account: str, at_ms: int) -> int: ...
+
+
+async def book(store: BookingStore, account: str, now_ms: int) -> list[AccountEntry]:
+    """One pass over the cycles of an account that are not done with; what it appended."""
+    known = cycles(await store.seen_resets(account))
+    entries = await store.account_entries(account)
+    booked: list[AccountEntry] = []
+    for n, cycle in enumerate(known):
+        done = any(e.kind is EntryKind.EXPIRY and e.belongs_to(cycle) for e in entries)
+        if done and now_ms >= cycle.ends_ms + LATE_MS:
+            continue
+        before, after = (known[n - 1] if n else None), (known[n + 1] if n + 1 < len(known) else None)
+        one = _CycleBooking(store, account, now_ms, cycle, [*entries, *booked])
+        booked += await one.book(before, after)
+    return booked
+
+
+class _CycleBooking:
+    """One pass over one cycle. Its posts are read once: a month of them may be long."""
+
+    def __init__(
+        self, store: BookingStore, account: str, now_ms: int, cycle: Cycle, entries: Sequence[AccountEntry]
+    ) -> None:
+        self._store = store
+        self._account = account
+        self._now_ms = now_ms
+        self._cycle = cycle
+        self._known = list(entries)
+        self._posts: Sequence[PostLine] = ()
+        self._movements: tuple[list[Movement], list[Movement]] | None = None
+        self._booked: list[AccountEntry] = []
+
+    async def book(self, before: Cycle | None, after: Cycle | None) -> list[AccountEntry]:
+        self._posts = await self._store.post_lines(self._account, self._cycle)
+        told = await self._told(after)
+        await self._grant(told, before)
+        if before is None and told and self._now_ms < told[0].at_ms + LATE_MS:
+            await self._open_books(told[0])
+        last = steady(told)
+        if last is not None:
+            await self._foreign(last)
+        if self._now_ms >= self._cycle.ends_ms + LAG_MS + SLACK_MS:
+            await self._close()
+        return self._booked
+
+    def _books(self, cycle: Cycle | None = None) -> Statement:
+        chosen = cycle or self._cycle
+        entries = [e for e in [*self._known, *self._booked] if e.belongs_to(chosen)]
+        closed = any(entry.kind is EntryKind.EXPIRY for entry in entries)
+        return Statement(self._account, chosen, closed, entries, self._posts)
+
+    async def _told(self, after: Cycle | None) -> list[Snapshot]:
+        """Snapshots that speak of this cycle: by the end that they tell, since clocks may differ."""
+        cycle, until_ms = self._cycle, min(self._cycle.ends_ms, self._now_ms)
+        taken = await self._store.plan_snapshots(self._account, cycle.starts_ms, until_ms)
+        return [
+            s
+            for s in taken
+            if s.resets_at_ms is not None
+            and cycle.ends_ms <= s.resets_at_ms
+            and (after is None or s.resets_at_ms < after.ends_ms)
+        ]
+
+    async def _grant(self, told: Sequence[Snapshot], before: Cycle | None) -> None:
+        """The allocation, and what a change of plan added to it."""
+        per_cycle = [s.per_cycle for s in told if s.per_cycle is not None]
+        if not per_cycle:
+            if before is not None:
+                earlier = self._books(before)
+                plan = earlier.allocation + earlier.total(EntryKind.ADJUSTMENT, Reason.PLAN_CHANGED)
+                await self._start(plan, "presumed as in the cycle before: nobody looked")
+            return
+        await self._start(per_cycle[0], "credits of the plan")
+        granted = self._books().allocation
+        at_ms = next(s.at_ms for s in told if s.per_cycle == per_cycle[-1])
+        note = f"allocation {granted} to {per_cycle[-1]}"
+        change = plan_change(granted, per_cycle[-1])
+        await self._reach(EntryKind.ADJUSTMENT, Reason.PLAN_CHANGED, change, at_ms, note)
+
+    async def _start(self, credits: Decimal, note: str) -> None:
+        await self._first(EntryKind.ALLOCATION, Reason.CYCLE_START, credits, self._cycle.starts_ms, note)
+
+    async def _open_books(self, first: Snapshot) -> None:
+        """What the first balance ever seen shows to have happened before there were books."""
+        found = await self._judged(self._books().allocation, first)
+        extra = found.unexplained if first.remaining else ZERO
+        for kind, credits in ((EntryKind.FOREIGN, found.foreign_lowest), (EntryKind.ADJUSTMENT, extra)):
+            note = f"the first balance seen was {first.remaining}"
+            await self._reach(kind, Reason.BEFORE_THE_BOOKS, credits, first.at_ms, note)
+
+    async def _foreign(self, last: Snapshot) -> None:
+        """Credits that are gone and were not spent by us, as far as it is certain."""
+        books = self._books()
+        by_hand = sum((entry.credits for entry in books.entries if entry.by_hand), ZERO)
+        found = await self._judged(books.allocation + books.adjusted - by_hand, last)
+        before = books.total(EntryKind.FOREIGN, Reason.BEFORE_THE_BOOKS)
+        # While work is out the balance allows a range. What is booked stays unless it lies outside.
+        target = max(books.foreign - before, found.foreign_lowest - before)
+        if last.remaining:
+            # A balance of 0 hides what was overdrawn, and with it how much.
+            target = min(target, max(ZERO, found.foreign_highest - before))
+        note = f"by the balance of {last.remaining}"
+        await self._reach(EntryKind.FOREIGN, Reason.OTHER_USERS, target, last.at_ms, note)
+
+    async def _judged(self, granted: Decimal, last: Snapshot) -> Drift:
+        """The cycle from its start to one balance, as a single interval."""
+        start_ms = self._cycle.starts_ms
+        if self._movements is None:
+            grain_ms = grain(self._now_ms - start_ms)
+            self._movements = (
+                await self._store.post_movements(self._account, start_ms, self._now_ms, grain_ms=grain_ms),
+                await self._store.open_movements(self._account, self._now_ms),
+            )
+        posts, open_attempts = self._movements
+        start = Snapshot(start_ms, granted, last.per_cycle, last.resets_at_ms, HEADER)
+        adjustments = by_hand_movements(self._known, start_ms)
+        return judge([start, last], posts, open_attempts=open_attempts, adjustments=adjustments)
+
+    async def _close(self) -> None:
+        """What is left expires; once it has, reports that come late correct it."""
+        books, ends_ms = self._books(), self._cycle.ends_ms
+        if not books.entries:
+            return
+        lost = expiring(books)
+        if books.closed:
+            late = books.total(EntryKind.EXPIRY) - lost
+            note = "charged in the cycle, reported after it was closed"
+            await self._reach(EntryKind.ADJUSTMENT, Reason.LATE_REPORT, late, self._now_ms, note)
+        elif self._now_ms >= ends_ms + CLOSE_MS or not await self._store.working_before(
+            self._account, ends_ms
+        ):
+            note = f"overage {books.overage}" if books.overage else "unused credits do not roll over"
+            await self._first(EntryKind.EXPIRY, Reason.CYCLE_END, lost, ends_ms, note)
+
+    async def _first(self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str) -> None:
+        if any(entry.kind is kind for entry in self._books().entries):
+            return
+        entry = AccountEntry(at_ms, kind, credits, self._cycle.starts_ms, f"{cause}: {note}")
+        if await self._store.append_if_first(self._account, entry):
+            self._booked.append(entry)
+
+    async def _reach(self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str) -> None:
+        if self._books().total(kind, cause) == credits:
+            return
+        reason = f"{cause}: {note}"
+        target = AccountEntry(at_ms, kind, credits, self._cycle.starts_ms, reason)
+        missing = await self._store.append_missing(self._account, target)
+        if missing:
+            self._booked.append(AccountEntry(at_ms, kind, missing, self._cycle.starts_ms, reason))
+
+
+def steady(told: Sequence[Snapshot]) -> Snapshot | None:
+    """The last balance that cannot be older than the change of plan, or of cycle, before it: the same was
+    told a whole lag earlier. None: wait."""
+    last = told[-1] if told else None
+    for earlier in reversed(told):
+        if last is None or (earlier.per_cycle, earlier.resets_at_ms) != (last.per_cycle, last.resets_at_ms):
+            return None
+        if last.at_ms - earlier.at_ms > LAG_MS + SLACK_MS:
+            return last
+    return None
+
+
+def by_hand_movements(entries: Sequence[AccountEntry], since_ms: int) -> list[Movement]:
+    """Corrections that a person agreed on: the provider moves the credits within two days of the entry."""
+    return [
+        Movement(-e.credits, e.at_ms - BY_HAND_MS, e.at_ms + BY_HAND_MS)
+        for e in entries
+        if e.by_hand and e.at_ms + BY_HAND_MS >= since_ms
+    ]
+
+
+def grain(span_ms: int) -> int:
+    """How exactly the times of posts are told over so long a time."""
+    return 1 if span_ms <= EXACT_MS else GRAIN_MS
