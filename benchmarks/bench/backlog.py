@@ -53,11 +53,16 @@ async def _prepare(url: str, count: int, delivered: bool) -> Backlog:
     store = Store(Database(url))
     try:
         await migrate(store.db)
-        keys = await _accepted(store, count)
-        ids, responses = await _deliver(store, keys) if delivered else ([], [])
+        keys, ids, responses = await fill(store, count, delivered=delivered)
     finally:
         await store.close()
     return Backlog(url, tuple(keys), tuple(ids), tuple(responses))
+
+
+async def fill(store: Store, count: int, *, delivered: bool) -> tuple[list[str], list[str], list[str]]:
+    """Accepted tasks and perhaps their deliveries: keys, delivery ids, responses."""
+    keys = await _accepted(store, count)
+    return keys, *(await _deliver(store, keys) if delivered else ([], []))
 
 
 async def _accepted(store: Store, count: int) -> list[str]:

@@ -9,7 +9,8 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import aiosqlite
@@ -40,18 +41,21 @@ async def keep_nothing(body: bytes, webhook_id: str, timestamp: str, signature: 
     """The limit: nothing is durable."""
 
 
-async def insert_postgresql(url: str) -> Keep:
+@asynccontextmanager
+async def insert_postgresql(url: str) -> AsyncIterator[Keep]:
     """One INSERT, committed by itself, on one of POOL_SIZE connections."""
-    pool = await asyncpg.create_pool(url, min_size=POOL_SIZE, max_size=POOL_SIZE)
+    pool = asyncpg.create_pool(url, min_size=POOL_SIZE, max_size=POOL_SIZE)
     statement = INSERT.replace("?", "$")
 
     async def keep(body: bytes, webhook_id: str, timestamp: str, signature: str) -> None:
         await pool.execute(statement, *_row(body, webhook_id, timestamp, signature))
 
-    return keep
+    async with pool:
+        yield keep
 
 
-async def insert_sqlite(url: str) -> Keep:
+@asynccontextmanager
+async def insert_sqlite(url: str) -> AsyncIterator[Keep]:
     """One INSERT and commit; SQLite has one writer, so requests take turns on one connection."""
     connection = await aiosqlite.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
@@ -62,17 +66,20 @@ async def insert_sqlite(url: str) -> Keep:
         # Each statement commits by itself, as without a transaction it does.
         await connection.execute_insert(INSERT, (row[0].replace("-", ""), *row[1:]))
 
-    return keep
+    yield keep
+    await connection.close()
 
 
-async def enqueue(redis_url: str) -> Keep:
+@asynccontextmanager
+async def enqueue(redis_url: str) -> AsyncIterator[Keep]:
     """One arq job for each request, with the body in it; arq's own pool and serializer."""
     pool = await arq.create_pool(RedisSettings.from_dsn(redis_url))
 
     async def keep(body: bytes, webhook_id: str, timestamp: str, signature: str) -> None:
         await pool.enqueue_job("settle", body, webhook_id, timestamp, signature)
 
-    return keep
+    yield keep
+    await pool.aclose(close_connection_pool=True)
 
 
 def _row(body: bytes, webhook_id: str, timestamp: str, signature: str) -> tuple[Any, ...]:
@@ -107,12 +114,18 @@ async def health(request: web.Request) -> web.Response:
 
 async def serve(mode: str, port: int) -> None:
     """Serve until ended."""
-    url = os.environ["DATABASE_URL"]
-    keep: Keep = keep_nothing
+    async with keeping(mode, os.environ["DATABASE_URL"], os.environ["REDIS_URL"]) as keep:
+        await _serve(keep, port)
+
+
+def keeping(mode: str, url: str, redis_url: str) -> AbstractAsyncContextManager[Keep]:
+    """What a mode does with each delivery."""
     if mode == "insert":
-        keep = await (insert_sqlite(url) if url.startswith("sqlite") else insert_postgresql(url))
-    elif mode == "queue":
-        keep = await enqueue(os.environ["REDIS_URL"])
+        return insert_sqlite(url) if url.startswith("sqlite") else insert_postgresql(url)
+    return enqueue(redis_url) if mode == "queue" else nullcontext(keep_nothing)
+
+
+async def _serve(keep: Keep, port: int) -> None:
     app = web.Application(client_max_size=16 * 1024 * 1024, handler_args=_handler_args())
     app.add_routes([web.post("/webhooks/cloro", handler(keep)), web.get("/healthz", health)])
     runner = web.AppRunner(app)
