@@ -210,9 +210,14 @@ def _nothing(title: str, said: str) -> str:
 
 def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "".join(
+        f'<tr><th scope="row"><bdi>{text(row[0])}</bdi></th>{"".join(map(_cell, row[1:]))}</tr>'
+        for row in rows
+    )
+    # Focusable, so that a table which is scrolled can be scrolled by keyboard.
     return (
-        f'<div class=table tabindex="0"><table><caption>{text(caption)}</caption>'
+        f'<div class=table role="region" tabindex="0" aria-label="{text(caption)}">'
+        f"<table><caption>{text(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -12,13 +12,13 @@ body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-
 main{max-width:1200px;margin:auto;padding:1.5rem}
 h1{margin:0 0 .5rem;overflow-wrap:anywhere}h2{margin:2rem 0 .5rem;font-size:1.15rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:0}
-dt,.dim,caption,th{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
+dt,.dim,caption,thead th{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
 .row{display:flex;flex-wrap:wrap;gap:1.5rem;align-items:flex-start}
 figure{margin:0;flex:2 1 480px;min-width:0}svg{width:100%;height:auto;display:block}
 .table{overflow:auto;max-height:24rem;flex:1 1 220px}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.25rem}
-th{font-weight:600;text-align:left;position:sticky;top:0;background:var(--bg)}
+th{font-weight:400;text-align:left}thead th{font-weight:600;position:sticky;top:0;background:var(--bg)}
 th,td{padding:.15rem .75rem .15rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n{text-align:right}td{overflow-wrap:break-word;max-width:36rem}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.25rem 1rem;padding:0;margin:.5rem 0}

@@ -26,6 +26,7 @@ ALLOWED_TAGS = {
 ALLOWED_ATTRIBUTES = {
     "lang", "charset", "name", "content", "http-equiv", "class", "role", "viewbox", "aria-labelledby", "id",
     "x", "y", "width", "height", "x1", "x2", "y1", "y2", "text-anchor", "scope", "tabindex",
+    "aria-label",
 }  # fmt: skip
 
 
@@ -99,7 +100,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
-        if "td" in self.open:
+        if "td" in self.open or ("th" in self.open and "tbody" in self.open):
             self.cells[-1].append(data)
 
     def row(self, first: str) -> list[str]:
