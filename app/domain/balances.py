@@ -57,6 +57,8 @@ class Step:
 
     unclear: Span
     """A snapshot that may be of this time could lie on either side, and says nothing."""
+    before: Snapshot | None = None
+    """The last one that is known to lie before it, though it may be of that time."""
     cycle: Point | None = None
     """A cycle that began, with its allocation."""
     granted: Decimal = ZERO
@@ -86,27 +88,27 @@ def find_steps(
 
 def _cycle(cycle: Allocation, slack_ms: int) -> Step:
     when = Span(cycle.at_ms - slack_ms, cycle.at_ms + slack_ms)
-    return Step(when, Point(cycle.at_ms, when, cycle.credits))
+    return Step(when, cycle=Point(cycle.at_ms, when, cycle.credits))
 
 
 def _between(p: Snapshot, q: Snapshot, known: Sequence[Allocation], slack_ms: int) -> list[Step]:
     """The steps that two neighbouring answers tell, or that are known to lie between them."""
-    # The answer before is older than a change, whatever the clocks say; the first one after it may show the
-    # new plan beside a cached balance.
-    gap, grown = Span(p.at_ms + slack_ms, q.at_ms), _growth(p, q)
+    # The answer before is older than a change, whatever the clocks say, but nothing else near it need be; the
+    # first one after it may show the new plan beside a cached balance.
+    gap, grown = Span(p.at_ms - slack_ms, q.at_ms), _growth(p, q)
     if not known and p.resets_at_ms != q.resets_at_ms:
         known = _reset_between(p, q, slack_ms)
         if not known:
-            return [Step(gap, blind=True)]
+            return [Step(gap, p, blind=True)]
     if grown is None:
-        return [Step(gap, blind=True), *(_cycle(a, slack_ms) for a in known)]
+        return [Step(gap, p, blind=True), *(_cycle(a, slack_ms) for a in known)]
     if not grown:
         return [_cycle(a, slack_ms) for a in known]
     if not known:
-        return [Step(gap, granted=grown)]
+        return [Step(gap, p, granted=grown)]
     # How much of the growth came before a reset nobody knows; the rest is what a cycle began without.
-    steps = [Step(gap, _cycle(a, slack_ms).cycle, granted=max(ZERO, grown)) for a in known]
-    return [*steps, Step(gap, granted=(q.per_cycle or ZERO) - known[-1].credits)]
+    steps = [Step(gap, p, _cycle(a, slack_ms).cycle, max(ZERO, grown)) for a in known]
+    return [*steps, Step(gap, p, granted=(q.per_cycle or ZERO) - known[-1].credits)]
 
 
 def _reset_between(p: Snapshot, q: Snapshot, slack_ms: int) -> list[Allocation]:
@@ -132,10 +134,15 @@ def choose_points(
     for s in snapshots:
         lag = 0 if s.source == HEADER else lag_ms
         when = Span(s.at_ms - lag - slack_ms, s.at_ms + slack_ms)
-        if not any(step.unclear.begin < when.end and when.begin < step.unclear.end for step in steps):
+        if not any(_unclear(step, s, when) for step in steps):
             points.append(Point(s.at_ms, when, s.remaining))
     chosen: list[Point] = []
     for point in sorted(points, key=lambda p: p.when.end):
         if not chosen or chosen[-1].when.end <= point.when.begin:
             chosen.append(point)
     return chosen
+
+
+def _unclear(step: Step, snapshot: Snapshot, when: Span) -> bool:
+    overlaps = step.unclear.begin < when.end and when.begin < step.unclear.end
+    return overlaps and snapshot is not step.before

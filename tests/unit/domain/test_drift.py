@@ -144,6 +144,17 @@ def test_a_change_of_plan_grants_the_difference() -> None:
     assert found.explained
 
 
+def test_a_header_beside_the_last_old_balance_may_be_newer_than_the_change() -> None:
+    snapshots = [
+        snap(0, 100),
+        header(0, 2100),
+        snap(10, 2100, per_cycle=3000),
+        snap(20, 2100, per_cycle=3000),
+    ]
+    found = audit(snapshots, [])
+    assert (found.unjudged, found.explained, found.foreign_highest) == (2, True, 0)
+
+
 def test_a_gap_of_several_cycles_is_judged_only_where_they_are_known() -> None:
     snapshots = [snap(0, 100), snap(0, 990, resets_day=80)]
     snapshots[1] = Snapshot(T0 + 60 * DAY, D(990), D(1000), T0 + 80 * DAY)
