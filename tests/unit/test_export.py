@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -164,6 +165,29 @@ async def test_row_groups_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) 
     assert sum(sizes) == 50
     # The text stands twice in a row: as the answer, and in the response.
     assert set(sizes) == {5}
+
+
+@pytest.mark.parametrize("format_", list(Format))
+def test_memory_does_not_grow_with_the_run(format_: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_parquet, "ROW_GROUP_BYTES", 1 << 20)
+    answer = "x" * 17_000
+
+    async def many(count: int) -> AsyncIterator[dict[str, Any]]:
+        for n in range(count):
+            yield row(ordinal=n, response=json.dumps({"text": f"{n} {answer}"}))
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            with open(os.devnull, "wb") as output:
+                asyncio.run(write_rows(many(count), sink_for(What.RESULTS, format_, output)))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # what is imported at first use stays
+    # 350 answers more are 6 MB.
+    assert peak(400) < peak(50) + 500_000
 
 
 async def test_a_credit_that_does_not_fit_is_told(tmp_path: Path) -> None:
