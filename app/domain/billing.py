@@ -35,6 +35,7 @@ class Reason(StrEnum):
     BEFORE_THE_BOOKS = "before_the_books"
     OTHER_USERS = "other_users"
     LATE_REPORT = "late_report"
+    CHARGED_BEFORE_RESET = "charged_before_reset"
 
 
 @dataclass(frozen=True, slots=True)

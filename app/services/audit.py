@@ -5,14 +5,12 @@ number of processes may audit, or one of them twice.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.domain.balances import LAG_MS, SLACK_MS, Allocation, Snapshot
 from app.domain.billing import (
     DAY_MS,
-    ZERO,
     AccountEntry,
     Cycle,
     EntryKind,
@@ -22,13 +20,12 @@ from app.domain.billing import (
     cycles,
     running,
 )
+from app.domain.comparing import by_hand_movements, grain, thinned, without_overdraft
 from app.domain.drift import Drift
 from app.domain.drift import audit as judge
 from app.ports import Balance, Clock, Outstanding
-from app.services.booking import BookingStore, book, by_hand_movements, grain
+from app.services.booking import BookingStore, book
 
-SNAPSHOTS_MAX = 200
-"""Intervals of one audit. A month of snapshots, one a minute, is told in stretches of some hours."""
 IDLE_MS = 6 * 3_600_000
 """Where nothing of ours moves, others may: so often they are looked for."""
 
@@ -162,24 +159,3 @@ class Audits:
         # Once more after the last movement: what the balance lags behind shows only then.
         lately = moved_ms is not None and moved_ms >= last - LAG_MS - SLACK_MS - self._every_ms
         return lately or bool((await self._store.outstanding(account)).tasks)
-
-
-def without_overdraft(drift: Drift) -> Drift:
-    """A public plan never shows less than 0 (C-L8), so credits that should have gone when it shows 0 may well
-    have: they are overdrawn, which the statement tells, and nothing is unexplained."""
-    intervals = tuple(i if i.after else replace(i, unexplained=ZERO) for i in drift.intervals)
-    return replace(drift, intervals=intervals, unexplained=sum((i.unexplained for i in intervals), ZERO))
-
-
-def thinned(taken: Sequence[Snapshot]) -> list[Snapshot]:
-    """At most about SNAPSHOTS_MAX of them, evenly, and each beside a change of plan or cycle."""
-    step = -(-len(taken) // SNAPSHOTS_MAX)
-    if step <= 1:
-        return list(taken)
-    kept = set(range(0, len(taken), step)) | {len(taken) - 1}
-    known = [n for n, s in enumerate(taken) if s.resets_at_ms is not None]
-    for one, other in pairwise(known):
-        before, after = taken[one], taken[other]
-        if (before.per_cycle, before.resets_at_ms) != (after.per_cycle, after.resets_at_ms):
-            kept |= {one, other}
-    return [taken[n] for n in sorted(kept)]

@@ -24,20 +24,17 @@ from app.domain.billing import (
     expiring,
     plan_change,
 )
+from app.domain.comparing import EXACT_MS, by_hand_movements, grain, steady
 from app.domain.drift import Drift
 from app.domain.drift import audit as judge
 from app.domain.movements import Movement
 
-GRAIN_MS = 60_000
-"""Posts of the same minute are judged as one; no finer than the lag of what they are compared with."""
-EXACT_MS = DAY_MS
-"""Over so short a time they are judged one by one."""
 LATE_MS = 3 * DAY_MS
 """A closed cycle is looked at again for so long: no report comes later than its task's retention (P1)."""
 CLOSE_MS = DAY_MS + DAY_MS // 2
 """So long after its end a cycle waits for work that was begun in it; the provider has forgotten it then."""
-BY_HAND_MS = 2 * DAY_MS
-"""Between a correction that was agreed on and its entry, one way or the other."""
+EDGE_MS = 600_000
+"""So long it waits where posts lie on its end: the next cycle's balances tell on which side they were."""
 
 
 class BookingStore(Protocol):
@@ -102,6 +99,8 @@ class _CycleBooking:
             await self._open_books(told[0])
         last = steady(told)
         if last is not None:
+            if before is not None and last.remaining and self._now_ms < self._cycle.starts_ms + EXACT_MS:
+                await self._carry_back(before, last)
             await self._foreign(last)
         if self._now_ms >= self._cycle.ends_ms + LAG_MS + SLACK_MS:
             await self._close()
@@ -155,8 +154,7 @@ class _CycleBooking:
     async def _foreign(self, last: Snapshot) -> None:
         """Credits that are gone and were not spent by us, as far as it is certain."""
         books = self._books()
-        by_hand = sum((entry.credits for entry in books.entries if entry.by_hand), ZERO)
-        found = await self._judged(books.allocation + books.adjusted - by_hand, last)
+        found = await self._judged(self._granted(), last)
         before = books.total(EntryKind.FOREIGN, Reason.BEFORE_THE_BOOKS)
         # While work is out the balance allows a range. What is booked stays unless it lies outside.
         target = max(books.foreign - before, found.foreign_lowest - before)
@@ -166,19 +164,56 @@ class _CycleBooking:
         note = f"by the balance of {last.remaining}"
         await self._reach(EntryKind.FOREIGN, Reason.OTHER_USERS, target, last.at_ms, note)
 
-    async def _judged(self, granted: Decimal, last: Snapshot) -> Drift:
-        """The cycle from its start to one balance, as a single interval."""
-        start_ms = self._cycle.starts_ms
+    async def _carry_back(self, before: Cycle, last: Snapshot) -> None:
+        """Posts that were begun before the reset and told after it stand in this cycle. If they had all been
+        charged in it, so much less would be left: what is left all the same was charged before."""
+        start_ms, books = self._cycle.starts_ms, self._books()
+        posts, _ = await self._moved()
+        if not any(post.from_ms < start_ms for post in posts):
+            return
+        pinned = [
+            Movement(
+                p.credits, max(p.from_ms, start_ms + SLACK_MS + 1), max(p.to_ms, start_ms + SLACK_MS + 1)
+            )
+            for p in posts
+        ]
+        booked = books.total(EntryKind.ADJUSTMENT, Reason.CHARGED_BEFORE_RESET)
+        found = await self._judged(self._granted() - booked, last, pinned)
+        credits = max(booked, found.unexplained)
+        cause, note = Reason.CHARGED_BEFORE_RESET, "work begun in one cycle and reported in the next"
+        await self._reach(EntryKind.ADJUSTMENT, cause, credits, start_ms, note)
+        await self._reach(EntryKind.ADJUSTMENT, cause, -credits, before.ends_ms, note, cycle=before)
+
+    def _granted(self) -> Decimal:
+        """Allocation and adjustments, but for those that move the balance at a moment of their own."""
+        books = self._books()
+        by_hand = sum((entry.credits for entry in books.entries if entry.by_hand), ZERO)
+        return books.allocation + books.adjusted - by_hand
+
+    async def _moved(self) -> tuple[list[Movement], list[Movement]]:
+        """Posts that may be of this cycle, and open attempts."""
         if self._movements is None:
+            start_ms = self._cycle.starts_ms
             grain_ms = grain(self._now_ms - start_ms)
             self._movements = (
                 await self._store.post_movements(self._account, start_ms, self._now_ms, grain_ms=grain_ms),
                 await self._store.open_movements(self._account, self._now_ms),
             )
-        posts, open_attempts = self._movements
+        return self._movements
+
+    async def _judged(
+        self, granted: Decimal, last: Snapshot, pinned: Sequence[Movement] | None = None
+    ) -> Drift:
+        """The cycle from its start to one balance, as a single interval. `pinned`: its posts, if their times
+        are to be others than are known."""
+        posts, open_attempts = await self._moved()
+        start_ms = self._cycle.starts_ms
         start = Snapshot(start_ms, granted, last.per_cycle, last.resets_at_ms, HEADER)
         adjustments = by_hand_movements(self._known, start_ms)
-        return judge([start, last], posts, open_attempts=open_attempts, adjustments=adjustments)
+        return judge(
+            [start, last], posts if pinned is None else pinned, open_attempts=open_attempts,
+            adjustments=adjustments,
+        )  # fmt: skip
 
     async def _close(self) -> None:
         """What is left expires; once it has, reports that come late correct it."""
@@ -190,11 +225,17 @@ class _CycleBooking:
             late = books.total(EntryKind.EXPIRY) - lost
             note = "charged in the cycle, reported after it was closed"
             await self._reach(EntryKind.ADJUSTMENT, Reason.LATE_REPORT, late, self._now_ms, note)
-        elif self._now_ms >= ends_ms + CLOSE_MS or not await self._store.working_before(
-            self._account, ends_ms
-        ):
+        elif self._now_ms >= ends_ms + CLOSE_MS or not await self._is_unsettled():
             note = f"overage {books.overage}" if books.overage else "unused credits do not roll over"
             await self._first(EntryKind.EXPIRY, Reason.CYCLE_END, lost, ends_ms, note)
+
+    async def _is_unsettled(self) -> bool:
+        """Whether what was spent by the cycle's end may yet turn out to be more, or less."""
+        ends_ms = self._cycle.ends_ms
+        if await self._store.working_before(self._account, ends_ms):
+            return True
+        soon = self._now_ms < ends_ms + EDGE_MS
+        return soon and bool(await self._store.post_movements(self._account, ends_ms, ends_ms))
 
     async def _first(self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str) -> None:
         if any(entry.kind is kind for entry in self._books().entries):
@@ -203,37 +244,14 @@ class _CycleBooking:
         if await self._store.append_if_first(self._account, entry):
             self._booked.append(entry)
 
-    async def _reach(self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str) -> None:
-        if self._books().total(kind, cause) == credits:
+    async def _reach(
+        self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str,
+        *, cycle: Cycle | None = None,
+    ) -> None:  # fmt: skip
+        if self._books(cycle).total(kind, cause) == credits:
             return
-        reason = f"{cause}: {note}"
-        target = AccountEntry(at_ms, kind, credits, self._cycle.starts_ms, reason)
+        cycle_ms, reason = (cycle or self._cycle).starts_ms, f"{cause}: {note}"
+        target = AccountEntry(at_ms, kind, credits, cycle_ms, reason)
         missing = await self._store.append_missing(self._account, target)
         if missing:
-            self._booked.append(AccountEntry(at_ms, kind, missing, self._cycle.starts_ms, reason))
-
-
-def steady(told: Sequence[Snapshot]) -> Snapshot | None:
-    """The last balance that cannot be older than the change of plan, or of cycle, before it: the same was
-    told a whole lag earlier. None: wait."""
-    last = told[-1] if told else None
-    for earlier in reversed(told):
-        if last is None or (earlier.per_cycle, earlier.resets_at_ms) != (last.per_cycle, last.resets_at_ms):
-            return None
-        if last.at_ms - earlier.at_ms > LAG_MS + SLACK_MS:
-            return last
-    return None
-
-
-def by_hand_movements(entries: Sequence[AccountEntry], since_ms: int) -> list[Movement]:
-    """Corrections that a person agreed on: the provider moves the credits within two days of the entry."""
-    return [
-        Movement(-e.credits, e.at_ms - BY_HAND_MS, e.at_ms + BY_HAND_MS)
-        for e in entries
-        if e.by_hand and e.at_ms + BY_HAND_MS >= since_ms
-    ]
-
-
-def grain(span_ms: int) -> int:
-    """How exactly the times of posts are told over so long a time."""
-    return 1 if span_ms <= EXACT_MS else GRAIN_MS
+            self._booked.append(AccountEntry(at_ms, kind, missing, cycle_ms, reason))

@@ -125,7 +125,8 @@ async def test_a_cycle_stays_open_while_its_work_does(account: Account) -> None:
     await account.twice("2026-11-10T00:05:00")
     assert [kind for kind, _, _ in await account.entries()] == ["allocation", "allocation"]
     await account.settle(task_id, 5)
-    await account.twice("2026-11-10T00:10:00")
+    account.remaining -= 5
+    await account.twice("2026-11-10T00:15:00")
     assert [kind for kind, _, _ in await account.entries()][2:] == ["expiry"]
 
 
@@ -267,3 +268,29 @@ async def test_a_correction_made_by_hand_explains_what_came_back(account: Accoun
     assert found.drift.explained
     books = (found.standing or pytest.fail()).statement
     assert (books.adjusted, books.remaining, books.foreign) == (20, 720, 0)
+
+
+@pytest.mark.parametrize("charged_before", [True, False])
+async def test_work_on_the_edge_of_a_cycle_is_where_the_balance_says(
+    account: Account, charged_before: bool
+) -> None:
+    """Sent before the reset, reported after it: charged on one side or the other."""
+    await account.audit()
+    account.clock.now_ms = ms("2026-11-09T23:59:30")
+    task_id = await account.send(credits=5)
+    account.resets_at_ms = ms("2026-12-10")
+    account.remaining = Decimal(1_000) if charged_before else Decimal(995)
+    account.clock.now_ms = ms("2026-11-10T00:00:40")
+    await account.settle(task_id, 5)
+    await account.audit()
+    await account.twice("2026-11-10T00:20:00")
+    await account.twice("2026-11-10T00:40:00")
+    moved = [e for e in await account.entries() if e[2] == "charged_before_reset"]
+    assert [(kind, credits) for kind, credits, _ in moved] == (
+        [("adjustment", 5), ("adjustment", -5)] if charged_before else []
+    )
+    first = await _first_statement(account)
+    assert (first.closed, first.expired, first.closing) == (True, 995 if charged_before else 1_000, 0)
+    found = await account.audit()
+    assert (found.standing or pytest.fail()).statement.remaining == account.remaining
+    assert found.drift.explained

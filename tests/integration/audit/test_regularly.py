@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from app.domain.balances import Snapshot
-from app.services.audit import SNAPSHOTS_MAX, Audits, thinned
+from app.domain.comparing import SNAPSHOTS_MAX, thinned
+from app.services.audit import Audits
 from app.store import Store
 from tests.clock import SteppedClock
 from tests.integration.audit.auditing import HOUR_MS, MINUTE_MS, Account, ms
@@ -19,9 +20,9 @@ EVERY_MS = MINUTE_MS
 
 
 @pytest.fixture
-async def account(store: Store, clock: SteppedClock) -> Account:
+async def account(sqlite_store: Store, clock: SteppedClock) -> Account:
     clock.now_ms = ms("2026-10-10T00:10:00")
-    account = Account(store, clock)
+    account = Account(sqlite_store, clock)
     await account.spend(5)
     return account
 
@@ -31,10 +32,10 @@ def audits(account: Account) -> Audits:
 
 
 async def looks(audits: Audits, account: Account, minutes: int) -> int:
-    """How often the provider is asked within so many minutes of looking every five seconds."""
+    """How often the provider is asked within so many minutes of looking every twenty seconds."""
     before = account.asked
-    for _ in range(minutes * 12):
-        account.clock.advance(5_000)
+    for _ in range(minutes * 3):
+        account.clock.advance(20_000)
         await audits.audit_due()
     return account.asked - before
 
