@@ -15,6 +15,8 @@ from app.domain.stored import Row
 REASON_CHARS_MAX = 500
 KINDS = ("allocation", "expiry", "foreign", "adjustment")
 """Of account entries."""
+PRESUMED = "presumed"
+"""In the reason of an allocation that no balance told of: nobody looked in that cycle."""
 _SAID = re.compile(r"([+-]\d+(?:\.\d+)?) credits: ")
 
 
@@ -44,7 +46,7 @@ def said_credits(stored_reason: str) -> Decimal | None:
 
 
 def account_entry(entry: Row) -> Iterator[Difference]:
-    """What is wrong with an entry of an account, by itself."""
+    """What is wrong with an entry of an account. `granted`, of an allocation: a balance told its credits."""
     key = shown(entry["id"])
     if entry["kind"] not in KINDS:
         yield Difference("account_entries", key, "kind", entry["kind"], " or ".join(KINDS), "no such kind")
@@ -58,3 +60,7 @@ def account_entry(entry: Row) -> Iterator[Difference]:
     if entry["kind"] in ("allocation", "expiry") and entry["cycle_ms"] is None:
         why = "it belongs to one"
         yield Difference("account_entries", key, "cycle_ms", "null", "start of a cycle", why)
+    if entry["kind"] == "allocation" and not entry["granted"] and PRESUMED not in entry["reason"]:
+        why = "no balance of its cycle told this allocation"
+        where = "account_entries", key, "credits"
+        yield Difference(*where, shown(entry["credits"]), "perCycle of a balance", why)

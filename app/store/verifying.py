@@ -18,6 +18,7 @@ from app.store.tables import (
     Id,
     account_entries,
     attempts,
+    balances,
     deliveries,
     findings,
     ledger,
@@ -31,6 +32,9 @@ PAGE = 250
 """Records of a source in one page."""
 PAGE_BODY_BYTES_MAX = 8 * 1024 * 1024
 """Stored bodies of one page, about a tenth of what they unpack to, their results beside them."""
+DAY_MS = 86_400_000
+CYCLE_MAX_MS = 32 * DAY_MS
+"""A billing cycle is a month (C-F)."""
 ORPHANS_MAX = 1_000
 """Rows of one table without a task that are named; one deleted task leaves some five."""
 
@@ -105,11 +109,17 @@ class Snapshot:
         return {row[0]: (row[1], row[2]) for row in await self._connection.execute(query)}
 
     async def account_entries(self, account: str | None) -> AsyncIterator[Row]:
-        """Entries of the account itself; those about a task come with the task."""
+        """Entries of the account itself; those about a task come with the task. `granted`: whether a balance
+        of its cycle told the credits of an allocation."""
         c, after = account_entries.c, 0
-        query = sa.select(account_entries).where(c.task_id.is_(None)).order_by(c.id).limit(PAGE)
+        granted = sa.exists().where(
+            balances.c.account == c.account, balances.c.per_cycle == c.credits,
+            balances.c.at_ms.between(c.cycle_ms - DAY_MS, c.cycle_ms + CYCLE_MAX_MS),
+        )  # fmt: skip
+        query = sa.select(account_entries, granted.label("granted")).where(c.task_id.is_(None))
         if account is not None:
             query = query.where(c.account == account)
+        query = query.order_by(c.id).limit(PAGE)
         while rows := [
             dict(row._mapping) for row in await self._connection.execute(query.where(c.id > after))
         ]:

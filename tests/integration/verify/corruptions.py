@@ -100,6 +100,7 @@ def _misfile(scene: Scene) -> Statements:
 
 POST, HOLD = ledger.c.kind == "post", ledger.c.kind == "hold"
 SIX = Decimal(6)
+ALLOCATION = account_entries.c.kind == "allocation"
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
 CORRUPTIONS = [
@@ -342,5 +343,11 @@ CORRUPTIONS = [
         _set(account_entries, "overcharged", account="eu"),
         "account_entries",
         "account",
+    ),
+    Corruption(
+        "an allocation is edited",
+        lambda scene: [sa.update(account_entries).where(ALLOCATION).values(credits=FIVE)],
+        "account_entries",
+        "credits",
     ),
 ]

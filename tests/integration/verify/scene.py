@@ -15,9 +15,11 @@ from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.sync import SyncAnswer, SyncEnd
 from app.domain.task import TaskSpec, new_id
+from app.ports import Balance
 from app.provider.signature import sign
 from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report
+from app.services.booking import book
 from app.services.settle import settle
 from app.services.verify import Tally, conclude, verify_rest, verify_share
 from app.services.verify_evidence import Reading
@@ -170,7 +172,7 @@ async def _retry(scene: Scene) -> None:
 
 
 async def _beside(scene: Scene) -> None:
-    """A sync call that was answered and one that was refused, a reused answer, a correction."""
+    """A sync call that was answered, one that was refused, a reused answer, an allocation, a correction."""
     store, clock = scene.store, scene.clock
     for name, end in (
         ("asked", SyncAnswer(SyncEnd.ANSWERED, 200, b'{"text":"sync"}', Decimal(7), request_id="r-1")),
@@ -195,6 +197,9 @@ async def _beside(scene: Scene) -> None:
     )
     assert kept.reused == 1
     await store.finish_loading(second, sha256="1" * 64, bad_lines=0, last=1)
+    balance = Balance(clock(), Decimal(900), Decimal(1_000), clock() + 20 * 86_400_000)
+    await store.store_balance("default", balance)
+    assert [entry.kind for entry in await book(store, "default", clock())][:1] == ["allocation"]
     about = {"account": "default", "run_id": scene.run_id, "task_id": scene.ids["overcharged"], "attempt": 1}
     reason = adjustment_reason(Decimal(4), "refund agreed in ticket 123")
     await add_adjustment(store.db, Decimal(4), reason, now_ms=clock(), **about)
