@@ -59,14 +59,15 @@ def main() -> int:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tallyhook-bench-") as folder:
         for store in options.store or STORES:
-            for name in options.only or BENCHMARKS:
-                begun = time.monotonic()
-                with rig(store, Path(folder) / f"{store}-{name}") as one:
+            with rig(store, Path(folder) / store) as one:
+                for name in options.only or BENCHMARKS:
+                    begun = time.monotonic()
                     found = BENCHMARKS[name](one, options.rounds, options.quick)
-                for each in found:
-                    print(each.line(), flush=True)
-                print(f"{'':22} {store:10} {name} took {time.monotonic() - begun:.0f} s", flush=True)
-                rows += found
+                    for each in found:
+                        print(each.line(), flush=True)
+                    print(f"{'':22} {store:10} {name} took {time.monotonic() - begun:.0f} s", flush=True)
+                    rows += found
+                    one.valkey.flush()
     print(f"{time.monotonic() - started:.0f} s in all")
     if options.keep or not (options.only or options.store or options.quick):
         keep([one.document() for one in rows])

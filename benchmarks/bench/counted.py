@@ -39,8 +39,11 @@ class Count:
 
     def keep(self, path: Path) -> None:
         """Write the count down, for ever."""
+        draft = path.with_suffix(".draft")
         while True:
-            path.write_text(str(self.statements))
+            # Never read half-written.
+            draft.write_text(str(self.statements))
+            draft.replace(path)
             time.sleep(WRITE_EVERY_S)
 
 

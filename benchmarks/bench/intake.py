@@ -20,7 +20,7 @@ REQUESTS_PER_S = 6_000
 class IntakeSize:
     """How long one measurement is."""
 
-    seconds: float = 1.25
+    seconds: float = 1.0
     warm_up_s: float = 0.5
 
 

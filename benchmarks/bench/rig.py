@@ -49,6 +49,8 @@ class Process:
     port: int
     popen: "subprocess.Popen[bytes]"
     log: Path
+    log_from: int
+    """Where this process's part of the log begins; earlier ones of its name wrote before it."""
 
     def memory_mb(self, line: str) -> float:
         """VmRSS: now; VmHWM: the most so far."""
@@ -130,12 +132,13 @@ class Rig:
         port = free_port()
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
+            log_from = output.tell()
             popen = subprocess.Popen(
                 [part.replace("{port}", str(port)) for part in command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
                 env=self.env(url, port) | env, start_new_session=True,
             )  # fmt: skip
-        process = Process(name, port, popen, log)
+        process = Process(name, port, popen, log, log_from)
         try:
             if path is not None:
                 wait_for(lambda: answers(f"http://127.0.0.1:{port}{path}"), popen, log, START_TIMEOUT_S)

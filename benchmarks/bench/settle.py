@@ -33,7 +33,7 @@ class SettleSize:
     """How much is settled in one round."""
 
     ours: int = 20_000
-    naive: int = 1_000
+    naive: int = 800
     """Of the same backlog; its rate does not depend on how much is left; all of it would take a minute."""
 
 
@@ -111,6 +111,15 @@ def idle_memory_mb(process: Process) -> float:
         before_s = now_s
         time.sleep(0.3)
     return process.memory_mb("VmRSS")
+
+
+def until_ready(process: Process) -> None:
+    """The naive worker says so itself."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while b"ready" not in process.log.read_bytes()[process.log_from :]:
+        assert process.popen.poll() is None, process.log.read_text()[-2_000:]
+        assert time.monotonic() < deadline, "it does not start"
+        time.sleep(LOOK_EVERY_S)
 
 
 def until_settled(rig: Rig, url: str, queue_name: str, *, left: int) -> float:

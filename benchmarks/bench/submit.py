@@ -45,7 +45,7 @@ WEBHOOK_URL = "http://127.0.0.1:9/webhooks/cloro"
 class SubmitSize:
     """Tasks sent in one measurement."""
 
-    tasks: int = 2_000
+    tasks: int = 1_500
 
 
 def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
