@@ -17,17 +17,26 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, err
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to. It takes the place of `path` when the block ends well and its bytes are on the
-    disk; otherwise what was at `path` stays. Raises UserError when it cannot be written."""
+    disk; otherwise what was at `path` stays. A pipe or a device is written to as it is: there is nothing to
+    replace, and its place must not be taken. Raises UserError when it cannot be written."""
+    with _told(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as output:
+                yield output
+        else:
+            with _replacing(path.resolve()) as output:  # of a link, what it leads to
+                yield output
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with _told(path):
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            with part.open("wb") as output:
-                yield output
-                output.flush()
-                os.fsync(output.fileno())
-            part.replace(path)
+        with part.open("wb") as output:
+            yield output
+            output.flush()
+            os.fsync(output.fileno())
+        part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

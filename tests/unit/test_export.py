@@ -228,6 +228,29 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> 
         pass
 
 
+def test_a_pipe_keeps_its_place(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with whole_file(pipe) as output:
+            output.write(b"row")
+        assert os.read(reader, 10) == b"row"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "latest.csv"
+    link.symlink_to(tmp_path / "monday.csv")
+    with whole_file(link) as output:
+        output.write(b"row")
+    assert link.is_symlink()
+    assert (tmp_path / "monday.csv").read_bytes() == b"row"
+    assert len(os.listdir(tmp_path)) == 2
+
+
 def test_an_error_of_the_database_is_not_taken_for_one_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConnectionRefusedError), whole_file(tmp_path / "out"):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "no database")
