@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 LEASE = "notices"
 LEASE_MS = 60_000
 """Prolonged at each look, so that one worker goes on looking; it is replaced when it does not."""
+LOOK_SHARE = 20
+"""Looking may take a twentieth of the time: with many open tasks a look counts many rows."""
 QUIET = frozenset({Kind.RUN_FINISHED, Kind.RUN_RESUMED, Kind.TEST})
 """Kinds that need nobody: logged as information, the others as warnings."""
 
@@ -69,9 +71,17 @@ class Looker:
         self._owner = uuid.uuid4().hex
         self._watcher = Watcher(context.store, clock=context.clock)
         self._looked_ahead_ms: int | None = None
+        self._again_s = 0.0
 
     async def look(self) -> None:
-        """One look at the rows; now and then, one ahead."""
+        """One look at the rows; now and then, one ahead. Nothing while another worker looks, or too soon."""
+        monotonic_s = asyncio.get_running_loop().time
+        started_s = monotonic_s()
+        if started_s >= self._again_s:
+            await self._look()
+            self._again_s = monotonic_s() + LOOK_SHARE * (monotonic_s() - started_s)
+
+    async def _look(self) -> None:
         store, now = self._context.store, self._context.clock()
         if not await store.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
             return

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+import workers.notices
 from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
 from app.domain.task import RunState
@@ -27,6 +28,11 @@ from workers.jobs import Context
 from workers.notices import run_notices
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture(autouse=True)
+def no_pause_after_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.notices, "LOOK_SHARE", 0)
 
 
 @pytest.fixture
@@ -129,3 +135,21 @@ async def test_a_document_is_stored_as_it_is_sent(
         await until(lambda: len(receiver.got) == 1)
     (row,) = await sqlite_store.list_notices()
     assert json.loads(row.body) == receiver.got[0][1]
+
+
+@pytest.mark.parametrize(("share", "looks"), [(0, 3), (10**9, 1)])
+async def test_looking_takes_a_share_of_the_time_at_most(
+    sqlite_store: Store, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, share: int, looks: int
+) -> None:
+    monkeypatch.setattr(workers.notices, "LOOK_SHARE", share)
+    counted: list[int] = []
+    looker = workers.notices.Looker(context_on(sqlite_store, clock, Pipeline(sqlite_store, clock)))
+
+    async def look() -> int:
+        counted.append(1)
+        return 0
+
+    monkeypatch.setattr(looker._watcher, "look", look)
+    for _ in range(3):
+        await looker.look()
+    assert len(counted) == looks
