@@ -129,8 +129,8 @@ class Settings(BaseSettings):
     """Deliveries signed further away than this from our clock are refused (C-I.3)."""
 
     # Settlement and the queue.
-    settle_size: int = Field(200, ge=1, le=2_000)
-    """Deliveries of one settle job and one transaction: 200 of 18 KB are 3.6 MB."""
+    settle_size: int = Field(300, ge=1, le=2_000)
+    """Deliveries of one settling transaction: 300 of 18 KB are 5.4 MB, and a worker has two of them open."""
     wake_delay_s: float = Field(0.1, ge=0)
     """How long the receiver gathers ids before it enqueues a settle job."""
     redis_timeout_s: float = Field(2.0, gt=0)
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     notice_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""
     notice_tries_max: int = Field(12, ge=1, le=30)
-    """5 s, 20 s, 80 s, … at most 12 h apart: twelve tries span two days and a half."""
+    """5 s, 20 s, 80 s, … at most 12 h apart: twelve tries take 28 to 56 hours."""
     notice_timeout_s: float = Field(15.0, gt=0, le=60)
     notice_every_s: float = Field(5.0, gt=0)
     """How often a worker looks for what there is to tell, and for what is to be sent."""
