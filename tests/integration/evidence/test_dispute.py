@@ -18,6 +18,9 @@ import pytest
 
 from app.commands.dispute_file import write_dispute
 from app.config import EMULATOR_WEBHOOK_SECRET, Settings
+from app.domain.retry import Answer
+from app.domain.task import idempotency_key
+from app.ports import CreateAnswer
 from app.services.dispute import Disputed
 from tests.integration.evidence.wronged import VERDICTS, Wronged, deliver, deliver_stray, wrong_everything
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
@@ -149,6 +152,8 @@ async def test_the_same_books_make_the_same_bytes(wronged: Wronged, tmp_path: Pa
             await write(wronged, path, made_ms)
         first, second, later = (path.read_bytes() for path in paths)
         assert first == second != later
+        if suffix == ".tar.gz":
+            assert int.from_bytes(first[4:8], "little") == MADE_MS // 1000, "no moment but the one given"
 
 
 def alter(files: Files, name: str, *, told: bool = False) -> Files:
@@ -202,7 +207,13 @@ async def test_an_altered_byte_is_found(
 
 async def test_no_secret_is_in_it(pipeline: Pipeline, tmp_path: Path) -> None:
     await pipeline.start(2)
-    await pipeline.submit()
+    # Something echoes the key into the request ids; below, an answer holds it.
+    for n in (1, 2):
+        key = idempotency_key(pipeline.task_ids[n - 1], 1)
+        known = pipeline.provider.accept(key, Decimal(5)).id
+        answer = CreateAnswer(Answer.ACCEPTED, 200, None, None, known, Decimal(5), None, f"rid {API_KEY}")
+        pipeline.provider.tell(answer)
+    await pipeline.submit(in_flight=1)
     told, quiet = pipeline.provider.sends
     over = [pipeline.provider.finish(key, charged=Decimal(9)) for key in (told, quiet)]
     await deliver(pipeline, over[0].body(response={"text": f"my key is {API_KEY}"}), over[1])
@@ -224,6 +235,7 @@ async def test_what_is_settled_or_not_of_this_run_is_not_in_it(wronged: Wronged,
     # The charge came after all; and later, or at another account's address, reports came about nothing.
     done = pipeline.provider.accepted[f"{wronged.tasks['unknown']}.1"][-1]
     await deliver(pipeline, done)
+    await deliver_stray(pipeline, "pt-elsewhere", account="eu")
     pipeline.clock.advance(3 * HOUR_MS)
     await deliver_stray(pipeline, "pt-later")
     after = await write(wronged, tmp_path / "b.zip")

@@ -30,30 +30,30 @@ class Wronged:
     """Verdict -> task id."""
 
 
-def signed(pipeline: Pipeline, body: bytes, name: str) -> RawDelivery:
+def signed(pipeline: Pipeline, body: bytes, name: str, account: str = "default") -> RawDelivery:
     """A delivery as the receiver would store it: signed now, by the account's secret."""
     now, timestamp = pipeline.clock(), str(pipeline.clock() // 1000)
     signature = sign(EMULATOR_WEBHOOK_SECRET, timestamp, body)
     webhook_id = f"{name}-{next(_numbers)}"
-    return RawDelivery(new_id(now), Source.DELIVERY, now, body, webhook_id, timestamp, signature, "default")
+    return RawDelivery(new_id(now), Source.DELIVERY, now, body, webhook_id, timestamp, signature, account)
 
 
-async def deliver(pipeline: Pipeline, *bodies: Accepted | bytes) -> list[str]:
+async def deliver(pipeline: Pipeline, *bodies: Accepted | bytes, account: str = "default") -> list[str]:
     """Sign, store, settle; their ids."""
     ids = []
     for body in bodies:
         data = body.body() if isinstance(body, Accepted) else body
-        raw = signed(pipeline, data, body.id if isinstance(body, Accepted) else "pt")
+        raw = signed(pipeline, data, body.id if isinstance(body, Accepted) else "pt", account)
         await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock() + 60_000)
         await pipeline.settle([raw.id])
         ids.append(raw.id)
     return ids
 
 
-async def deliver_stray(pipeline: Pipeline, name: str) -> None:
+async def deliver_stray(pipeline: Pipeline, name: str, *, account: str = "default") -> None:
     """A report about a task that we never sent, until it counts as such."""
     body = f'{{"task":{{"id":"{name}","status":"COMPLETED"}},"credits":{{"creditsCharged":4}}}}'
-    ids = await deliver(pipeline, body.encode())
+    ids = await deliver(pipeline, body.encode(), account=account)
     pipeline.clock.advance(UNMATCHED_MS)
     await pipeline.settle(ids)
 
