@@ -108,12 +108,14 @@ class MemoryBooks:
                 a, to_charge=to_charge if a.to_charge is None else a.to_charge,
                 provider_task_id=a.provider_task_id or ended.provider_task_id,
             )  # fmt: skip
-        noted = any(f.key == key and f.verdict is Verdict.REPRICED for f in self._findings)
-        if to_charge is not None and to_charge != a.estimate and not noted:
+        if to_charge is not None and to_charge != a.estimate and not self._is_noted(key):
             detail = repriced_detail(
                 a.task_type, json.loads(a.payload_json), estimate=a.estimate, to_charge=to_charge
             )
             self._findings.append(FindingRow(key, Verdict.REPRICED, detail))
+
+    def _is_noted(self, key: str) -> bool:
+        return any(one.key == key and one.verdict is Verdict.REPRICED for one in self._findings)
 
     def receive(self, bodies: Sequence[bytes], source: Source, now_ms: int) -> None:
         for body in bodies:
@@ -121,10 +123,11 @@ class MemoryBooks:
             parsed = ParsedDelivery(str(self._deliveries), source, now_ms, read_report(body))
             key = self._find(parsed)
             if key is None:
-                self._findings.append(FindingRow(None, Verdict.UNMATCHED, ""))
+                detail = f"provider task {parsed.report.provider_task_id}"
+                self._findings.append(FindingRow(None, Verdict.UNMATCHED, detail))
                 continue
             row = self._attempts[key]
-            others = (one for k, one in self._attempts.items() if k[0] == key[0] and k != key)
+            others = (self._attempts[key[0], n] for n in range(1, self._current[key[0]] + 1) if n != key[1])
             before = replace(row.attempt, charged_elsewhere=any(one.attempt.charged for one in others))
             self._apply(row, service.decide(parsed, before, self._responses.get(key)), parsed, now_ms)
 

@@ -16,8 +16,8 @@ SEED = int(os.environ.get("TALLYHOOK_HISTORIES_SEED", "1"))
 
 def test_histories_end_with_the_emulators_books() -> None:
     tally = Tally()
-    run_histories(60, SEED, MemoryBooks, tally)
-    assert tally.histories >= 60
+    run_histories(40, SEED, MemoryBooks, tally)
+    assert tally.histories >= 40
     assert tally.counts()["findings"]["conflict"], "the histories were too tame"
 
 

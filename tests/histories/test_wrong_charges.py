@@ -1,0 +1,27 @@
+"""The short form of `python -m tests.histories.wrong_charges`: two seeds, and one that must not be perfect."""
+
+from unittest.mock import patch
+
+from app.domain.credits import Verdict
+from app.domain.settlement import Circumstances
+from tests.histories import wrong_charges
+from tests.histories.memory import MemoryBooks
+from tests.histories.wrong_charges import is_perfect, measure, run_scene
+
+
+def test_every_wrong_charge_is_found_and_nothing_else() -> None:
+    result = measure(2)
+    assert set(result) == {
+        "overcharged", "undercharged", "charged_failure", "repriced", "double_charged", "unknown", "conflict",
+        "unmatched",
+    }  # fmt: skip
+    for verdict, figures in result.items():
+        assert figures["wrong"] == 2 * wrong_charges.WRONG, verdict
+        assert is_perfect(figures), f"{verdict}: {figures}"
+
+
+def test_a_new_price_that_is_not_explained_looks_like_a_wrong_charge() -> None:
+    """The right ones among the thousand are there to be taken for wrong."""
+    with patch("app.services.settle.Circumstances", lambda *_, **__: Circumstances()):
+        due, found, _ = run_scene(Verdict.OVERCHARGED, 0, MemoryBooks())
+    assert found > due
