@@ -24,7 +24,7 @@ SECRET_REMEDY = "write it as whsec_ and the base64 of 24 to 64 random bytes"  # 
 RETRY_FIRST_MS = 5_000
 RETRY_FACTOR = 4
 RETRY_MAX_MS = 12 * 3_600_000
-"""5 s, 20 s, 80 s, 5 min, 21 min, 85 min, 6 h, then every 12 h: twelve tries span two days and a half."""
+"""5 s, 20 s, 80 s, 5 min, 21 min, 85 min, 6 h, then every 12 h at most: twelve tries take 28 to 56 hours."""
 
 GONE = 410
 

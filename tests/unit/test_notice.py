@@ -168,9 +168,10 @@ def test_waits_grow_within_bounds_and_respect_retry_after(
     assert now.wait_ms <= max(ceiling, asked or 0)
 
 
-def test_twelve_tries_span_two_days() -> None:
-    waits = [outcome(Answered(500), tries).wait_ms for tries in range(1, 12)]
-    assert 26 * 3_600_000 < sum(waits) < 72 * 3_600_000
+def test_twelve_tries_take_28_to_56_hours() -> None:
+    for jitter, hours in ((0.0, 27.8), (1.0, 55.6)):
+        waits = [outcome(Answered(500), tries, jitter).wait_ms for tries in range(1, 12)]
+        assert sum(waits) / 3_600_000 == pytest.approx(hours, abs=0.1)
 
 
 @pytest.mark.parametrize(
