@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.histories.wrong_charges`: two seeds, and one that must not be perfect."""
+"""The short form of `python -m tests.histories.wrong_charges`: two seeds, and one that cannot be perfect."""
 
 from unittest.mock import patch
 
