@@ -137,18 +137,18 @@ def orders(
     hold stands to tell it.
     """
     before: list[Event] = [mark for mark in (Mark.ASKED,) if mark in given.marks]
-    closed = [mark for mark in (Mark.EXPIRED, Mark.CANCELLED) if mark in given.marks]
-    after = [mark for mark in (Mark.GIVEN_UP,) if mark in given.marks]
+    # Work that a report closes is not closed once more by us, so what we closed was closed before it.
+    closed = [mark for mark in (Mark.EXPIRED, Mark.CANCELLED, Mark.GIVEN_UP) if mark in given.marks]
     if not overtaken:
-        yield [*before, *sent, *closed, *heard, *after]
+        yield [*before, *sent, *closed, *heard]
         if len(sent) > 1:  # a first send was recorded in time, and a later one's answer was not
-            yield [*before, *sent[:-1], *closed, *heard, *sent[-1:], *after]
+            yield [*before, *sent[:-1], *closed, *heard, *sent[-1:]]
     if overtaken is not False or Mark.EXPIRED in given.marks:
         for n in sorted({min(len(heard), 1), len(heard)}):
-            yield [*before, *closed, *heard[:n], *sent, *heard[n:], *after]
+            yield [*before, *closed, *heard[:n], *sent, *heard[n:]]
     if not given.current:  # the response of a replaced attempt is logged, and nobody takes it any more
         refused = [row for row in sent if row["answer"] not in ACCEPTED]
-        yield [*before, *refused, *closed, *heard, *after]
+        yield [*before, *refused, *closed, *heard]
 
 
 def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decide) -> bool:

@@ -113,6 +113,14 @@ def test_work_that_was_closed_before_stays_closed() -> None:
     assert (due.after.state, due.after.money) == (TaskState.EXPIRED, Money.POSTED)
 
 
+def test_a_report_for_a_call_that_was_given_up_is_a_conflict() -> None:
+    refused = attempt(Mark.ASKED, Mark.GIVEN_UP)
+    late = report(5)
+    due = derive(refused, next(orders(refused, [], [late], overtaken=False)), decide)
+    assert (due.closing, due.effects) == ((Money.VOIDED, Decimal(0)), {late.id: Effect.CONFLICT})
+    assert [f.verdict for f in due.findings] == [Verdict.CONFLICT]
+
+
 def test_a_misfit_is_held_against_its_delivery_only_between_two_that_fit() -> None:
     witnesses, other = Witnesses(), Witnesses()
     for at_ms, vouched in ((1, "misfit"), (2, "fits"), (3, "misfit")):
