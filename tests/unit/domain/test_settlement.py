@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.credits import Verdict
-from app.domain.settlement import Attempt, Effect, Report, Settlement
+from app.domain.credits import Reason, Verdict
+from app.domain.pricing import PRICE_LISTS
+from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
 from app.domain.settlement import settle as decide
 from app.domain.task import OPEN_STATES, Money, TaskState
 
@@ -98,6 +99,65 @@ def test_credits_that_the_contract_adds_are_explained() -> None:
     found = settle(SUBMITTED, report(9), extra=3)
     assert found.after.verdict is Verdict.OVERCHARGED
     assert (found.findings[0].expected, found.findings[0].actual) == (8, 9)
+
+
+PERPLEXITY = replace(
+    SUBMITTED, task_id="019f0db0-5c00-7000-8000-000000000001", task_type="PERPLEXITY", estimate=Decimal(3),
+    held=Decimal(3), to_charge=Decimal(3),
+)  # fmt: skip
+"""Made in June 2026, before the price list of August."""
+
+
+@pytest.mark.parametrize(
+    ("attempt", "circumstances", "reason"),
+    [
+        (PERPLEXITY, Circumstances(reported_ms=1_788_500_000_000), Reason.PRICE_CHANGE),
+        (PERPLEXITY, Circumstances(reported_ms=1_787_000_000_000), None),  # the list was still to come
+        (PERPLEXITY, Circumstances(), None),  # nobody says when
+        (replace(PERPLEXITY, task_id="no UUID"), Circumstances(reported_ms=1_788_500_000_000), None),
+    ],
+)
+def test_a_new_price_is_explained_in_its_time_only(
+    attempt: Attempt, circumstances: Circumstances, reason: Reason | None
+) -> None:
+    said = report(4, to_charge=Decimal(3))
+    found = decide(attempt, said, extra=Decimal(0), same_response=True, circumstances=circumstances)
+    assert found.reason is reason
+    assert found.after.verdict is (Verdict.EXPLAINED if reason else Verdict.OVERCHARGED)
+    assert [finding.verdict for finding in found.findings] == ([] if reason else [Verdict.OVERCHARGED])
+
+
+def test_an_accounts_own_prices_explain_its_charges() -> None:
+    dear = [prices.with_overrides({"PERPLEXITY": 3 + 2 * n}) for n, prices in enumerate(PRICE_LISTS)]
+    circumstances = Circumstances(reported_ms=1_788_500_000_000, lists=dear)
+    said = report(5, to_charge=Decimal(3))
+    found = decide(PERPLEXITY, said, extra=Decimal(0), same_response=True, circumstances=circumstances)
+    assert found.reason is Reason.PRICE_CHANGE
+
+
+def test_a_promise_that_only_the_report_tells_is_held_against_the_estimate() -> None:
+    """The submit response was lost, so nobody compared the two before."""
+    lost = replace(PERPLEXITY, to_charge=None)
+    [finding] = settle(lost, report(4, to_charge=Decimal(4))).findings
+    assert (finding.verdict, finding.expected, finding.actual) == (Verdict.REPRICED, 3, 4)
+    assert finding.detail == "creditsToCharge is the price since 2026-08-25: PERPLEXITY 4 = 4; estimated 3"
+    assert settle(lost, report(3, to_charge=Decimal(3))).findings == []
+
+
+def test_a_charge_in_other_words_closes_the_money_and_keeps_the_difference() -> None:
+    found = settle(UNPRICED, report(5), same_response=False)
+    assert (found.effect, found.close, found.stores_result) == (Effect.FILLED, Money.POSTED, False)
+    assert [(f.verdict, f.detail) for f in found.findings] == [
+        (Verdict.CONFLICT, "same status, another response with the charge")
+    ]
+
+
+def test_a_report_for_a_hold_that_is_void_closes_nothing_twice() -> None:
+    refused = replace(SUBMITTED, state=TaskState.REJECTED, money=Money.VOIDED, charged=Decimal(0))
+    assert settle(refused, report(0, completed=False)).effect is Effect.DUPLICATE
+    found = settle(refused, report(5))
+    assert (found.effect, found.close, found.after) == (Effect.CONFLICT, None, refused)
+    assert found.findings[0].detail == "closed without a report, then completed"
 
 
 def test_another_promise_in_the_report_is_a_finding() -> None:
