@@ -131,6 +131,7 @@ def export(
     from app.commands.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
     from app.commands.export_rows import What
     from app.commands.render import draw_line, show
+    from app.commands.whole_file import writing
 
     for value, option, allowed in ((format_, "--format", Format), (what, "--what", What)):
         if value not in tuple(allowed):
@@ -146,7 +147,8 @@ def export(
         row = await choose_run(store, run)
         source = rows_of(store, What(what), row.id)
         if output == "-":
-            await write_rows(source, sink_for(What(what), Format(format_), sys.stdout.buffer))
+            with writing("standard output"):
+                await write_rows(source, sink_for(What(what), Format(format_), sys.stdout.buffer))
             return
         rows = await write_file(source, What(what), Format(format_), Path(output))
         written = "tasks" if what == What.RESULTS else "ledger entries"

@@ -19,7 +19,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to. It takes the place of `path` when the block ends well and its bytes are on the
     disk; otherwise what was at `path` stays. A pipe or a device is written to as it is: there is nothing to
     replace, and its place must not be taken. Raises UserError when it cannot be written."""
-    with _told(path):
+    with writing(str(path)):
         if path.exists() and not path.is_file():
             with path.open("wb") as output:
                 yield output
@@ -43,17 +43,18 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def writing(name: str) -> Iterator[None]:
+    """Says what is wrong when `name` cannot be written: raises UserError. Other errors pass through."""
     try:
         yield
     except OSError as error:
         if isinstance(error, UNWRITABLE):
             raise UserError(
-                "unwritable", f"cannot write {path}: {error.strerror}", exit_code=USAGE
+                "unwritable", f"cannot write {name}: {error.strerror}", exit_code=USAGE
             ) from error
         if error.errno not in DISK_ERRORS:
             raise
         raise UserError(
-            "unwritable", f"cannot write {path}: {error.strerror}; what was there before stays",
+            "unwritable", f"cannot write {name}: {error.strerror}",
             "free some space, or choose another place", exit_code=FAILED,
         ) from error  # fmt: skip
