@@ -81,7 +81,7 @@ def _statement(tally: Tally, run: RunFacts, questions: Sequence[Document]) -> st
     if prompts:
         said = [
             f"Complete: each of the {counted(prompts, 'prompt')} has an end ({ends}), every answer is stored "
-            f"and every credit is accounted for: {plain(tally.sum('charged'))} charged."
+            f"and every credit is accounted for: {_figure(plain(tally.sum('charged')))} charged."
         ]
     if run.bad_lines:
         said.append(f"{counted(run.bad_lines, 'line')} of the source could not be used.")
