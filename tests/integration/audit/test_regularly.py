@@ -85,6 +85,27 @@ async def test_accounts_that_nobody_uses_or_knows_are_left_alone(account: Accoun
     assert account.asked == 0
 
 
+async def test_what_takes_long_is_done_less_often(account: Account) -> None:
+    """The balance is taken every minute all the same, and at the end everything taken is judged."""
+    regular, store = audits(account), account.store
+    resets, judged = store.seen_resets, 0
+
+    async def slow(name: str) -> Any:
+        nonlocal judged
+        judged += 1
+        account.clock.advance(10_000)
+        return await resets(name)
+
+    store.seen_resets = slow  # type: ignore[method-assign]
+    out = await account.send(credits=5)
+    asked = await looks(regular, account, 10)
+    assert (asked >= 8, judged) == (True, 3)
+    await account.settle(out, 5)
+    await looks(regular, account, 20)
+    assert judged > 3
+    assert await looks(regular, account, 20) == 0
+
+
 async def test_one_worker_at_a_time(account: Account) -> None:
     settings = SimpleNamespace(sweep_lease_s=60.0)
     context = cast(Any, SimpleNamespace(clock=account.clock, settings=settings, store=account.store))
