@@ -205,7 +205,7 @@ def _accept(due: Due, row: Row) -> None:
             provider_task_id=after.provider_task_id or row["provider_task_id"],
         )  # fmt: skip
         due.submitted_at_ms = row["at_ms"] if due.submitted_at_ms is None else due.submitted_at_ms
-    noted = any(f.verdict is Verdict.REPRICED and f.delivery_id is None for f in due.findings)
+    noted = any(f.verdict is Verdict.REPRICED for f in due.findings)  # by an overtaking report, say
     if to_charge is not None and to_charge != estimate and not noted:
         due.findings.append(DueFinding(Verdict.REPRICED, estimate, to_charge, None))
 

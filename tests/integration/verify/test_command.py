@@ -37,12 +37,13 @@ def test_verify_and_adjust(environment: str, capsys: pytest.CaptureFixture[str])
     clean = told("verify", "--secret-env", "RETIRED", "--processes", "2")
     assert (clean["equal"], clean["counts"]["tasks"]) == (True, len(NAMES) + 3)
     assert clean["counts"]["signatures_unchecked"] == 0
-    assert told("verify", "scene")["counts"]["signatures_unchecked"] > 0, "today's secret signed nothing"
 
     adjusted = told("adjust", ids["overcharged"], "--credits=-1.5", "--reason", "charged after all")
     assert (adjusted["credits"], adjusted["adjusted_in_all"]) == ("-1.5", "2.5")
     assert told("adjust", "second", "--credits", "3", "--reason", "goodwill")["adjusted_in_all"] == 3
-    assert told("verify", "--all")["credits"]["adjusted"] == "5.5"
+    rotated = told("verify", "--all")
+    assert rotated["credits"]["adjusted"] == "5.5"
+    assert rotated["counts"]["signatures_unchecked"] > 0, "today's secret signed nothing"
     for credits, reason in (("0", "why"), ("5", " "), ("5", "x" * 501)):
         assert "error" in told("adjust", "scene", "--credits", credits, "--reason", reason, code=2)
 
