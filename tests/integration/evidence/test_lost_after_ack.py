@@ -5,12 +5,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from aiohttp import web
 
-from app.config import EMULATOR_KEY
+from app.bootstrap import submit_limits
+from app.config import EMULATOR_KEY, load_settings
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import idempotency_key, new_id
@@ -18,12 +19,15 @@ from app.ports import PollAnswer
 from app.provider.acknowledged import read_acknowledged
 from app.provider.client import Client
 from app.provider.pacing import Pacer
+from app.queue import Queue
 from app.services.acked import Acked
 from app.store import Store
 from app.store.polling import LonePoll
 from app.store.tables import deliveries
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
+from workers.acked import run_acked
+from workers.jobs import Context
 
 GRACE_MS = 300_000
 Handler = Callable[[bytes, Any], Awaitable[None]]
@@ -222,6 +226,30 @@ async def test_two_that_judge_at_once_note_it_once(pipeline: Pipeline) -> None:
     assert await pipeline.store.note_lost_after_ack(noted + noted, pipeline.clock()) == 3
     assert await pipeline.store.note_lost_after_ack(noted, pipeline.clock()) == 0
     assert len(await lost(pipeline)) == 3
+
+
+async def test_every_worker_looks_for_them(sqlite_pipeline: Pipeline) -> None:
+    pipeline = sqlite_pipeline
+    await polled(pipeline, 2)
+    pipeline.clock.advance(GRACE_MS)
+    settings = load_settings(_env_file=None, ack_grace_s=0.05, sweep_every_s=0.01)
+    queue = Queue("redis://127.0.0.1:1", timeout_s=1)
+    providers = {"default": cast(Client, pipeline.provider)}
+    context = Context(
+        settings, pipeline.store, providers, queue, submit_limits(settings), clock=pipeline.clock,
+        jitter=lambda: 0.0,
+    )  # fmt: skip
+    working = asyncio.create_task(run_acked(context))
+    try:
+        async with asyncio.timeout(20):
+            while not await lost(pipeline):  # noqa: ASYNC110 - a row has no event
+                await asyncio.sleep(0.01)
+    finally:
+        context.stopping.set()
+        async with asyncio.timeout(15):
+            await working
+        await queue.close()
+    assert len(await lost(pipeline)) == 2
 
 
 async def _set_state(store: Store, delivery_id: str, state: str) -> None:
