@@ -129,8 +129,8 @@ class Settings(BaseSettings):
     """Deliveries signed further away than this from our clock are refused (C-I.3)."""
 
     # Settlement and the queue.
-    settle_size: int = Field(300, ge=1, le=2_000)
-    """Deliveries of one settling transaction: 300 of 18 KB are 5.4 MB, and a worker has two of them open."""
+    settle_size: int = Field(250, ge=1, le=2_000)
+    """Deliveries of one settling transaction: 250 of 18 KB are 4.5 MB, and a worker has two of them open."""
     wake_delay_s: float = Field(0.1, ge=0)
     """How long the receiver gathers ids before it enqueues a settle job."""
     redis_timeout_s: float = Field(2.0, gt=0)
