@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from app.domain.credits import QUIET_VERDICTS, Reason, Verdict, plain, reconcile
 from app.domain.pricing import PRICE_LISTS, PriceList
@@ -103,8 +104,7 @@ class Settlement:
     findings: list[Finding] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """What is only looked at when a charge is not the promised one."""
 
     reported_ms: int | None = None
