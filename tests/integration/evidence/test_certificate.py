@@ -6,14 +6,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from app.domain.credits import plain
 from app.domain.moment import iso
 from app.domain.submission import ClaimedTask
 from app.services.certify import certify
-from app.store import Store
-from app.store.certifying import PAGE
+from app.store import Store, certifying
 from app.store.tables import ledger
 from tests.books import Books, Row
 from tests.e2e.test_cli import Cli, cli, here, on_store, restored_logging
@@ -112,8 +112,9 @@ async def test_every_figure_and_hash_is_the_books(pipeline: Pipeline) -> None:
     assert sum(document["discrepancies"].values()) == len([f for f in books.findings if f["run_id"]])
 
 
-async def test_a_run_of_several_pages(pipeline: Pipeline) -> None:
-    count = 2 * PAGE + 1
+async def test_a_run_of_several_pages(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certifying, "PAGE", 10)
+    count = 21
     await pipeline.start(count)
     await pipeline.submit()
     assert (await certified(pipeline))["open_questions"][0]["count"] == count
@@ -127,7 +128,8 @@ async def test_a_run_of_several_pages(pipeline: Pipeline) -> None:
     assert document["hashes"]["ledger_sha256"] == ledger_sha256(books)
 
 
-async def test_an_entry_moved_to_another_run_is_missed(pipeline: Pipeline) -> None:
+async def test_an_entry_moved_to_another_run_is_missed(sqlite_pipeline: Pipeline) -> None:
+    pipeline = sqlite_pipeline
     await pipeline.start(2)
     await pipeline.submit()
     await pipeline.deliver(*(pipeline.provider.finish(key) for key in pipeline.provider.sends))

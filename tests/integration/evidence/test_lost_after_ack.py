@@ -148,7 +148,8 @@ async def polled(pipeline: Pipeline, tasks: int = 1, *, delivered: bool = True) 
     return finished
 
 
-async def test_it_is_judged_after_a_grace(pipeline: Pipeline) -> None:
+async def test_it_is_judged_after_a_grace(sqlite_pipeline: Pipeline) -> None:
+    pipeline = sqlite_pipeline
     await polled(pipeline, 3)
     judge = acked(pipeline)
     pipeline.clock.advance(GRACE_MS)
@@ -163,7 +164,8 @@ async def test_it_is_judged_after_a_grace(pipeline: Pipeline) -> None:
     ), "and nothing of a user, password or query"
 
 
-async def test_one_that_came_after_the_poll_is_not_lost(pipeline: Pipeline) -> None:
+async def test_one_that_came_after_the_poll_is_not_lost(sqlite_pipeline: Pipeline) -> None:
+    pipeline = sqlite_pipeline
     [done] = await polled(pipeline)
     pipeline.clock.advance(GRACE_MS // 2)
     await pipeline.deliver(done)
@@ -171,7 +173,8 @@ async def test_one_that_came_after_the_poll_is_not_lost(pipeline: Pipeline) -> N
     assert await acked(pipeline).judge() == 0
 
 
-async def test_one_that_was_never_acknowledged_is_not_lost(pipeline: Pipeline) -> None:
+async def test_one_that_was_never_acknowledged_is_not_lost(sqlite_pipeline: Pipeline) -> None:
+    pipeline = sqlite_pipeline
     await polled(pipeline, delivered=False)
     pipeline.clock.advance(2 * GRACE_MS)
     assert await acked(pipeline).judge() == 0
@@ -205,7 +208,8 @@ async def test_an_attempt_that_was_retried_meanwhile_is_judged_too(pipeline: Pip
     assert [f["attempt"] for f in await lost(pipeline)] == [1]
 
 
-async def test_a_poll_that_is_settled_late_is_not_passed_over(pipeline: Pipeline) -> None:
+async def test_a_poll_that_is_settled_late_is_not_passed_over(sqlite_pipeline: Pipeline) -> None:
+    pipeline = sqlite_pipeline
     await polled(pipeline, 2)
     [first, second] = sorted((await pipeline.books()).deliveries, key=lambda row: row["id"])
     judge = acked(pipeline)
