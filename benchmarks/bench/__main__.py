@@ -1,6 +1,7 @@
 """`make bench`: every benchmark on every store, each against its reference in the same run."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -57,6 +58,11 @@ def main() -> int:
     """Measure, print, and keep what was measured in full."""
     options, started = parsed(), time.monotonic()
     rows: list[Row] = []
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > cores / 4:
+        print(
+            f"This machine is busy (load {busy:.1f} on {cores} cores): bars that need quiet cores fall short."
+        )
     with tempfile.TemporaryDirectory(prefix="tallyhook-bench-") as folder:
         for store in options.store or STORES:
             with rig(store, Path(folder) / store) as one:

@@ -22,9 +22,9 @@ def run(*arguments: str, timeout_s: float) -> list[str]:
 
 def test_one_benchmark_runs_in_real_processes() -> None:
     lines = run("--only", "start", "--store", "sqlite", timeout_s=60)
-    assert lines[0].startswith("start ")
-    assert " sqlite " in lines[0]
-    assert "≤ 4" in lines[0]
+    found = next(line for line in lines if line.startswith("start "))
+    assert " sqlite " in found
+    assert "≤ 4" in found
 
 
 @pytest.mark.slow
