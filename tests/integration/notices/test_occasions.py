@@ -83,6 +83,15 @@ async def test_a_retried_run_is_told_again(store: Store, clock: SteppedClock) ->
     assert [kind for kind, _ in await told(store)] == ["run.finished", "run.resumed", "run.finished"]
 
 
+async def test_a_run_whose_tasks_are_all_at_the_provider_is_open(store: Store, clock: SteppedClock) -> None:
+    pipeline = Pipeline(store, clock)
+    await pipeline.start(1)
+    await pipeline.submit()
+    await store.halt_run_if_running(pipeline.run_id, RunState.STOPPED, "the key is wrong")
+    await Watcher(store, clock=clock).look()
+    assert await told(store) == [("run.stopped", "new")]
+
+
 async def test_a_run_that_only_tries_for_credits_does_not_go_on(store: Store, clock: SteppedClock) -> None:
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(1)
