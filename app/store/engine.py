@@ -179,17 +179,28 @@ class Database:
         utf8: Sequence[str] = (),
     ) -> None:
         """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths,
-        the columns of `utf8` as bytes that the database turns into text.
-        For the tables that every delivery is written to, where converting each value shows."""
+        the columns of `utf8` as bytes that the database turns into text. For the tables that every delivery
+        is written to, where converting each value shows."""
         if not rows:
             return
-        marks = ["?" if self.is_sqlite else f"${n + 1}" for n in range(len(columns))]
-        for n, column in enumerate(columns):
-            if column in utf8:
-                marks[n] = "CAST(? AS TEXT)" if self.is_sqlite else f"convert_from({marks[n]}, 'UTF8')"
-        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(marks)})"  # noqa: S608
+        names = ", ".join(columns)
+        conflict = " ON CONFLICT DO NOTHING" if ignore else ""
+        if self.is_sqlite:
+            marks = ", ".join("CAST(? AS TEXT)" if name in utf8 else "?" for name in columns)
+            await connection.exec_driver_sql(
+                f"INSERT INTO {table.name} ({names}) VALUES ({marks}){conflict}",  # noqa: S608
+                list(rows),
+            )
+            return
+        kinds = [
+            "bytea" if name in utf8 else table.c[name].type.compile(connection.dialect) for name in columns
+        ]
+        arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
+        values = ", ".join(f"convert_from({name}, 'UTF8')" if name in utf8 else name for name in columns)
+        # Not executemany: it travels as one message too, but runs as a statement for each row.
         await connection.exec_driver_sql(
-            f"{statement} ON CONFLICT DO NOTHING" if ignore else statement, list(rows)
+            f"INSERT INTO {table.name} ({names}) SELECT {values} FROM unnest({arrays}) v({names}){conflict}",  # noqa: S608
+            tuple(list(column) for column in zip(*rows, strict=True)),
         )
 
     def driver_id(self, text: str) -> str:
