@@ -1,16 +1,14 @@
 """What books and balances need before drift can compare them: which balances to believe, how exactly times
-are told, what a balance of 0 hides. Pure.
+are told. Pure.
 
 May not do I/O, read a clock or log. Times are UTC milliseconds, credits Decimal.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from app.domain.balances import LAG_MS, SLACK_MS, Snapshot
-from app.domain.billing import DAY_MS, ZERO, AccountEntry
-from app.domain.drift import Drift
+from app.domain.billing import DAY_MS, AccountEntry
 from app.domain.movements import Movement
 
 SNAPSHOTS_MAX = 200
@@ -47,13 +45,6 @@ def by_hand_movements(entries: Sequence[AccountEntry], since_ms: int) -> list[Mo
 def grain(span_ms: int) -> int:
     """How exactly the times of posts are told over so long a time."""
     return 1 if span_ms <= EXACT_MS else GRAIN_MS
-
-
-def without_overdraft(drift: Drift) -> Drift:
-    """A public plan never shows less than 0 (C-L8), so credits that should have gone when it shows 0 may well
-    have: they are overdrawn, which the statement tells, and nothing is unexplained."""
-    intervals = tuple(i if i.after else replace(i, unexplained=ZERO) for i in drift.intervals)
-    return replace(drift, intervals=intervals, unexplained=sum((i.unexplained for i in intervals), ZERO))
 
 
 def thinned(taken: Sequence[Snapshot]) -> list[Snapshot]:

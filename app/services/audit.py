@@ -20,7 +20,7 @@ from app.domain.billing import (
     cycles,
     running,
 )
-from app.domain.comparing import by_hand_movements, grain, thinned, without_overdraft
+from app.domain.comparing import by_hand_movements, grain, thinned
 from app.domain.drift import Drift
 from app.domain.drift import audit as judge
 from app.ports import Balance, Clock, Outstanding
@@ -97,7 +97,7 @@ async def drift_since(store: AuditStore, account: str, since_ms: int, now_ms: in
     taken = thinned(await store.snapshots(account, since_ms, now_ms))
     first_ms = taken[0].at_ms - LAG_MS if taken else now_ms
     entries = await store.account_entries(account)
-    drift = judge(
+    return judge(
         taken,
         await store.post_movements(account, first_ms, now_ms, grain_ms=grain(now_ms - first_ms)),
         open_attempts=await store.open_movements(account, now_ms),
@@ -108,7 +108,6 @@ async def drift_since(store: AuditStore, account: str, since_ms: int, now_ms: in
             if e.kind is EntryKind.ALLOCATION and e.cycle_ms is not None and e.cycle_ms > first_ms
         ],
     )
-    return without_overdraft(drift)
 
 
 async def standing(store: AuditStore, account: str, now_ms: int) -> Standing | None:

@@ -294,3 +294,15 @@ async def test_work_on_the_edge_of_a_cycle_is_where_the_balance_says(
     found = await account.audit()
     assert (found.standing or pytest.fail()).statement.remaining == account.remaining
     assert found.drift.explained
+
+
+async def test_a_balance_of_0_hides_what_is_overdrawn(account: Account) -> None:
+    """Public plans never show less (C-L8): credits that should have gone may well have."""
+    await account.audit()
+    account.clock.advance(10 * MINUTE_MS)
+    await account.spend(1_200)
+    account.remaining = Decimal(0)
+    found = await account.twice("2026-10-12T00:00:00")
+    assert (found.drift.explained, await account.entries()) == (True, [START])
+    books = (found.standing or pytest.fail()).statement
+    assert (books.overage, books.closing) == (200, 0)
