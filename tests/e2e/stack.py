@@ -97,6 +97,15 @@ class Stack:
         end(process, how)
         return process.returncode
 
+    async def until_workers_started(self, times: int) -> None:
+        """Wait until `worker` began for the so-manieth time; before that it knows no orderly end."""
+        log = self._folder / "worker.log"
+
+        async def started() -> bool:
+            return log.read_text().count('"worker_started"') >= times
+
+        await self.until(started, "the worker's start", timeout_s=START_TIMEOUT_S)
+
     def close(self) -> None:
         """End whatever still runs."""
         for name in list(self._processes):

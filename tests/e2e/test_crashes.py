@@ -93,8 +93,10 @@ async def test_every_process_restarted(
     """R13, R14, R24, A9: web and worker end and come back over and over."""
     async with running_stack(tmp_path, sqlite_url, start_valkey().url, *EMULATOR) as stack:
         await stack.submit(COUNT)
-        for settled in (20, 80, 140, 200):
+        for starts, settled in enumerate((20, 80, 140, 200), 1):
             await stack.until_settled(settled)
+            if how == "SIGTERM":
+                await stack.until_workers_started(starts)
             for name in ("web", "worker"):
                 code = stack.end(name, KILL) if how == "SIGKILL" else stack.end(name)
                 assert code == (-9 if how == "SIGKILL" else 0), stack.logs()
