@@ -92,10 +92,11 @@ def statement_lines(books: Statement) -> list[Document]:
     if books.overage:
         end = (iso(books.cycle.ends_ms) or "")[:10]
         lines.append(("9", 0, books.overage, {"day": end, "what": "overage"}))
-    told, balance = [], ZERO
+    told: list[Document] = []
+    balance = ZERO
     for _, _, gain, line in lines:
         balance += gain
-        told.append(line | {"credits": plain(gain), "balance": plain(balance)})
+        told.append({**line, "credits": plain(gain), "balance": plain(balance)})
     return told
 
 
