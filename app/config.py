@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     # Settlement and the queue.
     settle_size: int = Field(250, ge=1, le=2_000)
     """Deliveries of one settling transaction: 250 of 18 KB are 4.5 MB, and a worker has two of them open."""
-    wake_delay_s: float = Field(0.1, ge=0)
+    wake_delay_s: float = Field(0.2, ge=0)
     """How long the receiver gathers ids before it enqueues a settle job."""
     redis_timeout_s: float = Field(2.0, gt=0)
     """For each command; arq itself sets none (A12)."""
