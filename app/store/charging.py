@@ -21,6 +21,12 @@ COMMITS_APART_MS = 600_000
 """Ids of the ledger follow its times but for transactions that ran side by side; none takes this long."""
 
 
+EXACT_ENTRIES_MAX = 5_000
+"""Of the ledger, holds among them. So many posts are judged one by one within milliseconds."""
+BUSY_GRAIN_MS = 30_000
+"""Of more than that; half of the lag that a balance may have (P11)."""
+
+
 class ChargeReads:
     """Part of Store."""
 
@@ -47,10 +53,14 @@ class ChargeReads:
         self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
     ) -> list[Movement]:
         """Posts that may have been charged between two moments. Those whose two times fall into the same
-        grains come as one, its times widened to them: a month of a busy account would not fit otherwise."""
+        grains come as one, its times widened to them: a month of a busy account would not fit otherwise, and
+        neither would an hour of a large run."""
 
         async def work(connection: AsyncConnection) -> list[Movement]:
+            nonlocal grain_ms
             post = await _posts(connection, account, from_ms)
+            if grain_ms < BUSY_GRAIN_MS and await _entries_since(connection, from_ms) > EXACT_ENTRIES_MAX:
+                grain_ms = BUSY_GRAIN_MS
             first = (post.c.from_ms // grain_ms).label("first")
             last = (post.c.to_ms // grain_ms).label("last")
             rows = await connection.execute(
@@ -168,6 +178,12 @@ async def _posts(
         .where(ledger.c.id >= floor, ledger.c.kind == "post", runs.c.account == account)
         .subquery("post")
     )
+
+
+async def _entries_since(connection: AsyncConnection, at_ms: int) -> int:
+    """About so many ledger entries are of a time or later."""
+    last = await connection.scalar(sa.select(sa.func.max(ledger.c.id))) or 0
+    return last - await _first_id(connection, at_ms - COMMITS_APART_MS) + 1
 
 
 async def _first_id(connection: AsyncConnection, at_ms: int) -> int:
