@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from app.provider.pacing import Pacer, Windows
 
 BLOCK_MAX = 16
-"""Turns leased at once: 32 ms at 490/s, about 30 round trips a second. What a killed process held is lost."""
+"""Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
 LATE_S = 0.02
 """A turn not taken within this goes back when others share the limit: used later, it could be one too many
 for its second. A process alone counts for itself."""
