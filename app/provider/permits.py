@@ -25,7 +25,10 @@ from app.provider.pacing import Pacer, Windows
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
-LATE_S = 0.02
+SHARED_HEADROOM = 0.972
+"""Share of the limit that several processes use together: each is late by itself, which none can see of the
+others."""
+LATE_S = 0.01
 """A turn not taken within this goes back when others share the limit: used later, it could be one too many
 for its second. A process alone counts for itself."""
 AWAY_S = 5.0
@@ -202,7 +205,7 @@ class SharedPacer:
         within_us = _FURTHEST_US if math.isinf(within_s) else round(within_s * 1e6)
         unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
         arguments: list[int | str] = [
-            count, round(windows.spacing_s * 1e6), windows.cap, windows.per_hour or 0, within_us,
+            count, round(windows.spacing_s * 1e6), self._cap(), windows.per_hour or 0, within_us,
             self._process, round(SEEN_S * 1e6), pause_us, *unused,
         ]  # fmt: skip
         try:
@@ -219,6 +222,11 @@ class SharedPacer:
         # Measured after the answer: a turn begins at most one way of the network too late, never too early.
         now = self._monotonic()
         return [_Turn(now + (moment - now_us) / 1e6, moment) for moment in moments]
+
+    def _cap(self) -> int:
+        if self._processes == 1:
+            return self.windows.cap
+        return max(int(self.windows.rate_per_s * SHARED_HEADROOM), 1)
 
     def _share_out(self) -> None:
         self._share.observe(max(int(self.windows.rate_per_s / max(self._processes, 1)), 1))
