@@ -25,8 +25,9 @@ log = structlog.get_logger(__name__)
 LEASE = "notices"
 LEASE_MS = 60_000
 """Prolonged at each look, so that one worker goes on looking; it is replaced when it does not."""
-LOOK_SHARE = 20
-"""Looking may take a twentieth of the time: with many open tasks a look counts many rows."""
+LOOK_SHARE = 100
+"""Looking may take a hundredth of the time: with many open tasks a look counts many rows, and what the
+database does for it, it does not do for the run."""
 QUIET = frozenset({Kind.RUN_FINISHED, Kind.RUN_RESUMED, Kind.TEST})
 """Kinds that need nobody: logged as information, the others as warnings."""
 

@@ -25,7 +25,7 @@ from app.provider.pacing import Pacer, Windows
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
-SHARED_HEADROOM = 0.972
+SHARED_HEADROOM = 0.966
 """Share of the limit that several processes use together: each is late by itself, which none can see of the
 others."""
 LATE_S = 0.01

@@ -26,8 +26,9 @@ from app.domain.drift import audit as judge
 from app.ports import Balance, Clock, Outstanding
 from app.services.booking import BookingStore, book
 
-RESTS = 20
-"""Comparing takes at most one part in so many of a worker's time; 100,000 posts in a cycle are 2 s of it."""
+RESTS = 100
+"""Comparing takes at most one part in so many of a worker's time; the database adds up
+100,000 posts of a cycle in about a second."""
 IDLE_MS = 6 * 3_600_000
 """Where nothing of ours moves, others may: so often they are looked for."""
 
