@@ -28,7 +28,7 @@ class Turns(Protocol):
 
     async def acquire(self, within_s: float = ...) -> float: ...
 
-    def observe(self, limit: int | None) -> None: ...
+    def observe(self, limit: int | None, remaining: int | None = None) -> None: ...
 
     def pause(self, wait_s: float) -> None: ...
 
@@ -168,8 +168,7 @@ class Client:
         url = self._base_url + path
         # Redirects are not followed: one would carry the key elsewhere.
         async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-            limit, _ = wire.rate_limit(response.headers)
-            self._pacer.observe(limit)
+            self._pacer.observe(*wire.rate_limit(response.headers))
             content = await _read_bounded(response)
             # Its headers are case-insensitive, as the editions need (C-B13).
             return response.status, response.headers, content

@@ -14,6 +14,9 @@ BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 WINDOW_S = 1.0
 HOUR_S = 3_600.0
+RESERVE = 0.016
+"""Share of the limit that is left alone when the provider says that so little of its second remains: what is
+on its way already, of this process and of others, needs it. Between it and HEADROOM nothing is held."""
 CLOCK_STEP_S = 1e-6
 """Sleeping for less than this might not move the clock at all."""
 
@@ -67,6 +70,9 @@ class Pacer:
         # Turns are spaced, but a busy event loop wakes many of them together; so those of the last second
         # are counted as well when they go. At most one second's worth of entries.
         self._gone: deque[float] = deque()
+        self._remaining = 0
+        self._second_s = 0.0  # when the provider's second was first seen to have begun
+        self._held_until_s = 0.0
 
     async def acquire(self, within_s: float = math.inf) -> float:
         """Wait for this request's turn; 0 once it has come. When it is further away than `within_s`, nothing
@@ -77,26 +83,38 @@ class Pacer:
             if at - now > within_s:
                 return at - now
             self._turns.append(at)
-            wait_s = at - now if at > now else self._full_for_s()
-            while wait_s > 0:
-                await self._sleep(wait_s)
-                wait_s = self._full_for_s()
+            if at > now:
+                await self._sleep(at - now)
+            await self.has_room()
             # A pause that began while this request slept holds it too; it takes a new turn then.
             if self._paused_until_s <= self._monotonic():
-                self._gone.append(self._monotonic())
+                self.count()
                 return 0.0
 
-    async def count_in(self) -> None:
-        """Wait until the last second has room for one more request, and count this one: a busy event loop
-        wakes many evenly spaced turns together."""
+    async def has_room(self) -> None:
+        """Wait until the last second has room for one more request: a busy event loop wakes many evenly
+        spaced turns together. Whoever goes then, says so by `count` before anything else happens."""
         while (wait_s := self._full_for_s()) > 0:
             await self._sleep(wait_s)
+
+    def count(self) -> None:
+        """One request goes now."""
         self._gone.append(self._monotonic())
 
-    def observe(self, limit: int | None) -> None:
-        """Take over the limit that a response names, when it is below the configured one."""
-        if limit is not None and limit > 0:
-            self.windows = self._configured.lowered(limit)
+    def observe(self, limit: int | None, remaining: int | None = None) -> None:
+        """Take over the limit that a response names, when it is below the configured one; and when hardly
+        anything remains of the provider's second, send nothing until it must be over (C-D.2)."""
+        if limit is None or limit <= 0:
+            return
+        self.windows = self._configured.lowered(limit)
+        if remaining is None:
+            return
+        # Answers overtake each other, so only a leap is a new second.
+        if remaining > self._remaining + limit / 4:
+            self._second_s = self._monotonic()
+        self._remaining = remaining
+        if remaining <= limit * RESERVE:
+            self._held_until_s = self._second_s + WINDOW_S
 
     def pause(self, wait_s: float) -> None:
         """Send nothing for a while: the provider said so."""
@@ -118,6 +136,8 @@ class Pacer:
     def _full_for_s(self) -> float:
         """Seconds until the window has room for one more; 0 when it has now."""
         now = self._monotonic()
+        if self._held_until_s - now > CLOCK_STEP_S:
+            return self._held_until_s - now
         while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
             self._gone.popleft()
         room = self.windows.cap - len(self._gone)

@@ -149,17 +149,18 @@ class SharedPacer:
                 wait_s = turn.at_s - self._monotonic()
                 if wait_s > 0:
                     await self._sleep(wait_s)
+                await self._local.has_room()
                 if self._is_good(turn):
-                    await self._local.count_in()
+                    self._local.count()
                     return 0.0
                 self._unused.append(turn.redis_us)
         finally:
             self._waiting -= 1
 
-    def observe(self, limit: int | None) -> None:
-        """Take over the limit that a response names, when it is below the configured one."""
+    def observe(self, limit: int | None, remaining: int | None = None) -> None:
+        """Take over what a response says of the limit, as a Pacer does."""
         before = self.windows
-        self._local.observe(limit)
+        self._local.observe(limit, remaining)
         if self.windows != before:
             self._share_out()
 

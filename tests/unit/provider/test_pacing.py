@@ -116,6 +116,31 @@ def test_headers_lower_the_rate_and_never_raise_it(limit: int | None, cap: int) 
     assert pacer.windows.cap == 489, "what was configured stays the bound"
 
 
+async def test_when_the_provider_s_second_is_nearly_used_up_nothing_more_goes() -> None:
+    """Though we have sent little: others use the same key."""
+    time = VirtualTime()
+    pacer = Pacer(LIMIT, monotonic=time.monotonic, sleep=time.sleep)
+    left: list[float] = []
+
+    async def one() -> None:
+        await pacer.acquire()
+        left.append(time.monotonic() - 1_000)
+
+    pacer.observe(LIMIT, 499)
+    time.now_s += 0.4
+    pacer.observe(LIMIT, 9)
+    async with running(one()):
+        await time.run(1_000.41)
+    assert len(left) == 1, "nine are left, and nobody is held"
+    pacer.observe(LIMIT, 8)
+    pacer.observe(LIMIT, 20)
+    async with running(one()):
+        await time.run(1_000.99)
+        assert len(left) == 1, "an answer that was overtaken is no new second"
+        await time.run(1_001.01)
+    assert left[1] == pytest.approx(1.0, abs=0.001)
+
+
 async def test_what_a_stall_cost_is_caught_up_below_the_cap() -> None:
     def now_and_then(rng: random.Random) -> float:
         return 0.015 if rng.random() < 0.002 else 0.0  # the machine does something else: 7 turns
