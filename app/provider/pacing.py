@@ -14,7 +14,7 @@ BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 WINDOW_S = 1.0
 HOUR_S = 3_600.0
-RESERVE = 0.016
+RESERVE = 0.012
 """Share of the limit that is left alone when the provider says that so little of its second remains: what is
 on its way already, of this process and of others, needs it. Between it and HEADROOM nothing is held."""
 CLOCK_STEP_S = 1e-6

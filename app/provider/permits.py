@@ -25,9 +25,9 @@ from app.provider.pacing import Pacer, Windows
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
-SHARED_HEADROOM = 0.966
-"""Share of the limit that several processes use together: each is late by itself, which none can see of the
-others."""
+SHARED_HEADROOM = 0.984
+"""Share of the limit that several processes are given together. Each loses some to being late by itself; what
+they are all late by, the provider's own count bounds (`Pacer.observe`)."""
 LATE_S = 0.01
 """A turn not taken within this goes back when others share the limit: used later, it could be one too many
 for its second. A process alone counts for itself."""
