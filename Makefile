@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test install lint format types unit bench bench-scale bench-senders bench-million chaos clean
+.PHONY: demo test test-long install lint format types unit bench bench-scale bench-senders bench-million chaos clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -33,7 +33,11 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" --cov --cov-report=term $(ARGS)
+
+# With the long forms of soak, chaos and scale.
+test-long: install
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 # Every benchmark against its reference, for docs/performance.md; at most ten minutes on two quiet cores.
 # ARGS="--only settle --store postgresql --rounds 3" measures a part and keeps nothing without --keep.

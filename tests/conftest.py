@@ -2,6 +2,7 @@
 hand. Servers start at first use, so that a run of unit tests starts none.
 """
 
+import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from app.store import Database, Store
 from app.store.migrate import migrate
@@ -27,6 +29,30 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tallyhook")
 
 StartValkey = Callable[..., ValkeyServer]
+
+TWICE_IN_THE_LONG_FORM = (
+    "tests/integration/audit/test_booking.py",
+    "tests/integration/notices/test_worker.py",
+)
+"""Of these the long form alone runs the half on PostgreSQL too: what they write and read has tests on both."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the long form what would make the short one long."""
+    for item in items:
+        if item.nodeid.startswith(TWICE_IN_THE_LONG_FORM) and "[postgres" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A test may run a command in this process, which sends all logs to what pytest closes after it."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level, structlog.get_config())
+    yield
+    structlog.configure(**before[2])
+    root.handlers = before[0]
+    root.setLevel(before[1])
 
 
 @pytest.fixture

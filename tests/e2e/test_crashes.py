@@ -86,7 +86,8 @@ async def test_web_stopped_for_a_while(tmp_path: Path, store_url: str, start_val
         await stack.assert_books_equal(COUNT)
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+# In the short form killing at random is test_chaos's.
+@pytest.mark.parametrize("how", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.slow)])
 async def test_every_process_restarted(
     tmp_path: Path, sqlite_url: str, start_valkey: StartValkey, how: str
 ) -> None:

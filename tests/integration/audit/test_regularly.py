@@ -85,8 +85,9 @@ async def test_accounts_that_nobody_uses_or_knows_are_left_alone(account: Accoun
     assert account.asked == 0
 
 
-async def test_what_takes_long_is_done_less_often(account: Account) -> None:
+async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """The balance is taken every minute all the same, and at the end everything taken is judged."""
+    monkeypatch.setattr("app.services.audit.RESTS", 20)
     regular, store = audits(account), account.store
     resets, judged = store.seen_resets, 0
 
