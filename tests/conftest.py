@@ -34,7 +34,7 @@ TWICE_IN_THE_LONG_FORM = (
     "tests/integration/audit/test_booking.py",
     "tests/integration/notices/test_worker.py",
 )
-"""Of these the long form alone runs the half on PostgreSQL too: what they write and read has tests on both."""
+"""Of these only the long form runs the half on PostgreSQL too."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
