@@ -30,18 +30,23 @@ hypothesis.settings.load_profile("tallyhook")
 
 StartValkey = Callable[..., ValkeyServer]
 
-TWICE_IN_THE_LONG_FORM = (
-    "tests/integration/audit/test_booking.py",
-    "tests/integration/notices/test_worker.py",
-)
-"""Of these only the long form runs the half on PostgreSQL too."""
+LEFT_TO_THE_LONG_FORM = {
+    "postgres": ("tests/integration/audit/test_booking.py", "tests/integration/notices/test_worker.py"),
+    "sqlite": (
+        "tests/e2e/test_crashes.py",
+        "tests/e2e/test_accounts.py",
+        "tests/integration/loading/test_resuming.py",
+    ),
+}
+"""Of these the short form runs the half on the other store only."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to the long form what would make the short one long."""
     for item in items:
-        if item.nodeid.startswith(TWICE_IN_THE_LONG_FORM) and "[postgres" in item.nodeid:
-            item.add_marker(pytest.mark.slow)
+        for store, files in LEFT_TO_THE_LONG_FORM.items():
+            if item.nodeid.startswith(files) and f"[{store}" in item.nodeid:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

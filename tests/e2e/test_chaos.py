@@ -7,7 +7,7 @@ from tests.conftest import StartValkey
 from tests.e2e.chaos import kill_until_finished
 from tests.e2e.stack import running_stack
 
-COUNT = 1_200
+COUNT = 600
 SEED = 20_261_121
 
 

@@ -267,7 +267,7 @@ class Organizations(RuleBasedStateMachine):
 
 
 Organizations.TestCase.settings = settings(
-    max_examples=120,
+    max_examples=60,
     stateful_step_count=40,
     deadline=None,
     print_blob=True,
