@@ -31,7 +31,12 @@ hypothesis.settings.load_profile("tallyhook")
 StartValkey = Callable[..., ValkeyServer]
 
 LEFT_TO_THE_LONG_FORM = {
-    "postgres": ("tests/integration/audit/test_booking.py", "tests/integration/notices/test_worker.py"),
+    "postgres": (
+        "tests/e2e/test_schedules.py",
+        "tests/integration/audit/test_booking.py",
+        "tests/integration/evidence/",
+        "tests/integration/notices/test_worker.py",
+    ),
     "sqlite": (
         "tests/e2e/test_crashes.py",
         "tests/e2e/test_accounts.py",

@@ -35,8 +35,8 @@ from tests.scripted_provider import LOSE, Accepted, ScriptedProvider
 T = TypeVar("T")
 
 STEPS = 25
-SQLITE_SHARE = 2
-POSTGRES_SHARE = 5
+SQLITE_SHARE = 3
+POSTGRES_SHARE = 10
 TASKS = 3
 
 tellings = st.sampled_from(
