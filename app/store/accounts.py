@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import RunState
 from app.ports import Balance, Outstanding
 from app.store.engine import Database
-from app.store.tables import Credits, attempts, balances, runs, tasks
+from app.store.tables import attempts, balances, credits_sum, runs, tasks
 
 
 class AccountWrites:
@@ -79,7 +78,7 @@ class AccountWrites:
         held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
         query = (
             sa.select(
-                sa.func.count(), sa.type_coerce(sa.func.coalesce(sa.func.sum(held), 0), Credits)
+                sa.func.count(), credits_sum(held)
             )
             .join(runs, runs.c.id == tasks.c.run_id)
             .where(tasks.c.next_poll_at_ms.is_not(None), runs.c.account == account)
@@ -96,8 +95,8 @@ class AccountWrites:
         perhaps = sa.case((tasks.c.sends > 0, tasks.c.credits_estimate), else_=0)
         spent = sa.func.coalesce(tasks.c.credits_charged, tasks.c.credits_held, perhaps)
         begun = runs.c.account == account, runs.c.created_at_ms >= since_ms
-        now = sa.select(_sum(spent)).join(runs, runs.c.id == tasks.c.run_id).where(*begun)
-        before = sa.select(_sum(sa.func.coalesce(attempts.c.credits_charged, attempts.c.credits_held)))
+        now = sa.select(credits_sum(spent)).join(runs, runs.c.id == tasks.c.run_id).where(*begun)
+        before = sa.select(credits_sum(sa.func.coalesce(attempts.c.credits_charged, attempts.c.credits_held)))
         before = before.join(tasks, tasks.c.id == attempts.c.task_id).join(runs, runs.c.id == tasks.c.run_id)
 
         async def work(connection: AsyncConnection) -> Decimal:
@@ -127,7 +126,3 @@ class AccountWrites:
             return sorted((await connection.scalars(query)).all())
 
         return await self.db.read(work)
-
-
-def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)

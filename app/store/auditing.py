@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.balances import Snapshot
 from app.domain.billing import AccountEntry, EntryKind, SeenReset
 from app.store.engine import Database
-from app.store.tables import Credits, account_entries, balances, ledger, runs
+from app.store.tables import account_entries, balances, credits_sum, ledger, runs
 
 
 class AuditWrites:
@@ -118,9 +118,7 @@ class AuditWrites:
         c = account_entries.c
         cycle = c.account == account, c.cycle_ms == target.cycle_ms
         same_cause = sa.or_(c.reason == target.cause, c.reason.startswith(f"{target.cause}:"))
-        booked = sa.select(sa.type_coerce(sa.func.coalesce(sa.func.sum(c.credits), 0), Credits)).where(
-            *cycle, c.kind == target.kind, same_cause
-        )
+        booked = sa.select(credits_sum(c.credits)).where(*cycle, c.kind == target.kind, same_cause)
 
         async def work(connection: AsyncConnection) -> Decimal:
             # The allocation stands for its cycle: whoever else audits it waits here, and then finds it done.

@@ -12,8 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES
-from app.store.queries import credits_sum
-from app.store.tables import account_entries, attempts, findings, ledger, tasks
+from app.store.tables import account_entries, attempts, credits_sum, findings, ledger, tasks
 
 DAY_MS = 86_400_000
 PERCENTILES = (50, 90, 95, 99)

@@ -15,7 +15,7 @@ from app.domain.movements import Movement
 from app.domain.pricing import CLUSTERS_MAX
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.store.engine import Database
-from app.store.tables import Credits, attempts, deliveries, ledger, runs, tasks
+from app.store.tables import Credits, attempts, credits_sum, deliveries, ledger, runs, tasks
 
 COMMITS_APART_MS = 600_000
 """Ids of the ledger follow its times but for transactions that ran side by side; none takes this long."""
@@ -40,7 +40,7 @@ class ChargeReads:
             post = await _posts(connection, account, cycle.starts_ms)
             day = (post.c.to_ms // DAY_MS).label("day")
             rows = await connection.execute(
-                sa.select(day, post.c.task_type, post.c.sync, sa.func.count(), _sum(post.c.credits))
+                sa.select(day, post.c.task_type, post.c.sync, sa.func.count(), credits_sum(post.c.credits))
                 .where(post.c.to_ms >= cycle.starts_ms, post.c.to_ms < cycle.ends_ms, post.c.credits > 0)
                 .group_by(day, post.c.task_type, post.c.sync)
                 .order_by(day, post.c.task_type, post.c.sync)
@@ -64,7 +64,7 @@ class ChargeReads:
             first = (post.c.from_ms // grain_ms).label("first")
             last = (post.c.to_ms // grain_ms).label("last")
             rows = await connection.execute(
-                sa.select(first, last, _sum(post.c.credits))
+                sa.select(first, last, credits_sum(post.c.credits))
                 .where(post.c.to_ms >= from_ms, post.c.from_ms <= to_ms, post.c.credits > 0)
                 .group_by(first, last)
             )
@@ -81,7 +81,7 @@ class ChargeReads:
             for query in _open(account):
                 part = query.subquery()
                 first = (part.c.from_ms // grain_ms).label("first")
-                most = _sum(part.c.credits + part.c.clusters)
+                most = credits_sum(part.c.credits + part.c.clusters)
                 rows = await connection.execute(sa.select(first, most).group_by(first))
                 found += [_movement(r[1], r[0] * grain_ms, now_ms) for r in rows]
             return found
@@ -96,7 +96,9 @@ class ChargeReads:
             for query in _open(account):
                 part = query.subquery()
                 rows = await connection.execute(
-                    sa.select(part.c.working, sa.func.count(), _sum(part.c.credits)).group_by(part.c.working)
+                    sa.select(part.c.working, sa.func.count(), credits_sum(part.c.credits)).group_by(
+                        part.c.working
+                    )
                 )
                 for working, count, credits in rows:
                     counts[bool(working)][0] += count
@@ -125,7 +127,7 @@ class ChargeReads:
 
         async def work(connection: AsyncConnection) -> list[tuple[str, str, int, Decimal]]:
             post = await _posts(connection, account, since_ms, country)
-            spent = _sum(post.c.credits)
+            spent = credits_sum(post.c.credits)
             rows = await connection.execute(
                 sa.select(post.c.task_type, post.c.country, sa.func.count(), spent)
                 .where(post.c.to_ms >= since_ms, post.c.credits > 0)
@@ -241,7 +243,3 @@ def _is_open(table: sa.Table) -> sa.ColumnElement[bool]:
 
 def _movement(credits: Decimal, from_ms: int, to_ms: int) -> Movement:
     return Movement(credits, int(from_ms), max(int(from_ms), int(to_ms)))
-
-
-def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)

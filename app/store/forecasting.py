@@ -22,8 +22,8 @@ from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
     IS_SUBMITTING,
-    Credits,
     balances,
+    credits_sum,
     ledger,
     runs,
     submissions,
@@ -91,8 +91,8 @@ class ForecastReads:
         minute, country = (newest.c.at_ms // MINUTE_MS) * MINUTE_MS, self._country()
         rows = await connection.execute(
             sa.select(
-                minute, tasks.c.task_type, country, sa.func.count(), _sum(newest.c.charged),
-                _sum(tasks.c.credits_estimate),
+                minute, tasks.c.task_type, country, sa.func.count(), credits_sum(newest.c.charged),
+                credits_sum(tasks.c.credits_estimate),
             )
             .join(tasks, tasks.c.id == newest.c.task_id)
             .group_by(minute, tasks.c.task_type, country)
@@ -114,8 +114,8 @@ class ForecastReads:
         key = each.c.run_id, each.c.task_type, each.c.country
         rows = await connection.execute(
             sa.select(
-                *key, sa.func.count(), sa.func.sum(each.c.out), _sum(each.c.credits),
-                _sum(sa.case((each.c.out == 1, each.c.credits), else_=0)),
+                *key, sa.func.count(), sa.func.sum(each.c.out), credits_sum(each.c.credits),
+                credits_sum(sa.case((each.c.out == 1, each.c.credits), else_=0)),
             )
             .join(runs, runs.c.id == each.c.run_id)
             .where(runs.c.account == account)
@@ -148,8 +148,8 @@ async def _charged_since(connection: AsyncConnection, account: str, at_ms: int) 
     after = newest.c.at_ms > at_ms
     row = await connection.execute(
         sa.select(
-            _sum(sa.case((after, newest.c.charged), else_=0)),
-            _sum(sa.case((after, 0), else_=newest.c.charged)),
+            credits_sum(sa.case((after, newest.c.charged), else_=0)),
+            credits_sum(sa.case((after, 0), else_=newest.c.charged)),
         )
     )
     after_it, before_it = row.one()
@@ -178,7 +178,3 @@ async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> l
         .order_by(b.at_ms, b.id)
     )
     return [BalancePoint(*row) for row in rows]
-
-
-def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)

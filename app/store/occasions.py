@@ -13,8 +13,8 @@ from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
     IS_SUBMITTING,
-    Credits,
     account_entries,
+    credits_sum,
     deliveries,
     findings,
     notices,
@@ -113,7 +113,7 @@ class OccasionReads:
             if not touched:
                 return []
             sums = await connection.execute(
-                sa.select(e.account, e.cycle_ms, _sum(e.credits))
+                sa.select(e.account, e.cycle_ms, credits_sum(e.credits))
                 .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
                 .group_by(e.account, e.cycle_ms)
             )
@@ -196,10 +196,6 @@ async def _groups_of_accounts(connection: AsyncConnection) -> list[FoundGroup]:
 def _sums() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
     both = sa.and_(findings.c.expected.is_not(None), findings.c.actual.is_not(None))
     return (
-        _sum(sa.case((both, findings.c.expected), else_=0)),
-        _sum(sa.case((both, findings.c.actual), else_=0)),
+        credits_sum(sa.case((both, findings.c.expected), else_=0)),
+        credits_sum(sa.case((both, findings.c.actual), else_=0)),
     )
-
-
-def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)

@@ -5,14 +5,13 @@ rows in exporting.
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES
 from app.store.engine import Database
-from app.store.tables import IS_PENDING, IS_WAITING, Credits, deliveries, runs, tasks
+from app.store.tables import IS_PENDING, IS_WAITING, credits_sum, deliveries, runs, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +157,6 @@ _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
     runs.c.created_at_ms, runs.c.account,
 )  # fmt: skip
-
-
-def credits_sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """SUM that stays exact, and is 0 of no rows."""
-    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)
 
 
 async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:

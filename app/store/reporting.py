@@ -13,8 +13,8 @@ from app.domain.retry import Answer
 from app.domain.task import OPEN_STATES
 from app.store.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.engine import Database
-from app.store.queries import RunReport, RunRow, credits_sum, progress_of
-from app.store.tables import deliveries, findings, ledger, submissions, tasks
+from app.store.queries import RunReport, RunRow, progress_of
+from app.store.tables import credits_sum, deliveries, findings, ledger, submissions, tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from app.store.tables import (
     Id,
     Millis,
     attempts,
+    credits_sum,
     findings,
     ledger,
     runs,
@@ -323,7 +324,7 @@ def _spent(table: sa.Table) -> sa.ColumnElement[Decimal]:
         (sa.and_(table.c.sends > 0, table.c.state.not_in(harmless)), table.c.credits_estimate), else_=0
     )
     each = sa.func.coalesce(table.c.credits_charged, table.c.credits_held, perhaps)
-    return sa.type_coerce(sa.func.coalesce(sa.func.sum(each), 0), Credits)
+    return credits_sum(each)
 
 
 def perhaps_accepted() -> sa.ColumnElement[bool]:

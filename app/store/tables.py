@@ -5,6 +5,7 @@ database. Ids are UUIDv7. Migrations stand beside this file and are what creates
 """
 
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -31,6 +32,11 @@ class Credits(sa.TypeDecorator[Decimal]):
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> Decimal | None:
         return None if value is None else from_micro(int(value))
+
+
+def credits_sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The sum of a column of credits, as Decimal; 0 for no rows."""
+    return sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), Credits)
 
 
 Id = sa.Uuid(as_uuid=False)
