@@ -20,23 +20,23 @@ from app.bootstrap import jitter, now_ms, open_provider, open_queue, open_store,
 from app.config import ConfigError, Settings, load_settings
 from app.embedded import embedded_valkey
 from app.notify_http import open_poster
-from app.ports import StoreUnavailable
 from app.queue import open_pool
 from app.services.funding import Funding
 from app.services.sweep import SweepLimits, sweep
 from workers.acked import run_acked
 from workers.audits import run_audits
+from workers.beside import end, pause, repeat
 from workers.jobs import Context, begin_sending, settle_now
 from workers.notices import run_notices
 from workers.schedules import run_schedules
-from workers.settings import make_worker
+from workers.settings import Worker, make_worker
 
 log = structlog.get_logger(__name__)
 
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 10.0
 DRAIN_S = 20.0
-"""After SIGTERM: running jobs may finish for this long. Below the usual grace of 30 s (A9)."""
+"""After SIGTERM: what runs may finish for this long. Below the usual grace of 30 s (A9)."""
 
 
 async def run_arq(context: Context, redis_url: str) -> None:
@@ -50,37 +50,33 @@ async def run_arq(context: Context, redis_url: str) -> None:
             log.warning("queue_lost", error=type(error).__name__)
         if asyncio.get_running_loop().time() - started > RESTART_MAX_S:
             wait_s = RESTART_FIRST_S
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s * (0.5 + context.jitter() / 2)):
-                await context.stopping.wait()
+        await pause(wait_s * (0.5 + context.jitter() / 2), context.stopping)
         wait_s = min(wait_s * 2, RESTART_MAX_S)
 
 
 async def _one_life(context: Context, redis_url: str) -> None:
     pool = open_pool(redis_url, timeout_s=context.settings.redis_timeout_s)
-    worker = make_worker(pool, context, job_timeout_s=context.settings.job_timeout_s)
     try:
         refuse_evicting(await pool.info("memory"))
-        main = asyncio.create_task(worker.main())
-        stop = asyncio.create_task(context.stopping.wait())
+        await _work(context, make_worker(pool, context, job_timeout_s=context.settings.job_timeout_s))
+    finally:
+        await pool.aclose(close_connection_pool=True)
+
+
+async def _work(context: Context, worker: Worker) -> None:
+    main = asyncio.create_task(worker.main(), name="arq")
+    stop = asyncio.create_task(context.stopping.wait())
+    try:
         await asyncio.wait({main, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
         if main.done():
             main.result()
             return
         worker.allow_pick_jobs = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
-        main.cancel()
-        await asyncio.gather(main, return_exceptions=True)
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
     finally:
         # Not arq's close(): it asks Redis first, which may be away, and stops waiting at the first job that
         # was cancelled.
-        for job in worker.tasks.values():
-            job.cancel()
-        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
-        await pool.aclose(close_connection_pool=True)
+        await end([main, stop, *worker.tasks.values()])
 
 
 def refuse_evicting(memory: dict[str, object]) -> None:
@@ -101,16 +97,10 @@ async def run_sweep(context: Context) -> None:
         context.store, context.providers, clock=context.clock,
         probe_ms=round(context.settings.credits_probe_s * 1000),
     )  # fmt: skip
-    while not context.stopping.is_set():
-        try:
-            await _sweep_once(context, owner, limits, funding)
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", error=str(error)[:200])
-        except Exception:
-            log.exception("sweep_failed")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(context.settings.sweep_every_s):
-                await context.stopping.wait()
+    await repeat(
+        lambda: _sweep_once(context, owner, limits, funding),
+        name="sweep", every_s=context.settings.sweep_every_s, stopping=context.stopping,
+    )  # fmt: skip
 
 
 async def _sweep_once(context: Context, owner: str, limits: SweepLimits, funding: Funding) -> None:
@@ -166,19 +156,24 @@ async def serve(settings: Settings) -> None:
 
 
 async def run_until_stopped(context: Context, redis_url: str) -> None:
-    """arq, the sweep and the schedules side by side; a fault that needs a person (ConfigError) ends both."""
-    sweeping = asyncio.gather(
-        run_sweep(context), run_schedules(context), run_audits(context), run_acked(context),
-        run_notices(context),
-    )  # fmt: skip
+    """arq and the work beside it until told to stop; a fault that needs a person (ConfigError) ends all."""
+    work = [asyncio.create_task(run_arq(context, redis_url), name="run_arq")]
+    for beside in (run_sweep, run_schedules, run_audits, run_acked, run_notices):
+        work.append(asyncio.create_task(beside(context), name=beside.__name__))
+    stop = asyncio.create_task(context.stopping.wait())
     try:
-        await run_arq(context, redis_url)
+        await asyncio.wait([*work, stop], return_when=asyncio.FIRST_COMPLETED)
     finally:
         context.stopping.set()
-        await sweeping
+        monotonic_s = asyncio.get_running_loop().time
+        until_s = monotonic_s() + DRAIN_S
+        await end([*work, stop], within_s=DRAIN_S)
         if context.sending is not None:
             # It sees `stopping`, records what it sent and gives back the rest.
-            await asyncio.wait({context.sending}, timeout=DRAIN_S)
+            await end([context.sending], within_s=max(until_s - monotonic_s(), 1.0))
+    for task in work:
+        if not task.cancelled():
+            task.result()
 
 
 def main() -> int:

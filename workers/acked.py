@@ -1,14 +1,11 @@
 """Judges what polls say of webhooks that never came, beside the sweep and far less often."""
 
-import asyncio
-import contextlib
-
 import structlog
 
-from app.ports import StoreUnavailable
 from app.provider.acknowledged import read_acknowledged
 from app.services.acked import Acked
 from app.store.polling import LonePoll
+from workers.beside import pause, repeat
 from workers.jobs import Context
 
 log = structlog.get_logger(__name__)
@@ -23,15 +20,12 @@ async def run_acked(context: Context) -> None:
         context.store, read_acknowledged, clock=context.clock, grace_ms=round(settings.ack_grace_s * 1000),
         look_back_ms=round(settings.retention_s * 1000),
     )  # fmt: skip
-    while not context.stopping.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(settings.sweep_every_s, settings.ack_grace_s / LOOKS_PER_GRACE)):
-                await context.stopping.wait()
-                return
-        try:
-            if lost := await acked.judge():
-                log.error("lost_after_ack", deliveries=lost)
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", error=str(error)[:200])
-        except Exception:
-            log.exception("acked_failed")
+
+    async def judge() -> None:
+        if lost := await acked.judge():
+            log.error("lost_after_ack", deliveries=lost)
+
+    every_s = max(settings.sweep_every_s, settings.ack_grace_s / LOOKS_PER_GRACE)
+    # The first look goes back a day; a process that is started over and over need not begin with it.
+    await pause(every_s, context.stopping)
+    await repeat(judge, name="acked", every_s=every_s, stopping=context.stopping)

@@ -1,15 +1,13 @@
 """Audits the accounts, beside the sweep: a provider that answers slowly must not hold the sweep up."""
 
-import asyncio
-import contextlib
 import uuid
 
 import structlog
 
 from app.domain.credits import plain
 from app.domain.occasion import unexplained_drift
-from app.ports import StoreUnavailable
 from app.services.audit import Audited, Audits
+from workers.beside import repeat
 from workers.jobs import Context
 
 log = structlog.get_logger(__name__)
@@ -24,16 +22,10 @@ async def run_audits(context: Context) -> None:
         context.store, context.providers, clock=context.clock,
         every_ms=round(context.settings.audit_every_s * 1000),
     )  # fmt: skip
-    while not context.stopping.is_set():
-        try:
-            await audit_once(context, owner, audits)
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", error=str(error)[:200])
-        except Exception:
-            log.exception("audit_failed")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(context.settings.sweep_every_s):
-                await context.stopping.wait()
+    await repeat(
+        lambda: audit_once(context, owner, audits),
+        name="audits", every_s=context.settings.sweep_every_s, stopping=context.stopping,
+    )  # fmt: skip
 
 
 async def audit_once(context: Context, owner: str, audits: Audits) -> None:

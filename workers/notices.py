@@ -14,10 +14,10 @@ import structlog
 from app.config import Settings
 from app.domain.notice import DueNotice, Kind, NoticeState, Outcome
 from app.notify_http import open_poster
-from app.ports import StoreUnavailable
 from app.services.forecast import look_ahead
 from app.services.notify import Notifier, NotifyLimits
 from app.services.occasions import Watcher
+from workers.beside import repeat
 from workers.jobs import Context
 
 log = structlog.get_logger(__name__)
@@ -51,17 +51,15 @@ async def run_notices(context: Context) -> None:
             jitter=context.jitter,
         )  # fmt: skip
         looker = Looker(context)
-        while not context.stopping.is_set():
-            for turn in (looker.look, lambda: send(notifier)):
-                try:
-                    await turn()
-                except StoreUnavailable as error:
-                    log.warning("store_unavailable", error=str(error)[:200])
-                except Exception:
-                    log.exception("notices_failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(context.settings.notice_every_s):
-                    await context.stopping.wait()
+
+        async def look_and_send() -> None:
+            try:
+                await looker.look()
+            finally:
+                await send(notifier)
+
+        every_s = context.settings.notice_every_s
+        await repeat(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
 
 
 class Looker:

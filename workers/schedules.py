@@ -1,7 +1,5 @@
 """Starts the runs of schedules, beside the sweep: reading a long file must not hold the sweep up."""
 
-import asyncio
-import contextlib
 import uuid
 from pathlib import Path
 
@@ -10,9 +8,9 @@ import structlog
 from app.commands.run_options import RunOptions, refuse_unknown_account
 from app.commands.user_error import UserError
 from app.config import Settings
-from app.ports import StoreUnavailable
 from app.promptfile import read_prompts
 from app.services.schedule import Opened, OpenSource, Schedule, SlotOutcome, start_due
+from workers.beside import repeat
 from workers.jobs import Context
 
 log = structlog.get_logger(__name__)
@@ -21,20 +19,15 @@ log = structlog.get_logger(__name__)
 async def run_schedules(context: Context) -> None:
     """Look for slots that have come, every few seconds, until told to stop."""
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
-    while not context.stopping.is_set():
-        try:
-            outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner)
-            for outcome in outcomes:
-                tell(outcome)
-            if any(outcome.tasks for outcome in outcomes):
-                await context.queue.wake_submit()
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", error=str(error)[:200])
-        except Exception:
-            log.exception("schedules_failed")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(context.settings.sweep_every_s):
-                await context.stopping.wait()
+
+    async def look() -> None:
+        outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner)
+        for outcome in outcomes:
+            tell(outcome)
+        if any(outcome.tasks for outcome in outcomes):
+            await context.queue.wake_submit()
+
+    await repeat(look, name="schedules", every_s=context.settings.sweep_every_s, stopping=context.stopping)
 
 
 def tell(outcome: SlotOutcome) -> None:

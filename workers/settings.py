@@ -9,6 +9,8 @@ from arq.worker import Worker, func
 from app.queue import QUEUE_NAME, SETTLE_JOB, SUBMIT_JOB, serialize
 from workers.jobs import Context, settle_job, submit_job
 
+__all__ = ["Worker", "make_worker"]
+
 MAX_JOBS = 8
 """Few fat jobs at once: each is one transaction of some hundreds of rows (A21, A22)."""
 POLL_DELAY_S = 0.1

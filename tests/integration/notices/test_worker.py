@@ -77,7 +77,7 @@ async def test_two_workers_tell_each_thing_once(
     told = [line for line in logs if line["event"] == "notice"]
     assert sorted(line["kind"] for line in told) == ["discrepancy.found", "run.finished", "run.paused"]
     assert {line["log_level"] for line in told if line["kind"] != "run.finished"} == {"warning"}
-    assert [line["event"] for line in logs if line["event"] in ("notices_failed", "store_unavailable")] == []
+    assert [line["event"] for line in logs if line["event"] in ("turn_failed", "store_unavailable")] == []
     assert {row.state for row in await store.list_notices()} == {"sent"}
 
 

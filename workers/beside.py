@@ -1,0 +1,50 @@
+"""Work on a timer beside the jobs, which needs no Redis; and how work is brought to its end."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import structlog
+
+from app.ports import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+AGAIN_S = 1.0
+
+
+async def repeat(
+    turn: Callable[[], Awaitable[None]], *, name: str, every_s: float, stopping: asyncio.Event
+) -> None:
+    """One `turn` now and then every `every_s`, until `stopping`. What fails is logged and tried again at the
+    next turn."""
+    while not stopping.is_set():
+        try:
+            await turn()
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", work=name, error=str(error)[:200])
+        except Exception:
+            log.exception("turn_failed", work=name)
+        await pause(every_s, stopping)
+
+
+async def pause(wait_s: float, stopping: asyncio.Event) -> None:
+    """Wait, or less when it is time to stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stopping.wait()
+
+
+async def end(tasks: Iterable["asyncio.Task[Any]"], *, within_s: float = 0.0) -> None:
+    """Let tasks end by themselves for so long, then cancel them and wait until they have. Cancelled again
+    and again: a library may take a cancellation for a timeout of its own and go on."""
+    late = set(tasks)
+    wait_s = within_s
+    while late:
+        _, late = await asyncio.wait(late, timeout=wait_s)
+        for task in late:
+            if wait_s:
+                log.warning("cut_short", work=task.get_name())
+            task.cancel()
+        wait_s = AGAIN_S
