@@ -14,10 +14,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
 from app.domain.pricing import estimate
-from app.domain.task import TaskSpec
+from app.domain.task import OPEN_STATES, TaskSpec
 from app.store import Database, Store
+from app.store.tables import tasks
 from tests.servers.processes import ServerError, end, free_port, log_tail, wait_for
 
 START_TIMEOUT_S = 30.0
@@ -164,7 +168,23 @@ class Stack:
             books = self.books(tasks=False)
             return not books["active_tasks"] and not books["pending_deliveries"]
 
-        await self.until(finished, f"a finished run, now {await self.store.progress(self.run_id)}")
+        try:
+            await self.until(finished, "a finished run")
+        except AssertionError as error:
+            raise AssertionError(f"open: {await self._open_tasks()}\n{error}") from error
+
+    async def _open_tasks(self) -> list[dict[str, Any]]:
+        c = tasks.c
+        query = (
+            sa.select(c.ordinal, c.state, c.money, c.sends, c.provider_task_id, c.next_poll_at_ms, c.polls)
+            .where(c.run_id == self.run_id, c.state.in_(OPEN_STATES))
+            .limit(10)
+        )
+
+        async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+        return await self.store.db.read(work)
 
     def books(self, *, tasks: bool = True) -> dict[str, Any]:
         """What the emulator says it did."""
