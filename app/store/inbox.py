@@ -117,11 +117,9 @@ class InboxWrites:
 
 def raw_delivery(row: Any) -> RawDelivery:
     """A delivery as it was received, from its row."""
-    m = row._mapping
     return RawDelivery(
-        id=m["id"], source=m["source"], received_at_ms=m["received_at_ms"],
-        body=unpack(m["encoding"], m["body"]), webhook_id=m["webhook_id"], signed_at=m["signed_at"],
-        signature=m["signature"], account=m["account"],
+        row.id, row.source, row.received_at_ms, unpack(row.encoding, row.body), row.webhook_id, row.signed_at,
+        row.signature, row.account,
     )  # fmt: skip
 
 

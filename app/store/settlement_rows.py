@@ -42,14 +42,13 @@ DriverId = Callable[[str], str]
 
 def attempt_of(row: sa.Row[Any]) -> Attempt:
     """An attempt as its row (current or past) says."""
-    m = row._mapping
     return Attempt(
-        task_id=m["task_id"], run_id=m["run_id"], attempt=m["attempt"], current=bool(m["current"]),
-        state=TaskState(m["state"]), money=Money(m["money"]), task_type=m["task_type"],
-        payload_json=m["payload"], estimate=m["credits_estimate"], held=m["credits_held"],
-        to_charge=m["credits_to_charge"], charged=m["credits_charged"],
-        provider_task_id=m["provider_task_id"], verdict=Verdict(m["verdict"]) if m["verdict"] else None,
-        reported=TaskState(m["reported"]) if m["reported"] else None,
+        task_id=row.task_id, run_id=row.run_id, attempt=row.attempt, current=bool(row.current),
+        state=TaskState(row.state), money=Money(row.money), task_type=row.task_type,
+        payload_json=row.payload, estimate=row.credits_estimate, held=row.credits_held,
+        to_charge=row.credits_to_charge, charged=row.credits_charged,
+        provider_task_id=row.provider_task_id, verdict=Verdict(row.verdict) if row.verdict else None,
+        reported=TaskState(row.reported) if row.reported else None,
     )  # fmt: skip
 
 

@@ -86,12 +86,19 @@ class Forgetful(Database):
 
     loses = 0
 
-    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, alone: bool) -> Any:
-        done = await super()._write_once(work, alone=alone)
+    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        done = await super()._write_once(work)
+        self._lose()
+        return done
+
+    async def _append_once(self, *args: Any) -> None:
+        await super()._append_once(*args)
+        self._lose()
+
+    def _lose(self) -> None:
         if self.loses:
             self.loses -= 1
             raise ConnectionResetError("the answer to the commit was lost")
-        return done
 
 
 async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str) -> None:
@@ -290,6 +297,49 @@ async def test_a_read_replaces_a_connection_that_went_stale(postgres_url: str) -
         assert await store.waiting_count() == 0
         assert (await other.write(lambda connection: connection.scalar(others_off))) is True
         assert await store.waiting_count() == 0
+    finally:
+        await store.close()
+        await other.close()
+
+
+async def test_deliveries_are_stored_after_the_kept_connection_was_cut(postgres_url: str) -> None:
+    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    others_off = sa.text(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    raw = [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}") for _ in range(3)]
+    try:
+        await store.store_deliveries(raw[:1], due_at_ms=NOW)
+        assert (await other.write(lambda connection: connection.scalar(others_off))) is True
+        await store.store_deliveries(raw[1:], due_at_ms=NOW)
+        await store.store_deliveries(raw, due_at_ms=NOW)
+        assert await store.waiting_count() == 3
+    finally:
+        await store.close()
+        await other.close()
+
+
+async def test_a_store_of_deliveries_that_is_cancelled_leaves_the_next_one_alone(postgres_url: str) -> None:
+    """A commit that takes too long is given up while a lock holds it; what it held may come again."""
+    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    raw = [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}")]
+
+    async def hold_and_give_up(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE"))
+        writing = asyncio.create_task(store.store_deliveries(raw, due_at_ms=NOW))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'deliveries'::regclass"
+        while not await connection.scalar(sa.text(waiting)):  # noqa: ASYNC110 - nobody tells us of a lock
+            await asyncio.sleep(0.01)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    try:
+        await store.store_deliveries(raw, due_at_ms=NOW)
+        await other.write(hold_and_give_up)
+        await store.store_deliveries(raw, due_at_ms=NOW)
+        assert await store.waiting_count() == 1
     finally:
         await store.close()
         await other.close()
