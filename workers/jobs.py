@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 IDS_MAX = 5_000
 """No job of ours carries more; a longer list is not one of ours."""
-SETTLES_AT_ONCE = 4
+SETTLES_AT_ONCE = 3
 """Of one process: while one group is in the database, the next is unpacked and read. More would be no faster,
 and each holds some 10 MB of answers."""
 MARGIN_S = 5

@@ -81,7 +81,7 @@ def read_report(body: bytes) -> Report:
     except _UNREADABLE as error:
         raise ReportError(f"not readable as JSON: {error}") from error
     task: Any = envelope.task
-    if not isinstance(task, Mapping):
+    if not isinstance(task, dict):
         raise ReportError("task is missing")
     task_id, key, status = task.get("id"), task.get("idempotencyKey"), task.get("status")
     if not _is_id(task_id):
@@ -121,7 +121,7 @@ def read_task_status(body: bytes) -> str | None:
         task = _envelope.decode(body).task
     except _UNREADABLE:
         return None
-    status = task.get("status") if isinstance(task, Mapping) else None
+    status = task.get("status") if isinstance(task, dict) else None
     return status if isinstance(status, str) else None
 
 
@@ -132,7 +132,7 @@ def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
     except _UNREADABLE:
         return None, None
     task: Any = envelope.task
-    task_id = task.get("id") if isinstance(task, Mapping) else None
+    task_id = task.get("id") if isinstance(task, dict) else None
     known = task_id if _is_id(task_id) else None
     try:
         return known, _find_credits(envelope, "creditsToCharge")
@@ -191,8 +191,8 @@ def _find_credits(envelope: _Envelope, name: str) -> Decimal | None:
     credits: Any = envelope.credits
     task: Any = envelope.task
     places = (
-        credits.get(name) if isinstance(credits, Mapping) else None,
-        task.get(name) if isinstance(task, Mapping) else None,
+        credits.get(name) if isinstance(credits, dict) else None,
+        task.get(name) if isinstance(task, dict) else None,
         getattr(envelope, name),
     )
     value = next((place for place in places if place is not None), None)
@@ -209,7 +209,7 @@ def _failure_of(response: bytes) -> tuple[str | None, str | None]:
         return None, None
     if isinstance(error, str):
         return None, error
-    if not isinstance(error, Mapping):
+    if not isinstance(error, dict):
         return None, None
     code, message = error.get("code"), error.get("message")
     return (code if isinstance(code, str) else None), (message if isinstance(message, str) else None)
