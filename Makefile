@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test test-long install lint format types unit bench bench-scale bench-senders bench-million chaos clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million chaos clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -33,6 +33,10 @@ types: install
 	$(BIN)/mypy
 
 unit: install
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+
+# The same tests, and which lines and branches they reach; tracing makes them half as slow again.
+coverage: install
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" --cov --cov-report=term $(ARGS)
 
 # With the long forms of soak, chaos and scale.
