@@ -139,11 +139,23 @@ class SettlementWrites:
         v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted({task_id for task_id, _ in keys})])
         rows = await connection.execute(sa.select(*CURRENT_COLUMNS).join(v, tasks.c.id == v.c.id))
         known = {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
-        past = [key for key in sorted(keys) if key not in known]
         retried = {task_id for task_id, n in known if n > 1}
-        if past or retried:
-            known |= await self._past(connection, attempts.c.task_id, {i for i, _ in past} | retried)
+        if retried:
+            known = {key: a for key, a in known.items() if key[0] not in retried}
+            known |= await self._locked(connection, retried)
+            known |= await self._past(connection, attempts.c.task_id, retried)
         return _mark_charged_elsewhere(known)
+
+    async def _locked(self, connection: AsyncConnection, task_ids: set[str]) -> dict[AttemptKey, Attempt]:
+        """The current attempts of tasks that had others before, for this transaction alone: of two attempts
+        settled side by side each would find the other one uncharged."""
+        rows = await connection.execute(
+            sa.select(*CURRENT_COLUMNS)
+            .where(tasks.c.id.in_(sorted(task_ids)))
+            .order_by(tasks.c.id)
+            .with_for_update()
+        )
+        return {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
 
     async def _past(
         self, connection: AsyncConnection, column: sa.ColumnElement[Any], values: set[str]

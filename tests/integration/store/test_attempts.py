@@ -1,9 +1,12 @@
 """Further attempts of a task: same row, new key; the old attempt's money may still move."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from app.domain.retry import Answer
-from app.store import Store
+from app.store import Database, Store
 from tests.integration.store.scenes import (
     NOW,
     check_books,
@@ -112,6 +115,39 @@ async def test_two_charged_attempts_are_a_finding(store: Store, together: bool, 
     ]
     assert (await store.report((await store.find_runs(run_id))[0])).posted == 10
     await check_books(store)
+
+
+async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    reached, go_on, finish = asyncio.Event(), asyncio.Event(), one._finish
+
+    async def held(*args: Any) -> None:
+        reached.set()
+        await go_on.wait()
+        await finish(*args)
+
+    monkeypatch.setattr(one, "_finish", held)
+    blocked = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    try:
+        run_id, (first, second) = await expired_then_retried(one)
+        settling = [asyncio.create_task(settle_all(one, report_on(first)))]
+        await reached.wait()
+        settling.append(asyncio.create_task(settle_all(other, report_on(second))))
+        async with asyncio.timeout(30):
+            while not (await count(one, blocked) or settling[1].done()):  # noqa: ASYNC110 - a lock has no event
+                await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(*settling)
+        assert [f["verdict"] for f in await one.findings_of(run_id)] == ["double_charged"]
+        await check_books(one)
+    finally:
+        await one.close()
+        await other.close()
 
 
 async def test_a_free_attempt_is_no_double_charge(store: Store) -> None:
