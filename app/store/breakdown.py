@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES
-from app.store.tables import account_entries, attempts, credits_sum, findings, ledger, tasks
+from app.store.tables import account_entries, asked_from, attempts, credits_sum, findings, ledger, tasks
 
 DAY_MS = 86_400_000
 PERCENTILES = (50, 90, 95, 99)
@@ -112,7 +112,7 @@ def open_or_closing() -> sa.ColumnElement[bool]:
 
 
 async def _engine_countries(connection: AsyncConnection, run_id: str) -> list[EngineCountry]:
-    country = _country(connection)
+    country = asked_from(connection.dialect.name == "sqlite").label("country")
     found: dict[tuple[str, str | None], EngineCountry] = {}
     counts = sa.select(tasks.c.task_type, country, tasks.c.state, sa.func.count()).where(
         tasks.c.run_id == run_id
@@ -134,14 +134,6 @@ async def _engine_countries(connection: AsyncConnection, run_id: str) -> list[En
 def _grouped(query: sa.Select[Any], columns: int) -> sa.Select[Any]:
     # By position: PostgreSQL takes an expression with parameters for another one each time it is written.
     return query.group_by(*(sa.literal_column(str(n)) for n in range(1, columns + 1)))
-
-
-def _country(connection: AsyncConnection) -> sa.ColumnElement[str]:
-    """As the prompt names it: `country`, or `gl` of the Google engines (C-K). SQLite reads JSON from text."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    payload: Any = (sa.type_coerce if is_sqlite else sa.cast)(tasks.c.payload, sa.JSON)
-    country = sa.func.coalesce(payload["country"].as_string(), payload["gl"].as_string())
-    return sa.func.upper(country).label("country")
 
 
 async def _days(connection: AsyncConnection, run_id: str) -> list[EngineDay]:

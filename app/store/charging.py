@@ -15,7 +15,7 @@ from app.domain.movements import Movement
 from app.domain.pricing import CLUSTERS_MAX
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.store.engine import Database
-from app.store.tables import Credits, attempts, credits_sum, deliveries, ledger, runs, tasks
+from app.store.tables import Credits, asked_from, attempts, credits_sum, deliveries, ledger, runs, tasks
 
 COMMITS_APART_MS = 600_000
 """Ids of the ledger follow its times but for transactions that ran side by side; none takes this long."""
@@ -123,7 +123,7 @@ class ChargeReads:
 
     async def burn(self, account: str, since_ms: int) -> list[tuple[str, str, int, Decimal]]:
         """(engine, country, posts, credits) charged since a moment, dearest first."""
-        country = self._country()
+        country = asked_from(self.db.is_sqlite)
 
         async def work(connection: AsyncConnection) -> list[tuple[str, str, int, Decimal]]:
             post = await _posts(connection, account, since_ms, country)
@@ -137,15 +137,6 @@ class ChargeReads:
             return [(r[0], r[1] or "", r[2], r[3]) for r in rows]
 
         return await self.db.read(work)
-
-    def _country(self) -> sa.ColumnElement[Any]:
-        """Where a task is asked from; Google's engines may say it as `gl`."""
-        if self.db.is_sqlite:
-            named = [sa.func.json_extract(tasks.c.payload, f"$.{name}") for name in ("country", "gl")]
-        else:
-            payload = sa.cast(tasks.c.payload, sa.JSON)
-            named = [payload[name].as_string() for name in ("country", "gl")]
-        return sa.func.upper(sa.func.coalesce(*named))
 
 
 async def _posts(

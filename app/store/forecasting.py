@@ -22,6 +22,7 @@ from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
     IS_SUBMITTING,
+    asked_from,
     balances,
     credits_sum,
     ledger,
@@ -88,7 +89,7 @@ class ForecastReads:
 
     async def _finished(self, connection: AsyncConnection, account: str, now_ms: int) -> list[Finished]:
         newest = _newest_closings(account).where(ledger.c.at_ms > now_ms - FINISHED_MS).subquery()
-        minute, country = (newest.c.at_ms // MINUTE_MS) * MINUTE_MS, self._country()
+        minute, country = (newest.c.at_ms // MINUTE_MS) * MINUTE_MS, asked_from(self.db.is_sqlite)
         rows = await connection.execute(
             sa.select(
                 minute, tasks.c.task_type, country, sa.func.count(), credits_sum(newest.c.charged),
@@ -103,7 +104,7 @@ class ForecastReads:
         """By the partial index of each open state."""
         submitted = tasks.c.next_poll_at_ms.is_not(None), tasks.c.state == TaskState.SUBMITTED
         columns = (
-            tasks.c.run_id, tasks.c.task_type, self._country().label("country"),
+            tasks.c.run_id, tasks.c.task_type, asked_from(self.db.is_sqlite).label("country"),
             sa.func.coalesce(tasks.c.credits_held, tasks.c.credits_estimate).label("credits"),
         )  # fmt: skip
         each = sa.union_all(
@@ -122,13 +123,6 @@ class ForecastReads:
             .group_by(*key)
         )  # fmt: skip
         return [OpenWork(*row) for row in rows]
-
-    def _country(self) -> sa.ColumnElement[Any]:
-        if self.db.is_sqlite:
-            return sa.func.json_extract(tasks.c.payload, sa.literal_column("'$.country'"))
-        return sa.func.json_extract_path_text(
-            sa.cast(tasks.c.payload, sa.JSON), sa.literal_column("'country'")
-        )
 
 
 def _newest_closings(account: str) -> sa.Select[Any]:

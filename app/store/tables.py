@@ -326,3 +326,20 @@ leases = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("until_ms", Millis, nullable=False),
 )
+
+
+def asked_from(is_sqlite: bool) -> sa.ColumnElement[str | None]:
+    """The country that a task is asked from: its payload's `country`, or `gl` of the Google engines (C-K)."""
+    # Literals: with bound parameters no two uses of it are the same expression to GROUP BY.
+    if is_sqlite:
+        named = [
+            sa.func.json_extract(tasks.c.payload, sa.literal_column(f"'$.{name}'"))
+            for name in ("country", "gl")
+        ]
+    else:
+        payload = sa.cast(tasks.c.payload, sa.JSON)
+        named = [
+            sa.func.json_extract_path_text(payload, sa.literal_column(f"'{name}'"))
+            for name in ("country", "gl")
+        ]
+    return sa.func.upper(sa.func.coalesce(*named))
