@@ -3,6 +3,7 @@ begins, which errors are worth another try, and how many rows travel in one stat
 """
 
 import asyncio
+import contextlib
 import functools
 import json
 import random
@@ -26,6 +27,7 @@ T = TypeVar("T")
 WRITE_TRIES = 6
 """Deadlocks and lost connections; with the waits below about 3 s in all."""
 SQLITE_BUSY_MS = 10_000
+CLOSE_S = 2.0
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
@@ -146,7 +148,8 @@ class Database:
         async with self._appending:
             if self._appender is not None:
                 driver: Any = self._appender.driver_connection
-                await driver.close()
+                with contextlib.suppress(Exception):  # a server that hangs must not hold our end up
+                    await driver.close(timeout=CLOSE_S)
                 self._appender.invalidate()
                 self._appender = None
         await self.engine.dispose()
