@@ -122,7 +122,8 @@ def summary(samples: Samples, count: int) -> dict[str, Any]:
         name: round(samples.at(series, count) / samples.at(series, early) - 1, 4)
         for name, series in samples.rss.items()
     }
-    # Without what starting took, which ten thousand tasks would carry a hundred times as much of as a million.
+    # Without what starting took: of ten thousand tasks each would carry a hundred times as much of it as of a
+    # million.
     cpu_ms = {
         name: round((series[-1] - series[0]) / count * 1000, 3) for name, series in samples.cpu_s.items()
     }

@@ -10,6 +10,11 @@ from dataclasses import dataclass, replace
 HEADROOM = 0.978
 """Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
 requests shift between windows by what the network and the event loop delay them: 2.2 % are 22 ms."""
+CATCH_UP = 1.15
+"""How much denser than the limit turns may be after a stall in the midst of sending: 0.15 s are made up for
+within a second. The limit's own spacing makes up for 22 ms, less than two busy cores lose in some seconds."""
+RECENT_S = 2.0
+"""Whoever sent a second's worth of turns within this time is in the midst of sending."""
 BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 WINDOW_S = 1.0
@@ -30,9 +35,16 @@ class Windows:
 
     @property
     def spacing_s(self) -> float:
-        """Between two turns: the limit's own. What a stall cost is caught up by the headroom, below the cap.
-        A limit by the hour wants its requests spread over it (C-D.1)."""
-        return max(1 / self.rate_per_s, HOUR_S / self.per_hour if self.per_hour else 0.0)
+        """Between two turns: the limit's own. One by the hour wants its requests spread over it (C-D.1)."""
+        return self._spacing_s(1.0)
+
+    @property
+    def catch_up_s(self) -> float:
+        """Between two turns while a stall is being made up for, below the cap all the same."""
+        return self._spacing_s(CATCH_UP)
+
+    def _spacing_s(self, denser: float) -> float:
+        return max(1 / (self.rate_per_s * denser), HOUR_S / self.per_hour if self.per_hour else 0.0)
 
     @property
     def cap(self) -> int:
@@ -127,7 +139,8 @@ class Pacer:
         at = max(now - BURST_S, self._paused_until_s)
         windows, turns = self.windows, self._turns
         if turns:
-            at = max(at, turns[-1] + windows.spacing_s)
+            is_under_way = len(turns) >= windows.cap and at - turns[-windows.cap] < RECENT_S
+            at = max(at, turns[-1] + (windows.catch_up_s if is_under_way else windows.spacing_s))
         for count, seconds in ((windows.cap, WINDOW_S), (windows.per_hour, HOUR_S)):
             if count is not None and len(turns) >= count:
                 at = max(at, turns[-count] + seconds)

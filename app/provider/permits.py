@@ -1,10 +1,11 @@
 """One rate limit for all processes of an account: turns are leased from Redis in blocks.
 
 Redis keeps the moments of the last turns that were given away, newest first, and one script adds to them. A
-turn comes no sooner than one interval after the last one, than a second after the one as many turns back as a
-second may have, and the same for an hour. So what all processes send together is spaced like one sender's,
-what a stall cost is caught up without ever being one too many for its second, and a turn costs a fraction of
-a round trip. Redis's own clock decides, so the processes' clocks need not agree.
+turn comes no sooner than one interval after the last one (a shorter one after a stall), than a second after
+the one as many turns back as a second may have, and the same for an hour. So what all processes send
+together is spaced like one sender's, what a stall cost is caught up without ever being one too many for its
+second, and a turn costs a fraction of a round trip. Redis's own clock decides, so the processes' clocks need
+not agree.
 
 Without Redis each process keeps to its share, by the number of processes that were last seen: slower, and
 never above the limit.
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.provider.pacing import Pacer, Windows
+from app.provider.pacing import RECENT_S, Pacer, Windows
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
@@ -41,13 +42,14 @@ _TROUBLE = (RedisError, OSError, TimeoutError)
 
 # KEYS: turns, processes, pause. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0: no
 # limit), furthest acceptable first turn (µs from now), process id, for how long a process counts (µs), pause
-# (µs from now; 0: none), then turns given back. Returns whether turns were given, processes seen, Redis's
+# (µs from now; 0: none), interval while catching up (µs), which moment is recent (µs ago), then turns given
+# back. Returns whether turns were given, processes seen, Redis's
 # moment, and the moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
 _LEASE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local turns, processes, pause = KEYS[1], KEYS[2], KEYS[3]
-for i = 9, #ARGV do redis.call('LREM', turns, 1, ARGV[i]) end
+for i = 11, #ARGV do redis.call('LREM', turns, 1, ARGV[i]) end
 redis.call('ZADD', processes, now, ARGV[6])
 redis.call('ZREMRANGEBYSCORE', processes, '-inf', now - ARGV[7])
 redis.call('PEXPIRE', processes, 60000)
@@ -59,8 +61,9 @@ end
 local function next_turn()
   local at = math.max(now, paused)
   local last = redis.call('LINDEX', turns, 0)
-  if last then at = math.max(at, last + ARGV[2]) end
   local second = redis.call('LINDEX', turns, ARGV[3] - 1)
+  local interval = second and at - second < tonumber(ARGV[10]) and ARGV[9] or ARGV[2]
+  if last then at = math.max(at, last + interval) end
   if second then at = math.max(at, second + 1000000) end
   if tonumber(ARGV[4]) > 0 then
     local hour = redis.call('LINDEX', turns, ARGV[4] - 1)
@@ -207,7 +210,8 @@ class SharedPacer:
         unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
         arguments: list[int | str] = [
             count, round(windows.spacing_s * 1e6), self._cap(), windows.per_hour or 0, within_us,
-            self._process, round(SEEN_S * 1e6), pause_us, *unused,
+            self._process, round(SEEN_S * 1e6), pause_us, round(windows.catch_up_s * 1e6),
+            round(RECENT_S * 1e6), *unused,
         ]  # fmt: skip
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -151,6 +151,13 @@ async def test_what_a_stall_cost_is_caught_up_below_the_cap() -> None:
     assert max(Counter(int(at) for at in sent).values()) <= 495
 
 
+async def test_a_long_stall_is_made_up_for_within_the_second() -> None:
+    """A twentieth of a second, once a second: the limit's own spacing would lose 1 % of the rate by it."""
+    sent = await sent_at(0, lambda rng: 0.05 if rng.random() < 0.002 else 0.0, 6)
+    assert len(sent) / 6 >= 0.978 * LIMIT
+    assert max(Counter(int(at) for at in sent).values()) <= 495
+
+
 async def test_a_limit_by_the_hour_holds_too_and_is_spread() -> None:
     time = VirtualTime()
     pacer = Pacer(LIMIT, per_hour=1_000, monotonic=time.monotonic, sleep=time.sleep)
