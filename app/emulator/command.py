@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 
 import msgspec
@@ -20,6 +21,9 @@ from .setup import read_setup
 from .validation import Leniency
 
 _SHUTDOWN_S = 1.0
+_FREEZE_EVERY_S = 5.0
+"""Tasks are kept for good. Left to the collector, a hundred thousand of them would now and then be looked
+through while every request waits, which is no provider's way."""
 
 
 def emulator(
@@ -112,7 +116,11 @@ async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
         if engine.options.local_html:
             engine.answers.html_base = f"{url}/_emulator/html"
         _announce(url, engine.options, as_json)
-        await stopped.wait()
+        while not stopped.is_set():
+            gc.freeze()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FREEZE_EVERY_S):
+                    await stopped.wait()
     finally:
         await runner.cleanup()
 
