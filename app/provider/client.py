@@ -55,6 +55,7 @@ class Client:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._on_their_way = 0
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -166,12 +167,20 @@ class Client:
         if wait_s := await self._pacer.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
         url = self._base_url + path
-        # Redirects are not followed: one would carry the key elsewhere.
-        async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-            self._pacer.observe(*wire.rate_limit(response.headers))
-            content = await _read_bounded(response)
-            # Its headers are case-insensitive, as the editions need (C-B13).
-            return response.status, response.headers, content
+        self._on_their_way += 1
+        try:
+            # Redirects are not followed: one would carry the key elsewhere.
+            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+                limit, remaining = wire.rate_limit(response.headers)
+                if remaining is not None:
+                    # The others may have come later than this one, and are not counted in it then.
+                    remaining -= self._on_their_way - 1
+                self._pacer.observe(limit, remaining)
+                content = await _read_bounded(response)
+                # Its headers are case-insensitive, as the editions need (C-B13).
+                return response.status, response.headers, content
+        finally:
+            self._on_their_way -= 1
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

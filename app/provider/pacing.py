@@ -19,9 +19,9 @@ BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 WINDOW_S = 1.0
 HOUR_S = 3_600.0
-RESERVE = 0.012
-"""Share of the limit that is left alone when the provider says that so little of its second remains: what is
-on its way already, of this process and of others, needs it. Between it and HEADROOM nothing is held."""
+RESERVE = 0.006
+"""Share of the limit that is left alone when so little of the provider's second remains for what is not on
+its way yet: what other processes have on theirs needs it. Between it and HEADROOM nothing is held."""
 CLOCK_STEP_S = 1e-6
 """Sleeping for less than this might not move the clock at all."""
 
@@ -115,7 +115,8 @@ class Pacer:
 
     def observe(self, limit: int | None, remaining: int | None = None) -> None:
         """Take over the limit that a response names, when it is below the configured one; and when hardly
-        anything remains of the provider's second, send nothing until it must be over (C-D.2)."""
+        anything `remaining` of the provider's second is left, less what is on its way, send nothing until it
+        must be over (C-D.2)."""
         if limit is None or limit <= 0:
             return
         self.windows = self._configured.lowered(limit)

@@ -128,11 +128,11 @@ async def test_when_the_provider_s_second_is_nearly_used_up_nothing_more_goes() 
 
     pacer.observe(LIMIT, 499)
     time.now_s += 0.4
-    pacer.observe(LIMIT, 7)
+    pacer.observe(LIMIT, 4)
     async with running(one()):
         await time.run(1_000.41)
-    assert len(left) == 1, "seven are left, and nobody is held"
-    pacer.observe(LIMIT, 6)
+    assert len(left) == 1, "four are left, and nobody is held"
+    pacer.observe(LIMIT, 3)
     pacer.observe(LIMIT, 20)
     async with running(one()):
         await time.run(1_000.99)
