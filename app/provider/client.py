@@ -1,5 +1,6 @@
 """The provider over HTTP: one request per call, paced, and never an exception for what the provider does."""
 
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -27,6 +28,8 @@ class Turns(Protocol):
     """Who decides when the next request may go: a Pacer of this process, or one shared by all."""
 
     async def acquire(self, within_s: float = ...) -> float: ...
+
+    def answered(self, took_s: float) -> None: ...
 
     def observe(self, limit: int | None, remaining: int | None = None) -> None: ...
 
@@ -168,9 +171,12 @@ class Client:
             raise _NotSent(wait_s)
         url = self._base_url + path
         self._on_their_way += 1
+        began_s, is_answered = time.monotonic(), False
         try:
             # Redirects are not followed: one would carry the key elsewhere.
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+                is_answered = True
+                self._pacer.answered(time.monotonic() - began_s)
                 limit, remaining = wire.rate_limit(response.headers)
                 if remaining is not None:
                     # The others may have come later than this one, and are not counted in it then.
@@ -181,6 +187,8 @@ class Client:
                 return response.status, response.headers, content
         finally:
             self._on_their_way -= 1
+            if not is_answered:
+                self._pacer.answered(time.monotonic() - began_s)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -1,7 +1,9 @@
 """Keeps requests below the provider's rate limits: spaced, counted, and lowered by what its headers say."""
 
 import asyncio
+import bisect
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -22,6 +24,10 @@ HOUR_S = 3_600.0
 RESERVE = 0.006
 """Share of the limit that is left alone when so little of the provider's second remains for what is not on
 its way yet: what other processes have on theirs needs it. Between it and HEADROOM nothing is held."""
+STALL_S = 0.015
+"""An answer that comes so much later than usual, and twice as late, was held up by something."""
+USUAL_OF = 64
+"""Answers whose median is what is usual."""
 CLOCK_STEP_S = 1e-6
 """Sleeping for less than this might not move the clock at all."""
 
@@ -82,6 +88,9 @@ class Pacer:
         # Turns are spaced, but a busy event loop wakes many of them together; so those of the last second
         # are counted as well when they go. At most one second's worth of entries.
         self._gone: deque[float] = deque()
+        self._took: deque[float] = deque(maxlen=USUAL_OF)
+        self._usual_s = math.inf
+        self._answers = 0
         self._remaining = 0
         self._second_s = 0.0  # when the provider's second was first seen to have begun
         self._held_until_s = 0.0
@@ -112,6 +121,22 @@ class Pacer:
     def count(self) -> None:
         """One request goes now."""
         self._gone.append(self._monotonic())
+
+    def answered(self, took_s: float) -> None:
+        """One request is answered, or given up, so long after its turn. Somewhere on its way the provider
+        counted it: usually soon, but if it took far longer than usual, something stood still, and it may have
+        been counted just now. It is then held against the second that begins now; else what stood still
+        would come on top of a full second."""
+        now = self._monotonic()
+        if len(self._took) >= USUAL_OF and took_s > self._usual_s + max(self._usual_s, STALL_S):
+            went = bisect.bisect_left(self._gone, now - took_s - CLOCK_STEP_S)
+            if went < len(self._gone):
+                del self._gone[went]
+            self._gone.append(now)
+        self._took.append(took_s)
+        self._answers += 1
+        if self._answers % USUAL_OF == 0:
+            self._usual_s = statistics.median(self._took)
 
     def observe(self, limit: int | None, remaining: int | None = None) -> None:
         """Take over the limit that a response names, when it is below the configured one; and when hardly

@@ -160,6 +160,10 @@ class SharedPacer:
         finally:
             self._waiting -= 1
 
+    def answered(self, took_s: float) -> None:
+        """One request is answered, as a Pacer takes it."""
+        self._local.answered(took_s)
+
     def observe(self, limit: int | None, remaining: int | None = None) -> None:
         """Take over what a response says of the limit, as a Pacer does."""
         before = self.windows

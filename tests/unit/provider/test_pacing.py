@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -156,6 +157,31 @@ async def test_a_long_stall_is_made_up_for_within_the_second() -> None:
     sent = await sent_at(0, lambda rng: 0.05 if rng.random() < 0.002 else 0.0, 6)
     assert len(sent) / 6 >= 0.978 * LIMIT
     assert max(Counter(int(at) for at in sent).values()) <= 495
+
+
+async def test_what_stood_still_on_its_way_counts_from_its_answer() -> None:
+    """A provider that stands still for 0.1 s counts what came meanwhile in the second after."""
+    time = VirtualTime()
+    pacer = Pacer(LIMIT, monotonic=time.monotonic, sleep=time.sleep)
+    counted: list[float] = []
+
+    async def sender() -> None:
+        while True:
+            await pacer.acquire()
+            went_s = time.monotonic()
+            arrives_s = went_s + 0.004
+            stands_still_until_s = math.ceil(arrives_s) + 0.001
+            if stands_still_until_s - arrives_s < 0.1 and int(arrives_s) % 3 == 2:
+                arrives_s = stands_still_until_s
+            await time.sleep(arrives_s - went_s)
+            counted.append(time.monotonic())
+            await time.sleep(0.004)
+            pacer.answered(time.monotonic() - went_s)
+
+    async with running(*(sender() for _ in range(SENDERS))):
+        await time.run(time.now_s + 9)
+    assert max(Counter(int(at) for at in counted).values()) <= LIMIT
+    assert len(counted) / 9 >= 0.95 * LIMIT
 
 
 async def test_a_limit_by_the_hour_holds_too_and_is_spread() -> None:
