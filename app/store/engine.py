@@ -86,7 +86,7 @@ class Database:
     ) -> None:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
         much again."""
-        statement = _plain_insert(self.is_sqlite, table, tuple(columns), True, ())
+        statement = _plain_insert(self.is_sqlite, table, tuple(columns), True)
         async with self._appending:
             if self._appender is None:
                 self._appender = await self.engine.raw_connection()
@@ -94,15 +94,11 @@ class Database:
             try:
                 await driver.execute(statement, *_arrays(rows))
             except BaseException as error:
-                is_lost = driver.is_closed()
+                told = _told(error, statement, driver)
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 self._appender.invalidate()
                 self._appender = None
-                if not isinstance(error, Exception) or isinstance(error, OSError | TimeoutError):
-                    raise
-                raise DBAPIError(
-                    statement, None, error, hide_parameters=True, connection_invalidated=is_lost
-                ) from error
+                raise told from error
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(WRITE_TRIES):
@@ -213,19 +209,35 @@ class Database:
         rows: Sequence[tuple[Any, ...]],
         *,
         ignore: bool = False,
-        utf8: Sequence[str] = (),
     ) -> None:
-        """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths,
-        the columns of `utf8` as bytes that the database turns into text. For the tables that every delivery
-        is written to, where converting each value shows."""
+        """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths.
+        For the tables that every delivery is written to, where converting each value shows."""
         if not rows:
             return
-        statement = _plain_insert(self.is_sqlite, table, tuple(columns), ignore, tuple(utf8))
+        statement = _plain_insert(self.is_sqlite, table, tuple(columns), ignore)
         if self.is_sqlite:
             await connection.exec_driver_sql(statement, list(rows))
             return
         # Not executemany: it travels as one message too, but runs as a statement for each row.
         await connection.exec_driver_sql(statement, _arrays(rows))
+
+    async def insert_long(
+        self,
+        connection: AsyncConnection,
+        table: sa.Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """As `insert_plain`, for rows of long texts: by COPY where there is one, which sends them as it goes
+        instead of making a message of megabytes first."""
+        if not rows or self.is_sqlite:
+            await self.insert_plain(connection, table, columns, rows)
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        try:
+            await driver.copy_records_to_table(table.name, columns=columns, records=rows)
+        except Exception as error:
+            raise _told(error, f"COPY {table.name}", driver) from error
 
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
@@ -236,19 +248,23 @@ def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(map(list, zip(*rows, strict=True)))
 
 
+def _told(error: BaseException, statement: str, driver: Any) -> BaseException:
+    """An error of the driver's as SQLAlchemy tells it; any other as it is."""
+    if not isinstance(error, Exception) or isinstance(error, OSError | TimeoutError):
+        return error
+    return DBAPIError(statement, None, error, hide_parameters=True, connection_invalidated=driver.is_closed())
+
+
 @functools.cache
-def _plain_insert(
-    is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], ignore: bool, utf8: tuple[str, ...]
-) -> str:
+def _plain_insert(is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], ignore: bool) -> str:
     names = ", ".join(columns)
     conflict = " ON CONFLICT DO NOTHING" if ignore else ""
     if is_sqlite:
-        marks = ", ".join("CAST(? AS TEXT)" if name in utf8 else "?" for name in columns)
+        marks = ", ".join("?" * len(columns))
         return f"INSERT INTO {table.name} ({names}) VALUES ({marks}){conflict}"  # noqa: S608
-    kinds = ["bytea" if name in utf8 else table.c[name].type.compile(_POSTGRESQL) for name in columns]
+    kinds = (table.c[name].type.compile(_POSTGRESQL) for name in columns)
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
-    values = ", ".join(f"convert_from({name}, 'UTF8')" if name in utf8 else name for name in columns)
-    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM unnest({arrays}) v({names}){conflict}"  # noqa: S608
+    return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){conflict}"  # noqa: S608
 
 
 def _array(name: str, values: list[Any], type_: Any) -> Any:

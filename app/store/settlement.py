@@ -34,8 +34,6 @@ from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, led
 
 ASK_AGAIN_MS = 60_000
 """After a report without a charge: when to ask the provider for it."""
-ANSWERS_AT_ONCE = 64
-"""In one statement, which the driver makes a message of first: 64 of 18 KB are 1.2 MB."""
 
 AttemptKey = tuple[str, int]
 
@@ -246,9 +244,7 @@ class SettlementWrites:
                     answers.append(result_row(parsed, settlement.after, now_ms, self.db.driver_id))
                 found += [finding_row(parsed, settlement.before, f, now_ms) for f in settlement.findings]
         await self.db.insert_plain(connection, ledger, LEDGER_COLUMNS, entries)
-        for start in range(0, len(answers), ANSWERS_AT_ONCE):
-            some = answers[start : start + ANSWERS_AT_ONCE]
-            await self.db.insert_plain(connection, results, RESULT_COLUMNS, some, utf8=("response",))
+        await self.db.insert_long(connection, results, RESULT_COLUMNS, answers)
         await self.db.insert(connection, findings, found)
 
     async def _set_unmatched(

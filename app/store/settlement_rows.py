@@ -92,11 +92,8 @@ def ledger_rows(
 
 
 def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int, driver_id: DriverId) -> tuple[Any, ...]:
-    """The answer as it is stored, as RESULT_COLUMNS; its text stays the bytes that came. Raises
-    UnicodeDecodeError for what is no text: SQLite would take it, and not give it back."""
-    response = parsed.report.response
-    if not response.isascii():
-        response.decode()
+    """The answer as it is stored, as RESULT_COLUMNS. Raises UnicodeDecodeError for what is no text."""
+    response = parsed.report.response.decode()
     return driver_id(after.task_id), after.attempt, driver_id(parsed.id), after.reported, response, now_ms
 
 

@@ -18,6 +18,7 @@ from app.domain.task import TaskSpec, new_id
 from app.ports import StoreUnavailable
 from app.store import Database, Store
 from app.store.engine import WRITE_TRIES, normal_url
+from app.store.settlement_rows import RESULT_COLUMNS
 from app.store.tables import ledger, results, tasks
 from tests.clock import SteppedClock
 from tests.integration.store.scenes import (
@@ -197,6 +198,32 @@ async def test_a_write_whose_connection_is_cut_is_repeated(postgres_url: str) ->
         await store.db.write(cut)
         assert tries == 2
         assert await rows(store, "SELECT name FROM leases") == [{"name": "once"}]
+    finally:
+        await other.close()
+        await store.close()
+
+
+async def test_a_copy_whose_connection_is_cut_is_repeated(postgres_url: str) -> None:
+    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    row = new_id(NOW), 1, new_id(NOW), "completed", '{"text":"\u00e9"}', NOW
+    tries = 0
+
+    async def cut(connection: AsyncConnection) -> None:
+        nonlocal tries
+        tries += 1
+        pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        if tries == 1:
+            async with other.engine.connect() as killer:
+                await killer.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        await store.db.insert_long(connection, results, RESULT_COLUMNS, [row])
+
+    try:
+        await store.db.write(cut)
+        assert tries == 2
+        assert await rows(store, "SELECT response FROM results") == [{"response": row[4]}]
+        with pytest.raises(DBAPIError, match="duplicate key"):
+            await store.db.write(cut)
+        assert tries == 3, "a mistake is not repeated"
     finally:
         await other.close()
         await store.close()
