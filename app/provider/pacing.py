@@ -13,8 +13,8 @@ HEADROOM = 0.978
 """Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
 requests shift between windows by what the network and the event loop delay them: 2.2 % are 22 ms. For what
 is later than that, `Pacer.answered` and RESERVE hold others back."""
-CATCH_UP = 1.25
-"""How much denser than the limit turns may be after a stall in the midst of sending: 0.25 s are made up for
+CATCH_UP = 1.15
+"""How much denser than the limit turns may be after a stall in the midst of sending: 0.15 s are made up for
 within a second. The limit's own spacing makes up for 22 ms, less than two busy cores lose in some seconds."""
 RECENT_S = 2.0
 """Whoever sent a second's worth of turns within this time is in the midst of sending."""
