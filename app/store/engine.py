@@ -72,12 +72,8 @@ class Database:
     async def append(self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows in a transaction of their own, all or none; those that a unique key refuses are left
         out. One round trip, no conversion: see `insert_plain`. Raises StoreUnavailable as `write` does."""
-
-        async def work(connection: AsyncConnection) -> None:
-            await self.insert_plain(connection, table, columns, rows, ignore=True)
-
         if self.is_sqlite:
-            await self.write(work)
+            await self.write(lambda c: self.insert_plain(c, table, columns, rows, ignore=True))
         elif rows:
             await self._until_done(lambda: self._append_once(table, columns, rows))
 
