@@ -29,9 +29,7 @@ class Turns(Protocol):
 
     async def acquire(self, within_s: float = ...) -> float: ...
 
-    def answered(self, took_s: float) -> None: ...
-
-    def observe(self, limit: int | None, remaining: int | None = None) -> None: ...
+    def answered(self, took_s: float, limit: int | None = ..., remaining: int | None = ...) -> None: ...
 
     def pause(self, wait_s: float) -> None: ...
 
@@ -58,7 +56,6 @@ class Client:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
-        self._on_their_way = 0
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -170,25 +167,17 @@ class Client:
         if wait_s := await self._pacer.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
         url = self._base_url + path
-        self._on_their_way += 1
-        began_s, is_answered = time.monotonic(), False
+        began_s = time.monotonic()
+        said: tuple[int | None, int | None] = (None, None)
         try:
             # Redirects are not followed: one would carry the key elsewhere.
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-                is_answered = True
-                self._pacer.answered(time.monotonic() - began_s)
-                limit, remaining = wire.rate_limit(response.headers)
-                if remaining is not None:
-                    # The others may have come later than this one, and are not counted in it then.
-                    remaining -= self._on_their_way - 1
-                self._pacer.observe(limit, remaining)
+                said = wire.rate_limit(response.headers)
                 content = await _read_bounded(response)
                 # Its headers are case-insensitive, as the editions need (C-B13).
                 return response.status, response.headers, content
         finally:
-            self._on_their_way -= 1
-            if not is_answered:
-                self._pacer.answered(time.monotonic() - began_s)
+            self._pacer.answered(time.monotonic() - began_s, *said)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -1,18 +1,19 @@
 """Keeps requests below the provider's rate limits: spaced, counted, and lowered by what its headers say."""
 
 import asyncio
-import bisect
 import math
-import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from app.provider.room import WINDOW_S, Room
+
 HEADROOM = 0.978
 """Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
-requests shift between windows by what the network and the event loop delay them: 2.2 % are 22 ms. For what
-is later than that, `Pacer.answered` and RESERVE hold others back."""
+requests shift between windows by what the network and the event loop delay them: 2.2 % are 22 ms."""
+KNOWN_HEADROOM = 0.994
+"""The same where the provider says how much is left: `Room` then holds back what would be one too many."""
 CATCH_UP = 1.15
 """How much denser than the limit turns may be after a stall in the midst of sending: 0.15 s are made up for
 within a second. The limit's own spacing makes up for 22 ms, less than two busy cores lose in some seconds."""
@@ -20,15 +21,7 @@ RECENT_S = 2.0
 """Whoever sent a second's worth of turns within this time is in the midst of sending."""
 BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
-WINDOW_S = 1.0
 HOUR_S = 3_600.0
-RESERVE = 0.006
-"""Share of the limit that is left alone when so little of the provider's second remains for what is not on
-its way yet: what other processes have on theirs needs it. Between it and HEADROOM nothing is held."""
-STALL_S = 0.015
-"""An answer that comes so much later than usual, and twice as late, was held up by something."""
-USUAL_OF = 64
-"""Answers whose median is what is usual."""
 CLOCK_STEP_S = 1e-6
 """Sleeping for less than this might not move the clock at all."""
 
@@ -39,6 +32,7 @@ class Windows:
 
     rate_per_s: float
     per_hour: int | None = None
+    headroom: float = HEADROOM
 
     @property
     def spacing_s(self) -> float:
@@ -56,7 +50,7 @@ class Windows:
     @property
     def cap(self) -> int:
         """Turns in any second, at most."""
-        return max(int(self.rate_per_s * HEADROOM * WINDOW_S), 1)
+        return max(int(self.rate_per_s * self.headroom * WINDOW_S), 1)
 
     def lowered(self, limit: int | None) -> "Windows":
         """As these, but with a limit that a response names when it is lower."""
@@ -76,25 +70,22 @@ class Pacer:
         rate_per_s: float,
         *,
         per_hour: int | None = None,
+        room: Room | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._configured = Windows(rate_per_s, per_hour)
         self.windows = self._configured
+        self.room = room or Room(monotonic)
+        self._said: tuple[int, float] | None = None
         self._monotonic = monotonic
         self._sleep = sleep
         self._paused_until_s = 0.0
         # Turns given, newest last: what the next one must keep its distance from.
-        self._turns: deque[float] = deque(maxlen=max(self.windows.cap, per_hour or 0))
+        self._turns: deque[float] = deque(maxlen=max(math.ceil(rate_per_s), per_hour or 0))
         # Turns are spaced, but a busy event loop wakes many of them together; so those of the last second
         # are counted as well when they go. At most one second's worth of entries.
         self._gone: deque[float] = deque()
-        self._took: deque[float] = deque(maxlen=USUAL_OF)
-        self._usual_s = math.inf
-        self._answers = 0
-        self._remaining = 0
-        self._second_s = 0.0  # when the provider's second was first seen to have begun
-        self._held_until_s = 0.0
 
     async def acquire(self, within_s: float = math.inf) -> float:
         """Wait for this request's turn; 0 once it has come. When it is further away than `within_s`, nothing
@@ -114,46 +105,31 @@ class Pacer:
                 return 0.0
 
     async def has_room(self) -> None:
-        """Wait until the last second has room for one more request: a busy event loop wakes many evenly
-        spaced turns together. Whoever goes then, says so by `count` before anything else happens."""
-        while (wait_s := self._full_for_s()) > 0:
+        """Wait until the last second has room for one more request, and the provider's too: a busy event loop
+        wakes many evenly spaced turns together. Whoever goes then, says so by `count` before anything else
+        happens."""
+        while (wait_s := max(self._full_for_s(), self.room.full_for_s())) > CLOCK_STEP_S:
             await self._sleep(wait_s)
 
     def count(self) -> None:
         """One request goes now."""
         self._gone.append(self._monotonic())
+        self.room.sent()
 
-    def answered(self, took_s: float) -> None:
-        """One request is answered, or given up, so long after its turn. Somewhere on its way the provider
-        counted it: usually soon, but if it took far longer than usual, something stood still, and it may have
-        been counted just now. It is then held against the second that begins now; else what stood still
-        would come on top of a full second."""
-        now = self._monotonic()
-        if len(self._took) >= USUAL_OF and took_s > self._usual_s + max(self._usual_s, STALL_S):
-            went = bisect.bisect_left(self._gone, now - took_s - CLOCK_STEP_S)
-            if went < len(self._gone):
-                del self._gone[went]
-            self._gone.append(now)
-        self._took.append(took_s)
-        self._answers += 1
-        if self._answers % USUAL_OF == 0:
-            self._usual_s = statistics.median(self._took)
+    def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
+        """One request is answered, so long after its turn, or given up; with what its headers said of the
+        limit (C-D.2). One below the configured limit is taken over."""
+        self.room.answered(took_s, limit, remaining)
+        if limit is not None:
+            self.lower(limit)
 
-    def observe(self, limit: int | None, remaining: int | None = None) -> None:
-        """Take over the limit that a response names, when it is below the configured one; and when hardly
-        anything `remaining` of the provider's second is left, less what is on its way, send nothing until it
-        must be over (C-D.2)."""
-        if limit is None or limit <= 0:
-            return
-        self.windows = self._configured.lowered(limit)
-        if remaining is None:
-            return
-        # Answers overtake each other, so only a leap is a new second.
-        if remaining > self._remaining + limit / 4:
-            self._second_s = self._monotonic()
-        self._remaining = remaining
-        if remaining <= limit * RESERVE:
-            self._held_until_s = self._second_s + WINDOW_S
+    def lower(self, limit: int) -> None:
+        """Keep to this limit when it is below the configured one."""
+        is_exact = self.room.is_known and self.room.processes == 1
+        headroom = KNOWN_HEADROOM if is_exact else HEADROOM
+        if self._said != (limit, headroom):
+            self._said = (limit, headroom)
+            self.windows = replace(self._configured.lowered(limit), headroom=headroom)
 
     def pause(self, wait_s: float) -> None:
         """Send nothing for a while: the provider said so."""
@@ -176,8 +152,6 @@ class Pacer:
     def _full_for_s(self) -> float:
         """Seconds until the window has room for one more; 0 when it has now."""
         now = self._monotonic()
-        if self._held_until_s - now > CLOCK_STEP_S:
-            return self._held_until_s - now
         while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
             self._gone.popleft()
         room = self.windows.cap - len(self._gone)

@@ -23,12 +23,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.provider.pacing import RECENT_S, Pacer, Windows
+from app.provider.room import Room
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
 SHARED_HEADROOM = 0.984
 """Share of the limit that several processes are given together. Each loses some to being late by itself; what
-they are all late by, the provider's own count bounds (`Pacer.observe`)."""
+they are all late by, the provider's own count bounds (`Room`)."""
 LATE_S = 0.01
 """A turn not taken within this goes back when others share the limit: used later, it could be one too many
 for its second. A process alone counts for itself."""
@@ -113,11 +114,13 @@ class SharedPacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._local = Pacer(rate_per_s, per_hour=per_hour, monotonic=monotonic, sleep=sleep)
+        room = Room(monotonic)
+        room.processes = processes_expected
+        self._local = Pacer(rate_per_s, per_hour=per_hour, room=room, monotonic=monotonic, sleep=sleep)
         self._share = Pacer(
             rate_per_s / processes_expected,
             per_hour=None if per_hour is None else max(per_hour // processes_expected, 1),
-            monotonic=monotonic, sleep=sleep,
+            room=room, monotonic=monotonic, sleep=sleep,
         )  # fmt: skip
         self._redis = redis
         self._lease = redis.register_script(_LEASE)
@@ -160,14 +163,10 @@ class SharedPacer:
         finally:
             self._waiting -= 1
 
-    def answered(self, took_s: float) -> None:
-        """One request is answered, as a Pacer takes it."""
-        self._local.answered(took_s)
-
-    def observe(self, limit: int | None, remaining: int | None = None) -> None:
+    def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
         """Take over what a response says of the limit, as a Pacer does."""
         before = self.windows
-        self._local.observe(limit, remaining)
+        self._local.answered(took_s, limit, remaining)
         if self.windows != before:
             self._share_out()
 
@@ -238,4 +237,5 @@ class SharedPacer:
         return max(int(self.windows.rate_per_s * SHARED_HEADROOM), 1)
 
     def _share_out(self) -> None:
-        self._share.observe(max(int(self.windows.rate_per_s / max(self._processes, 1)), 1))
+        processes = self._local.room.processes = max(self._processes, 1)
+        self._share.lower(max(int(self.windows.rate_per_s / processes), 1))

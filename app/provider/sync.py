@@ -35,6 +35,8 @@ class SyncClient:
         """POST /v1/monitor/{engine}; holds its connection until the answer is there."""
         if wait_s := await self._pacer.acquire():
             return SyncAnswer(SyncEnd.BUSY, message="no turn under the rate limit", wait_s=wait_s)
+        # It is counted when it comes, and answered minutes later: it is not on its way for so long.
+        self._pacer.answered(0.0)
         url = f"{self._base_url}/v1/monitor/{path_of(task_type)}"
         try:
             async with (

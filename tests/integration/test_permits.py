@@ -79,9 +79,9 @@ async def test_a_pause_holds_the_others_too(valkey_url: str) -> None:
 async def test_headers_lower_the_limit(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         pacer = SharedPacer(redis, "a", RATE_PER_S)
-        pacer.observe(100)
+        pacer.answered(0.01, 100)
         assert pacer.windows.cap == 97
-        pacer.observe(10_000)
+        pacer.answered(0.01, 10_000)
         assert pacer.windows.cap == 489
 
 

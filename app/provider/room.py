@@ -1,0 +1,96 @@
+"""What the provider's present second still has room for, by what its own headers say."""
+
+import math
+from collections.abc import Callable
+
+WINDOW_S = 1.0
+RESERVE = 0.006
+"""Share of the limit that is never used: for a call that is not paced here, or a process just begun."""
+LEAP = 0.05
+"""Share of the limit by which, besides those on their way, the requests left leap up when a second begins."""
+SURE_S = 0.1
+"""When a second began is known if something went so shortly before that was counted in the one before."""
+DRIFT_S = 0.001
+"""By how much the provider's clock may be slower than ours in a second, or its windows longer than one."""
+LOOK_S = 0.01
+"""How often to look again when everything that there is room for is on its way."""
+FORGET_S = 1e-6
+"""By how much the shortest way that was seen grows with every answer: half a millisecond in a second."""
+
+
+class Room:
+    """Requests that one API key may still send in the provider's present second (C-D.2, C-D.4).
+
+    Every response says how many were left when its request was counted. Whatever is on its way may be counted
+    at any moment, so it counts as used up already; what it was counted as then, its answer says. So however
+    long anything stands still, nothing is one too many. Every request is `sent` once and `answered` once.
+    Without headers there is room for everything: then the pace alone must do.
+
+    A second begins, seen from here, at the moment at which a request must leave to be the first one in it.
+    That lies as far before the first answer from it as the fastest answer takes.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.processes = 1
+        """Who use the same key: each has as much on its way as this one."""
+        self._monotonic = monotonic
+        self._limit: int | None = None
+        self._left = 0
+        self._ends_s = -math.inf
+        self._is_sure = False
+        self._on_way = 0
+        self._newest_s = -math.inf  # when the newest request that is answered went
+        self._fastest_s = math.inf
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the provider says what is left."""
+        return self._limit is not None
+
+    def sent(self) -> None:
+        """One request goes now."""
+        self._on_way += 1
+
+    def answered(self, took_s: float, limit: int | None, remaining: int | None) -> None:
+        """It is answered, so long after it went, or given up. None: its headers do not say."""
+        self._on_way = max(self._on_way - 1, 0)
+        if limit is None or limit <= 0 or remaining is None:
+            return
+        now = self._monotonic()
+        went_s = now - took_s
+        self._limit = limit
+        self._fastest_s = min(self._fastest_s + FORGET_S, took_s)
+        # Answers overtake each other, so only what went after everything that is answered can begin a second.
+        # By how much they leap up then: those that overtook this one were on their way with it.
+        has_leapt = remaining > self._left + self._on_way * self.processes + limit * LEAP
+        is_due = went_s >= self._ends_s and remaining >= self._left
+        if went_s > self._newest_s and (has_leapt or is_due):
+            self._begin(now, has_leapt)
+            self._left = remaining
+        else:
+            self._left = min(self._left, remaining)
+            if went_s >= self._ends_s:  # so it had not ended
+                self._ends_s, self._is_sure = went_s + WINDOW_S / limit, False
+        self._newest_s = max(self._newest_s, went_s)
+
+    def full_for_s(self) -> float:
+        """Seconds until there may be room for one more; 0 when there is now."""
+        if self._limit is None:
+            return 0.0
+        over_in_s = self._ends_s - self._monotonic()
+        left = self._left if over_in_s > 0 else self._limit
+        if left - self._on_way * self.processes > int(self._limit * RESERVE):
+            return 0.0
+        return over_in_s if over_in_s > 0 else LOOK_S
+
+    def _begin(self, now: float, has_leapt: bool) -> None:
+        began_s = now - self._fastest_s
+        is_sure = has_leapt and began_s - self._newest_s < SURE_S
+        if self._is_sure:
+            # Seconds follow each other, so an answer that came late does not make this one begin late.
+            whole, late_s = divmod(began_s - self._ends_s, WINDOW_S)
+            late_s -= (whole + 1) * DRIFT_S
+            if 0 < late_s < WINDOW_S / 2:
+                began_s -= late_s
+                is_sure = True
+        self._ends_s, self._is_sure = began_s + WINDOW_S, is_sure
