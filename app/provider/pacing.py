@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from app.provider.room import WINDOW_S, Room
+from app.provider.room import CLOCK_STEP_S, WINDOW_S, Room
 
 HEADROOM = 0.978
 """Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
@@ -22,8 +22,6 @@ RECENT_S = 2.0
 BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 HOUR_S = 3_600.0
-CLOCK_STEP_S = 1e-6
-"""Sleeping for less than this might not move the clock at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +96,30 @@ class Pacer:
             self._turns.append(at)
             if at > now:
                 await self._sleep(at - now)
-            await self.has_room()
+            # A busy event loop wakes many evenly spaced turns together.
+            while (wait_s := self.full_for_s()) > CLOCK_STEP_S:
+                await self._sleep(wait_s)
             # A pause that began while this request slept holds it too; it takes a new turn then.
             if self._paused_until_s <= self._monotonic():
                 self.count()
                 return 0.0
 
-    async def has_room(self) -> None:
-        """Wait until the last second has room for one more request, and the provider's too: a busy event loop
-        wakes many evenly spaced turns together. Whoever goes then, says so by `count` before anything else
-        happens."""
-        while (wait_s := max(self._full_for_s(), self.room.full_for_s())) > CLOCK_STEP_S:
-            await self._sleep(wait_s)
+    def full_for_s(self, number: int | None = None) -> float:
+        """Seconds until the last second, and the provider's, has room for one more request; 0 when they have
+        now. Whoever goes then, says so by `count` before anything else happens. The number is the turn's
+        among those of all processes."""
+        now = self._monotonic()
+        while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
+            self._gone.popleft()
+        room = self.windows.cap - len(self._gone)
+        # Of those that are too many, the one that must have left the window first.
+        own_s = 0.0 if room > 0 else self._gone[-room] + WINDOW_S - now
+        return max(own_s, self.room.full_for_s(number))
 
-    def count(self) -> None:
+    def count(self, number: int | None = None) -> None:
         """One request goes now."""
         self._gone.append(self._monotonic())
-        self.room.sent()
+        self.room.sent(number)
 
     def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
         """One request is answered, so long after its turn, or given up; with what its headers said of the
@@ -148,12 +153,3 @@ class Pacer:
             if count is not None and len(turns) >= count:
                 at = max(at, turns[-count] + seconds)
         return at
-
-    def _full_for_s(self) -> float:
-        """Seconds until the window has room for one more; 0 when it has now."""
-        now = self._monotonic()
-        while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
-            self._gone.popleft()
-        room = self.windows.cap - len(self._gone)
-        # Of those that are too many, the one that must have left the window first.
-        return 0.0 if room > 0 else max(self._gone[-room] + WINDOW_S - now, 0.0)

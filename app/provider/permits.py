@@ -23,16 +23,19 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.provider.pacing import RECENT_S, Pacer, Windows
-from app.provider.room import Room
+from app.provider.room import CLOCK_STEP_S, Room
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
 SHARED_HEADROOM = 0.984
 """Share of the limit that several processes are given together. Each loses some to being late by itself; what
 they are all late by, the provider's own count bounds (`Room`)."""
-LATE_S = 0.01
-"""A turn not taken within this goes back when others share the limit: used later, it could be one too many
-for its second. A process alone counts for itself."""
+LEAD_S = 0.1
+"""How far ahead turns are leased. Those that come back too late leave gaps, and gaps behind which turns are
+given away already are not made up for."""
+LATE_S = 0.04
+"""A turn not taken within this goes back when others share the limit: so late it could be one too many for
+its second where the provider does not say what is left. A process alone counts for itself."""
 AWAY_S = 5.0
 """After Redis failed, how long this process keeps to its share before it asks again."""
 SEEN_S = 10.0
@@ -41,11 +44,11 @@ TIMEOUT_S = 0.5
 
 _TROUBLE = (RedisError, OSError, TimeoutError)
 
-# KEYS: turns, processes, pause. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0: no
-# limit), furthest acceptable first turn (µs from now), process id, for how long a process counts (µs), pause
-# (µs from now; 0: none), interval while catching up (µs), which moment is recent (µs ago), then turns given
-# back. Returns whether turns were given, processes seen, Redis's
-# moment, and the moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
+# KEYS: turns, processes, pause, number. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0:
+# no limit), furthest acceptable first turn (µs from now), process id, for how long a process counts (µs),
+# pause (µs from now; 0: none), interval while catching up (µs), which moment is recent (µs ago), then turns
+# given back. Returns the number of the last turn given (0: none), processes seen, Redis's moment, and the
+# moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
 _LEASE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -72,18 +75,17 @@ local function next_turn()
   end
   return at
 end
-local answer = {1, redis.call('ZCARD', processes), now, next_turn()}
-if answer[4] - now > tonumber(ARGV[5]) then
-  answer[1] = 0
-  return answer
-end
+local answer = {0, redis.call('ZCARD', processes), now, next_turn()}
+if answer[4] - now > tonumber(ARGV[5]) then return answer end
 for i = 1, ARGV[1] do
   answer[3 + i] = next_turn()
   redis.call('LPUSH', turns, string.format('%.0f', answer[3 + i]))
 end
+answer[1] = redis.call('INCRBY', KEYS[4], ARGV[1])
 redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) - 1)
 local kept = tonumber(ARGV[4]) > 0 and 3600000 or 60000
 redis.call('PEXPIRE', turns, math.ceil((answer[3 + ARGV[1]] - now) / 1000) + kept)
+redis.call('PEXPIRE', KEYS[4], kept)
 return answer
 """
 _FURTHEST_US = 2**52
@@ -94,10 +96,11 @@ UNUSED_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One turn that is ours: its moment by our clock, and by Redis's, which names it."""
+    """One turn that is ours: its moment by our clock, and by Redis's, which names it; and its number."""
 
     at_s: float
     redis_us: int
+    number: int
 
 
 class SharedPacer:
@@ -124,7 +127,9 @@ class SharedPacer:
         )  # fmt: skip
         self._redis = redis
         self._lease = redis.register_script(_LEASE)
-        self._keys = [f"tallyhook:pace:{account}:{name}" for name in ("turns", "processes", "pause")]
+        self._keys = [
+            f"tallyhook:pace:{account}:{name}" for name in ("turns", "processes", "pause", "number")
+        ]
         self._process = uuid.uuid4().hex
         self._monotonic = monotonic
         self._sleep = sleep
@@ -155,9 +160,10 @@ class SharedPacer:
                 wait_s = turn.at_s - self._monotonic()
                 if wait_s > 0:
                     await self._sleep(wait_s)
-                await self._local.has_room()
+                while (wait_s := self._local.full_for_s(number := self._number_now(turn))) > CLOCK_STEP_S:
+                    await self._sleep(wait_s)
                 if self._is_good(turn):
-                    self._local.count()
+                    self._local.count(number)
                     return 0.0
                 self._unused.append(turn.redis_us)
         finally:
@@ -181,6 +187,11 @@ class SharedPacer:
         """Give the connection back."""
         await self._redis.aclose()
 
+    def _number_now(self, turn: _Turn) -> int:
+        """The number of the turn whose moment it is when this one goes: others went before a late one."""
+        late_s = max(self._monotonic() - turn.at_s, 0.0)
+        return turn.number + int(late_s / self.windows.spacing_s)
+
     def _is_good(self, turn: _Turn) -> bool:
         now = self._monotonic()
         if turn.at_s < self._paused_until_s and now < self._paused_until_s:
@@ -198,11 +209,15 @@ class SharedPacer:
                 self._unused.append(turn.redis_us)
             if self._monotonic() < self._away_until_s:
                 return None
-            answer = await self._ask(min(max(self._waiting, 1), BLOCK_MAX), within_s)
-            if isinstance(answer, float) or answer is None:
-                return answer
-            self._turns.extend(answer[1:])
-            return answer[0]
+            while isinstance(answer := await self._ask(min(self._waiting, BLOCK_MAX), LEAD_S), float):
+                if answer > within_s:
+                    return answer
+                # The others have nothing to do meanwhile either.
+                await self._sleep(max(answer - LEAD_S / 2, CLOCK_STEP_S))
+            if answer is not None:
+                self._turns.extend(answer[1:])
+                return answer[0]
+            return None
 
     async def _ask(self, count: int, within_s: float) -> list[_Turn] | float | None:
         """`count` turns, or the seconds until the first one when that is too far away, or None when Redis did
@@ -218,18 +233,21 @@ class SharedPacer:
         ]  # fmt: skip
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                given, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
+                last, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
         except _TROUBLE:
             self._away_until_s = self._monotonic() + AWAY_S
             return None
         if processes != self._processes:
             self._processes = processes
             self._share_out()
-        if not given:
+        if not last:
             return float(moments[0] - now_us) / 1e6
         # Measured after the answer: a turn begins at most one way of the network too late, never too early.
         now = self._monotonic()
-        return [_Turn(now + (moment - now_us) / 1e6, moment) for moment in moments]
+        return [
+            _Turn(now + (moment - now_us) / 1e6, moment, number)
+            for number, moment in enumerate(moments, last - count + 1)
+        ]
 
     def _cap(self) -> int:
         if self._processes == 1:

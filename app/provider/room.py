@@ -1,11 +1,15 @@
 """What the provider's present second still has room for, by what its own headers say."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 
 WINDOW_S = 1.0
+CLOCK_STEP_S = 1e-6
+"""Sleeping for less than this might not move the clock at all."""
 RESERVE = 0.006
-"""Share of the limit that is never used: for a call that is not paced here, or a process just begun."""
+"""Share of the limit that is never used, for a call that is not paced here. Where several processes share the
+key, twice as much, for what one cannot know of the others."""
 LEAP = 0.05
 """Share of the limit by which, besides those on their way, the requests left leap up when a second begins."""
 SURE_S = 0.1
@@ -13,7 +17,7 @@ SURE_S = 0.1
 DRIFT_S = 0.001
 """By how much the provider's clock may be slower than ours in a second, or its windows longer than one."""
 LOOK_S = 0.01
-"""How often to look again when everything that there is room for is on its way."""
+"""How often to look again when all that there is room for may be on its way."""
 FORGET_S = 1e-6
 """By how much the shortest way that was seen grows with every answer: half a millisecond in a second."""
 
@@ -28,14 +32,22 @@ class Room:
 
     A second begins, seen from here, at the moment at which a request must leave to be the first one in it.
     That lies as far before the first answer from it as the fastest answer takes.
+
+    Where several processes share the key, their turns are numbered: what lies between the turn that was
+    answered last and the next one may all be on its way.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.processes = 1
-        """Who use the same key: each has as much on its way as this one."""
+        """Who use the same key. Without numbers each is thought to have as much on its way as this one."""
         self._monotonic = monotonic
         self._limit: int | None = None
         self._left = 0
+        self._left_after: int | None = None
+        """The number of the turn after which so many were left."""
+        self._numbered: deque[tuple[float, int]] = deque()
+        """When those turns went that something may be on its way for, and their numbers."""
+        self._number = 0
         self._ends_s = -math.inf
         self._is_sure = False
         self._on_way = 0
@@ -47,17 +59,20 @@ class Room:
         """Whether the provider says what is left."""
         return self._limit is not None
 
-    def sent(self) -> None:
-        """One request goes now."""
+    def sent(self, number: int | None = None) -> None:
+        """One request goes now; the number of its turn among those of all processes."""
         self._on_way += 1
+        if number is not None:
+            self._number = number
+            self._numbered.append((self._monotonic(), number))
 
     def answered(self, took_s: float, limit: int | None, remaining: int | None) -> None:
         """It is answered, so long after it went, or given up. None: its headers do not say."""
         self._on_way = max(self._on_way - 1, 0)
+        went_s = self._monotonic() - took_s
+        number = self._number_of(went_s)
         if limit is None or limit <= 0 or remaining is None:
             return
-        now = self._monotonic()
-        went_s = now - took_s
         self._limit = limit
         self._fastest_s = min(self._fastest_s + FORGET_S, took_s)
         # Answers overtake each other, so only what went after everything that is answered can begin a second.
@@ -65,23 +80,36 @@ class Room:
         has_leapt = remaining > self._left + self._on_way * self.processes + limit * LEAP
         is_due = went_s >= self._ends_s and remaining >= self._left
         if went_s > self._newest_s and (has_leapt or is_due):
-            self._begin(now, has_leapt)
-            self._left = remaining
+            self._begin(went_s + took_s, has_leapt)
+            self._left, self._left_after = remaining, number
         else:
-            self._left = min(self._left, remaining)
+            if remaining <= self._left:
+                self._left, self._left_after = remaining, number
             if went_s >= self._ends_s:  # so it had not ended
                 self._ends_s, self._is_sure = went_s + WINDOW_S / limit, False
         self._newest_s = max(self._newest_s, went_s)
 
-    def full_for_s(self) -> float:
-        """Seconds until there may be room for one more; 0 when there is now."""
+    def full_for_s(self, number: int | None = None) -> float:
+        """Seconds until there may be room for one more, the turn of that number; 0 when there is now."""
         if self._limit is None:
             return 0.0
         over_in_s = self._ends_s - self._monotonic()
-        left = self._left if over_in_s > 0 else self._limit
-        if left - self._on_way * self.processes > int(self._limit * RESERVE):
+        left, after = (self._left, self._left_after) if over_in_s > 0 else (self._limit, None)
+        if number is None or after is None:
+            on_way = self._on_way * self.processes
+        else:
+            on_way = max(self._on_way, max(number, self._number) - after - 1)
+        reserve = RESERVE if self.processes == 1 else 2 * RESERVE
+        if left - on_way > int(self._limit * reserve):
             return 0.0
-        return over_in_s if over_in_s > 0 else LOOK_S
+        # What others are thought to have on their way is known better with the next answers.
+        return over_in_s if over_in_s > 0 and self.processes == 1 else LOOK_S
+
+    def _number_of(self, went_s: float) -> int | None:
+        number = None
+        while self._numbered and self._numbered[0][0] <= went_s + CLOCK_STEP_S:
+            number = self._numbered.popleft()[1]
+        return number
 
     def _begin(self, now: float, has_leapt: bool) -> None:
         began_s = now - self._fastest_s

@@ -197,6 +197,26 @@ def test_when_hardly_anything_is_left_nothing_goes_until_the_second_is_over() ->
     assert room.full_for_s() == 0, "what leaps up is a new second"
 
 
+def test_turns_of_others_since_the_last_answer_are_on_their_way() -> None:
+    at = [10.0]
+    room = room_at(at)
+    room.processes = 4
+    room.sent(number=100)
+    at[0] = 10.01
+    room.answered(0.01, LIMIT, 50)
+    assert room.full_for_s(number=143) == 0
+    assert room.full_for_s(number=145) > 0, "44 of the others, and 6 are left alone"
+    room.sent(number=143)
+    assert room.full_for_s(number=110) == 0
+    room.sent(number=145)
+    assert room.full_for_s(number=110) > 0, "a turn that comes late does not come before those"
+    at[0] = 10.02
+    room.answered(0.01, LIMIT, 7 + 5)
+    assert room.full_for_s(number=146) == 0, "some of them were not used"
+    at[0] = 11.5
+    assert room.full_for_s(number=5_000) == 0, "what the others sent in a second that is over counts no more"
+
+
 def test_what_is_given_up_is_no_longer_on_its_way() -> None:
     at = [10.0]
     room = room_at(at)
