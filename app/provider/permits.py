@@ -33,9 +33,11 @@ they are all late by, the provider's own count bounds (`Room`)."""
 LEAD_S = 0.1
 """How far ahead turns are leased. Those that come back too late leave gaps, and gaps behind which turns are
 given away already are not made up for."""
-LATE_S = 0.04
-"""A turn not taken within this goes back when others share the limit: so late it could be one too many for
-its second where the provider does not say what is left. A process alone counts for itself."""
+LATE_S = 0.01
+"""A turn not taken within this goes back when others share the limit: used later, it could be one too many
+for its second. A process alone counts for itself."""
+KNOWN_LATE_S = 0.04
+"""The same where the provider says how much is left."""
 AWAY_S = 5.0
 """After Redis failed, how long this process keeps to its share before it asks again."""
 SEEN_S = 10.0
@@ -196,7 +198,8 @@ class SharedPacer:
         now = self._monotonic()
         if turn.at_s < self._paused_until_s and now < self._paused_until_s:
             return False
-        return self._processes == 1 or now - turn.at_s <= LATE_S
+        late_s = KNOWN_LATE_S if self._local.room.is_known else LATE_S
+        return self._processes == 1 or now - turn.at_s <= late_s
 
     async def _turn(self, within_s: float) -> _Turn | float | None:
         """A turn that is ours, or in how many seconds there would be one when that is more than `within_s`.

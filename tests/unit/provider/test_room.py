@@ -246,6 +246,25 @@ def test_an_answer_that_was_overtaken_begins_no_second() -> None:
     assert room.full_for_s() > 0
 
 
+async def test_the_count_of_another_endpoint_begins_no_second() -> None:
+    """C-B7: in one edition each endpoint has a count of its own."""
+    time = VirtualTime()
+    provider = Provider(time, random.Random(4))
+    pacer = pacer_of(time)
+
+    async def poller() -> None:
+        while True:
+            await pacer.acquire()
+            await time.sleep(0.004)
+            pacer.answered(0.004, LIMIT, LIMIT - 1)
+            await time.sleep(0.11)
+
+    async with running(poller()):
+        share = await send(provider, [pacer])
+    assert provider.refused == 0
+    assert share >= 0.98
+
+
 async def test_those_who_wait_go_when_there_is_room_again() -> None:
     time = VirtualTime()
     pacer = pacer_of(time)
