@@ -2,8 +2,8 @@
 
 PostgreSQL (durable), Valkey (append-only), the emulator at the provider's 500/s, one web, one worker or
 several, all on this machine. Prints one line every ten seconds and one JSON object at the end; appends it to
-benchmarks/results/scale.json. `--compare 10000` runs so many tasks before and after the large run, for the
-cost of a task.
+benchmarks/results/scale.json. `--compare 10000` runs so many tasks three times before and three times after
+the large run: the machine's own speed changes meanwhile, so the cost of a task is compared with their median.
 """
 
 import argparse
@@ -32,6 +32,8 @@ LIMIT_PER_S = 500
 CHUNK = 10_000
 SAMPLE_S = 1.0
 TIMEOUT_S = 7_200.0
+COMPARED = 3
+"""Small runs before the large one, and as many after it."""
 
 
 @dataclass
@@ -181,8 +183,8 @@ async def run(
     }  # fmt: skip
 
 
-def run_once(options: argparse.Namespace, count: int) -> None:
-    """One run; prints its figures and keeps them."""
+def run_once(options: argparse.Namespace, count: int) -> float:
+    """One run; prints its figures and keeps them. What a task cost us, in ms of processor time."""
     emulator = [
         "--time-scale", "60", "--concurrency", "1500", "--credits", "1000000000", "--rate-limit",
         str(options.rate), "--book-lines", str(count),
@@ -201,6 +203,7 @@ def run_once(options: argparse.Namespace, count: int) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     RESULTS.write_text(json.dumps([*kept, figures], indent=1) + "\n")
+    return float(figures["cpu_ms_per_task_of_ours"])
 
 
 def main() -> None:
@@ -208,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1, help="worker processes, all of them sending")
-    parser.add_argument("--compare", type=int, default=0, help="tasks of a run before and of one after")
+    parser.add_argument("--compare", type=int, default=0, help="tasks of the small runs before and after")
     parser.add_argument("--batch", type=int, help="tasks in one create call; one each if not given")
     parser.add_argument("--short-answers", action="store_true")
     parser.add_argument(
@@ -221,9 +224,11 @@ def main() -> None:
     QUICK["TALLYHOOK_SENDERS"] = str(options.workers)
     if options.rate != LIMIT_PER_S:
         QUICK["TALLYHOOK_RATE_PER_S"] = str(options.rate or 5_000)
-    for count in (options.compare, options.tasks, options.compare):
-        if count:
-            run_once(options, count)
+    small = [options.compare] * COMPARED if options.compare else []
+    cost_ms = [run_once(options, count) for count in (*small, options.tasks, *small)]
+    if small:
+        usual_ms = statistics.median(cost_ms[:COMPARED] + cost_ms[COMPARED + 1 :])
+        print(json.dumps({"cpu_ms_per_task_against_small_runs": round(cost_ms[COMPARED] / usual_ms, 3)}))
 
 
 if __name__ == "__main__":

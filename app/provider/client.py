@@ -167,17 +167,18 @@ class Client:
         if wait_s := await self._pacer.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
         url = self._base_url + path
-        began_s = time.monotonic()
-        said: tuple[int | None, int | None] = (None, None)
+        began_s, is_answered = time.monotonic(), False
         try:
             # Redirects are not followed: one would carry the key elsewhere.
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-                said = wire.rate_limit(response.headers)
+                is_answered = True
+                self._pacer.answered(time.monotonic() - began_s, *wire.rate_limit(response.headers))
                 content = await _read_bounded(response)
                 # Its headers are case-insensitive, as the editions need (C-B13).
                 return response.status, response.headers, content
         finally:
-            self._pacer.answered(time.monotonic() - began_s, *said)
+            if not is_answered:
+                self._pacer.answered(time.monotonic() - began_s)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

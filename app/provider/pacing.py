@@ -75,7 +75,7 @@ class Pacer:
         self._configured = Windows(rate_per_s, per_hour)
         self.windows = self._configured
         self.room = room or Room(monotonic)
-        self._said: tuple[int, float] | None = None
+        self._said: tuple[int | None, float] = (None, HEADROOM)
         self._monotonic = monotonic
         self._sleep = sleep
         self._paused_until_s = 0.0
@@ -125,11 +125,11 @@ class Pacer:
         """One request is answered, so long after its turn, or given up; with what its headers said of the
         limit (C-D.2). One below the configured limit is taken over."""
         self.room.answered(took_s, limit, remaining)
-        if limit is not None:
-            self.lower(limit)
+        self.lower(limit)
 
-    def lower(self, limit: int) -> None:
-        """Keep to this limit when it is below the configured one."""
+    def lower(self, limit: int | None = None) -> None:
+        """Keep to this limit when it is below the configured one; without one, to the last one."""
+        limit = limit if limit is not None else self._said[0]
         is_exact = self.room.is_known and self.room.processes == 1
         headroom = KNOWN_HEADROOM if is_exact else HEADROOM
         if self._said != (limit, headroom):

@@ -47,7 +47,7 @@ TIMEOUT_S = 0.5
 _TROUBLE = (RedisError, OSError, TimeoutError)
 
 # KEYS: turns, processes, pause, number. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0:
-# no limit), furthest acceptable first turn (µs from now), process id, for how long a process counts (µs),
+# no limit), furthest acceptable turn (µs from now), process id, for how long a process counts (µs),
 # pause (µs from now; 0: none), interval while catching up (µs), which moment is recent (µs ago), then turns
 # given back. Returns the number of the last turn given (0: none), processes seen, Redis's moment, and the
 # moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
@@ -79,14 +79,18 @@ local function next_turn()
 end
 local answer = {0, redis.call('ZCARD', processes), now, next_turn()}
 if answer[4] - now > tonumber(ARGV[5]) then return answer end
-for i = 1, ARGV[1] do
-  answer[3 + i] = next_turn()
-  redis.call('LPUSH', turns, string.format('%.0f', answer[3 + i]))
-end
-answer[1] = redis.call('INCRBY', KEYS[4], ARGV[1])
+local given = 0
+repeat
+  redis.call('LPUSH', turns, string.format('%.0f', answer[4 + given]))
+  given = given + 1
+  local another = next_turn()
+  if given == tonumber(ARGV[1]) or another - now > tonumber(ARGV[5]) then break end
+  answer[4 + given] = another
+until false
+answer[1] = redis.call('INCRBY', KEYS[4], given)
 redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) - 1)
 local kept = tonumber(ARGV[4]) > 0 and 3600000 or 60000
-redis.call('PEXPIRE', turns, math.ceil((answer[3 + ARGV[1]] - now) / 1000) + kept)
+redis.call('PEXPIRE', turns, math.ceil((answer[3 + given] - now) / 1000) + kept)
 redis.call('PEXPIRE', KEYS[4], kept)
 return answer
 """
@@ -149,21 +153,18 @@ class SharedPacer:
         return self._local.windows
 
     async def acquire(self, within_s: float = math.inf) -> float:
-        """Wait for this request's turn; 0 once it has come. When it is further away than `within_s`, nothing
-        is waited for: the seconds until then."""
+        """Wait for this request's turn; 0 once it has come. When it would not come within `within_s`, no
+        turn is used up: the seconds until then."""
         self._waiting += 1
+        deadline_s = self._monotonic() + within_s
         try:
             while True:
-                turn = await self._turn(within_s)
+                turn = await self._turn(deadline_s)
                 if turn is None:
-                    return await self._share.acquire(within_s)
+                    return await self._share.acquire(max(deadline_s - self._monotonic(), 0.0))
                 if isinstance(turn, float):
-                    return max(turn, within_s)
-                wait_s = turn.at_s - self._monotonic()
-                if wait_s > 0:
-                    await self._sleep(wait_s)
-                while (wait_s := self._local.full_for_s(number := self._number_now(turn))) > CLOCK_STEP_S:
-                    await self._sleep(wait_s)
+                    return max(turn, CLOCK_STEP_S)
+                number = await self._until(turn)
                 if self._is_good(turn):
                     self._local.count(number)
                     return 0.0
@@ -189,6 +190,18 @@ class SharedPacer:
         """Give the connection back."""
         await self._redis.aclose()
 
+    async def _until(self, turn: _Turn) -> int:
+        """Sleep until its moment and until there is room for it; its number by then."""
+        try:
+            if (wait_s := turn.at_s - self._monotonic()) > 0:
+                await self._sleep(wait_s)
+            while (wait_s := self._local.full_for_s(number := self._number_now(turn))) > CLOCK_STEP_S:
+                await self._sleep(wait_s)
+        except asyncio.CancelledError:
+            self._unused.append(turn.redis_us)
+            raise
+        return number
+
     def _number_now(self, turn: _Turn) -> int:
         """The number of the turn whose moment it is when this one goes: others went before a late one."""
         late_s = max(self._monotonic() - turn.at_s, 0.0)
@@ -201,8 +214,8 @@ class SharedPacer:
         late_s = KNOWN_LATE_S if self._local.room.is_known else LATE_S
         return self._processes == 1 or now - turn.at_s <= late_s
 
-    async def _turn(self, within_s: float) -> _Turn | float | None:
-        """A turn that is ours, or in how many seconds there would be one when that is more than `within_s`.
+    async def _turn(self, deadline_s: float) -> _Turn | float | None:
+        """A turn that is ours, or in how many seconds there would be one when that is after the deadline.
         None without Redis."""
         async with self._leasing:
             while self._turns:
@@ -213,7 +226,7 @@ class SharedPacer:
             if self._monotonic() < self._away_until_s:
                 return None
             while isinstance(answer := await self._ask(min(self._waiting, BLOCK_MAX), LEAD_S), float):
-                if answer > within_s:
+                if self._monotonic() + answer > deadline_s:
                     return answer
                 # The others have nothing to do meanwhile either.
                 await self._sleep(max(answer - LEAD_S / 2, CLOCK_STEP_S))
@@ -223,8 +236,8 @@ class SharedPacer:
             return None
 
     async def _ask(self, count: int, within_s: float) -> list[_Turn] | float | None:
-        """`count` turns, or the seconds until the first one when that is too far away, or None when Redis did
-        not answer."""
+        """At most `count` turns, or the seconds until the first one when that is too far away, or None when
+        Redis did not answer."""
         windows = self.windows
         pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
         within_us = _FURTHEST_US if math.isinf(within_s) else round(within_s * 1e6)
@@ -249,7 +262,7 @@ class SharedPacer:
         now = self._monotonic()
         return [
             _Turn(now + (moment - now_us) / 1e6, moment, number)
-            for number, moment in enumerate(moments, last - count + 1)
+            for number, moment in enumerate(moments, last - len(moments) + 1)
         ]
 
     def _cap(self) -> int:
@@ -259,4 +272,5 @@ class SharedPacer:
 
     def _share_out(self) -> None:
         processes = self._local.room.processes = max(self._processes, 1)
+        self._local.lower()
         self._share.lower(max(int(self.windows.rate_per_s / processes), 1))

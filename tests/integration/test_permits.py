@@ -52,6 +52,34 @@ async def test_a_limit_by_the_hour_is_shared_too(valkey_url: str) -> None:
     assert all(b - a >= 3_600_000_000 for a, b in zip(turns, turns[1_000:], strict=False))
 
 
+async def test_turns_further_away_are_not_leased_ahead(valkey_url: str) -> None:
+    """Who gets one of them would sleep for all that time, and they are gone if the process ends."""
+    async with Redis.from_url(valkey_url) as redis:
+        pacer = SharedPacer(redis, "a", RATE_PER_S, per_hour=1_000)
+        turns = await pacer._ask(BLOCK_MAX, 5.0)
+        assert isinstance(turns, list)
+        assert [turn.number for turn in turns] == [1, 2], "now and in 3.6 s"
+        waits = await asyncio.gather(*(pacer.acquire(within_s=0.2) for _ in range(5)))
+        assert all(6 < wait <= 7.3 for wait in waits)
+
+
+async def test_who_is_cancelled_gives_its_turn_back(valkey_url: str) -> None:
+    asleep = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        asleep.set()
+        await asyncio.Event().wait()
+
+    async with Redis.from_url(valkey_url) as redis:
+        pacer = SharedPacer(redis, "a", 12.0, sleep=sleep)
+        assert await pacer.acquire() == 0
+        waiting = asyncio.create_task(pacer.acquire())
+        await asleep.wait()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert len(pacer._unused) == await redis.llen("tallyhook:pace:a:turns") - 1 == 1
+
+
 async def test_another_account_has_its_own_limit(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         busy, idle = SharedPacer(redis, "a", RATE_PER_S), SharedPacer(redis, "b", RATE_PER_S)

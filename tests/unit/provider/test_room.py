@@ -217,6 +217,55 @@ def test_turns_of_others_since_the_last_answer_are_on_their_way() -> None:
     assert room.full_for_s(number=5_000) == 0, "what the others sent in a second that is over counts no more"
 
 
+def test_an_answer_that_was_overtaken_leaves_the_numbers_known() -> None:
+    at = [10.0]
+    room = room_at(at)
+    room.processes = 4
+    for number in (100, 101):
+        at[0] += 0.002
+        room.sent(number)
+    at[0] = 10.02
+    room.answered(0.016, LIMIT, 50)  # the second one
+    room.answered(0.018, LIMIT, 49)
+    assert room.full_for_s(number=145) > 0, "49 left, 43 of the others since"
+
+
+def test_what_stands_still_comes_on_top_of_what_others_sent_since() -> None:
+    at = [10.0]
+    room = room_at(at)
+    room.processes = 2
+    for number in range(100, 121):
+        at[0] += 0.002
+        room.sent(number)
+    room.answered(0.0, LIMIT, 34)  # the last one only
+    assert room.full_for_s(number=130) > 0, "20 stand still, 9 are of others, 5 are left"
+    assert room.full_for_s(number=125) == 0
+
+
+def test_a_second_that_others_used_while_this_process_was_quiet() -> None:
+    at = [10.0]
+    room = room_at(at)
+    room.processes = 2
+    room.sent(1)
+    room.answered(0.0, LIMIT, 400)
+    at[0] = 12.3
+    for number, left in ((400, 30), (430, 4)):
+        room.sent(number)
+        at[0] += 0.004
+        room.answered(0.004, LIMIT, left)
+    assert room.full_for_s(number=431) > 0
+
+
+def test_what_is_left_is_known_for_a_while_only() -> None:
+    at = [10.0]
+    pacer = Pacer(LIMIT, monotonic=lambda: at[0])
+    pacer.answered(0.0, LIMIT, 400)
+    assert pacer.windows.cap == 497
+    at[0] = 30.0
+    pacer.answered(0.0)
+    assert pacer.windows.cap == 489
+
+
 def test_what_is_given_up_is_no_longer_on_its_way() -> None:
     at = [10.0]
     room = room_at(at)
