@@ -129,7 +129,7 @@ class Pacer:
 
     def lower(self, limit: int | None = None) -> None:
         """Keep to this limit when it is below the configured one; without one, to the last one."""
-        limit = limit if limit is not None else self._said[0]
+        limit = limit if limit is not None and limit > 0 else self._said[0]
         is_exact = self.room.is_known and self.room.processes == 1
         headroom = KNOWN_HEADROOM if is_exact else HEADROOM
         if self._said != (limit, headroom):

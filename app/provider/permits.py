@@ -94,8 +94,6 @@ redis.call('PEXPIRE', turns, math.ceil((answer[3 + given] - now) / 1000) + kept)
 redis.call('PEXPIRE', KEYS[4], kept)
 return answer
 """
-_FURTHEST_US = 2**52
-"""Stands for infinity: the script counts in doubles."""
 UNUSED_MAX = 64
 """Turns given back with one lease; more are lost."""
 
@@ -123,7 +121,7 @@ class SharedPacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        room = Room(monotonic)
+        room = self._room = Room(monotonic)
         room.processes = processes_expected
         self._local = Pacer(rate_per_s, per_hour=per_hour, room=room, monotonic=monotonic, sleep=sleep)
         self._share = Pacer(
@@ -145,7 +143,6 @@ class SharedPacer:
         self._waiting = 0
         self._away_until_s = 0.0
         self._paused_until_s = 0.0
-        self._processes = processes_expected
 
     @property
     def windows(self) -> Windows:
@@ -211,8 +208,8 @@ class SharedPacer:
         now = self._monotonic()
         if turn.at_s < self._paused_until_s and now < self._paused_until_s:
             return False
-        late_s = KNOWN_LATE_S if self._local.room.is_known else LATE_S
-        return self._processes == 1 or now - turn.at_s <= late_s
+        late_s = KNOWN_LATE_S if self._room.is_known else LATE_S
+        return self._room.processes == 1 or now - turn.at_s <= late_s
 
     async def _turn(self, deadline_s: float) -> _Turn | float | None:
         """A turn that is ours, or in how many seconds there would be one when that is after the deadline.
@@ -240,10 +237,9 @@ class SharedPacer:
         Redis did not answer."""
         windows = self.windows
         pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
-        within_us = _FURTHEST_US if math.isinf(within_s) else round(within_s * 1e6)
         unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
         arguments: list[int | str] = [
-            count, round(windows.spacing_s * 1e6), self._cap(), windows.per_hour or 0, within_us,
+            count, round(windows.spacing_s * 1e6), self._cap(), windows.per_hour or 0, round(within_s * 1e6),
             self._process, round(SEEN_S * 1e6), pause_us, round(windows.catch_up_s * 1e6),
             round(RECENT_S * 1e6), *unused,
         ]  # fmt: skip
@@ -253,8 +249,8 @@ class SharedPacer:
         except _TROUBLE:
             self._away_until_s = self._monotonic() + AWAY_S
             return None
-        if processes != self._processes:
-            self._processes = processes
+        if processes != self._room.processes:
+            self._room.processes = processes
             self._share_out()
         if not last:
             return float(moments[0] - now_us) / 1e6
@@ -266,11 +262,10 @@ class SharedPacer:
         ]
 
     def _cap(self) -> int:
-        if self._processes == 1:
+        if self._room.processes == 1:
             return self.windows.cap
         return max(int(self.windows.rate_per_s * SHARED_HEADROOM), 1)
 
     def _share_out(self) -> None:
-        processes = self._local.room.processes = max(self._processes, 1)
         self._local.lower()
-        self._share.lower(max(int(self.windows.rate_per_s / processes), 1))
+        self._share.lower(max(int(self.windows.rate_per_s / self._room.processes), 1))

@@ -94,6 +94,8 @@ class Database:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 self._appender.invalidate()
                 self._appender = None
+                if told is None:
+                    raise
                 raise told from error
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -233,7 +235,10 @@ class Database:
         try:
             await driver.copy_records_to_table(table.name, columns=columns, records=rows)
         except Exception as error:
-            raise _told(error, f"COPY {table.name}", driver) from error
+            told = _told(error, f"COPY {table.name}", driver)
+            if told is None:
+                raise
+            raise told from error
 
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
@@ -244,10 +249,10 @@ def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(map(list, zip(*rows, strict=True)))
 
 
-def _told(error: BaseException, statement: str, driver: Any) -> BaseException:
-    """An error of the driver's as SQLAlchemy tells it; any other as it is."""
+def _told(error: BaseException, statement: str, driver: Any) -> DBAPIError | None:
+    """An error of the driver's as SQLAlchemy tells it; None for any other, which is told as it is."""
     if not isinstance(error, Exception) or isinstance(error, OSError | TimeoutError):
-        return error
+        return None
     return DBAPIError(statement, None, error, hide_parameters=True, connection_invalidated=driver.is_closed())
 
 

@@ -116,6 +116,13 @@ def test_headers_lower_the_rate_and_never_raise_it(limit: int | None, cap: int) 
     assert pacer.windows.cap == 489, "what was configured stays the bound"
 
 
+def test_a_limit_that_is_none_leaves_the_lowered_one() -> None:
+    pacer = Pacer(500)
+    for limit in (100, 0, -1, None):
+        pacer.answered(0.01, limit)
+        assert pacer.windows.cap == 97
+
+
 def test_where_the_provider_says_what_is_left_less_headroom_is_needed() -> None:
     pacer = Pacer(500)
     pacer.answered(0.01, 500, 499)
