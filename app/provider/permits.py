@@ -43,6 +43,7 @@ AWAY_S = 5.0
 SEEN_S = 10.0
 """A process counts as sending for this long after its last lease."""
 TIMEOUT_S = 0.5
+"""Redis is away when it takes longer than this to answer."""
 
 _TROUBLE = (RedisError, OSError, TimeoutError)
 
@@ -88,7 +89,8 @@ repeat
   answer[4 + given] = another
 until false
 answer[1] = redis.call('INCRBY', KEYS[4], given)
-redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) - 1)
+-- Behind turns that are given back yet, there must be as many to keep a distance from.
+redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) + 255)
 local kept = tonumber(ARGV[4]) > 0 and 3600000 or 60000
 redis.call('PEXPIRE', turns, math.ceil((answer[3 + given] - now) / 1000) + kept)
 redis.call('PEXPIRE', KEYS[4], kept)
@@ -118,6 +120,7 @@ class SharedPacer:
         *,
         per_hour: int | None = None,
         processes_expected: int = 4,
+        timeout_s: float = TIMEOUT_S,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -135,6 +138,7 @@ class SharedPacer:
             f"tallyhook:pace:{account}:{name}" for name in ("turns", "processes", "pause", "number")
         ]
         self._process = uuid.uuid4().hex
+        self._timeout_s = timeout_s
         self._monotonic = monotonic
         self._sleep = sleep
         self._turns: deque[_Turn] = deque()
@@ -244,7 +248,7 @@ class SharedPacer:
             round(RECENT_S * 1e6), *unused,
         ]  # fmt: skip
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 last, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
         except _TROUBLE:
             self._away_until_s = self._monotonic() + AWAY_S
