@@ -20,7 +20,7 @@ from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreUnavailable
 from app.store import Store
-from app.store.migrate import migrate, newest_revision
+from app.store.migrate import is_migrated, migrate
 
 TROUBLE = (
     ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable, OSError,
@@ -35,7 +35,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
     database of the user's own is not. Raises UserError."""
     store = await reachable_store(settings)
     try:
-        if await current_revision(store, settings) != newest_revision():
+        if not is_migrated(await current_revision(store, settings)):
             if settings.database_url:
                 raise UserError(
                     "database_not_migrated",

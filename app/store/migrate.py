@@ -32,14 +32,23 @@ def newest_revision() -> str:
     return max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
+def is_migrated(revision: str | None) -> bool:
+    """Whether this code can work on a database at that revision. Migrations only add, so it can on a newer
+    one: processes of two versions run side by side while one is deployed, and after it is taken back."""
+    return revision is not None and revision >= newest_revision()
+
+
 async def migrate(db: Database) -> None:
-    """Upgrade to the newest revision; nothing to do is quick and harmless."""
+    """Upgrade to the newest revision; nothing to do is quick and harmless. A newer one stays as it is."""
     if db.is_sqlite and db.url.database:
         Path(db.url.database).parent.mkdir(parents=True, exist_ok=True)
 
     from alembic import command
+    from alembic.migration import MigrationContext
 
     def upgrade(connection: sa.Connection) -> None:
+        if is_migrated(MigrationContext.configure(connection).get_current_revision()):
+            return
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
