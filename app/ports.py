@@ -8,7 +8,7 @@ from typing import Protocol
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.retry import Answer
 from app.domain.settlement import Attempt, Report, Settlement
-from app.domain.submission import ClaimedTask, Submission
+from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState, TaskState
 
 Clock = Callable[[], int]
@@ -121,7 +121,7 @@ class SubmitStore(Protocol):
 
     async def halt_account_if_running(self, account: str, state: RunState, reason: str) -> int: ...
 
-    async def batch_sizes(self, run_ids: Sequence[str]) -> dict[str, int]: ...
+    async def send_options(self, run_ids: Sequence[str]) -> dict[str, SendOptions]: ...
 
 
 class AdmissionStore(Protocol):

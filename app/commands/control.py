@@ -18,6 +18,14 @@ STRETCH = 500
 """Tasks retried in one transaction."""
 PAUSED_BY_HAND = "paused by hand"
 
+Restored = Annotated[
+    bool,
+    typer.Option(
+        "--restored",
+        help="The database is a restored backup: keys that the provider knows were sent by us since.",
+    ),
+]
+
 
 def pause(run: RunArgument, as_json: AsJson = False) -> None:
     """Send nothing more of RUN until it is resumed.
@@ -46,11 +54,12 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
     with_store(settings_for(log_level="warning"), work)
 
 
-def resume(run: RunArgument, as_json: AsJson = False) -> None:
+def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False) -> None:
     """Let a paused or stopped RUN go on.
 
     A run is paused by hand or when credits or its budget run out, and stopped when the provider refuses the
-    API key. Remove the cause first; what was sent before is not sent again.
+    API key, or knows a key that was never sent from here. Remove the cause first; what was sent before is not
+    sent again.
     """
     from app.commands.choose_run import choose_run
     from app.commands.documents import run_document
@@ -61,8 +70,10 @@ def resume(run: RunArgument, as_json: AsJson = False) -> None:
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        if not await store.resume_run_if_halted(row.id):
-            raise UserError("not_halted", f"run {row.name} is {row.state}, neither paused nor stopped")
+        goes_on = store.resume_restored_run if restored else store.resume_run_if_halted
+        if not await goes_on(row.id):
+            what = "over, or not loaded yet" if restored else "neither paused nor stopped"
+            raise UserError("not_halted", f"run {row.name} is {row.state}, {what}")
         woken = await wake_workers(settings)
         resumed = await choose_run(store, row.id)
         document = {"run": run_document(resumed), "woken": woken, "message": f"Run {row.name} goes on."}

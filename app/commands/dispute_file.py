@@ -34,8 +34,8 @@ async def write_dispute(store: Store, settings: Settings, run: RunRow, path: Pat
     """Write the archive, unless there is nothing to dispute; then no file is made. Raises UserError."""
     if not await store.discrepancies(await store.dispute_scope(run.id), after=0, limit=1):
         return Disputed()
-    batched = await store.batch_sizes([run.id])
-    encode = encoder(settings, run, batched=run.id in batched)
+    options = await store.send_options([run.id])
+    encode = encoder(settings, run, batched=options[run.id].batch_size > 1)
     with whole_file(path) as file, open_archive(file, suffix_of(path), at_ms, COLUMNS) as archive:
         writer = Dispute(store, archive, encode, secrets=secrets_of(settings), sync=run.source == ASKED)
         done = await writer.write(run.id)

@@ -17,7 +17,7 @@ from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.embedded import running_valkey
 from app.queue import open_pool
-from app.store.migrate import newest_revision
+from app.store.migrate import is_migrated, newest_revision
 
 State = Literal["ok", "warning", "fault"]
 CHALLENGE_PREFIX = "tallyhook-doctor."
@@ -131,12 +131,17 @@ async def check_database(settings: Settings) -> Check:
         store = await reachable_store(settings)
         try:
             revision = await current_revision(store, settings)
+            unsafe = await store.unsafe_settings()
         finally:
             await store.close()
     except UserError as error:
         return Check(name, "fault", error.message, error.remedy)
-    if revision == newest_revision():
-        return Check(name, "ok", f"{shown_url(settings)} at revision {revision}")
+    if unsafe:
+        detail = f"{shown_url(settings)} may forget what it has committed: {', '.join(unsafe)}"
+        return Check(name, "fault", detail, "set these on: what it forgets was acknowledged")
+    if is_migrated(revision):
+        newer = "" if revision == newest_revision() else f", this version needs {newest_revision()} only"
+        return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
     detail = f"{shown_url(settings)} is at revision {revision}, needed is {newest_revision()}"
     if not settings.database_url:
         return Check(name, "ok", detail + "; the next command brings it there")

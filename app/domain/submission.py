@@ -27,6 +27,16 @@ class ClaimedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class SendOptions:
+    """How the tasks of one run are sent."""
+
+    batch_size: int = 1
+    """Tasks in one create call."""
+    is_restored: bool = False
+    """The run goes on from a backup: keys that the provider knows were sent by us since."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """The end of one send, ready to be recorded."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
-from app.domain.submission import ClaimedTask, Submission
+from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import NO_CREDITS_REASON, RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
 from app.services.admission import Admission
@@ -22,6 +22,10 @@ FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
 BATCH_MAX = 500
 """Of the provider's (C-G.3)."""
+FOREIGN_REASON = (
+    "the provider knows key {}, unsent by us: another copy of this database sends, or this one is a restored "
+    "backup (tallyhook resume RUN --restored)"
+)
 STALE_WAIT_S = 60.0
 """An attempt too old to be sent again waits this long for the sweep to close it."""
 
@@ -72,7 +76,7 @@ class Sender:
         self._stopping = stopping
         self._until_ms = clock() + limits.job_ms
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
-        self._batch_sizes: dict[str, int] = {}
+        self._options: dict[str, SendOptions] = {}
         self._batch_max = BATCH_MAX
         self._ended: list[Submission] = []
         self._flush_now = asyncio.Event()
@@ -111,7 +115,7 @@ class Sender:
 
     async def _feed(self) -> None:
         while not self._is_over():
-            limit = max(self._limits.claim_size, *self._batch_sizes.values(), 1)
+            limit = max(self._limits.claim_size, *(run.batch_size for run in self._options.values()), 1)
             if self._admission is not None:
                 room = await self._admission.room()
                 if not room.tasks:
@@ -135,12 +139,12 @@ class Sender:
 
     async def _grouped(self, claimed: list[ClaimedTask]) -> list[list[ClaimedTask]]:
         """One request each: a task alone, or as many of one run as it wants in a batch."""
-        unseen = {task.run_id for task in claimed} - self._batch_sizes.keys()
+        unseen = {task.run_id for task in claimed} - self._options.keys()
         if unseen:
-            self._batch_sizes |= dict.fromkeys(unseen, 1) | await self._store.batch_sizes(sorted(unseen))
+            self._options |= await self._store.send_options(sorted(unseen))
         groups: list[list[ClaimedTask]] = []
         for run_id, tasks in itertools.groupby(claimed, key=lambda task: task.run_id):
-            size = min(self._batch_sizes[run_id], self._batch_max)
+            size = min(self._options[run_id].batch_size, self._batch_max)
             remaining = list(tasks)
             groups += [remaining[start : start + size] for start in range(0, len(remaining), size)]
         return groups
@@ -153,7 +157,8 @@ class Sender:
             answers = await self._create(sendable)
             for task, given in zip(sendable, answers, strict=True):
                 answer = given
-                if given.answer is Answer.EXISTS and task.sends == 1:
+                known = given.answer is Answer.EXISTS and task.sends == 1
+                if known and not self._options[task.run_id].is_restored:
                     # Accepted before, though never sent before: the key is somebody else's, not ours.
                     answer = CreateAnswer(Answer.FOREIGN, given.http_status, given.code, given.message)
                 if answer.answer is Answer.DEFERRED:
@@ -187,7 +192,7 @@ class Sender:
         """A refusal that is not about the task: halt the run, or with it all runs of the account, and send
         nothing more in this call."""
         if answer.answer is Answer.FOREIGN:
-            self._halted = (RunState.STOPPED, f"the provider knows key {task.idempotency_key}, unsent by us")
+            self._halted = (RunState.STOPPED, FOREIGN_REASON.format(task.idempotency_key))
             await self._store.halt_run_if_running(task.run_id, *self._halted)
         elif answer.answer in (Answer.NO_CREDITS, Answer.BAD_KEY) and self._halted is None:
             shown = answer.code or answer.http_status

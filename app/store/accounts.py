@@ -6,6 +6,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.submission import SendOptions
 from app.domain.task import RunState
 from app.ports import Balance, Outstanding
 from app.store.engine import Database
@@ -105,12 +106,13 @@ class AccountWrites:
 
         return await self.db.read(work)
 
-    async def batch_sizes(self, run_ids: Sequence[str]) -> dict[str, int]:
-        """Tasks in one create call, of the runs that want more than one."""
-        query = sa.select(runs.c.id, runs.c.batch_size).where(runs.c.id.in_(run_ids), runs.c.batch_size > 1)
+    async def send_options(self, run_ids: Sequence[str]) -> dict[str, SendOptions]:
+        """How the tasks of these runs are sent."""
+        query = sa.select(runs.c.id, runs.c.batch_size, runs.c.restored).where(runs.c.id.in_(run_ids))
 
-        async def work(connection: AsyncConnection) -> dict[str, int]:
-            return {row.id: row.batch_size for row in await connection.execute(query)}
+        async def work(connection: AsyncConnection) -> dict[str, SendOptions]:
+            rows = await connection.execute(query)
+            return {row.id: SendOptions(row.batch_size or 1, row.restored) for row in rows}
 
         return await self.db.read(work)
 

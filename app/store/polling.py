@@ -170,7 +170,6 @@ class PollingWrites:
         """A finding for each poll with its detail, unless its attempt has one, or a delivery came after all;
         how many were new."""
         ids = sorted({poll.task_id for poll, _ in lost})
-        run_ids = sorted({poll.run_id for poll, _ in lost})
 
         async def work(connection: AsyncConnection) -> int:
             v = self.db.batch("v", {"id": Id}, [{"id": i} for i in ids])
@@ -178,9 +177,9 @@ class PollingWrites:
             locked = sa.select(tasks.c.id).join(v, tasks.c.id == v.c.id).order_by(tasks.c.id)
             await connection.execute(locked.with_for_update(of=tasks))
             noted = await connection.execute(
-                sa.select(findings.c.task_id, findings.c.attempt).where(
-                    findings.c.run_id.in_(run_ids), findings.c.verdict == Verdict.LOST_AFTER_ACK
-                )
+                sa.select(findings.c.task_id, findings.c.attempt)
+                .join(v, findings.c.task_id == v.c.id)
+                .where(findings.c.verdict == Verdict.LOST_AFTER_ACK)
             )
             came = await connection.execute(
                 sa.select(deliveries.c.task_id, deliveries.c.attempt)

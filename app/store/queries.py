@@ -141,6 +141,19 @@ class Queries:
 
         return await self.db.read(work)
 
+    async def unsafe_settings(self) -> list[str]:
+        """Settings of the server with which it may forget what it has committed, as they stand: "fsync=off".
+        SQLite's are ours (engine.py)."""
+        if self.db.is_sqlite:
+            return []
+        query = sa.text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            rows = await connection.execute(query, {"names": list(_DURABLE)})
+            return [f"{row.name}={row.setting}" for row in rows if row.setting == "off"]
+
+        return await self.db.read(work)
+
     async def schema_revision(self) -> str | None:
         """The migration the database stands at; None when it was never migrated."""
 
@@ -153,6 +166,7 @@ class Queries:
         return await self.db.read(work)
 
 
+_DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
     runs.c.created_at_ms, runs.c.account,

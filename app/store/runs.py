@@ -13,6 +13,8 @@ from app.store.loading import task_row
 from app.store.submission import perhaps_accepted
 from app.store.tables import leases, runs, tasks
 
+_HALTED = (RunState.PAUSED, RunState.STOPPED)
+
 
 class RunWrites:
     """Part of Store."""
@@ -76,8 +78,12 @@ class RunWrites:
 
     async def resume_run_if_halted(self, run_id: str) -> bool:
         """Let a paused or stopped run go on."""
-        halted = (RunState.PAUSED, RunState.STOPPED)
-        return await self._change_run(run_id, halted, state=RunState.RUNNING, reason=None)
+        return await self._change_run(run_id, _HALTED, state=RunState.RUNNING, reason=None)
+
+    async def resume_restored_run(self, run_id: str) -> bool:
+        """Let a run go on from a backup, whether it was halted since or not; False if it is over."""
+        allowed = (*_HALTED, RunState.RUNNING)
+        return await self._change_run(run_id, allowed, state=RunState.RUNNING, reason=None, restored=True)
 
     async def cancel_run(self, run_id: str, reason: str) -> int:
         """Cancel what was never sent; what is with the provider goes on and is settled. Tasks cancelled."""

@@ -61,6 +61,8 @@ runs = sa.Table(
     sa.Column("schedule_id", Id),  # null: started by hand
     sa.Column("slot_ms", Millis),  # the schedule's slot that this run is for
     sa.Column("created_at_ms", Millis, nullable=False),
+    # It goes on from a backup: the provider may know keys that were sent since.
+    sa.Column("restored", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
     # A slot runs once, however many workers there are.
     sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
@@ -316,6 +318,7 @@ findings = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("delivery_id", Id),  # null: found at submit
     sa.Index("ix_findings_run_id", "run_id"),
+    sa.Index("ix_findings_task_id", "task_id"),
 )
 
 # Who may do a thing that only one process may do at a time; judged by the database's rows, not by Redis.

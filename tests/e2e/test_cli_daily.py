@@ -41,6 +41,17 @@ def test_pause_and_resume(cli: Cli) -> None:
     assert cli("resume one --json").document["run"]["state"] == "running"
 
 
+def test_resume_restored_takes_any_run_that_is_not_over(cli: Cli) -> None:
+    cli("submit good.csv --name one --json")
+    assert cli("resume one --json").document["error"]["code"] == "not_halted"
+    assert cli("resume one --restored --json").document["run"]["state"] == "running", "before it was stopped"
+    cli("pause one --json")
+    assert cli("resume one --restored --json").document["run"]["state"] == "running"
+    cli("cancel one --json")
+    over = cli("resume one --restored --json")
+    assert (over.code, over.document["error"]["code"]) == (1, "not_halted")
+
+
 def test_cancel_says_what_it_cannot_take_back(cli: Cli) -> None:
     run_id = cli("submit good.csv --name one --json").document["run"]["id"]
 

@@ -8,11 +8,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
+import sqlalchemy as sa
 
 from app.commands.doctor import Check, document, examine
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.processes import Process, Processes
+from app.store import Database
+from app.store.migrate import migrate
+from tests.servers.postgres import database_name
 
 START_TIMEOUT_S = 60.0
 
@@ -95,6 +100,35 @@ def test_each_fault_is_named_with_its_remedy(
 def test_the_webhook_url_may_lead_to_something_else(urls: dict[str, str]) -> None:
     check = examined(settings_for(urls, PUBLIC_URL=urls["emulator"]))["webhook"]
     assert (check.state, "answers 404" in check.detail) == ("fault", True), check
+
+
+def test_w6_a_database_that_forgets_commits_is_a_fault(urls: dict[str, str], postgres_url: str) -> None:
+    name = database_name(postgres_url)
+
+    async def alter(what: str) -> None:
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(f'ALTER DATABASE "{name}" {what}')
+        await connection.close()
+
+    asyncio.run(alter("SET synchronous_commit TO off"))
+    check = examined(settings_for(urls, DATABASE_URL=postgres_url))["database"]
+    assert (check.state, "synchronous_commit=off" in check.detail) == ("fault", True), check
+    asyncio.run(alter("RESET synchronous_commit"))
+
+
+def test_w18_a_database_of_a_later_version_is_none(urls: dict[str, str], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'later.db'}"
+
+    async def make() -> None:
+        database = Database(url)
+        await migrate(database)
+        async with database.engine.begin() as connection:
+            await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        await database.close()
+
+    asyncio.run(make())
+    check = examined(settings_for(urls, DATABASE_URL=url))["database"]
+    assert (check.state, "at revision 9999, this version needs 0" in check.detail) == ("ok", True), check
 
 
 def test_an_evicting_redis_is_a_fault(urls: dict[str, str], start_valkey: object) -> None:

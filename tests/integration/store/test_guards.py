@@ -229,7 +229,7 @@ async def test_a_copy_whose_connection_is_cut_is_repeated(postgres_url: str) -> 
         await store.close()
 
 
-async def test_writers_that_deadlock_both_get_through(postgres_url: str) -> None:
+async def test_w8_writers_that_deadlock_both_get_through(postgres_url: str) -> None:
     store = Store(Database(postgres_url))
     locked = asyncio.Barrier(2)
     tries = 0

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
@@ -9,11 +12,13 @@ from aiohttp.test_utils import TestClient
 from app.domain.settlement import Source
 from app.provider.signature import Verified, answer_challenge, verify
 from app.store import Store
+from app.web import webhook
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (
     OLD_SECRET,
     PATH,
     SECRET,
+    WAIT_S,
     Receiving,
     delivery_body,
     signed,
@@ -159,3 +164,29 @@ async def test_json_text_is_not_changed(receiver: Receiving, store: Store) -> No
     body = json.dumps({"b": 1.10, "a": [1, 2]}, indent=3).encode() + b"\n\n"
     assert (await receiver.post(body)).status == 200
     assert (await stored(store))[0].body == body
+
+
+async def test_w10_a_body_of_megabytes_holds_up_nobody(
+    receiver: Receiving, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its signature takes: here, until another delivery is answered."""
+    large = delivery_body(1, "x" * 900_000)
+    is_checking, is_answered = threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def slow(
+        secrets: Sequence[str], timestamp: str | None, signature: str | None, body: bytes, *rest: int
+    ) -> Any:
+        if len(body) == len(large):
+            is_checking.set()
+            waited.append(is_answered.wait(WAIT_S))
+        return verify(secrets, timestamp, signature, body, *rest)
+
+    monkeypatch.setattr(webhook, "verify", slow)
+    posting = asyncio.create_task(receiver.post(large))
+    await until(is_checking.is_set)
+    assert (await receiver.post(delivery_body(2))).status == 200
+    is_answered.set()
+    assert (await posting).status == 200
+    assert waited == [True]
+    assert len(await stored(store)) == 2
