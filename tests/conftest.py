@@ -135,6 +135,17 @@ def store_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind in which nothing was ever created; its schema is the test's own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new folder' / 'empty.db'}"
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    url = postgres.create_database()
+    request.addfinalizer(lambda: postgres.drop_database(url))
+    return url
+
+
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     """An open store on a fresh database of each kind."""

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -12,7 +11,6 @@ from alembic.migration import MigrationContext
 from app.store import Database, Store
 from app.store.migrate import migrate, newest_revision
 from app.store.tables import metadata
-from tests.servers.postgres import PostgresServer
 
 SCRIPT = """
 import asyncio, sys
@@ -28,17 +26,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database in which nothing was ever created."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'new folder' / 'empty.db'}"
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    url = postgres.create_database()
-    request.addfinalizer(lambda: postgres.drop_database(url))
-    return url
 
 
 async def test_from_nothing_and_again(empty_url: str) -> None:
