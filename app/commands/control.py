@@ -22,7 +22,8 @@ Restored = Annotated[
     bool,
     typer.Option(
         "--restored",
-        help="The database is a restored backup: keys that the provider knows were sent by us since.",
+        help="The database is a restored backup, and there is no other copy of it: a key that the provider "
+        "knows was sent by us after the backup.",
     ),
 ]
 
@@ -59,7 +60,7 @@ def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False
 
     A run is paused by hand or when credits or its budget run out, and stopped when the provider refuses the
     API key, or knows a key that was never sent from here. Remove the cause first; what was sent before is not
-    sent again.
+    sent again. With --restored the run may be running, too.
     """
     from app.commands.choose_run import choose_run
     from app.commands.documents import run_document
@@ -76,7 +77,9 @@ def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False
             raise UserError("not_halted", f"run {row.name} is {row.state}, {what}")
         woken = await wake_workers(settings)
         resumed = await choose_run(store, row.id)
-        document = {"run": run_document(resumed), "woken": woken, "message": f"Run {row.name} goes on."}
+        how = ", as one of a restored backup" if resumed.restored else ""
+        message = f"Run {row.name} goes on{how}."
+        document = {"run": run_document(resumed), "woken": woken, "message": message}
         show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings, work)

@@ -12,7 +12,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from app.bootstrap import open_provider
-from app.commands.opening import current_revision, reachable_store, shown_url
+from app.commands.opening import current_revision, reachable_store, shown_url, unsafe_settings
 from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.embedded import running_valkey
@@ -123,7 +123,7 @@ def _check_public_url(settings: Settings) -> Check:
 
 
 async def check_database(settings: Settings) -> Check:
-    """Reachable, and at the schema of this code."""
+    """Reachable, at a schema that this code can work on, and keeping what it commits."""
     name = "database"
     if not settings.database_url and not (settings.data_dir / "tallyhook.db").exists():
         return Check(name, "ok", "embedded SQLite; the first command makes it")
@@ -131,21 +131,24 @@ async def check_database(settings: Settings) -> Check:
         store = await reachable_store(settings)
         try:
             revision = await current_revision(store, settings)
-            unsafe = await store.unsafe_settings()
+            unsafe = await unsafe_settings(store, settings)
         finally:
             await store.close()
     except UserError as error:
         return Check(name, "fault", error.message, error.remedy)
+    if not is_migrated(revision):
+        detail = f"{shown_url(settings)} is at revision {revision}, needed is {newest_revision()}"
+        if not settings.database_url:
+            return Check(name, "ok", detail + "; the next command brings it there")
+        return Check(name, "fault", detail, "run: tallyhook migrate")
     if unsafe:
         detail = f"{shown_url(settings)} may forget what it has committed: {', '.join(unsafe)}"
-        return Check(name, "fault", detail, "set these on: what it forgets was acknowledged")
-    if is_migrated(revision):
-        newer = "" if revision == newest_revision() else f", this version needs {newest_revision()} only"
-        return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
-    detail = f"{shown_url(settings)} is at revision {revision}, needed is {newest_revision()}"
-    if not settings.database_url:
-        return Check(name, "ok", detail + "; the next command brings it there")
-    return Check(name, "fault", detail, "run: tallyhook migrate")
+        if "synchronous_commit=off" in unsafe:
+            remedy = "set it on for this database or role: what it forgets was acknowledged"
+            return Check(name, "fault", detail, remedy)
+        return Check(name, "warning", detail, "set on what your storage does not make up for by itself")
+    newer = "" if revision == newest_revision() else f", newer than the {newest_revision()} that this needs"
+    return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
 
 
 async def check_redis(settings: Settings) -> list[Check]:

@@ -83,10 +83,26 @@ async def current_revision(store: Store, settings: Settings) -> str | None:
         raise unreachable(settings, error) from error
 
 
+async def unsafe_settings(store: Store, settings: Settings) -> list[str]:
+    """As the store's own. Raises UserError when the database does not answer."""
+    try:
+        return await store.unsafe_settings()
+    except TROUBLE as error:
+        raise unreachable(settings, error) from error
+
+
 async def upgrade(store: Store, settings: Settings) -> None:
     """Bring the database to the newest schema. Raises UserError; then it is as it was before."""
+    from alembic.util import CommandError
+
     try:
         await migrate(store.db)
+    except CommandError as error:
+        raise UserError(
+            "migration_failed",
+            f"the database at {shown_url(settings)} is at no revision of ours, and is as before: {error}",
+            "another program keeps its tables there: give Tallyhook a database of its own",
+        ) from error
     except TROUBLE as error:
         raise unreachable(settings, error) from error
     except SQLAlchemyError as error:

@@ -89,7 +89,8 @@ repeat
   answer[4 + given] = another
 until false
 answer[1] = redis.call('INCRBY', KEYS[4], given)
--- Behind turns that are given back yet, there must be as many to keep a distance from.
+-- Some may be given back yet, and then those before them are what to keep a distance from: four times
+-- UNUSED_MAX more than a window needs.
 redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) + 255)
 local kept = tonumber(ARGV[4]) > 0 and 3600000 or 60000
 redis.call('PEXPIRE', turns, math.ceil((answer[3 + given] - now) / 1000) + kept)

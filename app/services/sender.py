@@ -23,8 +23,8 @@ FLUSH_SIZE = 250
 BATCH_MAX = 500
 """Of the provider's (C-G.3)."""
 FOREIGN_REASON = (
-    "the provider knows key {}, unsent by us: another copy of this database sends, or this one is a restored "
-    "backup (tallyhook resume RUN --restored)"
+    "the provider knows key {}, unsent by us: another copy of this database sends, and must be stopped; or, "
+    "if there is no other, this one is a restored backup: tallyhook resume RUN --restored"
 )
 STALE_WAIT_S = 60.0
 """An attempt too old to be sent again waits this long for the sweep to close it."""
@@ -158,13 +158,19 @@ class Sender:
             for task, given in zip(sendable, answers, strict=True):
                 answer = given
                 known = given.answer is Answer.EXISTS and task.sends == 1
-                if known and not self._options[task.run_id].is_restored:
+                if known and not await self._is_restored(task.run_id):
                     # Accepted before, though never sent before: the key is somebody else's, not ours.
                     answer = CreateAnswer(Answer.FOREIGN, given.http_status, given.code, given.message)
                 if answer.answer is Answer.DEFERRED:
                     self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
                 self._end(task, answer)
                 await self._halt_if_refused(task, answer)
+
+    async def _is_restored(self, run_id: str) -> bool:
+        if not self._options[run_id].is_restored:
+            # The user may have said so since this call began.
+            self._options |= await self._store.send_options([run_id])
+        return self._options[run_id].is_restored
 
     def _is_kept_back(self, task: ClaimedTask) -> bool:
         # What is left of the claims when the job is over goes back: kept longer, its lease would run out and

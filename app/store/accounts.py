@@ -75,14 +75,18 @@ class AccountWrites:
         await self.db.write(work)
 
     async def outstanding(self, account: str) -> Outstanding:
-        """What is accepted and not settled, read by the index of tasks that would be polled."""
+        """What is accepted and not settled, read by the index of tasks that would be polled. Without those of
+        a restored run that nothing names: most were over before it, and their charges left the balance."""
         held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
         query = (
             sa.select(
                 sa.func.count(), credits_sum(held)
             )
             .join(runs, runs.c.id == tasks.c.run_id)
-            .where(tasks.c.next_poll_at_ms.is_not(None), runs.c.account == account)
+            .where(
+                tasks.c.next_poll_at_ms.is_not(None), runs.c.account == account,
+                ~sa.and_(runs.c.restored, tasks.c.provider_task_id.is_(None)),
+            )
         )  # fmt: skip
 
         async def work(connection: AsyncConnection) -> Outstanding:

@@ -152,7 +152,7 @@ async def _posts(
     settled = of_attempt("settled_at_ms")
     # A charge that was asked for again was made before the report that lacked it.
     to_ms = sa.case((settled < told, settled), else_=told)
-    sent = sa.func.coalesce(of_attempt("first_sent_at_ms"), to_ms)
+    sent = sa.func.coalesce(_sent_from(of_attempt("first_sent_at_ms")), to_ms)
     floor = await _first_id(connection, since_ms - COMMITS_APART_MS)
     columns = [
         ledger.c.credits, tasks.c.task_type, (of_attempt("settled_by") == "sync").label("sync"),
@@ -221,8 +221,13 @@ def _open_columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
         sa.func.coalesce(table.c.credits_held, table.c.credits_estimate).label("credits"),
         sa.case(*extra, else_=sa.literal(Decimal(0), Credits)).label("clusters"),
         table.c.state.in_(OPEN_STATES).label("working"),
-        table.c.first_sent_at_ms.label("from_ms"),
+        _sent_from(table.c.first_sent_at_ms).label("from_ms"),
     ]
+
+
+def _sent_from(first_sent_at_ms: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The earliest that an attempt may have been sent: for a restored run, before the backup was restored."""
+    return sa.case((runs.c.restored, runs.c.created_at_ms), else_=first_sent_at_ms)
 
 
 def _is_open(table: sa.Table) -> sa.ColumnElement[bool]:

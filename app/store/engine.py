@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -90,7 +90,7 @@ class Database:
             try:
                 await driver.execute(statement, *_arrays(rows))
             except BaseException as error:
-                told = _told(error, statement, driver.is_closed())
+                told = _told(error, statement, driver)
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 self._appender.invalidate()
                 self._appender = None
@@ -99,14 +99,13 @@ class Database:
                 raise told from error
 
     async def _connect(self) -> PoolProxiedConnection:
+        refused = self.engine.dialect.loaded_dbapi.Error
         try:
             return await self.engine.raw_connection()
-        except Exception as error:
-            # A server that refuses: too many connections, or it is only just starting.
-            told = _told(error, "connect", False)
-            if told is None:
-                raise
-            raise told from error
+        except refused as error:
+            # No connection is left, or the server is only just starting. Here SQLAlchemy does not tell it as
+            # its own error by itself.
+            raise DBAPIError.instance(None, None, error, refused, hide_parameters=True) from error
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(WRITE_TRIES):
@@ -245,7 +244,7 @@ class Database:
         try:
             await driver.copy_records_to_table(table.name, columns=columns, records=rows)
         except Exception as error:
-            told = _told(error, f"COPY {table.name}", driver.is_closed())
+            told = _told(error, f"COPY {table.name}", driver)
             if told is None:
                 raise
             raise told from error
@@ -259,11 +258,11 @@ def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(map(list, zip(*rows, strict=True)))
 
 
-def _told(error: BaseException, statement: str, is_closed: bool) -> DBAPIError | None:
+def _told(error: BaseException, statement: str, driver: Any) -> DBAPIError | None:
     """An error of the driver's as SQLAlchemy tells it; None for any other, which is told as it is."""
-    if not isinstance(error, Exception) or isinstance(error, OSError | TimeoutError | SQLAlchemyError):
+    if not isinstance(error, Exception) or isinstance(error, OSError | TimeoutError):
         return None
-    return DBAPIError(statement, None, error, hide_parameters=True, connection_invalidated=is_closed)
+    return DBAPIError(statement, None, error, hide_parameters=True, connection_invalidated=driver.is_closed())
 
 
 @functools.cache

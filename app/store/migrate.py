@@ -3,10 +3,12 @@
 Alembic is imported only to migrate: a process that finds its database as it should be starts without it.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.engine import Database
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_NUMBER = re.compile(r"\d{4}")
 LOCK_ID = 0x7A11_4800
 """Any fixed number: PostgreSQL's advisory lock that one migrating process holds."""
 
@@ -34,8 +37,9 @@ def newest_revision() -> str:
 
 def is_migrated(revision: str | None) -> bool:
     """Whether this code can work on a database at that revision. Migrations only add, so it can on a newer
-    one: processes of two versions run side by side while one is deployed, and after it is taken back."""
-    return revision is not None and revision >= newest_revision()
+    one: processes of two versions run side by side while one is deployed, and after it is taken back. What
+    is no number is some other program's."""
+    return revision is not None and _NUMBER.fullmatch(revision) is not None and revision >= newest_revision()
 
 
 async def migrate(db: Database) -> None:
@@ -53,10 +57,11 @@ async def migrate(db: Database) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async with db.engine.connect() as connection:
+    async def work(connection: AsyncConnection) -> None:
         # SQLite's write lock, PostgreSQL's advisory lock: the second process waits, then finds nothing to do.
-        await connection.execution_options(tallyhook_write=True)
-        async with connection.begin():
-            if not db.is_sqlite:
-                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
-            await connection.run_sync(upgrade)
+        if not db.is_sqlite:
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
+        await connection.run_sync(upgrade)
+
+    # Again after a deadlock with a process that works meanwhile.
+    await db.write(work)

@@ -27,6 +27,7 @@ class RunRow:
     bad_lines: int
     created_at_ms: int
     account: str
+    restored: bool = False
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class Queries:
             rows = await connection.execute(
                 sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc()).limit(limit)
             )
-            return [RunRow(*row) for row in rows]
+            return [RunRow(*tuple(row)) for row in rows]
 
         return await self.db.read(work)
 
@@ -93,7 +94,7 @@ class Queries:
             rows = await connection.execute(
                 sa.select(*_RUN_COLUMNS).where(sa.or_(*same)).order_by(runs.c.created_at_ms.desc())
             )
-            return [RunRow(*row) for row in rows]
+            return [RunRow(*tuple(row)) for row in rows]
 
         return await self.db.read(work)
 
@@ -169,7 +170,7 @@ class Queries:
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
-    runs.c.created_at_ms, runs.c.account,
+    runs.c.created_at_ms, runs.c.account, runs.c.restored,
 )  # fmt: skip
 
 

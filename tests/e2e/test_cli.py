@@ -1,10 +1,12 @@
 """The command line on an embedded SQLite file, without servers: what it prints, and how it ends."""
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -255,6 +257,18 @@ def test_a_database_of_the_users_own_is_left_to_migrate(cli: Cli, monkeypatch: p
     assert migrated["from"] is None
     assert migrated["to"] == cli("migrate --json").document["from"]
     assert cli("runs --json").document == {"runs": []}
+
+
+def test_a_database_of_another_program_is_left_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///other.db")
+    cli("migrate --json")
+    with contextlib.closing(sqlite3.connect("other.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ae1027a6acf0'")
+        database.commit()
+    for command, code in (("runs", "database_not_migrated"), ("migrate", "migration_failed")):
+        ended = cli(f"{command} --json")
+        assert (ended.code, ended.document["error"]["code"]) == (1, code)
+    assert "ae1027a6acf0" in ended.document["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,26 @@ async def test_what_was_taken_for_foreign_is_taken_back(account: Account) -> Non
     assert (await account.entries())[2:] == [("foreign", Decimal(-4), "other_users")]
 
 
+async def test_what_a_restored_run_sent_before_the_backup_is_not_foreign(account: Account) -> None:
+    """The provider charged it before we, for all we know, sent it (W19)."""
+    account.run_id = await account.store.create_run(name="r", source="-", budget=None, now_ms=account.clock())
+    await account.store.start_run_if_loading(account.run_id, sha256="", bad_lines=0)
+    await account.audit()
+    account.remaining -= 40
+    await account.twice("2026-10-10T02:00:00")
+    assert (await account.entries())[1:] == [("foreign", Decimal(40), "other_users")], "as far as we know"
+    assert await account.store.resume_restored_run(account.run_id)
+    account.clock.advance(HOUR_MS)
+    delivered, lost = [await account.send(credits=20) for _ in range(2)]
+    await account.settle(delivered, 20)
+    found = await account.twice("2026-10-10T04:00:00")
+    assert (await account.entries())[2:] == [("foreign", Decimal(-20), "other_users")]
+    assert found.drift.explained
+    await account.settle(lost, 20)
+    assert (await account.twice("2026-10-10T05:00:00")).drift.explained
+    assert (await account.entries())[3:] == [("foreign", Decimal(-20), "other_users")]
+
+
 async def test_a_run_under_way_does_not_move_what_is_booked(account: Account) -> None:
     await account.audit()
     account.remaining -= 50

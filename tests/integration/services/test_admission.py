@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
-from app.domain.task import TaskSpec
+from app.domain.task import TaskSpec, idempotency_key
 from app.ports import Balance, CreateAnswer, Slots
 from app.services.admission import ASK_MS, Admission
 from app.services.funding import Funding
@@ -48,6 +48,20 @@ def admission(
     store: Store, provider: Account, clock: SteppedClock, drain_target_s: float = 60.0
 ) -> Admission:
     return Admission("default", store, provider, clock=clock, drain_target_s=drain_target_s)
+
+
+async def test_w19_what_was_over_before_the_restore_is_not_outstanding(pipeline: Pipeline) -> None:
+    """Its charges left the balance long ago; what nothing names may stay open for a day."""
+    account = Account(remaining=Decimal(60))
+    gate = admission(pipeline.store, account, pipeline.clock)
+    task_ids = await pipeline.start(20)
+    account.bound |= {idempotency_key(task_id, 1) for task_id in task_ids[:12]}
+    assert await pipeline.store.resume_restored_run(pipeline.run_id)
+    for _ in range(4):
+        await send(pipeline, account, gate)
+        pipeline.clock.advance(ASK_MS)
+    assert len(account.sends) == 20
+    assert (await pipeline.books()).states() == {"submitted": 20}
 
 
 async def send(pipeline: Pipeline, provider: Account, gate: Admission | None = None) -> int | None:

@@ -166,6 +166,18 @@ async def test_s8_a_409_to_a_key_never_sent_stops_the_run(pipeline: Pipeline) ->
     assert books.states() == {"submitted": 3, "pending": 27}
 
 
+async def test_s8_that_there_is_no_other_copy_may_be_said_while_it_sends(pipeline: Pipeline) -> None:
+    task_ids = await pipeline.start(10)
+    pipeline.provider.bound.add(idempotency_key(task_ids[5], 1))
+
+    async def say(task: ClaimedTask) -> None:
+        if task.id == task_ids[2]:
+            assert await pipeline.store.resume_restored_run(pipeline.run_id)
+
+    pipeline.provider.before_answer = say
+    assert (await pipeline.submit(in_flight=1)).answers == {Answer.ACCEPTED: 9, Answer.EXISTS: 1}
+
+
 async def test_s9_a_delivery_may_overtake_the_submit_response(pipeline: Pipeline) -> None:
     task_ids = await pipeline.start(3)
 

@@ -1,15 +1,18 @@
 """Migrations: from nothing, again, by several at once; and the tables are what the code says they are."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.util import CommandError
 
 from app.store import Database, Store
-from app.store.migrate import migrate, newest_revision
+from app.store.migrate import MIGRATIONS, is_migrated, migrate, newest_revision
 from app.store.tables import metadata
 
 SCRIPT = """
@@ -69,6 +72,34 @@ async def test_several_processes_at_once(empty_url: str, tmp_path: Path) -> None
         assert await store.schema_revision() == newest_revision()
     finally:
         await store.close()
+
+
+async def test_a_schema_of_another_program_is_not_taken_for_a_later_one(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """Its revision compares as greater than any of ours."""
+    (tmp_path / "new folder").mkdir(exist_ok=True)
+    database = Database(empty_url)
+    try:
+        async with database.engine.begin() as connection:
+            await connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+            await connection.execute(sa.text("INSERT INTO alembic_version VALUES ('ae1027a6acf0')"))
+        assert not is_migrated("ae1027a6acf0")
+        with pytest.raises(CommandError, match="ae1027a6acf0"):
+            await migrate(database)
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(MIGRATIONS.glob("versions/[0-9]*.py"))[1:], ids=lambda path: path.stem
+)
+def test_a_migration_only_adds(path: Path) -> None:
+    """So that code of the version before goes on beside it (W18)."""
+    upgrade = path.read_text().partition("def upgrade")[2].partition("def downgrade")[0]
+    calls = set(re.findall(r"\bop\.(\w+)", upgrade))
+    assert calls
+    assert calls <= {"create_table", "create_index", "add_column"}
 
 
 async def test_the_migrated_tables_are_those_of_the_code(store: Store) -> None:
