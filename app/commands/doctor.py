@@ -12,7 +12,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from app.bootstrap import open_provider
-from app.commands.opening import current_revision, reachable_store, shown_url, unsafe_settings
+from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.embedded import running_valkey
@@ -130,8 +130,8 @@ async def check_database(settings: Settings) -> Check:
     try:
         store = await reachable_store(settings)
         try:
-            revision = await current_revision(store, settings)
-            unsafe = await unsafe_settings(store, settings)
+            revision = await answered(store.schema_revision(), settings)
+            unsafe = await answered(store.unsafe_settings(), settings)
         finally:
             await store.close()
     except UserError as error:

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from app.ports import StoreUnavailable
 from app.store import Store
 from app.store.migrate import is_migrated, migrate
 
+T = TypeVar("T")
 TROUBLE = (
     ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable, OSError,
     asyncpg.PostgresError, asyncpg.InterfaceError,
@@ -35,7 +37,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
     database of the user's own is not. Raises UserError."""
     store = await reachable_store(settings)
     try:
-        if not is_migrated(await current_revision(store, settings)):
+        if not is_migrated(await answered(store.schema_revision(), settings)):
             if settings.database_url:
                 raise UserError(
                     "database_not_migrated",
@@ -75,18 +77,10 @@ def refuse_if_unopenable(store: Store) -> None:
         raise IsADirectoryError(f"{database} is a directory")
 
 
-async def current_revision(store: Store, settings: Settings) -> str | None:
-    """The schema the database stands at; None when it has none. Raises UserError when it does not answer."""
+async def answered(asked: Awaitable[T], settings: Settings) -> T:
+    """What the store answers. Raises UserError when the database does not."""
     try:
-        return await store.schema_revision()
-    except TROUBLE as error:
-        raise unreachable(settings, error) from error
-
-
-async def unsafe_settings(store: Store, settings: Settings) -> list[str]:
-    """As the store's own. Raises UserError when the database does not answer."""
-    try:
-        return await store.unsafe_settings()
+        return await asked
     except TROUBLE as error:
         raise unreachable(settings, error) from error
 

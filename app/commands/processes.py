@@ -125,13 +125,13 @@ def migrate(as_json: AsJson = False) -> None:
 
 async def migrated(settings: "Settings") -> dict[str, object]:
     """Migrate; from which revision to which."""
-    from app.commands.opening import current_revision, reachable_store, shown_url, upgrade
+    from app.commands.opening import answered, reachable_store, shown_url, upgrade
 
     store = await reachable_store(settings)
     try:
-        before = await current_revision(store, settings)
+        before = await answered(store.schema_revision(), settings)
         await upgrade(store, settings)
-        after = await current_revision(store, settings)
+        after = await answered(store.schema_revision(), settings)
     finally:
         await store.close()
     what = "was already at" if before == after else "is now at"

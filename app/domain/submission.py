@@ -30,9 +30,9 @@ class ClaimedTask:
 class SendOptions:
     """How the tasks of one run are sent."""
 
-    batch_size: int = 1
+    batch_size: int
     """Tasks in one create call."""
-    is_restored: bool = False
+    is_restored: bool
     """The run goes on from a backup: keys that the provider knows were sent by us since."""
 
 

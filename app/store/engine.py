@@ -7,7 +7,7 @@ import contextlib
 import functools
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -88,15 +88,13 @@ class Database:
                 self._appender = await self._connect()
             driver: Any = self._appender.driver_connection
             try:
-                await driver.execute(statement, *_arrays(rows))
-            except BaseException as error:
-                told = _told(error, statement, driver)
+                with _told(statement, driver):
+                    await driver.execute(statement, *_arrays(rows))
+            except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 self._appender.invalidate()
                 self._appender = None
-                if told is None:
-                    raise
-                raise told from error
+                raise
 
     async def _connect(self) -> PoolProxiedConnection:
         refused = self.engine.dialect.loaded_dbapi.Error
@@ -241,13 +239,8 @@ class Database:
             await self.insert_plain(connection, table, columns, rows)
             return
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        try:
+        with _told(f"COPY {table.name}", driver):
             await driver.copy_records_to_table(table.name, columns=columns, records=rows)
-        except Exception as error:
-            told = _told(error, f"COPY {table.name}", driver)
-            if told is None:
-                raise
-            raise told from error
 
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
@@ -258,11 +251,18 @@ def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     return tuple(map(list, zip(*rows, strict=True)))
 
 
-def _told(error: BaseException, statement: str, driver: Any) -> DBAPIError | None:
-    """An error of the driver's as SQLAlchemy tells it; None for any other, which is told as it is."""
-    if not isinstance(error, Exception) or isinstance(error, OSError | TimeoutError):
-        return None
-    return DBAPIError(statement, None, error, hide_parameters=True, connection_invalidated=driver.is_closed())
+@contextlib.contextmanager
+def _told(statement: str, driver: Any) -> Iterator[None]:
+    """Errors of the driver's are told as SQLAlchemy tells them, any others as they are."""
+    try:
+        yield
+    except (OSError, TimeoutError):
+        raise
+    except Exception as error:
+        closed = driver.is_closed()
+        raise DBAPIError(
+            statement, None, error, hide_parameters=True, connection_invalidated=closed
+        ) from error
 
 
 @functools.cache

@@ -27,7 +27,7 @@ class RunRow:
     bad_lines: int
     created_at_ms: int
     account: str
-    restored: bool = False
+    restored: bool
 
 
 @dataclass(slots=True)

@@ -105,7 +105,6 @@ def test_the_webhook_url_may_lead_to_something_else(urls: dict[str, str]) -> Non
 def test_w6_a_database_that_forgets_commits_is_a_fault(
     urls: dict[str, str], postgres_url: str, postgres: PostgresServer
 ) -> None:
-
     def looked_at(synchronous_commit: str) -> Check:
         async def alter() -> None:
             connection = await asyncpg.connect(postgres_url)

@@ -47,7 +47,7 @@ _DURABLE = {
     "max_wal_size": "4GB", "autovacuum_naptime": "10s",
 }  # fmt: skip
 
-_OTHERS_OFF = """
+OTHERS_OFF = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
@@ -183,7 +183,7 @@ class PostgresServer:
         async def work() -> None:
             connection = await asyncpg.connect(url, timeout=5)
             try:
-                await connection.execute(_OTHERS_OFF)
+                await connection.execute(OTHERS_OFF)
                 tables = await connection.fetch(_TABLES)
                 names = ", ".join(f'"{row[0]}"' for row in tables)
                 await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")

@@ -50,20 +50,6 @@ def admission(
     return Admission("default", store, provider, clock=clock, drain_target_s=drain_target_s)
 
 
-async def test_w19_what_was_over_before_the_restore_is_not_outstanding(pipeline: Pipeline) -> None:
-    """Its charges left the balance long ago; what nothing names may stay open for a day."""
-    account = Account(remaining=Decimal(60))
-    gate = admission(pipeline.store, account, pipeline.clock)
-    task_ids = await pipeline.start(20)
-    account.bound |= {idempotency_key(task_id, 1) for task_id in task_ids[:12]}
-    assert await pipeline.store.resume_restored_run(pipeline.run_id)
-    for _ in range(4):
-        await send(pipeline, account, gate)
-        pipeline.clock.advance(ASK_MS)
-    assert len(account.sends) == 20
-    assert (await pipeline.books()).states() == {"submitted": 20}
-
-
 async def send(pipeline: Pipeline, provider: Account, gate: Admission | None = None) -> int | None:
     summary = await submit(
         pipeline.store, provider, admission=gate, limits=SUBMIT_LIMITS, clock=pipeline.clock,
@@ -235,3 +221,17 @@ async def test_a_monthly_budget_of_the_account_is_kept(pipeline: Pipeline) -> No
     pipeline.clock.advance(31 * 24 * 3_600_000)
     await send(pipeline, provider, gate)
     assert len(provider.sends) > 8, "a new month, and this run was begun in the last one"
+
+
+async def test_w19_what_was_over_before_the_restore_is_not_outstanding(pipeline: Pipeline) -> None:
+    """Its charges left the balance long ago; what nothing names may stay open for a day."""
+    account = Account(remaining=Decimal(60))
+    gate = admission(pipeline.store, account, pipeline.clock)
+    task_ids = await pipeline.start(20)
+    account.bound |= {idempotency_key(task_id, 1) for task_id in task_ids[:12]}
+    assert await pipeline.store.resume_restored_run(pipeline.run_id)
+    for _ in range(4):
+        await send(pipeline, account, gate)
+        pipeline.clock.advance(ASK_MS)
+    assert len(account.sends) == 20
+    assert (await pipeline.books()).states() == {"submitted": 20}

@@ -20,14 +20,10 @@ from app.store.migrate import migrate
 from app.store.tables import metadata
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
-from tests.servers.postgres import PostgresServer, database_name
+from tests.servers.postgres import OTHERS_OFF, PostgresServer, database_name
 
 TASKS = 120
 ROUNDS_MAX = 500
-CUT = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-"""
 
 
 async def one_round(pipeline: Pipeline, told: set[str], *, sends: int = TASKS // 6) -> bool:
@@ -65,30 +61,30 @@ async def assert_all_charged(pipeline: Pipeline) -> None:
 
 async def test_w5_connections_that_are_cut_all_the_time(postgres_url: str, clock: SteppedClock) -> None:
     store, cuts = Store(Database(postgres_url)), 0
-    pipeline = Pipeline(store, clock)
+    pipeline, told = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
     admin, commits = await asyncpg.connect(postgres_url), asyncio.Semaphore(0)
     sa.event.listen(store.db.engine.sync_engine, "commit", lambda _: commits.release())
 
-    async def cut() -> None:
+    async def cut(after: int) -> None:
         nonlocal cuts
-        while True:
-            cuts += len(await admin.fetch(CUT)) > 0
-            # As often as can be, and something is done in between: after the cut, and not before it.
-            while not commits.locked():
-                await commits.acquire()
-            for _ in range(2):
-                await commits.acquire()
+        for _ in range(after):
+            await commits.acquire()
+        cuts += len(await admin.fetch(OTHERS_OFF)) > 0
 
-    cutting = asyncio.create_task(cut())
     try:
-        await settle_all(pipeline, set())
-        cutting.cancel()
-        await asyncio.wait([cutting])
-        assert cutting.cancelled()
+        for number in range(ROUNDS_MAX):
+            # Once in every round, each time at another place.
+            commits = asyncio.Semaphore(0)
+            cutting = asyncio.create_task(cut(number % 8))
+            is_over = await one_round(pipeline, told, sends=4)
+            for _ in range(8):
+                commits.release()
+            await cutting
+            if is_over:
+                break
         await assert_all_charged(pipeline)
     finally:
-        cutting.cancel()
         await admin.close()
         await store.close()
     assert cuts > 10

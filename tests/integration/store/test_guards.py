@@ -37,6 +37,7 @@ from tests.integration.store.scenes import (
     task_row,
 )
 from tests.integration.store.scenes import apply as settle
+from tests.servers.postgres import OTHERS_OFF
 
 
 async def enter(store: Store, task_id: str, kind: str, attempt: int = 1) -> None:
@@ -314,17 +315,11 @@ async def test_w7_a_full_disk_is_the_database_s_absence_and_no_bad_delivery(
     assert await sqlite_store.waiting_count() == 0, "all or none"
 
 
-OTHERS_OFF = sa.text(
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-)
-
-
 async def test_a_read_replaces_a_connection_that_went_stale(postgres_url: str) -> None:
     store, other = Store(Database(postgres_url, pool_size=1)), Database(postgres_url, pool_size=1)
     try:
         assert await store.waiting_count() == 0
-        assert (await other.write(lambda connection: connection.scalar(OTHERS_OFF))) is True
+        assert (await other.write(lambda connection: connection.scalar(sa.text(OTHERS_OFF)))) is True
         assert await store.waiting_count() == 0
     finally:
         await store.close()
@@ -336,7 +331,7 @@ async def test_deliveries_are_stored_after_the_kept_connection_was_cut(postgres_
     raw = [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}") for _ in range(3)]
     try:
         await store.store_deliveries(raw[:1], due_at_ms=NOW)
-        assert (await other.write(lambda connection: connection.scalar(OTHERS_OFF))) is True
+        assert (await other.write(lambda connection: connection.scalar(sa.text(OTHERS_OFF)))) is True
         await store.store_deliveries(raw[1:], due_at_ms=NOW)
         await store.store_deliveries(raw, due_at_ms=NOW)
         assert await store.waiting_count() == 3

@@ -166,7 +166,7 @@ async def test_json_text_is_not_changed(receiver: Receiving, store: Store) -> No
     assert (await stored(store))[0].body == body
 
 
-async def test_w10_a_body_of_megabytes_holds_up_nobody(
+async def test_w10_a_large_body_holds_up_nobody(
     receiver: Receiving, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long its signature takes: here, until another delivery is answered."""
