@@ -13,24 +13,25 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from . import errors, faults
+from . import errors, faults, gateway
 from .editions import EDITIONS, Edition
 from .engine import Emulator
 from .gate import Gate
 from .organizations import ApiKey
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # 500 batch items of 10,000 four-byte characters, and their frames
-_HTML: Final = (
-    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
-)
 
 
 class ConnectionLostError(Exception):
     """The answer is to be lost before its first byte (C-M)."""
 
 
-class BadGatewayError(Exception):
-    """An intermediary answers with HTML instead of us (C-J.2)."""
+class GatewayError(Exception):
+    """An intermediary answers instead of us (C-J.2)."""
+
+    def __init__(self, page: gateway.Page) -> None:
+        super().__init__(page.status)
+        self.page = page
 
 
 @dataclass(slots=True)
@@ -90,8 +91,8 @@ class Front:
                     headers["X-Credits-Charged"] = "0"
             except ConnectionLostError:
                 return cut(request)
-            except BadGatewayError:
-                return web.Response(status=502, body=_HTML, content_type="text/html")
+            except GatewayError as instead:
+                return gateway.respond(instead.page)
             if edition.request_id_header:
                 headers["X-Request-ID"] = str(uuid.uuid4())
                 headers["X-Latency-Ms"] = str(round((time.monotonic() - started) * 1000))
@@ -124,7 +125,9 @@ class Front:
         if name == "cut_connection":
             raise ConnectionLostError
         if name == "html_502":
-            raise BadGatewayError
+            raise GatewayError(gateway.BAD_GATEWAY)
+        if name == "gateway":
+            raise GatewayError(gateway.PAGES[(self.injected[name] - 1) % len(gateway.PAGES)])
         if name == "storm_429":
             headers["X-RateLimit-Remaining"] = "0"
             raise errors.rate_limited()

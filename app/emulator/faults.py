@@ -22,7 +22,9 @@ WRAPPED_RESPONSE: Final = "wrapped_response"
 CREDITS_IN_TASK: Final = "credits_in_task"
 OVERTAKEN: Final = "overtaken"
 
-REQUEST_FAULTS: Final = ("storm_429", "error_500", "unavailable_503", "html_502", "cut_connection", "slow")
+REQUEST_FAULTS: Final = (
+    "storm_429", "error_500", "unavailable_503", "html_502", "gateway", "cut_connection", "slow",
+)  # fmt: skip
 
 _FAIL: Final = purpose("fail")
 _DUPLICATE: Final = purpose("duplicate")
@@ -75,6 +77,7 @@ class FaultRates:
     unavailable_503: float = 0.0
     retry_after_s: int = 2
     html_502: float = 0.0
+    gateway: float = 0.0  # a page of something in between, each kind in turn: no word of the provider's
     cut_connection: float = 0.0
     slow: float = 0.0
     slow_s: float = 1.0  # real seconds

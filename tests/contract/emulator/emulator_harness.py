@@ -125,7 +125,9 @@ class Provider:
         if key is not None:
             headers.setdefault("Authorization", f"Bearer {key or self.key}")
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body)
-        async with self.http.request(method, self.url + path, data=data, headers=headers) as response:
+        async with self.http.request(
+            method, self.url + path, data=data, headers=headers, allow_redirects=False
+        ) as response:
             return Reply(response.status, response.headers.copy(), await response.read())
 
     async def post(self, path: str, body: Any = None, **rest: Any) -> Reply:

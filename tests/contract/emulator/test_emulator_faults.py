@@ -13,6 +13,7 @@ from emulator_harness import Receiver, eventually
 from test_emulator_deliveries import verify
 
 from app.emulator.faults import FaultRates, fate_of
+from app.emulator.gateway import PAGES
 
 PROMPT = {"prompt": "best shoes", "country": "US"}
 TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")
@@ -237,6 +238,19 @@ async def test_request_faults_have_no_effect(emulate: Any, name: str, status: in
     provider = await emulate(faults=FaultRates(**{name: 1.0}))
     reply = await provider.post("/v1/async/task", provider.task())
     assert reply.status == status
+    assert (await provider.books())["totals"]["tasks"] == 0
+
+
+async def test_pages_of_a_gateway_have_no_effect_and_no_word_of_the_provider(emulate: Any) -> None:
+    provider = await emulate(faults=FaultRates(gateway=1.0))
+    seen = set()
+    for page in PAGES:
+        reply = await provider.post("/v1/async/task", provider.task())
+        assert reply.status == page.status
+        assert "X-RateLimit-Limit" not in reply.headers
+        assert b'"error"' not in reply.raw
+        seen.add((reply.status, reply.raw))
+    assert len(seen) == len(PAGES)
     assert (await provider.books())["totals"]["tasks"] == 0
 
 
