@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 STRETCH = 500
 """Tasks retried in one transaction."""
-PAUSED_BY_HAND = "paused by hand"
 
 Restored = Annotated[
     bool,
@@ -36,11 +35,12 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
     from app.commands.choose_run import choose_run
     from app.commands.documents import run_document
     from app.commands.render import draw_line, show
+    from app.domain.run_reason import BY_HAND
     from app.domain.task import RunState
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        if not await store.halt_run_if_running(row.id, RunState.PAUSED, PAUSED_BY_HAND):
+        if not await store.halt_run_if_running(row.id, RunState.PAUSED, BY_HAND):
             raise UserError("not_running", f"run {row.name} is {row.state}, not running")
         progress = await store.progress(row.id)
         unsent = progress.states.get("pending", 0)

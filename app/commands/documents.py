@@ -24,6 +24,7 @@ def run_document(run: RunRow) -> Document:
         "account": run.account,
         "state": str(run.state),
         "reason": run.reason,
+        "reason_code": run.reason_code,
         "budget": plain(run.budget),
         "bad_lines": run.bad_lines,
         "created_at": iso(run.created_at_ms),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from app.domain.run_reason import MONTH_BUDGET, ReasonCode, RunReason
+
 QUEUE_MAX = 100_000
 """Tasks that may wait in the provider's queue, per organization (C-D.1)."""
 QUEUE_MARGIN = 1_000
@@ -28,7 +30,7 @@ class Room:
     """How many more tasks may be sent now, and why no more."""
 
     tasks: int
-    reason: str | None = None
+    reason: RunReason | None = None
     """Set when `tasks` is 0."""
 
 
@@ -53,16 +55,18 @@ def room(
     the account may still cost this month, less what is on its way; None: it has no budget."""
     free = backlog - outstanding_tasks
     if free <= 0:
-        return Room(0, f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time")
+        text = f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time"
+        return Room(0, RunReason(ReasonCode.BACKLOG, text))
     if budget_left is not None:
         if budget_left < TASK_CREDITS_MIN:
-            return Room(0, "waiting: the account's budget of this month is reached")
+            return Room(0, MONTH_BUDGET)
         free = min(free, max(int(budget_left // TASK_CREDITS_MAX), 1))
     if remaining is None:
         return Room(free)
     available = remaining - outstanding_credits
     if available < TASK_CREDITS_MIN:
-        return Room(0, f"waiting: {remaining} credits left, {outstanding_credits} of them outstanding")
+        text = f"waiting: {remaining} credits left, {outstanding_credits} of them outstanding"
+        return Room(0, RunReason(ReasonCode.BALANCE_LOW, text))
     return Room(min(free, max(int(available // TASK_CREDITS_MAX), 1)))
 
 

@@ -11,12 +11,9 @@ from decimal import Decimal
 from app.domain.billing import iso_day
 from app.domain.credits import plain
 from app.domain.notice import Kind, Notice
+from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
 
-BUDGET_REASON = "budget reached"
-"""Why a run is paused whose own budget is used up."""
-MONTH_BUDGET_REASON = "waiting: the account's budget of this month is reached"
-"""Why the runs of an account wait whose monthly budget is."""
 ASK_SOURCE = "ask"
 """Source of a run of `tallyhook ask`: somebody waits for its answer already."""
 
@@ -31,6 +28,7 @@ class RunStanding:
     source: str
     state: str
     reason: str | None
+    reason_code: str | None
     created_at_ms: int
     is_open: bool
     """A task of it is still to be done."""
@@ -43,7 +41,10 @@ class RunStanding:
         self, kind: Kind, message: str, at_ms: int, figures: Mapping[str, object] | None = None
     ) -> Notice:
         """The next notice about its state."""
-        data = {"run": self.name, "state": self.state, "reason": self.reason, **(figures or {})}
+        data = {
+            "run": self.name, "state": self.state, "reason": self.reason,
+            "reason_code": self.reason_code, **(figures or {}),
+        }  # fmt: skip
         return Notice(kind, self.account, f"run:{self.id}:{self.edges + 1}", message, at_ms, self.id, data)
 
 
@@ -77,7 +78,7 @@ def run_edge(run: RunStanding) -> Kind | None:
     if not run.is_open:
         now: Kind | None = Kind.RUN_FINISHED
     elif run.state == RunState.PAUSED:
-        now = Kind.BUDGET_REACHED if run.reason == BUDGET_REASON else Kind.RUN_PAUSED
+        now = Kind.BUDGET_REACHED if run.reason_code == ReasonCode.BUDGET else Kind.RUN_PAUSED
     elif run.state == RunState.STOPPED:
         now = Kind.RUN_STOPPED
     else:

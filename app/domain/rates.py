@@ -14,7 +14,8 @@ from decimal import ROUND_UP, Decimal
 from typing import Generic, TypeVar
 
 from app.domain.admission import CONCURRENCY_UNKNOWN, SECONDS_PER_TASK
-from app.domain.task import NO_CREDITS_REASON, RunState
+from app.domain.run_reason import ReasonCode
+from app.domain.task import RunState
 
 T = TypeVar("T")
 
@@ -79,12 +80,13 @@ class OpenRun:
     name: str
     state: str
     reason: str | None
+    reason_code: str | None = None
 
     @property
     def goes_on(self) -> bool:
         """By itself: it is running, or waits for credits only."""
         return self.state == RunState.RUNNING or (
-            self.state == RunState.PAUSED and self.reason == NO_CREDITS_REASON
+            self.state == RunState.PAUSED and self.reason_code == ReasonCode.NO_CREDITS
         )
 
 

@@ -50,10 +50,6 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
-NO_CREDITS_REASON = "out of credits at the provider"
-"""Why runs pause that go on by themselves once there are credits again."""
-
-
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One valid input line: what to ask, before it has an id."""

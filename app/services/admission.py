@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.domain.admission import Room, backlog_max, month_start_ms, room
+from app.domain.run_reason import RunReason
 from app.ports import AdmissionStore, Balance, Clock, Provider, Slots
 
 REFRESH_MS = 2_000
@@ -48,7 +49,7 @@ class Admission:
         self._asked_ms: int | None = None
         self._sent = 0
         self._sent_credits = Decimal(0)
-        self._noted: str | None = None
+        self._noted: RunReason | None = None
 
     async def room(self) -> Room:
         """How many tasks may go now; the account's runs say why when it is none."""

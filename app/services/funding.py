@@ -5,16 +5,16 @@ from decimal import Decimal
 from typing import Protocol
 
 from app.domain.admission import TASK_CREDITS_MIN
-from app.domain.task import NO_CREDITS_REASON
+from app.domain.run_reason import ReasonCode
 from app.ports import Balance, Clock, Provider
 
 
 class FundingStore(Protocol):
     """What this needs of the store."""
 
-    async def paused_accounts(self, reason: str) -> list[str]: ...
+    async def paused_accounts(self, code: ReasonCode) -> list[str]: ...
 
-    async def resume_account_if_paused_for(self, account: str, reason: str) -> int: ...
+    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int: ...
 
     async def store_balance(self, account: str, balance: Balance) -> None: ...
 
@@ -38,14 +38,14 @@ class Funding:
         not tell it (C-B22) is tried: its first refusal pauses the runs again.
         """
         resumed = 0
-        for account in await self._store.paused_accounts(NO_CREDITS_REASON):
+        for account in await self._store.paused_accounts(ReasonCode.NO_CREDITS):
             now = self._clock()
             # The first look is a whole interval after the refusal was first seen.
             if now - self._looked_ms.setdefault(account, now) < self._probe_ms:
                 continue
             self._looked_ms[account] = now
             if await self._may_have_credits(account, now):
-                resumed += await self._store.resume_account_if_paused_for(account, NO_CREDITS_REASON)
+                resumed += await self._store.resume_account_if_paused_for(account, ReasonCode.NO_CREDITS)
                 del self._looked_ms[account]
         return resumed
 

@@ -11,7 +11,6 @@ from typing import Protocol
 from app.domain.admission import month_start_ms
 from app.domain.notice import Kind, Notice, NoticeState
 from app.domain.occasion import (
-    MONTH_BUDGET_REASON,
     ForeignSpend,
     FoundGroup,
     RunStanding,
@@ -22,6 +21,7 @@ from app.domain.occasion import (
     halted,
     run_edge,
 )
+from app.domain.run_reason import ReasonCode
 from app.ports import Clock
 
 NEWS_MS = 24 * 3_600_000
@@ -61,7 +61,7 @@ class OccasionStore(Protocol):
 
     async def found_groups(self, since_ms: int) -> Sequence[FoundGroup]: ...
 
-    async def accounts_waiting(self, reason: str) -> list[str]: ...
+    async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
 
     async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
 
@@ -136,7 +136,7 @@ class Watcher:
 
     async def _of_accounts(self) -> list[Notice]:
         now = self._clock()
-        waiting = await self._store.accounts_waiting(MONTH_BUDGET_REASON)
+        waiting = await self._store.accounts_waiting(ReasonCode.MONTH_BUDGET)
         reached = [budget_reached(account, month_start_ms(now), now) for account in waiting]
         spent = await self._store.foreign_spend(now - NEWS_MS)
         return reached + [foreign_spend(one, now) for one in spent if one.credits > 0]

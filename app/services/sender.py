@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
+from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason
 from app.domain.submission import ClaimedTask, SendOptions, Submission
-from app.domain.task import NO_CREDITS_REASON, RunState
+from app.domain.task import RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
 from app.services.admission import Admission
 
@@ -82,7 +83,7 @@ class Sender:
         self._flush_now = asyncio.Event()
         self._flushing: asyncio.Task[None] | None = None
         self._all_sent = False
-        self._halted: tuple[RunState, str] | None = None
+        self._halted: tuple[RunState, RunReason] | None = None
         self._rest_s = 0.0
         self._replaced = False
         self.has_room = True
@@ -198,14 +199,16 @@ class Sender:
         """A refusal that is not about the task: halt the run, or with it all runs of the account, and send
         nothing more in this call."""
         if answer.answer is Answer.FOREIGN:
-            self._halted = (RunState.STOPPED, FOREIGN_REASON.format(task.idempotency_key))
+            self._halted = (
+                RunState.STOPPED,
+                RunReason(ReasonCode.FOREIGN_KEY, FOREIGN_REASON.format(task.idempotency_key)),
+            )
             await self._store.halt_run_if_running(task.run_id, *self._halted)
         elif answer.answer in (Answer.NO_CREDITS, Answer.BAD_KEY) and self._halted is None:
             shown = answer.code or answer.http_status
-            bad_key = (RunState.STOPPED, f"the provider refuses the API key ({shown})")
-            self._halted = (
-                bad_key if answer.answer is Answer.BAD_KEY else (RunState.PAUSED, NO_CREDITS_REASON)
-            )
+            bad_key = RunReason(ReasonCode.BAD_KEY, f"the provider refuses the API key ({shown})")
+            is_bad_key = answer.answer is Answer.BAD_KEY
+            self._halted = (RunState.STOPPED, bad_key) if is_bad_key else (RunState.PAUSED, NO_CREDITS)
             await self._store.halt_account_if_running(self._account, *self._halted)
 
     def _end(self, task: ClaimedTask, answer: CreateAnswer) -> None:

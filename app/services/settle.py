@@ -7,9 +7,10 @@ from decimal import Decimal
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
+from app.domain.run_reason import NO_CREDITS as OUT_OF_CREDITS
 from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source
 from app.domain.settlement import settle as decide_settlement
-from app.domain.task import NO_CREDITS_REASON, RunState
+from app.domain.task import RunState
 from app.ports import Clock, ReadReport, SettleStore, StoreUnavailable
 
 RACED_PASSES = 3
@@ -52,7 +53,7 @@ async def settle(
             break
     for run_id in sorted(summary.broke):
         # Accepted is not funded (P12): what is sent now would fail in the same way.
-        await store.halt_run_if_running(run_id, RunState.PAUSED, NO_CREDITS_REASON)
+        await store.halt_run_if_running(run_id, RunState.PAUSED, OUT_OF_CREDITS)
     return summary
 
 

@@ -6,11 +6,13 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.submission import SendOptions
 from app.domain.task import RunState
 from app.ports import Balance, Outstanding
 from app.store.engine import Database
-from app.store.tables import attempts, balances, credits_sum, runs, tasks
+from app.store.inbox import clean
+from app.store.tables import REASON_CODE, attempts, balances, credits_sum, runs, tasks
 
 
 class AccountWrites:
@@ -18,36 +20,37 @@ class AccountWrites:
 
     db: Database
 
-    async def halt_account_if_running(self, account: str, state: RunState, reason: str) -> int:
+    async def halt_account_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
         """Pause or stop every running run of an account: the refusal was the account's. How many."""
 
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(
                 sa.update(runs)
                 .where(runs.c.account == account, runs.c.state == RunState.RUNNING)
-                .values(state=state, reason=reason)
+                .values(state=state, reason=clean(reason.text), reason_code=reason.code)
             )
             return done.rowcount
 
         return await self.db.write(work)
 
-    async def resume_account_if_paused_for(self, account: str, reason: str) -> int:
-        """Let runs go on that were paused for exactly this reason. How many."""
+    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int:
+        """Let runs go on that were paused for this reason. How many."""
 
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(
                 sa.update(runs)
                 .where(
-                    runs.c.account == account, runs.c.state == RunState.PAUSED, runs.c.reason == reason
+                    runs.c.account == account, runs.c.state == RunState.PAUSED, REASON_CODE.in_([code])
                 )
-                .values(state=RunState.RUNNING, reason=None)
+                .values(state=RunState.RUNNING, reason=None, reason_code=None)
             )  # fmt: skip
             return done.rowcount
 
         return await self.db.write(work)
 
-    async def note_waiting(self, account: str, reason: str | None) -> None:
+    async def note_waiting(self, account: str, reason: RunReason | None) -> None:
         """Say on the account's running runs why nothing is sent; None: it is again."""
+        text, code = (reason.text, reason.code) if reason is not None else (None, None)
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(
@@ -55,9 +58,9 @@ class AccountWrites:
                 .where(
                     runs.c.account == account,
                     runs.c.state == RunState.RUNNING,
-                    sa.func.coalesce(runs.c.reason, "") != (reason or ""),
+                    sa.func.coalesce(runs.c.reason, "") != (text or ""),
                 )
-                .values(reason=reason)
+                .values(reason=text, reason_code=code)
             )
 
         await self.db.write(work)
@@ -120,11 +123,11 @@ class AccountWrites:
 
         return await self.db.read(work)
 
-    async def paused_accounts(self, reason: str) -> list[str]:
-        """Accounts with a run that is paused for exactly this reason."""
+    async def paused_accounts(self, code: ReasonCode) -> list[str]:
+        """Accounts with a run that is paused for this reason."""
         query = (
             sa.select(runs.c.account)
-            .where(runs.c.state == RunState.PAUSED, runs.c.reason == reason)
+            .where(runs.c.state == RunState.PAUSED, REASON_CODE.in_([code]))
             .distinct()
         )
 

@@ -22,6 +22,7 @@ from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
     IS_SUBMITTING,
+    REASON_CODE,
     asked_from,
     balances,
     credits_sum,
@@ -152,7 +153,9 @@ async def _charged_since(connection: AsyncConnection, account: str, at_ms: int) 
 
 async def _open_runs(connection: AsyncConnection, run_ids: set[str]) -> list[OpenRun]:
     """Oldest first: their ids are ordered by time."""
-    query = sa.select(runs.c.id, runs.c.name, runs.c.state, runs.c.reason).where(runs.c.id.in_(run_ids))
+    query = sa.select(runs.c.id, runs.c.name, runs.c.state, runs.c.reason, REASON_CODE).where(
+        runs.c.id.in_(run_ids)
+    )
     return sorted((OpenRun(*row) for row in await connection.execute(query)), key=lambda run: run.id)
 
 

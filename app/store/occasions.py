@@ -8,11 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.billing import EntryKind, Reason
 from app.domain.occasion import ForeignSpend, FoundGroup, RunStanding
+from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState, TaskState
 from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
     IS_SUBMITTING,
+    REASON_CODE,
     account_entries,
     credits_sum,
     deliveries,
@@ -89,11 +91,11 @@ class OccasionReads:
 
         return await self.db.read(work)
 
-    async def accounts_waiting(self, reason: str) -> list[str]:
-        """Accounts whose running runs wait for exactly this reason."""
+    async def accounts_waiting(self, code: ReasonCode) -> list[str]:
+        """Accounts whose running runs wait for this reason."""
         query = (
             sa.select(runs.c.account)
-            .where(runs.c.state == RunState.RUNNING, runs.c.reason == reason)
+            .where(runs.c.state == RunState.RUNNING, REASON_CODE.in_([code]))
             .distinct()
         )
 
@@ -129,6 +131,7 @@ _RUN_COLUMNS = (
     runs.c.source,
     runs.c.state,
     runs.c.reason,
+    REASON_CODE.label("reason_code"),
     runs.c.created_at_ms,
 )
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES
 from app.store.engine import Database
-from app.store.tables import IS_PENDING, IS_WAITING, credits_sum, deliveries, runs, tasks
+from app.store.tables import IS_PENDING, IS_WAITING, REASON_CODE, credits_sum, deliveries, runs, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class RunRow:
     created_at_ms: int
     account: str
     restored: bool
+    reason_code: str | None
+    """domain.run_reason.ReasonCode of `reason`."""
 
 
 @dataclass(slots=True)
@@ -170,7 +172,7 @@ class Queries:
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
-    runs.c.created_at_ms, runs.c.account, runs.c.restored,
+    runs.c.created_at_ms, runs.c.account, runs.c.restored, REASON_CODE,
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
 from app.store.engine import Database
 from app.store.inbox import clean
@@ -72,18 +73,22 @@ class RunWrites:
             run_id, (RunState.LOADING,), state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines
         )
 
-    async def halt_run_if_running(self, run_id: str, state: RunState, reason: str) -> bool:
+    async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool:
         """Pause or stop a run that is running; False when somebody was faster."""
-        return await self._change_run(run_id, (RunState.RUNNING,), state=state, reason=clean(reason))
+        return await self._change_run(
+            run_id, (RunState.RUNNING,), state=state, reason=clean(reason.text), reason_code=reason.code
+        )
 
     async def resume_run_if_halted(self, run_id: str) -> bool:
         """Let a paused or stopped run go on."""
-        return await self._change_run(run_id, _HALTED, state=RunState.RUNNING, reason=None)
+        return await self._change_run(run_id, _HALTED, state=RunState.RUNNING, reason=None, reason_code=None)
 
     async def resume_restored_run(self, run_id: str) -> bool:
         """Let a run go on from a backup, whether it was halted since or not; False if it is over."""
         allowed = (*_HALTED, RunState.RUNNING)
-        return await self._change_run(run_id, allowed, state=RunState.RUNNING, reason=None, restored=True)
+        return await self._change_run(
+            run_id, allowed, state=RunState.RUNNING, reason=None, reason_code=None, restored=True
+        )
 
     async def cancel_run(self, run_id: str, reason: str) -> int:
         """Cancel what was never sent; what is with the provider goes on and is settled. Tasks cancelled."""
@@ -93,7 +98,7 @@ class RunWrites:
             await connection.execute(
                 sa.update(runs)
                 .where(runs.c.id == run_id, runs.c.state.in_(open_states))
-                .values(state=RunState.CANCELLED, reason=reason)
+                .values(state=RunState.CANCELLED, reason=reason, reason_code=None)
             )
             # A task that was sent before, its response lost, may exist at the provider: it stays pending
             # under its key until its report or its age tells.

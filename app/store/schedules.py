@@ -68,7 +68,7 @@ class ScheduleWrites:
             await connection.execute(
                 sa.update(runs)
                 .where(runs.c.schedule_id == schedule_id, runs.c.state == RunState.LOADING)
-                .values(state=RunState.CANCELLED, reason="its schedule was removed")
+                .values(state=RunState.CANCELLED, reason="its schedule was removed", reason_code=None)
             )
 
         await self.db.write(work)
@@ -115,7 +115,7 @@ class ScheduleWrites:
             done = await connection.execute(
                 sa.update(runs)
                 .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-                .values(state=RunState.CANCELLED, reason=short(error))
+                .values(state=RunState.CANCELLED, reason=short(error), reason_code=None)
             )
             if not done.rowcount:
                 return False

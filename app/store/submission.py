@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.credits import Verdict
 from app.domain.reconciliation import repriced_detail
 from app.domain.retry import Answer
+from app.domain.run_reason import BUDGET
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
 from app.store.engine import Database
@@ -33,8 +34,6 @@ from app.store.tables import (
     submissions,
     tasks,
 )
-
-BUDGET_REASON = "budget reached"
 
 _NOT_ACCEPTED = frozenset({Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN})
 """A task that never left us, or that was refused with its run, must not look as if it might exist at the
@@ -117,7 +116,7 @@ class SubmissionWrites:
             await connection.execute(
                 sa.update(runs)
                 .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
-                .values(state=RunState.PAUSED, reason=BUDGET_REASON)
+                .values(state=RunState.PAUSED, reason=BUDGET.text, reason_code=BUDGET.code)
             )
         return kept
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.credits import from_micro, to_micro
+from app.domain.run_reason import WITHOUT_CODE
 
 metadata = sa.MetaData(
     naming_convention={
@@ -52,7 +53,7 @@ runs = sa.Table(
     sa.Column("source", sa.Text, nullable=False),  # file name, or - for stdin
     sa.Column("source_sha256", sa.Text),  # null until the source is read to its end
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text),  # why it is paused or stopped
+    sa.Column("reason", sa.Text),  # why it is paused or stopped, or waits: for people
     sa.Column("budget", Credits),  # null: no limit
     sa.Column("bad_lines", sa.Integer, nullable=False, server_default="0"),
     sa.Column("account", sa.Text, nullable=False, server_default="default"),  # whose key pays
@@ -63,10 +64,14 @@ runs = sa.Table(
     sa.Column("created_at_ms", Millis, nullable=False),
     # It goes on from a backup: the provider may know keys that were sent since.
     sa.Column("restored", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reason_code", sa.Text),  # domain.run_reason.ReasonCode; null: none, or older than this
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
     # A slot runs once, however many workers there are.
     sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
 )
+
+REASON_CODE = sa.func.coalesce(runs.c.reason_code, sa.case(WITHOUT_CODE, value=runs.c.reason))
+"""The code of a run's reason, whichever version wrote it: compare this, never the text."""
 
 # A prompt file that runs every so often.
 schedules = sa.Table(

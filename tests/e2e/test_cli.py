@@ -20,6 +20,7 @@ import structlog
 from app.cli import app, run
 from app.commands.opening import opened_store
 from app.config import load_settings
+from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.task import RunState
 from app.store import Store
 
@@ -240,7 +241,11 @@ def test_watch_says_when_a_run_needs_a_person_and_resume_lets_it_go_on(cli: Cli)
     run_id = cli("submit good.csv --json").document["run"]["id"]
     refused = cli(f"resume {run_id} --json")
     assert (refused.code, refused.document["error"]["code"]) == (1, "not_halted")
-    on_store(lambda store: store.halt_run_if_running(run_id, RunState.PAUSED, "no credits left"))
+    on_store(
+        lambda store: store.halt_run_if_running(
+            run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "no credits left")
+        )
+    )
     halted = cli("watch latest")
     assert halted.code == 1
     assert "no credits left" in halted.out

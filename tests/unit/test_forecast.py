@@ -25,6 +25,7 @@ from app.domain.rates import (
     finish_rate,
     usual_burn,
 )
+from app.domain.run_reason import NO_CREDITS
 from app.domain.warnings import Use, warnings_of
 
 NOW = 1_790_812_800_000
@@ -135,7 +136,7 @@ def test_below_zero_credits_stop_nothing() -> None:
 def test_runs_end_one_after_the_other_and_paused_ones_do_not() -> None:
     second = OpenRun("run-2", "tuesday", "running", None)
     paused = OpenRun("run-3", "paused", "paused", "paused by hand")
-    funds = OpenRun("run-4", "funds", "paused", "out of credits at the provider")
+    funds = OpenRun("run-4", "funds", "paused", NO_CREDITS.text, NO_CREDITS.code)
     open_work = [work(3_000), work(3_000, run=second), work(500, run=paused, out=200), work(100, run=funds)]
     found = forecast(picture(runs=[RUN, second, paused, funds], work=open_work))
     one, two, three, four = found.runs

@@ -24,9 +24,9 @@ from app.domain.notice import (
     signature_of,
     signing_key,
 )
-from app.domain.occasion import MONTH_BUDGET_REASON, RunStanding, run_edge, step_reached
+from app.domain.occasion import RunStanding, run_edge, step_reached
+from app.domain.run_reason import BUDGET, MONTH_BUDGET
 from app.notify_http import open_poster
-from app.store import submission
 from tests.integration.notices.receiver import verify
 
 # The vector that the reference libraries of Standard Webhooks test with.
@@ -116,19 +116,19 @@ def test_a_document_says_what_happened_when() -> None:
     ],
 )
 def test_edges_of_a_run(state: str, is_open: bool, told: str | None, expected: Kind | None) -> None:
-    run = RunStanding("r", "monday", "default", "f.csv", state, None, 0, is_open, told, 1)
+    run = RunStanding("r", "monday", "default", "f.csv", state, None, None, 0, is_open, told, 1)
     assert run_edge(run) is expected
     assert run_edge(replace(run, source="ask")) is None
 
 
 def test_the_words_of_others_are_still_theirs() -> None:
-    run = RunStanding("r", "m", "default", "-", "paused", submission.BUDGET_REASON, 0, True, None, 0)
+    run = RunStanding("r", "m", "default", "-", "paused", BUDGET.text, BUDGET.code, 0, True, None, 0)
     assert run_edge(run) is Kind.BUDGET_REACHED
     full = room(
         outstanding_tasks=0, backlog=9, remaining=None, outstanding_credits=Decimal(0),
         budget_left=Decimal(0),
     )  # fmt: skip
-    assert full.reason == MONTH_BUDGET_REASON
+    assert full.reason == MONTH_BUDGET
 
 
 @given(st.integers(1, 10**9))

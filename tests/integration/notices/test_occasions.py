@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.notice import NoticeState
-from app.domain.occasion import MONTH_BUDGET_REASON, unexplained_drift
-from app.domain.task import NO_CREDITS_REASON, RunState, TaskState
+from app.domain.occasion import unexplained_drift
+from app.domain.run_reason import BY_HAND, MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
+from app.domain.task import RunState, TaskState
 from app.services.occasions import NEWS_MS, Watcher
 from app.store import Store
 from app.store.tables import account_entries
@@ -43,7 +44,7 @@ async def test_the_life_of_a_run(store: Store, clock: SteppedClock) -> None:
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(3)
     assert await watcher.look() == 0
-    await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, "paused by hand")
+    await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
     assert [await watcher.look() for _ in range(2)] == [1, 0]
     assert (await last(store))["message"] == "Run run is paused: paused by hand."
     clock.advance(1_000)
@@ -87,7 +88,9 @@ async def test_a_run_whose_tasks_are_all_at_the_provider_is_open(store: Store, c
     pipeline = Pipeline(store, clock)
     await pipeline.start(1)
     await pipeline.submit()
-    await store.halt_run_if_running(pipeline.run_id, RunState.STOPPED, "the key is wrong")
+    await store.halt_run_if_running(
+        pipeline.run_id, RunState.STOPPED, RunReason(ReasonCode.BAD_KEY, "the key is wrong")
+    )
     await Watcher(store, clock=clock).look()
     assert await told(store) == [("run.stopped", "new")]
 
@@ -96,9 +99,9 @@ async def test_a_run_that_only_tries_for_credits_does_not_go_on(store: Store, cl
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(1)
     for _ in range(3):
-        await store.halt_account_if_running("default", RunState.PAUSED, NO_CREDITS_REASON)
+        await store.halt_account_if_running("default", RunState.PAUSED, NO_CREDITS)
         await watcher.look()
-        await store.resume_account_if_paused_for("default", NO_CREDITS_REASON)
+        await store.resume_account_if_paused_for("default", NO_CREDITS.code)
         await watcher.look()
     assert await told(store) == [("run.paused", "new")]
 
@@ -111,7 +114,7 @@ async def test_budgets(store: Store, clock: SteppedClock) -> None:
     assert ((await last(store))["run"], (await last(store))["state"]) == ("run", "paused")
     clock.advance(1)
     await pipeline.start(1)
-    await store.note_waiting("default", MONTH_BUDGET_REASON)
+    await store.note_waiting("default", MONTH_BUDGET)
     assert [await watcher.look() for _ in range(2)] == [1, 0]
     assert await Watcher(store, clock=clock).look() == 0
     assert (await last(store))["month"] == "2026-10"

@@ -6,6 +6,7 @@ from decimal import Decimal
 from app.domain.forecast import forecast
 from app.domain.notice import Kind
 from app.domain.rates import HOUR_MS, MINUTE_MS, BalancePoint, Finished, OpenRun, OpenWork
+from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState, TaskSpec
 from app.ports import Balance, Slots
 from app.services.forecast import look_ahead
@@ -114,7 +115,7 @@ async def test_an_outlook(store: Store, clock: SteppedClock) -> None:
     assert seen.forecast.queued == 30 and seen.forecast.queued_cost.likely == 150
     assert seen.forecast.runs_out.likely is not None
     await store.add_tasks(pipeline.run_id, [(TaskSpec(99, "CHATGPT", {}), Decimal(5))], clock())
-    await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, "paused by hand")
+    await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
     halted = await look_ahead(store, "default", provider=None, rate_per_s=None, now_ms=clock())
     (run,) = halted.forecast.runs
     assert (run.open, run.why_not) == (31, "paused: paused by hand")

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 import workers.notices
 from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
+from app.domain.run_reason import BY_HAND, ReasonCode, RunReason
 from app.domain.task import RunState
 from app.ports import Balance
 from app.provider.client import Client
@@ -62,7 +63,7 @@ async def test_two_workers_tell_each_thing_once(
                 await stack.enter_async_context(running(run_notices(one), one))
             await pipeline.start(2)
             await pipeline.submit()
-            await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, "paused by hand")
+            await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
             await until(lambda: len(receiver.got) == 1)
             first = receiver.ids[0]
             done = [pipeline.provider.finish(f"{i}.1", charged=None) for i in pipeline.task_ids]
@@ -111,7 +112,9 @@ async def test_without_a_url_the_log_is_all(sqlite_store: Store, clock: SteppedC
     pipeline = Pipeline(sqlite_store, clock)
     one = context_on(sqlite_store, clock, pipeline)
     await pipeline.start(1)
-    await sqlite_store.halt_run_if_running(pipeline.run_id, RunState.STOPPED, "the key is wrong")
+    await sqlite_store.halt_run_if_running(
+        pipeline.run_id, RunState.STOPPED, RunReason(ReasonCode.BAD_KEY, "the key is wrong")
+    )
     with capture_logs() as logs:
         async with running(run_notices(one), one):
             await until_rows(sqlite_store, lambda rows: [row.state for row in rows] == ["logged"])
@@ -130,7 +133,9 @@ async def test_a_document_is_stored_as_it_is_sent(
     pipeline = Pipeline(sqlite_store, clock)
     one = context_on(sqlite_store, clock, pipeline, notice_url=receiver.url, notice_secret=SECRET)
     await pipeline.start(1)
-    await sqlite_store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, 'ünïcode \x00 \ud800 "quoted"')
+    await sqlite_store.halt_run_if_running(
+        pipeline.run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, 'ünïcode \x00 \ud800 "quoted"')
+    )
     async with running(run_notices(one), one):
         await until(lambda: len(receiver.got) == 1)
     (row,) = await sqlite_store.list_notices()

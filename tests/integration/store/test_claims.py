@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from app.domain.retry import Answer
+from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.task import RunState, TaskSpec
 from app.store import Database, Store
 from tests.integration.store.scenes import (
@@ -58,8 +59,8 @@ async def test_order_is_priority_then_run_then_source(store: Store) -> None:
 @pytest.mark.parametrize("state", [RunState.PAUSED, RunState.STOPPED])
 async def test_a_halted_run_is_not_claimed_until_it_goes_on(store: Store, state: RunState) -> None:
     run_id, _ = await start_run(store)
-    assert await store.halt_run_if_running(run_id, state, "why")
-    assert not await store.halt_run_if_running(run_id, state, "too late")
+    assert await store.halt_run_if_running(run_id, state, RunReason(ReasonCode.BY_HAND, "why"))
+    assert not await store.halt_run_if_running(run_id, state, RunReason(ReasonCode.BY_HAND, "too late"))
     assert await store.accounts_with_due(NOW) == []
     assert await claim(store) == []
     assert await store.resume_run_if_halted(run_id)

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from app.domain.run_reason import MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
 from app.domain.task import RunState, TaskSpec
 from app.store import Database, Store
 from app.store.exporting import EXPORT_CHUNK
+from app.store.tables import runs
 from tests.integration.store.scenes import (
     FIVE,
     NOW,
@@ -44,9 +48,34 @@ async def test_a_run_and_its_tasks_are_stored_as_given(store: Store) -> None:
 async def test_odd_characters_in_names_and_reasons(store: Store) -> None:
     run_id = await store.create_run(name="a\x00b", source="caf\udce9.csv", budget=None, now_ms=NOW)
     await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
-    await store.halt_run_if_running(run_id, RunState.PAUSED, "half \ud800")
+    await store.halt_run_if_running(run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "half \ud800"))
     (run,) = await store.list_runs()
     assert (run.name, run.source, run.reason) == ("a\\0b", "caf\\udce9.csv", "half \\ud800")
+
+
+async def test_the_reason_of_a_run_has_a_code_for_programs(store: Store) -> None:
+    run_id, _ = await start_run(store)
+    await store.halt_run_if_running(run_id, RunState.PAUSED, replace(NO_CREDITS, text="in other words"))
+    (run,) = await store.list_runs()
+    assert (run.reason, run.reason_code) == ("in other words", "no_credits")
+    assert await store.paused_accounts(ReasonCode.BY_HAND) == []
+    assert await store.paused_accounts(ReasonCode.NO_CREDITS) == ["default"]
+    assert await store.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS) == 1
+    await store.note_waiting("default", MONTH_BUDGET)
+    assert await store.accounts_waiting(ReasonCode.MONTH_BUDGET) == ["default"]
+    await store.note_waiting("default", None)
+    (run,) = await store.list_runs()
+    assert (run.reason, run.reason_code) == (None, None)
+
+
+async def test_a_reason_without_a_code_is_one_of_the_version_before(store: Store) -> None:
+    run_id, _ = await start_run(store)
+    async with store.db.engine.begin() as connection:
+        old = {"state": "paused", "reason": "out of credits at the provider"}
+        await connection.execute(sa.update(runs).values(**old))
+    (run,) = await store.list_runs()
+    assert (run.id, run.reason_code) == (run_id, "no_credits")
+    assert await store.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS) == 1
 
 
 async def test_an_ordinal_is_used_once_in_a_run(store: Store) -> None:

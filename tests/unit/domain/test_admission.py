@@ -47,4 +47,4 @@ def test_room_is_bounded_by_the_backlog_and_the_balance(
 ) -> None:
     found = room(outstanding_tasks=outstanding, backlog=100, remaining=remaining, outstanding_credits=held)
     assert found.tasks == tasks
-    assert (says in (found.reason or "")) if says else found.reason is None
+    assert (found.reason is not None and says in found.reason.text) if says else found.reason is None
