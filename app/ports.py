@@ -21,7 +21,18 @@ Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - a state of the world, not a fault of the caller
-    """The database did not answer, in spite of several tries. Whatever was asked can be asked again."""
+    """Trouble of the database: it did not answer, in spite of several tries. Whatever was asked can be asked
+    again, and nothing that was asked about is to blame."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The database answers and refuses, for a reason that is not in the rows: a table, a right, a timeout, a
+    schema that is not ours. It may last until a person looks."""
+
+
+class RowsRefused(Exception):  # noqa: N818 - of the rows, not of the caller
+    """The database refuses these very rows (a number out of range, a text that is none, a key that is there
+    already), and would again. None of them was written."""
 
 
 @dataclass(frozen=True, slots=True)

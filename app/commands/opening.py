@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
 from app.bootstrap import open_store
 from app.commands.user_error import UserError
 from app.config import Settings
-from app.ports import StoreUnavailable
+from app.ports import StoreRefused, StoreUnavailable
 from app.store import Store
 from app.store.migrate import is_migrated, migrate
 
@@ -112,6 +112,12 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
     """What to say when the database does not answer."""
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
+    if isinstance(error, StoreRefused):
+        return UserError(
+            "database_refused",
+            f"the database at {shown_url(settings)} answers and refuses: {reason}",
+            "a table, a right or a timeout was changed by somebody: tallyhook doctor looks at the schema",
+        )
     if settings.database_url:
         remedy = "check DATABASE_URL, and that the server runs and lets this user in"
     else:

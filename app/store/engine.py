@@ -1,5 +1,5 @@
-"""Connections and the three things that differ between SQLite and PostgreSQL: how a write transaction
-begins, which errors are worth another try, and how many rows travel in one statement.
+"""Connections, and what differs between SQLite and PostgreSQL: how a write transaction begins, and how many
+rows travel in one statement. Whose fault an error is stands in faults.
 """
 
 import asyncio
@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from app.ports import StoreUnavailable
+from app.store.faults import Fault, fault_of, told
 
 Rows = Sequence[Mapping[str, Any]]
 Types = Mapping[str, Any]
@@ -31,14 +30,7 @@ CLOSE_S = 2.0
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
-# deadlock_detected, serialization_failure, lock_not_available; admin_shutdown, crash_shutdown,
-# cannot_connect_now: a restarting PostgreSQL; read_only_sql_transaction: one that was demoted.
-_RETRIED_SQLSTATES = frozenset({"40P01", "40001", "55P03", "57P01", "57P02", "57P03", "25006"})
-# connection_exception; insufficient_resources: full disk, too many connections.
-_RETRIED_CLASSES = ("08", "53")
-_RETRIED_SQLITE = ("is locked", "disk is full", "disk I/O error", "readonly database", "unable to open")
 _POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-_TROUBLE = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 
 
 class Database:
@@ -66,12 +58,13 @@ class Database:
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
-        keys make it. Raises StoreUnavailable when no try was left."""
+        keys make it. Raises StoreUnavailable when no try was left, StoreRefused when another would not help,
+        and RowsRefused for what the rows themselves are to blame for."""
         return await self._until_done(lambda: self._write_once(work))
 
     async def append(self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows in a transaction of their own, all or none; those that a unique key refuses are left
-        out. One round trip, no conversion: see `insert_plain`. Raises StoreUnavailable as `write` does."""
+        out. One round trip, no conversion: see `insert_plain`. Raises as `write` does."""
         if self.is_sqlite:
             await self.write(lambda c: self.insert_plain(c, table, columns, rows, ignore=True))
         elif rows:
@@ -88,7 +81,7 @@ class Database:
                 self._appender = await self._connect()
             driver: Any = self._appender.driver_connection
             try:
-                with _told(statement, driver):
+                with _as_sqlalchemy(statement, driver):
                     await driver.execute(statement, *_arrays(rows))
             except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
@@ -109,11 +102,12 @@ class Database:
         for attempt in range(WRITE_TRIES):
             try:
                 return await work()
-            except _TROUBLE as error:
-                if not _worth_another_try(error):
+            except Exception as error:
+                fault = fault_of(error)
+                if fault is None:
                     raise
-                if attempt + 1 == WRITE_TRIES:
-                    raise StoreUnavailable(str(error)) from error
+                if fault is not Fault.PASSING or attempt + 1 == WRITE_TRIES:
+                    raise told(error, fault) from error
                 await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
         raise AssertionError("unreachable")
 
@@ -128,7 +122,7 @@ class Database:
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one read transaction: what it sees belongs to one moment on SQLite. A connection that
-        went stale in the pool is replaced once; otherwise trouble is told at once, as StoreUnavailable."""
+        went stale in the pool is replaced once; otherwise trouble is told at once. Raises as `write` does."""
         try:
             try:
                 return await self._read_once(work)
@@ -136,10 +130,11 @@ class Database:
                 if not error.connection_invalidated:
                     raise
                 return await self._read_once(work)
-        except _TROUBLE as error:
-            if _worth_another_try(error):
-                raise StoreUnavailable(str(error)) from error
-            raise
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            raise told(error, fault) from error
 
     async def _read_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.connect() as connection:
@@ -239,7 +234,7 @@ class Database:
             await self.insert_plain(connection, table, columns, rows)
             return
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        with _told(f"COPY {table.name}", driver):
+        with _as_sqlalchemy(f"COPY {table.name}", driver):
             await driver.copy_records_to_table(table.name, columns=columns, records=rows)
 
     def driver_id(self, text: str) -> str:
@@ -252,7 +247,7 @@ def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
 
 
 @contextlib.contextmanager
-def _told(statement: str, driver: Any) -> Iterator[None]:
+def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
     """Errors of the driver's are told as SQLAlchemy tells them, any others as they are."""
     try:
         yield
@@ -319,16 +314,3 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # cannot be saved by waiting.
     write = connection.get_execution_options().get("tallyhook_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _worth_another_try(error: Exception) -> bool:
-    # asyncpg lets the refusal of a connection through as the OSError it is.
-    if not isinstance(error, DBAPIError) or error.connection_invalidated:
-        return True
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    if isinstance(state, str):
-        return state in _RETRIED_SQLSTATES or state.startswith(_RETRIED_CLASSES)
-    if isinstance(error, InterfaceError):
-        return True
-    said = str(error.orig)
-    return isinstance(error, OperationalError) and any(text in said for text in _RETRIED_SQLITE)

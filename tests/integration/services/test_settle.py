@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.task import TaskSpec, idempotency_key
-from app.ports import StoreUnavailable
+from app.ports import RowsRefused, StoreUnavailable
 from app.services.settle import RACED_PASSES
 from app.store import Database, Store
 from app.store.tables import ledger
@@ -378,6 +378,6 @@ async def test_the_database_itself_refuses_a_second_closing_entry(pipeline: Pipe
         async def insert(connection: Any, row: Any = again) -> None:
             await connection.execute(sa.insert(ledger), [row])
 
-        with pytest.raises(sa.exc.IntegrityError):
+        with pytest.raises(RowsRefused):
             await pipeline.store.db.write(insert)
     assert (await pipeline.books()).posted() == pipeline.provider.bill()

@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from sqlalchemy.exc import DBAPIError
 
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
+from app.ports import RowsRefused
 from app.store import Store
 from tests.integration.store.scenes import (
     NOW,
@@ -51,7 +51,7 @@ async def test_long_bodies_are_stored_compressed(store: Store) -> None:
 
 async def test_a_batch_is_stored_all_or_none(store: Store) -> None:
     broken = RawDelivery(new_id(NOW), None, NOW, b"")  # type: ignore[arg-type]
-    with pytest.raises(DBAPIError):
+    with pytest.raises(RowsRefused):
         await store.store_deliveries([raw(), broken], due_at_ms=NOW)
     assert await count(store, "SELECT count(*) FROM deliveries") == 0
 

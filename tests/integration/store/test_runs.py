@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from app.domain.run_reason import MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
 from app.domain.task import RunState, TaskSpec
+from app.ports import RowsRefused
 from app.store import Database, Store
 from app.store.exporting import EXPORT_CHUNK
 from app.store.tables import runs
@@ -80,7 +80,7 @@ async def test_a_reason_without_a_code_is_one_of_the_version_before(store: Store
 
 async def test_an_ordinal_is_used_once_in_a_run(store: Store) -> None:
     run_id, _ = await start_run(store)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(RowsRefused):
         await store.add_tasks(run_id, [(TaskSpec(1, "GROK", {"prompt": "x"}), FIVE)], NOW)
     assert (await store.progress(run_id)).tasks == 1
 

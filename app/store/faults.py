@@ -1,0 +1,96 @@
+"""Whose fault an error of the database is: of the rows that it was given, or of anything else.
+
+Only what rows cause may be held against them. The rest is trouble: it costs time, and nothing is judged by
+it.
+"""
+
+from enum import Enum
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.ports import RowsRefused, StoreRefused, StoreUnavailable
+
+REASON_CHARS_MAX = 300
+
+# data_exception, integrity_constraint_violation, program_limit_exceeded.
+_ROWS_CLASSES = ("22", "23", "54")
+# connection_exception; transaction_rollback: deadlocks; insufficient_resources: full disk, too many
+# connections; system_error: what the disk under the server says.
+_PASSING_CLASSES = ("08", "40", "53", "58")
+# lock_not_available; admin_shutdown, crash_shutdown, cannot_connect_now: a restarting PostgreSQL;
+# idle_session_timeout, idle_in_transaction_session_timeout; read_only_sql_transaction: one that was demoted;
+# invalid_sql_statement_name, duplicate_prepared_statement: a pooler changed the server under us;
+# feature_not_supported: a plan that was kept over a migration.
+_PASSING = frozenset(
+    {"55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25006", "26000", "42P05", "0A000"}
+)
+_PASSING_SQLITE = ("is locked", "disk is full", "disk I/O error", "readonly database", "unable to open")
+_DRIVER = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class Fault(Enum):
+    """What an error says, and what is to be done about it."""
+
+    ROWS = "rows"  # the same rows will fail again: told as RowsRefused
+    PASSING = "passing"  # another try at once may do; then told as StoreUnavailable
+    STANDING = "standing"  # a table, a right, a timeout, the schema: told as StoreRefused, without more tries
+
+
+def fault_of(error: BaseException) -> Fault | None:
+    """None: not the database's, so a bug of ours or an answer of the caller's own."""
+    if isinstance(error, UnicodeEncodeError | OverflowError):
+        return Fault.ROWS  # no driver takes half a surrogate pair, or a number beyond its column
+    if isinstance(error, PoolTimeoutError | OSError | TimeoutError):
+        # asyncpg lets the refusal of a connection through as the OSError it is.
+        return Fault.PASSING
+    if not isinstance(error, _DRIVER):
+        return None
+    state = sqlstate_of(error)
+    if state is not None:
+        return _fault_of_state(state, error)
+    said = getattr(error, "orig", None)
+    if isinstance(said, UnicodeEncodeError | OverflowError) or isinstance(error, IntegrityError | DataError):
+        return Fault.ROWS
+    if getattr(error, "connection_invalidated", False):
+        return Fault.PASSING
+    if isinstance(error, InterfaceError | asyncpg.InterfaceError) or any(
+        text in str(said) for text in _PASSING_SQLITE
+    ):
+        return Fault.PASSING
+    return Fault.STANDING
+
+
+def _fault_of_state(state: str, error: BaseException) -> Fault:
+    if state.startswith(_ROWS_CLASSES):
+        return Fault.ROWS
+    passes = state in _PASSING or state.startswith(_PASSING_CLASSES)
+    return Fault.PASSING if passes or getattr(error, "connection_invalidated", False) else Fault.STANDING
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The five characters with which PostgreSQL names an error; None where it was not PostgreSQL."""
+    said = getattr(error, "orig", None) or error
+    for each in (said, said.__cause__):
+        state = getattr(each, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def told(error: BaseException, fault: Fault) -> Exception:
+    """The error as the services know it. Its text quotes no row, as PostgreSQL does from its second line on,
+    and its driver behind the first colon of what it calls malformed."""
+    said: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        said = error.orig.__cause__ or error.orig
+    state = sqlstate_of(error)
+    lines = str(said).strip().splitlines()
+    reason = lines[0] if lines else type(said).__name__
+    if fault is Fault.ROWS and state is not None:
+        reason = reason.split(": ")[0]
+    text = reason[:REASON_CHARS_MAX] + (f" (SQLSTATE {state})" if state else "")
+    if fault is Fault.ROWS:
+        return RowsRefused(text)
+    return StoreUnavailable(text) if fault is Fault.PASSING else StoreRefused(text)
