@@ -47,7 +47,8 @@ def runs(
 
     async def work(store: "Store") -> None:
         rows = await store.list_runs(limit)
-        document = {"runs": [status_document(row, await store.progress(row.id)) for row in rows]}
+        progress = await store.progress_of_runs([row.id for row in rows])
+        document = {"runs": [status_document(row, progress[row.id]) for row in rows]}
         show(document, as_json=as_json, draw=draw_runs)
 
     with_store(settings_for(log_level="warning"), work)

@@ -121,12 +121,12 @@ class Tally:
         self.unstored += it.reported is not None and it.response_sha256 is None
         if it.state not in OPEN_STATES:
             self._open_money(it)
+        if it.verdict is not None:
+            self.verdicts[it.verdict] += 1
         if not it.current:
             self.retried += 1
             return
         self.ends[it.state] += 1
-        if it.verdict is not None:
-            self.verdicts[it.verdict] += 1
         document = {
             "ordinal": it.ordinal, "task_id": it.task_id, "attempt": it.attempt, "state": it.state,
             "verdict": it.verdict, "charged": plain(it.charged), "response_sha256": it.response_sha256,

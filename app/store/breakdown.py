@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import OPEN_STATES
-from app.store.tables import account_entries, asked_from, attempts, credits_sum, findings, ledger, tasks
+from app.domain.task import OPEN_STATES, Money
+from app.store.tables import EVERY_ATTEMPT, account_entries, asked_from, credits_sum, findings, ledger, tasks
 
 DAY_MS = 86_400_000
 PERCENTILES = (50, 90, 95, 99)
@@ -186,12 +186,12 @@ def _between(ms: Any, low: int | None, high: int | None) -> list[sa.ColumnElemen
 async def _exposures(connection: AsyncConnection, run_id: str) -> tuple[Exposure, Exposure]:
     """(in flight, unknown), of the current attempts and of those that a retry replaced."""
     held = sa.union_all(
-        sa.select(tasks.c.state, tasks.c.credits_held).where(
-            tasks.c.run_id == run_id, tasks.c.money == "held"
-        ),
-        sa.select(attempts.c.state, attempts.c.credits_held)
-        .join(tasks, tasks.c.id == attempts.c.task_id)
-        .where(tasks.c.run_id == run_id, attempts.c.money == "held"),
+        *(
+            sa.select(table.c.state, table.c.credits_held)
+            .select_from(source)
+            .where(tasks.c.run_id == run_id, table.c.money == Money.HELD)
+            for table, source in EVERY_ATTEMPT
+        )
     ).subquery()
     is_open = held.c.state.in_(OPEN_STATES)
     query = sa.select(is_open, sa.func.count(), credits_sum(held.c.credits_held))

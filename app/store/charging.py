@@ -15,7 +15,17 @@ from app.domain.movements import Movement
 from app.domain.pricing import CLUSTERS_MAX
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.store.engine import Database
-from app.store.tables import Credits, asked_from, attempts, credits_sum, deliveries, ledger, runs, tasks
+from app.store.tables import (
+    EVERY_ATTEMPT,
+    Credits,
+    asked_from,
+    attempts,
+    credits_sum,
+    deliveries,
+    ledger,
+    runs,
+    tasks,
+)
 
 COMMITS_APART_MS = 600_000
 """Ids of the ledger follow its times but for transactions that ran side by side; none takes this long."""
@@ -204,12 +214,9 @@ def _open(account: str) -> list[sa.Select[Any]]:
     provider is expected to report; otherwise the work was closed and the money is all that is open."""
     return [
         sa.select(*_open_columns(table))
-        .select_from(joined.join(runs, runs.c.id == tasks.c.run_id))
+        .select_from(source.join(runs, runs.c.id == tasks.c.run_id))
         .where(runs.c.account == account, _is_open(table))
-        for table, joined in (
-            (tasks, tasks),
-            (attempts, attempts.join(tasks, tasks.c.id == attempts.c.task_id)),
-        )
+        for table, source in EVERY_ATTEMPT
     ]
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.engine import Database
-from app.store.tables import account_entries, ledger, results, runs, tasks
+from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
 
 Row = dict[str, Any]
 
@@ -46,7 +46,7 @@ class ExportReads:
         query = (
             sa.select(
                 t.ordinal, t.id.label("task_id"), t.attempt, t.task_type, t.payload, t.priority, t.state,
-                t.verdict, t.credits_estimate, t.credits_to_charge, t.credits_charged, t.provider_task_id,
+                t.verdict, t.credits_estimate, t.credits_to_charge, _charged(), t.provider_task_id,
                 t.error_code, t.error_message, t.submitted_at_ms, t.settled_at_ms, t.settled_by,
                 t.reused_from, results.c.response,
             )
@@ -90,6 +90,17 @@ class ExportReads:
             return [dict(row._mapping) for row in await connection.execute(query)]
 
         return await self.db.read(work)
+
+
+def _charged() -> sa.ColumnElement[Any]:
+    """What a task cost: the charges of all its attempts, those that retries replaced among them. Null: nobody
+    has told the last one's, and nothing was charged before."""
+    before = sa.select(sa.func.sum(attempts.c.credits_charged)).where(attempts.c.task_id == tasks.c.id)
+    # Most tasks have no other attempt, and are not looked up.
+    earlier = sa.case((tasks.c.attempt > 1, sa.func.nullif(before.scalar_subquery(), 0)))
+    last = tasks.c.credits_charged
+    total = sa.case((earlier.is_(None), last), else_=sa.func.coalesce(last, 0) + earlier)
+    return sa.type_coerce(total, Credits).label("credits_charged")
 
 
 def _ledger_query(run_id: str) -> sa.Select[Any]:

@@ -3,15 +3,26 @@ it is computed from, so progress cannot disagree with the results. A run's books
 rows in exporting.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import OPEN_STATES
+from app.domain.task import OPEN_STATES, Money
 from app.store.engine import Database
-from app.store.tables import IS_PENDING, IS_WAITING, REASON_CODE, credits_sum, deliveries, runs, tasks
+from app.store.tables import (
+    EVERY_ATTEMPT,
+    IS_PENDING,
+    IS_WAITING,
+    REASON_CODE,
+    credits_sum,
+    deliveries,
+    runs,
+    tasks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,9 @@ class RunProgress:
 
     tasks: int = 0
     states: dict[str, int] = field(default_factory=dict)
+    """Of tasks: where the current attempt of each stands."""
     verdicts: dict[str, int] = field(default_factory=dict)
+    """Of all attempts, as all credits: what a retry replaced was judged, and may have been paid for."""
     held: Decimal = Decimal(0)
     charged: Decimal = Decimal(0)
     estimate: Decimal = Decimal(0)
@@ -63,7 +76,7 @@ class RunReport:
     posted: Decimal
     voided: Decimal
     unknown: int
-    """Tasks whose money is open though their work is closed."""
+    """Attempts whose money is open though their work is closed."""
     reused: int = 0
     """Tasks that an equal result of before answers, for nothing."""
 
@@ -105,6 +118,14 @@ class Queries:
 
         async def work(connection: AsyncConnection) -> RunProgress:
             return await progress_of(connection, run_id)
+
+        return await self.db.read(work)
+
+    async def progress_of_runs(self, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+        """Run id -> counts and credits, of many runs by one statement."""
+
+        async def work(connection: AsyncConnection) -> dict[str, RunProgress]:
+            return await _progress(connection, run_ids)
 
         return await self.db.read(work)
 
@@ -178,22 +199,38 @@ _RUN_COLUMNS = (
 
 async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
     """Counts and credits of one run, read inside a transaction of the caller's."""
-    held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
+    return (await _progress(connection, [run_id]))[run_id]
+
+
+async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+    found = {run_id: RunProgress() for run_id in run_ids}
+    # One statement, hence of one moment: a retry in between would count an attempt twice or not at all.
     rows = await connection.execute(
-        sa.select(
-            tasks.c.state, tasks.c.verdict, sa.func.count(), credits_sum(held),
-            credits_sum(tasks.c.credits_charged), credits_sum(tasks.c.credits_estimate),
-        )
-        .where(tasks.c.run_id == run_id)
-        .group_by(tasks.c.state, tasks.c.verdict)
-    )  # fmt: skip
-    progress = RunProgress()
-    for state, verdict, count, held_sum, charged_sum, estimate_sum in rows:
-        progress.tasks += count
-        progress.states[state] = progress.states.get(state, 0) + count
+        sa.union_all(*(_counts(run_ids, table, source) for table, source in EVERY_ATTEMPT))
+    )
+    for run_id, is_current, state, verdict, count, held, charged, estimate in rows:
+        progress = found[run_id]
+        if is_current:
+            progress.tasks += count
+            progress.states[state] = progress.states.get(state, 0) + count
         if verdict is not None:
             progress.verdicts[verdict] = progress.verdicts.get(verdict, 0) + count
-        progress.held += held_sum
-        progress.charged += charged_sum
-        progress.estimate += estimate_sum
-    return progress
+        progress.held += held
+        progress.charged += charged
+        progress.estimate += estimate
+    return found
+
+
+def _counts(run_ids: Sequence[str], table: sa.Table, source: sa.FromClause) -> sa.Select[Any]:
+    c = table.c
+    held = sa.case((c.money == Money.HELD, c.credits_held), else_=None)
+    is_current = sa.literal(table is tasks, sa.Boolean)
+    return (
+        sa.select(
+            tasks.c.run_id, is_current, c.state, c.verdict, sa.func.count(), credits_sum(held),
+            credits_sum(c.credits_charged), credits_sum(c.credits_estimate),
+        )
+        .select_from(source)
+        .where(tasks.c.run_id.in_(run_ids))
+        .group_by(tasks.c.run_id, c.state, c.verdict)
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 rows; nothing here writes, and nothing loads a run's rows one by one.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.retry import Answer
-from app.domain.task import OPEN_STATES
+from app.domain.settlement import Source
+from app.domain.task import OPEN_STATES, Money, idempotency_key
 from app.store.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.engine import Database
 from app.store.queries import RunReport, RunRow, progress_of
-from app.store.tables import credits_sum, deliveries, findings, ledger, submissions, tasks
+from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,19 @@ class ReportReads:
         return await self.db.read(work)
 
     async def charges(self, run_id: str) -> dict[str, Decimal | None]:
-        """Idempotency key -> credits charged, of every accepted task of a run."""
-        query = sa.select(tasks.c.idempotency_key, tasks.c.credits_charged).where(
-            tasks.c.run_id == run_id, tasks.c.money != "none"
+        """Idempotency key -> credits charged, of every accepted attempt of a run."""
+        query = sa.union_all(
+            *(
+                sa.select(tasks.c.id, table.c.attempt, table.c.credits_charged)
+                .select_from(source)
+                .where(tasks.c.run_id == run_id, table.c.money != Money.NONE)
+                for table, source in EVERY_ATTEMPT
+            )
         )
 
         async def work(connection: AsyncConnection) -> dict[str, Decimal | None]:
-            return {row[0]: row[1] for row in await connection.execute(query)}
+            rows = await connection.execute(query)
+            return {idempotency_key(row[0], row[1]): row[2] for row in rows}
 
         return await self.db.read(work)
 
@@ -87,19 +95,20 @@ async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
         .group_by(findings.c.verdict)
     )
     verdicts |= {row[0]: row[1] for row in beside}
-    mine = tasks.c.run_id == run.id
     return RunReport(
         run=run,
         progress=progress,
         verdicts=verdicts,
         duplicates=await _duplicates(connection, run.id),
-        swept=await _count(connection, mine, tasks.c.settled_by == "poll"),
+        swept=await _count(connection, run.id, lambda c: [c.settled_by == Source.POLL]),
         recovered_submits=await _recovered(connection, run.id),
         held=sums.get("hold", Decimal(0)),
         posted=sums.get("post", Decimal(0)),
         voided=sums.get("void", Decimal(0)),
-        unknown=await _count(connection, mine, tasks.c.money == "held", tasks.c.state.not_in(OPEN_STATES)),
-        reused=await _count(connection, mine, tasks.c.reused_from.is_not(None)),
+        unknown=await _count(
+            connection, run.id, lambda c: [c.money == Money.HELD, c.state.not_in(OPEN_STATES)]
+        ),
+        reused=await _reused(connection, run.id),
     )
 
 
@@ -124,8 +133,24 @@ async def _ledger_sums(connection: AsyncConnection, run_id: str) -> dict[str, De
     return {row[0]: row[1] for row in rows}
 
 
-async def _count(connection: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> int:
-    return await connection.scalar(sa.select(sa.func.count()).select_from(tasks).where(*conditions)) or 0
+Conditions = Callable[[sa.ColumnCollection[str, Any]], Sequence[sa.ColumnElement[bool]]]
+"""Of an attempt, given the columns it stands in."""
+
+
+async def _count(connection: AsyncConnection, run_id: str, conditions: Conditions) -> int:
+    """Attempts of a run, those that retries replaced among them."""
+    each = [
+        sa.select(sa.func.count().label("n"))
+        .select_from(source)
+        .where(tasks.c.run_id == run_id, *conditions(table.c))
+        for table, source in EVERY_ATTEMPT
+    ]
+    return await connection.scalar(sa.select(sa.func.sum(sa.union_all(*each).subquery().c.n))) or 0
+
+
+async def _reused(connection: AsyncConnection, run_id: str) -> int:
+    reused = sa.select(sa.func.count()).where(tasks.c.run_id == run_id, tasks.c.reused_from.is_not(None))
+    return await connection.scalar(reused) or 0
 
 
 async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
@@ -145,15 +170,16 @@ async def _recovered(connection: AsyncConnection, run_id: str) -> int:
     """Attempts that the provider has, though no create call of ours was ever answered with success: learnt
     by a 409 or from their report."""
 
-    def answered(answer: Answer) -> sa.ColumnElement[bool]:
-        return sa.exists().where(
-            submissions.c.task_id == tasks.c.id,
-            submissions.c.attempt == tasks.c.attempt,
-            submissions.c.answer == answer,
-        )
+    def conditions(c: sa.ColumnCollection[str, Any]) -> list[sa.ColumnElement[bool]]:
+        def answered(answer: Answer) -> sa.ColumnElement[bool]:
+            return sa.exists().where(
+                submissions.c.task_id == tasks.c.id,
+                submissions.c.attempt == c.attempt,
+                submissions.c.answer == answer,
+            )
 
-    # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
-    learnt = sa.or_(answered(Answer.EXISTS), tasks.c.reported.is_not(None))
-    return await _count(
-        connection, tasks.c.run_id == run_id, tasks.c.money != "none", learnt, ~answered(Answer.ACCEPTED)
-    )
+        # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
+        learnt = sa.or_(answered(Answer.EXISTS), c.reported.is_not(None))
+        return [c.money != Money.NONE, learnt, ~answered(Answer.ACCEPTED)]
+
+    return await _count(connection, run_id, conditions)

@@ -5,7 +5,7 @@ database. Ids are UUIDv7. Migrations stand beside this file and are what creates
 """
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -186,6 +186,14 @@ attempts = sa.Table(
     sa.Column("settled_by", sa.Text),
     sa.Index("ix_attempts_provider_task_id", "provider_task_id"),
 )
+_REPLACED = attempts.join(
+    tasks,
+    # The second says to the database that most tasks need not be looked at: a task with others before it.
+    sa.and_(tasks.c.id == attempts.c.task_id, tasks.c.attempt > sa.literal_column("1")),
+)
+EVERY_ATTEMPT: Final[tuple[tuple[sa.Table, sa.FromClause], ...]] = ((tasks, tasks), (attempts, _REPLACED))
+"""Where attempts stand, as (their columns, what to select from): the current one of each task, and those that
+retries replaced. A figure of credits, and a count of verdicts, is over both: each of them was paid for."""
 
 # Append-only: the end of each send, so that what we believe about acceptance can be derived again.
 submissions = sa.Table(
