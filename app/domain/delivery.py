@@ -1,8 +1,28 @@
-"""A raw report as it is kept: the bytes of a webhook delivery, or of a poll's answer. Data only."""
+"""A raw report as it is kept: the bytes of a webhook delivery, or of a poll's answer, and what names it."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 
 from app.domain.settlement import Report, Source
+from app.domain.task import new_id
+
+_ATTEMPT = re.compile(r".*-([1-9])", re.DOTALL)
+"""Of a webhook id `<task id>-<attempt>`; the provider makes five (C-I.5)."""
+
+
+def signed_delivery_id(account: str, webhook_id: str | None, signed_s: int, signature: str) -> str:
+    """The id of a delivery that was verified: the same whenever the same delivery comes again, so that the
+    key of the table is what keeps one row of it. A UUIDv7 of the moment of signing.
+
+    The signature covers moment and body. The webhook id stands under no signature, so whoever has captured
+    one delivery may write there what he likes; the body names the task, and only the attempt is read from it:
+    ten rows come of one captured delivery at most. `signature` is the hex, with or without its scheme.
+    """
+    attempt = _ATTEMPT.fullmatch(webhook_id or "")
+    named = f"{account}/{attempt[1] if attempt else 0}/{signature.rpartition('=')[2]}"
+    digest = hashlib.sha256(named.encode()).digest()
+    return new_id(signed_s * 1000, int.from_bytes(digest[:10]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ rows travel in one statement. Whose fault an error is stands in faults.
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -62,32 +64,47 @@ class Database:
         and RowsRefused for what the rows themselves are to blame for."""
         return await self._until_done(lambda: self._write_once(work))
 
-    async def append(self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows in a transaction of their own, all or none; those that a unique key refuses are left
-        out. One round trip, no conversion: see `insert_plain`. Raises as `write` does."""
-        if self.is_sqlite:
-            await self.write(lambda c: self.insert_plain(c, table, columns, rows, ignore=True))
-        elif rows:
-            await self._until_done(lambda: self._append_once(table, columns, rows))
+    async def append(
+        self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
+    ) -> set[str]:
+        """Insert rows in a transaction of their own, all or none. A row whose id is there already changes
+        nothing of it but the column `repeats`, which grows by one and by what the new row has there. Ids of
+        the rows that were there already, in canonical text.
 
-    async def _append_once(
-        self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-    ) -> None:
+        One round trip, no conversion: see `insert_plain`. The first column is the id, and no id stands twice;
+        in the order of ids, two processes that insert the same ones wait for each other and no further.
+        Raises as `write` does.
+        """
+        if not rows:
+            return set()
+        tries = itertools.count()
+
+        def work() -> Awaitable[set[str]]:
+            if self.is_sqlite:
+                return self._write_once(lambda c: _append_to_sqlite(c, table, columns, rows, repeats))
+            conflict = _repeat_of(table, repeats, again=next(tries) > 0)
+            return self._append_once(_plain_insert(False, table, tuple(columns), conflict), rows)
+
+        return await self._until_done(work)
+
+    async def _append_once(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
         much again."""
-        statement = _plain_insert(self.is_sqlite, table, tuple(columns), True)
+        # A row that an update has just made bears the mark of the lock that the conflict took on it.
+        told = f"WITH put AS ({statement} RETURNING id, xmax) SELECT id FROM put WHERE xmax <> 0"  # noqa: S608
         async with self._appending:
             if self._appender is None:
                 self._appender = await self._connect()
             driver: Any = self._appender.driver_connection
             try:
                 with _as_sqlalchemy(statement, driver):
-                    await driver.execute(statement, *_arrays(rows))
+                    known = await driver.fetch(told, *_arrays(rows))
             except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 self._appender.invalidate()
                 self._appender = None
                 raise
+        return {str(row[0]) for row in known}
 
     async def _connect(self) -> PoolProxiedConnection:
         refused = self.engine.dialect.loaded_dbapi.Error
@@ -207,14 +224,12 @@ class Database:
         table: sa.Table,
         columns: Sequence[str],
         rows: Sequence[tuple[Any, ...]],
-        *,
-        ignore: bool = False,
     ) -> None:
         """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths.
         For the tables that every delivery is written to, where converting each value shows."""
         if not rows:
             return
-        statement = _plain_insert(self.is_sqlite, table, tuple(columns), ignore)
+        statement = _plain_insert(self.is_sqlite, table, tuple(columns))
         if self.is_sqlite:
             await connection.exec_driver_sql(statement, list(rows))
             return
@@ -260,10 +275,41 @@ def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
         ) from error
 
 
+async def _append_to_sqlite(
+    connection: AsyncConnection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]],
+    repeats: str,
+) -> set[str]:  # fmt: skip
+    statement = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
+    inserted = (await connection.exec_driver_sql(statement, list(rows))).rowcount
+    if inserted == len(rows):
+        return set()
+    # SQLite numbers its rows upwards, and a write transaction is alone: the last ones are those just made.
+    known = sa.text(
+        f"SELECT id FROM {table.name} WHERE id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
+        f" AND rowid <= (SELECT max(rowid) FROM {table.name}) - :inserted"
+    ).columns(id=sa.String)
+    ids = json.dumps([row[0] for row in rows])
+    stood = set(await connection.scalars(known, {"ids": ids, "inserted": inserted}))
+    count = columns.index(repeats)
+    await connection.exec_driver_sql(
+        f"UPDATE {table.name} SET {repeats} = {repeats} + ? + 1 WHERE id = ?",  # noqa: S608
+        [(row[count], row[0]) for row in rows if row[0] in stood],
+    )
+    return {str(UUID(each)) for each in stood}
+
+
 @functools.cache
-def _plain_insert(is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], ignore: bool) -> str:
+def _repeat_of(table: sa.Table, repeats: str, *, again: bool) -> str:
+    """What becomes of a row whose id is there already."""
+    clause = f" ON CONFLICT (id) DO UPDATE SET {repeats} = {table.name}.{repeats} + excluded.{repeats} + 1"
+    # After a commit whose answer was lost, a second try meets its own rows, which are no repeats.
+    own = f" WHERE {table.name}.received_at_ms <> excluded.received_at_ms"
+    return clause + own if again else clause
+
+
+@functools.cache
+def _plain_insert(is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], conflict: str = "") -> str:
     names = ", ".join(columns)
-    conflict = " ON CONFLICT DO NOTHING" if ignore else ""
     if is_sqlite:
         marks = ", ".join("?" * len(columns))
         return f"INSERT INTO {table.name} ({names}) VALUES ({marks}){conflict}"  # noqa: S608

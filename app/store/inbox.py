@@ -1,6 +1,7 @@
 """Writes of the inbox: raw deliveries in, quarantine, and the due rows that a lost wake left behind."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 """No stored body is larger when unpacked; a larger one is corruption."""
 _RECEIVED = (
     "id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding", "body",
-    "state", "tries", "due_at_ms",
+    "state", "tries", "due_at_ms", "repeats",
 )  # fmt: skip
 _compressor = zstd.ZstdCompressor(ZSTD_LEVEL)
 """Kept: making one for each body costs as much as using it. Its frames are independent of each other."""
@@ -36,18 +37,20 @@ class InboxWrites:
 
     db: Database
 
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> None:
-        """Commit raw deliveries, all or none. Once this returns they may be acknowledged."""
-        packed = [pack(delivery.body) for delivery in raw]
+    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
+        """Commit raw deliveries, all or none. Once this returns they may be acknowledged. One whose id is
+        stored already, or stands here twice, is counted in that row's `repeats` and changes nothing else.
+        Ids of those that were stored before: nobody needs to be woken for them."""
+        times = Counter(delivery.id for delivery in raw)
+        first = {delivery.id: delivery for delivery in reversed(raw)}
         rows = [
             (
                 self.db.driver_id(d.id), d.source, d.received_at_ms, d.webhook_id, d.signed_at, d.signature,
-                d.account, encoding, body, "new", 0, due_at_ms,
+                d.account, *pack(d.body), "new", 0, due_at_ms, times[d.id] - 1,
             )
-            for d, (encoding, body) in zip(raw, packed, strict=True)
+            for _, d in sorted(first.items())
         ]  # fmt: skip
-        # A second try after a commit whose answer was lost finds its own rows.
-        await self.db.append(deliveries, _RECEIVED, rows)
+        return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
 
     async def claim_overdue_deliveries(
         self, *, limit: int, now_ms: int, next_due_at_ms: int, tries_max: int

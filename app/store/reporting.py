@@ -154,9 +154,9 @@ async def _reused(connection: AsyncConnection, run_id: str) -> int:
 
 
 async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
-    """Webhook deliveries beyond the first of each attempt."""
+    """Webhook deliveries beyond the first of each attempt, those that were only counted among them."""
     per_attempt = (
-        sa.select(sa.func.count().label("n"))
+        sa.select((sa.func.count() + sa.func.sum(deliveries.c.repeats)).label("n"))
         .select_from(deliveries.join(tasks, deliveries.c.task_id == tasks.c.id))
         .where(tasks.c.run_id == run_id, deliveries.c.source == "delivery", deliveries.c.state == "done")
         .group_by(deliveries.c.task_id, deliveries.c.attempt)

@@ -233,6 +233,7 @@ deliveries = sa.Table(
     sa.Column("error", sa.Text),  # why it is quarantined
     sa.Column("task_id", Id),
     sa.Column("attempt", sa.Integer),
+    sa.Column("repeats", sa.Integer, nullable=False, server_default="0"),  # times it came again
     sa.Index("ix_deliveries_task_id", "task_id"),
 )
 IS_WAITING = deliveries.c.state.in_([sa.literal_column("'new'"), sa.literal_column("'unmatched'")])

@@ -37,7 +37,9 @@ class CommitFailed(Exception):  # noqa: N818
 class DeliveryStore(Protocol):
     """What receiving needs of the store."""
 
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> None: ...
+    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
+        """Ids of those that were stored before."""
+        ...
 
 
 @dataclass(slots=True)
@@ -173,11 +175,11 @@ class Inbox:
             elif (error := write.exception()) is not None:
                 self._failed(group, error)
             else:
-                self._committed(group, time.monotonic() - started_s)
+                self._committed(group, write.result(), time.monotonic() - started_s)
         finally:
             write.cancel()
 
-    async def _give_up(self, write: asyncio.Future[None], group: list[_Waiting]) -> None:
+    async def _give_up(self, write: asyncio.Future[set[str]], group: list[_Waiting]) -> None:
         """The commit takes too long: answer everybody who waits, and take nothing until it has ended. What it
         holds stays counted, so a database that hangs cannot make us pile up deliveries."""
         self._stalled = True
@@ -198,13 +200,18 @@ class Inbox:
         self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in self._gathered)
         self._gathered.clear()
 
-    def _committed(self, group: list[_Waiting], seconds: float) -> None:
+    def _committed(self, group: list[_Waiting], known: set[str], seconds: float) -> None:
         self.last_commit_s = time.monotonic()
         self.last_error = None
         for waiting in group:
             if not waiting.committed.done():
                 waiting.committed.set_result(None)
-        self._waker.add([waiting.delivery.id for waiting in group])
+        ids = dict.fromkeys(waiting.delivery.id for waiting in group)
+        new = [delivery_id for delivery_id in ids if delivery_id not in known]
+        if new:
+            self._waker.add(new)
+        if len(new) < len(group):
+            self._metrics.repeats.inc(len(group) - len(new))
         self._metrics.commit_size.observe(len(group))
         self._metrics.commit_seconds.observe(seconds)
         log.debug("committed", deliveries=len(group), seconds=round(seconds, 4))

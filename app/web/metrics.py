@@ -33,6 +33,10 @@ class Metrics:
             "tallyhook_inbox_commit_failures", "Commits that failed or took too long; none was acknowledged",
             registry=self.registry,
         )  # fmt: skip
+        self.repeats = Counter(
+            "tallyhook_deliveries_repeated", "Deliveries that came again as they were; they are only counted",
+            registry=self.registry,
+        )  # fmt: skip
         self.wake_failures = Counter(
             "tallyhook_wake_failures", "Deliveries whose wake the queue did not take; the sweep finds them",
             registry=self.registry,

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from app.config import DEFAULT_ACCOUNT
-from app.domain.delivery import RawDelivery
+from app.domain.delivery import RawDelivery, signed_delivery_id
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import Clock
@@ -136,11 +136,13 @@ class Receiver:
             return self._refuse(401, checked.reason, signed)
         if checked is False:
             return self._refuse(400, "malformed", signed)
-        return await self._take(account, signed, body, now_ms)
+        return await self._take(account, signed, body, now_ms, checked)
 
-    async def _take(self, account: str, signed: _Signed, body: bytes, now_ms: int) -> web.Response:
+    async def _take(
+        self, account: str, signed: _Signed, body: bytes, now_ms: int, checked: Verified | bool
+    ) -> web.Response:
         delivery = RawDelivery(
-            id=new_id(now_ms),
+            id=_id_of(account, signed, checked, now_ms),
             source=Source.DELIVERY,
             received_at_ms=now_ms,
             body=body,
@@ -218,6 +220,13 @@ class _Seldom:
             return None
         self._told[reason] = (now_s, 0)
         return times + 1
+
+
+def _id_of(account: str, signed: _Signed, checked: Verified | bool, now_ms: int) -> str:
+    # What nobody signed has no identity: a stranger could take the place of a delivery that is still to come.
+    if not isinstance(checked, Verified) or signed.signature is None:
+        return new_id(now_ms)
+    return signed_delivery_id(account, signed.webhook_id, checked.signed_s, signed.signature)
 
 
 def _account_of(request: web.Request) -> str:

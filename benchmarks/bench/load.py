@@ -27,7 +27,10 @@ class Load:
     def __init__(self) -> None:
         self._bodies: list[tuple[str, bytes]] = []
         self._requests: list[bytes] = []
+        self._moments: set[int] = set()
         self._signed_s = 0
+        self._sent = 0
+        """Requests before this one were sent as they are signed now."""
 
     def prepare(self, seed: int, count: int, keys_file: str | None = None) -> dict[str, Any]:
         """Make `count` requests; `keys_file` holds an idempotency key a line; without it they are made up."""
@@ -37,7 +40,12 @@ class Load:
         return {"requests": len(self._requests), "bytes": len(self._bodies[0][1])}
 
     def _sign(self) -> None:
-        self._signed_s = int(time.time())
+        # Never at a moment that was signed at: what is sent again as it was is only counted.
+        moment_s = int(time.time())
+        while moment_s in self._moments:
+            moment_s -= 1
+        self._moments.add(moment_s)
+        self._signed_s, self._sent = moment_s, 0
         self._requests = [self._request(task_id, body) for task_id, body in self._bodies]
 
     def _request(self, task_id: str, body: bytes) -> bytes:
@@ -53,9 +61,9 @@ class Load:
     ) -> dict[str, Any]:
         """Post from request number `first` on, over so many connections, until the time is over or `count`
         are answered. Answers a second, from the first byte sent to the last one answered."""
-        if time.time() - self._signed_s > SIGNED_FOR_S:
+        if first < self._sent or time.time() - self._signed_s > SIGNED_FOR_S:
             self._sign()
-        end = len(self._requests) if count is None else first + count
+        end = self._sent = len(self._requests) if count is None else first + count
         one = _Run(self._requests[first:end], seconds)
         loop = asyncio.get_running_loop()
         lines = [

@@ -1,6 +1,8 @@
 """The inbox: raw bytes in and out, tries, quarantine."""
 
+import asyncio
 import os
+from typing import Any
 
 import pytest
 
@@ -8,7 +10,7 @@ from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import RowsRefused
-from app.store import Store
+from app.store import Database, Store
 from tests.integration.store.scenes import (
     NOW,
     apply,
@@ -126,3 +128,69 @@ async def test_what_is_settled_is_not_quarantined(store: Store) -> None:
     await store.quarantine_deliveries([(delivery.id, "too late")])
     assert await rows(store, "SELECT state, error FROM deliveries") == [{"state": "done", "error": None}]
     await check_books(store)
+
+
+async def test_what_comes_again_changes_the_count_and_nothing_else(store: Store) -> None:
+    """Whatever has become of the first: it waits, is settled, or was set aside."""
+    _, _ = await start_run(store)
+    (task,) = await submit_all(store)
+    (settled,) = await receive(store, report_on(task))
+    await apply(store, [settled])
+    waiting, bad = raw(b"waiting", webhook_id="w", signature="v1=00"), raw(b"bad")
+    assert await store.store_deliveries([waiting, bad], due_at_ms=NOW) == set()
+    await store.quarantine_deliveries([(bad.id, "ValueError: bad")])
+    before = await rows(store, "SELECT * FROM deliveries ORDER BY id")
+    again = [
+        RawDelivery(each.id, Source.DELIVERY, NOW + 7, each_body, webhook_id="other")
+        for each, each_body in ((settled, b"s"), (waiting, b"waiting"), (bad, b"bad"))
+    ]
+    new = raw(b"new")
+    known = await store.store_deliveries([*again, new, again[1], new], due_at_ms=NOW + 9)
+    assert known == {settled.id, waiting.id, bad.id}
+    after = await rows(store, "SELECT * FROM deliveries ORDER BY id")
+    counts = {row["id"]: row.pop("repeats") for row in after}
+    assert counts == {
+        each.id.replace("-", ""): times for each, times in ((settled, 1), (waiting, 2), (bad, 1), (new, 1))
+    }
+    assert [row for row in after if row["id"] != new.id.replace("-", "")] == [
+        {key: value for key, value in row.items() if key != "repeats"} for row in before
+    ]
+
+
+async def test_processes_that_store_the_same_deliveries_count_each_and_block_nobody(store_url: str) -> None:
+    """In opposite orders, which is what two transactions deadlock by."""
+    stores = [Store(Database(store_url)) for _ in range(3)]
+    both = [raw(b"%d" % n) for n in range(40)]
+    try:
+        groups = [both, both[::-1], both[20:] + both[:20]]
+        told = await asyncio.gather(
+            *(each.store_deliveries(group, due_at_ms=NOW) for _ in range(5)
+              for each, group in zip(stores, groups, strict=True))
+        )  # fmt: skip
+        assert sum(len(both) - len(known) for known in told) == 40, "each is new to one of them"
+        assert await rows(stores[0], "SELECT DISTINCT repeats FROM deliveries") == [{"repeats": 14}]
+    finally:
+        for each in stores:
+            await each.close()
+
+
+async def test_a_second_try_after_a_lost_answer_counts_no_repeat(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(Database(postgres_url))
+    once, lost = store.db._append_once, [ConnectionResetError("after the commit")]
+
+    async def cut(*arguments: Any) -> set[str]:
+        known = await once(*arguments)
+        if lost:
+            raise lost.pop()
+        return known
+
+    monkeypatch.setattr(store.db, "_append_once", cut)
+    try:
+        delivery = raw()
+        assert await store.store_deliveries([delivery], due_at_ms=NOW) == set(), "so it is woken for"
+        assert not lost
+        assert await rows(store, "SELECT repeats FROM deliveries") == [{"repeats": 0}]
+    finally:
+        await store.close()

@@ -3,16 +3,22 @@
 import asyncio
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.delivery import RawDelivery
+from app.domain.settlement import Source
+from app.domain.task import new_id
 from app.store import Database, Store
-from app.store.migrate import MIGRATIONS, is_migrated, migrate, newest_revision
+from app.store.migrate import MIGRATIONS, alembic_config, is_migrated, migrate, newest_revision
 from app.store.tables import metadata
 
 SCRIPT = """
@@ -117,3 +123,50 @@ async def test_the_guards_are_in_the_migrated_database(store: Store) -> None:
 
     async with store.db.engine.connect() as connection:
         assert await connection.run_sync(guards) >= {"uq_ledger_hold", "uq_ledger_closing"}
+
+
+async def test_a_database_that_holds_repeats_keeps_them_and_counts_from_then_on(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """The version before kept a row of each, and its processes go on doing so until they are replaced."""
+    (tmp_path / "new folder").mkdir(exist_ok=True)
+    database = Database(empty_url)
+    store = Store(database)
+    old = [
+        RawDelivery(new_id(1), Source.DELIVERY, 1, b"{}", "w-1", "1", "v1=00", "default") for _ in range(3)
+    ]
+    keys = ("id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding",
+            "body", "state", "tries", "due_at_ms")  # fmt: skip
+
+    async def as_before(connection: AsyncConnection) -> None:
+        values = [
+            (database.driver_id(d.id), d.source, 1, d.webhook_id, d.signed_at, d.signature, d.account,
+             "identity", d.body, "new", 0, 1)
+            for d in old
+        ]  # fmt: skip
+        await database.insert_plain(connection, metadata.tables["deliveries"], keys, values)
+
+    def to_the_revision_before(connection: sa.Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006")
+
+    async def repeats() -> list[int]:
+        found = await database.read(
+            lambda connection: connection.scalars(sa.text("SELECT repeats FROM deliveries ORDER BY id"))
+        )
+        return list(found)
+
+    try:
+        await database.write(lambda connection: connection.run_sync(to_the_revision_before))
+        await database.write(as_before)
+        await migrate(database)
+        assert await repeats() == [0, 0, 0]
+        new = RawDelivery(new_id(2), Source.DELIVERY, 2, b"{}", "w-1", "1", "v1=00", "default")
+        for _ in range(2):
+            await store.store_deliveries([new], due_at_ms=2)
+        old = [replace(old[0], id=new_id(3))]
+        await database.write(as_before)
+        assert await repeats() == [0, 0, 0, 1, 0]
+    finally:
+        await store.close()

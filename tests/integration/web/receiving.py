@@ -119,7 +119,7 @@ class HeldStore:
     deaf: bool = False
     """Does not end when it is cancelled, as a database that hangs."""
 
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> None:
+    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
         self.groups.append(list(raw))
         self.due_at_ms.append(due_at_ms)
         try:
@@ -131,7 +131,9 @@ class HeldStore:
             raise
         if self.error is not None:
             raise self.error
+        known = {delivery.id for delivery in self.committed}
         self.committed.extend(raw)
+        return known
 
     async def schema_revision(self) -> str | None:
         return "0001"

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from aiohttp.test_utils import TestClient
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.settlement import Source
 from app.provider.signature import Verified, answer_challenge, verify
 from app.store import Store
+from app.store.tables import deliveries
 from app.web import webhook
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (
@@ -44,23 +47,71 @@ async def test_a_delivery_is_kept_as_it_came_and_can_be_verified_again(
     await until(lambda: receiver.wake.taken == [kept.id])
 
 
-async def test_r1_fifty_copies_at_once_are_all_stored(receiver: Receiving, store: Store) -> None:
+async def test_r1_fifty_copies_at_once_are_one_row_that_counts_them(
+    receiver: Receiving, store: Store
+) -> None:
     body = delivery_body()
     responses = await asyncio.gather(*(receiver.post(body) for _ in range(50)))
     assert [response.status for response in responses] == [200] * 50
-    kept = await stored(store)
-    assert [delivery.body for delivery in kept] == [body] * 50
-    await until(lambda: len(receiver.wake.taken) == 50)
-    assert sorted(receiver.wake.taken) == [delivery.id for delivery in kept]
+    (kept,) = await stored(store)
+    assert kept.body == body
+    assert await repeats(store) == [49]
+    assert receiver.count("tallyhook_deliveries_repeated_total") == 49
+    await until(lambda: receiver.wake.taken == [kept.id])
 
 
-async def test_r4_a_replay_inside_the_window_is_taken(receiver: Receiving, store: Store) -> None:
+async def test_r1_every_attempt_of_the_provider_is_a_row(receiver: Receiving, store: Store) -> None:
+    """Each is signed anew; two of the same second differ in their number alone."""
+    body = delivery_body()
+    for attempt in (1, 2):
+        headers = signed(body, receiver.now_s, attempt=attempt)
+        assert (await receiver.post(body, headers)).status == 200
+    assert (await receiver.post(body, signed(body, receiver.now_s + 1, attempt=2))).status == 200
+    assert await repeats(store) == [0, 0, 0]
+
+
+async def test_r4_a_replay_inside_the_window_is_only_counted(receiver: Receiving, store: Store) -> None:
     body = delivery_body()
     headers = signed(body, receiver.now_s)
     assert (await receiver.post(body, headers)).status == 200
-    receiver.clock.advance(299_000)
-    assert (await receiver.post(body, headers)).status == 200
-    assert len(await stored(store)) == 2
+    (first,) = await stored(store)
+    await until(lambda: receiver.wake.taken == [first.id])
+    for _ in range(3):
+        receiver.clock.advance(99_000)
+        assert (await receiver.post(body, headers)).status == 200
+    assert await stored(store) == [first]
+    assert await repeats(store) == [3]
+    other = delivery_body(2)
+    assert (await receiver.post(other)).status == 200
+    await until(lambda: len(receiver.wake.taken) == 2)
+    assert len(set(receiver.wake.taken)) == 2, "nobody is woken for a repeat"
+
+
+async def test_r4_one_captured_delivery_makes_few_rows_whatever_is_written_beside_the_signature(
+    receiver: Receiving, store: Store
+) -> None:
+    """Neither the webhook's id nor the scheme before the hex stands under the signature."""
+    body = delivery_body()
+    headers = signed(body, receiver.now_s)
+    bare = headers | {"X-Cloro-Signature": headers["X-Cloro-Signature"].removeprefix("v1=")}
+    made_up = [f"{n:032x}" for n in range(15)] + [f"x-{n}" for n in range(15)] + ["", "-", "é-2", "1-2-3"]
+    sent = [each | {"X-Cloro-Webhook-Id": name} for name in made_up for each in (headers, bare)]
+    sent.append({k: v for k, v in headers.items() if k != "X-Cloro-Webhook-Id"})
+    answers = await asyncio.gather(*(receiver.post(body, each) for each in sent))
+    assert [answer.status for answer in answers] == [200] * len(sent)
+    kept = await repeats(store)
+    assert len(kept) == 10
+    assert sum(kept) + len(kept) == len(sent)
+
+
+async def repeats(store: Store) -> list[int]:
+    """How often each stored delivery came again, the oldest first."""
+    query = sa.select(deliveries.c.repeats).order_by(deliveries.c.id)
+    return await store.db.read(lambda connection: _all(connection, query))
+
+
+async def _all(connection: AsyncConnection, query: sa.Select[tuple[int]]) -> list[int]:
+    return list(await connection.scalars(query))
 
 
 @pytest.mark.parametrize(

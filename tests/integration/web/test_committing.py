@@ -24,10 +24,12 @@ from tests.integration.web.receiving import (
 )
 
 
-async def several_waiting(receiver: Receiving, number: int) -> list["asyncio.Task[object]"]:
-    """`number` deliveries whose answers are held back."""
+async def several_waiting(
+    receiver: Receiving, number: int, *, first: int = 0
+) -> list["asyncio.Task[object]"]:
+    """`number` deliveries whose answers are held back, numbered from `first` on."""
     before = receiver.waiting
-    posts = [receiver.post_soon(delivery_body(i)) for i in range(number)]
+    posts = [receiver.post_soon(delivery_body(first + i)) for i in range(number)]
     await until(lambda: receiver.waiting == before + number)
     return posts  # type: ignore[return-value]
 
@@ -251,7 +253,7 @@ async def test_r24_the_end_flushes_what_was_read(start_receiver: StartReceiver, 
     receiver = await start_receiver(held)
     first = await several_waiting(receiver, 1)
     await until(lambda: len(held.groups) == 1)
-    rest = await several_waiting(receiver, 5)
+    rest = await several_waiting(receiver, 5, first=1)
     receiver.app[PROBES].draining = True
     receiver.app[INBOX].drain()
     async with receiver.client.get("/readyz") as response:
