@@ -4,11 +4,14 @@ import asyncio
 import json
 from dataclasses import replace
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
+from app.domain.delivery import RawDelivery
 from app.domain.run_reason import MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
+from app.domain.settlement import Source
 from app.domain.task import RunState, TaskSpec
 from app.ports import RowsRefused
 from app.store import Database, Store
@@ -140,6 +143,11 @@ async def test_progress_and_report_of_a_mixed_run(store: Store) -> None:
     report = await store.report((await store.find_runs(run_id))[0])
     assert (report.held, report.posted, report.voided) == (10, 17, 5)
     assert (report.duplicates, report.swept, report.unknown, report.recovered_submits) == (1, 0, 1, 0)
+    (again, *_) = await rows(store, "SELECT id FROM deliveries ORDER BY id")
+    repeat = RawDelivery(str(UUID(again["id"])), Source.DELIVERY, NOW, b"{}")
+    await store.store_deliveries([repeat, repeat], due_at_ms=NOW)
+    report = await store.report((await store.find_runs(run_id))[0])
+    assert report.duplicates == 3, "those that are only counted are duplicates too"
     charges = await store.charges(run_id)
     assert charges == {
         f"{ids[0]}.1": 5, f"{ids[1]}.1": 7, f"{ids[2]}.1": 0, f"{ids[3]}.1": None, f"{ids[4]}.1": 5,
