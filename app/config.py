@@ -138,6 +138,7 @@ class Settings(BaseSettings):
     job_timeout_s: int = Field(30, ge=5)
     """arq's. A killed worker's job runs again after this plus 10 s (A6); the sweep does not wait for it."""
     deliveries_tries_max: int = Field(8, ge=1)
+    """Workers that may die over one delivery before it is set aside; other trouble uses none up."""
 
     # The sweep.
     sweep_every_s: float = Field(5.0, gt=0)

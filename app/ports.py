@@ -16,8 +16,9 @@ Clock = Callable[[], int]
 """UTC milliseconds since 1970."""
 Jitter = Callable[[], float]
 """A number in [0, 1)."""
-Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
-"""(delivery, the attempt as it stands, the response already stored for it) -> decision."""
+Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement | None]
+"""(delivery, the attempt as it stands, the response already stored for it) -> decision; None: none could be
+made, and the delivery stays as it is."""
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - a state of the world, not a fault of the caller
@@ -108,8 +109,12 @@ class Provider(Protocol):
     async def poll(self, task_id_or_key: str) -> PollAnswer: ...
 
 
+class ReportError(ValueError):
+    """A report that cannot be used; the text says why."""
+
+
 class ReadReport(Protocol):
-    """Parses a raw report; raises ValueError with the reason for one that cannot be used."""
+    """Parses a raw report; raises ReportError with the reason for one that cannot be used."""
 
     def __call__(self, body: bytes) -> Report: ...
 
@@ -157,16 +162,30 @@ class SettleCount(Protocol):
     def verdicts(self) -> Mapping[str, int]: ...
 
 
+@dataclass(slots=True)
+class WaitingDeliveries:
+    """Deliveries that still wait to be settled."""
+
+    readable: list[RawDelivery]
+    """Oldest first."""
+    broken: dict[str, str]
+    """Delivery id -> why its stored bytes do not come back."""
+
+
 class SettleStore(Protocol):
     """What settling needs of the store."""
 
-    async def waiting_deliveries(self, delivery_ids: Sequence[str]) -> list[RawDelivery]: ...
+    async def waiting_deliveries(self, delivery_ids: Sequence[str]) -> WaitingDeliveries: ...
+
+    async def try_settling(self) -> None: ...
 
     async def settle_deliveries(
         self, parsed: Sequence[ParsedDelivery], decide: Decide, *, now_ms: int, unmatched_until_ms: int
     ) -> SettleCount: ...
 
     async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None: ...
+
+    async def hold_up_deliveries(self, errors: Sequence[tuple[str, str]], *, now_ms: int) -> None: ...
 
     async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool: ...
 
@@ -200,8 +219,12 @@ class SweepStore(Protocol):
     async def expire_unidentified(self, *, sent_before_ms: int, reason: str) -> int: ...
 
     async def claim_overdue_deliveries(
-        self, *, limit: int, now_ms: int, next_due_at_ms: int, tries_max: int
+        self, *, limit: int, now_ms: int, next_due_at_ms: int
     ) -> list[str]: ...
+
+    async def release_deliveries(self, delivery_ids: Sequence[str]) -> None: ...
+
+    async def quarantine_unended(self, *, tries_max: int) -> dict[str, str]: ...
 
     async def claim_due_polls(self, *, limit: int, now_ms: int, interval_ms: int) -> Sequence[DuePoll]: ...
 

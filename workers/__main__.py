@@ -26,7 +26,7 @@ from app.services.sweep import SweepLimits, sweep
 from workers.acked import run_acked
 from workers.audits import run_audits
 from workers.beside import end, pause, repeat
-from workers.jobs import Context, begin_sending, settle_now
+from workers.jobs import Context, begin_sending, settle_now, tell_set_aside
 from workers.notices import run_notices
 from workers.schedules import run_schedules
 from workers.settings import Worker, make_worker
@@ -93,17 +93,20 @@ async def run_sweep(context: Context) -> None:
     """Sweep every few seconds, in whichever worker holds the lease."""
     owner = uuid.uuid4().hex
     limits = sweep_limits(context.settings)
+    unreleased: set[str] = set()
     funding = Funding(
         context.store, context.providers, clock=context.clock,
         probe_ms=round(context.settings.credits_probe_s * 1000),
     )  # fmt: skip
     await repeat(
-        lambda: _sweep_once(context, owner, limits, funding),
+        lambda: _sweep_once(context, owner, limits, funding, unreleased),
         name="sweep", every_s=context.settings.sweep_every_s, stopping=context.stopping,
     )  # fmt: skip
 
 
-async def _sweep_once(context: Context, owner: str, limits: SweepLimits, funding: Funding) -> None:
+async def _sweep_once(
+    context: Context, owner: str, limits: SweepLimits, funding: Funding, unreleased: set[str]
+) -> None:
     now = context.clock()
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
@@ -115,13 +118,16 @@ async def _sweep_once(context: Context, owner: str, limits: SweepLimits, funding
             lambda ids: settle_now(context, ids),
             limits=limits,
             clock=context.clock,
+            unreleased=unreleased,
         )
         if resumed := await funding.resume_funded():
             log.info("resumed", runs=resumed, reason="credits")
     finally:
         await context.store.release_lease("sweep", owner)
     if not summary.is_idle():
-        log.info("swept", **{name: getattr(summary, name) for name in summary.__slots__})
+        tell_set_aside(summary.set_aside)
+        figures = {name: getattr(summary, name) for name in summary.__slots__}
+        log.info("swept", **figures | {"set_aside": len(summary.set_aside)})
     if await context.store.accounts_with_due(context.clock()) and not await context.queue.wake_submit():
         begin_sending(context)  # Redis is away; the rows alone are enough
 

@@ -32,6 +32,7 @@ IDS_MAX = 5_000
 SETTLES_AT_ONCE = 3
 """Of one process: while one group is in the database, the next is unpacked and read. More would be no faster,
 and each holds some 10 MB of answers."""
+ERROR_CHARS_TOLD = 200
 MARGIN_S = 5
 """Our own timeout ends a job before arq's would, because arq's is final (A2)."""
 
@@ -55,12 +56,15 @@ class Context:
     sending: "asyncio.Task[None] | None" = None
 
 
+DEFER_FACTOR_MAX = 12
+"""Trouble that lasts is tried each 12 to 60 s; the sweep looks for what is due all the same."""
+
 Job = Callable[[Context, dict[str, Any]], Coroutine[Any, Any, None]]
 
 
 def guarded(job: Job) -> WorkerCoroutine:
     """Turn what passes by itself into arq's Retry, and everything else into a log line: the rows that the
-    job was to work on are still waiting, and the sweep counts their tries."""
+    job was to work on are still waiting, and the sweep looks for them."""
 
     @functools.wraps(job)
     async def run(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
@@ -70,10 +74,11 @@ def guarded(job: Job) -> WorkerCoroutine:
             async with asyncio.timeout(max(timeout_s - MARGIN_S, timeout_s / 2)):
                 await job(context, *args, **kwargs)
         except (StoreUnavailable, TimeoutError) as error:
-            defer_s = 1 + 4 * random.random()  # noqa: S311
+            defer_s = (1 + 4 * random.random()) * min(ctx.get("job_try", 1), DEFER_FACTOR_MAX)  # noqa: S311
             log.warning(
-                "job_retried", job=job.__name__, error=type(error).__name__, defer_s=round(defer_s, 1)
-            )
+                "job_retried", job=job.__name__, error=type(error).__name__,
+                reason=str(error)[:ERROR_CHARS_TOLD], defer_s=round(defer_s, 1),
+            )  # fmt: skip
             raise Retry(defer=defer_s) from error
         except Exception:
             log.exception("job_failed", job=job.__name__)
@@ -101,11 +106,20 @@ async def settle_now(context: Context, ids: Sequence[str]) -> SettleSummary:
                 context.store, read_report, ids[start : start + size], clock=context.clock,
                 unmatched_ms=round(context.settings.unmatched_s * 1000),
             )  # fmt: skip
-        total.settled += part.settled
-        total.quarantined += part.quarantined
-        total.left += part.left
+        tell_set_aside(part.set_aside)
+        for delivery_id, error in part.held_up.items():
+            # What a rule of ours failed at may quote an answer.
+            said = error if error.startswith("Store") else error.split(": ")[0]
+            log.error("delivery_held_up", id=delivery_id, error=said[:ERROR_CHARS_TOLD])
+        total.add(part)
     log.info("settled", deliveries=len(ids), settled=total.settled, quarantined=total.quarantined)
     return total
+
+
+def tell_set_aside(errors: Mapping[str, str]) -> None:
+    """One line for each delivery that waits for a person now."""
+    for delivery_id, error in errors.items():
+        log.error("delivery_set_aside", id=delivery_id, error=error[:ERROR_CHARS_TOLD])
 
 
 @guarded

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from app.commands.documents import iso
+from app.domain.answer import read_json
 from app.domain.credits import plain
 from app.store.exporting import Row
 from app.store.inbox import clean
@@ -56,7 +57,14 @@ COLUMNS: dict[What, dict[str, Kind]] = {
 }  # fmt: skip
 
 
-def row_document(row: Row, answer: Callable[[str], Any] = json.loads) -> dict[str, Any]:
+def _read(response: str) -> Any:
+    try:
+        return read_json(response)
+    except (ValueError, RecursionError):
+        return response
+
+
+def row_document(row: Row, answer: Callable[[str], Any] = _read) -> dict[str, Any]:
     """One row as JSON: credits exact, times in ISO 8601, and what `answer` makes of the response's text."""
     document: dict[str, Any] = {}
     for key, value in row.items():
@@ -101,7 +109,7 @@ def _answer(response: str | None) -> dict[str, Any]:
     if response is None:
         return {}
     try:
-        answer = json.loads(response)
+        answer = read_json(response)
     except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

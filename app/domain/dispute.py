@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from app.domain.answer import read_json
 from app.domain.credits import Verdict, plain
 from app.domain.evidence import Discrepancy, DisputedAttempt, DisputedTask, StoredReport
 from app.domain.moment import iso
@@ -169,7 +170,7 @@ def _clusters(task_type: str, payload: Mapping[str, object], reports: Sequence[S
     if task_type != "AIMODE" or taken is None:
         return 0
     try:
-        response = json.loads(taken.body).get("response")
+        response = read_json(taken.body).get("response")
     except (ValueError, AttributeError, RecursionError):
         return 0
     if not isinstance(response, dict):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.domain.evidence import Acknowledged
-from app.provider.wire import ID_CHARS_MAX, storable
+from app.provider.wire import ID_CHARS_MAX, UNREADABLE, decode, storable
 
 URL_CHARS_MAX = 200
 TIME_CHARS_MAX = 40
@@ -25,8 +25,8 @@ def read_acknowledged(body: bytes) -> Acknowledged | None:
     """That the provider had a 2xx for its webhook. None when it had none, when there is no webhook, and in
     editions that do not tell (C-B26)."""
     try:
-        answer = _answer.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        answer = decode(_answer, body)
+    except UNREADABLE:
         return None
     task, webhook = answer.task, answer.webhook
     if (

@@ -51,8 +51,8 @@ def read_batch(
 
 def _items(body: bytes) -> list[Mapping[str, Any]]:
     try:
-        found = _results.decode(body).results
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = wire.decode(_results, body).results
+    except wire.UNREADABLE:
         return []
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
 

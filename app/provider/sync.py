@@ -17,6 +17,13 @@ FAMILIES = ("X-Concurrency", "X-Concurrent")
 DIGITS_MAX = 12
 
 
+class _Failed(msgspec.Struct):
+    error: Any = None
+
+
+_failed = msgspec.json.Decoder(_Failed)
+
+
 class SyncClient:
     """Calls to `/v1/monitor/…` of one account. Paces itself; never raises for what the provider does."""
 
@@ -71,8 +78,8 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
         "request_id": wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None,
     }  # fmt: skip
     if 200 <= status < 300:
-        result = wire.unwrapped(body)
-        if _is_object(result):
+        result = wire.unwrapped(wire.without_halves(body))
+        if wire.is_object(result):
             return SyncAnswer(SyncEnd.ANSWERED, result=result, **said)
         return SyncAnswer(SyncEnd.LOST, message="2xx without a readable answer", **said)
     error = wire.read_error(status, headers, body)
@@ -117,16 +124,8 @@ def _signed(text: str | None) -> int | None:
     return None if below is None else -below
 
 
-def _is_object(body: bytes) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(body), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-
-
 def _has_error(body: bytes) -> bool:
     try:
-        parsed = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return bool(wire.decode(_failed, body).error)
+    except wire.UNREADABLE:
         return False
-    return isinstance(parsed, dict) and bool(parsed.get("error"))

@@ -1,23 +1,26 @@
 """The provider's JSON, in every edition, read tolerantly and written exactly (contract B, G, I, J).
 
-Unknown fields are ignored, a missing charge stays unknown, an unknown status is an error. The answer itself
-(`response`) is never turned into Python objects here: it can be megabytes, and nobody here needs it.
+Half of a surrogate pair, which a cut-off emoji leaves in an answer, is read as U+FFFD everywhere: JSON has
+it, no text has. Unknown fields are ignored, a missing charge stays unknown, an unknown status is an error.
+The answer itself (`response`) is never turned into Python objects here: it can be megabytes, and nobody here
+needs it.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
 from app.domain.credits import parse_credits
 from app.domain.settlement import Report
 from app.domain.submission import ClaimedTask
-from app.ports import Balance, Slots
+from app.ports import Balance, ReportError, Slots
 
 ID_CHARS_MAX = 200
 MESSAGE_CHARS_MAX = 500
@@ -27,21 +30,25 @@ DETAILS_MAX = 20
 WAIT_S_MAX = 3_600.0
 """The hourly limit of the oldest edition resets within this (C-B8); nothing asks for longer."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ABSENT = msgspec.Raw(b"null")
+_ESCAPE = re.compile(
+    # A whole pair, half of one, any other escape: each is passed over as one, so that none begins inside
+    # another.
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
+    re.DOTALL,
+)
+_HALF_BYTES = len(rb"\ud83d")
+_REPLACED = rb"\ufffd"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding foreign bytes may raise: bad JSON, bad UTF-8, nesting without end."""
 
 
-class ReportError(ValueError):
-    """A report that cannot be used; the text says why."""
-
-
 class _Envelope(msgspec.Struct):
-    task: Any = None
-    credits: Any = None
-    response: msgspec.Raw = msgspec.Raw(b"null")
-    # C-B16: where the credits of a task sit differs by edition.
-    creditsToCharge: Any = None  # noqa: N815
-    creditsCharged: Any = None  # noqa: N815
+    task: msgspec.Raw = _ABSENT
+    credits: msgspec.Raw = _ABSENT
+    response: msgspec.Raw = _ABSENT
+    creditsToCharge: msgspec.Raw = _ABSENT  # noqa: N815
+    creditsCharged: msgspec.Raw = _ABSENT  # noqa: N815
 
 
 class _Wrapped(msgspec.Struct):
@@ -53,6 +60,10 @@ class _Failure(msgspec.Struct):
     error: Any = None
 
 
+D = TypeVar("D")
+
+_anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _envelope = msgspec.json.Decoder(_Envelope)
 _wrapped = msgspec.json.Decoder(_Wrapped)
 _failure = msgspec.json.Decoder(_Failure)
@@ -71,32 +82,73 @@ def encode_create(task: ClaimedTask, webhook_url: str | None) -> bytes:
     return msgspec.json.encode(body)
 
 
+def decode(decoder: msgspec.json.Decoder[D], body: bytes) -> D:
+    """What `decoder` makes of foreign bytes. Raises what `UNREADABLE` names."""
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError:
+        whole = without_halves(raw := bytes(body))
+        if whole is raw:
+            raise
+        return decoder.decode(whole)
+
+
+def without_halves(body: bytes) -> bytes:
+    """JSON in which U+FFFD stands for each half of a surrogate pair, as an escape of the same length; the
+    same object when there is none. Our parser takes no halves, nor does any text file or column."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    whole = _ESCAPE.sub(lambda found: _REPLACED if len(found[0]) == _HALF_BYTES else found[0], body)
+    return body if whole == body else whole
+
+
+def fields_of(raw: bytes) -> Mapping[str, msgspec.Raw]:
+    """The fields of an object, each still to be read; none when it is no object. What nobody asks for may be
+    anything: a number of thousands of digits, say."""
+    try:
+        return decode(_fields, raw)
+    except UNREADABLE:
+        return {}
+
+
+def is_object(body: bytes) -> bool:
+    """Whether this is one JSON object, in UTF-8, whatever its fields hold."""
+    try:
+        body.decode()
+        decode(_fields, body)
+    except UNREADABLE:
+        return False
+    return True
+
+
 def read_report(body: bytes) -> Report:
     """A finished task, from a webhook body or a poll's answer (C-G.4, C-I.1).
 
     Raises ReportError when it is not JSON, not final, names no task, or carries a malformed charge.
     """
     try:
-        envelope = _envelope.decode(body)
-    except _UNREADABLE as error:
-        raise ReportError(f"not readable as JSON: {error}") from error
-    task: Any = envelope.task
-    if not isinstance(task, dict):
+        envelope = decode(_envelope, body)
+        response = unwrapped(bytes(envelope.response))
+        response.decode()
+    except UNREADABLE as error:
+        reason = "UnicodeDecodeError" if isinstance(error, UnicodeDecodeError) else error
+        raise ReportError(f"not readable as JSON: {reason}") from error
+    task = fields_of(envelope.task)
+    if not task:
         raise ReportError("task is missing")
-    task_id, key, status = task.get("id"), task.get("idempotencyKey"), task.get("status")
+    task_id, key, status = (_value(task.get(name)) for name in ("id", "idempotencyKey", "status"))
     if not _is_id(task_id):
         raise ReportError("task.id is missing")
     if status not in ("COMPLETED", "FAILED"):
         shown = repr(status[:40]) if isinstance(status, str) else type(status).__name__
         raise ReportError(f"task.status {shown} is not final")
-    response = unwrapped(bytes(envelope.response))
     code, message = (None, None) if status == "COMPLETED" else _failure_of(response)
     return Report(
         provider_task_id=task_id,
         idempotency_key=key if isinstance(key, str) else None,
         completed=status == "COMPLETED",
-        to_charge=_find_credits(envelope, "creditsToCharge"),
-        charged=_find_credits(envelope, "creditsCharged"),
+        to_charge=_find_credits(envelope, task, "creditsToCharge"),
+        charged=_find_credits(envelope, task, "creditsCharged"),
         response=response,
         error_code=code,
         error_message=message,
@@ -108,8 +160,8 @@ def unwrapped(response: bytes) -> bytes:
     if b'"success"' not in response:
         return response
     try:
-        inner = _wrapped.decode(response)
-    except _UNREADABLE:
+        inner = decode(_wrapped, response)
+    except UNREADABLE:
         return response
     result = bytes(inner.result)
     return result if isinstance(inner.success, bool) and result.lstrip()[:1] == b"{" else response
@@ -118,24 +170,24 @@ def unwrapped(response: bytes) -> bytes:
 def read_task_status(body: bytes) -> str | None:
     """`task.status` of a poll's answer; None when the body is not one."""
     try:
-        task = _envelope.decode(body).task
-    except _UNREADABLE:
+        task = decode(_envelope, body).task
+    except UNREADABLE:
         return None
-    status = task.get("status") if isinstance(task, dict) else None
+    status = _value(fields_of(task).get("status"))
     return status if isinstance(status, str) else None
 
 
 def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
     """(task id, creditsToCharge) of a 200 to a create call (C-G.2); None for what is not said."""
     try:
-        envelope = _envelope.decode(body)
-    except _UNREADABLE:
+        envelope = decode(_envelope, body)
+    except UNREADABLE:
         return None, None
-    task: Any = envelope.task
-    task_id = task.get("id") if isinstance(task, dict) else None
+    task = fields_of(envelope.task)
+    task_id = _value(task.get("id"))
     known = task_id if _is_id(task_id) else None
     try:
-        return known, _find_credits(envelope, "creditsToCharge")
+        return known, _find_credits(envelope, task, "creditsToCharge")
     except ReportError:
         return known, None
 
@@ -154,8 +206,8 @@ def read_error(
 ) -> WireError:
     """Any error answer: object or string `error`, top-level or inner details, HTML, or nothing at all."""
     try:
-        parsed: Any = msgspec.json.decode(body)
-    except _UNREADABLE:
+        parsed: Any = decode(_anything, body)
+    except UNREADABLE:
         parsed = None
     root = parsed if isinstance(parsed, dict) else {}
     error = root.get("error")
@@ -187,25 +239,28 @@ def _is_id(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()
 
 
-def _find_credits(envelope: _Envelope, name: str) -> Decimal | None:
-    credits: Any = envelope.credits
-    task: Any = envelope.task
-    places = (
-        credits.get(name) if isinstance(credits, dict) else None,
-        task.get(name) if isinstance(task, dict) else None,
-        getattr(envelope, name),
-    )
-    value = next((place for place in places if place is not None), None)
+def _find_credits(envelope: _Envelope, task: Mapping[str, msgspec.Raw], name: str) -> Decimal | None:
+    # C-B16: where the credits of a task sit differs by edition.
+    places = (fields_of(envelope.credits).get(name), task.get(name), getattr(envelope, name))
     try:
+        value = next((v for v in map(_value, places) if v is not None), None)
         return parse_credits(value, name)
     except ValueError as error:
         raise ReportError(str(error)) from error
 
 
+def _value(raw: msgspec.Raw | None) -> Any:
+    """A field as Python has it; an ellipsis for one that cannot be: a number of thousands of digits, say."""
+    try:
+        return None if raw is None else _anything.decode(raw)
+    except UNREADABLE:
+        return ...
+
+
 def _failure_of(response: bytes) -> tuple[str | None, str | None]:
     try:
-        error: Any = _failure.decode(response).error
-    except _UNREADABLE:
+        error: Any = decode(_failure, response).error
+    except UNREADABLE:
         return None, None
     if isinstance(error, str):
         return None, error
@@ -301,7 +356,7 @@ def read_balance(body: bytes, now_ms: int) -> Balance | None:
 
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
-        root = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        root = decode(_anything, body)
+    except UNREADABLE:
         return {}
     return root if isinstance(root, Mapping) else {}

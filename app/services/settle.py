@@ -1,17 +1,24 @@
-"""Settling: read raw reports, decide, apply. Deliveries and polls both end here (DESIGN sections 1 and 4)."""
+"""Settling: read raw reports, decide, apply. Deliveries and polls both end here (DESIGN sections 1 and 4).
 
-import json
-from collections.abc import Sequence
+Poison and trouble are different things. Poison is what a delivery itself is to blame for: bytes that are no
+report, rows that the database refuses. It is set aside, alone, and only while the database takes other
+settlements. Everything else is trouble: it costs time, is told, and nothing is held against a delivery.
+"""
+
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 
+from app.domain.answer import read_json
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
 from app.domain.run_reason import NO_CREDITS as OUT_OF_CREDITS
 from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source
 from app.domain.settlement import settle as decide_settlement
 from app.domain.task import RunState
-from app.ports import Clock, ReadReport, SettleStore, StoreUnavailable
+from app.ports import Clock, ReadReport, ReportError, RowsRefused, SettleStore, StoreUnavailable
 
 RACED_PASSES = 3
 """A delivery whose task changed under it is looked at again; after this often the sweep has it."""
@@ -24,12 +31,26 @@ class SettleSummary:
     """What one call did."""
 
     settled: int = 0
-    quarantined: int = 0
     left: int = 0
     """Raced to the end; the sweep looks again."""
     verdicts: dict[str, int] = field(default_factory=dict)
     broke: set[str] = field(default_factory=set)
     """Runs of which a task failed because the account had no credits left (S11)."""
+    set_aside: dict[str, str] = field(default_factory=dict)
+    """Delivery id -> what it is to blame for; it waits for a person."""
+    held_up: dict[str, str] = field(default_factory=dict)
+    """Delivery id -> what it failed at, which is not its fault; it is tried again, less and less often."""
+
+    @property
+    def quarantined(self) -> int:
+        return len(self.set_aside)
+
+    def add(self, part: "SettleSummary") -> None:
+        """What another call did, but for its verdicts and runs."""
+        self.settled += part.settled
+        self.left += part.left
+        self.set_aside |= part.set_aside
+        self.held_up |= part.held_up
 
 
 async def settle(
@@ -40,15 +61,13 @@ async def settle(
     clock: Clock,
     unmatched_ms: int,
 ) -> SettleSummary:
-    """Settle the deliveries that still wait. One that cannot be read, or that makes its batch fail, is
-    quarantined alone with its error; the rest settle. Raises StoreUnavailable, and then nothing is lost."""
-    summary = SettleSummary()
+    """Settle the deliveries that still wait. One that is to blame itself is set aside with its error; one
+    that alone fails at something else waits with it; the rest settle. Raises StoreUnavailable when the
+    database would not take any settlement, and then nothing is lost and nothing held against anybody."""
+    settling = _Settling(store, read_report, clock, unmatched_ms)
+    summary = settling.summary
     for _ in range(RACED_PASSES):
-        # The raw bodies are let go at once: what is needed of them is in the reports.
-        parsed, errors = _parse(await store.waiting_deliveries(delivery_ids), read_report)
-        await store.quarantine_deliveries(errors)
-        summary.quarantined += len(errors)
-        summary.left = await _apply(store, parsed, clock, unmatched_ms, summary)
+        summary.left = await settling.group(delivery_ids)
         if not summary.left:
             break
     for run_id in sorted(summary.broke):
@@ -57,60 +76,102 @@ async def settle(
     return summary
 
 
-def _parse(
-    raw: Sequence[RawDelivery], read_report: ReadReport
-) -> tuple[list[ParsedDelivery], list[tuple[str, str]]]:
-    parsed, errors = [], []
-    for delivery in raw:
+@dataclass(slots=True)
+class _Settling:
+    """One call's work."""
+
+    store: SettleStore
+    read_report: ReadReport
+    clock: Clock
+    unmatched_ms: int
+    summary: SettleSummary = field(default_factory=SettleSummary)
+
+    async def group(self, ids: Sequence[str]) -> int:
+        """Settle a group at once; halve it when it fails, until what fails stands alone. How many raced."""
         try:
-            report = read_report(delivery.body)
+            return await self._at_once(ids)
         except Exception as error:
-            errors.append((delivery.id, f"{type(error).__name__}: {error}"))
-        else:
-            parsed.append(
-                ParsedDelivery(
-                    delivery.id, delivery.source, delivery.received_at_ms, report, delivery.account
-                )
-            )
-    return parsed, errors
-
-
-async def _apply(
-    store: SettleStore,
-    parsed: Sequence[ParsedDelivery],
-    clock: Clock,
-    unmatched_ms: int,
-    summary: SettleSummary,
-) -> int:
-    """Apply one batch; halve it when it fails, until the poison delivery stands alone. How many raced."""
-    if not parsed:
-        return 0
-    now = clock()
-
-    def deciding(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
-        settlement = decide(delivery, attempt, stored)
-        if settlement.effect is Effect.SETTLED and delivery.report.error_code == NO_CREDITS:
-            summary.broke.add(attempt.run_id)
-        return settlement
-
-    try:
-        count = await store.settle_deliveries(
-            parsed, deciding, now_ms=now, unmatched_until_ms=now - unmatched_ms
-        )
-    except StoreUnavailable:
-        raise
-    except Exception as error:
-        if len(parsed) == 1:
-            await store.quarantine_deliveries([(parsed[0].id, f"{type(error).__name__}: {error}")])
-            summary.quarantined += 1
+            # If a settlement that is known to be good fails too, none of these is to blame.
+            await self.store.try_settling()
+            if len(ids) > 1:
+                half = len(ids) // 2
+                return await self.group(ids[:half]) + await self.group(ids[half:])
+            if isinstance(error, RowsRefused):
+                await self._set_aside({ids[0]: told(error)})
+            else:
+                await self._hold_up({ids[0]: told(error)})
             return 0
-        half = len(parsed) // 2
-        first = await _apply(store, parsed[:half], clock, unmatched_ms, summary)
-        return first + await _apply(store, parsed[half:], clock, unmatched_ms, summary)
-    summary.settled += len(parsed) - count.raced
-    for verdict, n in count.verdicts.items():
-        summary.verdicts[verdict] = summary.verdicts.get(verdict, 0) + n
-    return count.raced
+
+    async def _at_once(self, ids: Sequence[str]) -> int:
+        found = await self.store.waiting_deliveries(ids)
+        parsed, poison, trouble = self._read(found.readable)
+        # The raw bodies are let go at once: what is needed of them is in the reports.
+        found.readable.clear()
+        await self._set_aside({**found.broken, **poison})
+        raced = await self._apply(parsed, trouble) if parsed else 0
+        await self._hold_up(trouble)
+        return raced
+
+    def _read(
+        self, raw: Sequence[RawDelivery]
+    ) -> tuple[list[ParsedDelivery], dict[str, str], dict[str, str]]:
+        """The reports, and by delivery what it is to blame for, and what it is not."""
+        parsed: list[ParsedDelivery] = []
+        poison: dict[str, str] = {}
+        trouble: dict[str, str] = {}
+        for d in raw:
+            try:
+                report = self.read_report(d.body)
+            except ReportError as error:
+                poison[d.id] = told(error)
+            except Exception as error:
+                trouble[d.id] = told(error)
+            else:
+                parsed.append(ParsedDelivery(d.id, d.source, d.received_at_ms, report, d.account))
+        return parsed, poison, trouble
+
+    async def _apply(self, parsed: Sequence[ParsedDelivery], trouble: dict[str, str]) -> int:
+        """How many raced. A report on which the rules fail goes to `trouble`, and the others settle."""
+        now, broke, failed = self.clock(), set(), {}
+
+        def deciding(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement | None:
+            try:
+                settlement = decide(delivery, attempt, stored)
+            except Exception as error:
+                failed[delivery.id] = told(error)
+                return None
+            failed.pop(delivery.id, None)  # the transaction may have been begun anew
+            if settlement.effect is Effect.SETTLED and delivery.report.error_code == NO_CREDITS:
+                broke.add(attempt.run_id)
+            return settlement
+
+        count = await self.store.settle_deliveries(
+            parsed, deciding, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
+        )
+        summary = self.summary
+        summary.broke |= broke
+        summary.settled += len(parsed) - count.raced - len(failed)
+        for verdict, n in count.verdicts.items():
+            summary.verdicts[verdict] = summary.verdicts.get(verdict, 0) + n
+        trouble |= failed
+        return count.raced
+
+    async def _set_aside(self, errors: Mapping[str, str]) -> None:
+        await self.store.quarantine_deliveries(list(errors.items()))
+        self.summary.set_aside |= errors
+
+    async def _hold_up(self, errors: Mapping[str, str]) -> None:
+        await self.store.hold_up_deliveries(list(errors.items()), now_ms=self.clock())
+        self.summary.held_up |= errors
+
+
+def told(error: Exception) -> str:
+    """An error in one line; one of ours with the place where it came up, because only that finds it."""
+    name = type(error).__name__
+    if isinstance(error, ReportError | RowsRefused | StoreUnavailable):
+        return f"{name}: {error}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{name} at {Path(where.filename).name}:{where.lineno}: {error}"
 
 
 def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
@@ -132,11 +193,14 @@ def _same_json(one: bytes, other: bytes) -> bool:
     if one == other:
         return True
     try:
-        return bool(json.loads(one) == json.loads(other))
-    except ValueError:
+        return bool(read_json(one) == read_json(other))
+    except (ValueError, RecursionError):
         return False
 
 
 def _object(text: str | bytes) -> dict[str, object]:
-    value = json.loads(text)
+    try:
+        value = read_json(text)
+    except (ValueError, RecursionError):
+        return {}
     return value if isinstance(value, dict) else {}

@@ -5,7 +5,7 @@ The inbox and the task rows say what is still to be done; nothing here depends o
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
@@ -44,20 +44,38 @@ class SweepSummary:
     polled: int = 0
     found_finished: int = 0
     expired: int = 0
+    set_aside: dict[str, str] = field(default_factory=dict)
+    """Delivery id -> why: they killed their workers."""
 
     def is_idle(self) -> bool:
         """Nothing was found to do."""
-        return not any((self.claims_released, self.unidentified, self.deliveries, self.polled, self.expired))
+        return not any(
+            (
+                self.claims_released, self.unidentified, self.deliveries, self.polled, self.expired,
+                self.set_aside,
+            )
+        )  # fmt: skip
 
 
 async def sweep(
-    store: SweepStore, providers: Mapping[str, Provider], settle: Settle, *, limits: SweepLimits, clock: Clock
+    store: SweepStore,
+    providers: Mapping[str, Provider],
+    settle: Settle,
+    *,
+    limits: SweepLimits,
+    clock: Clock,
+    unreleased: set[str],
 ) -> SweepSummary:
-    """One pass. `providers` by account name; `settle` settles deliveries by id, in this process."""
+    """One pass. `providers` by account name; `settle` settles deliveries by id, in this process.
+    `unreleased`: the caller's, empty at first and kept from pass to pass, for deliveries whose work ended in
+    trouble before that could be written."""
     summary = SweepSummary()
     now = clock()
+    if unreleased:
+        await _release(store, unreleased)
+    summary.set_aside = await store.quarantine_unended(tries_max=limits.tries_max)
     summary.claims_released = await store.release_overdue_claims(now)
-    if not await _settle_overdue(store, settle, limits, clock, summary):
+    if not await _settle_overdue(store, settle, limits, clock, summary, unreleased):
         # What is still in the inbox may be the report of a task that would be given up below.
         return summary
     summary.unidentified = await store.expire_unidentified(
@@ -69,21 +87,31 @@ async def sweep(
 
 
 async def _settle_overdue(
-    store: SweepStore, settle: Settle, limits: SweepLimits, clock: Clock, summary: SweepSummary
+    store: SweepStore,
+    settle: Settle,
+    limits: SweepLimits,
+    clock: Clock,
+    summary: SweepSummary,
+    unreleased: set[str],
 ) -> bool:
     """Whether nothing overdue is left."""
     for _ in range(BATCHES_MAX):
         now = clock()
         ids = await store.claim_overdue_deliveries(
-            limit=limits.settle_size, now_ms=now, next_due_at_ms=now + limits.sweep_after_ms,
-            tries_max=limits.tries_max,
-        )  # fmt: skip
-        if ids:
-            summary.deliveries += len(ids)
-            await settle(ids)
-        if len(ids) < limits.settle_size:
+            limit=limits.settle_size, now_ms=now, next_due_at_ms=now + limits.sweep_after_ms
+        )
+        if not ids:
             return True
+        summary.deliveries += len(ids)
+        unreleased.update(ids)
+        await settle(ids)
+        await _release(store, unreleased)
     return False
+
+
+async def _release(store: SweepStore, unreleased: set[str]) -> None:
+    await store.release_deliveries(sorted(unreleased))
+    unreleased.clear()
 
 
 async def _poll_overdue(

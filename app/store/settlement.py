@@ -7,15 +7,17 @@ look.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
-from app.domain.settlement import Attempt, Effect, Settlement
-from app.domain.task import parse_idempotency_key
-from app.ports import Decide
+from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, Source
+from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
+from app.ports import Decide, RowsRefused, StoreRefused
 from app.store.engine import Database
 from app.store.settlement_rows import (
     CHANGE_TYPES,
@@ -85,6 +87,26 @@ class SettlementWrites:
             return count
 
         return await self.db.write(work)
+
+    async def try_settling(self) -> None:
+        """Write what a settlement writes, with values that are known to be good, and take it back. Raises
+        StoreUnavailable when the database would take no settlement, whatever it said."""
+
+        async def work(connection: AsyncConnection) -> None:
+            change = _of_nobody()
+            await self._apply(
+                connection, [change, replace(change, before=replace(change.before, current=False))], 0
+            )
+            await self._write_entries(connection, [change], 0)
+            await self._finish(connection, [change])
+            raise _TakenBack
+
+        try:
+            await self.db.write(work)
+        except _TakenBack:
+            return
+        except RowsRefused as error:
+            raise StoreRefused(f"takes no settlement: {error}") from error
 
     async def _lock(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
@@ -279,7 +301,7 @@ class SettlementWrites:
         await connection.execute(
             sa.update(deliveries)
             .where(deliveries.c.id == v.c.id, IS_WAITING)
-            .values(state="done", effect=v.c.effect, task_id=v.c.task_id, attempt=v.c.attempt)
+            .values(state="done", effect=v.c.effect, task_id=v.c.task_id, attempt=v.c.attempt, error=None)
         )
 
 
@@ -303,6 +325,8 @@ def _fold(
             attempt = replace(attempt, charged_elsewhere=True)
         change = changes.setdefault(key, _Change(attempt, attempt))
         settlement = decide(p, change.after, stored.get(key))
+        if settlement is None:
+            continue
         if settlement.stores_result:
             stored[key] = p.report.response
         change.after = settlement.after
@@ -310,6 +334,30 @@ def _fold(
             charged.setdefault(key[0], set()).add(key[1])
         change.decisions.append((p, settlement))
     return list(changes.values()), unmatched
+
+
+class _TakenBack(Exception):  # noqa: N818 - how a transaction of ours is ended on purpose
+    """Nothing of it is to stay."""
+
+
+def _of_nobody() -> _Change:
+    """A good settlement of a task that does not exist."""
+    nobody, nothing = new_id(0), Decimal(0)
+    before = Attempt(
+        task_id=nobody, run_id=nobody, attempt=1, current=True, state=TaskState.SUBMITTED, money=Money.NONE,
+        task_type="", payload_json="{}", estimate=nothing, held=None, to_charge=None, charged=None,
+        provider_task_id=None, verdict=None, reported=None,
+    )  # fmt: skip
+    after = replace(
+        before, state=TaskState.COMPLETED, money=Money.POSTED, held=nothing, charged=nothing,
+        verdict=Verdict.MATCHED, reported=TaskState.COMPLETED,
+    )  # fmt: skip
+    report = Report(nobody, None, completed=True, to_charge=nothing, charged=nothing, response=b"null")
+    settlement = Settlement(
+        Effect.SETTLED, before, after, hold=nothing, close=Money.POSTED, stores_result=True,
+        findings=[Finding(Verdict.MATCHED, nothing, nothing, "")],
+    )  # fmt: skip
+    return _Change(before, after, [(ParsedDelivery(nobody, Source.DELIVERY, 0, report), settlement)])
 
 
 def _row_of(change: _Change, now_ms: int) -> dict[str, Any]:

@@ -3,12 +3,10 @@ delivery says; everything that is ours to decide happens later, in settlement.
 """
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import structlog
@@ -20,6 +18,7 @@ from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import Clock
 from app.provider.signature import Reason, Refused, Verified, answer_challenge, verify
+from app.provider.wire import decode
 from app.web.body import BodyRefused, ReadBudget, expect_continue, read_body
 from app.web.clock_offset import ClockOffset
 from app.web.inbox import CommitFailed, Inbox, InboxFull
@@ -235,20 +234,15 @@ def _account_of(request: web.Request) -> str:
 
 
 def is_json_object(body: bytes) -> bool:
-    """Whether `body` is one JSON object, of whatever shape.
-
-    What only our fast parser refuses is taken: it stays as evidence, set aside by settlement if that cannot
-    read it either (R23). So is nesting deeper than any parser of ours follows.
+    """Whether `body` is one JSON object, of whatever shape, half a surrogate pair in it or not. Nesting
+    deeper than any parser of ours follows is taken: it stays as evidence, set aside by settlement (R23).
     """
     try:
         if not body.isascii():
             body.decode()
-        _json_object.decode(body)
-    except UnicodeDecodeError:
+        decode(_json_object, body)
+    except (UnicodeDecodeError, msgspec.MsgspecError):
         return False
-    except msgspec.MsgspecError:
-        # It also refuses an escape of half a surrogate pair, which JSON allows and a cut-off emoji produces.
-        return b"\\ud" in body.lower() and _is_object_to_json(body)
     except RecursionError:
         return True
     return True
@@ -262,19 +256,6 @@ def clean_header(value: str | None) -> str | None:
     if cut.isascii() and cut.isprintable():
         return cut
     return "".join(c if " " <= c <= "~" else "?" for c in cut)
-
-
-def _is_object_to_json(body: bytes) -> bool:
-    try:
-        return isinstance(json.loads(body, parse_constant=_no_constant), dict)
-    except RecursionError:
-        return True
-    except ValueError:
-        return False
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _answer(status: int, **fields: str) -> web.Response:

@@ -94,11 +94,14 @@ class Pipeline:
         """Receive, then settle."""
         return await self.settle(await self.receive(*bodies))
 
-    async def sweep(self, provider: Provider | None = None, **limits: int) -> SweepSummary:
-        """One pass of the sweep."""
+    async def sweep(
+        self, provider: Provider | None = None, *, unreleased: set[str] | None = None, **limits: int
+    ) -> SweepSummary:
+        """One pass of the sweep, in a process of its own unless it is given what the one before left."""
         return await sweep(
             self.store, {"default": provider or self.provider}, lambda ids: self.settle(list(ids)),
             limits=replace(SWEEP_LIMITS, **limits), clock=self.clock,
+            unreleased=set() if unreleased is None else unreleased,
         )  # fmt: skip
 
     async def books(self) -> Books:

@@ -249,6 +249,34 @@ async def test_r23_one_that_kills_its_worker_is_quarantined_in_the_end(
     assert (row["state"], row["tries"]) == ("quarantined", SWEEP_LIMITS.tries_max)
 
 
+async def test_one_that_kills_its_workers_takes_no_neighbour_along(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_ids = await pipeline.start(10)
+    await pipeline.submit()
+    ids = await pipeline.receive(*(pipeline.provider.finish(idempotency_key(i, 1)) for i in task_ids))
+    settle = pipeline.settle
+
+    async def dies(chosen: list[str]) -> Any:
+        if ids[3] in chosen:
+            raise Killed
+        return await settle(chosen)
+
+    monkeypatch.setattr(pipeline, "settle", dies)
+    kills = 0
+    for _ in range(3 * SWEEP_LIMITS.tries_max):
+        pipeline.clock.advance(SWEEP_AFTER_MS)
+        try:
+            summary = await pipeline.sweep()
+        except Killed:
+            kills += 1
+        else:
+            if summary.set_aside:
+                break
+    assert (kills, list(summary.set_aside)) == (SWEEP_LIMITS.tries_max, [ids[3]])
+    assert (await pipeline.books()).states() == {"completed": 9, "submitted": 1}
+
+
 async def test_a_store_that_goes_away_in_the_middle_loses_nothing(pipeline: Pipeline) -> None:
     task_ids = await pipeline.start(3)
     await pipeline.submit()

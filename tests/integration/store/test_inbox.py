@@ -39,7 +39,7 @@ def raw(body: bytes = b"{}", **changes: str) -> RawDelivery:
 async def test_bodies_come_back_byte_for_byte(store: Store, body: bytes) -> None:
     delivery = raw(body, webhook_id="w", signed_at="2026-10-01T00:00:00Z", signature="sha256=00")
     await store.store_deliveries([delivery], due_at_ms=NOW)
-    (found,) = await store.waiting_deliveries([delivery.id])
+    (found,) = (await store.waiting_deliveries([delivery.id])).readable
     assert found == delivery
 
 
@@ -62,15 +62,14 @@ async def test_waiting_deliveries_are_the_oldest_first_and_only_those_asked_for(
     stored = [RawDelivery(new_id(NOW + n), Source.POLL, NOW + n, b"") for n in range(4)]
     await store.store_deliveries(stored, due_at_ms=NOW)
     asked = [stored[3].id, stored[0].id, stored[2].id, new_id(NOW)]
-    assert [d.id for d in await store.waiting_deliveries(asked)] == [stored[n].id for n in (0, 2, 3)]
-    assert await store.waiting_deliveries([]) == []
+    waiting = await store.waiting_deliveries(asked)
+    assert [d.id for d in waiting.readable] == [stored[n].id for n in (0, 2, 3)]
+    assert (await store.waiting_deliveries([])).readable == []
     assert await store.waiting_count() == 4
 
 
-async def overdue(store: Store, now_ms: int, *, limit: int = 10, tries_max: int = 3) -> list[str]:
-    return await store.claim_overdue_deliveries(
-        limit=limit, now_ms=now_ms, next_due_at_ms=now_ms + 1_000, tries_max=tries_max
-    )
+async def overdue(store: Store, now_ms: int, *, limit: int = 10) -> list[str]:
+    return await store.claim_overdue_deliveries(limit=limit, now_ms=now_ms, next_due_at_ms=now_ms + 1_000)
 
 
 async def test_overdue_deliveries_are_claimed_for_a_while(store: Store) -> None:
@@ -81,22 +80,39 @@ async def test_overdue_deliveries_are_claimed_for_a_while(store: Store) -> None:
     rest = await overdue(store, NOW, limit=2)
     assert len(first) == 2
     assert sorted(first + rest) == sorted(d.id for d in stored)
+    await store.release_deliveries(first + rest)
     assert await overdue(store, NOW + 999) == []
     assert len(await overdue(store, NOW + 1_000)) == 3
 
 
-async def test_tries_are_counted_before_the_work_and_end_in_quarantine(store: Store) -> None:
-    await store.store_deliveries([raw()], due_at_ms=NOW)
+async def test_what_was_begun_and_never_ended_is_set_aside(store: Store) -> None:
+    await store.store_deliveries([delivery := raw()], due_at_ms=NOW)
     for n in range(3):
+        assert await store.quarantine_unended(tries_max=3) == {}
         assert len(await overdue(store, NOW + n * 1_000)) == 1
         assert await count(store, "SELECT tries FROM deliveries") == n + 1
+    error = "begun 3 times, and its worker ended each time before the work did"
+    assert await store.quarantine_unended(tries_max=3) == {delivery.id: error}
     assert await overdue(store, NOW + 10_000) == []
     (row,) = await rows(store, "SELECT state, error, tries FROM deliveries")
-    assert row == {"state": "quarantined", "error": "not settled after 3 tries", "tries": 3}
+    assert row == {"state": "quarantined", "error": error, "tries": 3}
     assert await store.waiting_count() == 0
 
 
-async def test_a_delivery_without_a_task_is_never_quarantined_for_waiting(store: Store) -> None:
+async def test_what_was_begun_before_is_claimed_alone_and_after_the_others(store: Store) -> None:
+    stored = [raw() for _ in range(4)]
+    await store.store_deliveries(stored, due_at_ms=NOW)
+    begun = await overdue(store, NOW, limit=2)
+    fresh = await overdue(store, NOW + 1_000)
+    assert sorted(begun + fresh) == sorted(d.id for d in stored)
+    await store.release_deliveries(fresh)
+    assert await overdue(store, NOW + 2_000) == sorted(fresh)
+    alone = [await overdue(store, NOW + 2_000) for _ in range(3)]
+    assert sorted(alone) == sorted([[], *([i] for i in begun)])
+
+
+async def test_work_that_came_to_its_end_is_not_counted(store: Store) -> None:
+    """However it ended: a delivery without a task waits for days."""
     _, _ = await start_run(store)
     (task,) = await submit_all(store)
     strange = report_on(task, idempotency_key=None, provider_task_id="q")
@@ -104,6 +120,22 @@ async def test_a_delivery_without_a_task_is_never_quarantined_for_waiting(store:
     for n in range(5):
         assert await overdue(store, NOW + 20_000 + n * 1_000) == [delivery.id]
         await apply(store, [delivery], now_ms=NOW)
+        await store.release_deliveries([delivery.id])
+        assert await store.quarantine_unended(tries_max=1) == {}
+
+
+async def test_what_is_held_up_is_looked_at_again_less_and_less_often(store: Store) -> None:
+    delivery = raw()
+    await store.store_deliveries([delivery], due_at_ms=NOW)
+    waits = []
+    now = NOW
+    for _ in range(8):
+        await store.hold_up_deliveries([(delivery.id, "KeyError at rules.py:1: 'x'")], now_ms=now)
+        (row,) = await rows(store, "SELECT state, error, tries, due_at_ms FROM deliveries")
+        assert (row["state"], row["tries"], row["error"][:8]) == ("new", 0, "KeyError")
+        waits.append(row["due_at_ms"] - now)
+        now = row["due_at_ms"]
+    assert waits == [10_000, 10_000, 20_000, 40_000, 80_000, 120_000, 120_000, 120_000]
 
 
 async def test_quarantine_keeps_the_bytes_and_the_reason(store: Store) -> None:
@@ -112,7 +144,8 @@ async def test_quarantine_keeps_the_bytes_and_the_reason(store: Store) -> None:
     reason = "ValueError: \x00 and \ud800" + "x" * 5_000
     await store.quarantine_deliveries([(stored[1].id, reason)])
     await store.quarantine_deliveries([])
-    assert [d.body for d in await store.waiting_deliveries([d.id for d in stored])] == [b"good"]
+    waiting = await store.waiting_deliveries([d.id for d in stored])
+    assert [d.body for d in waiting.readable] == [b"good"]
     (row,) = await rows(store, "SELECT body, error, state FROM deliveries WHERE state <> 'new'")
     assert (bytes(row["body"]), row["state"]) == (b"bad", "quarantined")
     assert row["error"].startswith("ValueError: \\0 and \\ud800xxx")

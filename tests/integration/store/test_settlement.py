@@ -226,7 +226,8 @@ async def test_what_fits_no_task_is_looked_at_again_and_then_a_finding(store: St
     states = await rows(store, "SELECT state, effect FROM deliveries ORDER BY id")
     assert states == [{"state": "done", "effect": "unmatched"}, {"state": "unmatched", "effect": None}]
     assert await store.waiting_count() == 1
-    assert [d.id for d in await store.waiting_deliveries([early.id, late.id])] == [late.id]
+    waiting = await store.waiting_deliveries([early.id, late.id])
+    assert [d.id for d in waiting.readable] == [late.id]
     (finding,) = await rows(store, "SELECT verdict, run_id, actual, detail FROM findings")
     assert finding == {
         "verdict": "unmatched", "run_id": None, "actual": 5_000_000, "detail": "provider task q1",

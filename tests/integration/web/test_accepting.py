@@ -171,7 +171,7 @@ async def test_a_delivery_without_wake_is_due_for_the_sweep(
     receiver = await start_receiver(store, due_after_s=10.0)
     await receiver.post(delivery_body())
     (kept,) = await stored(store)
-    arguments = {"limit": 10, "next_due_at_ms": 0, "tries_max": 8}
+    arguments = {"limit": 10, "next_due_at_ms": 0}
     assert await store.claim_overdue_deliveries(now_ms=receiver.clock() + 9_999, **arguments) == []
     assert await store.claim_overdue_deliveries(now_ms=receiver.clock() + 10_000, **arguments) == [kept.id]
 
