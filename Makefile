@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million chaos clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million chaos test-pgbouncer clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -60,6 +60,10 @@ bench-million: install
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+# Against a real PgBouncer in transaction mode. Installs nothing: without the package it says what it skipped.
+test-pgbouncer: install
+	$(BIN)/pytest -rs tests/e2e/test_pgbouncer.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

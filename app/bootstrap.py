@@ -10,7 +10,8 @@ from app.provider.client import Client
 from app.provider.pacing import Pacer
 from app.provider.permits import SharedPacer
 from app.provider.sync import SyncClient
-from app.queue import Queue
+from app.queue import CONNECTIONS_MAX, Queue
+from app.redis_pool import RedisPool
 from app.services.submit import SubmitLimits
 from app.services.sweep import SweepLimits
 from app.store import Database, Store
@@ -68,10 +69,10 @@ def open_sync(
 def _pacer(settings: Settings, account: Account, redis_url: str | None) -> Pacer | SharedPacer:
     if redis_url is None:
         return Pacer(account.rate_per_s, per_hour=account.rate_per_hour)
-    redis = Redis.from_url(
-        redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s
+    pool = RedisPool(redis_url, timeout_s=settings.redis_timeout_s, connections_max=CONNECTIONS_MAX)
+    return SharedPacer(
+        Redis.from_pool(pool), account.name, account.rate_per_s, per_hour=account.rate_per_hour
     )
-    return SharedPacer(redis, account.name, account.rate_per_s, per_hour=account.rate_per_hour)
 
 
 def open_queue(redis_url: str, settings: Settings) -> Queue:

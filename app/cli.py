@@ -107,7 +107,8 @@ def known_error(error: Exception) -> UserError | None:
     if isinstance(error, TyperException):
         return UserError("usage", str(error.format_message()), exit_code=error.exit_code)
     if isinstance(error, ConfigError):
-        return UserError("configuration", str(error), exit_code=USAGE)
+        alone = error.problems[0].parted() if len(error.problems) == 1 else (str(error), "")
+        return UserError("configuration", *alone, exit_code=USAGE)
     if isinstance(error, BrokenPipeError):
         return UserError("broken_pipe", "nobody reads the output any more")
     embedded = sys.modules.get("app.embedded")

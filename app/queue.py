@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import structlog
 from arq.connections import ArqRedis
-from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
+
+from app.redis_pool import RedisPool
 
 QUEUE_NAME = "tallyhook"
 SETTLE_JOB = "settle"
@@ -35,17 +36,8 @@ def serialize(job: dict[str, Any]) -> bytes:
 
 def open_pool(redis_url: str, *, timeout_s: float) -> ArqRedis:
     """A pool with a timeout on every command. Connects at first use."""
-    connections = BlockingConnectionPool.from_url(
-        redis_url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=30,
-    )
     return ArqRedis(
-        connections,
+        RedisPool(redis_url, timeout_s=timeout_s, connections_max=CONNECTIONS_MAX),
         job_serializer=serialize,
         job_deserializer=msgspec.json.decode,
         default_queue_name=QUEUE_NAME,

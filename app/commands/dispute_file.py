@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from app.commands.archive import Archive, open_archive, suffix_of
 from app.commands.documents import run_document
@@ -105,5 +104,4 @@ def secrets_of(settings: Settings) -> list[str]:
     secrets = [secret.get_secret_value() for secret in settings.notice_secret]
     for account in settings.all_accounts().values():
         secrets += [account.api_key, *account.webhook_secrets]
-    passwords = (urlsplit(url).password for url in (settings.database_url, settings.redis_url))
-    return [*secrets, *(password for password in passwords if password)]
+    return [*secrets, *settings.passwords()]

@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
+import os
 import secrets
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -11,12 +13,14 @@ import aiohttp
 import msgspec
 from redis.exceptions import RedisError
 
+from app.address import read_redis_address
 from app.bootstrap import open_provider
 from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
-from app.config import DEFAULT_ACCOUNT, Account, Settings
+from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.embedded import running_valkey
 from app.queue import open_pool
+from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
 
 State = Literal["ok", "warning", "fault"]
@@ -41,6 +45,7 @@ class Check:
 async def examine(settings: Settings) -> list[Check]:
     """Every check, in the order in which faults should be dealt with."""
     return [
+        *check_settings(settings),
         *check_configuration(settings),
         await check_database(settings),
         *await check_redis(settings),
@@ -80,6 +85,25 @@ def _account(settings: Settings, what: str, name: str) -> tuple[str, str, Accoun
     return f"{what} of {name}", f"the api_key of {name} in TALLYHOOK_ACCOUNTS", account
 
 
+def wrong_settings(error: ConfigError) -> list[Check]:
+    """What keeps every command from beginning: each wrong setting by its name."""
+    problems = error.problems or (Problem("settings", str(error)),)
+    return [Check(one.setting, "fault", *one.parted()) for one in problems]
+
+
+def check_settings(settings: Settings) -> list[Check]:
+    """Variables that nobody reads, and settings that do not go well together."""
+    names = [*os.environ, *read_dotenv(Path(".env"))]
+    found = [
+        Check(
+            name, "warning", f"{name} is no setting of this version",
+            f"did you mean {meant}?" if meant else "remove it, or look its name up in app/config.py",
+        )
+        for name, meant in unknown_variables(names, known_variables())
+    ]  # fmt: skip
+    return found + [Check(name, "warning", what, remedy) for name, what, remedy in settings.doubts()]
+
+
 def check_configuration(settings: Settings) -> list[Check]:
     """Key, secret and public address, as far as they can be judged without asking anybody."""
     if settings.embedded_provider:
@@ -111,8 +135,6 @@ def _check_public_url(settings: Settings) -> Check:
     if not settings.public_url:
         return Check(name, "fault", f"PUBLIC_URL is not set; {settings.webhook_url} is this machine", remedy)
     parts = urlsplit(settings.public_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return Check(name, "fault", f"PUBLIC_URL is not an http address: {settings.public_url}", remedy)
     if settings.embedded_provider:
         return Check(name, "ok", settings.public_url)
     if parts.hostname in LOOPBACK_HOSTS:
@@ -164,10 +186,25 @@ async def check_redis(settings: Settings) -> list[Check]:
         finally:
             await pool.aclose(close_connection_pool=True)
     except (RedisError, OSError, TimeoutError, ValueError) as error:
-        remedy = "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"
-        return [Check("redis", "fault", f"cannot reach Redis: {error}", remedy)]
+        detail = f"cannot reach Redis at {read_redis_address(url).shown}: {str(error) or 'no answer in time'}"
+        return [Check("redis", "fault", detail, _redis_remedy(str(error)))]
     kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
     return [Check("redis", "ok", f"{kind} answers"), _persistence(persistence), _eviction(memory)]
+
+
+def _redis_remedy(said: str) -> str:
+    for sign, remedy in (
+        ("WRONGPASS", "check user and password in REDIS_URL"),
+        ("invalid username-password pair", "check user and password in REDIS_URL"),
+        ("uthentication required", "write the password into REDIS_URL: redis://:PASSWORD@HOST, or "
+                                   "redis://USER:PASSWORD@HOST for an ACL user"),
+        ("CERTIFICATE_VERIFY", "write ssl_ca_certs=FILE behind REDIS_URL's ?, or ssl_cert_reqs=none where "
+                               "the service signs its certificate itself"),
+        ("No master found", "check the master's name in REDIS_URL, and that a sentinel answers"),
+    ):  # fmt: skip
+        if sign in said:
+            return remedy
+    return "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"
 
 
 def _persistence(info: dict[str, Any]) -> Check:

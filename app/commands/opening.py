@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-import sqlalchemy as sa
 from sqlalchemy.exc import (
     ArgumentError,
     InterfaceError,
@@ -16,11 +15,13 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from app.address import read_database_address
 from app.bootstrap import open_store
 from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreRefused, StoreUnavailable
 from app.store import Store
+from app.store.faults import sqlstate_of
 from app.store.migrate import is_migrated, migrate
 
 T = TypeVar("T")
@@ -65,8 +66,8 @@ async def reachable_store(settings: Settings) -> Store:
 def refuse_if_unopenable(store: Store) -> None:
     """Raises OSError for an SQLite file that cannot be opened. Asked before the driver is: after a failed
     connect its thread still answers a loop that may be closed by then."""
-    database = store.db.url.database
-    if not store.db.is_sqlite or not database or database == ":memory:":
+    database = store.db.sqlite_path
+    if not database or database == ":memory:":
         return
     folder = Path(database).absolute().parent
     if not folder.is_dir():
@@ -111,15 +112,15 @@ async def upgrade(store: Store, settings: Settings) -> None:
 def unreachable(settings: Settings, error: BaseException) -> UserError:
     """What to say when the database does not answer."""
     lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else type(error).__name__
-    if isinstance(error, StoreRefused):
+    reason = lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else "no answer"
+    if isinstance(error, StoreRefused) and _state_of(error) not in _BY_SQLSTATE:
         return UserError(
             "database_refused",
             f"the database at {shown_url(settings)} answers and refuses: {reason}",
             "a table, a right or a timeout was changed by somebody: tallyhook doctor looks at the schema",
         )
     if settings.database_url:
-        remedy = "check DATABASE_URL, and that the server runs and lets this user in"
+        remedy = _remedy(error, reason)
     else:
         remedy = f"check that {settings.data_dir.absolute()} can be written to, or set TALLYHOOK_DATA_DIR"
     return UserError(
@@ -127,9 +128,56 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
     )
 
 
+_BY_SQLSTATE = {
+    "28P01": "check user and password in DATABASE_URL",
+    "28000": "check the user in DATABASE_URL, and that the server's pg_hba.conf lets it in from here",
+    "3D000": "check the database's name in DATABASE_URL, or create it: createdb NAME",
+    "53300": "the server has no connection left: raise its max_connections, or run fewer processes",
+    "42501": "give the role of DATABASE_URL the right to it: GRANT ALL ON SCHEMA public TO ROLE",
+    "25006": "this server takes no writes: check that DATABASE_URL names the primary",
+}
+_BY_WORDS = (
+    (
+        "unsupported startup parameter",
+        "remove it from DATABASE_URL: the pooler there does not take this option",
+    ),
+    (
+        "rejected SSL",
+        "this server speaks no TLS: write sslmode=disable behind DATABASE_URL's ?, or switch it on",
+    ),
+    (
+        "no pg_hba.conf entry",
+        "the server lets this user in from elsewhere only, or with sslmode=require only",
+    ),
+    ("CERTIFICATE_VERIFY_FAILED", "write sslrootcert=FILE of the server's CA behind DATABASE_URL's ?"),
+    ("root certificate file", "write sslrootcert=FILE of the server's CA behind DATABASE_URL's ?"),
+    ("[X509", "check that sslrootcert, sslcert and sslkey of DATABASE_URL are PEM files"),
+    ("Name or service not known", "check the host's name in DATABASE_URL"),
+    ("prepared statement", "a pooler stands between: write prepared_statements=no behind DATABASE_URL's ?"),
+)
+"""What is said about each, by a piece of the server's or the driver's words."""
+
+
+def _remedy(error: BaseException, reason: str) -> str:
+    """What to do about DATABASE_URL, as near as the error tells."""
+    # First the words: a pooler says most of it under one state.
+    for sign, remedy in _BY_WORDS:
+        if sign in reason:
+            return remedy
+    state = _state_of(error) or ""
+    return _BY_SQLSTATE.get(state, "check DATABASE_URL, and that the server runs and lets this user in")
+
+
+def _state_of(error: BaseException | None) -> str | None:
+    """The SQLSTATE of an error, or of what it was raised for."""
+    while error is not None:
+        state = sqlstate_of(error)
+        if state is not None:
+            return state
+        error = error.__cause__
+    return None
+
+
 def shown_url(settings: Settings) -> str:
     """The database's URL without its password."""
-    try:
-        return sa.make_url(settings.store_url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return "DATABASE_URL (not a URL)"
+    return read_database_address(settings.store_url).shown

@@ -114,12 +114,16 @@ def refuse_unready_database(settings: "Settings") -> None:
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database to the schema that this version needs.
 
-    For DATABASE_URL, as a release step before web and worker are started; several at once do no harm. The
-    embedded SQLite file is migrated by whichever command comes first.
+    For DATABASE_URL, as a release step before web and worker are started; several at once do no harm. With
+    DATABASE_DIRECT_URL it goes there instead, past a pooler, to the same database. The embedded
+    SQLite file is migrated by whichever command comes first.
     """
     from app.commands.render import draw_line, show
 
     settings = settings_for(log_level="warning")
+    if settings.database_url and settings.database_direct_url:
+        # Past the pooler: a migration may wait longer for its locks than one lets a client wait.
+        settings = settings.model_copy(update={"database_url": settings.database_direct_url})
     show(asyncio.run(migrated(settings)), as_json=as_json, draw=draw_line)
 
 
@@ -145,10 +149,16 @@ def doctor(as_json: AsJson = False) -> None:
     Configuration, database, Redis, provider, and that the webhook URL reaches our own receiver, which proves
     itself with the secret. Changes nothing. Ends with 1 if there is a fault.
     """
-    from app.commands.doctor import document, examine
+    from app.commands.doctor import document, examine, wrong_settings
     from app.commands.render import draw_checks, show
+    from app.setting import ConfigError
 
-    found = document(asyncio.run(examine(settings_for(log_level="error"))))
+    try:
+        settings = settings_for(log_level="error")
+    except ConfigError as error:
+        found = document(wrong_settings(error))
+    else:
+        found = document(asyncio.run(examine(settings)))
     show(found, as_json=as_json, draw=draw_checks)
     if not found["healthy"]:
         raise typer.Exit(FAILED)

@@ -17,8 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import await_only
 
+from app.address import read_database_address
 from app.store.faults import Fault, fault_of, told
+from app.store.postgres import PostgresAddress
 
 Rows = Sequence[Mapping[str, Any]]
 Types = Mapping[str, Any]
@@ -39,11 +42,16 @@ class Database:
     """One pool of connections to one database. `write` is the only way to change anything."""
 
     def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
-        self.url = sa.make_url(normal_url(url))
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        """Raises AddressError for a URL that cannot be used."""
+        address = read_database_address(url)
+        self.is_sqlite = address.sqlite_path is not None
+        self.url = url
+        self.sqlite_path = address.sqlite_path
+        """None on PostgreSQL."""
+        driver = "sqlite+aiosqlite" if self.is_sqlite else "postgresql+asyncpg"
         # No ping before use: it is three round trips, and what a stale connection fails at is done again.
         self.engine: AsyncEngine = create_async_engine(
-            self.url,
+            sa.URL.create(driver, database=self.sqlite_path),
             pool_size=pool_size,
             max_overflow=POOL_OVERFLOW,
             # An error would quote them: prompts and answers.
@@ -56,6 +64,8 @@ class Database:
         if self.is_sqlite:
             sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            sa.event.listen(self.engine.sync_engine, "do_connect", _dialler(PostgresAddress(address)))
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
@@ -331,15 +341,25 @@ def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:
     return insert.on_conflict_do_nothing() if ignore else insert
 
 
-def normal_url(url: str) -> str:
-    """The URL with the async driver we use, whatever spelling the environment came with."""
-    scheme, separator, rest = url.partition("://")
-    drivers = {
-        "postgres": "postgresql+asyncpg",
-        "postgresql": "postgresql+asyncpg",
-        "sqlite": "sqlite+aiosqlite",
-    }
-    return f"{drivers.get(scheme, scheme)}{separator}{rest}"
+def _dialler(address: PostgresAddress) -> Callable[..., Any]:
+    """What SQLAlchemy calls for a connection: ours in place of its own."""
+
+    def dial(dialect: Any, _record: Any, _args: Any, _arguments: Any) -> Any:
+        connection, kept, failure = None, 0, None
+        try:
+            connection, kept = await_only(address.connect())
+        except Exception as error:
+            failure = error
+
+        async def made() -> Any:
+            # Raised here, where SQLAlchemy makes the driver's errors its own.
+            if failure is not None:
+                raise failure
+            return connection
+
+        return dialect.loaded_dbapi.connect(async_creator_fn=made, prepared_statement_cache_size=kept)
+
+    return dial
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:

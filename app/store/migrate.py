@@ -44,8 +44,8 @@ def is_migrated(revision: str | None) -> bool:
 
 async def migrate(db: Database) -> None:
     """Upgrade to the newest revision; nothing to do is quick and harmless. A newer one stays as it is."""
-    if db.is_sqlite and db.url.database:
-        Path(db.url.database).parent.mkdir(parents=True, exist_ok=True)
+    if db.sqlite_path:
+        Path(db.sqlite_path).parent.mkdir(parents=True, exist_ok=True)
 
     from alembic import command
     from alembic.migration import MigrationContext

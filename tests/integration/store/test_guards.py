@@ -16,7 +16,7 @@ from app.domain.settlement import Source
 from app.domain.task import TaskSpec, new_id
 from app.ports import RowsRefused, StoreRefused, StoreUnavailable
 from app.store import Database, Store
-from app.store.engine import WRITE_TRIES, normal_url
+from app.store.engine import WRITE_TRIES
 from app.store.settlement_rows import RESULT_COLUMNS
 from app.store.tables import ledger, results, tasks
 from tests.clock import SteppedClock
@@ -272,19 +272,6 @@ async def test_a_mistake_of_ours_is_not_repeated_and_not_hidden(store: Store) ->
         with pytest.raises(StoreRefused, match="nowhere"):
             await ask(wrong)
     assert tries == 2
-
-
-@pytest.mark.parametrize(
-    ("url", "normal"),
-    [
-        ("postgres://u@h/d", "postgresql+asyncpg://u@h/d"),
-        ("postgresql://u@h/d", "postgresql+asyncpg://u@h/d"),
-        ("postgresql+asyncpg://u@h/d", "postgresql+asyncpg://u@h/d"),
-        ("sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
-    ],
-)
-def test_urls_come_in_several_spellings(url: str, normal: str) -> None:
-    assert normal_url(url) == normal
 
 
 async def test_a_commit_survives_a_power_loss(sqlite_store: Store) -> None:

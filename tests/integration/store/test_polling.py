@@ -63,7 +63,7 @@ async def test_the_longest_overdue_is_asked_first(store: Store) -> None:
 async def test_two_sweeps_ask_for_different_tasks(store: Store) -> None:
     _, ids = await start_run(store, 40)
     await submit_all(store)
-    other = Store(Database(str(store.db.url.render_as_string(hide_password=False))))
+    other = Store(Database(store.db.url))
     try:
         found = await asyncio.gather(*(due(one, DUE, limit=10) for one in [store, other] * 4))
     finally:

@@ -202,7 +202,7 @@ async def test_a_lease_belongs_to_one_until_it_is_over(store: Store) -> None:
 
 
 async def test_of_many_only_one_gets_the_lease(store: Store) -> None:
-    other = Store(Database(str(store.db.url.render_as_string(hide_password=False))))
+    other = Store(Database(store.db.url))
     try:
         got = await asyncio.gather(
             *(

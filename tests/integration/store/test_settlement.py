@@ -35,7 +35,7 @@ from tests.integration.store.scenes import (
 @pytest.fixture
 async def other(store: Store) -> AsyncIterator[Store]:
     """A second process's view of the same database."""
-    opened = Store(Database(str(store.db.url.render_as_string(hide_password=False))))
+    opened = Store(Database(store.db.url))
     yield opened
     await opened.close()
 

@@ -1,0 +1,62 @@
+"""Connections to the Redis of REDIS_URL: one way for all who need some."""
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
+
+from app.address import RedisAddress, read_redis_address
+
+HEALTH_CHECK_S = 30
+
+
+class MasterAddress:
+    """Whom a connection asks where the master is, each time it connects: so it follows a fail-over."""
+
+    is_master = True
+    check_connection = False
+
+    def __init__(self, address: RedisAddress, timeout_s: float) -> None:
+        asking = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        self._sentinel = Sentinel(address.sentinels, sentinel_kwargs={**asking, **address.sentinel_arguments})  # type: ignore[no-untyped-call]
+        self._name = address.master
+
+    async def get_master_address(self) -> Any:
+        """(host, port), as most of the sentinels that answer see it."""
+        return await self._sentinel.discover_master(self._name)
+
+    async def close(self) -> None:
+        for client in self._sentinel.sentinels:
+            await client.aclose(close_connection_pool=True)
+
+
+class RedisPool(BlockingConnectionPool):
+    """A pool with a timeout on every command, which waits when all its connections are in use. Connects at
+    first use. Raises AddressError for a URL that cannot be used."""
+
+    def __init__(self, redis_url: str, *, timeout_s: float, connections_max: int) -> None:
+        address = read_redis_address(redis_url)
+        self._master = MasterAddress(address, timeout_s) if address.sentinels else None
+        arguments: dict[str, Any] = {
+            "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s,
+            "health_check_interval": HEALTH_CHECK_S, **address.arguments,
+        }  # fmt: skip
+        if self._master is not None:
+            arguments["connection_pool"] = self._master
+        if not address.is_socket:
+            arguments["socket_keepalive"] = True
+        super().__init__(connection_class=_kind(address), max_connections=connections_max, **arguments)
+        self.timeout = timeout_s  # type: ignore[assignment]  # it takes parts of a second as well
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if self._master is not None:
+            await self._master.close()
+
+
+def _kind(address: RedisAddress) -> type[Connection] | type[UnixDomainSocketConnection]:
+    if address.is_socket:
+        return UnixDomainSocketConnection
+    if address.sentinels:
+        return SentinelManagedSSLConnection if address.tls else SentinelManagedConnection
+    return SSLConnection if address.tls else Connection

@@ -1,0 +1,248 @@
+"""Every setting with every kind of wrong value: the answer names it, what is wrong and the remedy."""
+
+import codecs
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from app.cli import run
+from app.commands import processes
+from app.commands.submit import submit
+from app.config import BODY_BYTES_MAX, ConfigError, known_variables, load_settings
+from app.domain.credits import to_micro
+from app.setting import unknown_variables
+from app.store import inbox
+
+VARIABLES = sorted(known_variables())
+FREE = {"CLORO_API_KEY", "CLORO_WEBHOOK_SECRET", "TALLYHOOK_DATA_DIR", "TALLYHOOK_NOTICE_SECRET"}
+"""Text of which nothing is known but that it is one line."""
+SECRET = "hush5ecret"
+WRONG = {
+    "two lines": f"{SECRET}\nb", "wrong type": f"per haps:{SECRET}", "wrong scheme": f"gopher://u:{SECRET}@h/x",
+    "not UTF-8": os.fsdecode(b"\xff" + SECRET.encode()), "quotes": f'"{SECRET}"', "endless": "inf",
+    "huge": "9" * 5_000, "below nothing": "-1",
+}  # fmt: skip
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    "doctor": lambda: processes.doctor(as_json=True),
+    "web": lambda: processes.web(as_json=True),
+    "worker": lambda: processes.worker(as_json=True),
+    "submit": lambda: submit("prompts.csv", as_json=True),
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper() in VARIABLES or name.startswith(("TALLYHOOK_", "CLORO_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal_of(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    monkeypatch.setenv(name, value)
+    try:
+        load_settings()
+    except ConfigError as error:
+        return str(error)
+    finally:
+        monkeypatch.delenv(name)
+    return None
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n", " \r\n\t"])
+def test_f24_an_empty_variable_is_not_set(
+    value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    unset = load_settings()
+    # Nor is one that a file sets and the environment empties.
+    (tmp_path / ".env").write_text("".join(f"{name}={SECRET}\n" for name in VARIABLES))
+    for name in VARIABLES:
+        monkeypatch.setenv(name, value)
+    assert load_settings() == unset
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_f24_each_setting_says_what_is_wrong_and_what_to_do(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    for name in VARIABLES:
+        told = refusal_of(name, WRONG[kind], monkeypatch)
+        if told is None:
+            taken.append(name)
+            continue
+        assert told.startswith(f"{name} "), told
+        assert ": " in told or "; did you mean" in told, told
+        assert SECRET not in told, told
+        assert "\n" not in told, told
+    if kind in ("two lines", "not UTF-8", "quotes"):
+        assert taken == []
+    elif kind in ("wrong type", "wrong scheme"):
+        assert set(taken) <= FREE | {"NO_PROXY"}
+
+
+@pytest.mark.parametrize("command", ["doctor", "web", "worker", "submit prompts.csv"])
+def test_f24_no_command_ends_in_a_traceback(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`run` lets through what it does not know, so that a traceback would be this test's failure."""
+    for n, name in enumerate(VARIABLES):
+        kinds = [kind for kind in WRONG if refusal_of(name, WRONG[kind], monkeypatch)]
+        # A refusal is made in one place; which kind it is changes with the setting.
+        monkeypatch.setenv(name, WRONG[kinds[n % len(kinds)]])
+        code = run([*command.split(), "--json"])
+        monkeypatch.delenv(name)
+        printed = capsys.readouterr()
+        document = json.loads(printed.out)
+        if command == "doctor":
+            fault = document["checks"][0]
+            assert (code, fault["name"], fault["state"]) == (1, name, "fault")
+            said, remedy = fault["detail"], fault["remedy"]
+        else:
+            assert (code, document["error"]["code"]) == (2, "configuration")
+            said, remedy = document["error"]["message"], document["error"]["remedy"]
+        assert said.startswith(f"{name} "), said
+        assert remedy or "did you mean" in said, said
+        assert SECRET not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_f24_no_setting_gets_past_a_command_in_any_way(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All settings by all kinds; without the command line, which costs more than all the rest."""
+    for name in VARIABLES:
+        for kind, value in WRONG.items():
+            if refusal_of(name, value, monkeypatch) is None:
+                continue
+            monkeypatch.setenv(name, value)
+            with pytest.raises((ConfigError, typer.Exit)) as caught:
+                COMMANDS[command]()
+            monkeypatch.delenv(name)
+            printed = capsys.readouterr().out
+            said = printed if command == "doctor" else str(caught.value)
+            assert name in said, (name, kind)
+            assert SECRET not in said, (name, kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "is not JSON, Expecting value at line 1 column 2"),
+        ('{"eu": {"api_key": "hush5ecret",}}', "is not JSON"),
+        ('[{"api_key": "hush5ecret"}]', "is a list"),
+        ('"hush5ecret"', "is no object"),
+        ("[" * 100_000, "is nested too deep"),
+        ('{"eu": "hush5ecret"}', "'eu' is not an object"),
+        ('{"eu": {}}', "'eu.api_key' is missing"),
+        ('{"eu": {"api_key": 5}}', "'eu.api_key' is not text"),
+        ('{"eu": {"api_key": "a b"}}', "'eu.api_key' has a blank"),
+        ('{"eu": {"apikey": "hush5ecret"}}', "'eu.apikey' is no field of an account; did you mean api_key?"),
+        ('{"eu": {"api_key": "a", "rate_per_s": "hush5ecret"}}', "'eu.rate_per_s' is not a number"),
+        ('{"eu": {"api_key": "a", "rate_per_s": NaN}}', "has a number that is none"),
+        ('{"eu": {"api_key": "a", "rate_per_s": 0}}', "'eu.rate_per_s' is not above 0"),
+        ('{"eu": {"api_key": "a", "budget_per_month": 1e300}}', "'eu.budget_per_month' is above 1,000,"),
+        ('{"eu": {"api_key": "a", "base_url": "h"}}', "'eu.base_url' is not an http address"),
+        ('{"eu": {"api_key": "a"}, "eu": {"api_key": "b"}}', "names 'eu' twice"),
+        ('{"eu": {"api_key": "a", "api_key": "b"}}', "names 'api_key' twice"),
+        ('{"Eu!": {"api_key": "a"}}', "is no name of an account"),
+        ('{"default": {"api_key": "a"}}', "CLORO_API_KEY's"),
+        ('{"eu": {"api_key": "a", "rate_per_hour": ' + "9" * 5_000 + "}}", "TALLYHOOK_ACCOUNTS"),
+    ],
+)  # fmt: skip
+def test_f24_accounts_in_each_way_that_they_are_wrong(
+    text: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refusal_of("TALLYHOOK_ACCOUNTS", text, monkeypatch)
+    assert told is not None
+    assert told.startswith("TALLYHOOK_ACCOUNTS ")
+    assert words in told
+    assert SECRET not in told
+
+
+def test_f24_what_stands_around_a_value_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As files of secrets leave it: a line break at the end."""
+    for name, value in {
+        "CLORO_API_KEY": " sk_live_1\n", "CLORO_WEBHOOK_SECRET": "whsec_a ,\nwhsec_b\r\n", "PORT": "9000\n",
+        "PUBLIC_URL": "https://hooks.example.com/\n", "REDIS_URL": "redis://h/1\n",
+        "DATABASE_URL": " postgres://u:p@h/d\n", "TALLYHOOK_NOTICE_URL": "https://n.example.com/a?b=c\n",
+        "TALLYHOOK_ACCOUNTS": '{\n"eu": {"api_key": "k\\n", "webhook_secret": " s\\n"}\n}\n',
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.api_key, settings.webhook_secrets) == ("sk_live_1", ("whsec_a", "whsec_b"))
+    assert (settings.port, settings.webhook_url) == (9000, "https://hooks.example.com/webhooks/cloro")
+    assert (settings.redis_url, settings.database_url) == ("redis://h/1", "postgres://u:p@h/d")
+    assert settings.notice_url == "https://n.example.com/a?b=c"
+    assert settings.all_accounts()["eu"].api_key == "k"
+    assert settings.all_accounts()["eu"].webhook_secrets == ("s",)
+
+
+@pytest.mark.parametrize("bom", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_f24_a_file_of_settings_as_editors_save_it(bom: bytes, end: bytes, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(
+        bom + end.join([b"PORT=9001", b"# caf\xc3\xa9", b'PUBLIC_URL="https://a.b"', b""])
+    )
+    settings = load_settings()
+    assert (settings.port, settings.public_url) == (9001, "https://a.b")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PORT=9001\nCLORO_API_KEY=hush5ecret\xe9\n", ".env is not UTF-8 in line 2: "),
+        ("PORT=9001\n".encode("utf-16"), ".env is not UTF-8 in line 1: "),
+        (b"PORT=9001\nhush5ecret hush5ecret\n", ".env cannot be understood in line 2: "),
+        (b"PORT=9001\n\nCLORO_API_KEY=hush\x005ecret\n", ".env cannot be understood in line "),
+    ],
+)
+def test_f24_a_file_of_settings_that_cannot_be_read(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_f24_a_folder_of_that_name_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert load_settings().port == 8080
+
+
+def test_f24_no_body_is_taken_that_is_not_read_back() -> None:
+    assert BODY_BYTES_MAX == inbox.BODY_BYTES_MAX
+    with pytest.raises(ConfigError, match="TALLYHOOK_BODY_BYTES_MAX"):
+        load_settings(body_bytes_max=inbox.BODY_BYTES_MAX + 1)
+    with pytest.raises(ConfigError, match="TALLYHOOK_WAITING_BYTES_MAX is below TALLYHOOK_BODY_BYTES_MAX"):
+        load_settings(body_bytes_max=2_000, waiting_bytes_max=1_999)
+
+
+def test_f24_the_largest_budget_is_kept_exactly() -> None:
+    settings = load_settings(budget_per_month="1000000000000")
+    assert settings.budget_per_month is not None
+    assert to_micro(settings.budget_per_month) < 2**63
+
+
+def test_f24_settings_that_do_not_go_well_together_are_told() -> None:
+    assert load_settings().doubts() == []
+    said = load_settings(claim_lease_s=5).doubts()
+    assert [(name, "TALLYHOOK_REQUEST_TIMEOUT_S" in what) for name, what, _ in said] == [
+        ("TALLYHOOK_CLAIM_LEASE_S", True)
+    ]
+
+
+def test_f24_a_name_that_nobody_reads_is_told_with_the_one_that_was_meant() -> None:
+    names = [
+        "TALLYHOOK_RATE_PER_SEC", "CLORO_APIKEY", "tallyhook_port", "TALLYHOOK_HOST", "PATH", "CLORO_API_KEY",
+        "TALLYHOOK_TEST_POSTGRES", "TALLYHOOK_XYZZY",
+    ]  # fmt: skip
+    assert unknown_variables(names, VARIABLES) == [
+        ("CLORO_APIKEY", "CLORO_API_KEY"), ("TALLYHOOK_RATE_PER_SEC", "TALLYHOOK_RATE_PER_S"),
+        ("TALLYHOOK_XYZZY", None), ("tallyhook_port", "PORT"),
+    ]  # fmt: skip
