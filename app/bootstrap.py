@@ -31,7 +31,11 @@ def jitter() -> float:
 async def open_store(settings: Settings, *, migrated: bool = True) -> Store:
     """The store. The embedded SQLite file is brought to the newest schema; a database of the user's own is
     left to `tallyhook migrate`."""
-    db = Database(settings.store_url)
+    db = Database(
+        settings.store_url, timeout_s=settings.database_timeout_s,
+        long_timeout_s=settings.database_long_timeout_s,
+        connect_timeout_s=settings.database_connect_timeout_s,
+    )  # fmt: skip
     if migrated and not settings.database_url:
         await migrate(db)
     return Store(db)

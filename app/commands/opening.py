@@ -26,13 +26,10 @@ from app.store.migrate import is_migrated, migrate
 
 T = TypeVar("T")
 TROUBLE = (
-    ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable,
+    ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable, OSError,
     asyncpg.PostgresError, asyncpg.InterfaceError,
 )  # fmt: skip
-"""What a database is to blame for, or its URL, whatever else a command does. An OSError is not: a file, a
-provider or the output may have raised it; the store tells those of its connections as StoreUnavailable."""
-ASKED = (*TROUBLE, OSError)
-"""The same where nothing but the database is asked."""
+"""What a database is to blame for, or its URL; everything else is a bug of ours."""
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +59,7 @@ async def reachable_store(settings: Settings) -> Store:
         store = await open_store(settings, migrated=False)
         refuse_if_unopenable(store)
         return store
-    except (*ASKED, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
+    except (*TROUBLE, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
         raise unreachable(settings, error) from error
 
 
@@ -85,7 +82,7 @@ async def answered(asked: Awaitable[T], settings: Settings) -> T:
     """What the store answers. Raises UserError when the database does not."""
     try:
         return await asked
-    except ASKED as error:
+    except TROUBLE as error:
         raise unreachable(settings, error) from error
 
 
@@ -101,7 +98,7 @@ async def upgrade(store: Store, settings: Settings) -> None:
             f"the database at {shown_url(settings)} is at no revision of ours, and is as before: {error}",
             "another program keeps its tables there: give Tallyhook a database of its own",
         ) from error
-    except ASKED as error:
+    except TROUBLE as error:
         raise unreachable(settings, error) from error
     except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]

@@ -111,7 +111,7 @@ class AccountWrites:
             parts = [await connection.scalar(query) for query in (now, before.where(*begun))]
             return sum((part or Decimal(0) for part in parts), Decimal(0))
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def send_options(self, run_ids: Sequence[str]) -> dict[str, SendOptions]:
         """How the tasks of these runs are sent."""

@@ -34,7 +34,7 @@ class AuditWrites:
         async def work(connection: AsyncConnection) -> list[SeenReset]:
             return [SeenReset(*row) for row in await connection.execute(query)]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]:
         """Balances told from one moment to another, both included, oldest first."""
@@ -48,7 +48,7 @@ class AuditWrites:
         async def work(connection: AsyncConnection) -> list[Snapshot]:
             return [Snapshot(*row) for row in await connection.execute(query)]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]:
         """The first and the last balance told of each plan and cycle between two moments, oldest first."""
@@ -68,7 +68,7 @@ class AuditWrites:
             rows = await connection.execute(told.order_by(c.at_ms, c.id))
             return [Snapshot(*row) for row in rows]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def last_snapshot(self, account: str) -> Snapshot | None:
         """The newest that was asked for; a header says nothing of cycles."""
@@ -84,7 +84,7 @@ class AuditWrites:
             row = (await connection.execute(query)).first()
             return None if row is None else Snapshot(*row)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def account_entries(self, account: str) -> list[AccountEntry]:
         """All entries of the account, and corrections of its tasks', oldest first."""
@@ -99,7 +99,7 @@ class AuditWrites:
             rows = await connection.execute(query)
             return [AccountEntry(row[0], EntryKind(row[1]), *row[2:]) for row in rows]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def append_if_first(self, account: str, entry: AccountEntry) -> bool:
         """Write an allocation or an expiry, unless its cycle has one. Whether it was written."""
@@ -110,7 +110,7 @@ class AuditWrites:
             await self.db.insert(connection, account_entries, [row], ignore=True)
             return not before
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def append_missing(self, account: str, target: AccountEntry) -> Decimal:
         """Write what is missing for the entries of this kind, cycle and cause to add up to the target's
@@ -130,7 +130,7 @@ class AuditWrites:
                 await self.db.insert(connection, account_entries, [row])
             return missing
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def accounts_with_runs(self) -> list[str]:
         """Accounts that ever had something to pay for."""
@@ -138,7 +138,7 @@ class AuditWrites:
         async def work(connection: AsyncConnection) -> list[str]:
             return sorted((await connection.scalars(sa.select(runs.c.account).distinct())).all())
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def last_ledger_ms(self) -> int | None:
         """When the ledger was written last, whoever's the entry; None: never."""
@@ -147,7 +147,7 @@ class AuditWrites:
         async def work(connection: AsyncConnection) -> int | None:
             return await connection.scalar(query)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 def _count_of(account: str, entry: AccountEntry) -> sa.Select[Any]:

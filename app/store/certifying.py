@@ -41,7 +41,7 @@ class CertifyReads:
             tally.adjustments(await _adjustments(connection, run_id))
             return tally, await _facts(connection, run_id)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 async def _current(

@@ -57,7 +57,7 @@ class ChargeReads:
             )
             return [PostLine(iso_day(r[0] * DAY_MS), r[1], bool(r[2]), r[3], r[4]) for r in rows]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def post_movements(
         self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
@@ -80,7 +80,7 @@ class ChargeReads:
             )
             return [_movement(r[2], r[0] * grain_ms, (r[1] + 1) * grain_ms - 1) for r in rows]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def open_movements(self, account: str, now_ms: int, *, grain_ms: int = 1_000) -> list[Movement]:
         """Attempts that the provider has, or may have, without a known charge, each at the most that it can
@@ -96,7 +96,7 @@ class ChargeReads:
                 found += [_movement(r[1], r[0] * grain_ms, now_ms) for r in rows]
             return found
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def exposure(self, account: str) -> Exposure:
         """What may still be charged, and for how many attempts."""
@@ -115,7 +115,7 @@ class ChargeReads:
                     counts[bool(working)][1] += credits
             return Exposure(*counts[True], *counts[False])
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def working_before(self, account: str, at_ms: int) -> int:
         """Attempts first sent before a moment that the provider is still working on."""
@@ -129,7 +129,7 @@ class ChargeReads:
                 count += await connection.scalar(mine) or 0
             return count
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def burn(self, account: str, since_ms: int) -> list[tuple[str, str, int, Decimal]]:
         """(engine, country, posts, credits) charged since a moment, dearest first."""
@@ -146,7 +146,7 @@ class ChargeReads:
             )
             return [(r[0], r[1] or "", r[2], r[3]) for r in rows]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 async def _posts(

@@ -8,19 +8,21 @@ import functools
 import itertools
 import json
 import random
+import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from app.address import read_database_address
-from app.store.faults import Fault, fault_of, told
+from app.store.faults import Fault, fault_of, sqlstate_of, told
 from app.store.postgres import PostgresAddress
 
 Rows = Sequence[Mapping[str, Any]]
@@ -30,19 +32,38 @@ T = TypeVar("T")
 
 WRITE_TRIES = 6
 """Deadlocks and lost connections; with the waits below about 3 s in all."""
+TIMEOUT_S = 10.0
+"""One transaction, its connection included. The slowest that is not long by design takes a second."""
+LONG_TIMEOUT_S = 900.0
+"""The same for what reads or moves whole runs: a report on a million tasks takes a minute."""
+CONNECT_TIMEOUT_S = 5.0
+TRIES_WITHIN = 1.5
+"""No try begins later than so many times its limit after the first: whoever waits is told within two and a
+half limits."""
 SQLITE_BUSY_MS = 10_000
 CLOSE_S = 2.0
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
+_NOT_OF_THE_SESSION = ("22", "23", "40", "53")
+"""Classes of data, constraints, deadlocks, a full server: a new session would be no better, or not be had."""
 _POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class Database:
     """One pool of connections to one database. `write` is the only way to change anything."""
 
-    def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = POOL_SIZE,
+        timeout_s: float = TIMEOUT_S,
+        long_timeout_s: float = LONG_TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         """Raises AddressError for a URL that cannot be used."""
+        self._timeout_s, self._long_timeout_s = timeout_s, long_timeout_s
         address = read_database_address(url)
         self.is_sqlite = address.sqlite_path is not None
         self.url = url
@@ -54,9 +75,14 @@ class Database:
             sa.URL.create(driver, database=self.sqlite_path),
             pool_size=pool_size,
             max_overflow=POOL_OVERFLOW,
+            pool_timeout=timeout_s,
             # An error would quote them: prompts and answers.
             hide_parameters=True,
         )
+        self._distrusted_s = -1.0
+        """Connections made until then (monotonic) are not used again."""
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The driver's connections, for the end."""
         self._appender: PoolProxiedConnection | None = None
         self._appending = asyncio.Lock()
         # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
@@ -65,14 +91,17 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         else:
-            sa.event.listen(self.engine.sync_engine, "do_connect", _dialler(PostgresAddress(address)))
+            postgres = PostgresAddress(address, timeout_s=connect_timeout_s, command_timeout_s=long_timeout_s)
+            sa.event.listen(self.engine.sync_engine, "do_connect", _dialler(postgres))
+            sa.event.listen(self.engine.sync_engine, "connect", self._note_made)
+            sa.event.listen(self.engine.sync_engine, "checkout", self._refuse_distrusted)
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
-        keys make it. Raises StoreUnavailable when no try was left, StoreRefused when another would not help,
-        and RowsRefused for what the rows themselves are to blame for."""
-        return await self._until_done(lambda: self._write_once(work))
+        keys make it. `long`: it may take minutes. Raises StoreUnavailable when no try was left, StoreRefused
+        when another would not help, and RowsRefused for what the rows themselves are to blame for."""
+        return await self._until_done(lambda: self._write_once(work), long=long)
 
     async def append(
         self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
@@ -103,6 +132,8 @@ class Database:
         # A row that an update has just made bears the mark of the lock that the conflict took on it.
         told = f"WITH put AS ({statement} RETURNING id, xmax) SELECT id FROM put WHERE xmax <> 0"  # noqa: S608
         async with self._appending:
+            if self._appender is not None and self._is_distrusted(self._appender.info):
+                await self._end_appender()
             if self._appender is None:
                 self._appender = await self._connect()
             driver: Any = self._appender.driver_connection
@@ -111,10 +142,21 @@ class Database:
                     known = await driver.fetch(told, *_arrays(rows))
             except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
-                self._appender.invalidate()
-                self._appender = None
+                await self._end_appender()
                 raise
         return {str(row[0]) for row in known}
+
+    async def _end_appender(self) -> None:
+        """Closed in order, as far as the server answers: it cancels a statement that still runs."""
+        appender, self._appender = self._appender, None
+        if appender is None:
+            return
+        driver: Any = appender.driver_connection
+        try:
+            with contextlib.suppress(Exception):
+                await driver.close(timeout=CLOSE_S)
+        finally:
+            appender.invalidate()
 
     async def _connect(self) -> PoolProxiedConnection:
         refused = self.engine.dialect.loaded_dbapi.Error
@@ -125,15 +167,45 @@ class Database:
             # its own error by itself.
             raise DBAPIError.instance(None, None, error, refused, hide_parameters=True) from error
 
-    async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
+    def _note_made(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["made_s"] = time.monotonic()
+        self._made.add(dbapi_connection.driver_connection)
+
+    def _refuse_distrusted(self, dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if self._is_distrusted(record.info):
+            # Not in order: the server behind it may be the one that does not answer.
+            dbapi_connection.driver_connection.terminate()
+            raise DisconnectionError
+
+    def _is_distrusted(self, info: Mapping[Any, Any]) -> bool:
+        return bool(info["made_s"] <= self._distrusted_s)
+
+    def _distrust(self, error: Exception) -> None:
+        """After trouble that the session may be to blame for (a server that was demoted or went silent,
+        settings that it began with) nobody uses a connection that was made before. Whoever fails with a new
+        one fails for a better reason."""
+        if not self.is_sqlite and not (sqlstate_of(error) or "").startswith(_NOT_OF_THE_SESSION):
+            self._distrusted_s = time.monotonic()
+
+    def _limit_s(self, long: bool) -> float | None:
+        """SQLite's waits are bounded by its own means, and its driver cannot be interrupted."""
+        if self.is_sqlite:
+            return None
+        return self._long_timeout_s if long else self._timeout_s
+
+    async def _until_done(self, work: Callable[[], Awaitable[T]], *, long: bool = False) -> T:
+        limit_s, started_s = self._limit_s(long), time.monotonic()
         for attempt in range(WRITE_TRIES):
             try:
-                return await work()
+                async with asyncio.timeout(limit_s):
+                    return await work()
             except Exception as error:
                 fault = fault_of(error)
                 if fault is None:
                     raise
-                if fault is not Fault.PASSING or attempt + 1 == WRITE_TRIES:
+                self._distrust(error)
+                late = limit_s is not None and time.monotonic() - started_s > TRIES_WITHIN * limit_s
+                if fault is not Fault.PASSING or late or attempt + 1 == WRITE_TRIES:
                     raise told(error, fault) from error
                 await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
         raise AssertionError("unreachable")
@@ -147,35 +219,43 @@ class Database:
             async with connection.begin():
                 return await work(connection)
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
         """Run `work` in one read transaction: what it sees belongs to one moment on SQLite. A connection that
-        went stale in the pool is replaced once; otherwise trouble is told at once. Raises as `write` does."""
+        went stale in the pool is replaced once; otherwise trouble is told at once. `long`: it may take
+        minutes. Raises as `write` does."""
         try:
-            try:
-                return await self._read_once(work)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                return await self._read_once(work)
+            async with asyncio.timeout(self._limit_s(long)):
+                try:
+                    return await self._read_once(work)
+                except DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    return await self._read_once(work)
         except Exception as error:
             fault = fault_of(error)
             if fault is None:
                 raise
+            self._distrust(error)
             raise told(error, fault) from error
 
     async def _read_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.connect() as connection:
-            return await work(connection)
+            try:
+                return await work(connection)
+            finally:
+                # Here, where it can be cut short; at the end of the block it could not.
+                await connection.rollback()
 
     async def close(self) -> None:
-        async with self._appending:
-            if self._appender is not None:
-                driver: Any = self._appender.driver_connection
-                with contextlib.suppress(Exception):  # a server that hangs must not hold our end up
-                    await driver.close(timeout=CLOSE_S)
-                self._appender.invalidate()
-                self._appender = None
-        await self.engine.dispose()
+        """Give every connection back, in order where the server answers, and soon in any case."""
+        try:
+            async with asyncio.timeout(None if self.is_sqlite else CLOSE_S), self._appending:
+                await self._end_appender()
+                await self.engine.dispose()
+        except TimeoutError:
+            for driver in list(self._made):
+                driver.terminate()
+            await self.engine.dispose()
 
     def batch(self, name: str, types: Types, rows: Rows) -> Any:
         """`rows` as a table-valued expression `name`, one bound parameter per column (PostgreSQL arrays)

@@ -65,7 +65,7 @@ class EvidenceReads:
             until_ms = None if is_open else (ended or run.created_at_ms) + AFTER_MS
             return DisputeScope(run_id, run.account, run.created_at_ms, until_ms, last or 0)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def discrepancies(self, scope: DisputeScope, *, after: int, limit: int) -> list[Discrepancy]:
         """Up to `limit` findings with ids above `after`, oldest first, and all that bears on them."""
@@ -77,7 +77,7 @@ class EvidenceReads:
             loose = await _loose(connection, [row.delivery_id for row in found if row.task_id is None])
             return [_discrepancy(row, known.get(row.task_id), loose.get(row.delivery_id)) for row in found]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:

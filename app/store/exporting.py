@@ -68,7 +68,7 @@ class ExportReads:
                         return rows, False
             return rows, len(rows) < EXPORT_CHUNK
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
         """Every ledger entry of a run in the order of writing, then what the account's books say about it:
@@ -89,7 +89,7 @@ class ExportReads:
         async def work(connection: AsyncConnection) -> list[Row]:
             return [dict(row._mapping) for row in await connection.execute(query)]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 def _charged() -> sa.ColumnElement[Any]:

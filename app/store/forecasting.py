@@ -60,7 +60,7 @@ class ForecastReads:
                 charged_since=charged, charged_perhaps=perhaps,
             )  # fmt: skip
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def busiest_second(self, account: str, now_ms: int) -> int:
         """Create calls of the busiest second of the last minute; a batch is one call."""
@@ -86,7 +86,7 @@ class ForecastReads:
         async def work(connection: AsyncConnection) -> int:
             return await connection.scalar(query) or 0
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def _finished(self, connection: AsyncConnection, account: str, now_ms: int) -> list[Finished]:
         newest = _newest_closings(account).where(ledger.c.at_ms > now_ms - FINISHED_MS).subquery()

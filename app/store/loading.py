@@ -98,7 +98,7 @@ class LoadWrites:
             estimate = sum((e for _, (s, e) in kept if s.ordinal not in reused), Decimal(0))
             return StoredStretch(len(kept), len(specs) - len(kept), len(reused), estimate)
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def finish_loading(self, run_id: str, *, sha256: str, bad_lines: int, last: int) -> bool:
         """Let a run begin to send, its source being read to its end at ordinal `last`. True also when another
@@ -118,7 +118,7 @@ class LoadWrites:
                 raise SourceChanged(ordinal, "is in the run, and the file ends before it")
             return bool((await _lock_run(connection, run_id)).state != RunState.CANCELLED)
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def duplicates(self, run_id: str, limit: int) -> tuple[int, list[tuple[int, int]]]:
         """How many records ask what an earlier one of the run asks, and the first of them: (ordinal, ordinal
@@ -135,7 +135,7 @@ class LoadWrites:
             named = (await connection.execute(query)).all() if found and limit else []
             return found, [(row.ordinal, row.first) for row in named]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def _asked_earlier(
         self, connection: AsyncConnection, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], after: int

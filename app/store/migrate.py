@@ -64,4 +64,4 @@ async def migrate(db: Database) -> None:
         await connection.run_sync(upgrade)
 
     # Again after a deadlock with a process that works meanwhile.
-    await db.write(work)
+    await db.write(work, long=True)

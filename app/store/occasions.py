@@ -55,7 +55,7 @@ class OccasionReads:
                 for row in found.values()
             ]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def run_ended_ms(self, run_id: str) -> int | None:
         """When the last task of a run was settled; None: none ever was."""
@@ -65,7 +65,7 @@ class OccasionReads:
             found: int | None = await connection.scalar(query)
             return found
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def newest_finding(self) -> int:
         """A number that grows with every finding; 0: there is none."""
@@ -73,7 +73,7 @@ class OccasionReads:
         async def work(connection: AsyncConnection) -> int:
             return await connection.scalar(sa.select(sa.func.max(findings.c.id))) or 0
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def found_groups(self, since_ms: int) -> list[FoundGroup]:
         """Findings by run and verdict, of the groups to which one was added since then."""
@@ -89,7 +89,7 @@ class OccasionReads:
                 found += await _groups_of_accounts(connection)
             return found
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def accounts_waiting(self, code: ReasonCode) -> list[str]:
         """Accounts whose running runs wait for this reason."""
@@ -102,7 +102,7 @@ class OccasionReads:
         async def work(connection: AsyncConnection) -> list[str]:
             return sorted(await connection.scalars(query))
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def foreign_spend(self, since_ms: int) -> list[ForeignSpend]:
         """What others spent, in each cycle for which an audit booked some of it since then."""
@@ -121,7 +121,7 @@ class OccasionReads:
             )
             return [ForeignSpend(*row) for row in sums if (row[0], row[1]) in touched]
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 _RUN_COLUMNS = (

@@ -7,6 +7,7 @@ under it. Then every statement is unnamed and read anew. Everything else that we
 locks are of rows or of a transaction, nothing is LISTENed to, nothing is SET for longer than a transaction.
 """
 
+import socket
 import ssl
 from typing import Any
 
@@ -14,6 +15,9 @@ import asyncpg  # type: ignore[import-untyped]
 
 from app.address import DatabaseAddress
 
+KEEPALIVE_S = 30
+"""A silent peer is asked after this, and thrice more within as long again; what was sent and is not
+acknowledged for as long ends the connection too."""
 STATEMENTS_KEPT = 100
 """Prepared statements of a connection: more than we have."""
 
@@ -29,8 +33,11 @@ class PooledConnection(asyncpg.Connection):  # type: ignore[misc]
 class PostgresAddress:
     """One address; learns by its first connection whether a pooler answers there."""
 
-    def __init__(self, address: DatabaseAddress) -> None:
-        self._arguments = dict(address.arguments)
+    def __init__(self, address: DatabaseAddress, *, timeout_s: float, command_timeout_s: float) -> None:
+        """What the URL itself says of `timeout_s`, to connect, goes before. `command_timeout_s` is the last
+        resort: for what is tidied up after a transaction."""
+        limits = {"timeout": timeout_s, "command_timeout": command_timeout_s}
+        self._arguments = limits | dict(address.arguments)
         self._system_ca = address.system_ca
         self._prepared = address.prepared_statements
 
@@ -38,7 +45,12 @@ class PostgresAddress:
         """(a connection, how many prepared statements may be kept for it)."""
         if self._prepared is None:
             connection = await self._open()
-            if not await _is_pooled(connection):
+            try:
+                is_pooled = await _is_pooled(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            if not is_pooled:
                 self._prepared = True
                 return connection, STATEMENTS_KEPT
             self._prepared = False
@@ -53,12 +65,28 @@ class PostgresAddress:
         if self._system_ca:
             arguments["ssl"] = ssl.create_default_context()
         try:
-            return await asyncpg.connect(**arguments)
+            connection = await asyncpg.connect(**arguments)
         except ValueError as error:
             if isinstance(error, asyncpg.InterfaceError):
                 raise
             # Of PGPORT and the like, which stand in for what the URL leaves out.
             raise asyncpg.ClientConfigurationError(str(error)) from error
+        _keep_alive(connection)
+        return connection
+
+
+def _keep_alive(connection: asyncpg.Connection) -> None:
+    """Let the kernel notice a peer that is gone; the driver has no setting for it."""
+    end = connection._transport.get_extra_info("socket")
+    if end is None or end.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_S), ("TCP_KEEPINTVL", KEEPALIVE_S // 3), ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", KEEPALIVE_S * 1000),
+    ):  # fmt: skip
+        if (option := getattr(socket, name, None)) is not None:
+            end.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _is_pooled(connection: asyncpg.Connection) -> bool:

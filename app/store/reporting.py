@@ -39,7 +39,7 @@ class ReportReads:
         async def work(connection: AsyncConnection) -> RunReport:
             return await _report(connection, run)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def full_report(self, run: RunRow, findings_max: int) -> FullReport:
         """The same with what stands behind its sums, all as of one moment."""
@@ -54,7 +54,7 @@ class ReportReads:
                 await _findings(connection, run.id, findings_max),
             )
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def findings_of(self, run_id: str, limit: int = 100) -> list[dict[str, Any]]:
         """What needs explaining in a run, oldest first."""
@@ -62,7 +62,7 @@ class ReportReads:
         async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
             return await _findings(connection, run_id, limit)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def charges(self, run_id: str) -> dict[str, Decimal | None]:
         """Idempotency key -> credits charged, of every accepted attempt of a run."""
@@ -79,7 +79,7 @@ class ReportReads:
             rows = await connection.execute(query)
             return {idempotency_key(row[0], row[1]): row[2] for row in rows}
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
 
 _BESIDE = ("conflict", "repriced", "double_charged", "lost_after_ack")

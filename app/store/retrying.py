@@ -54,7 +54,7 @@ class RetryWrites:
             await self._next_attempts(connection, rows, now_ms)
             return len(rows)
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def retry_stretch(
         self, run_id: str, states: Sequence[TaskState], *, after: int, limit: int, even_if_held: bool,
@@ -88,7 +88,7 @@ class RetryWrites:
                 answered=len(rows) - len(closed),
             )
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def _next_attempts(
         self, connection: AsyncConnection, rows: Sequence[sa.Row[Any]], now_ms: int

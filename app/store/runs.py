@@ -109,7 +109,7 @@ class RunWrites:
             )
             return done.rowcount
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def _change_run(self, run_id: str, allowed: Sequence[RunState], **values: object) -> bool:
         async def work(connection: AsyncConnection) -> bool:

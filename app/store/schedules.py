@@ -71,7 +71,7 @@ class ScheduleWrites:
                 .values(state=RunState.CANCELLED, reason="its schedule was removed", reason_code=None)
             )
 
-        await self.db.write(work)
+        await self.db.write(work, long=True)
 
     async def enable_schedule(self, schedule_id: str, *, enabled: bool, next_at_ms: int) -> None:
         """Pause a schedule, or let it go on with slot `next_at_ms`."""
@@ -128,7 +128,7 @@ class ScheduleWrites:
             await connection.execute(sa.update(schedules).where(mine).values(last_error=short(error)))
             return True
 
-        return await self.db.write(work)
+        return await self.db.write(work, long=True)
 
     async def unread_slots(self) -> list[tuple[str, ScheduleRow]]:
         """Runs of slots whose source is not read to its end, with their schedules, oldest first."""

@@ -1,0 +1,185 @@
+"""A database behind something that goes on to accept and says nothing, and one that was demoted: everybody
+who waits is told in time, and everything goes on with the connections that are made afterwards."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import asyncpg  # type: ignore[import-untyped]
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import RawDelivery
+from app.domain.settlement import Source
+from app.domain.task import new_id
+from app.ports import StoreUnavailable
+from app.store import Database, Store
+from app.store.engine import CLOSE_S, TRIES_WITHIN
+from tests.integration.store.scenes import NOW
+from tests.servers.postgres import PostgresServer, database_name
+from tests.servers.proxy import Proxy
+
+LIMIT_S = 0.4
+TOLD_WITHIN_S = (TRIES_WITHIN + 1) * LIMIT_S + 2 * CLOSE_S + 2.0
+"""The last try, an end in order for two connections, and something for a busy machine."""
+
+
+@pytest.fixture
+def proxy(postgres_url: str) -> Iterator[Proxy]:
+    port = sa.make_url(postgres_url).port
+    assert port is not None
+    with Proxy(port) as started:
+        yield started
+
+
+@pytest.fixture
+async def silenced(postgres_url: str, proxy: Proxy) -> AsyncIterator[Store]:
+    """A store whose connections go through the proxy, some of them in use before."""
+    url = sa.make_url(postgres_url).set(host="127.0.0.1", port=proxy.port)
+    database = Database(
+        url.render_as_string(hide_password=False), timeout_s=LIMIT_S, long_timeout_s=2 * LIMIT_S,
+        connect_timeout_s=LIMIT_S,
+    )  # fmt: skip
+    store = Store(database)
+    await asyncio.gather(*(store.waiting_count() for _ in range(3)))
+    await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+    yield store
+    started_s = time.monotonic()
+    await store.close()
+    assert time.monotonic() - started_s < CLOSE_S + 2.0, "a silent server does not hold our end up"
+
+
+def deliveries(count: int) -> list[RawDelivery]:
+    return [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}") for _ in range(count)]
+
+
+async def lease(store: Store, owner: str = "me") -> bool:
+    return await store.acquire_lease("a", owner, until_ms=NOW + 1, now_ms=NOW)
+
+
+async def test_f17_reads_writes_and_commits_end_in_time_behind_a_silent_proxy(
+    silenced: Store, proxy: Proxy
+) -> None:
+    async def told(asked: object) -> float:
+        started_s = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await asked  # type: ignore[misc]
+        return time.monotonic() - started_s
+
+    proxy.silent = True
+    # On connections that stand, and then on new ones, which do not come about either.
+    for _ in range(2):
+        took_s = await asyncio.gather(
+            told(silenced.waiting_count()), told(lease(silenced)),
+            told(silenced.store_deliveries(deliveries(2), due_at_ms=NOW)),
+            told(silenced.db.read(lambda c: c.scalar(sa.text("SELECT 1")), long=True)),
+        )  # fmt: skip
+        assert max(took_s) < TOLD_WITHIN_S, took_s
+    proxy.silent = False
+    assert await silenced.waiting_count() == 1
+    assert await lease(silenced)
+    await silenced.store_deliveries(deliveries(2), due_at_ms=NOW)
+    assert await silenced.waiting_count() == 3
+
+
+async def test_f17_a_silent_server_does_not_hold_the_end_up(silenced: Store, proxy: Proxy) -> None:
+    proxy.silent = True  # the fixture looks at the time
+
+
+async def test_f17_whoever_is_cancelled_in_the_silence_leaves_no_connection_behind(
+    silenced: Store, proxy: Proxy
+) -> None:
+    proxy.silent = True
+    for _ in range(12):  # more than the pool has
+        waiting = asyncio.gather(lease(silenced), silenced.waiting_count(), return_exceptions=True)
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    proxy.silent = False
+    assert await asyncio.gather(*(silenced.waiting_count() for _ in range(10))) == [1] * 10
+
+
+async def test_f17_a_statement_that_waits_too_long_is_ended_at_the_server(postgres_url: str) -> None:
+    store, other = Store(Database(postgres_url, timeout_s=0.2)), await asyncpg.connect(postgres_url)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
+    try:
+        await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+        async with other.transaction():
+            await other.execute("LOCK TABLE deliveries, leases IN ACCESS EXCLUSIVE MODE")
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable):
+                    await lease(store)
+                with pytest.raises(StoreUnavailable):
+                    await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+            assert await other.fetchval(waiting, database_name(postgres_url)) == 0, "nothing piles up"
+        assert await lease(store)
+        await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+    finally:
+        await other.close()
+        await store.close()
+
+
+async def test_f17_what_is_long_by_design_may_take_longer(postgres_url: str) -> None:
+    database = Database(postgres_url, timeout_s=0.2)
+
+    async def long(connection: AsyncConnection) -> bool:
+        await connection.execute(sa.text("SELECT pg_sleep(0.4)"))
+        return True
+
+    try:
+        for run in (database.read, database.write):
+            assert await run(long, long=True)
+            with pytest.raises(StoreUnavailable):
+                await run(long)
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("setting", ["default_transaction_read_only = on", "statement_timeout = 50"])
+async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
+    postgres_url: str, postgres: PostgresServer, setting: str
+) -> None:
+    """A session keeps what it began with, and so does the one that is kept for deliveries."""
+    store, own = Store(Database(postgres_url)), f'ALTER DATABASE "{database_name(postgres_url)}"'
+    slow = "DELETE FROM leases WHERE (SELECT pg_sleep(0.3)) IS NULL"
+    try:
+        postgres.execute(f"{own} SET {setting}")
+        async with AsyncExitStack() as stack:
+            for _ in range(5):
+                await stack.enter_async_context(store.db.engine.connect())
+        store.db._appender = await store.db._connect()
+        postgres.execute(f"{own} RESET ALL")
+        # One of them has to fail for it, or not even that: it is tried again on another connection.
+        with contextlib.suppress(StoreUnavailable):
+            await store.db.write(lambda connection: connection.execute(sa.text(slow)))
+        assert await asyncio.gather(*(lease(store) for _ in range(5))) == [True] * 5
+        await store.store_deliveries(deliveries(40), due_at_ms=NOW)
+        assert (
+            await store.db.write(lambda connection: connection.scalar(sa.text("SHOW statement_timeout")))
+            == "0"
+        )
+    finally:
+        postgres.execute(f"{own} RESET ALL")
+        await store.close()
+
+
+async def test_f16_deliveries_are_stored_as_soon_as_the_server_is_no_longer_demoted(
+    postgres_url: str, postgres: PostgresServer
+) -> None:
+    store, own = Store(Database(postgres_url)), f'ALTER DATABASE "{database_name(postgres_url)}"'
+    try:
+        postgres.execute(f"{own} SET default_transaction_read_only = on")
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await store.store_deliveries(deliveries(40), due_at_ms=NOW)
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await lease(store)
+        postgres.execute(f"{own} RESET ALL")
+        await store.store_deliveries(deliveries(40), due_at_ms=NOW)
+        assert await lease(store)
+    finally:
+        postgres.execute(f"{own} RESET ALL")
+        await store.close()

@@ -1,0 +1,84 @@
+"""A TCP proxy before a server: it can fall silent while it goes on to accept, and be turned to another
+server, as an address is at a fail-over. Connections that stand keep the server that they were made to.
+"""
+
+import asyncio
+import contextlib
+import threading
+from types import TracebackType
+from typing import Self
+
+HOST = "127.0.0.1"
+CHUNK_BYTES = 65_536
+
+
+class Proxy:
+    """Forwards connections from `port` to a local server, in a thread of its own; a context manager."""
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        """Of connections to come."""
+        self.silent = False
+        """Whatever either side says is swallowed meanwhile; new connections are accepted."""
+        self.port = 0
+        self.accepted = 0
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._loop is not None and self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._accept, HOST, 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._pumps.add(task)
+        self.accepted += 1
+        other: asyncio.StreamWriter | None = None
+        try:
+            back, other = await asyncio.open_connection(HOST, self.target_port)
+            ways = [
+                asyncio.ensure_future(self._pump(reader, other)),
+                asyncio.ensure_future(self._pump(back, writer)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+        except OSError:
+            pass
+        finally:
+            self._pumps.discard(task)
+            for end in (writer, other):
+                if end is not None:
+                    end.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if not self.silent:
+                    writer.write(chunk)
+                    await writer.drain()
