@@ -21,6 +21,8 @@ SUBMIT_JOB = "submit"
 PAYLOAD_VERSION = 1
 CONNECTIONS_MAX = 20
 """A blocking pool waits at this many instead of failing (A31)."""
+ENQUEUE_TRIES = 2
+"""arq says "it is there already", which none of ours is, when its connection was made anew in between."""
 JOB_EXPIRES_MS = 3_600_000
 """An unread job is dropped after an hour: by then the sweep has long done its work."""
 
@@ -72,11 +74,13 @@ class Queue:
         # No job id of ours: a fixed one is refused while an old result or body lives (A4, A5).
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                job = await self.pool.enqueue_job(name, payload, _defer_by=defer_ms / 1000 or None)
+                for _ in range(ENQUEUE_TRIES):
+                    job = await self.pool.enqueue_job(name, payload, _defer_by=defer_ms / 1000 or None)
+                    if job is not None:
+                        return True
         except _TROUBLE as error:
             log.warning("wake_failed", job=name, error=type(error).__name__)
-            return False
-        return job is not None
+        return False
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,7 +3,10 @@
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 
 from app.address import RedisAddress, read_redis_address
 
@@ -39,7 +42,7 @@ class RedisPool(BlockingConnectionPool):
         self._master = MasterAddress(address, timeout_s) if address.sentinels else None
         arguments: dict[str, Any] = {
             "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s,
-            "health_check_interval": HEALTH_CHECK_S, **address.arguments,
+            "health_check_interval": HEALTH_CHECK_S, **_reconnecting(), **address.arguments,
         }  # fmt: skip
         if self._master is not None:
             arguments["connection_pool"] = self._master
@@ -52,6 +55,14 @@ class RedisPool(BlockingConnectionPool):
         await super().disconnect(inuse_connections)
         if self._master is not None:
             await self._master.close()
+
+
+def _reconnecting() -> dict[str, Any]:
+    """A connection to a server that was demoted is made anew, to whatever the address names by now, and the
+    command tried once more. After any other trouble there is one try."""
+    return {
+        "retry": Retry(NoBackoff(), 1, supported_errors=(ReadOnlyError,)), "retry_on_error": [ReadOnlyError]
+    }  # fmt: skip
 
 
 def _kind(address: RedisAddress) -> type[Connection] | type[UnixDomainSocketConnection]:
