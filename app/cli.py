@@ -1,18 +1,21 @@
 """The command line: `tallyhook COMMAND`. Names the commands and says what went wrong; nothing else.
 
-Exit codes: 0 it worked, 1 it did not, 2 it was asked for wrongly. Everything heavy is imported by the command
-that needs it, so that --help is quick.
+Exit codes: 0 it worked, 1 it did not, 2 it was asked for wrongly, 3 it was stored and stands, but then
+something failed (not to be done again), 70 a bug, 130 interrupted. Everything heavy is imported by the
+command that needs it, so that --help is quick.
 """
 
-import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.exceptions import TyperException
 
-from app.commands import control, processes, runs
+from app.commands import control, done, processes, runs, streams
 from app.commands.adjust import ADJUST_EXAMPLES, adjust
 from app.commands.ask import ASK_EXAMPLES, ask
 from app.commands.audit import AUDIT_EXAMPLES, audit
@@ -23,7 +26,7 @@ from app.commands.notices import notices
 from app.commands.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.commands.schedule import schedule
 from app.commands.submit import SUBMIT_EXAMPLES, submit
-from app.commands.user_error import INTERRUPTED, USAGE, UserError
+from app.commands.user_error import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError
 from app.commands.verify import VERIFY_EXAMPLES, verify
 
 HELP = (
@@ -77,24 +80,50 @@ _add(processes.doctor, "Processes", processes.DOCTOR_EXAMPLES)
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    # Databases, logs, exports: what we make holds prompts and answers, and is nobody else's to read.
+    os.umask(0o077)
+    streams.take_streams()
+    arguments = sys.argv[1:]
+    try:
+        code = run(arguments)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        code = _bug(error, as_json="--json" in arguments)
+    # Once more, for what the lines above have written.
+    sys.exit(code if streams.lost_output() is None or done.all_done() else code or FAILED)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command; its exit code. Raises what is a bug of ours."""
     as_json = "--json" in arguments
+    done.begin()
+    code = _run(arguments, as_json=as_json)
+    lost = streams.lost_output()
+    if lost is not None:
+        # What was done is done, and a caller that sees another code than 0 does it again.
+        code = code if done.all_done() else code or FAILED
+        _tell(UserError("output_lost", str(lost)), as_json=False)
+    if lost is not None or code in (STORED, INTERRUPTED):
+        _tell_done()
+    return code
+
+
+def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     try:
         code = _code_of(app(args=list(arguments), standalone_mode=False))
     except SystemExit as error:
         return _code_of(error.code)
+    except streams.OutputError:
+        return FAILED  # told by `run`, which asks for it anyhow
     except Exception as error:
         told = known_error(error)
         if told is None:
             raise
-        _tell(told, error, as_json=as_json)
-        return told.exit_code
+        _tell(told, as_json=as_json, usage=error if isinstance(error, TyperException) else None)
+        return STORED if done.all_done() else told.exit_code
     if code == INTERRUPTED:
-        _tell(UserError("interrupted", "interrupted"), None, as_json=as_json)
+        _tell(UserError("interrupted", "interrupted"), as_json=as_json)
     return code
 
 
@@ -109,28 +138,50 @@ def known_error(error: Exception) -> UserError | None:
     if isinstance(error, ConfigError):
         alone = error.problems[0].parted() if len(error.problems) == 1 else (str(error), "")
         return UserError("configuration", *alone, exit_code=USAGE)
-    if isinstance(error, BrokenPipeError):
-        return UserError("broken_pipe", "nobody reads the output any more")
     embedded = sys.modules.get("app.embedded")
     if embedded is not None and isinstance(error, embedded.EmbeddedError):
         return UserError("embedded_valkey", str(error), "set REDIS_URL to a Redis or Valkey of yours")
+    if isinstance(error, OSError) and error.strerror:
+        # Of the machine: no descriptor left, a file that may not be read. Databases have told theirs already.
+        what = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        return UserError("system", f"the system refused: {error.strerror}{what}")
     return None
 
 
-def _tell(told: UserError, error: Exception | None, *, as_json: bool) -> None:
-    if told.code == "broken_pipe":
-        # What is left in the buffer has nowhere to go, and the interpreter would complain at its end.
-        sys.stdout = None
-    elif as_json:
-        print(json.dumps(told.document(), ensure_ascii=False, default=str))  # noqa: T201
-    elif isinstance(error, TyperException):
-        from typer.rich_utils import rich_format_error
+def _bug(error: Exception, *, as_json: bool) -> int:
+    """Say that we have failed, in a sentence: where, and not with what, which may be a prompt or a secret."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}app{os.sep}" in f.filename]
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    if os.environ.get("TALLYHOOK_LOG_LEVEL") == "debug":
+        traceback.print_exception(error)
+    told = UserError(
+        "bug", f"this is a bug of Tallyhook: {type(error).__name__}{where}",
+        "please report this sentence; TALLYHOOK_LOG_LEVEL=debug shows more, which may hold prompts",
+        exit_code=STORED if done.all_done() else BUG,
+    )  # fmt: skip
+    _tell(told, as_json=as_json)
+    _tell_done()
+    return told.exit_code
 
-        rich_format_error(error)  # type: ignore[arg-type]
+
+def _tell(told: UserError, *, as_json: bool, usage: TyperException | None = None) -> None:
+    from app.commands.render import draw_error, draw_usage, error_console, write_json
+
+    if as_json:
+        try:
+            write_json(told.document())
+        except streams.OutputError:
+            draw_error(error_console(), told)
+    elif usage is not None:
+        draw_usage(error_console(), usage)
     else:
-        from app.commands.render import draw_error, error_console
-
         draw_error(error_console(), told)
+
+
+def _tell_done() -> None:
+    from app.commands.render import draw_done, error_console
+
+    draw_done(error_console(), done.all_done())
 
 
 def _code_of(code: object) -> int:

@@ -105,6 +105,8 @@ def read_record(ordinal: int, cells: Mapping[str, object], defaults: Defaults) -
         return [task_type_problem(str(named))]
     priority = _whole(given.pop("priority", defaults.priority))
     include = given.pop("include", None)
+    if twice := _extra_given_twice(include):
+        return [Problem("include", f"{shown(twice)} is given twice", "keep one of them")]
     payload = _payload(task_type, given, defaults)
     extras = _extras(task_type, include, defaults)
     if extras or not isinstance(extras, Mapping):
@@ -156,6 +158,16 @@ def _extras(task_type: str, include: object, defaults: Defaults) -> object:
     elif overview is False:
         del extras["aioverview"]
     return extras
+
+
+def _extra_given_twice(include: object) -> str | None:
+    """Of an object: the second spelling of one extra, whose value would silently replace the first one's."""
+    names: set[str] = set()
+    for name in include if isinstance(include, dict) else ():
+        if _include_name(name) in names:
+            return str(name)
+        names.add(_include_name(name))
+    return None
 
 
 def _switched_on(names: Sequence[str]) -> dict[str, object]:

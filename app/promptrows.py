@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -87,13 +88,34 @@ def jsonl_rows(lines: Lines) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            yield lines.number, _named(decode(line))
+            value = decode(line)
+            yield lines.number, _repeated(line) or _named(value)
         except UnicodeDecodeError:
             yield lines.number, [Problem("line", "not UTF-8", "save the file as UTF-8")]
         except msgspec.DecodeError as error:
             yield lines.number, [Problem("line", str(error), "write one JSON object on one line")]
         except RecursionError:
             yield lines.number, [Problem("line", "nested too deeply", "write a plain object")]
+
+
+def _repeated(line: bytes) -> list[Problem]:
+    """What is wrong with a JSON text that says one thing twice: any parser keeps the last of equal
+    names, and drops the others without a word."""
+    found: list[Problem] = []
+
+    def look(pairs: list[tuple[str, None]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            repeated = dict.fromkeys(name for name in names if names.count(name) > 1)
+            found.extend(Problem(shown(name)[1:-1], "given twice", "keep one of them") for name in repeated)
+
+    # Numbers are not read: one of many digits would be refused.
+    json.loads(line, object_pairs_hook=look, parse_int=_unread, parse_float=_unread)
+    return found
+
+
+def _unread(_number: str) -> None:
+    return None
 
 
 def _named(value: object) -> dict[str, object] | list[Problem]:

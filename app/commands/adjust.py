@@ -5,6 +5,7 @@ from uuid import UUID
 
 import typer
 
+from app.commands.done import done
 from app.commands.options import AsJson, examples, settings_for
 from app.commands.runs import with_store
 from app.commands.user_error import USAGE, UserError
@@ -51,6 +52,7 @@ def adjust(
             store.db, amount, adjustment_reason(amount, text), account=account, run_id=run_id,
             task_id=task.id if task else None, attempt=task.attempt if task else None, now_ms=now_ms(),
         )  # fmt: skip
+        done(f"{plain(amount)} credits are noted for {what}; told again, they would stand twice")
         document = {
             "account": account, "run_id": run_id, "task_id": task.id if task else None,
             "credits": plain(amount), "reason": text, "adjusted_in_all": plain(total),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.done import done
 from app.commands.options import Account, AsJson, Include, examples, settings_for
 from app.commands.runs import with_store
 from app.commands.user_error import FAILED, USAGE, UserError
@@ -99,10 +100,14 @@ async def asked_now(
         return await ask(
             store, provider, encode_sync_report,
             lambda ids: settle(store, read_report, ids, clock=now_ms, unmatched_ms=0),
-            question, limits=limits, clock=now_ms, jitter=jitter,
+            question, limits=limits, clock=now_ms, jitter=jitter, opened=_opened,
         )  # fmt: skip
     finally:
         await provider.close()
+
+
+def _opened(run_id: str) -> None:
+    done(f"run {run_id} has asked, and may be billed; tallyhook export {run_id} shows what came of it")
 
 
 async def asked_document(store: "Store", asked: "Asked", question: "Question") -> dict[str, Any]:

@@ -24,13 +24,12 @@ def certificate(
 
     It says in one sentence whether the run is complete. Ends with 0 when it is, and with 1 when it is not.
     """
-    import json
-    import sys
-
     from app.bootstrap import now_ms
     from app.commands.choose_run import choose_run
+    from app.commands.render import write_json, write_text
     from app.commands.whole_file import whole_file
     from app.domain.completeness import certificate_text
+    from app.domain.visible import json_text, visible
     from app.services.certify import certify
 
     complete = False
@@ -40,15 +39,18 @@ def certificate(
         row = await choose_run(store, run)
         document = await certify(store, row.id, clock=now_ms)
         complete = document["complete"]
-        text = certificate_text(document)
+        if as_json and not output:
+            write_json(document)
+            return
+        text = visible(certificate_text(document))
         if as_json:
-            text = json.dumps(document, ensure_ascii=False, indent=2 if output else None) + "\n"
+            text = json_text(document, "utf-8", indent=2) + "\n"
         if not output:
-            sys.stdout.write(text)
+            write_text(text)
             return
         with whole_file(Path(output)) as file:
             file.write(text.encode())
-        sys.stdout.write(f"{document['statement']}\n")
+        write_text(f"{document['statement']}\n")
 
     with_store(settings_for(log_level="warning"), work)
     if not complete:

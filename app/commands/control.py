@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.done import done
 from app.commands.options import AsJson, RunArgument, examples, settings_for
 from app.commands.runs import with_store
 from app.commands.user_error import USAGE, UserError
@@ -42,6 +43,7 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
         row = await choose_run(store, run)
         if not await store.halt_run_if_running(row.id, RunState.PAUSED, BY_HAND):
             raise UserError("not_running", f"run {row.name} is {row.state}, not running")
+        done(f"run {row.id} is paused")
         progress = await store.progress(row.id)
         unsent = progress.states.get("pending", 0)
         document = {
@@ -75,6 +77,7 @@ def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False
         if not await goes_on(row.id):
             what = "over, or not loaded yet" if restored else "neither paused nor stopped"
             raise UserError("not_halted", f"run {row.name} is {row.state}, {what}")
+        done(f"run {row.id} goes on")
         woken = await wake_workers(settings)
         resumed = await choose_run(store, row.id)
         how = ", as one of a restored backup" if resumed.restored else ""
@@ -109,6 +112,7 @@ async def cancelled(store: "Store", run: str) -> dict[str, Any]:
         over = "cancelled already" if row.state == "cancelled" else "finished"
         raise UserError("not_open", f"run {row.name} is {over}; there is nothing to cancel")
     count = await store.cancel_run(row.id, "cancelled by hand")
+    done(f"run {row.id} is cancelled")
     # Once more, for what a sender gave back in the very moment in which the run was being cancelled.
     count += await store.cancel_run(row.id, "cancelled by hand")
     progress = await store.progress(row.id)
@@ -175,15 +179,17 @@ async def retried(
     if row.state in ("loading", "cancelled"):
         remedy = "submit FILE --resume RUN goes on with it" if row.state == "loading" else "submit it anew"
         raise UserError("not_retryable", f"run {row.name} is {row.state}", remedy)
-    done: list[RetriedStretch] = []
-    while not done or done[-1].last:
+    stretches: list[RetriedStretch] = []
+    while not stretches or stretches[-1].last:
         stretch = await store.retry_stretch(
-            row.id, states, after=done[-1].last if done else 0, limit=STRETCH, even_if_held=even_if_held,
-            now_ms=now_ms(),
+            row.id, states, after=stretches[-1].last if stretches else 0, limit=STRETCH,
+            even_if_held=even_if_held, now_ms=now_ms(),
         )  # fmt: skip
-        done.append(stretch)
-    count, held = sum(s.retried for s in done), sum(s.held for s in done)
-    answered, estimate = sum(s.answered for s in done), sum((s.estimate for s in done), Decimal(0))
+        stretches.append(stretch)
+        if stretch.retried:
+            done(f"{stretch.retried} tasks of run {row.id} are sent again")
+    count, held = sum(s.retried for s in stretches), sum(s.held for s in stretches)
+    answered, estimate = sum(s.answered for s in stretches), sum((s.estimate for s in stretches), Decimal(0))
     message = (
         f"{count} tasks of {row.name} are sent again under new keys; they may cost {plain(estimate)} credits "
         "by our estimate."

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.done import done
 from app.commands.options import AsJson, settings_for
 from app.commands.runs import with_store
 from app.commands.user_error import FAILED, USAGE, UserError
@@ -72,6 +73,7 @@ def test(as_json: AsJson = False) -> None:
             return await poster.post(notice_id, now // 1000, notice.body().encode())
 
     answered = asyncio.run(send())
+    done(f"notice {notice_id} was posted")
     taken = answered.status is not None and 200 <= answered.status < 300
     said = f"HTTP {answered.status}" if answered.status else f"no answer ({answered.error})"
     document = {

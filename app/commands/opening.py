@@ -26,10 +26,13 @@ from app.store.migrate import is_migrated, migrate
 
 T = TypeVar("T")
 TROUBLE = (
-    ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable, OSError,
+    ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable,
     asyncpg.PostgresError, asyncpg.InterfaceError,
 )  # fmt: skip
-"""What a database is to blame for, or its URL; everything else is a bug of ours."""
+"""What a database is to blame for, or its URL, whatever else a command does. An OSError is not: a file, a
+provider or the output may have raised it; the store tells those of its connections as StoreUnavailable."""
+ASKED = (*TROUBLE, OSError)
+"""The same where nothing but the database is asked."""
 
 
 @contextlib.asynccontextmanager
@@ -59,7 +62,7 @@ async def reachable_store(settings: Settings) -> Store:
         store = await open_store(settings, migrated=False)
         refuse_if_unopenable(store)
         return store
-    except (*TROUBLE, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
+    except (*ASKED, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
         raise unreachable(settings, error) from error
 
 
@@ -82,7 +85,7 @@ async def answered(asked: Awaitable[T], settings: Settings) -> T:
     """What the store answers. Raises UserError when the database does not."""
     try:
         return await asked
-    except TROUBLE as error:
+    except ASKED as error:
         raise unreachable(settings, error) from error
 
 
@@ -98,7 +101,7 @@ async def upgrade(store: Store, settings: Settings) -> None:
             f"the database at {shown_url(settings)} is at no revision of ours, and is as before: {error}",
             "another program keeps its tables there: give Tallyhook a database of its own",
         ) from error
-    except TROUBLE as error:
+    except ASKED as error:
         raise unreachable(settings, error) from error
     except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]

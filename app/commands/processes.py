@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands import done as told
 from app.commands.options import AsJson, examples, settings_for
 from app.commands.user_error import FAILED, UserError
 
@@ -40,6 +41,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     """The web process: store, queue, receiver."""
     from app.bootstrap import now_ms, open_queue
     from app.commands.opening import opened_store
+    from app.commands.render import announce_line
     from app.embedded import embedded_valkey
     from app.web.limits import limits_from
     from app.web.server import create_app, serve
@@ -47,7 +49,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     def announce(port: int) -> None:
         url = f"http://{settings.host}:{port}"
         ready = json.dumps({"event": "ready", "url": url, "webhook_url": settings.webhook_url})
-        typer.echo(ready if as_json else f"Listening on {url}; deliveries go to {settings.webhook_url}.")
+        announce_line(ready if as_json else f"Listening on {url}; deliveries go to {settings.webhook_url}.")
 
     with embedded_valkey(settings) as redis_url:
         async with opened_store(settings) as store:
@@ -92,10 +94,11 @@ def worker(
     settings = settings_for()
     refuse_unready_database(settings)
     if as_json:
+        from app.commands.render import announce_line
+
         os.environ["TALLYHOOK_LOG_FORMAT"] = "json"
         started = {"event": "starting", "provider": settings.base_url, "webhook_url": settings.webhook_url}
-        typer.echo(json.dumps(started))
-    sys.stdout.flush()
+        announce_line(json.dumps(started))
     # In our place, not as our child: signals and exit code are the worker's own.
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own package
 
@@ -135,6 +138,7 @@ async def migrated(settings: "Settings") -> dict[str, object]:
     try:
         before = await answered(store.schema_revision(), settings)
         await upgrade(store, settings)
+        told.done("every table is as this version needs it")
         after = await answered(store.schema_revision(), settings)
     finally:
         await store.close()
@@ -188,6 +192,7 @@ def demo(
 
     log.configure("auto", "warning")
     document = asyncio.run(run_demo(Demo(prompts, seed, keep)))
+    told.begin()  # its run is gone with its directory, and only the books are asked for
     show(document, as_json=as_json, draw=draw_demo)
     if not document["agree"]:
         raise typer.Exit(FAILED)

@@ -8,17 +8,23 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
+from typer.exceptions import TyperException
 
 from app.commands.documents import Document
+from app.commands.done import all_done
+from app.commands.streams import OutputError
 from app.commands.user_error import UserError
 from app.commands.watch import submitted_count
 from app.domain.credits import plain
+from app.domain.visible import json_text, visible, visible_json
 from app.store.queries import RunProgress
 
 SHORT_ID_CHARS = 8
@@ -30,23 +36,106 @@ STATE_STYLES = {
 }  # fmt: skip
 
 
+class CleanConsole(Console):
+    """Shows what it is given, and obeys none of it: whatever stands in a name, a prompt or an answer, the
+    only escape sequences are those of its own styles. Names in colons are no pictures."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(highlight=False, soft_wrap=True, emoji=False, stderr=stderr, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        # Before it is measured, so that columns fit.
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        # And whatever way it came.
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
+
+
 def console() -> Console:
     """Standard output, as it is at this moment."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    return CleanConsole(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def error_console() -> Console:
     """Standard error, where everything goes that is not the answer."""
-    return Console(highlight=False, soft_wrap=True, stderr=True)
+    return CleanConsole(stderr=True)
 
 
 def show(document: Any, *, as_json: bool, draw: Callable[[Console, Any], None]) -> None:
-    """The answer of a command: one JSON document on one line, or drawn."""
-    if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
-        sys.stdout.flush()
-    else:
-        draw(console(), document)
+    """The answer of a command: one JSON document on one line, or drawn. Raises OutputError when it cannot be
+    written; not for a command that has done something, which goes on: its end tells (app.cli)."""
+    try:
+        if as_json:
+            write_json(document)
+        else:
+            draw(console(), document)
+            sys.stdout.flush()
+    except OutputError:
+        if not all_done():
+            raise
+
+
+def write_json(document: Any) -> None:
+    """One JSON document on one line of standard output."""
+    sys.stdout.write(json_text(document, sys.stdout.encoding) + "\n")
+    sys.stdout.flush()
+
+
+def write_text(text: str) -> None:
+    """Lines of standard output that have no styles."""
+    sys.stdout.write(visible(text))
+    sys.stdout.flush()
+
+
+def announce_line(line: str) -> None:
+    """What a process says when it has begun. That nobody can be told is told on standard error, and no reason
+    to end: it has other work."""
+    try:
+        write_text(line + "\n")
+    except OutputError as lost:
+        draw_error(error_console(), UserError("output_lost", str(lost)))
+
+
+def stdout_bytes(format_: str) -> BinaryIO:
+    """Standard output for rows, byte by byte; on a terminal such as it may show."""
+    binary = sys.stdout.buffer
+    if not sys.stdout.isatty():
+        return binary
+    clean = visible_json if format_ == "jsonl" else visible
+    return cast(BinaryIO, CleanBytes(binary, clean))
+
+
+class CleanBytes:
+    """Takes whole lines of UTF-8, and writes them as a terminal may show them."""
+
+    def __init__(self, output: BinaryIO, clean: Callable[[str], str]) -> None:
+        self._output = output
+        self._clean = clean
+
+    def write(self, line: bytes) -> None:
+        self._output.write(self._clean(line.decode(errors="replace")).encode())
+
+    def flush(self) -> None:
+        self._output.flush()
+
+
+def draw_usage(output: Console, error: TyperException) -> None:
+    """What was asked for wrongly, and how it is asked for."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return  # the help was shown
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        output.print(escape(context.get_usage()))
+        output.print(f"Try [cyan]{escape(context.command_path)} --help[/cyan] for help.")
+    output.print(f"[red]Error:[/red] {escape(error.format_message())}")
+
+
+def draw_done(output: Console, lines: Iterable[str]) -> None:
+    """What stands, whatever became of the output."""
+    for line in lines:
+        output.print(f"[green]Done:[/green] {escape(line)}")
 
 
 def draw_error(output: Console, error: UserError) -> None:

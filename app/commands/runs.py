@@ -1,7 +1,6 @@
 """Commands that look at runs: watch, runs, status, report, export; and what all commands on runs share."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -131,8 +130,7 @@ def export(
     from app.commands.documents import run_document
     from app.commands.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
     from app.commands.export_rows import What
-    from app.commands.render import draw_line, show
-    from app.commands.whole_file import writing
+    from app.commands.render import draw_line, show, stdout_bytes
 
     for value, option, allowed in ((format_, "--format", Format), (what, "--what", What)):
         if value not in tuple(allowed):
@@ -148,8 +146,7 @@ def export(
         row = await choose_run(store, run)
         source = rows_of(store, What(what), row.id)
         if output == "-":
-            with writing("standard output"):
-                await write_rows(source, sink_for(What(what), Format(format_), sys.stdout.buffer))
+            await write_rows(source, sink_for(What(what), Format(format_), stdout_bytes(format_)))
             return
         rows = await write_file(source, What(what), Format(format_), Path(output))
         written = "tasks" if what == What.RESULTS else "ledger entries"
@@ -170,8 +167,6 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
 
     try:
         asyncio.run(opened())
-    except BrokenPipeError:
-        raise  # whoever read our output has seen enough
     except TROUBLE as error:
         raise unreachable(settings, error) from error
 
@@ -187,12 +182,12 @@ async def follow(store: "Store", wanted: str) -> "tuple[RunRow, RunProgress]":
         return await watch_run(store, row, lambda _, progress: show_progress(progress))
 
 
-def exit_if_halted(run: "RunRow", progress: "RunProgress") -> None:
-    """Ends with 1 for a run that needs a person."""
+def exit_if_halted(run: "RunRow", progress: "RunProgress", *, code: int = FAILED) -> None:
+    """Ends with `code` for a run that needs a person."""
     from app.commands.watch import is_halted
 
     if is_halted(run, progress):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(code)
 
 
 WATCH_EXAMPLES = examples("tallyhook watch latest", "tallyhook watch monday --json")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.done import done
 from app.commands.options import (
     Account,
     AsJson,
@@ -83,6 +84,7 @@ def add(
             raise UserError(
                 "schedule_exists", f"there is a schedule {wanted!r} already", "give another --name"
             )
+        done(f"schedule {wanted} is stored")
         document = schedule_document(await choose_schedule(store, wanted))
         document["message"] = (
             f"{path.name} runs every {document['every']}, beginning as soon as a worker runs."
@@ -112,6 +114,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     async def work(store: "Store") -> None:
         row = await choose_schedule(store, name)
         await store.remove_schedule(row.id)
+        done(f"schedule {row.name} is removed")
         document = schedule_document(row) | {"message": f"Schedule {row.name} is removed; its runs stay."}
         show(document, as_json=as_json, draw=draw_line)
 
@@ -144,6 +147,7 @@ def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
             )
         next_ms = next_slot(row.next_at_ms, row.every_ms, now_ms()) if enabled else row.next_at_ms
         await store.enable_schedule(row.id, enabled=enabled, next_at_ms=next_ms)
+        done(f"schedule {row.name} {'goes on' if enabled else 'is paused'}")
         document = schedule_document(await choose_schedule(store, name))
         then = f"goes on at {document['next_at']}" if enabled else "is paused"
         show(document | {"message": f"Schedule {row.name} {then}."}, as_json=as_json, draw=draw_line)

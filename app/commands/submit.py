@@ -21,7 +21,7 @@ from app.commands.options import (
     settings_for,
 )
 from app.commands.runs import exit_if_halted, follow, with_store
-from app.commands.user_error import USAGE, UserError
+from app.commands.user_error import STORED, USAGE, UserError
 
 if TYPE_CHECKING:
     from app.commands.run_options import RunOptions
@@ -55,6 +55,10 @@ def submit(
 
     The same file again is a run of its own. With --resume nothing is stored twice, and a file that changed
     since is refused.
+
+    Ends with 0 once the run is stored, also where its output cannot be written: standard error then names the
+    run. 3: the run is stored, but --watch saw it halt or could not go on; 1 and 2: nothing will be sent. So
+    whoever tries again after 1 or 2 pays nothing twice.
     """
     from app.commands.documents import status_document
     from app.commands.render import draw_status, draw_submitted, show
@@ -87,7 +91,8 @@ def submit(
         run, progress = await follow(store, document["run"]["id"])
         document["status"] = status_document(run, progress)
         show(document if as_json else document["status"], as_json=as_json, draw=draw_status)
-        exit_if_halted(run, progress)
+        # Not 1: who then tries again would pay twice.
+        exit_if_halted(run, progress, code=STORED)
 
     with_store(settings, work)
 

@@ -1,5 +1,6 @@
 """From a file of prompts to a run that workers may send: what `submit` and `demo` share."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 from app.bootstrap import now_ms, open_queue
 from app.commands.documents import Document, run_document
+from app.commands.done import done
+from app.commands.opening import TROUBLE
+from app.commands.streams import stdin_fault
 from app.commands.user_error import USAGE, UserError
 from app.config import Settings
 from app.domain.credits import plain
@@ -40,16 +44,25 @@ async def submit_file(
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error
     interrupted = [] if resume or path is None else await store.loading_runs(new.source)
+    begun: list[str] = []
     try:
         loaded = await load_run(
-            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress, resume=resume
-        )
+            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress,
+            created=begun.append, resume=resume,
+        )  # fmt: skip
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
     except SourceChanged as change:
         raise source_changed(change, new.source) from change
+    except (*TROUBLE, asyncio.CancelledError):
+        # Perhaps even whole, if only the database's last word was lost.
+        for run_id in begun:
+            done(f"run {run_id} is stored in part: submit the file with --resume {run_id}, and nothing of "
+                 "it is stored twice")  # fmt: skip
+        raise
     refuse_if_not_started(loaded, new)
+    done(stored(loaded.run_id))
     run = next(row for row in await store.find_runs(loaded.run_id) if row.id == loaded.run_id)
     woken = await wake_workers(settings)
     steps = next_steps(loaded.run_id, settings, woken=woken)
@@ -65,6 +78,14 @@ async def submit_file(
         "woken": woken,
         "next": [*counted(loaded, new), *steps, *(resume_hint(run_id) for run_id in interrupted)],
     }
+
+
+def stored(run_id: str) -> str:
+    """About a run that its workers have from now on."""
+    return (
+        f"run {run_id} is stored and will be sent; do not submit it again. tallyhook watch "
+        f"{run_id[-SHORT_ID_CHARS:]} follows it"
+    )
 
 
 def source_changed(change: SourceChanged, source: str) -> UserError:
@@ -101,6 +122,8 @@ def resume_hint(run_id: str) -> str:
 
 def refuse_if_not_a_file(path: Path | None) -> None:
     """Raises UserError before anything is stored."""
+    if path is None and (fault := stdin_fault()):
+        raise UserError("unreadable", f"cannot read standard input: {fault}", exit_code=USAGE)
     if path is not None and not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise UserError("unreadable", f"{path} {what}", "- reads standard input", exit_code=USAGE)
@@ -149,11 +172,15 @@ async def wake_workers(settings: Settings) -> bool:
     url = running_valkey(settings)
     if url is None:
         return False
-    queue = open_queue(url, settings)
     try:
-        return await queue.wake_submit()
-    finally:
-        await queue.close()
+        queue = open_queue(url, settings)
+        try:
+            return await queue.wake_submit()
+        finally:
+            await queue.close()
+    except Exception:
+        # Whatever is wrong with the queue: what was stored is stored, and the caller must hear of that.
+        return False
 
 
 def next_steps(run_id: str, settings: Settings, *, woken: bool) -> list[str]:

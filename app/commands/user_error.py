@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 FAILED = 1
 USAGE = 2
+STORED = 3
+"""What was asked for is stored and stands, but something after it failed: not to be done again."""
+BUG = 70
 INTERRUPTED = 130
 
 

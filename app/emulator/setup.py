@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from datetime import datetime
 
 import msgspec
@@ -36,6 +38,17 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     organizations: tuple[OrganizationSpec, ...]
 
 
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise msgspec.ValidationError(f"{name!r} is given twice in one object: keep one of them")
+        names.add(name)
+
+
 def read_setup(raw: bytes) -> tuple[OrganizationSpec, ...]:
     """The organizations of a JSON file; msgspec's error names the offending field."""
+    # Which knows nothing of names that stand twice in one object, and takes the last.
+    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+        json.loads(raw, object_pairs_hook=_refuse_repeated)
     return msgspec.json.decode(raw, type=Setup).organizations

@@ -93,14 +93,17 @@ class Asked:
 async def ask(
     store: AskStore, provider: SyncProvider, report: Report, settle: Settle, question: Question, *,
     limits: AskLimits, clock: Clock, jitter: Jitter, sleep: Sleep = asyncio.sleep,
+    opened: Callable[[str], None] = lambda _: None,
 ) -> Asked:  # fmt: skip
-    """Ask once. Only a call that was certainly not tried is made again: no slot, no turn. Being cancelled in
-    the middle of a call leaves its hold open, because the provider may go on and bill it."""
+    """Ask once; `opened` gets the run's id before the call. Only a call that was certainly not tried is made
+    again: no slot, no turn. Being cancelled in the middle of a call leaves its hold open, because the
+    provider may go on and bill it."""
     began = clock()
     run_id, task_id = await store.open_ask(
         question.spec, question.estimate, name=question.name, account=question.account,
         next_poll_at_ms=began + limits.retention_ms, now_ms=began,
     )  # fmt: skip
+    opened(run_id)
     calls, answered_ms = 0, began
     answer = SyncAnswer(SyncEnd.NOT_SENT, message="interrupted before it was sent")
     try:

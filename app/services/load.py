@@ -130,19 +130,22 @@ async def load_run(
     sha256: Callable[[], str],
     clock: Clock,
     progress: Callable[[int], None] = lambda _: None,
+    created: Callable[[str], None] = lambda _: None,
     resume: str | None = None,
 ) -> Loaded[Bad]:
     """Store every good line of `source` as a task of a new run, or of the run `resume` that was made from it,
     and let the run begin.
 
-    `sha256` is asked after the last line; `progress` gets the number of tasks stored so far. Raises
-    SourceChanged when `resume` was made from another source, and whatever `source` raises; then the run
-    stays as far as it was read, so that it can be resumed or cancelled.
+    `sha256` is asked after the last line; `created` gets the run's id before the first one, `progress` the
+    number of tasks stored so far. Raises SourceChanged when `resume` was made from another source, and
+    whatever `source` raises; then the run stays as far as it was read, so that it can be resumed or
+    cancelled.
     """
     run_id = resume or await store.create_run(
         name=new.name, source=new.source, budget=new.budget, now_ms=clock(), account=new.account,
         batch_size=new.batch_size, reuse_within_ms=new.reuse_within_ms,
     )  # fmt: skip
+    created(run_id)
     loaded: Loaded[Bad] = Loaded(run_id, resumed_after=await store.last_ordinal(run_id) if resume else 0)
     try:
         await _read(store, source, new, loaded, clock, progress)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.stored import Orphan, Row, TaskBooks, VerifiedRun
+from app.ports import StoreUnavailable
 from app.store.engine import Database
 from app.store.inbox import unpack
 from app.store.tables import (
@@ -43,12 +44,17 @@ ORPHANS_MAX = 1_000
 async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterator[Snapshot]":
     """One moment of the database, until the block ends. `joined`: the moment that another process exported,
     on PostgreSQL."""
-    async with db.engine.connect() as connection:
-        if not db.is_sqlite:
-            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            if joined is not None:
-                await connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{joined}'")
-        yield Snapshot(db, connection)
+    try:
+        async with db.engine.connect() as connection:
+            if not db.is_sqlite:
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+                if joined is not None:
+                    await connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{joined}'")
+            yield Snapshot(db, connection)
+    except OSError as error:  # asyncpg lets it through as it is
+        raise StoreUnavailable(str(error)) from error
 
 
 class Snapshot:

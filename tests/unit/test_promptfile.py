@@ -433,3 +433,31 @@ def test_every_include_name_is_found_whatever_its_case() -> None:
         found = read(json.dumps({"prompt": "x", "include": name.upper()}), CHATGPT)
         wrong = [one.problem for one in found if isinstance(one, BadLine)]
         assert not wrong or wrong == [f"CHATGPT does not take '{name}'"]
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('{"prompt":"first","prompt":"second"}', "prompt"),
+        ('{"prompt":"first","prompt":"first"}', "prompt"),
+        ('{"prompt":"x","pro\\u006dpt":"y"}', "prompt"),
+        ('{"prompt":"x","include":{"markdown":true,"markdown":false}}', "markdown"),
+        ('{"prompt":"x","include":{"searchQueries":true,"search_queries":true}}', "include"),
+        ('{"prompt":"x","include":{"aioverview":{"markdown":true,"markdown":false}}}', "markdown"),
+        ('{"prompt":"x","task_type":"AIMODE","include":[{"a":1,"a":2}]}', "a"),
+        ('{"prompt":"x","country":"DE","country":"US","pages":123456789012345678901234567890}', "country"),
+    ],
+)
+def test_f13_a_name_given_twice_is_refused_with_its_line(line: str, field: str) -> None:
+    """Any JSON parser keeps the last of the two, and with it one prompt of two that were meant."""
+    (bad,) = [one for one in read(f'{{"prompt":"good"}}\n{line}\n') if isinstance(one, BadLine)]
+    assert (bad.line, bad.field) == (2, field)
+    assert "twice" in bad.problem
+    assert bad.remedy == "keep one of them"
+
+
+def test_f13_equal_names_of_different_objects_are_no_repeat() -> None:
+    text = (
+        '{"prompt":"prompt","include":{"markdown":true}}\n{"prompt":"prompt","include":{"markdown":true}}\n'
+    )
+    assert len(specs(text)) == 2
