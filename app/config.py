@@ -159,7 +159,7 @@ class Settings(BaseSettings):
 
     # Receiving.
     body_bytes_max: int = Field(16 * 1024 * 1024, ge=1_024, le=BODY_BYTES_MAX)
-    """Answers are 10 to 30 KB, rawResponse can be megabytes (C-I.5); the decoded size counts."""
+    """Answers are 10 to 30 KB, rawResponse can be megabytes (C-I.5)."""
     body_read_timeout_s: float = Field(15.0, gt=0, le=HOUR_S)
     deliveries_waiting_max: int = Field(2_000, ge=1, le=1_000_000)
     """Deliveries read but not yet committed; 2,000 of 18 KB are 36 MB. Above it: 503."""

@@ -1,11 +1,13 @@
-"""Reads the body of a delivery within bounds: decoded size, time, and memory of all bodies being read.
+"""Reads the body of a delivery within bounds: size, time, and memory of all bodies not verified yet.
 
-aiohttp's own decoding is switched off for the app (see server.py): it would also decode what is only thrown
-away after a refusal, which makes a gzip bomb worth its while.
+A body is taken as it is sent. The provider names no content coding and signs the bytes of the body (C-I.3);
+a compressed one would have to be inflated for whoever sends it before it could be verified, and 16 KB may
+hold 17 MB. `encoding_refused` tells before it is read, and aiohttp's own decoding is off (see server.py).
 """
 
 import asyncio
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from aiohttp import HttpVersion11, StreamReader, web
 
@@ -24,7 +26,7 @@ class BodyRefused(Exception):  # noqa: N818
 
 
 class ReadBudget:
-    """Bytes that all bodies being read may hold together, beyond FREE_BYTES each."""
+    """Bytes that all bodies not yet verified may hold together, beyond FREE_BYTES each."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -40,24 +42,62 @@ class ReadBudget:
         """Room for others."""
         self.used_bytes -= size
 
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Take a body that was just read until it is verified. Nothing else was taken in between, so there is
+        room."""
+        beyond = max(size - FREE_BYTES, 0)
+        self.used_bytes += beyond
+        try:
+            yield
+        finally:
+            self.used_bytes -= beyond
+
+
+def encoding_refused(request: web.BaseRequest) -> bool:
+    """Whether the body is announced in a content coding, which is answered with 415."""
+    return request.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+
 
 async def read_body(request: web.Request, budget: ReadBudget, *, bytes_max: int, timeout_s: float) -> bytes:
-    """The decoded body. Raises BodyRefused with 400, 408, 413, 415 or 503; reads no further then."""
+    """The body as it was sent. Raises BodyRefused with 400, 408, 413 or 503; reads no further then."""
     if (request.content_length or 0) > bytes_max:
         raise BodyRefused(413, "oversize")
-    decode = _decoder(request.headers.get("Content-Encoding", ""))
     try:
-        if decode is None and request.content.is_eof():
+        if request.content.is_eof():
             # The usual case: all of it came with the head, and no timer is needed.
             return _within(request.content.read_nowait(), bytes_max)
         async with asyncio.timeout(timeout_s):
-            return await _read_stream(request.content, decode, budget, bytes_max)
+            return await _read_stream(request.content, budget, bytes_max)
     except TimeoutError:
         raise BodyRefused(408, "read_timeout") from None
     except ConnectionError:
         raise BodyRefused(400, "disconnected") from None
-    except (web.RequestPayloadError, zlib.error):
+    except web.RequestPayloadError:
         raise BodyRefused(400, "bad_body") from None
+
+
+def has_long_rest(request: web.BaseRequest) -> bool:
+    """Whether much of the body may still come. What was announced short is on its way already, and is read
+    for the sake of the connection."""
+    is_short = request.content_length is not None and request.content_length <= FREE_BYTES
+    return not is_short and not request.content.is_eof()
+
+
+async def answer_unread(request: web.BaseRequest, response: web.Response, *, lingering_s: float) -> None:
+    """Answer, and end the connection without reading the rest of its body only to throw it away.
+
+    Nothing more is taken from the socket: its sender has `lingering_s` to see the answer, and waits at its
+    own expense. aiohttp alone would go on reading for as long.
+    """
+    response.force_close()
+    with suppress(ConnectionError):
+        await response.prepare(request)
+        await response.write_eof()
+        if request.transport is not None:
+            request.transport.pause_reading()
+            await asyncio.sleep(lingering_s)
+    request.protocol.force_close()
 
 
 async def expect_continue(request: web.Request) -> web.Response | None:
@@ -73,53 +113,19 @@ async def expect_continue(request: web.Request) -> web.Response | None:
     return None
 
 
-class _Inflate:
-    """Decodes one gzip or deflate stream, never further than it is asked to."""
-
-    def __init__(self, wbits: int) -> None:
-        self._stream = zlib.decompressobj(wbits)
-
-    def feed(self, data: bytes, size_max: int) -> bytes:
-        """What `data` decodes to; more than `size_max` bytes raise BodyRefused."""
-        decoded = self._stream.decompress(data, size_max + 1)
-        if self._stream.unused_data:
-            raise BodyRefused(400, "bad_body")
-        return _within(decoded, size_max)
-
-    def finish(self) -> None:
-        if not self._stream.eof:
-            raise BodyRefused(400, "bad_body")
-
-
-def _decoder(encoding: str) -> _Inflate | None:
-    match encoding.strip().lower():
-        case "" | "identity":
-            return None
-        case "gzip" | "x-gzip":
-            return _Inflate(16 + zlib.MAX_WBITS)
-        case "deflate":
-            return _Inflate(zlib.MAX_WBITS)
-        case _:
-            raise BodyRefused(415, "unknown_encoding")
-
-
-async def _read_stream(
-    content: StreamReader, decode: _Inflate | None, budget: ReadBudget, bytes_max: int
-) -> bytes:
+async def _read_stream(content: StreamReader, budget: ReadBudget, bytes_max: int) -> bytes:
     body = bytearray()
     taken = 0
     try:
         while chunk := await content.readany():
             room = bytes_max - len(body)
-            body += decode.feed(chunk, room) if decode else _within(chunk, room)
+            body += _within(chunk, room)
             more = len(body) - FREE_BYTES - taken
             if more > 0:
                 budget.take(more)
                 taken += more
     finally:
         budget.give_back(taken)
-    if decode and body:
-        decode.finish()
     return bytes(body)
 
 

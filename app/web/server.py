@@ -27,15 +27,13 @@ from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.probes import Probes, SchemaStore
 from app.web.waker import SettleWake
-from app.web.webhook import ACCOUNT_PATH, PATH, Receiver
+from app.web.webhook import ACCOUNT_PATH, LINGERING_TIME_S, PATH, Receiver
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 KEEPALIVE_TIMEOUT_S = 75.0
 """Longer than the 60 s of common proxies, so that a proxy never reuses a connection we are closing."""
-LINGERING_TIME_S = 1.0
-"""How long the rest of a refused body is read and thrown away, so that its sender sees the answer."""
 CONNECTIONS_MAX = 2_000
 DESCRIPTORS_RESERVED = 100
 """For the database, Redis, files."""
@@ -50,6 +48,7 @@ class WebStore(DeliveryStore, SchemaStore, Protocol):
 INBOX = web.AppKey("inbox", Inbox)
 METRICS = web.AppKey("metrics", Metrics)
 PROBES = web.AppKey("probes", Probes)
+RECEIVER = web.AppKey("receiver", Receiver)
 
 
 def create_app(
@@ -66,7 +65,7 @@ def create_app(
 
     `secrets` are the default account's, `further` those of the others by name; each account has an address
     of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. Request bodies
-    are not decoded by aiohttp for any route: app.web.body does that, within bounds.
+    are not decoded by aiohttp for any route: that would cost as much as a stranger likes.
     """
     by_account = {DEFAULT_ACCOUNT: secrets, **(further or {})}
     for account, known in by_account.items():
@@ -81,7 +80,11 @@ def create_app(
     )
     probes = Probes(store, inbox, offset, metrics, window_s=limits.signature_window_s, clock=clock)
     app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=_handler_args())
-    app[INBOX], app[METRICS], app[PROBES] = inbox, metrics, probes
+    app[INBOX], app[METRICS], app[PROBES], app[RECEIVER] = inbox, metrics, probes, receiver
+    metrics.watch(
+        "tallyhook_unverified_bytes", "Bytes of large bodies being read or checked",
+        lambda: receiver.unverified_bytes,
+    )  # fmt: skip
     app.add_routes(
         [
             web.post(PATH, receiver.post, expect_handler=receiver.expect),

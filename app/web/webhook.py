@@ -17,9 +17,17 @@ from app.domain.delivery import RawDelivery, signed_delivery_id
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import Clock
-from app.provider.signature import Reason, Refused, Verified, answer_challenge, verify
+from app.provider.signature import Reason, Refused, Verified, answer_challenge, ill_formed, verify
 from app.provider.wire import decode
-from app.web.body import BodyRefused, ReadBudget, expect_continue, read_body
+from app.web.body import (
+    BodyRefused,
+    ReadBudget,
+    answer_unread,
+    encoding_refused,
+    expect_continue,
+    has_long_rest,
+    read_body,
+)
 from app.web.clock_offset import ClockOffset
 from app.web.inbox import CommitFailed, Inbox, InboxFull
 from app.web.limits import WebLimits
@@ -34,6 +42,9 @@ RETRY_AFTER_S = 5
 """Told with each 503. Group commits last milliseconds; a database that restarts is back in seconds."""
 OFF_LOOP_FROM_BYTES = 256 * 1024
 """Checking costs about 1 ms/MB; from here on it is done in a thread, lest other requests wait (W10)."""
+LINGERING_TIME_S = 1.0
+"""How long a connection stays for the answer to a refused body to be seen. The rest of a short body is read
+and thrown away meanwhile."""
 HEADER_CHARS_MAX = 200
 """A webhook id has 38 characters, a signature 67."""
 REFUSALS_TOLD_EVERY_S = 10.0
@@ -50,6 +61,15 @@ class _Signed:
     webhook_id: str | None
     timestamp: str | None
     signature: str | None
+
+    @classmethod
+    def of(cls, request: web.BaseRequest) -> "_Signed":
+        headers = request.headers
+        return cls(
+            headers.get("X-Cloro-Webhook-Id"),
+            headers.get("X-Cloro-Timestamp"),
+            headers.get("X-Cloro-Signature"),
+        )
 
     @property
     def missing(self) -> bool:
@@ -78,20 +98,27 @@ class Receiver:
         self._clock = clock
         self._allow_unsigned = allow_unsigned
         self._budget = ReadBudget(limits.waiting_bytes_max)
+        self._checking = asyncio.Semaphore(1)
         self._seldom = _Seldom()
         # Bound once: the module's logger is set up anew by each call, even of what is not told.
         self._log = log.bind()
+
+    @property
+    def unverified_bytes(self) -> int:
+        """Of large bodies that are being read or checked, beyond the free part of each."""
+        return self._budget.used_bytes
 
     async def post(self, request: web.Request) -> web.Response:
         """One delivery. 200 only after its bytes are committed; 401 and 4xx leave nothing behind."""
         response = await self._answer(request)
         self._metrics.count_answer(response.status)
+        if response.status != 200 and has_long_rest(request):
+            await answer_unread(request, response, lingering_s=LINGERING_TIME_S)
         return response
 
     async def expect(self, request: web.Request) -> web.Response | None:
         """The same for a sender that asks before it sends the body: what is refused anyway is not sent."""
-        too_large = (request.content_length or 0) > self._limits.body_bytes_max
-        if too_large or self._inbox.refusal is not None or _account_of(request) not in self._secrets:
+        if self._inbox.refusal is not None or self._refusal_by_head(request) is not None:
             return await self.post(request)
         return await expect_continue(request)
 
@@ -106,36 +133,57 @@ class Receiver:
         return _answer(200, answer=answer_challenge(secrets[0], challenge))
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if (refusal := self._inbox.refusal) is not None:
-            return self._refuse(503, refusal)
-        account = _account_of(request)
-        secrets = self._secrets.get(account)
-        if secrets is None:
-            return self._refuse(404, "unknown_account")
+        signed = _Signed.of(request)
+        refusal = self._inbox.refusal
+        refused = self._refusal_by_head(request) if refusal is None else (503, refusal)
+        if refused is not None:
+            return self._refuse(*refused, signed)
         limits = self._limits
         try:
             body = await read_body(
                 request, self._budget, bytes_max=limits.body_bytes_max, timeout_s=limits.body_read_timeout_s
             )
-        except BodyRefused as refused:
-            return self._refuse(refused.status, refused.reason)
-        headers = request.headers
-        signed = _Signed(
-            headers.get("X-Cloro-Webhook-Id"),
-            headers.get("X-Cloro-Timestamp"),
-            headers.get("X-Cloro-Signature"),
-        )
-        now_ms = self._clock()
+        except BodyRefused as refused_body:
+            return self._refuse(refused_body.status, refused_body.reason)
+        account, now_ms = _account_of(request), self._clock()
+        secrets = self._secrets[account]
         if len(body) < OFF_LOOP_FROM_BYTES:
             checked = self._check(secrets, signed, body, now_ms)
         else:
-            checked = await asyncio.to_thread(self._check, secrets, signed, body, now_ms)
+            with self._budget.held(len(body)):
+                checked = await self._check_large(secrets, signed, body, now_ms)
         self._note_clock(signed, checked)
         if isinstance(checked, Refused):
             return self._refuse(401, checked.reason, signed)
         if checked is False:
             return self._refuse(400, "malformed", signed)
         return await self._take(account, signed, body, now_ms, checked)
+
+    def _refusal_by_head(self, request: web.Request) -> tuple[int, str] | None:
+        """Status and reason if the head alone tells that the delivery is not taken; its body is not read
+        then. Everything here costs the same, whatever a stranger sends."""
+        secrets = self._secrets.get(_account_of(request))
+        if secrets is None:
+            return 404, "unknown_account"
+        if (request.content_length or 0) > self._limits.body_bytes_max:
+            return 413, "oversize"
+        if encoding_refused(request):
+            return 415, "content_encoding"
+        signed = _Signed.of(request)
+        if not self._must_verify(secrets, signed):
+            return None
+        refused = ill_formed(signed.timestamp, signed.signature)
+        return None if refused is None else (401, refused.reason)
+
+    def _must_verify(self, secrets: Sequence[str], signed: _Signed) -> bool:
+        return not self._allow_unsigned or (bool(secrets) and not signed.missing)
+
+    async def _check_large(
+        self, secrets: Sequence[str], signed: _Signed, body: bytes, now_ms: int
+    ) -> Verified | Refused | bool:
+        """One at a time: whoever forges large bodies gets one processor at most, and waits for himself."""
+        async with self._checking:
+            return await asyncio.to_thread(self._check, secrets, signed, body, now_ms)
 
     async def _take(
         self, account: str, signed: _Signed, body: bytes, now_ms: int, checked: Verified | bool
@@ -168,7 +216,7 @@ class Receiver:
         """Verified or, where unsigned deliveries are allowed, True; Refused for 401; False for 400. The body
         is looked at only when its signature holds."""
         verdict: Verified | bool = True
-        if not self._allow_unsigned or (secrets and not signed.missing):
+        if self._must_verify(secrets, signed):
             outcome = verify(
                 secrets, signed.timestamp, signed.signature, body,
                 now_ms // 1000, self._limits.signature_window_s,
@@ -196,6 +244,8 @@ class Receiver:
                 "delivery refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
             )
         response = _answer(status, error=str(reason))
+        if status == 415:
+            response.headers["Accept-Encoding"] = "identity"
         if status == 503:
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
         if status in (408, 413):

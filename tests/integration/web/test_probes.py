@@ -4,6 +4,7 @@ import pytest
 
 from app.config import ConfigError
 from app.store import Database, Store
+from app.web import metrics
 from app.web.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
 from app.web.server import create_app
 from tests.clock import SteppedClock
@@ -151,3 +152,16 @@ def test_it_refuses_to_start_without_a_secret(clock: SteppedClock, held: HeldSto
     for secrets in ((), ("",), (SECRET, "")):
         with pytest.raises(ConfigError, match="CLORO_WEBHOOK_SECRET"):
             create_app(held, WakeDouble(), secrets=secrets, limits=LIMITS, clock=clock)
+
+
+async def test_f12_the_metrics_are_not_written_anew_for_everybody_who_asks(
+    receiver: Receiving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(metrics, "RENDERED_FOR_S", 3600.0)
+    real = metrics.generate_latest
+    monkeypatch.setattr(metrics, "generate_latest", lambda registry: written.append(1) or real(registry))
+    for _ in range(20):
+        async with receiver.client.get("/metrics") as response:
+            assert b"tallyhook_inbox_waiting" in await response.read()
+    assert len(written) == 1
