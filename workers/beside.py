@@ -12,20 +12,33 @@ from app.ports import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 AGAIN_S = 1.0
+TURN_S = 300.0
+"""A turn that takes longer is cut short. Each wait in it has a limit of its own, so this is the last resort:
+500 polls of a provider that answers none of them take five minutes and a half."""
 
 
 async def repeat(
-    turn: Callable[[], Awaitable[None]], *, name: str, every_s: float, stopping: asyncio.Event
+    turn: Callable[[], Awaitable[None]],
+    *,
+    name: str,
+    every_s: float,
+    stopping: asyncio.Event,
+    within_s: float = TURN_S,
 ) -> None:
-    """One `turn` now and then every `every_s`, until `stopping`. What fails is logged and tried again at the
-    next turn."""
+    """One `turn` now and then every `every_s`, until `stopping`. What fails, or takes longer than `within_s`,
+    is logged and tried again at the next turn."""
     while not stopping.is_set():
+        limit = asyncio.timeout(within_s)
         try:
-            await turn()
+            async with limit:
+                await turn()
         except StoreUnavailable as error:
             log.warning("store_unavailable", work=name, error=str(error)[:200])
         except Exception:
-            log.exception("turn_failed", work=name)
+            if limit.expired():
+                log.error("turn_cut_short", work=name, after_s=within_s)
+            else:
+                log.exception("turn_failed", work=name)
         await pause(every_s, stopping)
 
 

@@ -17,7 +17,7 @@ from arq.worker import Retry
 
 from app.config import Settings
 from app.ports import Clock, Jitter, StoreUnavailable
-from app.provider.client import Client
+from app.provider.client import TURN_WAIT_MAX_S, Client
 from app.provider.wire import read_report
 from app.queue import PAYLOAD_VERSION, Queue
 from app.services.admission import Admission
@@ -153,6 +153,13 @@ async def _send_all(context: Context) -> None:
         log.exception("sending_failed")
 
 
+def hung_after_s(settings: Settings) -> float:
+    """A call of submit ends by itself after its time, what is under way then, and what there is to record;
+    one that does not is hung."""
+    on_the_way_s = settings.request_timeout_s + TURN_WAIT_MAX_S
+    return settings.submit_job_s + on_the_way_s + 3 * settings.database_timeout_s
+
+
 async def submit_now(context: Context) -> int | None:
     """Send in this process what is due of every account, side by side; an account that another process is
     sending for is left to it. In how many ms there will be more to send; None: nothing that we know of."""
@@ -169,11 +176,20 @@ async def _submit_account(context: Context, account: str) -> int | None:
             drain_target_s=context.settings.drain_target_s,
             budget_per_month=context.settings.all_accounts()[account].budget_per_month,
         )  # fmt: skip
-    summary = await submit(
-        context.store, provider, account=account, admission=context.admissions[account],
-        limits=context.submit_limits,
-        clock=context.clock, jitter=context.jitter, token=uuid.uuid4().hex, stopping=context.stopping.is_set,
-    )  # fmt: skip
+    limit = asyncio.timeout(hung_after_s(context.settings))
+    try:
+        async with limit:
+            summary = await submit(
+                context.store, provider, account=account, admission=context.admissions[account],
+                limits=context.submit_limits, clock=context.clock, jitter=context.jitter,
+                token=uuid.uuid4().hex, stopping=context.stopping.is_set,
+            )  # fmt: skip
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        # Begun again at once: its lease was given back, or keeps others out until it is over.
+        log.error("sender_hung", account=account)
+        return 0
     if summary.answers:
         counts = {answer.value: n for answer, n in summary.answers.items()}
         log.info("submitted", account=account, **counts)

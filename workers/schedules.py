@@ -16,6 +16,10 @@ from workers.jobs import Context
 log = structlog.get_logger(__name__)
 
 
+READ_S = 3_600.0
+"""For all files that are due at once: a million prompts are read in some minutes."""
+
+
 async def run_schedules(context: Context) -> None:
     """Look for slots that have come, every few seconds, until told to stop."""
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
@@ -27,7 +31,10 @@ async def run_schedules(context: Context) -> None:
         if any(outcome.tasks for outcome in outcomes):
             await context.queue.wake_submit()
 
-    await repeat(look, name="schedules", every_s=context.settings.sweep_every_s, stopping=context.stopping)
+    await repeat(
+        look, name="schedules", every_s=context.settings.sweep_every_s, stopping=context.stopping,
+        within_s=READ_S,
+    )  # fmt: skip
 
 
 def tell(outcome: SlotOutcome) -> None:

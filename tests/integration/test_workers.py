@@ -206,6 +206,23 @@ async def test_a_submit_job_sees_to_its_successor(scene: Scene, valkey: ValkeySe
         assert client.zcard(QUEUE_NAME) == 1, "nothing is left to send"
 
 
+async def test_f17_a_sender_that_hangs_is_begun_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await scene.pipeline.start(3)
+    monkeypatch.setattr(jobs, "hung_after_s", lambda _: 0.2)
+    claim, hung = Store.claim_pending, 0
+
+    async def hanging(store: Store, **which: Any) -> Any:
+        nonlocal hung
+        if hung < 2:
+            hung += 1
+            await asyncio.Event().wait()
+        return await claim(store, **which)
+
+    monkeypatch.setattr(Store, "claim_pending", hanging)
+    await begin_sending(scene.context)
+    assert (hung, await scene.count("submitted")) == (2, 3)
+
+
 # arq, supervised.
 
 

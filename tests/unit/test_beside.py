@@ -30,6 +30,21 @@ async def test_a_failed_turn_is_logged_and_the_next_one_comes() -> None:
     ]
 
 
+async def test_f17_a_turn_that_hangs_is_cut_short_and_the_next_one_comes() -> None:
+    stopping, turns = asyncio.Event(), 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 2:
+            stopping.set()
+        await asyncio.Event().wait()
+
+    with structlog.testing.capture_logs() as logs:
+        await repeat(turn, name="looking", every_s=0.001, stopping=stopping, within_s=0.02)
+    assert [(line["event"], line["work"]) for line in logs] == [("turn_cut_short", "looking")] * 2
+
+
 async def test_stopping_is_not_waited_for() -> None:
     stopping = asyncio.Event()
 
