@@ -3,16 +3,23 @@
 The libraries' own logs (arq, aiohttp, alembic, sqlalchemy) pass through the same processors. No secret, no
 prompt and no answer reaches a log: values are left out by the name they are logged under, and what looks like
 a key or a password is blotted out of every text.
+
+To log never raises and never waits: not for a stream that takes nothing (app.sink), nor for a value that
+cannot be rendered.
 """
 
+import functools
+import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
+
+from app.sink import Sink, standard_sink
 
 LEFT_OUT = "[left out]"
 _NAMES_LEFT_OUT = frozenset(
@@ -55,7 +62,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     `format` is auto (readable on a terminal, JSON elsewhere), json or console. `level` is the least that is
     told: debug, info, warning or error. Context bound by structlog.contextvars (run_id, task_id) is added.
     """
-    out = stream or sys.stderr
+    out = standard_sink(sys.stderr) if stream is None else Sink(stream)
     readable = format == "console" or (format == "auto" and out.isatty())
     steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -66,18 +73,19 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
         structlog.processors.format_exc_info,
         leave_out_secrets,
     ]
-    render = _console(out) if readable else _json_line
+    render = functools.partial(_rendered, [*steps, _console(out) if readable else _json_line])
+    out.lost_line = lambda count: f"{render(None, 'warning', {'event': 'log_lines_lost', 'lines': count})}\n"
     structlog.configure(
-        processors=[*steps, render],
+        processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *steps, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
     root = logging.getLogger()
@@ -85,6 +93,40 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     root.setLevel(_LEVELS[level])
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(max(least, _LEVELS[level]))
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """For the lines of libraries: one whose arguments do not fit its text is told by its name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        try:
+            return super().format(record)
+        except Exception as error:
+            return _unrendered(record.levelname.lower(), record.name, error)
+
+
+def _rendered(
+    steps: Sequence[structlog.typing.Processor], logger: Any, method: str, event: MutableMapping[str, Any]
+) -> str:
+    """The line of an event. What cannot be rendered costs its values, never whoever logs it."""
+    name = event.get("event")
+    try:
+        done: Any = event
+        for step in steps:
+            done = step(logger, method, done)
+        return str(done)
+    except structlog.DropEvent:
+        raise
+    except Exception as error:
+        return _unrendered(method, name, error)
+
+
+def _unrendered(level: str, name: object, error: Exception) -> str:
+    told = {
+        "level": level, "event": name if isinstance(name, str) else "unnamed",
+        "unrendered": type(error).__name__,
+    }  # fmt: skip
+    return _blot(json.dumps(told))
 
 
 def leave_out_secrets(
@@ -123,10 +165,14 @@ def _blot(text: str) -> str:
 
 def _json_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     ordered = {"timestamp": event.pop("timestamp", None), "level": event.pop("level", None)}
-    return msgspec.json.encode({**ordered, **event}, enc_hook=repr).decode()
+    whole = {**ordered, **event}
+    try:
+        return msgspec.json.encode(whole, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(whole, default=repr)
 
 
-def _console(out: TextIO) -> structlog.typing.Processor:
+def _console(out: Sink) -> structlog.typing.Processor:
     return structlog.dev.ConsoleRenderer(
         colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )

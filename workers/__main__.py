@@ -6,10 +6,12 @@ meanwhile the sweep goes on settling and submitting from the database alone.
 
 import asyncio
 import contextlib
+import functools
 import gc
 import signal
 import sys
 import uuid
+from collections.abc import Awaitable, Callable
 
 import structlog
 import uvloop
@@ -23,6 +25,8 @@ from app.notify_http import open_poster
 from app.queue import open_pool
 from app.services.funding import Funding
 from app.services.sweep import SweepLimits, sweep
+from app.sink import guard_standard_streams
+from app.supervise import WorkFailed, keep_running
 from workers.acked import run_acked
 from workers.audits import run_audits
 from workers.beside import end, pause, repeat
@@ -37,6 +41,8 @@ RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 10.0
 DRAIN_S = 20.0
 """After SIGTERM: what runs may finish for this long. Below the usual grace of 30 s (A9)."""
+
+Duty = Callable[[Context], Awaitable[None]]
 
 
 async def run_arq(context: Context, redis_url: str) -> None:
@@ -162,10 +168,26 @@ async def serve(settings: Settings) -> None:
 
 
 async def run_until_stopped(context: Context, redis_url: str) -> None:
-    """arq and the work beside it until told to stop; a fault that needs a person (ConfigError) ends all."""
-    work = [asyncio.create_task(run_arq(context, redis_url), name="run_arq")]
-    for beside in (run_sweep, run_schedules, run_audits, run_acked, run_notices):
-        work.append(asyncio.create_task(beside(context), name=beside.__name__))
+    """arq and the work beside it until told to stop. A fault that needs a person (ConfigError), and work that
+    cannot be kept running (WorkFailed), end all."""
+    duties: dict[str, Duty] = {
+        "run_arq": lambda one: run_arq(one, redis_url),
+        "run_sweep": run_sweep,
+        "run_schedules": run_schedules,
+        "run_audits": run_audits,
+        "run_acked": run_acked,
+        "run_notices": run_notices,
+    }
+    work = [
+        asyncio.create_task(
+            keep_running(
+                functools.partial(duty, context), name=name, is_over=context.stopping.is_set,
+                fatal=(ConfigError,),
+            ),
+            name=name,
+        )
+        for name, duty in duties.items()
+    ]  # fmt: skip
     stop = asyncio.create_task(context.stopping.wait())
     try:
         await asyncio.wait([*work, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -183,7 +205,8 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
 
 
 def main() -> int:
-    """The process's entry; 2 for a setting that is wrong."""
+    """The process's entry; 2 for a setting that is wrong, 1 for work that could not be kept running."""
+    guard_standard_streams()
     try:
         settings = load_settings()
         logging.configure(settings.log_format, settings.log_level)
@@ -191,6 +214,9 @@ def main() -> int:
     except ConfigError as error:
         sys.stderr.write(f"worker: {error}\n")
         return 2
+    except WorkFailed as error:
+        sys.stderr.write(f"worker: had to end: {error}\n")
+        return 1
     return 0
 
 

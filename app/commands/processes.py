@@ -1,6 +1,7 @@
 """Commands that are processes, or look after them: web, worker, emulator, migrate, doctor, demo."""
 
 import asyncio
+import functools
 import gc
 import json
 import os
@@ -32,8 +33,10 @@ def web(
     """
     # What is imported from here on stays: to look for garbage among it takes a tenth of the start.
     gc.disable()
+    from app.sink import guard_standard_streams
     from app.web.server import run
 
+    guard_standard_streams()
     run(serve_web(settings_for(), as_json=as_json))
 
 
@@ -43,6 +46,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     from app.commands.opening import opened_store
     from app.commands.render import announce_line
     from app.embedded import embedded_valkey
+    from app.supervise import WorkFailed
     from app.web.limits import limits_from
     from app.web.server import create_app, serve
 
@@ -70,6 +74,11 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     "cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
                     "set PORT to a free one, or end what listens there",
                 ) from error  # fmt: skip
+            except WorkFailed as error:
+                raise UserError(
+                    "work_failed", f"web had to end: {error}",
+                    "start it again; what it acknowledged is stored, the rest is delivered again",
+                ) from error  # fmt: skip
             finally:
                 await queue.close()
 
@@ -91,14 +100,18 @@ def worker(
 
     Any number may run. Without REDIS_URL an embedded Valkey runs beside it, shared with web.
     """
+    from app.sink import drain_all, guard_standard_streams
+
     settings = settings_for()
     refuse_unready_database(settings)
+    guard_standard_streams()
     if as_json:
         from app.commands.render import announce_line
 
         os.environ["TALLYHOOK_LOG_FORMAT"] = "json"
         started = {"event": "starting", "provider": settings.base_url, "webhook_url": settings.webhook_url}
         announce_line(json.dumps(started))
+    drain_all()
     # In our place, not as our child: signals and exit code are the worker's own.
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own package
 
@@ -202,9 +215,15 @@ def emulator(context: typer.Context) -> None:
     """Run the provider locally: the async API, signed webhooks, its own books, and faults on request."""
     # Its options are its own, and it imports nothing of ours: they are parsed there.
     from app.emulator.command import emulator as run
+    from app.sink import guard_standard_streams
+
+    @functools.wraps(run)
+    def guarded(**options: object) -> None:
+        guard_standard_streams()
+        run(**options)  # type: ignore[arg-type]
 
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command()(run)
+    alone.command()(guarded)
     alone(args=context.args, prog_name="tallyhook emulator")
 
 

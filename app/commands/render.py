@@ -25,6 +25,7 @@ from app.commands.user_error import UserError
 from app.commands.watch import submitted_count
 from app.domain.credits import plain
 from app.domain.visible import json_text, visible, visible_json
+from app.sink import Sink
 from app.store.queries import RunProgress
 
 SHORT_ID_CHARS = 8
@@ -94,6 +95,8 @@ def announce_line(line: str) -> None:
     to end: it has other work."""
     try:
         write_text(line + "\n")
+        if isinstance(sys.stdout, Sink) and (not sys.stdout.drain() or sys.stdout.lost):
+            draw_error(error_console(), UserError("output_lost", "standard output takes nothing"))
     except OutputError as lost:
         draw_error(error_console(), UserError("output_lost", str(lost)))
 

@@ -115,7 +115,8 @@ async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
         url = f"http://{host}:{bound}"
         if engine.options.local_html:
             engine.answers.html_base = f"{url}/_emulator/html"
-        _announce(url, engine.options, as_json)
+        with contextlib.suppress(OSError):  # nobody reads it
+            _announce(url, engine.options, as_json)
         while not stopped.is_set():
             gc.freeze()
             with contextlib.suppress(TimeoutError):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,8 @@ from .options import Options
 from .organizations import Organization
 from .tasks import Task
 from .timeline import Timeline
+
+log = logging.getLogger(__name__)
 
 _RECENT_MAX = 50
 _STALE_S = 301.0  # one second past the receiver's window (C-I.3)
@@ -113,13 +116,21 @@ class Deliveries:
 
     async def _work(self) -> None:
         while self._ready:
-            await self._attempt(self._ready.popleft())
+            delivery = self._ready.popleft()
+            delivery.task.attempts_sent += 1
+            attempt = delivery.task.attempts_sent
+            try:
+                status = await self._attempt(delivery, attempt)
+            except Exception:
+                # A fault of ours in one delivery: tried again like one that was not answered.
+                log.exception("attempt failed: %s", delivery.task.id)
+                status = 0
+            self._settle(delivery, status, attempt)
 
-    async def _attempt(self, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: Delivery, attempt: int) -> int:
+        """The status; see `_post`."""
         task, organization = delivery.task, delivery.organization
         body = self._body_of(task, delivery.payload)
-        task.attempts_sent += 1
-        attempt = task.attempts_sent
         fault = task.fate.first_attempt if attempt == 1 else None
         wall_s = self._clock.wall() - (_STALE_S if fault == faults.STALE_TIMESTAMP else 0.0)
         headers = signing.headers(organization.webhook_secret, task.id, attempt, wall_s, body)
@@ -130,8 +141,7 @@ class Deliveries:
             body = body[: len(body) // 2]
         task.sent += 1
         organization.totals.deliveries_sent += 1
-        status = await self._post(task.webhook_url or "", body, headers)
-        self._settle(delivery, status, attempt)
+        return await self._post(task.webhook_url or "", body, headers)
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
         """The status, or 0 for anything that is not an HTTP answer. Redirects are not followed (C-L row

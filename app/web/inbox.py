@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +15,7 @@ import structlog
 
 from app.domain.delivery import RawDelivery
 from app.ports import Clock
+from app.supervise import keep_running
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.waker import SettleWake, Waker
@@ -78,6 +78,11 @@ class Inbox:
         """Why the last commit failed; null when it succeeded."""
 
     @property
+    def is_dead(self) -> bool:
+        """Deliveries are not taken, or not passed on, and never will be."""
+        return any(task.done() for task in self.tasks)
+
+    @property
     def refusal(self) -> str | None:
         """Why nothing more would be taken now; asked before a body is read."""
         if self._draining:
@@ -93,8 +98,15 @@ class Inbox:
 
     def start(self) -> None:
         """Begin to commit."""
-        self._committer = asyncio.create_task(self._run(), name="inbox committer")
+        name = "inbox committer"
+        run = keep_running(self._run, name=name, is_over=lambda: self._closing)
+        self._committer = asyncio.create_task(run, name=name)
         self._waker.start()
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """What must run for deliveries to be taken and passed on; WorkFailed comes out of one that cannot."""
+        return {task for task in (self._committer, self._waker.task) if task is not None}
 
     async def accept(self, delivery: RawDelivery) -> None:
         """Return once the commit that holds `delivery` has succeeded.
@@ -122,8 +134,7 @@ class Inbox:
         if self._committer is not None:
             await asyncio.wait({self._committer}, timeout=self._limits.flush_timeout_s)
             self._committer.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._committer
+            await asyncio.gather(self._committer, return_exceptions=True)
         self._fail_gathered("the receiver has ended")
         self._summary.tell()
         await self._waker.close(self._limits.flush_timeout_s)

@@ -58,7 +58,10 @@ class Probes:
         )
 
     async def health(self, _request: web.Request) -> web.Response:
-        """200 while the process answers at all; says nothing about the database."""
+        """200 while the process does its work; says nothing about the database. 503 when a task of it is
+        dead: the process ends then by itself, and whoever kills it by this probe is right to."""
+        if not self.draining and self._inbox.is_dead:
+            return web.Response(status=503, text="dead\n")
         return web.Response(text="ok\n")
 
     async def ready(self, _request: web.Request) -> web.Response:

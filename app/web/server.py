@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from app.config import DEFAULT_ACCOUNT, ConfigError
 from app.ports import Clock
+from app.supervise import WorkFailed
 from app.web.body import expect_continue
 from app.web.clock_offset import ClockOffset
 from app.web.connections import BoundedSite, Connections
@@ -125,7 +126,8 @@ async def serve(
     listening: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stop`, then end in order: unready, `drain_delay_s` for a load balancer
-    to notice, no new connections, requests in flight, flush of the inbox.
+    to notice, no new connections, requests in flight, flush of the inbox. Raises WorkFailed when it had to
+    end because a task of it could not be kept running.
 
     Port 0 takes a free one; the bound port is logged as `listening`, and told to `listening`. With
     `share_port` several processes may listen on one port, and the kernel spreads connections over them.
@@ -143,13 +145,27 @@ async def serve(
             log.info("listening", host=host, port=site.port)
             if listening is not None:
                 listening(site.port)
-            await stop.wait()
+            failed = await _told_or_failed(stop, app[INBOX].tasks)
             app[PROBES].draining = True
             log.info("ending")
-            await asyncio.sleep(drain_delay_s)
+            await asyncio.sleep(0.0 if failed else drain_delay_s)
         finally:
             await runner.cleanup()
     log.info("ended")
+    if failed is not None:
+        raise failed
+
+
+async def _told_or_failed(stop: asyncio.Event, work: set[asyncio.Task[None]]) -> BaseException | None:
+    """Wait to be told to end; the error of the first task that ended before."""
+    told = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+    for task in ended - {told}:
+        return WorkFailed(f"{task.get_name()} was cancelled") if task.cancelled() else task.exception()
+    return None
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

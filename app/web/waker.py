@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from app.supervise import keep_running
 from app.web.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -44,11 +45,12 @@ class Waker:
         self._enough = asyncio.Event()
         self._closing = False
         self._failing = False
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin passing ids on."""
-        self._task = asyncio.create_task(self._run(), name="waker")
+        run = keep_running(self._run, name="waker", is_over=lambda: self._closing)
+        self.task = asyncio.create_task(run, name="waker")
 
     def add(self, delivery_ids: Sequence[str]) -> None:
         """Pass these on soon. Never waits; when too many wait, the oldest are left to the sweep."""
@@ -65,12 +67,11 @@ class Waker:
         self._closing = True
         self._some.set()
         self._enough.set()
-        if self._task is None:
+        if self.task is None:
             return
-        await asyncio.wait({self._task}, timeout=timeout_s)
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self.task}, timeout=timeout_s)
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from app.provider.client import Client
 from app.queue import QUEUE_NAME, Queue
 from app.services import sweep as services
 from app.store import Store
+from app.supervise import WorkFailed
 from tests.clock import SteppedClock
 from tests.conftest import StartValkey
 from tests.integration.services.pipeline import Pipeline
@@ -409,3 +410,28 @@ async def test_a27_one_worker_sweeps_at_a_time(scene: Scene) -> None:
         assert await scene.count("completed") == 0
         scene.pipeline.clock.advance(10)
         await eventually(lambda: _all_completed(scene))
+
+
+@pytest.mark.parametrize("duty", ["run_sweep", "run_schedules", "run_audits", "run_acked", "run_notices"])
+@pytest.mark.parametrize("times", [2, 10**6])
+async def test_f14_a_duty_that_dies_is_started_again_or_ends_the_worker(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, duty: str, times: int
+) -> None:
+    monkeypatch.setattr("app.supervise.AGAIN_FIRST_S", 0.0)
+    lives: list[None] = []
+    live = getattr(worker, duty)
+
+    async def dies(context: Context) -> None:
+        lives.append(None)
+        if len(lives) <= times:
+            raise RuntimeError("a bug")
+        await live(context)
+
+    monkeypatch.setattr(worker, duty, dies)
+    if times == 2:
+        async with running(worker.run_until_stopped(scene.context, scene.url), scene.context):
+            await eventually(lambda: _more_than(lives, 2))
+        return
+    with pytest.raises(WorkFailed, match=f"{duty} failed 5 times in a row: RuntimeError: a bug"):
+        await worker.run_until_stopped(scene.context, scene.url)
+    assert scene.context.stopping.is_set(), "the others end with it"
