@@ -151,6 +151,14 @@ class Settings(BaseSettings):
     """No more is sent than the provider finishes within this: half of its retention of 24 h (P1, P17)."""
     credits_probe_s: float = Field(300.0, gt=0, le=DAY_S)
     """A run that paused for want of credits tries again after this, where the balance cannot be read."""
+    balance_age_max_s: float = Field(600.0, ge=0, le=DAY_S)
+    """While nobody tells the balance, the last one counts for so long, less what was charged since."""
+    balance_unknown: str = Field("wait", pattern="^(wait|send)$")
+    """After that: wait sends nothing until it is told again, send does not look at it. An edition that says
+    that it has no balance is no such case."""
+    gateway_pause_s: float = Field(60.0, gt=0, le=DAY_S)
+    """Something else answers create calls in the provider's place for so long: the runs pause, and try again
+    every TALLYHOOK_CREDITS_PROBE_S. Before that the account's sending rests for 1, 2, 4, … s."""
     submit_job_s: float = Field(300.0, gt=0, le=DAY_S)
     """Sending begins anew after this, without a pause that would show."""
     request_timeout_s: float = Field(30.0, gt=0, le=HOUR_S)

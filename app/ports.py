@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.retry import Answer
-from app.domain.run_reason import RunReason
+from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.settlement import Attempt, Report, Settlement
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState, TaskState
@@ -51,16 +52,23 @@ class CreateAnswer:
     """What the provider asked us to wait, by Retry-After or retry_after."""
     request_id: str | None = None
 
+    @property
+    def is_providers(self) -> bool:
+        """The provider itself said it."""
+        return self.http_status is not None and self.answer not in (Answer.GATEWAY, Answer.LOST)
+
 
 @dataclass(frozen=True, slots=True)
 class PollAnswer:
     """The end of one status call."""
 
     found: bool | None
-    """True: the task is known. False: 404. None: no usable answer, ask again later."""
+    """True: the task is known. False: the provider says 404. None: no usable answer, ask again later."""
     finished: bool = False
     body: bytes = b""
     """The raw body, for a finished task."""
+    gateway: str | None = None
+    """What answered in the provider's place, for people; None: it was the provider, or nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,26 @@ class Balance:
     """`credits`: asked for. `header`: told with a sync answer, and then fresh, but of the balance alone."""
 
 
+class BalanceEnd(StrEnum):
+    """How asking for the balance ended."""
+
+    TOLD = "told"
+    ABSENT = "absent"  # the provider says that its edition does not tell it (C-B22)
+    REFUSED = "refused"  # the provider does not take our key
+    UNKNOWN = "unknown"  # it did not answer, or something else did
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceAnswer:
+    """The end of asking for the balance."""
+
+    end: BalanceEnd
+    balance: Balance | None = None
+    """Only when TOLD."""
+    why: str = ""
+    """Why it was not, for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outstanding:
     """What an account has at the provider and not yet back."""
@@ -104,7 +132,7 @@ class Provider(Protocol):
 
     async def slots(self) -> Slots | None: ...
 
-    async def balance(self, now_ms: int) -> Balance | None: ...
+    async def balance(self, now_ms: int) -> BalanceAnswer: ...
 
     async def poll(self, task_id_or_key: str) -> PollAnswer: ...
 
@@ -151,6 +179,10 @@ class AdmissionStore(Protocol):
     async def note_waiting(self, account: str, reason: RunReason | None) -> None: ...
 
     async def store_balance(self, account: str, balance: Balance) -> None: ...
+
+    async def last_balance(self, account: str) -> Balance | None: ...
+
+    async def charged_since(self, account: str, since_ms: int) -> Decimal: ...
 
 
 class SettleCount(Protocol):
@@ -233,3 +265,7 @@ class SweepStore(Protocol):
     async def expire_if_unreported(
         self, expired: Sequence[tuple[str, int]], *, code: str, reason: str
     ) -> int: ...
+
+    async def halt_sent_runs_if_running(self, account: str, state: RunState, reason: RunReason) -> int: ...
+
+    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int: ...

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
-from app.ports import Balance, CreateAnswer, PollAnswer, Slots
+from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 
 LOSE = "accept, and lose the response"
 """The task is stored, but the connection breaks before the answer (S2, S3)."""
@@ -78,8 +78,8 @@ class ScriptedProvider:
     async def slots(self) -> Slots | None:
         return None
 
-    async def balance(self, now_ms: int) -> Balance | None:
-        return None
+    async def balance(self, now_ms: int) -> BalanceAnswer:
+        return BalanceAnswer(BalanceEnd.ABSENT)
 
     def _decide(self, task: ClaimedTask, told: Told) -> CreateAnswer:
         if isinstance(told, CreateAnswer):

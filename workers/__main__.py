@@ -30,7 +30,7 @@ from app.supervise import WorkFailed, keep_running
 from workers.acked import run_acked
 from workers.audits import run_audits
 from workers.beside import end, pause, repeat
-from workers.jobs import Context, begin_sending, settle_now, tell_set_aside
+from workers.jobs import Context, begin_sending, reach_of, settle_now, tell_set_aside
 from workers.notices import run_notices
 from workers.schedules import run_schedules
 from workers.settings import Worker, make_worker
@@ -125,9 +125,10 @@ async def _sweep_once(
             limits=limits,
             clock=context.clock,
             unreleased=unreleased,
+            reach=functools.partial(reach_of, context),
         )
-        if resumed := await funding.resume_funded():
-            log.info("resumed", runs=resumed, reason="credits")
+        if resumed := await funding.resume_due():
+            log.info("resumed", runs=resumed)
     finally:
         await context.store.release_lease("sweep", owner)
     if not summary.is_idle():

@@ -20,7 +20,8 @@ from app.ports import Clock, Jitter, StoreUnavailable
 from app.provider.client import TURN_WAIT_MAX_S, Client
 from app.provider.wire import read_report
 from app.queue import PAYLOAD_VERSION, Queue
-from app.services.admission import Admission
+from app.services.admission import Admission, UnknownBalance
+from app.services.reach import Reach
 from app.services.settle import SettleSummary, settle
 from app.services.submit import SubmitLimits, submit
 from app.store import Store
@@ -51,6 +52,8 @@ class Context:
     jitter: Jitter
     admissions: dict[str, Admission] = field(default_factory=dict)
     """By account name; made at first use."""
+    reaches: dict[str, Reach] = field(default_factory=dict)
+    """The same."""
     settling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SETTLES_AT_ONCE))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sending: "asyncio.Task[None] | None" = None
@@ -168,6 +171,12 @@ async def submit_now(context: Context) -> int | None:
     return min((ms for ms in again if ms is not None), default=None)
 
 
+def reach_of(context: Context, account: str) -> Reach:
+    """What this process knows of an account's way to the provider."""
+    pause_after_ms = round(context.settings.gateway_pause_s * 1000)
+    return context.reaches.setdefault(account, Reach(pause_after_ms))
+
+
 async def _submit_account(context: Context, account: str) -> int | None:
     provider = context.providers[account]
     if account not in context.admissions:
@@ -175,14 +184,18 @@ async def _submit_account(context: Context, account: str) -> int | None:
             account, context.store, provider, clock=context.clock,
             drain_target_s=context.settings.drain_target_s,
             budget_per_month=context.settings.all_accounts()[account].budget_per_month,
+            unknown=UnknownBalance(
+                round(context.settings.balance_age_max_s * 1000), context.settings.balance_unknown == "send"
+            ),
         )  # fmt: skip
     limit = asyncio.timeout(hung_after_s(context.settings))
     try:
         async with limit:
             summary = await submit(
                 context.store, provider, account=account, admission=context.admissions[account],
-                limits=context.submit_limits, clock=context.clock, jitter=context.jitter,
-                token=uuid.uuid4().hex, stopping=context.stopping.is_set,
+                reach=reach_of(context, account), limits=context.submit_limits,
+                clock=context.clock, jitter=context.jitter, token=uuid.uuid4().hex,
+                stopping=context.stopping.is_set,
             )  # fmt: skip
     except TimeoutError:
         if not limit.expired():

@@ -231,26 +231,31 @@ async def check_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> 
     url = chosen.base_url
     try:
         async with open_provider(settings, account) as provider:
-            status, body = await provider.get("/v1/async/status")
+            got = await provider.get("/v1/async/status")
     except (OSError, TimeoutError) as error:
         if settings.embedded_provider and account == DEFAULT_ACCOUNT:
             remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"
             return Check(name, "fault", f"no emulator at {url}", remedy)
         detail = f"cannot reach {url}: {_reason(error)}"
         return Check(name, "fault", detail, "check the network and CLORO_BASE_URL")
-    if status == 401:
+    if got.status == 200 and (queue := _queue_of(got.body)) is not None:
+        return Check(name, "ok", f"{url} accepts the key; {queue}")
+    if not got.refusal.is_own:
+        detail = f"something else answers in the provider's place at {url}: {got.refusal.message}"
+        remedy = "check CLORO_BASE_URL, and the proxy, firewall or portal between here and the provider"
+        return Check(name, "fault", detail, remedy)
+    if got.status == 401:
         return Check(name, "fault", f"{url} refuses the API key (401)", f"check {key}")
-    if status != 200:
-        return Check(name, "warning", f"{url} answers {status}", "look at the provider's status page")
-    return Check(name, "ok", f"{url} accepts the key; {_queue_of(body)}")
+    return Check(name, "warning", f"{url} answers {got.status}", "look at the provider's status page")
 
 
-def _queue_of(body: bytes) -> str:
+def _queue_of(body: bytes) -> str | None:
+    """None: it is no answer of the provider's."""
     try:
         answer = msgspec.json.decode(body)
-        return f"{answer['queuedTasks']} tasks queued, {answer['processingTasks']} processing"
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return "its queue is not shown"
+        return f"{answer['queuedTasks']} tasks queued, {answer.get('processingTasks', '?')} processing"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return None
 
 
 async def check_webhook(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Check:

@@ -50,9 +50,11 @@ def room(
     remaining: Decimal | None,
     outstanding_credits: Decimal,
     budget_left: Decimal | None = None,
+    unknown: RunReason | None = None,
 ) -> Room:
     """How many tasks may go now. `remaining` None: the edition does not tell its balance. `budget_left`: what
-    the account may still cost this month, less what is on its way; None: it has no budget."""
+    the account may still cost this month, less what is on its way; None: it has no budget. `unknown`: the
+    balance should be known and is not, and nothing is to be sent meanwhile."""
     free = backlog - outstanding_tasks
     if free <= 0:
         text = f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time"
@@ -61,6 +63,8 @@ def room(
         if budget_left < TASK_CREDITS_MIN:
             return Room(0, MONTH_BUDGET)
         free = min(free, max(int(budget_left // TASK_CREDITS_MAX), 1))
+    if unknown is not None:
+        return Room(0, unknown)
     if remaining is None:
         return Room(free)
     available = remaining - outstanding_credits

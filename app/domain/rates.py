@@ -14,7 +14,7 @@ from decimal import ROUND_UP, Decimal
 from typing import Generic, TypeVar
 
 from app.domain.admission import CONCURRENCY_UNKNOWN, SECONDS_PER_TASK
-from app.domain.run_reason import ReasonCode
+from app.domain.run_reason import PASSING
 from app.domain.task import RunState
 
 T = TypeVar("T")
@@ -84,9 +84,9 @@ class OpenRun:
 
     @property
     def goes_on(self) -> bool:
-        """By itself: it is running, or waits for credits only."""
+        """By itself: it is running, or waits for what comes back by itself."""
         return self.state == RunState.RUNNING or (
-            self.state == RunState.PAUSED and self.reason_code == ReasonCode.NO_CREDITS
+            self.state == RunState.PAUSED and self.reason_code in PASSING
         )
 
 

@@ -16,14 +16,15 @@ class Answer(StrEnum):
     REJECTED = "rejected"  # 400, 422, other permanent 4xx: this task, for good
     RATE_LIMITED = "rate_limited"  # 429 of any kind but the queue's: slow down, send again
     QUEUE_FULL = "queue_full"  # 429 QUEUE_LIMIT_EXCEEDED: minutes, not seconds
-    UNAVAILABLE = "unavailable"  # 5xx with a response: not known to be stored, send again with the same key
+    UNAVAILABLE = "unavailable"  # its own 5xx, or no connection: send again with the same key
+    GATEWAY = "gateway"  # something else answered in its place: absence, send again with the same key
     LOST = "lost"  # no response: perhaps stored, send again with the same key
     NO_CREDITS = "no_credits"  # 403: pause the run
     BAD_KEY = "bad_key"  # 401: stop the run
     DEFERRED = "deferred"  # claimed but not sent, because the account paused meanwhile
 
 
-RETRIED = frozenset({Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.LOST})
+RETRIED = frozenset({Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST})
 """Answers after which the same key is sent again."""
 
 BACKOFF_FIRST_S = 1.0
@@ -32,7 +33,8 @@ QUEUE_FULL_WAIT_S = 60.0
 
 
 def classify(status: int, code: str | None) -> Answer:
-    """The meaning of an HTTP status and `error.code`; the code decides where both are known (P21)."""
+    """The meaning of an HTTP status and `error.code` of an answer that is the provider's own; the code
+    decides where both are known (P21). What a gateway says in its place is GATEWAY, whatever its status."""
     if 200 <= status < 300:
         return Answer.ACCEPTED
     by_code = {
@@ -62,8 +64,9 @@ def classify(status: int, code: str | None) -> Answer:
 def backoff_s(sends: int, jitter: float, wait_s: float | None = None) -> float:
     """Seconds until send number `sends + 1`: exponential from 1 s to 60 s, full jitter in its upper half.
 
-    `jitter` is in [0, 1). `wait_s`, what the provider asked for by Retry-After or retry_after, is a floor.
+    `jitter` is in [0, 1). `wait_s`, what the provider asked for by Retry-After or retry_after, is a floor
+    under our own wait and never shortens it: 0, or a date just past, asks for nothing.
     """
     ceiling = min(BACKOFF_FIRST_S * 2.0 ** min(max(sends - 1, 0), 10), BACKOFF_MAX_S)
     own = ceiling * (0.5 + jitter / 2)
-    return own if wait_s is None else wait_s + own * 0.1
+    return own if wait_s is None else max(own, wait_s + own * 0.1)

@@ -9,11 +9,14 @@ class ReasonCode(StrEnum):
 
     NO_CREDITS = "no_credits"  # paused: the provider refused for want of credits; goes on by itself
     BUDGET = "budget"  # paused: the run's own budget is used up
+    PROVIDER_AWAY = "provider_away"  # paused: something else answers create calls; goes on by itself
+    POLLS_UNANSWERED = "polls_unanswered"  # paused: all is sent, and something else answers polls; as above
     BY_HAND = "by_hand"  # paused by a person
     BAD_KEY = "bad_key"  # stopped: the provider refuses the API key
     FOREIGN_KEY = "foreign_key"  # stopped: the provider knows a key that was never sent from here
     MONTH_BUDGET = "month_budget"  # running, and waits: the account's budget of the month is used up
     BACKLOG = "backlog"  # running, and waits: as much is at the provider as it finishes in time
+    BALANCE_UNKNOWN = "balance_unknown"  # running, and waits: nobody tells what the account has
     BALANCE_LOW = "balance_low"  # running, and waits: the balance covers no more than what is under way
 
 
@@ -32,6 +35,9 @@ MONTH_BUDGET = RunReason(
     ReasonCode.MONTH_BUDGET, "waiting: the account's budget of this month is reached"
 )  # fmt: skip
 BY_HAND = RunReason(ReasonCode.BY_HAND, "paused by hand")
+
+PASSING = frozenset({ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY, ReasonCode.POLLS_UNANSWERED})
+"""Runs that are paused for one of these go on by themselves."""
 
 WITHOUT_CODE = {reason.text: reason.code for reason in (NO_CREDITS, BUDGET, MONTH_BUDGET, BY_HAND)}
 """Texts as versions wrote them that kept no code; their rows may still say so."""

@@ -52,17 +52,21 @@ class SyncAnswer:
 def end_of(status: int, code: str | None, *, enveloped: bool, slots_left: int | None) -> SyncEnd:
     """The meaning of an answer that is not 2xx.
 
-    `enveloped`: the body is the provider's own error, not a gateway's page. Only then is a 5xx known to be
-    the provider's word, and its word is that errors are free (C-E.4).
+    `enveloped`: the body is the provider's own error. Anything else, whatever its status, is a gateway's:
+    whether the call was made behind it, nobody can say. The provider's word is that errors are free (C-E.4).
     """
-    if status == 429 or code in SLOT_CODES or (status == 409 and slots_left == 0):
+    if status in (409, 429) and slots_left == 0:
+        return SyncEnd.BUSY  # in its own headers, whatever the body is
+    if not enveloped:
+        return SyncEnd.LOST
+    if status == 429 or code in SLOT_CODES:
         return SyncEnd.BUSY
     if status in (408, 499):
         # The attempt that was running is not stopped and may be billed when it completes (C-B45).
         return SyncEnd.LOST
     if 400 <= status < 500:
         return SyncEnd.REFUSED
-    return SyncEnd.FAILED if enveloped else SyncEnd.LOST
+    return SyncEnd.FAILED
 
 
 def busy_wait_s(calls: int, jitter: float, answer: SyncAnswer) -> float:
@@ -71,4 +75,4 @@ def busy_wait_s(calls: int, jitter: float, answer: SyncAnswer) -> float:
     for_slot = answer.code in SLOT_CODES or answer.slots_used is not None
     ceiling = min(SLOT_WAIT_FIRST_S * 2.0 ** min(calls - 1, 10), SLOT_WAIT_MAX_S) if for_slot else RATE_WAIT_S
     own = ceiling * (0.5 + jitter / 2)
-    return own if answer.wait_s is None else answer.wait_s + own * 0.1
+    return own if answer.wait_s is None else max(own, answer.wait_s + own * 0.1)

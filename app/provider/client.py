@@ -1,22 +1,29 @@
 """The provider over HTTP: one request per call, paced, and never an exception for what the provider does."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 import aiohttp
 
-from app.domain.retry import Answer, classify
+from app.domain.retry import BACKOFF_MAX_S, Answer, classify
 from app.domain.submission import ClaimedTask
-from app.ports import Balance, CreateAnswer, PollAnswer, Slots
+from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 from app.provider import wire
 from app.provider.batch import encode_batch, read_batch
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A poll's answer carries the whole result; rawResponse can be megabytes (C-I.5)."""
+CREATE_BYTES_MAX = 1024 * 1024
+"""An answer to a create call is some hundred bytes; as many as are in flight are held at once."""
+BATCH_BYTES_MAX = 4 * CREATE_BYTES_MAX
+"""500 items of some hundred bytes, or of a refusal with its details."""
 RATE_PAUSE_S = 1.0
-"""A refused request means this second is used up; the window is one second (C-D.3)."""
+"""A refused request means this second is used up; the window is one second (C-D.3). Refused again and again,
+the pause doubles, up to a minute."""
 
 TURN_WAIT_MAX_S = 5.0
 """A turn further away is not waited for: the caller's job and its claims would run out meanwhile."""
@@ -34,6 +41,16 @@ class Turns(Protocol):
     def pause(self, wait_s: float) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GetAnswer:
+    """The end of one GET."""
+
+    status: int
+    body: bytes
+    refusal: wire.WireError
+    """How it reads as a refusal; says nothing where `body` is what was asked for."""
 
 
 class _NotSent(Exception):  # noqa: N818 - not an error: the provider asked for a pause
@@ -56,6 +73,10 @@ class Client:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._key = api_key.encode()
+        self._paused_until_s = 0.0
+        self._pauses: Counter[str] = Counter()
+        """By method: pauses in a row without a success between them."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -77,11 +98,12 @@ class Client:
         sent = await self._post("/v1/async/task", wire.encode_create(task, self._webhook_url))
         if isinstance(sent, CreateAnswer):
             return sent
-        status, body, request_id = sent
+        status, headers, body = sent
+        request_id = _request_id(headers)
         task_id, to_charge = wire.read_created(body)
         if task_id is None:
             # Accepted or not, we cannot tell; the same key will.
-            return CreateAnswer(Answer.LOST, status, message="2xx without a task", request_id=request_id)
+            return self._no_acceptance(status, headers, body)
         return CreateAnswer(
             Answer.ACCEPTED, status, provider_task_id=task_id, credits_to_charge=to_charge,
             request_id=request_id,
@@ -90,19 +112,39 @@ class Client:
     async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
         """POST /v1/async/task/batch (C-G.3): one answer for each task, in order. None when the provider does
         not take them as a batch; they may go one by one."""
-        sent = await self._post("/v1/async/task/batch", encode_batch(tasks, self._webhook_url))
+        sent = await self._post(
+            "/v1/async/task/batch", encode_batch(tasks, self._webhook_url), BATCH_BYTES_MAX
+        )
         if isinstance(sent, CreateAnswer):
             return None if sent.answer is Answer.REJECTED else [sent] * len(tasks)
-        status, body, request_id = sent
-        return read_batch(tasks, status, body, request_id)
+        status, headers, body = sent
+        if not wire.is_own_create(body):
+            return [self._no_acceptance(status, headers, body)] * len(tasks)
+        return read_batch(tasks, status, body, _request_id(headers))
 
     async def slots(self) -> Slots | None:
         """GET /v1/async/status (C-G.5); None when there is no usable answer."""
-        return wire.read_slots(await self._get_or_nothing("/v1/async/status"))
+        try:
+            status, _, body = await self._request("GET", "/v1/async/status", bytes_max=CREATE_BYTES_MAX)
+        except (_NotSent, *_TROUBLE):
+            return None
+        return wire.read_slots(body) if status == 200 else None
 
-    async def balance(self, now_ms: int) -> Balance | None:
-        """GET /v1/credits (C-E.6); None when there is no usable answer, as in editions without it (C-B22)."""
-        return wire.read_balance(await self._get_or_nothing("/v1/credits"), now_ms)
+    async def balance(self, now_ms: int) -> BalanceAnswer:
+        """GET /v1/credits (C-E.6). Only the provider's own 404 says that its edition has none (C-B22)."""
+        try:
+            status, headers, body = await self._request("GET", "/v1/credits", bytes_max=CREATE_BYTES_MAX)
+        except _NotSent as pause:
+            return BalanceAnswer(BalanceEnd.UNKNOWN, why=str(pause))
+        except _TROUBLE as error:
+            return BalanceAnswer(BalanceEnd.UNKNOWN, why=f"no response: {type(error).__name__}")
+        if status == 200 and (balance := wire.read_balance(body, now_ms)) is not None:
+            return BalanceAnswer(BalanceEnd.TOLD, balance)
+        refusal = self._refusal("GET", status, headers, body)
+        if not refusal.is_own:
+            return BalanceAnswer(BalanceEnd.UNKNOWN, why=refusal.message)
+        end = {404: BalanceEnd.ABSENT, 401: BalanceEnd.REFUSED}.get(status, BalanceEnd.UNKNOWN)
+        return BalanceAnswer(end, why=f"HTTP {status}, {refusal.code or refusal.message}")
 
     async def poll(self, task_id_or_key: str) -> PollAnswer:
         """GET /v1/async/task/{id} (C-G.4); by our key where no id is known, as some editions allow (C-L5)."""
@@ -110,31 +152,30 @@ class Client:
             status, headers, body = await self._request("GET", f"/v1/async/task/{task_id_or_key}")
         except (_NotSent, *_TROUBLE):
             return PollAnswer(found=None)
-        if status == 404:
-            return PollAnswer(found=False)
-        if status != 200:
-            if status == 429:
-                wait_s = wire.read_error(status, headers, body).wait_s
-                self._pacer.pause(wait_s if wait_s is not None else RATE_PAUSE_S)
-            return PollAnswer(found=None)
-        state = wire.read_task_status(body)
-        if state in ("COMPLETED", "FAILED"):
-            return PollAnswer(found=True, finished=True, body=body)
-        return PollAnswer(found=None if state is None else True)
+        state = wire.read_task_status(body) if status == 200 else None
+        if state is not None:
+            self._pauses["GET"] = 0
+            finished = state in ("COMPLETED", "FAILED")
+            return PollAnswer(found=True, finished=finished, body=body if finished else b"")
+        refusal = self._refusal("GET", status, headers, body)
+        if not refusal.is_own:
+            return PollAnswer(found=None, gateway=refusal.message)
+        return PollAnswer(found=False if status == 404 else None)
 
-    async def get(self, path: str) -> tuple[int, bytes]:
-        """Any other GET, for the doctor and the audit: (status, body). Raises OSError or TimeoutError when
-        there is no answer."""
+    async def get(self, path: str) -> GetAnswer:
+        """Any other GET, for the doctor. Raises OSError or TimeoutError when there is no answer."""
         try:
-            status, _, body = await self._request("GET", path)
+            status, headers, body = await self._request("GET", path, bytes_max=CREATE_BYTES_MAX)
         except (_NotSent, aiohttp.ClientError) as error:
             raise OSError(str(error)) from error
-        return status, body
+        return GetAnswer(status, body, self._refusal("GET", status, headers, body))
 
-    async def _post(self, path: str, content: bytes) -> tuple[int, bytes, str | None] | CreateAnswer:
-        """(status, body, request id) of a success; anything else as the answer that it means."""
+    async def _post(
+        self, path: str, content: bytes, bytes_max: int = CREATE_BYTES_MAX
+    ) -> tuple[int, Mapping[str, str], bytes] | CreateAnswer:
+        """(status, headers, body) of a success; anything else as the answer that it means."""
         try:
-            status, headers, body = await self._request("POST", path, content)
+            status, headers, body = await self._request("POST", path, content, bytes_max)
         except _NotSent as pause:
             return CreateAnswer(Answer.DEFERRED, wait_s=pause.wait_s)
         except aiohttp.ClientConnectorError as error:
@@ -142,26 +183,45 @@ class Client:
             return CreateAnswer(Answer.UNAVAILABLE, message=f"cannot connect: {error}")
         except _TROUBLE as error:
             return CreateAnswer(Answer.LOST, message=f"no response: {type(error).__name__}")
-        request_id = wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
         if 200 <= status < 300:
-            return status, body, request_id
-        refusal = wire.read_error(status, headers, body)
-        kind = classify(status, refusal.code)
-        if kind is Answer.RATE_LIMITED:
-            self._pacer.pause(refusal.wait_s if refusal.wait_s is not None else RATE_PAUSE_S)
+            self._pauses["POST"] = 0
+            return status, headers, body
+        refusal = self._refusal("POST", status, headers, body)
+        kind = classify(status, refusal.code) if refusal.is_own else Answer.GATEWAY
         return CreateAnswer(
-            kind, status, refusal.code, refusal.message, wait_s=refusal.wait_s, request_id=request_id
-        )
+            kind, status, refusal.code, refusal.message, wait_s=refusal.wait_s,
+            request_id=_request_id(headers),
+        )  # fmt: skip
 
-    async def _get_or_nothing(self, path: str) -> bytes:
-        try:
-            status, body = await self.get(path)
-        except (OSError, TimeoutError):
-            return b""
-        return body if status == 200 else b""
+    def _no_acceptance(self, status: int, headers: Mapping[str, str], body: bytes) -> CreateAnswer:
+        """A 2xx without a task: the provider's own, unreadable; or somebody else's page."""
+        page = wire.page_of(status, headers, self._without_key(body))
+        kind = Answer.LOST if wire.is_own_create(body) else Answer.GATEWAY
+        return CreateAnswer(kind, status, message=page, request_id=_request_id(headers))
+
+    def _refusal(self, method: str, status: int, headers: Mapping[str, str], body: bytes) -> wire.WireError:
+        """An answer without what was asked for. A 429, whoever says it, pauses every request."""
+        refusal = wire.read_error(status, headers, self._without_key(body))
+        if status == 429 and refusal.code != "QUEUE_LIMIT_EXCEEDED":
+            self._slow_down(method, refusal.wait_s)
+        return refusal
+
+    def _slow_down(self, method: str, wait_s: float | None) -> None:
+        now = time.monotonic()
+        if now >= self._paused_until_s:
+            # The others of this moment went before the pause, and are the same refusal.
+            self._pauses[method] += 1
+        own_s = min(RATE_PAUSE_S * 2.0 ** min(self._pauses[method] - 1, 10), BACKOFF_MAX_S)
+        pause_s = max(own_s, wait_s or 0.0)
+        self._paused_until_s = max(self._paused_until_s, now + pause_s)
+        self._pacer.pause(pause_s)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """What is shown of it must not hold our key, should it be echoed."""
+        return body.replace(self._key, b"...") if self._key else body
 
     async def _request(
-        self, method: str, path: str, body: bytes | None = None
+        self, method: str, path: str, body: bytes | None = None, bytes_max: int | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         assert self._session is not None, "use the client as a context manager"  # noqa: S101
         if wait_s := await self._pacer.acquire(TURN_WAIT_MAX_S):
@@ -173,7 +233,7 @@ class Client:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
                 is_answered = True
                 self._pacer.answered(time.monotonic() - began_s, *wire.rate_limit(response.headers))
-                content = await _read_bounded(response)
+                content = await _read_bounded(response, bytes_max or ANSWER_BYTES_MAX)
                 # Its headers are case-insensitive, as the editions need (C-B13).
                 return response.status, response.headers, content
         finally:
@@ -181,11 +241,18 @@ class Client:
                 self._pacer.answered(time.monotonic() - began_s)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    """The body, or so much of its beginning: what is longer is no answer of the provider's to this call, and
+    cut off it reads as none."""
     chunks, size = [], 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > ANSWER_BYTES_MAX:
-            raise aiohttp.ClientPayloadError("answer too large")
         chunks.append(chunk)
-    return b"".join(chunks)
+        if size > bytes_max:
+            response.close()
+            break
+    return b"".join(chunks)[:bytes_max]

@@ -17,13 +17,6 @@ FAMILIES = ("X-Concurrency", "X-Concurrent")
 DIGITS_MAX = 12
 
 
-class _Failed(msgspec.Struct):
-    error: Any = None
-
-
-_failed = msgspec.json.Decoder(_Failed)
-
-
 class SyncClient:
     """Calls to `/v1/monitor/…` of one account. Paces itself; never raises for what the provider does."""
 
@@ -78,12 +71,15 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
         "request_id": wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None,
     }  # fmt: skip
     if 200 <= status < 300:
-        result = wire.unwrapped(wire.without_halves(body))
-        if wire.is_object(result):
+        whole = wire.without_halves(body)
+        result = wire.unwrapped(whole)
+        # Wrapped, or with the provider's own header: any other JSON object may be anybody's.
+        if wire.is_object(result) and (result != whole or charged is not None):
             return SyncAnswer(SyncEnd.ANSWERED, result=result, **said)
-        return SyncAnswer(SyncEnd.LOST, message="2xx without a readable answer", **said)
+        page = wire.page_of(status, headers, body)
+        return SyncAnswer(SyncEnd.LOST, message=f"2xx without a readable answer: {page}", **said)
     error = wire.read_error(status, headers, body)
-    end = end_of(status, error.code, enveloped=_has_error(body), slots_left=left)
+    end = end_of(status, error.code, enveloped=error.is_own, slots_left=left)
     return SyncAnswer(end, code=error.code, message=error.message, wait_s=error.wait_s, **said)
 
 
@@ -122,10 +118,3 @@ def _signed(text: str | None) -> int | None:
         return _number(text)
     below = _number(text[1:])
     return None if below is None else -below
-
-
-def _has_error(body: bytes) -> bool:
-    try:
-        return bool(wire.decode(_failed, body).error)
-    except wire.UNREADABLE:
-        return False

@@ -192,6 +192,40 @@ def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
         return known, None
 
 
+CODES: Mapping[str, tuple[int, ...]] = {
+    "VALIDATION_ERROR": (400, 422),
+    "MISSING_API_KEY": (401,),
+    "INVALID_API_KEY_FORMAT": (401,),
+    "INVALID_OR_EXPIRED_API_KEY": (401,),
+    "INSUFFICIENT_CREDITS": (402, 403),
+    "INSUFFICIENT_PERMISSIONS": (403,),
+    "RESOURCE_NOT_FOUND": (404,),
+    "RESOURCE_ALREADY_EXISTS": (409,),
+    "RATE_LIMIT_EXCEEDED": (429,),
+    "CONCURRENCY_LIMIT_EXCEEDED": (429, 409),
+    "CONCURRENT_LIMIT_EXCEEDED": (429, 409),
+    "QUEUE_LIMIT_EXCEEDED": (429,),
+    "REQUEST_CANCELED": (499,),
+    "INTERNAL_SERVER_ERROR": (500,),
+    "EXTERNAL_SERVICE_ERROR": (502, 504),
+    "SERVICE_UNAVAILABLE": (503,),
+}
+"""Codes that the provider is known to use, with their statuses (C-J.2)."""
+OLD_STRINGS = frozenset(
+    {
+        "Request validation failed", "Invalid or missing API key", "Request was canceled",
+        "Maximum retries exceeded",
+    }
+)  # fmt: skip
+"""Errors of the oldest layer that were also met without `success` beside them (C-J.2)."""
+_CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
+"""How the provider writes a code, one that is new included; clouds and gateways write theirs otherwise."""
+_SECRET = re.compile(r"(?i)(bearer\s+|\bsk_)[^\s\"'<>&,;]+")
+PAGE_BYTES = 2_048
+PAGE_CHARS_MAX = 100
+TYPE_CHARS_MAX = 60
+
+
 @dataclass(frozen=True, slots=True)
 class WireError:
     """A refusal, normalised from every edition (C-J.3)."""
@@ -199,17 +233,62 @@ class WireError:
     code: str | None
     message: str
     wait_s: float | None
+    is_own: bool = True
+    """The body is the provider's own error. Otherwise something else answered: `message` describes it."""
+
+
+def is_own_error(status: int, body: bytes) -> bool:
+    """Whether an error answer is the provider's, in the form of any edition (C-J.1): an object `error` with a
+    code, or the string of the oldest layer, which says `success: false` beside it."""
+    return not 300 <= status < 400 and _is_envelope(status, _object(body))
+
+
+def _is_envelope(status: int, root: Mapping[str, Any]) -> bool:
+    error, success = root.get("error"), root.get("success")
+    if success is not None and success is not False:
+        return False
+    if isinstance(error, str):
+        return error in OLD_STRINGS or (bool(error) and success is False)
+    if not isinstance(error, Mapping):
+        return False
+    code = error.get("code")
+    if not isinstance(code, str) or _CODE.fullmatch(code) is None:
+        return False
+    return status in CODES.get(code, ()) or success is False or isinstance(error.get("timestamp"), str)
+
+
+def page_of(status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """What answered in the provider's place, for people: status, type, where it redirects to, and the first
+    characters of it; nothing that a terminal obeys, and no key that it may echo."""
+    kind = clean(headers.get("Content-Type", "").partition(";")[0], TYPE_CHARS_MAX) or "no type"
+    to = ""
+    if 300 <= status < 400 and (location := headers.get("Location")):
+        # Without its query, which may carry what nobody else should see.
+        bare = re.sub("//[^/@]*@", "//", re.split("[?#]", location)[0])
+        to = f" to {clean(bare, PAGE_CHARS_MAX)}"
+    text = clean(body[:PAGE_BYTES].decode("utf-8", "replace"), PAGE_CHARS_MAX)
+    return f"HTTP {status}{to}, {kind}, {text}" if text else f"HTTP {status}{to}, {kind}, empty"
+
+
+def clean(text: str, chars_max: int) -> str:
+    """One line of printable characters: no control, no escape, nothing that turns the writing direction, and
+    no secret by its usual look."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return _SECRET.sub(lambda found: found[1] + "…", shown)[:chars_max]
 
 
 def read_error(
     status: int, headers: Mapping[str, str], body: bytes, now: datetime | None = None
 ) -> WireError:
     """Any error answer: object or string `error`, top-level or inner details, HTML, or nothing at all."""
-    try:
-        parsed: Any = decode(_anything, body)
-    except UNREADABLE:
-        parsed = None
-    root = parsed if isinstance(parsed, dict) else {}
+    root = _object(body)
+    wait_s = _wait_s(headers, root, now or datetime.now(UTC))
+    if not is_own_error(status, body):
+        return WireError(None, page_of(status, headers, body), wait_s, is_own=False)
+    return _own_error(status, root, wait_s)
+
+
+def _own_error(status: int, root: Mapping[str, Any], wait_s: float | None = None) -> WireError:
     error = root.get("error")
     inner = error if isinstance(error, dict) else {}
     code = inner.get("code")
@@ -219,8 +298,19 @@ def read_error(
     return WireError(
         code=storable(code, CODE_CHARS_MAX) if isinstance(code, str) else None,
         message=storable(message + details, MESSAGE_CHARS_MAX),
-        wait_s=_wait_s(headers, root, now or datetime.now(UTC)),
+        wait_s=wait_s,
     )
+
+
+def read_item_error(item: Mapping[str, Any], status: int) -> WireError:
+    """The refusal of one item of a batch: the provider's word, because the whole answer is."""
+    return _own_error(status, item)
+
+
+def is_own_create(body: bytes) -> bool:
+    """Whether a 2xx to a create call is the provider's at all, be it readable or not."""
+    fields = fields_of(body)
+    return bytes(fields.get("task", b""))[:1] == b"{" or bytes(fields.get("results", b""))[:1] == b"["
 
 
 def storable(text: str, chars_max: int) -> str:

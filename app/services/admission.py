@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.domain.admission import Room, backlog_max, month_start_ms, room
-from app.domain.run_reason import RunReason
-from app.ports import AdmissionStore, Balance, Clock, Provider, Slots
+from app.domain.moment import iso
+from app.domain.run_reason import ReasonCode, RunReason
+from app.ports import AdmissionStore, Balance, BalanceAnswer, BalanceEnd, Clock, Provider, Slots
 
 REFRESH_MS = 2_000
 """How old the count of what is outstanding may be: a thousand tasks at full rate, well inside the margins."""
@@ -17,6 +18,16 @@ LAG_MS = 60_000
 the most that was counts."""
 RATE_OVER_MS = 60_000
 """The rate at which tasks finish is measured over this."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownBalance:
+    """What to do while the provider has a balance and nobody tells it."""
+
+    age_max_ms: int = 600_000
+    """The last one counts for so long, less what was charged since."""
+    sends: bool = False
+    """Then send without looking at it; otherwise send nothing until it is told again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class Admission:
 
     def __init__(
         self, account: str, store: AdmissionStore, provider: Provider, *, clock: Clock, drain_target_s: float,
-        budget_per_month: Decimal | None = None,
+        budget_per_month: Decimal | None = None, unknown: UnknownBalance | None = None,
     ) -> None:  # fmt: skip
         self._account = account
         self._store = store
@@ -45,7 +56,17 @@ class Admission:
         """Asked at, credits of this month then, `_sent_credits` then."""
         self._seen: deque[_Seen] = deque()
         self._slots: Slots | None = None
+        self._unknown = unknown or UnknownBalance()
         self._balance: Balance | None = None
+        """The last one that was told."""
+        self._told = BalanceAnswer(BalanceEnd.UNKNOWN, why="not asked yet")
+        """The end of the last asking; an edition that has no balance stays so while nobody can be asked."""
+        self._silent_since_ms: int | None = None
+        """When it began that nobody tells; None: it was told at the last asking."""
+        self._charged_since = Decimal(0)
+        """Posted since that balance was taken, where it is not of the last asking."""
+        self._exposed = (Decimal(0), Decimal(0))
+        """At the last asking: credits that may have been missing from the balance, `_sent_credits`."""
         self._asked_ms: int | None = None
         self._sent = 0
         self._sent_credits = Decimal(0)
@@ -64,14 +85,25 @@ class Admission:
                 finished_per_s=self._finished_per_s(),
                 drain_target_s=self._drain_target_s,
             ),
-            remaining=self._balance.remaining if self._balance else None,
-            outstanding_credits=max(s.credits for s in self._seen) + self._sent_credits - last.sent_credits,
+            remaining=self._remaining(now),
+            unknown=self._unknown_reason(now),
+            outstanding_credits=self._outstanding_credits(),
             budget_left=await self._budget_left(now),
         )
+        if self._told.end is BalanceEnd.REFUSED and found.tasks:
+            # One request more finds out, and what the provider then says of the key stops the runs.
+            found = Room(1)
         if found.reason != self._noted:
             await self._store.note_waiting(self._account, found.reason)
             self._noted = found.reason
         return found
+
+    def _outstanding_credits(self) -> Decimal:
+        """What the balance may not show yet: the most that was outstanding within its lag, and all that was
+        sent since it was asked for, which may have come and gone between two counts."""
+        last, (exposed, sent_then) = self._seen[-1], self._exposed
+        counted = max(s.credits for s in self._seen) + self._sent_credits - last.sent_credits
+        return max(counted, exposed + self._sent_credits - sent_then)
 
     async def _budget_left(self, now: int) -> Decimal | None:
         if self._budget_per_month is None:
@@ -88,17 +120,51 @@ class Admission:
         self._sent_credits += credits
 
     async def _refresh(self, now: int) -> None:
-        if self._asked_ms is None or now - self._asked_ms >= ASK_MS:
+        asks = self._asked_ms is None or now - self._asked_ms >= ASK_MS
+        if asks:
             self._asked_ms = now
             self._slots = await self._provider.slots() or self._slots
-            balance = await self._provider.balance(now)
-            if balance is not None:
-                await self._store.store_balance(self._account, balance)
-            self._balance = balance
+            await self._ask_balance(now)
         count = await self._store.outstanding(self._account)
         self._seen.append(_Seen(now, count.tasks, count.credits, self._sent, self._sent_credits))
         while now - self._seen[0].at_ms > max(LAG_MS, RATE_OVER_MS):
             self._seen.popleft()
+        if asks:
+            self._exposed = (max(s.credits for s in self._seen), self._sent_credits)
+
+    async def _ask_balance(self, now: int) -> None:
+        answer = await self._provider.balance(now)
+        if answer.balance is not None:
+            await self._store.store_balance(self._account, answer.balance)
+            self._told, self._balance, self._silent_since_ms = answer, answer.balance, None
+            self._charged_since = Decimal(0)
+            return
+        if answer.end is BalanceEnd.UNKNOWN and self._told.end is BalanceEnd.ABSENT:
+            return
+        self._told = answer
+        if self._silent_since_ms is None:
+            self._silent_since_ms = now
+            self._balance = self._balance or await self._store.last_balance(self._account)
+        if answer.end is BalanceEnd.UNKNOWN and self._balance is not None:
+            # It may have been a minute old when it was told.
+            since_ms = self._balance.at_ms - LAG_MS
+            self._charged_since = await self._store.charged_since(self._account, since_ms)
+
+    def _remaining(self, now: int) -> Decimal | None:
+        """What the account has; None: nobody tells, and that is no reason to wait."""
+        if self._told.end in (BalanceEnd.ABSENT, BalanceEnd.REFUSED) or not self._is_known(now):
+            return None
+        return None if self._balance is None else self._balance.remaining - self._charged_since
+
+    def _is_known(self, now: int) -> bool:
+        return self._balance is not None and now - self._balance.at_ms <= self._unknown.age_max_ms
+
+    def _unknown_reason(self, now: int) -> RunReason | None:
+        if self._told.end is not BalanceEnd.UNKNOWN or self._is_known(now) or self._unknown.sends:
+            return None
+        since_ms = self._balance.at_ms if self._balance is not None else self._silent_since_ms or now
+        text = f"waiting: balance unknown since {iso(since_ms)} ({self._told.why})"
+        return RunReason(ReasonCode.BALANCE_UNKNOWN, text)
 
     def _finished_per_s(self) -> float | None:
         """Tasks finished a second, measured; None while nothing waits for a slot or nothing finished yet."""

@@ -23,7 +23,7 @@ from app.domain.billing import (
 from app.domain.comparing import by_hand_movements, grain, thinned
 from app.domain.drift import Drift
 from app.domain.drift import audit as judge
-from app.ports import Balance, Clock, Outstanding
+from app.ports import Balance, BalanceAnswer, Clock, Outstanding
 from app.services.booking import BookingStore, book
 
 RESTS = 100
@@ -36,7 +36,7 @@ IDLE_MS = 6 * 3_600_000
 class Balances(Protocol):
     """The provider, as far as this needs it."""
 
-    async def balance(self, now_ms: int) -> Balance | None: ...
+    async def balance(self, now_ms: int) -> BalanceAnswer: ...
 
 
 class AuditStore(BookingStore, Protocol):
@@ -87,7 +87,7 @@ async def audit(
 
 async def take_balance(store: AuditStore, account: str, provider: Balances, now_ms: int) -> Balance | None:
     """Ask the provider and keep its answer."""
-    balance = await provider.balance(now_ms)
+    balance = (await provider.balance(now_ms)).balance
     if balance is not None:
         await store.store_balance(account, balance)
     return balance

@@ -1,4 +1,6 @@
-"""Runs that paused for want of credits go on by themselves: after the cycle's end, an upgrade, a try."""
+"""Runs that paused for what passes go on by themselves: for want of credits after the cycle's end, an
+upgrade, a try; because something else answered in the provider's place, by a try.
+"""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -6,7 +8,7 @@ from typing import Protocol
 
 from app.domain.admission import TASK_CREDITS_MIN
 from app.domain.run_reason import ReasonCode
-from app.ports import Balance, Clock, Provider
+from app.ports import Balance, BalanceEnd, Clock, Provider
 
 
 class FundingStore(Protocol):
@@ -29,32 +31,36 @@ class Funding:
         self._providers = providers
         self._probe_ms = probe_ms
         self._clock = clock
-        self._looked_ms: dict[str, int] = {}
+        self._looked_ms: dict[tuple[str, ReasonCode], int] = {}
 
-    async def resume_funded(self) -> int:
-        """Resume the paused runs of accounts that have credits again. How many.
+    async def resume_due(self) -> int:
+        """Resume the paused runs of accounts that have credits again, or are to be tried again. How many.
 
         The balance is asked for once a probe interval, which is longer than its lag. An edition that does
         not tell it (C-B22) is tried: its first refusal pauses the runs again.
         """
         resumed = 0
-        for account in await self._store.paused_accounts(ReasonCode.NO_CREDITS):
-            now = self._clock()
-            # The first look is a whole interval after the refusal was first seen.
-            if now - self._looked_ms.setdefault(account, now) < self._probe_ms:
-                continue
-            self._looked_ms[account] = now
-            if await self._may_have_credits(account, now):
-                resumed += await self._store.resume_account_if_paused_for(account, ReasonCode.NO_CREDITS)
-                del self._looked_ms[account]
+        for code in (ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY):
+            paused = await self._store.paused_accounts(code)
+            for gone in [key for key in self._looked_ms if key[1] is code and key[0] not in paused]:
+                del self._looked_ms[gone]
+            for account in paused:
+                now = self._clock()
+                # The first look is a whole interval after the pause was first seen.
+                if now - self._looked_ms.setdefault((account, code), now) < self._probe_ms:
+                    continue
+                self._looked_ms[account, code] = now
+                if code is ReasonCode.PROVIDER_AWAY or await self._may_have_credits(account, now):
+                    resumed += await self._store.resume_account_if_paused_for(account, code)
         return resumed
 
     async def _may_have_credits(self, account: str, now: int) -> bool:
         provider = self._providers.get(account)
         if provider is None:
             return False
-        balance = await provider.balance(now)
-        if balance is None:
-            return True
-        await self._store.store_balance(account, balance)
-        return balance.remaining >= Decimal(TASK_CREDITS_MIN)
+        answer = await provider.balance(now)
+        if answer.balance is None:
+            # Nobody tells: then the provider's own refusal does. While it cannot be asked, it is not tried.
+            return answer.end is not BalanceEnd.UNKNOWN
+        await self._store.store_balance(account, answer.balance)
+        return answer.balance.remaining >= Decimal(TASK_CREDITS_MIN)

@@ -18,6 +18,7 @@ from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
 from app.services.admission import Admission
+from app.services.reach import Reach
 
 FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
@@ -27,6 +28,8 @@ FOREIGN_REASON = (
     "the provider knows key {}, unsent by us: another copy of this database sends, and must be stopped; or, "
     "if there is no other, this one is a restored backup: tallyhook resume RUN --restored"
 )
+TOO_LARGE = 413
+"""A proxy takes smaller requests than the provider does."""
 STALE_WAIT_S = 60.0
 """An attempt too old to be sent again waits this long for the sweep to close it."""
 
@@ -62,13 +65,16 @@ class Sender:
     """One call of submit: a feeder that claims, senders, and a recorder, side by side."""
 
     def __init__(
-        self, store: SubmitStore, provider: Provider, account: str, admission: Admission | None, lease: str,
-        limits: SubmitLimits, clock: Clock, jitter: Jitter, token: str, stopping: Callable[[], bool],
+        self, store: SubmitStore, provider: Provider, account: str, admission: Admission | None, reach: Reach,
+        lease: str, limits: SubmitLimits, clock: Clock, jitter: Jitter, token: str,
+        stopping: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._store = store
         self._provider = provider
         self._account = account
         self._admission = admission
+        self._reach = reach
+        self._is_probe = reach.is_away
         self._lease = lease
         self._limits = limits
         self._clock = clock
@@ -78,7 +84,7 @@ class Sender:
         self._until_ms = clock() + limits.job_ms
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
         self._options: dict[str, SendOptions] = {}
-        self._batch_max = BATCH_MAX
+        self._batch_max = reach.batch_max or BATCH_MAX
         self._ended: list[Submission] = []
         self._flush_now = asyncio.Event()
         self._flushing: asyncio.Task[None] | None = None
@@ -107,8 +113,12 @@ class Sender:
     async def _send_all(self) -> None:
         async with asyncio.TaskGroup() as sending:
             sending.create_task(self._feed())
-            for _ in range(self._limits.in_flight):
+            for _ in range(self._senders):
                 sending.create_task(self._send())
+
+    @property
+    def _senders(self) -> int:
+        return 1 if self._is_probe else self._limits.in_flight
 
     def _is_over(self) -> bool:
         late = self._replaced or self._clock() >= self._until_ms
@@ -123,6 +133,8 @@ class Sender:
                     self.has_room = False
                     break
                 limit = min(limit, room.tasks)
+            if self._is_probe:
+                limit = 1
             now = self._clock()
             claimed = await self._store.claim_pending(
                 account=self._account, limit=limit, claim=self._token, now_ms=now,
@@ -135,7 +147,9 @@ class Sender:
                 self._admission.sent(len(claimed), estimate)
             for group in await self._grouped(claimed):
                 await self._todo.put(group)
-        for _ in range(self._limits.in_flight):
+            if self._is_probe:
+                break
+        for _ in range(self._senders):
             await self._todo.put(None)
 
     async def _grouped(self, claimed: list[ClaimedTask]) -> list[list[ClaimedTask]]:
@@ -156,6 +170,7 @@ class Sender:
             if not sendable:
                 continue
             answers = await self._create(sendable)
+            await self._note_reach(answers)
             for task, given in zip(sendable, answers, strict=True):
                 answer = given
                 known = given.answer is Answer.EXISTS and task.sends == 1
@@ -166,6 +181,24 @@ class Sender:
                     self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
                 self._end(task, answer)
                 await self._halt_if_refused(task, answer)
+
+    async def _note_reach(self, answers: Sequence[CreateAnswer]) -> None:
+        """Whether it was the provider that answered. While something else does, all sending of the account
+        rests, longer and longer; when that goes on, its runs pause."""
+        now, reach, first = self._clock(), self._reach, answers[0]
+        if any(answer.is_providers for answer in answers):
+            reach.heard_send()
+        elif first.answer is Answer.GATEWAY:
+            reach.sends.unheard(first.message or "", now)
+            if reach.is_away and not self._rest_s:
+                self._rest_s = reach.rest(now, self._jitter(), first.wait_s)
+            if reach.sends.lasts(now, reach.pause_after_ms) and self._halted is None:
+                self._halted = (RunState.PAUSED, reach.send_reason())
+                # Whoever resumes them wants to know at once.
+                reach.rest_until_ms = 0
+                await self._store.halt_account_if_running(self._account, *self._halted)
+        elif self._is_probe and first.answer is not Answer.DEFERRED:
+            self._rest_s = reach.rest(now, self._jitter(), None)
 
     async def _is_restored(self, run_id: str) -> bool:
         if not self._options[run_id].is_restored:
@@ -191,6 +224,8 @@ class Sender:
                 if all(answer.answer is Answer.LOST for answer in answers):
                     # One lost answer is so many tasks that we know no id of: smaller ones from here on (S7).
                     self._batch_max = max(self._batch_max // 2, 1)
+                elif answers[0].answer is Answer.GATEWAY and answers[0].http_status == TOO_LARGE:
+                    self._batch_max = self._reach.batch_max = max(len(tasks) // 2, 1)
                 return answers
             self._batch_max = 1
         return [await self._provider.create(task) for task in tasks]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from app.ports import Clock, Jitter, Provider, StoreUnavailable, SubmitStore
 from app.services.admission import Admission
+from app.services.reach import Reach
 from app.services.sender import Sender, SubmitLimits, SubmitSummary
 
 __all__ = ["SubmitLimits", "SubmitSummary", "submit"]
@@ -20,6 +21,7 @@ async def submit(
     *,
     account: str = "default",
     admission: Admission | None = None,
+    reach: Reach | None = None,
     limits: SubmitLimits,
     clock: Clock,
     jitter: Jitter,
@@ -28,11 +30,17 @@ async def submit(
 ) -> SubmitSummary:
     """Send what is due of one account, until nothing is, the time of one job is over, or `stopping`.
     `token` names this call; it is the owner of the lease and of the claims. Without `admission` the
-    provider's queue and balance are not looked at before."""
+    provider's queue and balance are not looked at before. `reach` is what earlier calls of this process
+    learnt of the account's way to the provider."""
+    reach = reach or Reach()
+    if rest_ms := reach.resting_ms(clock()):
+        return SubmitSummary(again_in_ms=rest_ms)
     lease = await _free_lease(store, account, limits, clock(), token)
     if lease is None:
         return SubmitSummary(busy=True)
-    sender = Sender(store, provider, account, admission, lease, limits, clock, jitter, token, stopping)
+    sender = Sender(
+        store, provider, account, admission, reach, lease, limits, clock, jitter, token, stopping
+    )  # fmt: skip
     try:
         await sender.run()
     except ExceptionGroup as group:

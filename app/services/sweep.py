@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.domain.delivery import RawDelivery
+from app.domain.run_reason import ReasonCode
 from app.domain.settlement import Source
-from app.domain.task import new_id
+from app.domain.task import RunState, new_id
 from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
+from app.services.reach import Reach
 
 VANISHED_POLLS = 3
 """Polls of a task that the provider once named, before a 404, confirmed at once, counts as gone (W13)."""
@@ -65,10 +67,12 @@ async def sweep(
     limits: SweepLimits,
     clock: Clock,
     unreleased: set[str],
+    reach: Callable[[str], Reach] = lambda _: Reach(),
 ) -> SweepSummary:
     """One pass. `providers` by account name; `settle` settles deliveries by id, in this process.
     `unreleased`: the caller's, empty at first and kept from pass to pass, for deliveries whose work ended in
-    trouble before that could be written."""
+    trouble before that could be written. `reach`: what this process knows of an account's way to the
+    provider."""
     summary = SweepSummary()
     now = clock()
     if unreleased:
@@ -82,7 +86,7 @@ async def sweep(
         sent_before_ms=now - limits.safe_resend_ms,
         reason="accepted or not, the provider may have forgotten the key; retry under a new one",
     )
-    await _poll_overdue(store, providers, settle, limits, clock, summary)
+    await _poll_overdue(store, providers, settle, limits, clock, summary, reach)
     return summary
 
 
@@ -121,6 +125,7 @@ async def _poll_overdue(
     limits: SweepLimits,
     clock: Clock,
     summary: SweepSummary,
+    reach: Callable[[str], Reach],
 ) -> None:
     due = await store.claim_due_polls(
         limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
@@ -138,6 +143,9 @@ async def _poll_overdue(
     answers = await asyncio.gather(*(ask(poll) for poll in due))
     now = clock()
     summary.polled = len(due)
+    for account in {poll.account for poll in due}:
+        mine = [answer for poll, answer in zip(due, answers, strict=True) if poll.account == account]
+        await _note_reach(store, account, reach(account), mine, now)
     raw = [RawDelivery(new_id(now), Source.POLL, now, answer.body) for answer in answers if answer.finished]
     summary.found_finished = len(raw)
     for start in range(0, len(raw), limits.settle_size):
@@ -151,6 +159,21 @@ async def _poll_overdue(
     again = await asyncio.gather(*(ask(poll) for poll in perhaps))
     vanished = [poll for poll, answer in zip(perhaps, again, strict=True) if answer.found is False]
     summary.expired = await _expire(store, over, vanished)
+
+
+async def _note_reach(
+    store: SweepStore, account: str, reach: Reach, answers: Sequence[PollAnswer], now: int
+) -> None:
+    """Whether it was the provider that answered. When something else goes on doing so, the runs of which all
+    is sent pause, so that somebody looks; their polls go on, and the first good one lets them go on."""
+    pages = [answer.gateway for answer in answers if answer.gateway is not None]
+    if any(answer.found is not None for answer in answers):
+        reach.polls.heard()
+        await store.resume_account_if_paused_for(account, ReasonCode.POLLS_UNANSWERED)
+    elif pages:
+        reach.polls.unheard(pages[-1], now)
+        if reach.polls.lasts(now, reach.pause_after_ms):
+            await store.halt_sent_runs_if_running(account, RunState.PAUSED, reach.poll_reason())
 
 
 async def _expire(store: SweepStore, over: Sequence[DuePoll], vanished: Sequence[DuePoll]) -> int:

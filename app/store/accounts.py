@@ -12,7 +12,7 @@ from app.domain.task import RunState
 from app.ports import Balance, Outstanding
 from app.store.engine import Database
 from app.store.inbox import clean
-from app.store.tables import REASON_CODE, attempts, balances, credits_sum, runs, tasks
+from app.store.tables import IS_PENDING, REASON_CODE, attempts, balances, credits_sum, ledger, runs, tasks
 
 
 class AccountWrites:
@@ -22,11 +22,21 @@ class AccountWrites:
 
     async def halt_account_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
         """Pause or stop every running run of an account: the refusal was the account's. How many."""
+        return await self._halt(account, state, reason)
 
+    async def halt_sent_runs_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
+        """The same, of those runs only that have tasks at the provider and none to send. How many."""
+        mine = tasks.c.run_id == runs.c.id
+        out = sa.exists().where(mine, tasks.c.next_poll_at_ms.is_not(None))
+        return await self._halt(account, state, reason, out, ~sa.exists().where(mine, IS_PENDING))
+
+    async def _halt(
+        self, account: str, state: RunState, reason: RunReason, *which: sa.ColumnElement[bool]
+    ) -> int:
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(
                 sa.update(runs)
-                .where(runs.c.account == account, runs.c.state == RunState.RUNNING)
+                .where(runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
                 .values(state=state, reason=clean(reason.text), reason_code=reason.code)
             )
             return done.rowcount
@@ -76,6 +86,35 @@ class AccountWrites:
             await connection.execute(sa.insert(balances), [row])
 
         await self.db.write(work)
+
+    async def last_balance(self, account: str) -> Balance | None:
+        """The newest of those kept; None: there is none."""
+        b = balances.c
+        query = (
+            sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source)
+            .where(b.account == account)
+            .order_by(b.at_ms.desc(), b.id.desc())
+            .limit(1)
+        )
+
+        async def work(connection: AsyncConnection) -> Balance | None:
+            row = (await connection.execute(query)).first()
+            return None if row is None else Balance(*row)
+
+        return await self.db.read(work)
+
+    async def charged_since(self, account: str, since_ms: int) -> Decimal:
+        """Credits of an account that were posted since then. Goes through the ledger: for seldom use."""
+        query = (
+            sa.select(credits_sum(ledger.c.credits))
+            .join(runs, runs.c.id == ledger.c.run_id)
+            .where(runs.c.account == account, ledger.c.kind == "post", ledger.c.at_ms >= since_ms)
+        )
+
+        async def work(connection: AsyncConnection) -> Decimal:
+            return await connection.scalar(query) or Decimal(0)
+
+        return await self.db.read(work)
 
     async def outstanding(self, account: str) -> Outstanding:
         """What is accepted and not settled, read by the index of tasks that would be polled. Without those of

@@ -118,7 +118,7 @@ class Month:
     async def send(self, account: str) -> None:
         """What the worker does: resume what has credits again, then submit what is due."""
         assert self._funding is not None
-        await self._funding.resume_funded()
+        await self._funding.resume_due()
         if account not in self._admissions:
             self._admissions[account] = Admission(
                 account, self.store, self.clients[account], clock=self.clock, drain_target_s=43_200

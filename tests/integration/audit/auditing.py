@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.task import TaskSpec, new_id
-from app.ports import Balance
+from app.ports import Balance, BalanceAnswer, BalanceEnd
 from app.services.audit import Audited, audit
 from app.store import Store
 from app.store.tables import account_entries, ledger, tasks
@@ -37,9 +37,10 @@ class Account:
     run_id: str = ""
     ids: list[str] = field(default_factory=list)
 
-    async def balance(self, now_ms: int) -> Balance | None:
+    async def balance(self, now_ms: int) -> BalanceAnswer:
         self.asked += 1
-        return Balance(now_ms, self.remaining, self.per_cycle, self.resets_at_ms)
+        balance = Balance(now_ms, self.remaining, self.per_cycle, self.resets_at_ms)
+        return BalanceAnswer(BalanceEnd.TOLD, balance)
 
     async def audit(self, at: str | None = None) -> Audited:
         """Audit now, or at a later moment."""

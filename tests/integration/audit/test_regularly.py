@@ -10,6 +10,7 @@ import structlog
 
 from app.domain.balances import Snapshot
 from app.domain.comparing import SNAPSHOTS_MAX, thinned
+from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audits
 from app.store import Store
 from tests.clock import SteppedClock
@@ -71,8 +72,9 @@ async def test_others_are_looked_for_now_and_then(account: Account) -> None:
 
 
 async def test_an_edition_without_balances_is_not_asked_all_the_time(account: Account) -> None:
-    async def nothing(now_ms: int) -> None:
+    async def nothing(now_ms: int) -> BalanceAnswer:
         account.asked += 1
+        return BalanceAnswer(BalanceEnd.ABSENT)
 
     account.balance = nothing  # type: ignore[method-assign]
     regular = audits(account)

@@ -211,6 +211,6 @@ async def test_both_senders_are_accepted_by_the_idle_provider(tmp_path: Path) ->
         )
         async with client:
             answer = await client.create(task)
-            assert await client.balance(0) is None
+            assert (await client.balance(0)).balance is None
     assert figures["statuses"] == {200: 9}
     assert (answer.answer, answer.credits_to_charge) == (Answer.ACCEPTED, noop_provider.CREDITS)

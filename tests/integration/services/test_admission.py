@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from app.domain.moment import iso
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
 from app.domain.task import TaskSpec, idempotency_key
-from app.ports import Balance, CreateAnswer, Slots
-from app.services.admission import ASK_MS, Admission
+from app.ports import Balance, BalanceAnswer, BalanceEnd, CreateAnswer, Slots
+from app.services.admission import ASK_MS, Admission, UnknownBalance
 from app.services.funding import Funding
 from app.services.submit import submit
 from app.store import Store
@@ -23,6 +24,8 @@ class Account(ScriptedProvider):
 
     concurrency: int | None = 5
     remaining: Decimal | None = None
+    unknown: str | None = None
+    """Why nobody tells the balance."""
     batches: list[int] = field(default_factory=list)
     loses_batches: int = 0
     takes_batches: bool = True
@@ -30,8 +33,12 @@ class Account(ScriptedProvider):
     async def slots(self) -> Slots | None:
         return Slots(self.concurrency)
 
-    async def balance(self, now_ms: int) -> Balance | None:
-        return None if self.remaining is None else Balance(now_ms, self.remaining, None, None)
+    async def balance(self, now_ms: int) -> BalanceAnswer:
+        if self.unknown is not None:
+            return BalanceAnswer(BalanceEnd.UNKNOWN, why=self.unknown)
+        if self.remaining is None:
+            return BalanceAnswer(BalanceEnd.ABSENT)
+        return BalanceAnswer(BalanceEnd.TOLD, Balance(now_ms, self.remaining, None, None))
 
     async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
         if not self.takes_batches:
@@ -113,12 +120,12 @@ async def test_s10_a_paused_run_goes_on_when_the_balance_is_back(pipeline: Pipel
     await send(pipeline, provider)
     assert (await reason_of(pipeline))[0] == "paused"
     funding = Funding(pipeline.store, {"default": provider}, probe_ms=300_000, clock=pipeline.clock)
-    assert await funding.resume_funded() == 0, "not at once: the balance lags"
+    assert await funding.resume_due() == 0, "not at once: the balance lags"
     pipeline.clock.advance(300_000)
-    assert await funding.resume_funded() == 0, "still nothing there"
+    assert await funding.resume_due() == 0, "still nothing there"
     provider.remaining = Decimal(650_000)
     pipeline.clock.advance(300_000)
-    assert await funding.resume_funded() == 1
+    assert await funding.resume_due() == 1
     await send(pipeline, provider)
     assert (await pipeline.books()).states() == {"submitted": 5}
     assert await pipeline.store.retry_tasks_if_closed(pipeline.task_ids, pipeline.clock()) == 0, "none failed"
@@ -130,9 +137,9 @@ async def test_s10_without_a_balance_endpoint_it_is_tried(pipeline: Pipeline) ->
     await pipeline.start(1)
     await send(pipeline, provider)
     funding = Funding(pipeline.store, {"default": provider}, probe_ms=300_000, clock=pipeline.clock)
-    await funding.resume_funded()
+    await funding.resume_due()
     pipeline.clock.advance(300_000)
-    assert await funding.resume_funded() == 1
+    assert await funding.resume_due() == 1
     assert (await reason_of(pipeline))[0] == "running"
 
 
@@ -235,3 +242,93 @@ async def test_w19_what_was_over_before_the_restore_is_not_outstanding(pipeline:
         pipeline.clock.advance(ASK_MS)
     assert len(account.sends) == 20
     assert (await pipeline.books()).states() == {"submitted": 20}
+
+
+async def drained(pipeline: Pipeline, provider: Account, gate: Admission, turns: int = 30) -> None:
+    """Send what may go, and have all of it completed and charged at once, for a minute by the clock."""
+    for _ in range(turns):
+        await send(pipeline, provider, gate)
+        done = {task.key for tasks in provider.accepted.values() for task in tasks if task.charged is None}
+        await pipeline.deliver(*(provider.finish(key) for key in sorted(done)))
+        pipeline.clock.advance(2_000)
+
+
+async def test_f6_one_failed_answer_is_no_room_for_thousands(pipeline: Pipeline) -> None:
+    """The last balance counts, less what was charged since."""
+    provider = Account(concurrency=100, remaining=Decimal(40))
+    await pipeline.start(200)
+    gate = admission(pipeline.store, provider, pipeline.clock)
+    await gate.room()
+    provider.unknown = "HTTP 502, text/html, <h1>"
+    await drained(pipeline, provider, gate, turns=120)
+    assert len(provider.sends) <= 8, "40 credits are 8 tasks of 5, though nobody said that they are gone"
+    assert await reason_of(pipeline) != ("running", None)
+
+
+async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_told_again(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=100, remaining=Decimal(10_000))
+    await pipeline.start(30)
+    gate = admission(pipeline.store, provider, pipeline.clock)
+    await gate.room()
+    told_ms = pipeline.clock()
+    provider.unknown = "HTTP 403, text/html, <h1>Blocked"
+    pipeline.clock.advance(UnknownBalance().age_max_ms + 1)
+    assert await send(pipeline, provider, gate) == 1_000
+    assert provider.sends == []
+    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    assert (run.state, run.reason_code) == ("running", "balance_unknown")
+    assert run.reason == f"waiting: balance unknown since {iso(told_ms)} (HTTP 403, text/html, <h1>Blocked)"
+    provider.unknown = None
+    pipeline.clock.advance(ASK_MS)
+    await send(pipeline, provider, gate)
+    assert len(provider.sends) == 30
+    assert await reason_of(pipeline) == ("running", None)
+
+
+async def test_f6_a_new_process_takes_the_last_balance_that_was_kept(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=100, remaining=Decimal(5))
+    await pipeline.start(30)
+    await admission(pipeline.store, provider, pipeline.clock).room()
+    provider.unknown = "no response: TimeoutError"
+    pipeline.clock.advance(60_000)
+    await send(pipeline, provider, admission(pipeline.store, provider, pipeline.clock))
+    assert len(provider.sends) == 1
+    never = Account(concurrency=100, unknown="no response: TimeoutError")
+    gate = Admission("eu", pipeline.store, never, clock=pipeline.clock, drain_target_s=60.0)
+    room = await gate.room()
+    assert (room.tasks, room.reason and room.reason.code) == (0, "balance_unknown"), "none was ever told"
+
+
+async def test_f6_sending_without_a_balance_is_a_choice(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=100, unknown="no response: TimeoutError")
+    await pipeline.start(30)
+    gate = Admission(
+        "default", pipeline.store, provider, clock=pipeline.clock, drain_target_s=60.0,
+        unknown=UnknownBalance(sends=True),
+    )  # fmt: skip
+    await send(pipeline, provider, gate)
+    assert len(provider.sends) == 30
+
+
+async def test_f6_an_edition_without_a_balance_stays_one_while_it_cannot_be_asked(pipeline: Pipeline) -> None:
+    provider = Account(concurrency=100)
+    await pipeline.start(30)
+    gate = admission(pipeline.store, provider, pipeline.clock)
+    assert (await gate.room()).tasks > 30
+    provider.unknown = "no response: TimeoutError"
+    pipeline.clock.advance(UnknownBalance().age_max_ms * 2)
+    await send(pipeline, provider, gate)
+    assert len(provider.sends) == 30
+
+
+async def test_f6_a_key_that_is_refused_is_found_out_by_one_request(pipeline: Pipeline) -> None:
+    class Refusing(Account):
+        async def balance(self, now_ms: int) -> BalanceAnswer:
+            return BalanceAnswer(BalanceEnd.REFUSED, why="HTTP 401, INVALID_OR_EXPIRED_API_KEY")
+
+    provider = Refusing(concurrency=100)
+    await pipeline.start(30)
+    provider.tell(Answer.BAD_KEY)
+    await send(pipeline, provider, admission(pipeline.store, provider, pipeline.clock))
+    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    assert (len(provider.sends), run.state, run.reason_code) == (1, "stopped", "bad_key")

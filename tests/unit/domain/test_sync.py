@@ -11,7 +11,9 @@ from app.domain.sync import SyncAnswer, SyncEnd, busy_wait_s, end_of
         (429, "CONCURRENT_LIMIT_EXCEEDED", True, 0, SyncEnd.BUSY),
         (429, "CONCURRENCY_LIMIT_EXCEEDED", True, 0, SyncEnd.BUSY),
         (429, "RATE_LIMIT_EXCEEDED", True, None, SyncEnd.BUSY),
-        (429, None, False, None, SyncEnd.BUSY),
+        (429, None, False, None, SyncEnd.LOST),
+        (429, None, False, 0, SyncEnd.BUSY),
+        (404, None, False, None, SyncEnd.LOST),
         (409, "CONCURRENCY_LIMIT_EXCEEDED", True, None, SyncEnd.BUSY),
         (409, None, True, 0, SyncEnd.BUSY),
         (409, None, True, 3, SyncEnd.REFUSED),
@@ -35,3 +37,6 @@ def test_waits_grow_for_a_slot_and_not_for_the_rate() -> None:
     rate = SyncAnswer(SyncEnd.BUSY, code="RATE_LIMIT_EXCEEDED")
     assert [busy_wait_s(n, 0.0, rate) for n in (1, 5)] == [0.5, 0.5]
     assert busy_wait_s(1, 0.0, SyncAnswer(SyncEnd.BUSY, wait_s=30.0)) >= 30.0
+    for wait_s in (0.0, 0.001):
+        asked = SyncAnswer(SyncEnd.BUSY, slots_used=3, wait_s=wait_s)
+        assert busy_wait_s(3, 0.0, asked) >= 2.0, "a floor under our own"

@@ -97,27 +97,28 @@ async def test_accepted(provider: Provider) -> None:
     ("status", "body", "answer"),
     [
         (201, '{"task":{"id":"t"}}', Answer.ACCEPTED),
-        (200, "{}", Answer.LOST),  # accepted or not, only the key can tell
-        (200, "<html>", Answer.LOST),
-        (204, "", Answer.LOST),
+        (200, '{"task":{}}', Answer.LOST),  # accepted or not, only the key can tell
+        (200, "{}", Answer.GATEWAY),
+        (200, "<html>", Answer.GATEWAY),
+        (204, "", Answer.GATEWAY),
         (409, '{"error":{"code":"RESOURCE_ALREADY_EXISTS"}}', Answer.EXISTS),
-        (409, "", Answer.EXISTS),
+        (409, "", Answer.GATEWAY),
         (400, '{"error":{"code":"VALIDATION_ERROR"}}', Answer.REJECTED),
         (422, '{"error":"Request validation failed"}', Answer.REJECTED),
-        (413, "<html>too large</html>", Answer.REJECTED),
+        (413, "<html>too large</html>", Answer.GATEWAY),
         (401, '{"error":"Invalid or missing API key"}', Answer.BAD_KEY),
         (403, '{"error":{"code":"INSUFFICIENT_CREDITS"}}', Answer.NO_CREDITS),
         (403, '{"error":{"code":"INSUFFICIENT_PERMISSIONS"}}', Answer.NO_CREDITS),
-        (402, "", Answer.NO_CREDITS),
+        (402, "", Answer.GATEWAY),
         (429, '{"error":{"code":"RATE_LIMIT_EXCEEDED"}}', Answer.RATE_LIMITED),
         (429, '{"error":{"code":"CONCURRENT_LIMIT_EXCEEDED"}}', Answer.RATE_LIMITED),
-        (429, "", Answer.RATE_LIMITED),
+        (429, "", Answer.GATEWAY),
         (429, '{"error":{"code":"QUEUE_LIMIT_EXCEEDED"}}', Answer.QUEUE_FULL),
         (500, '{"error":{"code":"INTERNAL_SERVER_ERROR"}}', Answer.UNAVAILABLE),
-        (502, "<html>Bad Gateway</html>", Answer.UNAVAILABLE),
-        (503, "", Answer.UNAVAILABLE),
-        (520, "", Answer.UNAVAILABLE),
-        (408, "", Answer.UNAVAILABLE),
+        (502, "<html>Bad Gateway</html>", Answer.GATEWAY),
+        (503, "", Answer.GATEWAY),
+        (520, "", Answer.GATEWAY),
+        (408, "", Answer.GATEWAY),
         (499, '{"error":"Request was canceled"}', Answer.UNAVAILABLE),
     ],
 )
@@ -141,7 +142,7 @@ async def test_a_refusal_carries_its_reason_and_wait(provider: Provider) -> None
 
 
 async def test_a_rate_limit_pauses_every_request(provider: Provider) -> None:
-    provider.answers(429, '{"error":"slow down","retry_after":900}')
+    provider.answers(429, '{"success":false,"error":"slow down","retry_after":900}')
     assert (await provider.client.create(TASK)).wait_s == 900
     deferred = await provider.client.create(TASK)
     assert deferred.answer is Answer.DEFERRED, "claimed, but not sent"
@@ -169,7 +170,8 @@ async def test_the_limit_of_the_headers_is_taken_over(provider: Provider) -> Non
 async def test_a_redirect_is_not_followed(provider: Provider) -> None:
     provider.answers(307, "", Location="http://127.0.0.1:1/elsewhere")
     got = await provider.client.create(TASK)
-    assert (got.answer, got.http_status) == (Answer.UNAVAILABLE, 307)
+    assert (got.answer, got.http_status) == (Answer.GATEWAY, 307)
+    assert got.message == "HTTP 307 to http://127.0.0.1:1/elsewhere, no type, empty"
     assert (await provider.client.poll("t")).found is None
     assert len(provider.seen) == 2
 
@@ -233,8 +235,9 @@ async def test_no_answer_in_time_leaves_the_result_unknown() -> None:
 
 async def test_an_answer_without_end_is_cut_off(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.provider.client.ANSWER_BYTES_MAX", 10_000)
-    provider.answers(200, "x" * 10_001)
-    assert (await provider.client.create(TASK)).answer is Answer.LOST
+    monkeypatch.setattr("app.provider.client.CREATE_BYTES_MAX", 10_000)
+    provider.answers(200, '{"task":{"id":"' + "x" * 10_001)
+    assert (await provider.client.create(TASK)).answer is Answer.GATEWAY
     assert (await provider.client.poll("t")).found is None
     provider.answers(200, '{"task":{"id":"t"}}' + " " * 9_000)
     assert (await provider.client.create(TASK)).answer is Answer.ACCEPTED
@@ -251,6 +254,10 @@ async def test_an_answer_without_end_is_cut_off(provider: Provider, monkeypatch:
         (200, "{}", None, False),
         (200, "<html>", None, False),
         (404, '{"error":{"code":"RESOURCE_NOT_FOUND"}}', False, False),
+        (404, '{"success":false,"error":"Task not found"}', False, False),
+        (404, "<html>404 Not Found</html>", None, False),
+        (404, '{"message":"no Route matched with those values"}', None, False),
+        (404, "", None, False),
         (401, "", None, False),
         (500, "", None, False),
         (204, "", None, False),
@@ -268,4 +275,5 @@ async def test_polling(
 
 async def test_any_other_get(provider: Provider) -> None:
     provider.answers(404, "nothing")
-    assert await provider.client.get("/v1/credits") == (404, b"nothing")
+    got = await provider.client.get("/v1/credits")
+    assert (got.status, got.body, got.refusal.is_own) == (404, b"nothing", False)

@@ -14,6 +14,7 @@ from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
 from app.emulator.options import Options
 from app.emulator.server import create_app
+from app.ports import BalanceEnd
 from app.provider.client import Client
 from app.provider.pacing import Pacer
 from app.provider.wire import read_report
@@ -81,7 +82,9 @@ async def test_a_key_nobody_knows_stops_everything(edition: str) -> None:
         answer = await client.create(prompt())
         assert answer.answer is Answer.BAD_KEY
         assert (await client.poll("t")).found is None
-        assert (await client.get("/v1/async/status"))[0] == 401
+        got = await client.get("/v1/async/status")
+        assert (got.status, got.refusal.is_own) == (401, True)
+        assert (await client.balance(0)).end in (BalanceEnd.REFUSED, BalanceEnd.ABSENT)
 
 
 @pytest.mark.parametrize("edition", EDITIONS)

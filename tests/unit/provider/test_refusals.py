@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from app.domain.submission import ClaimedTask
-from app.provider.wire import encode_create, rate_limit, read_created, read_error, storable
+from app.provider.wire import encode_create, page_of, rate_limit, read_created, read_error, storable
 
 NOW = datetime(2026, 10, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -23,40 +23,73 @@ def refusal(body: Any, status: int = 400, **headers: str) -> Any:
     return read_error(status, named, raw, NOW)
 
 
+AT = "2025-01-15T12:00:00.000Z"
+V = "VALIDATION_ERROR"
+
+
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [
         # B5, B6: an object with and without `success`, a plain string with top-level details.
-        ({"success": False, "error": {"code": "C", "message": "m"}}, "C", "m"),
-        ({"error": {"code": "CONCURRENT_LIMIT_EXCEEDED", "message": "Concurrent limit exceeded"}},
-         "CONCURRENT_LIMIT_EXCEEDED", "Concurrent limit exceeded"),
-        ({"success": False, "error": "Invalid or missing API key"}, None, "Invalid or missing API key"),
-        ({"error": {"code": "V", "message": "m", "details": [{"field": "prompt", "message": "empty"}]}},
-         "V", "m (prompt: empty)"),
-        ({"error": {"code": "V", "message": "m",
+        ({"success": False, "error": {"code": "NEW_CODE", "message": "m"}}, "NEW_CODE", "m"),
+        ({"error": {"code": "NEW_CODE", "message": "m", "timestamp": AT}}, "NEW_CODE", "m"),
+        ({"success": False, "error": "Country XX is not supported"}, None, "Country XX is not supported"),
+        ({"error": {"code": V, "message": "m", "details": [{"field": "prompt", "message": "empty"}]}},
+         V, "m (prompt: empty)"),
+        ({"error": {"code": V, "message": "m",
                     "details": {"errors": [{"field": "a", "message": "x"}, {"field": "b", "message": "y"}]}}},
-         "V", "m (a: x; b: y)"),
+         V, "m (a: x; b: y)"),
         ({"error": "Request validation failed", "details": [{"field": "country", "message": "unknown"}]},
          None, "Request validation failed (country: unknown)"),
-        ({"error": "e", "details": {"errors": [{"field": "f", "message": "m"}]}}, None, "e (f: m)"),
-        ({"error": {"code": "Q", "message": "m", "details": {"limit": 100000}}}, "Q", "m"),
-        ({"error": {"code": "V", "message": "m", "details": ["text", {"message": 4}]}}, "V", "m (?: ?)"),
-        ({"error": {"code": "V", "message": "m", "details": "text"}}, "V", "m"),
-        ({"error": {}}, None, "HTTP 400"),
-        ({"error": ""}, None, "HTTP 400"),
-        ({"error": {"code": None, "message": 5}}, None, "HTTP 400"),
-        ({"error": ["x"]}, None, "HTTP 400"),
-        ({"message": "elsewhere"}, None, "HTTP 400"),
-        ([], None, "HTTP 400"),
-        (b"<html><body>502 Bad Gateway</body></html>", None, "HTTP 400"),
-        (b"", None, "HTTP 400"),
-        (b"\xff\xfe\x00", None, "HTTP 400"),
-        (b"[" * 100_000, None, "HTTP 400"),
+        ({"success": False, "error": "e", "details": {"errors": [{"field": "f", "message": "m"}]}},
+         None, "e (f: m)"),
+        ({"success": False, "error": {"code": "Q", "message": "m", "details": {"limit": 100000}}}, "Q", "m"),
+        ({"error": {"code": V, "message": "m", "details": ["text", {"message": 4}]}}, V, "m (?: ?)"),
+        ({"error": {"code": V, "message": "m", "details": "text"}}, V, "m"),
+        ({"error": {"code": V}}, V, "HTTP 400"),
     ],
 )  # fmt: skip
 def test_every_form_of_an_error(body: Any, code: str | None, message: str) -> None:
     found = refusal(body)
-    assert (found.code, found.message) == (code, message)
+    assert (found.is_own, found.code, found.message) == (True, code, message)
+
+
+def test_a_429_of_either_spelling_is_the_providers_own() -> None:
+    for code in ("CONCURRENT_LIMIT_EXCEEDED", "CONCURRENCY_LIMIT_EXCEEDED"):
+        found = refusal({"error": {"code": code, "message": "m"}}, 429)
+        assert (found.is_own, found.code) == (True, code)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {}}, {"error": ""}, {"error": {"code": None, "message": 5}}, {"error": ["x"]}, [], b"",
+        {"message": "Forbidden"}, {"error": "Forbidden"}, {"success": True, "error": {"code": V}},
+        {"success": 0, "error": "x"}, {"errors": [{"code": 10000}], "success": False},
+        {"error": {"code": "AuthorizationFailed", "message": "m"}}, {"error": {"code": 403, "message": "m"}},
+        {"error": {"code": "RATE_LIMIT_EXCEEDED", "message": "its status is 429"}},
+        {"error": "invalid_request", "error_description": "x"}, b"<html><body>502 Bad Gateway</body></html>",
+        b"\xff\xfe\x00", b"[" * 100_000, b'{"error":',
+    ],
+)  # fmt: skip
+def test_anything_else_is_not_the_providers_word(body: Any) -> None:
+    found = refusal(body)
+    assert (found.is_own, found.code) == (False, None)
+    assert found.message.startswith("HTTP 400, no type, ")
+
+
+def test_a_redirect_is_never_its_word() -> None:
+    assert not refusal({"success": False, "error": {"code": V, "message": "m"}}, 307).is_own
+
+
+def test_what_is_shown_of_a_page_is_clean() -> None:
+    hostile = "\x1b[2J\u202egnp\u200b\r\n\t<b>Blocked</b>\x00 key sk_live_0123 Bearer abc.def " + "x" * 500
+    page = page_of(403, CIMultiDict({"Content-Type": "text/html\x1b; charset=utf-8"}), hostile.encode())
+    assert page.startswith("HTTP 403, text/html, [2J gnp <b>Blocked</b> key sk_… Bearer … xxx")
+    assert page.isprintable() and len(page) < 200
+    moved = page_of(302, {"Location": "https://user:secret@portal.example/login?token=secret#x"}, b"")
+    assert moved == "HTTP 302 to https://portal.example/login, no type, empty"
+    assert page_of(404, {}, b"\xff\xfe<\x00") == "HTTP 404, no type, \ufffd\ufffd<"
 
 
 @pytest.mark.parametrize(
@@ -112,9 +145,9 @@ def test_a_limit_that_is_no_number_is_none(value: str) -> None:
 
 def test_texts_are_bounded_and_fit_every_database() -> None:
     found = refusal(
-        b'{"error":{"code":"A\\u0000' + b"B" * 500 + b'","message":"\\u0000' + b"m" * 5_000 + b'"}}'
+        b'{"success":false,"error":{"code":"A' + b"B" * 500 + b'","message":"\\u0000' + b"m" * 5_000 + b'"}}'
     )
-    assert found.code.startswith("A\\0B") and len(found.code) <= 101
+    assert found.code.startswith("AB") and len(found.code) <= 101
     assert "\x00" not in found.message and len(found.message) <= 501
     assert storable("a\ud800b", 10) == "a\\ud800b"
 
