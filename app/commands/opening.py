@@ -136,6 +136,7 @@ _BY_SQLSTATE = {
     "28000": "check the user in DATABASE_URL, and that the server's pg_hba.conf lets it in from here",
     "3D000": "check the database's name in DATABASE_URL, or create it: createdb NAME",
     "53300": "the server has no connection left: raise its max_connections, or run fewer processes",
+    "42704": "check the options behind DATABASE_URL's ?",
     "42501": "give the role of DATABASE_URL the right to it: GRANT ALL ON SCHEMA public TO ROLE",
     "25006": "this server takes no writes: check that DATABASE_URL names the primary",
 }
@@ -156,6 +157,11 @@ _BY_WORDS = (
     ("root certificate file", "write sslrootcert=FILE of the server's CA behind DATABASE_URL's ?"),
     ("[X509", "check that sslrootcert, sslcert and sslkey of DATABASE_URL are PEM files"),
     ("Name or service not known", "check the host's name in DATABASE_URL"),
+    ("invalid value for parameter", "check the options behind DATABASE_URL's ?"),
+    # PgBouncer's words, all of them under one state.
+    ("authentication failed", "check user and password in DATABASE_URL"),
+    ("no such user", "check the user in DATABASE_URL, and the pooler's list of users"),
+    ("no such database", "check the database's name in DATABASE_URL, and the pooler's list of databases"),
     ("prepared statement", "a pooler stands between: write prepared_statements=no behind DATABASE_URL's ?"),
 )
 """What is said about each, by a piece of the server's or the driver's words."""

