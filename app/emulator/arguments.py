@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .editions import EDITIONS
+from .options import SWITCH_CHOICES
 from .plans import PLANS
 from .pricing import PRICE_LISTS
 
@@ -78,6 +79,9 @@ def set_fields(target: object, settings: list[str], kind: str) -> None:
         if not hasattr(target, name) or name == "leniency":
             raise typer.BadParameter(f"{name!r} is no {kind}")
         present = getattr(target, name)
+        if name in SWITCH_CHOICES and text not in SWITCH_CHOICES[name]:
+            choices = ", ".join(SWITCH_CHOICES[name])
+            raise typer.BadParameter(f"{setting!r}: {name} is one of {choices}")
         try:
             if isinstance(present, bool):
                 value: object = text.lower() in ("", "1", "true", "yes", "on")

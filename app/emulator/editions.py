@@ -56,7 +56,6 @@ class Edition:
     queue_limit_counts: bool  # B48: the four counters instead of {limit}
     pages_max: int  # B49
     aioverview_model: bool  # B51: a value of ?model= for /v1/countries
-    news_alias: bool  # B52: /v1/monitor/google-news
     grok: bool  # K.4: whether Grok answers at all
 
 
@@ -106,7 +105,6 @@ _2025: Final = Edition(
     queue_limit_counts=True,
     pages_max=10,
     aioverview_model=False,
-    news_alias=True,
     grok=True,
 )
 
@@ -171,7 +169,6 @@ _2026: Final = Edition(
     queue_limit_counts=False,
     pages_max=10,
     aioverview_model=True,
-    news_alias=False,
     grok=False,
 )
 

@@ -16,12 +16,19 @@ class Engine:
     subject: str  # "prompt" or "query"
     include: frozenset[str]
     flags: frozenset[str] = frozenset()  # other booleans
+    sent_include: frozenset[str] = frozenset()  # beyond the contract, sent by a shipped client
+    sent_texts: frozenset[str] = frozenset()  # likewise, strings
     devices: tuple[str, ...] = ()
     google_family: bool = False  # takes gl, hl
     located: bool = False  # takes location, uule
     state: bool = False
     paged: bool = False
     url: bool = False
+
+    @property
+    def taken_include(self) -> frozenset[str]:
+        """Every key of `include` that is not refused."""
+        return self.include | self.sent_include
 
 
 _AI: Final = frozenset({"html", "markdown", "rawResponse"})
@@ -54,6 +61,9 @@ ENGINES: Final[Mapping[str, Engine]] = {
         model="google",
         subject="query",
         include=frozenset({"html", "aioverview", "paaAioverview", "googleGoto"}),
+        # The vendor's n8n node asks for the overview's markdown beside the overview, and sends a city.
+        sent_include=frozenset({"markdown"}),
+        sent_texts=frozenset({"city"}),
         devices=_DEVICES,
         google_family=True,
         located=True,

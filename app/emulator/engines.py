@@ -13,6 +13,7 @@ from .validation import (
     PROMPT_CHARACTERS_MAX,
     Leniency,
     Problem,
+    asked_outside_us,
     kind_of,
     options_text,
     unknown_keys,
@@ -21,7 +22,7 @@ from .validation import (
 
 
 def _known_fields(engine: Engine, edition: Edition) -> frozenset[str]:
-    names = {engine.subject, "country", "include"} | engine.flags
+    names = {engine.subject, "country", "include"} | engine.flags | engine.sent_texts
     names |= {"device"} if engine.devices else set()
     names |= {"gl", "hl"} if engine.google_family else set()
     names |= {"location", "uule"} if engine.located else set()
@@ -51,7 +52,7 @@ def check_payload(
         _check_subject(engine, body, prefix, problems)
     check_place(engine, body, edition, prefix, problems)
     if len(body) > 2:
-        _check_optional(engine, body, edition, prefix, problems)
+        _check_optional(engine, body, edition, leniency, prefix, problems)
         _check_include(engine, body, leniency, prefix, problems)
     return problems
 
@@ -79,15 +80,16 @@ def _check_subject(engine: Engine, body: Mapping[str, Any], prefix: str, problem
 
 
 def _check_optional(
-    engine: Engine, body: Mapping[str, Any], edition: Edition, prefix: str, problems: list[Problem]
-) -> None:
+    engine: Engine, body: Mapping[str, Any], edition: Edition, leniency: Leniency, prefix: str,
+    problems: list[Problem],
+) -> None:  # fmt: skip
     for name in engine.flags:
         if name in body and not isinstance(body[name], bool):
             problems.append({"field": f"{prefix}{name}", "message": wrong_type("boolean", body, name)})
     if engine.devices and "device" in body and body["device"] not in engine.devices:
         problems.append({"field": f"{prefix}device", "message": options_text(engine.devices)})
     texts = ("hl", "location", "uule") if engine.located else ("hl",) if engine.google_family else ()
-    for name in texts:
+    for name in (*texts, *engine.sent_texts):
         if name in body and not (isinstance(body[name], str) and body[name]):
             problems.append({"field": f"{prefix}{name}", "message": wrong_type("string", body, name)})
     if engine.located and "location" in body and "uule" in body:
@@ -95,7 +97,8 @@ def _check_optional(
         problems.append({"field": "", "message": message})
     if engine.paged and "pages" in body:
         _check_pages(body, edition, prefix, problems)
-    if engine.state and edition.state and "state" in body:
+    is_ignored = leniency.state_outside_us and asked_outside_us(body)
+    if engine.state and edition.state and "state" in body and not is_ignored:
         _check_state(body, prefix, problems)
 
 
@@ -118,7 +121,7 @@ def _check_state(body: Mapping[str, Any], prefix: str, problems: list[Problem]) 
     value = body["state"]
     if not isinstance(value, str):
         message = wrong_type("string", body, "state")
-    elif body.get("country", "US") != "US":
+    elif asked_outside_us(body):
         message = f"`state` is not supported for country {body.get('country')}."
     elif value not in places.STATES:
         message = f'Invalid state "{value}". See GET /v1/states for the supported codes.'
@@ -138,9 +141,9 @@ def _check_include(
         return
     prefix = f"{prefix}include."
     if not leniency.unknown_fields:
-        unknown_keys(include, engine.include, prefix, problems)
+        unknown_keys(include, engine.taken_include, prefix, problems)
     for name, value in include.items():
-        if name not in engine.include or isinstance(value, bool):
+        if name not in engine.taken_include or isinstance(value, bool):
             continue
         if name == "aioverview" and isinstance(value, dict):
             _check_overview(value, leniency, f"{prefix}aioverview.", problems)

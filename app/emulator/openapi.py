@@ -97,8 +97,8 @@ def _paths(edition: Edition) -> Schema:
         paths["/v1/monitor/google/goto"] = {"post": _goto(edition)}
     for task_type, engine in ENGINES.items():
         paths[f"/v1/monitor/{engine.path}"] = {"post": _monitor(edition, task_type)}
-    if edition.news_alias:
-        paths["/v1/monitor/google-news"] = paths["/v1/monitor/google/news"]
+    paths["/v1/monitor/google-news"] = paths["/v1/monitor/google/news"]
+    paths["/v1/tasks/{taskId}"] = paths["/v1/async/task/{taskId}"]
     if edition.run_endpoint:
         paths["/v1/task"] = paths["/v1/async/task"]
         for path in ("/v1/run", "/v1/monitor"):
@@ -227,7 +227,7 @@ def _payload(engine: Engine, edition: Edition) -> Schema:
     properties: Schema = {
         engine.subject: text | ({"pattern": "\\S"} if engine.url else {}),
         "country": {"enum": list(COUNTRIES_IN_ORDER)},
-        "include": _object(dict.fromkeys(sorted(engine.include), _BOOLEAN), closed=True),
+        "include": _object(dict.fromkeys(sorted(engine.taken_include), _BOOLEAN), closed=True),
     }
     properties |= dict.fromkeys(sorted(engine.flags), _BOOLEAN)
     if engine.devices:
@@ -242,6 +242,8 @@ def _payload(engine: Engine, edition: Edition) -> Schema:
             "location": {"type": "string", "minLength": 1},
             "uule": {"type": "string", "minLength": 1},
         }
+    for name in sorted(engine.sent_texts):
+        properties[name] = {"type": "string", "minLength": 1}
     if engine.url:
         properties["url"] = {"type": "string", "format": "uri"}
     if engine.state and edition.state:

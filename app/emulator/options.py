@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from .faults import FaultRates
@@ -27,7 +27,26 @@ class Switches:
     ladder_jitter: float = 0.0  # L18: share of a wait that is drawn at random
     credits_endpoint: bool = True  # row B22: False takes /v1/credits away in editions that had none
     short_answers: bool = False  # True: empty answers, billed as any other, for runs of very many tasks
+    # The reference and the vendor's notes of the same year spell them differently; None: as row B3.
+    concurrency_headers: Literal["concurrent", "concurrency", "both"] | None = None
     test_keys_free: bool = False  # L29; off, since a rehearsal that costs nothing rehearses nothing
+
+    @property
+    def state_outside_us(self) -> str:
+        """The reference refuses `state` outside the US, the vendor's notes say that it is ignored (C-K.0)."""
+        return "ignored" if self.leniency.state_outside_us else "refused"
+
+    @state_outside_us.setter
+    def state_outside_us(self, value: str) -> None:
+        self.leniency = replace(self.leniency, state_outside_us=value == "ignored")
+
+
+SWITCH_CHOICES: Final = {
+    "bill_canceled": ("never", "completed", "always"),
+    "concurrency_headers": ("concurrent", "concurrency", "both"),
+    "state_outside_us": ("refused", "ignored"),
+}
+"""Of the switches that are words."""
 
 
 @dataclass(slots=True, kw_only=True)

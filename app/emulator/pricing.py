@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from .google_url import pages_of_url
+from .validation import asked_outside_us
 
 PRODUCT_CLUSTERS_MAX: Final = 6
 
@@ -41,7 +42,8 @@ PRICE_LISTS: Final = msgspec.json.decode(
 def estimate(prices: PriceList, task_type: str, payload: Mapping[str, Any]) -> int:
     """`creditsToCharge`: base plus add-ons known at submission (C-E.2). The payload has been validated."""
     credits = prices.base[task_type]
-    if payload.get("state") is not None:
+    # Elsewhere it was refused, or ignored.
+    if payload.get("state") is not None and not asked_outside_us(payload):
         credits += prices.state
     if task_type in ("GOOGLE", "GOOGLE_NEWS"):
         credits += prices.extra_page * (pages(payload) - 1)

@@ -26,6 +26,11 @@ from .pricing import clusters_price, estimate
 # Sync calls draw from numbers of their own, so that they leave the fates of async tasks as they were.
 _FIRST_NUMBER: Final = 1 << 40
 _RECENT_MAX: Final = 50
+_CONCURRENCY_HEADERS: Final = {
+    "concurrent": ("X-Concurrent",),
+    "concurrency": ("X-Concurrency",),
+    "both": ("X-Concurrency", "X-Concurrent"),
+}
 
 
 @dataclass(slots=True)
@@ -83,7 +88,7 @@ class SyncCalls:
             raise errors.validation_failed(400, problems)
         prices = emulator.registry.prices(organization, edition)
         price = 0 if key.free else estimate(prices, task_type, body) + prices.sync_surcharge
-        self._write_slots(exchange, organization)
+        self._write_slots(exchange, organization, emulator.options.switches.concurrency_headers)
         if not organization.account.covers(price):
             raise errors.insufficient_credits(edition)
         if organization.slots_used >= organization.slots:
@@ -93,13 +98,14 @@ class SyncCalls:
         return Call(exchange.request, key, task_type, body, number, price, fate)
 
     @staticmethod
-    def _write_slots(exchange: Exchange, organization: Organization) -> None:
+    def _write_slots(exchange: Exchange, organization: Organization, spelling: str | None) -> None:
         """Slots, this request included; on a refusal that is one more than there are (C-D.2, L34)."""
-        name = exchange.key.edition.concurrency_header
         current = organization.slots_used + 1
-        exchange.headers[f"{name}-Limit"] = str(organization.slots)
-        exchange.headers[f"{name}-Current"] = str(current)
-        exchange.headers[f"{name}-Remaining"] = str(max(0, organization.slots - current))
+        names = _CONCURRENCY_HEADERS.get(spelling or "", (exchange.key.edition.concurrency_header,))
+        for name in names:
+            exchange.headers[f"{name}-Limit"] = str(organization.slots)
+            exchange.headers[f"{name}-Current"] = str(current)
+            exchange.headers[f"{name}-Remaining"] = str(max(0, organization.slots - current))
 
     async def _occupy(self, call: Call) -> bytes:
         organization, totals = call.key.organization, call.key.organization.totals

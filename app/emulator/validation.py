@@ -17,6 +17,12 @@ class Leniency:
     """Named switches of C-L that soften validation."""
 
     unknown_fields: bool = False  # L2: strip unknown keys instead of refusing them
+    state_outside_us: bool = False  # ignore `state` there, uncharged, instead of refusing it
+
+
+def asked_outside_us(payload: Mapping[str, Any]) -> bool:
+    """Whether a prompt is asked from another country than the only one whose states are known (C-K.0)."""
+    return bool(payload.get("country", "US") != "US")
 
 
 def kind_of(value: object) -> str:

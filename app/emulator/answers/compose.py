@@ -194,7 +194,8 @@ class Answers:
         country = str(payload.get("gl") or payload.get("country") or "US").upper()
         if country not in places.offered("aioverview"):
             return {name: value for name, value in include.items() if name != "aioverview"}
-        if isinstance(overview, dict) and overview.get("markdown") is True:
+        inside = isinstance(overview, dict) and overview.get("markdown") is True
+        if inside or include.get("markdown") is True:
             return {**include, google.OVERVIEW_MARKDOWN: True}
         return include
 

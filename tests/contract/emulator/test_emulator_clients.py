@@ -167,6 +167,54 @@ async def test_sdk_retries_what_passes(emulate: Any) -> None:
     assert "queuedTasks" in await in_thread(work)
 
 
+# What the vendor's n8n node sends for each of its operations, as read in its versions of January to
+# September 2026 (cloro-dev/n8n-nodes-cloro, nodes/Cloro/Cloro.node.ts): the node needs n8n to run.
+N8N_BODIES: list[tuple[str, dict[str, Any]]] = [
+    ("google", {"query": "shoes", "country": "US", "city": "New York", "device": "desktop", "pages": 1,
+                "include": {"html": True, "aioverview": True, "markdown": True}}),
+    ("google", {"query": "shoes", "country": "DE", "location": "Berlin,Germany", "device": "mobile",
+                "pages": 2, "include": {"markdown": True}}),
+    ("google/news", {"query": "shoes", "country": "US", "device": "desktop", "pages": 1,
+                     "include": {"html": True}}),
+    ("chatgpt", {"prompt": "shoes", "country": "US", "include": {
+        "html": True, "markdown": True, "rawResponse": True, "searchQueries": True}}),
+    *[(engine, {"prompt": "shoes", "country": "US", "include": {"html": True, "markdown": True}})
+      for engine in ("perplexity", "copilot", "gemini", "aimode", "grok")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edition", [*EDITIONS, "legacy"])
+async def test_n8n_node(emulate: Any, edition: str) -> None:
+    provider: Provider = await emulate(edition=edition, scale=SCALE, grok=True)
+    for path, body in N8N_BODIES:
+        answer = await provider.post(f"/v1/monitor/{path}", body)
+        assert answer.status == 200, (path, answer.body)
+        if body.get("include", {}).get("aioverview"):
+            assert "markdown" in answer.body["result"]["aioverview"], "asked for beside it"
+    for model in ("", "?model=grok", "?model=google", "?model=aimode"):
+        assert (await provider.get(f"/v1/countries{model}")).status == 200
+    task = (await provider.post("/v1/async/task", provider.task())).body["task"]["id"]
+    told = await provider.get(f"/v1/tasks/{task}")
+    assert told.status == 200
+    assert told.body["task"]["id"] == task
+    assert (await provider.get("/v1/tasks/nobody")).status == 404
+
+
+async def test_the_markdown_of_an_overview_is_free_and_in_it_alone(emulate: Any) -> None:
+    provider: Provider = await emulate(edition="2026", scale=SCALE)
+    for include, credits in (({"markdown": True}, 5), ({"aioverview": True, "markdown": True}, 7)):
+        answer = await provider.post(
+            "/v1/monitor/google", {"query": "x", "country": "US", "include": include}
+        )
+        assert answer.headers["X-Credits-Charged"] == str(credits)
+        assert "markdown" not in answer.body["result"]
+    for wrong in ({"city": 7}, {"city": ""}):
+        refused = await provider.post("/v1/monitor/google", {"query": "x", "country": "US"} | wrong)
+        assert refused.status == 400
+    elsewhere = {"query": "x", "country": "US", "city": "Bonn"}
+    assert (await provider.post("/v1/monitor/google/news", elsewhere)).status == 400
+
+
 @pytest.mark.parametrize("edition", EDITIONS)
 async def test_langchain_tools(emulate: Any, edition: str) -> None:
     """Every tool of the package. It has no option for the host, so its own client is pointed elsewhere."""

@@ -214,7 +214,12 @@ def test_settings_by_name() -> None:
         0.25,
         False,
     )
-    for wrong in ("nonsense", "ladder-jitter=much", "leniency=x"):
+    set_fields(switches, ["concurrency-headers=both", "state_outside_us=ignored"], "switch")
+    assert (switches.concurrency_headers, switches.leniency.state_outside_us) == ("both", True)
+    set_fields(switches, ["state_outside_us=refused"], "switch")
+    assert not switches.leniency.state_outside_us
+    unknown = ("concurrency-headers=x", "state_outside_us", "bill_canceled=now")
+    for wrong in ("nonsense", "ladder-jitter=much", "leniency=x", *unknown):
         with pytest.raises(typer.BadParameter):
             set_fields(switches, [wrong], "switch")
 

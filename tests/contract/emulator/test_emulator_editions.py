@@ -632,10 +632,15 @@ async def test_b51_countries_model(emulate: Any) -> None:
 
 async def test_b52_news_path(emulate: Any) -> None:
     body = {"query": "shoes", "country": "US"}
-    old, new = await emulate(), await emulate(edition="2026")
-    assert (await sync(old, "google/news", body)).status == 200
-    assert (await sync(old, "google-news", body)).status == 200
-    assert (await new.post("/v1/monitor/google-news", body)).status == 404
+    for edition in ("2025", "legacy", "2026"):
+        provider = await emulate(edition=edition)
+        charged = set()
+        for path in ("google/news", "google-news"):
+            answer = await sync(provider, path, body)
+            assert answer.status == 200
+            assert answer.body["result"]["newsResults"]
+            charged.add(answer.headers["X-Credits-Charged"])
+        assert len(charged) == 1
 
 
 async def test_edition_per_key(emulate: Any) -> None:

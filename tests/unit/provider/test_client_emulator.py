@@ -5,18 +5,20 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiohttp.test_utils import TestServer
 
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
-from app.emulator.options import Options
+from app.domain.sync import SyncEnd
+from app.emulator.options import Options, Switches
 from app.emulator.server import create_app
 from app.ports import BalanceEnd
 from app.provider.client import Client
 from app.provider.pacing import Pacer
+from app.provider.sync import SyncClient
 from app.provider.wire import read_report
 
 EDITIONS = ["2025", "legacy", "2026"]
@@ -26,12 +28,13 @@ SCALE = 2_000.0
 
 @contextlib.asynccontextmanager
 async def emulated(
-    edition: str, *, api_key: str = EMULATOR_KEY, credits: int | None = None
+    edition: str, *, api_key: str = EMULATOR_KEY, credits: int | None = None, switches: Switches | None = None
 ) -> AsyncIterator[Client]:
     """A client of an emulator of that edition, on a clock that makes answers come within milliseconds."""
     options = Options(
-        edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, credits=credits, requests_per_s=0
-    )
+        edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, credits=credits, requests_per_s=0,
+        switches=switches or Switches(),
+    )  # fmt: skip
     async with TestServer(create_app(options)) as server:
         client = Client(
             base_url=str(server.make_url("")).rstrip("/"), api_key=api_key, webhook_url=None,
@@ -110,3 +113,35 @@ async def test_s15_an_invalid_task_is_rejected_with_the_reason(
         assert answer.http_status == (400 if edition == "2026" else 422)
         assert answer.message is not None and named in answer.message
         assert (await client.create(prompt())).answer is Answer.ACCEPTED, "its key is not used up"
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+@pytest.mark.parametrize("spelling", ["concurrent", "concurrency", "both", None])
+async def test_the_slots_are_read_however_their_headers_are_spelled(
+    edition: str, spelling: Literal["concurrent", "concurrency", "both"] | None
+) -> None:
+    options = Options(
+        edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, concurrency=7, requests_per_s=0,
+        switches=Switches(concurrency_headers=spelling),
+    )  # fmt: skip
+    async with TestServer(create_app(options)) as server:
+        url = str(server.make_url("")).rstrip("/")
+        client = SyncClient(base_url=url, api_key=EMULATOR_KEY, pacer=Pacer(500), timeout_s=20.0)
+        answer = await client.ask("GOOGLE", '{"query":"shoes","country":"US"}')
+        await client.close()
+    assert (answer.end, answer.slots, answer.slots_used) == (SyncEnd.ANSWERED, 7, 1)
+
+
+async def test_a_state_outside_the_us_is_refused_or_ignored_and_never_charged() -> None:
+    berlin, ours = prompt(country="DE", state="CA"), prompt(2, country="US", state="CA")
+    async with emulated("2026") as client:
+        assert (await client.create(berlin)).answer is Answer.REJECTED
+        assert (await client.create(ours)).credits_to_charge == 7
+    switches = Switches()
+    switches.state_outside_us = "ignored"
+    async with emulated("2026", switches=switches) as client:
+        taken = await client.create(berlin)
+        assert (taken.answer, taken.credits_to_charge) == (Answer.ACCEPTED, 5)
+        assert (await client.create(ours)).credits_to_charge == 7
+        nowhere = await client.create(prompt(3, country="US", state="XX"))
+        assert nowhere.answer is Answer.REJECTED, "there it is looked at as before"
