@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from app.domain.credits import CREDITS_MAX, MICRO, CreditsError, plain
+from app.domain.credits import ACCOUNT_CREDITS_MAX, MICRO, CreditsError, plain
 from app.domain.difference import Difference, shown
 from app.domain.stored import Row
 
@@ -28,8 +28,9 @@ def parse_adjustment(text: str) -> Decimal:
         whole = micro == micro.to_integral_value()
     except ArithmeticError as error:
         raise CreditsError(f"{text!r} is not a number") from error
-    if not whole or not 0 < abs(credits) <= CREDITS_MAX:
-        raise CreditsError(f"{text!r} must not be 0, must be below {CREDITS_MAX}, with six decimals at most")
+    if not whole or not 0 < abs(credits) <= ACCOUNT_CREDITS_MAX:
+        most = ACCOUNT_CREDITS_MAX
+        raise CreditsError(f"{text!r} must not be 0, must be below {most}, with six decimals at most")
     return credits
 
 

@@ -9,8 +9,14 @@ from enum import StrEnum
 MICRO = 1_000_000
 """The books keep credits as whole millionths: the wire type is a JSON number, not an integer (P10)."""
 
-CREDITS_MAX = 10**12
-"""No single charge comes near this; a larger number is a malformed report, not a price."""
+CHARGE_MAX = 4_000
+"""Of one attempt, promised or charged. The dearest task costs 25 (admission), so a larger number is a
+malformed report and not a price. The databases add up millionths in 64 bits: 4,000 credits x 10^6 x 2 * 10^9
+rows are 8 * 10^18, below 2^63 = 9.2 * 10^18, and no store of ours holds two thousand million attempts."""
+ACCOUNT_CREDITS_MAX = 10**9
+"""Of one entry of an account: a balance, an allocation, a correction. Balances are not added up; of the
+others 9,000 of this size would fit, and a cycle has one of most kinds."""
+SHOWN_CHARS_MAX = 40
 
 
 class Verdict(StrEnum):
@@ -45,10 +51,10 @@ class CreditsError(ValueError):
     """A credit figure that is neither a number nor absent."""
 
 
-def parse_credits(value: object, field: str) -> Decimal | None:
+def parse_credits(value: object, field: str, most: int = CHARGE_MAX) -> Decimal | None:
     """A credit figure off the wire; None when it is missing or null, which means unknown.
 
-    Raises CreditsError, naming `field`, for anything that is not a finite, non-negative JSON number of at
+    Raises CreditsError, naming `field`, for anything that is not a finite JSON number from 0 to `most`, of at
     most six decimals.
     """
     if value is None:
@@ -59,8 +65,11 @@ def parse_credits(value: object, field: str) -> Decimal | None:
         # repr of a float is its shortest exact spelling, so 7.1 stays 7.1.
         amount = value if isinstance(value, Decimal) else Decimal(repr(value))
         micro = amount * MICRO
-        if not 0 <= amount <= CREDITS_MAX or micro != micro.to_integral_value():
-            raise CreditsError(f"{field} is out of range: {amount}")
+        if not 0 <= amount <= most or micro != micro.to_integral_value():
+            shown = str(amount)[:SHOWN_CHARS_MAX]
+            raise CreditsError(
+                f"{field} is out of range: {shown} is not 0 to {most} with six decimals at most"
+            )
     except InvalidOperation as error:
         raise CreditsError(f"{field} is not a finite number") from error
     return amount

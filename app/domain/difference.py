@@ -174,22 +174,25 @@ def _result(standing: Standing, due: Due) -> Iterator[Difference]:
 
 
 def _findings(standing: Standing, due: Due) -> Iterator[Difference]:
-    surplus = [row for row in standing.findings if row["verdict"] in DERIVED_VERDICTS]
-    missing: list[DueFinding] = []
-    for wanted in due.findings:
-        same = [row for row in surplus if _finding(row) == wanted]
-        if same:
-            surplus.remove(same[0])
-        else:
-            missing.append(wanted)
+    standing_rows = [row for row in standing.findings if row["verdict"] in DERIVED_VERDICTS]
+    same: dict[DueFinding, list[Row]] = {}
+    for row in reversed(standing_rows):
+        same.setdefault(_finding(row), []).append(row)
+    missing = [wanted for wanted in due.findings if not same.get(wanted) or not same[wanted].pop()]
+    left = {id(row) for rows in same.values() for row in rows}
+    surplus = [row for row in standing_rows if id(row) in left]
+    of_delivery: dict[str | None, list[Row]] = {}
+    for row in reversed(surplus):
+        of_delivery.setdefault(row["delivery_id"], []).append(row)
     for wanted in missing:
-        altered = [row for row in surplus if row["delivery_id"] == wanted.delivery_id]
         stands = "missing"
-        if altered:
-            surplus.remove(altered[0])
-            stands = f"finding {altered[0]['id']}: {_told(_finding(altered[0]))}"
+        if altered := of_delivery.get(wanted.delivery_id):
+            row = altered.pop()
+            left.discard(id(row))
+            stands = f"finding {row['id']}: {_told(_finding(row))}"
         why = f"of delivery {wanted.delivery_id}" if wanted.delivery_id else "found at submit"
         yield Difference("findings", _of(standing), "row", stands, _told(wanted), why)
+    surplus = [row for row in surplus if id(row) in left]
     for row in surplus:
         why = "nothing that was said about the attempt gives it"
         yield Difference("findings", shown(row["id"]), "row", _told(_finding(row)), "none", why)

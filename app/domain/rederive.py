@@ -107,7 +107,14 @@ class Due:
 
 def derive(given: Given, events: Sequence[Event], decide: Decide) -> Due:
     """Fold everything that was said about one attempt, in the order given."""
-    due = Due(
+    due = _beginning(given)
+    for event in events:
+        _apply(due, event, decide)
+    return due
+
+
+def _beginning(given: Given) -> Due:
+    return Due(
         Attempt(
             task_id=given.task_id, run_id=given.run_id, attempt=given.attempt, current=given.current,
             state=TaskState.SUBMITTING, money=Money.NONE, task_type=given.task_type,
@@ -115,17 +122,18 @@ def derive(given: Given, events: Sequence[Event], decide: Decide) -> Due:
             provider_task_id=None, verdict=None, reported=None, charged_elsewhere=given.charged_elsewhere,
         )
     )  # fmt: skip
-    for event in events:
-        if isinstance(event, ParsedDelivery):
-            _hear(due, event, decide)
-        elif isinstance(event, Mark):
-            _mark(due, event)
-        elif event["answer"] in ACCEPTED:
-            _accept(due, event)
-        elif event["answer"] == Answer.REJECTED and due.after.state in _SENDING:
-            due.after = replace(due.after, state=TaskState.REJECTED)
-            due.error_code, due.error_message = event["code"], event["message"]
-    return due
+
+
+def _apply(due: Due, event: Event, decide: Decide) -> None:
+    if isinstance(event, ParsedDelivery):
+        _hear(due, event, decide)
+    elif isinstance(event, Mark):
+        _mark(due, event)
+    elif event["answer"] in ACCEPTED:
+        _accept(due, event)
+    elif event["answer"] == Answer.REJECTED and due.after.state in _SENDING:
+        due.after = replace(due.after, state=TaskState.REJECTED)
+        due.error_code, due.error_message = event["code"], event["message"]
 
 
 def orders(
@@ -153,17 +161,63 @@ def orders(
 
 def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decide) -> bool:
     """Whether the money closes alike whatever came first. When it does not, the reports contradict each
-    other, and the fold must have found a conflict."""
+    other, and the fold must have found a conflict. Reports that say the same of the money are one report,
+    and each is heard a few times at most."""
     reports = [event for event in events if isinstance(event, ParsedDelivery)]
     # What we decided ourselves has its place: a sync call is held before anything is heard of it.
     marks = [event for event in events if isinstance(event, Mark)]
     sent: list[Event] = [event for event in events if not isinstance(event, ParsedDelivery | Mark)]
+    alike: dict[object, ParsedDelivery] = {}
+    for report in reports:
+        alike.setdefault(_said_of_money(report), report)
+    return all(
+        closing == due.closing
+        for before, behind in (([*marks, *sent], []), (marks, sent))
+        for closing in _closings(derive(given, before, decide), list(alike.values()), behind, decide)
+    )
+
+
+def _said_of_money(delivery: ParsedDelivery) -> object:
+    """What closes the money, and what decides whether it may: the charge, and whom the report names."""
+    said = delivery.report
+    return said.completed, said.charged, said.provider_task_id, said.idempotency_key, delivery.source
+
+
+def _closings(
+    opened: Due, reports: Sequence[ParsedDelivery], behind: Sequence[Event], decide: Decide
+) -> Iterator[tuple[Money, Decimal | None]]:
+    """How the money closes with each of the reports heard first, the others behind it."""
+    of_id: dict[str | None, list[ParsedDelivery]] = {}
+    for report in reports:
+        of_id.setdefault(report.report.provider_task_id, []).append(report)
+    is_one_silent = False
     for first in reports:
-        rest = [report for report in reports if report is not first]
-        for order in ([*marks, *sent, first, *rest], [*marks, first, *rest, *sent]):
-            if order != events and derive(given, order, decide).closing != due.closing:
-                return False
-    return True
+        due = _heard(opened, [first], decide)
+        if due.after == opened.after:
+            is_one_silent = True  # it changed nothing, so it is as if the others had come without it
+            continue
+        if due.after.charged is None:
+            # Only what names the same task of the provider's can tell its charge.
+            due = _heard(due, of_id.get(due.after.provider_task_id, reports), decide)
+        yield _behind(due, behind, decide)
+    if is_one_silent:
+        yield _behind(_heard(opened, reports, decide), behind, decide)
+
+
+def _heard(opened: Due, reports: Sequence[ParsedDelivery], decide: Decide) -> Due:
+    """A copy that has heard the reports, up to the one that closes the money: nothing opens it again."""
+    due = replace(opened, entries=[], findings=[], effects={})
+    for report in reports:
+        if due.after.charged is not None:
+            break
+        _hear(due, report, decide)
+    return due
+
+
+def _behind(due: Due, events: Sequence[Event], decide: Decide) -> tuple[Money, Decimal | None]:
+    for event in events:
+        _apply(due, event, decide)
+    return due.closing
 
 
 def _hear(due: Due, delivery: ParsedDelivery, decide: Decide) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from app.domain.credits import QUIET_VERDICTS, Reason, Verdict, plain, reconcile
 from app.domain.pricing import PRICE_LISTS, PriceList
 from app.domain.reconciliation import Priced, find_price_change, repriced_detail
-from app.domain.task import OPEN_STATES, Money, TaskState
+from app.domain.task import OPEN_STATES, Money, TaskState, idempotency_key, parse_idempotency_key
 
 
 class Source(StrEnum):
@@ -131,6 +131,8 @@ def settle(
     `extra`: credits the contract explains on top of the estimate for this answer (pricing.explained_extra).
     `same_response`: the response equals the one already stored; only read when a report was taken before.
     """
+    if (why := _contradiction(attempt, report, circumstances)) is not None:
+        return Settlement(Effect.CONFLICT, attempt, attempt, findings=[_conflict(attempt, report, why)])
     if attempt.reported is None and attempt.charged is None:
         return _take(attempt, report, extra, circumstances, Effect.SETTLED)
     same_work = attempt.reported is _reported(report)
@@ -146,6 +148,19 @@ def settle(
         return Settlement(Effect.DUPLICATE, attempt, attempt)
     finding = _conflict(attempt, report, _difference(attempt, report))
     return Settlement(Effect.CONFLICT, attempt, attempt, findings=[finding])
+
+
+def _contradiction(attempt: Attempt, report: Report, circumstances: Circumstances) -> str | None:
+    """How a report names another task beside this one: by a key of ours that is not this attempt's, or by
+    another id than the provider gave it. Such a report settles neither."""
+    if circumstances.sync:
+        return None  # made by us, of an answer that names no task
+    key = report.idempotency_key or ""
+    if parse_idempotency_key(key) and key != idempotency_key(attempt.task_id, attempt.attempt):
+        return "its key is another task's"
+    if attempt.provider_task_id not in (None, report.provider_task_id):
+        return "its id is another task's"
+    return None
 
 
 def _changes_nothing(attempt: Attempt, report: Report, *, same_response: bool) -> bool:

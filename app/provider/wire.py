@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
-from app.domain.credits import parse_credits
+from app.domain.credits import ACCOUNT_CREDITS_MAX, parse_credits
 from app.domain.settlement import Report
 from app.domain.submission import ClaimedTask
 from app.ports import Balance, ReportError, Slots
@@ -136,7 +136,7 @@ def read_report(body: bytes) -> Report:
     task = fields_of(envelope.task)
     if not task:
         raise ReportError("task is missing")
-    task_id, key, status = (_value(task.get(name)) for name in ("id", "idempotencyKey", "status"))
+    task_id, key, status = (value_of(task.get(name)) for name in ("id", "idempotencyKey", "status"))
     if not _is_id(task_id):
         raise ReportError("task.id is missing")
     if status not in ("COMPLETED", "FAILED"):
@@ -173,7 +173,7 @@ def read_task_status(body: bytes) -> str | None:
         task = decode(_envelope, body).task
     except UNREADABLE:
         return None
-    status = _value(fields_of(task).get("status"))
+    status = value_of(fields_of(task).get("status"))
     return status if isinstance(status, str) else None
 
 
@@ -184,7 +184,7 @@ def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
     except UNREADABLE:
         return None, None
     task = fields_of(envelope.task)
-    task_id = _value(task.get("id"))
+    task_id = value_of(task.get("id"))
     known = task_id if _is_id(task_id) else None
     try:
         return known, _find_credits(envelope, task, "creditsToCharge")
@@ -333,13 +333,13 @@ def _find_credits(envelope: _Envelope, task: Mapping[str, msgspec.Raw], name: st
     # C-B16: where the credits of a task sit differs by edition.
     places = (fields_of(envelope.credits).get(name), task.get(name), getattr(envelope, name))
     try:
-        value = next((v for v in map(_value, places) if v is not None), None)
+        value = next((v for v in map(value_of, places) if v is not None), None)
         return parse_credits(value, name)
     except ValueError as error:
         raise ReportError(str(error)) from error
 
 
-def _value(raw: msgspec.Raw | None) -> Any:
+def value_of(raw: msgspec.Raw | None) -> Any:
     """A field as Python has it; an ellipsis for one that cannot be: a number of thousands of digits, say."""
     try:
         return None if raw is None else _anything.decode(raw)
@@ -435,8 +435,8 @@ def read_balance(body: bytes, now_ms: int) -> Balance | None:
         return None
     resets_at = root.get("cycleResetsAt")
     try:
-        per_cycle = parse_credits(root.get("perCycle"), "perCycle")
-        amount = parse_credits(abs(remaining), "remaining") or Decimal(0)
+        per_cycle = parse_credits(root.get("perCycle"), "perCycle", ACCOUNT_CREDITS_MAX)
+        amount = parse_credits(abs(remaining), "remaining", ACCOUNT_CREDITS_MAX) or Decimal(0)
         moment = datetime.fromisoformat(resets_at) if isinstance(resets_at, str) else None
     except ValueError:
         return None
@@ -445,8 +445,4 @@ def read_balance(body: bytes, now_ms: int) -> Balance | None:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        root = decode(_anything, body)
-    except UNREADABLE:
-        return {}
-    return root if isinstance(root, Mapping) else {}
+    return {name: value_of(raw) for name, raw in fields_of(body).items()}

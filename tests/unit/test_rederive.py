@@ -1,7 +1,7 @@
 """Deriving an attempt again: the money closes alike in any order of what was said, or a conflict says so."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import pytest
@@ -12,7 +12,7 @@ from app.domain.adjustment import account_entry, adjustment_reason, parse_adjust
 from app.domain.credits import CreditsError, Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.rederive import Due, Event, Given, Mark, derive, is_order_free, orders
-from app.domain.settlement import Effect, Report, Source
+from app.domain.settlement import Attempt, Effect, Report, Settlement, Source
 from app.domain.stored import Row
 from app.domain.task import Money, TaskState
 from app.domain.vouching import Vouched, Witnesses
@@ -24,13 +24,18 @@ ACCEPTED: Row = {
     "message": None,
 }  # fmt: skip
 LOST: Row = ACCEPTED | {"answer": "lost", "provider_task_id": None, "credits_to_charge": None}
+TASK = "01900000-0000-7000-8000-000000000001"
+KEY, OTHER_KEY = f"{TASK}.1", f"{TASK}.2"
 _ids = itertools.count(1)
 
 
-def report(charged: int | None, text: str = "yes", *, completed: bool = True) -> ParsedDelivery:
+def report(
+    charged: int | None, text: str = "yes", *, completed: bool = True, provider_id: str = "p",
+    key: str | None = "key",
+) -> ParsedDelivery:  # fmt: skip
     """One report about the attempt."""
     said = Report(
-        "p", "key", completed, FIVE, None if charged is None else Decimal(charged),
+        provider_id, key, completed, FIVE, None if charged is None else Decimal(charged),
         f'{{"text":"{text}"}}'.encode(),
     )  # fmt: skip
     return ParsedDelivery(f"{next(_ids):08}", Source.DELIVERY, 2_000, said)
@@ -38,7 +43,7 @@ def report(charged: int | None, text: str = "yes", *, completed: bool = True) ->
 
 def attempt(*marks: Mark) -> Given:
     """An attempt of a task that was estimated at five credits."""
-    return Given("t", "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(marks))
+    return Given(TASK, "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(marks))
 
 
 def derived(*events: Event) -> Due:
@@ -82,6 +87,64 @@ def test_a_contradiction_is_not_order_free() -> None:
     due = derived(ACCEPTED, five, six)
     assert due.closing == (Money.POSTED, FIVE)
     assert not is_order_free(attempt(), due, [ACCEPTED, five, six], decide)
+
+
+def _in_every_order(sent: list[Row], reports: list[ParsedDelivery], due: Due, marks: Sequence[Mark]) -> bool:
+    """The same question, asked of each report by deriving it all again with that one first."""
+    for first in reports:
+        rest = [one for one in reports if one is not first]
+        for order in ([*marks, *sent, first, *rest], [*marks, first, *rest, *sent]):
+            if derive(attempt(*marks), order, decide).closing != due.closing:
+                return False
+    return True
+
+
+HOSTILE = st.lists(
+    st.builds(
+        report, st.sampled_from([None, 0, 5, 6]), completed=st.booleans(),
+        provider_id=st.sampled_from(["p", "q"]), key=st.sampled_from([None, KEY, OTHER_KEY]),
+    ),
+    min_size=1,
+    max_size=6,
+)  # fmt: skip
+
+
+@given(sent=SENT, reports=HOSTILE, marks=st.sampled_from([(), (Mark.EXPIRED,), (Mark.ASKED, Mark.GIVEN_UP)]))
+def test_what_one_report_says_is_heard_once(
+    sent: list[Row], reports: list[ParsedDelivery], marks: tuple[Mark, ...]
+) -> None:
+    events: list[Event] = [*marks, *sent, *reports]
+    due = derive(attempt(*marks), events, decide)
+    assert is_order_free(attempt(*marks), due, events, decide) == _in_every_order(sent, reports, due, marks)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda n: report(5),
+        lambda n: report(n % 4_000),
+        lambda n: report(5, provider_id=f"p{n}"),
+        lambda n: report(None, provider_id=f"p{n}"),
+        lambda n: report(5, key=f"{TASK}.{n}"),
+        lambda n: report(None if n % 2 else 5, completed=n % 3 == 0, provider_id=f"p{n % 100}"),
+    ],
+    ids=["repeats", "charges", "ids", "ids without a charge", "keys", "all of it"],
+)
+@pytest.mark.parametrize("marks", [(), (Mark.ASKED, Mark.GIVEN_UP)])
+def test_reports_are_heard_a_few_times_each(
+    say: Callable[[int], ParsedDelivery], marks: tuple[Mark, ...]
+) -> None:
+    heard = 0
+
+    def counting(delivery: ParsedDelivery, one: Attempt, stored: bytes | None) -> Settlement:
+        nonlocal heard
+        heard += 1
+        return decide(delivery, one, stored)
+
+    events: list[Event] = [*marks, ACCEPTED, *map(say, range(1, 1_001))]
+    due = derive(attempt(*marks), events, decide)
+    is_order_free(attempt(*marks), due, events, counting)
+    assert heard < 10 * len(events)
 
 
 def test_a_late_charge_fills_and_keeps_the_first_answer() -> None:

@@ -205,11 +205,25 @@ async def test_a_report_finds_its_task_by_the_providers_id(store: Store) -> None
     await check_books(store)
 
 
-async def test_our_key_decides_before_the_providers_id(store: Store) -> None:
+async def test_the_key_of_one_task_with_the_id_of_another_settles_neither(store: Store) -> None:
     _, ids = await start_run(store, 2)
     tasks = await submit_all(store)
     await settle_all(store, report_on(tasks[0], provider_task_id=f"p-{ids[1]}-1"))
-    assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "submitted"]
+    assert [(await task_row(store, i))["state"] for i in ids] == ["submitted", "submitted"]
+    [found] = await rows(store, "SELECT verdict, detail FROM findings")
+    assert found == {"verdict": "conflict", "detail": "its id is another task's"}
+    await settle_all(store, *map(report_on, tasks))
+    assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "completed"]
+    await check_books(store)
+
+
+async def test_a_key_of_ours_is_spelled_as_we_sent_it(store: Store) -> None:
+    _, ids = await start_run(store, 1)
+    (task,) = await submit_all(store)
+    await settle_all(store, report_on(task, idempotency_key=f"{ids[0]}.01"))
+    assert (await task_row(store, ids[0]))["state"] == "submitted"
+    [found] = await rows(store, "SELECT verdict, detail FROM findings")
+    assert found == {"verdict": "conflict", "detail": "its key is another task's"}
 
 
 async def test_what_fits_no_task_is_looked_at_again_and_then_a_finding(store: Store) -> None:

@@ -122,6 +122,7 @@ async def _all(connection: AsyncConnection, query: sa.Select[tuple[int]]) -> lis
         pytest.param(delivery_body(0x999), id="R21 a task we never sent"),
         pytest.param(b' {"task":{"status":"EXPLODED"}}\r\n', id="unknown status, white space"),
         pytest.param(rb'{"response":{"text":"cut \ud83d"}}', id="half a surrogate pair"),
+        pytest.param(rb'{"a":"\ud83d","n":' + b"9" * 5_000 + b"}", id="half a pair beside a huge number"),
         pytest.param(rb'{"response":{"text":"nul \u0000"}}', id="NUL"),
         pytest.param(b'{"n":' + b"9" * 5_000 + b',"f":1e99999}', id="huge numbers"),
         pytest.param(b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}", id="deep nesting"),

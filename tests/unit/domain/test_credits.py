@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.credits import (
-    CREDITS_MAX,
+    CHARGE_MAX,
     CreditsError,
     Verdict,
     from_micro,
@@ -17,7 +17,7 @@ from app.domain.credits import (
     to_micro,
 )
 
-AMOUNTS = st.integers(0, CREDITS_MAX * 1_000_000).map(from_micro)
+AMOUNTS = st.integers(0, CHARGE_MAX * 1_000_000).map(from_micro)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ AMOUNTS = st.integers(0, CREDITS_MAX * 1_000_000).map(from_micro)
         (0.000001, "0.000001"),
         (5.0, "5"),
         (Decimal("2.5"), "2.5"),
-        (10**12, "1E12"),
+        (4_000, "4000"),
     ],
 )
 def test_a_number_off_the_wire_keeps_its_spelling(value: object, amount: str) -> None:
@@ -54,7 +54,9 @@ def test_missing_is_unknown_and_never_zero() -> None:
         float("nan"),
         float("inf"),
         float("-inf"),
-        10**12 + 1,
+        4_000.000001,
+        10**12,
+        Decimal("1e5000"),
         1e300,
         b"5",
     ],
@@ -127,3 +129,10 @@ def test_a_difference_of_a_millionth_is_seen() -> None:
         completed=True, to_charge=Decimal(5), charged=Decimal("5.000001"), extra_explained=Decimal(0)
     )
     assert found is Verdict.OVERCHARGED
+
+
+def test_what_may_be_charged_adds_up_in_64_bits() -> None:
+    """Of more attempts than any store of ours holds."""
+    assert to_micro(Decimal(CHARGE_MAX)) * 2 * 10**9 < 2**63
+    with pytest.raises(CreditsError, match=r"creditsCharged is out of range: 4001 is not 0 to 4000"):
+        parse_credits(4_001, "creditsCharged")

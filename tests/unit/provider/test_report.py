@@ -110,7 +110,7 @@ def test_a_missing_charge_is_unknown_and_not_0(credits: Any) -> None:
         ("7.1", Decimal("7.1")),
         ("0.000001", Decimal("0.000001")),
         ("1e3", Decimal(1000)),
-        ("1000000000000", Decimal(10**12)),
+        ("4e3", Decimal(4000)),
     ],
 )
 def test_a_charge_is_an_exact_number(literal: str, charged: Decimal) -> None:
