@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 import uvloop
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from app import log as logging
 from app.bootstrap import jitter, now_ms, open_provider, open_queue, open_store, submit_limits, sweep_limits
@@ -63,7 +64,7 @@ async def run_arq(context: Context, redis_url: str) -> None:
 async def _one_life(context: Context, redis_url: str) -> None:
     pool = open_pool(redis_url, timeout_s=context.settings.redis_timeout_s)
     try:
-        refuse_evicting(await pool.info("memory"))
+        await _look_at_eviction(pool)
         await _work(context, make_worker(pool, context, job_timeout_s=context.settings.job_timeout_s))
     finally:
         await pool.aclose(close_connection_pool=True)
@@ -85,8 +86,19 @@ async def _work(context: Context, worker: Worker) -> None:
         await end([main, stop, *worker.tasks.values()])
 
 
+async def _look_at_eviction(pool: Redis) -> None:
+    try:
+        memory = await pool.info("memory")
+    except ResponseError as error:
+        # The user may not ask, or the service knows no INFO. Should jobs be dropped, the rows still stand.
+        log.warning("eviction_policy_unknown", error=type(error).__name__)
+        return
+    refuse_evicting(memory)
+
+
 def refuse_evicting(memory: dict[str, object]) -> None:
-    """A Redis that may evict destroys jobs silently (A15). Raises ConfigError with the remedy."""
+    """A Redis that may evict destroys jobs silently (A15). Raises ConfigError with the remedy. A policy that
+    is not told is not known to be harmful."""
     policy = memory.get("maxmemory_policy", "noeviction")
     if memory.get("maxmemory") and policy != "noeviction":
         raise ConfigError(
@@ -117,11 +129,13 @@ async def _sweep_once(
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
         return
+    alone = asyncio.Semaphore()
     try:
         summary = await sweep(
             context.store,
             context.providers,
-            lambda ids: settle_now(context, ids),
+            # Not behind the jobs: they may all hang.
+            lambda ids: settle_now(context, ids, slots=alone),
             limits=limits,
             clock=context.clock,
             unreleased=unreleased,
@@ -135,8 +149,28 @@ async def _sweep_once(
         tell_set_aside(summary.set_aside)
         figures = {name: getattr(summary, name) for name in summary.__slots__}
         log.info("swept", **figures | {"set_aside": len(summary.set_aside)})
-    if await context.store.accounts_with_due(context.clock()) and not await context.queue.wake_submit():
-        begin_sending(context)  # Redis is away; the rows alone are enough
+
+
+async def run_wakes(context: Context) -> None:
+    """See to it that what is due is sent, by the rows alone and in every worker: that the queue took a wake
+    is no sign that anybody works it off."""
+    before: set[str] = set()
+
+    async def look() -> None:
+        nonlocal before
+        before = await wake_senders(context, before)
+
+    await repeat(look, name="wakes", every_s=context.settings.sweep_every_s, stopping=context.stopping)
+
+
+async def wake_senders(context: Context, before: set[str]) -> set[str]:
+    """Wake whoever sends for the accounts that have something due, which are returned. Where the queue does
+    not take it, or an account was due `before` already, this process begins: a lease keeps out who is not
+    needed."""
+    due = set(await context.store.accounts_with_due(context.clock())) & context.providers.keys()
+    if due and (not await context.queue.wake_submit() or due & before):
+        begin_sending(context)
+    return due
 
 
 async def serve(settings: Settings) -> None:
@@ -174,6 +208,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
     duties: dict[str, Duty] = {
         "run_arq": lambda one: run_arq(one, redis_url),
         "run_sweep": run_sweep,
+        "run_wakes": run_wakes,
         "run_schedules": run_schedules,
         "run_audits": run_audits,
         "run_acked": run_acked,

@@ -99,12 +99,15 @@ async def settle_job(context: Context, payload: dict[str, Any]) -> None:
     await settle_now(context, ids)
 
 
-async def settle_now(context: Context, ids: Sequence[str]) -> SettleSummary:
-    """Settle in this process, in transactions of bounded size."""
+async def settle_now(
+    context: Context, ids: Sequence[str], *, slots: asyncio.Semaphore | None = None
+) -> SettleSummary:
+    """Settle in this process, in transactions of bounded size. `slots`: how many at once; None: with all jobs
+    of the process together."""
     size = context.settings.settle_size
     total = SettleSummary()
     for start in range(0, len(ids), size):
-        async with context.settling:
+        async with slots or context.settling:
             part = await settle(
                 context.store, read_report, ids[start : start + size], clock=context.clock,
                 unmatched_ms=round(context.settings.unmatched_s * 1000),

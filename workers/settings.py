@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 from arq.connections import ArqRedis
-from arq.worker import Worker, func
+from arq.utils import poll
+from arq.worker import Worker as ArqWorker
+from arq.worker import func
 
 from app.queue import QUEUE_NAME, SETTLE_JOB, SUBMIT_JOB, serialize
 from workers.jobs import Context, settle_job, submit_job
@@ -18,6 +20,15 @@ QUEUE_READ_LIMIT = 1_000
 """Above what the whole fleet runs at once, or jobs behind running ones would starve (A23)."""
 MAX_TRIES = 1_000
 """arq counts each start, a deploy's too (A9); real failures are counted in the database."""
+
+
+class Worker(ArqWorker):
+    """arq's, without its first question: it logs what INFO says, and ends where the user may not ask it."""
+
+    async def main(self) -> None:
+        self.ctx["redis"] = self.pool
+        async for _ in poll(self.poll_delay_s):
+            await self._poll_iteration()
 
 
 def make_worker(pool: ArqRedis, context: Context, *, job_timeout_s: int) -> Worker:

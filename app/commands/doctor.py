@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from app.address import read_redis_address
 from app.bootstrap import open_provider
@@ -182,7 +183,8 @@ async def check_redis(settings: Settings) -> list[Check]:
         # Also a wrong URL raises here.
         pool = open_pool(url, timeout_s=settings.redis_timeout_s)
         try:
-            memory, persistence = await pool.info("memory"), await pool.info("persistence")
+            await pool.ping()
+            memory, persistence = await _info(pool, "memory"), await _info(pool, "persistence")
         finally:
             await pool.aclose(close_connection_pool=True)
     except (RedisError, OSError, TimeoutError, ValueError) as error:
@@ -190,6 +192,14 @@ async def check_redis(settings: Settings) -> list[Check]:
         return [Check("redis", "fault", detail, _redis_remedy(str(error)))]
     kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
     return [Check("redis", "ok", f"{kind} answers"), _persistence(persistence), _eviction(memory)]
+
+
+async def _info(pool: Redis, section: str) -> dict[str, Any] | None:
+    """None: the server does not tell, as a managed one whose user may not ask."""
+    try:
+        return dict(await pool.info(section))
+    except ResponseError:
+        return None
 
 
 def _redis_remedy(said: str) -> str:
@@ -207,17 +217,22 @@ def _redis_remedy(said: str) -> str:
     return "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"
 
 
-def _persistence(info: dict[str, Any]) -> Check:
+def _persistence(info: dict[str, Any] | None) -> Check:
     name = "redis persistence"
+    if info is None:
+        return Check(name, "warning", "unknown: INFO is refused", "look at the service's own settings")
     if info.get("aof_enabled"):
         return Check(name, "ok", "append-only file")
     remedy = "set appendonly yes; without it nothing is lost for good, but it waits for the sweep"
     return Check(name, "warning", "no append-only file: a crash loses jobs", remedy)
 
 
-def _eviction(info: dict[str, Any]) -> Check:
+def _eviction(info: dict[str, Any] | None) -> Check:
     name, remedy = "redis eviction", "set maxmemory-policy noeviction, or use a Redis of Tallyhook's own"
-    policy = info.get("maxmemory_policy", "noeviction")
+    policy = None if info is None else info.get("maxmemory_policy")
+    if info is None or policy is None:
+        remedy = "look at the service's own settings: maxmemory-policy must be noeviction"
+        return Check(name, "warning", "unknown: INFO is refused, or does not tell the policy", remedy)
     if policy == "noeviction":
         return Check(name, "ok", "noeviction")
     if info.get("maxmemory"):

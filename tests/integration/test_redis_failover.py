@@ -84,3 +84,21 @@ async def test_f16_turns_are_leased_from_the_new_server(pair: Pair) -> None:
             assert client.exists("tallyhook:pace:default:turns")
     finally:
         await pacer.close()
+
+
+async def test_f15_a_replaced_server_that_still_takes_writes_is_left(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No refusal shows it: the address leads elsewhere, and the old connections stand."""
+    monkeypatch.setattr("app.redis_pool.AGE_MAX_S", 0.2)
+    queue = Queue(pair.url, timeout_s=TIMEOUT_S)
+    try:
+        assert await queue.wake_submit()
+        pair.proxy.target_port = pair.second.port
+        with pair.second.client() as client:
+            async with asyncio.timeout(10):
+                while not client.zcard(QUEUE_NAME):
+                    assert await queue.wake_submit()
+                    await asyncio.sleep(0.02)
+    finally:
+        await queue.close()
