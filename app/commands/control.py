@@ -198,6 +198,7 @@ async def retried(
         message += f" {held} are left alone, because the old attempt may still be charged (--even-if-held)."
     if answered:
         message += f" {answered} are left alone, because their answer came late."
+    row = await choose_run(store, row.id)
     if count and row.state != "running":
         message += f" The run is {row.state}: they wait until it is resumed."
     return {

@@ -28,6 +28,7 @@ def run_document(run: RunRow) -> Document:
         "budget": plain(run.budget),
         "bad_lines": run.bad_lines,
         "created_at": iso(run.created_at_ms),
+        "finished_at": iso(run.finished_at_ms),
         "restored": run.restored,
     }
 

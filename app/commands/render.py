@@ -33,7 +33,7 @@ WIDTH = 200
 """Of tables that go into a file or a pipe, where nothing tells."""
 STATE_STYLES = {
     "running": "green", "paused": "yellow", "stopped": "red", "cancelled": "dim", "loading": "cyan",
-    "ok": "green", "warning": "yellow", "fault": "red",
+    "finished": "green",    "ok": "green", "warning": "yellow", "fault": "red",
 }  # fmt: skip
 
 

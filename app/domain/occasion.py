@@ -36,6 +36,8 @@ class RunStanding:
     """Kind of the last notice about its state; None: nothing yet."""
     edges: int
     """How many there were."""
+    finished_at_ms: int | None = None
+    """When the last of its tasks was closed; None: one is open."""
 
     def notice(
         self, kind: Kind, message: str, at_ms: int, figures: Mapping[str, object] | None = None

@@ -41,13 +41,14 @@ class Money(StrEnum):
 
 
 class RunState(StrEnum):
-    """What a run may do. Whether it is finished is derived from its tasks, never stored."""
+    """What a run may do."""
 
     LOADING = "loading"  # rows are still being read in; nothing is sent yet
     RUNNING = "running"
     PAUSED = "paused"  # out of credits, or the budget is reached; may go on later
     STOPPED = "stopped"  # a fault that needs a person: bad key, foreign idempotency key
     CANCELLED = "cancelled"
+    FINISHED = "finished"  # none of its tasks is open; marked within seconds, and undone by a retry
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class OccasionStore(Protocol):
 
     async def run_standings(self) -> Sequence[RunStanding]: ...
 
-    async def run_ended_ms(self, run_id: str) -> int | None: ...
+    async def finish_runs(self, now_ms: int) -> int: ...
 
     async def progress(self, run_id: str) -> Progress: ...
 
@@ -101,6 +101,7 @@ class Watcher:
         news: list[Notice] = []
         old: list[Notice] = []
         resumed: set[str] = set()
+        await self._store.finish_runs(now)
         for run in await self._store.run_standings():
             edge = run_edge(run)
             if edge is Kind.RUN_RESUMED:
@@ -122,12 +123,12 @@ class Watcher:
         progress = await self._store.progress(run.id)
         if progress.open or not progress.tasks:
             return  # retried since it was looked at, or never filled
-        settled_ms = await self._store.run_ended_ms(run.id)
+        ended_ms = now if run.finished_at_ms is None else run.finished_at_ms
         notice = ended(
             run, states=progress.states, verdicts=progress.verdicts, charged=progress.charged,
-            held=progress.held, at_ms=settled_ms or now,
+            held=progress.held, at_ms=ended_ms,
         )  # fmt: skip
-        is_news = run.edges or max(settled_ms or 0, run.created_at_ms) > now - NEWS_MS
+        is_news = run.edges or max(ended_ms, run.created_at_ms) > now - NEWS_MS
         (news if is_news else old).append(notice)
 
     async def _discrepancies(self) -> list[Notice]:

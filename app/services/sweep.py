@@ -46,6 +46,7 @@ class SweepSummary:
     polled: int = 0
     found_finished: int = 0
     expired: int = 0
+    runs_finished: int = 0
     set_aside: dict[str, str] = field(default_factory=dict)
     """Delivery id -> why: they killed their workers."""
 
@@ -79,6 +80,8 @@ async def sweep(
         await _release(store, unreleased)
     summary.set_aside = await store.quarantine_unended(tries_max=limits.tries_max)
     summary.claims_released = await store.release_overdue_claims(now)
+    await store.fold_spending()
+    summary.runs_finished = await store.finish_runs(now)
     if not await _settle_overdue(store, settle, limits, clock, summary, unreleased):
         # What is still in the inbox may be the report of a task that would be given up below.
         return summary

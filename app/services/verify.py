@@ -32,6 +32,8 @@ class VerifySnapshot(Protocol):
 
     async def orphans(self) -> Sequence[Orphan]: ...
 
+    async def spending(self, run_ids: Sequence[str]) -> Sequence[tuple[str, Decimal, Decimal]]: ...
+
     async def accounts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[str, int]]: ...
 
 
@@ -72,8 +74,11 @@ class Tally:
 async def verify_share(
     snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], reading: Reading, *, share: int = 0, of: int = 1
 ) -> Tally:
-    """Verify the tasks of some runs; of each `of` pages, the one that is ours."""
+    """Verify the tasks of some runs; of each `of` pages, the one that is ours. What the runs spent is for the
+    first share."""
     tally = Tally()
+    if share == 0:
+        await _spending(snapshot, runs, tally)
     for run in runs:
         async for page in snapshot.books(run, share, of):
             for books in page:
@@ -104,6 +109,13 @@ async def verify_rest(
     if account is None:  # whose a row without its task was, nobody can say
         tally.differ(_orphaned(orphan) for orphan in await snapshot.orphans())
     return tally
+
+
+async def _spending(snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], tally: Tally) -> None:
+    """What is kept of each run as spent, which its budget is held to, against its attempts."""
+    for run_id, kept, should_be in await snapshot.spending([run.id for run in runs]):
+        why = "the sum of what its attempts are charged, hold, or may cost; docs/operations.md makes it anew"
+        tally.differ([Difference("run_spending", run_id, "credits", shown(kept), shown(should_be), why)])
 
 
 def conclude(tally: Tally) -> None:

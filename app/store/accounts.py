@@ -12,7 +12,19 @@ from app.domain.task import RunState
 from app.ports import Balance, Outstanding
 from app.store.engine import Database
 from app.store.inbox import clean
-from app.store.tables import IS_PENDING, REASON_CODE, attempts, balances, credits_sum, ledger, runs, tasks
+from app.store.spending import spending
+from app.store.tables import (
+    IS_OPEN,
+    IS_OPEN_RUN,
+    IS_PENDING,
+    IS_POLLED,
+    REASON_CODE,
+    balances,
+    credits_sum,
+    ledger,
+    runs,
+    tasks,
+)
 
 
 class AccountWrites:
@@ -27,8 +39,8 @@ class AccountWrites:
     async def halt_sent_runs_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
         """The same, of those runs only that have tasks at the provider and none to send. How many."""
         mine = tasks.c.run_id == runs.c.id
-        out = sa.exists().where(mine, tasks.c.next_poll_at_ms.is_not(None))
-        return await self._halt(account, state, reason, out, ~sa.exists().where(mine, IS_PENDING))
+        out = sa.exists().where(mine, IS_OPEN, tasks.c.next_poll_at_ms.is_not(None))
+        return await self._halt(account, state, reason, out, ~sa.exists().where(mine, IS_OPEN, IS_PENDING))
 
     async def _halt(
         self, account: str, state: RunState, reason: RunReason, *which: sa.ColumnElement[bool]
@@ -36,7 +48,7 @@ class AccountWrites:
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(
                 sa.update(runs)
-                .where(runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
+                .where(IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
                 .values(state=state, reason=clean(reason.text), reason_code=reason.code)
             )
             return done.rowcount
@@ -50,7 +62,8 @@ class AccountWrites:
             done = await connection.execute(
                 sa.update(runs)
                 .where(
-                    runs.c.account == account, runs.c.state == RunState.PAUSED, REASON_CODE.in_([code])
+                    IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.PAUSED,
+                    REASON_CODE.in_([code]),
                 )
                 .values(state=RunState.RUNNING, reason=None, reason_code=None)
             )  # fmt: skip
@@ -66,6 +79,7 @@ class AccountWrites:
             await connection.execute(
                 sa.update(runs)
                 .where(
+                    IS_OPEN_RUN,
                     runs.c.account == account,
                     runs.c.state == RunState.RUNNING,
                     sa.func.coalesce(runs.c.reason, "") != (text or ""),
@@ -126,7 +140,7 @@ class AccountWrites:
             )
             .join(runs, runs.c.id == tasks.c.run_id)
             .where(
-                tasks.c.next_poll_at_ms.is_not(None), runs.c.account == account,
+                IS_POLLED, runs.c.account == account,
                 ~sa.and_(runs.c.restored, tasks.c.provider_task_id.is_(None)),
             )
         )  # fmt: skip
@@ -138,17 +152,13 @@ class AccountWrites:
 
     async def spent_since(self, account: str, since_ms: int) -> Decimal:
         """Credits charged or held, and the estimates of what may be on its way, of all runs that an account
-        began since then."""
-        perhaps = sa.case((tasks.c.sends > 0, tasks.c.credits_estimate), else_=0)
-        spent = sa.func.coalesce(tasks.c.credits_charged, tasks.c.credits_held, perhaps)
-        begun = runs.c.account == account, runs.c.created_at_ms >= since_ms
-        now = sa.select(credits_sum(spent)).join(runs, runs.c.id == tasks.c.run_id).where(*begun)
-        before = sa.select(credits_sum(sa.func.coalesce(attempts.c.credits_charged, attempts.c.credits_held)))
-        before = before.join(tasks, tasks.c.id == attempts.c.task_id).join(runs, runs.c.id == tasks.c.run_id)
+        began since then; one sum for each run, not for each task."""
+        query = sa.select(credits_sum(spending(runs.c.id))).where(
+            runs.c.account == account, runs.c.created_at_ms >= since_ms
+        )
 
         async def work(connection: AsyncConnection) -> Decimal:
-            parts = [await connection.scalar(query) for query in (now, before.where(*begun))]
-            return sum((part or Decimal(0) for part in parts), Decimal(0))
+            return await connection.scalar(query) or Decimal(0)
 
         return await self.db.read(work, long=True)
 
@@ -166,7 +176,7 @@ class AccountWrites:
         """Accounts with a run that is paused for this reason."""
         query = (
             sa.select(runs.c.account)
-            .where(runs.c.state == RunState.PAUSED, REASON_CODE.in_([code]))
+            .where(IS_OPEN_RUN, runs.c.state == RunState.PAUSED, REASON_CODE.in_([code]))
             .distinct()
         )
 

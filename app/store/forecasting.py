@@ -21,6 +21,7 @@ from app.domain.task import TaskState
 from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
+    IS_POLLED,
     IS_SUBMITTING,
     REASON_CODE,
     asked_from,
@@ -103,7 +104,7 @@ class ForecastReads:
 
     async def _open_work(self, connection: AsyncConnection, account: str) -> list[OpenWork]:
         """By the partial index of each open state."""
-        submitted = tasks.c.next_poll_at_ms.is_not(None), tasks.c.state == TaskState.SUBMITTED
+        submitted = IS_POLLED, tasks.c.state == TaskState.SUBMITTED
         columns = (
             tasks.c.run_id, tasks.c.task_type, asked_from(self.db.is_sqlite).label("country"),
             sa.func.coalesce(tasks.c.credits_held, tasks.c.credits_estimate).label("credits"),

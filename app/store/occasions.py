@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.billing import EntryKind, Reason
 from app.domain.occasion import ForeignSpend, FoundGroup, RunStanding
 from app.domain.run_reason import ReasonCode
-from app.domain.task import RunState, TaskState
+from app.domain.task import RunState
 from app.store.engine import Database
 from app.store.tables import (
-    IS_PENDING,
-    IS_SUBMITTING,
+    IS_CANCELLED_OPEN_RUN,
+    IS_OPEN_RUN,
     REASON_CODE,
     account_entries,
     credits_sum,
@@ -21,11 +21,10 @@ from app.store.tables import (
     findings,
     notices,
     runs,
-    tasks,
 )
 
 RUNS_MAX = 500
-"""Runs that are looked at, newest first; and beside them every older one that is still open."""
+"""Runs that are looked at, newest first; and beside them every older one that is not over."""
 FINDINGS_MAX = 10_000
 """Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
 RUN_OCCASION = "run:"
@@ -38,32 +37,23 @@ class OccasionReads:
     db: Database
 
     async def run_standings(self) -> list[RunStanding]:
-        """The newest runs, and every open one."""
+        """The newest runs, and every one that is not over. One that was over before its end was kept is so by
+        its moment alone, until it is marked."""
 
         async def work(connection: AsyncConnection) -> list[RunStanding]:
-            # The runs first: a run that starts in between has its tasks by then and is seen open.
-            found = {row.id: row for row in await connection.execute(_newest_runs())}
-            open_ids = set(await connection.scalars(_open_run_ids()))
-            if older := open_ids - found.keys():
-                query = sa.select(*_RUN_COLUMNS).where(runs.c.id.in_(older))
+            found: dict[str, sa.Row[Any]] = {}
+            for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
                 found |= {row.id: row for row in await connection.execute(query)}
             told = await _told(connection, list(found))
             return [
                 RunStanding(
-                    **row._mapping, is_open=row.id in open_ids, edges=told[row.id][0], told=told[row.id][1]
+                    **row._mapping,
+                    is_open=row.finished_at_ms is None,
+                    edges=told[row.id][0],
+                    told=told[row.id][1],
                 )
                 for row in found.values()
             ]
-
-        return await self.db.read(work, long=True)
-
-    async def run_ended_ms(self, run_id: str) -> int | None:
-        """When the last task of a run was settled; None: none ever was."""
-        query = sa.select(sa.func.max(tasks.c.settled_at_ms)).where(tasks.c.run_id == run_id)
-
-        async def work(connection: AsyncConnection) -> int | None:
-            found: int | None = await connection.scalar(query)
-            return found
 
         return await self.db.read(work, long=True)
 
@@ -95,7 +85,7 @@ class OccasionReads:
         """Accounts whose running runs wait for this reason."""
         query = (
             sa.select(runs.c.account)
-            .where(runs.c.state == RunState.RUNNING, REASON_CODE.in_([code]))
+            .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING, REASON_CODE.in_([code]))
             .distinct()
         )
 
@@ -133,26 +123,16 @@ _RUN_COLUMNS = (
     runs.c.reason,
     REASON_CODE.label("reason_code"),
     runs.c.created_at_ms,
+    runs.c.finished_at_ms,
 )
 
 
+def _runs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(*_RUN_COLUMNS).where(runs.c.state != RunState.LOADING, which)
+
+
 def _newest_runs() -> sa.Select[Any]:
-    return (
-        sa.select(*_RUN_COLUMNS)
-        .where(runs.c.state != RunState.LOADING)
-        .order_by(runs.c.created_at_ms.desc())
-        .limit(RUNS_MAX)
-    )
-
-
-def _open_run_ids() -> sa.CompoundSelect[Any]:
-    """By the partial indexes that the three open states have; in one statement, hence of one moment."""
-    out = tasks.c.next_poll_at_ms.is_not(None), tasks.c.state == TaskState.SUBMITTED
-    return sa.union(
-        sa.select(tasks.c.run_id).where(IS_PENDING),
-        sa.select(tasks.c.run_id).where(IS_SUBMITTING),
-        sa.select(tasks.c.run_id).where(*out),
-    )
+    return _runs(sa.true()).order_by(runs.c.created_at_ms.desc()).limit(RUNS_MAX)
 
 
 async def _told(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, tuple[int, str | None]]:

@@ -11,15 +11,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import OPEN_STATES, Money
+from app.domain.task import OPEN_STATES, Money, RunState
 from app.store.engine import Database
 from app.store.tables import (
     EVERY_ATTEMPT,
+    IS_OPEN,
+    IS_OPEN_RUN,
     IS_PENDING,
     IS_WAITING,
     REASON_CODE,
     credits_sum,
     deliveries,
+    is_due,
     runs,
     tasks,
 )
@@ -41,6 +44,8 @@ class RunRow:
     restored: bool
     reason_code: str | None
     """domain.run_reason.ReasonCode of `reason`."""
+    finished_at_ms: int | None = None
+    """When the last of its tasks was closed; None: one is open, or it was closed within the last seconds."""
 
 
 @dataclass(slots=True)
@@ -127,7 +132,7 @@ class Queries:
         async def work(connection: AsyncConnection) -> dict[str, RunProgress]:
             return await _progress(connection, run_ids)
 
-        return await self.db.read(work)
+        return await self.db.read(work, long=True)
 
     async def waiting_count(self) -> int:
         """Deliveries that are not settled yet."""
@@ -153,10 +158,8 @@ class Queries:
         """Accounts that have something to send now."""
         due = (
             sa.select(runs.c.account)
-            .where(
-                runs.c.state == "running",
-                sa.exists().where(tasks.c.run_id == runs.c.id, IS_PENDING, tasks.c.not_before_ms <= now_ms),
-            )
+            .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING)
+            .where(sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms)))
             .distinct()
         )
 
@@ -193,7 +196,7 @@ class Queries:
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
-    runs.c.created_at_ms, runs.c.account, runs.c.restored, REASON_CODE,
+    runs.c.created_at_ms, runs.c.account, runs.c.restored, REASON_CODE, runs.c.finished_at_ms,
 )  # fmt: skip
 
 

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState, idempotency_key
 from app.store.engine import Database
+from app.store.finishing import reopen_runs
 from app.store.tables import Id, attempts, runs, tasks
 
 _ARCHIVED = [c.name for c in attempts.c if c.name not in ("task_id", "attempt")]
-_RETRYING = (RunState.RUNNING, RunState.PAUSED, RunState.STOPPED)
+_RETRYING = (RunState.RUNNING, RunState.PAUSED, RunState.STOPPED, RunState.FINISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class RetryWrites:
 
         async def work(connection: AsyncConnection) -> int:
             v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
+            theirs = sa.select(tasks.c.run_id).join(v, tasks.c.id == v.c.id)
+            locked = sa.select(runs.c.id).where(runs.c.id.in_(theirs)).order_by(runs.c.id)
+            await connection.execute(locked.with_for_update(key_share=True))
             chosen = await connection.execute(
                 _with_attempt()
                 .join(v, tasks.c.id == v.c.id)
@@ -52,6 +56,7 @@ class RetryWrites:
             )
             rows = chosen.all()
             await self._next_attempts(connection, rows, now_ms)
+            await reopen_runs(connection, sorted({row.run_id for row in rows}))
             return len(rows)
 
         return await self.db.write(work, long=True)
@@ -64,8 +69,8 @@ class RetryWrites:
         ordinal `after` on. A run that was cancelled meanwhile gets no new attempts."""
 
         async def work(connection: AsyncConnection) -> RetriedStretch:
-            # Nobody cancels the run before the new attempts stand there to be cancelled with it.
-            run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(read=True)
+            # Nobody cancels or ends the run before the new attempts stand there.
+            run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(key_share=True)
             if await connection.scalar(run) not in _RETRYING:
                 return RetriedStretch(0)
             chosen = await connection.execute(
@@ -80,6 +85,8 @@ class RetryWrites:
             closed = [row for row in rows if row.reported != TaskState.COMPLETED]
             retried = [row for row in closed if even_if_held or not _may_be_charged(row)]
             await self._next_attempts(connection, retried, now_ms)
+            if retried:
+                await reopen_runs(connection, [run_id])
             return RetriedStretch(
                 rows[-1].ordinal if rows else 0,
                 len(retried),
@@ -125,7 +132,7 @@ class RetryWrites:
 
 def _with_attempt() -> sa.Select[Any]:
     columns = (tasks.c[name] for name in _ARCHIVED)
-    return sa.select(tasks.c.id, tasks.c.ordinal, tasks.c.attempt, *columns)
+    return sa.select(tasks.c.id, tasks.c.run_id, tasks.c.ordinal, tasks.c.attempt, *columns)
 
 
 def _may_be_charged(row: sa.Row[Any]) -> bool:

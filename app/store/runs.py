@@ -85,10 +85,12 @@ class RunWrites:
 
     async def resume_restored_run(self, run_id: str) -> bool:
         """Let a run go on from a backup, whether it was halted since or not; False if it is over."""
-        allowed = (*_HALTED, RunState.RUNNING)
+        allowed = (*_HALTED, RunState.RUNNING, RunState.FINISHED)
+        # One that is finished goes on when its tasks are retried.
+        state = sa.case((runs.c.state == RunState.FINISHED, runs.c.state), else_=RunState.RUNNING)
         return await self._change_run(
-            run_id, allowed, state=RunState.RUNNING, reason=None, reason_code=None, restored=True
-        )
+            run_id, allowed, state=state, reason=None, reason_code=None, restored=True
+        )  # fmt: skip
 
     async def cancel_run(self, run_id: str, reason: str) -> int:
         """Cancel what was never sent; what is with the provider goes on and is settled. Tasks cancelled."""

@@ -8,6 +8,7 @@ from app.store.charging import ChargeReads
 from app.store.engine import Database
 from app.store.evidence import EvidenceReads
 from app.store.exporting import ExportReads
+from app.store.finishing import FinishWrites
 from app.store.forecasting import ForecastReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
@@ -20,13 +21,14 @@ from app.store.retrying import RetryWrites
 from app.store.runs import RunWrites
 from app.store.schedules import ScheduleWrites
 from app.store.settlement import SettlementWrites
+from app.store.spending import SpendingWrites
 from app.store.submission import SubmissionWrites
 
 
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads, ForecastReads, AuditWrites,
-    ChargeReads, Queries, ReportReads, ExportReads, EvidenceReads, CertifyReads,
+    PollingWrites, FinishWrites, SpendingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads,
+    ForecastReads, AuditWrites, ChargeReads, Queries, ReportReads, ExportReads, EvidenceReads, CertifyReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,15 +21,18 @@ from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
 from app.store.engine import Database
 from app.store.inbox import short
+from app.store.spending import spending
 from app.store.tables import (
+    IS_OPEN,
+    IS_OPEN_RUN,
     IS_PENDING,
+    IS_SENT_BEFORE,
     IS_SUBMITTING,
     Credits,
     Id,
     Millis,
-    attempts,
-    credits_sum,
     findings,
+    is_due,
     ledger,
     runs,
     submissions,
@@ -40,6 +44,11 @@ _NOT_ACCEPTED = frozenset({Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, A
 provider. Sends that were only put off stay counted: the wait before the next one grows with them."""
 
 _SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
+
+
+CLAIM_TRIES = (True, False, False, False)
+"""Whether each look for due tasks passes over those that somebody holds. Where another sender holds all, it
+waits for him, and looks again."""
 
 
 class SubmissionWrites:
@@ -55,23 +64,13 @@ class SubmissionWrites:
         exceed is paused instead."""
 
         async def work(connection: AsyncConnection) -> list[ClaimedTask]:
-            due = (
-                sa.select(tasks.c.id)
-                .join(runs, runs.c.id == tasks.c.run_id)
-                .where(
-                    IS_PENDING,
-                    tasks.c.not_before_ms <= now_ms,
-                    runs.c.state == RunState.RUNNING,
-                    runs.c.account == account,
-                )
-                .order_by(tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal)
-                .limit(limit)
-                .with_for_update(of=tasks, skip_locked=True)
-                .cte("due")
-            )
+            due = await self._due(connection, account, limit, now_ms)
+            if not due:
+                return []
+            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in due])
             claimed = await connection.execute(
                 sa.update(tasks)
-                .where(tasks.c.id.in_(sa.select(due.c.id)), IS_PENDING)
+                .where(tasks.c.id.in_(sa.select(v.c.id)), IS_PENDING)
                 .values(
                     state=TaskState.SUBMITTING,
                     claim=claim,
@@ -90,6 +89,17 @@ class SubmissionWrites:
             return await self._within_budget(connection, rows)
 
         return await self.db.write(work)
+
+    async def _due(self, connection: AsyncConnection, account: str, limit: int, now_ms: int) -> list[str]:
+        """Ids of the tasks to claim, locked. Asked run by run: what is in no running run is not looked at."""
+        if self.db.is_sqlite:
+            return await _first_of_runs(connection, account, limit, now_ms)
+        for skip_locked in CLAIM_TRIES:
+            query = _first_due(account, limit, now_ms).with_for_update(of=tasks, skip_locked=skip_locked)
+            due = list(await connection.scalars(query))
+            if due or not await connection.scalar(_any_due(account, now_ms)):
+                return due
+        return []
 
     async def _within_budget(
         self, connection: AsyncConnection, rows: Sequence[ClaimedTask]
@@ -128,12 +138,12 @@ class SubmissionWrites:
             .order_by(runs.c.id)
             .with_for_update(key_share=True)
         )
-        limited = {row.id: row.budget for row in found}
-        for run_id in limited:
-            now = sa.select(_spent(tasks)).where(tasks.c.run_id == run_id)
-            before = sa.select(_spent(attempts)).join(tasks).where(tasks.c.run_id == run_id)
-            for query in (now, before):
-                limited[run_id] -= await connection.scalar(query) or Decimal(0)
+        limited: dict[str, Decimal] = {row.id: row.budget for row in found}
+        if limited:
+            # After the lock, hence of a later moment: what the claim before this one took is in it.
+            spent = sa.select(runs.c.id, spending(runs.c.id)).where(runs.c.id.in_(limited))
+            for run_id, credits in await connection.execute(spent):
+                limited[run_id] -= credits
         return limited
 
     async def _give_back(self, connection: AsyncConnection, task_ids: Sequence[str]) -> None:
@@ -281,10 +291,10 @@ class SubmissionWrites:
             )
         )  # fmt: skip
         # A run that was cancelled while they were on their way out takes with it what did not arrive.
-        cancelled = sa.select(runs.c.id).where(runs.c.state == RunState.CANCELLED)
+        is_cancelled = sa.exists().where(runs.c.id == tasks.c.run_id, runs.c.state == RunState.CANCELLED)
         await connection.execute(
             sa.update(tasks)
-            .where(tasks.c.id == v.c.id, IS_PENDING, tasks.c.run_id.in_(cancelled), ~perhaps_accepted())
+            .where(tasks.c.id == v.c.id, IS_PENDING, is_cancelled, ~perhaps_accepted())
             .values(state=TaskState.CANCELLED)
         )
 
@@ -308,7 +318,7 @@ class SubmissionWrites:
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(
                 sa.update(tasks)
-                .where(IS_PENDING, tasks.c.first_sent_at_ms <= sent_before_ms, perhaps_accepted())
+                .where(IS_SENT_BEFORE, tasks.c.first_sent_at_ms <= sent_before_ms, perhaps_accepted())
                 .values(state=TaskState.EXPIRED, error_code="unidentified", error_message=reason)
             )
             return done.rowcount
@@ -316,14 +326,69 @@ class SubmissionWrites:
         return await self.db.write(work)
 
 
-def _spent(table: sa.Table) -> sa.ColumnElement[Decimal]:
-    """Credits of attempts that are charged, held, or perhaps accepted though we do not know it yet."""
-    harmless = TaskState.REJECTED, TaskState.CANCELLED
-    perhaps = sa.case(
-        (sa.and_(table.c.sends > 0, table.c.state.not_in(harmless)), table.c.credits_estimate), else_=0
+def _running(account: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING
+
+
+def _due_of(run_id: Any, limit: int, now_ms: int) -> sa.Select[Any]:
+    """The first due tasks of one run, in the order of the index of open tasks."""
+    return (
+        sa.select(tasks.c.id, tasks.c.priority, tasks.c.run_id, tasks.c.ordinal)
+        .where(tasks.c.run_id == run_id, IS_OPEN, IS_PENDING, is_due(now_ms))
+        .order_by(tasks.c.priority.desc(), tasks.c.ordinal)
+        .limit(limit)
     )
-    each = sa.func.coalesce(table.c.credits_charged, table.c.credits_held, perhaps)
-    return credits_sum(each)
+
+
+def _any_due(account: str, now_ms: int) -> sa.Select[Any]:
+    due = sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms))
+    return sa.select(sa.literal(1)).select_from(runs).where(*_running(account), due).limit(1)
+
+
+def _first_due(account: str, limit: int, now_ms: int) -> sa.Select[Any]:
+    """The first due tasks of an account; PostgreSQL."""
+    each = _due_of(runs.c.id, limit, now_ms).lateral("each")
+    first = (
+        sa.select(each)
+        .select_from(runs.join(each, sa.true()))
+        .where(*_running(account))
+        .order_by(*_order(each.c))
+        .limit(limit)
+        .subquery("first")
+    )
+    return (
+        sa.select(tasks.c.id)
+        .join(first, first.c.id == tasks.c.id)
+        .where(IS_PENDING)
+        .order_by(*_order(first.c))
+    )
+
+
+def _order(c: Any) -> tuple[sa.ColumnElement[Any], ...]:
+    return c.priority.desc(), c.run_id, c.ordinal
+
+
+async def _first_of_runs(connection: AsyncConnection, account: str, limit: int, now_ms: int) -> list[str]:
+    """The same on SQLite, which knows no lateral join: the run with the most urgent task is asked first, and
+    no further one than is needed."""
+    top = _due_of(runs.c.id, 1, now_ms).with_only_columns(tasks.c.priority).scalar_subquery()
+    ranked = sa.select(runs.c.id, top.label("top")).where(*_running(account)).subquery()
+    heads = await connection.execute(
+        sa.select(ranked.c.id, ranked.c.top)
+        .where(ranked.c.top.is_not(None))
+        .order_by(ranked.c.top.desc(), ranked.c.id)
+    )
+
+    def place(row: sa.Row[Any]) -> tuple[int, str, int]:
+        return -row.priority, row.run_id, row.ordinal
+
+    found: list[sa.Row[Any]] = []
+    for run_id, priority in heads:
+        if len(found) == limit and place(found[-1]) < (-priority, run_id, 0):
+            break
+        found += (await connection.execute(_due_of(run_id, limit, now_ms))).all()
+        found = sorted(found, key=place)[:limit]
+    return [row.id for row in found]
 
 
 def perhaps_accepted() -> sa.ColumnElement[bool]:

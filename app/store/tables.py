@@ -65,10 +65,28 @@ runs = sa.Table(
     # It goes on from a backup: the provider may know keys that were sent since.
     sa.Column("restored", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("reason_code", sa.Text),  # domain.run_reason.ReasonCode; null: none, or older than this
+    sa.Column("finished_at_ms", Millis),  # when the last of its tasks was closed; null: one is open
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
     # A slot runs once, however many workers there are.
     sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
 )
+
+# Literals, here and below: a bound parameter would hide from SQLite that a partial index applies.
+IS_OPEN_RUN = runs.c.state.in_(
+    [sa.literal_column(f"'{state}'") for state in ("loading", "running", "paused", "stopped")]
+)
+"""A run that is not over. Of those there are few, however many there were."""
+IS_CANCELLED_OPEN_RUN = sa.and_(
+    runs.c.state == sa.literal_column("'cancelled'"), runs.c.finished_at_ms.is_(None)
+)
+"""A cancelled run with tasks that were open still when it was last looked at."""
+sa.Index(
+    "ix_runs_open", runs.c.account, runs.c.state, postgresql_where=IS_OPEN_RUN, sqlite_where=IS_OPEN_RUN
+)  # fmt: skip
+sa.Index(
+    "ix_runs_cancelled_open", runs.c.id,
+    postgresql_where=IS_CANCELLED_OPEN_RUN, sqlite_where=IS_CANCELLED_OPEN_RUN,
+)  # fmt: skip
 
 REASON_CODE = sa.func.coalesce(runs.c.reason_code, sa.case(WITHOUT_CODE, value=runs.c.reason))
 """The code of a run's reason, whichever version wrote it: compare this, never the text."""
@@ -139,9 +157,35 @@ tasks = sa.Table(
     sa.UniqueConstraint("run_id", "ordinal"),
     sa.UniqueConstraint("idempotency_key"),
 )
-# Written as literals: a bound parameter would hide from SQLite that a partial index applies.
 IS_PENDING = tasks.c.state == sa.literal_column("'pending'")
 IS_SUBMITTING = tasks.c.state == sa.literal_column("'submitting'")
+IS_OPEN = tasks.c.state.in_([sa.literal_column(f"'{s}'") for s in ("pending", "submitting", "submitted")])
+"""A task whose work is still to be done."""
+
+
+def is_due(now_ms: int) -> sa.ColumnElement[bool]:
+    """Of a pending task: it need not wait any more."""
+    return tasks.c.not_before_ms <= now_ms
+
+
+IS_SENT_BEFORE = sa.and_(IS_PENDING, tasks.c.first_sent_at_ms.is_not(None))
+"""A task that is to be sent again."""
+IS_POLLED = tasks.c.next_poll_at_ms.between(0, (1 << 62))
+"""A task that the provider will be asked about: not null, so written that PostgreSQL expects few rows also
+where it has no statistics yet, after a large file was loaded."""
+WAS_RETRIED = tasks.c.attempt > sa.literal_column("1")
+# By run: rows of a paused run, or of one that is over, stand before nobody's. With the moment, so that rows
+# that wait for theirs are passed over within the index.
+sa.Index(
+    "ix_tasks_open", tasks.c.run_id, tasks.c.state, tasks.c.priority.desc(), tasks.c.ordinal,
+    tasks.c.not_before_ms, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN,
+)  # fmt: skip
+sa.Index(
+    "ix_tasks_sent_before", tasks.c.first_sent_at_ms,
+    postgresql_where=IS_SENT_BEFORE, sqlite_where=IS_SENT_BEFORE,
+)  # fmt: skip
+sa.Index("ix_tasks_retried", tasks.c.run_id, postgresql_where=WAS_RETRIED, sqlite_where=WAS_RETRIED)
+# Of versions before, whose processes may run beside ours.
 sa.Index(
     "ix_tasks_pending", tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal,
     postgresql_where=IS_PENDING, sqlite_where=IS_PENDING,
@@ -188,12 +232,29 @@ attempts = sa.Table(
 )
 _REPLACED = attempts.join(
     tasks,
-    # The second says to the database that most tasks need not be looked at: a task with others before it.
-    sa.and_(tasks.c.id == attempts.c.task_id, tasks.c.attempt > sa.literal_column("1")),
+    # The second says to the database that most tasks need not be looked at.
+    sa.and_(tasks.c.id == attempts.c.task_id, WAS_RETRIED),
 )
 EVERY_ATTEMPT: Final[tuple[tuple[sa.Table, sa.FromClause], ...]] = ((tasks, tasks), (attempts, _REPLACED))
 """Where attempts stand, as (their columns, what to select from): the current one of each task, and those that
 retries replaced. A figure of credits, and a count of verdicts, is over both: each of them was paid for."""
+
+# What each run has spent, as its budget counts it: the sum, and on PostgreSQL what changed since it was last
+# added up. The database keeps both by triggers (spending.py).
+run_spending = sa.Table(
+    "run_spending",
+    metadata,
+    sa.Column("run_id", Id, primary_key=True),
+    sa.Column("credits", Credits, nullable=False),
+)
+spending_changes = sa.Table(
+    "spending_changes",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("run_id", Id, nullable=False),
+    sa.Column("credits", Credits, nullable=False),
+    sa.Index("ix_spending_changes_run_id", "run_id"),
+)
 
 # Append-only: the end of each send, so that what we believe about acceptance can be derived again.
 submissions = sa.Table(

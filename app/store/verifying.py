@@ -6,6 +6,7 @@ Pages follow the source of a run, so that memory stays flat and several processe
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from app.domain.stored import Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import StoreUnavailable
 from app.store.engine import Database
 from app.store.inbox import unpack
+from app.store.spending import spending, spending_from_rows
 from app.store.tables import (
     Id,
     account_entries,
@@ -159,6 +161,19 @@ class Snapshot:
         )
         rows = await self._connection.execute(invented)
         return found + [Orphan("findings", str(row[0]), "", "delivery_id") for row in rows]
+
+    async def spending(self, run_ids: Sequence[str]) -> list[tuple[str, Decimal, Decimal]]:
+        """(run id, what is kept as spent, what its attempts say) of runs where the two differ."""
+        found = []
+        for start in range(0, len(run_ids), PAGE):
+            page = run_ids[start : start + PAGE]
+            kept = sa.select(runs.c.id, spending(runs.c.id)).where(runs.c.id.in_(page))
+            rows = await self._connection.execute(spending_from_rows(page))
+            told = {row[0]: row[1] for row in rows}
+            for run_id, credits in await self._connection.execute(kept):
+                should_be = told.get(run_id, Decimal(0))
+                found += [(run_id, credits, should_be)] if credits != should_be else []
+        return found
 
     async def _tasks(self, run_id: str, after: int) -> list[TaskBooks]:
         asked = sa.and_(runs.c.source == "ask", runs.c.source_sha256.is_(None))

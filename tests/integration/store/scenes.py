@@ -154,6 +154,40 @@ async def check_books(store: Store) -> None:
     assert posts == sum(row["credits_charged"] or 0 for row in attempts.values())
     held = sum(sum(k["hold"]) for k in entries.values() if "hold" in k and not k.keys() & {"post", "void"})
     assert held == sum(row["credits_held"] or 0 for row in attempts.values() if row["money"] == "held")
+    assert await spending_kept(store) == await spending_of_rows(store)
+
+
+async def spending_kept(store: Store) -> dict[str, int]:
+    """Run -> millionths that are kept as spent; runs that spent nothing are left out."""
+    kept = await rows(
+        store,
+        "SELECT run_id, credits FROM run_spending UNION ALL SELECT run_id, credits FROM spending_changes",
+    )
+    return _sums(kept)
+
+
+async def spending_of_rows(store: Store) -> dict[str, int]:
+    """The same from the attempts, one by one."""
+    found = await rows(
+        store,
+        """
+        SELECT run_id, state, sends, credits_estimate, credits_held, credits_charged FROM tasks UNION ALL
+        SELECT run_id, a.state, a.sends, a.credits_estimate, a.credits_held, a.credits_charged
+        FROM attempts a JOIN tasks ON id = task_id
+        """,
+    )
+    for row in found:
+        known = [row[name] for name in ("credits_charged", "credits_held") if row[name] is not None]
+        perhaps = row["sends"] > 0 and row["state"] not in ("rejected", "cancelled")
+        row["credits"] = known[0] if known else row["credits_estimate"] * perhaps
+    return _sums(found)
+
+
+def _sums(found: Sequence[dict[str, Any]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for row in found:
+        sums[row["run_id"]] = sums.get(row["run_id"], 0) + row["credits"]
+    return {run_id: credits for run_id, credits in sums.items() if credits}
 
 
 def _check_attempt(row: dict[str, Any], kinds: dict[str, list[int]]) -> None:

@@ -16,6 +16,7 @@ from app.store.tables import (
     findings,
     ledger,
     results,
+    spending_changes,
     submissions,
     tasks,
 )
@@ -349,5 +350,12 @@ CORRUPTIONS = [
         lambda scene: [sa.update(account_entries).where(ALLOCATION).values(credits=FIVE)],
         "account_entries",
         "credits",
+    ),
+    Corruption(
+        "what a run spent is written by hand",
+        lambda scene: [sa.insert(spending_changes).values(run_id=scene.run_id, credits=FIVE)],
+        "run_spending",
+        "credits",
+        lambda scene: scene.run_id,
     ),
 ]

@@ -1,0 +1,318 @@
+"""What claiming, settling and sweeping cost beside a long history: `make bench-growth`.
+
+Two databases of each kind: an empty one, and one with old tasks, finished runs and a paused run. Both get a
+run of their own, and each round claims, records, settles and sweeps a group in one and then in the other, so
+that what else the machine does meets both alike. Prints one JSON object: medians in milliseconds, and their
+ratios. Ends with 1 when claim, record, settle or sweep of the grown database needs more than a fifth more.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import ParsedDelivery, RawDelivery
+from app.domain.retry import Answer
+from app.domain.settlement import Report, Source
+from app.domain.submission import ClaimedTask, Submission
+from app.domain.task import TaskSpec, new_id
+from app.services.occasions import Watcher
+from app.services.settle import decide
+from app.services.sweep import SweepLimits, sweep
+from app.store import Database, Store
+from app.store.migrate import migrate
+from tests.servers.postgres import PostgresServer
+
+RESULTS = Path(__file__).parent / "results" / "growth.json"
+START_MS = 1_790_812_800_000
+OLD_MS = START_MS - 90 * 86_400_000
+STRETCH = 50_000
+"""Old tasks written by one statement."""
+GROUP = 250
+"""Tasks of a claim and of a settlement, as `claim_size` and `settle_size` are by default."""
+RATIO_MAX = 1.2
+JUDGED = ("claim", "record", "settle", "sweep")
+"""The others are bounded in another way: a look for notices reads the 500 newest runs."""
+WARM_ROUNDS = 6
+"""Not counted: statements are prepared, and PostgreSQL decides on their plans, after five of them."""
+FIVE = Decimal(5)
+MICRO = 5_000_000
+SWEEP = SweepLimits(
+    settle_size=GROUP, sweep_after_ms=10_000, tries_max=10, poll_size=25, poll_every_ms=60_000,
+    polls_in_flight=4, retention_ms=86_400_000, safe_resend_ms=72_000_000,
+)  # fmt: skip
+
+
+async def add_history(store: Store, *, tasks: int, runs: int, paused: int) -> None:
+    """Settled tasks with all their rows in finished runs, and a paused run whose tasks were never sent. By
+    statements that make their own rows."""
+    old = [
+        await store.create_run(name=f"old {n}", source="-", budget=None, now_ms=OLD_MS + n)
+        for n in range(runs)
+    ]
+    halted = await store.create_run(name="paused", source="-", budget=None, now_ms=OLD_MS - 1)
+    each = tasks // runs
+    for n, run_id in enumerate(old):
+        for first in range(0, each, STRETCH):
+            count = min(STRETCH, each - first)
+            await _execute(store, _settled(store, run_id, n * each + first, count, first))
+    for first in range(0, paused, STRETCH):
+        pending = _tasks(store, halted, tasks + first, min(STRETCH, paused - first), first, is_old=False)
+        await _execute(store, [pending])
+    ended = f"UPDATE runs SET state = 'finished', finished_at_ms = {OLD_MS + 60_000} WHERE state = 'loading'"
+    paused_now = f"UPDATE runs SET state = 'paused' WHERE id = '{store.db.driver_id(halted)}'"
+    await _execute(store, [paused_now, ended])
+    while await store.fold_spending():
+        pass
+
+
+class _Words:
+    """The few words in which the two databases differ."""
+
+    def __init__(self, store: Store, first: int, count: int) -> None:
+        self._is_sqlite = store.db.is_sqlite
+        last = first + count - 1
+        numbers = f"(WITH RECURSIVE g(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM g WHERE n < {last}) "
+        self.numbers = (
+            f"{numbers}SELECT n FROM g)" if self._is_sqlite else f"generate_series({first}, {last}) g(n)"
+        )
+
+    def text(self, kind: str) -> str:
+        """An id as text, made of the number n; ids of each kind are in the order of n."""
+        start = f"01900000-0000-7{kind}-8000-"
+        return f"'{start}' || " + ("printf('%012x', n)" if self._is_sqlite else "lpad(to_hex(n), 12, '0')")
+
+    def id(self, kind: str) -> str:
+        return f"replace({self.text(kind)}, '-', '')" if self._is_sqlite else f"({self.text(kind)})::uuid"
+
+    def given(self, run_id: str) -> str:
+        return f"'{run_id.replace('-', '')}'" if self._is_sqlite else f"'{run_id}'::uuid"
+
+    def insert(self, table: str, values: dict[str, str]) -> str:
+        names = ", ".join(values)
+        return f"INSERT INTO {table} ({names}) SELECT {', '.join(values.values())} FROM {self.numbers}"
+
+
+def _tasks(store: Store, run_id: str, first: int, count: int, before: int, *, is_old: bool) -> str:
+    words = _Words(store, first, count)
+    values = {
+        "id": words.id("aaa"), "run_id": words.given(run_id), "ordinal": f"n - {first - before} + 1",
+        "task_type": "'CHATGPT'", "payload": """'{"prompt":"prompt ' || n || '","country":"US"}'""",
+        "priority": "1", "state": "'completed'" if is_old else "'pending'", "attempt": "1",
+        "idempotency_key": f"{words.text('aaa')} || '.1'", "money": "'posted'" if is_old else "'none'",
+        "credits_estimate": f"{MICRO}", "sends": f"{is_old:d}", "not_before_ms": "0", "polls": "0",
+        "fingerprint": "'f' || n",
+    }  # fmt: skip
+    if is_old:
+        values |= {
+            "credits_to_charge": f"{MICRO}", "credits_held": f"{MICRO}", "credits_charged": f"{MICRO}",
+            "reported": "'completed'", "verdict": "'matched'", "provider_task_id": "'p-' || n",
+            "first_sent_at_ms": f"{OLD_MS} + n", "submitted_at_ms": f"{OLD_MS} + n",
+            "settled_at_ms": f"{OLD_MS} + n + 9000", "settled_by": "'delivery'",
+        }  # fmt: skip
+    return words.insert("tasks", values)
+
+
+def _settled(store: Store, run_id: str, first: int, count: int, before: int) -> list[str]:
+    words = _Words(store, first, count)
+    empty = "x'7b7d'" if store.db.is_sqlite else "'\\x7b7d'::bytea"
+    about = {"task_id": words.id("aaa"), "attempt": "1"}
+    told = {"delivery_id": words.id("bbb")}
+    entry = {"at_ms": f"{OLD_MS} + n", "run_id": words.given(run_id), **about, "credits": f"{MICRO}"}
+    return [
+        _tasks(store, run_id, first, count, before, is_old=True),
+        words.insert("submissions", {"at_ms": f"{OLD_MS} + n", **about, "answer": "'accepted'"}),
+        words.insert(
+            "deliveries",
+            {
+                "id": words.id("bbb"), "source": "'delivery'", "received_at_ms": f"{OLD_MS} + n",
+                "encoding": "'identity'", "body": empty, "state": "'done'", "effect": "'settled'",
+                "tries": "0", "due_at_ms": f"{OLD_MS} + n", **about,
+            },
+        ),
+        words.insert(
+            "results",
+            {**about, **told, "status": "'completed'", "response": "'{}'", "stored_at_ms": f"{OLD_MS} + n"},
+        ),
+        words.insert("ledger", entry | {"kind": "'hold'"}),
+        words.insert("ledger", entry | told | {"kind": "'post'"}),
+    ]  # fmt: skip
+
+
+async def _execute(store: Store, statements: list[str]) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+
+    await store.db.write(work)
+
+
+class Bench:
+    """One database, with a run of its own that is sent and settled group by group."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._now_ms = START_MS
+        self._claimed: list[ClaimedTask] = []
+        self.seen: dict[str, list[float]] = {}
+
+    async def begin(self, groups: int) -> None:
+        run_id = await self._store.create_run(
+            name="measured", source="-", budget=FIVE * GROUP * groups, now_ms=self._now_ms
+        )
+        for first in range(0, groups * GROUP, 1_000):
+            specs = [
+                TaskSpec(first + n, "CHATGPT", {"prompt": f"p{first + n}", "country": "US"})
+                for n in range(1, 1 + min(1_000, groups * GROUP - first))
+            ]
+            await self._store.add_tasks(run_id, [(spec, FIVE) for spec in specs], self._now_ms)
+        await self._store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+
+    async def round(self) -> None:
+        """A group from its claim to its settlement, and a sweep that finds nothing."""
+        self._now_ms += 1_000
+        await self._measure("claim", self._claim)
+        await self._measure("record", self._record)
+        parsed = await self._deliver()
+        await self._measure("settle", lambda: self._settle(parsed))
+        await self._measure("sweep", self._sweep)
+        await self._measure("notices", Watcher(self._store, clock=lambda: self._now_ms).look)
+        await self._measure("admission", self._admission)
+
+    async def _measure(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        started = time.perf_counter()
+        await work()
+        self.seen.setdefault(name, []).append((time.perf_counter() - started) * 1_000)
+
+    async def _claim(self) -> None:
+        self._claimed = await self._store.claim_pending(
+            limit=GROUP, claim="bench", now_ms=self._now_ms, lease_until_ms=self._now_ms + 60_000
+        )
+        assert len(self._claimed) == GROUP
+
+    async def _record(self) -> None:
+        at_ms, later_ms = self._now_ms, self._now_ms + 600_000
+        await self._store.record_submissions(
+            [
+                Submission(
+                    task, Answer.ACCEPTED, at_ms, next_poll_at_ms=later_ms, http_status=200,
+                    provider_task_id=f"q-{task.id}", credits_to_charge=FIVE,
+                )
+                for task in self._claimed
+            ]
+        )  # fmt: skip
+
+    async def _deliver(self) -> list[ParsedDelivery]:
+        reports = [
+            Report(f"q-{task.id}", task.idempotency_key, True, FIVE, FIVE, b'{"text":"yes"}')
+            for task in self._claimed
+        ]
+        parsed = [ParsedDelivery(new_id(self._now_ms), Source.DELIVERY, self._now_ms, r) for r in reports]
+        raw = [RawDelivery(p.id, p.source, p.received_at_ms, b"{}") for p in parsed]
+        await self._store.store_deliveries(raw, due_at_ms=self._now_ms + 10_000)
+        return parsed
+
+    async def _settle(self, parsed: list[ParsedDelivery]) -> None:
+        count = await self._store.settle_deliveries(
+            parsed, decide, now_ms=self._now_ms, unmatched_until_ms=self._now_ms - 60_000
+        )
+        assert not count.raced and sum(count.effects.values()) == GROUP
+
+    async def _sweep(self) -> None:
+        async def settle(ids: Any) -> None:
+            raise AssertionError("nothing is overdue")
+
+        await sweep(self._store, {}, settle, limits=SWEEP, clock=lambda: self._now_ms, unreleased=set())
+        await self._store.accounts_with_due(self._now_ms)
+
+    async def _admission(self) -> None:
+        await self._store.outstanding("default")
+        await self._store.spent_since("default", START_MS - 86_400_000)
+
+
+async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, rounds: int) -> dict[str, Any]:
+    """Medians of the first store, which stays empty, and of the second, which is given the history."""
+    started = time.perf_counter()
+    await add_history(stores[1], tasks=tasks, runs=runs, paused=paused)
+    if not stores[1].db.is_sqlite:
+        await _execute(stores[1], ["ANALYZE"])
+    loaded_s = time.perf_counter() - started
+    empty, _ = benches = [Bench(store) for store in stores]
+    for bench in benches:
+        await bench.begin(rounds + WARM_ROUNDS + 1)  # one group is left: the run is not over
+    for n in range(rounds + WARM_ROUNDS):
+        for bench in benches if n % 2 else reversed(benches):
+            await bench.round()
+    found = {
+        name: [statistics.median(bench.seen[name][WARM_ROUNDS:]) for bench in benches] for name in empty.seen
+    }
+    ratios = {name: round(after / before, 3) for name, (before, after) in found.items()}
+    return {
+        "store": "sqlite" if stores[0].db.is_sqlite else "postgresql", "old_tasks": tasks, "old_runs": runs,
+        "paused_tasks": paused, "rounds": rounds, "group": GROUP, "loaded_s": round(loaded_s),
+        "empty_ms": {name: round(before, 2) for name, (before, _) in found.items()},
+        "grown_ms": {name: round(after, 2) for name, (_, after) in found.items()},
+        "ratios": ratios, "within": all(ratios[name] <= RATIO_MAX for name in JUDGED),
+    }  # fmt: skip
+
+
+@asynccontextmanager
+async def opened(urls: list[str]) -> AsyncIterator[list[Store]]:
+    """Migrated stores."""
+    stores = [Store(Database(url)) for url in urls]
+    try:
+        for store in stores:
+            await migrate(store.db)
+        yield stores
+    finally:
+        for store in stores:
+            await store.close()
+
+
+def main() -> int:
+    """Measure, print, keep; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=2_000_000)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--paused", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], action="append")
+    parser.add_argument("--keep", action="store_true", help=f"write to {RESULTS.name}")
+    options = parser.parse_args()
+    found = []
+    for kind in options.store or ["sqlite", "postgresql"]:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tallyhook-growth-")))
+            urls = [f"sqlite:///{folder}/{name}.db" for name in ("empty", "grown")]
+            if kind == "postgresql":
+                server = PostgresServer()
+                server.start()
+                stack.callback(server.stop)
+                urls = [server.create_database() for _ in range(2)]
+            found.append(asyncio.run(_measured(urls, options)))
+    document = {"growth": found}
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    if options.keep:
+        RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    return 0 if all(one["within"] for one in found) else 1
+
+
+async def _measured(urls: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    async with opened(urls) as stores:
+        return await compare(
+            stores, tasks=options.tasks, runs=options.runs, paused=options.paused, rounds=options.rounds
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""What is done at each turn costs the same beside a long history: kept sums, and plans that scan nothing."""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.domain.retry import Answer
+from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.task import RunState, TaskSpec, new_id
+from app.services.occasions import Watcher
+from app.store import Database, Store
+from app.store.tables import runs
+from benchmarks.growth import add_history
+from tests.integration.store.scenes import (
+    FIVE,
+    LEASE_MS,
+    NOW,
+    apply,
+    check_books,
+    claim,
+    count,
+    ended,
+    failed_on,
+    receive,
+    report_on,
+    rows,
+    settle_all,
+    spending_kept,
+    spending_of_rows,
+    start_run,
+    submit_all,
+)
+
+
+async def execute(store: Store, *statements: str) -> None:
+    async def work(connection: Any) -> None:
+        for statement in statements:
+            await connection.execute(sa.text(statement))
+
+    await store.db.write(work)
+
+
+async def test_sums_are_right_whoever_writes(store: Store) -> None:
+    """Processes of the version before know nothing of them, and neither do people."""
+    _, ids = await start_run(store, 6)
+    await start_run(store, 1)
+    await submit_all(store)
+    change = "UPDATE tasks SET state = {}, credits_charged = {} WHERE ordinal = {}"
+    await execute(
+        store, change.format("'completed'", 7_500_000, 1), change.format("'failed'", 0, 2),
+        "UPDATE tasks SET state = 'rejected', credits_held = NULL WHERE ordinal = 3",
+        "UPDATE tasks SET sends = 1, credits_held = NULL WHERE ordinal = 4",
+        "DELETE FROM ledger WHERE task_id IN (SELECT id FROM tasks WHERE ordinal = 5)",
+        "DELETE FROM tasks WHERE ordinal = 5",
+    )  # fmt: skip
+    assert await spending_kept(store) == await spending_of_rows(store)
+    assert await store.retry_tasks_if_closed(ids[1:3], NOW) == 2
+    await execute(store, "UPDATE attempts SET credits_charged = 3000000")
+    assert await spending_kept(store) == await spending_of_rows(store)
+    assert sum((await spending_kept(store)).values()) == 31_000_000
+    await execute(store, "DELETE FROM attempts")
+    assert await spending_kept(store) == await spending_of_rows(store)
+
+
+async def test_changes_are_added_up(store: Store) -> None:
+    run_id, _ = await start_run(store, 4, budget=Decimal(15))
+    tasks = await submit_all(store)
+    assert len(tasks) == 3, "the budget"
+    before = await spending_kept(store)
+    folded = await store.fold_spending()
+    assert folded == (0 if store.db.is_sqlite else await count(store, "SELECT 2"))
+    assert await count(store, "SELECT count(*) FROM spending_changes") == await store.fold_spending() == 0
+    assert await spending_kept(store) == before == await spending_of_rows(store)
+    await settle_all(store, failed_on(tasks[0]))
+    await store.resume_run_if_halted(run_id)
+    assert len(await claim(store)) == 1, "what is free again may be spent"
+    assert await store.spent_since("default", 0) == 15
+    await check_books(store)
+
+
+async def test_claims_of_one_run_at_once_keep_to_its_budget(store_url: str) -> None:
+    stores = [Store(Database(store_url)) for _ in range(4)]
+    try:
+        await start_run(stores[0], 60, budget=Decimal(100))
+
+        async def send(store: Store, token: str) -> int:
+            sent = 0
+            while tasks := await claim(store, 7, token=token):
+                sent += len(tasks)
+                await store.record_submissions([ended(task) for task in tasks])
+                await store.fold_spending()
+            return sent
+
+        assert sum(await asyncio.gather(*(send(s, f"{n}") for n, s in enumerate(stores)))) == 20
+        await check_books(stores[0])
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_a_second_sender_finds_what_the_first_does_not_hold(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rows of every run are held by a claim that is not committed yet."""
+    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    reached, go_on, within_budget = asyncio.Event(), asyncio.Event(), one._within_budget
+
+    async def held(*args: Any) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await within_budget(*args)
+
+    monkeypatch.setattr(one, "_within_budget", held)
+    try:
+        await start_run(one, 8)
+        first = asyncio.create_task(claim(one, 4))
+        await reached.wait()
+        second = asyncio.create_task(claim(other, 4))
+        blocked = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        async with asyncio.timeout(30):
+            while not await rows(one, blocked) and not second.done():  # noqa: ASYNC110 - a lock has no event
+                await asyncio.sleep(0.01)
+        go_on.set()
+        claimed = [*(await first), *(await second)]
+        assert sorted(task.ordinal for task in claimed) == list(range(1, 9))
+    finally:
+        await one.close()
+        await other.close()
+
+
+async def test_the_order_is_that_of_priority_run_and_source_whatever_the_limit(store: Store) -> None:
+    expected = []
+    for n, priorities in enumerate(((1, 5, 1), (3, 5, 9), (1, 1, 1, 9))):
+        run_id = await store.create_run(name="r", source="-", budget=None, now_ms=NOW + n)
+        specs = [TaskSpec(i, "GROK", {"prompt": "x"}, p) for i, p in enumerate(priorities, 1)]
+        await store.add_tasks(run_id, [(spec, FIVE) for spec in specs], NOW)
+        await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+        expected += [(-p, run_id, i) for i, p in enumerate(priorities, 1)]
+    for limit in (1, 2, 3, 4):
+        claimed = [(-t.priority, t.run_id, t.ordinal) for t in await claim(store, limit)]
+        assert claimed == sorted(expected)[:limit], limit
+        del expected[:]
+        found = await rows(
+            store, "SELECT priority, run_id, ordinal FROM tasks WHERE state = 'pending' ORDER BY 1 DESC, 2, 3"
+        )
+        as_text = {run.id.replace("-", ""): run.id for run in await store.list_runs()}
+        expected = [(-r["priority"], as_text[r["run_id"]], r["ordinal"]) for r in found]
+    assert expected == []
+
+
+OLD_TASKS, OLD_RUNS, PAUSED = 6_000, 60, 3_000
+
+# Scans whose length is that of what is open or under way, or that end at their limit: never of the history.
+SHORT = (
+    "ix_runs_created_at_ms",
+    "ix_runs_open", "ix_runs_cancelled_open", "ix_tasks_lease", "ix_tasks_next_poll", "ix_deliveries_due",
+    "ix_spending_changes", "spending_changes",
+)  # fmt: skip
+LONG = ("tasks", "runs", "deliveries", "ledger", "submissions", "results")
+
+
+async def _turn(store: Store) -> None:
+    """Everything that is done over and over, once."""
+    (task, *_) = tasks = await claim(store, 5)
+    await store.record_submissions([ended(t) for t in tasks[:3]] + [ended(t, Answer.LOST) for t in tasks[3:]])
+    await apply(store, await receive(store, report_on(task)))
+    await store.release_overdue_claims(NOW + LEASE_MS)
+    await store.fold_spending()
+    await store.finish_runs(NOW)
+    await store.quarantine_unended(tries_max=5)
+    await store.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)
+    await store.expire_unidentified(sent_before_ms=NOW - 1, reason="too old")
+    await store.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)
+    await store.accounts_with_due(NOW)
+    await store.paused_accounts(ReasonCode.NO_CREDITS)
+    await store.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS)
+    await store.note_waiting("default", None)
+    await store.outstanding("default")
+    await store.oldest_waiting_poll()
+    await store.waiting_count()
+    await Watcher(store, clock=lambda: NOW).look()
+
+
+@pytest.mark.parametrize("statistics", ["fresh", "stale"])
+async def test_nothing_that_is_done_over_and_over_scans_the_history(store: Store, statistics: str) -> None:
+    if store.db.is_sqlite and statistics == "stale":
+        pytest.skip("SQLite keeps none")
+    await add_history(store, tasks=OLD_TASKS, runs=OLD_RUNS, paused=PAUSED)
+    await add_ended_runs(store, 5_000)
+    await start_run(store, 50, budget=Decimal(10_000), now_ms=NOW)
+    if statistics == "fresh" and not store.db.is_sqlite:
+        await execute(store, "ANALYZE")
+    scans = await scans_of(store, lambda: _turn(store))
+    assert len(scans) > 20
+    long = {scan for scan in scans if scan != "-" and not any(name in scan for name in SHORT)}
+    if statistics == "stale":
+        # It expects more tasks to be out than there are runs; then going through these is shorter.
+        long = {scan for scan in long if not scan.startswith("Seq Scan runs  in SELECT count(*)")}
+    assert long == set(), "\n".join(sorted(long))
+
+
+async def add_ended_runs(store: Store, many: int) -> None:
+    """Runs without tasks: rows enough that going through them all would not be the shortest way."""
+    row = {"name": "old", "source": "-", "state": "finished", "finished_at_ms": 2, "created_at_ms": 1}
+    found = [row | {"id": new_id(1)} for _ in range(many)]
+    await store.db.write(lambda connection: store.db.insert(connection, runs, found))
+
+
+async def scans_of(store: Store, work: Callable[[], Awaitable[object]]) -> list[str]:
+    """Of the plan of each statement: what goes through a table or an index from end to end, or `-` for each
+    step that does not."""
+    seen: dict[str, Any] = {}
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)", statement) and "pg_catalog" not in statement:
+            seen.setdefault(statement, parameters[0] if many else parameters)
+
+    engine = store.db.engine
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+    try:
+        await work()
+    finally:
+        sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
+    found: list[str] = []
+    async with engine.connect() as connection:
+        explain = "EXPLAIN QUERY PLAN " if store.db.is_sqlite else "EXPLAIN (FORMAT JSON) "
+        for statement, parameters in seen.items():
+            plan = (await connection.exec_driver_sql(explain + statement, parameters)).all()
+            steps = _sqlite_scans(plan) if store.db.is_sqlite else _postgres_scans(plan)
+            found += [f"{step} in {statement[:400]}" if step != "-" else step for step in steps]
+    return found
+
+
+def _sqlite_scans(plan: Any) -> list[str]:
+    return [
+        row[3] if re.match(rf"SCAN ({'|'.join(LONG)})\b", row[3]) else "-"
+        for row in plan
+        if row[3].startswith(("SCAN", "SEARCH"))
+    ]
+
+
+def _postgres_scans(plan: Any) -> list[str]:
+    (document,) = json.loads(plan[0][0]) if isinstance(plan[0][0], str) else plan[0][0]
+    return list(_walk(document["Plan"]))
+
+
+def _walk(node: dict[str, Any]) -> Any:
+    name = f"{node.get('Relation Name', '')} {node.get('Index Name', '')}"
+    if "Scan" in node["Node Type"] and set(name.split()) & set(LONG):
+        whole = "Index Cond" not in node and "TID Cond" not in node
+        bitmap = node["Node Type"] == "Bitmap Heap Scan"
+        yield f"{node['Node Type']} {name}" if whole and not bitmap else "-"
+    for child in node.get("Plans", ()):
+        yield from _walk(child)
+
+
+async def test_a_paused_run_stands_before_nobody(store: Store) -> None:
+    run_id, _ = await start_run(store, 3_000)
+    await store.halt_run_if_running(run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "by hand"))
+    other, ids = await start_run(store, 2, now_ms=NOW + 1)
+    assert [task.id for task in await claim(store)] == ids
+    assert await store.accounts_with_due(NOW) == []
+    assert other != run_id
