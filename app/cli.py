@@ -5,8 +5,15 @@ something failed (not to be done again), 70 a bug, 130 interrupted. Everything h
 command that needs it, so that --help is quick.
 """
 
-import os
 import sys
+
+from app.stopping import LONG_RUNNING, end_at_once_when_told
+
+if LONG_RUNNING.intersection(sys.argv[1:2]):
+    # Before all else: what follows, and what these commands import, takes a second.
+    end_at_once_when_told()
+
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path

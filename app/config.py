@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.address import AddressError, read_database_address, read_redis_address
+from app.address.listening import host_in_url, reachable_here
 from app.address.web import read_http_url
 from app.setting import ConfigError, Problem, accounts_of, cleaned, plain_text, problems_of, read_dotenv
 
@@ -114,6 +115,9 @@ class Settings(BaseSettings):
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
     """auto: readable on a terminal, JSON elsewhere."""
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    drain_delay_s: float = Field(0.0, ge=0, le=HOUR_S)
+    """After SIGTERM `web` is not ready, and takes deliveries for so long yet, for a load balancer to notice:
+    two or three of its probes. Then it needs up to 19 s to end; the orchestrator's grace must hold both."""
     share_port: bool = False
     """Several web processes listen on one port (SO_REUSEPORT). Off, so that a port taken by mistake shows."""
     allow_unsigned: bool = False
@@ -278,7 +282,7 @@ class Settings(BaseSettings):
     @property
     def webhook_url(self) -> str:
         """Where the provider is told to deliver for the default account."""
-        base = self.public_url or f"http://127.0.0.1:{self.port}"
+        base = self.public_url or f"http://{host_in_url(reachable_here(self.host))}:{self.port}"
         return f"{base.rstrip('/')}/webhooks/cloro"
 
     def all_accounts(self) -> dict[str, Account]:
@@ -371,6 +375,8 @@ def _checked(value: Any, name: str) -> Any:
         return read_http_url(text, example="https://HOST/PATH", whole=True)
     elif name == "host" and any(char in "/@?# " for char in text):
         raise AddressError("is no host: write an address or a name alone, such as 0.0.0.0")
+    elif name == "host" and text.startswith("[") and text.endswith("]"):
+        return text[1:-1]
     return text
 
 

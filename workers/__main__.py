@@ -4,11 +4,16 @@ arq ends its process when Redis is away for seconds (A11). Here it is started ag
 meanwhile the sweep goes on settling and submitting from the database alone.
 """
 
+from app.stopping import end_at_once_when_told, ending_signals
+
+if __name__ == "__main__":
+    # Before all else: what follows takes a second to import.
+    end_at_once_when_told()
+
 import asyncio
 import contextlib
 import functools
 import gc
-import signal
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
@@ -188,7 +193,7 @@ async def serve(settings: Settings) -> None:
             context = Context(
                 settings, store, providers, queue, submit_limits(settings), clock=now_ms, jitter=jitter
             )
-            for signum in (signal.SIGTERM, signal.SIGINT):
+            for signum in ending_signals():
                 loop.add_signal_handler(signum, context.stopping.set)
             # What lives as long as the process is not looked through again: 5 % of the time of settling.
             gc.collect()

@@ -42,6 +42,7 @@ def web(
 
 async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     """The web process: store, queue, receiver."""
+    from app.address.listening import host_in_url
     from app.bootstrap import now_ms, open_queue
     from app.commands.opening import opened_store
     from app.commands.render import announce_line
@@ -51,7 +52,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     from app.web.server import create_app, serve
 
     def announce(port: int) -> None:
-        url = f"http://{settings.host}:{port}"
+        url = f"http://{host_in_url(settings.host)}:{port}"
         ready = json.dumps({"event": "ready", "url": url, "webhook_url": settings.webhook_url})
         announce_line(ready if as_json else f"Listening on {url}; deliveries go to {settings.webhook_url}.")
 
@@ -67,11 +68,12 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                 )  # fmt: skip
                 await serve(
                     app, host=settings.host, port=settings.port, share_port=settings.share_port,
-                    listening=announce,
+                    drain_delay_s=settings.drain_delay_s, listening=announce,
                 )  # fmt: skip
             except OSError as error:
+                where = f"{host_in_url(settings.host)}:{settings.port}"
                 raise UserError(
-                    "cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+                    "cannot_listen", f"cannot listen on {where}: {error.strerror}",
                     "set PORT to a free one, or end what listens there",
                 ) from error  # fmt: skip
             except WorkFailed as error:
@@ -101,6 +103,7 @@ def worker(
     Any number may run. Without REDIS_URL an embedded Valkey runs beside it, shared with web.
     """
     from app.sink import drain_all, guard_standard_streams
+    from app.stopping import hold_back
 
     settings = settings_for()
     refuse_unready_database(settings)
@@ -113,6 +116,7 @@ def worker(
         announce_line(json.dumps(started))
     drain_all()
     # In our place, not as our child: signals and exit code are the worker's own.
+    hold_back()
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own package
 
 

@@ -1,5 +1,16 @@
 """`python -m app.emulator`: the emulator without the rest of the command line."""
 
+import signal
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    # Before all else: as process 1 nobody would hear a signal while the rest is imported.
+    signal.signal(signal.SIGTERM, _end)
+
 import typer
 
 from .command import emulator

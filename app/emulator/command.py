@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import socket
 
 import msgspec
 import typer
@@ -81,6 +82,7 @@ def emulator(
         engine = Emulator(options)
     except (msgspec.MsgspecError, BillingError) as problem:
         raise typer.BadParameter(f"{organizations}: {problem}") from None
+    host = host.removeprefix("[").removesuffix("]")
     try:
         _run(engine, host, port, json)
     except OSError as problem:
@@ -100,19 +102,18 @@ def _run(engine: Emulator, host: str, port: int, as_json: bool) -> None:
 
 
 async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
-    """Listen until SIGTERM or SIGINT, then end without waiting for deliveries."""
+    """Listen until SIGTERM, SIGINT or SIGHUP, then end without waiting for deliveries."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ending_signals():
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     runner = web.AppRunner(app_of(engine), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
+        await _site(runner, host, port).start()
         bound = runner.addresses[0][1]
-        url = f"http://{host}:{bound}"
+        url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
         if engine.options.local_html:
             engine.answers.html_base = f"{url}/_emulator/html"
         with contextlib.suppress(OSError):  # nobody reads it
@@ -124,6 +125,25 @@ async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
                     await stopped.wait()
     finally:
         await runner.cleanup()
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """SIGHUP only where whoever started us does not have it ignored, as nohup does."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return numbers
+
+
+def _site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
+    """Where to listen; `::` means IPv4 too, which the event loop by itself would leave out."""
+    if host != "::":
+        return web.TCPSite(runner, host, port)
+    both = socket.create_server(
+        (host, port), family=socket.AF_INET6, dualstack_ipv6=socket.has_dualstack_ipv6()
+    )
+    return web.SockSite(runner, both)
 
 
 def _announce(url: str, options: Options, as_json: bool) -> None:

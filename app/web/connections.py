@@ -8,6 +8,8 @@ from collections.abc import Callable
 import structlog
 from aiohttp import web
 
+from app.address.listening import both_stacks, host_in_url
+
 log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
@@ -72,7 +74,7 @@ class BoundedSite(web.BaseSite):
 
     @property
     def name(self) -> str:
-        return f"http://{self._host}:{self.port}"
+        return f"http://{host_in_url(self._host)}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -86,6 +88,11 @@ class BoundedSite(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner is not set up")
         factory: Callable[[], asyncio.Protocol] = lambda: self._connections.admit(server)  # noqa: E731
-        self._server = await asyncio.get_running_loop().create_server(
-            factory, self._host, self._asked_port, backlog=BACKLOG, reuse_port=self._share_port or None
+        loop, backlog = asyncio.get_running_loop(), BACKLOG
+        both = both_stacks(self._host, self._asked_port, backlog=backlog, share_port=self._share_port)
+        if both is not None:
+            self._server = await loop.create_server(factory, sock=both, backlog=backlog)
+            return
+        self._server = await loop.create_server(
+            factory, self._host, self._asked_port, backlog=backlog, reuse_port=self._share_port or None
         )

@@ -9,7 +9,6 @@ proxy: TLS, limits per client address, and cutting slow heads sooner than KEEPAL
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from app.config import DEFAULT_ACCOUNT, ConfigError
 from app.ports import Clock
+from app.stopping import ending_signals
 from app.supervise import WorkFailed
 from app.web.body import expect_continue
 from app.web.clock_offset import ClockOffset
@@ -38,6 +38,8 @@ KEEPALIVE_TIMEOUT_S = 75.0
 CONNECTIONS_MAX = 2_000
 DESCRIPTORS_RESERVED = 100
 """For the database, Redis, files."""
+LAST_MOMENT_S = 1.0
+"""For what was not finished within SHUTDOWN_TIMEOUT_S."""
 SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight; with twice flush_timeout_s below the 30 s that orchestrators grant."""
 
@@ -125,9 +127,9 @@ async def serve(
     stop: asyncio.Event | None = None,
     listening: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`, then end in order: unready, `drain_delay_s` for a load balancer
-    to notice, no new connections, requests in flight, flush of the inbox. Raises WorkFailed when it had to
-    end because a task of it could not be kept running.
+    """Serve until SIGTERM, SIGINT, SIGHUP or `stop`, then end in order: unready, `drain_delay_s` for a load
+    balancer to notice, no new connections, requests in flight, flush of the inbox. Raises WorkFailed when it
+    had to end because a task of it could not be kept running.
 
     Port 0 takes a free one; the bound port is logged as `listening`, and told to `listening`. With
     `share_port` several processes may listen on one port, and the kernel spreads connections over them.
@@ -136,7 +138,7 @@ async def serve(
     connections = Connections(min(connections_max, _connections_allowed()))
     app.on_response_prepare.append(connections.answered)
     app[METRICS].watch("tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut)
-    runner = web.AppRunner(app, shutdown_timeout=shutdown_timeout_s)
+    runner = web.AppRunner(app, shutdown_timeout=LAST_MOMENT_S)
     with _stop_signals(stop):
         try:
             await runner.setup()
@@ -149,6 +151,10 @@ async def serve(
             app[PROBES].draining = True
             log.info("ending")
             await asyncio.sleep(0.0 if failed else drain_delay_s)
+            await site.stop()
+            app[INBOX].drain()
+            # Before aiohttp ends: from then on it throws away what arrives, and with it the rest of a body.
+            await app[RECEIVER].finish(shutdown_timeout_s)
         finally:
             await runner.cleanup()
     log.info("ended")
@@ -210,9 +216,9 @@ def _is_noteworthy(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _stop_signals(stop: asyncio.Event) -> Any:
-    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+    """SIGTERM, SIGINT and SIGHUP set `stop`; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = ending_signals()
 
     def asked() -> None:
         stop.set()

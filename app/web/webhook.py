@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -99,6 +100,9 @@ class Receiver:
         self._allow_unsigned = allow_unsigned
         self._budget = ReadBudget(limits.waiting_bytes_max)
         self._checking = asyncio.Semaphore(1)
+        self._in_flight = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._seldom = _Seldom()
         # Bound once: the module's logger is set up anew by each call, even of what is not told.
         self._log = log.bind()
@@ -110,11 +114,24 @@ class Receiver:
 
     async def post(self, request: web.Request) -> web.Response:
         """One delivery. 200 only after its bytes are committed; 401 and 4xx leave nothing behind."""
-        response = await self._answer(request)
-        self._metrics.count_answer(response.status)
-        if response.status != 200 and has_long_rest(request):
-            await answer_unread(request, response, lingering_s=LINGERING_TIME_S)
-        return response
+        self._in_flight += 1
+        self._is_idle.clear()
+        try:
+            response = await self._answer(request)
+            self._metrics.count_answer(response.status)
+            if response.status != 200 and has_long_rest(request):
+                await answer_unread(request, response, lingering_s=LINGERING_TIME_S)
+            return response
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._is_idle.set()
+
+    async def finish(self, within_s: float) -> None:
+        """Wait until every delivery that has begun to come is answered, so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._is_idle.wait()
 
     async def expect(self, request: web.Request) -> web.Response | None:
         """The same for a sender that asks before it sends the body: what is refused anyway is not sent."""
