@@ -91,6 +91,7 @@ def main() -> None:
     os.umask(0o077)
     streams.take_streams()
     arguments = sys.argv[1:]
+    done.begin()
     try:
         code = run(arguments)
     except KeyboardInterrupt:
@@ -118,6 +119,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     try:
+        refuse_not_text(arguments)
         code = _code_of(app(args=list(arguments), standalone_mode=False))
     except SystemExit as error:
         return _code_of(error.code)
@@ -132,6 +134,17 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     if code == INTERRUPTED:
         _tell(UserError("interrupted", "interrupted"), as_json=as_json)
     return code
+
+
+def refuse_not_text(arguments: Sequence[str]) -> None:
+    """Raises UserError: names, ids and paths are kept and compared as text."""
+    for place, argument in enumerate(arguments, 1):
+        if any("\ud800" <= char <= "\udfff" for char in argument):
+            raise UserError(
+                "usage", f"argument {place}, {argument!r}, is not UTF-8",
+                "give it in UTF-8; a file of such a name has to be renamed, or read by - from standard input",
+                exit_code=USAGE,
+            )  # fmt: skip
 
 
 def known_error(error: Exception) -> UserError | None:

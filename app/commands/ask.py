@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 320.0
 """The provider tries for 300 s at most and then finishes what it has begun (C-H)."""
+TIMEOUT_MAX_S = 3_600.0
 SLOT_WAIT_S = 60.0
+SLOT_WAIT_MAX_S = 86_400.0
 
 
 def ask(
@@ -26,8 +28,12 @@ def ask(
     include: Include = None,
     state: Annotated[str, typer.Option(help="US state, such as CA; costs extra.")] = "",
     account: Account = "default",
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=1)] = TIMEOUT_S,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for a free slot.", min=0)] = SLOT_WAIT_S,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for the answer.", min=1, max=TIMEOUT_MAX_S)
+    ] = TIMEOUT_S,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for a free slot.", min=0, max=SLOT_WAIT_MAX_S)
+    ] = SLOT_WAIT_S,
     as_json: AsJson = False,
 ) -> None:
     """Ask one prompt and wait for its answer.

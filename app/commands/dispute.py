@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from app.store import Store
 
 
+ZIP_YEARS = 1981, 2106
+"""A year less than the format at both ends, whatever the zone."""
+
+
 def dispute(
     run: RunArgument = "latest",
     output: Annotated[
@@ -56,6 +60,9 @@ def _moment_ms(text: str) -> int:
         raise typer.BadParameter(
             f"{text!r} is no time such as 2026-11-21T12:00:00Z", param_hint="--made-at"
         ) from error
+    if not ZIP_YEARS[0] <= moment.year <= ZIP_YEARS[1]:
+        text = f"{text!r} is not between {ZIP_YEARS[0]} and {ZIP_YEARS[1]}, which a .zip can say"
+        raise typer.BadParameter(text, param_hint="--made-at")
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands.done import done
-from app.commands.options import AsJson, settings_for
+from app.commands.options import LISTED_MAX, AsJson, settings_for
 from app.commands.runs import with_store
 from app.commands.user_error import FAILED, USAGE, UserError
 
@@ -27,7 +27,9 @@ notices = typer.Typer(
 @notices.callback()
 def list_(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = NOTICES_SHOWN,
+    limit: Annotated[
+        int, typer.Option(help="How many, newest first.", min=1, max=LISTED_MAX)
+    ] = NOTICES_SHOWN,
     as_json: AsJson = False,
 ) -> None:
     """List what was told lately, newest first, and whether it arrived.

@@ -7,6 +7,9 @@ import typer
 if TYPE_CHECKING:
     from app.config import Settings
 
+LISTED_MAX = 10_000
+"""Rows of a list: some megabytes, and seconds of the database's."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; logs go to stderr.")]
 RunArgument = Annotated[
     str,

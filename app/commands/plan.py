@@ -77,12 +77,12 @@ async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
     from app.bootstrap import now_ms
     from app.domain.billing import DAY_MS, cycles, running
 
+    starts_ms = _day_ms(day) if day else 0
     known = cycles(await store.seen_resets(account))
     if not known:
         raise _no_cycle(account)
     if not day:
         return running(known, now_ms()) or known[-1]
-    starts_ms = _day_ms(day)
     # The day on which one ends and the next begins is the next one's.
     found = [c for c in known if c.starts_ms < starts_ms + DAY_MS and starts_ms < c.ends_ms]
     if not found:

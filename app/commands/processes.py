@@ -189,7 +189,9 @@ def demo(
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts to submit; default: examples/prompts.csv.", exists=True)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the emulator's answers and faults.")] = DEMO_SEED,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the emulator's answers and faults.", min=0, max=2**31 - 1)
+    ] = DEMO_SEED,
     keep: Annotated[
         Path | None, typer.Option(help="Keep database, queue and logs in this new directory.")
     ] = None,

@@ -1,15 +1,22 @@
 """The options with which a file becomes a run: as they are given to `submit`, and kept with a schedule."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
 
 from app.commands.user_error import USAGE, UserError
 from app.config import DEFAULT_ACCOUNT, Settings
+from app.domain.credits import ACCOUNT_CREDITS_MAX
 from app.domain.duration import DurationError, parse_duration
+from app.domain.visible import visible
 from app.promptfile import Defaults, split_include
 from app.services.load import Duplicates, NewRun
 
+NAME_CHARS_MAX = 200
+"""Longer than any name that a person gives, and short enough for a table."""
+DECIMALS_MAX = 6
+NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
 BATCH_MAX = 500
 """Tasks that the provider takes in one call (C-G.3)."""
 
@@ -85,12 +92,35 @@ def parse_budget(text: str) -> Decimal | None:
     if not text:
         return None
     try:
-        budget = Decimal(text)
+        # Decimal also takes 1_000 and the digits of other scripts, which nobody means.
+        budget = Decimal(text if NUMBER.fullmatch(text) else "nan")
     except InvalidOperation:
-        budget = Decimal(-1)
-    if not budget.is_finite() or budget <= 0 or -int(budget.as_tuple().exponent) > 6:
-        raise UserError("bad_option", f"--budget {text} is not a number of credits above 0", exit_code=USAGE)
+        budget = Decimal("nan")
+    if not budget.is_finite() or budget <= 0:
+        raise _bad("--budget", text, "write a number of credits above 0, such as 5000")
+    if budget > ACCOUNT_CREDITS_MAX:
+        raise _bad("--budget", text, f"use {ACCOUNT_CREDITS_MAX:,} at most; without it there is no limit")
+    if -int(budget.as_tuple().exponent) > DECIMALS_MAX:
+        raise _bad("--budget", text, f"use {DECIMALS_MAX} decimals at most")
     return budget
+
+
+def refuse_unusable_name(option: str, name: str) -> None:
+    """Raises UserError for a name that cannot be shown, or be given to another command."""
+    if visible(name) != name or not name.isprintable():
+        raise _bad(option, visible(name)[:NAME_CHARS_MAX], "use letters, digits and what can be seen")
+    if len(name) > NAME_CHARS_MAX:
+        raise _bad(option, f"of {len(name):,} characters", f"use {NAME_CHARS_MAX} at most")
+
+
+def refuse_not_utf8(path: str) -> None:
+    """Raises UserError for a path that the database cannot hold, which is text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        text = f"the name of {visible(path)} is not UTF-8"
+        remedy = "rename it, or give it on standard input: tallyhook submit - <FILE"
+        raise UserError("bad_option", text, remedy, exit_code=USAGE) from error
 
 
 def duration_option(name: str, text: str) -> int | None:
@@ -104,4 +134,4 @@ def duration_option(name: str, text: str) -> int | None:
 
 
 def _bad(name: str, value: str, remedy: str) -> UserError:
-    return UserError("bad_option", f"{name} {value} cannot be used", remedy, exit_code=USAGE)
+    return UserError("bad_option", f"{name} {value[:80]} cannot be used", remedy, exit_code=USAGE)

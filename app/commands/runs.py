@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.options import AsJson, RunArgument, examples, settings_for
+from app.commands.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
 from app.commands.user_error import FAILED
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FINDINGS_SHOWN = 100
 RUNS_SHOWN = 20
+FINDINGS_MAX = 100_000
+"""A page of 20 MB; a run has far fewer."""
 
 
 def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
@@ -37,7 +39,7 @@ def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = RUNS_SHOWN,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=LISTED_MAX)] = RUNS_SHOWN,
     as_json: AsJson = False,
 ) -> None:
     """List the newest runs."""
@@ -69,7 +71,9 @@ def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
 
 def report(
     run: RunArgument = "latest",
-    findings: Annotated[int, typer.Option(help="How many findings to show.", min=0)] = FINDINGS_SHOWN,
+    findings: Annotated[
+        int, typer.Option(help="How many findings to show.", min=0, max=FINDINGS_MAX)
+    ] = FINDINGS_SHOWN,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write one page with charts, which needs nothing else."),

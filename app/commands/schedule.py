@@ -58,8 +58,13 @@ def add(
     The file is read anew for each run. Of the slots that come while no worker runs, only the latest is run.
     """
     from app.commands.render import draw_line, show
-    from app.commands.run_options import RunOptions, refuse_unknown_account
-    from app.commands.submit_file import refuse_if_not_a_file
+    from app.commands.run_options import (
+        RunOptions,
+        refuse_not_utf8,
+        refuse_unknown_account,
+        refuse_unusable_name,
+    )
+    from app.commands.submit_file import printable_stem, refuse_if_not_a_file
 
     settings = settings_for(log_level="warning")
     path = Path(file).absolute()
@@ -70,12 +75,15 @@ def add(
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)
     refuse_unknown_account(settings, account)
+    wanted = name or printable_stem(path)
+    refuse_unusable_name("--name", wanted)
+    refuse_not_utf8(str(path))
     refuse_wrong_options(options, path)
 
     async def work(store: "Store") -> None:
         from app.bootstrap import now_ms
 
-        now, wanted = now_ms(), name or path.stem
+        now = now_ms()
         schedule_id = await store.add_schedule(
             name=wanted, source=str(path), options=options.to_json(), every_ms=every_ms, next_at_ms=now,
             now_ms=now,

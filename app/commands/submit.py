@@ -62,7 +62,12 @@ def submit(
     """
     from app.commands.documents import status_document
     from app.commands.render import draw_status, draw_submitted, show
-    from app.commands.run_options import RunOptions, refuse_unknown_account
+    from app.commands.run_options import (
+        RunOptions,
+        refuse_not_utf8,
+        refuse_unknown_account,
+        refuse_unusable_name,
+    )
 
     settings = settings_for(log_level="warning")
     options = RunOptions(
@@ -70,9 +75,11 @@ def submit(
         duplicates,
     )  # fmt: skip
     refuse_unknown_account(settings, account)
+    refuse_unusable_name("--name", name)
     if resume:
         refuse_with_resume(name, options)
     path = None if file == "-" else Path(file)
+    refuse_not_utf8(str(path.absolute()) if path else "")
 
     async def work(store: "Store") -> None:
         from app.bootstrap import now_ms

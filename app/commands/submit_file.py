@@ -15,12 +15,15 @@ from app.commands.user_error import USAGE, UserError
 from app.config import Settings
 from app.domain.credits import plain
 from app.domain.source_change import SourceChanged
+from app.domain.visible import visible
 from app.embedded import running_valkey
 from app.promptfile import BadLine, Defaults, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
 
 SHORT_ID_CHARS = 8
+STEM_CHARS_MAX = 100
+"""Of a file's name in the name of a run."""
 
 
 async def submit_file(
@@ -162,8 +165,13 @@ def bad_line(bad: BadLine) -> dict[str, Any]:
 
 def default_name(path: Path | None, at_ms: int) -> str:
     """The file's name and the second: a file submitted twice makes two runs that can be told apart."""
-    stem = path.stem if path is not None else "stdin"
+    stem = printable_stem(path) if path is not None else "stdin"
     return f"{stem}-{datetime.fromtimestamp(at_ms / 1000, UTC):%Y%m%d-%H%M%S}"
+
+
+def printable_stem(path: Path) -> str:
+    """The file's name without its ending, as it may be shown anywhere."""
+    return " ".join(visible(path.stem).split())[:STEM_CHARS_MAX]
 
 
 async def wake_workers(settings: Settings) -> bool:

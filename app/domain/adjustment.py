@@ -23,6 +23,8 @@ _SAID = re.compile(r"([+-]\d+(?:\.\d+)?) credits: ")
 def parse_adjustment(text: str) -> Decimal:
     """Credits that an account gains (a refund) or, negative, loses. Raises CreditsError."""
     try:
+        if not text.isascii() or "_" in text:
+            raise CreditsError(f"{text!r} is not a number")
         credits = Decimal(text.strip())
         micro = credits * MICRO
         whole = micro == micro.to_integral_value()

@@ -5,6 +5,8 @@ import re
 _UNIT_MS = {"w": 7 * 86_400_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNIT_MS))
 DIGITS_MAX = 9
+DURATION_MS_MAX = 3_660 * 86_400_000
+"""Ten years: what is added to the present stays a moment that has a date."""
 REMEDY = "write it like 90m, 6h, 1d or 2h30m: weeks w, days d, hours h, minutes m, seconds s, largest first"
 
 
@@ -26,6 +28,8 @@ def parse_duration(text: str) -> int:
     total = sum(
         int(part) * unit_ms for part, unit_ms in zip(found.groups(), _UNIT_MS.values(), strict=True) if part
     )
+    if total > DURATION_MS_MAX:
+        raise DurationError(f"{text[:40]!r} is longer than ten years; {REMEDY}")
     if not total:
         raise DurationError(f"{text!r} is no time at all; {REMEDY}")
     return total

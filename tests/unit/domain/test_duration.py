@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.duration import DurationError, parse_duration, shown_duration
+from app.domain.duration import DURATION_MS_MAX, DurationError, parse_duration, shown_duration
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,12 @@ def test_what_is_no_duration_is_refused_with_the_way_to_write_one(text: str, why
         parse_duration(text)
 
 
-@given(st.integers(1, 10**9))
+@given(st.integers(1, DURATION_MS_MAX // 1_000))
 def test_what_is_shown_reads_back(seconds: int) -> None:
     assert parse_duration(shown_duration(seconds * 1_000)) == seconds * 1_000
+
+
+@pytest.mark.parametrize("text", ["3661d", "999999999w", "523w1s"])
+def test_f26_what_is_longer_than_ten_years_is_refused(text: str) -> None:
+    with pytest.raises(DurationError, match="longer than ten years; write it like 90m"):
+        parse_duration(text)
