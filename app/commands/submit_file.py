@@ -16,7 +16,7 @@ from app.config import Settings
 from app.domain.credits import plain
 from app.domain.source_change import SourceChanged
 from app.domain.visible import visible
-from app.embedded import running_valkey
+from app.embedded import is_valkey_used, running_valkey
 from app.promptfile import BadLine, Defaults, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
@@ -194,7 +194,12 @@ async def wake_workers(settings: Settings) -> bool:
 def next_steps(run_id: str, settings: Settings, *, woken: bool) -> list[str]:
     """What to do now."""
     steps = [f"tallyhook watch {run_id[-SHORT_ID_CHARS:]}   follows it; closing this terminal stops nothing"]
-    if not woken:
+    if not woken and not settings.redis_url and is_valkey_used(settings):
+        steps.append(
+            "the embedded Valkey does not answer; web and worker start it again, and a worker that runs "
+            "finds the run within seconds by itself"
+        )
+    elif not woken:
         missing = "tallyhook worker and tallyhook web"
         if settings.embedded_provider:
             missing = f"tallyhook emulator, {missing}"

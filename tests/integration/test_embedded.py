@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 import redis
 
+from app import embedded
+from app.commands.doctor import check_redis
+from app.commands.submit_file import next_steps
 from app.config import Settings, load_settings
-from app.embedded import EmbeddedError, embedded_valkey, running_valkey
+from app.embedded import EmbeddedError, embedded_valkey, is_valkey_used, running_valkey
 from app.processes import Processes
 
 WAIT_S = 30.0
@@ -116,6 +119,114 @@ def test_a_server_that_was_killed_is_replaced(settings: Settings) -> None:
         wait_until(lambda: running_valkey(settings) is None, "its end")
         with embedded_valkey(settings) as again:
             assert running_valkey(settings) == again
+
+
+def kill_server(url: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
+
+
+def test_f20_a_server_that_dies_comes_back_where_its_users_look_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "WATCH_EVERY_S", 0.05)
+    with start_user() as first:
+        assert first.stdout is not None
+        url = first.stdout.readline().strip()
+        with embedded_valkey(settings) as ours, redis.Redis.from_url(url) as client:
+            assert ours == url
+            client.set("kept", "yes")
+            client.execute_command("WAITAOF", 1, 0, 2_000)
+            # By whoever is there: both, and then, when its first starter is gone, the one that is left.
+            for _ in range(2):
+                kill_server(url)
+                wait_until(lambda: running_valkey(settings) == url, "its return")
+                assert client.get("kept") == b"yes"
+                first.kill()
+                first.wait(WAIT_S)
+    wait_until(lambda: running_valkey(settings) is None, "its end with its last user")
+    assert not is_valkey_used(settings)
+
+
+def test_f20_whoever_comes_while_it_is_dead_takes_no_other_port(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "WATCH_EVERY_S", WAIT_S)
+    monkeypatch.setattr(embedded, "STOP_TIMEOUT_S", 1.0)
+    with embedded_valkey(settings) as url:
+        kill_server(url)
+        wait_until(lambda: running_valkey(settings) is None, "its end")
+        port = int(url.rpartition(":")[2].removesuffix("/0"))
+        # Another program has the port just now: nobody moves elsewhere, where the others would not look.
+        with socket.create_server(("127.0.0.1", port)), embedded_valkey(settings) as while_taken:
+            assert while_taken == url
+            assert running_valkey(settings) is None
+        with embedded_valkey(settings) as again:
+            assert again == url == running_valkey(settings)
+
+
+def test_f20_a_port_that_nobody_else_looks_at_is_given_up_for_another(settings: Settings) -> None:
+    with embedded_valkey(settings) as url:
+        port = int(url.rpartition(":")[2].removesuffix("/0"))
+    with socket.create_server(("127.0.0.1", port)), embedded_valkey(settings) as other:
+        assert other != url
+
+
+def test_f20_a_server_that_hangs_gets_no_second_one_beside_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr(embedded, "END_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(embedded, "PROBE_TIMEOUT_S", 0.1)
+    with embedded_valkey(settings) as url:
+        with redis.Redis.from_url(url) as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with embedded_valkey(settings) as ours:
+                assert ours == url
+            assert running_valkey(settings) is None
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: running_valkey(settings) == url, "its answer")
+        with redis.Redis.from_url(url) as client:
+            assert int(client.info("server")["process_id"]) == pid
+
+
+async def test_f20_doctor_and_submit_tell_the_truth_about_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "WATCH_EVERY_S", WAIT_S)
+    monkeypatch.setattr(embedded, "STOP_TIMEOUT_S", 1.0)
+    with embedded_valkey(settings) as url:
+        assert {check.state for check in await check_redis(settings)} == {"ok"}
+        kill_server(url)
+        wait_until(lambda: running_valkey(settings) is None, "its end")
+        (check,) = await check_redis(settings)
+        assert (check.state, "does not answer" in check.detail) == ("fault", True)
+        assert "the embedded Valkey does not answer" in next_steps("0" * 32, settings, woken=False)[1]
+    (check,) = await check_redis(settings)
+    assert (check.state, "not running" in check.detail) == ("ok", True)
+    assert "worker" in next_steps("0" * 32, settings, woken=False)[1]
+
+
+def test_f20_its_files_are_nobody_else_s_to_read(settings: Settings) -> None:
+    home = settings.data_dir / "valkey"
+    before = os.umask(0o022)
+    try:
+        for _ in range(2):
+            with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+                client.set("x", "1")
+                client.bgrewriteaof()
+            modes = {path: path.stat().st_mode & 0o777 for path in (settings.data_dir, *home.rglob("*"))}
+            assert len(modes) > 6
+            wrong = {path: oct(mode) for path, mode in modes.items() if mode & 0o077}
+            assert not wrong
+            # As a version before left them.
+            (home / "server.json").chmod(0o644)
+            home.chmod(0o755)
+    finally:
+        os.umask(before)
 
 
 def test_why_it_does_not_start_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
