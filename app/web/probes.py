@@ -47,6 +47,9 @@ class Probes:
         self._window_s = window_s
         self._clock = clock
         self.draining = False
+        self.asked = 0
+        """Times that somebody asked whether this process is ready."""
+        self._looking: asyncio.Task[list[str]] | None = None
         metrics.watch("tallyhook_inbox_waiting", "Deliveries read but not committed", lambda: inbox.waiting)
         metrics.watch(
             "tallyhook_inbox_waiting_bytes", "Bytes of those deliveries", lambda: inbox.waiting_bytes
@@ -66,7 +69,11 @@ class Probes:
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200, or 503 with every reason why deliveries should go elsewhere."""
-        reasons = await self.reasons()
+        # The path is as public as the webhook's: one look at the database answers all who ask meanwhile.
+        self.asked += 1
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self.reasons(), name="readiness")
+        reasons = await asyncio.shield(self._looking)
         return web.Response(
             status=503 if reasons else 200,
             body=msgspec.json.encode({"ready": not reasons, "reasons": reasons}),

@@ -3,7 +3,9 @@
 What aiohttp 3.14 offers against sockets that never finish is used: a connection without a complete request
 head is closed after `keepalive_timeout`, a refused body is discarded for `lingering_time` at most, heads are
 bounded in size. Bodies have our own time and size limits, connections our own bound. What is left for a front
-proxy: TLS, limits per client address, and cutting slow heads sooner than KEEPALIVE_TIMEOUT_S.
+proxy: TLS, limits per client address, cutting slow heads sooner than KEEPALIVE_TIMEOUT_S, and bodies in
+chunks of a few bytes, which aiohttp takes apart one by one, 0.4 µs a byte, before anybody is asked. A proxy
+that buffers requests, as nginx does, sends them on with a length.
 """
 
 import asyncio

@@ -19,6 +19,8 @@ from benchmarks.bench.bodies import signed_headers, write_bodies
 
 SIGNED_FOR_S = 200
 """Requests are signed anew when older: deliveries are refused after 300 s (C-I.3)."""
+SIGNED_PER_S = 1_000
+SPREAD_MAX_S = 60
 
 
 class Load:
@@ -46,13 +48,19 @@ class Load:
             moment_s -= 1
         self._moments.add(moment_s)
         self._signed_s, self._sent = moment_s, 0
-        self._requests = [self._request(task_id, body) for task_id, body in self._bodies]
+        # Over the seconds before, as fast as the provider is: the moment of signing is where a row is put.
+        each_s = max(SIGNED_PER_S, len(self._bodies) // SPREAD_MAX_S)
+        first_s = moment_s - len(self._bodies) // each_s
+        self._requests = [
+            self._request(task_id, body, first_s + n // each_s)
+            for n, (task_id, body) in enumerate(self._bodies)
+        ]
 
-    def _request(self, task_id: str, body: bytes) -> bytes:
+    def _request(self, task_id: str, body: bytes, signed_s: int) -> bytes:
         lines = [
             "POST /webhooks/cloro HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
             f"Content-Length: {len(body)}",
-            *(f"{name}: {value}" for name, value in signed_headers(task_id, body, self._signed_s).items()),
+            *(f"{name}: {value}" for name, value in signed_headers(task_id, body, signed_s).items()),
         ]  # fmt: skip
         return "\r\n".join([*lines, "", ""]).encode() + body
 

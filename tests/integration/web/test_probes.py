@@ -1,12 +1,14 @@
 """Health, readiness and metrics; a clock that is wrong must be seen (R6)."""
 
+import asyncio
+
 import pytest
 
 from app.config import ConfigError
 from app.store import Database, Store
 from app.web import metrics
 from app.web.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
-from app.web.server import create_app
+from app.web.server import PROBES, create_app
 from tests.clock import SteppedClock
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (
@@ -17,6 +19,7 @@ from tests.integration.web.receiving import (
     WakeDouble,
     delivery_body,
     signed,
+    until,
 )
 
 
@@ -165,3 +168,24 @@ async def test_f12_the_metrics_are_not_written_anew_for_everybody_who_asks(
         async with receiver.client.get("/metrics") as response:
             assert b"tallyhook_inbox_waiting" in await response.read()
     assert len(written) == 1
+
+
+async def test_f12_all_who_ask_at_once_cost_the_database_one_look(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    asked: list[int] = []
+
+    async def schema_revision() -> str | None:
+        asked.append(1)
+        await held.gate.wait()
+        return "0001"
+
+    held.schema_revision = schema_revision  # type: ignore[method-assign]
+    receiver = await start_receiver(held)
+    asking = [asyncio.create_task(reasons(receiver)) for _ in range(20)]
+    await until(lambda: receiver.app[PROBES].asked == 20)
+    held.gate.set()
+    assert await asyncio.gather(*asking) == [[]] * 20
+    assert len(asked) == 1
+    assert await reasons(receiver) == []
+    assert len(asked) == 2, "nothing is kept for those who come later"
