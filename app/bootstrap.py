@@ -6,6 +6,7 @@ import time
 from redis.asyncio import Redis
 
 from app.config import DEFAULT_ACCOUNT, Account, Settings
+from app.egress import egress_to
 from app.provider.client import Client
 from app.provider.pacing import Pacer
 from app.provider.permits import SharedPacer
@@ -54,6 +55,7 @@ def open_provider(
         pacer=_pacer(settings, chosen, redis_url),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
+        egress=egress_to(settings, chosen.base_url),
     )
 
 
@@ -67,6 +69,7 @@ def open_sync(
         api_key=chosen.api_key,
         pacer=_pacer(settings, chosen, redis_url),
         timeout_s=timeout_s,
+        egress=egress_to(settings, chosen.base_url),
     )
 
 

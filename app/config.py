@@ -2,6 +2,8 @@
 here, with the arithmetic beside it. Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
 """
 
+import contextlib
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from app.address import AddressError, read_database_address, read_redis_address
 from app.address.listening import host_in_url, reachable_here
-from app.address.web import read_http_url
+from app.address.web import goes_straight, proxy_parts, read_http_url
 from app.setting import ConfigError, Problem, accounts_of, cleaned, plain_text, problems_of, read_dotenv
 
 __all__ = ["Account", "ConfigError", "Settings", "load_settings"]
@@ -109,6 +111,14 @@ class Settings(BaseSettings):
     accounts: Annotated[dict[Annotated[str, Field(pattern=ACCOUNT_NAME)], AccountSettings], NoDecode] = {}
     """Further API keys by name, as JSON: {"eu": {"api_key": "…", "webhook_secret": "…"}}. The key of
     CLORO_API_KEY is the account `default`."""
+    http_proxy: SecretStr = Field(SecretStr(""), validation_alias="HTTP_PROXY")
+    https_proxy: SecretStr = Field(SecretStr(""), validation_alias="HTTPS_PROXY")
+    """By which forward proxy the provider, and whoever gets notices, are reached: http://USER:PASSWORD@HOST:PORT.
+    This machine itself never is."""
+    no_proxy: str = Field("", validation_alias="NO_PROXY")
+    """Who is reached without: domains with all below them, addresses, networks, with a port or without."""
+    ca_file: str = ""
+    """Certificates (PEM) that are believed beside the system's, for the provider and whoever gets notices."""
     host: str = "127.0.0.1"
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
@@ -252,7 +262,21 @@ class Settings(BaseSettings):
                 "TALLYHOOK_WAITING_BYTES_MAX is below TALLYHOOK_BODY_BYTES_MAX, so the largest allowed body "
                 "could never be taken: raise the first or lower the second"
             )
+        for url in [account.base_url for account in self.all_accounts().values()] + [self.notice_url]:
+            # Many machines name proxies that are none of ours to judge where nobody is reached by them.
+            name, proxy = self._proxy_of(url)
+            if url and proxy and not goes_straight(url, self.no_proxy):
+                try:
+                    proxy_parts(proxy)
+                except AddressError as error:
+                    raise ValueError(f"{name} {error}") from None
         return self
+
+    def _proxy_of(self, url: str) -> tuple[str, str]:
+        """(the variable, what it says)."""
+        plain = url.startswith("http://")
+        said = self.http_proxy if plain else self.https_proxy
+        return "HTTP_PROXY" if plain else "HTTPS_PROXY", said.get_secret_value()
 
     @field_validator("accounts")
     @classmethod
@@ -328,7 +352,12 @@ class Settings(BaseSettings):
         if self.redis_url:
             redis = read_redis_address(self.redis_url)
             arguments += [redis.arguments, redis.sentinel_arguments]
-        return [each["password"] for each in arguments if each.get("password")]
+        proxies = [one.get_secret_value() for one in (self.http_proxy, self.https_proxy)]
+        passwords = [each.get("password") for each in arguments]
+        for proxy in proxies:
+            with contextlib.suppress(AddressError):  # one that nobody is reached by
+                passwords.append(proxy_parts(proxy)[2])
+        return [password for password in passwords if password]
 
     @property
     def api_key(self) -> str:
@@ -373,11 +402,26 @@ def _checked(value: Any, name: str) -> Any:
         return read_http_url(text, example="https://HOST" if name == "public_url" else PROVIDER_URL)
     elif name == "notice_url":
         return read_http_url(text, example="https://HOST/PATH", whole=True)
+    elif name == "ca_file":
+        _read_certificates(text)
     elif name == "host" and any(char in "/@?# " for char in text):
         raise AddressError("is no host: write an address or a name alone, such as 0.0.0.0")
     elif name == "host" and text.startswith("[") and text.endswith("]"):
         return text[1:-1]
     return text
+
+
+def _read_certificates(file: str) -> None:
+    """Raises AddressError for a file of none."""
+    try:
+        ssl.create_default_context(cafile=file)
+    except FileNotFoundError:
+        raise AddressError("names no file that is there: write the path of a PEM file") from None
+    except (OSError, ValueError):
+        raise AddressError(
+            "names a file that cannot be read as certificates: write the path of a PEM file, which begins "
+            "with -----BEGIN CERTIFICATE-----"
+        ) from None
 
 
 def load_settings(**overrides: Any) -> Settings:

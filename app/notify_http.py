@@ -1,7 +1,7 @@
 """Sends a notice over HTTP, signed by Standard Webhooks: one request, one answer, never repeated here.
 
 The URL is the operator's own setting, no stranger's: it may be on a private network. Redirects are not
-followed, no proxy and no cookie is taken from anywhere, and no more of an answer is read than its head.
+followed, no cookie is kept, the proxy is the one that is set, and no more of an answer is read than its head.
 """
 
 from types import TracebackType
@@ -12,14 +12,19 @@ import aiohttp
 
 from app.config import ConfigError, Settings
 from app.domain.notice import Answered, NoticeSecretError, signature_of, signing_key
+from app.egress import egress_to
+from app.provider.egress import STRAIGHT, Egress
 from app.provider.wire import read_error
 
 
 class NoticePoster:
     """Posts notices to one URL. An async context manager."""
 
-    def __init__(self, url: str, keys: tuple[bytes, ...], *, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, keys: tuple[bytes, ...], *, timeout_s: float, egress: Egress = STRAIGHT
+    ) -> None:
         self.url = url
+        self._egress = egress
         self._keys = keys
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
@@ -27,7 +32,7 @@ class NoticePoster:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
-            headers={"Content-Type": "application/json", "User-Agent": "tallyhook"},
+            connector=self._egress.connector(),
         )  # fmt: skip
         return self
 
@@ -41,12 +46,13 @@ class NoticePoster:
         """One try; `at_s` is its time, in seconds since 1970. Never raises for what the receiver does."""
         assert self._session is not None, "use the poster as a context manager"  # noqa: S101
         headers = {
+            "Content-Type": "application/json", "User-Agent": "tallyhook",
             "webhook-id": notice_id, "webhook-timestamp": str(at_s),
             "webhook-signature": signature_of(self._keys, notice_id, at_s, body),
         }  # fmt: skip
         try:
             async with self._session.post(
-                self.url, data=body, headers=headers, allow_redirects=False
+                self.url, data=body, allow_redirects=False, **self._egress.how(headers)
             ) as response:
                 response.close()  # its body is nothing to us, however long it is
                 wait_s = read_error(response.status, response.headers, b"").wait_s
@@ -82,4 +88,7 @@ def open_poster(settings: Settings) -> NoticePoster | None:
         keys = tuple(signing_key(secret) for secret in secrets)
     except NoticeSecretError as error:
         raise ConfigError(f"TALLYHOOK_NOTICE_SECRET {error}") from error
-    return NoticePoster(settings.notice_url, keys, timeout_s=settings.notice_timeout_s)
+    return NoticePoster(
+        settings.notice_url, keys, timeout_s=settings.notice_timeout_s,
+        egress=egress_to(settings, settings.notice_url),
+    )  # fmt: skip

@@ -147,8 +147,13 @@ def whole_number(name: str, value: str, at_most: int) -> int:
 
 def existing_file(name: str, value: str) -> str:
     """The value of an option that names a file. Raises AddressError."""
-    path = Path(value).expanduser()
-    if not path.is_file():
+    path = Path(value)
+    try:
+        path = path.expanduser()
+        is_there = path.is_file()
+    except (OSError, RuntimeError, ValueError):  # a name too long, a ~ that leads nowhere
+        is_there = False
+    if not is_there:
         raise AddressError(f"has {name}={printable(value, 200)}: there is no such file")
     return str(path)
 

@@ -1,5 +1,7 @@
 """Addresses of HTTP servers: the provider's, our own as the provider reaches it, a proxy's."""
 
+import contextlib
+import ipaddress
 from urllib.parse import unquote, urlsplit
 
 from app.address.split import PORT_MAX, AddressError
@@ -42,3 +44,37 @@ def proxy_parts(url: str) -> tuple[str, str | None, str | None]:
         return plain, None, None
     user, _, password = userinfo.partition(":")
     return plain, unquote(user), unquote(password)
+
+
+def goes_straight(url: str, no_proxy: str) -> bool:
+    """Whether no proxy is asked: for this machine itself, and for what NO_PROXY names."""
+    parts = urlsplit(url)
+    host, port = (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
+    address = _address(host)
+    if host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback):
+        return True
+    return any(_names(entry, host, port, address) for entry in no_proxy.replace(",", " ").lower().split())
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _names(entry: str, host: str, port: int, address: _Address | None) -> bool:
+    """Whether an entry of NO_PROXY is about a host: `*`, a domain with all below it, an address, a network;
+    each but the network with a port or without."""
+    if entry == "*":
+        return True
+    with contextlib.suppress(ValueError):
+        network = ipaddress.ip_network(entry.strip("[]"), strict=False)
+        return address is not None and address in network
+    entry, colon, wanted = entry.rpartition(":") if ":" in entry else (entry, "", "")
+    if colon and wanted != str(port):
+        return False
+    domain = entry.strip("[]").removeprefix("*").strip(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+
+
+def _address(host: str) -> _Address | None:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host)
+    return None

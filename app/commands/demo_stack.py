@@ -28,7 +28,9 @@ EMULATOR_OPTIONS = (
 )  # fmt: skip
 START_TIMEOUT_S = 30.0
 OURS = ("TALLYHOOK_", "CLORO_")
-OURS_BARE = frozenset({"DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL"})
+OURS_BARE = frozenset(
+    {"DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "PORT", "PUBLIC_URL", "HTTP_PROXY", "HTTPS_PROXY"}
+)
 
 
 class Emulator:
@@ -53,16 +55,16 @@ class Emulator:
 
 def settings_of(directory: Path) -> Settings:
     """The demo's own settings, whatever the environment and .env say."""
-    blank = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "CLORO_API_KEY"), "")
+    blank = dict.fromkeys((*OURS_BARE, "CLORO_API_KEY"), "") | {"PORT": "0"}
     return load_settings(
-        _env_file=None, **blank, CLORO_WEBHOOK_SECRET="", CLORO_BASE_URL="", PORT=0,
+        _env_file=None, **blank, CLORO_WEBHOOK_SECRET="", CLORO_BASE_URL="",
         host="127.0.0.1", data_dir=directory.absolute() / "data",
     )  # fmt: skip
 
 
 def environment(settings: Settings | None = None, **more: str) -> dict[str, str]:
     """The environment of a process: ours without its settings of Tallyhook, and the demo's own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k not in OURS_BARE}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k.upper() not in OURS_BARE}
     if settings is None:
         return kept
     return kept | {

@@ -19,6 +19,7 @@ from app.bootstrap import open_provider
 from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
+from app.egress import egress_to
 from app.embedded import is_valkey_used, running_valkey
 from app.queue import open_pool
 from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
@@ -257,7 +258,8 @@ async def check_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> 
             remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"
             return Check(name, "fault", f"no emulator at {url}", remedy)
         detail = f"cannot reach {url}: {_reason(error)}"
-        return Check(name, "fault", detail, "check the network and CLORO_BASE_URL")
+        remedy = _way_remedy(error) or "check the network and CLORO_BASE_URL"
+        return Check(name, "fault", detail, remedy)
     if got.status == 200 and (queue := _queue_of(got.body)) is not None:
         return Check(name, "ok", f"{url} accepts the key; {queue}")
     if not got.refusal.is_own:
@@ -284,14 +286,19 @@ async def check_webhook(settings: Settings, account: str = DEFAULT_ACCOUNT) -> C
     url = chosen.webhook_url
     challenge = secrets.token_hex(16)
     timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
+    egress = egress_to(settings, url)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, params={"challenge": challenge}, allow_redirects=False) as response,
+            aiohttp.ClientSession(timeout=timeout, connector=egress.connector()) as session,
+            session.get(
+                url, params={"challenge": challenge}, allow_redirects=False, **egress.how({})
+            ) as response,
         ):
             status, body = response.status, await response.content.read(ANSWER_BYTES_MAX)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        remedy = "start tallyhook web, and check PUBLIC_URL, DNS, proxy and firewall between the two"
+        remedy = _way_remedy(error) or (
+            "start tallyhook web, and check PUBLIC_URL, DNS, proxy and firewall between the two"
+        )
         return Check(name, "fault", f"cannot reach {url}: {_reason(error)}", remedy)
     if status != 200:
         return Check(name, "fault", f"{url} answers {status}", "check what else listens there")
@@ -318,6 +325,16 @@ def _answer_of(body: bytes) -> str:
         except (msgspec.DecodeError, KeyError, TypeError):
             return ""
     return text if text.isascii() else ""
+
+
+def _way_remedy(error: BaseException) -> str:
+    """Where the way there is at fault: a certificate that nobody knows, a proxy."""
+    kind = error.__cause__ or error
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "set TALLYHOOK_CA_FILE to the PEM file of the CA that signed its certificate"
+    if isinstance(kind, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
+        return "check HTTPS_PROXY or HTTP_PROXY, its user and password, and NO_PROXY"
+    return ""
 
 
 def _reason(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from app.domain.submission import ClaimedTask
 from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 from app.provider import wire
 from app.provider.batch import encode_batch, read_batch
+from app.provider.egress import NOT_SENT, STRAIGHT, Egress
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A poll's answer carries the whole result; rawResponse can be megabytes (C-I.5)."""
@@ -64,9 +65,10 @@ class Client:
 
     def __init__(
         self, *, base_url: str, api_key: str, webhook_url: str | None, pacer: Turns, timeout_s: float,
-        connections: int,
+        connections: int, egress: Egress = STRAIGHT,
     ) -> None:  # fmt: skip
         self._base_url = base_url
+        self._egress = egress
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
         self._webhook_url = webhook_url
         self._pacer = pacer
@@ -80,9 +82,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            headers=self._headers,
             timeout=self._timeout,
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30),
+            connector=self._egress.connector(limit=self._connections, keepalive_timeout=30),
         )
         return self
 
@@ -178,7 +179,7 @@ class Client:
             status, headers, body = await self._request("POST", path, content, bytes_max)
         except _NotSent as pause:
             return CreateAnswer(Answer.DEFERRED, wait_s=pause.wait_s)
-        except aiohttp.ClientConnectorError as error:
+        except NOT_SENT as error:
             # No connection, so nothing was sent; the others may have been cut after the provider stored it.
             return CreateAnswer(Answer.UNAVAILABLE, message=f"cannot connect: {error}")
         except _TROUBLE as error:
@@ -230,7 +231,9 @@ class Client:
         began_s, is_answered = time.monotonic(), False
         try:
             # Redirects are not followed: one would carry the key elsewhere.
-            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+            async with self._session.request(
+                method, url, data=body, allow_redirects=False, **self._egress.how(self._headers)
+            ) as response:
                 is_answered = True
                 self._pacer.answered(time.monotonic() - began_s, *wire.rate_limit(response.headers))
                 content = await _read_bounded(response, bytes_max or ANSWER_BYTES_MAX)

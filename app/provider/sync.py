@@ -10,6 +10,7 @@ import msgspec
 from app.domain.sync import SyncAnswer, SyncEnd, end_of
 from app.provider import wire
 from app.provider.client import ANSWER_BYTES_MAX, Turns
+from app.provider.egress import NOT_SENT, STRAIGHT, Egress
 
 CONNECT_TIMEOUT_S = 10.0
 FAMILIES = ("X-Concurrency", "X-Concurrent")
@@ -20,8 +21,11 @@ DIGITS_MAX = 12
 class SyncClient:
     """Calls to `/v1/monitor/…` of one account. Paces itself; never raises for what the provider does."""
 
-    def __init__(self, *, base_url: str, api_key: str, pacer: Turns, timeout_s: float) -> None:
+    def __init__(
+        self, *, base_url: str, api_key: str, pacer: Turns, timeout_s: float, egress: Egress = STRAIGHT
+    ) -> None:  # fmt: skip
         self._base_url = base_url
+        self._egress = egress
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
         self._pacer = pacer
         self._timeout = aiohttp.ClientTimeout(
@@ -41,14 +45,16 @@ class SyncClient:
         try:
             async with (
                 # A connection of its own: one that idled could break in a way that looks like a lost answer.
-                aiohttp.ClientSession(headers=self._headers, timeout=self._timeout) as session,
-                session.post(url, data=payload_json.encode(), allow_redirects=False) as response,
+                aiohttp.ClientSession(timeout=self._timeout, connector=self._egress.connector()) as session,
+                session.post(
+                    url, data=payload_json.encode(), allow_redirects=False, **self._egress.how(self._headers)
+                ) as response,
             ):
                 body = await response.content.read(ANSWER_BYTES_MAX + 1)
                 while not response.content.at_eof() and len(body) <= ANSWER_BYTES_MAX:
                     body += await response.content.read(ANSWER_BYTES_MAX + 1 - len(body))
                 return read_sync(response.status, response.headers, body)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (*NOT_SENT, aiohttp.ConnectionTimeoutError) as error:
             return SyncAnswer(SyncEnd.NOT_SENT, message=f"cannot connect: {error}")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return SyncAnswer(SyncEnd.LOST, message=f"no answer: {type(error).__name__}")

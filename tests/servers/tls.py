@@ -18,18 +18,18 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 @dataclass(frozen=True)
 class Authority:
-    """A private CA and a server's certificate of it, for `localhost` alone."""
+    """A private CA and a server's certificate of it, for `localhost` and further names."""
 
     ca_file: Path
     server: ssl.SSLContext
 
 
-def make_authority(folder: Path) -> Authority:
+def make_authority(folder: Path, *names: str) -> Authority:
     ca = trustme.CA()
     ca_file = folder / "ca.pem"
     ca.cert_pem.write_to_path(str(ca_file))
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("localhost").configure_cert(server)
+    ca.issue_cert("localhost", *names).configure_cert(server)
     return Authority(ca_file, server)
 
 
