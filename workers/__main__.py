@@ -29,8 +29,9 @@ from app.config import ConfigError, Settings, load_settings
 from app.embedded import embedded_valkey
 from app.notify_http import open_poster
 from app.queue import open_pool
+from app.services.each import Each
 from app.services.funding import Funding
-from app.services.sweep import SweepLimits, sweep
+from app.services.sweep import SweepLimits, SweepSummary, sweep
 from app.sink import guard_standard_streams
 from app.supervise import WorkFailed, keep_running
 from workers.acked import run_acked
@@ -134,26 +135,30 @@ async def _sweep_once(
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
         return
-    alone = asyncio.Semaphore()
+    alone, each, summary = asyncio.Semaphore(), Each(), SweepSummary()
     try:
-        summary = await sweep(
-            context.store,
-            context.providers,
-            # Not behind the jobs: they may all hang.
-            lambda ids: settle_now(context, ids, slots=alone),
-            limits=limits,
-            clock=context.clock,
-            unreleased=unreleased,
-            reach=functools.partial(reach_of, context),
-        )
-        if resumed := await funding.resume_due():
-            log.info("resumed", runs=resumed)
+        with each.alone():
+            summary = await sweep(
+                context.store,
+                context.providers,
+                # Not behind the jobs: they may all hang.
+                lambda ids: settle_now(context, ids, slots=alone),
+                limits=limits,
+                clock=context.clock,
+                unreleased=unreleased,
+                reach=functools.partial(reach_of, context),
+                each=each,
+            )
+        with each.alone():
+            if resumed := await funding.resume_due():
+                log.info("resumed", runs=resumed)
     finally:
         await context.store.release_lease("sweep", owner)
     if not summary.is_idle():
         tell_set_aside(summary.set_aside)
         figures = {name: getattr(summary, name) for name in summary.__slots__}
         log.info("swept", **figures | {"set_aside": len(summary.set_aside)})
+    each.finish()
 
 
 async def run_wakes(context: Context) -> None:

@@ -7,6 +7,7 @@ import structlog
 from app.domain.credits import plain
 from app.domain.occasion import unexplained_drift
 from app.services.audit import Audited, Audits
+from app.services.each import Each
 from workers.beside import repeat
 from workers.jobs import Context
 
@@ -34,14 +35,17 @@ async def audit_once(context: Context, owner: str, audits: Audits) -> None:
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
         return
+    each = Each()
     try:
-        for found in await audits.audit_due():
-            tell(found)
-            if not found.drift.explained:
-                notice = unexplained_drift(found.account, found.drift.unexplained, found.at_ms)
-                await context.store.add_notices([notice], context.clock())
+        for found in await audits.audit_due(each):
+            with each.alone():
+                tell(found)
+                if not found.drift.explained:
+                    notice = unexplained_drift(found.account, found.drift.unexplained, found.at_ms)
+                    await context.store.add_notices([notice], context.clock())
     finally:
         await context.store.release_lease(LEASE, owner)
+    each.finish()
 
 
 def tell(found: Audited) -> None:

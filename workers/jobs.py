@@ -170,8 +170,21 @@ async def submit_now(context: Context) -> int | None:
     """Send in this process what is due of every account, side by side; an account that another process is
     sending for is left to it. In how many ms there will be more to send; None: nothing that we know of."""
     due = [a for a in await context.store.accounts_with_due(context.clock()) if a in context.providers]
-    again = await asyncio.gather(*(_submit_account(context, account) for account in due))
-    return min((ms for ms in again if ms is not None), default=None)
+    ended = await asyncio.gather(
+        *(_submit_account(context, account) for account in due), return_exceptions=True
+    )
+    again: list[int] = []
+    for account, end in zip(due, ended, strict=True):
+        if isinstance(end, StoreUnavailable):
+            log.warning("store_unavailable", account=account, error=str(end)[:200])
+        elif isinstance(end, Exception):
+            # It is begun again when the next look finds its work unclaimed; the others go on.
+            log.error("sending_failed", account=account, exc_info=end)
+        elif isinstance(end, BaseException):
+            raise end
+        elif end is not None:
+            again.append(end)
+    return min(again, default=None)
 
 
 def reach_of(context: Context, account: str) -> Reach:

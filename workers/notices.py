@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from app.config import Settings
+from app.config import Account, Settings
 from app.domain.notice import DueNotice, Kind, NoticeState, Outcome
 from app.notify_http import open_poster
+from app.services.each import Each
 from app.services.forecast import look_ahead
 from app.services.notify import Notifier, NotifyLimits
 from app.services.occasions import Watcher
@@ -84,21 +85,25 @@ class Looker:
         store, now = self._context.store, self._context.clock()
         if not await store.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
             return
-        await self._watcher.look()
+        each = Each()
+        with each.alone():
+            await self._watcher.look()
         every_ms = self._context.settings.forecast_every_s * 1000
         if self._looked_ahead_ms is None or now - self._looked_ahead_ms >= every_ms:
             self._looked_ahead_ms = now
-            await self._look_ahead()
+            for name, account in self._context.settings.all_accounts().items():
+                with each.alone():
+                    await self._look_ahead(name, account)
+        each.finish()
 
-    async def _look_ahead(self) -> None:
-        for name, account in self._context.settings.all_accounts().items():
-            now = self._context.clock()
-            at_work = (await self._context.store.outstanding(name)).tasks
-            seen = await look_ahead(
-                self._context.store, name, provider=self._context.providers.get(name) if at_work else None,
-                rate_per_s=account.rate_per_s, now_ms=now,
-            )  # fmt: skip
-            await self._watcher.tell(one.notice(name, now) for one in seen.warnings if one.is_sure)
+    async def _look_ahead(self, name: str, account: Account) -> None:
+        now = self._context.clock()
+        at_work = (await self._context.store.outstanding(name)).tasks
+        seen = await look_ahead(
+            self._context.store, name, provider=self._context.providers.get(name) if at_work else None,
+            rate_per_s=account.rate_per_s, now_ms=now,
+        )  # fmt: skip
+        await self._watcher.tell(one.notice(name, now) for one in seen.warnings if one.is_sure)
 
 
 async def send(notifier: Notifier) -> None:
@@ -112,8 +117,15 @@ def tell(ended: Sequence[tuple[DueNotice, Outcome]]) -> None:
         about = {"notice": notice.id, "kind": notice.kind, "account": notice.account, "run": notice.run_id}
         if notice.tries == 1:
             level = log.info if notice.kind in QUIET else log.warning
-            level("notice", **about, message=json.loads(notice.body)["data"]["message"])
+            level("notice", **about, message=_message_of(notice))
         if outcome.state is NoticeState.FAILED:
             log.error("notice_given_up", **about, tries=notice.tries, error=outcome.error)
         elif outcome.error is not None:
             log.warning("notice_not_taken", **about, tries=notice.tries, error=outcome.error)
+
+
+def _message_of(notice: DueNotice) -> str:
+    try:
+        return str(json.loads(notice.body)["data"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return "its body cannot be read"

@@ -9,6 +9,7 @@ from app.commands.run_options import RunOptions, refuse_unknown_account
 from app.commands.user_error import UserError
 from app.config import Settings
 from app.promptfile import read_prompts
+from app.services.each import Each
 from app.services.schedule import Opened, OpenSource, Schedule, SlotOutcome, start_due
 from workers.beside import repeat
 from workers.jobs import Context
@@ -25,11 +26,13 @@ async def run_schedules(context: Context) -> None:
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
 
     async def look() -> None:
-        outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner)
+        each = Each()
+        outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner, each=each)
         for outcome in outcomes:
             tell(outcome)
         if any(outcome.tasks for outcome in outcomes):
             await context.queue.wake_submit()
+        each.finish()
 
     await repeat(
         look, name="schedules", every_s=context.settings.sweep_every_s, stopping=context.stopping,
@@ -40,7 +43,10 @@ async def run_schedules(context: Context) -> None:
 def tell(outcome: SlotOutcome) -> None:
     """One line for each slot: started, skipped or failed."""
     if outcome.error is not None:
-        log.error("slot_failed", schedule=outcome.schedule, run=outcome.run_id, error=outcome.error)
+        log.error(
+            "slot_failed", schedule=outcome.schedule, run=outcome.run_id, error=outcome.error,
+            exc_info=outcome.bug,
+        )  # fmt: skip
     elif outcome.skipped:
         log.warning("slots_skipped", schedule=outcome.schedule, run=outcome.run_id, slots=outcome.skipped)
     else:

@@ -182,10 +182,14 @@ def schedule_document(row: "ScheduleRow") -> dict[str, Any]:
     from app.commands.documents import iso
     from app.domain.duration import shown_duration
 
+    try:
+        options = json.loads(row.options)
+    except ValueError:
+        options = row.options  # not ours; the others are listed all the same
     return {
         "id": row.id, "name": row.name, "source": row.source, "every": shown_duration(row.every_ms),
         "state": "enabled" if row.enabled else "paused", "next_at": iso(row.next_at_ms),
-        "options": json.loads(row.options), "last_error": row.last_error,
+        "options": options, "last_error": row.last_error,
     }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     RUN_RESUMED = "run.resumed"
     RUN_LATE = "run.late"  # will not finish before the cycle's reset
     BUDGET_REACHED = "budget.reached"
+    SCHEDULE_FAILED = "schedule.failed"  # a slot has no run, or slots before it had none
     DISCREPANCY = "discrepancy.found"
     DRIFT = "drift.found"
     CREDITS_LOW = "credits.low"

@@ -4,11 +4,12 @@ An occasion names one thing; its notice is stored once however often, and by how
 May not do I/O, read a clock or log.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.billing import iso_day
+from app.domain.billing import DAY_MS, iso_day
 from app.domain.credits import plain
 from app.domain.notice import Kind, Notice
 from app.domain.run_reason import ReasonCode
@@ -155,3 +156,15 @@ def unexplained_drift(account: str, credits: Decimal, now_ms: int) -> Notice:
     message += "nothing explains."
     occasion = f"drift:{account}:{iso_day(now_ms)}:unexplained:{step_reached(int(abs(credits)))}"
     return Notice(Kind.DRIFT, account, occasion, message, now_ms, data={"unexplained": credits})
+
+
+def schedule_failed(
+    schedule_id: str, name: str, error: str, *, account: str, next_at_ms: int, now_ms: int
+) -> Notice:
+    """A schedule keeps an error: once for each reason and day of its slots."""
+    reason = zlib.crc32(error.encode("utf-8", "backslashreplace"))
+    occasion = f"schedule:{schedule_id}:{next_at_ms // DAY_MS}:{reason:08x}"
+    return Notice(
+        Kind.SCHEDULE_FAILED, account, occasion, f"Schedule {name}: {error}.", now_ms,
+        data={"schedule": name, "error": error},
+    )  # fmt: skip

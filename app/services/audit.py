@@ -25,6 +25,7 @@ from app.domain.drift import Drift
 from app.domain.drift import audit as judge
 from app.ports import Balance, BalanceAnswer, Clock, Outstanding
 from app.services.booking import BookingStore, book
+from app.services.each import Each
 
 RESTS = 100
 """Comparing takes at most one part in so many of a worker's time; the database adds up
@@ -141,21 +142,30 @@ class Audits:
         self._rest_until_ms: dict[str, int] = {}
         self._resets_at_ms: dict[str, int | None] = {}
 
-    async def audit_due(self) -> list[Audited]:
+    async def audit_due(self, each: Each | None = None) -> list[Audited]:
         """Audit the accounts of which something may have changed since the last time. A balance is taken
-        each time; where comparing it takes long, because a month was busy, that is done less often."""
-        done = []
+        each time; where comparing it takes long, because a month was busy, that is done less often. What
+        fails for one account is kept in `each`, and raised at the end without one."""
+        done: list[Audited] = []
+        kept = each or Each()
         for account in await self._store.accounts_with_runs():
-            provider, now = self._providers.get(account), self._clock()
-            if provider is None or not await self._is_due(account, now):
-                continue
-            self._taken_ms[account] = now
-            balance = await take_balance(self._store, account, provider, now)
-            if balance is not None:
-                self._resets_at_ms[account] = balance.resets_at_ms
-            if now >= self._rest_until_ms.get(account, now):
-                done.append(await self._judge(account, balance, now))
+            with kept.alone():
+                done += await self._audit_if_due(account)
+        if each is None:
+            kept.finish()
         return done
+
+    async def _audit_if_due(self, account: str) -> list[Audited]:
+        provider, now = self._providers.get(account), self._clock()
+        if provider is None or not await self._is_due(account, now):
+            return []
+        self._taken_ms[account] = now
+        balance = await take_balance(self._store, account, provider, now)
+        if balance is not None:
+            self._resets_at_ms[account] = balance.resets_at_ms
+        if now < self._rest_until_ms.get(account, now):
+            return []
+        return [await self._judge(account, balance, now)]
 
     async def _judge(self, account: str, balance: Balance | None, now: int) -> Audited:
         since_ms = min(self._judged_ms.get(account, now), now - IDLE_MS)

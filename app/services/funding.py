@@ -9,6 +9,7 @@ from typing import Protocol
 from app.domain.admission import TASK_CREDITS_MIN
 from app.domain.run_reason import ReasonCode
 from app.ports import Balance, BalanceEnd, Clock, Provider
+from app.services.each import Each
 
 
 class FundingStore(Protocol):
@@ -39,7 +40,7 @@ class Funding:
         The balance is asked for once a probe interval, which is longer than its lag. An edition that does
         not tell it (C-B22) is tried: its first refusal pauses the runs again.
         """
-        resumed = 0
+        resumed, each = 0, Each()
         for code in (ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY):
             paused = await self._store.paused_accounts(code)
             for gone in [key for key in self._looked_ms if key[1] is code and key[0] not in paused]:
@@ -50,8 +51,10 @@ class Funding:
                 if now - self._looked_ms.setdefault((account, code), now) < self._probe_ms:
                     continue
                 self._looked_ms[account, code] = now
-                if code is ReasonCode.PROVIDER_AWAY or await self._may_have_credits(account, now):
-                    resumed += await self._store.resume_account_if_paused_for(account, code)
+                with each.alone():
+                    if code is ReasonCode.PROVIDER_AWAY or await self._may_have_credits(account, now):
+                        resumed += await self._store.resume_account_if_paused_for(account, code)
+        each.finish()
         return resumed
 
     async def _may_have_credits(self, account: str, now: int) -> bool:

@@ -56,10 +56,20 @@ class Notifier:
         due = await self._store.claim_due_notices(
             limit=self._limits.size, now_ms=now, lease_until_ms=now + self._limits.lease_ms
         )
-        ended = list(zip(due, await asyncio.gather(*map(self._try, due)), strict=True))
+        ended = list(zip(due, await asyncio.gather(*map(self._try_alone, due)), strict=True))
         if ended:
             await self._store.record_tries(ended, self._clock())
         return ended
+
+    async def _try_alone(self, notice: DueNotice) -> Outcome:
+        """One that cannot even be sent is put off, and given up in the end, like one that is not taken."""
+        try:
+            return await self._try(notice)
+        except Exception as error:
+            answered = Answered(None, error=type(error).__name__)
+            return outcome_of(
+                answered, tries=notice.tries, tries_max=self._limits.tries_max, jitter=self._jitter()
+            )
 
     async def _try(self, notice: DueNotice) -> Outcome:
         if self._post is None:

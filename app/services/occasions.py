@@ -4,9 +4,10 @@ A notice is stored under the occasion that it is about, so any number of workers
 after one died, and each thing is told once.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.domain.admission import month_start_ms
 from app.domain.notice import Kind, Notice, NoticeState
@@ -20,9 +21,11 @@ from app.domain.occasion import (
     foreign_spend,
     halted,
     run_edge,
+    schedule_failed,
 )
 from app.domain.run_reason import ReasonCode
-from app.ports import Clock
+from app.ports import Clock, StoreUnavailable
+from app.services.each import Each
 
 NEWS_MS = 24 * 3_600_000
 """What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
@@ -65,6 +68,8 @@ class OccasionStore(Protocol):
 
     async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
 
+    async def list_schedules(self) -> Sequence[Any]: ...
+
     async def add_notices(self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = ...) -> int: ...
 
 
@@ -80,44 +85,68 @@ class Watcher:
 
     async def look(self) -> int:
         """One look at everything but the forecast; how many notices are new."""
-        stored = await self._look_at_runs()
-        newest = await self._store.newest_finding()
-        if newest != self._newest_finding:
-            stored += await self.tell(await self._discrepancies())
-            self._newest_finding = newest
-        return stored + await self.tell(await self._of_accounts())
+        stored, each = 0, Each()
+        with each.alone():
+            stored += await self._look_at_runs(each)
+        with each.alone():
+            newest = await self._store.newest_finding()
+            if newest != self._newest_finding:
+                stored += await self.tell(await self._discrepancies())
+                self._newest_finding = newest
+        for about in (self._of_budgets, self._of_foreign_spend, self._of_schedules):
+            with each.alone():
+                stored += await self.tell(await about())
+        each.finish()
+        return stored
 
     async def tell(self, found: Iterable[Notice]) -> int:
         """Store what was not told yet; how many were new."""
         new = [notice for notice in found if notice.occasion not in self._told]
-        stored = await self._store.add_notices(new, self._clock())
+        stored = await self._add(new)
         if len(self._told) > REMEMBERED_MAX:
             self._told.clear()
         self._told |= {notice.occasion for notice in new}
         return stored
 
-    async def _look_at_runs(self) -> int:
+    async def _add(self, found: Sequence[Notice], *, state: NoticeState = NoticeState.NEW) -> int:
+        now = self._clock()
+        try:
+            return await self._store.add_notices(found, now, state=state)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # One of them cannot be stored: the others are.
+            stored, each = 0, Each()
+            for notice in found:
+                with each.alone():
+                    stored += await self._store.add_notices([notice], now, state=state)
+            if not stored:
+                each.finish()
+            return stored
+
+    async def _look_at_runs(self, each: Each) -> int:
         now = self._clock()
         news: list[Notice] = []
         old: list[Notice] = []
         resumed: set[str] = set()
         await self._store.finish_runs(now)
         for run in await self._store.run_standings():
-            edge = run_edge(run)
-            if edge is Kind.RUN_RESUMED:
-                # A run that paused for credits is tried every few minutes and refused at once: it goes on
-                # when it does so at two looks.
-                notice = run.notice(edge, f"Run {run.name} goes on.", now)
-                resumed.add(notice.occasion)
-                news += [notice] if notice.occasion in self._perhaps_resumed else []
-            elif edge is Kind.RUN_FINISHED:
-                if len(news) + len(old) < ENDS_MAX:
-                    await self._add_end(run, now, news, old)
-            elif edge is not None:
-                news.append(halted(run, edge, now))
+            with each.alone():
+                edge = run_edge(run)
+                if edge is Kind.RUN_RESUMED:
+                    # A run that paused for credits is tried every few minutes and refused at once: it goes on
+                    # when it does so at two looks.
+                    notice = run.notice(edge, f"Run {run.name} goes on.", now)
+                    resumed.add(notice.occasion)
+                    news += [notice] if notice.occasion in self._perhaps_resumed else []
+                elif edge is Kind.RUN_FINISHED:
+                    if len(news) + len(old) < ENDS_MAX:
+                        await self._add_end(run, now, news, old)
+                elif edge is not None:
+                    news.append(halted(run, edge, now))
         self._perhaps_resumed = resumed
-        await self._store.add_notices(old, now, state=NoticeState.LOGGED)
-        return await self._store.add_notices(news, now)
+        await self._add(old, state=NoticeState.LOGGED)
+        return await self._add(news)
 
     async def _add_end(self, run: RunStanding, now: int, news: list[Notice], old: list[Notice]) -> None:
         progress = await self._store.progress(run.id)
@@ -135,9 +164,31 @@ class Watcher:
         now = self._clock()
         return [discrepancy(group, now) for group in await self._store.found_groups(now - NEWS_MS)]
 
-    async def _of_accounts(self) -> list[Notice]:
+    async def _of_budgets(self) -> list[Notice]:
         now = self._clock()
         waiting = await self._store.accounts_waiting(ReasonCode.MONTH_BUDGET)
-        reached = [budget_reached(account, month_start_ms(now), now) for account in waiting]
+        return [budget_reached(account, month_start_ms(now), now) for account in waiting]
+
+    async def _of_foreign_spend(self) -> list[Notice]:
+        now = self._clock()
         spent = await self._store.foreign_spend(now - NEWS_MS)
-        return reached + [foreign_spend(one, now) for one in spent if one.credits > 0]
+        return [foreign_spend(one, now) for one in spent if one.credits > 0]
+
+    async def _of_schedules(self) -> list[Notice]:
+        now = self._clock()
+        return [
+            schedule_failed(
+                row.id, row.name, row.last_error, account=_account_of(row.options),
+                next_at_ms=row.next_at_ms, now_ms=now,
+            )
+            for row in await self._store.list_schedules()
+            if row.enabled and row.last_error
+        ]  # fmt: skip
+
+
+def _account_of(options: str) -> str:
+    """Whose runs a schedule starts; the default account where its options cannot be read."""
+    try:
+        return str(json.loads(options)["account"])
+    except (ValueError, LookupError, TypeError):
+        return "default"

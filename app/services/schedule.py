@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from app.domain.slots import DueSlot, due_slot
 from app.domain.source_change import SourceChanged
-from app.ports import Clock
+from app.ports import Clock, RowsRefused, StoreUnavailable
+from app.services.each import Each
 from app.services.load import Loaded, LoadStore, NewRun, load_run
 
 LEASE = "schedule:"
@@ -53,6 +54,8 @@ class ScheduleStore(LoadStore, Protocol):
 
     async def skip_slot(self, schedule: Any, due: DueSlot, error: str) -> bool: ...
 
+    async def note_schedule_error(self, schedule_id: str, error: str) -> bool: ...
+
     async def unread_slots(self) -> Sequence[tuple[str, Any]]: ...
 
     async def give_slot_up(self, run_id: str, schedule_id: str, error: str) -> bool: ...
@@ -86,35 +89,71 @@ class SlotOutcome:
     skipped: int = 0
     """Slots before it that nobody ran."""
     error: str | None = None
+    bug: Exception | None = None
+    """What nobody foresaw, if the error is of that kind."""
 
 
 async def start_due(
-    store: ScheduleStore, open_source: OpenSource, *, clock: Clock, owner: str
+    store: ScheduleStore, open_source: OpenSource, *, clock: Clock, owner: str, each: Each | None = None
 ) -> list[SlotOutcome]:
-    """Claim every slot that has come, then read the files of claimed slots. A schedule whose file is missing
-    or bad keeps the error, and its next slot is tried again; the others go on. `owner` names this worker."""
-    outcomes = []
+    """Claim every slot that has come, then read the files of claimed slots. A schedule that cannot be run,
+    for whatever reason, keeps the error, and its next slot is tried again; the others go on. `owner` names
+    this worker. What the store could not do is kept in `each`, and raised at the end without one."""
+    outcomes: list[SlotOutcome] = []
+    kept = each or Each()
     for schedule in await store.list_schedules():
-        due = due_slot(schedule.next_at_ms, schedule.every_ms, clock()) if schedule.enabled else None
-        if due is not None and (outcome := await _claim(store, open_source, schedule, due, clock())):
-            outcomes.append(outcome)
+        with kept.alone():
+            outcomes += await _claim_if_due(store, open_source, schedule, clock())
     for run_id, schedule in await store.unread_slots():
-        if outcome := await _read_under_lease(store, open_source, schedule, run_id, clock, owner):
-            outcomes.append(outcome)
+        with kept.alone():
+            outcomes += await _read_under_lease(store, open_source, schedule, run_id, clock, owner)
+    if each is None:
+        kept.finish()
     return outcomes
+
+
+async def _claim_if_due(
+    store: ScheduleStore, open_source: OpenSource, schedule: Schedule, now_ms: int
+) -> list[SlotOutcome]:
+    due: DueSlot | None = None
+    try:
+        due = due_slot(schedule.next_at_ms, schedule.every_ms, now_ms) if schedule.enabled else None
+        if due is None:
+            return []
+        outcome = await _claim(store, open_source, schedule, due, now_ms)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        outcome = SlotOutcome(schedule.name, error=_reason(error), bug=_bug(error))
+        if not await _give_up(store, schedule, due, _reason(error)):
+            return []
+    return [outcome] if outcome else []
+
+
+async def _give_up(store: ScheduleStore, schedule: Schedule, due: DueSlot | None, reason: str) -> bool:
+    """Go on with its next slot, where it has one; False when that, or the same reason, stands there."""
+    if due is not None:
+        try:
+            return await store.skip_slot(schedule, due, reason)
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: S110 - its next slot is no moment that can be stored: it stays where it is
+            pass
+    return await store.note_schedule_error(schedule.id, reason)
 
 
 async def _read_under_lease(
     store: ScheduleStore, open_source: OpenSource, schedule: Schedule, run_id: str, clock: Clock, owner: str
-) -> SlotOutcome | None:
+) -> list[SlotOutcome]:
     lease, now = LEASE + schedule.id, clock()
     if not await store.acquire_lease(lease, owner, until_ms=now + LEASE_MS, now_ms=now):
-        return None
+        return []
     try:
         # Its former holder may have read it to its end since we looked.
         if run_id not in {unread for unread, _ in await store.unread_slots()}:
-            return None
-        return await _read(store, open_source, schedule, run_id, clock)
+            return []
+        outcome = await _read(store, open_source, schedule, run_id, clock)
+        return [outcome] if outcome else []
     finally:
         await store.release_lease(lease, owner)
 
@@ -122,12 +161,8 @@ async def _read_under_lease(
 async def _claim(
     store: ScheduleStore, open_source: OpenSource, schedule: Schedule, due: DueSlot, now_ms: int
 ) -> SlotOutcome | None:
-    """What there is to say at once: slots that are skipped, or the error for which this one is given up."""
-    try:
-        new = open_source(schedule).new
-    except (OSError, ValueError) as error:
-        mine = await store.skip_slot(schedule, due, _reason(error))
-        return SlotOutcome(schedule.name, error=_reason(error)) if mine else None
+    """What there is to say at once: slots that are skipped."""
+    new = open_source(schedule).new
     slot = datetime.fromtimestamp(due.slot_ms / 1000, UTC)
     reason = f"{due.skipped} earlier slots were skipped: nothing ran" if due.skipped else None
     run_id = await store.claim_slot(
@@ -141,6 +176,7 @@ async def _read(
     store: ScheduleStore, open_source: OpenSource, schedule: Schedule, run_id: str, clock: Clock
 ) -> SlotOutcome | None:
     """What became of the slot; None when another worker has read it meanwhile."""
+    bug: Exception | None = None
     try:
         opened = open_source(schedule)
         new = replace(opened.new, source=schedule.source)
@@ -149,11 +185,13 @@ async def _read(
         )
         error = None if loaded.started else _not_started(loaded)
         tasks = loaded.tasks
-    except (OSError, ValueError, SourceChanged) as failure:
-        error, tasks = _reason(failure), 0
+    except StoreUnavailable:
+        raise
+    except Exception as failure:
+        error, tasks, bug = _reason(failure), 0, _bug(failure)
     if error is not None and not await store.give_slot_up(run_id, schedule.id, error):
         return None
-    return SlotOutcome(schedule.name, run_id, 0 if error else tasks, error=error)
+    return SlotOutcome(schedule.name, run_id, 0 if error else tasks, error=error, bug=bug)
 
 
 def _not_started(loaded: Loaded[Any]) -> str:
@@ -166,4 +204,12 @@ def _not_started(loaded: Loaded[Any]) -> str:
 
 def _reason(error: Exception) -> str:
     said = error.strerror if isinstance(error, OSError) else None
+    if _bug(error) is not None:
+        # Its text may quote what the file says.
+        return f"it cannot be run ({type(error).__name__}): look at the worker's log"
     return said or str(error) or type(error).__name__
+
+
+def _bug(error: Exception) -> Exception | None:
+    foreseen = isinstance(error, OSError | ValueError | SourceChanged | ArithmeticError | RowsRefused)
+    return None if foreseen else error

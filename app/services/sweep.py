@@ -12,6 +12,7 @@ from app.domain.run_reason import ReasonCode
 from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
 from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
+from app.services.each import Each
 from app.services.reach import Reach
 
 VANISHED_POLLS = 3
@@ -69,27 +70,39 @@ async def sweep(
     clock: Clock,
     unreleased: set[str],
     reach: Callable[[str], Reach] = lambda _: Reach(),
+    each: Each | None = None,
 ) -> SweepSummary:
     """One pass. `providers` by account name; `settle` settles deliveries by id, in this process.
     `unreleased`: the caller's, empty at first and kept from pass to pass, for deliveries whose work ended in
     trouble before that could be written. `reach`: what this process knows of an account's way to the
-    provider."""
-    summary = SweepSummary()
+    provider. A part that fails stops none that does not need it: it is kept in `each`, and raised at the end
+    without one."""
+    summary, kept = SweepSummary(), each or Each()
     now = clock()
-    if unreleased:
-        await _release(store, unreleased)
-    summary.set_aside = await store.quarantine_unended(tries_max=limits.tries_max)
-    summary.claims_released = await store.release_overdue_claims(now)
-    await store.fold_spending()
-    summary.runs_finished = await store.finish_runs(now)
-    if not await _settle_overdue(store, settle, limits, clock, summary, unreleased):
-        # What is still in the inbox may be the report of a task that would be given up below.
-        return summary
-    summary.unidentified = await store.expire_unidentified(
-        sent_before_ms=now - limits.safe_resend_ms,
-        reason="accepted or not, the provider may have forgotten the key; retry under a new one",
-    )
-    await _poll_overdue(store, providers, settle, limits, clock, summary, reach)
+    with kept.alone():
+        if unreleased:
+            await _release(store, unreleased)
+        summary.set_aside = await store.quarantine_unended(tries_max=limits.tries_max)
+    with kept.alone():
+        summary.claims_released = await store.release_overdue_claims(now)
+    with kept.alone():
+        await store.fold_spending()
+    with kept.alone():
+        summary.runs_finished = await store.finish_runs(now)
+    all_settled = False
+    with kept.alone():
+        all_settled = await _settle_overdue(store, settle, limits, clock, summary, unreleased)
+    # What is still in the inbox may be the report of a task that would be given up here.
+    if all_settled:
+        with kept.alone():
+            summary.unidentified = await store.expire_unidentified(
+                sent_before_ms=now - limits.safe_resend_ms,
+                reason="accepted or not, the provider may have forgotten the key; retry under a new one",
+            )
+        with kept.alone():
+            await _poll_overdue(store, providers, settle, limits, clock, summary, reach, kept)
+    if each is None:
+        kept.finish()
     return summary
 
 
@@ -129,6 +142,7 @@ async def _poll_overdue(
     clock: Clock,
     summary: SweepSummary,
     reach: Callable[[str], Reach],
+    each: Each,
 ) -> None:
     due = await store.claim_due_polls(
         limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
@@ -140,15 +154,19 @@ async def _poll_overdue(
         if provider is None:
             # Its key is no longer configured; the task waits until it is, or until its retention is over.
             return PollAnswer(found=None)
+        answer = PollAnswer(found=None)
         async with gate:
-            return await provider.poll(poll.provider_task_id or poll.idempotency_key)
+            with each.alone():
+                answer = await provider.poll(poll.provider_task_id or poll.idempotency_key)
+        return answer
 
     answers = await asyncio.gather(*(ask(poll) for poll in due))
     now = clock()
     summary.polled = len(due)
     for account in {poll.account for poll in due}:
         mine = [answer for poll, answer in zip(due, answers, strict=True) if poll.account == account]
-        await _note_reach(store, account, reach(account), mine, now)
+        with each.alone():
+            await _note_reach(store, account, reach(account), mine, now)
     raw = [RawDelivery(new_id(now), Source.POLL, now, answer.body) for answer in answers if answer.finished]
     summary.found_finished = len(raw)
     for start in range(0, len(raw), limits.settle_size):

@@ -107,6 +107,16 @@ class ScheduleWrites:
 
         return await self.db.write(work)
 
+    async def note_schedule_error(self, schedule_id: str, error: str) -> bool:
+        """Keep why a schedule cannot be run, its slot left as it is; False when that is known."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            known = sa.func.coalesce(schedules.c.last_error, "") == short(error)
+            mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
+            return (await connection.execute(mine.values(last_error=short(error)))).rowcount == 1
+
+        return await self.db.write(work)
+
     async def give_slot_up(self, run_id: str, schedule_id: str, error: str) -> bool:
         """Cancel the run of a slot whose source cannot be read, and keep why; False when another worker has
         read it meanwhile."""
