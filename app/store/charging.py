@@ -163,7 +163,7 @@ async def _posts(
     # A charge that was asked for again was made before the report that lacked it.
     to_ms = sa.case((settled < told, settled), else_=told)
     sent = sa.func.coalesce(_sent_from(of_attempt("first_sent_at_ms")), to_ms)
-    floor = await _first_id(connection, since_ms - COMMITS_APART_MS)
+    floor = await first_entry_since(connection, since_ms)
     columns = [
         ledger.c.credits, tasks.c.task_type, (of_attempt("settled_by") == "sync").label("sync"),
         sa.case((sent < to_ms, sent), else_=to_ms).label("from_ms"), to_ms.label("to_ms"),
@@ -186,15 +186,20 @@ async def _posts(
 async def _entries_since(connection: AsyncConnection, at_ms: int) -> int:
     """About so many ledger entries are of a time or later."""
     last = await connection.scalar(sa.select(sa.func.max(ledger.c.id))) or 0
-    return last - await _first_id(connection, at_ms - COMMITS_APART_MS) + 1
+    return last - await first_entry_since(connection, at_ms) + 1
+
+
+async def first_entry_since(connection: AsyncConnection, at_ms: int) -> int:
+    """No ledger entry of a time or later has a lower id."""
+    return await _first_id(connection, at_ms - COMMITS_APART_MS)
 
 
 async def _first_id(connection: AsyncConnection, at_ms: int) -> int:
     """The id of the first ledger entry of a time or later. Found by halving: the ledger is as long as its
     history, and no index on its times would be worth the writes."""
-    low, high = (
-        await connection.execute(sa.select(sa.func.min(ledger.c.id), sa.func.max(ledger.c.id)))
-    ).one()
+    # One by one: together, SQLite finds them by going through all.
+    ends = [sa.select(end(ledger.c.id)).scalar_subquery() for end in (sa.func.min, sa.func.max)]
+    low, high = (await connection.execute(sa.select(*ends))).one()
     if low is None:
         return 0
     high += 1

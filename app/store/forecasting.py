@@ -18,6 +18,7 @@ from app.domain.rates import (
     Picture,
 )
 from app.domain.task import TaskState
+from app.store.charging import first_entry_since
 from app.store.engine import Database
 from app.store.tables import (
     IS_PENDING,
@@ -90,7 +91,7 @@ class ForecastReads:
         return await self.db.read(work, long=True)
 
     async def _finished(self, connection: AsyncConnection, account: str, now_ms: int) -> list[Finished]:
-        newest = _newest_closings(account).where(ledger.c.at_ms > now_ms - FINISHED_MS).subquery()
+        newest = (await _newest_closings(connection, account, now_ms - FINISHED_MS)).subquery()
         minute, country = (newest.c.at_ms // MINUTE_MS) * MINUTE_MS, asked_from(self.db.is_sqlite)
         rows = await connection.execute(
             sa.select(
@@ -127,12 +128,15 @@ class ForecastReads:
         return [OpenWork(*row) for row in rows]
 
 
-def _newest_closings(account: str) -> sa.Select[Any]:
+async def _newest_closings(connection: AsyncConnection, account: str, after_ms: int) -> sa.Select[Any]:
+    # Of an account with few entries, the newest so many would be all of the ledger.
+    first = await first_entry_since(connection, after_ms)
     charged = sa.case((ledger.c.kind == "post", ledger.c.credits), else_=0).label("charged")
     return (
         sa.select(ledger.c.task_id, ledger.c.at_ms, charged)
         .join(runs, runs.c.id == ledger.c.run_id)
         .where(runs.c.account == account, ledger.c.kind.in_(("post", "void")))
+        .where(ledger.c.id >= first, ledger.c.at_ms > after_ms)
         .order_by(ledger.c.id.desc())
         .limit(CLOSINGS_MAX)
     )
@@ -140,7 +144,7 @@ def _newest_closings(account: str) -> sa.Select[Any]:
 
 async def _charged_since(connection: AsyncConnection, account: str, at_ms: int) -> tuple[Decimal, Decimal]:
     """(posted after a moment, posted within the lag before it), of the newest entries."""
-    newest = _newest_closings(account).where(ledger.c.at_ms > at_ms - LAG_MS).subquery()
+    newest = (await _newest_closings(connection, account, at_ms - LAG_MS)).subquery()
     after = newest.c.at_ms > at_ms
     row = await connection.execute(
         sa.select(
@@ -169,10 +173,11 @@ async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> l
         .where(of_account, b.at_ms > now_ms - BALANCES_MS)
         .group_by(b.source, b.at_ms // HOUR_MS)
     )
-    last = sa.select(sa.func.max(b.id)).where(of_account).group_by(b.source)
+    each = sa.select(b.id).where(of_account).order_by(b.at_ms.desc(), b.id.desc()).limit(1)
+    last = [sa.select(each.where(b.source == source).subquery().c.id) for source in ("credits", HEADER)]
     rows = await connection.execute(
         sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source == HEADER)
-        .where(b.id.in_(sa.union(hourly, last)))
+        .where(b.id.in_(sa.union(hourly, *last)))
         .order_by(b.at_ms, b.id)
     )
     return [BalancePoint(*row) for row in rows]

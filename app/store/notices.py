@@ -10,7 +10,7 @@ from app.domain.notice import DueNotice, Notice, NoticeState, Outcome
 from app.domain.task import new_id
 from app.store.engine import Database
 from app.store.inbox import clean, short
-from app.store.tables import Id, Millis, notices
+from app.store.tables import IS_NEW_NOTICE, Id, Millis, notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class NoticeWrites:
 
     async def claim_due_notices(self, *, limit: int, now_ms: int, lease_until_ms: int) -> list[DueNotice]:
         """Notices to try now, oldest first; each belongs to the caller until `lease_until_ms`."""
-        is_due = notices.c.state == NoticeState.NEW, notices.c.due_at_ms <= now_ms
+        is_due = IS_NEW_NOTICE, notices.c.due_at_ms <= now_ms
 
         async def work(connection: AsyncConnection) -> list[DueNotice]:
             due = (

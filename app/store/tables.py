@@ -118,6 +118,7 @@ balances = sa.Table(
     sa.Column("resets_at_ms", Millis),  # null: no subscription
     sa.Column("source", sa.Text, nullable=False, server_default="credits"),  # credits, or header: fresh
     sa.Index("ix_balances_account_at_ms", "account", "at_ms"),
+    sa.Index("ix_balances_account_source_at_ms", "account", "source", "at_ms"),
 )
 
 tasks = sa.Table(
@@ -376,7 +377,12 @@ notices = sa.Table(
     sa.Column("due_at_ms", Millis, nullable=False),
     sa.Column("sent_at_ms", Millis),
     sa.Column("error", sa.Text),
+    sa.Index("ix_notices_run_id", "run_id"),
 )
+IS_NEW_NOTICE = notices.c.state == sa.literal_column("'new'")
+sa.Index(
+    "ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE
+)  # fmt: skip
 
 # What needs explaining, with its evidence: every verdict but matched, free_failure, explained.
 findings = sa.Table(
