@@ -68,9 +68,9 @@ async def receiver(handler: Handler) -> AsyncIterator[str]:
 
 async def idle(client: Client) -> bool:
     """Whether the emulator has finished and delivered everything."""
-    status, body = await client.get("/_emulator/books?tasks=0")
-    books = json.loads(body)
-    return status == 200 and not books["active_tasks"] and not books["pending_deliveries"]
+    answer = await client.get("/_emulator/books?tasks=0")
+    books = json.loads(answer.body)
+    return answer.status == 200 and not books["active_tasks"] and not books["pending_deliveries"]
 
 
 async def test_w14_what_was_acknowledged_and_dropped_is_found(pipeline: Pipeline, emulator_url: str) -> None:
