@@ -134,14 +134,14 @@ class Settings(BaseSettings):
     """Accept deliveries without verifying them. Only for a provider account without signing (P7)."""
 
     # The database.
-    database_timeout_s: float = Field(10.0, gt=0)
+    database_timeout_s: float = Field(10.0, gt=0, le=HOUR_S)
     """For a transaction on PostgreSQL, its connection included; whoever waits is told within two and a half
     times this. Below the 15 s of a sender's lease, so that one which cannot prolong it knows. SQLite waits
     10 s for another writer."""
-    database_long_timeout_s: float = Field(900.0, gt=0)
+    database_long_timeout_s: float = Field(900.0, gt=0, le=DAY_S)
     """The same for what reads or moves whole runs (report, export, verify, archive, migrate, cancel): a
     minute for a million tasks, and fifteen times that for a busy server."""
-    database_connect_timeout_s: float = Field(5.0, gt=0)
+    database_connect_timeout_s: float = Field(5.0, gt=0, le=HOUR_S)
     """For a new connection: TLS and login take milliseconds, a server that is full answers at once."""
 
     # Submission.

@@ -1,6 +1,7 @@
 """Every setting with every kind of wrong value: the answer names it, what is wrong and the remedy."""
 
 import codecs
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import typer
 from app.cli import run
 from app.commands import processes
 from app.commands.submit import submit
-from app.config import BODY_BYTES_MAX, ConfigError, known_variables, load_settings
+from app.config import BODY_BYTES_MAX, ConfigError, Settings, known_variables, load_settings
 from app.domain.credits import to_micro
 from app.setting import unknown_variables
 from app.store import inbox
@@ -43,15 +44,21 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def refusal_of(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    monkeypatch.setenv(name, value)
+def refusal_of(name: str, value: str) -> str | None:
+    os.environ[name] = value
     try:
         load_settings()
     except ConfigError as error:
         return str(error)
     finally:
-        monkeypatch.delenv(name)
+        del os.environ[name]
     return None
+
+
+@functools.cache
+def refused() -> list[tuple[str, str]]:
+    """Every setting with each kind of value that it refuses."""
+    return [(name, kind) for name in VARIABLES for kind in WRONG if refusal_of(name, WRONG[kind]) is not None]
 
 
 @pytest.mark.parametrize("value", ["", "  ", "\n", " \r\n\t"])
@@ -72,7 +79,7 @@ def test_f24_each_setting_says_what_is_wrong_and_what_to_do(
 ) -> None:
     taken = []
     for name in VARIABLES:
-        told = refusal_of(name, WRONG[kind], monkeypatch)
+        told = refusal_of(name, WRONG[kind])
         if told is None:
             taken.append(name)
             continue
@@ -93,10 +100,9 @@ def test_f24_no_command_ends_in_a_traceback(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`run` lets through what it does not know, so that a traceback would be this test's failure."""
-    for n, name in enumerate(VARIABLES):
-        kinds = [kind for kind in WRONG if refusal_of(name, WRONG[kind], monkeypatch)]
-        # A refusal is made in one place; which kind it is changes with the setting.
-        monkeypatch.setenv(name, WRONG[kinds[n % len(kinds)]])
+    # By the command line, some of all; the next test has all of them.
+    for name, kind in refused()[:: 2 * len(WRONG) + 1]:
+        monkeypatch.setenv(name, WRONG[kind])
         code = run([*command.split(), "--json"])
         monkeypatch.delenv(name)
         printed = capsys.readouterr()
@@ -118,18 +124,16 @@ def test_f24_no_setting_gets_past_a_command_in_any_way(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All settings by all kinds; without the command line, which costs more than all the rest."""
-    for name in VARIABLES:
-        for kind, value in WRONG.items():
-            if refusal_of(name, value, monkeypatch) is None:
-                continue
-            monkeypatch.setenv(name, value)
-            with pytest.raises((ConfigError, typer.Exit)) as caught:
-                COMMANDS[command]()
-            monkeypatch.delenv(name)
-            printed = capsys.readouterr().out
-            said = printed if command == "doctor" else str(caught.value)
-            assert name in said, (name, kind)
-            assert SECRET not in said, (name, kind)
+    assert len(refused()) > 5 * len(VARIABLES)
+    for name, kind in refused():
+        monkeypatch.setenv(name, WRONG[kind])
+        with pytest.raises((ConfigError, typer.Exit)) as caught:
+            COMMANDS[command]()
+        monkeypatch.delenv(name)
+        printed = capsys.readouterr().out
+        said = printed if command == "doctor" else str(caught.value)
+        assert name in said, (name, kind)
+        assert SECRET not in said, (name, kind)
 
 
 @pytest.mark.parametrize(
@@ -157,10 +161,8 @@ def test_f24_no_setting_gets_past_a_command_in_any_way(
         ('{"eu": {"api_key": "a", "rate_per_hour": ' + "9" * 5_000 + "}}", "TALLYHOOK_ACCOUNTS"),
     ],
 )  # fmt: skip
-def test_f24_accounts_in_each_way_that_they_are_wrong(
-    text: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = refusal_of("TALLYHOOK_ACCOUNTS", text, monkeypatch)
+def test_f24_accounts_in_each_way_that_they_are_wrong(text: str, words: str) -> None:
+    told = refusal_of("TALLYHOOK_ACCOUNTS", text)
     assert told is not None
     assert told.startswith("TALLYHOOK_ACCOUNTS ")
     assert words in told
@@ -248,3 +250,18 @@ def test_f24_a_name_that_nobody_reads_is_told_with_the_one_that_was_meant() -> N
         ("CLORO_APIKEY", "CLORO_API_KEY"), ("TALLYHOOK_RATE_PER_SEC", "TALLYHOOK_RATE_PER_S"),
         ("TALLYHOOK_XYZZY", None), ("tallyhook_port", "PORT"),
     ]  # fmt: skip
+
+
+def test_f24_every_number_has_its_limits() -> None:
+    """Or one of them overflows where it is counted in milliseconds."""
+    for name, field in Settings.model_fields.items():
+        if (
+            field.annotation in (int, float)
+            or "Decimal" in str(field.annotation)
+            or "int |" in str(field.annotation)
+        ):
+            limits = {
+                kind for one in field.metadata for kind in ("gt", "ge", "lt", "le") if hasattr(one, kind)
+            }
+            assert limits & {"gt", "ge"}, name
+            assert limits & {"lt", "le"}, name
