@@ -19,7 +19,7 @@ from app.provider.wire import read_report
 from app.queue import QUEUE_NAME, Queue
 from app.store import Database, Store
 from app.store.migrate import migrate
-from benchmarks.bench.bodies import CREDITS, signed_headers, write_bodies
+from benchmarks.bench.bodies import CREDITS, provider_task_ids, signed_headers, write_bodies
 from benchmarks.bench.rig import Rig
 
 SEED = 12
@@ -70,6 +70,7 @@ async def _accepted(store: Store, count: int) -> list[str]:
     run_id = await store.create_run(name="bench", source="-", budget=None, now_ms=now)
     await store.start_run_if_loading(run_id, sha256="0", bad_lines=0)
     keys: list[str] = []
+    ids = provider_task_ids(SEED)  # those of their deliveries: another one would be a contradiction
     for first in range(1, count + 1, CHUNK):
         specs = [
             (TaskSpec(n, "CHATGPT", {"prompt": f"question {n}", "country": "US"}), Decimal(CREDITS))
@@ -83,7 +84,7 @@ async def _accepted(store: Store, count: int) -> list[str]:
             [
                 Submission(
                     task, Answer.ACCEPTED, now, next_poll_at_ms=now + DUE_AFTER_MS, http_status=200,
-                    provider_task_id=task.id, credits_to_charge=Decimal(CREDITS),
+                    provider_task_id=next(ids), credits_to_charge=Decimal(CREDITS),
                 )
                 for task in claimed
             ]

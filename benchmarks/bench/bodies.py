@@ -73,11 +73,17 @@ class Writer:
 
 def write_bodies(seed: int, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """(provider task id, body) for each idempotency key."""
-    writer, ids = Writer(seed), random.Random(seed)
-    for key in keys:
-        bits = f"{ids.getrandbits(128):032x}"
-        task_id = f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
+    writer = Writer(seed)
+    for key, task_id in zip(keys, provider_task_ids(seed), strict=False):
         yield task_id, writer.body(key, task_id)
+
+
+def provider_task_ids(seed: int) -> Iterator[str]:
+    """The provider's task ids of the bodies of a seed, in their order, without end."""
+    ids = random.Random(seed)
+    while True:
+        bits = f"{ids.getrandbits(128):032x}"
+        yield f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
 
 def signed_headers(task_id: str, body: bytes, signed_s: int) -> dict[str, str]:
