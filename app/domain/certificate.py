@@ -84,6 +84,7 @@ class Tally:
     unidentified: int = 0
     unstored: int = 0
     unbalanced: int = 0
+    contradicted: int = 0
     _results: Any = field(default_factory=hashlib.sha256)
     _ledger: Any = field(default_factory=hashlib.sha256)
 
@@ -118,6 +119,7 @@ class Tally:
         self._add("to_charge", it.to_charge)
         self._add("charged", it.charged)
         self.unbalanced += not _balanced(it, entries)
+        self.contradicted += it.state == TaskState.REJECTED and it.reported is not None
         self.unstored += it.reported is not None and it.response_sha256 is None
         if it.state not in OPEN_STATES:
             self._open_money(it)

@@ -58,6 +58,7 @@ def open_questions(tally: Tally, run: RunFacts) -> list[Document]:
             "unidentified",
         ),
         (tally.unstored, "{tasks} with a report and no stored answer", ""),
+        (tally.contradicted, "{tasks} refused, and reported all the same; tallyhook verify names them", ""),
         (tally.unbalanced, "{tasks} whose ledger entries do not fit; tallyhook verify names them", ""),
         (abs(run.entries - tally.entries), "ledger entries of no task of the run: {count}", ""),
     ]

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
-from app.domain.retry import Answer
+from app.domain.retry import Answer, accounts_for
 from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.stored import Row
 from app.domain.task import OPEN_STATES, Money, TaskState
@@ -58,6 +58,8 @@ class Given:
     charged_elsewhere: bool
     marks: frozenset[Mark]
     """Decisions of ours that stand in the row, and that nothing said about the attempt forbids."""
+    sends: int = 0
+    """How often it was claimed for sending: a claim whose end nobody wrote down is in no other row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ class Due:
     findings: list[DueFinding] = field(default_factory=list)
     effects: dict[str, Effect] = field(default_factory=dict)
     """Delivery id -> what it did."""
+    sends: int = 0
+    accounted: set[int] = field(default_factory=set)
+    """Moments of ends that tell that the provider has nothing."""
+    open_sends: dict[object, int] = field(default_factory=dict)
+    """Id of a refusal's row -> sends before it that nobody had answered for."""
     order_free: bool = True
     """Another order of what was said closes the money alike."""
 
@@ -114,7 +121,7 @@ def derive(given: Given, events: Sequence[Event], decide: Decide) -> Due:
 
 
 def _beginning(given: Given) -> Due:
-    return Due(
+    due = Due(
         Attempt(
             task_id=given.task_id, run_id=given.run_id, attempt=given.attempt, current=given.current,
             state=TaskState.SUBMITTING, money=Money.NONE, task_type=given.task_type,
@@ -122,6 +129,8 @@ def _beginning(given: Given) -> Due:
             provider_task_id=None, verdict=None, reported=None, charged_elsewhere=given.charged_elsewhere,
         )
     )  # fmt: skip
+    due.sends = given.sends
+    return due
 
 
 def _apply(due: Due, event: Event, decide: Decide) -> None:
@@ -131,9 +140,24 @@ def _apply(due: Due, event: Event, decide: Decide) -> None:
         _mark(due, event)
     elif event["answer"] in ACCEPTED:
         _accept(due, event)
-    elif event["answer"] == Answer.REJECTED and due.after.state in _SENDING:
+    else:
+        _end(due, event)
+
+
+def _end(due: Due, row: Row) -> None:
+    """A send that was not accepted."""
+    if accounts_for(row["answer"], row["http_status"], row["code"]):
+        due.accounted.add(row["at_ms"])
+    if row["answer"] != Answer.REJECTED:
+        return
+    # Null where the version that recorded it did not ask, and closed the task whatever went before.
+    if row["open_sends"] is not None:
+        due.open_sends[row["id"]] = max(due.sends - len(due.accounted), 0)
+    if due.open_sends.get(row["id"]):
+        _accept(due, row)
+    elif due.after.state in _SENDING:
         due.after = replace(due.after, state=TaskState.REJECTED)
-        due.error_code, due.error_message = event["code"], event["message"]
+        due.error_code, due.error_message = row["code"], row["message"]
 
 
 def orders(
@@ -206,7 +230,7 @@ def _closings(
 
 def _heard(opened: Due, reports: Sequence[ParsedDelivery], decide: Decide) -> Due:
     """A copy that has heard the reports, up to the one that closes the money: nothing opens it again."""
-    due = replace(opened, entries=[], findings=[], effects={})
+    due = replace(opened, entries=[], findings=[], effects={}, accounted={*opened.accounted}, open_sends={})
     for report in reports:
         if due.after.charged is not None:
             break
@@ -233,6 +257,8 @@ def _hear(due: Due, delivery: ParsedDelivery, decide: Decide) -> None:
         due.entries.append(Entry("void", after.held, delivery.id))
     due.findings += [DueFinding(f.verdict, f.expected, f.actual, delivery.id) for f in settlement.findings]
     if after != settlement.before:
+        if settlement.before.state is TaskState.REJECTED:
+            due.error_code = due.error_message = None  # the refusal was wrong
         # What closed the work first stays.
         due.error_code = report.error_code if due.error_code is None else due.error_code
         due.error_message = report.error_message if due.error_message is None else due.error_message

@@ -27,6 +27,16 @@ class Answer(StrEnum):
 RETRIED = frozenset({Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST})
 """Answers after which the same key is sent again."""
 
+
+def accounts_for(answer: str, http_status: int | None, code: str | None) -> bool:
+    """Whether this end of a send tells that the provider does not have the task: its own refusal, or no
+    connection. The end LOST does not, nor does a page of something in between, nor a claim without an end."""
+    if answer == Answer.UNAVAILABLE:
+        # Before pages had an answer of their own they were this one, with a status and without a code.
+        return http_status is None or code is not None
+    return answer in (Answer.REJECTED, Answer.RATE_LIMITED, Answer.QUEUE_FULL)
+
+
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 QUEUE_FULL_WAIT_S = 60.0

@@ -116,6 +116,9 @@ class Circumstances(NamedTuple):
 
 
 _UNKNOWN = Circumstances()
+_HEARD_STATES = OPEN_STATES | {TaskState.REJECTED}
+"""Work that a report closes. What we gave up ourselves (expired, say) stays so, and a late report moves its
+money only; a refusal was wrong about the attempt of which a report tells."""
 
 
 def settle(
@@ -189,8 +192,7 @@ def _take(
     close = _closing(report)
     after = replace(
         attempt,
-        # Work that was closed without a report (expired, say) stays so: a late report moves the money only.
-        state=_reported(report) if attempt.state in OPEN_STATES else attempt.state,
+        state=_reported(report) if attempt.state in _HEARD_STATES else attempt.state,
         money=close or Money.HELD,
         held=attempt.held if hold is None else hold,
         to_charge=promised,

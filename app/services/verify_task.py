@@ -124,6 +124,7 @@ def _attempt(
     found, due, events = min(candidates, key=lambda candidate: len(candidate[0]))
     due.order_free = is_order_free(given, due, events, reading.decide)
     found += _contradicted(standing, due)
+    found += _open_sends(sent, due)
     found += _another_task(books, n, sent, heard)
     return due, found
 
@@ -132,6 +133,15 @@ def _contradicted(standing: Standing, due: Due) -> Iterator[Difference]:
     if not due.order_free and not any(f.verdict is Verdict.CONFLICT for f in due.findings):
         why = "another order of the same reports closes the money otherwise, and no conflict says so"
         yield Difference("ledger", standing.key, "row", "one closing", "the same in any order", why)
+
+
+def _open_sends(sent: Sequence[Row], due: Due) -> Iterator[Difference]:
+    for row in sent:
+        should_be = due.open_sends.get(row["id"])
+        if should_be is not None and row["open_sends"] != should_be:
+            why = "sends of the attempt before this refusal that nobody had answered for"
+            where = "submissions", shown(row["id"]), "open_sends"
+            yield Difference(*where, shown(row["open_sends"]), shown(should_be), why)
 
 
 def _another_task(
@@ -174,7 +184,7 @@ def _given(books: TaskBooks, standing: Standing, n: int, sent: Sequence[Row]) ->
     return Given(
         task["id"], task["run_id"], n, standing.table == "tasks", task["task_type"], task["payload"],
         row["credits_estimate"], any(f["verdict"] == Verdict.DOUBLE_CHARGED for f in standing.findings),
-        frozenset(marks),
+        frozenset(marks), row["sends"],
     )  # fmt: skip
 
 

@@ -236,8 +236,9 @@ class SettlementWrites:
             "verdict": v.c.verdict,
             "provider_task_id": v.c.provider_task_id,
             # What closed the work first stays: a late report, or a late charge, says nothing new about that.
-            "error_code": sa.func.coalesce(table.c.error_code, v.c.error_code),
-            "error_message": sa.func.coalesce(table.c.error_message, v.c.error_message),
+            # But for a refusal, which the report proves wrong.
+            "error_code": _first_but_refusal(table.c.state, table.c.error_code, v.c.error_code),
+            "error_message": _first_but_refusal(table.c.state, table.c.error_message, v.c.error_message),
             "settled_by": sa.func.coalesce(table.c.settled_by, v.c.settled_by),
             "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
         }  # fmt: skip
@@ -358,6 +359,12 @@ def _of_nobody() -> _Change:
         findings=[Finding(Verdict.MATCHED, nothing, nothing, "")],
     )  # fmt: skip
     return _Change(before, after, [(ParsedDelivery(nobody, Source.DELIVERY, 0, report), settlement)])
+
+
+def _first_but_refusal(
+    state: sa.ColumnElement[Any], stands: sa.ColumnElement[Any], said: sa.ColumnElement[Any]
+) -> sa.ColumnElement[Any]:
+    return sa.case((state == TaskState.REJECTED, said), else_=sa.func.coalesce(stands, said))
 
 
 def _row_of(change: _Change, now_ms: int) -> dict[str, Any]:

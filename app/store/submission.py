@@ -5,7 +5,7 @@ condition. The order is fixed: key stored (at insert), row claimed, request sent
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -161,20 +161,49 @@ class SubmissionWrites:
         """Record how sends ended, many at once, in one transaction: log, state, hold."""
 
         async def work(connection: AsyncConnection) -> None:
-            logged = [s for s in ended if s.answer is not Answer.DEFERRED]
-            await self.db.insert(connection, submissions, [_log_row(s) for s in logged])
-            taken = [s for s in ended if s.answer in (Answer.ACCEPTED, Answer.EXISTS)]
-            if taken:
-                await self._accept(connection, taken)
-            rejected = [s for s in ended if s.answer is Answer.REJECTED]
-            if rejected:
-                await self._reject(connection, rejected)
-            closing = (Answer.ACCEPTED, Answer.EXISTS, Answer.REJECTED)
-            again = [s for s in ended if s.answer not in closing]
-            if again:
-                await self._send_again(connection, again)
+            for group in _once_each(ended):
+                await self._record(connection, group)
 
         await self.db.write(work)
+
+    async def _record(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
+        rejected = [s for s in ended if s.answer is Answer.REJECTED]
+        open_sends = await self._open_sends(connection, rejected)
+        logged = [s for s in ended if s.answer is not Answer.DEFERRED]
+        rows = [_log_row(s) | {"open_sends": open_sends.get(s.task.idempotency_key)} for s in logged]
+        await self.db.insert(connection, submissions, rows)
+        # A refusal says nothing of an earlier send of the same key that may have been accepted: the task
+        # stays open, as after a 409, and what becomes of it a report tells, or its age.
+        doubtful = [s for s in rejected if open_sends.get(s.task.idempotency_key)]
+        taken = [s for s in ended if s.answer in (Answer.ACCEPTED, Answer.EXISTS)] + doubtful
+        if taken:
+            await self._accept(connection, taken)
+        if refused := [s for s in rejected if not open_sends.get(s.task.idempotency_key)]:
+            await self._reject(connection, refused)
+        closing = (Answer.ACCEPTED, Answer.EXISTS, Answer.REJECTED)
+        again = [s for s in ended if s.answer not in closing]
+        if again:
+            await self._send_again(connection, again)
+
+    async def _open_sends(
+        self, connection: AsyncConnection, rejected: Sequence[Submission]
+    ) -> dict[str, int]:
+        """By key: sends before the refused one that nobody answered for. Without attempts that a retry has
+        replaced."""
+        if not rejected:
+            return {}
+        types = {"id": Id, "attempt": sa.Integer(), "at_ms": Millis()}
+        data = [{"id": s.task.id, "attempt": s.task.attempt, "at_ms": s.at_ms} for s in rejected]
+        v = self.db.batch("v", types, data)
+        # Logged already, when a write whose answer was lost is repeated.
+        others = tasks.c.sends - accounted_sends(submissions.c.at_ms != v.c.at_ms)
+        rows = await connection.execute(
+            sa.select(tasks.c.idempotency_key, others)
+            .join(v, sa.and_(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt))
+            .order_by(tasks.c.id)
+            .with_for_update(of=tasks)
+        )
+        return {key: max(count - 1, 0) for key, count in rows}
 
     async def _accept(self, connection: AsyncConnection, taken: Sequence[Submission]) -> None:
         types = {
@@ -404,6 +433,33 @@ def perhaps_accepted() -> sa.ColumnElement[bool]:
         .scalar_subquery()
     )
     return tasks.c.sends > refused
+
+
+def accounted_sends(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """Sends of the current attempt that tell that the provider does not have it, as `accounts_for` says."""
+    c = submissions.c
+    by_itself = c.answer.in_((Answer.REJECTED, Answer.RATE_LIMITED, Answer.QUEUE_FULL))
+    told = sa.and_(c.answer == Answer.UNAVAILABLE, sa.or_(c.http_status.is_(None), c.code.is_not(None)))
+    return (
+        # A write that was repeated may have logged one end twice.
+        sa.select(sa.func.count(c.at_ms.distinct()))
+        .where(c.task_id == tasks.c.id, c.attempt == tasks.c.attempt, sa.or_(by_itself, told), *which)
+        .correlate_except(submissions)
+        .scalar_subquery()
+    )
+
+
+def _once_each(ended: Sequence[Submission]) -> list[list[Submission]]:
+    """In groups that hold each attempt once: what the first end of one did counts for the next."""
+    groups: list[list[Submission]] = []
+    seen: Counter[str] = Counter()
+    for s in ended:
+        n = seen[s.task.idempotency_key]
+        seen[s.task.idempotency_key] += 1
+        if n == len(groups):
+            groups.append([])
+        groups[n].append(s)
+    return groups
 
 
 def _is_repriced(s: Submission) -> bool:

@@ -272,6 +272,8 @@ submissions = sa.Table(
     sa.Column("provider_task_id", sa.Text),
     sa.Column("credits_to_charge", Credits),
     sa.Column("request_id", sa.Text),
+    # Refused: earlier sends of the key that nobody answered for; null: not refused, or older than this.
+    sa.Column("open_sends", sa.Integer),
     sa.Index("ix_submissions_task_id", "task_id"),
 )
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -21,7 +22,7 @@ from app.services.settle import decide
 FIVE = Decimal(5)
 ACCEPTED: Row = {
     "answer": "accepted", "at_ms": 1_000, "provider_task_id": "p", "credits_to_charge": FIVE, "code": None,
-    "message": None,
+    "message": None, "http_status": None, "id": 1, "open_sends": None,
 }  # fmt: skip
 LOST: Row = ACCEPTED | {"answer": "lost", "provider_task_id": None, "credits_to_charge": None}
 TASK = "01900000-0000-7000-8000-000000000001"
@@ -80,6 +81,34 @@ def test_one_hold_and_one_closing_whatever_is_said(sent: list[Row], reports: lis
     assert kinds.count("post") + kinds.count("void") == (due.after.charged is not None)
     settled = [i for i, effect in due.effects.items() if effect is Effect.SETTLED]
     assert settled == [reports[0].id]
+
+
+REFUSED: Row = LOST | {
+    "answer": "rejected", "http_status": 400, "code": "VALIDATION_ERROR", "at_ms": 2_000, "id": 2,
+    "open_sends": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sends", "stored", "state", "open_sends"),
+    [
+        (1, 0, TaskState.REJECTED, {2: 0}),
+        (2, 1, TaskState.SUBMITTED, {2: 1}),  # the send before it, lost or without an end
+        (2, 0, TaskState.SUBMITTED, {2: 1}),  # whatever the row says
+        (2, None, TaskState.REJECTED, {}),  # recorded by a version that did not ask
+    ],
+)
+def test_a_refusal_closes_what_no_earlier_send_may_have_bought(
+    sends: int, stored: int | None, state: TaskState, open_sends: dict[object, int]
+) -> None:
+    events: list[Event] = [*([LOST] if sends > 1 else []), REFUSED | {"open_sends": stored}]
+    given_ = replace(attempt(), sends=sends)
+    due = derive(given_, events, decide)
+    assert (due.after.state, due.open_sends) == (state, open_sends)
+    heard = derive(given_, [*events, report(5)], decide)
+    assert (heard.after.state, heard.after.money, heard.error_code) == (
+        TaskState.COMPLETED, Money.POSTED, None,
+    )  # fmt: skip
 
 
 def test_a_contradiction_is_not_order_free() -> None:

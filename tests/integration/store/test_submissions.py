@@ -20,8 +20,8 @@ from tests.integration.store.scenes import (
 )
 
 AGAIN = [
-    Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.LOST, Answer.NO_CREDITS,
-    Answer.BAD_KEY, Answer.FOREIGN, Answer.DEFERRED,
+    Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+    Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.DEFERRED,
 ]  # fmt: skip
 
 

@@ -252,7 +252,10 @@ def test_an_outcome_is_a_situation_again() -> None:
         assert SITUATION_OF[after.state, after.money, column] != "-"
         assert after.state not in OPEN_STATES
         assert (after.money is Money.HELD) == (after.charged is None)
-        if attempt.state not in OPEN_STATES:
+        if attempt.state is TaskState.REJECTED:
+            # A report proves a refusal wrong.
+            assert after.state in (attempt.state, after.reported)
+        elif attempt.state not in OPEN_STATES:
             assert after.state is attempt.state
 
 
