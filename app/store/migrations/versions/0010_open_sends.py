@@ -1,13 +1,13 @@
 """How many earlier sends of its key nobody had answered for when a refusal was recorded.
 
-Revision: 0009, after 0008. Only adds: code of 0008 runs beside it and leaves it null.
+Revision: 0010, after 0009. Only adds: code of 0009 runs beside it and leaves it null.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
