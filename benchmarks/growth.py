@@ -256,7 +256,12 @@ async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, ro
     found = {
         name: [statistics.median(bench.seen[name][WARM_ROUNDS:]) for bench in benches] for name in empty.seen
     }
-    ratios = {name: round(after / before, 3) for name, (before, after) in found.items()}
+    # Round by round: the two of one round met the same machine.
+    pairs = {name: zip(*(bench.seen[name][WARM_ROUNDS:] for bench in benches), strict=True) for name in found}
+    ratios = {
+        name: round(statistics.median(after / before for before, after in each), 3)
+        for name, each in pairs.items()
+    }
     return {
         "store": "sqlite" if stores[0].db.is_sqlite else "postgresql", "old_tasks": tasks, "old_runs": runs,
         "paused_tasks": paused, "rounds": rounds, "group": GROUP, "loaded_s": round(loaded_s),
