@@ -29,6 +29,7 @@ from app.commands.audit import AUDIT_EXAMPLES, audit
 from app.commands.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.commands.dispute import DISPUTE_EXAMPLES, dispute
 from app.commands.forecast import FORECAST_EXAMPLES, forecast
+from app.commands.inbox import inbox
 from app.commands.notices import notices
 from app.commands.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.commands.schedule import schedule
@@ -72,6 +73,7 @@ _add(control.pause, "Runs")
 _add(control.resume, "Runs")
 _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
+app.add_typer(inbox, name="inbox", rich_help_panel="Runs")
 app.add_typer(schedule, name="schedule", rich_help_panel="Runs")
 _add(plan, "Accounts", PLAN_EXAMPLES)
 _add(forecast, "Accounts", FORECAST_EXAMPLES)

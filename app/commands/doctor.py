@@ -30,6 +30,7 @@ CHALLENGE_PREFIX = "tallyhook-doctor."
 """What the receiver signs is never a delivery: no body begins like this (app.web)."""
 WEBHOOK_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 4096
+INBOX_SHOWN = 100
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
 
 
@@ -50,6 +51,7 @@ async def examine(settings: Settings) -> list[Check]:
         *check_settings(settings),
         *check_configuration(settings),
         await check_database(settings),
+        *await check_inbox(settings),
         *await check_redis(settings),
         await check_provider(settings),
         await check_webhook(settings),
@@ -173,6 +175,27 @@ async def check_database(settings: Settings) -> Check:
         return Check(name, "warning", detail, "set on what your storage does not make up for by itself")
     newer = "" if revision == newest_revision() else f", newer than the {newest_revision()} that this needs"
     return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
+
+
+async def check_inbox(settings: Settings) -> list[Check]:
+    """Deliveries that wait for a person, or that something holds up; nothing is said where there are none."""
+    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
+        return []
+    try:
+        store = await reachable_store(settings)
+        try:
+            count = await answered(store.set_aside_count(), settings)
+            waiting = [
+                row for row in await answered(store.list_inbox(INBOX_SHOWN), settings) if row.state == "new"
+            ]
+        finally:
+            await store.close()
+    except UserError:
+        return []
+    said = [f"{count} set aside"] if count else []
+    said += [f"{len(waiting)} held up: {waiting[0].error}"] if waiting else []
+    remedy = "tallyhook inbox list says why; tallyhook inbox retry has them looked at again"
+    return [Check("inbox", "warning", "; ".join(said), remedy)] if said else []
 
 
 async def check_redis(settings: Settings) -> list[Check]:

@@ -204,6 +204,10 @@ def draw_report(output: Console, document: Document) -> None:
         if one["attempts"]:
             said = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
             output.print(f"  held     {one['credits']} credits of {one['attempts']} attempts {said}")
+    aside = document["set_aside"]
+    if aside["named"] or aside["unnamed"]:
+        output.print(f"  inbox    [red]{aside['named']} deliveries about it set aside[/red], ", end="")
+        output.print(f"{aside['unnamed']} more whose task cannot be made out: tallyhook inbox list")
     if document["adjusted"]:
         output.print(f"  adjusted {document['adjusted']} credits by later corrections")
     _draw_engines(output, document)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,6 +90,7 @@ def report(
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
         document = full_report_document(await store.full_report(row, findings))
+        document["set_aside"] = asdict(await store.set_aside_about(row.id))
         if html is None:
             show(document, as_json=as_json, draw=draw_report)
         else:

@@ -69,6 +69,10 @@ class RunFacts:
     """Verdict -> how many."""
     entries: int
     """Ledger entries that name the run, whatever task they name."""
+    set_aside: int = 0
+    """Deliveries that could not be settled and name a task of the run."""
+    unnamed: int = 0
+    """The same, of its account since it began, whose task cannot be made out."""
 
 
 @dataclass(slots=True)

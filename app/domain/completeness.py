@@ -16,6 +16,9 @@ CREDITS = {
     "posted": "post", "voided": "void", "charged": "charged", "adjustments": "adjustment",
 }  # fmt: skip
 """Figure of the certificate -> the tally's sum."""
+UNNAMED = (
+    "deliveries set aside that may be about it, whose task cannot be made out: {count}; tallyhook inbox list"
+)
 
 
 def certify(tally: Tally, run: RunFacts, made_ms: int) -> Document:
@@ -60,8 +63,12 @@ def open_questions(tally: Tally, run: RunFacts) -> list[Document]:
         (tally.unstored, "{tasks} with a report and no stored answer", ""),
         (tally.contradicted, "{tasks} refused, and reported all the same; tallyhook verify names them", ""),
         (tally.unbalanced, "{tasks} whose ledger entries do not fit; tallyhook verify names them", ""),
+        (run.set_aside, "deliveries about it that were set aside: {count}; tallyhook inbox list", ""),
         (abs(run.entries - tally.entries), "ledger entries of no task of the run: {count}", ""),
     ]
+    if run.unnamed and any(count for count, _, _ in asked):
+        # Where nothing else is open, a delivery that names nothing leaves nothing open either.
+        asked.append((run.unnamed, UNNAMED, ""))
     return [
         {
             "question": text.format(tasks=counted(count, "task"), count=count, credits=plain(told.get(name))),

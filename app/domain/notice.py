@@ -41,6 +41,7 @@ class Kind(StrEnum):
     SCHEDULE_FAILED = "schedule.failed"  # a slot has no run, or slots before it had none
     DISCREPANCY = "discrepancy.found"
     DRIFT = "drift.found"
+    SET_ASIDE = "delivery.set_aside"
     CREDITS_LOW = "credits.low"
     CREDITS_SHORT = "credits.short"  # will not suffice for what is queued
     SLOTS_HIGH = "slots.high"

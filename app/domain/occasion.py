@@ -66,6 +66,15 @@ class FoundGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAsideGroup:
+    """Deliveries of one account and day that were set aside."""
+
+    account: str
+    day_ms: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignSpend:
     """Credits of one cycle that the account's other users spent."""
 
@@ -139,6 +148,17 @@ def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
     message = f"The budget of account {account} for {month} is reached; its runs wait."
     occasion = f"budget:{account}:{month}"
     return Notice(Kind.BUDGET_REACHED, account, occasion, message, now_ms, data={"month": month})
+
+
+def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
+    """Deliveries that nobody could settle: told for each day of theirs, and again when they have grown
+    tenfold."""
+    day, count = iso_day(group.day_ms), group.count
+    what = "delivery was" if count == 1 else "deliveries were"
+    message = f"{count} {what} set aside at account {group.account} on {day}: tallyhook inbox list."
+    occasion = f"set_aside:{group.account}:{day}:{step_reached(count)}"
+    figures = {"count": count, "day": day}
+    return Notice(Kind.SET_ASIDE, group.account, occasion, message, now_ms, data=figures)
 
 
 def foreign_spend(spent: ForeignSpend, now_ms: int) -> Notice:

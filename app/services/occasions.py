@@ -15,6 +15,7 @@ from app.domain.occasion import (
     ForeignSpend,
     FoundGroup,
     RunStanding,
+    SetAsideGroup,
     budget_reached,
     discrepancy,
     ended,
@@ -22,6 +23,7 @@ from app.domain.occasion import (
     halted,
     run_edge,
     schedule_failed,
+    set_aside,
 )
 from app.domain.run_reason import ReasonCode
 from app.ports import Clock, StoreUnavailable
@@ -29,6 +31,8 @@ from app.services.each import Each
 
 NEWS_MS = 24 * 3_600_000
 """What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
+ASIDE_MS = 7 * NEWS_MS
+"""A delivery may be set aside days after it came."""
 ENDS_MAX = 20
 """Ended runs of one look, because each is counted; the next look goes on."""
 REMEMBERED_MAX = 10_000
@@ -66,6 +70,8 @@ class OccasionStore(Protocol):
 
     async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
 
+    async def set_aside_groups(self, since_ms: int) -> Sequence[SetAsideGroup]: ...
+
     async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
 
     async def list_schedules(self) -> Sequence[Any]: ...
@@ -93,7 +99,7 @@ class Watcher:
             if newest != self._newest_finding:
                 stored += await self.tell(await self._discrepancies())
                 self._newest_finding = newest
-        for about in (self._of_budgets, self._of_foreign_spend, self._of_schedules):
+        for about in (self._of_budgets, self._of_inbox, self._of_foreign_spend, self._of_schedules):
             with each.alone():
                 stored += await self.tell(await about())
         each.finish()
@@ -168,6 +174,10 @@ class Watcher:
         now = self._clock()
         waiting = await self._store.accounts_waiting(ReasonCode.MONTH_BUDGET)
         return [budget_reached(account, month_start_ms(now), now) for account in waiting]
+
+    async def _of_inbox(self) -> list[Notice]:
+        now = self._clock()
+        return [set_aside(group, now) for group in await self._store.set_aside_groups(now - ASIDE_MS)]
 
     async def _of_foreign_spend(self) -> list[Notice]:
         now = self._clock()

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.certificate import Entry, RunFacts, Standing, Tally
 from app.store.engine import Database
+from app.store.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, findings, ledger, results, runs, tasks
 
 PAGE = 250
@@ -119,7 +120,9 @@ async def _facts(connection: AsyncConnection, run_id: str) -> RunFacts:
     entries = await connection.scalar(
         sa.select(sa.func.count()).select_from(ledger).where(ledger.c.run_id == run_id)
     )
+    aside = await set_aside_about(connection, run_id)
     return RunFacts(
         run.id, run.name, run.account, run.source, run.source_sha256, run.state, run.bad_lines,
         run.created_at_ms, {row[0]: row[1] for row in found}, entries or 0,
+        aside.named, aside.unnamed,
     )  # fmt: skip

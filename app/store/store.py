@@ -20,6 +20,7 @@ from app.store.reporting import ReportReads
 from app.store.retrying import RetryWrites
 from app.store.runs import RunWrites
 from app.store.schedules import ScheduleWrites
+from app.store.set_aside import SetAsideReads
 from app.store.settlement import SettlementWrites
 from app.store.spending import SpendingWrites
 from app.store.submission import SubmissionWrites
@@ -29,6 +30,7 @@ class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
     PollingWrites, FinishWrites, SpendingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads,
     ForecastReads, AuditWrites, ChargeReads, Queries, ReportReads, ExportReads, EvidenceReads, CertifyReads,
+    SetAsideReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

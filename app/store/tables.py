@@ -294,7 +294,7 @@ deliveries = sa.Table(
     sa.Column("effect", sa.Text),  # domain.settlement.Effect; null until done
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("due_at_ms", Millis, nullable=False),  # new or unmatched: look at it again at
-    sa.Column("error", sa.Text),  # why it is quarantined
+    sa.Column("error", sa.Text),  # why it is quarantined, or waits though it was looked at
     sa.Column("task_id", Id),
     sa.Column("attempt", sa.Integer),
     sa.Column("repeats", sa.Integer, nullable=False, server_default="0"),  # times it came again
@@ -302,6 +302,12 @@ deliveries = sa.Table(
 )
 IS_WAITING = deliveries.c.state.in_([sa.literal_column("'new'"), sa.literal_column("'unmatched'")])
 """A delivery that still has to be looked at."""
+IS_SET_ASIDE = deliveries.c.state == sa.literal_column("'quarantined'")
+"""A delivery that waits for a person."""
+sa.Index(
+    "ix_deliveries_set_aside", deliveries.c.received_at_ms,
+    postgresql_where=IS_SET_ASIDE, sqlite_where=IS_SET_ASIDE,
+)  # fmt: skip
 sa.Index(
     "ix_deliveries_due", deliveries.c.due_at_ms, postgresql_where=IS_WAITING, sqlite_where=IS_WAITING
 )  # fmt: skip

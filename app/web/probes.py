@@ -22,9 +22,11 @@ METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 
 class SchemaStore(Protocol):
-    """What readiness needs of the store."""
+    """What readiness and metrics need of the store."""
 
     async def schema_revision(self) -> str | None: ...
+
+    async def set_aside_count(self) -> int: ...
 
 
 class Probes:
@@ -54,6 +56,12 @@ class Probes:
         metrics.watch(
             "tallyhook_inbox_waiting_bytes", "Bytes of those deliveries", lambda: inbox.waiting_bytes
         )
+        self._set_aside = float("nan")
+        metrics.watch(
+            "tallyhook_deliveries_set_aside",
+            "Stored deliveries that could not be settled and wait for a person; NaN when unknown",
+            lambda: self._set_aside,
+        )
         metrics.watch(
             "tallyhook_clock_offset_seconds",
             "Our clock minus the provider's, median of the last deliveries; NaN when unknown",
@@ -82,6 +90,11 @@ class Probes:
 
     async def render_metrics(self, _request: web.Request) -> web.Response:
         """The Prometheus text format."""
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                self._set_aside = await self._store.set_aside_count()
+        except Exception:  # the other figures are told all the same
+            self._set_aside = float("nan")
         return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
 
     async def reasons(self) -> list[str]:
