@@ -1,11 +1,11 @@
 """The one place of wiring: settings in, parts out. Only entry points import it."""
 
 import random
-import time
 
 from redis.asyncio import Redis
 
 from app.config import DEFAULT_ACCOUNT, Account, Settings
+from app.database_clock import DatabaseClock
 from app.egress import egress_to
 from app.provider.client import Client
 from app.provider.pacing import Pacer
@@ -18,10 +18,13 @@ from app.services.sweep import SweepLimits
 from app.store import Database, Store
 from app.store.migrate import migrate
 
+CLOCK = DatabaseClock()
+"""Of this process: it tells the machine's time until a database was asked for its own."""
+
 
 def now_ms() -> int:
     """UTC milliseconds since 1970: the clock of every process."""
-    return time.time_ns() // 1_000_000
+    return CLOCK()
 
 
 def jitter() -> float:

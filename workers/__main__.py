@@ -24,7 +24,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from app import log as logging
-from app.bootstrap import jitter, now_ms, open_provider, open_queue, open_store, submit_limits, sweep_limits
+from app.bootstrap import (
+    CLOCK,
+    jitter,
+    now_ms,
+    open_provider,
+    open_queue,
+    open_store,
+    submit_limits,
+    sweep_limits,
+)
 from app.config import ConfigError, Settings, load_settings
 from app.embedded import embedded_valkey
 from app.notify_http import open_poster
@@ -35,6 +44,7 @@ from app.services.sweep import SweepLimits, SweepSummary, sweep
 from app.sink import guard_standard_streams
 from app.supervise import WorkFailed, keep_running
 from workers.acked import run_acked
+from workers.alive import longest_moments, read_time, run_alive
 from workers.audits import run_audits
 from workers.beside import end, pause, repeat
 from workers.jobs import Context, begin_sending, reach_of, settle_now, tell_set_aside
@@ -138,6 +148,9 @@ async def _sweep_once(
     alone, each, summary = asyncio.Semaphore(), Each(), SweepSummary()
     try:
         with each.alone():
+            if moved := await context.store.bring_back_moments(now, longest_moments(context.settings)):
+                log.warning("moments_brought_back", count=moved)
+        with each.alone():
             summary = await sweep(
                 context.store,
                 context.providers,
@@ -200,6 +213,7 @@ async def serve(settings: Settings) -> None:
             )
             for signum in ending_signals():
                 loop.add_signal_handler(signum, context.stopping.set)
+            await read_time(context, CLOCK)
             # What lives as long as the process is not looked through again: 5 % of the time of settling.
             gc.collect()
             gc.freeze()
@@ -217,6 +231,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
     cannot be kept running (WorkFailed), end all."""
     duties: dict[str, Duty] = {
         "run_arq": lambda one: run_arq(one, redis_url),
+        "run_alive": lambda one: run_alive(one, CLOCK if one.clock is now_ms else None),
         "run_sweep": run_sweep,
         "run_wakes": run_wakes,
         "run_schedules": run_schedules,

@@ -89,7 +89,7 @@ class Looker:
         with each.alone():
             await self._watcher.look()
         every_ms = self._context.settings.forecast_every_s * 1000
-        if self._looked_ahead_ms is None or now - self._looked_ahead_ms >= every_ms:
+        if self._looked_ahead_ms is None or not 0 <= now - self._looked_ahead_ms < every_ms:
             self._looked_ahead_ms = now
             for name, account in self._context.settings.all_accounts().items():
                 with each.alone():

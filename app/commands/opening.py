@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
 )
 
 from app.address import read_database_address
-from app.bootstrap import open_store
+from app.bootstrap import CLOCK, open_store
 from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreRefused, StoreUnavailable
@@ -49,6 +49,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
                     "run: tallyhook migrate",
                 )
             await upgrade(store, settings)
+        await answered(CLOCK.read(store.database_ms), settings)
         yield store
     finally:
         await store.close()

@@ -43,7 +43,7 @@ def web(
 async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     """The web process: store, queue, receiver."""
     from app.address.listening import host_in_url
-    from app.bootstrap import now_ms, open_queue
+    from app.bootstrap import CLOCK, now_ms, open_queue
     from app.commands.opening import opened_store
     from app.commands.render import announce_line
     from app.embedded import embedded_valkey
@@ -59,6 +59,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     with embedded_valkey(settings) as redis_url:
         async with opened_store(settings) as store:
             queue = open_queue(redis_url, settings)
+            clock = asyncio.create_task(CLOCK.keep(store.database_ms), name="clock")
             try:
                 gc.enable()
                 gc.freeze()
@@ -82,6 +83,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     "start it again; what it acknowledged is stored, the rest is delivered again",
                 ) from error  # fmt: skip
             finally:
+                clock.cancel()
                 await queue.close()
 
 

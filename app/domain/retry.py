@@ -40,6 +40,8 @@ def accounts_for(answer: str, http_status: int | None, code: str | None) -> bool
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 QUEUE_FULL_WAIT_S = 60.0
+WAIT_MAX_S = 3_600.0
+"""Nothing is put off for longer, whatever the provider asked for: it is asked again then."""
 
 
 def classify(status: int, code: str | None) -> Answer:

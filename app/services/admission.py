@@ -75,7 +75,7 @@ class Admission:
     async def room(self) -> Room:
         """How many tasks may go now; the account's runs say why when it is none."""
         now = self._clock()
-        if not self._seen or now - self._seen[-1].at_ms >= REFRESH_MS:
+        if not self._seen or not 0 <= now - self._seen[-1].at_ms < REFRESH_MS:
             await self._refresh(now)
         last = self._seen[-1]
         found = room(
@@ -108,7 +108,7 @@ class Admission:
     async def _budget_left(self, now: int) -> Decimal | None:
         if self._budget_per_month is None:
             return None
-        if self._spent is None or now - self._spent[0] >= ASK_MS:
+        if self._spent is None or not 0 <= now - self._spent[0] < ASK_MS:
             spent = await self._store.spent_since(self._account, month_start_ms(now))
             self._spent = (now, spent, self._sent_credits)
         _, spent, sent_then = self._spent
@@ -120,14 +120,14 @@ class Admission:
         self._sent_credits += credits
 
     async def _refresh(self, now: int) -> None:
-        asks = self._asked_ms is None or now - self._asked_ms >= ASK_MS
+        asks = self._asked_ms is None or not 0 <= now - self._asked_ms < ASK_MS
         if asks:
             self._asked_ms = now
             self._slots = await self._provider.slots() or self._slots
             await self._ask_balance(now)
         count = await self._store.outstanding(self._account)
         self._seen.append(_Seen(now, count.tasks, count.credits, self._sent, self._sent_credits))
-        while now - self._seen[0].at_ms > max(LAG_MS, RATE_OVER_MS):
+        while not 0 <= now - self._seen[0].at_ms <= max(LAG_MS, RATE_OVER_MS):
             self._seen.popleft()
         if asks:
             self._exposed = (max(s.credits for s in self._seen), self._sent_credits)
@@ -157,7 +157,7 @@ class Admission:
         return None if self._balance is None else self._balance.remaining - self._charged_since
 
     def _is_known(self, now: int) -> bool:
-        return self._balance is not None and now - self._balance.at_ms <= self._unknown.age_max_ms
+        return self._balance is not None and abs(now - self._balance.at_ms) <= self._unknown.age_max_ms
 
     def _unknown_reason(self, now: int) -> RunReason | None:
         if self._told.end is not BalanceEnd.UNKNOWN or self._is_known(now) or self._unknown.sends:

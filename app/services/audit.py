@@ -180,7 +180,7 @@ class Audits:
         last = self._taken_ms.get(account)
         if last is None:
             return True
-        if now - last < self._every_ms:
+        if 0 <= now - last < self._every_ms:
             return False
         resets_at_ms = self._resets_at_ms.get(account)
         if now - last >= IDLE_MS or (resets_at_ms is not None and last <= resets_at_ms + LAG_MS <= now):

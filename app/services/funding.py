@@ -48,7 +48,7 @@ class Funding:
             for account in paused:
                 now = self._clock()
                 # The first look is a whole interval after the pause was first seen.
-                if now - self._looked_ms.setdefault((account, code), now) < self._probe_ms:
+                if 0 <= now - self._looked_ms.setdefault((account, code), now) < self._probe_ms:
                     continue
                 self._looked_ms[account, code] = now
                 with each.alone():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, Answer, backoff_s
+from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
 from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
@@ -265,14 +265,17 @@ class Sender:
             self._flush_now.set()
 
     def _wait_ms(self, task: ClaimedTask, answer: CreateAnswer) -> int:
+        return round(1000 * min(self._wait_s(task, answer), WAIT_MAX_S))
+
+    def _wait_s(self, task: ClaimedTask, answer: CreateAnswer) -> float:
         if answer.answer is Answer.DEFERRED:
-            return round(1000 * (answer.wait_s or 0.0))
+            return answer.wait_s or 0.0
         if answer.answer not in RETRIED:
-            return 0
+            return 0.0
         floor_s = answer.wait_s
         if answer.answer is Answer.QUEUE_FULL:
             floor_s = max(floor_s or 0.0, QUEUE_FULL_WAIT_S)
-        return round(1000 * backoff_s(task.sends, self._jitter(), floor_s))
+        return backoff_s(task.sends, self._jitter(), floor_s)
 
     async def _record(self) -> None:
         """Record ended sends in groups, and keep the lease while doing so."""

@@ -96,12 +96,18 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "connect", self._note_made)
             sa.event.listen(self.engine.sync_engine, "checkout", self._refuse_distrusted)
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
+    async def write(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        *,
+        long: bool = False,
+        tries: int = WRITE_TRIES,
+    ) -> T:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
         keys make it. `long`: it may take minutes. Raises StoreUnavailable when no try was left, StoreRefused
         when another would not help, and RowsRefused for what the rows themselves are to blame for."""
-        return await self._until_done(lambda: self._write_once(work), long=long)
+        return await self._until_done(lambda: self._write_once(work), long=long, tries=tries)
 
     async def append(
         self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
@@ -193,9 +199,11 @@ class Database:
             return None
         return self._long_timeout_s if long else self._timeout_s
 
-    async def _until_done(self, work: Callable[[], Awaitable[T]], *, long: bool = False) -> T:
+    async def _until_done(
+        self, work: Callable[[], Awaitable[T]], *, long: bool = False, tries: int = WRITE_TRIES
+    ) -> T:
         limit_s, started_s = self._limit_s(long), time.monotonic()
-        for attempt in range(WRITE_TRIES):
+        for attempt in range(tries):
             try:
                 async with asyncio.timeout(limit_s):
                     return await work()
@@ -205,7 +213,7 @@ class Database:
                     raise
                 self._distrust(error)
                 late = limit_s is not None and time.monotonic() - started_s > TRIES_WITHIN * limit_s
-                if fault is not Fault.PASSING or late or attempt + 1 == WRITE_TRIES:
+                if fault is not Fault.PASSING or late or attempt + 1 == tries:
                     raise told(error, fault) from error
                 await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
         raise AssertionError("unreachable")

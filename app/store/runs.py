@@ -12,7 +12,7 @@ from app.store.engine import Database
 from app.store.inbox import clean
 from app.store.loading import task_row
 from app.store.submission import perhaps_accepted
-from app.store.tables import leases, runs, tasks
+from app.store.tables import has_come, leases, runs, tasks
 
 _HALTED = (RunState.PAUSED, RunState.STOPPED)
 
@@ -123,7 +123,8 @@ class RunWrites:
         return await self.db.write(work)
 
     async def acquire_lease(self, name: str, owner: str, *, until_ms: int, now_ms: int) -> bool:
-        """Take or prolong a named lease: only its owner may, until it is over."""
+        """Take or prolong a named lease: only its owner may, until it is over. One that lies further ahead
+        than this one would was written by a wrong clock, and holds nobody up."""
 
         async def work(connection: AsyncConnection) -> bool:
             row = {"name": name, "owner": owner, "until_ms": 0}
@@ -132,7 +133,7 @@ class RunWrites:
                 sa.update(leases)
                 .where(
                     leases.c.name == name,
-                    sa.or_(leases.c.owner == owner, leases.c.until_ms <= now_ms),
+                    sa.or_(leases.c.owner == owner, has_come(leases.c.until_ms, now_ms, until_ms - now_ms)),
                 )
                 .values(owner=owner, until_ms=until_ms)
             )

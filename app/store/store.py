@@ -1,6 +1,7 @@
 """One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
 
 from app.store.accounts import AccountWrites
+from app.store.alive import AliveWrites
 from app.store.asking import AskWrites
 from app.store.auditing import AuditWrites
 from app.store.certifying import CertifyReads
@@ -12,6 +13,7 @@ from app.store.finishing import FinishWrites
 from app.store.forecasting import ForecastReads
 from app.store.inbox import InboxWrites
 from app.store.loading import LoadWrites
+from app.store.moments import MomentWrites
 from app.store.notices import NoticeWrites
 from app.store.occasions import OccasionReads
 from app.store.polling import PollingWrites
@@ -29,8 +31,8 @@ from app.store.submission import SubmissionWrites
 class Store(
     RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
     PollingWrites, FinishWrites, SpendingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads,
-    ForecastReads, AuditWrites, ChargeReads, Queries, ReportReads, ExportReads, EvidenceReads, CertifyReads,
-    SetAsideReads,
+    AliveWrites, MomentWrites, ForecastReads, AuditWrites, ChargeReads, Queries, ReportReads, ExportReads,
+    EvidenceReads, CertifyReads, SetAsideReads,
 ):  # fmt: skip
     """The truth. Satisfies the protocols of app.ports."""
 

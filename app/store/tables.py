@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from app.domain.credits import from_micro, to_micro
+from app.domain.retry import WAIT_MAX_S
 from app.domain.run_reason import WITHOUT_CODE
 
 metadata = sa.MetaData(
@@ -164,9 +165,19 @@ IS_OPEN = tasks.c.state.in_([sa.literal_column(f"'{s}'") for s in ("pending", "s
 """A task whose work is still to be done."""
 
 
+SLACK_MS = 60_000
+"""Processes go by one clock, and this much more is no wrong one."""
+WAIT_MAX_MS = round(WAIT_MAX_S * 1000)
+
+
+def has_come(column: sa.ColumnElement[int], now_ms: int, longest_ms: int) -> sa.ColumnElement[bool]:
+    """Whether a moment has come, or lies so far ahead that a wrong clock wrote it."""
+    return sa.or_(column <= now_ms, column > now_ms + longest_ms + SLACK_MS)
+
+
 def is_due(now_ms: int) -> sa.ColumnElement[bool]:
     """Of a pending task: it need not wait any more."""
-    return tasks.c.not_before_ms <= now_ms
+    return has_come(tasks.c.not_before_ms, now_ms, WAIT_MAX_MS)
 
 
 IS_SENT_BEFORE = sa.and_(IS_PENDING, tasks.c.first_sent_at_ms.is_not(None))
@@ -417,6 +428,16 @@ leases = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("until_ms", Millis, nullable=False),
+)
+
+# Who worked here lately, by the database's time.
+processes = sa.Table(
+    "processes",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),  # worker
+    sa.Column("started_at_ms", Millis, nullable=False),
+    sa.Column("seen_at_ms", Millis, nullable=False),
 )
 
 

@@ -332,3 +332,21 @@ async def test_f6_a_key_that_is_refused_is_found_out_by_one_request(pipeline: Pi
     await send(pipeline, provider, admission(pipeline.store, provider, pipeline.clock))
     [run] = await pipeline.store.find_runs(pipeline.run_id)
     assert (len(provider.sends), run.state, run.reason_code) == (1, "stopped", "bad_key")
+
+
+async def test_f18_a_clock_that_is_set_back_stops_no_asking(store: Store, clock: SteppedClock) -> None:
+    """What was asked for at a moment that is yet to come was asked for by a wrong clock."""
+    asked: list[int] = []
+
+    class Counted(Account):
+        async def slots(self) -> Slots | None:
+            asked.append(clock())
+            return None
+
+    admission = Admission("default", store, Counted(), clock=clock, drain_target_s=60.0)
+    clock.advance(25 * 3_600_000)
+    await admission.room()
+    clock.advance(-25 * 3_600_000)
+    await admission.room()
+    await admission.room()
+    assert len(asked) == 2

@@ -350,7 +350,7 @@ async def test_w2_a_sender_that_stood_still_stops_when_it_was_replaced(pipeline:
         if len(provider.sends) == 1:
             pipeline.clock.advance(SUBMIT_LIMITS.lease_ms)
             now = pipeline.clock()
-            assert await prolong(LEASE, "other", until_ms=now + 10**6, now_ms=now)
+            assert await prolong(LEASE, "other", until_ms=now + SUBMIT_LIMITS.lease_ms, now_ms=now)
         else:
             await flushed.wait()
 

@@ -1,0 +1,103 @@
+"""Moments that a wrong clock wrote, and the database's own time."""
+
+import time
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.notice import Kind, Notice
+from app.store import Store
+from app.store.moments import Longest
+from app.store.tables import SLACK_MS, deliveries, notices, schedules, tasks
+from tests.integration.store.scenes import NOW, claim, receive, report_on, start_run, submit_all
+
+HOUR_MS = 3_600_000
+AHEAD_MS = 25 * HOUR_MS
+LONGEST = Longest(claim=60_000, poll=600_000, ask=24 * HOUR_MS, delivery=10_000, notice=12 * HOUR_MS)
+
+
+async def put(store: Store, table: sa.Table, **values: int) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(sa.update(table).values(**values))
+
+    await store.db.write(work)
+
+
+async def read(store: Store, column: sa.Column[int]) -> set[int]:
+    async def work(connection: AsyncConnection) -> set[int]:
+        return set(await connection.scalars(sa.select(column)))
+
+    return await store.db.read(work)
+
+
+async def test_f18_polls_of_a_clock_that_was_ahead_are_due_again(store: Store) -> None:
+    await start_run(store, 2)
+    await submit_all(store)
+    await put(store, tasks, next_poll_at_ms=NOW + LONGEST.poll)
+    assert await store.bring_back_moments(NOW, LONGEST) == 0, "as far as it may be"
+    await put(store, tasks, next_poll_at_ms=NOW + AHEAD_MS)
+    assert await store.bring_back_moments(NOW, LONGEST) == 2
+    assert len(await store.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)) == 2
+
+
+async def test_f18_a_call_that_is_under_way_keeps_its_time(store: Store) -> None:
+    await start_run(store, 1)
+    await submit_all(store)
+    await put(store, tasks, next_poll_at_ms=NOW + 24 * HOUR_MS)
+
+    async def ask(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("UPDATE runs SET source = 'ask'"))
+
+    await store.db.write(ask)
+    assert await store.bring_back_moments(NOW, LONGEST) == 0
+
+
+async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -> None:
+    await start_run(store, 3)
+    claimed = await claim(store)
+    await receive(store, report_on(claimed[0]))
+    notice = Notice(Kind.TEST, "default", "one", "A test.", NOW)
+    await store.add_notices([notice], NOW)
+    await store.add_schedule(
+        name="daily", source="a", options="{}", every_ms=HOUR_MS, next_at_ms=NOW + AHEAD_MS + 5, now_ms=NOW
+    )
+    await put(store, tasks, lease_until_ms=NOW + AHEAD_MS)
+    await put(store, deliveries, due_at_ms=NOW + AHEAD_MS)
+    await put(store, notices, due_at_ms=NOW + AHEAD_MS)
+    assert await store.bring_back_moments(NOW, LONGEST) == 6
+    assert await store.release_overdue_claims(NOW) == 3
+    assert len(await store.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)) == 1
+    assert len(await store.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)) == 1
+    [slot] = await read(store, schedules.c.next_at_ms)
+    assert NOW < slot <= NOW + HOUR_MS and (slot - NOW - 5) % HOUR_MS == 0, "on the same line"
+    assert await store.bring_back_moments(NOW, LONGEST) == 0
+
+
+async def test_f18_a_task_that_was_put_off_too_far_is_sent(store: Store) -> None:
+    await start_run(store, 2)
+    await put(store, tasks, not_before_ms=NOW + HOUR_MS)
+    assert await claim(store) == []
+    assert await store.accounts_with_due(NOW) == []
+    await put(store, tasks, not_before_ms=NOW + AHEAD_MS)
+    assert await store.accounts_with_due(NOW) == ["default"]
+    assert len(await claim(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "taken"), [(60_000, False), (60_000 + SLACK_MS, False), (AHEAD_MS, True)]
+)
+async def test_f18_a_lease_that_lies_too_far_ahead_holds_nobody_up(
+    store: Store, ahead_ms: int, taken: bool
+) -> None:
+    assert await store.acquire_lease("sweep", "ahead", until_ms=NOW + ahead_ms, now_ms=NOW)
+    assert await store.acquire_lease("sweep", "me", until_ms=NOW + 60_000, now_ms=NOW) is taken
+
+
+async def test_f18_the_database_tells_its_time_and_who_worked_last(store: Store) -> None:
+    assert abs(await store.database_ms() - time.time() * 1000) < 5_000
+    assert (await store.last_seen("worker")).seen_ms is None
+    one, other = "01a0f4c2-c400-7000-8000-000000000001", "01a0f4c2-c400-7000-8000-000000000002"
+    told = [await store.beat(which, "worker") for which in (one, other, one)]
+    seen = await store.last_seen("worker")
+    assert seen.seen_ms == told[-1] <= seen.now_ms
