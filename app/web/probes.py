@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 COMMIT_PROVES_FOR_S = 5.0
 """A commit this recent shows that the database is there; otherwise it is asked."""
 DATABASE_TIMEOUT_S = 2.0
+PROBE_BYTES = 65_536
+"""As large as a delivery is at most, but for the rarest."""
 METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 
@@ -25,6 +27,8 @@ class SchemaStore(Protocol):
     """What readiness and metrics need of the store."""
 
     async def schema_revision(self) -> str | None: ...
+
+    async def try_write(self, *, keep: bool = ..., bytes_wanted: int = ...) -> None: ...
 
     async def set_aside_count(self) -> int: ...
 
@@ -130,6 +134,11 @@ class Probes:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
                 revision = await self._store.schema_revision()
+                if revision is not None:
+                    # A read proves nothing: a full disk and a read-only server answer it. After a commit that
+                    # failed a small row is no proof either, because some room is always left over.
+                    wanted = PROBE_BYTES if self._inbox.last_error is not None else 0
+                    await self._store.try_write(keep=True, bytes_wanted=wanted)
         except TimeoutError:
             return [f"database: no answer within {DATABASE_TIMEOUT_S:g} s"]
         except Exception as error:

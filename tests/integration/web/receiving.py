@@ -135,6 +135,10 @@ class HeldStore:
         self.committed.extend(raw)
         return known
 
+    async def try_write(self, *, keep: bool = False, bytes_wanted: int = 0) -> None:
+        if self.error is not None:
+            raise self.error
+
     async def schema_revision(self) -> str | None:
         return "0001"
 

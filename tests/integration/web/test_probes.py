@@ -1,8 +1,10 @@
 """Health, readiness and metrics; a clock that is wrong must be seen (R6)."""
 
 import asyncio
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.config import ConfigError
 from app.store import Database, Store
@@ -110,6 +112,26 @@ async def test_a_database_without_tables_is_not_ready(
         assert await reasons(receiver) == ["database: never migrated, run `tallyhook migrate`"]
     finally:
         await store.close()
+
+
+async def test_f21_a_database_that_takes_no_write_is_not_ready(
+    sqlite_store: Store, start_receiver: StartReceiver
+) -> None:
+    """It answers reads as before."""
+    receiver = await start_receiver(sqlite_store)
+    assert await reasons(receiver) == []
+
+    def read_only(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA query_only = 1")
+
+    sa.event.listen(sqlite_store.db.engine.sync_engine, "connect", read_only)
+    await sqlite_store.db.engine.dispose()
+    assert await sqlite_store.schema_revision() is not None
+    # What was seen a moment ago may still be told.
+    async with asyncio.timeout(10):
+        while not (found := await reasons(receiver)):  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(0.05)
+    assert found == ["database: StoreUnavailable"]
 
 
 async def test_a_recent_commit_stands_for_the_database_until_one_fails(
