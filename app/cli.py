@@ -175,7 +175,10 @@ def _bug(error: Exception, *, as_json: bool) -> int:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}app{os.sep}" in f.filename]
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if os.environ.get("TALLYHOOK_LOG_LEVEL") == "debug":
-        traceback.print_exception(error)
+        from app.log import leave_out_secrets
+
+        lines = {"error": "".join(traceback.format_exception(error))}
+        sys.stderr.write(str(leave_out_secrets(None, "", lines)["error"]))
     told = UserError(
         "bug", f"this is a bug of Tallyhook: {type(error).__name__}{where}",
         "please report this sentence; TALLYHOOK_LOG_LEVEL=debug shows more, which may hold prompts",

@@ -5,7 +5,7 @@ here, with the arithmetic beside it. Names that the ecosystem has are bare; ours
 import contextlib
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,9 +54,9 @@ class Account:
     """One API key of the provider's, with everything that belongs to it."""
 
     name: str
-    api_key: str
+    api_key: str = field(repr=False)
     base_url: str
-    webhook_secrets: tuple[str, ...]
+    webhook_secrets: tuple[str, ...] = field(repr=False)
     """Current secret first; several while rotating (P8)."""
     webhook_url: str
     """Where the provider is told to deliver; each account has its own, because each has its own secret."""
@@ -95,10 +95,10 @@ class Settings(BaseSettings):
     )  # fmt: skip
 
     # Names that the ecosystem already has.
-    database_url: str = Field("", validation_alias="DATABASE_URL")
-    database_direct_url: str = Field("", validation_alias="DATABASE_DIRECT_URL")
+    database_url: str = Field("", repr=False, validation_alias="DATABASE_URL")
+    database_direct_url: str = Field("", repr=False, validation_alias="DATABASE_DIRECT_URL")
     """Where `tallyhook migrate` goes instead, past a pooler; the role may be another."""
-    redis_url: str = Field("", validation_alias="REDIS_URL")
+    redis_url: str = Field("", repr=False, validation_alias="REDIS_URL")
     port: int = Field(8080, validation_alias="PORT", ge=0, le=65535)
     public_url: str = Field("", validation_alias="PUBLIC_URL")
     cloro_api_key: SecretStr = Field(SecretStr(""), validation_alias="CLORO_API_KEY")
@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     """While credits move, an account's balance is compared with the books so often: as old as it may be."""
 
     # Notices.
-    notice_url: str = ""
+    notice_url: str = Field("", repr=False)
     """Where notices are posted to; unset: they go to the log only."""
     notice_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""

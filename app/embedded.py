@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from app.config import Settings
-from app.processes import STOP_TIMEOUT_S, free_port, hold_lock, keeper_command
+from app.processes import STOP_TIMEOUT_S, free_port, hold_lock, keeper_command, plain_environment
 
 log = structlog.get_logger(__name__)
 
@@ -279,7 +279,7 @@ def _launch(home: Path, port: int, lock: int) -> Keeper:
         return subprocess.Popen(  # noqa: S603 - our own keeper
             keeper_command(home / "users.lock", [_binary(), str(home / "valkey.conf")]),
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=home, start_new_session=True,
-            umask=0o077, pass_fds=(lock,),
+            umask=0o077, pass_fds=(lock,), env=plain_environment(),
         )  # fmt: skip
     finally:
         os.close(output)

@@ -19,6 +19,7 @@ from typing import Any, TextIO, cast
 import msgspec
 import structlog
 
+from app.domain.visible import visible
 from app.sink import Sink, standard_sink
 
 LEFT_OUT = "[left out]"
@@ -160,7 +161,8 @@ def _is_left_out(name: str) -> bool:
 def _blot(text: str) -> str:
     for pattern, instead in _BLOTS:
         text = pattern.sub(instead, text)
-    return text
+    # A log may be read on a terminal: nothing that others wrote is obeyed there.
+    return visible(text)
 
 
 def _json_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

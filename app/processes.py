@@ -20,6 +20,25 @@ STOP_TIMEOUT_S = keeper.GRACE_S + 5.0
 LOG_TAIL_LINES = 20
 
 
+PASSED_ON = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "SYSTEMROOT",
+    }
+)  # fmt: skip
+PASSED_ON_FAMILIES = ("LC_", "PYTHON", "COVERAGE_", "PYTEST_", "TALLYHOOK_TEST_")
+
+
+def plain_environment() -> dict[str, str]:
+    """What a program needs to run at all. Keys, passwords and whatever else stands in our environment is
+    not a child's to know: a crash report or /proc/PID/environ would show it."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_FAMILIES)
+    }
+
+
 def keeper_command(lock_path: Path, command: Sequence[str]) -> list[str]:
     """`command`, run under a keeper that ends it when nobody holds the lock any more."""
     # -I -S: neither the environment nor installed packages can slow it down or break it.
@@ -92,14 +111,15 @@ class Processes:
         self._held: int | None = None
 
     def __enter__(self) -> Self:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._held = hold_lock(self._lock_path, fcntl.LOCK_SH)
         return self
 
     def spawn(self, name: str, command: Sequence[str], *, env: Mapping[str, str]) -> Process:
         """Start a command: no standard input, output to `name`.log, a session of its own."""
         log = self.directory / f"{name}.log"
-        with log.open("ab") as output:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "ab") as output:
             popen = subprocess.Popen(  # noqa: S603 - commands of our own
                 keeper_command(self._lock_path, command),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import os
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
@@ -268,6 +269,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
 def main() -> int:
     """The process's entry; 2 for a setting that is wrong, 1 for work that could not be kept running."""
     guard_standard_streams()
+    os.umask(0o077)  # logs and databases hold what is nobody else's to read
     try:
         settings = load_settings()
         logging.configure(settings.log_format, settings.log_level)

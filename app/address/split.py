@@ -8,7 +8,7 @@ piece of it in its error. Services hand out such passwords unescaped, so here th
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -28,7 +28,7 @@ class Parts:
 
     scheme: str
     user: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     hosts: tuple[tuple[str, int | None], ...]
     """Host and port, several where commas part them; no host is no entry."""
     path: str

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import aiohttp
 from app.commands.documents import Document
 from app.commands.user_error import USAGE, UserError
 from app.config import Settings, load_settings
-from app.processes import Process, Processes
+from app.processes import Process, Processes, plain_environment
 
 EMULATOR_OPTIONS = (
     # The newest edition, as our price list is, with the engine that it has switched off.
@@ -27,7 +26,6 @@ EMULATOR_OPTIONS = (
     "--wrong-charge", "0.005", "--lose-response", "0.01",
 )  # fmt: skip
 START_TIMEOUT_S = 30.0
-OURS = ("TALLYHOOK_", "CLORO_")
 OURS_BARE = frozenset(
     {"DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "PORT", "PUBLIC_URL", "HTTP_PROXY", "HTTPS_PROXY"}
 )
@@ -63,8 +61,8 @@ def settings_of(directory: Path) -> Settings:
 
 
 def environment(settings: Settings | None = None, **more: str) -> dict[str, str]:
-    """The environment of a process: ours without its settings of Tallyhook, and the demo's own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k.upper() not in OURS_BARE}
+    """The environment of a process: what any program needs, and the demo's own settings."""
+    kept = plain_environment()
     if settings is None:
         return kept
     return kept | {
@@ -106,7 +104,7 @@ def directory_for(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
         if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
             raise UserError("not_empty", f"{keep} is not an empty directory", exit_code=USAGE)
-        keep.mkdir(parents=True, exist_ok=True)
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield keep.absolute()
         return
     directory = Path(tempfile.mkdtemp(prefix="tallyhook-demo-"))

@@ -59,12 +59,29 @@ async def reachable_store(settings: Settings) -> Store:
     """The store, whatever its schema; nothing was asked of it yet. Raises UserError for a wrong URL."""
     try:
         if not settings.database_url:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            keep_private(settings.data_dir)
         store = await open_store(settings, migrated=False)
         refuse_if_unopenable(store)
         return store
     except (*ASKED, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
         raise unreachable(settings, error) from error
+
+
+def keep_private(data_dir: Path) -> None:
+    """Make the directory of the embedded database, for this user alone; also one that an earlier version made
+    for all, and the database in it. SQLite gives its other files the rights of the database."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Somebody else's, or on a file system without rights: then it is as it is.
+    with contextlib.suppress(OSError):
+        if data_dir.stat().st_mode & 0o077:
+            data_dir.chmod(0o700)
+    database = data_dir / "tallyhook.db"
+    # Not opened where it is there: closing it would let go of the locks of this process's other connections.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with contextlib.suppress(OSError):
+        if database.stat().st_mode & 0o077:
+            database.chmod(0o600)
 
 
 def refuse_if_unopenable(store: Store) -> None:

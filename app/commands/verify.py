@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,8 +74,8 @@ def verify(
 class Plan:
     """What every process needs to know."""
 
-    store_url: str
-    secrets: Mapping[str, Sequence[str]]
+    store_url: str = field(repr=False)
+    secrets: Mapping[str, Sequence[str]] = field(repr=False)
     """By account."""
     window_s: int
     allow_unsigned: bool

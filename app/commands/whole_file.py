@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,10 @@ from app.commands.user_error import FAILED, USAGE, UserError
 UNWRITABLE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENAMETOOLONG})
 """Of the file, and never of a database connection, whose errors pass through."""
+
+
+NAME_CHARS_MAX = 50
+"""Of the file's name in that of its part: a name may have 255 bytes, and be of characters of four."""
 
 
 @contextlib.contextmanager
@@ -30,9 +35,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Ours alone, and new: a name that somebody else could foresee and make a link of, and a file that others
+    # could read, would give prompts and answers away.
+    part = path.with_name(f"{path.name[:NAME_CHARS_MAX]}.{secrets.token_hex(8)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        with part.open("wb") as output:
+        with os.fdopen(descriptor, "wb") as output:
             yield output
             output.flush()
             os.fsync(output.fileno())
