@@ -1,9 +1,12 @@
 """Looks at everything a real run needs, and says what to do about each fault. Changes nothing."""
 
+import asyncio
 import hashlib
 import hmac
+import itertools
 import os
 import secrets
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +24,7 @@ from app.commands.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.egress import egress_to
 from app.embedded import is_valkey_used, running_valkey
+from app.notify_http import open_poster
 from app.queue import open_pool
 from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
@@ -28,6 +32,7 @@ from app.store.migrate import is_migrated, newest_revision
 State = Literal["ok", "warning", "fault"]
 CHALLENGE_PREFIX = "tallyhook-doctor."
 """What the receiver signs is never a delivery: no body begins like this (app.web)."""
+CHECK_TIMEOUT_S = 8.0
 WEBHOOK_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 4096
 INBOX_SHOWN = 100
@@ -47,16 +52,36 @@ class Check:
 
 async def examine(settings: Settings) -> list[Check]:
     """Every check, in the order in which faults should be dealt with."""
+    asked = await asyncio.gather(
+        _in_time("database", check_database(settings)), _in_time("inbox", check_inbox(settings)),
+        _in_time("redis", check_redis(settings)), _in_time("provider", check_provider(settings)),
+        _in_time("webhook", check_webhook(settings)),
+        _in_time("further accounts", check_further_accounts(settings)),
+    )  # fmt: skip
     return [
-        *check_settings(settings),
-        *check_configuration(settings),
-        await check_database(settings),
-        *await check_inbox(settings),
-        *await check_redis(settings),
-        await check_provider(settings),
-        await check_webhook(settings),
-        *await check_further_accounts(settings),
-    ]
+        *check_settings(settings), *check_configuration(settings), *check_notices(settings),
+        *itertools.chain.from_iterable(asked),
+    ]  # fmt: skip
+
+
+async def _in_time(name: str, check: Awaitable[Check | list[Check]]) -> list[Check]:
+    """Each check alone: what hangs is told as that, and keeps nobody from the others."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            found = await check
+    except TimeoutError:
+        remedy = "something accepts the connection and does not answer: look at it, and at what is before it"
+        return [Check(name, "fault", f"no answer within {CHECK_TIMEOUT_S:g} s", remedy)]
+    return [found] if isinstance(found, Check) else found
+
+
+def check_notices(settings: Settings) -> list[Check]:
+    """A worker does not start with settings of notices that cannot work."""
+    try:
+        open_poster(settings)
+    except ConfigError as error:
+        return [Check("notices", "fault", f"{error}; worker will not start", "correct it, or unset both")]
+    return []
 
 
 def document(checks: list[Check]) -> dict[str, Any]:
@@ -158,6 +183,8 @@ async def check_database(settings: Settings) -> Check:
         try:
             revision = await answered(store.schema_revision(), settings)
             unsafe = await answered(store.unsafe_settings(), settings)
+            if is_migrated(revision):
+                await answered(store.try_write(), settings)
         finally:
             await store.close()
     except UserError as error:

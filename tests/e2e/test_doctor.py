@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -143,3 +144,26 @@ def test_an_evicting_redis_is_a_fault(urls: dict[str, str], start_valkey: object
     checks = examined(settings_for(urls, REDIS_URL=server.url))
     assert checks["redis eviction"].state == "fault"
     assert checks["redis persistence"].state == "warning"
+
+
+def test_f21_whatever_hangs_each_check_ends_in_time(
+    urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Database, Redis, provider and public URL all accept and say nothing."""
+    monkeypatch.setattr("app.commands.doctor.CHECK_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        at = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = settings_for(
+            urls, DATABASE_URL=f"postgresql://u@{at}/d", REDIS_URL=f"redis://{at}", PUBLIC_URL=f"http://{at}",
+            CLORO_BASE_URL=f"http://{at}",
+        )  # fmt: skip
+        started_s = time.monotonic()
+        checks = examined(settings)
+        assert time.monotonic() - started_s < 10
+    for name in ("database", "redis", "provider", "webhook"):
+        assert checks[name].state == "fault" and checks[name].remedy, checks[name]
+
+
+def test_f21_settings_with_which_no_worker_starts_are_told(urls: dict[str, str]) -> None:
+    settings = settings_for(urls).model_copy(update={"notice_url": "https://hooks.example.com/"})
+    assert examined(settings)["notices"].state == "fault"
