@@ -9,10 +9,11 @@ from enum import StrEnum
 MICRO = 1_000_000
 """The books keep credits as whole millionths: the wire type is a JSON number, not an integer (P10)."""
 
-CHARGE_MAX = 4_000
+CHARGE_MAX = 100_000
 """Of one attempt, promised or charged. The dearest task costs 25 (admission), so a larger number is a
-malformed report and not a price. The databases add up millionths in 64 bits: 4,000 credits x 10^6 x 2 * 10^9
-rows are 8 * 10^18, below 2^63 = 9.2 * 10^18, and no store of ours holds two thousand million attempts."""
+malformed report and not a price. Databases add up millionths in 64 bits: 100,000 credits x 10^6 x 9 * 10^7
+rows are 9 * 10^18, below 2^63 = 9.2 * 10^18. Ninety million attempts on SQLite, whose sums are no wider,
+would be a file of 150 GB; PostgreSQL adds up without a bound."""
 ACCOUNT_CREDITS_MAX = 10**9
 """Of one entry of an account: a balance, an allocation, a correction. Balances are not added up; of the
 others 9,000 of this size would fit, and a cycle has one of most kinds."""

@@ -18,7 +18,7 @@ OURS = ("public", "upgraded", "contract")
 PRICES = {
     "public": {"GOOGLE": 2_611, "CHATGPT": 1_733},
     "upgraded": {"GOOGLE": 3_001, "CHATGPT": 5_003, "AIMODE": 4_007},
-    "contract": {"GOOGLE": 1_000_003, "GEMINI": 70_009},
+    "contract": {"GOOGLE": 99_991, "GEMINI": 70_009},
 }
 """Deals of their own (C-E.5), so that a month's credits are spent by some dozens of tasks."""
 
@@ -36,7 +36,7 @@ async def live_through_it(month: Month) -> None:
     await month.audit()
     await month.load("public", ("GOOGLE", 9), ("CHATGPT", 3))
     await month.load("upgraded", ("GOOGLE", 4), ("CHATGPT", 3), pages=2)
-    await month.load("contract", ("GOOGLE", 6), ("GEMINI", 5))
+    await month.load("contract", ("GOOGLE", 60), ("GEMINI", 5))
     await month.spend_elsewhere("neighbour", 7)
     await work_until(month, 0.3)
     await month.ask("upgraded", "chatgpt", 0.4)
@@ -49,7 +49,7 @@ async def live_through_it(month: Month) -> None:
     await month.load("public", ("CHATGPT", 3))
     await month.control("organizations/upgraded", {"plan": "growth"})
     await month.load("upgraded", ("CHATGPT", 6), state="CA")
-    await month.load("contract", ("GOOGLE", 17))
+    await month.load("contract", ("GOOGLE", 170))
     await work_until(month, 27)
     await month.spend_elsewhere("neighbour", 2)
     await work_until(month, 31.01)

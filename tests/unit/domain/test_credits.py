@@ -54,7 +54,7 @@ def test_missing_is_unknown_and_never_zero() -> None:
         float("nan"),
         float("inf"),
         float("-inf"),
-        4_000.000001,
+        100_000.000001,
         10**12,
         Decimal("1e5000"),
         1e300,
@@ -133,6 +133,6 @@ def test_a_difference_of_a_millionth_is_seen() -> None:
 
 def test_what_may_be_charged_adds_up_in_64_bits() -> None:
     """Of more attempts than any store of ours holds."""
-    assert to_micro(Decimal(CHARGE_MAX)) * 2 * 10**9 < 2**63
-    with pytest.raises(CreditsError, match=r"creditsCharged is out of range: 4001 is not 0 to 4000"):
-        parse_credits(4_001, "creditsCharged")
+    assert to_micro(Decimal(CHARGE_MAX)) * 9 * 10**7 < 2**63
+    with pytest.raises(CreditsError, match=r"creditsCharged is out of range: 100001 is not 0 to 100000"):
+        parse_credits(100_001, "creditsCharged")
