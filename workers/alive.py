@@ -1,5 +1,7 @@
 """Says that this worker runs, and keeps its clock by the database's."""
 
+import asyncio
+import contextlib
 import uuid
 
 import structlog
@@ -43,6 +45,10 @@ async def run_alive(context: Context, clock: DatabaseClock | None = None) -> Non
             await clock.read(lambda: _beat(context.store, process_id))
 
     await repeat(beat, name="alive", every_s=EVERY_S, stopping=context.stopping)
+    # Whoever looks need not wait until it is missed; with a database that is away they must.
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(AGAIN_S):
+            await context.store.end_process(process_id, KIND)
 
 
 async def _beat(store: Store, process_id: str) -> int:

@@ -21,6 +21,7 @@ from app.address import read_redis_address
 from app.bootstrap import open_provider
 from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
+from app.commands.workers_seen import workers_document
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.egress import egress_to
 from app.embedded import is_valkey_used, running_valkey
@@ -55,7 +56,7 @@ async def examine(settings: Settings) -> list[Check]:
     asked = await asyncio.gather(
         _in_time("database", check_database(settings)), _in_time("inbox", check_inbox(settings)),
         _in_time("redis", check_redis(settings)), _in_time("provider", check_provider(settings)),
-        _in_time("webhook", check_webhook(settings)),
+        _in_time("webhook", check_webhook(settings)), _in_time("worker", check_worker(settings)),
         _in_time("further accounts", check_further_accounts(settings)),
     )  # fmt: skip
     return [
@@ -223,6 +224,33 @@ async def check_inbox(settings: Settings) -> list[Check]:
     said += [f"{len(waiting)} held up: {waiting[0].error}"] if waiting else []
     remedy = "tallyhook inbox list says why; tallyhook inbox retry has them looked at again"
     return [Check("inbox", "warning", "; ".join(said), remedy)] if said else []
+
+
+async def check_worker(settings: Settings) -> list[Check]:
+    """Whether one runs; that none does is a fault where something waits for it."""
+    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
+        return []
+    try:
+        store = await reachable_store(settings)
+        try:
+            if not is_migrated(await answered(store.schema_revision(), settings)):
+                return []
+            worker = await answered(workers_document(store), settings)
+            now = await answered(store.database_ms(), settings)
+            waiting = await answered(store.waiting_count(), settings)
+            due = await answered(store.accounts_with_due(now), settings)
+        finally:
+            await store.close()
+    except UserError:  # told by the check of the database
+        return []
+    if worker["running"]:
+        return [Check("worker", "ok", worker["message"])]
+    detail, remedy = worker["message"], "start tallyhook worker; until then nothing is sent or settled"
+    if not (due or waiting):
+        return [Check("worker", "warning", detail, remedy)]
+    waits = [f"prompts of {len(due)} accounts" if len(due) > 1 else "prompts"] if due else []
+    waits += [f"{waiting} deliveries"] if waiting else []
+    return [Check("worker", "fault", f"{detail}, and {' and '.join(waits)} wait for one", remedy)]
 
 
 async def check_redis(settings: Settings) -> list[Check]:

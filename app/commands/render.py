@@ -189,6 +189,10 @@ def draw_status(output: Console, document: Document) -> None:
     counts = {state: count for state, count in document["states"].items() if count}
     output.print(f"  tasks    {document['tasks']}: {_pairs(counts)}")
     output.print(f"  credits  {_pairs(document['credits'])}")
+    if worker := document.get("worker"):
+        needed = not worker["running"] and not document["finished"]
+        said = f"[red]{worker['message']}: start tallyhook worker[/red]" if needed else worker["message"]
+        output.print(f"  worker   {said}")
 
 
 def draw_report(output: Console, document: Document) -> None:

@@ -57,14 +57,16 @@ def runs(
 
 
 def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
-    """Show where the tasks of RUN stand, and its credits so far."""
+    """Show where the tasks of RUN stand, its credits so far, and whether a worker is running."""
     from app.commands.choose_run import choose_run
     from app.commands.documents import status_document
     from app.commands.render import draw_status, show
+    from app.commands.workers_seen import workers_document
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
         document = status_document(row, await store.progress(row.id))
+        document["worker"] = await workers_document(store)
         show(document, as_json=as_json, draw=draw_status)
 
     with_store(settings_for(log_level="warning"), work)

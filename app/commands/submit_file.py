@@ -12,6 +12,7 @@ from app.commands.done import done
 from app.commands.opening import TROUBLE
 from app.commands.streams import stdin_fault
 from app.commands.user_error import USAGE, UserError
+from app.commands.workers_seen import workers_document
 from app.config import Settings
 from app.domain.credits import plain
 from app.domain.source_change import SourceChanged
@@ -68,7 +69,8 @@ async def submit_file(
     done(stored(loaded.run_id))
     run = next(row for row in await store.find_runs(loaded.run_id) if row.id == loaded.run_id)
     woken = await wake_workers(settings)
-    steps = next_steps(loaded.run_id, settings, woken=woken)
+    worker = await seen_workers(store)
+    steps = next_steps(loaded.run_id, settings, worker, woken=woken)
     return {
         "run": run_document(run),
         "tasks": loaded.tasks,
@@ -79,6 +81,7 @@ async def submit_file(
         "bad_lines_count": loaded.bad_lines,
         "bad_lines": [bad_line(bad) for bad in loaded.bad],
         "woken": woken,
+        "worker": worker,
         "next": [*counted(loaded, new), *steps, *(resume_hint(run_id) for run_id in interrupted)],
     }
 
@@ -191,18 +194,30 @@ async def wake_workers(settings: Settings) -> bool:
         return False
 
 
-def next_steps(run_id: str, settings: Settings, *, woken: bool) -> list[str]:
-    """What to do now."""
+async def seen_workers(store: Store) -> Document | None:
+    """None: the database does not tell. What was stored is stored, and the caller must hear of that."""
+    try:
+        return await workers_document(store)
+    except Exception:
+        return None
+
+
+def next_steps(run_id: str, settings: Settings, worker: Document | None, *, woken: bool) -> list[str]:
+    """What to do now. `worker`: as workers_document has it."""
     steps = [f"tallyhook watch {run_id[-SHORT_ID_CHARS:]}   follows it; closing this terminal stops nothing"]
+    if worker is not None and not worker["running"]:
+        missing = "tallyhook worker"
+        if not woken:
+            emulator = "tallyhook emulator, " if settings.embedded_provider else ""
+            missing = f"{emulator}tallyhook worker and tallyhook web, each in its own terminal"
+        steps.append(f"{worker['message']}: start {missing}; nothing is sent before")
     if not woken and not settings.redis_url and is_valkey_used(settings):
         steps.append(
             "the embedded Valkey does not answer; web and worker start it again, and a worker that runs "
             "finds the run within seconds by itself"
         )
-    elif not woken:
-        missing = "tallyhook worker and tallyhook web"
-        if settings.embedded_provider:
-            missing = f"tallyhook emulator, {missing}"
-        where = "Redis was not reached" if settings.redis_url else "no worker is running"
-        steps.append(f"{where}: start {missing}, each in its own terminal; nothing is sent before")
+    elif not woken and settings.redis_url:
+        steps.append("Redis was not reached; a worker that runs finds the run within seconds by itself")
+    elif not woken and (worker is None or worker["running"]):
+        steps.append("the queue was not reached; a worker that runs finds the run within seconds by itself")
     return steps

@@ -7,21 +7,27 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.engine import Database
-from app.store.tables import Millis, leases, processes
+from app.store.tables import SLACK_MS, Millis, leases, processes
 
 KEPT_MS = 24 * 3_600_000
 """A process that was not seen for longer is forgotten once another one starts."""
 PROBE = "probe"
+ENDED = "-ended"
+"""Behind the kind of a process that ended in order."""
+RUNS_WITHIN_MS = 30_000
+"""So long after its last word a process is believed to run: it says so every 5 s, and a statement may take
+10 s before it fails and is tried again 5 s later."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """When a worker last said that it runs."""
+    """When a process of a kind last said that it runs."""
 
     now_ms: int
     """The database's time."""
     seen_ms: int | None
     """None: never, as far as anybody remembers."""
+    is_running: bool
 
 
 class _RolledBackError(Exception):
@@ -57,13 +63,31 @@ class AliveWrites:
 
         return await self.db.write(work)
 
+    async def end_process(self, process_id: str, kind: str) -> None:
+        """Say that a process does not run any more."""
+        mine = processes.c.id == process_id
+
+        async def work(connection: AsyncConnection) -> None:
+            values = {"kind": kind + ENDED, "seen_at_ms": self._now()}
+            await connection.execute(sa.update(processes).where(mine).values(values))
+
+        await self.db.write(work, tries=1)
+
     async def last_seen(self, kind: str) -> LastSeen:
-        """When a process of this kind was seen last."""
-        newest = sa.select(sa.func.max(processes.c.seen_at_ms)).where(processes.c.kind == kind)
+        """When a process of this kind was seen last. What lies ahead was written while the database's clock
+        was wrong, and says nothing."""
+        c = processes.c
 
         async def work(connection: AsyncConnection) -> LastSeen:
             now = int(await connection.scalar(sa.select(self._now())) or 0)
-            return LastSeen(now, await connection.scalar(newest))
+            newest = (
+                sa.select(c.kind, sa.func.max(c.seen_at_ms))
+                .where(c.kind.in_((kind, kind + ENDED)), c.seen_at_ms <= now + SLACK_MS)
+                .group_by(c.kind)
+            )
+            seen = {row[0]: int(row[1]) for row in await connection.execute(newest)}
+            is_running = kind in seen and now - seen[kind] <= RUNS_WITHIN_MS
+            return LastSeen(now, max(seen.values(), default=None), is_running)
 
         return await self.db.read(work)
 

@@ -106,6 +106,9 @@ def test_a_run_can_be_submitted_and_read(cli: Cli) -> None:
 
     (listed,) = cli("runs --json").document["runs"]
     status = cli("status monday --json").document
+    worker = status.pop("worker")
+    assert (worker["running"], worker["last_seen_at"]) == (False, None)
+    assert submitted["worker"] == worker and any(worker["message"] in line for line in submitted["next"])
     assert listed == status
     assert (status["run"]["id"], status["run"]["state"], status["open"]) == (run_id, "running", 2)
     assert status["states"]["pending"] == 2

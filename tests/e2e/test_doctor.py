@@ -13,11 +13,12 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
-from app.commands.doctor import Check, document, examine
+from app.commands.doctor import Check, check_worker, document, examine
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.processes import Process, Processes
-from app.store import Database
+from app.store import Database, Store
 from app.store.migrate import migrate
+from app.store.tables import processes
 from tests.servers.postgres import PostgresServer, database_name
 
 START_TIMEOUT_S = 60.0
@@ -56,17 +57,27 @@ def settings_for(urls: dict[str, str], **changes: str) -> Settings:
     return load_settings(_env_file=None, data_dir=Path(urls["data_dir"]), **values)
 
 
+def beat(url: str, process_id: str = "00000000-0000-4000-8000-000000000001") -> None:
+    async def work() -> None:
+        store = Store(Database(url))
+        await store.beat(process_id, "worker")
+        await store.close()
+
+    asyncio.run(work())
+
+
 def examined(settings: Settings) -> dict[str, Check]:
     return {check.name: check for check in asyncio.run(examine(settings))}
 
 
 def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
+    beat(f"sqlite:///{urls['data_dir']}/tallyhook.db")
     # No key is set, so the emulator is the provider, and loopback is as public as it needs to be.
     checks = examined(settings_for(urls, CLORO_API_KEY="", CLORO_WEBHOOK_SECRET=""))
     assert {check.state for check in checks.values()} == {"ok"}, checks
     assert set(checks) == {
         "API key", "webhook secret", "public URL", "database", "redis", "redis persistence",
-        "redis eviction", "provider", "webhook",
+        "redis eviction", "provider", "webhook", "worker",
     }  # fmt: skip
     assert document(list(checks.values()))["healthy"] is True
     assert "0 tasks queued" in checks["provider"].detail
@@ -167,3 +178,35 @@ def test_f21_whatever_hangs_each_check_ends_in_time(
 def test_f21_settings_with_which_no_worker_starts_are_told(urls: dict[str, str]) -> None:
     settings = settings_for(urls).model_copy(update={"notice_url": "https://hooks.example.com/"})
     assert examined(settings)["notices"].state == "fault"
+
+
+async def test_f21_a_worker_that_ended_or_was_killed_is_told_with_the_time(
+    postgres_url: str, urls: dict[str, str]
+) -> None:
+    """By the database's time; a moment that lies ahead says nothing."""
+    settings, store = settings_for(urls, DATABASE_URL=postgres_url), Store(Database(postgres_url))
+    (check,) = await check_worker(settings)
+    assert (check.state, "none is known to have run" in check.detail) == ("warning", True)
+    first, second = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2))
+
+    async def set_back(ms: int, process_id: str) -> None:
+        async with store.db.engine.begin() as connection:
+            mine = processes.c.id == process_id
+            await connection.execute(
+                sa.update(processes).where(mine).values(seen_at_ms=processes.c.seen_at_ms - ms)
+            )
+
+    try:
+        await store.beat(first, "worker")
+        await store.beat(second, "worker")
+        await store.end_process(first, "worker")
+        (check,) = await check_worker(settings)
+        assert (check.state, check.detail) == ("ok", "a worker is running")
+        await set_back(40_000, second)
+        (check,) = await check_worker(settings)
+        assert "no worker has run since" in check.detail, "one ended in order, the other died"
+        await set_back(-90_000_000, second)
+        (check,) = await check_worker(settings)
+        assert "no worker has run since" in check.detail, "a wrong clock wrote it"
+    finally:
+        await store.close()

@@ -204,10 +204,10 @@ async def test_f20_doctor_and_submit_tell_the_truth_about_it(
         wait_until(lambda: running_valkey(settings) is None, "its end")
         (check,) = await check_redis(settings)
         assert (check.state, "does not answer" in check.detail) == ("fault", True)
-        assert "the embedded Valkey does not answer" in next_steps("0" * 32, settings, woken=False)[1]
+        assert "the embedded Valkey does not answer" in next_steps("0" * 32, settings, None, woken=False)[1]
     (check,) = await check_redis(settings)
     assert (check.state, "not running" in check.detail) == ("ok", True)
-    assert "worker" in next_steps("0" * 32, settings, woken=False)[1]
+    assert "worker" in next_steps("0" * 32, settings, None, woken=False)[1]
 
 
 def test_f20_its_files_are_nobody_else_s_to_read(settings: Settings) -> None:
