@@ -169,21 +169,44 @@ def hung_after_s(settings: Settings) -> float:
 async def submit_now(context: Context) -> int | None:
     """Send in this process what is due of every account, side by side; an account that another process is
     sending for is left to it. In how many ms there will be more to send; None: nothing that we know of."""
-    due = [a for a in await context.store.accounts_with_due(context.clock()) if a in context.providers]
-    ended = await asyncio.gather(
-        *(_submit_account(context, account) for account in due), return_exceptions=True
-    )
+    begun: dict[str, asyncio.Task[int | None]] = {}
+    try:
+        while True:
+            # An account that has something only now need not wait until the others have sent all of theirs.
+            for account in await context.store.accounts_with_due(context.clock()):
+                if account in context.providers and _may_begin(begun.get(account)):
+                    begun[account] = asyncio.create_task(_submit_account(context, account), name=account)
+            under_way = {task for task in begun.values() if not task.done()}
+            if not under_way:
+                return _soonest(begun)
+            await asyncio.wait(under_way, timeout=context.settings.sweep_every_s)
+            if all(task.done() for task in begun.values()):
+                return _soonest(begun)
+    finally:
+        late = [task for task in begun.values() if not task.done()]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+def _may_begin(before: "asyncio.Task[int | None] | None") -> bool:
+    """Not begun yet, or at its end with more to send at once."""
+    if before is None:
+        return True
+    return before.done() and not before.cancelled() and before.exception() is None and before.result() == 0
+
+
+def _soonest(ended: Mapping[str, "asyncio.Task[int | None]"]) -> int | None:
     again: list[int] = []
-    for account, end in zip(due, ended, strict=True):
-        if isinstance(end, StoreUnavailable):
-            log.warning("store_unavailable", account=account, error=str(end)[:200])
-        elif isinstance(end, Exception):
+    for account, task in ended.items():
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, StoreUnavailable):
+            log.warning("store_unavailable", account=account, error=str(error)[:200])
+        elif error is not None or task.cancelled():
             # It is begun again when the next look finds its work unclaimed; the others go on.
-            log.error("sending_failed", account=account, exc_info=end)
-        elif isinstance(end, BaseException):
-            raise end
-        elif end is not None:
-            again.append(end)
+            log.error("sending_failed", account=account, exc_info=error)
+        elif (wait_ms := task.result()) is not None:
+            again.append(wait_ms)
     return min(again, default=None)
 
 

@@ -1,5 +1,6 @@
 """Loops over items in which one is bad, for a reason that nobody foresaw: the others have their turn."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -120,6 +121,38 @@ async def test_f19_one_account_that_cannot_be_sent_for_holds_up_no_other(
         failed = [line["account"] for line in logs if line["event"] == "sending_failed"]
         assert set(failed) == {"another"}
         assert await scene.count("submitted") == 2
+
+
+async def test_f19_an_account_that_takes_long_keeps_no_other_waiting(
+    sqlite_store: Store, clock: SteppedClock, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene_on(sqlite_store, clock, valkey_url) as scene:
+        scene.context.providers = {**scene.context.providers, "another": scene.context.providers["default"]}
+        real, go_on, hung = jobs._submit_account, asyncio.Event(), asyncio.Event()
+        real_due = Store.accounts_with_due
+
+        async def due(now_ms: int) -> list[str]:
+            # The other has something only once the first is on its way.
+            others = await real_due(sqlite_store, now_ms) if hung.is_set() else []
+            return others if go_on.is_set() else ["another", *others]
+
+        async def submit_account(context: jobs.Context, account: str) -> int | None:
+            if account == "another":
+                hung.set()
+                await go_on.wait()
+                return None
+            return await real(context, account)
+
+        monkeypatch.setattr(jobs, "_submit_account", submit_account)
+        await scene.pipeline.start(2)
+        scene.context.store.accounts_with_due = due  # type: ignore[method-assign]
+        sending = jobs.begin_sending(scene.context)
+        async with asyncio.timeout(20):
+            while await scene.count("submitted") != 2:  # noqa: ASYNC110 - rows have no event
+                await asyncio.sleep(0.02)
+        assert not sending.done()
+        go_on.set()
+        await sending
 
 
 async def _also_another_account(scene: Scene) -> None:
