@@ -160,54 +160,49 @@ async def _send_all(context: Context) -> None:
 
 
 def hung_after_s(settings: Settings) -> float:
-    """A call of submit ends by itself after its time, what is under way then, and what there is to record;
-    one that does not is hung."""
-    on_the_way_s = settings.request_timeout_s + TURN_WAIT_MAX_S
-    return settings.submit_job_s + on_the_way_s + 3 * settings.database_timeout_s
+    """A call of submit that claims nothing and ends no request for so long is hung: each wait in it has a
+    limit of its own, and no step has more than two requests and three transactions."""
+    return 2 * (settings.request_timeout_s + TURN_WAIT_MAX_S) + 3 * settings.database_timeout_s
 
 
 async def submit_now(context: Context) -> int | None:
     """Send in this process what is due of every account, side by side; an account that another process is
     sending for is left to it. In how many ms there will be more to send; None: nothing that we know of."""
     begun: dict[str, asyncio.Task[int | None]] = {}
+    due = await context.store.accounts_with_due(context.clock())
     try:
         while True:
             # An account that has something only now need not wait until the others have sent all of theirs.
-            for account in await context.store.accounts_with_due(context.clock()):
-                if account in context.providers and _may_begin(begun.get(account)):
-                    begun[account] = asyncio.create_task(_submit_account(context, account), name=account)
-            under_way = {task for task in begun.values() if not task.done()}
-            if not under_way:
-                return _soonest(begun)
-            await asyncio.wait(under_way, timeout=context.settings.sweep_every_s)
-            if all(task.done() for task in begun.values()):
-                return _soonest(begun)
+            for account in due:
+                if account in context.providers and (account not in begun or begun[account].done()):
+                    begun[account] = asyncio.create_task(_submit_alone(context, account), name=account)
+            under_way = [task for task in begun.values() if not task.done()]
+            if (
+                not under_way
+                or not (await asyncio.wait(under_way, timeout=context.settings.sweep_every_s))[1]
+            ):
+                waits = [task.result() for task in begun.values()]
+                return min((wait_ms for wait_ms in waits if wait_ms is not None), default=None)
+            try:
+                due = await context.store.accounts_with_due(context.clock())
+            except StoreUnavailable:
+                due = []  # those under way find out for themselves
     finally:
-        late = [task for task in begun.values() if not task.done()]
-        for task in late:
+        for task in begun.values():
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*begun.values(), return_exceptions=True)
 
 
-def _may_begin(before: "asyncio.Task[int | None] | None") -> bool:
-    """Not begun yet, or at its end with more to send at once."""
-    if before is None:
-        return True
-    return before.done() and not before.cancelled() and before.exception() is None and before.result() == 0
-
-
-def _soonest(ended: Mapping[str, "asyncio.Task[int | None]"]) -> int | None:
-    again: list[int] = []
-    for account, task in ended.items():
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, StoreUnavailable):
-            log.warning("store_unavailable", account=account, error=str(error)[:200])
-        elif error is not None or task.cancelled():
-            # It is begun again when the next look finds its work unclaimed; the others go on.
-            log.error("sending_failed", account=account, exc_info=error)
-        elif (wait_ms := task.result()) is not None:
-            again.append(wait_ms)
-    return min(again, default=None)
+async def _submit_alone(context: Context, account: str) -> int | None:
+    """As submit_now, of one account; what fails is told here. It is begun again when the next look finds its
+    work unclaimed, and the others go on."""
+    try:
+        return await _submit_account(context, account)
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", account=account, error=str(error)[:200])
+    except Exception:
+        log.exception("sending_failed", account=account)
+    return None
 
 
 def reach_of(context: Context, account: str) -> Reach:
@@ -227,14 +222,20 @@ async def _submit_account(context: Context, account: str) -> int | None:
                 round(context.settings.balance_age_max_s * 1000), context.settings.balance_unknown == "send"
             ),
         )  # fmt: skip
-    limit = asyncio.timeout(hung_after_s(context.settings))
+    hung_s, monotonic_s = hung_after_s(context.settings), asyncio.get_running_loop().time
+    limit = asyncio.timeout(hung_s)
+
+    def went_on() -> None:
+        if not limit.expired():
+            limit.reschedule(monotonic_s() + hung_s)
+
     try:
         async with limit:
             summary = await submit(
                 context.store, provider, account=account, admission=context.admissions[account],
                 reach=reach_of(context, account), limits=context.submit_limits,
                 clock=context.clock, jitter=context.jitter, token=uuid.uuid4().hex,
-                stopping=context.stopping.is_set,
+                stopping=context.stopping.is_set, went_on=went_on,
             )  # fmt: skip
     except TimeoutError:
         if not limit.expired():

@@ -67,7 +67,7 @@ class Sender:
     def __init__(
         self, store: SubmitStore, provider: Provider, account: str, admission: Admission | None, reach: Reach,
         lease: str, limits: SubmitLimits, clock: Clock, jitter: Jitter, token: str,
-        stopping: Callable[[], bool],
+        stopping: Callable[[], bool], went_on: Callable[[], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._provider = provider
@@ -81,6 +81,7 @@ class Sender:
         self._jitter = jitter
         self._token = token
         self._stopping = stopping
+        self._went_on = went_on
         self._until_ms = clock() + limits.job_ms
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
         self._options: dict[str, SendOptions] = {}
@@ -129,6 +130,7 @@ class Sender:
             limit = max(self._limits.claim_size, *(run.batch_size for run in self._options.values()), 1)
             if self._admission is not None:
                 room = await self._admission.room()
+                self._went_on()
                 if not room.tasks:
                     self.has_room = False
                     break
@@ -140,6 +142,7 @@ class Sender:
                 account=self._account, limit=limit, claim=self._token, now_ms=now,
                 lease_until_ms=now + self._limits.claim_lease_ms,
             )  # fmt: skip
+            self._went_on()
             if not claimed:
                 break
             if self._admission is not None:
@@ -220,6 +223,7 @@ class Sender:
     async def _create(self, tasks: list[ClaimedTask]) -> Sequence[CreateAnswer]:
         if len(tasks) > 1:
             answers = await self._provider.create_batch(tasks)
+            self._went_on()
             if answers is not None:
                 if all(answer.answer is Answer.LOST for answer in answers):
                     # One lost answer is so many tasks that we know no id of: smaller ones from here on (S7).
@@ -228,7 +232,11 @@ class Sender:
                     self._batch_max = self._reach.batch_max = max(len(tasks) // 2, 1)
                 return answers
             self._batch_max = 1
-        return [await self._provider.create(task) for task in tasks]
+        alone = []
+        for task in tasks:
+            alone.append(await self._provider.create(task))
+            self._went_on()
+        return alone
 
     async def _halt_if_refused(self, task: ClaimedTask, answer: CreateAnswer) -> None:
         """A refusal that is not about the task: halt the run, or with it all runs of the account, and send

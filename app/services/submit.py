@@ -27,11 +27,13 @@ async def submit(
     jitter: Jitter,
     token: str,
     stopping: Callable[[], bool] = lambda: False,
+    went_on: Callable[[], None] = lambda: None,
 ) -> SubmitSummary:
     """Send what is due of one account, until nothing is, the time of one job is over, or `stopping`.
     `token` names this call; it is the owner of the lease and of the claims. Without `admission` the
     provider's queue and balance are not looked at before. `reach` is what earlier calls of this process
-    learnt of the account's way to the provider."""
+    learnt of the account's way to the provider. `went_on` is called at each step: whoever hears nothing of it
+    for longer than a step takes knows that the call hangs."""
     reach = reach or Reach()
     if rest_ms := reach.resting_ms(clock()):
         return SubmitSummary(again_in_ms=rest_ms)
@@ -39,7 +41,8 @@ async def submit(
     if lease is None:
         return SubmitSummary(busy=True)
     sender = Sender(
-        store, provider, account, admission, reach, lease, limits, clock, jitter, token, stopping
+        store, provider, account, admission, reach, lease, limits, clock, jitter, token, stopping,
+        went_on,
     )  # fmt: skip
     try:
         await sender.run()

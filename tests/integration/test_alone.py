@@ -151,6 +151,12 @@ async def test_f19_an_account_that_takes_long_keeps_no_other_waiting(
             while await scene.count("submitted") != 2:  # noqa: ASYNC110 - rows have no event
                 await asyncio.sleep(0.02)
         assert not sending.done()
+        # And once more, when it has something again.
+        await scene.pipeline.start(2)
+        async with asyncio.timeout(20):
+            while await scene.count("submitted") != 4:  # noqa: ASYNC110 - rows have no event
+                await asyncio.sleep(0.02)
+        assert not sending.done()
         go_on.set()
         await sending
 

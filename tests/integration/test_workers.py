@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from arq.worker import Retry
+from structlog.testing import capture_logs
 
 from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
@@ -222,6 +223,25 @@ async def test_f17_a_sender_that_hangs_is_begun_again(scene: Scene, monkeypatch:
     monkeypatch.setattr(Store, "claim_pending", hanging)
     await begin_sending(scene.context)
     assert (hung, await scene.count("submitted")) == (2, 3)
+
+
+async def test_f17_a_sender_that_takes_long_and_goes_on_is_let_alone(
+    sqlite_store: Store, clock: SteppedClock, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene_on(sqlite_store, clock, valkey_url, claim_size=1) as scene:
+        await scene.pipeline.start(5)
+        monkeypatch.setattr(jobs, "hung_after_s", lambda _: 1.0)
+        claim = Store.claim_pending
+
+        async def slow(store: Store, **which: Any) -> Any:
+            await asyncio.sleep(0.25)
+            return await claim(store, **which)
+
+        monkeypatch.setattr(Store, "claim_pending", slow)
+        with capture_logs() as logs:
+            await begin_sending(scene.context)
+        assert await scene.count("submitted") == 5
+        assert not [line for line in logs if line["event"] == "sender_hung"]
 
 
 # arq, supervised.
