@@ -81,7 +81,11 @@ def emulator(
             options.organizations = read_setup(organizations.read_bytes())
         engine = Emulator(options)
     except (msgspec.MsgspecError, BillingError) as problem:
-        raise typer.BadParameter(f"{organizations}: {problem}") from None
+        # Names out of the file, which a terminal must not obey.
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(problem))
+        raise typer.BadParameter(f"{organizations}: {text}") from None
+    except OSError as problem:
+        raise typer.BadParameter(f"cannot read {organizations}: {problem.strerror}") from None
     host = host.removeprefix("[").removesuffix("]")
     try:
         _run(engine, host, port, json)

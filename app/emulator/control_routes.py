@@ -17,16 +17,17 @@ from .clock import iso
 from .engine import Emulator
 from .engine_table import ENGINES
 from .exchange import Front, RawHandler, answer
-from .faults import FaultRates
+from .faults import FaultRates, refuse_rate
 from .organizations import Organization
 from .setup import KeySpec, OrganizationSpec
 from .sync_calls import SyncCalls
 
-_SECONDS = frozenset({"shuffle_s", "late_s", "slow_s", "retry_after_s"})
-
 
 class ControlError(Exception):
     """A control request that makes no sense; its text says why."""
+
+
+_COMPLAINTS = (ControlError, BillingError, msgspec.MsgspecError, ValueError, TypeError, ArithmeticError)
 
 
 def _json(
@@ -38,8 +39,8 @@ def _json(
     async def handle(self: Any, request: web.Request) -> web.StreamResponse:
         try:
             return answer(200, msgspec.json.encode(await handler(self, request)))
-        except (ControlError, BillingError, msgspec.DecodeError, ValueError, TypeError) as problem:
-            return answer(400, msgspec.json.encode({"error": str(problem)}))
+        except _COMPLAINTS as wrong:
+            return answer(400, msgspec.json.encode({"error": str(wrong)}))
 
     return handle
 
@@ -134,10 +135,9 @@ class ControlRoutes:
         for name, value in body.items():
             if name == "seed" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ControlError(f"{name} must be a number that is not negative")
-            if name not in _SECONDS and name != "seed" and value > 1:
-                raise ControlError(f"{name} is a share between 0 and 1")
+            refuse_rate(name, value)
         rates = self._emulator.options.faults
         for name, value in body.items():
             setattr(rates, name, value)

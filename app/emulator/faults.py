@@ -89,6 +89,23 @@ class FaultRates:
         return any(getattr(self, name) > 0 for name in REQUEST_FAULTS)
 
 
+_SECONDS: Final = frozenset({"shuffle_s", "late_s", "slow_s", "retry_after_s"})
+_SECONDS_MAX: Final = 1e7
+
+
+def refuse_rate(name: str, value: float) -> None:
+    """Raises ValueError, with the reason, for what the rate or span of that name cannot be."""
+    if name == "seed":
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("seed has 64 bits")
+    elif not value >= 0:  # so that not a number is none of them
+        raise ValueError(f"{name} must be a number that is not negative")
+    elif name in _SECONDS and value > _SECONDS_MAX:
+        raise ValueError(f"{name} is {_SECONDS_MAX:,.0f} seconds at most")
+    elif name not in _SECONDS and value > 1:
+        raise ValueError(f"{name} is a share between 0 and 1")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFate:
     """What was decided for one task when it was created."""

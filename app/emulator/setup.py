@@ -5,14 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 from datetime import datetime
+from typing import Annotated, Final
 
 import msgspec
+
+COUNT_MAX: Final = 10**12
+"""Of credits, slots, tasks: sums of them stay within 64 bits."""
+KEY_PATTERN: Final = r"[!-~]{1,500}"
+"""What a header can say."""
+
+Key = Annotated[str, msgspec.Meta(pattern=rf"\A{KEY_PATTERN}\Z")]
+Price = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+Slots = Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]
+Credits = Annotated[int, msgspec.Meta(ge=-COUNT_MAX, le=COUNT_MAX)]
 
 
 class KeySpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """One API key."""
 
-    key: str
+    key: Key
     edition: str | None = None  # None: the process's (issue of editions per key)
     free: bool | None = None  # True: not billed (C-L row L29); None: as the switch for test keys says
 
@@ -24,11 +35,11 @@ class OrganizationSpec(msgspec.Struct, frozen=True, rename="camel", forbid_unkno
     plan: str = "starter"
     keys: tuple[KeySpec, ...] = ()
     shares_plan_of: str | None = None  # another organization's name: one account for both (C-F)
-    slots: int | None = None  # its part of the shared slots, or an override
+    slots: Slots | None = None  # its part of the shared slots, or an override
     webhook_secret: str | None = None  # None: deliveries are unsigned
-    prices: dict[str, int] = {}  # base price by task type, instead of the list's
+    prices: dict[str, Price] = {}  # base price by task type, instead of the list's
     price_list: str | None = None
-    credits: int | None = None  # of the first cycle; None: the plan's allocation
+    credits: Credits | None = None  # of the first cycle; None: the plan's allocation
     subscribed_at: datetime | None = None  # anchor of the cycles; None: now
 
 
@@ -49,6 +60,9 @@ def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
 def read_setup(raw: bytes) -> tuple[OrganizationSpec, ...]:
     """The organizations of a JSON file; msgspec's error names the offending field."""
     # Which knows nothing of names that stand twice in one object, and takes the last.
-    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
-        json.loads(raw, object_pairs_hook=_refuse_repeated)
-    return msgspec.json.decode(raw, type=Setup).organizations
+    try:
+        with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+            json.loads(raw, object_pairs_hook=_refuse_repeated, parse_int=float)
+        return msgspec.json.decode(raw, type=Setup).organizations
+    except RecursionError:
+        raise msgspec.ValidationError("nested too deeply: write plain objects") from None
