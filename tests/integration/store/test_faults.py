@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import new_id
 from app.ports import RowsRefused, StoreRefused, StoreUnavailable
 from app.store import Database, Store
+from app.store.migrate import migrate
 from app.store.settlement_rows import LEDGER_COLUMNS, RESULT_COLUMNS
 from app.store.tables import ledger, results
 from tests.integration.store.scenes import NOW
+from tests.servers.postgres import PostgresServer
 
 SECRET = "what the answer says"
 STATES = {
@@ -119,9 +121,11 @@ async def test_a_sum_that_overflows_is_not_held_against_a_row(sqlite_store: Stor
     assert (type(error), str(error)) == (StoreRefused, "integer overflow")
 
 
-async def test_a_plan_that_was_kept_over_a_migration_is_made_anew(postgres_url: str) -> None:
-    store, other = Store(Database(postgres_url, pool_size=1)), Database(postgres_url)
+async def test_a_plan_that_was_kept_over_a_migration_is_made_anew(postgres: PostgresServer) -> None:
+    url = postgres.create_database()
+    store, other = Store(Database(url, pool_size=1)), Database(url)
     try:
+        await migrate(store.db)
         ask = "SELECT * FROM leases"
         await store.db.write(saying(ask))
         await other.write(saying("ALTER TABLE leases ADD COLUMN later text"))
@@ -129,3 +133,4 @@ async def test_a_plan_that_was_kept_over_a_migration_is_made_anew(postgres_url: 
     finally:
         await other.close()
         await store.close()
+        postgres.drop_database(url)
