@@ -1,7 +1,10 @@
-"""kill -9 at random through a whole run: `python -m benchmarks.chaos --tasks 20000 --every 5 --seed 1`.
+"""Kills and trouble through a whole run: `python -m benchmarks.chaos --tasks 20000 --every 5 --seed 1`.
 
-One web, two workers, Valkey (append-only) and a durable PostgreSQL; each of them is killed. At the end the
-emulator says how many tasks it was given and what it charged for each key; ours must be the same.
+One web, two workers, Valkey (append-only) and a durable PostgreSQL; each of them is killed with kill -9.
+Between the kills the database falls silent or takes no writes, Valkey takes none, nobody reads the log pipe,
+a worker's clock jumps by a day either way, and a gateway answers every call to the provider. At the end the
+emulator says how many tasks it was given and what it charged for each key; ours must be the same, and both
+`verify` and `certificate` must find nothing.
 """
 
 import argparse
@@ -15,13 +18,17 @@ from typing import Any
 
 from app.store import Database
 from app.store.migrate import migrate
-from tests.e2e.chaos import kill_until_finished
-from tests.e2e.stack import running_stack
+from tests.e2e.chaos import disturb_until_finished
+from tests.e2e.troubles import troubled_stack
 from tests.servers.postgres import PostgresServer
 from tests.servers.valkey import ValkeyServer
 
-KILLS_S = 3_000.0
+DISTURBED_S = 3_000.0
 """At the longest: long past the end of any run that is not stuck."""
+SENDING_S = 150
+"""Longer than one turn of everything takes: five kills, seven troubles, and the calm in between."""
+TROUBLE_S = 8.0
+"""Longer than every wait of the processes' own, so that each is met by several tries."""
 
 
 async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, Any]:
@@ -49,23 +56,28 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
         db = Database(url)
         await migrate(db)
         await db.close()
-        async with running_stack(folder, url, valkey.url, *options) as stack:
+        # So that the run is not over before each has had its turn.
+        env = {"TALLYHOOK_RATE_PER_S": str(max(count // SENDING_S, 1))}
+        async with troubled_stack(folder, postgres, url, valkey, *options, env=env) as (stack, troubles):
             stack.start("worker2")
             started = time.monotonic()
             await stack.submit(count)
-            kills = await kill_until_finished(
-                stack, {"valkey": valkey_again, "postgres": postgres_again},
-                every_s=every_s, rng=random.Random(seed), for_s=KILLS_S,
+            met = await disturb_until_finished(
+                stack, {"valkey": valkey_again, "postgres": postgres_again}, troubles,
+                every_s=every_s, trouble_s=TROUBLE_S, rng=random.Random(seed), for_s=DISTURBED_S,
             )  # fmt: skip
+            assert all(met.values()), f"seed {seed}: the run was over before all had their turn: {met}"
             await stack.until_finished()
             await stack.assert_books_equal(count)
+            stack.assert_certified()
             totals = stack.books(tasks=False)["totals"]
             states = (await stack.store.progress(stack.run_id)).states
             settled = states.get("completed", 0) + states.get("failed", 0)
             return {
-                "tasks": count, "seed": seed, "seconds": round(time.monotonic() - started, 1), "kills": kills,
+                "tasks": count, "seed": seed, "seconds": round(time.monotonic() - started, 1), "met": met,
                 "lost": count - settled, "submitted_twice": totals["tasks"] - count,
                 "conflicts_answered": totals["conflicts"], "books_equal": True,
+                "verified": True, "certified": True,
                 "deliveries_acked": totals["deliveries_acked"],
             }  # fmt: skip
     finally:

@@ -1,32 +1,54 @@
-"""Kills a process of ours or a server every so often, and starts it again, until the run is finished."""
+"""Disturbs a run until it is finished: processes and servers are killed and started again, and trouble that
+kills nobody begins and ends."""
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from tests.e2e.stack import KILL, Stack
 
+Trouble = Callable[[], AbstractAsyncContextManager[None]]
 
-async def kill_until_finished(
-    stack: Stack, servers: Mapping[str, Callable[[], None]], *, every_s: float, rng: random.Random,
+
+async def disturb_until_finished(
+    stack: Stack,
+    servers: Mapping[str, Callable[[], None]],
+    troubles: Mapping[str, Trouble],
+    *,
+    kill_processes: bool = True,
+    every_s: float,
+    trouble_s: float = 0.0,
+    rng: random.Random,
     for_s: float,
-) -> dict[str, int]:  # fmt: skip
-    """kill -9 one of web, workers and `servers` every `every_s`, until the run is finished or for `for_s`;
-    how often each was. A server's function kills it and brings it back.
+) -> dict[str, int]:
+    """Every `every_s` either kill -9 web, a worker or one of `servers`, or let one of `troubles` last for
+    `trouble_s`, until the run is finished or for `for_s`; how often each was. Each has its turn before any
+    has a second one. A server's function kills it and brings it back.
 
     A task whose answer died with the worker is known by its delivery alone (S4), of which the provider makes
-    five attempts within 30 minutes (C-I.5): while the killing goes on for longer, all five may find no web.
+    five attempts within 30 minutes (C-I.5): while this goes on for longer, all five may find no web.
     """
-    kills = dict.fromkeys((*(n for n in stack.pids() if n != "emulator"), *servers), 0)
+    processes = [n for n in stack.pids() if n != "emulator"] if kill_processes else []
+    met = dict.fromkeys((*processes, *servers, *troubles), 0)
+    turns = _turns(sorted(met), rng)
     until = time.monotonic() + for_s
     while (await stack.store.progress(stack.run_id)).open and time.monotonic() < until:
         await asyncio.sleep(every_s)
-        victim = rng.choice(sorted(kills))
-        kills[victim] += 1
-        if victim in servers:
-            await asyncio.to_thread(servers[victim])
+        name = next(turns)
+        met[name] += 1
+        if name in troubles:
+            async with troubles[name]():
+                await asyncio.sleep(trouble_s)
+        elif name in servers:
+            await asyncio.to_thread(servers[name])
         else:
-            stack.end(victim, KILL)
-            stack.start(victim)
-    return kills
+            stack.end(name, KILL)
+            stack.start(name)
+    return met
+
+
+def _turns(names: list[str], rng: random.Random) -> Iterator[str]:
+    while True:
+        yield from rng.sample(names, len(names))

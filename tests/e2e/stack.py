@@ -54,6 +54,10 @@ class Stack:
         self.emulator_options: list[str] = []
         self.seed = 7
         self.run_id = ""
+        self.env_of: dict[str, dict[str, str]] = {}
+        """Beside `env`, by process."""
+        self.log_to: dict[str, int] = {}
+        """Descriptors that take a process's log instead of its file."""
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("TALLYHOOK_", "CLORO_"))},
             **QUICK,
@@ -83,10 +87,11 @@ class Stack:
     def start(self, *names: str) -> None:
         """Start processes and wait until those with a port answer."""
         for name in names:
-            with (self._folder / f"{name}.log").open("ab") as log:
+            with (self._folder / f"{name}.log").open("ab") as file:
+                log = self.log_to.get(name, file)
                 self._processes[name] = subprocess.Popen(
-                    self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
-                    cwd=self._folder, start_new_session=True,
+                    self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    env=self.env | self.env_of.get(name, {}), cwd=self._folder, start_new_session=True,
                 )  # fmt: skip
         for name in names:
             if name in self._ports:
@@ -203,6 +208,27 @@ class Stack:
         ) as response:
             return json.load(response)
 
+    def change_faults(self, rates: dict[str, float]) -> None:
+        """Set some of the emulator's rates of faults, from now on."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._ports['emulator']}/_emulator/faults", json.dumps(rates).encode()
+        )
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+    def tallyhook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end, on the processes' own settings."""
+        return subprocess.run(
+            [TALLYHOOK, *arguments], check=False, capture_output=True, text=True, env=self.env,
+            cwd=self._folder, timeout=120,
+        )  # fmt: skip
+
+    def assert_certified(self) -> None:
+        """`verify` and `certificate` agree that all is well."""
+        for arguments in (("verify", "--all", "--json"), ("certificate", self.run_id, "--json")):
+            done = self.tallyhook(*arguments)
+            assert done.returncode == 0, f"seed {self.seed}: {arguments}: {done.stdout}{done.stderr}"
+
     async def assert_books_equal(self, count: int) -> None:
         """Every task settled once, and each key's charge is what the emulator took for it."""
         books = self.books()
@@ -211,7 +237,9 @@ class Stack:
         charged = await self.store.charges(self.run_id)
         theirs = {row["idempotencyKey"]: Decimal(row["creditsCharged"]) for row in books["tasks"]}
         assert report.progress.tasks == count
-        assert len(books["tasks"]) == count, "one provider task for each prompt"
+        assert len(books["tasks"]) == count, (
+            f"{len(books['tasks'])} tasks of the provider for {count} prompts: {report.progress.states}"
+        )
         assert charged == theirs
         assert report.posted == books["charged"] == report.progress.charged
         assert report.held == 0
