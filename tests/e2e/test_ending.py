@@ -73,7 +73,8 @@ def running(
         popen = subprocess.Popen(
             ["unshare", "--pid", "--fork", "--kill-child", *COMMANDS[name]] if alone else COMMANDS[name],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, start_new_session=True,
-            preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if nohup else None,
+            # Whatever these tests themselves were started by.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL),
             env={k: v for k, v in os.environ.items() if not k.startswith(("TALLYHOOK_", "CLORO_"))} | {
                 "TALLYHOOK_DATA_DIR": str(folder / "data"), "REDIS_URL": "redis://127.0.0.1:1", "PORT": "0",
                 "CLORO_WEBHOOK_SECRET": SECRET, "TALLYHOOK_LOG_FORMAT": "json", "CLORO_API_KEY": "k",
