@@ -7,30 +7,26 @@ import itertools
 import os
 import secrets
 from collections.abc import Awaitable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
 
-from app.address import read_redis_address
 from app.bootstrap import open_provider
+from app.commands.checks import Check as Check  # noqa: PLC0414 - callers have it from here
+from app.commands.doctor_redis import check_redis
 from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
 from app.commands.workers_seen import workers_document
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.egress import egress_to
-from app.embedded import is_valkey_used, running_valkey
 from app.notify_http import open_poster
-from app.queue import open_pool
 from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
 
-State = Literal["ok", "warning", "fault"]
 CHALLENGE_PREFIX = "tallyhook-doctor."
 """What the receiver signs is never a delivery: no body begins like this (app.web)."""
 CHECK_TIMEOUT_S = 8.0
@@ -38,17 +34,6 @@ WEBHOOK_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 4096
 INBOX_SHOWN = 100
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    state: State
-    detail: str
-    remedy: str = ""
-    """What to do about it; empty when there is nothing to do."""
 
 
 async def examine(settings: Settings) -> list[Check]:
@@ -251,77 +236,6 @@ async def check_worker(settings: Settings) -> list[Check]:
     waits = [f"prompts of {len(due)} accounts" if len(due) > 1 else "prompts"] if due else []
     waits += [f"{waiting} deliveries"] if waiting else []
     return [Check("worker", "fault", f"{detail}, and {' and '.join(waits)} wait for one", remedy)]
-
-
-async def check_redis(settings: Settings) -> list[Check]:
-    """Reachable, keeping its data over a restart, and never dropping keys by itself."""
-    url = running_valkey(settings)
-    if url is None and is_valkey_used(settings):
-        detail = "the embedded Valkey does not answer, though web or worker runs; they try to start it again"
-        remedy = f"ask again in some seconds; then look at {settings.data_dir / 'valkey' / 'valkey.log'}"
-        return [Check("redis", "fault", detail, remedy)]
-    if url is None:
-        detail = "embedded Valkey, not running, nor is web or worker, which start it"
-        return [Check("redis", "ok", detail)]
-    try:
-        # Also a wrong URL raises here.
-        pool = open_pool(url, timeout_s=settings.redis_timeout_s)
-        try:
-            await pool.ping()
-            memory, persistence = await _info(pool, "memory"), await _info(pool, "persistence")
-        finally:
-            await pool.aclose(close_connection_pool=True)
-    except (RedisError, OSError, TimeoutError, ValueError) as error:
-        detail = f"cannot reach Redis at {read_redis_address(url).shown}: {str(error) or 'no answer in time'}"
-        return [Check("redis", "fault", detail, _redis_remedy(str(error)))]
-    kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
-    return [Check("redis", "ok", f"{kind} answers"), _persistence(persistence), _eviction(memory)]
-
-
-async def _info(pool: Redis, section: str) -> dict[str, Any] | None:
-    """None: the server does not tell, as a managed one whose user may not ask."""
-    try:
-        return dict(await pool.info(section))
-    except ResponseError:
-        return None
-
-
-def _redis_remedy(said: str) -> str:
-    for sign, remedy in (
-        ("WRONGPASS", "check user and password in REDIS_URL"),
-        ("invalid username-password pair", "check user and password in REDIS_URL"),
-        ("uthentication required", "write the password into REDIS_URL: redis://:PASSWORD@HOST, or "
-                                   "redis://USER:PASSWORD@HOST for an ACL user"),
-        ("CERTIFICATE_VERIFY", "write ssl_ca_certs=FILE behind REDIS_URL's ?, or ssl_cert_reqs=none where "
-                               "the service signs its certificate itself"),
-        ("No master found", "check the master's name in REDIS_URL, and that a sentinel answers"),
-    ):  # fmt: skip
-        if sign in said:
-            return remedy
-    return "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"
-
-
-def _persistence(info: dict[str, Any] | None) -> Check:
-    name = "redis persistence"
-    if info is None:
-        return Check(name, "warning", "unknown: INFO is refused", "look at the service's own settings")
-    if info.get("aof_enabled"):
-        return Check(name, "ok", "append-only file")
-    remedy = "set appendonly yes; without it nothing is lost for good, but it waits for the sweep"
-    return Check(name, "warning", "no append-only file: a crash loses jobs", remedy)
-
-
-def _eviction(info: dict[str, Any] | None) -> Check:
-    name, remedy = "redis eviction", "set maxmemory-policy noeviction, or use a Redis of Tallyhook's own"
-    policy = None if info is None else info.get("maxmemory_policy")
-    if info is None or policy is None:
-        remedy = "look at the service's own settings: maxmemory-policy must be noeviction"
-        return Check(name, "warning", "unknown: INFO is refused, or does not tell the policy", remedy)
-    if policy == "noeviction":
-        return Check(name, "ok", "noeviction")
-    if info.get("maxmemory"):
-        return Check(name, "fault", f"{policy} drops jobs when memory is short; workers refuse it", remedy)
-    return Check(name, "warning", f"{policy} would drop jobs, were maxmemory set", remedy)
 
 
 async def check_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Check:

@@ -14,11 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from app.commands.doctor import Check, check_worker, document, examine
+from app.commands.doctor_redis import check_redis
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.processes import Process, Processes
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import processes
+from tests.conftest import StartValkey
 from tests.servers.postgres import PostgresServer, database_name
 
 START_TIMEOUT_S = 60.0
@@ -210,3 +212,39 @@ async def test_f21_a_worker_that_ended_or_was_killed_is_told_with_the_time(
         assert "no worker has run since" in check.detail, "a wrong clock wrote it"
     finally:
         await store.close()
+
+
+def test_f21_a_redis_that_answers_and_cannot_be_used_is_told(
+    urls: dict[str, str], start_valkey: StartValkey
+) -> None:
+    def looked_at(url: str) -> Check:
+        return {check.name: check for check in asyncio.run(check_redis(settings_for(urls, REDIS_URL=url)))}[
+            "redis"
+        ]
+
+    server = start_valkey(appendonly=False)
+    assert looked_at(server.url).state == "ok"
+    with server.client() as client:
+        assert client.dbsize() == 0, "what was tried is taken away"
+        for rights, words in (
+            ("-eval", "eval"), ("-zadd", "zadd"), ("resetkeys ~other:*", "a key"), ("-info", ""),
+        ):  # fmt: skip
+            client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", "+@all", "~*", *rights.split())
+            check = looked_at(server.url.replace("//", "//u:p@"))
+            assert (check.state == "fault", words in check.detail) == (bool(words), True), check
+            assert check.state == "ok" or "ACL SETUSER" in check.remedy, check
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.05))
+        assert looked_at(server.url).state != "ok", "it is nearly full"
+        client.config_set("maxmemory", "100kb")
+        check = looked_at(server.url)
+        assert (check.state, "maxmemory" in check.detail + check.remedy) == ("fault", True), check
+        client.config_set("maxmemory", "0")
+    replica = start_valkey(appendonly=False, replicaof=f"127.0.0.1 {server.port}")
+    check = looked_at(replica.url)
+    assert (check.state, "is a replica of 127.0.0.1" in check.detail) == ("fault", True), check
+    cluster = start_valkey(appendonly=False, **{"cluster-enabled": "yes"})
+    with cluster.client() as client:
+        for rights in ("+@all", "+@all -info"):
+            client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", "~*", *rights.split())
+            check = looked_at(cluster.url.replace("//", "//u:p@"))
+            assert (check.state, "cluster" in check.remedy) == ("fault", True), check
