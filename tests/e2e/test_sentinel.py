@@ -1,0 +1,56 @@
+"""A sentinel gives the master's place to another server in the middle of a run of real processes."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.conftest import StartValkey
+from tests.e2e.stack import running_stack
+from tests.servers.sentinel import MASTER, running_sentinel
+
+COUNT = 240
+EMULATOR = (
+    "--time-scale", "60", "--concurrency", "25", "--shuffle", "0.5", "--fail", "0.03", "--duplicate", "0.02",
+    "--lose-response", "0.02", "--drop", "0.02",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "demoted"])
+async def test_f23_a_run_outlives_a_fail_over(
+    how: str, tmp_path: Path, sqlite_url: str, start_valkey: StartValkey
+) -> None:
+    """Nothing is lost or paid for twice, and its jobs are done from the new server's queue."""
+    with running_sentinel(tmp_path, start_valkey) as (port, old):
+        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/{MASTER}/0"
+
+        def master() -> int:
+            with redis.Redis(port=port, socket_timeout=2) as sentinel:
+                place: int = sentinel.sentinel_get_master_addr_by_name(MASTER)[1]
+                return place
+
+        async def moved() -> bool:
+            return await asyncio.to_thread(master) != old.port
+
+        async def worked_off() -> bool:
+            with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
+                said = server.info("commandstats")
+                # What arq writes as it ends a job; a replica that copies the old master's is not asked.
+                return bool(said.get("cmdstat_exec", {}).get("calls", 0) > before)
+
+        async with running_stack(tmp_path, sqlite_url, url, *EMULATOR) as stack:
+            await stack.submit(COUNT)
+            await stack.until_settled(40)
+            if how == "killed":
+                old.kill()
+            else:
+                with redis.Redis(port=port, socket_timeout=5) as sentinel:
+                    sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
+            await stack.until(moved, "another master")
+            with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
+                before = server.info("commandstats").get("cmdstat_exec", {}).get("calls", 0)
+            await stack.until(worked_off, "jobs of the new server's queue")
+            await stack.until_finished()
+            await stack.assert_books_equal(COUNT)
