@@ -55,6 +55,9 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
+DATABASE_NAME = "tallyhook.db"
+
+
 async def reachable_store(settings: Settings) -> Store:
     """The store, whatever its schema; nothing was asked of it yet. Raises UserError for a wrong URL."""
     try:
@@ -73,15 +76,24 @@ def keep_private(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Somebody else's, or on a file system without rights: then it is as it is.
     with contextlib.suppress(OSError):
-        if data_dir.stat().st_mode & 0o077:
+        if data_dir.stat().st_mode & 0o077 and _is_all_ours(data_dir):
             data_dir.chmod(0o700)
-    database = data_dir / "tallyhook.db"
+    database = data_dir / DATABASE_NAME
     # Not opened where it is there: closing it would let go of the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     with contextlib.suppress(OSError):
         if database.stat().st_mode & 0o077:
             database.chmod(0o600)
+
+
+def _is_all_ours(data_dir: Path) -> bool:
+    """Whether a directory holds our database and nothing that we did not make: /tmp, a home or any other
+    directory that others use too must keep its rights."""
+    names = {path.name for path in data_dir.iterdir()}
+    return DATABASE_NAME in names and all(
+        name == "valkey" or name.startswith(DATABASE_NAME) for name in names
+    )
 
 
 def refuse_if_unopenable(store: Store) -> None:

@@ -93,6 +93,18 @@ def test_f27_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None
     assert (mode(data), mode(data / "tallyhook.db")) == (0o700, 0o600)
 
 
+def test_f27_a_directory_that_holds_more_than_ours_keeps_its_rights(tmp_path: Path) -> None:
+    """As /tmp, /proc or a home does."""
+    for name, others in (("new", ()), ("used", ("tallyhook.db", "letters.txt"))):
+        data = tmp_path / name
+        data.mkdir()
+        data.chmod(0o755)
+        for other in others:
+            (data / other).write_bytes(b"")
+        keep_private(data)
+        assert (mode(data), mode(data / "tallyhook.db")) == (0o755, 0o600), name
+
+
 def test_f27_no_file_is_written_through_a_link_that_was_laid_in_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
