@@ -39,6 +39,8 @@ class Standing(NamedTuple):
     sends: int
     response_sha256: str | None
     """Of the stored answer, as UTF-8; None: no answer is stored."""
+    in_doubt: bool = False
+    """Refused after a send that nobody answered for, and closed all the same."""
 
 
 class Entry(NamedTuple):
@@ -144,7 +146,7 @@ class Tally:
         if it.money == Money.HELD:
             self.unknown += 1
             self._add("unknown", it.held)
-        elif it.money == Money.NONE and it.state == TaskState.EXPIRED and it.sends:
+        elif it.money == Money.NONE and ((it.state == TaskState.EXPIRED and it.sends) or it.in_doubt):
             self.unidentified += 1
             self._add("unidentified", it.estimate)
 

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     DISCREPANCY = "discrepancy.found"
     DRIFT = "drift.found"
     SET_ASIDE = "delivery.set_aside"
+    BALANCE_UNKNOWN = "balance.unknown"  # nobody tells it, and runs wait for it
     CREDITS_LOW = "credits.low"
     CREDITS_SHORT = "credits.short"  # will not suffice for what is queued
     SLOTS_HIGH = "slots.high"

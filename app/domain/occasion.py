@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from app.domain.billing import DAY_MS, iso_day
 from app.domain.credits import plain
+from app.domain.moment import iso
 from app.domain.notice import Kind, Notice
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
@@ -148,6 +149,14 @@ def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
     message = f"The budget of account {account} for {month} is reached; its runs wait."
     occasion = f"budget:{account}:{month}"
     return Notice(Kind.BUDGET_REACHED, account, occasion, message, now_ms, data={"month": month})
+
+
+def balance_unknown(account: str, last_ms: int | None, now_ms: int) -> Notice:
+    """An account's runs wait because nobody tells its balance: once for each time that it was told last."""
+    since = "it was never told" if last_ms is None else f"it was told last at {iso(last_ms)}"
+    message = f"The balance of account {account} is unknown ({since}); its runs wait."
+    occasion = f"balance_unknown:{account}:{iso_day(now_ms) if last_ms is None else last_ms}"
+    return Notice(Kind.BALANCE_UNKNOWN, account, occasion, message, now_ms, data={"last_at_ms": last_ms})
 
 
 def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:

@@ -28,12 +28,18 @@ RETRIED = frozenset({Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE,
 """Answers after which the same key is sent again."""
 
 
+NOT_TAKEN = "SERVICE_UNAVAILABLE"
+"""The one code of its own 5xx that says that the request was not taken. Behind any other, and behind a
+request that it gave up itself (408, 499), the task may stand all the same."""
+
+
 def accounts_for(answer: str, http_status: int | None, code: str | None) -> bool:
     """Whether this end of a send tells that the provider does not have the task: its own refusal, or no
-    connection. The end LOST does not, nor does a page of something in between, nor a claim without an end."""
+    connection. The end LOST does not, nor does trouble of its own, a page of something in between, or a claim
+    without an end."""
     if answer == Answer.UNAVAILABLE:
         # Before pages had an answer of their own they were this one, with a status and without a code.
-        return http_status is None or code is not None
+        return http_status is None or code == NOT_TAKEN
     return answer in (Answer.REJECTED, Answer.RATE_LIMITED, Answer.QUEUE_FULL)
 
 

@@ -16,6 +16,7 @@ from app.domain.occasion import (
     FoundGroup,
     RunStanding,
     SetAsideGroup,
+    balance_unknown,
     budget_reached,
     discrepancy,
     ended,
@@ -26,7 +27,7 @@ from app.domain.occasion import (
     set_aside,
 )
 from app.domain.run_reason import ReasonCode
-from app.ports import Clock, StoreUnavailable
+from app.ports import Balance, Clock, StoreUnavailable
 from app.services.each import Each
 
 NEWS_MS = 24 * 3_600_000
@@ -70,6 +71,8 @@ class OccasionStore(Protocol):
 
     async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
 
+    async def last_balance(self, account: str) -> Balance | None: ...
+
     async def set_aside_groups(self, since_ms: int) -> Sequence[SetAsideGroup]: ...
 
     async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
@@ -99,7 +102,9 @@ class Watcher:
             if newest != self._newest_finding:
                 stored += await self.tell(await self._discrepancies())
                 self._newest_finding = newest
-        for about in (self._of_budgets, self._of_inbox, self._of_foreign_spend, self._of_schedules):
+        for about in (
+            self._of_budgets, self._of_balances, self._of_inbox, self._of_foreign_spend, self._of_schedules
+        ):  # fmt: skip
             with each.alone():
                 stored += await self.tell(await about())
         each.finish()
@@ -174,6 +179,13 @@ class Watcher:
         now = self._clock()
         waiting = await self._store.accounts_waiting(ReasonCode.MONTH_BUDGET)
         return [budget_reached(account, month_start_ms(now), now) for account in waiting]
+
+    async def _of_balances(self) -> list[Notice]:
+        found = []
+        for account in await self._store.accounts_waiting(ReasonCode.BALANCE_UNKNOWN):
+            last = await self._store.last_balance(account)
+            found.append(balance_unknown(account, None if last is None else last.at_ms, self._clock()))
+        return found
 
     async def _of_inbox(self) -> list[Notice]:
         now = self._clock()

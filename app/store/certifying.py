@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.certificate import Entry, RunFacts, Standing, Tally
 from app.store.engine import Database
 from app.store.set_aside import set_aside_about
+from app.store.submission import is_refusal_in_doubt
 from app.store.tables import account_entries, attempts, findings, ledger, results, runs, tasks
 
 PAGE = 250
@@ -50,7 +51,15 @@ async def _current(
 ) -> list[Standing]:
     t = tasks.c
     query = (
-        sa.select(t.ordinal, t.id, t.attempt, sa.true(), *(t[name] for name in _STANDING), answer)
+        sa.select(
+            t.ordinal,
+            t.id,
+            t.attempt,
+            sa.true(),
+            *(t[name] for name in _STANDING),
+            answer,
+            is_refusal_in_doubt(),
+        )
         .outerjoin(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
         .where(t.run_id == run_id, t.ordinal > after)
         .order_by(t.ordinal)
@@ -63,8 +72,11 @@ async def _past(
     connection: AsyncConnection, ids: Sequence[str], answer: sa.ColumnElement[Any]
 ) -> list[Standing]:
     a = attempts.c
+    said = (a[name] for name in _STANDING)
     query = (
-        sa.select(tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *(a[name] for name in _STANDING), answer)
+        sa.select(
+            tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *said, answer, is_refusal_in_doubt(attempts)
+        )
         .join(tasks, tasks.c.id == a.task_id)
         .outerjoin(results, sa.and_(results.c.task_id == a.task_id, results.c.attempt == a.attempt))
         .where(a.task_id.in_(ids))
@@ -80,10 +92,9 @@ def _answer(is_sqlite: bool) -> sa.ColumnElement[Any]:
 
 
 def _standing(row: Any) -> Standing:
-    *values, answer = row
-    return Standing._make(
-        [*values, hashlib.sha256(answer).hexdigest() if isinstance(answer, bytes) else answer]
-    )
+    *values, answer, in_doubt = row
+    sha256 = hashlib.sha256(answer).hexdigest() if isinstance(answer, bytes) else answer
+    return Standing._make([*values, sha256, bool(in_doubt)])
 
 
 _HOLD = ledger.c.kind == sa.literal_column("'hold'")

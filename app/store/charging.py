@@ -15,6 +15,7 @@ from app.domain.movements import Movement
 from app.domain.pricing import CLUSTERS_MAX
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.store.engine import Database
+from app.store.submission import is_refusal_in_doubt
 from app.store.tables import (
     EVERY_ATTEMPT,
     Credits,
@@ -244,7 +245,8 @@ def _sent_from(first_sent_at_ms: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]
 
 def _is_open(table: sa.Table) -> sa.ColumnElement[bool]:
     # Sent and never answered: nobody knows whether the provider took it.
-    lost = sa.and_(table.c.money == Money.NONE, table.c.state == TaskState.EXPIRED)
+    expired = sa.and_(table.c.money == Money.NONE, table.c.state == TaskState.EXPIRED)
+    lost = sa.or_(expired, is_refusal_in_doubt(table))
     sent = table.c.first_sent_at_ms.is_not(None)
     return sa.and_(sent, sa.or_(table.c.money == Money.HELD, table.c.state == TaskState.SUBMITTING, lost))
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState, idempotency_key
 from app.store.engine import Database
 from app.store.finishing import reopen_runs
-from app.store.submission import accounted_sends
+from app.store.submission import is_refusal_in_doubt
 from app.store.tables import Id, attempts, runs, tasks
 
 _ARCHIVED = [c.name for c in attempts.c if c.name not in ("task_id", "attempt")]
@@ -133,13 +133,12 @@ class RetryWrites:
 
 def _with_attempt() -> sa.Select[Any]:
     columns = (tasks.c[name] for name in _ARCHIVED)
-    refused = tasks.c.state == TaskState.REJECTED, tasks.c.sends > accounted_sends()
-    unaccounted = sa.case((sa.and_(*refused), True), else_=False).label("unaccounted")
-    return sa.select(tasks.c.id, tasks.c.run_id, tasks.c.ordinal, tasks.c.attempt, unaccounted, *columns)
+    in_doubt = is_refusal_in_doubt().label("in_doubt")
+    return sa.select(tasks.c.id, tasks.c.run_id, tasks.c.ordinal, tasks.c.attempt, in_doubt, *columns)
 
 
 def _may_be_charged(row: sa.Row[Any]) -> bool:
     """The hold is open; or the task expired without our ever learning whether it was accepted, or was refused
     after such a send, by a version that closed it all the same."""
-    unknown = row.state == TaskState.EXPIRED or row.unaccounted
+    unknown = row.state == TaskState.EXPIRED or row.in_doubt
     return bool(row.money == Money.HELD or (row.money == Money.NONE and unknown))

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.credits import Verdict
 from app.domain.reconciliation import repriced_detail
-from app.domain.retry import Answer
+from app.domain.retry import NOT_TAKEN, Answer
 from app.domain.run_reason import BUDGET
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
@@ -435,18 +435,26 @@ def perhaps_accepted() -> sa.ColumnElement[bool]:
     return tasks.c.sends > refused
 
 
-def accounted_sends(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-    """Sends of the current attempt that tell that the provider does not have it, as `accounts_for` says."""
-    c = submissions.c
+def accounted_sends(*which: sa.ColumnElement[bool], of: sa.Table = tasks) -> sa.ScalarSelect[int]:
+    """Sends of an attempt that tell that the provider does not have it, as `accounts_for` says. `of`: where
+    the attempt stands."""
+    c, task_id = submissions.c, of.c.id if of is tasks else of.c.task_id
     by_itself = c.answer.in_((Answer.REJECTED, Answer.RATE_LIMITED, Answer.QUEUE_FULL))
-    told = sa.and_(c.answer == Answer.UNAVAILABLE, sa.or_(c.http_status.is_(None), c.code.is_not(None)))
+    told = sa.and_(c.answer == Answer.UNAVAILABLE, sa.or_(c.http_status.is_(None), c.code == NOT_TAKEN))
     return (
         # A write that was repeated may have logged one end twice.
         sa.select(sa.func.count(c.at_ms.distinct()))
-        .where(c.task_id == tasks.c.id, c.attempt == tasks.c.attempt, sa.or_(by_itself, told), *which)
+        .where(c.task_id == task_id, c.attempt == of.c.attempt, sa.or_(by_itself, told), *which)
         .correlate_except(submissions)
         .scalar_subquery()
     )
+
+
+def is_refusal_in_doubt(of: sa.Table = tasks) -> sa.ColumnElement[bool]:
+    """Whether an attempt was refused after a send that nobody answered for, and was closed all the same, as
+    versions before did; nothing came of it since. Looks at the log for refused attempts only."""
+    is_refused = sa.and_(of.c.state == TaskState.REJECTED, of.c.money == Money.NONE, of.c.sends > 0)
+    return sa.case((is_refused, of.c.sends > accounted_sends(of=of)), else_=sa.false())
 
 
 def _once_each(ended: Sequence[Submission]) -> list[list[Submission]]:

@@ -12,6 +12,7 @@ from app.domain.notice import NoticeState
 from app.domain.occasion import unexplained_drift
 from app.domain.run_reason import BY_HAND, MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
 from app.domain.task import RunState, TaskState
+from app.ports import Balance
 from app.services.occasions import NEWS_MS, Watcher
 from app.store import Store
 from app.store.tables import account_entries
@@ -121,6 +122,24 @@ async def test_budgets(store: Store, clock: SteppedClock) -> None:
     clock.advance(31 * 86_400_000)
     assert await watcher.look() == 1
     assert [kind for kind, _ in await told(store)] == ["budget.reached"] * 3
+
+
+async def test_f6_an_unknown_balance_is_told_once_for_each_silence(store: Store, clock: SteppedClock) -> None:
+    pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
+    await pipeline.start(1)
+    unknown = RunReason(ReasonCode.BALANCE_UNKNOWN, "waiting: balance unknown since then (HTTP 502)")
+    for n in range(2):
+        told_ms = clock()
+        await store.store_balance("default", Balance(told_ms, Decimal(100), None, None, "credits"))
+        clock.advance(600_001)
+        await store.note_waiting("default", unknown)
+        assert [await watcher.look() for _ in range(2)] == [1, 0]
+        clock.advance(60_000)
+        assert await Watcher(store, clock=clock).look() == 0
+        assert (await last(store))["last_at_ms"] == told_ms
+        await store.note_waiting("default", None)
+        assert await watcher.look() == 0
+        assert [kind for kind, _ in await told(store)] == ["balance.unknown"] * (n + 1)
 
 
 async def test_old_news_is_kept_and_told_to_nobody(store: Store, clock: SteppedClock) -> None:

@@ -18,6 +18,11 @@ from tests.scripted_provider import LOSE
 
 REFUSED = CreateAnswer(Answer.REJECTED, 400, "VALIDATION_ERROR", "no such country")
 NO_CONNECTION = CreateAnswer(Answer.UNAVAILABLE, message="cannot connect")
+OWN_500 = CreateAnswer(Answer.UNAVAILABLE, 500, "INTERNAL_SERVER_ERROR", "boom")
+OWN_502 = CreateAnswer(Answer.UNAVAILABLE, 502, "EXTERNAL_SERVICE_ERROR", "upstream")
+OWN_503 = CreateAnswer(Answer.UNAVAILABLE, 503, "SERVICE_UNAVAILABLE", "later")
+CANCELED = CreateAnswer(Answer.UNAVAILABLE, 499, "REQUEST_CANCELED", "gone")
+OLD_5XX = CreateAnswer(Answer.UNAVAILABLE, 503, None, "Maximum retries exceeded")
 PAGE = CreateAnswer(Answer.GATEWAY, 504, message="HTTP 504, text/html")
 
 
@@ -51,7 +56,11 @@ async def agreed(pipeline: Pipeline, *, complete: bool) -> None:
     assert document["complete"] is complete, document["statement"]
 
 
-@pytest.mark.parametrize("first", [LOSE, Answer.LOST, PAGE], ids=["accepted", "lost", "gateway"])
+@pytest.mark.parametrize(
+    "first",
+    [LOSE, Answer.LOST, PAGE, OWN_500, OWN_502, CANCELED, OLD_5XX],
+    ids=["accepted", "lost", "gateway", "500", "502", "499", "old"],
+)
 async def test_f2_a_refusal_closes_nothing_while_an_earlier_send_is_open(
     pipeline: Pipeline, first: object
 ) -> None:
@@ -97,8 +106,8 @@ async def test_f2_a_claim_whose_end_nobody_wrote_down_is_such_a_send(pipeline: P
 
 @pytest.mark.parametrize(
     "before",
-    [(), (Answer.RATE_LIMITED, Answer.QUEUE_FULL), (NO_CONNECTION,), (Answer.NO_CREDITS,)],
-    ids=["first", "limits", "no connection", "credits"],
+    [(), (Answer.RATE_LIMITED, Answer.QUEUE_FULL), (NO_CONNECTION,), (OWN_503,), (Answer.NO_CREDITS,)],
+    ids=["first", "limits", "no connection", "503", "credits"],
 )
 async def test_f2_a_refusal_closes_what_nobody_can_have_taken(
     pipeline: Pipeline, before: tuple[object, ...]
@@ -135,7 +144,7 @@ async def test_f2_what_a_version_before_closed_is_not_bought_again_in_silence(pi
         await connection.execute(
             sa.update(tasks).values(state="rejected", sends=2, error_code=None, error_message=None)
         )
-    await agreed(pipeline, complete=True)
+    await agreed(pipeline, complete=False)
     left = await retry(pipeline)
     assert (left.retried, left.held) == (0, 1)
     await pipeline.deliver(pipeline.provider.finish(key, charged=Decimal(5)))
@@ -155,3 +164,23 @@ async def test_f2_a_late_refusal_after_the_report_changes_nothing(pipeline: Pipe
     await pipeline.submit()
     assert await standing(pipeline) == ("completed", "posted")
     await agreed(pipeline, complete=True)
+
+
+async def test_f2_a_retry_on_purpose_keeps_what_a_version_before_closed_in_the_certificate(
+    pipeline: Pipeline,
+) -> None:
+    await told(pipeline, LOSE)
+    async with pipeline.store.db.engine.begin() as connection:
+        row = {"answer": "rejected", "http_status": 404, "at_ms": pipeline.clock(), "attempt": 1}
+        await connection.execute(sa.insert(submissions).values(task_id=pipeline.task_ids[0], **row))
+        await connection.execute(sa.update(tasks).values(state="rejected", sends=2))
+    assert (await retry(pipeline, even_if_held=True)).retried == 1
+    await pipeline.submit()
+    keys = list(pipeline.provider.accepted)
+    await pipeline.deliver(pipeline.provider.finish(keys[-1]))
+    document = await certify(pipeline.store, pipeline.run_id, clock=pipeline.clock)
+    assert [q["question"] for q in document["open_questions"]] == [
+        "1 task that the provider may have charged without our knowing, up to 5 credits"
+    ]
+    await pipeline.deliver(pipeline.provider.finish(keys[0]))
+    assert (await certify(pipeline.store, pipeline.run_id, clock=pipeline.clock))["complete"]
