@@ -42,6 +42,38 @@ def runs_named(forked: Forks, name: str) -> list[str]:
     return [one["run"]["id"] for one in listed if one["run"]["name"] == name]
 
 
+FILES = (
+    ("certificate many -o made.txt", "made.txt"), ("report many --html made.html", "made.html"),
+    ("export many -o made.jsonl", "made.jsonl"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("as_json", JSON, ids=("text", "json"))
+@pytest.mark.parametrize("how", LOST)
+@pytest.mark.parametrize(("line", "name"), FILES, ids=[line.split()[0] for line, _ in FILES])
+def test_f8_a_file_is_whole_when_the_word_about_it_is_lost(
+    forked: Forks, line: str, name: str, how: str, as_json: tuple[str, ...]
+) -> None:
+    redirected, reason = LOST[how]
+    (forked.here / name).unlink(missing_ok=True)
+    ran = forked.run(*line.split(), *as_json, **redirected)  # type: ignore[arg-type]
+    assert (forked.here / name).stat().st_size > 0
+    assert reason in told(ran)
+    assert ran.code == (0 if "Done: " in ran.err else 1)
+
+
+@pytest.mark.parametrize("as_json", JSON, ids=("text", "json"))
+def test_f7_a_question_that_was_asked_says_so_when_its_answer_is_lost(
+    forked: Forks, as_json: tuple[str, ...]
+) -> None:
+    """Nobody listens where it is sent: it is in the books all the same, and is not to be asked again."""
+    arguments = ("ask", "what?", "--engine", "chatgpt", "--country", "US", "--wait", "0", *as_json)
+    env = {"CLORO_BASE_URL": "http://127.0.0.1:9", "CLORO_API_KEY": "sk_test_1"}
+    ran = forked.run(*arguments, out=FULL, env=env)
+    assert "has asked, and may be billed" in told(ran)
+    assert "No space left on device" in ran.err
+
+
 def told(ran: Ran) -> str:
     """Standard error, and that it blames neither a database nor a bug."""
     for word in ("database", "bug", "Traceback"):
