@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -234,19 +235,68 @@ def _is_ours(port: int, home: Path) -> bool:
 
 def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int, Keeper]:
     """(its port, its keeper). `port` None: any that is free."""
-    problem = ""
+    problem, chosen = "", 0
     with _sole_writer(home, stopping) as lock:
         _make_private(home)
         for _ in range(START_TRIES if port is None else 1):
             chosen = port or free_port(HOST)
-            server = _launch(home, chosen, lock)
-            if _wait_until_ready(server, chosen, home, stopping):
-                record = home / "server.json.new"
-                _write_private(record, json.dumps({"port": chosen, "keeper_pid": server.pid}))
-                record.replace(home / "server.json")
+            if server := _begin(home, chosen, lock, stopping):
                 return chosen, server
             problem = (home / "valkey.log").read_text(errors="replace")[-500:]
+        if (
+            _is_free(chosen)
+            and not stopping.is_set()
+            and (server := _begin_without_files(home, chosen, lock, stopping, problem))
+        ):
+            return chosen, server
     raise EmbeddedError(f"the embedded Valkey does not start: {problem.strip()}")
+
+
+def _begin(home: Path, port: int, lock: int, stopping: threading.Event) -> Keeper | None:
+    """None: it did not start."""
+    server = _launch(home, port, lock)
+    if not _wait_until_ready(server, port, home, stopping):
+        return None
+    record = home / "server.json.new"
+    _write_private(record, json.dumps({"port": port, "keeper_pid": server.pid}))
+    record.replace(home / "server.json")
+    return server
+
+
+def _begin_without_files(
+    home: Path, port: int, lock: int, stopping: threading.Event, problem: str
+) -> Keeper | None:
+    """What cannot be read would keep the server from starting for ever, and it holds wakes only: the rows say
+    what there is to do. If it does not start without the files either, they go back."""
+    files, aside = home / "appendonlydir", home / "unreadable"
+    if not os.path.lexists(files):
+        return None
+    _remove(aside)  # an earlier one
+    files.rename(aside)
+    server = _begin(home, port, lock, stopping)
+    if server is None:
+        _remove(files)
+        aside.rename(files)
+        return None
+    log.warning("embedded_valkey_files_set_aside", path=str(aside), error=problem.strip())
+    return server
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 @contextlib.contextmanager

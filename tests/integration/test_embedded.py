@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from app import embedded
 from app.commands.doctor import check_redis
@@ -227,6 +229,63 @@ def test_f20_its_files_are_nobody_else_s_to_read(settings: Settings) -> None:
             home.chmod(0o755)
     finally:
         os.umask(before)
+
+
+def _cut(files: Path) -> None:
+    for path in files.glob("*.aof"):
+        path.write_bytes(path.read_bytes()[:-3])
+
+
+def _spoil(files: Path) -> None:
+    for path in files.glob("*.incr.aof"):
+        path.write_bytes(b"\x00garbage" * 20 + path.read_bytes())
+
+
+def _spoil_base(files: Path) -> None:
+    for path in files.glob("*.base.*"):
+        path.write_bytes(b"REDIS0011 not a dump")
+
+
+def _spoil_manifest(files: Path) -> None:
+    for path in files.glob("*.manifest"):
+        path.write_bytes(b"\xff\x00nothing of the kind\n")
+
+
+def _lose_base(files: Path) -> None:
+    for path in files.glob("*.base.*"):
+        path.unlink()
+
+
+def _replace(files: Path) -> None:
+    shutil.rmtree(files)
+    files.write_text("a file")
+
+
+@pytest.mark.parametrize("spoil", [_cut, _spoil, _spoil_base, _spoil_manifest, _lose_base, _replace])
+def test_f20_files_that_cannot_be_read_keep_it_from_nothing(
+    settings: Settings, spoil: Callable[[Path], None]
+) -> None:
+    for _ in range(2):
+        with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+            client.set("x", "1")
+        spoil(settings.data_dir / "valkey" / "appendonlydir")
+        with capture_logs() as logs, embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+            client.set("x", "2")
+        told = [line for line in logs if line["event"] == "embedded_valkey_files_set_aside"]
+        assert len(told) == int(spoil is not _cut)
+        with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+            assert client.get("x") == b"2"
+
+
+def test_f20_files_that_are_not_to_blame_stay(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        client.set("x", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr("app.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
+        with pytest.raises(EmbeddedError, match="no-such-setting"), embedded_valkey(settings):
+            pass
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        assert client.get("x") == b"1"
 
 
 def test_why_it_does_not_start_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
