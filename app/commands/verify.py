@@ -74,7 +74,7 @@ def verify(
 class Plan:
     """What every process needs to know."""
 
-    store_url: str = field(repr=False)
+    settings: "Settings" = field(repr=False)
     secrets: Mapping[str, Sequence[str]] = field(repr=False)
     """By account."""
     window_s: int
@@ -94,7 +94,7 @@ def _plan(settings: "Settings", account: str, names: Sequence[str]) -> Plan:
         retired = [part.strip() for part in os.environ[name].split(",") if part.strip()]
         secrets.setdefault(account or DEFAULT_ACCOUNT, []).extend(retired)
     window_s = max(settings.signature_window_s, SIGNATURE_WINDOW_MIN_S)
-    return Plan(settings.store_url, secrets, window_s, settings.allow_unsigned)
+    return Plan(settings, secrets, window_s, settings.allow_unsigned)
 
 
 async def _verified(
@@ -139,17 +139,17 @@ async def _in_processes(
 
 def _run_share(plan: Plan, runs: "Sequence[VerifiedRun]", share: int, of: int, joined: str | None) -> "Tally":
     """One process's share of the pages."""
+    from app.bootstrap import open_store
     from app.services.verify import verify_share
-    from app.store import Database
     from app.store.verifying import open_snapshot
 
     async def work() -> "Tally":
-        db = Database(plan.store_url)
+        store = await open_store(plan.settings, migrated=False)
         try:
-            async with open_snapshot(db, joined) as snapshot:
+            async with open_snapshot(store.db, joined) as snapshot:
                 return await verify_share(snapshot, runs, reading_of(plan), share=share, of=of)
         finally:
-            await db.close()
+            await store.close()
 
     return asyncio.run(work())
 

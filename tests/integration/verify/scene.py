@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.commands.verify import Plan, reading_of
+from app.config import load_settings
 from app.domain.adjustment import adjustment_reason
 from app.domain.delivery import RawDelivery
 from app.domain.retry import Answer
@@ -207,7 +208,7 @@ async def _beside(scene: Scene) -> None:
 
 def scene_reading(*secrets: str) -> Reading:
     """As the command reads, with these secrets; none: the scene's."""
-    return reading_of(Plan("", {"default": secrets or (SECRET,)}, 300, False))
+    return reading_of(Plan(load_settings(_env_file=None), {"default": secrets or (SECRET,)}, 300, False))
 
 
 async def verified(snapshot: Snapshot, *secrets: str) -> Tally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from app import cli
+from app.commands.verify import Plan, _run_share
+from app.config import load_settings
 from app.services.verify import Tally, verify_share
 from app.store import Database, Store, verifying
 from app.store.tables import tasks
@@ -84,3 +87,24 @@ async def _spoil(url: str, task_id: str) -> None:
         await store.db.write(lambda connection: connection.execute(change))
     finally:
         await store.close()
+
+
+def test_f17_each_process_keeps_the_limits_that_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Noted(Database):
+        def __init__(self, url: str, **limits: Any) -> None:
+            made.append(limits)
+            super().__init__(url, **limits)
+
+    monkeypatch.setattr("app.bootstrap.Database", Noted)
+    settings = load_settings(
+        _env_file=None, data_dir=tmp_path, database_timeout_s=3, database_long_timeout_s=44,
+        database_connect_timeout_s=2,
+    )  # fmt: skip
+    # As it comes to a process of its own.
+    plan = pickle.loads(pickle.dumps(Plan(settings, {}, 300, False)))
+    _run_share(plan, [], 1, 2, None)
+    assert made == [{"timeout_s": 3, "long_timeout_s": 44, "connect_timeout_s": 2}]
