@@ -28,6 +28,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tallyhook")
 
+_UNCONFIGURED = structlog.get_config()
+
 StartValkey = Callable[..., ValkeyServer]
 
 LEFT_TO_THE_LONG_FORM = {
@@ -56,11 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _logs_as_before() -> Iterator[None]:
-    """A test may run a command in this process, which sends all logs to what pytest closes after it."""
+    """A test may run a command in this process, which sends all logs to what pytest closes after it; so may a
+    fixture of a module, before any test of it."""
     root = logging.getLogger()
-    before = (root.handlers, root.level, structlog.get_config())
+    before = (root.handlers, root.level)
+    structlog.configure(**_UNCONFIGURED)
     yield
-    structlog.configure(**before[2])
+    structlog.configure(**_UNCONFIGURED)
     root.handlers = before[0]
     root.setLevel(before[1])
 
