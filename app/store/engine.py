@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import random
+import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ TRIES_WITHIN = 1.5
 half limits."""
 SQLITE_BUSY_MS = 10_000
 CLOSE_S = 2.0
+THREAD_POLL_S = 0.002
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
@@ -82,6 +84,7 @@ class Database:
         self._distrusted_s = -1.0
         """Connections made until then (monotonic) are not used again."""
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """The driver's connections, for the end."""
         self._appender: PoolProxiedConnection | None = None
         self._appending = asyncio.Lock()
@@ -89,6 +92,7 @@ class Database:
         self._writer = asyncio.Lock()
         if self.is_sqlite:
             sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine.sync_engine, "connect", self._note_thread)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         else:
             postgres = PostgresAddress(address, timeout_s=connect_timeout_s, command_timeout_s=long_timeout_s)
@@ -177,6 +181,9 @@ class Database:
         record.info["made_s"] = time.monotonic()
         self._made.add(dbapi_connection.driver_connection)
 
+    def _note_thread(self, dbapi_connection: Any, _record: ConnectionPoolEntry) -> None:
+        self._threads.add(dbapi_connection.driver_connection._thread)
+
     def _refuse_distrusted(self, dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         if self._is_distrusted(record.info):
             # Not in order: the server behind it may be the one that does not answer.
@@ -256,8 +263,17 @@ class Database:
 
     async def close(self) -> None:
         """Give every connection back, in order where the server answers, and soon in any case."""
+        if self.is_sqlite:
+            await self.engine.dispose()
+            # Of a connection that was cancelled in the middle of a statement the thread ends later, and would
+            # answer a loop that is closed by then.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110 - its end is no event
+                        await asyncio.sleep(THREAD_POLL_S)
+            return
         try:
-            async with asyncio.timeout(None if self.is_sqlite else CLOSE_S), self._appending:
+            async with asyncio.timeout(CLOSE_S), self._appending:
                 await self._end_appender()
                 await self.engine.dispose()
         except TimeoutError:

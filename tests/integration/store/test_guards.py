@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -349,3 +350,23 @@ async def test_a_store_of_deliveries_that_is_cancelled_leaves_the_next_one_alone
     finally:
         await store.close()
         await other.close()
+
+
+async def test_no_thread_of_sqlite_outlives_its_store(sqlite_url: str) -> None:
+    """Neither one whose statement was cancelled: it would answer a loop that is closed by then."""
+    before = set(threading.enumerate())
+    database = Database(sqlite_url)
+    begun = asyncio.Event()
+
+    async def work(connection: AsyncConnection) -> None:
+        begun.set()
+        count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000)"
+        await connection.scalar(sa.text(f"{count} SELECT count(*) FROM n"))
+
+    reading = asyncio.create_task(database.read(work))
+    await begun.wait()
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await database.close()
+    assert set(threading.enumerate()) <= before
