@@ -339,11 +339,20 @@ class Settings(BaseSettings):
             ("retention_s", "drain_target_s", "more is sent than finishes before it is deleted"),
             ("sweep_after_s", "wake_delay_s", "the sweep settles what was about to be settled"),
         )
-        return [
+        found = [
             (_shown_name(small), f"{_shown_name(small)} is shorter than {_shown_name(large)}: {effect}",
              f"set it to more than {getattr(self, large):g}")
             for small, large, effect in pairs if getattr(self, small) < getattr(self, large)
         ]  # fmt: skip
+        for name, url in (
+            ("DATABASE_URL", self.database_url),
+            ("DATABASE_DIRECT_URL", self.database_direct_url),
+        ):
+            if url:
+                found += [
+                    (name, f"{name}: {what}", remedy) for what, remedy in read_database_address(url).doubts
+                ]
+        return found
 
     def passwords(self) -> list[str]:
         """Of the database and of Redis, as their URLs say them."""

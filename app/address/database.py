@@ -1,7 +1,7 @@
 """DATABASE_URL: a URL of SQLite, or of PostgreSQL as libpq reads it and as managed services hand it out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -11,8 +11,10 @@ from app.address.split import (
     Parts,
     existing_file,
     host_and_port,
+    is_folder,
     one_of,
     printable,
+    refuse_fragment,
     shown,
     split,
     unknown_option,
@@ -25,6 +27,8 @@ APPLICATION_NAME = "tallyhook"
 PORT = 5432
 CONNECT_TIMEOUT_MAX_S = 3_600
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+UNCHECKED = "no-verify"
+"""Of node-postgres: TLS that proves nothing, which is what `require` is to libpq."""
 SESSIONS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 SYSTEM_CA = "system"
 
@@ -37,15 +41,23 @@ _ABOUT_PLACE = ("host", "port", "dbname", "user", "password", "passfile", "servi
 _OURS = ("prepared_statements", "pgbouncer")
 _READ = (
     "connect_timeout", "application_name", "fallback_application_name", "options", "target_session_attrs",
-    "sslmode", "ssl", "sslnegotiation", "channel_binding", "client_encoding",
+    "sslmode", "ssl", "sslnegotiation", "channel_binding", "client_encoding", "load_balance_hosts", "schema",
 )  # fmt: skip
 _WITHOUT_EFFECT = (
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-    "gssencmode", "gssdelegation", "sslcompression", "sslsni", "statement_cache_size",
-    "prepared_statement_cache_size",
+    "gssencmode", "gssdelegation", "sslcompression", "sslsni", "sslcertmode", "statement_cache_size",
+    "prepared_statement_cache_size", "connection_limit", "pool_timeout", "socket_timeout",
+    "max_idle_connection_lifetime", "single_use_connections", "uselibpqcompat", "supa", "workaround",
 )  # fmt: skip
 """Taken, because services and other drivers' users write them. The first five are for libpq's own sockets;
-`channel_binding` the driver cannot do, TLS with verify-full does as much."""
+`connection_limit` to `single_use_connections` are Prisma's, `uselibpqcompat` is node-postgres's and asks for
+what we do, `supa` and `workaround` stand in what Supabase and Vercel hand out."""
+_OF_A_SESSION = (
+    "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout",
+    "transaction_timeout", "timezone", "TimeZone", "search_path", "currentSchema",
+    "default_transaction_isolation", "work_mem",
+)  # fmt: skip
+"""The server's own settings, which URLs of other drivers set by their names."""
 KNOWN = (*_ABOUT_PLACE, *_READ, *_FILES, *_PASSED, *_OURS, *_WITHOUT_EFFECT)
 _YES_NO = {
     "yes": True,
@@ -73,6 +85,8 @@ class DatabaseAddress:
     """Certificates are checked against those of the system (sslrootcert=system)."""
     prepared_statements: bool | None = None
     """None: unless a pooler stands between."""
+    doubts: tuple[tuple[str, str], ...] = ()
+    """What was taken, and is not done: (what, remedy)."""
 
 
 def read_database_address(url: str) -> DatabaseAddress:
@@ -91,13 +105,23 @@ def read_database_address(url: str) -> DatabaseAddress:
 
 
 def _sqlite(rest: str) -> DatabaseAddress:
+    refuse_fragment(rest)
     path, _, query = rest.partition("?")
     if query:
         raise AddressError("has options after the file's name, which SQLite here takes none of: remove them")
     path = path.removeprefix("/") if path.startswith("/") else path
     if not rest.startswith("/") or not path:
         raise AddressError("names no file: write sqlite:///FILE, or sqlite:////FOLDER/FILE from the root on")
-    return DatabaseAddress(f"sqlite:///{path}", sqlite_path=unquoted(path))
+    path = unquoted(path)
+    if path == ":memory:":
+        raise AddressError(
+            "names a database in memory, which each process would have for itself: write sqlite:///FILE, or "
+            "unset it for a file of our own"
+        )
+    if path.endswith("/") or is_folder(path):
+        inside = printable(path.rstrip("/"), 200)[1:-1]
+        raise AddressError(f"names a folder, not a file: write sqlite:///{inside}/tallyhook.db")
+    return DatabaseAddress(f"sqlite:///{path}", sqlite_path=path)
 
 
 def _postgresql(parts: Parts) -> DatabaseAddress:
@@ -132,15 +156,42 @@ def _postgresql(parts: Parts) -> DatabaseAddress:
         arguments={name: value for name, value in arguments.items() if value is not None},
         system_ca=options.get("sslrootcert") == SYSTEM_CA,
         prepared_statements=_prepared_statements(options),
+        doubts=tuple(_doubts(options, mode, len(hosts))),
     )
 
 
 def _unknown(name: str) -> AddressError:
-    if name in ("schema", "search_path", "currentSchema"):
-        return AddressError(f"has an unknown option {name!r}: write options=-csearch_path%3DSCHEMA")
+    if name in _OF_A_SESSION:
+        setting = "search_path" if name == "currentSchema" else name
+        return AddressError(
+            f"has an unknown option {name!r}: write options=-c{setting}%3DVALUE, or set it for the role"
+        )
     if name == "hostaddr":
         return AddressError("has an unknown option 'hostaddr': write the address as the host")
+    if name == "unix_sock":
+        return AddressError("has an unknown option 'unix_sock': write host=FOLDER, the folder of the socket")
+    if name == "sslaccept":
+        return AddressError(
+            "has an unknown option 'sslaccept': write sslmode=verify-full&sslrootcert=system for strict, or "
+            "sslmode=require"
+        )
     return unknown_option(name, KNOWN)
+
+
+def _doubts(options: Mapping[str, str], mode: str | None, hosts: int) -> Iterator[tuple[str, str]]:
+    """What somebody may rely on, and the driver cannot do."""
+    if options.get("channel_binding") == "require" and mode != "verify-full":
+        yield (
+            "channel_binding=require has no effect: nothing proves that the server is the right one",
+            "write sslmode=verify-full&sslrootcert=system, which proves as much",
+        )
+    if "connection_limit" in options:
+        yield (
+            "connection_limit has no effect: each process keeps up to ten connections",
+            "remove it, and let the server or a pooler take ten for each process",
+        )
+    if options.get("load_balance_hosts") == "random" and hosts > 1:
+        yield "load_balance_hosts=random has no effect: hosts are tried in their order", "remove it"
 
 
 def _hosts(parts: Parts, options: Mapping[str, str]) -> tuple[tuple[str, int | None], ...]:
@@ -167,8 +218,10 @@ def _ssl_mode(options: Mapping[str, str]) -> str | None:
     if mode is None and "ssl" in options:
         # As SQLAlchemy's users and JDBC's write it.
         said = options["ssl"].lower()
-        one_of("ssl", said, (*SSL_MODES, *_YES_NO))
-        mode = said if said in SSL_MODES else "require" if _YES_NO[said] else "disable"
+        one_of("ssl", said, (*SSL_MODES, UNCHECKED, *_YES_NO))
+        mode = said if said not in _YES_NO else "require" if _YES_NO[said] else "disable"
+    if mode == UNCHECKED:
+        mode = "require"
     if options.get("sslrootcert") == SYSTEM_CA:
         # As libpq: the system's certificates prove nothing about a host whose name is not checked.
         if mode not in (None, "verify-full"):
@@ -212,6 +265,12 @@ def _agreeable(options: Mapping[str, str]) -> None:
     one_of("channel_binding", options.get("channel_binding", "prefer"), ("disable", "prefer", "require"))
     encoding = options.get("client_encoding", "utf8")
     one_of("client_encoding", encoding.lower().replace("-", ""), ("utf8", "auto"))
+    one_of("load_balance_hosts", options.get("load_balance_hosts", "disable"), ("disable", "random"))
+    if options.get("schema", "public") != "public":
+        # What is not done may not be passed over: the tables would be made elsewhere.
+        raise AddressError(
+            "has a schema of its own: write options=-csearch_path%3DSCHEMA in place of schema="
+        )
 
 
 def _prepared_statements(options: Mapping[str, str]) -> bool | None:

@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PORT = re.compile(r"[0-9]{1,5}")
+_NOT_FILLED_IN = re.compile(r"\$?[\[<{].*pass.*[\]>}]", re.IGNORECASE)
+"""As dashboards show it where they do not tell the password: [YOUR-PASSWORD], <password>, ${DB_PASS}."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{1,39}")
 PORT_MAX = 65_535
 
@@ -47,7 +49,10 @@ def split(url: str, *, example: str) -> Parts:
     authority, _, path = rest.partition("/")
     if "#" in authority:
         raise AddressError(f"has a # where a host belongs: write a # of the password as %23, as in {example}")
+    refuse_fragment(path + query)
     user, _, password = (userinfo or "").partition(":")
+    if _NOT_FILLED_IN.fullmatch(password):
+        raise AddressError("has a mark where the password belongs: put the password in its place")
     return Parts(
         scheme, unquoted(user) or None, unquoted(password) or None,
         tuple(host_and_port(part, example=example) for part in authority.split(",") if part),
@@ -104,9 +109,23 @@ def options_of(query: str) -> dict[str, str]:
     return found
 
 
+def refuse_fragment(text: str) -> None:
+    """Raises AddressError for a # behind the host, whatever stands after it: perhaps half a password."""
+    if "#" in text:
+        raise AddressError(
+            "has a # behind its host, where nothing is read: write a # of a password or a name as %23, and "
+            "a comment on a line of its own"
+        )
+
+
 def unquoted(text: str) -> str:
     """Percent-escapes as UTF-8; a % that begins none stands for itself. Raises AddressError."""
-    plain = unquote(text, errors="replace")
+    try:
+        plain = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise AddressError(
+            "has an escape that is no UTF-8: write a % of the password itself as %25, and é as %C3%A9"
+        ) from None
     if any(char < " " or char == "\x7f" for char in plain):
         raise AddressError("holds a control character: remove it")
     return plain
@@ -119,7 +138,8 @@ def unknown_option(name: str, known: Iterable[str]) -> AddressError:
         return AddressError(
             "has an unknown option after a ?: remove it; in a password write ? as %3F, & as %26"
         )
-    near = difflib.get_close_matches(name, list(known), n=1)
+    # Near enough for a slip of the hand: statement_timeout is no connect_timeout.
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)
     return AddressError(
         f"has an unknown option {name!r}{f'; did you mean {near[0]}?' if near else ': remove it'}"
     )
@@ -156,6 +176,14 @@ def existing_file(name: str, value: str) -> str:
     if not is_there:
         raise AddressError(f"has {name}={printable(value, 200)}: there is no such file")
     return str(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether one is there under that name."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def shown(

@@ -100,7 +100,7 @@ def refuse_if_unopenable(store: Store) -> None:
     """Raises OSError for an SQLite file that cannot be opened. Asked before the driver is: after a failed
     connect its thread still answers a loop that may be closed by then."""
     database = store.db.sqlite_path
-    if not database or database == ":memory:":
+    if not database:
         return
     folder = Path(database).absolute().parent
     if not folder.is_dir():
@@ -146,13 +146,21 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
     """What to say when the database does not answer."""
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else "no answer"
+    if "file is not a database" in reason:
+        return UserError(
+            "database_refused", f"{shown_url(settings)} is not a database of SQLite's: {reason}",
+            "name another file in DATABASE_URL, one that is not there yet will do; this one is as it was"
+            if settings.database_url else "move it away, or set TALLYHOOK_DATA_DIR to another directory",
+        )  # fmt: skip
     if isinstance(error, StoreRefused) and _state_of(error) not in _BY_SQLSTATE:
         return UserError(
             "database_refused",
             f"the database at {shown_url(settings)} answers and refuses: {reason}",
             "a table, a right or a timeout was changed by somebody: tallyhook doctor looks at the schema",
         )
-    if settings.database_url:
+    if settings.database_url and read_database_address(settings.database_url).sqlite_path is not None:
+        remedy = _remedy_of_file(reason)
+    elif settings.database_url:
         remedy = _remedy(error, reason)
     else:
         remedy = f"check that {settings.data_dir.absolute()} can be written to, or set TALLYHOOK_DATA_DIR"
@@ -195,6 +203,15 @@ _BY_WORDS = (
     ("prepared statement", "a pooler stands between: write prepared_statements=no behind DATABASE_URL's ?"),
 )
 """What is said about each, by a piece of the server's or the driver's words."""
+
+
+def _remedy_of_file(reason: str) -> str:
+    """What to do about a DATABASE_URL of SQLite."""
+    if reason.startswith("there is no "):
+        return (
+            f"make it: mkdir -p {reason.removeprefix('there is no ')}, or name another file in DATABASE_URL"
+        )
+    return "let DATABASE_URL name a file that this user may read and write, on a disk that has room"
 
 
 def _remedy(error: BaseException, reason: str) -> str:

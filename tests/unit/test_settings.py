@@ -239,6 +239,10 @@ def test_f24_settings_that_do_not_go_well_together_are_told() -> None:
     assert [(name, "TALLYHOOK_REQUEST_TIMEOUT_S" in what) for name, what, _ in said] == [
         ("TALLYHOOK_CLAIM_LEASE_S", True)
     ]
+    url = "postgresql://u:hush@h/d?sslmode=require&channel_binding=require"
+    [(name, what, remedy)] = load_settings(DATABASE_URL=url).doubts()
+    assert (name, "channel_binding" in what, "verify-full" in remedy) == ("DATABASE_URL", True, True)
+    assert "hush" not in what + remedy
 
 
 def test_f24_a_name_that_nobody_reads_is_told_with_the_one_that_was_meant() -> None:

@@ -40,6 +40,22 @@ async def test_f22_options_reach_the_server(postgres_url: str) -> None:
     assert await asked(postgres_url.replace("postgresql://", "postgres://")) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "words", "remedy"),
+    [
+        ("nowhere/x.db", "there is no ", "mkdir -p "),
+        ("full", "database or disk is full", "on a disk that has room"),
+        ("text", "file is not a database", "name another file"),
+    ],
+)  # fmt: skip
+def test_f22_a_file_of_sqlite_that_cannot_be_used(tmp_path: Path, path: str, words: str, remedy: str) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    (tmp_path / "text").write_text("root:x:0:0")
+    settings = load_settings(_env_file=None, DATABASE_URL=f"sqlite:///{tmp_path}/{path}")
+    check = asyncio.run(check_database(settings))
+    assert (check.state, words in check.detail, remedy in check.remedy) == ("fault", True, True), check
+
+
 async def test_f22_of_several_hosts_one_that_answers_and_writes_is_taken(postgres_url: str) -> None:
     port = sa.make_url(postgres_url).port
     several = placed(postgres_url, f"127.0.0.1:1,127.0.0.1:{port},[::1]", 1)

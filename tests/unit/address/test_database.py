@@ -46,6 +46,13 @@ P = "postgresql://tally:hush@db.example.com"
          {"server_settings": {"options": "-c search_path=tally", "application_name": "hook"}}),
         (f"{P}?user=other&password=p%40q&dbname=e", {"user": "other", "password": "p@q", "database": "e"}),
         (f"{P}/d?sslmode=", {"host": ["db.example.com"]}),
+        # Prisma's and Vercel's words, and node-postgres's.
+        ("postgres://u:p@h:6543/d?pgbouncer=true&connection_limit=1&pool_timeout=20", {"port": [6543]}),
+        (f"{P}/d?sslmode=require&supa=base-pooler.x&workaround=supabase-pooler.vercel", {"ssl": "require"}),
+        ("postgres://u:p@h/d?sslmode=no-verify&uselibpqcompat=true", {"ssl": "require"}),
+        ("postgresql://u:p@h/d?schema=public", {"database": "d"}),
+        ("postgresql://a,b/d?load_balance_hosts=random", {"host": ["a", "b"]}),
+        ("postgresql://u%40x:p%2Fy%25@h/d%20e", {"user": "u@x", "password": "p/y%", "database": "d e"}),
         # Nothing: the driver asks PGHOST and the rest, as libpq does.
         ("postgresql://", {}),
     ],
@@ -94,8 +101,25 @@ def test_f22_a_pooler_may_be_named(option: str, kept: bool | None) -> None:
         ("sqlite:///", "names no file"),
         ("sqlite://hush.db", "names no file"),
         ("sqlite:///a.db?mode=ro", "takes none"),
+        ("sqlite:///:memory:", "write sqlite:///FILE"),
+        ("sqlite+aiosqlite:///%3Amemory%3A", "write sqlite:///FILE"),
+        ("sqlite:////tmp", "a folder, not a file: write sqlite:////tmp/tallyhook.db"),
+        ("sqlite:///data/", "write sqlite:///data/tallyhook.db"),
+        ("sqlite:///a.db#hush", "# behind its host"),
         (f"{P}/d?sslmod=require", "did you mean sslmode"),
-        (f"{P}/d?schema=x", "search_path"),
+        (f"{P}/d?schema=x", "write options=-csearch_path%3DSCHEMA"),
+        (f"{P}/d?statement_timeout=5", "write options=-cstatement_timeout%3DVALUE"),
+        (f"{P}/d?currentSchema=x", "write options=-csearch_path%3DVALUE"),
+        (f"{P}/d?max_connections=5", "'max_connections': remove it"),
+        (f"{P}/d?sslaccept=strict", "sslmode=verify-full&sslrootcert=system"),
+        ("postgresql://u:p@/d?unix_sock=/cloudsql/a:b:c/.s.PGSQL.5432", "write host=FOLDER"),
+        (f"{P}/d?load_balance_hosts=yes", "one of disable, random"),
+        (f"{P}/d#hush", "write a # of a password or a name as %23"),
+        (f"{P}/d?sslmode=require#hush", "# behind its host"),
+        (f"{P}?password=hush#hush", "# behind its host"),
+        ("postgres://u:hush%ff@h/d", "as %25"),
+        ("postgres://u:[YOUR-PASSWORD]@db.x.supabase.co/d", "put the password in its place"),
+        ("postgres://u:${DB_PASSWORD}@h/d", "put the password in its place"),
         (f"{P}/d?sslmode=on", "one of disable, allow"),
         (f"{P}/d?ssl=perhaps", "one of disable, allow"),
         (f"{P}/d?connect_timeout=soon", "whole number"),
@@ -149,4 +173,20 @@ def test_nothing_that_is_kept_shows_a_password() -> None:
 def test_sqlite_is_a_file() -> None:
     assert read_database_address("sqlite:///a b.db").sqlite_path == "a b.db"
     assert read_database_address("sqlite+aiosqlite:////tmp/x.db").sqlite_path == "/tmp/x.db"
-    assert read_database_address("sqlite:///:memory:").sqlite_path == ":memory:"
+    assert read_database_address("sqlite:///a%23b.db").sqlite_path == "a#b.db"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("sslmode=require&channel_binding=require", "channel_binding=require has no effect"),
+        ("sslmode=verify-full&channel_binding=require", None),
+        ("channel_binding=prefer&load_balance_hosts=random&pool_timeout=3", None),
+        ("pgbouncer=true&connection_limit=1", "connection_limit has no effect"),
+        ("host=a,b&load_balance_hosts=random", "load_balance_hosts=random has no effect"),
+    ],
+)
+def test_f22_what_is_taken_and_not_done_is_told(option: str, words: str | None) -> None:
+    doubts = read_database_address(f"{P}/d?{option}").doubts
+    assert [words in what for what, _ in doubts if words] == ([True] if words else [])
+    assert bool(doubts) == bool(words)
