@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.done import done
 from app.commands.options import AsJson, settings_for
 from app.commands.runs import with_store
 from app.commands.user_error import USAGE, UserError
@@ -88,7 +89,10 @@ def retry(
         if settled:
             raise UserError("settled", f"delivery {settled[0]} is settled", REMEDY)
         ids = await store.retry_inbox(None if all_ else [row.id for row in rows], now_ms())
-        message = f"{len(ids)} {'delivery' if len(ids) == 1 else 'deliveries'} will be looked at again."
+        told = f"{len(ids)} {'delivery' if len(ids) == 1 else 'deliveries'} will be looked at again"
+        if ids:
+            done(told if len(ids) > 1 else f"delivery {ids[0]} will be looked at again")
+        message = f"{told}."
         show_document({"retried": ids, "message": message}, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)

@@ -53,3 +53,5 @@ class ParsedDelivery:
     report: Report
     account: str | None = None
     """It may only be about this account's tasks; None: about any."""
+    has_anothers_id: bool = False
+    """The provider gave the id that it names to another attempt than its key names."""

@@ -113,6 +113,8 @@ class Circumstances(NamedTuple):
     """A call to `/v1/monitor`, which costs its surcharge (C-E.2)."""
     lists: Sequence[PriceList] = PRICE_LISTS
     """The prices of the account, oldest first; its own ones by `PriceList.with_overrides`."""
+    has_anothers_id: bool = False
+    """The report names an id that the provider gave to another attempt."""
 
 
 _UNKNOWN = Circumstances()
@@ -161,7 +163,7 @@ def _contradiction(attempt: Attempt, report: Report, circumstances: Circumstance
     key = report.idempotency_key or ""
     if parse_idempotency_key(key) and key != idempotency_key(attempt.task_id, attempt.attempt):
         return "its key is another task's"
-    if attempt.provider_task_id not in (None, report.provider_task_id):
+    if circumstances.has_anothers_id or attempt.provider_task_id not in (None, report.provider_task_id):
         return "its id is another task's"
     return None
 

@@ -44,3 +44,5 @@ class TaskBooks:
     adjustments: list[Row] = field(default_factory=list)
     elsewhere: list[Row] = field(default_factory=list)
     """Deliveries that its rows name and that are not filed under it."""
+    anothers: set[str] = field(default_factory=set)
+    """Deliveries that conflict here and name an id of the provider's that another attempt has."""

@@ -182,7 +182,11 @@ def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> 
     if attempt.task_type == "AIMODE" and delivery.report.completed:
         extra = explained_extra(attempt.task_type, _object(attempt.payload_json), _object(response))
     same = attempt.reported is not None and stored is not None and _same_json(stored, response)
-    circumstances = Circumstances(delivery.received_at_ms, sync=delivery.source == Source.SYNC)
+    circumstances = Circumstances(
+        delivery.received_at_ms,
+        sync=delivery.source == Source.SYNC,
+        has_anothers_id=delivery.has_anothers_id,
+    )
     return decide_settlement(
         attempt, delivery.report, extra=extra, same_response=same, circumstances=circumstances
     )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from app.domain.adjustment import account_entry
 from app.domain.difference import Difference, shown
+from app.domain.settlement import Effect
 from app.domain.stored import Orphan, Row, TaskBooks, VerifiedRun
 from app.domain.task import parse_idempotency_key
 from app.domain.vouching import MISFITS_KEPT_MAX, Misfit, Vouched, Witnesses
@@ -33,6 +34,8 @@ class VerifySnapshot(Protocol):
     async def orphans(self) -> Sequence[Orphan]: ...
 
     async def spending(self, run_ids: Sequence[str]) -> Sequence[tuple[str, Decimal, Decimal]]: ...
+
+    async def owners_of(self, provider_task_ids: Iterable[str]) -> dict[str, set[tuple[str, int]]]: ...
 
     async def accounts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[str, int]]: ...
 
@@ -81,6 +84,7 @@ async def verify_share(
         await _spending(snapshot, runs, tally)
     for run in runs:
         async for page in snapshot.books(run, share, of):
+            await _mark_anothers(snapshot, page, reading)
             for books in page:
                 done = verify_task(books, reading)
                 tally.differ(done.differences)
@@ -89,6 +93,20 @@ async def verify_share(
                 for account, delivery_id, received_at_ms, vouched in done.vouched:
                     tally.note(account, delivery_id, received_at_ms, vouched)
     return tally
+
+
+async def _mark_anothers(snapshot: VerifySnapshot, page: Sequence[TaskBooks], reading: Reading) -> None:
+    """Which conflicts name an id that another attempt has. Whether it had it already when the report came is
+    in no row but the decision itself, so only where that was a conflict is the id a reason for one."""
+    named: list[tuple[TaskBooks, Row, str]] = []
+    for books in page:
+        for row in books.deliveries:
+            if row["effect"] == Effect.CONFLICT and (said := _id_named(row, reading)) is not None:
+                named.append((books, row, said))
+    owners = await snapshot.owners_of({said for *_, said in named}) if named else {}
+    for books, row, said in named:
+        if owners.get(said, set()) - {(books.task["id"], row["attempt"])}:
+            books.anothers.add(row["id"])
 
 
 async def verify_rest(
@@ -170,6 +188,15 @@ def _unmatched(row: Row) -> Iterator[Difference]:
     elif not row["known"]:
         why = "a valid delivery for a task that we never sent"
         yield Difference("findings", row["id"], "row", "missing", "unmatched", why)
+
+
+def _id_named(row: Row, reading: Reading) -> str | None:
+    if row["body"] is None:
+        return None
+    try:
+        return reading.report(row["body"]).provider_task_id
+    except ValueError:
+        return None
 
 
 def _key_of(row: Row, reading: Reading) -> tuple[str, int] | None:

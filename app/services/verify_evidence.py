@@ -57,7 +57,11 @@ class Evidence:
         except ValueError as error:
             return None, str(error)
         source = Source(row["source"])
-        return ParsedDelivery(row["id"], source, row["received_at_ms"], report, row["account"]), ""
+        anothers = row["id"] in self._books.anothers
+        parsed = ParsedDelivery(
+            row["id"], source, row["received_at_ms"], report, row["account"], has_anothers_id=anothers
+        )
+        return parsed, ""
 
     def _filed(self, row: Row) -> Iterator[Difference]:
         """A delivery that is filed under the task."""

@@ -19,6 +19,7 @@ from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, 
 from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
 from app.ports import Decide, RowsRefused, StoreRefused
 from app.store.engine import Database
+from app.store.provider_ids import owners_of
 from app.store.settlement_rows import (
     CHANGE_TYPES,
     CURRENT_COLUMNS,
@@ -75,6 +76,7 @@ class SettlementWrites:
             mine = await self._lock(connection, parsed)
             found = await self._attempts_of(connection, mine)
             stored = await self._stored_responses(connection, found.values())
+            mine = await self._marked(connection, mine, found)
             changes, unmatched = _fold(mine, found, stored, decide)
             won = await self._apply(connection, changes, now_ms)
             count.raced = sum(len(change.decisions) for change in changes) - sum(
@@ -140,6 +142,21 @@ class SettlementWrites:
                 p.id: by_id[p.report.provider_task_id] for p in rest if p.report.provider_task_id in by_id
             }
         return await self._of_own_account(connection, parsed, found)
+
+    async def _marked(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
+    ) -> list[ParsedDelivery]:
+        """With a mark on each that names the key of an attempt whose id nobody knows yet, and an id that is
+        known to be another's."""
+        blank = {
+            p.id: p.report.provider_task_id
+            for p in parsed
+            if p.id in found and found[p.id].provider_task_id is None and p.source is not Source.SYNC
+        }
+        if not blank:
+            return list(parsed)
+        owners = await owners_of(self.db, connection, blank.values())
+        return [replace(p, has_anothers_id=True) if owners.get(blank.get(p.id, "")) else p for p in parsed]
 
     async def _of_own_account(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
@@ -315,6 +332,7 @@ def _fold(
     """Decide in order of arrival; a second report in the same batch sees what the first one did."""
     changes: dict[AttemptKey, _Change] = {}
     charged: dict[str, set[int]] = {}
+    taken: dict[str, AttemptKey] = {}  # id of the provider's -> the attempt that has it since this batch
     unmatched = []
     for p in parsed:
         attempt = found.get(p.id)
@@ -325,7 +343,12 @@ def _fold(
         if key not in changes and charged.get(key[0], set()) - {key[1]}:
             attempt = replace(attempt, charged_elsewhere=True)
         change = changes.setdefault(key, _Change(attempt, attempt))
-        settlement = decide(p, change.after, stored.get(key))
+        named, blank = p.report.provider_task_id, change.after.provider_task_id is None
+        is_taken = blank and taken.get(named, key) != key
+        asked = replace(p, has_anothers_id=True) if is_taken else p
+        settlement = decide(asked, change.after, stored.get(key))
+        if settlement is not None and blank and settlement.after.provider_task_id is not None:
+            taken[named] = key
         if settlement is None:
             continue
         if settlement.stores_result:

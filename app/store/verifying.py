@@ -16,6 +16,7 @@ from app.domain.stored import Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import StoreUnavailable
 from app.store.engine import Database
 from app.store.inbox import unpack
+from app.store.provider_ids import owners_of
 from app.store.spending import spending, spending_from_rows
 from app.store.tables import (
     Id,
@@ -115,6 +116,10 @@ class Snapshot:
             sa.select(tasks.c.id, runs.c.account, tasks.c.attempt).join(v, tasks.c.id == v.c.id).join(runs)
         )
         return {row[0]: (row[1], row[2]) for row in await self._connection.execute(query)}
+
+    async def owners_of(self, provider_task_ids: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
+        """Id of the provider's -> (task id, attempt) of all that it was given to."""
+        return await owners_of(self._db, self._connection, provider_task_ids)
 
     async def account_entries(self, account: str | None) -> AsyncIterator[Row]:
         """Entries of the account itself; those about a task come with the task. `granted`: whether a balance

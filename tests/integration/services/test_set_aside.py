@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.commands.done import all_done
 from app.domain.task import idempotency_key
 from app.services.occasions import Watcher
 from app.store import Database, Store
@@ -95,6 +96,7 @@ def test_what_is_set_aside_is_told_and_can_be_tried_again(cli: Cli, scene: Any) 
 
     tried = cli(f"inbox retry {cut} --json")
     assert tried.document["retried"] == [cut]
+    assert all_done() == [f"delivery {cut} will be looked at again"], "told should the output be lost"
     assert cli("inbox list --json").document["set_aside"] == 2
     assert len(cli("inbox retry --all --json").document["retried"]) == 2
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.retry import Answer
-from app.domain.settlement import Attempt, Report, Settlement, Source, settle
+from app.domain.settlement import Attempt, Circumstances, Report, Settlement, Source, settle
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
 from app.store import Store
@@ -102,7 +102,8 @@ async def settle_all(store: Store, *reports: Report, now_ms: int = NOW + 3_000, 
 def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
     """The domain's decision, with responses compared byte by byte."""
     same = stored == delivery.report.response
-    return settle(attempt, delivery.report, extra=Decimal(0), same_response=same)
+    circumstances = Circumstances(has_anothers_id=delivery.has_anothers_id)
+    return settle(attempt, delivery.report, extra=Decimal(0), same_response=same, circumstances=circumstances)
 
 
 async def rows(store: Store, query: str, **values: Any) -> list[dict[str, Any]]:

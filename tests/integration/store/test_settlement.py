@@ -217,6 +217,26 @@ async def test_the_key_of_one_task_with_the_id_of_another_settles_neither(store:
     await check_books(store)
 
 
+async def test_the_key_of_a_task_whose_answer_was_lost_with_the_id_of_another_settles_neither(
+    store: Store,
+) -> None:
+    """Nobody knows the id of the second task, but that of the first is known to be the first one's."""
+    _, ids = await start_run(store, 3)
+    tasks = await claim(store)
+    await store.record_submissions([ended(tasks[0]), *(ended(task, Answer.LOST) for task in tasks[1:])])
+    (known, lost, other) = tasks
+    await settle_all(store, report_on(lost, provider_task_id=f"p-{known.id}-1"))
+    # In one batch as well: the second one takes its id by its own report, and then it is known.
+    await settle_all(store, report_on(lost), report_on(other, provider_task_id=f"p-{lost.id}-1"))
+    settled = [(await task_row(store, i))["reported"] for i in ids]
+    assert settled == [None, "completed", None]
+    found = await rows(store, "SELECT verdict, detail FROM findings")
+    assert found == [{"verdict": "conflict", "detail": "its id is another task's"}] * 2
+    await settle_all(store, report_on(known), report_on(other))
+    assert [(await task_row(store, i))["reported"] for i in ids] == ["completed"] * 3
+    await check_books(store)
+
+
 async def test_a_key_of_ours_is_spelled_as_we_sent_it(store: Store) -> None:
     _, ids = await start_run(store, 1)
     (task,) = await submit_all(store)
