@@ -17,6 +17,7 @@ import msgspec
 
 from app.bootstrap import open_provider
 from app.commands.checks import Check as Check  # noqa: PLC0414 - callers have it from here
+from app.commands.doctor_clocks import Clocks
 from app.commands.doctor_redis import check_redis
 from app.commands.opening import answered, reachable_store, shown_url
 from app.commands.user_error import UserError
@@ -26,6 +27,7 @@ from app.egress import egress_to
 from app.notify_http import open_poster
 from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
+from app.store.queries import STANDBY
 
 CHALLENGE_PREFIX = "tallyhook-doctor."
 """What the receiver signs is never a delivery: no body begins like this (app.web)."""
@@ -36,17 +38,19 @@ INBOX_SHOWN = 100
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
 
 
-async def examine(settings: Settings) -> list[Check]:
+async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Check]:
     """Every check, in the order in which faults should be dealt with."""
+    clocks = clocks or Clocks()
     asked = await asyncio.gather(
-        _in_time("database", check_database(settings)), _in_time("inbox", check_inbox(settings)),
-        _in_time("redis", check_redis(settings)), _in_time("provider", check_provider(settings)),
+        _in_time("database", check_database(settings, clocks)), _in_time("inbox", check_inbox(settings)),
+        _in_time("redis", check_redis(settings, clocks)),
+        _in_time("provider", check_provider(settings, clocks=clocks)),
         _in_time("webhook", check_webhook(settings)), _in_time("worker", check_worker(settings)),
         _in_time("further accounts", check_further_accounts(settings)),
     )  # fmt: skip
     return [
         *check_settings(settings), *check_configuration(settings), *check_notices(settings),
-        *itertools.chain.from_iterable(asked),
+        *itertools.chain.from_iterable(asked), *clocks.checks(),
     ]  # fmt: skip
 
 
@@ -159,8 +163,8 @@ def _check_public_url(settings: Settings) -> Check:
     return Check(name, "ok", settings.public_url)
 
 
-async def check_database(settings: Settings) -> Check:
-    """Reachable, at a schema that this code can work on, and keeping what it commits."""
+async def check_database(settings: Settings, clocks: Clocks | None = None) -> Check:
+    """Reachable, taking writes, at a schema that this code can work on, and keeping what it commits."""
     name = "database"
     if not settings.database_url and not (settings.data_dir / "tallyhook.db").exists():
         return Check(name, "ok", "embedded SQLite; the first command makes it")
@@ -168,6 +172,11 @@ async def check_database(settings: Settings) -> Check:
         store = await reachable_store(settings)
         try:
             revision = await answered(store.schema_revision(), settings)
+            if clocks is not None and not store.db.is_sqlite:  # whose clock is this machine's
+                asked = clocks.ask()
+                clocks.note("database", await answered(store.database_ms(), settings), asked)
+            if (refused := await answered(store.why_read_only(), settings)) is not None:
+                return Check(name, "fault", *_read_only(refused, shown_url(settings)))
             unsafe = await answered(store.unsafe_settings(), settings)
             if is_migrated(revision):
                 await answered(store.try_write(), settings)
@@ -188,6 +197,21 @@ async def check_database(settings: Settings) -> Check:
         return Check(name, "warning", detail, "set on what your storage does not make up for by itself")
     newer = "" if revision == newest_revision() else f", newer than the {newest_revision()} that this needs"
     return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
+
+
+def _read_only(reason: str, url: str) -> tuple[str, str]:
+    """(what is wrong, what to do about it)."""
+    if reason == STANDBY:
+        remedy = (
+            "name the primary in DATABASE_URL, or all hosts with target_session_attrs=read-write; or promote "
+            "this one"
+        )
+        return f"{url} is a standby (pg_is_in_recovery), which takes no writes", remedy
+    remedy = (
+        "reset it where it was set: ALTER DATABASE, ALTER ROLE or the server's own settings; a service that "
+        "sets it by itself wants room on its disk first"
+    )
+    return f"{url} takes no writes: every transaction begins read-only ({reason})", remedy
 
 
 async def check_inbox(settings: Settings) -> list[Check]:
@@ -238,13 +262,20 @@ async def check_worker(settings: Settings) -> list[Check]:
     return [Check("worker", "fault", f"{detail}, and {' and '.join(waits)} wait for one", remedy)]
 
 
-async def check_provider(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Check:
+async def check_provider(
+    settings: Settings, account: str = DEFAULT_ACCOUNT, *, clocks: Clocks | None = None
+) -> Check:
     """The key is accepted."""
     name, key, chosen = _account(settings, "provider", account)
     url = chosen.base_url
     try:
         async with open_provider(settings, account) as provider:
+            asked = clocks.ask() if clocks is not None else None
             got = await provider.get("/v1/async/status")
+            is_providers = got.refusal.is_own or _queue_of(got.body) is not None
+            if clocks is not None and asked is not None and is_providers and got.dated_ms is not None:
+                # The header's seconds are whole: the middle of it.
+                clocks.note("provider", got.dated_ms + 500, asked)
     except (OSError, TimeoutError) as error:
         if settings.embedded_provider and account == DEFAULT_ACCOUNT:
             remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"

@@ -1,5 +1,6 @@
 """What the doctor looks at in Redis."""
 
+import contextlib
 import uuid
 from typing import Any
 
@@ -8,6 +9,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.address import read_redis_address
 from app.commands.checks import Check
+from app.commands.doctor_clocks import Clocks
 from app.config import Settings
 from app.embedded import is_valkey_used, running_valkey
 from app.queue import open_pool
@@ -38,7 +40,7 @@ _REFUSALS = (
 """What is said about each, by a piece of the server's words."""
 
 
-async def check_redis(settings: Settings) -> list[Check]:
+async def check_redis(settings: Settings, clocks: Clocks | None = None) -> list[Check]:
     """Reachable, keeping its data over a restart, and never dropping keys by itself."""
     url = running_valkey(settings)
     if url is None and is_valkey_used(settings):
@@ -55,6 +57,8 @@ async def check_redis(settings: Settings) -> list[Check]:
             await pool.ping()
             told = {section: await _info(pool, section) for section in _SECTIONS}
             refused = await _refused(pool)
+            if clocks is not None:
+                await _compare(pool, clocks)
         finally:
             await pool.aclose(close_connection_pool=True)
     except (RedisError, OSError, TimeoutError, ValueError) as error:
@@ -67,6 +71,13 @@ async def check_redis(settings: Settings) -> list[Check]:
         *(found[:1] or [Check("redis", "ok", f"{kind} answers, and takes what a worker writes")]),
         _persistence(told["persistence"]), _eviction(memory),
     ]  # fmt: skip
+
+
+async def _compare(pool: Redis, clocks: Clocks) -> None:
+    asked = clocks.ask()
+    with contextlib.suppress(ResponseError):  # its user may not ask
+        seconds, micros = await pool.time()
+        clocks.note("redis", seconds * 1000 + micros / 1000, asked)
 
 
 async def _refused(pool: Redis) -> Check | None:

@@ -21,7 +21,7 @@ from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreRefused, StoreUnavailable
 from app.store import Store
-from app.store.faults import sqlstate_of
+from app.store.faults import DISK_FAILS, DISK_FULL, READ_ONLY, sqlstate_of, why_no_writes
 from app.store.migrate import is_migrated, migrate
 
 T = TypeVar("T")
@@ -152,6 +152,12 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
             "name another file in DATABASE_URL, one that is not there yet will do; this one is as it was"
             if settings.database_url else "move it away, or set TALLYHOOK_DATA_DIR to another directory",
         )  # fmt: skip
+    if (said := why_no_writes(error)) is not None:
+        return UserError(
+            "database_takes_no_writes",
+            f"the database at {shown_url(settings)} answers and takes no writes, {said}: {reason}",
+            _BY_SQLSTATE["25006"] if said == READ_ONLY and settings.database_url else _DISK_REMEDIES[said],
+        )
     if isinstance(error, StoreRefused) and _state_of(error) not in _BY_SQLSTATE:
         return UserError(
             "database_refused",
@@ -176,7 +182,12 @@ _BY_SQLSTATE = {
     "53300": "the server has no connection left: raise its max_connections, or run fewer processes",
     "42704": "check the options behind DATABASE_URL's ?",
     "42501": "give the role of DATABASE_URL the right to it: GRANT ALL ON SCHEMA public TO ROLE",
-    "25006": "this server takes no writes: check that DATABASE_URL names the primary",
+    "25006": "check that DATABASE_URL names the primary, and default_transaction_read_only there",
+}
+_DISK_REMEDIES = {
+    READ_ONLY: "check the rights of the file and of its directory, and how its file system is mounted",
+    DISK_FULL: "make room on the disk that it lies on; what is stored is safe, and goes on by itself",
+    DISK_FAILS: "look at the disk that it lies on, and at limits on the size of files",
 }
 _BY_WORDS = (
     (

@@ -52,6 +52,8 @@ class GetAnswer:
     body: bytes
     refusal: wire.WireError
     """How it reads as a refusal; says nothing where `body` is what was asked for."""
+    dated_ms: int | None
+    """When the answer was made, by the clock of whoever answered, in whole seconds; None: it does not say."""
 
 
 class _NotSent(Exception):  # noqa: N818 - not an error: the provider asked for a pause
@@ -169,7 +171,7 @@ class Client:
             status, headers, body = await self._request("GET", path, bytes_max=CREATE_BYTES_MAX)
         except (_NotSent, aiohttp.ClientError) as error:
             raise OSError(str(error)) from error
-        return GetAnswer(status, body, self._refusal("GET", status, headers, body))
+        return GetAnswer(status, body, self._refusal("GET", status, headers, body), wire.dated_ms(headers))
 
     async def _post(
         self, path: str, content: bytes, bytes_max: int = CREATE_BYTES_MAX

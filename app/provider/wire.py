@@ -400,13 +400,22 @@ def _number(value: str | float) -> float | None:
 
 
 def _until(http_date: str, now: datetime) -> float | None:
+    moment = _moment(http_date)
+    return None if moment is None else max((moment - now).total_seconds(), 0.0)
+
+
+def dated_ms(headers: Mapping[str, str]) -> int | None:
+    """The header Date: UTC milliseconds, of a whole second; None where there is none that can be read."""
+    moment = _moment(headers.get("Date", ""))
+    return None if moment is None else round(moment.timestamp()) * 1000
+
+
+def _moment(http_date: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(http_date)
     except (ValueError, TypeError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - now).total_seconds(), 0.0)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _integer(text: str | None) -> int | None:

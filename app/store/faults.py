@@ -27,6 +27,13 @@ _PASSING = frozenset(
     {"55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "25006", "26000", "42P05", "0A000"}
 )
 _PASSING_SQLITE = ("is locked", "disk is full", "disk I/O error", "readonly database", "unable to open")
+READ_ONLY, DISK_FULL, DISK_FAILS = "it is read-only", "its disk is full", "its disk takes nothing"
+_NO_WRITES = {"25006": READ_ONLY, "53100": DISK_FULL, "58030": DISK_FAILS}
+_NO_WRITES_SQLITE = (
+    ("readonly database", READ_ONLY),
+    ("disk is full", DISK_FULL),
+    ("disk I/O error", DISK_FAILS),
+)
 _DRIVER = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -76,6 +83,20 @@ def sqlstate_of(error: BaseException) -> str | None:
         state = getattr(each, "sqlstate", None)
         if isinstance(state, str):
             return state
+    return None
+
+
+def why_no_writes(error: BaseException | None) -> str | None:
+    """Why a database that answers takes no writes, in words that name nobody; None: it is something else.
+    `error` may also be what was told of the driver's."""
+    while error is not None:
+        said = _NO_WRITES.get(sqlstate_of(error) or "")
+        if said is not None:
+            return said
+        for sign, words in _NO_WRITES_SQLITE:
+            if sign in str(error):
+                return words
+        error = error.__cause__
     return None
 
 

@@ -181,6 +181,25 @@ class Queries:
 
         return await self.db.read(work)
 
+    async def why_read_only(self) -> str | None:
+        """Why the server takes no writes: STANDBY, or the setting and where it was set. None: it does."""
+        if self.db.is_sqlite:
+            return None
+        query = sa.text(
+            "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') AS read_only,"
+            " source FROM pg_settings WHERE name = 'default_transaction_read_only'"
+        )
+
+        async def work(connection: AsyncConnection) -> str | None:
+            row = (await connection.execute(query)).one()
+            if row.standby:
+                return STANDBY
+            if row.read_only != "on":
+                return None
+            return f"default_transaction_read_only=on, from: {row.source}"
+
+        return await self.db.read(work)
+
     async def schema_revision(self) -> str | None:
         """The migration the database stands at; None when it was never migrated."""
 
@@ -193,6 +212,7 @@ class Queries:
         return await self.db.read(work)
 
 
+STANDBY = "standby"
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _RUN_COLUMNS = (
     runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,

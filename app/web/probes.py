@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from app.ports import Clock
+from app.store.faults import why_no_writes
 from app.web.clock_offset import ClockOffset
 from app.web.inbox import Inbox
 from app.web.metrics import Metrics
@@ -143,5 +144,5 @@ class Probes:
             return [f"database: no answer within {DATABASE_TIMEOUT_S:g} s"]
         except Exception as error:
             # Only the kind goes out: the text of a database error can name hosts and users.
-            return [f"database: {type(error).__name__}"]
+            return [f"database: {why_no_writes(error) or type(error).__name__}"]
         return ["database: never migrated, run `tallyhook migrate`"] if revision is None else []

@@ -4,18 +4,22 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
-from app.commands.doctor import Check, check_worker, document, examine
+from app.commands.doctor import Check, check_database, check_worker, document, examine
+from app.commands.doctor_clocks import Clocks
 from app.commands.doctor_redis import check_redis
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
+from app.database_clock import wall_ms
 from app.processes import Process, Processes
 from app.store import Database, Store
 from app.store.migrate import migrate
@@ -68,6 +72,15 @@ def beat(url: str, process_id: str = "00000000-0000-4000-8000-000000000001") -> 
     asyncio.run(work())
 
 
+def run_tallyhook(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    ours = ("TALLYHOOK_", "CLORO_", "DATABASE_URL", "REDIS_URL", "PUBLIC_URL")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments], check=False, capture_output=True, text=True,
+        env=kept | env, timeout=60,
+    )  # fmt: skip
+
+
 def examined(settings: Settings) -> dict[str, Check]:
     return {check.name: check for check in asyncio.run(examine(settings))}
 
@@ -79,7 +92,7 @@ def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
     assert {check.state for check in checks.values()} == {"ok"}, checks
     assert set(checks) == {
         "API key", "webhook secret", "public URL", "database", "redis", "redis persistence",
-        "redis eviction", "provider", "webhook", "worker",
+        "redis eviction", "provider", "webhook", "worker", "redis clock", "provider clock",
     }  # fmt: skip
     assert document(list(checks.values()))["healthy"] is True
     assert "0 tasks queued" in checks["provider"].detail
@@ -135,6 +148,74 @@ def test_w6_a_database_that_forgets_commits_is_a_fault(
         assert (check.state != "fault", "synchronous_commit" in check.detail) == (True, False), check
     finally:
         postgres.execute(f"{own} RESET synchronous_commit")
+
+
+def test_f21_a_server_that_takes_no_writes_is_told_as_that(
+    urls: dict[str, str], postgres_url: str, postgres: PostgresServer
+) -> None:
+    name = database_name(postgres_url)
+
+    def looked_at(url: str) -> Check:
+        return asyncio.run(check_database(settings_for(urls, DATABASE_URL=url)))
+
+    postgres.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only TO on')
+    try:
+        check = looked_at(postgres_url)
+        assert (check.state, "takes no writes" in check.detail) == ("fault", True), check
+        assert "default_transaction_read_only=on, from: database" in check.detail, check
+        prompts = Path(urls["data_dir"]) / "prompts.jsonl"
+        prompts.write_text('{"prompt": "x", "engine": "chatgpt", "country": "US"}\n')
+        done = run_tallyhook("submit", str(prompts), "--json", env={"DATABASE_URL": postgres_url})
+        told = json.loads(done.stdout)["error"]
+        assert (done.returncode, told["code"]) == (1, "database_takes_no_writes"), told
+        assert "cannot reach" not in told["message"], told
+    finally:
+        postgres.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert "pg_is_in_recovery" not in looked_at(postgres_url).detail
+    with postgres.standby() as admin_url:
+        port = urlsplit(admin_url).port
+        check = looked_at(urlsplit(postgres_url)._replace(netloc=f"postgres@127.0.0.1:{port}").geturl())
+        assert (check.state, "is a standby (pg_is_in_recovery)" in check.detail) == ("fault", True), check
+        assert "name the primary" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "state", "words"),
+    [
+        (0.0, "ok", "agrees with"), (1.4, "ok", "agrees with"), (5.0, "warning", " s ahead of"),
+        (-5.0, "warning", " s behind"), (75.0, "fault", " s ahead of"), (-90_000.0, "fault", "25.0 h behind"),
+    ],
+)  # fmt: skip
+async def test_f18_doctor_compares_clocks(
+    urls: dict[str, str], postgres_url: str, valkey_url: str, ahead_s: float, state: str, words: str
+) -> None:
+    settings = settings_for(urls, DATABASE_URL=postgres_url, REDIS_URL=valkey_url)
+    clocks = Clocks(wall=lambda: wall_ms() + round(ahead_s * 1000))
+    checks = {check.name: check for check in await examine(settings, clocks)}
+    for name, whose in (("database", "the database's"), ("redis", "Redis's"), ("provider", "the provider's")):
+        check = checks[f"{name} clock"]
+        assert (check.state, words in check.detail, whose in check.detail) == (state, True, True), check
+        assert (check.state == "ok") != bool(check.remedy)
+        assert check.state == "ok" or check.remedy.startswith("set this machine's time"), "all others agree"
+
+
+def test_f18_a_process_with_a_wrong_clock_says_so(
+    urls: dict[str, str], postgres_url: str, valkey_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "offset").write_text("75")
+    env = {
+        "DATABASE_URL": postgres_url, "REDIS_URL": valkey_url, "CLORO_BASE_URL": urls["emulator"],
+        "CLORO_API_KEY": EMULATOR_KEY, "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
+        "PYTHONPATH": str(Path(__file__).parent / "shifted_clock"),
+        "SHIFTED_CLOCK_FILE": str(tmp_path / "offset"),
+    }  # fmt: skip
+    done = run_tallyhook("doctor", "--json", env=env)
+    told = json.loads(done.stdout)
+    faults = [
+        check["name"] for check in told["checks"] if check["state"] == "fault" and "clock" in check["name"]
+    ]
+    assert (done.returncode, told["healthy"]) == (1, False)
+    assert faults == ["database clock", "redis clock", "provider clock"], told
 
 
 def test_w18_a_database_of_a_later_version_is_no_fault(urls: dict[str, str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ that `nobody` can read.
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -64,6 +65,8 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._spawn: Callable[[], subprocess.Popen[bytes]] | None = None
         self._dir: Path | None = None
+        self._binaries = Path()
+        self._as_user: dict[str, Any] = {}
         external = os.environ.get(EXTERNAL_URL_VARIABLE, "")
         self._admin_url = (
             sa.make_url(external.replace("postgres://", "postgresql://", 1)) if external else None
@@ -108,6 +111,7 @@ class PostgresServer:
                 raise ServerError(f"initdb failed: {log_tail(log)}")
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         command = [str(binaries / "postgres"), f"--port={port}", *settings, "-D", str(data)]
+        self._binaries, self._as_user = binaries, as_user
 
         def spawn() -> subprocess.Popen[bytes]:
             with log.open("ab") as output:
@@ -119,6 +123,35 @@ class PostgresServer:
         self._spawn, self._process = spawn, spawn()
         self._admin_url = sa.make_url(f"postgresql://postgres@127.0.0.1:{port}/postgres")
         wait_for(self._answers, self._process, log, START_TIMEOUT_S)
+
+    @contextlib.contextmanager
+    def standby(self) -> Iterator[str]:
+        """A hot standby of our server while the `with` lasts; the URL of its maintenance database."""
+        assert self._dir is not None and self._admin_url is not None, "only of a server of our own"
+        top = Path(tempfile.mkdtemp(prefix="standby-", dir=self._dir))
+        data, log, port = top / "data", top / "postgres.log", free_port()
+        data.mkdir(mode=0o700)
+        if self._as_user:
+            top.chmod(0o755)
+            shutil.chown(data, self._as_user["user"])
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        backup = [
+            self._binaries / "pg_basebackup", "-D", data, "-d", self.admin_url, "-R", "-c", "fast",
+            "--no-sync",
+        ]  # fmt: skip
+        command = [self._binaries / "postgres", f"--port={port}", *settings, "-D", data]
+        with log.open("wb") as output:
+            subprocess.run(backup, check=True, stdout=output, stderr=output, cwd=data, **self._as_user)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,
+                start_new_session=True, **self._as_user,
+            )  # fmt: skip
+        try:
+            wait_for(lambda: b"ready to accept" in log.read_bytes(), process, log, START_TIMEOUT_S)
+            yield self._admin_url.set(port=port).render_as_string(hide_password=False)
+        finally:
+            end(process, ((signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)))
+            shutil.rmtree(top, ignore_errors=True)
 
     def kill(self) -> None:
         """End our server as a power loss of its process would; `recover` brings it back."""

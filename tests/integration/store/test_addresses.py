@@ -44,7 +44,7 @@ async def test_f22_options_reach_the_server(postgres_url: str) -> None:
     ("path", "words", "remedy"),
     [
         ("nowhere/x.db", "there is no ", "mkdir -p "),
-        ("full", "database or disk is full", "on a disk that has room"),
+        ("full", "database or disk is full", "make room on the disk"),
         ("text", "file is not a database", "name another file"),
     ],
 )  # fmt: skip

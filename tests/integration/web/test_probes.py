@@ -131,7 +131,7 @@ async def test_f21_a_database_that_takes_no_write_is_not_ready(
     async with asyncio.timeout(10):
         while not (found := await reasons(receiver)):  # noqa: ASYNC110 - nobody tells us
             await asyncio.sleep(0.05)
-    assert found == ["database: StoreUnavailable"]
+    assert found == ["database: it is read-only"]
 
 
 async def test_a_recent_commit_stands_for_the_database_until_one_fails(
