@@ -168,6 +168,27 @@ def orders(
     `overtaken`: whether a report came before the submit response was recorded, as the hold tells; None: no
     hold stands to tell it.
     """
+    for responses in _responses(sent):
+        yield from _orders(given, responses, heard, overtaken=overtaken)
+
+
+def _responses(sent: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """As they were logged. Where a key was accepted more than once, versions before took any one of the
+    acceptances that they recorded together, and filled blanks from any one of them."""
+    yield sent
+    accepted = [row for row in sent if row["answer"] in ACCEPTED]
+    if len(accepted) < 2:
+        return
+    for row in accepted:
+        others = [it for it in accepted if it is not row]
+        rest = [it for it in sent if it not in accepted]
+        yield [*rest, row, *others]
+        yield [*rest, row]
+
+
+def _orders(
+    given: Given, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool | None
+) -> Iterator[list[Event]]:
     before: list[Event] = [mark for mark in (Mark.ASKED,) if mark in given.marks]
     # Work that a report closes is not closed once more by us, so what we closed was closed before it.
     closed = [mark for mark in (Mark.EXPIRED, Mark.CANCELLED, Mark.GIVEN_UP) if mark in given.marks]

@@ -44,7 +44,7 @@ _NOT_ACCEPTED = frozenset({Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, A
 provider. Sends that were only put off stay counted: the wait before the next one grows with them."""
 
 _SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
-
+_ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
 
 CLAIM_TRIES = (True, False, False, False)
 """Whether each look for due tasks passes over those that somebody holds. Where another sender holds all, it
@@ -167,29 +167,38 @@ class SubmissionWrites:
         await self.db.write(work)
 
     async def _record(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
+        # Its row is locked before an end is logged: of two processes that end one attempt, the log's order
+        # is the order of what they did, which is what `verify` derives it from.
+        await self._lock_ended(connection, [s for s in ended if s.answer not in _ACCEPTED])
         rejected = [s for s in ended if s.answer is Answer.REJECTED]
         open_sends = await self._open_sends(connection, rejected)
-        logged = [s for s in ended if s.answer is not Answer.DEFERRED]
-        rows = [_log_row(s) | {"open_sends": open_sends.get(s.task.idempotency_key)} for s in logged]
-        await self.db.insert(connection, submissions, rows)
         # A refusal says nothing of an earlier send of the same key that may have been accepted: the task
         # stays open, as after a 409, and what becomes of it a report tells, or its age.
         doubtful = [s for s in rejected if open_sends.get(s.task.idempotency_key)]
-        taken = [s for s in ended if s.answer in (Answer.ACCEPTED, Answer.EXISTS)] + doubtful
+        taken = [s for s in ended if s.answer in _ACCEPTED] + doubtful
         if taken:
             await self._accept(connection, taken)
+        logged = [s for s in ended if s.answer is not Answer.DEFERRED]
+        rows = [_log_row(s) | {"open_sends": open_sends.get(s.task.idempotency_key)} for s in logged]
+        await self.db.insert(connection, submissions, rows)
         if refused := [s for s in rejected if not open_sends.get(s.task.idempotency_key)]:
             await self._reject(connection, refused)
-        closing = (Answer.ACCEPTED, Answer.EXISTS, Answer.REJECTED)
-        again = [s for s in ended if s.answer not in closing]
-        if again:
+        if again := [s for s in ended if s.answer not in (*_ACCEPTED, Answer.REJECTED)]:
             await self._send_again(connection, again)
+
+    async def _lock_ended(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
+        """By a statement of its own, so that the next one sees what was logged while this one waited."""
+        if not ended or self.db.is_sqlite:
+            return
+        v = self.db.batch("v", {"id": Id}, [{"id": s.task.id} for s in ended])
+        query = sa.select(tasks.c.id).join(v, tasks.c.id == v.c.id).order_by(tasks.c.id)
+        await connection.execute(query.with_for_update(of=tasks))
 
     async def _open_sends(
         self, connection: AsyncConnection, rejected: Sequence[Submission]
     ) -> dict[str, int]:
         """By key: sends before the refused one that nobody answered for. Without attempts that a retry has
-        replaced."""
+        replaced. The rows are locked."""
         if not rejected:
             return {}
         types = {"id": Id, "attempt": sa.Integer(), "at_ms": Millis()}
@@ -198,10 +207,9 @@ class SubmissionWrites:
         # Logged already, when a write whose answer was lost is repeated.
         others = tasks.c.sends - accounted_sends(submissions.c.at_ms != v.c.at_ms)
         rows = await connection.execute(
-            sa.select(tasks.c.idempotency_key, others)
-            .join(v, sa.and_(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt))
-            .order_by(tasks.c.id)
-            .with_for_update(of=tasks)
+            sa.select(tasks.c.idempotency_key, others).join(
+                v, sa.and_(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt)
+            )
         )
         return {key: max(count - 1, 0) for key, count in rows}
 
