@@ -20,6 +20,7 @@ from app.domain.rederive import (
     is_order_free,
     orders,
 )
+from app.domain.retry import accounts_for
 from app.domain.settlement import Effect
 from app.domain.stored import Row, TaskBooks
 from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
@@ -176,7 +177,9 @@ def _given(books: TaskBooks, standing: Standing, n: int, sent: Sequence[Row]) ->
         marks.add(Mark.ASKED)
     if row["state"] == TaskState.EXPIRED and row["error_code"] in EXPIRY_CODES:
         marks.add(Mark.EXPIRED)
-    refused = all(s["answer"] in SURELY_REFUSED for s in sent)
+    refused = all(
+        s["answer"] in SURELY_REFUSED or accounts_for(s["answer"], s["http_status"], s["code"]) for s in sent
+    )
     if row["state"] == TaskState.CANCELLED and task["run_state"] == "cancelled" and refused:
         marks.add(Mark.CANCELLED)
     if asked and row["state"] == TaskState.REJECTED and (not sent or sent[-1]["answer"] in BOUGHT_NOTHING):

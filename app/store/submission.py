@@ -39,8 +39,10 @@ from app.store.tables import (
     tasks,
 )
 
-_NOT_ACCEPTED = frozenset({Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN})
-"""A task that never left us, or that was refused with its run, must not look as if it might exist at the
+_NOT_ACCEPTED = frozenset(
+    {Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.MISDIRECTED}
+)
+"""A task that never left us, or that was refused with all others, must not look as if it might exist at the
 provider. Sends that were only put off stay counted: the wait before the next one grows with them."""
 
 _SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
@@ -76,7 +78,7 @@ class SubmissionWrites:
                     claim=claim,
                     lease_until_ms=lease_until_ms,
                     sends=tasks.c.sends + 1,
-                    first_sent_at_ms=sa.func.coalesce(tasks.c.first_sent_at_ms, sa.literal(now_ms, Millis)),
+                    first_sent_at_ms=_first_sent(now_ms),
                 )
                 .returning(
                     tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.idempotency_key, tasks.c.task_type,
@@ -430,17 +432,15 @@ async def _first_of_runs(connection: AsyncConnection, account: str, limit: int, 
 
 def perhaps_accepted() -> sa.ColumnElement[bool]:
     """Whether some send of the current attempt was not refused, so that the provider may have it."""
-    refused = (
-        # A write that was repeated may have logged one refusal twice.
-        sa.select(sa.func.count(submissions.c.at_ms.distinct()))
-        .where(
-            submissions.c.task_id == tasks.c.id,
-            submissions.c.attempt == tasks.c.attempt,
-            submissions.c.answer.in_((Answer.RATE_LIMITED, Answer.QUEUE_FULL)),
-        )
-        .scalar_subquery()
-    )
-    return tasks.c.sends > refused
+    return tasks.c.sends > accounted_sends()
+
+
+def _first_sent(now_ms: int) -> sa.ColumnElement[int]:
+    """For a claim: the age of a key counts from the first send that the provider may have taken. Refused for
+    hours, by its limits say, it may be sent as on the first day."""
+    now = sa.literal(now_ms, Millis)
+    again = sa.case((perhaps_accepted(), sa.func.coalesce(tasks.c.first_sent_at_ms, now)), else_=now)
+    return sa.case((tasks.c.sends > 0, again), else_=now)
 
 
 def accounted_sends(*which: sa.ColumnElement[bool], of: sa.Table = tasks) -> sa.ScalarSelect[int]:

@@ -587,3 +587,46 @@ async def test_a_lost_send_counts_against_the_budget_and_is_resent(pipeline: Pip
     await pipeline.store.resume_run_if_halted(pipeline.run_id)
     assert (await pipeline.submit()).answers == {Answer.EXISTS: 1}, "the same key cannot cost twice"
     assert sum((await pipeline.books()).entries("hold").values()) == 10
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        CreateAnswer(Answer.RATE_LIMITED, 429, "RATE_LIMIT_EXCEEDED"),
+        CreateAnswer(Answer.QUEUE_FULL, 429, "QUEUE_LIMIT_EXCEEDED"),
+        CreateAnswer(Answer.UNAVAILABLE, None, None, "cannot connect"),
+        CreateAnswer(Answer.MISDIRECTED, 404, "RESOURCE_NOT_FOUND"),
+    ],
+    ids=["rate", "queue", "no connection", "no route"],
+)
+async def test_s5_what_was_only_ever_refused_is_sent_whatever_its_age(
+    pipeline: Pipeline, refused: CreateAnswer
+) -> None:
+    await pipeline.start(3)
+    for _ in range(26):
+        pipeline.provider.tell(refused, refused, refused)
+        await pipeline.submit()
+        pipeline.provider.script.clear()
+        await pipeline.sweep()
+        pipeline.clock.advance(HOUR_MS)
+    assert (await pipeline.books()).states() == {"pending": 3}, "neither given up nor taken"
+    await pipeline.submit()
+    assert (await pipeline.books()).states() == {"submitted": 3}
+    await pipeline.deliver(*(pipeline.provider.finish(key) for key in list(pipeline.provider.accepted)))
+    assert (await pipeline.books()).states() == {"completed": 3}
+
+
+async def test_s5_a_lost_send_keeps_its_age_whatever_is_refused_after_it(pipeline: Pipeline) -> None:
+    [task_id] = await pipeline.start(1)
+    pipeline.provider.tell(LOSE)
+    await pipeline.submit()
+    for _ in range(22):
+        pipeline.clock.advance(HOUR_MS)
+        pipeline.provider.tell(CreateAnswer(Answer.RATE_LIMITED, 429, "RATE_LIMIT_EXCEEDED"))
+        await pipeline.submit()
+        pipeline.provider.script.clear()
+    pipeline.provider.forget([idempotency_key(task_id, 1)])
+    await pipeline.submit()
+    assert {len(tasks) for tasks in pipeline.provider.accepted.values()} == {1}, "never bought twice"
+    assert (await pipeline.sweep()).unidentified == 1
+    assert (await pipeline.books()).states() == {"expired": 1}

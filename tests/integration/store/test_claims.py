@@ -87,13 +87,18 @@ async def test_a_cancelled_run_sends_nothing_more(store: Store) -> None:
 
 
 async def test_cancelling_takes_in_what_the_provider_surely_has_not(store: Store) -> None:
-    run_id, ids = await start_run(store, 4)
+    run_id, ids = await start_run(store, 5)
     tasks = await claim(store)
-    answers = (Answer.LOST, Answer.RATE_LIMITED, Answer.NO_CREDITS, Answer.UNAVAILABLE)
-    await store.record_submissions([ended(task, answer) for task, answer in zip(tasks, answers, strict=True)])
-    assert await store.cancel_run(run_id, "enough") == 2
+    ends: list[tuple[Answer, int | None]] = [
+        (Answer.LOST, None), (Answer.RATE_LIMITED, 429), (Answer.NO_CREDITS, 403), (Answer.UNAVAILABLE, 500),
+        (Answer.UNAVAILABLE, None),  # no connection
+    ]  # fmt: skip
+    await store.record_submissions(
+        [ended(task, answer, http_status=status) for task, (answer, status) in zip(tasks, ends, strict=True)]
+    )
+    assert await store.cancel_run(run_id, "enough") == 3
     states = [(await task_row(store, task_id))["state"] for task_id in ids]
-    assert states == ["pending", "cancelled", "cancelled", "pending"]
+    assert states == ["pending", "cancelled", "cancelled", "pending", "cancelled"]
 
 
 async def test_two_claimers_never_share_a_row(store: Store) -> None:
@@ -113,7 +118,7 @@ async def test_two_claimers_never_share_a_row(store: Store) -> None:
 async def test_not_before_is_kept(store: Store) -> None:
     _, _ = await start_run(store)
     task = (await claim(store))[0]
-    await store.record_submissions([ended(task, Answer.RATE_LIMITED, not_before_ms=NOW + 5_000)])
+    await store.record_submissions([ended(task, Answer.LOST, not_before_ms=NOW + 5_000)])
     assert await claim(store, now_ms=NOW + 4_999) == []
     assert await store.accounts_with_due(NOW + 4_999) == []
     again = (await claim(store, now_ms=NOW + 5_000))[0]
