@@ -54,8 +54,9 @@ class CreateAnswer:
 
     @property
     def is_providers(self) -> bool:
-        """The provider itself said it."""
-        return self.http_status is not None and self.answer not in (Answer.GATEWAY, Answer.LOST)
+        """The provider itself said it, where it takes tasks."""
+        elsewhere = Answer.GATEWAY, Answer.LOST, Answer.MISDIRECTED
+        return self.http_status is not None and self.answer not in elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class PollAnswer:
     body: bytes = b""
     """The raw body, for a finished task."""
     gateway: str | None = None
-    """What answered in the provider's place, for people; None: it was the provider, or nobody."""
+    """What answered in the provider's place, or that it serves no such address, for people; None: it was the
+    provider, or nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,11 @@ ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
 BOUGHT_NOTHING = frozenset({Answer.REJECTED, Answer.RATE_LIMITED, Answer.UNAVAILABLE})
 """Ends of a sync call after which its hold may be void."""
 SURELY_REFUSED = frozenset(
-    {Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN}
-)
+    {
+        Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN,
+        Answer.MISDIRECTED,
+    }
+)  # fmt: skip
 """Ends of a send after which a cancelled run may take the task with it."""
 EXPIRY_CODES = frozenset({"unidentified", "retention_over", "vanished", "lost"})
 _SENDING = frozenset({TaskState.PENDING, TaskState.SUBMITTING})

@@ -4,6 +4,7 @@ Four kinds of error, closed set: reject the task, retry, stop the run, bug (DESI
 C-J.3, P16, P20.
 """
 
+import re
 from enum import StrEnum
 
 
@@ -13,7 +14,8 @@ class Answer(StrEnum):
     ACCEPTED = "accepted"  # 200: the task exists and has an id
     EXISTS = "exists"  # 409: an earlier send of this key was accepted
     FOREIGN = "foreign"  # 409 to a key that was never sent before: somebody else uses our keys (S8)
-    REJECTED = "rejected"  # 400, 422, other permanent 4xx: this task, for good
+    REJECTED = "rejected"  # 400, 413, 422, 451: this task, for good
+    MISDIRECTED = "misdirected"  # its own 404, 405, 410 and the like: the address is wrong, not the task
     RATE_LIMITED = "rate_limited"  # 429 of any kind but the queue's: slow down, send again
     QUEUE_FULL = "queue_full"  # 429 QUEUE_LIMIT_EXCEEDED: minutes, not seconds
     UNAVAILABLE = "unavailable"  # its own 5xx, or no connection: send again with the same key
@@ -24,7 +26,12 @@ class Answer(StrEnum):
     DEFERRED = "deferred"  # claimed but not sent, because the account paused meanwhile
 
 
-RETRIED = frozenset({Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST})
+RETRIED = frozenset(
+    {
+        Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+        Answer.MISDIRECTED,
+    }
+)  # fmt: skip
 """Answers after which the same key is sent again."""
 
 
@@ -50,33 +57,59 @@ WAIT_MAX_S = 3_600.0
 """Nothing is put off for longer, whatever the provider asked for: it is asked again then."""
 
 
+_BY_CODE = {
+    "RESOURCE_ALREADY_EXISTS": Answer.EXISTS,
+    "INSUFFICIENT_CREDITS": Answer.NO_CREDITS,
+    "INSUFFICIENT_PERMISSIONS": Answer.NO_CREDITS,
+    "QUEUE_LIMIT_EXCEEDED": Answer.QUEUE_FULL,
+    "RATE_LIMIT_EXCEEDED": Answer.RATE_LIMITED,
+    "CONCURRENCY_LIMIT_EXCEEDED": Answer.RATE_LIMITED,
+    "CONCURRENT_LIMIT_EXCEEDED": Answer.RATE_LIMITED,
+    "MISSING_API_KEY": Answer.BAD_KEY,
+    "INVALID_API_KEY_FORMAT": Answer.BAD_KEY,
+    "INVALID_OR_EXPIRED_API_KEY": Answer.BAD_KEY,
+    "RESOURCE_NOT_FOUND": Answer.MISDIRECTED,
+    "REQUEST_CANCELED": Answer.UNAVAILABLE,
+    "INTERNAL_SERVER_ERROR": Answer.UNAVAILABLE,
+    "EXTERNAL_SERVICE_ERROR": Answer.UNAVAILABLE,
+    NOT_TAKEN: Answer.UNAVAILABLE,
+}
+_BY_STATUS = {
+    401: Answer.BAD_KEY,
+    402: Answer.NO_CREDITS,
+    403: Answer.NO_CREDITS,
+    408: Answer.UNAVAILABLE,
+    409: Answer.EXISTS,
+    425: Answer.UNAVAILABLE,
+    429: Answer.RATE_LIMITED,
+    499: Answer.UNAVAILABLE,
+    501: Answer.MISDIRECTED,
+    505: Answer.MISDIRECTED,
+}
+_ABOUT_THE_TASK = frozenset({400, 413, 422, 451})
+_OF_THE_REQUEST = re.compile(r"(.*_)?(API_KEY|(API|UNSUPPORTED)_VERSION|ENDPOINT|ROUTE|METHOD)(_.*)?")
+"""Codes that nobody has met yet and that speak of how it was asked, not of what."""
+
+
 def classify(status: int, code: str | None) -> Answer:
     """The meaning of an HTTP status and `error.code` of an answer that is the provider's own; the code
-    decides where both are known (P21). What a gateway says in its place is GATEWAY, whatever its status."""
+    decides where both are known (P21). What a gateway says in its place is GATEWAY, whatever its status.
+
+    Only what is about the task itself closes it. Any other refusal meets every task alike: a wrong address,
+    method, version or key."""
     if 200 <= status < 300:
         return Answer.ACCEPTED
-    by_code = {
-        "RESOURCE_ALREADY_EXISTS": Answer.EXISTS,
-        "INSUFFICIENT_CREDITS": Answer.NO_CREDITS,
-        "QUEUE_LIMIT_EXCEEDED": Answer.QUEUE_FULL,
-        "INSUFFICIENT_PERMISSIONS": Answer.NO_CREDITS,
-    }
-    if code in by_code:
-        return by_code[code]
-    by_status = {
-        401: Answer.BAD_KEY,
-        402: Answer.NO_CREDITS,
-        403: Answer.NO_CREDITS,
-        408: Answer.UNAVAILABLE,
-        409: Answer.EXISTS,
-        425: Answer.UNAVAILABLE,
-        429: Answer.RATE_LIMITED,
-        499: Answer.UNAVAILABLE,
-    }
-    if status in by_status:
-        return by_status[status]
-    # Unknown 4xx is permanent, unknown 5xx transient (C-B20); anything else is no HTTP answer of this API.
-    return Answer.REJECTED if 400 <= status < 500 else Answer.UNAVAILABLE
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if code == "VALIDATION_ERROR" and 400 <= status < 500:
+        return Answer.REJECTED
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if not 400 <= status < 500:
+        # Unknown 5xx is transient (C-B20); anything else is no HTTP answer of this API.
+        return Answer.UNAVAILABLE
+    is_about_it = status in _ABOUT_THE_TASK and _OF_THE_REQUEST.fullmatch(code or "") is None
+    return Answer.REJECTED if is_about_it else Answer.MISDIRECTED
 
 
 def backoff_s(sends: int, jitter: float, wait_s: float | None = None) -> float:

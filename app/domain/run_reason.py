@@ -9,8 +9,8 @@ class ReasonCode(StrEnum):
 
     NO_CREDITS = "no_credits"  # paused: the provider refused for want of credits; goes on by itself
     BUDGET = "budget"  # paused: the run's own budget is used up
-    PROVIDER_AWAY = "provider_away"  # paused: something else answers create calls; goes on by itself
-    POLLS_UNANSWERED = "polls_unanswered"  # paused: all is sent, and something else answers polls; as above
+    PROVIDER_AWAY = "provider_away"  # paused: create calls do not reach its API; goes on by itself
+    POLLS_UNANSWERED = "polls_unanswered"  # paused: all is sent, and polls do not reach its API; as above
     BY_HAND = "by_hand"  # paused by a person
     BAD_KEY = "bad_key"  # stopped: the provider refuses the API key
     FOREIGN_KEY = "foreign_key"  # stopped: the provider knows a key that was never sent from here
@@ -27,6 +27,11 @@ class RunReason:
     code: ReasonCode
     text: str
     """For people; may change, and nothing compares it."""
+
+
+def not_allowed(said: str) -> RunReason:
+    """A refusal like that for want of credits that says that it is another: treated alike, told as it is."""
+    return RunReason(ReasonCode.NO_CREDITS, f"the provider refuses the account ({said}); tried again")
 
 
 NO_CREDITS = RunReason(ReasonCode.NO_CREDITS, "out of credits at the provider")

@@ -119,7 +119,8 @@ class Client:
             "/v1/async/task/batch", encode_batch(tasks, self._webhook_url), BATCH_BYTES_MAX
         )
         if isinstance(sent, CreateAnswer):
-            return None if sent.answer is Answer.REJECTED else [sent] * len(tasks)
+            alone = sent.answer in (Answer.REJECTED, Answer.MISDIRECTED)
+            return None if alone else [sent] * len(tasks)
         status, headers, body = sent
         if not wire.is_own_create(body):
             return [self._no_acceptance(status, headers, body)] * len(tasks)
@@ -163,7 +164,10 @@ class Client:
         refusal = self._refusal("GET", status, headers, body)
         if not refusal.is_own:
             return PollAnswer(found=None, gateway=refusal.message)
-        return PollAnswer(found=False if status == 404 else None)
+        if status == 404 and not refusal.is_route:
+            return PollAnswer(found=False)
+        elsewhere = classify(status, refusal.code) is Answer.MISDIRECTED
+        return PollAnswer(found=None, gateway=refusal.told(status) if elsewhere else None)
 
     async def get(self, path: str) -> GetAnswer:
         """Any other GET, for the doctor. Raises OSError or TimeoutError when there is no answer."""
@@ -191,8 +195,9 @@ class Client:
             return status, headers, body
         refusal = self._refusal("POST", status, headers, body)
         kind = classify(status, refusal.code) if refusal.is_own else Answer.GATEWAY
+        message = refusal.told(status) if kind is Answer.MISDIRECTED else refusal.message
         return CreateAnswer(
-            kind, status, refusal.code, refusal.message, wait_s=refusal.wait_s,
+            kind, status, refusal.code, message, wait_s=refusal.wait_s,
             request_id=_request_id(headers),
         )  # fmt: skip
 

@@ -235,6 +235,12 @@ class WireError:
     wait_s: float | None
     is_own: bool = True
     """The body is the provider's own error. Otherwise something else answered: `message` describes it."""
+    is_route: bool = False
+    """It does not know the path, and says nothing of a task."""
+
+    def told(self, status: int) -> str:
+        """For people, who do not know the status yet; a line that no terminal obeys."""
+        return clean(f"HTTP {status}, {self.code or 'no code'}: {self.message}", PAGE_CHARS_MAX * 2)
 
 
 def is_own_error(status: int, body: bytes) -> bool:
@@ -299,7 +305,15 @@ def _own_error(status: int, root: Mapping[str, Any], wait_s: float | None = None
         code=storable(code, CODE_CHARS_MAX) if isinstance(code, str) else None,
         message=storable(message + details, MESSAGE_CHARS_MAX),
         wait_s=wait_s,
+        is_route=_is_route(message, inner.get("details", root.get("details"))),
     )
+
+
+def _is_route(message: str, details: object) -> bool:
+    """Its 404 has one code for an unknown path and for an unknown task; what it names tells (C-J.2). The
+    oldest layer names nothing."""
+    named = details.get("id") if isinstance(details, Mapping) else None
+    return named.startswith("/") if isinstance(named, str) else message.casefold().startswith("route ")
 
 
 def read_item_error(item: Mapping[str, Any], status: int) -> WireError:

@@ -1,7 +1,8 @@
 """Whether the provider itself answers, or something in its place does, as one process sees it.
 
-What a gateway, a proxy or a firewall says is absence: nothing is decided by it. It is borne with pauses that
-grow, then by a single request at a time; and when it goes on, somebody must look.
+What a gateway, a proxy or a firewall says is absence: nothing is decided by it. Nor by the provider's own
+word that it serves no such address, method or version: that is about all tasks alike. It is borne with pauses
+that grow, then by a single request at a time; and when it goes on, somebody must look.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ REST_MAX_MS = 3_700_000
 
 @dataclass(slots=True)
 class Silence:
-    """Calls of one kind that something else answered, since the provider last did."""
+    """Calls of one kind that did not reach its API, since one last did."""
 
     since_ms: int | None = None
     count: int = 0
@@ -80,13 +81,14 @@ class Reach:
         """Why runs pause that cannot be sent."""
         return RunReason(
             ReasonCode.PROVIDER_AWAY,
-            f"something else answers in the provider's place ({self.sends.page}); "
-            "tried again every few minutes",
+            "what is sent does not reach the provider's API: the address is wrong, or something else answers "
+            f"({self.sends.page}); tried again every few minutes",
         )
 
     def poll_reason(self) -> RunReason:
         """Why runs pause of which everything is sent, and nothing can be asked about."""
         return RunReason(
             ReasonCode.POLLS_UNANSWERED,
-            f"something else answers polls in the provider's place ({self.polls.page}); they go on",
+            "polls do not reach the provider's API: the address is wrong, or something else answers "
+            f"({self.polls.page}); they go on",
         )

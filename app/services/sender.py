@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
-from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason
+from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason, not_allowed
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
@@ -28,6 +28,7 @@ FOREIGN_REASON = (
     "the provider knows key {}, unsent by us: another copy of this database sends, and must be stopped; or, "
     "if there is no other, this one is a restored backup: tallyhook resume RUN --restored"
 )
+OUT_OF_CREDITS = ("INSUFFICIENT_CREDITS", 402, 403)
 TOO_LARGE = 413
 """A proxy takes smaller requests than the provider does."""
 STALE_WAIT_S = 60.0
@@ -186,12 +187,12 @@ class Sender:
                 await self._halt_if_refused(task, answer)
 
     async def _note_reach(self, answers: Sequence[CreateAnswer]) -> None:
-        """Whether it was the provider that answered. While something else does, all sending of the account
-        rests, longer and longer; when that goes on, its runs pause."""
+        """Whether it was the provider that answered, where it takes tasks. While it is not, all sending of
+        the account rests, longer and longer; when that goes on, its runs pause."""
         now, reach, first = self._clock(), self._reach, answers[0]
         if any(answer.is_providers for answer in answers):
             reach.heard_send()
-        elif first.answer is Answer.GATEWAY:
+        elif first.answer in (Answer.GATEWAY, Answer.MISDIRECTED):
             reach.sends.unheard(first.message or "", now)
             if reach.is_away and not self._rest_s:
                 self._rest_s = reach.rest(now, self._jitter(), first.wait_s)
@@ -232,8 +233,11 @@ class Sender:
                     self._batch_max = self._reach.batch_max = max(len(tasks) // 2, 1)
                 return answers
             self._batch_max = 1
-        alone = []
+        alone: list[CreateAnswer] = []
         for task in tasks:
+            if alone and alone[0].answer is Answer.MISDIRECTED:
+                alone.append(CreateAnswer(Answer.DEFERRED))  # so would this one be
+                continue
             alone.append(await self._provider.create(task))
             self._went_on()
         return alone
@@ -251,7 +255,8 @@ class Sender:
             shown = answer.code or answer.http_status
             bad_key = RunReason(ReasonCode.BAD_KEY, f"the provider refuses the API key ({shown})")
             is_bad_key = answer.answer is Answer.BAD_KEY
-            self._halted = (RunState.STOPPED, bad_key) if is_bad_key else (RunState.PAUSED, NO_CREDITS)
+            no_credits = NO_CREDITS if shown in OUT_OF_CREDITS else not_allowed(f"{shown}: {answer.message}")
+            self._halted = (RunState.STOPPED, bad_key) if is_bad_key else (RunState.PAUSED, no_credits)
             await self._store.halt_account_if_running(self._account, *self._halted)
 
     def _end(self, task: ClaimedTask, answer: CreateAnswer) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from app.domain.retry import Answer
 from app.domain.run_reason import ReasonCode
 from app.domain.submission import ClaimedTask
@@ -15,6 +17,8 @@ from tests.integration.services.pipeline import SUBMIT_LIMITS, SWEEP_LIMITS, Pip
 from tests.scripted_provider import ScriptedProvider
 
 PAGE = "HTTP 404, text/html, <h1>404 Not Found</h1>"
+GATEWAY_404 = CreateAnswer(Answer.GATEWAY, 404, message=PAGE)
+NO_ROUTE = CreateAnswer(Answer.MISDIRECTED, 404, "RESOURCE_NOT_FOUND", PAGE)
 PROBE_MS = 300_000
 
 
@@ -24,14 +28,14 @@ class Behind(ScriptedProvider):
 
     is_away: bool = True
     requests: int = 0
-    status: int = 404
+    away: CreateAnswer = GATEWAY_404
     batches: list[int] = field(default_factory=list)
     batch_max: int = 500
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         self.requests += 1
         if self.is_away:
-            return CreateAnswer(Answer.GATEWAY, self.status, message=PAGE)
+            return self.away
         return await ScriptedProvider.create(self, task)
 
     async def create_batch(self, tasks: list[ClaimedTask]) -> list[CreateAnswer] | None:  # type: ignore[override]
@@ -59,8 +63,11 @@ async def state_of(pipeline: Pipeline) -> tuple[str, str | None]:
     return run.state, run.reason_code
 
 
-async def test_f1_pages_of_a_gateway_reject_nothing_and_sending_rests(pipeline: Pipeline) -> None:
-    provider, reach = Behind(), Reach()
+@pytest.mark.parametrize("away", [GATEWAY_404, NO_ROUTE], ids=["gateway", "no route"])
+async def test_f1_pages_of_a_gateway_reject_nothing_and_sending_rests(
+    pipeline: Pipeline, away: CreateAnswer
+) -> None:
+    provider, reach = Behind(away=away), Reach()
     await pipeline.start(300)
     for _ in range(16):  # 8 s of it
         await send(pipeline, provider, reach)
@@ -87,8 +94,11 @@ async def test_f1_one_page_among_good_answers_is_no_outage(pipeline: Pipeline) -
     assert len(provider.accepted) == 16, "the others wait for their own turn only"
 
 
-async def test_f1_when_it_goes_on_runs_pause_and_try_again_by_themselves(pipeline: Pipeline) -> None:
-    provider, reach = Behind(), Reach()
+@pytest.mark.parametrize("away", [GATEWAY_404, NO_ROUTE], ids=["gateway", "no route"])
+async def test_f1_when_it_goes_on_runs_pause_and_try_again_by_themselves(
+    pipeline: Pipeline, away: CreateAnswer
+) -> None:
+    provider, reach = Behind(away=away), Reach()
     await pipeline.start(100)
     funding = Funding(pipeline.store, {"default": provider}, probe_ms=PROBE_MS, clock=pipeline.clock)
     watcher = Watcher(pipeline.store, clock=pipeline.clock)
@@ -161,6 +171,28 @@ async def test_f1_a_gateway_that_answers_polls_expires_nothing_and_is_told(pipel
     books = await pipeline.books()
     assert {task["state"] for task in books.tasks} == {"completed"}
     assert await state_of(pipeline) == ("running", None)
+
+
+async def test_f1_a_batch_that_nobody_serves_goes_one_by_one_and_not_all_of_it(pipeline: Pipeline) -> None:
+    class NoRoute(Behind):
+        async def create_batch(self, tasks: list[ClaimedTask]) -> list[CreateAnswer] | None:  # type: ignore[override]
+            self.batches.append(len(tasks))
+            return None
+
+    provider, reach = NoRoute(away=NO_ROUTE), Reach()
+    await pipeline.start(60)
+    async with pipeline.store.db.engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE runs SET batch_size = 20")
+    for _ in range(16):
+        await send(pipeline, provider, reach)
+        pipeline.clock.advance(500)
+    assert IN_A_ROW <= provider.requests <= 20
+    assert {task["state"] for task in (await pipeline.books()).tasks} == {"pending"}
+    provider.is_away = False
+    for _ in range(20):
+        await send(pipeline, provider, reach)
+        pipeline.clock.advance(5_000)
+    assert {task["state"] for task in (await pipeline.books()).tasks} == {"submitted"}
 
 
 async def test_f1_a_task_is_not_given_up_by_a_gateway_s_404_after_its_retention(pipeline: Pipeline) -> None:

@@ -21,6 +21,7 @@ from tests.integration.store.scenes import (
 
 AGAIN = [
     Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+    Answer.MISDIRECTED,
     Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.DEFERRED,
 ]  # fmt: skip
 
@@ -111,7 +112,9 @@ async def test_again_under_the_same_key(store: Store, answer: Answer) -> None:
     )  # fmt: skip
     assert (row["claim"], row["lease_until_ms"]) == (None, None)
     # Only an attempt that the provider may have counts as sent.
-    surely_not = answer in (Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN)
+    surely_not = answer in (
+        Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.MISDIRECTED,
+    )  # fmt: skip
     assert (row["sends"], row["first_sent_at_ms"]) == ((0, None) if surely_not else (1, NOW))
 
 

@@ -22,11 +22,11 @@ from app.domain.retry import BACKOFF_MAX_S, RETRIED, Answer, backoff_s, classify
         (403, "INSUFFICIENT_CREDITS", Answer.NO_CREDITS),
         (403, "INSUFFICIENT_PERMISSIONS", Answer.NO_CREDITS),
         (403, None, Answer.NO_CREDITS),
-        (404, None, Answer.REJECTED),
+        (404, None, Answer.MISDIRECTED),
         (408, None, Answer.UNAVAILABLE),
         (409, "RESOURCE_ALREADY_EXISTS", Answer.EXISTS),
         (409, None, Answer.EXISTS),
-        (410, None, Answer.REJECTED),
+        (410, None, Answer.MISDIRECTED),
         (425, None, Answer.UNAVAILABLE),
         (429, "RATE_LIMIT_EXCEEDED", Answer.RATE_LIMITED),
         (429, "CONCURRENCY_LIMIT_EXCEEDED", Answer.RATE_LIMITED),
@@ -38,8 +38,34 @@ from app.domain.retry import BACKOFF_MAX_S, RETRIED, Answer, backoff_s, classify
         (502, None, Answer.UNAVAILABLE),
         (503, None, Answer.UNAVAILABLE),
         (599, "SOMETHING_NEW", Answer.UNAVAILABLE),
-        (418, "SOMETHING_NEW", Answer.REJECTED),
+        (418, "SOMETHING_NEW", Answer.MISDIRECTED),
         (302, None, Answer.UNAVAILABLE),
+        # About the task itself, and nothing else closes one.
+        (400, "SOMETHING_NEW", Answer.REJECTED),
+        (413, None, Answer.REJECTED),
+        (451, "SOMETHING_NEW", Answer.REJECTED),
+        (404, "VALIDATION_ERROR", Answer.REJECTED),
+        # A wrong address, method, version or key, whatever status it comes with.
+        (404, "RESOURCE_NOT_FOUND", Answer.MISDIRECTED),
+        (400, "RESOURCE_NOT_FOUND", Answer.MISDIRECTED),
+        (405, "METHOD_NOT_ALLOWED", Answer.MISDIRECTED),
+        (400, "UNSUPPORTED_API_VERSION", Answer.MISDIRECTED),
+        (400, "UNSUPPORTED_VERSION", Answer.MISDIRECTED),
+        (400, "API_KEY_EXPIRED", Answer.MISDIRECTED),
+        (400, "UNSUPPORTED_MODEL_VERSION", Answer.REJECTED),
+        (410, "ENDPOINT_GONE", Answer.MISDIRECTED),
+        (415, "UNSUPPORTED_MEDIA_TYPE", Answer.MISDIRECTED),
+        (426, None, Answer.MISDIRECTED),
+        (431, None, Answer.MISDIRECTED),
+        (501, None, Answer.MISDIRECTED),
+        (505, "SOMETHING_NEW", Answer.MISDIRECTED),
+        (400, "INVALID_API_KEY_FORMAT", Answer.BAD_KEY),
+        (400, "INVALID_OR_EXPIRED_API_KEY", Answer.BAD_KEY),
+        # The code decides.
+        (409, "CONCURRENCY_LIMIT_EXCEEDED", Answer.RATE_LIMITED),
+        (400, "RATE_LIMIT_EXCEEDED", Answer.RATE_LIMITED),
+        (400, "SERVICE_UNAVAILABLE", Answer.UNAVAILABLE),
+        (400, "INTERNAL_SERVER_ERROR", Answer.UNAVAILABLE),
     ],
 )
 def test_each_status_has_one_meaning(status: int, code: str | None, answer: Answer) -> None:
@@ -57,6 +83,7 @@ def test_no_answer_is_left_without_a_meaning(status: int, code: str | None) -> N
 def test_only_what_may_pass_is_sent_again() -> None:
     assert set(RETRIED) == {
         Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+        Answer.MISDIRECTED,
     }  # fmt: skip
 
 

@@ -116,6 +116,22 @@ async def test_s15_an_invalid_task_is_rejected_with_the_reason(
 
 
 @pytest.mark.parametrize("edition", EDITIONS)
+async def test_f1_a_path_that_it_does_not_serve_says_nothing_of_a_task(edition: str) -> None:
+    async with emulated(edition) as client:
+        created = await client.create(prompt())
+        assert created.provider_task_id is not None
+        assert (await client.poll("unknown")).found is False, "of a task it does"
+        client._base_url += "/v2"
+        refused = await client.create(prompt(2))
+        assert (refused.answer, refused.http_status) == (Answer.MISDIRECTED, 404)
+        assert refused.message is not None and "Route not found" in refused.message
+        assert await client.create_batch([prompt(2), prompt(3)]) is None, "alone they find out"
+        poll = await client.poll(created.provider_task_id)
+        assert (poll.found, poll.finished) == (None, False), "not gone"
+        assert poll.gateway is not None and "404" in poll.gateway
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
 @pytest.mark.parametrize("spelling", ["concurrent", "concurrency", "both", None])
 async def test_the_slots_are_read_however_their_headers_are_spelled(
     edition: str, spelling: Literal["concurrent", "concurrency", "both"] | None
