@@ -162,7 +162,7 @@ def known_error(error: Exception) -> UserError | None:
         return UserError("configuration", *alone, exit_code=USAGE)
     embedded = sys.modules.get("app.embedded")
     if embedded is not None and isinstance(error, embedded.EmbeddedError):
-        return UserError("embedded_valkey", str(error), "set REDIS_URL to a Redis or Valkey of yours")
+        return UserError("embedded_valkey", str(error), error.remedy)
     if isinstance(error, OSError) and error.strerror:
         # Of the machine: no descriptor left, a file that may not be read. Databases have told theirs already.
         what = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""

@@ -23,9 +23,19 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.address import AddressError, read_database_address, read_redis_address
-from app.address.listening import host_in_url, reachable_here
+from app.address.listening import host_in_url, reachable_here, read_host
 from app.address.web import goes_straight, proxy_parts, read_http_url
-from app.setting import ConfigError, Problem, accounts_of, cleaned, plain_text, problems_of, read_dotenv
+from app.setting import (
+    ConfigError,
+    Problem,
+    accounts_of,
+    cleaned,
+    from_home,
+    plain_text,
+    problems_of,
+    read_dotenv,
+    refuse_folder,
+)
 
 __all__ = ["Account", "ConfigError", "Settings", "load_settings"]
 
@@ -262,6 +272,9 @@ class Settings(BaseSettings):
                 "TALLYHOOK_WAITING_BYTES_MAX is below TALLYHOOK_BODY_BYTES_MAX, so the largest allowed body "
                 "could never be taken: raise the first or lower the second"
             )
+        if "data_dir" in self.model_fields_set and not (self.database_url and self.redis_url):
+            # Where it is not set, commands that need none of it shall run in a directory that is read-only.
+            refuse_folder(self.data_dir, "TALLYHOOK_DATA_DIR")
         for url in [account.base_url for account in self.all_accounts().values()] + [self.notice_url]:
             # Many machines name proxies that are none of ours to judge where nobody is reached by them.
             name, proxy = self._proxy_of(url)
@@ -411,12 +424,12 @@ def _checked(value: Any, name: str) -> Any:
         return read_http_url(text, example="https://HOST" if name == "public_url" else PROVIDER_URL)
     elif name == "notice_url":
         return read_http_url(text, example="https://HOST/PATH", whole=True)
-    elif name == "ca_file":
-        _read_certificates(text)
-    elif name == "host" and any(char in "/@?# " for char in text):
-        raise AddressError("is no host: write an address or a name alone, such as 0.0.0.0")
-    elif name == "host" and text.startswith("[") and text.endswith("]"):
-        return text[1:-1]
+    elif name in ("ca_file", "data_dir"):
+        text = from_home(text)
+        if name == "ca_file":
+            _read_certificates(text)
+    elif name == "host":
+        return read_host(text)
     return text
 
 

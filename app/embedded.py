@@ -57,6 +57,10 @@ maxmemory-policy noeviction
 class EmbeddedError(Exception):
     """The embedded server cannot be started; the text says why."""
 
+    def __init__(self, text: str, remedy: str = "set REDIS_URL to a Redis or Valkey of yours") -> None:
+        super().__init__(text)
+        self.remedy = remedy
+
 
 @contextlib.contextmanager
 def embedded_valkey(settings: Settings) -> Iterator[str]:
@@ -112,7 +116,10 @@ class _User:
             # the last one is being stopped.
             self._lock = hold_lock(home / "users.lock", fcntl.LOCK_SH)
         except OSError as error:
-            raise EmbeddedError(f"cannot use {home}: {error}") from error
+            raise EmbeddedError(
+                f"cannot use {home}: {error.strerror}",
+                "set TALLYHOOK_DATA_DIR to a directory that this user may write to",
+            ) from error
         try:
             self._port = self._first_port()
         except BaseException:

@@ -6,6 +6,8 @@ Nothing here quotes a value: a key may have been pasted into the wrong variable.
 import difflib
 import io
 import json
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,42 @@ def cleaned(text: str, *, lines: bool = False) -> str:
     if len(text) > 1 and text[0] in QUOTES and text[-1] in QUOTES:
         raise ValueError("stands in quotes, which are taken as part of it here: remove them")
     return text
+
+
+def from_home(path: str) -> str:
+    """A path whose ~ is a home, as a shell would have it; in a file of settings nobody else reads it so.
+    Raises ValueError."""
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        raise ValueError("begins with a ~ that is nobody's home: write the whole path") from None
+
+
+def refuse_folder(path: Path, setting: str) -> None:
+    """Raises ValueError for what is no directory that can be written to, or be made: before anything is begun
+    there, and by all commands alike."""
+    there = path.absolute()
+    try:
+        while not _is_there(there):
+            there = there.parent
+        mode = there.stat().st_mode
+    except OSError as error:
+        raise ValueError(f"{setting} cannot be used ({error.strerror}): name another directory") from None
+    if not stat.S_ISDIR(mode):
+        raise ValueError(f"{setting} names a file, or lies in one: name a directory, which need not be there")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{setting} may not be written to by this user: give it the directory, or name another one"
+        )
+
+
+def _is_there(path: Path) -> bool:
+    """A link that leads nowhere is. Raises OSError for what cannot be, as a name too long."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def plain_text(text: str, what: str) -> str:

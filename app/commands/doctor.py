@@ -25,7 +25,7 @@ from app.commands.workers_seen import workers_document
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.egress import egress_to
 from app.notify_http import open_poster
-from app.setting import ConfigError, Problem, read_dotenv, unknown_variables
+from app.setting import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
 from app.store.queries import STANDBY
 
@@ -167,7 +167,7 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
     """Reachable, taking writes, at a schema that this code can work on, and keeping what it commits."""
     name = "database"
     if not settings.database_url and not (settings.data_dir / "tallyhook.db").exists():
-        return Check(name, "ok", "embedded SQLite; the first command makes it")
+        return _check_data_dir(name, settings)
     try:
         store = await reachable_store(settings)
         try:
@@ -212,6 +212,16 @@ def _read_only(reason: str, url: str) -> tuple[str, str]:
         "sets it by itself wants room on its disk first"
     )
     return f"{url} takes no writes: every transaction begins read-only ({reason})", remedy
+
+
+def _check_data_dir(name: str, settings: Settings) -> Check:
+    try:
+        refuse_folder(settings.data_dir, str(settings.data_dir.absolute()))
+    except ValueError as error:
+        return Check(
+            name, "fault", str(error).partition(": ")[0], "set TALLYHOOK_DATA_DIR to another directory"
+        )
+    return Check(name, "ok", "embedded SQLite; the first command makes it")
 
 
 async def check_inbox(settings: Settings) -> list[Check]:

@@ -42,7 +42,7 @@ def web(
 
 async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     """The web process: store, queue, receiver."""
-    from app.address.listening import host_in_url
+    from app.address.listening import host_in_url, listening_remedy
     from app.bootstrap import CLOCK, now_ms, open_queue
     from app.commands.opening import opened_store
     from app.commands.render import announce_line
@@ -75,7 +75,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                 where = f"{host_in_url(settings.host)}:{settings.port}"
                 raise UserError(
                     "cannot_listen", f"cannot listen on {where}: {error.strerror}",
-                    "set PORT to a free one, or end what listens there",
+                    listening_remedy(error),
                 ) from error  # fmt: skip
             except WorkFailed as error:
                 raise UserError(
@@ -211,6 +211,7 @@ def demo(
     from app.commands.render import show
     from app.commands.render_demo import draw_demo
 
+    settings_for()  # what is wrong is told, and nothing of it used
     log.configure("auto", "warning")
     document = asyncio.run(run_demo(Demo(prompts, seed, keep)))
     told.begin()  # its run is gone with its directory, and only the books are asked for
@@ -227,6 +228,8 @@ def emulator(context: typer.Context) -> None:
 
     @functools.wraps(run)
     def guarded(**options: object) -> None:
+        # It goes by none of them; but who has set one wrongly hears of it by whatever is started first.
+        settings_for()
         guard_standard_streams()
         run(**options)  # type: ignore[arg-type]
 

@@ -90,7 +90,9 @@ def emulator(
     try:
         _run(engine, host, port, json)
     except OSError as problem:
-        typer.echo(f"Cannot listen on {host}:{port}: {problem.strerror}", err=True)
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        remedy = "--port takes a free one above 1023, or 0; --host an address of this machine"
+        typer.echo(f"Cannot listen on {place}: {problem.strerror}. {remedy}.", err=True)
         raise typer.Exit(1) from None
 
 

@@ -17,6 +17,8 @@ WRONG: dict[str, bytes] = {
     "CLORO_API_KEY": b"sk_live_\xff" + SECRET.encode(),
     "PORT": b"8080 8081",
     "TALLYHOOK_CA_FILE": b"/no/such.pem",
+    "TALLYHOOK_LOG_LEVEL": b"loud",
+    "TALLYHOOK_DATA_DIR": b"prompts.csv/data",
 }
 COMMANDS = {
     "doctor": [TALLYHOOK, "doctor"],
@@ -24,6 +26,8 @@ COMMANDS = {
     "worker": [TALLYHOOK, "worker"],
     "workers": [sys.executable, "-m", "workers"],
     "submit": [TALLYHOOK, "submit", "prompts.csv"],
+    "emulator": [TALLYHOOK, "emulator", "--port", "0"],
+    "demo": [TALLYHOOK, "demo"],
 }
 
 

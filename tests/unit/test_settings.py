@@ -1,5 +1,6 @@
 """Every setting with every kind of wrong value: the answer names it, what is wrong and the remedy."""
 
+import asyncio
 import codecs
 import functools
 import json
@@ -11,7 +12,7 @@ import pytest
 import typer
 
 from app.cli import run
-from app.commands import processes
+from app.commands import doctor, processes
 from app.commands.submit import submit
 from app.config import BODY_BYTES_MAX, ConfigError, Settings, known_variables, load_settings
 from app.domain.credits import to_micro
@@ -254,6 +255,59 @@ def test_f24_a_name_that_nobody_reads_is_told_with_the_one_that_was_meant() -> N
         ("CLORO_APIKEY", "CLORO_API_KEY"), ("TALLYHOOK_RATE_PER_SEC", "TALLYHOOK_RATE_PER_S"),
         ("TALLYHOOK_XYZZY", None), ("tallyhook_port", "PORT"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("file", "names a file, or lies in one: "), ("file/data", "names a file, or lies in one: "),
+        ("/dev/null", "names a file"), ("link", "cannot be used (No such file or directory): "),
+        ("x" * 300, "cannot be used (File name too long): "), ("~nobody-here/x", "nobody's home: "),
+    ],
+)  # fmt: skip
+def test_f24_a_data_directory_that_is_none(path: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    told = refusal_of("TALLYHOOK_DATA_DIR", path)
+    assert told is not None
+    assert told.startswith("TALLYHOOK_DATA_DIR ")
+    assert words in told
+    # Nor is one looked at that nobody uses.
+    load_settings(data_dir="file", DATABASE_URL="sqlite:///x.db", REDIS_URL="redis://h")
+
+
+def test_f24_a_data_directory_that_may_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)  # the superuser may all
+    told = refusal_of("TALLYHOOK_DATA_DIR", str(tmp_path / "a" / "b"))
+    assert told is not None
+    assert "may not be written to by this user: give it the directory" in told
+    # The one that stands by itself is no reason not to run what needs none; the doctor tells.
+    settings = load_settings()
+    check = asyncio.run(doctor.check_database(settings))
+    assert (check.state, "may not be written to" in check.detail) == ("fault", True)
+
+
+def test_f24_a_home_is_found_also_where_no_shell_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings(data_dir="~/tally").data_dir == tmp_path / "tally"
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "http://h", "*", "a b", "x" * 300, "[]", "::1]", "1:2"])
+def test_f25_what_is_no_host_is_refused(host: str) -> None:
+    told = refusal_of("TALLYHOOK_HOST", host)
+    assert told is not None
+    assert "such as 0.0.0.0" in told
+
+
+@pytest.mark.parametrize(
+    ("host", "kept"), [("[::]", "::"), ("fe80::1%eth0", "fe80::1%eth0"), ("bücher.example", "bücher.example")]
+)
+def test_f25_hosts_of_every_kind_are_taken(host: str, kept: str) -> None:
+    assert load_settings(host=host).host == kept
 
 
 def test_f24_every_number_has_its_limits() -> None:

@@ -1,16 +1,23 @@
 """The process around the receiver: port, bound on connections, orderly end (R11, R24)."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import structlog
 
+from app.address.listening import listening_remedy
+from app.commands.processes import serve_web
+from app.commands.user_error import UserError
+from app.config import load_settings
 from app.web.server import create_app, run, serve
 from tests.clock import SteppedClock
 from tests.integration.web.receiving import (
@@ -73,6 +80,29 @@ async def test_a_free_port_is_taken_and_told(serve_it: Serve, held: HeldStore) -
     assert line["port"] == served.port > 0
     async with aiohttp.ClientSession() as client, client.get(f"{served.url}/healthz") as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("no-such-host.invalid", "set TALLYHOOK_HOST"), ("192.0.2.1", "set TALLYHOOK_HOST"),
+        ("127.0.0.1", "set PORT to a free one"),
+    ],
+)  # fmt: skip
+async def test_f25_where_nobody_can_listen_is_told(host: str, remedy: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = load_settings(
+            _env_file=None, host=host, PORT=taken.getsockname()[1], data_dir=tmp_path,
+            REDIS_URL="redis://127.0.0.1:1",
+        )  # fmt: skip
+        with pytest.raises(UserError, match="cannot listen on") as caught:
+            await serve_web(settings, as_json=True)
+    assert remedy in caught.value.remedy
+
+
+def test_f25_a_port_of_the_systems_is_told() -> None:
+    """Whom the system lets have it meets no such error."""
+    assert "above 1023" in listening_remedy(PermissionError(errno.EACCES, "permission denied"))
 
 
 async def test_r24_sigterm_finishes_what_is_in_flight(
