@@ -37,7 +37,7 @@ class VerifySnapshot(Protocol):
 
     async def owners_of(self, provider_task_ids: Iterable[str]) -> dict[str, set[tuple[str, int]]]: ...
 
-    async def accounts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[str, int]]: ...
+    async def sent_of(self, task_ids: Iterable[str]) -> dict[tuple[str, int], tuple[str, int | None]]: ...
 
 
 @dataclass(slots=True)
@@ -171,12 +171,14 @@ async def _unfiled(
         if row["state"] == "done":
             tally.differ(_unmatched(row))
             keys[row["id"]] = _key_of(row, reading)
-    known = await snapshot.accounts_of(key[0] for key in keys.values() if key is not None)
+    known = await snapshot.sent_of(key[0] for key in keys.values() if key is not None)
     for row in rows:
         key = keys.get(row["id"])
-        if key is not None and key[0] in known:
-            account, attempts = known[key[0]]
-            if key[1] <= attempts and row["account"] in (None, account):
+        if key is not None and key in known:
+            account, sent_at_ms = known[key]
+            # A later attempt did not exist yet, perhaps, when somebody named its key.
+            is_there = key[1] == 1 or (sent_at_ms is not None and sent_at_ms <= row["received_at_ms"])
+            if is_there and row["account"] in (None, account):
                 why = "its report names this task's key, so it was not unmatched"
                 tally.differ([Difference("deliveries", row["id"], "task_id", "null", key[0], why)])
 

@@ -234,19 +234,23 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
 
 def _recorded_order(standing: Standing, heard: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
     """The order in which reports were taken, as far as the books say it: what settled first, conflicts that
-    were found while the charge was unknown, what filled it in, the rest."""
+    were found while the charge was unknown, what filled it in, the rest. Where what settled told the charge,
+    such a conflict came before it: it named another task as well."""
     effects = {row["id"]: row["effect"] for row in standing.deliveries}
     settled = {i for i, effect in effects.items() if effect == Effect.SETTLED}
     settled = settled or {row["delivery_id"] for row in standing.results}
     conflicts = [f for f in standing.findings if f["verdict"] == Verdict.CONFLICT]
     early = {f["delivery_id"] for f in conflicts if f["expected"] is None}
+    is_charge_told = any(d.id in settled and d.report.charged is not None for d in heard)
 
     def rank(delivery: ParsedDelivery) -> tuple[int, str]:
         if delivery.id in settled:
-            return 0, delivery.id
+            return 1, delivery.id
         if effects[delivery.id] == Effect.FILLED:
-            return 2, delivery.id
-        return (1 if delivery.id in early else 3), delivery.id
+            return 3, delivery.id
+        if delivery.id in early:
+            return (0 if is_charge_told else 2), delivery.id
+        return 4, delivery.id
 
     return sorted(heard, key=rank)
 

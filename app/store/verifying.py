@@ -109,13 +109,19 @@ class Snapshot:
             yield rows
             after = rows[-1]["id"]
 
-    async def accounts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
-        """Task id -> (account, number of its attempts), of those that exist."""
+    async def sent_of(self, task_ids: Iterable[str]) -> dict[tuple[str, int], tuple[str, int | None]]:
+        """(task id, attempt) -> (account, when it was first sent), of all attempts of those that exist."""
         v = self._db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
-        query = (
-            sa.select(tasks.c.id, runs.c.account, tasks.c.attempt).join(v, tasks.c.id == v.c.id).join(runs)
-        )
-        return {row[0]: (row[1], row[2]) for row in await self._connection.execute(query)}
+        current = sa.select(tasks.c.id, tasks.c.attempt, runs.c.account, tasks.c.first_sent_at_ms)
+        past = sa.select(attempts.c.task_id, attempts.c.attempt, runs.c.account, attempts.c.first_sent_at_ms)
+        sent: dict[tuple[str, int], tuple[str, int | None]] = {}
+        for query in (
+            current.join(v, tasks.c.id == v.c.id),
+            past.join(v, attempts.c.task_id == v.c.id).join(tasks),
+        ):
+            for row in await self._connection.execute(query.join(runs, runs.c.id == tasks.c.run_id)):
+                sent[row[0], row[1]] = row[2], row[3]
+        return sent
 
     async def owners_of(self, provider_task_ids: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
         """Id of the provider's -> (task id, attempt) of all that it was given to."""
