@@ -16,6 +16,7 @@ from app.redis_pool import RedisPool
 from app.services.submit import SubmitLimits
 from app.services.sweep import SweepLimits
 from app.store import Database, Store
+from app.store.engine import SQLITE_BUSY_MS
 from app.store.migrate import migrate
 
 CLOCK = DatabaseClock()
@@ -32,13 +33,15 @@ def jitter() -> float:
     return random.random()  # noqa: S311 - spreads retries, keeps no secret
 
 
-async def open_store(settings: Settings, *, migrated: bool = True) -> Store:
+async def open_store(
+    settings: Settings, *, migrated: bool = True, sqlite_busy_ms: int = SQLITE_BUSY_MS
+) -> Store:
     """The store. The embedded SQLite file is brought to the newest schema; a database of the user's own is
     left to `tallyhook migrate`."""
     db = Database(
         settings.store_url, timeout_s=settings.database_timeout_s,
         long_timeout_s=settings.database_long_timeout_s,
-        connect_timeout_s=settings.database_connect_timeout_s,
+        connect_timeout_s=settings.database_connect_timeout_s, sqlite_busy_ms=sqlite_busy_ms,
     )  # fmt: skip
     if migrated and not settings.database_url:
         await migrate(db)

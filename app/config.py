@@ -395,7 +395,10 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'tallyhook.db').absolute()}"
+        path = str((self.data_dir / "tallyhook.db").absolute())
+        for sign in "%?#":  # a directory may be called so, and a URL means something else by it
+            path = path.replace(sign, f"%{ord(sign):02X}")
+        return self.database_url or f"sqlite:///{path}"
 
 
 def _split(secrets: str) -> tuple[str, ...]:

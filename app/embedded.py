@@ -227,7 +227,8 @@ def _url(port: int) -> str:
 
 
 def _is_ours(port: int, home: Path) -> bool:
-    """Whether a server answers that was started from this directory's configuration and has read its file."""
+    """Whether a server answers that was started from this directory's configuration and has read its file.
+    One that cannot write it any more, as on a full disk, answers all the same, and goes on when it can."""
     expected = f"config_file:{home / 'valkey.conf'}\r\n".encode()
     answer = b""
     try:
@@ -237,7 +238,7 @@ def _is_ours(port: int, home: Path) -> bool:
                 answer += part
     except OSError:
         return False
-    return answer.startswith(b"+PONG\r\n") and expected in answer
+    return answer.startswith((b"+PONG\r\n", b"-MISCONF ")) and expected in answer
 
 
 def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int, Keeper]:

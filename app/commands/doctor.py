@@ -32,6 +32,10 @@ from app.store.queries import STANDBY
 CHALLENGE_PREFIX = "tallyhook-doctor."
 """What the receiver signs is never a delivery: no body begins like this (app.web)."""
 CHECK_TIMEOUT_S = 8.0
+SQLITE_BUSY_MS = 3_000
+"""For the lock of another process; a transaction of ours takes a tenth of that."""
+TRIED_BYTES = 65_536
+"""As large as a delivery is at most, but for the rarest: some room is always left over on a full disk."""
 WEBHOOK_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 4096
 INBOX_SHOWN = 100
@@ -169,7 +173,7 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
     if not settings.database_url and not (settings.data_dir / "tallyhook.db").exists():
         return _check_data_dir(name, settings)
     try:
-        store = await reachable_store(settings)
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
         try:
             revision = await answered(store.schema_revision(), settings)
             if clocks is not None and not store.db.is_sqlite:  # whose clock is this machine's
@@ -179,7 +183,8 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
                 return Check(name, "fault", *_read_only(refused, shown_url(settings)))
             unsafe = await answered(store.unsafe_settings(), settings)
             if is_migrated(revision):
-                await answered(store.try_write(), settings)
+                # Kept and taken away again: what is rolled back never meets a full disk.
+                await answered(store.try_write(keep=True, bytes_wanted=TRIED_BYTES), settings)
         finally:
             await store.close()
     except UserError as error:
@@ -229,7 +234,7 @@ async def check_inbox(settings: Settings) -> list[Check]:
     if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
         return []
     try:
-        store = await reachable_store(settings)
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
         try:
             count = await answered(store.set_aside_count(), settings)
             waiting = [
@@ -250,7 +255,7 @@ async def check_worker(settings: Settings) -> list[Check]:
     if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
         return []
     try:
-        store = await reachable_store(settings)
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
         try:
             if not is_migrated(await answered(store.schema_revision(), settings)):
                 return []

@@ -21,6 +21,7 @@ from app.commands.user_error import UserError
 from app.config import Settings
 from app.ports import StoreRefused, StoreUnavailable
 from app.store import Store
+from app.store.engine import SQLITE_BUSY_MS
 from app.store.faults import DISK_FAILS, DISK_FULL, READ_ONLY, sqlstate_of, why_no_writes
 from app.store.migrate import is_migrated, migrate
 
@@ -58,12 +59,12 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
 DATABASE_NAME = "tallyhook.db"
 
 
-async def reachable_store(settings: Settings) -> Store:
+async def reachable_store(settings: Settings, *, sqlite_busy_ms: int = SQLITE_BUSY_MS) -> Store:
     """The store, whatever its schema; nothing was asked of it yet. Raises UserError for a wrong URL."""
     try:
         if not settings.database_url:
             keep_private(settings.data_dir)
-        store = await open_store(settings, migrated=False)
+        store = await open_store(settings, migrated=False, sqlite_busy_ms=sqlite_busy_ms)
         refuse_if_unopenable(store)
         return store
     except (*ASKED, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
@@ -79,6 +80,8 @@ def keep_private(data_dir: Path) -> None:
         if data_dir.stat().st_mode & 0o077 and _is_all_ours(data_dir):
             data_dir.chmod(0o700)
     database = data_dir / DATABASE_NAME
+    if database.is_dir():
+        raise IsADirectoryError(f"{database} is a directory")
     # Not opened where it is there: closing it would let go of the locks of this process's other connections.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -146,6 +149,16 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
     """What to say when the database does not answer."""
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else "no answer"
+    if "disk image is malformed" in reason:
+        return UserError(
+            "database_refused", f"{shown_url(settings)} is damaged: {reason}",
+            "end web and worker, keep a copy of it and of its -wal and -shm, and put a backup in its place",
+        )  # fmt: skip
+    if "database is locked" in reason:
+        return UserError(
+            "database_unreachable", f"another process keeps {shown_url(settings)} locked",
+            "end its transaction: a shell of sqlite3, a backup, or a program that hangs (fuser names it)",
+        )  # fmt: skip
     if "file is not a database" in reason:
         return UserError(
             "database_refused", f"{shown_url(settings)} is not a database of SQLite's: {reason}",
@@ -247,4 +260,6 @@ def _state_of(error: BaseException | None) -> str | None:
 
 def shown_url(settings: Settings) -> str:
     """The database's URL without its password."""
+    if not settings.database_url:
+        return f"sqlite:///{(settings.data_dir / DATABASE_NAME).absolute()}"
     return read_database_address(settings.store_url).shown

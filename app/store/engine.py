@@ -63,8 +63,10 @@ class Database:
         timeout_s: float = TIMEOUT_S,
         long_timeout_s: float = LONG_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        sqlite_busy_ms: int = SQLITE_BUSY_MS,
     ) -> None:
-        """Raises AddressError for a URL that cannot be used."""
+        """`sqlite_busy_ms`: how long another process's lock is waited for. Raises AddressError for a URL that
+        cannot be used."""
         self._timeout_s, self._long_timeout_s = timeout_s, long_timeout_s
         address = read_database_address(url)
         self.is_sqlite = address.sqlite_path is not None
@@ -91,7 +93,7 @@ class Database:
         # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
         self._writer = asyncio.Lock()
         if self.is_sqlite:
-            sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine.sync_engine, "connect", _preparer(sqlite_busy_ms))
             sa.event.listen(self.engine.sync_engine, "connect", self._note_thread)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         else:
@@ -466,17 +468,22 @@ def _dialler(address: PostgresAddress) -> Callable[..., Any]:
     return dial
 
 
-def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
-    # The driver's own transaction control would begin late and deferred; ours is in _begin_sqlite.
-    dbapi_connection.isolation_level = None
-    cursor = dbapi_connection.cursor()
-    # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
-    for pragma in (
-        f"busy_timeout={SQLITE_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON",
-        "temp_store=MEMORY", "cache_size=-32000",
-    ):  # fmt: skip
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _preparer(busy_ms: int) -> Callable[[Any, Any], None]:
+    """What SQLAlchemy calls with each new connection to SQLite."""
+
+    def prepare(dbapi_connection: Any, _record: Any) -> None:
+        # The driver's own transaction control would begin late and deferred; ours is in _begin_sqlite.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
+        for pragma in (
+            f"busy_timeout={busy_ms}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON",
+            "temp_store=MEMORY", "cache_size=-32000",
+        ):  # fmt: skip
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -108,7 +108,8 @@ def told(error: BaseException, fault: Fault) -> Exception:
         said = error.orig.__cause__ or error.orig
     state = sqlstate_of(error)
     lines = str(said).strip().splitlines()
-    reason = lines[0] if lines else type(said).__name__
+    silent = "no answer in time" if isinstance(said, TimeoutError) else type(said).__name__
+    reason = lines[0] if lines else silent
     if fault is Fault.ROWS and state is not None:
         reason = reason.split(": ")[0]
     text = reason[:REASON_CHARS_MAX] + (f" (SQLSTATE {state})" if state else "")

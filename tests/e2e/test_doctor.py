@@ -1,14 +1,17 @@
 """The doctor against real processes: it finds nothing where all is well, and names each thing that is not."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
@@ -21,7 +24,7 @@ from app.commands.doctor_redis import check_redis
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.database_clock import wall_ms
 from app.processes import Process, Processes
-from app.store import Database, Store
+from app.store import Database, Store, engine
 from app.store.migrate import migrate
 from app.store.tables import processes
 from tests.conftest import StartValkey
@@ -177,6 +180,67 @@ def test_f21_a_server_that_takes_no_writes_is_told_as_that(
         check = looked_at(urlsplit(postgres_url)._replace(netloc=f"postgres@127.0.0.1:{port}").geturl())
         assert (check.state, "is a standby (pg_is_in_recovery)" in check.detail) == ("fault", True), check
         assert "name the primary" in check.remedy
+
+
+@pytest.mark.parametrize("held", ["write", "everything"])
+def test_f21_a_file_that_another_process_keeps_locked_is_told_in_time(
+    urls: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    monkeypatch.setattr("app.commands.doctor.SQLITE_BUSY_MS", 100)
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
+        if held == "everything":
+            other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        started_s = time.monotonic()
+        check = examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"]
+    assert time.monotonic() - started_s < 5
+    assert (check.state, "locked" in check.detail, "fuser" in check.remedy) == ("fault", True, True), check
+
+
+def test_f21_what_a_full_disk_refuses_is_found_though_a_rollback_never_meets_it(
+    urls: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that may not grow any more: it answers reads, and small writes that are taken back."""
+    path = sqlite_url.removeprefix("sqlite:///")
+
+    def no_growth(busy_ms: int) -> Callable[[Any, Any], None]:
+        def prepare(connection: Any, record: Any) -> None:
+            prepare_sqlite(busy_ms)(connection, record)
+            connection.execute("PRAGMA max_page_count = 1")  # SQLite makes it what there is
+
+        return prepare
+
+    prepare_sqlite = engine._preparer
+    monkeypatch.setattr(engine, "_preparer", no_growth)
+    check = examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"]
+    assert (check.state, "its disk is full" in check.detail) == ("fault", True), check
+    monkeypatch.setattr(engine, "_preparer", prepare_sqlite)
+    assert examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"].state == "ok"
+    with contextlib.closing(sqlite3.connect(path)) as looked:
+        assert looked.execute("SELECT count(*) FROM leases").fetchone() == (0,), "what was tried is gone"
+
+
+@pytest.mark.parametrize(("made", "words"), [("a directory", "is a directory"), ("cut", "is damaged")])
+def test_f21_an_embedded_database_that_is_none_is_told(
+    urls: dict[str, str], sqlite_url: str, tmp_path: Path, made: str, words: str
+) -> None:
+    data_dir = tmp_path / "100%41 #1?"
+    data_dir.mkdir()
+    whole = Path(sqlite_url.removeprefix("sqlite:///")).read_bytes()
+    if made == "cut":
+        (data_dir / "tallyhook.db").write_bytes(whole[:5000])
+    else:
+        (data_dir / "tallyhook.db").mkdir()
+    settings = settings_for(urls).model_copy(update={"data_dir": data_dir})
+    check = asyncio.run(check_database(settings))
+    assert (check.state, words in check.detail) == ("fault", True), check
+    if made == "a directory":
+        done = run_tallyhook("runs", "--json", env={"TALLYHOOK_DATA_DIR": str(data_dir)})
+        assert (done.returncode, words in done.stdout) == (1, True), done
+    else:
+        (data_dir / "tallyhook.db").write_bytes(whole)
+        assert asyncio.run(check_database(settings)).state == "ok"
+        assert sorted(path.name for path in tmp_path.iterdir()) == [data_dir.name, "tallyhook.db"]
 
 
 @pytest.mark.parametrize(

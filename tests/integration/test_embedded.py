@@ -195,6 +195,22 @@ def test_f20_a_server_that_hangs_gets_no_second_one_beside_it(
             assert int(client.info("server")["process_id"]) == pid
 
 
+def test_f20_a_server_that_cannot_write_its_file_is_there_all_the_same(settings: Settings) -> None:
+    """As on a full disk: it answers PING with an error, and nobody takes it for dead."""
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        (settings.data_dir / "valkey" / "dump.rdb").mkdir()
+        client.config_set("save", "3600 1")
+        client.set("x", "1")
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the failure")
+        with pytest.raises(redis.ResponseError, match="MISCONF"):
+            client.ping()
+        assert running_valkey(settings) == url
+        with embedded_valkey(settings) as ours:
+            assert ours == url
+        client.config_set("save", "")
+
+
 async def test_f20_doctor_and_submit_tell_the_truth_about_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
