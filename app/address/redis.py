@@ -45,7 +45,10 @@ _TLS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password", "service_name")
 _OF_SETTINGS = ("socket_timeout", "socket_connect_timeout", "timeout", "max_connections", "retry_on_timeout",
                 "socket_keepalive", "health_check_interval")  # fmt: skip
-KNOWN = ("db", "username", "password", "client_name", "protocol", *_TLS, *_SENTINEL_OPTIONS)
+_WITHOUT_EFFECT = ("family",)
+"""Of ioredis, as Railway has it written: here an address of either family is taken as the host has it."""
+_MASTER_ELSEWHERE = ("master", "master_name", "mastername", "sentinelMasterId", "sentinel_master")
+KNOWN = ("db", "username", "password", "client_name", "protocol", *_TLS, *_SENTINEL_OPTIONS, *_WITHOUT_EFFECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,12 @@ def read_redis_address(url: str) -> RedisAddress:
     for name in parts.options:
         if name in _OF_SETTINGS:
             raise AddressError(f"has the option {name}: set TALLYHOOK_REDIS_TIMEOUT_S instead, and remove it")
+        if name in ("ssl", "tls"):
+            raise AddressError(
+                f"has the option {name}: remove it, and write rediss:// for TLS, redis:// without"
+            )
+        if name in _MASTER_ELSEWHERE:
+            raise AddressError(f"has an unknown option {name!r}: write the master's name as service_name=")
         if name not in KNOWN:
             raise unknown_option(name, KNOWN)
     parts = Parts(parts.scheme, parts.user, parts.password, parts.hosts, parts.path,

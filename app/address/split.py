@@ -88,6 +88,8 @@ def host_and_port(text: str, *, example: str) -> tuple[str, int | None]:
         raise AddressError(f"has an IPv6 address without brackets: write [::1]:PORT, as in {example}")
     else:
         host, _, port = text.partition(":")
+    if any(char.isspace() or not char.isprintable() for char in unquoted(host)):
+        raise AddressError(f"has a blank where a host belongs: write {example}")
     if port and not (_PORT.fullmatch(port) and 0 < int(port) <= PORT_MAX):
         # Not quoted: it could be a piece of a password.
         raise AddressError(

@@ -6,7 +6,7 @@ import hmac
 import itertools
 import os
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from app.address.web import goes_straight
 from app.bootstrap import open_provider
 from app.commands.checks import Check as Check  # noqa: PLC0414 - callers have it from here
 from app.commands.doctor_clocks import Clocks
@@ -124,7 +125,20 @@ def check_settings(settings: Settings) -> list[Check]:
         )
         for name, meant in unknown_variables(names, known_variables())
     ]  # fmt: skip
+    found += _unread_proxies(settings, {name.upper() for name in names})
     return found + [Check(name, "warning", what, remedy) for name, what, remedy in settings.doubts()]
+
+
+def _unread_proxies(settings: Settings, names: Collection[str]) -> list[Check]:
+    """Proxies that other programs would take, where the provider is reached without one."""
+    read = "HTTP_PROXY" if settings.base_url.startswith("http://") else "HTTPS_PROXY"
+    if read in names or goes_straight(settings.base_url, settings.no_proxy):
+        return []
+    remedy = f"set {read} to http://HOST:PORT where requests must go by a proxy, else NO_PROXY"
+    return [
+        Check(name, "warning", f"{name} is not read: {settings.base_url} is reached without a proxy", remedy)
+        for name in ("ALL_PROXY", "SOCKS_PROXY") if name in names
+    ]  # fmt: skip
 
 
 def check_configuration(settings: Settings) -> list[Check]:

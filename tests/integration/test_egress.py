@@ -1,5 +1,6 @@
 """The way out, on real parts: a TLS server whose CA only the test knows, and a forward proxy."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from app.address.web import goes_straight
 from app.bootstrap import open_provider, open_sync
-from app.commands.doctor import check_provider, check_webhook
+from app.commands.doctor import check_provider, check_settings, check_webhook
 from app.config import ConfigError, Settings, load_settings
 from app.domain.retry import Answer
 from app.domain.submission import ClaimedTask
@@ -164,6 +165,28 @@ def test_f25_what_is_wrong_is_told(setting: str, value: str, words: str) -> None
         settings_for("https://provider.test", **{setting: value})
     assert words in str(caught.value)
     assert "hush5ecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told"),
+    [
+        ({"ALL_PROXY": "socks5://u:hush5ecret@h:1"}, ["ALL_PROXY"]),
+        ({"all_proxy": "http://h:1"}, ["ALL_PROXY"]),
+        ({"ALL_PROXY": "http://h:1", "HTTPS_PROXY": "http://h:1"}, []),
+        ({"ALL_PROXY": "http://h:1", "NO_PROXY": ".test"}, []),
+    ],
+)  # fmt: skip
+def test_f25_a_proxy_that_nobody_reads_is_told(
+    proxies: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.upper().endswith("_PROXY")]:
+        monkeypatch.delenv(name)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(_env_file=None, CLORO_API_KEY="k", CLORO_BASE_URL="https://provider.test")
+    checks = [check for check in check_settings(settings) if "proxy" in check.detail]
+    assert [check.name for check in checks] == told
+    assert "hush5ecret" not in repr(checks)
 
 
 def test_f25_a_proxy_that_nobody_is_reached_by_is_not_judged() -> None:

@@ -97,6 +97,8 @@ def test_f22_a_pooler_may_be_named(option: str, kept: bool | None) -> None:
         ("/var/lib/tally.db", "is not a URL"),
         ("host=h password=hush", "is not a URL"),
         ("tally:hush@h/d", "is not a URL"),
+        ("postgres://u:hush@h .example/d", "a blank where a host belongs"),
+        ("postgres://u:hush@h\u200b/d", "a blank where a host belongs"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite://hush.db", "names no file"),

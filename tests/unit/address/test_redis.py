@@ -29,6 +29,7 @@ from app.address import AddressError, read_redis_address
         ("rediss://h?ssl_cert_reqs=none&ssl_check_hostname=true", {"ssl_check_hostname": False}),
         ("rediss://h?ssl_check_hostname=false", {"ssl_cert_reqs": "required", "ssl_check_hostname": False}),
         ("redis://h?protocol=3&client_name=t", {"protocol": 3, "client_name": "t"}),
+        ("redis://default:p@redis.railway.internal:6379?family=0", {"host": "redis.railway.internal"}),
     ],
 )
 def test_f23_urls_as_services_hand_them_out(url: str, expected: dict[str, Any]) -> None:
@@ -82,6 +83,11 @@ def test_f23_certificates_of_a_private_ca(tmp_path: Path) -> None:
         ("redis+sentinel:///main", "no sentinel"),
         ("redis://h?sentinel_password=hush", "Sentinel"),
         ("redis://h?protocol=4", "one of 2, 3"),
+        ("redis:// h", "a blank where a host belongs"),
+        ("redis://h\u200b:1", "a blank where a host belongs"),
+        ("redis://h?ssl=true", "write rediss:// for TLS"),
+        ("redis://:hush@h/0#1", "# behind its host"),
+        ("redis-sentinel://h:26379?sentinelMasterId=m", "service_name="),
         ("redis://h/0?hush@", "without a value"),
         ("redis://h?hu sh=1", "unknown option after"),
     ],
