@@ -190,8 +190,13 @@ class Sender:
         """Whether it was the provider that answered, where it takes tasks. While it is not, all sending of
         the account rests, longer and longer; when that goes on, its runs pause."""
         now, reach, first = self._clock(), self._reach, answers[0]
-        if any(answer.is_providers for answer in answers):
+        if any(answer.is_providers and answer.answer is not Answer.UNAVAILABLE for answer in answers):
             reach.heard_send()
+        elif first.answer is Answer.UNAVAILABLE:
+            # Its own trouble, or no connection: no reason to pause runs, nor to go through all tasks with it.
+            reach.sends.count += 1
+            if reach.is_away and not self._rest_s:
+                self._rest_s = reach.rest(now, self._jitter(), first.wait_s)
         elif first.answer in (Answer.GATEWAY, Answer.MISDIRECTED):
             reach.sends.unheard(first.message or "", now)
             if reach.is_away and not self._rest_s:

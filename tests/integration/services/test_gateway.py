@@ -225,3 +225,41 @@ async def test_f1_an_unknown_balance_is_not_taken_for_funds(pipeline: Pipeline) 
     pipeline.clock.advance(PROBE_MS)
     assert await funding.resume_due() == 0
     assert await state_of(pipeline) == ("paused", ReasonCode.NO_CREDITS)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        CreateAnswer(Answer.UNAVAILABLE, 503, "SERVICE_UNAVAILABLE", wait_s=0.0),
+        CreateAnswer(Answer.UNAVAILABLE, 500, "INTERNAL_SERVER_ERROR"),
+        CreateAnswer(Answer.UNAVAILABLE, message="cannot connect"),
+    ],
+    ids=["503", "500", "no connection"],
+)
+async def test_f9_trouble_of_the_provider_is_not_met_by_every_task(
+    pipeline: Pipeline, trouble: CreateAnswer
+) -> None:
+    provider, reach = Behind(away=trouble), Reach()
+    await pipeline.start(300)
+    for _ in range(240):  # two minutes of it
+        await send(pipeline, provider, reach)
+        pipeline.clock.advance(500)
+    assert IN_A_ROW <= provider.requests <= 25
+    assert await state_of(pipeline) == ("running", None), "nobody has to do anything"
+    provider.is_away = False
+    for _ in range(20):
+        await send(pipeline, provider, reach)
+        pipeline.clock.advance(5_000)
+    assert {task["state"] for task in (await pipeline.books()).tasks} == {"submitted"}
+
+
+async def test_f9_a_rest_is_as_long_as_the_provider_asks(pipeline: Pipeline) -> None:
+    later = CreateAnswer(Answer.UNAVAILABLE, 503, "SERVICE_UNAVAILABLE", wait_s=90.0)
+    provider, reach = Behind(away=later), Reach()
+    await pipeline.start(300)
+    again_ms = await send(pipeline, provider, reach)
+    assert again_ms is not None and 90_000 <= again_ms < 100_000
+    before = provider.requests
+    pipeline.clock.advance(89_000)
+    await send(pipeline, provider, reach)
+    assert provider.requests == before
