@@ -156,7 +156,14 @@ class SettlementWrites:
         if not blank:
             return list(parsed)
         owners = await owners_of(self.db, connection, blank.values())
-        return [replace(p, has_anothers_id=True) if owners.get(blank.get(p.id, "")) else p for p in parsed]
+
+        def is_anothers(p: ParsedDelivery) -> bool:
+            # Its own by now, when the submit response was recorded since the attempt was read: what is
+            # decided about the attempt as it was is not applied, and the delivery is looked at again.
+            own = found[p.id].task_id, found[p.id].attempt
+            return bool(owners.get(blank[p.id], set()) - {own})
+
+        return [replace(p, has_anothers_id=True) if p.id in blank and is_anothers(p) else p for p in parsed]
 
     async def _of_own_account(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]

@@ -237,6 +237,33 @@ async def test_the_key_of_a_task_whose_answer_was_lost_with_the_id_of_another_se
     await check_books(store)
 
 
+async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The submit response is committed between the look at the attempt and the look for the id's owner."""
+    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    try:
+        _, ids = await start_run(one)
+        [task] = await claim(one)
+        marked = one._marked
+
+        async def recorded_meanwhile(*args: Any) -> list[ParsedDelivery]:
+            await other.record_submissions([ended(task)])
+            return await marked(*args)
+
+        parsed = await receive(one, report_on(task))
+        with monkeypatch.context() as patched:
+            patched.setattr(one, "_marked", recorded_meanwhile)
+            assert (await apply(one, parsed)).raced == 1
+        await apply(one, parsed)
+        assert (await task_row(one, ids[0]))["state"] == "completed"
+        assert await rows(one, "SELECT verdict FROM findings") == []
+        await check_books(one)
+    finally:
+        await one.close()
+        await other.close()
+
+
 async def test_a_key_of_ours_is_spelled_as_we_sent_it(store: Store) -> None:
     _, ids = await start_run(store, 1)
     (task,) = await submit_all(store)
