@@ -36,7 +36,7 @@ def plan(account: Account = "default", as_json: AsJson = False) -> None:
         if found is None:
             raise _no_cycle(account)
         burned = await store.burn(account, now - BURN_HOURS * 3_600_000)
-        balance = await store.last_snapshot(account)
+        balance = await store.last_snapshot(account, now)
         document = plan_document(found, balance, burned, burn_hours=BURN_HOURS, now_ms=now)
         show(document, as_json=as_json, draw=draw_plan)
 

@@ -62,12 +62,16 @@ class Acked(Generic[P]):
         self._read = read_acknowledged
         self._clock = clock
         self._grace_ms = grace_ms
-        self._judged = new_id(max(clock() - look_back_ms, 0), 0)
+        self._look_back_ms = look_back_ms
+        self._judged = self._start(clock())
         """Ids order by time: polls up to this one are judged."""
 
     async def judge(self) -> int:
         """How many deliveries were found to be lost that were not known to be."""
         now = self._clock()
+        if self._judged > new_id(now, 0):
+            # The clock was ahead: what has come since would not be looked at before that moment.
+            self._judged = self._start(now)
         before = new_id(now - self._grace_ms, 0)
         waiting = await self._store.oldest_waiting_poll()
         end = before if waiting is None else min(before, waiting)
@@ -79,6 +83,9 @@ class Acked(Generic[P]):
         self._judged = after if end != before else max(after, before)
         each.finish()
         return found
+
+    def _start(self, now: int) -> str:
+        return new_id(max(now - self._look_back_ms, 0), 0)
 
     async def _note(self, polls: Sequence[P], now: int, each: Each) -> int:
         said = []

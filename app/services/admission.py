@@ -144,7 +144,7 @@ class Admission:
         self._told = answer
         if self._silent_since_ms is None:
             self._silent_since_ms = now
-            self._balance = self._balance or await self._store.last_balance(self._account)
+            self._balance = self._balance or await self._store.last_balance(self._account, now)
         if answer.end is BalanceEnd.UNKNOWN and self._balance is not None:
             # It may have been a minute old when it was told.
             since_ms = self._balance.at_ms - LAG_MS

@@ -71,7 +71,7 @@ class OccasionStore(Protocol):
 
     async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
 
-    async def last_balance(self, account: str) -> Balance | None: ...
+    async def last_balance(self, account: str, now_ms: int) -> Balance | None: ...
 
     async def set_aside_groups(self, since_ms: int) -> Sequence[SetAsideGroup]: ...
 
@@ -181,10 +181,10 @@ class Watcher:
         return [budget_reached(account, month_start_ms(now), now) for account in waiting]
 
     async def _of_balances(self) -> list[Notice]:
-        found = []
+        found, now = [], self._clock()
         for account in await self._store.accounts_waiting(ReasonCode.BALANCE_UNKNOWN):
-            last = await self._store.last_balance(account)
-            found.append(balance_unknown(account, None if last is None else last.at_ms, self._clock()))
+            last = await self._store.last_balance(account, now)
+            found.append(balance_unknown(account, None if last is None else last.at_ms, now))
         return found
 
     async def _of_inbox(self) -> list[Notice]:

@@ -22,6 +22,7 @@ from app.store.tables import (
     REASON_CODE,
     balances,
     credits_sum,
+    is_not_ahead,
     ledger,
     runs,
     tasks,
@@ -102,12 +103,13 @@ class AccountWrites:
 
         await self.db.write(work)
 
-    async def last_balance(self, account: str) -> Balance | None:
-        """The newest of those kept; None: there is none."""
+    async def last_balance(self, account: str, now_ms: int) -> Balance | None:
+        """The newest of those kept; None: there is none. One that a wrong clock dated ahead stands before no
+        other."""
         b = balances.c
         query = (
             sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source)
-            .where(b.account == account)
+            .where(b.account == account, is_not_ahead(b.at_ms, now_ms))
             .order_by(b.at_ms.desc(), b.id.desc())
             .limit(1)
         )

@@ -43,7 +43,7 @@ class AliveWrites:
         """The database's time: UTC milliseconds since 1970."""
 
         async def work(connection: AsyncConnection) -> int:
-            return int(await connection.scalar(sa.select(self._now())) or 0)
+            return int(await connection.scalar(sa.select(database_now(self.db))) or 0)
 
         return await self.db.read(work)
 
@@ -51,7 +51,7 @@ class AliveWrites:
         """Say that a process runs; the database's time."""
 
         async def work(connection: AsyncConnection) -> int:
-            now = int(await connection.scalar(sa.select(self._now())) or 0)
+            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
             mine = processes.c.id == process_id
             seen = await connection.execute(sa.update(processes).where(mine).values(seen_at_ms=now))
             if not seen.rowcount:
@@ -68,7 +68,7 @@ class AliveWrites:
         mine = processes.c.id == process_id
 
         async def work(connection: AsyncConnection) -> None:
-            values = {"kind": kind + ENDED, "seen_at_ms": self._now()}
+            values = {"kind": kind + ENDED, "seen_at_ms": database_now(self.db)}
             await connection.execute(sa.update(processes).where(mine).values(values))
 
         await self.db.write(work, tries=1)
@@ -79,7 +79,7 @@ class AliveWrites:
         c = processes.c
 
         async def work(connection: AsyncConnection) -> LastSeen:
-            now = int(await connection.scalar(sa.select(self._now())) or 0)
+            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
             newest = (
                 sa.select(c.kind, sa.func.max(c.seen_at_ms))
                 .where(c.kind.in_((kind, kind + ENDED)), c.seen_at_ms <= now + SLACK_MS)
@@ -113,8 +113,10 @@ class AliveWrites:
         if bytes_wanted:
             await self.db.write(take_back, tries=1)
 
-    def _now(self) -> sa.ColumnElement[int]:
-        if self.db.is_sqlite:
-            days = sa.func.julianday("now") - sa.literal_column("2440587.5")
-            return sa.cast(days * 86_400_000, Millis)
-        return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, Millis)
+
+def database_now(db: Database) -> sa.ColumnElement[int]:
+    """The database's time: UTC milliseconds since 1970."""
+    if db.is_sqlite:
+        days = sa.func.julianday("now") - sa.literal_column("2440587.5")
+        return sa.cast(days * 86_400_000, Millis)
+    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, Millis)

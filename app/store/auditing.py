@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.balances import Snapshot
 from app.domain.billing import AccountEntry, EntryKind, SeenReset
 from app.store.engine import Database
-from app.store.tables import account_entries, balances, credits_sum, ledger, runs
+from app.store.tables import account_entries, balances, credits_sum, is_not_ahead, ledger, runs
 
 
 class AuditWrites:
@@ -70,12 +70,12 @@ class AuditWrites:
 
         return await self.db.read(work, long=True)
 
-    async def last_snapshot(self, account: str) -> Snapshot | None:
+    async def last_snapshot(self, account: str, now_ms: int) -> Snapshot | None:
         """The newest that was asked for; a header says nothing of cycles."""
         c = balances.c
         query = (
             sa.select(c.at_ms, c.remaining, c.per_cycle, c.resets_at_ms, c.source)
-            .where(c.account == account, c.source == "credits")
+            .where(c.account == account, c.source == "credits", is_not_ahead(c.at_ms, now_ms))
             .order_by(c.at_ms.desc(), c.id.desc())
             .limit(1)
         )

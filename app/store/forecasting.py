@@ -28,6 +28,7 @@ from app.store.tables import (
     asked_from,
     balances,
     credits_sum,
+    is_not_ahead,
     ledger,
     runs,
     submissions,
@@ -167,7 +168,7 @@ async def _open_runs(connection: AsyncConnection, run_ids: set[str]) -> list[Ope
 async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> list[BalancePoint]:
     """The last of each hour and source of recent days; at least the last of each source."""
     b = balances.c
-    of_account = b.account == account
+    of_account = sa.and_(b.account == account, is_not_ahead(b.at_ms, now_ms))
     hourly = (
         sa.select(sa.func.max(b.id))
         .where(of_account, b.at_ms > now_ms - BALANCES_MS)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES, Money, RunState
+from app.store.alive import database_now
 from app.store.engine import Database
 from app.store.tables import (
     EVERY_ATTEMPT,
@@ -23,6 +24,7 @@ from app.store.tables import (
     credits_sum,
     deliveries,
     is_due,
+    is_not_ahead,
     runs,
     tasks,
 )
@@ -92,12 +94,16 @@ class Queries:
     db: Database
 
     async def list_runs(self, limit: int = 50) -> list[RunRow]:
-        """The newest runs first."""
+        """The newest runs first. One that a wrong clock dated ahead stands behind all others: when it was,
+        nobody knows, and it must not be `latest` until its moment has come."""
+        newest = sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc())
 
         async def work(connection: AsyncConnection) -> list[RunRow]:
-            rows = await connection.execute(
-                sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc()).limit(limit)
-            )
+            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+            has_been = is_not_ahead(runs.c.created_at_ms, now)
+            rows = list(await connection.execute(newest.where(has_been).limit(limit)))
+            if len(rows) < limit:
+                rows += await connection.execute(newest.where(~has_been).limit(limit - len(rows)))
             return [RunRow(*tuple(row)) for row in rows]
 
         return await self.db.read(work)

@@ -175,6 +175,11 @@ def has_come(column: sa.ColumnElement[int], now_ms: int, longest_ms: int) -> sa.
     return sa.or_(column <= now_ms, column > now_ms + longest_ms + SLACK_MS)
 
 
+def is_not_ahead(column: sa.ColumnElement[int], now_ms: int) -> sa.ColumnElement[bool]:
+    """Of what has happened: what is dated later than this was dated by a wrong clock."""
+    return column <= now_ms + SLACK_MS
+
+
 def is_due(now_ms: int) -> sa.ColumnElement[bool]:
     """Of a pending task: it need not wait any more."""
     return has_come(tasks.c.not_before_ms, now_ms, WAIT_MAX_MS)

@@ -164,6 +164,21 @@ async def test_it_is_judged_after_a_grace(sqlite_pipeline: Pipeline) -> None:
     ), "and nothing of a user, password or query"
 
 
+async def test_f18_what_comes_after_a_clock_was_ahead_is_judged_in_its_time(
+    sqlite_pipeline: Pipeline,
+) -> None:
+    pipeline = sqlite_pipeline
+    judge = acked(pipeline)
+    pipeline.clock.advance(25 * HOUR_MS)
+    assert await judge.judge() == 0
+    pipeline.clock.advance(-25 * HOUR_MS)
+    await polled(pipeline, 3)
+    pipeline.clock.advance(GRACE_MS + 1)
+    assert await judge.judge() == 3
+    pipeline.clock.advance(-GRACE_MS)
+    assert await judge.judge() == 0, "nor is it told twice"
+
+
 async def test_one_that_came_after_the_poll_is_not_lost(sqlite_pipeline: Pipeline) -> None:
     pipeline = sqlite_pipeline
     [done] = await polled(pipeline)

@@ -1,12 +1,15 @@
 """Moments that a wrong clock wrote, and the database's own time."""
 
 import time
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.commands.choose_run import choose_run
 from app.domain.notice import Kind, Notice
+from app.ports import Balance
 from app.store import Store
 from app.store.moments import Longest
 from app.store.tables import SLACK_MS, deliveries, notices, schedules, tasks
@@ -92,6 +95,30 @@ async def test_f18_a_lease_that_lies_too_far_ahead_holds_nobody_up(
 ) -> None:
     assert await store.acquire_lease("sweep", "ahead", until_ms=NOW + ahead_ms, now_ms=NOW)
     assert await store.acquire_lease("sweep", "me", until_ms=NOW + 60_000, now_ms=NOW) is taken
+
+
+async def test_f18_a_balance_that_is_dated_ahead_stands_before_no_other(store: Store) -> None:
+    """It would be the last one for as long as the clock was ahead, and its age be no age."""
+    for at_ms, credits in ((NOW - 5_000, 1), (NOW + AHEAD_MS, 7_200), (NOW - 1_000, 3)):
+        await store.store_balance("default", Balance(at_ms, Decimal(credits), None, None))
+    last = await store.last_balance("default", NOW)
+    told = await store.last_snapshot("default", NOW)
+    assert last is not None and told is not None
+    assert (last.remaining, told.remaining) == (3, 3)
+    picture = await store.forecast_picture("default", NOW)
+    assert picture.balances[-1].remaining == 3
+    later = await store.last_balance("default", NOW + AHEAD_MS)
+    assert later is not None and later.remaining == 7_200, "what is no longer ahead"
+
+
+async def test_f18_a_run_that_is_dated_ahead_is_not_the_latest(store: Store) -> None:
+    """`tallyhook cancel latest` would take back another run than the one that was just submitted."""
+    now = await store.database_ms()
+    for name, at_ms in (("first", now - 5_000), ("ahead", now + AHEAD_MS), ("last", now)):
+        await store.create_run(name=name, source="a", budget=None, now_ms=at_ms)
+    assert [run.name for run in await store.list_runs()] == ["last", "first", "ahead"]
+    assert (await choose_run(store, "latest")).name == "last"
+    assert [run.name for run in await store.list_runs(1)] == ["last"]
 
 
 async def test_f18_the_database_tells_its_time_and_who_worked_last(store: Store) -> None:
