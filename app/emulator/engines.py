@@ -50,7 +50,7 @@ def check_payload(
         check_url(body, prefix, problems)
     else:
         _check_subject(engine, body, prefix, problems)
-    check_place(engine, body, edition, prefix, problems)
+    check_place(engine, body, edition, leniency, prefix, problems)
     if len(body) > 2:
         _check_optional(engine, body, edition, leniency, prefix, problems)
         _check_include(engine, body, leniency, prefix, problems)

@@ -40,10 +40,20 @@ class Switches:
     def state_outside_us(self, value: str) -> None:
         self.leniency = replace(self.leniency, state_outside_us=value == "ignored")
 
+    @property
+    def country_case(self) -> str:
+        """The reference and the validators refuse `us`, which a plugin of the vendor's sends (C-K.0)."""
+        return "any" if self.leniency.country_case else "upper"
+
+    @country_case.setter
+    def country_case(self, value: str) -> None:
+        self.leniency = replace(self.leniency, country_case=value == "any")
+
 
 SWITCH_CHOICES: Final = {
     "bill_canceled": ("never", "completed", "always"),
     "concurrency_headers": ("concurrent", "concurrency", "both"),
+    "country_case": ("upper", "any"),
     "state_outside_us": ("refused", "ignored"),
 }
 """Of the switches that are words."""

@@ -9,12 +9,15 @@ from . import places
 from .editions import Edition
 from .engine_table import Engine
 from .google_url import pages_of_url, problem_with_url, query_parameters
-from .validation import Problem, wrong_type
+from .validation import Leniency, Problem, wrong_type
 
 
 def check_place(
-    engine: Engine, body: Mapping[str, Any], edition: Edition, prefix: str, problems: list[Problem]
-) -> None:
+    engine: Engine, body: Mapping[str, Any], edition: Edition, leniency: Leniency, prefix: str,
+    problems: list[Problem],
+) -> None:  # fmt: skip
+    if leniency.country_case and isinstance(body.get("country"), str):
+        body = {**body, "country": body["country"].upper()}
     if engine.google_family:
         code = _google_country(body, edition, prefix, problems)
         field = "gl" if "gl" in body else "country"

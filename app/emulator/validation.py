@@ -18,11 +18,13 @@ class Leniency:
 
     unknown_fields: bool = False  # L2: strip unknown keys instead of refusing them
     state_outside_us: bool = False  # ignore `state` there, uncharged, instead of refusing it
+    country_case: bool = False  # take `country` in either case, as `gl` is
 
 
 def asked_outside_us(payload: Mapping[str, Any]) -> bool:
     """Whether a prompt is asked from another country than the only one whose states are known (C-K.0)."""
-    return bool(payload.get("country", "US") != "US")
+    country = payload.get("country", "US")
+    return not isinstance(country, str) or country.upper() != "US"
 
 
 def kind_of(value: object) -> str:

@@ -16,6 +16,7 @@ import pytest
 from emulator_harness import Provider, Receiver
 
 from app.emulator.faults import FaultRates
+from app.emulator.options import Switches
 
 T = TypeVar("T")
 EDITIONS = ["2025", "2026"]
@@ -213,6 +214,103 @@ async def test_the_markdown_of_an_overview_is_free_and_in_it_alone(emulate: Any)
         assert refused.status == 400
     elsewhere = {"query": "x", "country": "US", "city": "Bonn"}
     assert (await provider.post("/v1/monitor/google/news", elsewhere)).status == 400
+
+
+# What the tools of the vendor's MCP server send, after its own schemas have filled in their defaults
+# (cloro-dev/mcp-server, src/tools and src/schemas, October 2026).
+MCP_BODIES: list[tuple[str, dict[str, Any]]] = [
+    ("chatgpt", {"prompt": "shoes", "country": "US", "legacy": True, "include": {
+        "markdown": True, "rawResponse": True, "searchQueries": True, "html": True, "ads": True,
+        "shopping": True}}),
+    *[(engine, {"prompt": "shoes", "country": "US",
+                "include": {"markdown": True, "html": True, "rawResponse": True}})
+      for engine in ("gemini", "copilot", "perplexity", "grok")],
+    ("aimode", {"prompt": "shoes", "gl": "us", "hl": "pt-br", "uule": "w+CAIQICI", "device": "mobile",
+                "include": {"markdown": True, "html": True, "expandProducts": True}}),
+    ("google", {"query": "shoes", "gl": "de", "country": "DE", "hl": "en", "location": "Berlin,Germany",
+                "device": "ios", "pages": 2,
+                "include": {"html": True, "aioverview": True, "paaAioverview": True}}),
+    ("google", {"url": "https://www.google.com/search?q=shoes&gl=us", "device": "desktop",
+                "include": {"aioverview": {"markdown": True}}}),
+    ("google/news", {"query": "shoes", "gl": "US", "hl": "de", "device": "android", "pages": 1,
+                     "include": {"html": True}}),
+]  # fmt: skip
+
+# What the vendor's sample apps queue (cloro-dev/geo-tracker, lib/engines.ts; cloro-dev/monitor,
+# lib/cloro.ts).
+APP_PAYLOADS: list[tuple[str, dict[str, Any]]] = [
+    *[(engine, {"prompt": "shoes", "country": "US"})
+      for engine in ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "GROK", "AIMODE")],
+    *[(engine, {"query": "shoes", "country": "US"}) for engine in ("GOOGLE", "GOOGLE_NEWS")],
+    ("GOOGLE", {"query": "shoes", "country": "US",
+                "include": {"html": True, "aioverview": {"markdown": True}}}),
+    ("CHATGPT", {"prompt": "shoes", "country": "US",
+                 "include": {"searchQueries": True, "html": True, "markdown": True}}),
+    *[(engine, {"prompt": "shoes", "country": "US", "include": {"html": True, "markdown": True}})
+      for engine in ("GEMINI", "COPILOT", "PERPLEXITY", "AIMODE")],
+]  # fmt: skip
+
+# The tools of the vendor's OpenClaw plugin (cloro-dev/openclaw-plugin, index.ts): its country is `us`
+# unless somebody says otherwise.
+PLUGIN_BODIES: list[tuple[str, dict[str, Any]]] = [
+    *[(engine, {"prompt": "shoes", "country": "us"})
+      for engine in ("chatgpt", "perplexity", "gemini", "copilot")],
+    ("aimode", {"prompt": "shoes", "country": "us", "location": "Austin,Texas,United States"}),
+    ("google", {"query": "shoes", "country": "us", "location": "Austin,Texas,United States",
+                "device": "mobile", "pages": 2, "include": {"aioverview": {"markdown": True}}}),
+    ("google/news", {"query": "shoes", "country": "us", "pages": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edition", [*EDITIONS, "legacy"])
+async def test_mcp_server(emulate: Any, edition: str) -> None:
+    provider: Provider = await emulate(edition=edition, scale=SCALE, grok=True)
+    for path, body in MCP_BODIES:
+        answer = await provider.post(f"/v1/monitor/{path}", body)
+        assert answer.status == 200, (path, answer.body)
+        assert {"X-Credits-Charged", "X-Credits-Remaining"} <= set(answer.headers)
+    for path in ("countries", "countries?model=perplexity", "states?country=US"):
+        assert (await provider.get(f"/v1/{path}")).status == 200
+
+
+@pytest.mark.parametrize("edition", [*EDITIONS, "legacy"])
+async def test_sample_apps(emulate: Any, receiver: Receiver, edition: str) -> None:
+    provider: Provider = await emulate(edition=edition, scale=SCALE, grok=True)
+    for n, (task_type, payload) in enumerate(APP_PAYLOADS):
+        task = {"taskType": task_type, "payload": payload, "idempotencyKey": f"k-{n}"}
+        answer = await provider.post("/v1/async/task", task | {"webhook": {"url": receiver.url}})
+        assert answer.status == 200, (task, answer.body)
+    await provider.quiet()
+    assert len(receiver.arrivals) == len(APP_PAYLOADS)
+    states = {arrival.body["task"]["status"] for arrival in receiver.arrivals}
+    assert states == {"COMPLETED"}
+
+
+@pytest.mark.parametrize("edition", [*EDITIONS, "legacy"])
+async def test_openclaw_plugin(emulate: Any, edition: str) -> None:
+    """Refused as by the provider, whose validators know upper case only, unless the switch says otherwise."""
+    provider: Provider = await emulate(edition=edition, scale=SCALE)
+    for path, body in PLUGIN_BODIES:
+        refused = await provider.post(f"/v1/monitor/{path}", body)
+        assert refused.status == 400, (path, refused.body)
+    switches = Switches()
+    switches.country_case = "any"
+    taking: Provider = await emulate(edition=edition, scale=SCALE, switches=switches)
+    for path, body in PLUGIN_BODIES:
+        assert (await taking.post(f"/v1/monitor/{path}", body)).status == 200, path
+        wrong = await taking.post(f"/v1/monitor/{path}", body | {"country": "qq"})
+        assert wrong.status == 400, path
+
+
+async def test_a_state_of_a_lower_case_country_is_charged(emulate: Any) -> None:
+    switches = Switches()
+    switches.country_case = "any"
+    provider: Provider = await emulate(edition="2026", scale=SCALE, switches=switches)
+    for country, state, credits in (("us", None, "7"), ("us", "TX", "9"), ("US", "TX", "9")):
+        body = {"prompt": "shoes", "country": country} | ({"state": state} if state else {})
+        answer = await provider.post("/v1/monitor/chatgpt", body)
+        assert (answer.status, answer.headers["X-Credits-Charged"]) == (200, credits)
+    assert (await provider.post("/v1/monitor/chatgpt", body | {"country": "de"})).status == 400
 
 
 @pytest.mark.parametrize("edition", EDITIONS)

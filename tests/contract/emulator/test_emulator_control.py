@@ -218,6 +218,8 @@ def test_settings_by_name() -> None:
     assert (switches.concurrency_headers, switches.leniency.state_outside_us) == ("both", True)
     set_fields(switches, ["state_outside_us=refused"], "switch")
     assert not switches.leniency.state_outside_us
+    set_fields(switches, ["country-case=any"], "switch")
+    assert (switches.leniency.country_case, switches.country_case) == (True, "any")
     unknown = ("concurrency-headers=x", "state_outside_us", "bill_canceled=now")
     for wrong in ("nonsense", "ladder-jitter=much", "leniency=x", *unknown):
         with pytest.raises(typer.BadParameter):
