@@ -229,7 +229,8 @@ def _header(line: int, row: tuple[str, ...], defaults: Defaults) -> list[str | N
         separator = next((s for s in (";", "\t", "|") if s in row[0]), None)
         remedy = "begin the file with a line of column names, such as prompt,task_type,country"
         if separator:
-            remedy = f"separate columns by commas, not by {shown(separator)}"
+            what = "tabs" if separator == "\t" else shown(separator)
+            remedy = f"separate columns by commas, not by {what}"
         raise UnreadableError(line, Problem("header", "names no known column", remedy))
     faults = [
         unknown_column(name)

@@ -52,7 +52,8 @@ def adjust(
             store.db, amount, adjustment_reason(amount, text), account=account, run_id=run_id,
             task_id=task.id if task else None, attempt=task.attempt if task else None, now_ms=now_ms(),
         )  # fmt: skip
-        done(f"{plain(amount)} credits are noted for {what}; told again, they would stand twice")
+        whom = f"run {run_id}" if task is None else what
+        done(f"{plain(amount)} credits are noted for {whom}; told again, they would stand twice")
         document = {
             "account": account, "run_id": run_id, "task_id": task.id if task else None,
             "credits": plain(amount), "reason": text, "adjusted_in_all": plain(total),

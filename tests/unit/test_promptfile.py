@@ -186,6 +186,7 @@ def test_blank_rows_are_no_records() -> None:
         ("prompt,Prompt\nx,y\n", 1, "prompt", "named twice"),
         ("country,state\nUS,CA\n", 1, "prompt", "missing column"),
         ("prompt;country\nx;US\n", 1, "header", "not by ';'"),
+        ("prompt\tcountry\nx\tUS\n", 1, "header", "commas, not by tabs"),
         ("Which CRM is best?\nWhich ERP is best?\n", 1, "header", "names no known column"),
         ('[{"prompt": "x"}]', 1, "file", "JSON array"),
         ('"prompt\nx\n', 1, "line", "never closed"),
