@@ -118,7 +118,9 @@ class Check:
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description="Checks an archive of tallyhook dispute.")
+    parser = argparse.ArgumentParser(
+        description="Checks an archive of tallyhook dispute.", allow_abbrev=False
+    )
     parser.add_argument("archive")
     parser.add_argument("--secret-env", action="append", required=True, metavar="NAME")
     parser.add_argument(
@@ -128,7 +130,8 @@ def main(arguments):
     values = [os.environ.get(name, "") for name in options.secret_env]
     secrets = [part.strip() for value in values for part in value.split(",") if part.strip()]
     if not secrets:
-        parser.error(f"no secret in {', '.join(options.secret_env)}")
+        # Not by name: it may be the secret itself.
+        parser.error("no secret in the variable that --secret-env names; it takes a name, not the secret")
     try:
         check = Check(read_manifest(options.archive), secrets)
         for name, data in members(options.archive):

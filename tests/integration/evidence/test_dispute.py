@@ -78,6 +78,14 @@ def check(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     return code, capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--secret-env", "--secret"])
+def test_a_secret_in_the_place_of_its_name_is_not_printed(option: str) -> None:
+    command = [sys.executable, str(SCRIPT), "any.zip", option, EMULATOR_WEBHOOK_SECRET]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert EMULATOR_WEBHOOK_SECRET not in ran.stdout + ran.stderr
+
+
 async def test_the_script_verifies_it_and_each_verdict_has_its_evidence(
     wronged: Wronged, tmp_path: Path
 ) -> None:
