@@ -151,7 +151,7 @@ CHANGES = {
     "schedule remove": ("schedule add good.csv --every 1d --name {name}", "schedule remove {name}"),
     "migrate": ("migrate",),
     "retry": ("retry {run}",),
-    "inbox retry": ("inbox retry --all",),
+    "inbox retry": ("inbox retry {run}",),
 }  # fmt: skip
 BEFOREHAND = {
     "retry": "UPDATE tasks SET state = 'rejected' WHERE run_id = ?",
