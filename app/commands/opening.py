@@ -221,6 +221,11 @@ _BY_WORDS = (
     ("Name or service not known", "check the host's name in DATABASE_URL"),
     ("invalid value for parameter", "check the options behind DATABASE_URL's ?"),
     # PgBouncer's words, all of them under one state.
+    (
+        "statement pooling mode",
+        "what belongs together must be kept together: set pool_mode to transaction or session at the pooler, "
+        "or name the server itself in DATABASE_URL",
+    ),
     ("authentication failed", "check user and password in DATABASE_URL"),
     ("no such user", "check the user in DATABASE_URL, and the pooler's list of users"),
     ("no such database", "check the database's name in DATABASE_URL, and the pooler's list of databases"),

@@ -130,8 +130,13 @@ def refuse_if_not_a_file(path: Path | None) -> None:
     """Raises UserError before anything is stored."""
     if path is None and (fault := stdin_fault()):
         raise UserError("unreadable", f"cannot read standard input: {fault}", exit_code=USAGE)
-    if path is not None and not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
+    if path is None:
+        return
+    try:
+        what = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
+    except OSError as error:  # a name too long
+        what = f"is no name of a file: {error.strerror}"
+    if what:
         raise UserError("unreadable", f"{path} {what}", "- reads standard input", exit_code=USAGE)
 
 

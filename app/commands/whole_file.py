@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -11,9 +12,12 @@ from typing import BinaryIO
 from app.commands.user_error import FAILED, USAGE, UserError
 
 UNWRITABLE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENAMETOOLONG})
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Of the file, and never of a database connection, whose errors pass through."""
-
+PLACE_ERRORS = frozenset({errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
+READER_WAIT_S = 10.0
+"""For a pipe's reader, that may be started after us."""
+READER_POLL_S = 0.05
 
 NAME_CHARS_MAX = 50
 """Of the file's name in that of its part: a name may have 255 bytes, and be of characters of four."""
@@ -26,11 +30,31 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     replace, and its place must not be taken. Raises UserError when it cannot be written."""
     with writing(str(path)):
         if path.exists() and not path.is_file():
-            with path.open("wb") as output:
+            with _open_pipe(path) if path.is_fifo() else path.open("wb") as output:
                 yield output
         else:
-            with _replacing(path.resolve()) as output:  # of a link, what it leads to
+            # Of a link, what it leads to. By `realpath`: what goes round in a circle is no bug of ours.
+            with _replacing(Path(os.path.realpath(path))) as output:
                 yield output
+
+
+def _open_pipe(path: Path) -> BinaryIO:
+    """A named pipe, once somebody reads it. Raises UserError where nobody does: it would wait for ever."""
+    until_s = time.monotonic() + READER_WAIT_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > until_s:
+                raise UserError(
+                    "unwritable", f"nobody reads the pipe {path}", "start its reader first", exit_code=USAGE
+                ) from error
+            time.sleep(READER_POLL_S)
+        else:
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb")
 
 
 @contextlib.contextmanager
@@ -59,6 +83,13 @@ def writing(name: str) -> Iterator[None]:
         if isinstance(error, UNWRITABLE):
             raise UserError(
                 "unwritable", f"cannot write {name}: {error.strerror}", exit_code=USAGE
+            ) from error
+        if error.errno in PLACE_ERRORS:
+            raise UserError(
+                "unwritable",
+                f"cannot write {name}: {error.strerror}",
+                "choose another place",
+                exit_code=USAGE,
             ) from error
         if error.errno not in DISK_ERRORS:
             raise

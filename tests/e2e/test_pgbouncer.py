@@ -10,6 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app.commands.doctor import check_database
+from app.config import load_settings
 from app.store import Database, Store
 from tests.conftest import StartValkey
 from tests.e2e.stack import TALLYHOOK, running_stack
@@ -112,3 +114,23 @@ async def test_f22_migrate_goes_by_the_direct_address(
         await store.close()
     finally:
         postgres.drop_database(direct_url)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reached", "remedy"),
+    [
+        # The servers of the tests forget on purpose, which the doctor says of one that works.
+        ("session", True, "what it forgets was acknowledged"),
+        ("statement", False, "set pool_mode to transaction or session"),
+    ],
+)
+async def test_f22_modes_of_a_pooler(
+    mode: str, reached: bool, remedy: str, postgres: PostgresServer, postgres_url: str
+) -> None:
+    pooler = PgBouncer(postgres.admin_url, pool_mode=mode)
+    pooler.start()
+    try:
+        check = await check_database(load_settings(_env_file=None, DATABASE_URL=pooler.url(postgres_url)))
+    finally:
+        pooler.stop()
+    assert ("cannot reach" not in check.detail, remedy in check.remedy) == (reached, True), check

@@ -1,5 +1,5 @@
-"""A real PgBouncer in transaction mode before a PostgreSQL, where the machine has one: Debian's package
-`pgbouncer`. Its 1.18 keeps no prepared statements for its clients."""
+"""A real PgBouncer before a PostgreSQL, in transaction mode unless told, where the machine has one: Debian's
+package `pgbouncer`. Its 1.18 keeps no prepared statements for its clients."""
 
 import os
 import shutil
@@ -21,12 +21,13 @@ START_TIMEOUT_S = 15.0
 class PgBouncer:
     """One pooler on a port of its own. Skips the test where there is no binary."""
 
-    def __init__(self, server_url: str, *, pool_size: int = 3) -> None:
+    def __init__(self, server_url: str, *, pool_size: int = 3, pool_mode: str = "transaction") -> None:
         self._binary = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if self._binary is None:
             pytest.skip("no pgbouncer on this machine: install the package pgbouncer to run this")
         self._server = sa.make_url(server_url)
         self._pool_size = pool_size
+        self._pool_mode = pool_mode
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="tallyhook-pgbouncer-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,7 +47,7 @@ class PgBouncer:
         configuration.write_text(
             f"[databases]\n* = host={server.host} port={server.port} user={server.username}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {self._pool_size}\n"
+            f"auth_type = any\npool_mode = {self._pool_mode}\ndefault_pool_size = {self._pool_size}\n"
             "max_client_conn = 200\n"
         )
         self._folder.chmod(0o755)

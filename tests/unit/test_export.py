@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -20,7 +21,8 @@ import pytest
 from app.commands import export_parquet
 from app.commands.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
 from app.commands.export_rows import COLUMNS, What, row_document, row_line
-from app.commands.user_error import UserError
+from app.commands.submit_file import refuse_if_not_a_file
+from app.commands.user_error import USAGE, UserError
 from app.commands.whole_file import whole_file
 
 
@@ -254,3 +256,39 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_an_error_of_the_database_is_not_taken_for_one_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConnectionRefusedError), whole_file(tmp_path / "out"):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "no database")
+
+
+def test_f26_a_pipe_waits_for_its_reader_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with whole_file(pipe) as output:
+        output.write(b"one\n")
+    reader.join()
+    assert read == [b"one\n"]
+
+    monkeypatch.setattr("app.commands.whole_file.READER_WAIT_S", 0.0)
+    with pytest.raises(UserError, match="nobody reads the pipe") as caught, whole_file(pipe):
+        pass
+    assert caught.value.exit_code == USAGE
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "y" * 300 + "/x"])
+def test_f26_a_name_that_no_file_can_have_is_asked_for_wrongly(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write") as caught, whole_file(tmp_path / name):
+        pass
+    assert (caught.value.exit_code, caught.value.remedy) == (USAGE, "choose another place")
+    with pytest.raises(UserError, match="is no name of a file") as caught:
+        refuse_if_not_a_file(tmp_path / name)
+    assert caught.value.exit_code == USAGE
+
+
+def test_f26_a_link_that_leads_to_itself_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with whole_file(tmp_path / "loop") as output:
+        output.write(b"one")
+    assert (tmp_path / "loop").read_bytes() == b"one"
