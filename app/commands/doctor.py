@@ -18,6 +18,7 @@ import msgspec
 from app.address.web import goes_straight
 from app.bootstrap import open_provider
 from app.commands.checks import Check as Check  # noqa: PLC0414 - callers have it from here
+from app.commands.doctor_balance import check_balance
 from app.commands.doctor_clocks import Clocks
 from app.commands.doctor_redis import check_redis
 from app.commands.opening import answered, reachable_store, shown_url
@@ -50,6 +51,7 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
         _in_time("database", check_database(settings, clocks)), _in_time("inbox", check_inbox(settings)),
         _in_time("redis", check_redis(settings, clocks)),
         _in_time("provider", check_provider(settings, clocks=clocks)),
+        _in_time("balance", check_balance(settings)),
         _in_time("webhook", check_webhook(settings)), _in_time("worker", check_worker(settings)),
         _in_time("further accounts", check_further_accounts(settings)),
     )  # fmt: skip

@@ -95,7 +95,7 @@ def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
     assert {check.state for check in checks.values()} == {"ok"}, checks
     assert set(checks) == {
         "API key", "webhook secret", "public URL", "database", "redis", "redis persistence",
-        "redis eviction", "provider", "webhook", "worker", "redis clock", "provider clock",
+        "redis eviction", "provider", "balance", "webhook", "worker", "redis clock", "provider clock",
     }  # fmt: skip
     assert document(list(checks.values()))["healthy"] is True
     assert "0 tasks queued" in checks["provider"].detail
@@ -123,6 +123,20 @@ def test_each_fault_is_named_with_its_remedy(
     check = examined(settings_for(urls, **filled))[name]
     assert (check.state, words in check.detail) == (state, True), check
     assert check.state == "ok" or check.remedy
+
+
+def test_f6_what_happens_while_nobody_tells_the_balance_is_told(urls: dict[str, str]) -> None:
+    told = examined(settings_for(urls))["balance"]
+    assert (told.state, "credits; while it is unknown, the last one counts for 600 s" in told.detail) == (
+        "ok", True,
+    ), told  # fmt: skip
+    # Something else in the provider's place.
+    away = settings_for(urls, CLORO_BASE_URL=urls["web"])
+    for policy, words in (("wait", "then nothing is sent"), ("send", "it is not looked at")):
+        check = examined(away.model_copy(update={"balance_unknown": policy}))["balance"]
+        assert (check.state, "HTTP 404" in check.detail, words in check.detail) == ("warning", True, True), (
+            check
+        )
 
 
 def test_the_webhook_url_may_lead_to_something_else(urls: dict[str, str]) -> None:
