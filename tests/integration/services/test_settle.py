@@ -19,7 +19,7 @@ from app.store.inbox import HELD_UP_MS_MAX
 from app.store.tables import deliveries, ledger, tasks
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import SWEEP_LIMITS, UNMATCHED_MS, Pipeline
-from tests.scripted_provider import Accepted
+from tests.scripted_provider import LOSE, Accepted
 
 
 async def submitted(pipeline: Pipeline, tasks: int) -> list[Accepted]:
@@ -514,6 +514,34 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
     expected = {"same": {"duplicate"}, "conflict": {"conflict"}, "charge unknown": {"duplicate", "filled"}}
     assert set(found) - {"settled"} <= expected[second]
     assert len(books.posted()) == 1
+
+
+async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_of_itself(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker has read a task whose id nobody knows; another settles it, and with it knows the id."""
+    await pipeline.start(1)
+    pipeline.provider.tell(LOSE)
+    await pipeline.submit()
+    pipeline.clock.advance(61_000)
+    await pipeline.submit()  # 409: accepted, and no id
+    [key] = pipeline.provider.accepted
+    done = pipeline.provider.finish(key)
+    first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(done)
+    marked, is_first = Store._marked, itertools.count()
+
+    async def late(store: Store, *args: Any) -> Any:
+        # SQLite has one writer: there nobody settles in between.
+        if not next(is_first) and not store.db.is_sqlite:
+            await pipeline.settle(first_ids)
+        return await marked(store, *args)
+
+    monkeypatch.setattr(Store, "_marked", late)
+    await pipeline.settle(second_ids)
+    await pipeline.settle(first_ids)
+    books = await pipeline.books()
+    assert effects(books) == {"settled": 1, "duplicate": 1}
+    assert not books.findings
 
 
 async def test_a_delivery_that_is_raced_to_the_end_is_left_for_the_sweep(
