@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth chaos test-pgbouncer clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth chaos test-hostile test-pgbouncer clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -64,6 +64,10 @@ bench-growth: install
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+# Hostile bodies under true signatures, other ones each time; a failure prints what makes it come again.
+test-hostile: install
+	$(BIN)/pytest --numprocesses $(WORKERS) -m slow tests/integration/test_hostile_bodies.py $(ARGS)
 
 # Against a real PgBouncer in transaction mode. Installs nothing: without the package it says what it skipped.
 test-pgbouncer: install
