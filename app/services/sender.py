@@ -177,9 +177,7 @@ class Sender:
             await self._note_reach(answers)
             for task, given in zip(sendable, answers, strict=True):
                 answer = given
-                known = given.answer is Answer.EXISTS and task.sends == 1
-                if known and not await self._is_restored(task.run_id):
-                    # Accepted before, though never sent before: the key is somebody else's, not ours.
+                if given.answer is Answer.EXISTS and await self._is_foreign(task):
                     answer = CreateAnswer(Answer.FOREIGN, given.http_status, given.code, given.message)
                 if answer.answer is Answer.DEFERRED:
                     self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
@@ -208,6 +206,14 @@ class Sender:
                 await self._store.halt_account_if_running(self._account, *self._halted)
         elif self._is_probe and first.answer is not Answer.DEFERRED:
             self._rest_s = reach.rest(now, self._jitter(), None)
+
+    async def _is_foreign(self, task: ClaimedTask) -> bool:
+        """Whether a key that the provider knows is somebody else's: accepted before, though we never sent it
+        before, nor since. A process that stood still for longer than its claim lasts comes second to the one
+        that sent the task meanwhile."""
+        if task.sends > 1 or await self._is_restored(task.run_id):
+            return False
+        return not await self._store.was_sent_since(task)
 
     async def _is_restored(self, run_id: str) -> bool:
         if not self._options[run_id].is_restored:

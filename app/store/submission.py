@@ -168,6 +168,16 @@ class SubmissionWrites:
 
         await self.db.write(work)
 
+    async def was_sent_since(self, task: ClaimedTask) -> bool:
+        """Whether the attempt was claimed again after this claim ran out, or has come further without it."""
+        query = sa.select(tasks.c.sends, tasks.c.state, tasks.c.attempt).where(tasks.c.id == task.id)
+
+        async def work(connection: AsyncConnection) -> bool:
+            row = (await connection.execute(query)).one()
+            return row.sends > task.sends or row.state not in _SENDING or row.attempt != task.attempt
+
+        return await self.db.read(work)
+
     async def _record(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
         # Its row is locked before an end is logged: of two processes that end one attempt, the log's order
         # is the order of what they did, which is what `verify` derives it from.

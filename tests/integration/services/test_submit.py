@@ -166,6 +166,30 @@ async def test_s8_a_409_to_a_key_never_sent_stops_the_run(pipeline: Pipeline) ->
     assert books.states() == {"submitted": 3, "pending": 27}
 
 
+@pytest.mark.parametrize("end", [Answer.ACCEPTED, Answer.LOST, None])
+async def test_s8_a_key_that_another_process_sent_meanwhile_is_ours(
+    pipeline: Pipeline, end: Answer | None
+) -> None:
+    """The first process stood still before it sent, and its claim ran out: it comes second."""
+    await pipeline.start(2)
+
+    async def other_was_quicker(task: ClaimedTask) -> None:
+        pipeline.provider.before_answer = None
+        pipeline.clock.advance(CLAIM_MS)
+        await pipeline.store.release_overdue_claims(pipeline.clock())
+        for again in await claim(pipeline, token="other"):
+            pipeline.provider.bound.add(again.idempotency_key)
+            if end is not None:
+                ended = Submission(again, end, pipeline.clock(), next_poll_at_ms=pipeline.clock() + 60_000)
+                await pipeline.store.record_submissions([ended])
+
+    pipeline.provider.before_answer = other_was_quicker
+    pipeline.provider.tell(Answer.EXISTS)
+    assert (await pipeline.submit(in_flight=1, job_ms=2 * CLAIM_MS)).answers == {Answer.EXISTS: 2}
+    assert (await pipeline.books()).runs[0]["state"] == "running"
+    assert (await pipeline.books()).states() == {"submitted": 2}
+
+
 async def test_s8_that_there_is_no_other_copy_may_be_said_while_it_sends(pipeline: Pipeline) -> None:
     task_ids = await pipeline.start(10)
     pipeline.provider.bound.add(idempotency_key(task_ids[5], 1))
