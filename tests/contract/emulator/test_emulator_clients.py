@@ -313,6 +313,14 @@ async def test_a_state_of_a_lower_case_country_is_charged(emulate: Any) -> None:
     assert (await provider.post("/v1/monitor/chatgpt", body | {"country": "de"})).status == 400
 
 
+async def test_of_a_name_given_twice_the_last_value_counts(emulate: Any) -> None:
+    provider: Provider = await emulate(edition="2026", scale=SCALE)
+    raw = b'{"prompt":"x","country":"de","country":"US","include":{},"include":{"html":1,"html":true}}'
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {provider.key}"}) as http:
+        answer = await http.post(f"{provider.url}/v1/monitor/chatgpt", content=raw)
+    assert (answer.status_code, "html" in answer.json()["result"]) == (200, True)
+
+
 @pytest.mark.parametrize("edition", EDITIONS)
 async def test_langchain_tools(emulate: Any, edition: str) -> None:
     """Every tool of the package. It has no option for the host, so its own client is pointed elsewhere."""
