@@ -45,6 +45,7 @@ EMULATOR_WEBHOOK_SECRET = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa:
 PROVIDER_URL = "https://api.cloro.dev"
 
 
+WEBHOOK_PATH = "/webhooks/cloro"
 DEFAULT_ACCOUNT = "default"
 SECRETS = ("cloro_webhook_secret", "notice_secret", "webhook_secret")
 """Several, comma-separated, and in a file perhaps each on a line of its own."""
@@ -92,7 +93,13 @@ class AccountSettings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _clean(cls, value: Any, info: ValidationInfo) -> Any:
-        return _checked(value, info.field_name or "")
+        if isinstance(value, bool):
+            # It would be read as 1.
+            raise ValueError("is true or false, where a text or a number belongs: write that")
+        cleaned = _checked(value, info.field_name or "")
+        if info.field_name == "api_key" and cleaned == "":
+            raise ValueError("is empty: add the key")
+        return cleaned
 
 
 class Settings(BaseSettings):
@@ -320,7 +327,7 @@ class Settings(BaseSettings):
     def webhook_url(self) -> str:
         """Where the provider is told to deliver for the default account."""
         base = self.public_url or f"http://{host_in_url(reachable_here(self.host))}:{self.port}"
-        return f"{base.rstrip('/')}/webhooks/cloro"
+        return f"{base.rstrip('/')}{WEBHOOK_PATH}"
 
     def all_accounts(self) -> dict[str, Account]:
         """Every account by name; the default one first."""
@@ -424,7 +431,10 @@ def _checked(value: Any, name: str) -> Any:
     elif name == "redis_url":
         read_redis_address(text)
     elif name in ("public_url", "cloro_base_url", "base_url"):
-        return read_http_url(text, example="https://HOST" if name == "public_url" else PROVIDER_URL)
+        url = read_http_url(text, example="https://HOST" if name == "public_url" else PROVIDER_URL)
+        if name == "public_url" and f"{WEBHOOK_PATH}/" in f"{url}/":
+            raise AddressError(f"has {WEBHOOK_PATH} in it, which we add ourselves: leave it out")
+        return url
     elif name == "notice_url":
         return read_http_url(text, example="https://HOST/PATH", whole=True)
     elif name in ("ca_file", "data_dir"):

@@ -149,6 +149,8 @@ def test_f24_no_setting_gets_past_a_command_in_any_way(
         ('{"eu": {}}', "'eu.api_key' is missing"),
         ('{"eu": {"api_key": 5}}', "'eu.api_key' is not text"),
         ('{"eu": {"api_key": "a b"}}', "'eu.api_key' has a blank"),
+        ('{"eu": {"api_key": " "}}', "'eu.api_key' is empty: add the key"),
+        ('{"eu": {"api_key": "a", "rate_per_s": true}}', "'eu.rate_per_s' is true or false"),
         ('{"eu": {"apikey": "hush5ecret"}}', "'eu.apikey' is no field of an account; did you mean api_key?"),
         ('{"eu": {"api_key": "a", "rate_per_s": "hush5ecret"}}', "'eu.rate_per_s' is not a number"),
         ('{"eu": {"api_key": "a", "rate_per_s": NaN}}', "has a number that is none"),
@@ -294,6 +296,13 @@ def test_f24_a_home_is_found_also_where_no_shell_does(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_settings(data_dir="~/tally").data_dir == tmp_path / "tally"
+
+
+@pytest.mark.parametrize("path", ["/webhooks/cloro", "/webhooks/cloro/", "/hooks/webhooks/cloro/eu"])
+def test_f24_the_path_that_we_add_is_not_added_twice(path: str) -> None:
+    told = refusal_of("PUBLIC_URL", f"https://hooks.example{path}")
+    assert told == "PUBLIC_URL has /webhooks/cloro in it, which we add ourselves: leave it out"
+    assert load_settings(PUBLIC_URL="https://h/webhooks/").webhook_url == "https://h/webhooks/webhooks/cloro"
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "http://h", "*", "a b", "x" * 300, "[]", "::1]", "1:2"])
