@@ -28,6 +28,7 @@ _REFUSALS = (
     ("maxmemory", _MORE_ROOM),
     ("permissions", "give the user of REDIS_URL what is missing: ACL SETUSER NAME +@all ~*"),
     ("No permission", "give the user of REDIS_URL what is missing: ACL SETUSER NAME +@all ~*"),
+    ("EXEC without MULTI", "give the user of REDIS_URL the command MULTI: ACL SETUSER NAME +multi"),
     ("CLUSTER", _NO_CLUSTER),
     ("MOVED", _NO_CLUSTER),
     ("hash slot", _NO_CLUSTER),
@@ -140,6 +141,9 @@ def _redis_remedy(said: str) -> str:
         ("CERTIFICATE_VERIFY", "write ssl_ca_certs=FILE behind REDIS_URL's ?, or ssl_cert_reqs=none where "
                                "the service signs its certificate itself"),
         ("No master found", "check the master's name in REDIS_URL, and that a sentinel answers"),
+        ("DB index is out of range", "write a number of a database that the server has: redis://HOST/0"),
+        ("Timeout connecting", "check host and port in REDIS_URL; for rediss:// the server must speak TLS"),
+        ("Connection closed by server", "check that this is a Redis; one that speaks TLS is written rediss://"),
     ):  # fmt: skip
         if sign in said:
             return remedy

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -44,6 +45,7 @@ def guarded(start_valkey: StartValkey, tmp_path: Path) -> ValkeyServer:
     server = start_valkey(appendonly=False, unixsocket=str(tmp_path / "v.sock"))
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "tally", "on", f">{PASSWORD}", "~*", "&*", "+@all")
+        client.execute_command("ACL", "SETUSER", "few", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-multi")
         client.config_set("requirepass", PASSWORD)
     return server
 
@@ -66,8 +68,14 @@ async def test_f23_doctor_tells_what_is_wrong_and_no_password(guarded: ValkeySer
         (f"redis://127.0.0.1:{guarded.port}", "write the password into REDIS_URL"),
         ("redis+sentinel://:hush@127.0.0.1:1/tally", "check the master's name in REDIS_URL"),
         ("unix:///no/such.sock", "check REDIS_URL"),
+        (
+            f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{guarded.port}/99",
+            "a database that the server has",
+        ),
+        (f"redis://few:{PASSWORD}@127.0.0.1:{guarded.port}", "the command MULTI"),
+        (f"rediss://:hush@127.0.0.1:{guarded.port}", "the server must speak TLS"),
     ):
-        [check] = await check_redis(load_settings(_env_file=None, REDIS_URL=url))
+        check = (await check_redis(load_settings(_env_file=None, REDIS_URL=url, redis_timeout_s=1)))[0]
         assert (check.state, remedy in check.remedy) == ("fault", True), check
         assert "hush" not in check.detail + check.remedy
 
