@@ -6,6 +6,7 @@ import hmac
 import itertools
 import os
 import secrets
+import tempfile
 from collections.abc import Awaitable, Collection
 from dataclasses import asdict
 from pathlib import Path
@@ -220,6 +221,17 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
     return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
 
 
+def _check_place(name: str, data_dir: Path) -> Check:
+    """Where the embedded database is to be made: something is made there, and taken away again."""
+    there = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix="tallyhook-doctor-", dir=there)).rmdir()
+    except OSError as error:
+        detail = f"cannot make the embedded SQLite in {data_dir}: {error.strerror}"
+        return Check(name, "fault", detail, "set TALLYHOOK_DATA_DIR to a directory that can be written to")
+    return Check(name, "ok", "embedded SQLite; the first command makes it")
+
+
 def _read_only(reason: str, url: str) -> tuple[str, str]:
     """(what is wrong, what to do about it)."""
     if reason == STANDBY:
@@ -242,7 +254,7 @@ def _check_data_dir(name: str, settings: Settings) -> Check:
         return Check(
             name, "fault", str(error).partition(": ")[0], "set TALLYHOOK_DATA_DIR to another directory"
         )
-    return Check(name, "ok", "embedded SQLite; the first command makes it")
+    return _check_place(name, settings.data_dir.absolute())
 
 
 async def check_inbox(settings: Settings) -> list[Check]:

@@ -234,6 +234,15 @@ def test_f21_what_a_full_disk_refuses_is_found_though_a_rollback_never_meets_it(
         assert looked.execute("SELECT count(*) FROM leases").fetchone() == (0,), "what was tried is gone"
 
 
+def test_f21_a_place_where_no_database_can_be_made_is_told(urls: dict[str, str], tmp_path: Path) -> None:
+    settings = settings_for(urls).model_copy(update={"data_dir": Path("/proc/nowhere/data")})
+    check = asyncio.run(check_database(settings))
+    assert (check.state, "cannot make the embedded SQLite" in check.detail) == ("fault", True), check
+    settings = settings.model_copy(update={"data_dir": tmp_path / "not" / "there"})
+    assert asyncio.run(check_database(settings)).state == "ok"
+    assert list(tmp_path.iterdir()) == [], "nothing stays"
+
+
 @pytest.mark.parametrize(("made", "words"), [("a directory", "is a directory"), ("cut", "is damaged")])
 def test_f21_an_embedded_database_that_is_none_is_told(
     urls: dict[str, str], sqlite_url: str, tmp_path: Path, made: str, words: str
