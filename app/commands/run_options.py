@@ -107,7 +107,7 @@ def parse_budget(text: str) -> Decimal | None:
 
 def refuse_unusable_name(option: str, name: str) -> None:
     """Raises UserError for a name that cannot be shown, or be given to another command."""
-    if visible(name) != name or not name.isprintable():
+    if visible(name) != name or not name.isprintable() or name.isspace():
         raise _bad(option, visible(name)[:NAME_CHARS_MAX], "use letters, digits and what can be seen")
     if len(name) > NAME_CHARS_MAX:
         raise _bad(option, f"of {len(name):,} characters", f"use {NAME_CHARS_MAX} at most")

@@ -131,6 +131,11 @@ def test_f26_what_is_out_of_range_is_asked_for_wrongly(here: Path, line: str, fi
     assert (code, text.count("\n")) == (2, 1)
 
 
+def test_f26_a_name_of_blanks_is_none(here: Path) -> None:
+    code, text = ended(["submit", "good.csv", "--name", "  "])
+    assert (code, "--name" in text) == (2, True), text
+
+
 def test_f26_a_file_name_with_escapes_makes_a_name_without(here: Path) -> None:
     name = "\x1b[31mred\n.csv"
     (here / name).write_text("prompt,task_type,country\nIs Monzo safe?,GEMINI,GB\n")
