@@ -29,6 +29,7 @@ from app.store.migrate import migrate
 from app.store.tables import processes
 from tests.conftest import StartValkey
 from tests.servers.postgres import PostgresServer, database_name
+from tests.servers.processes import free_port
 
 START_TIMEOUT_S = 60.0
 
@@ -410,7 +411,9 @@ def test_f21_a_redis_that_answers_and_cannot_be_used_is_told(
     replica = start_valkey(appendonly=False, replicaof=f"127.0.0.1 {server.port}")
     check = looked_at(replica.url)
     assert (check.state, "is a replica of 127.0.0.1" in check.detail) == ("fault", True), check
-    cluster = start_valkey(appendonly=False, **{"cluster-enabled": "yes"})
+    # Not 10,000 above its own, which may be no port any more.
+    bus = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    cluster = start_valkey(appendonly=False, **bus)
     with cluster.client() as client:
         for rights in ("+@all", "+@all -info"):
             client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", "~*", *rights.split())
