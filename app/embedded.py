@@ -246,18 +246,26 @@ def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int
     problem, chosen = "", 0
     with _sole_writer(home, stopping) as lock:
         _make_private(home)
+        known = _log_bytes(home)
         for _ in range(START_TRIES if port is None else 1):
             chosen = port or free_port(HOST)
             if server := _begin(home, chosen, lock, stopping):
                 return chosen, server
             problem = (home / "valkey.log").read_text(errors="replace")[-500:]
         if (
-            _is_free(chosen)
+            # A server that said nothing did not come as far as its files.
+            _log_bytes(home) != known
+            and _is_free(chosen)
             and not stopping.is_set()
             and (server := _begin_without_files(home, chosen, lock, stopping, problem))
         ):
             return chosen, server
     raise EmbeddedError(f"the embedded Valkey does not start: {problem.strip()}")
+
+
+def _log_bytes(home: Path) -> int:
+    path = home / "valkey.log"
+    return path.stat().st_size if path.exists() else 0
 
 
 def _begin(home: Path, port: int, lock: int, stopping: threading.Event) -> Keeper | None:

@@ -21,7 +21,7 @@ from app.commands.doctor import check_redis
 from app.commands.submit_file import next_steps
 from app.config import Settings, load_settings
 from app.embedded import EmbeddedError, embedded_valkey, is_valkey_used, running_valkey
-from app.processes import Processes
+from app.processes import Processes, keeper_command
 
 WAIT_S = 30.0
 USER = """
@@ -296,6 +296,12 @@ def test_f20_files_that_cannot_be_read_keep_it_from_nothing(
 def test_f20_files_that_are_not_to_blame_stay(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
         client.set("x", "1")
+    with monkeypatch.context() as patched:
+        # The first time its keeper ends before there is a server.
+        commands = iter([lambda *_: [sys.executable, "-c", ""], keeper_command, keeper_command])
+        patched.setattr("app.embedded.keeper_command", lambda *given: next(commands)(*given))
+        with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+            assert client.get("x") == b"1"
     with monkeypatch.context() as patched:
         patched.setattr("app.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
         with pytest.raises(EmbeddedError, match="no-such-setting"), embedded_valkey(settings):
