@@ -211,7 +211,6 @@ def demo(
     from app.commands.render import show
     from app.commands.render_demo import draw_demo
 
-    settings_for()  # what is wrong is told, and nothing of it used
     log.configure("auto", "warning")
     document = asyncio.run(run_demo(Demo(prompts, seed, keep)))
     told.begin()  # its run is gone with its directory, and only the books are asked for

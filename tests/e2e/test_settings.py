@@ -27,7 +27,6 @@ COMMANDS = {
     "workers": [sys.executable, "-m", "workers"],
     "submit": [TALLYHOOK, "submit", "prompts.csv"],
     "emulator": [TALLYHOOK, "emulator", "--port", "0"],
-    "demo": [TALLYHOOK, "demo"],
 }
 
 
