@@ -309,7 +309,7 @@ def test_doctor_finds_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert ended.document["healthy"] is False
     assert states == {
         "API key": "ok", "webhook secret": "fault", "public URL": "fault", "database": "ok",
-        "redis": "fault", "provider": "fault", "webhook": "fault",
+        "redis": "fault", "provider": "fault", "balance": "warning", "webhook": "fault",
     }  # fmt: skip
     assert all(check["remedy"] for check in ended.document["checks"] if check["state"] == "fault")
     assert "set PUBLIC_URL" in cli("doctor").out
