@@ -8,15 +8,15 @@ from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.database_clock import DatabaseClock
 from app.egress import egress_to
 from app.provider.client import Client
-from app.provider.pacing import Pacer
-from app.provider.permits import SharedPacer
+from app.provider.ratelimit.pacing import Pacer
+from app.provider.ratelimit.shared import SharedPacer
 from app.provider.sync import SyncClient
 from app.queue import CONNECTIONS_MAX, Queue
 from app.redis_pool import RedisPool
 from app.services.submit import SubmitLimits
 from app.services.sweep import SweepLimits
 from app.store import Database, Store
-from app.store.engine import SQLITE_BUSY_MS
+from app.store.database import SQLITE_BUSY_MS
 from app.store.migrate import migrate
 
 CLOCK = DatabaseClock()

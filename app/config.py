@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.address import AddressError, read_database_address, read_redis_address
 from app.address.listening import host_in_url, reachable_here, read_host
 from app.address.web import goes_straight, proxy_parts, read_http_url
-from app.setting import (
+from app.settings_text import (
     ConfigError,
     Problem,
     accounts_of,

@@ -4,7 +4,7 @@ The libraries' own logs (arq, aiohttp, alembic, sqlalchemy) pass through the sam
 prompt and no answer reaches a log: values are left out by the name they are logged under, and what looks like
 a key or a password is blotted out of every text.
 
-To log never raises and never waits: not for a stream that takes nothing (app.sink), nor for a value that
+To log never raises and never waits: not for a stream that takes nothing (app.log_sink), nor for a value that
 cannot be rendered.
 """
 
@@ -19,8 +19,8 @@ from typing import Any, TextIO, cast
 import msgspec
 import structlog
 
-from app.domain.visible import visible
-from app.sink import Sink, standard_sink
+from app.domain.text import visible
+from app.log_sink import Sink, standard_sink
 
 LEFT_OUT = "[left out]"
 _NAMES_LEFT_OUT = frozenset(

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
-from app.domain.retry import Answer
 from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Report, Settlement
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState, TaskState

@@ -25,7 +25,7 @@ import pydantic
 
 from app.domain.task import new_id
 from app.provider.wire import read_report
-from app.store.inbox import pack, zstd
+from app.store.write.inbox import pack, zstd
 from benchmarks.bench.bodies import write_bodies
 from benchmarks.bench.generator import Generator, generator
 from benchmarks.bench.intake import migrated
@@ -38,7 +38,7 @@ Candidates = Mapping[str, Callable[[], float]]
 """Name -> measures itself once; its figure."""
 WITHOUT_UVLOOP = (
     "import sys; sys.modules['uvloop'] = None; sys.argv = ['tallyhook', 'web']; "
-    "from app.cli import main; main()"
+    "from app.cli.main import main; main()"
 )
 
 

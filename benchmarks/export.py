@@ -155,7 +155,7 @@ def measure(url: str, small: tuple[str, int], large: tuple[str, int], folder: Pa
             path = folder / f"{what}.{format_}"
             export = [
                 "-m",
-                "app.cli",
+                "app.cli.main",
                 "export",
                 "--what",
                 what,
@@ -210,7 +210,7 @@ def main() -> None:
             filled_s = round(time.monotonic() - started, 1)
             files = measure(url, runs[0], runs[1], Path(folder))
             page = Path(folder) / "report.html"
-            report = timed(["-m", "app.cli", "report", runs[1][0], "--html", str(page), "--json"], url)
+            report = timed(["-m", "app.cli.main", "report", runs[1][0], "--html", str(page), "--json"], url)
             del report["printed"]
             report["kb"] = round(page.stat().st_size / 1e3, 1)
         finally:

@@ -22,11 +22,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Report, Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
-from app.services.occasions import Watcher
+from app.services.notice_triggers import Watcher
 from app.services.settle import decide
 from app.services.sweep import SweepLimits, sweep
 from app.store import Database, Store

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 

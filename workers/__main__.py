@@ -4,7 +4,7 @@ arq ends its process when Redis is away for seconds (A11). Here it is started ag
 meanwhile the sweep goes on settling and submitting from the database alone.
 """
 
-from app.stopping import end_at_once_when_told, ending_signals
+from app.stop_signals import end_at_once_when_told, ending_signals
 
 if __name__ == "__main__":
     # Before all else: what follows takes a second to import.
@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from app import log as logging
+from app.background_tasks import WorkFailed, keep_running
 from app.bootstrap import (
     CLOCK,
     jitter,
@@ -36,22 +37,21 @@ from app.bootstrap import (
     sweep_limits,
 )
 from app.config import ConfigError, Settings, load_settings
-from app.embedded import embedded_valkey
-from app.notify_http import open_poster
+from app.local.embedded import embedded_valkey
+from app.log_sink import guard_standard_streams
+from app.notice_client import open_poster
 from app.queue import open_pool
-from app.services.each import Each
 from app.services.funding import Funding
+from app.services.isolated import Each
 from app.services.sweep import SweepLimits, SweepSummary, sweep
-from app.sink import guard_standard_streams
-from app.supervise import WorkFailed, keep_running
-from workers.acked import run_acked
-from workers.alive import longest_moments, read_time, run_alive
-from workers.audits import run_audits
-from workers.beside import end, pause, repeat
+from workers.arq_settings import Worker, make_worker
+from workers.duties.audits import run_audits
+from workers.duties.heartbeat import longest_moments, read_time, run_alive
+from workers.duties.lost_webhooks import run_acked
+from workers.duties.notices import run_notices
+from workers.duties.schedules import run_schedules
 from workers.jobs import Context, begin_sending, reach_of, settle_now, tell_set_aside
-from workers.notices import run_notices
-from workers.schedules import run_schedules
-from workers.settings import Worker, make_worker
+from workers.periodic import end, pause, repeat
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from app.provider.client import TURN_WAIT_MAX_S, Client
 from app.provider.wire import read_report
 from app.queue import PAYLOAD_VERSION, Queue
 from app.services.admission import Admission, UnknownBalance
-from app.services.reach import Reach
+from app.services.reachability import Reach
 from app.services.settle import SettleSummary, settle
 from app.services.submit import SubmitLimits, submit
 from app.store import Store

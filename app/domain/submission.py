@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 
 
 @dataclass(frozen=True, slots=True)

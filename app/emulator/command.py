@@ -12,14 +12,14 @@ import msgspec
 import typer
 from aiohttp import web
 
-from . import arguments
-from .account import BillingError
-from .engine import Emulator
-from .faults import FaultRates
-from .options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
-from .server import app_of
-from .setup import read_setup
-from .validation import Leniency
+from app.emulator import arguments
+from app.emulator.billing.account import BillingError
+from app.emulator.checks.validation import Leniency
+from app.emulator.engine.emulator import Emulator
+from app.emulator.engine.faults import FaultRates
+from app.emulator.http.server import app_of
+from app.emulator.options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
+from app.emulator.setup import read_setup
 
 _SHUTDOWN_S = 1.0
 _FREEZE_EVERY_S = 5.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from .faults import FaultRates
-from .setup import OrganizationSpec
-from .validation import Leniency
+from app.emulator.checks.validation import Leniency
+from app.emulator.engine.faults import FaultRates
+from app.emulator.setup import OrganizationSpec
 
 DEFAULT_KEY: Final = "sk_test_0123456789abcdef0123456789abcdef"
 DEFAULT_SECRET: Final = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - published, for local use only

@@ -8,15 +8,15 @@ from typing import Final
 
 import msgspec
 
-from .account import Account, BillingError
-from .clock import Clock
-from .editions import EDITIONS, Edition, at_todays_prices
-from .options import Options
-from .organizations import ApiKey, Organization
-from .plans import PLANS
-from .pricing import PRICE_LISTS, PriceList
-from .setup import KeySpec, OrganizationSpec
-from .timeline import Timeline
+from app.emulator.billing.account import Account, BillingError
+from app.emulator.billing.organizations import ApiKey, Organization
+from app.emulator.billing.plans import PLANS
+from app.emulator.billing.pricing import PRICE_LISTS, PriceList
+from app.emulator.data.editions import EDITIONS, Edition, at_todays_prices
+from app.emulator.engine.clock import Clock
+from app.emulator.engine.timeline import Timeline
+from app.emulator.options import Options
+from app.emulator.setup import KeySpec, OrganizationSpec
 
 _INVALIDATION_LAG_S: Final = 60.0  # an invalidated key may work that long (C-C)
 _DAY_S: Final = 86_400.0

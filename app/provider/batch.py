@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.retry import Answer, classify
+from app.domain.send_outcome import Answer, classify
 from app.domain.submission import ClaimedTask
 from app.ports import CreateAnswer
 from app.provider import wire

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 import aiohttp
 
-from app.domain.retry import BACKOFF_MAX_S, Answer, classify
+from app.domain.send_outcome import BACKOFF_MAX_S, Answer, classify
 from app.domain.submission import ClaimedTask
 from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 from app.provider import wire

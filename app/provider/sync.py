@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from app.domain.sync import SyncAnswer, SyncEnd, end_of
+from app.domain.sync_call import SyncAnswer, SyncEnd, end_of
 from app.provider import wire
 from app.provider.client import ANSWER_BYTES_MAX, Turns
 from app.provider.egress import NOT_SENT, STRAIGHT, Egress

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.domain.admission import Room, backlog_max, month_start_ms, room
-from app.domain.moment import iso
 from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.time_format import iso
 from app.ports import AdmissionStore, Balance, BalanceAnswer, BalanceEnd, Clock, Provider, Slots
 
 REFRESH_MS = 2_000

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.domain.balances import LAG_MS, SLACK_MS, Allocation, Snapshot
-from app.domain.billing import (
+from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation, Snapshot
+from app.domain.accounting.billing import (
     DAY_MS,
     AccountEntry,
     Cycle,
@@ -20,12 +20,12 @@ from app.domain.billing import (
     cycles,
     running,
 )
-from app.domain.comparing import by_hand_movements, grain, thinned
-from app.domain.drift import Drift
-from app.domain.drift import audit as judge
+from app.domain.accounting.comparable import by_hand_movements, grain, thinned
+from app.domain.accounting.drift import Drift
+from app.domain.accounting.drift import audit as judge
 from app.ports import Balance, BalanceAnswer, Clock, Outstanding
 from app.services.booking import BookingStore, book
-from app.services.each import Each
+from app.services.isolated import Each
 
 RESTS = 100
 """Comparing takes at most one part in so many of a worker's time; the database adds up

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Protocol
 
-from app.domain.balances import HEADER, LAG_MS, SLACK_MS, Snapshot
-from app.domain.billing import (
+from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, Snapshot
+from app.domain.accounting.billing import (
     DAY_MS,
     ZERO,
     AccountEntry,
@@ -24,10 +24,10 @@ from app.domain.billing import (
     expiring,
     plan_change,
 )
-from app.domain.comparing import EXACT_MS, by_hand_movements, grain, steady
-from app.domain.drift import Drift
-from app.domain.drift import audit as judge
-from app.domain.movements import Movement
+from app.domain.accounting.comparable import EXACT_MS, by_hand_movements, grain, steady
+from app.domain.accounting.drift import Drift
+from app.domain.accounting.drift import audit as judge
+from app.domain.accounting.movements import Movement
 
 LATE_MS = 3 * DAY_MS
 """A closed cycle is looked at again for so long: no report comes later than its task's retention (P1)."""

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from app.domain.certificate import Document, RunFacts, Tally
-from app.domain.completeness import certify as make_certificate
+from app.domain.evidence.certificate import Document, RunFacts, Tally
+from app.domain.evidence.completeness import certify as make_certificate
 from app.ports import Clock
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from app.domain.dispute import Sums, answers_document, discrepancy_document, report_document
-from app.domain.evidence import Discrepancy, DisputedAttempt, DisputedTask, Request, StoredReport
+from app.domain.evidence.dispute import Sums, answers_document, discrepancy_document, report_document
+from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Request, StoredReport
 from app.domain.settlement import Source
 
 CHUNK = 20

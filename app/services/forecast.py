@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.domain.forecast import Forecast, forecast
-from app.domain.rates import Picture
-from app.domain.warnings import Use, Warned, warnings_of
+from app.domain.accounting.forecast import Forecast, forecast
+from app.domain.accounting.rates import Picture
+from app.domain.accounting.warnings import Use, Warned, warnings_of
 from app.ports import Slots
 
 SLOTS_WAIT_S = 5.0

@@ -9,7 +9,7 @@ from typing import Protocol
 from app.domain.admission import TASK_CREDITS_MIN
 from app.domain.run_reason import ReasonCode
 from app.ports import Balance, BalanceEnd, Clock, Provider
-from app.services.each import Each
+from app.services.isolated import Each
 
 
 class FundingStore(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.domain.notice import GONE, Answered, DueNotice, NoticeState, Outcome, outcome_of
+from app.domain.notices.notice import GONE, Answered, DueNotice, NoticeState, Outcome, outcome_of
 from app.ports import Clock, Jitter
 
 Post = Callable[[str, int, bytes], Awaitable[Answered]]

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from app.domain.slots import DueSlot, due_slot
+from app.domain.schedule_slots import DueSlot, due_slot
 from app.domain.source_change import SourceChanged
 from app.ports import Clock, RowsRefused, StoreUnavailable
-from app.services.each import Each
+from app.services.isolated import Each
 from app.services.load import Loaded, LoadStore, NewRun, load_run
 
 LEASE = "schedule:"

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.retry import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
 from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason, not_allowed
+from app.domain.send_outcome import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
 from app.services.admission import Admission
-from app.services.reach import Reach
+from app.services.reachability import Reach
 
 FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from app.domain.answer import read_json
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
 from app.domain.run_reason import NO_CREDITS as OUT_OF_CREDITS
 from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source
 from app.domain.settlement import settle as decide_settlement
+from app.domain.stored_json import read_json
 from app.domain.task import RunState
 from app.ports import Clock, ReadReport, ReportError, RowsRefused, SettleStore, StoreUnavailable
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from app.ports import Clock, Jitter, Provider, StoreUnavailable, SubmitStore
 from app.services.admission import Admission
-from app.services.reach import Reach
+from app.services.reachability import Reach
 from app.services.sender import Sender, SubmitLimits, SubmitSummary
 
 __all__ = ["SubmitLimits", "SubmitSummary", "submit"]

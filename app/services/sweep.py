@@ -12,8 +12,8 @@ from app.domain.run_reason import ReasonCode
 from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
 from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
-from app.services.each import Each
-from app.services.reach import Reach
+from app.services.isolated import Each
+from app.services.reachability import Reach
 
 VANISHED_POLLS = 3
 """Polls of a task that the provider once named, before a 404, confirmed at once, counts as gone (W13)."""

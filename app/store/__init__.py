@@ -1,6 +1,6 @@
 """The truth: every write and every read of the database (DESIGN section 6)."""
 
-from app.store.engine import Database
+from app.store.database import Database
 from app.store.store import Store
 
 __all__ = ["Database", "Store"]

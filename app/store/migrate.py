@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.engine import Database
+from app.store.database import Database
 
 if TYPE_CHECKING:
     from alembic.config import Config

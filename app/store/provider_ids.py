@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.engine import Database
+from app.store.database import Database
 from app.store.tables import attempts, tasks
 
 

@@ -1,31 +1,31 @@
 """One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
 
-from app.store.accounts import AccountWrites
-from app.store.alive import AliveWrites
-from app.store.asking import AskWrites
-from app.store.auditing import AuditWrites
-from app.store.certifying import CertifyReads
-from app.store.charging import ChargeReads
-from app.store.engine import Database
-from app.store.evidence import EvidenceReads
-from app.store.exporting import ExportReads
-from app.store.finishing import FinishWrites
-from app.store.forecasting import ForecastReads
-from app.store.inbox import InboxWrites
-from app.store.loading import LoadWrites
-from app.store.moments import MomentWrites
-from app.store.notices import NoticeWrites
-from app.store.occasions import OccasionReads
-from app.store.polling import PollingWrites
-from app.store.queries import Queries
-from app.store.reporting import ReportReads
-from app.store.retrying import RetryWrites
-from app.store.runs import RunWrites
-from app.store.schedules import ScheduleWrites
-from app.store.set_aside import SetAsideReads
-from app.store.settlement import SettlementWrites
-from app.store.spending import SpendingWrites
-from app.store.submission import SubmissionWrites
+from app.store.database import Database
+from app.store.read.certificates import CertifyReads
+from app.store.read.charges import ChargeReads
+from app.store.read.disputes import EvidenceReads
+from app.store.read.exports import ExportReads
+from app.store.read.forecasts import ForecastReads
+from app.store.read.notice_triggers import OccasionReads
+from app.store.read.reports import ReportReads
+from app.store.read.runs import Queries
+from app.store.read.set_aside import SetAsideReads
+from app.store.write.accounts import AccountWrites
+from app.store.write.audits import AuditWrites
+from app.store.write.future_times import MomentWrites
+from app.store.write.health import AliveWrites
+from app.store.write.inbox import InboxWrites
+from app.store.write.load import LoadWrites
+from app.store.write.notices import NoticeWrites
+from app.store.write.polls import PollingWrites
+from app.store.write.retries import RetryWrites
+from app.store.write.run_ends import FinishWrites
+from app.store.write.runs import RunWrites
+from app.store.write.schedules import ScheduleWrites
+from app.store.write.settlement import SettlementWrites
+from app.store.write.spending import SpendingWrites
+from app.store.write.submission import SubmissionWrites
+from app.store.write.sync_calls import AskWrites
 
 
 class Store(

@@ -10,8 +10,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from app.domain.credits import from_micro, to_micro
-from app.domain.retry import WAIT_MAX_S
 from app.domain.run_reason import WITHOUT_CODE
+from app.domain.send_outcome import WAIT_MAX_S
 
 metadata = sa.MetaData(
     naming_convention={

@@ -18,19 +18,19 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from app.background_tasks import WorkFailed
 from app.config import DEFAULT_ACCOUNT, ConfigError
 from app.ports import Clock
-from app.stopping import ending_signals
-from app.supervise import WorkFailed
-from app.web.body import expect_continue
-from app.web.clock_offset import ClockOffset
-from app.web.connections import BoundedSite, Connections
-from app.web.inbox import DeliveryStore, Inbox
+from app.stop_signals import ending_signals
+from app.web.health import Probes, SchemaStore
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
-from app.web.probes import Probes, SchemaStore
-from app.web.waker import SettleWake
-from app.web.webhook import ACCOUNT_PATH, LINGERING_TIME_S, PATH, Receiver
+from app.web.receiver.body import expect_continue
+from app.web.receiver.clock_offset import ClockOffset
+from app.web.receiver.connections import BoundedSite, Connections
+from app.web.receiver.inbox import DeliveryStore, Inbox
+from app.web.receiver.waker import SettleWake
+from app.web.receiver.webhook import ACCOUNT_PATH, LINGERING_TIME_S, PATH, Receiver
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

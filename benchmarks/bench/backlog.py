@@ -11,7 +11,7 @@ from decimal import Decimal
 from arq.constants import default_queue_name
 
 from app.domain.delivery import RawDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import Submission
 from app.domain.task import TaskSpec, new_id

@@ -63,7 +63,7 @@ def main() -> None:
     threading.Thread(target=count_statements().keep, args=(path,), daemon=True).start()
     # What the process itself would see.
     sys.argv = ["tallyhook", "web"] if name == "web" else ["workers"]
-    runpy.run_module("app.cli" if name == "web" else "workers", run_name="__main__")
+    runpy.run_module("app.cli.main" if name == "web" else "workers", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from arq.worker import Worker, func
 
 from app.domain.credits import to_micro
 from app.provider.wire import read_report
-from app.store.inbox import unpack
+from app.store.write.inbox import unpack
 
 MAX_JOBS = 100
 POLL_DELAY_S = 0.05

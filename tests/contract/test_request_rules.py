@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.domain.engines import ENGINES, INCLUDE_NAMES, TASK_TYPES, check
-from app.emulator.editions import EDITIONS
-from app.emulator.engines import check_payload
-from app.emulator.validation import Leniency
+from app.domain.engines.rules import ENGINES, INCLUDE_NAMES, TASK_TYPES, check
+from app.emulator.checks.payload import check_payload
+from app.emulator.checks.validation import Leniency
+from app.emulator.data.editions import EDITIONS
 
 CURRENT = EDITIONS["2026"]
 URLS = (

@@ -69,11 +69,11 @@ def forks(here: Path) -> Iterator[Forks]:
 
 def serve() -> None:
     """Fork for each line."""
-    import app.commands.choose_run
-    import app.commands.export
-    import app.commands.opening
-    import app.commands.render
-    import app.commands.submit_file
+    import app.cli.runs.choose
+    import app.cli.runs.export
+    import app.cli.runs.submit_file
+    import app.cli.store_access
+    import app.cli.terminal
     import app.provider.sync  # noqa: F401 - what the commands import late is imported once
 
     results = os.dup(1)
@@ -106,7 +106,7 @@ def _command(order: Mapping[str, Any]) -> int:
         setattr(sys, name, stream)
     sys.argv = ["tallyhook", *order["arguments"]]
     try:
-        runpy.run_module("app.cli", run_name="__main__")
+        runpy.run_module("app.cli.main", run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0

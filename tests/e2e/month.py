@@ -18,21 +18,21 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.commands.ask import question_of
+from app.cli.runs.ask import question_of
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import TaskSpec, new_id
 from app.provider.client import Client
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from app.provider.signature import Verified, verify
 from app.provider.sync import SyncClient, encode_sync_report
 from app.provider.wire import read_report
 from app.services.admission import Admission
-from app.services.ask import AskLimits, ask
 from app.services.audit import Audits
 from app.services.funding import Funding
 from app.services.settle import settle
 from app.services.submit import submit
+from app.services.sync_call import AskLimits, ask
 from app.store import Store
 from tests.clock import SteppedClock
 from tests.e2e.stack import TALLYHOOK

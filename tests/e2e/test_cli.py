@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import structlog
 
-from app.cli import app, run
-from app.commands.opening import opened_store
+from app.cli.main import app, run
+from app.cli.store_access import opened_store
 from app.config import load_settings
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.task import RunState
@@ -331,7 +331,7 @@ def test_the_commands_are_those_of_the_documentation() -> None:
 
 def test_help_does_not_wait_for_what_it_does_not_need() -> None:
     script = (
-        "import sys; from app.cli import run; run(['--help']); "
+        "import sys; from app.cli.main import run; run(['--help']); "
         "sys.exit(bool({'sqlalchemy', 'aiohttp', 'arq', 'pydantic_settings'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
@@ -339,7 +339,7 @@ def test_help_does_not_wait_for_what_it_does_not_need() -> None:
 
 def test_nobody_reads_the_output_any_more(here: Path) -> None:
     (here / "many.csv").write_text("prompt,task_type,country\n" + "x" * 5_000 + ",GEMINI,GB\n")
-    tallyhook = [sys.executable, "-m", "app.cli"]
+    tallyhook = [sys.executable, "-m", "app.cli.main"]
     subprocess.run([*tallyhook, "submit", "many.csv", "--json"], check=True, capture_output=True)
     with subprocess.Popen(
         [*tallyhook, "export"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -84,7 +84,7 @@ def test_an_interrupted_submit_is_pointed_out_resumed_and_compared(cli: Cli, her
     path.write_text("\n".join(["prompt,task_type,country", *many]) + "\n")
 
     async def interrupted(store: Store) -> str:
-        from app.promptfile import Defaults, read_prompts
+        from app.prompts.reader import Defaults, read_prompts
         from app.services.load import NewRun, load_run
         from tests.integration.loading.reading import Interrupted
 

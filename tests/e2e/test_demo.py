@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from app.commands.demo import PROMPTS, Demo, run_demo
-from app.commands.witness import COUNTS
+from app.cli.demo.demo import PROMPTS, Demo, run_demo
+from app.cli.demo.expected import COUNTS
 
 ROWS = 120
 SEED = 81
 """With this seed all kinds of misbehaviour occur within ROWS tasks."""
 WAIT_S = 60.0
-DEMO = [sys.executable, "-m", "app.cli", "demo", "--json"]
+DEMO = [sys.executable, "-m", "app.cli.main", "demo", "--json"]
 
 has_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
 
@@ -105,9 +105,9 @@ def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number:
 def test_a_process_that_cannot_start_is_shown_with_its_log(
     prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.commands.user_error import UserError
+    from app.cli.user_error import UserError
 
-    monkeypatch.setattr("app.commands.demo_stack.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
+    monkeypatch.setattr("app.cli.demo.stack.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
     with pytest.raises(UserError, match="emulator does not start") as caught:
         asyncio.run(run_demo(Demo(prompts, SEED, None)))
     assert "nosuchplan" in str(caught.value.details)

@@ -18,13 +18,13 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
-from app.commands.doctor import Check, check_database, check_worker, document, examine
-from app.commands.doctor_clocks import Clocks
-from app.commands.doctor_redis import check_redis
+from app.cli.doctor.clocks import Clocks
+from app.cli.doctor.doctor import Check, check_database, check_worker, document, examine
+from app.cli.doctor.redis import check_redis
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.database_clock import wall_ms
-from app.processes import Process, Processes
-from app.store import Database, Store, engine
+from app.local.processes import Process, Processes
+from app.store import Database, Store, database
 from app.store.migrate import migrate
 from app.store.tables import processes
 from tests.conftest import StartValkey
@@ -52,7 +52,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     ours = ("TALLYHOOK_", "CLORO_", "DATABASE_URL", "REDIS_URL", "PUBLIC_URL")
     env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     env |= {"PORT": "0", "TALLYHOOK_DATA_DIR": str(folder / "data")}
-    command = [sys.executable, "-m", "app.cli"]
+    command = [sys.executable, "-m", "app.cli.main"]
     with Processes(folder / "logs") as processes:
         emulator = processes.spawn("emulator", [*command, "emulator", "--port", "0", "--json"], env=env)
         web = processes.spawn("web", [*command, "web", "--json"], env=env)
@@ -80,7 +80,7 @@ def run_tallyhook(*arguments: str, env: dict[str, str]) -> "subprocess.Completed
     ours = ("TALLYHOOK_", "CLORO_", "DATABASE_URL", "REDIS_URL", "PUBLIC_URL")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments], check=False, capture_output=True, text=True,
+        [sys.executable, "-m", "app.cli.main", *arguments], check=False, capture_output=True, text=True,
         env=kept | env, timeout=60,
     )  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_f21_a_server_that_takes_no_writes_is_told_as_that(
 def test_f21_a_file_that_another_process_keeps_locked_is_told_in_time(
     urls: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
-    monkeypatch.setattr("app.commands.doctor.SQLITE_BUSY_MS", 100)
+    monkeypatch.setattr("app.cli.doctor.doctor.SQLITE_BUSY_MS", 100)
     with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
         if held == "everything":
             other.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -225,11 +225,11 @@ def test_f21_what_a_full_disk_refuses_is_found_though_a_rollback_never_meets_it(
 
         return prepare
 
-    prepare_sqlite = engine._preparer
-    monkeypatch.setattr(engine, "_preparer", no_growth)
+    prepare_sqlite = database._preparer
+    monkeypatch.setattr(database, "_preparer", no_growth)
     check = examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"]
     assert (check.state, "its disk is full" in check.detail) == ("fault", True), check
-    monkeypatch.setattr(engine, "_preparer", prepare_sqlite)
+    monkeypatch.setattr(database, "_preparer", prepare_sqlite)
     assert examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"].state == "ok"
     with contextlib.closing(sqlite3.connect(path)) as looked:
         assert looked.execute("SELECT count(*) FROM leases").fetchone() == (0,), "what was tried is gone"
@@ -332,7 +332,7 @@ def test_f21_whatever_hangs_each_check_ends_in_time(
     urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Database, Redis, provider and public URL all accept and say nothing."""
-    monkeypatch.setattr("app.commands.doctor.CHECK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("app.cli.doctor.doctor.CHECK_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         at = f"127.0.0.1:{silent.getsockname()[1]}"
         settings = settings_for(

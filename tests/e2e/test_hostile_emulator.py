@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import run
+from app.cli.main import run
 from tests.e2e.test_hostile_options import NUMBERS, TEXTS
 
 NUMERIC = (

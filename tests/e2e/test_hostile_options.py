@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-import app.cli
-from app.cli import run
+import app.cli.main
+from app.cli.main import run
 
 NUMBERS = (
     "9223372036855", "9223372036854775808", "1e13", "nan", "inf", "-inf", "-1", "9" * 30, "1_000", "२",
@@ -43,7 +43,7 @@ def options() -> Iterator[tuple[str, Any]]:
         for name, inner in getattr(command, "commands", {}).items():
             yield from walk(inner, (*path, name))
 
-    yield from walk(typer.main.get_command(app.cli.app), ())
+    yield from walk(typer.main.get_command(app.cli.main.app), ())
 
 
 OPTIONS = [(path, parameter) for path, parameter in options() if path not in PROCESSES]
@@ -152,13 +152,13 @@ def test_f26_a_bug_is_told_in_one_sentence(
     def broken(_arguments: list[str]) -> int:
         raise ZeroDivisionError("Which bank is best?")
 
-    monkeypatch.setattr(app.cli, "run", broken)
-    monkeypatch.setattr(app.cli.streams, "take_streams", lambda: None)
+    monkeypatch.setattr(app.cli.main, "run", broken)
+    monkeypatch.setattr(app.cli.main.streams, "take_streams", lambda: None)
     monkeypatch.setattr(sys, "argv", ["tallyhook", "runs"])
     umask = os.umask(0o22)
     try:
         with pytest.raises(SystemExit) as end:
-            app.cli.main()
+            app.cli.main.main()
     finally:
         os.umask(umask)
     assert end.value.code == 70

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import run
-from app.commands.opening import opened_store
+from app.cli.main import run
+from app.cli.store_access import opened_store
 from app.config import load_settings
-from app.domain.visible import json_text, visible
+from app.domain.text import json_text, visible
 from app.store import Store
 
 HOSTILE = "[red]x[/red] [/] [link=http://x]\\ :warning: \x1b[31m\x1b]0;title\x07\x9b2J\u202etxt.exe\u2066\r"
@@ -58,7 +58,7 @@ def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_f27_no_command_lets_a_name_reach_a_terminal(
     run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.commands.render.WIDTH", 2_000)
+    monkeypatch.setattr("app.cli.terminal.WIDTH", 2_000)
     capsys.readouterr()
     for command in COMMANDS:
         line = command.format(run=run_id).split()

@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 
+from app.domain.accounting.drift import LAG_MS, Drift, Movement, audit
 from app.domain.credits import Reason, Verdict
-from app.domain.drift import LAG_MS, Drift, Movement, audit
-from app.domain.ledger import Account, Entry, Kind, balances, remaining
 from app.domain.task import Money, parse_idempotency_key
-from app.emulator.books import books as witness_books
-from app.emulator.tasks import Task
+from app.emulator.billing.books import books as witness_books
+from app.emulator.engine.tasks import Task
+from tests.double_entry import Account, Entry, Kind, balances, remaining
 from tests.histories.books import AttemptRow, Rows
 from tests.histories.history import History
 

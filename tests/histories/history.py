@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.drift import Snapshot
+from app.domain.accounting.drift import Snapshot
 from app.domain.pricing import estimate
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import RETRYABLE_STATES, Money, TaskSpec, TaskState
-from app.emulator.tasks import Task
+from app.emulator.engine.tasks import Task
 from app.ports import CreateAnswer
 from tests.histories.books import Books
 from tests.histories.provider import CHANGE, START, Setting, Witness

@@ -10,7 +10,7 @@ from decimal import Decimal
 from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.reconciliation import repriced_detail
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Effect, Settlement, Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import (

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from app.domain.retry import Answer, classify
+from app.domain.send_outcome import Answer, classify
 from app.domain.submission import ClaimedTask
-from app.emulator.clock import Clock
-from app.emulator.engine import Emulator
-from app.emulator.errors import RefusalError
-from app.emulator.faults import FaultRates
+from app.emulator.engine.clock import Clock
+from app.emulator.engine.emulator import Emulator
+from app.emulator.engine.errors import RefusalError
+from app.emulator.engine.faults import FaultRates
+from app.emulator.engine.tasks import Task
 from app.emulator.options import Options
 from app.emulator.setup import KeySpec, OrganizationSpec
-from app.emulator.tasks import Task
 from app.ports import Balance, CreateAnswer
 from app.provider.wire import encode_create, read_balance, read_created
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
-from app.domain import balances, drift, settlement
+from app.domain import settlement
+from app.domain.accounting import balances, drift
 from app.domain.credits import Verdict
 from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
 from app.services import settle as service

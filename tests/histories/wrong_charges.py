@@ -16,7 +16,7 @@ from typing import Any
 
 from app.domain.credits import Verdict
 from app.domain.pricing import estimate
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec

@@ -13,21 +13,21 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-import workers.notices
-from app.commands.schedule import schedule_document
+import workers.duties.notices
+from app.cli.schedules import schedule_document
 from app.config import load_settings
-from app.domain.evidence import Acknowledged
-from app.domain.notice import Answered, Kind, Notice, NoticeState
+from app.domain.evidence.records import Acknowledged
+from app.domain.notices.notice import Answered, Kind, Notice, NoticeState
 from app.domain.run_reason import ReasonCode
 from app.domain.task import idempotency_key
 from app.ports import BalanceAnswer, PollAnswer, StoreUnavailable
 from app.provider.client import Client
-from app.services.acked import Acked
 from app.services.audit import Audits
-from app.services.each import Each
 from app.services.funding import Funding
+from app.services.isolated import Each
+from app.services.lost_webhooks import Acked
+from app.services.notice_triggers import Watcher
 from app.services.notify import Notifier, NotifyLimits
-from app.services.occasions import Watcher
 from app.services.schedule import Opened, Schedule, start_due
 from app.store import Store
 from app.store.tables import schedules
@@ -36,7 +36,7 @@ from tests.integration.loading.reading import write_prompts
 from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline
 from tests.integration.test_workers import Scene, scene_on
 from workers import jobs
-from workers.schedules import source_opener
+from workers.duties.schedules import source_opener
 
 HOUR_MS = 3_600_000
 NAMES = ["a-bug", "b-number", "c-options", "d-moment", "e-good"]
@@ -258,7 +258,7 @@ async def test_f19_one_notice_that_cannot_be_sent_stops_no_other(
     limits = NotifyLimits(size=10, tries_max=1, lease_ms=30_000)
     notifier = Notifier(sqlite_store, post, limits=limits, clock=clock, jitter=lambda: 0.0)
     ended = await notifier.send_due()
-    workers.notices.tell([(replace(ended[0][0], body="[]"), ended[0][1]), *ended[1:]])
+    workers.duties.notices.tell([(replace(ended[0][0], body="[]"), ended[0][1]), *ended[1:]])
     states = sorted(row.state for row in await sqlite_store.list_notices())
     assert states == [NoticeState.FAILED, NoticeState.SENT, NoticeState.SENT]
 

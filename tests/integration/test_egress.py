@@ -11,12 +11,12 @@ from aiohttp.test_utils import TestServer
 
 from app.address.web import goes_straight
 from app.bootstrap import open_provider, open_sync
-from app.commands.doctor import check_provider, check_settings, check_webhook
+from app.cli.doctor.doctor import check_provider, check_settings, check_webhook
 from app.config import ConfigError, Settings, load_settings
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
-from app.domain.sync import SyncEnd
-from app.notify_http import open_poster
+from app.domain.sync_call import SyncEnd
+from app.notice_client import open_poster
 from tests.servers.forward_proxy import forward_proxy
 from tests.servers.tls import Authority, make_authority, tls_relay
 

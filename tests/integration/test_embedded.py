@@ -16,18 +16,18 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from app import embedded
-from app.commands.doctor import check_redis
-from app.commands.submit_file import next_steps
+from app.cli.doctor.doctor import check_redis
+from app.cli.runs.submit_file import next_steps
 from app.config import Settings, load_settings
-from app.embedded import EmbeddedError, embedded_valkey, is_valkey_used, running_valkey
-from app.processes import Processes, keeper_command
+from app.local import embedded
+from app.local.embedded import EmbeddedError, embedded_valkey, is_valkey_used, running_valkey
+from app.local.processes import Processes, keeper_command
 
 WAIT_S = 30.0
 USER = """
 import sys, time
 from app.config import load_settings
-from app.embedded import embedded_valkey
+from app.local.embedded import embedded_valkey
 with embedded_valkey(load_settings()) as url:
     print(url, flush=True)
     sys.stdin.read()
@@ -299,11 +299,11 @@ def test_f20_files_that_are_not_to_blame_stay(settings: Settings, monkeypatch: p
     with monkeypatch.context() as patched:
         # The first time its keeper ends before there is a server.
         commands = iter([lambda *_: [sys.executable, "-c", ""], keeper_command, keeper_command])
-        patched.setattr("app.embedded.keeper_command", lambda *given: next(commands)(*given))
+        patched.setattr("app.local.embedded.keeper_command", lambda *given: next(commands)(*given))
         with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
             assert client.get("x") == b"1"
     with monkeypatch.context() as patched:
-        patched.setattr("app.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
+        patched.setattr("app.local.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
         with pytest.raises(EmbeddedError, match="no-such-setting"), embedded_valkey(settings):
             pass
     with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
@@ -311,7 +311,7 @@ def test_f20_files_that_are_not_to_blame_stay(settings: Settings, monkeypatch: p
 
 
 def test_why_it_does_not_start_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
+    monkeypatch.setattr("app.local.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
     with pytest.raises(EmbeddedError, match="no-such-setting"), embedded_valkey(settings):
         pass
 
@@ -346,10 +346,10 @@ def test_a_process_that_ends_by_itself_is_seen(tmp_path: Path) -> None:
 
 def test_a_process_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = tmp_path / "keeper.py"
-    source = Path(sys.modules["app.keeper"].__file__ or "").read_text()
+    source = Path(sys.modules["app.local.supervisor"].__file__ or "").read_text()
     quick.write_text(source.replace("GRACE_S = 25", "GRACE_S = 1"))
     assert "GRACE_S = 1\n" in quick.read_text()
-    monkeypatch.setattr("app.keeper.__file__", str(quick))
+    monkeypatch.setattr("app.local.supervisor.__file__", str(quick))
     with Processes(tmp_path / "logs") as processes:
         process = processes.spawn("stubborn", [sys.executable, "-c", STUBBORN], env=os.environ)
         wait_until(lambda: process.log_tail() == "up", "its start")

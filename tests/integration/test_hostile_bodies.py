@@ -22,8 +22,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
-from app.cli import run
-from app.domain.retry import Answer
+from app.cli.main import run
+from app.domain.send_outcome import Answer
 from app.domain.task import TaskSpec, idempotency_key
 from app.provider.signature import sign
 from app.provider.wire import read_report

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.provider.permits import BLOCK_MAX, SharedPacer
+from app.provider.ratelimit.shared import BLOCK_MAX, SharedPacer
 from tests.conftest import StartValkey
 
 RATE_PER_S = 500.0

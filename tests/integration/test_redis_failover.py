@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from redis.asyncio import Redis
 
-from app.provider.permits import SharedPacer
+from app.provider.ratelimit.shared import SharedPacer
 from app.queue import QUEUE_NAME, Queue, open_pool
 from app.redis_pool import RedisPool
 from tests.conftest import StartValkey

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from app.address import read_redis_address
-from app.commands.doctor import check_redis
+from app.cli.doctor.doctor import check_redis
 from app.config import load_settings
-from app.provider.permits import SharedPacer
+from app.provider.ratelimit.shared import SharedPacer
 from app.queue import QUEUE_NAME, SETTLE_JOB, Queue, open_pool, serialize
 from app.redis_pool import RedisPool
 from tests.conftest import StartValkey

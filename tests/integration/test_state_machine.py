@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
-from app.domain.retry import RETRIED, Answer, backoff_s
+from app.domain.send_outcome import RETRIED, Answer, backoff_s
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import RETRYABLE_STATES, idempotency_key
 from app.ports import CreateAnswer, PollAnswer

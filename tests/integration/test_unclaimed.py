@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from app.commands.doctor import check_redis
+from app.cli.doctor.doctor import check_redis
 from app.config import load_settings
 from app.queue import QUEUE_NAME
 from app.store import Store
@@ -15,8 +15,8 @@ from tests.conftest import StartValkey
 from tests.integration.test_workers import Scene, eventually, running, scene_on
 from tests.servers.valkey import ValkeyServer
 from workers import __main__ as worker
+from workers.arq_settings import MAX_JOBS
 from workers.jobs import SETTLES_AT_ONCE
-from workers.settings import MAX_JOBS
 
 
 @pytest.fixture

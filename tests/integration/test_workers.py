@@ -12,16 +12,16 @@ import pytest
 from arq.worker import Retry
 from structlog.testing import capture_logs
 
+from app.background_tasks import WorkFailed
 from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
 from app.ports import StoreUnavailable
 from app.provider.client import Client
 from app.queue import QUEUE_NAME, Queue
 from app.services import sweep as services
 from app.store import Store
-from app.supervise import WorkFailed
 from tests.clock import SteppedClock
 from tests.conftest import StartValkey
 from tests.integration.services.pipeline import Pipeline
@@ -437,7 +437,7 @@ async def test_a27_one_worker_sweeps_at_a_time(scene: Scene) -> None:
 async def test_f14_a_duty_that_dies_is_started_again_or_ends_the_worker(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, duty: str, times: int
 ) -> None:
-    monkeypatch.setattr("app.supervise.AGAIN_FIRST_S", 0.0)
+    monkeypatch.setattr("app.background_tasks.AGAIN_FIRST_S", 0.0)
     lives: list[None] = []
     live = getattr(worker, duty)
 

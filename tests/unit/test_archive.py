@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.archive import SPOOLED_BYTES_MAX, open_archive, suffix_of
-from app.commands.user_error import UserError
+from app.cli.evidence.archive import SPOOLED_BYTES_MAX, open_archive, suffix_of
+from app.cli.user_error import UserError
 
 MADE_MS = 1_790_900_000_000
 

@@ -6,7 +6,7 @@ import pytest
 import structlog.testing
 
 from app.ports import StoreUnavailable
-from workers.beside import end, repeat
+from workers.periodic import end, repeat
 
 
 async def test_a_failed_turn_is_logged_and_the_next_one_comes() -> None:
@@ -63,7 +63,7 @@ async def test_what_ends_in_time_is_not_cancelled() -> None:
 
 async def test_r14_a_lost_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker told to stop once did not: what swallows a cancellation would be waited for without end."""
-    monkeypatch.setattr("workers.beside.AGAIN_S", 0.01)
+    monkeypatch.setattr("workers.periodic.AGAIN_S", 0.01)
     lost = 0
 
     async def stubborn() -> None:

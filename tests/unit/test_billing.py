@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.billing import (
+from app.domain.accounting.billing import (
     AccountEntry,
     Cycle,
     EntryKind,

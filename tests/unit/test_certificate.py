@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.certificate import Entry, RunFacts, Standing, Tally, certificate_sha256
-from app.domain.completeness import certificate_text, certify, counted
+from app.domain.evidence.certificate import Entry, RunFacts, Standing, Tally, certificate_sha256
+from app.domain.evidence.completeness import certificate_text, certify, counted
 
 MADE_MS = 1_790_900_000_000
 FIVE = Decimal(5)

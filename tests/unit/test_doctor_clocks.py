@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.commands.checks import Check
-from app.commands.doctor_clocks import Clocks
+from app.cli.doctor.check import Check
+from app.cli.doctor.clocks import Clocks
 
 NOW_MS = 1_700_000_000_000
 

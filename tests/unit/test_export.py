@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.commands import export_parquet
-from app.commands.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
-from app.commands.export_rows import COLUMNS, What, row_document, row_line
-from app.commands.submit_file import refuse_if_not_a_file
-from app.commands.user_error import USAGE, UserError
-from app.commands.whole_file import whole_file
+from app.cli.atomic_file import whole_file
+from app.cli.runs import export_parquet
+from app.cli.runs.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
+from app.cli.runs.export_rows import COLUMNS, What, row_document, row_line
+from app.cli.runs.submit_file import refuse_if_not_a_file
+from app.cli.user_error import USAGE, UserError
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def test_f26_a_pipe_waits_for_its_reader_and_not_for_ever(
     reader.join()
     assert read == [b"one\n"]
 
-    monkeypatch.setattr("app.commands.whole_file.READER_WAIT_S", 0.0)
+    monkeypatch.setattr("app.cli.atomic_file.READER_WAIT_S", 0.0)
     with pytest.raises(UserError, match="nobody reads the pipe") as caught, whole_file(pipe):
         pass
     assert caught.value.exit_code == USAGE

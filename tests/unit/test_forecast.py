@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.forecast import Forecast, _Course, forecast
-from app.domain.notice import Kind
-from app.domain.rates import (
+from app.domain.accounting.forecast import Forecast, _Course, forecast
+from app.domain.accounting.rates import (
     HOUR_MS,
     MINUTE_MS,
     BalancePoint,
@@ -25,8 +24,9 @@ from app.domain.rates import (
     finish_rate,
     usual_burn,
 )
+from app.domain.accounting.warnings import Use, warnings_of
+from app.domain.notices.notice import Kind
 from app.domain.run_reason import NO_CREDITS
-from app.domain.warnings import Use, warnings_of
 
 NOW = 1_790_812_800_000
 """2026-10-01T00:00:00Z."""

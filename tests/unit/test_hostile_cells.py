@@ -9,8 +9,8 @@ import math
 import pytest
 
 from app.domain.task import TaskSpec
-from app.promptfile import BadLine, Defaults, read_prompts
-from app.promptrecord import COLUMNS
+from app.prompts.reader import BadLine, Defaults, read_prompts
+from app.prompts.record import COLUMNS
 
 TEXTS = (
     "9" * 5_000, "-1", "0", "NaN", "inf", "1e400", "1.5", "2.0", "२", "\x00", "\x1b[31m", "\u202ex", "[/red]",

@@ -16,17 +16,17 @@ ROOT = Path(__file__).parents[2]
 MAY_IMPORT: dict[str, set[str]] = {
     "app.domain": set(),
     "app.address": set(),
-    "app.setting": set(),
-    "app.config": {"app.address", "app.setting"},
+    "app.settings_text": set(),
+    "app.config": {"app.address", "app.settings_text"},
     "app.ports": {"app.domain"},
     "app.services": {"app.domain", "app.ports"},
     "app.provider": {"app.address", "app.domain", "app.ports"},
     "app.store": {"app.address", "app.domain", "app.ports"},
     "app.redis_pool": {"app.address"},
     "app.queue": {"app.redis_pool", "app.domain", "app.ports"},
-    "app.promptfile": {"app.domain", "app.promptrecord", "app.promptrows"},
-    "app.promptrecord": {"app.domain"},
-    "app.promptrows": {"app.domain", "app.promptrecord"},
+    "app.prompts.reader": {"app.domain", "app.prompts.record", "app.prompts.rows"},
+    "app.prompts.record": {"app.domain"},
+    "app.prompts.rows": {"app.domain", "app.prompts.record"},
     # An independent witness: it knows nothing of ours.
     "app.emulator": set(),
 }
@@ -35,9 +35,9 @@ point or a piece of one: it may import all but what `ONLY_IMPORTED_BY` keeps fro
 
 ONLY_IMPORTED_BY: dict[str, set[str]] = {
     "workers": {"workers"},
-    "app.emulator": {"app.emulator", "app.cli", "app.commands"},
+    "app.emulator": {"app.emulator", "app.cli.main", "app.cli"},
     # The queue is thin and replaceable.
-    "arq": {"app.queue", "workers.settings", "workers.jobs"},
+    "arq": {"app.queue", "workers.arq_settings", "workers.jobs"},
 }
 """Who may import a thing, among `app` and `workers`; tests and benchmarks may import everything."""
 
@@ -118,7 +118,7 @@ def test_every_part_with_a_rule_exists() -> None:
         ("app.domain.task", "import app.config"),
         ("app.ports", "from app.services.submit import SubmitLimits"),
         ("app.ports", "from app import store"),
-        ("app.services.submit", "from app.store.submission import SubmissionWrites"),
+        ("app.services.submit", "from app.store.write.submission import SubmissionWrites"),
         ("app.services.submit", "from app.config import Settings"),
         ("app.services.submit", "from app.bootstrap import open_store"),
         ("app.services.submit", "from app.provider.client import Client"),
@@ -130,16 +130,16 @@ def test_every_part_with_a_rule_exists() -> None:
         ("app.store.store", "if TYPE_CHECKING:\n    from app.web.server import serve"),
         ("app.queue", "from app.store import Store"),
         ("app.queue", "from app.bootstrap import Settings"),
-        ("app.promptfile", "from app.services.load import load"),
+        ("app.prompts.reader", "from app.services.load import load"),
         ("app.config", "from app.domain.task import TaskState"),
-        ("app.emulator.engine", "from app.domain.pricing import estimate"),
-        ("app.emulator.engine", "from ..provider import signature"),
-        ("app.emulator.engine", "import workers.jobs"),
+        ("app.emulator.engine.emulator", "from app.domain.pricing import estimate"),
+        ("app.emulator.engine.emulator", "from ..provider import signature"),
+        ("app.emulator.engine.emulator", "import workers.jobs"),
         ("app.web.server", "from workers.jobs import settle"),
         ("app.web.server", "import workers"),
-        ("app.web.server", "from app.emulator.server import serve"),
-        ("app.bootstrap", "import importlib\nimportlib.import_module('app.emulator.server')"),
-        ("workers.jobs", "from app.emulator.books import Books"),
+        ("app.web.server", "from app.emulator.http.server import serve"),
+        ("app.bootstrap", "import importlib\nimportlib.import_module('app.emulator.http.server')"),
+        ("workers.jobs", "from app.emulator.billing.books import Books"),
         ("app.web.server", "from arq import create_pool"),
         ("app.bootstrap", "import arq.connections"),
         ("workers.__main__", "from arq.worker import run_worker"),
@@ -156,12 +156,12 @@ def test_each_rule_can_fail(module: str, source: str) -> None:
         ("app.domain.task", "from .credits import Verdict"),
         ("app.ports", "from app.domain.task import TaskState"),
         ("app.services.submit", "from app.ports import Clock\nfrom app.services.pace import pace"),
-        ("app.store.store", "from app.store.engine import Database"),
+        ("app.store.store", "from app.store.database import Database"),
         ("app.queue", "from arq.connections import ArqRedis"),
         ("app.web.server", "from app.bootstrap import open_store\nfrom app.services.settle import settle"),
-        ("app.commands.emulator", "from app.emulator.command import run"),
+        ("app.cli.emulator", "from app.emulator.command import run"),
         ("workers.jobs", "from app.bootstrap import open_store\nfrom arq import Retry"),
-        ("app.emulator.engine", "from . import places\nfrom .books import Books"),
+        ("app.emulator.engine.emulator", "from . import places\nfrom .books import Books"),
     ],
 )
 def test_what_is_allowed_passes(module: str, source: str) -> None:

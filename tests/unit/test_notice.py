@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.config import ConfigError, load_settings
 from app.domain.admission import room
-from app.domain.notice import (
+from app.domain.notices.notice import (
     RETRY_FIRST_MS,
     RETRY_MAX_MS,
     Answered,
@@ -24,9 +24,9 @@ from app.domain.notice import (
     signature_of,
     signing_key,
 )
-from app.domain.occasion import RunStanding, run_edge, step_reached
+from app.domain.notices.triggers import RunStanding, run_edge, step_reached
 from app.domain.run_reason import BUDGET, MONTH_BUDGET
-from app.notify_http import open_poster
+from app.notice_client import open_poster
 from tests.integration.notices.receiver import verify
 
 # The vector that the reference libraries of Standard Webhooks test with.

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.engines import INCLUDE_NAMES, TASK_TYPES
+from app.domain.engines.rules import INCLUDE_NAMES, TASK_TYPES
 from app.domain.task import TaskSpec
-from app.promptfile import BadLine, Defaults, PromptReader, read_prompts, split_include
-from app.promptrows import RECORD_BYTES_MAX
+from app.prompts.reader import BadLine, Defaults, PromptReader, read_prompts, split_include
+from app.prompts.rows import RECORD_BYTES_MAX
 
 CHATGPT = Defaults(task_type="CHATGPT", country="US")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "prompts.csv"

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.adjustment import account_entry, adjustment_reason, parse_adjustment, said_credits
+from app.domain.accounting.adjustment import account_entry, adjustment_reason, parse_adjustment, said_credits
 from app.domain.credits import CreditsError, Verdict
 from app.domain.delivery import ParsedDelivery
-from app.domain.rederive import Due, Event, Given, Mark, derive, is_order_free, orders
 from app.domain.settlement import Attempt, Effect, Report, Settlement, Source
-from app.domain.stored import Row
 from app.domain.task import Money, TaskState
-from app.domain.vouching import Vouched, Witnesses
+from app.domain.verification.derivation import Due, Event, Given, Mark, derive, is_order_free, orders
+from app.domain.verification.signature_checks import Vouched, Witnesses
+from app.domain.verification.stored_rows import Row
 from app.services.settle import decide
 
 FIVE = Decimal(5)

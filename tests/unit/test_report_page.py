@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.commands.report_html import report_page
-from app.commands.report_style import STYLE
-from app.commands.svg import Chart, figure, stacked_columns, text
+from app.cli.report.html import report_page
+from app.cli.report.style import STYLE
+from app.cli.report.svg import Chart, figure, stacked_columns, text
 
 NOW_MS = 1_790_000_000_000
 HOSTILE = (

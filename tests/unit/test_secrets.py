@@ -8,11 +8,11 @@ import pytest
 
 from app.address import read_database_address, read_redis_address
 from app.bootstrap import open_provider
-from app.commands.opening import keep_private
-from app.commands.verify import _plan
-from app.commands.whole_file import whole_file
+from app.cli.atomic_file import whole_file
+from app.cli.evidence.verify import _plan
+from app.cli.store_access import keep_private
 from app.config import load_settings
-from app.processes import Processes, plain_environment
+from app.local.processes import Processes, plain_environment
 
 SECRET = "hush5ecret"
 URLS = {
@@ -111,7 +111,7 @@ def test_f27_no_file_is_written_through_a_link_that_was_laid_in_its_way(
     """Even when the name of the part could be foreseen."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    monkeypatch.setattr("app.commands.whole_file.secrets.token_hex", lambda _: "0")
+    monkeypatch.setattr("app.cli.atomic_file.secrets.token_hex", lambda _: "0")
     (tmp_path / "out.csv.0.part").symlink_to(victim)
     with pytest.raises(Exception, match="cannot write"), whole_file(tmp_path / "out.csv") as output:
         output.write(b"theirs")

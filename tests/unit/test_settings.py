@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from app.cli import run
-from app.commands import doctor, processes
-from app.commands.submit import submit
+from app.cli import processes
+from app.cli.doctor import doctor
+from app.cli.main import run
+from app.cli.runs.submit import submit
 from app.config import BODY_BYTES_MAX, ConfigError, Settings, known_variables, load_settings
 from app.domain.credits import to_micro
-from app.setting import unknown_variables
-from app.store import inbox
+from app.settings_text import unknown_variables
+from app.store.write import inbox
 
 VARIABLES = sorted(known_variables())
 FREE = {"CLORO_API_KEY", "CLORO_WEBHOOK_SECRET", "TALLYHOOK_DATA_DIR", "TALLYHOOK_NOTICE_SECRET"}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from app import sink as sinks
+from app import log_sink as sinks
 from app.log import configure
-from app.sink import WAITING_BYTES_MAX, Sink
+from app.log_sink import WAITING_BYTES_MAX, Sink
 
 LINE = "x" * 999 + "\n"
 

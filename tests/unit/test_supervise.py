@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 import structlog.testing
 
-from app import supervise
-from app.supervise import FAILURES_MAX, WorkFailed, keep_running
+from app import background_tasks
+from app.background_tasks import FAILURES_MAX, WorkFailed, keep_running
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "AGAIN_FIRST_S", 0.0)
+    monkeypatch.setattr(background_tasks, "AGAIN_FIRST_S", 0.0)
 
 
 def ending(*ends: BaseException | None) -> tuple[Callable[[], "asyncio.Future[None]"], list[None]]:
@@ -46,7 +46,7 @@ async def test_f14_one_that_cannot_be_kept_running_is_told() -> None:
 
 
 async def test_f14_after_steady_work_its_tries_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "STEADY_S", -1.0)
+    monkeypatch.setattr(background_tasks, "STEADY_S", -1.0)
     run, lives = ending(*[ValueError("a bug")] * (3 * FAILURES_MAX), None)
     await keep_running(run, name="work", is_over=lambda: True)
     assert len(lives) == 3 * FAILURES_MAX + 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.commands.witness import (
+from app.cli.demo.expected import (
     COUNTS,
     charge_differences,
     differences,

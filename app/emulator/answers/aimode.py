@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ..editions import Edition
-from ..pricing import PRODUCT_CLUSTERS_MAX
-from . import blocks
-from .phrases import BRANDS, TOPICS
-from .template import Draft
+from app.emulator.answers import blocks
+from app.emulator.answers.phrases import BRANDS, TOPICS
+from app.emulator.answers.template import Draft
+from app.emulator.billing.pricing import PRODUCT_CLUSTERS_MAX
+from app.emulator.data.editions import Edition
 
 # Names of AI Mode fields before the change to camelCase (row B31).
 _SNAKE = {

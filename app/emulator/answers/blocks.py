@@ -6,7 +6,7 @@ import random
 from typing import Any
 from urllib.parse import quote
 
-from .phrases import BRANDS, DESCRIPTIONS, SENTENCES, SITES, TOPICS
+from app.emulator.answers.phrases import BRANDS, DESCRIPTIONS, SENTENCES, SITES, TOPICS
 
 
 def fill(rng: random.Random, phrase: str) -> str:

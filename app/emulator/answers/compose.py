@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import places
-from ..editions import Edition
-from ..google_url import query_parameters
-from ..pricing import PRODUCT_CLUSTERS_MAX, pages
-from ..randomness import draw, purpose, word
-from . import aimode, chatgpt, copilot, gemini, google, perplexity
-from .phrases import QUERY_MARK
-from .template import Generator, Member, Template, encode
+from app.emulator.answers import aimode, chatgpt, copilot, gemini, google, perplexity
+from app.emulator.answers.phrases import QUERY_MARK
+from app.emulator.answers.template import Generator, Member, Template, encode
+from app.emulator.billing.pricing import PRODUCT_CLUSTERS_MAX, pages
+from app.emulator.data import places
+from app.emulator.data.editions import Edition
+from app.emulator.data.google_url import query_parameters
+from app.emulator.engine.randomness import draw, purpose, word
 
 # Text and extras are picked separately, so 32 of each give 1,024 different answers per engine before the
 # prompt counts.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ..editions import Edition
-from . import blocks
-from .phrases import BRANDS
-from .template import Draft
+from app.emulator.answers import blocks
+from app.emulator.answers.phrases import BRANDS
+from app.emulator.answers.template import Draft
+from app.emulator.data.editions import Edition
 
 
 def generate(rng: random.Random, edition: Edition) -> Draft:

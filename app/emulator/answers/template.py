@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..editions import Edition
+from app.emulator.data.editions import Edition
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulator_harness import Provider, Receiver, start_provider, stop_provider
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 from app.emulator.options import Options
 
 Emulate = Callable[..., Awaitable[Provider]]

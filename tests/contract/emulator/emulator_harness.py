@@ -15,10 +15,10 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.emulator.clock import Clock
-from app.emulator.engine import Emulator
+from app.emulator.engine.clock import Clock
+from app.emulator.engine.emulator import Emulator
+from app.emulator.http.server import EMULATOR, create_app
 from app.emulator.options import DEFAULT_KEY, Options
-from app.emulator.server import EMULATOR, create_app
 
 # 2025-01-15T12:00:00Z: a plain day in the middle of a month.
 START_S = 1_736_942_400.0

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.emulator.answers import Answers
-from app.emulator.editions import EDITIONS
-from app.emulator.engine_table import ENGINES
-from app.emulator.task_body import TASK_TYPES
+from app.emulator.checks.task_body import TASK_TYPES
+from app.emulator.data.editions import EDITIONS
+from app.emulator.data.engine_table import ENGINES
 
 NEW, OLD = EDITIONS["2026"], EDITIONS["2025"]
 LINK = "b27a21e1-7c39-4aa2-a347-23e828c426f9"

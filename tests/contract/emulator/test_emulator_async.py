@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Receiver
 
-from app.emulator import places
-from app.emulator.faults import FaultRates
+from app.emulator.data import places
+from app.emulator.engine.faults import FaultRates
 from app.emulator.options import Switches
 from app.emulator.setup import KeySpec, OrganizationSpec
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from emulator_harness import Provider, Receiver
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 from app.emulator.options import Switches
 
 T = TypeVar("T")

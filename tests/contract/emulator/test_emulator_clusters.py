@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.emulator.answers.compose import Answers, clusters_returned
-from app.emulator.editions import EDITIONS
+from app.emulator.data.editions import EDITIONS
 
 PAYLOAD = {"prompt": "best running shoes", "country": "US", "include": {"expandProducts": True}}
 

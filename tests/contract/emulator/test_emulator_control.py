@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from emulator_harness import LIVE_KEY
 
-from app.emulator.clock import Clock, iso
-from app.emulator.timeline import Timeline
+from app.emulator.engine.clock import Clock, iso
+from app.emulator.engine.timeline import Timeline
 
 ROOT = Path(__file__).parents[3]
 

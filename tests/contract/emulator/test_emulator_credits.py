@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 from app.emulator.options import Switches
 from app.emulator.setup import KeySpec, OrganizationSpec
 
@@ -255,7 +255,7 @@ async def test_e3_sync_rows_through_the_api(emulate: Any) -> None:
     """The sync column of the table, rows without product clusters."""
     from test_emulator_pricing import E3
 
-    from app.emulator.engine_table import ENGINES
+    from app.emulator.data.engine_table import ENGINES
 
     provider = await emulate(edition="2026", requests_per_s=0, grok=True)
     for row, task_type, extra, clusters, _, charged, _ in E3:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from emulator_harness import Arrival, Receiver, eventually
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 from app.emulator.options import DEFAULT_SECRET, Switches
 
 

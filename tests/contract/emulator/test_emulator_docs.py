@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 from app.emulator.options import Switches
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator_harness import Provider, Reply, eventually
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 
 CHATGPT = {"prompt": "best shoes", "country": "US"}
 

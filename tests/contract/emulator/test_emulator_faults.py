@@ -12,8 +12,8 @@ import pytest
 from emulator_harness import Receiver, eventually
 from test_emulator_deliveries import verify
 
-from app.emulator.faults import FaultRates, fate_of
-from app.emulator.gateway import PAGES
+from app.emulator.engine.faults import FaultRates, fate_of
+from app.emulator.http.gateway import PAGES
 
 PROMPT = {"prompt": "best shoes", "country": "US"}
 TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 from app.emulator.setup import KeySpec
 
 CHATGPT = {"prompt": "best shoes", "country": "US"}

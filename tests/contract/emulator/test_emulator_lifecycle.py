@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulator_harness import Provider, Receiver
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 
 
 async def statuses(provider: Provider, ids: list[str]) -> list[str]:

@@ -16,19 +16,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from app.emulator.account import BillingError
-from app.emulator.books import books
-from app.emulator.clock import Clock
-from app.emulator.engine import Emulator
-from app.emulator.errors import RefusalError
-from app.emulator.exchange import Exchange
-from app.emulator.faults import FaultRates
+from app.emulator.billing.account import BillingError
+from app.emulator.billing.books import books
+from app.emulator.billing.organizations import Organization
+from app.emulator.billing.plans import PLANS
+from app.emulator.engine.clock import Clock
+from app.emulator.engine.emulator import Emulator
+from app.emulator.engine.errors import RefusalError
+from app.emulator.engine.faults import FaultRates
+from app.emulator.engine.sync_calls import SyncCalls
+from app.emulator.engine.tasks import Task
+from app.emulator.http.exchange import Exchange
 from app.emulator.options import Options
-from app.emulator.organizations import Organization
-from app.emulator.plans import PLANS
 from app.emulator.setup import KeySpec, OrganizationSpec
-from app.emulator.sync_calls import SyncCalls
-from app.emulator.tasks import Task
 
 NAMES = ("public", "contract", "branch", "free")
 TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulator_harness import Provider
 
-from app.emulator.faults import FaultRates
+from app.emulator.engine.faults import FaultRates
 
 schemathesis = pytest.importorskip("schemathesis", reason="install the dev dependencies")
 

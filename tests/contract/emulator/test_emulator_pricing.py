@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.emulator.pricing import PRICE_LISTS, clusters_price, estimate, pages
+from app.emulator.billing.pricing import PRICE_LISTS, clusters_price, estimate, pages
 
 FLAGS = ("rawResponse", "searchQueries", "ads", "shopping")
 GOOGLE = "https://www.google.com/search?q=shoes"

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from app.emulator import signing
+from app.emulator.engine import signing
 
 SECRET = "whsec_test_0123456789abcdef0123456789abcdef"
 STAMP = "1748419200"

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.emulator.editions import EDITIONS
-from app.emulator.engine_table import ENGINES
-from app.emulator.engines import check_payload
-from app.emulator.google_url import problem_with_url
-from app.emulator.task_body import TASK_TYPES, check_task
-from app.emulator.validation import Leniency
+from app.emulator.checks.payload import check_payload
+from app.emulator.checks.task_body import TASK_TYPES, check_task
+from app.emulator.checks.validation import Leniency
+from app.emulator.data.editions import EDITIONS
+from app.emulator.data.engine_table import ENGINES
+from app.emulator.data.google_url import problem_with_url
 
 STRICT, LENIENT = Leniency(), Leniency(unknown_fields=True)
 NEW, OLD = EDITIONS["2026"], EDITIONS["2025"]

@@ -8,14 +8,14 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.commands.ask import question_of
+from app.cli.runs.ask import question_of
+from app.emulator.http.server import create_app
 from app.emulator.options import Options
-from app.emulator.server import create_app
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from app.provider.sync import SyncClient, encode_sync_report
 from app.provider.wire import read_report
-from app.services.ask import Asked, AskLimits, Question, ask
 from app.services.settle import settle
+from app.services.sync_call import Asked, AskLimits, Question, ask
 from app.store import Store
 from tests.books import Books, Row, check_books, read_books
 from tests.clock import SteppedClock

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.domain.sync import SyncEnd
-from app.emulator.faults import FaultRates
-from app.emulator.server import EMULATOR
+from app.domain.sync_call import SyncEnd
+from app.emulator.engine.faults import FaultRates
+from app.emulator.http.server import EMULATOR
 from app.store import Store
 from tests.clock import SteppedClock
 from tests.integration.asking.asking import EDITIONS, emulator, question, served

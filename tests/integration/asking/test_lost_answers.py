@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from aiohttp import web
 
-from app.domain.sync import SyncAnswer, SyncEnd
+from app.domain.sync_call import SyncAnswer, SyncEnd
 from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report
 from app.store import Store

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.billing import Statement, cycles
+from app.domain.accounting.billing import Statement, cycles
 from app.services.audit import audit, statement
 from app.store import Store
 from tests.clock import SteppedClock

@@ -8,14 +8,14 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from app.domain.balances import Snapshot
-from app.domain.comparing import SNAPSHOTS_MAX, thinned
+from app.domain.accounting.balances import Snapshot
+from app.domain.accounting.comparable import SNAPSHOTS_MAX, thinned
 from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audits
 from app.store import Store
 from tests.clock import SteppedClock
 from tests.integration.audit.auditing import HOUR_MS, MINUTE_MS, Account, ms
-from workers.audits import audit_once, tell
+from workers.duties.audits import audit_once, tell
 
 EVERY_MS = MINUTE_MS
 

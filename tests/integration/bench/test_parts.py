@@ -18,10 +18,10 @@ from aiohttp import web
 
 from app.bootstrap import now_ms
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.provider.client import Client
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from app.provider.signature import Verified, verify
 from app.provider.wire import read_report
 from app.services.settle import settle

@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.credits import plain
-from app.domain.moment import iso
 from app.domain.submission import ClaimedTask
+from app.domain.time_format import iso
 from app.services.certify import certify
-from app.store import Store, certifying
+from app.store import Store
+from app.store.read import certificates
 from app.store.tables import ledger
 from tests.books import Books, Row
 from tests.e2e.test_cli import Cli, cli, here, on_store, restored_logging
@@ -113,7 +114,7 @@ async def test_every_figure_and_hash_is_the_books(pipeline: Pipeline) -> None:
 
 
 async def test_a_run_of_several_pages(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certifying, "PAGE", 10)
+    monkeypatch.setattr(certificates, "PAGE", 10)
     count = 21
     await pipeline.start(count)
     await pipeline.submit()

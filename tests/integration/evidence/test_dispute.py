@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from app.commands.dispute_file import write_dispute
+from app.cli.evidence.dispute_file import write_dispute
 from app.config import EMULATOR_WEBHOOK_SECRET, Settings
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
 from app.ports import CreateAnswer
 from app.services.dispute import Disputed

@@ -16,17 +16,17 @@ from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import idempotency_key, new_id
 from app.ports import PollAnswer
-from app.provider.acknowledged import read_acknowledged
 from app.provider.client import Client
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
+from app.provider.webhook_state import read_acknowledged
 from app.queue import Queue
-from app.services.acked import Acked
+from app.services.lost_webhooks import Acked
 from app.store import Store
-from app.store.polling import LonePoll
 from app.store.tables import deliveries
+from app.store.write.polls import LonePoll
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
-from workers.acked import run_acked
+from workers.duties.lost_webhooks import run_acked
 from workers.jobs import Context
 
 GRACE_MS = 300_000

@@ -6,14 +6,14 @@ from itertools import count
 
 from app.config import EMULATOR_WEBHOOK_SECRET
 from app.domain.delivery import RawDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import idempotency_key, new_id
 from app.ports import CreateAnswer
-from app.provider.acknowledged import read_acknowledged
 from app.provider.signature import sign
-from app.services.acked import Acked
-from app.store.queries import RunRow
+from app.provider.webhook_state import read_acknowledged
+from app.services.lost_webhooks import Acked
+from app.store.read.runs import RunRow
 from tests.integration.services.pipeline import HOUR_MS, UNMATCHED_MS, Pipeline
 from tests.scripted_provider import Accepted
 

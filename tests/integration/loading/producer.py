@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from app.promptfile import Defaults, read_prompts
+from app.prompts.reader import Defaults, read_prompts
 from app.services.load import NewRun, load_run
 from app.store import Database, Store
 

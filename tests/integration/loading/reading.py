@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.task import TaskSpec
-from app.promptfile import BadLine, Defaults, read_prompts
+from app.prompts.reader import BadLine, Defaults, read_prompts
 from app.services.load import Loaded, NewRun, load_run
 from app.store import Store
 from tests.books import read_books

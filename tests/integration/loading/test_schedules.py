@@ -13,7 +13,7 @@ from app.store import Database, Store
 from tests.books import Row, read_books
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import write_prompts
-from workers.schedules import source_opener
+from workers.duties.schedules import source_opener
 
 HOUR_MS = 3_600_000
 

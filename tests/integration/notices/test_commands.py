@@ -87,7 +87,7 @@ def test_notices_are_listed(cli: Cli) -> None:
 
     async def look(store: Store) -> None:
         from app.bootstrap import now_ms
-        from app.services.occasions import Watcher
+        from app.services.notice_triggers import Watcher
 
         assert await Watcher(store, clock=now_ms).look() == 1
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from app.domain.forecast import forecast
-from app.domain.notice import Kind
-from app.domain.rates import HOUR_MS, MINUTE_MS, BalancePoint, Finished, OpenRun, OpenWork
+from app.domain.accounting.forecast import forecast
+from app.domain.accounting.rates import HOUR_MS, MINUTE_MS, BalancePoint, Finished, OpenRun, OpenWork
+from app.domain.notices.notice import Kind
 from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState, TaskSpec
 from app.ports import Balance, Slots

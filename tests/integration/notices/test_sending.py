@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from app.config import load_settings
-from app.domain.notice import Kind, Notice, NoticeState, Outcome
-from app.notify_http import NoticePoster, open_poster
+from app.domain.notices.notice import Kind, Notice, NoticeState, Outcome
+from app.notice_client import NoticePoster, open_poster
 from app.services.notify import Notifier, NotifyLimits
 from app.store import Store
 from tests.clock import SteppedClock

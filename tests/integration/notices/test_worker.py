@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-import workers.notices
+import workers.duties.notices
 from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
 from app.domain.run_reason import BY_HAND, ReasonCode, RunReason
@@ -25,15 +25,15 @@ from tests.integration.notices.receiver import Receiver, receiving
 from tests.integration.services.pipeline import Pipeline, until
 from tests.integration.test_workers import running
 from workers.__main__ import serve
+from workers.duties.notices import run_notices
 from workers.jobs import Context
-from workers.notices import run_notices
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture(autouse=True)
 def no_pause_after_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.notices, "LOOK_SHARE", 0)
+    monkeypatch.setattr(workers.duties.notices, "LOOK_SHARE", 0)
 
 
 @pytest.fixture
@@ -146,9 +146,9 @@ async def test_a_document_is_stored_as_it_is_sent(
 async def test_looking_takes_a_share_of_the_time_at_most(
     sqlite_store: Store, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, share: int, looks: int
 ) -> None:
-    monkeypatch.setattr(workers.notices, "LOOK_SHARE", share)
+    monkeypatch.setattr(workers.duties.notices, "LOOK_SHARE", share)
     counted: list[int] = []
-    looker = workers.notices.Looker(context_on(sqlite_store, clock, Pipeline(sqlite_store, clock)))
+    looker = workers.duties.notices.Looker(context_on(sqlite_store, clock, Pipeline(sqlite_store, clock)))
 
     async def look() -> int:
         counted.append(1)

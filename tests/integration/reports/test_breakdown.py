@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from app.domain.task import TaskSpec
 from app.store import Store
-from app.store.breakdown import BUCKETS_MS, DAY_MS, PERCENTILES, EngineDay, Exposure
-from app.store.queries import RunRow
+from app.store.read.breakdown import BUCKETS_MS, DAY_MS, PERCENTILES, EngineDay, Exposure
+from app.store.read.runs import RunRow
 from app.store.tables import account_entries, tasks
 from tests.integration.store.scenes import (
     FIVE,

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from app.commands.export import Format, rows_of, write_file
-from app.commands.export_rows import COLUMNS, What
-from app.store import Store, exporting
+from app.cli.runs.export import Format, rows_of, write_file
+from app.cli.runs.export_rows import COLUMNS, What
+from app.store import Store
+from app.store.read import exports
 from app.store.tables import account_entries
 from tests.integration.store.scenes import NOW, claim, ended, failed_on, report_on, settle_all, start_run
 
@@ -41,9 +42,9 @@ async def run_id(store: Store) -> str:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "EXPORT_CHUNK", 7)
-    monkeypatch.setattr(exporting, "LEDGER_CHUNK", 5)
-    monkeypatch.setattr(exporting, "ROWS_FETCHED", 2)
+    monkeypatch.setattr(exports, "EXPORT_CHUNK", 7)
+    monkeypatch.setattr(exports, "LEDGER_CHUNK", 5)
+    monkeypatch.setattr(exports, "ROWS_FETCHED", 2)
 
 
 async def exported(store: Store, run_id: str, what: What, format_: Format, folder: Path) -> str:
@@ -135,7 +136,7 @@ async def test_an_answer_above_the_bound_ends_its_chunk(
         sizes.append(len(found[0]))
         return found
 
-    monkeypatch.setattr(exporting, "CHUNK_CHARS", 60)
+    monkeypatch.setattr(exports, "CHUNK_CHARS", 60)
     monkeypatch.setattr(Store, "_export_chunk", counted)
     found = [row["ordinal"] async for row in store.export(run_id)]
     assert found == list(range(1, TASKS + 1))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import run
-from app.commands.demo import found_side
+from app.cli.demo.demo import found_side
+from app.cli.main import run
 from app.services.certify import certify
-from app.services.occasions import Watcher
+from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from tests.integration.store.scenes import (
     NOW,

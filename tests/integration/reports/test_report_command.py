@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from app.cli import run
-from app.commands.export_rows import COLUMNS, What
+from app.cli.main import run
+from app.cli.runs.export_rows import COLUMNS, What
 from app.store import Database, Store
 from tests.integration.store.scenes import report_on, settle_all, start_run, submit_all
 

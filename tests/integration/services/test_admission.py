@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.moment import iso
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.domain.task import TaskSpec, idempotency_key
+from app.domain.time_format import iso
 from app.ports import Balance, BalanceAnswer, BalanceEnd, CreateAnswer, Slots
 from app.services.admission import ASK_MS, Admission, UnknownBalance
 from app.services.funding import Funding

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.domain.retry import Answer
 from app.domain.run_reason import ReasonCode
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.ports import BalanceEnd, CreateAnswer, PollAnswer
 from app.services.funding import Funding
-from app.services.occasions import Watcher
-from app.services.reach import IN_A_ROW, Reach
+from app.services.notice_triggers import Watcher
+from app.services.reachability import IN_A_ROW, Reach
 from app.services.submit import submit
 from app.services.sweep import sweep
 from tests.integration.services.pipeline import SUBMIT_LIMITS, SWEEP_LIMITS, Pipeline

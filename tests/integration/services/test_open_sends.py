@@ -5,13 +5,13 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.task import TaskState
 from app.ports import CreateAnswer
 from app.services.certify import certify
-from app.store.retrying import RetriedStretch
+from app.store.read.verification import open_snapshot
 from app.store.tables import submissions, tasks
-from app.store.verifying import open_snapshot
+from app.store.write.retries import RetriedStretch
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
 from tests.integration.verify.scene import verified
 from tests.scripted_provider import LOSE

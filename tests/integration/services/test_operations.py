@@ -10,9 +10,9 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
-from app.commands.opening import opened_store
+from app.cli.store_access import opened_store
 from app.config import load_settings
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
 from app.ports import StoreUnavailable
 from app.store import Database, Store

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.commands.done import all_done
+from app.cli.done import all_done
 from app.domain.task import idempotency_key
-from app.services.occasions import Watcher
+from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from tests.clock import SteppedClock
 from tests.e2e.test_cli import Cli, cli, here, restored_logging

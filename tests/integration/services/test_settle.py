@@ -15,8 +15,8 @@ from app.domain.task import TaskSpec, idempotency_key
 from app.ports import RowsRefused, StoreUnavailable
 from app.services.settle import RACED_PASSES, decide
 from app.store import Database, Store
-from app.store.inbox import HELD_UP_MS_MAX
 from app.store.tables import deliveries, ledger, tasks
+from app.store.write.inbox import HELD_UP_MS_MAX
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import SWEEP_LIMITS, UNMATCHED_MS, Pipeline
 from tests.scripted_provider import LOSE, Accepted
@@ -355,7 +355,7 @@ async def test_one_that_alone_meets_trouble_waits_and_the_others_settle(
 
     async def at_once(_: float) -> None: ...
 
-    monkeypatch.setattr("app.store.engine.asyncio.sleep", at_once)
+    monkeypatch.setattr("app.store.database.asyncio.sleep", at_once)
     other = Database(postgres_url)
     name = sa.make_url(postgres_url).database
     await other.write(saying(f"ALTER DATABASE {name} SET lock_timeout = '20ms'"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import idempotency_key
 from app.ports import CreateAnswer, StoreUnavailable

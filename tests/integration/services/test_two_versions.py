@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import Submission
 from app.store import Database, Store
 from app.store.tables import submissions, tasks

@@ -11,12 +11,12 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Circumstances, Report, Settlement, Source, settle
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
 from app.store import Store
-from app.store.settlement import SettleCount
+from app.store.write.settlement import SettleCount
 
 NOW = 1_790_812_800_000
 LEASE_MS = 60_000

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.store import Database, Store
 from tests.integration.store.scenes import (
     NOW,

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.retry import Answer
 from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.send_outcome import Answer
 from app.domain.task import RunState, TaskSpec
 from app.store import Database, Store
 from tests.integration.store.scenes import (

@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.task import RETRYABLE_STATES, RunState, TaskState
 from app.store import Database, Store
-from app.store.retrying import RetriedStretch
+from app.store.write.retries import RetriedStretch
 from tests.integration.store.scenes import (
     NOW,
     check_books,

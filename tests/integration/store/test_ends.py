@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from app.domain.retry import Answer
 from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.send_outcome import Answer
 from app.domain.task import RunState
-from app.services.occasions import Watcher
+from app.services.notice_triggers import Watcher
 from app.store import Database, Store
-from app.store.queries import RunRow
+from app.store.read.runs import RunRow
 from tests.integration.store.scenes import (
     NOW,
     check_books,

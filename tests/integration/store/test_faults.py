@@ -10,8 +10,8 @@ from app.domain.task import new_id
 from app.ports import RowsRefused, StoreRefused, StoreUnavailable
 from app.store import Database, Store
 from app.store.migrate import migrate
-from app.store.settlement_rows import LEDGER_COLUMNS, RESULT_COLUMNS
 from app.store.tables import ledger, results
+from app.store.write.settlement_rows import LEDGER_COLUMNS, RESULT_COLUMNS
 from tests.integration.store.scenes import NOW
 from tests.servers.postgres import PostgresServer
 
@@ -37,7 +37,7 @@ async def postgres_store(postgres_url: str) -> Any:
 def _no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(_: float) -> None: ...
 
-    monkeypatch.setattr("app.store.engine.asyncio.sleep", at_once)
+    monkeypatch.setattr("app.store.database.asyncio.sleep", at_once)
 
 
 async def raised(work: Awaitable[Any]) -> Exception:

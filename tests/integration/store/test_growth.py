@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.domain.retry import Answer
 from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.send_outcome import Answer
 from app.domain.task import RunState, TaskSpec, new_id
-from app.services.occasions import Watcher
+from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from app.store.tables import balances, notices, runs
 from benchmarks.growth import add_history

@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import RawDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import TaskSpec, new_id
 from app.ports import RowsRefused, StoreRefused, StoreUnavailable
 from app.store import Database, Store
-from app.store.engine import WRITE_TRIES
-from app.store.settlement_rows import RESULT_COLUMNS
+from app.store.database import WRITE_TRIES
 from app.store.tables import ledger, results, tasks
+from app.store.write.settlement_rows import RESULT_COLUMNS
 from tests.clock import SteppedClock
 from tests.integration.store.scenes import (
     FIVE,
@@ -156,7 +156,7 @@ async def test_a_database_that_does_not_come_back_is_unavailable(
         nonlocal tries
         tries += 1
 
-    monkeypatch.setattr("app.store.engine.asyncio.sleep", no_wait)
+    monkeypatch.setattr("app.store.database.asyncio.sleep", no_wait)
     database = Forgetful(sqlite_url)
     database.loses = WRITE_TRIES
     store = Store(database)

@@ -7,12 +7,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.commands.choose_run import choose_run
-from app.domain.notice import Kind, Notice
+from app.cli.runs.choose import choose_run
+from app.domain.notices.notice import Kind, Notice
 from app.ports import Balance
 from app.store import Store
-from app.store.moments import Longest
 from app.store.tables import SLACK_MS, deliveries, notices, schedules, tasks
+from app.store.write.future_times import Longest
 from tests.integration.store.scenes import NOW, claim, receive, report_on, start_run, submit_all
 
 HOUR_MS = 3_600_000

@@ -4,7 +4,7 @@ import asyncio
 
 from app.domain.task import TaskState
 from app.store import Database, Store
-from app.store.polling import POLL_BACKOFF_STEPS
+from app.store.write.polls import POLL_BACKOFF_STEPS
 from tests.integration.store.scenes import (
     NOW,
     check_books,

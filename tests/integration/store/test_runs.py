@@ -15,7 +15,7 @@ from app.domain.settlement import Source
 from app.domain.task import RunState, TaskSpec
 from app.ports import RowsRefused
 from app.store import Database, Store
-from app.store.exporting import EXPORT_CHUNK
+from app.store.read.exports import EXPORT_CHUNK
 from app.store.tables import runs
 from tests.integration.store.scenes import (
     FIVE,

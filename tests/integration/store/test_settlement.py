@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from app.domain.delivery import ParsedDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Settlement, Source
 from app.store import Database, Store
-from app.store.settlement import ASK_AGAIN_MS
+from app.store.write.settlement import ASK_AGAIN_MS
 from tests.integration.store.scenes import (
     NOW,
     apply,

@@ -17,7 +17,7 @@ from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import StoreUnavailable
 from app.store import Database, Store
-from app.store.engine import CLOSE_S, TRIES_WITHIN
+from app.store.database import CLOSE_S, TRIES_WITHIN
 from tests.integration.store.scenes import NOW
 from tests.servers.postgres import PostgresServer, database_name
 from tests.servers.proxy import Proxy

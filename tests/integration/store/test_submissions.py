@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.store import Store
 from tests.integration.store.scenes import (
     NOW,

@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.store.inbox import pack
 from app.store.tables import (
     account_entries,
     attempts,
@@ -20,6 +19,7 @@ from app.store.tables import (
     submissions,
     tasks,
 )
+from app.store.write.inbox import pack
 from tests.integration.verify.scene import FIVE, Scene
 
 Statements = Sequence[Any]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from app.commands.verify import Plan, reading_of
+from app.cli.evidence.verify import Plan, reading_of
 from app.config import load_settings
-from app.domain.adjustment import adjustment_reason
+from app.domain.accounting.adjustment import adjustment_reason
 from app.domain.delivery import RawDelivery
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
-from app.domain.sync import SyncAnswer, SyncEnd
+from app.domain.sync_call import SyncAnswer, SyncEnd
 from app.domain.task import TaskSpec, new_id
 from app.ports import Balance
 from app.provider.signature import sign
@@ -22,11 +22,11 @@ from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report
 from app.services.booking import book
 from app.services.settle import settle
-from app.services.verify import Tally, conclude, verify_rest, verify_share
-from app.services.verify_evidence import Reading
+from app.services.verify.books import Tally, conclude, verify_rest, verify_share
+from app.services.verify.evidence import Reading
 from app.store import Store
-from app.store.adjusting import add_adjustment
-from app.store.verifying import Snapshot
+from app.store.read.verification import Snapshot
+from app.store.write.adjustments import add_adjustment
 from tests.clock import SteppedClock
 
 SECRET = "whsec_of_the_scene"

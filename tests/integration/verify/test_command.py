@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app import cli
-from app.commands.verify import Plan, _run_share
+from app.cli import main
+from app.cli.evidence.verify import Plan, _run_share
 from app.config import load_settings
-from app.services.verify import Tally, verify_share
-from app.store import Database, Store, verifying
+from app.services.verify.books import Tally, verify_share
+from app.store import Database, Store
+from app.store.read import verification
 from app.store.tables import tasks
 from tests.integration.verify.scene import NAMES, SECRET, make_scene, scene_reading
 
@@ -33,7 +34,7 @@ def test_verify_and_adjust(environment: str, capsys: pytest.CaptureFixture[str])
     ids = asyncio.run(_make(environment))
 
     def told(*arguments: str, code: int = 0) -> dict[str, Any]:
-        assert cli.run([*arguments, "--json"]) == code
+        assert main.run([*arguments, "--json"]) == code
         document: dict[str, Any] = json.loads(capsys.readouterr().out)
         return document
 
@@ -55,15 +56,15 @@ def test_verify_and_adjust(environment: str, capsys: pytest.CaptureFixture[str])
     assert not found["equal"]
     (difference,) = (d for d in found["differences"] if d["table"] == "tasks")
     assert (difference["key"], difference["column"]) == (ids["matched"], "state")
-    assert cli.run(["verify"]) == 1
+    assert main.run(["verify"]) == 1
     assert f"{ids['matched']}, state: stands failed, should be completed" in capsys.readouterr().out
 
 
 async def test_shares_add_up_to_the_whole(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await make_scene(sqlite_store)
-    monkeypatch.setattr(verifying, "PAGE", 4)
-    monkeypatch.setattr(verifying, "PAGE_BODY_BYTES_MAX", 300)
-    async with verifying.open_snapshot(sqlite_store.db) as snapshot:
+    monkeypatch.setattr(verification, "PAGE", 4)
+    monkeypatch.setattr(verification, "PAGE_BODY_BYTES_MAX", 300)
+    async with verification.open_snapshot(sqlite_store.db) as snapshot:
         runs, summed = await snapshot.runs(None, []), Tally()
         for share in range(3):
             summed.add(await verify_share(snapshot, runs, scene_reading(), share=share, of=3))

@@ -4,14 +4,15 @@ wrong ones because of it.
 
 import sqlalchemy as sa
 
-from app.domain.difference import Difference
-from app.store import Store, verifying
+from app.domain.verification.comparison import Difference
+from app.store import Store
+from app.store.read import verification
 from app.store.tables import deliveries
 from tests.integration.verify.scene import Scene, make_scene, verified
 
 
 async def differences(scene: Scene) -> list[Difference]:
-    async with verifying.open_snapshot(scene.store.db) as snapshot:
+    async with verification.open_snapshot(scene.store.db) as snapshot:
         return (await verified(snapshot)).differences
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.vouching import Vouched
-from app.services.verify import Tally
+from app.domain.verification.signature_checks import Vouched
+from app.services.verify.books import Tally
 from app.store import Store
-from app.store.verifying import Snapshot, open_snapshot
+from app.store.read.verification import Snapshot, open_snapshot
 from tests.books import check_books, read_books
 from tests.integration.verify.corruptions import CORRUPTIONS
 from tests.integration.verify.scene import NAMES, SECRET, Scene, make_scene, verified

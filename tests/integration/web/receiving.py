@@ -15,8 +15,8 @@ from aiohttp.test_utils import TestClient
 from app.domain.delivery import RawDelivery
 from app.provider.signature import sign
 from app.store import Store
-from app.store.inbox import raw_delivery
 from app.store.tables import deliveries
+from app.store.write.inbox import raw_delivery
 from app.web.limits import WebLimits
 from app.web.server import INBOX, METRICS
 from tests.clock import SteppedClock

@@ -15,7 +15,7 @@ from app.domain.settlement import Source
 from app.provider.signature import Verified, answer_challenge, verify
 from app.store import Store
 from app.store.tables import deliveries
-from app.web import webhook
+from app.web.receiver import webhook
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (
     OLD_SECRET,

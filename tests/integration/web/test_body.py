@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.web.body import FREE_BYTES, BodyRefused, ReadBudget, read_body
+from app.web.receiver.body import FREE_BYTES, BodyRefused, ReadBudget, read_body
 
 MIB = 1024 * 1024
 CHUNK = 64 * 1024

@@ -10,7 +10,7 @@ import pytest
 from app.domain.delivery import RawDelivery
 from app.domain.task import new_id
 from app.store import Store
-from app.web.inbox import InboxFull
+from app.web.receiver.inbox import InboxFull
 from app.web.server import INBOX, PROBES
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from app.config import ConfigError
 from app.store import Database, Store
 from app.web import metrics
-from app.web.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
+from app.web.receiver.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
 from app.web.server import PROBES, create_app
 from tests.clock import SteppedClock
 from tests.integration.web.conftest import StartReceiver

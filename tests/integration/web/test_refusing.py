@@ -13,7 +13,7 @@ import pytest
 
 from app.provider.signature import Reason, Refused
 from app.store import Store
-from app.web import webhook
+from app.web.receiver import webhook
 from app.web.server import METRICS, RECEIVER
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (

@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 from app.address.listening import listening_remedy
-from app.commands.processes import serve_web
-from app.commands.user_error import UserError
+from app.cli.processes import serve_web
+from app.cli.user_error import UserError
 from app.config import load_settings
 from app.web.server import create_app, run, serve
 from tests.clock import SteppedClock

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from app import supervise
-from app.supervise import WorkFailed
-from app.web.inbox import Inbox
+from app import background_tasks
+from app.background_tasks import WorkFailed
+from app.web.receiver.inbox import Inbox
+from app.web.receiver.waker import Waker
 from app.web.server import INBOX, create_app, serve
-from app.web.waker import Waker
 from tests.clock import SteppedClock
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import (
@@ -43,7 +43,7 @@ async def test_f14_a_task_that_is_cancelled_is_started_again(
 async def test_f14_the_process_ends_with_a_task_that_cannot_be_kept(
     held: HeldStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, part: type, name: str
 ) -> None:
-    monkeypatch.setattr(supervise, "AGAIN_FIRST_S", 0.0)
+    monkeypatch.setattr(background_tasks, "AGAIN_FIRST_S", 0.0)
 
     async def dies(_self: object) -> None:
         raise RuntimeError("a bug")

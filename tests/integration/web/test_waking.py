@@ -6,7 +6,7 @@ import pytest
 
 from app.store import Store
 from app.web.metrics import Metrics
-from app.web.waker import Waker
+from app.web.receiver.waker import Waker
 from tests.integration.web.conftest import StartReceiver
 from tests.integration.web.receiving import WakeDouble, delivery_body, stored, until
 

@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.balances import LAG_MS
-from app.domain.drift import Allocation, Drift, Movement, Snapshot, audit
+from app.domain.accounting.balances import LAG_MS
+from app.domain.accounting.drift import Allocation, Drift, Movement, Snapshot, audit
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from app.domain.engines import ENGINES, FIELDS, TASK_TYPES, check, find_task_type, shown, task_type_problem
-from app.domain.places import COUNTRIES, STATES, country_remedy
+from app.domain.engines.places import COUNTRIES, STATES, country_remedy
+from app.domain.engines.rules import (
+    ENGINES,
+    FIELDS,
+    TASK_TYPES,
+    check,
+    find_task_type,
+    shown,
+    task_type_problem,
+)
 
 URL = "https://www.google.de/search?q=crm&gl=de"
 

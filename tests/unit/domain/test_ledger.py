@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.ledger import Account, Entry, Kind, LedgerError, balances, remaining, transfers
+from tests.double_entry import Account, Entry, Kind, LedgerError, balances, remaining, transfers
 
 A, B = ("task-a", 1), ("task-b", 1)
 

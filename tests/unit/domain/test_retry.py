@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.retry import BACKOFF_MAX_S, RETRIED, Answer, backoff_s, classify
+from app.domain.send_outcome import BACKOFF_MAX_S, RETRIED, Answer, backoff_s, classify
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.slots import DueSlot, due_slot, next_slot
+from app.domain.schedule_slots import DueSlot, due_slot, next_slot
 
 TIMES = st.integers(0, 10**13)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.sync import SyncAnswer, SyncEnd, busy_wait_s, end_of
+from app.domain.sync_call import SyncAnswer, SyncEnd, busy_wait_s, end_of
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.evidence import Acknowledged
-from app.provider.acknowledged import URL_CHARS_MAX, read_acknowledged
+from app.domain.evidence.records import Acknowledged
+from app.provider.webhook_state import URL_CHARS_MAX, read_acknowledged
 
 AT = "2026-04-09T15:00:44.000Z"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.provider.batch import encode_batch, read_batch
 

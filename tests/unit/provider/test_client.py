@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.provider.client import TURN_WAIT_MAX_S, Client
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from tests.servers.processes import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

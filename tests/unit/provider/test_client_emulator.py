@@ -10,14 +10,14 @@ from typing import Any, Literal
 import pytest
 from aiohttp.test_utils import TestServer
 
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
-from app.domain.sync import SyncEnd
+from app.domain.sync_call import SyncEnd
+from app.emulator.http.server import create_app
 from app.emulator.options import Options, Switches
-from app.emulator.server import create_app
 from app.ports import BalanceEnd
 from app.provider.client import Client
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from app.provider.sync import SyncClient
 from app.provider.wire import read_report
 

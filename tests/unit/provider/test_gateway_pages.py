@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.domain.retry import Answer
-from app.domain.sync import SyncEnd
-from app.emulator.gateway import PAGES, Page
+from app.domain.send_outcome import Answer
+from app.domain.sync_call import SyncEnd
+from app.emulator.http.gateway import PAGES, Page
 from app.ports import BalanceEnd
 from app.provider.client import Client
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from app.provider.sync import SyncClient
 from tests.unit.provider.test_client import TASK, serving
 

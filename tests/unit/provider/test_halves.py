@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.answer import read_json
-from app.domain.retry import Answer
+from app.domain.send_outcome import Answer
+from app.domain.stored_json import read_json
 from app.domain.submission import ClaimedTask
-from app.domain.sync import SyncEnd
+from app.domain.sync_call import SyncEnd
 from app.ports import ReportError
 from app.provider import wire
-from app.provider.acknowledged import read_acknowledged
 from app.provider.batch import read_batch
 from app.provider.sync import encode_sync_report, read_sync
+from app.provider.webhook_state import read_acknowledged
 
 HALF = "a \ud83d b"
 WHOLE = "a \ufffd b"

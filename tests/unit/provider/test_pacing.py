@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.provider.pacing import Pacer
+from app.provider.ratelimit.pacing import Pacer
 from tests.unit.provider.virtual_loop import VirtualTime
 
 LIMIT = 500

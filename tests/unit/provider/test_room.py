@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.provider.pacing import Pacer
-from app.provider.room import Room
+from app.provider.ratelimit.pacing import Pacer
+from app.provider.ratelimit.window import Room
 from tests.unit.provider.test_pacing import running
 from tests.unit.provider.virtual_loop import VirtualTime
 

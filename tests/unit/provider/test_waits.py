@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 from aiohttp import web
 
-from app.domain.retry import Answer, backoff_s
+from app.domain.send_outcome import Answer, backoff_s
 from tests.unit.provider.test_client import TASK, Provider, serving
 
 REFUSAL = '{"success":false,"error":{"code":"RATE_LIMIT_EXCEEDED","message":"slow down"}%s}'

@@ -1,0 +1,1 @@
+"""The command line. Thin: options in, one call, one document out."""

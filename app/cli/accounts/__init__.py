@@ -1,0 +1,1 @@
+"""Commands about an account: its cycle, its balance, its books, its forecast."""

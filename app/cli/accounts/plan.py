@@ -1,0 +1,121 @@
+"""The commands plan and statement: where an account stands in its cycle, and any cycle line by line."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.options import Account, AsJson, examples, settings_for
+from app.cli.runs.commands import with_store
+from app.cli.user_error import USAGE, UserError
+
+if TYPE_CHECKING:
+    from app.domain.accounting.billing import Cycle
+    from app.store import Store
+
+BURN_HOURS = 24
+
+
+def plan(account: Account = "default", as_json: AsJson = False) -> None:
+    """Show plan and cycle of an account: allocation, used, held, unknown, remaining, days left, burn rate.
+
+    From the books alone; a worker keeps them up to the minute, and tallyhook audit does so once.
+    """
+    from app.bootstrap import now_ms
+    from app.cli.accounts.draw import draw_plan
+    from app.cli.runs.run_options import refuse_unknown_account
+    from app.cli.terminal import show
+    from app.services.audit import standing
+    from app.views.accounts import plan_document
+
+    settings = settings_for(log_level="warning")
+    refuse_unknown_account(settings, account)
+
+    async def work(store: "Store") -> None:
+        now = now_ms()
+        found = await standing(store, account, now)
+        if found is None:
+            raise _no_cycle(account)
+        burned = await store.burn(account, now - BURN_HOURS * 3_600_000)
+        balance = await store.last_snapshot(account, now)
+        document = plan_document(found, balance, burned, burn_hours=BURN_HOURS, now_ms=now)
+        show(document, as_json=as_json, draw=draw_plan)
+
+    with_store(settings, work)
+
+
+def statement(
+    cycle: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="A day of the cycle; default: the running one.")
+    ] = "",
+    account: Account = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show a billing cycle of an account line by line, to be laid beside the provider's.
+
+    What was allocated, what each engine cost on each day, changes of plan, what others spent, what expired,
+    overage, and the balance after each line.
+    """
+    from app.cli.accounts.draw import draw_statement
+    from app.cli.runs.run_options import refuse_unknown_account
+    from app.cli.terminal import show
+    from app.services import audit
+    from app.views.accounts import statement_document
+
+    settings = settings_for(log_level="warning")
+    refuse_unknown_account(settings, account)
+
+    async def work(store: "Store") -> None:
+        chosen = await chosen_cycle(store, account, cycle)
+        books = await audit.statement(store, account, chosen)
+        show(statement_document(books), as_json=as_json, draw=draw_statement)
+
+    with_store(settings, work)
+
+
+async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
+    """The cycle that a day lies in; empty: the running one. Raises UserError."""
+    from app.bootstrap import now_ms
+    from app.domain.accounting.billing import DAY_MS, cycles, running
+
+    starts_ms = _day_ms(day) if day else 0
+    known = cycles(await store.seen_resets(account))
+    if not known:
+        raise _no_cycle(account)
+    if not day:
+        return running(known, now_ms()) or known[-1]
+    # The day on which one ends and the next begins is the next one's.
+    found = [c for c in known if c.starts_ms < starts_ms + DAY_MS and starts_ms < c.ends_ms]
+    if not found:
+        shown = [f"{_day(c.starts_ms)} to {_day(c.ends_ms)}" for c in known]
+        raise UserError(
+            "unknown_cycle", f"no cycle of account {account} is known for {day}",
+            "use a day of one of these", details=shown, exit_code=USAGE,
+        )  # fmt: skip
+    return found[-1]
+
+
+def _day_ms(day: str) -> int:
+    from datetime import UTC, datetime
+
+    try:
+        return round(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError as error:
+        problem = f"--cycle {day!r} is not a day"
+        raise UserError("bad_option", problem, "write it as 2026-11-21", exit_code=USAGE) from error
+
+
+def _day(at_ms: int) -> str:
+    from app.domain.accounting.billing import iso_day
+
+    return iso_day(at_ms)
+
+
+def _no_cycle(account: str) -> UserError:
+    return UserError(
+        "no_cycle", f"no billing cycle of account {account} is known: the provider has told none yet",
+        "run tallyhook audit; a free account has none, and neither have editions without GET /v1/credits",
+    )  # fmt: skip
+
+
+PLAN_EXAMPLES = examples("tallyhook plan", "tallyhook plan --account eu --json | jq .available")
+STATEMENT_EXAMPLES = examples("tallyhook statement", "tallyhook statement --cycle 2026-10-15 --json")

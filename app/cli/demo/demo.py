@@ -1,0 +1,203 @@
+"""The whole pipeline on one machine, against a provider that misbehaves on purpose; then the books are
+compared. Everything runs as a process of its own, as in production.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import aiohttp
+
+from app.bootstrap import now_ms
+from app.cli.demo.expected import charge_differences, differences, emulator_side
+from app.cli.demo.stack import (
+    Emulator,
+    directory_for,
+    emulator_command,
+    environment,
+    failed,
+    ready,
+    settings_of,
+    tallyhook,
+)
+from app.cli.runs.submit_file import submit_file
+from app.cli.runs.watch import POLL_S
+from app.cli.store_access import opened_store
+from app.cli.terminal import error_console, live_progress
+from app.cli.user_error import USAGE, UserError
+from app.domain.credits import Verdict, plain
+from app.domain.pricing import PRICE_LISTS
+from app.local.embedded import embedded_valkey
+from app.local.processes import Processes
+from app.prompts.reader import Defaults
+from app.services.load import NewRun, iso_day
+from app.store import Store
+from app.store.read.runs import RunProgress, RunReport, RunRow
+from app.views.runs import Document
+
+PROMPTS = Path(__file__).parents[3] / "examples" / "prompts.csv"
+POLL_AFTER_S = 10.0
+"""A task lives 4 s at most: waiting for a slot, five internal attempts if it fails, its delivery. So whatever
+is polled after this has lost its delivery, and `swept` can be compared exactly."""
+TASKS_PER_S = 100
+"""Above 1,000 tasks a task may live longer: all of them are done in this time on a slow machine."""
+DEADLINE_S = 90.0
+DIFFERENCES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What to run."""
+
+    prompts: Path | None
+    """None: the examples."""
+    seed: int
+    keep: Path | None
+    """A new directory to keep everything in; None: a temporary one, removed at the end."""
+
+
+async def run_demo(demo: Demo) -> Document:
+    """Run it; the report, with `agree`. Raises UserError when it could not be run to its end."""
+    prompts = demo.prompts or PROMPTS
+    if not prompts.is_file():
+        raise UserError(
+            "no_examples", f"there is no {prompts}", "give a file with --prompts", exit_code=USAGE
+        )
+    started = time.monotonic()
+    with _ended_by_sigterm(), directory_for(demo.keep) as directory:
+        document = await _run(demo, prompts, directory)
+    return document | {"seconds": round(time.monotonic() - started, 1)}
+
+
+async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
+    say = error_console().print
+    say("Starting Valkey, the emulator, web …")
+    settings = settings_of(directory)
+    # In this order, so that at the end the processes are stopped before the Valkey that they use.
+    with embedded_valkey(settings) as redis_url, Processes(directory / "logs") as processes:
+        settings = settings.model_copy(update={"redis_url": redis_url})
+        async with opened_store(settings) as store, aiohttp.ClientSession() as http:
+            emulator = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
+            web = processes.spawn("web", tallyhook("web", "--json"), env=environment(settings))
+            witness = Emulator(http, (await ready(emulator))["url"])
+            web_url = (await ready(web))["url"]
+            new = NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day())
+            submitted = await submit_file(store, settings, prompts, Defaults(), new)
+            say(f"{submitted['tasks']} prompts of {prompts.name} stored; starting the worker …")
+            poll_after_s = max(POLL_AFTER_S, submitted["tasks"] / TASKS_PER_S)
+            processes.spawn(
+                "worker", [sys.executable, "-m", "workers"],
+                env=environment(
+                    settings, CLORO_BASE_URL=witness.url, PUBLIC_URL=web_url,
+                    TALLYHOOK_POLL_AFTER_S=str(poll_after_s), TALLYHOOK_POLL_EVERY_S="2",
+                    TALLYHOOK_SWEEP_EVERY_S="0.5", TALLYHOOK_SWEEP_AFTER_S="3",
+                ),
+            )  # fmt: skip
+            run = (await store.find_runs(submitted["run"]["id"]))[0]
+            await _settled(store, run, witness, processes, DEADLINE_S + 2 * poll_after_s)
+            return await compare(store, run, await witness.books())
+
+
+async def _settled(
+    store: Store, run: RunRow, witness: "Emulator", processes: Processes, timeout_s: float
+) -> None:
+    """Wait, with a live bar, until nothing is under way on either side. Raises UserError."""
+    until = time.monotonic() + timeout_s
+    with live_progress(error_console(), run.name) as show:
+        while not await _is_quiet(store, run, witness, show):
+            dead = processes.dead()
+            if dead is not None:
+                raise failed(f"{dead.name} ended by itself with {dead.exit_code}", processes)
+            run = (await store.find_runs(run.id))[0]
+            if run.reason:
+                raise failed(f"the run is {run.state}: {run.reason}", processes)
+            if time.monotonic() > until:
+                raise failed(f"the run is not finished after {timeout_s:.0f} s", processes)
+            await asyncio.sleep(POLL_S)
+
+
+async def _is_quiet(
+    store: Store, run: RunRow, witness: "Emulator", show: Callable[[RunProgress], None]
+) -> bool:
+    """No task or delivery with the emulator, then none with us: asked in this order, since what the emulator
+    has delivered by then stands in our inbox."""
+    emulator_quiet = await witness.is_quiet()
+    progress = await store.progress(run.id)
+    show(progress)
+    return (
+        emulator_quiet
+        and progress.open == 0
+        and progress.held == 0
+        and progress.verdicts.get(Verdict.UNKNOWN, 0) == 0
+        and await store.waiting_count() == 0
+    )
+
+
+async def compare(store: Store, run: RunRow, books: Document) -> Document:
+    """What was found, what the emulator says, and every difference."""
+    report = await store.report(run)
+    found = found_side(report, unmatched=await store.stray_count())
+    said = emulator_side(books["tasks"])
+    keys = differences(found, said)
+    tasks = charge_differences(await store.charges(run.id), books["tasks"])
+    drift = Decimal(str(books["opening"])) - Decimal(str(books["remaining"])) - report.posted
+    return {
+        **found,
+        "ledger": {name: plain(getattr(report, name)) for name in ("held", "posted", "voided")},
+        "drift": plain(drift),
+        "emulator": said,
+        "agree": not keys and not tasks and drift == 0 and report.held == 0,
+        "differences": {
+            "keys": keys, "tasks": tasks[:DIFFERENCES_SHOWN], "tasks_count": len(tasks),
+        },
+    }  # fmt: skip
+
+
+def found_side(report: RunReport, *, unmatched: int) -> Document:
+    """Our side of the report, from our books alone."""
+    states = report.progress.states
+    verdicts = {verdict.value: report.verdicts.get(verdict, 0) for verdict in Verdict}
+    return {
+        "tasks": report.progress.tasks,
+        **{state: states.get(state, 0) for state in ("completed", "failed", "rejected", "expired")},
+        "duplicates": report.duplicates,
+        "swept": report.swept,
+        "recovered_submits": report.recovered_submits,
+        "verdicts": verdicts | {Verdict.UNMATCHED.value: unmatched},
+        "credits_charged": plain(report.progress.charged),
+    }
+
+
+def newest_price_day() -> str:
+    """Today, but not before the list that the emulator goes by: a wrong clock here is no repricing."""
+    return max(iso_day(now_ms()), PRICE_LISTS[-1].since)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the demo in order, as Ctrl-C does; the exit code is the shell's, 143."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - only a coroutine gets here
+    told = False
+
+    def end() -> None:
+        nonlocal told
+        told = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if told:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -1,0 +1,42 @@
+"""Draws the demo's report: what was found, and beside it what the emulator says it did."""
+
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.demo.expected import COUNTS
+from app.views.runs import Document
+
+
+def draw_demo(output: Console, document: Document) -> None:
+    """One line a figure; figures that differ are marked."""
+    said = document["emulator"]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    table.add_column("found", justify="right")
+    table.add_column("emulator says", justify="right")
+    table.add_column("")
+    for name in COUNTS:
+        _add(table, name.replace("_", " "), document[name], said[name])
+    for name, count in document["verdicts"].items():
+        _add(table, f"verdict {name.replace('_', ' ')}", count, said["verdicts"][name])
+    output.print(table)
+    ledger = document["ledger"]
+    output.print(
+        f"Ledger: {ledger['posted']} credits posted, {ledger['voided']} voided, {ledger['held']} still held. "
+        f"Drift against the provider's balance: {document['drift']}."
+    )
+    for difference in document["differences"]["tasks"]:
+        output.print(
+            f"[red]{difference['idempotency_key']}: found {difference['found']}, "
+            f"emulator {difference['emulator']}[/red]"
+        )
+    count = document["differences"]["tasks_count"]
+    if document["agree"]:
+        output.print(f"[green]The books agree, task by task[/green], after {document['seconds']} s.")
+    else:
+        output.print(f"[red]The books differ[/red], {count} charges among them.")
+
+
+def _add(table: Table, name: str, found: object, said: object) -> None:
+    style = "" if found == said else "red"
+    table.add_row(name, str(found), str(said), "" if found == said else "differs", style=style)

@@ -1,0 +1,93 @@
+"""What the emulator says it did, in our words, and where our books say otherwise.
+
+Reads nothing but the facts of its books: the faults it put in, product clusters, acknowledgements, times.
+None of our reconciling code takes part, or the two would agree in their mistakes too.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from app.domain.credits import Verdict, plain
+from app.views.runs import Document
+
+COUNTS = (
+    "tasks", "completed", "failed", "rejected", "expired", "duplicates", "swept", "recovered_submits",
+    "credits_charged",
+)  # fmt: skip
+"""What is compared as one figure each, beside the verdicts."""
+FAULT_OF = {
+    "overcharge": Verdict.OVERCHARGED,
+    "undercharge": Verdict.UNDERCHARGED,
+    "charged_failure": Verdict.CHARGED_FAILURE,
+}
+
+Line = Mapping[str, Any]
+"""One task in the emulator's books."""
+
+
+def emulator_side(lines: Sequence[Line]) -> Document:
+    """The emulator's side of the report. It refuses nothing and forgets nothing while a demo lasts, so no
+    task of it is rejected or expired."""
+    verdicts = {verdict.value: 0 for verdict in Verdict}
+    for line in lines:
+        verdicts[expected_verdict(line)] += 1
+    return {
+        "tasks": len(lines),
+        "completed": sum(line["status"] == "COMPLETED" for line in lines),
+        "failed": sum(line["status"] == "FAILED" for line in lines),
+        "rejected": 0,
+        "expired": 0,
+        "duplicates": sum(max(0, line["deliveries"]["acked"] - 1) for line in lines),
+        "swept": sum(was_polled_first(line) for line in lines),
+        "recovered_submits": sum(line["responseLost"] for line in lines),
+        "verdicts": verdicts,
+        "credits_charged": plain(sum((_charge(line) or Decimal(0) for line in lines), Decimal(0))),
+    }
+
+
+def expected_verdict(line: Line) -> Verdict:
+    """What reconciling must find, from what the emulator did on purpose."""
+    for fault, verdict in FAULT_OF.items():
+        if fault in line["faults"]:
+            return verdict
+    if line["status"] == "FAILED":
+        return Verdict.FREE_FAILURE
+    return Verdict.EXPLAINED if line["clusters"] > 0 else Verdict.MATCHED
+
+
+def was_polled_first(line: Line) -> bool:
+    """The end of the task was fetched before a delivery of it was acknowledged. Both times are ISO 8601, of
+    one clock."""
+    polled, acked = line["firstTerminalPollAt"], line["firstAckAt"]
+    return polled is not None and (acked is None or polled < acked)
+
+
+def differences(found: Document, said: Document) -> list[Document]:
+    """Every figure in which the two sides differ."""
+    both = [(name, found[name], said[name]) for name in COUNTS]
+    both += [
+        (f"verdicts.{verdict.value}", found["verdicts"][verdict.value], said["verdicts"][verdict.value])
+        for verdict in Verdict
+    ]
+    return [{"key": key, "found": ours, "emulator": theirs} for key, ours, theirs in both if ours != theirs]
+
+
+def charge_differences(charges: Mapping[str, Decimal | None], lines: Sequence[Line]) -> list[Document]:
+    """Every task whose charge in our books is not the one in the emulator's, or that only one side has."""
+    theirs = {line["idempotencyKey"]: _charge(line) for line in lines}
+    missing = object()
+    return [
+        {
+            "idempotency_key": key,
+            "found": plain(charges[key]) if key in charges else "no such task",
+            "emulator": plain(theirs[key]) if key in theirs else "no such task",
+        }
+        for key in sorted(charges.keys() | theirs.keys())
+        if charges.get(key, missing) != theirs.get(key, missing)
+    ]
+
+
+def _charge(line: Line) -> Decimal | None:
+    charged = line["creditsCharged"]
+    return None if charged is None else Decimal(str(charged))

@@ -1,0 +1,1 @@
+"""The command doctor: looks at all that a run needs. Changes nothing."""

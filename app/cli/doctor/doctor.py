@@ -1,0 +1,411 @@
+"""Looks at everything a real run needs, and says what to do about each fault. Changes nothing."""
+
+import asyncio
+import hashlib
+import hmac
+import itertools
+import os
+import secrets
+import tempfile
+from collections.abc import Awaitable, Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from app.address.web import goes_straight
+from app.bootstrap import open_provider
+from app.cli.doctor.balance import check_balance
+from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have it from here
+from app.cli.doctor.clocks import Clocks
+from app.cli.doctor.redis import check_redis
+from app.cli.store_access import answered, reachable_store, shown_url
+from app.cli.user_error import UserError
+from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
+from app.egress import egress_to
+from app.notice_client import open_poster
+from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
+from app.store.migrate import is_migrated, newest_revision
+from app.store.read.runs import STANDBY
+from app.views.workers import workers_document
+
+CHALLENGE_PREFIX = "tallyhook-doctor."
+"""What the receiver signs is never a delivery: no body begins like this (app.web)."""
+CHECK_TIMEOUT_S = 8.0
+SQLITE_BUSY_MS = 3_000
+"""For the lock of another process; a transaction of ours takes a tenth of that."""
+TRIED_BYTES = 65_536
+"""As large as a delivery is at most, but for the rarest: some room is always left over on a full disk."""
+WEBHOOK_TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 4096
+INBOX_SHOWN = 100
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
+
+
+async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Check]:
+    """Every check, in the order in which faults should be dealt with."""
+    clocks = clocks or Clocks()
+    asked = await asyncio.gather(
+        _in_time("database", check_database(settings, clocks)), _in_time("inbox", check_inbox(settings)),
+        _in_time("redis", check_redis(settings, clocks)),
+        _in_time("provider", check_provider(settings, clocks=clocks)),
+        _in_time("balance", check_balance(settings)),
+        _in_time("webhook", check_webhook(settings)), _in_time("worker", check_worker(settings)),
+        _in_time("further accounts", check_further_accounts(settings)),
+    )  # fmt: skip
+    return [
+        *check_settings(settings), *check_configuration(settings), *check_notices(settings),
+        *itertools.chain.from_iterable(asked), *clocks.checks(),
+    ]  # fmt: skip
+
+
+async def _in_time(name: str, check: Awaitable[Check | list[Check]]) -> list[Check]:
+    """Each check alone: what hangs is told as that, and keeps nobody from the others."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            found = await check
+    except TimeoutError:
+        remedy = "something accepts the connection and does not answer: look at it, and at what is before it"
+        return [Check(name, "fault", f"no answer within {CHECK_TIMEOUT_S:g} s", remedy)]
+    return [found] if isinstance(found, Check) else found
+
+
+def check_notices(settings: Settings) -> list[Check]:
+    """A worker does not start with settings of notices that cannot work."""
+    try:
+        open_poster(settings)
+    except ConfigError as error:
+        return [Check("notices", "fault", f"{error}; worker will not start", "correct it, or unset both")]
+    return []
+
+
+def document(checks: list[Check]) -> dict[str, Any]:
+    """As --json prints it."""
+    return {
+        "healthy": all(check.state != "fault" for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+async def check_further_accounts(settings: Settings) -> list[Check]:
+    """Key, secret and address of every account of TALLYHOOK_ACCOUNTS, each under its name."""
+    found = []
+    for name, account in settings.all_accounts().items():
+        if name == DEFAULT_ACCOUNT:
+            continue
+        if not account.webhook_secrets and not settings.allow_unsigned:
+            remedy = "give it the webhook_secret that the provider's dashboard shows for it"
+            detail = "has no webhook_secret in TALLYHOOK_ACCOUNTS; web will not start"
+            found.append(Check(f"webhook secret of {name}", "fault", detail, remedy))
+        found += [await check_provider(settings, name), await check_webhook(settings, name)]
+    return found
+
+
+def _account(settings: Settings, what: str, name: str) -> tuple[str, str, Account]:
+    """What a check is called, where the key is set, and the account."""
+    account = settings.all_accounts()[name]
+    if name == DEFAULT_ACCOUNT:
+        return what, "CLORO_API_KEY", account
+    return f"{what} of {name}", f"the api_key of {name} in TALLYHOOK_ACCOUNTS", account
+
+
+def wrong_settings(error: ConfigError) -> list[Check]:
+    """What keeps every command from beginning: each wrong setting by its name."""
+    problems = error.problems or (Problem("settings", str(error)),)
+    return [Check(one.setting, "fault", *one.parted()) for one in problems]
+
+
+def check_settings(settings: Settings) -> list[Check]:
+    """Variables that nobody reads, and settings that do not go well together."""
+    names = [*os.environ, *read_dotenv(Path(".env"))]
+    found = [
+        Check(
+            name, "warning", f"{name} is no setting of this version",
+            f"did you mean {meant}?" if meant else "remove it, or look its name up in app/config.py",
+        )
+        for name, meant in unknown_variables(names, known_variables())
+    ]  # fmt: skip
+    found += _unread_proxies(settings, {name.upper() for name in names})
+    return found + [Check(name, "warning", what, remedy) for name, what, remedy in settings.doubts()]
+
+
+def _unread_proxies(settings: Settings, names: Collection[str]) -> list[Check]:
+    """Proxies that other programs would take, where the provider is reached without one."""
+    read = "HTTP_PROXY" if settings.base_url.startswith("http://") else "HTTPS_PROXY"
+    if read in names or goes_straight(settings.base_url, settings.no_proxy):
+        return []
+    remedy = f"set {read} to http://HOST:PORT where requests must go by a proxy, else NO_PROXY"
+    return [
+        Check(name, "warning", f"{name} is not read: {settings.base_url} is reached without a proxy", remedy)
+        for name in ("ALL_PROXY", "SOCKS_PROXY") if name in names
+    ]  # fmt: skip
+
+
+def check_configuration(settings: Settings) -> list[Check]:
+    """Key, secret and public address, as far as they can be judged without asking anybody."""
+    if settings.embedded_provider:
+        key = Check(
+            "API key", "ok", "CLORO_API_KEY is not set: the local emulator stands in for the provider"
+        )
+    else:
+        key = Check("API key", "ok", f"set, for {settings.base_url}")
+    return [key, _check_secret(settings), _check_public_url(settings)]
+
+
+def _check_secret(settings: Settings) -> Check:
+    name, count = "webhook secret", len(settings.webhook_secrets)
+    if settings.allow_unsigned:
+        remedy = "switch signing on at the provider, set CLORO_WEBHOOK_SECRET, unset TALLYHOOK_ALLOW_UNSIGNED"
+        return Check(name, "warning", "TALLYHOOK_ALLOW_UNSIGNED: anybody can send us deliveries", remedy)
+    if not count:
+        remedy = "set CLORO_WEBHOOK_SECRET to the signing secret that the provider's dashboard shows"
+        return Check(name, "fault", "CLORO_WEBHOOK_SECRET is not set; web will not start", remedy)
+    if not settings.cloro_webhook_secret:
+        return Check(name, "ok", "the emulator's, which everybody knows")
+    return Check(name, "ok", "set" if count == 1 else f"{count} set, as while rotating")
+
+
+def _check_public_url(settings: Settings) -> Check:
+    name, remedy = "public URL", "set PUBLIC_URL to the https address at which the provider reaches web"
+    if settings.embedded_provider and not settings.public_url:
+        return Check(name, "ok", f"not needed for the emulator; deliveries go to {settings.webhook_url}")
+    if not settings.public_url:
+        return Check(name, "fault", f"PUBLIC_URL is not set; {settings.webhook_url} is this machine", remedy)
+    parts = urlsplit(settings.public_url)
+    if settings.embedded_provider:
+        return Check(name, "ok", settings.public_url)
+    if parts.hostname in LOOPBACK_HOSTS:
+        return Check(name, "fault", f"nobody but this machine can reach {settings.public_url}", remedy)
+    if parts.scheme == "http":
+        return Check(name, "warning", f"{settings.public_url} is not encrypted", remedy)
+    return Check(name, "ok", settings.public_url)
+
+
+async def check_database(settings: Settings, clocks: Clocks | None = None) -> Check:
+    """Reachable, taking writes, at a schema that this code can work on, and keeping what it commits."""
+    name = "database"
+    if not settings.database_url and not (settings.data_dir / "tallyhook.db").exists():
+        return _check_data_dir(name, settings)
+    try:
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
+        try:
+            revision = await answered(store.schema_revision(), settings)
+            if clocks is not None and not store.db.is_sqlite:  # whose clock is this machine's
+                asked = clocks.ask()
+                clocks.note("database", await answered(store.database_ms(), settings), asked)
+            if (refused := await answered(store.why_read_only(), settings)) is not None:
+                return Check(name, "fault", *_read_only(refused, shown_url(settings)))
+            unsafe = await answered(store.unsafe_settings(), settings)
+            if is_migrated(revision):
+                # Kept and taken away again: what is rolled back never meets a full disk.
+                await answered(store.try_write(keep=True, bytes_wanted=TRIED_BYTES), settings)
+        finally:
+            await store.close()
+    except UserError as error:
+        return Check(name, "fault", error.message, error.remedy)
+    if not is_migrated(revision):
+        detail = f"{shown_url(settings)} is at revision {revision}, needed is {newest_revision()}"
+        if not settings.database_url:
+            return Check(name, "ok", detail + "; the next command brings it there")
+        return Check(name, "fault", detail, "run: tallyhook migrate")
+    if unsafe:
+        detail = f"{shown_url(settings)} may forget what it has committed: {', '.join(unsafe)}"
+        if "synchronous_commit=off" in unsafe:
+            remedy = "set it on for this database or role: what it forgets was acknowledged"
+            return Check(name, "fault", detail, remedy)
+        return Check(name, "warning", detail, "set on what your storage does not make up for by itself")
+    newer = "" if revision == newest_revision() else f", newer than the {newest_revision()} that this needs"
+    return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
+
+
+def _check_place(name: str, data_dir: Path) -> Check:
+    """Where the embedded database is to be made: something is made there, and taken away again."""
+    there = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix="tallyhook-doctor-", dir=there)).rmdir()
+    except OSError as error:
+        detail = f"cannot make the embedded SQLite in {data_dir}: {error.strerror}"
+        return Check(name, "fault", detail, "set TALLYHOOK_DATA_DIR to a directory that can be written to")
+    return Check(name, "ok", "embedded SQLite; the first command makes it")
+
+
+def _read_only(reason: str, url: str) -> tuple[str, str]:
+    """(what is wrong, what to do about it)."""
+    if reason == STANDBY:
+        remedy = (
+            "name the primary in DATABASE_URL, or all hosts with target_session_attrs=read-write; or promote "
+            "this one"
+        )
+        return f"{url} is a standby (pg_is_in_recovery), which takes no writes", remedy
+    remedy = (
+        "reset it where it was set: ALTER DATABASE, ALTER ROLE or the server's own settings; a service that "
+        "sets it by itself wants room on its disk first"
+    )
+    return f"{url} takes no writes: every transaction begins read-only ({reason})", remedy
+
+
+def _check_data_dir(name: str, settings: Settings) -> Check:
+    try:
+        refuse_folder(settings.data_dir, str(settings.data_dir.absolute()))
+    except ValueError as error:
+        return Check(
+            name, "fault", str(error).partition(": ")[0], "set TALLYHOOK_DATA_DIR to another directory"
+        )
+    return _check_place(name, settings.data_dir.absolute())
+
+
+async def check_inbox(settings: Settings) -> list[Check]:
+    """Deliveries that wait for a person, or that something holds up; nothing is said where there are none."""
+    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
+        return []
+    try:
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
+        try:
+            count = await answered(store.set_aside_count(), settings)
+            waiting = [
+                row for row in await answered(store.list_inbox(INBOX_SHOWN), settings) if row.state == "new"
+            ]
+        finally:
+            await store.close()
+    except UserError:
+        return []
+    said = [f"{count} set aside"] if count else []
+    said += [f"{len(waiting)} held up: {waiting[0].error}"] if waiting else []
+    remedy = "tallyhook inbox list says why; tallyhook inbox retry has them looked at again"
+    return [Check("inbox", "warning", "; ".join(said), remedy)] if said else []
+
+
+async def check_worker(settings: Settings) -> list[Check]:
+    """Whether one runs; that none does is a fault where something waits for it."""
+    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
+        return []
+    try:
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
+        try:
+            if not is_migrated(await answered(store.schema_revision(), settings)):
+                return []
+            worker = await answered(workers_document(store), settings)
+            now = await answered(store.database_ms(), settings)
+            waiting = await answered(store.waiting_count(), settings)
+            due = await answered(store.accounts_with_due(now), settings)
+        finally:
+            await store.close()
+    except UserError:  # told by the check of the database
+        return []
+    if worker["running"]:
+        return [Check("worker", "ok", worker["message"])]
+    detail, remedy = worker["message"], "start tallyhook worker; until then nothing is sent or settled"
+    if not (due or waiting):
+        return [Check("worker", "warning", detail, remedy)]
+    waits = [f"prompts of {len(due)} accounts" if len(due) > 1 else "prompts"] if due else []
+    waits += [f"{waiting} deliveries"] if waiting else []
+    return [Check("worker", "fault", f"{detail}, and {' and '.join(waits)} wait for one", remedy)]
+
+
+async def check_provider(
+    settings: Settings, account: str = DEFAULT_ACCOUNT, *, clocks: Clocks | None = None
+) -> Check:
+    """The key is accepted."""
+    name, key, chosen = _account(settings, "provider", account)
+    url = chosen.base_url
+    try:
+        async with open_provider(settings, account) as provider:
+            asked = clocks.ask() if clocks is not None else None
+            got = await provider.get("/v1/async/status")
+            is_providers = got.refusal.is_own or _queue_of(got.body) is not None
+            if clocks is not None and asked is not None and is_providers and got.dated_ms is not None:
+                # The header's seconds are whole: the middle of it.
+                clocks.note("provider", got.dated_ms + 500, asked)
+    except (OSError, TimeoutError) as error:
+        if settings.embedded_provider and account == DEFAULT_ACCOUNT:
+            remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"
+            return Check(name, "fault", f"no emulator at {url}", remedy)
+        detail = f"cannot reach {url}: {_reason(error)}"
+        remedy = _way_remedy(error) or "check the network and CLORO_BASE_URL"
+        return Check(name, "fault", detail, remedy)
+    if got.status == 200 and (queue := _queue_of(got.body)) is not None:
+        return Check(name, "ok", f"{url} accepts the key; {queue}")
+    if not got.refusal.is_own:
+        detail = f"something else answers in the provider's place at {url}: {got.refusal.message}"
+        remedy = "check CLORO_BASE_URL, and the proxy, firewall or portal between here and the provider"
+        return Check(name, "fault", detail, remedy)
+    if got.status == 401:
+        return Check(name, "fault", f"{url} refuses the API key (401)", f"check {key}")
+    return Check(name, "warning", f"{url} answers {got.status}", "look at the provider's status page")
+
+
+def _queue_of(body: bytes) -> str | None:
+    """None: it is no answer of the provider's."""
+    try:
+        answer = msgspec.json.decode(body)
+        return f"{answer['queuedTasks']} tasks queued, {answer.get('processingTasks', '?')} processing"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return None
+
+
+async def check_webhook(settings: Settings, account: str = DEFAULT_ACCOUNT) -> Check:
+    """Our own receiver answers at the address that the provider is given: only it can sign the challenge."""
+    name, _, chosen = _account(settings, "webhook", account)
+    url = chosen.webhook_url
+    challenge = secrets.token_hex(16)
+    timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
+    egress = egress_to(settings, url)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=egress.connector()) as session,
+            session.get(
+                url, params={"challenge": challenge}, allow_redirects=False, **egress.how({})
+            ) as response,
+        ):
+            status, body = response.status, await response.content.read(ANSWER_BYTES_MAX)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        remedy = _way_remedy(error) or (
+            "start tallyhook web, and check PUBLIC_URL, DNS, proxy and firewall between the two"
+        )
+        return Check(name, "fault", f"cannot reach {url}: {_reason(error)}", remedy)
+    if status != 200:
+        return Check(name, "fault", f"{url} answers {status}", "check what else listens there")
+    if not chosen.webhook_secrets:
+        return Check(name, "warning", f"{url} answers; without a secret it cannot prove to be ours")
+    expected = challenge_answer(chosen.webhook_secrets[0], challenge)
+    if not hmac.compare_digest(_answer_of(body), expected):
+        remedy = "give web the same secret as here, the first one first, or check what else listens there"
+        return Check(name, "fault", f"{url} answers, but not with our secret", remedy)
+    return Check(name, "ok", f"{url} is ours")
+
+
+def challenge_answer(secret: str, challenge: str) -> str:
+    """What the receiver answers to a challenge, in hex."""
+    return hmac.new(secret.encode(), (CHALLENGE_PREFIX + challenge).encode(), hashlib.sha256).hexdigest()
+
+
+def _answer_of(body: bytes) -> str:
+    """The answer as plain text, or as JSON {"answer": …}."""
+    text = body.decode("ascii", "replace").strip()
+    if text.startswith("{"):
+        try:
+            text = str(msgspec.json.decode(body)["answer"])
+        except (msgspec.DecodeError, KeyError, TypeError):
+            return ""
+    return text if text.isascii() else ""
+
+
+def _way_remedy(error: BaseException) -> str:
+    """Where the way there is at fault: a certificate that nobody knows, a proxy."""
+    kind = error.__cause__ or error
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "set TALLYHOOK_CA_FILE to the PEM file of the CA that signed its certificate"
+    if isinstance(kind, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
+        return "check HTTPS_PROXY or HTTP_PROXY, its user and password, and NO_PROXY"
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return str(error) or type(error).__name__

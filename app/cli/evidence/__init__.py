@@ -1,0 +1,1 @@
+"""Commands that prove what the books say: certificate, dispute, verify."""

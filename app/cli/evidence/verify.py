@@ -1,0 +1,242 @@
+"""`tallyhook verify`: chooses what to go through, spreads it over processes, and says what was found."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.options import AsJson, examples, settings_for
+from app.cli.runs.commands import with_store
+from app.cli.user_error import FAILED, USAGE, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from app.config import Settings
+    from app.domain.verification.signature_checks import Vouched
+    from app.domain.verification.stored_rows import Row, VerifiedRun
+    from app.services.verify.books import Tally
+    from app.services.verify.evidence import Reading
+    from app.store import Store
+
+PROCESSES = 2
+SPREAD_FROM_TASKS = 5_000
+"""Below this one process is done before two have started."""
+SIGNATURE_WINDOW_MIN_S = 300
+"""The contract's own (C-I.3): what a wider or the same window let in is not held against a narrower one."""
+
+
+def verify(
+    run: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Names or ids of runs. Default: all.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All runs, and what belongs to none.")] = False,
+    account: Annotated[str, typer.Option(help="Only the runs of this account.")] = "",
+    secret_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Environment variable with retired webhook secrets of the account."
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that share the work.", min=1, max=32)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Derive the books again from submit responses, deliveries and polls, and compare them row by row.
+
+    Every difference is named: table, row, column, what stands, what should be, and why. Nothing is changed.
+    Ends with 1 when anything differs.
+    """
+    from app.cli.terminal import show
+
+    if run and all_:
+        raise typer.BadParameter("give RUN or --all, not both", param_hint="--all")
+    settings = settings_for(log_level="warning")
+    plan = _plan(settings, account, secret_env or [])
+
+    async def work(store: "Store") -> None:
+        runs, tally = await _verified(store, plan, run or [], account or None, processes)
+        document = verify_document(runs, tally)
+        show(document, as_json=as_json, draw=draw_verified)
+        if tally.differences_count:
+            raise typer.Exit(FAILED)
+
+    with_store(settings, work)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every process needs to know."""
+
+    settings: "Settings" = field(repr=False)
+    secrets: Mapping[str, Sequence[str]] = field(repr=False)
+    """By account."""
+    window_s: int
+    allow_unsigned: bool
+
+
+def _plan(settings: "Settings", account: str, names: Sequence[str]) -> Plan:
+    from app.config import DEFAULT_ACCOUNT
+
+    # An account whose key is not configured any more has books all the same.
+    secrets = {name: list(each.webhook_secrets) for name, each in settings.all_accounts().items()}
+    for name in names:
+        if not os.environ.get(name):
+            raise UserError(
+                "no_secret", f"the environment has no {name}", "set it, comma-separated", exit_code=USAGE
+            )
+        retired = [part.strip() for part in os.environ[name].split(",") if part.strip()]
+        secrets.setdefault(account or DEFAULT_ACCOUNT, []).extend(retired)
+    window_s = max(settings.signature_window_s, SIGNATURE_WINDOW_MIN_S)
+    return Plan(settings, secrets, window_s, settings.allow_unsigned)
+
+
+async def _verified(
+    store: "Store", plan: Plan, wanted: Sequence[str], account: str | None, processes: int | None
+) -> "tuple[list[VerifiedRun], Tally]":
+    from app.cli.runs.choose import choose_run
+    from app.config import DEFAULT_ACCOUNT
+    from app.services.verify.books import Tally, conclude, verify_rest, verify_share
+    from app.store.read.verification import open_snapshot
+
+    run_ids = [(await choose_run(store, name)).id for name in wanted]
+    tally, reading = Tally(), reading_of(plan)
+    async with open_snapshot(store.db) as snapshot:
+        runs = await snapshot.runs(account, run_ids)
+        spread = processes or min(PROCESSES, os.cpu_count() or 1)
+        if sum(run.last_ordinal for run in runs) < SPREAD_FROM_TASKS and not processes:
+            spread = 1
+        if spread == 1:
+            tally.add(await verify_share(snapshot, runs, reading))
+        else:
+            for share in await _in_processes(plan, runs, spread, await snapshot.export()):
+                tally.add(share)
+        if not wanted:
+            rest = await verify_rest(snapshot, reading, account=account, default_account=DEFAULT_ACCOUNT)
+            tally.add(rest)
+    conclude(tally)
+    return runs, tally
+
+
+async def _in_processes(
+    plan: Plan, runs: "Sequence[VerifiedRun]", spread: int, joined: str | None
+) -> "list[Tally]":
+    loop = asyncio.get_running_loop()
+    # Not forked: a fork would share this process's connections and threads.
+    with ProcessPoolExecutor(spread, mp_context=get_context("spawn")) as pool:
+        shares = (
+            loop.run_in_executor(pool, _run_share, plan, list(runs), share, spread, joined)
+            for share in range(spread)
+        )
+        return await asyncio.gather(*shares)
+
+
+def _run_share(plan: Plan, runs: "Sequence[VerifiedRun]", share: int, of: int, joined: str | None) -> "Tally":
+    """One process's share of the pages."""
+    from app.bootstrap import open_store
+    from app.services.verify.books import verify_share
+    from app.store.read.verification import open_snapshot
+
+    async def work() -> "Tally":
+        store = await open_store(plan.settings, migrated=False)
+        try:
+            async with open_snapshot(store.db, joined) as snapshot:
+                return await verify_share(snapshot, runs, reading_of(plan), share=share, of=of)
+        finally:
+            await store.close()
+
+    return asyncio.run(work())
+
+
+def reading_of(plan: Plan) -> "Reading":
+    """How evidence is read: by the parser and the rules that settled it, and with the secrets configured."""
+    from app.provider.wire import read_report
+    from app.services.settle import decide
+    from app.services.verify.evidence import Reading
+    from app.store.write.inbox import short
+
+    return Reading(read_report, decide, short, voucher(plan))
+
+
+def voucher(plan: Plan) -> "Callable[[str, Row], Vouched]":
+    """Checks a stored signature again, as at the moment when the delivery came."""
+    from app.domain.settlement import Source
+    from app.domain.verification.signature_checks import Vouched
+    from app.provider.signature import Reason, Verified, verify
+
+    def vouch(account: str, row: "Row") -> Vouched:
+        if row["source"] != Source.DELIVERY or (plan.allow_unsigned and row["signature"] is None):
+            return Vouched.NOT_SIGNED
+        secrets = plan.secrets.get(account)
+        if not secrets:
+            return Vouched.NO_SECRET
+        if row["body"] is None or row["signature"] is None:
+            return Vouched.UNSIGNED
+        outcome = verify(
+            secrets,
+            row["signed_at"],
+            row["signature"],
+            row["body"],
+            row["received_at_ms"] // 1000,
+            plan.window_s,
+        )
+        if isinstance(outcome, Verified):
+            return Vouched.FITS
+        return Vouched.STALE if outcome.reason is Reason.STALE else Vouched.MISFIT
+
+    return vouch
+
+
+def verify_document(runs: "Sequence[VerifiedRun]", tally: "Tally") -> dict[str, Any]:
+    """What was found, as --json prints it."""
+    from app.domain.credits import plain
+
+    credits = {name: plain(amount) for name, amount in sorted(tally.sums.items())}
+    counts = dict(sorted(tally.counts.items())) | {"runs": len(runs)}
+    return {
+        "equal": not tally.differences_count, "message": _sentence(tally, len(runs)),
+        "differences_count": tally.differences_count,
+        "differences": [asdict(difference) for difference in tally.differences], "counts": counts,
+        "credits": credits,
+    }  # fmt: skip
+
+
+def draw_verified(output: "Console", document: dict[str, Any]) -> None:
+    """Every difference on a line, then the sentence, then the sums."""
+    from rich.markup import escape
+
+    for row in document["differences"]:
+        place = f"{row['table']} {row['key']}, {row['column']}"
+        told = f": stands {row['stands']}, should be {row['should_be']} ({row['why']})"
+        output.print(f"[red]{escape(place)}[/red]{escape(told)}")
+    unnamed = document["differences_count"] - len(document["differences"])
+    if unnamed:
+        output.print(f"… and {unnamed} more")
+    style = "green" if document["equal"] else "red"
+    output.print(f"[{style}]{escape(document['message'])}[/{style}]")
+    for name in ("credits", "counts"):
+        pairs = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in document[name].items())
+        output.print(f"  {name:<8} {escape(pairs)}")
+
+
+def _sentence(tally: "Tally", runs: int) -> str:
+    counts = tally.counts
+    what = f"{counts['tasks']:,} tasks of {runs} run{'s' * (runs != 1)}"
+    if tally.differences_count:
+        places = f"{tally.differences_count:,} place{'s' * (tally.differences_count != 1)}"
+        return f"The books differ from the evidence in {places}; {what} were derived again."
+    unchecked = counts["signatures_unchecked"]
+    doubt = f" {unchecked:,} signatures cannot be checked: their secret is not configured." * bool(unchecked)
+    return f"The books are what the evidence gives: {what} were derived again and nothing differs.{doubt}"
+
+
+VERIFY_EXAMPLES = examples(
+    "tallyhook verify", "tallyhook verify monday --json | jq .differences",
+    "RETIRED=whsec_… tallyhook verify --secret-env RETIRED",
+)  # fmt: skip

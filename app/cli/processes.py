@@ -1,0 +1,251 @@
+"""Commands that are processes, or look after them: web, worker, emulator, migrate, doctor, demo."""
+
+import asyncio
+import functools
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import done as told
+from app.cli.options import AsJson, examples, settings_for
+from app.cli.user_error import FAILED, UserError
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+DEMO_SEED = 1
+
+
+def web(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line when listening; logs go to stderr.")
+    ] = False,
+) -> None:
+    """Run the receiver of webhook deliveries, until Ctrl-C or SIGTERM.
+
+    Listens on TALLYHOOK_HOST and PORT (0 picks a free one). The provider must reach it at PUBLIC_URL. Without
+    REDIS_URL an embedded Valkey runs beside it, shared with every worker of the same TALLYHOOK_DATA_DIR.
+    """
+    # What is imported from here on stays: to look for garbage among it takes a tenth of the start.
+    gc.disable()
+    from app.log_sink import guard_standard_streams
+    from app.web.server import run
+
+    guard_standard_streams()
+    run(serve_web(settings_for(), as_json=as_json))
+
+
+async def serve_web(settings: "Settings", *, as_json: bool) -> None:
+    """The web process: store, queue, receiver."""
+    from app.address.listening import host_in_url, listening_remedy
+    from app.background_tasks import WorkFailed
+    from app.bootstrap import CLOCK, now_ms, open_queue
+    from app.cli.store_access import opened_store
+    from app.cli.terminal import announce_line
+    from app.local.embedded import embedded_valkey
+    from app.web.limits import limits_from
+    from app.web.server import create_app, serve
+
+    def announce(port: int) -> None:
+        url = f"http://{host_in_url(settings.host)}:{port}"
+        ready = json.dumps({"event": "ready", "url": url, "webhook_url": settings.webhook_url})
+        announce_line(ready if as_json else f"Listening on {url}; deliveries go to {settings.webhook_url}.")
+
+    with embedded_valkey(settings) as redis_url:
+        async with opened_store(settings) as store:
+            queue = open_queue(redis_url, settings)
+            clock = asyncio.create_task(CLOCK.keep(store.database_ms), name="clock")
+            try:
+                gc.enable()
+                gc.freeze()
+                app = create_app(
+                    store, queue, secrets=settings.webhook_secrets, further=further_secrets(settings),
+                    limits=limits_from(settings), clock=now_ms, allow_unsigned=settings.allow_unsigned,
+                )  # fmt: skip
+                await serve(
+                    app, host=settings.host, port=settings.port, share_port=settings.share_port,
+                    drain_delay_s=settings.drain_delay_s, listening=announce,
+                )  # fmt: skip
+            except OSError as error:
+                where = f"{host_in_url(settings.host)}:{settings.port}"
+                raise UserError(
+                    "cannot_listen", f"cannot listen on {where}: {error.strerror}",
+                    listening_remedy(error),
+                ) from error  # fmt: skip
+            except WorkFailed as error:
+                raise UserError(
+                    "work_failed", f"web had to end: {error}",
+                    "start it again; what it acknowledged is stored, the rest is delivered again",
+                ) from error  # fmt: skip
+            finally:
+                clock.cancel()
+                await queue.close()
+
+
+def further_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:
+    """The secrets of every account but the default one, by name."""
+    from app.config import DEFAULT_ACCOUNT
+
+    accounts = settings.all_accounts().values()
+    return {one.name: one.webhook_secrets for one in accounts if one.name != DEFAULT_ACCOUNT}
+
+
+def worker(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line when starting; logs are JSON on stderr.")
+    ] = False,
+) -> None:
+    """Run one worker process: it submits, settles and sweeps, until Ctrl-C or SIGTERM.
+
+    Any number may run. Without REDIS_URL an embedded Valkey runs beside it, shared with web.
+    """
+    from app.log_sink import drain_all, guard_standard_streams
+    from app.stop_signals import hold_back
+
+    settings = settings_for()
+    refuse_unready_database(settings)
+    guard_standard_streams()
+    if as_json:
+        from app.cli.terminal import announce_line
+
+        os.environ["TALLYHOOK_LOG_FORMAT"] = "json"
+        started = {"event": "starting", "provider": settings.base_url, "webhook_url": settings.webhook_url}
+        announce_line(json.dumps(started))
+    drain_all()
+    # In our place, not as our child: signals and exit code are the worker's own.
+    hold_back()
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own package
+
+
+def refuse_unready_database(settings: "Settings") -> None:
+    """Raises UserError when the database is not there or not migrated: said once, before the logs begin."""
+    from app.cli.store_access import opened_store
+
+    async def look() -> None:
+        async with opened_store(settings):
+            pass
+
+    asyncio.run(look())
+
+
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database to the schema that this version needs.
+
+    For DATABASE_URL, as a release step before web and worker are started; several at once do no harm. With
+    DATABASE_DIRECT_URL it goes there instead, past a pooler, to the same database. The embedded
+    SQLite file is migrated by whichever command comes first.
+    """
+    from app.cli.terminal import draw_line, show
+
+    settings = settings_for(log_level="warning")
+    if settings.database_url and settings.database_direct_url:
+        # Past the pooler: a migration may wait longer for its locks than one lets a client wait.
+        settings = settings.model_copy(update={"database_url": settings.database_direct_url})
+    show(asyncio.run(migrated(settings)), as_json=as_json, draw=draw_line)
+
+
+async def migrated(settings: "Settings") -> dict[str, object]:
+    """Migrate; from which revision to which."""
+    from app.cli.store_access import answered, reachable_store, shown_url, upgrade
+
+    store = await reachable_store(settings)
+    try:
+        before = await answered(store.schema_revision(), settings)
+        await upgrade(store, settings)
+        told.done("every table is as this version needs it")
+        after = await answered(store.schema_revision(), settings)
+    finally:
+        await store.close()
+    what = "was already at" if before == after else "is now at"
+    message = f"{shown_url(settings)} {what} revision {after}."
+    return {"database": shown_url(settings), "from": before, "to": after, "message": message}
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check everything a real run needs, and say what to do about each fault.
+
+    Configuration, database, Redis, provider, and that the webhook URL reaches our own receiver, which proves
+    itself with the secret. Changes nothing. Ends with 1 if there is a fault.
+    """
+    from app.cli.doctor.doctor import document, examine, wrong_settings
+    from app.cli.terminal import draw_checks, show
+    from app.settings_text import ConfigError
+
+    try:
+        settings = settings_for(log_level="error")
+    except ConfigError as error:
+        found = document(wrong_settings(error))
+    else:
+        found = document(asyncio.run(examine(settings)))
+    show(found, as_json=as_json, draw=draw_checks)
+    if not found["healthy"]:
+        raise typer.Exit(FAILED)
+
+
+def demo(
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts to submit; default: examples/prompts.csv.", exists=True)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the emulator's answers and faults.", min=0, max=2**31 - 1)
+    ] = DEMO_SEED,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep database, queue and logs in this new directory.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline on this machine against a misbehaving provider, and compare the books.
+
+    Starts Valkey, the emulator, web and a worker as processes of their own on free ports, submits the
+    prompts, waits until every task is settled, and lays what was found beside what the emulator says it did:
+    tasks that fail, deliveries sent twice, late or never, wrong charges, lost responses. Ends with 1 if the
+    two differ anywhere. Leaves nothing running and nothing behind.
+    """
+    from app import log
+    from app.cli.demo.demo import Demo, run_demo
+    from app.cli.demo.draw import draw_demo
+    from app.cli.terminal import show
+
+    log.configure("auto", "warning")
+    document = asyncio.run(run_demo(Demo(prompts, seed, keep)))
+    told.begin()  # its run is gone with its directory, and only the books are asked for
+    show(document, as_json=as_json, draw=draw_demo)
+    if not document["agree"]:
+        raise typer.Exit(FAILED)
+
+
+def emulator(context: typer.Context) -> None:
+    """Run the provider locally: the async API, signed webhooks, its own books, and faults on request."""
+    # Its options are its own, and it imports nothing of ours: they are parsed there.
+    from app.emulator.command import emulator as run
+    from app.log_sink import guard_standard_streams
+
+    @functools.wraps(run)
+    def guarded(**options: object) -> None:
+        # It goes by none of them; but who has set one wrongly hears of it by whatever is started first.
+        settings_for()
+        guard_standard_streams()
+        run(**options)  # type: ignore[arg-type]
+
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command()(guarded)
+    alone(args=context.args, prog_name="tallyhook emulator")
+
+
+EMULATOR_CONTEXT = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": list[str](),
+}
+WEB_EXAMPLES = examples("tallyhook web", "PORT=9000 PUBLIC_URL=https://hooks.example.com tallyhook web")
+DEMO_EXAMPLES = examples(
+    "tallyhook demo", "tallyhook demo --seed 7 --json", "tallyhook demo --keep /tmp/demo"
+)
+DOCTOR_EXAMPLES = examples(
+    "tallyhook doctor", "tallyhook doctor --json | jq '.checks[] | select(.state != \"ok\")'"
+)

@@ -1,0 +1,1 @@
+"""Commands about runs: submit, look at, control, export."""

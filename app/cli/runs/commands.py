@@ -1,0 +1,211 @@
+"""Commands that look at runs: watch, runs, status, report, export; and what all commands on runs share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
+from app.cli.user_error import FAILED
+
+if TYPE_CHECKING:
+    from app.config import Settings
+    from app.store import Store
+    from app.store.read.runs import RunProgress, RunRow
+    from app.views.runs import Document
+
+FINDINGS_SHOWN = 100
+RUNS_SHOWN = 20
+FINDINGS_MAX = 100_000
+"""A page of 20 MB; a run has far fewer."""
+
+
+def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
+    """Show the progress of RUN until it is finished.
+
+    Ends with 1 when the run is paused or stopped, and says why.
+    """
+    from app.cli.terminal import draw_status, show
+    from app.views.runs import status_document
+
+    async def work(store: "Store") -> None:
+        row, progress = await follow(store, run)
+        show(status_document(row, progress), as_json=as_json, draw=draw_status)
+        exit_if_halted(row, progress)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=LISTED_MAX)] = RUNS_SHOWN,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest runs."""
+    from app.cli.terminal import draw_runs, show
+    from app.views.runs import status_document
+
+    async def work(store: "Store") -> None:
+        rows = await store.list_runs(limit)
+        progress = await store.progress_of_runs([row.id for row in rows])
+        document = {"runs": [status_document(row, progress[row.id]) for row in rows]}
+        show(document, as_json=as_json, draw=draw_runs)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
+    """Show where the tasks of RUN stand, its credits so far, and whether a worker is running."""
+    from app.cli.runs.choose import choose_run
+    from app.cli.terminal import draw_status, show
+    from app.views.runs import status_document
+    from app.views.workers import workers_document
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        document = status_document(row, await store.progress(row.id))
+        document["worker"] = await workers_document(store)
+        show(document, as_json=as_json, draw=draw_status)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+def report(
+    run: RunArgument = "latest",
+    findings: Annotated[
+        int, typer.Option(help="How many findings to show.", min=0, max=FINDINGS_MAX)
+    ] = FINDINGS_SHOWN,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one page with charts, which needs nothing else."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the books of RUN: verdicts, credits held, posted and voided, by engine and country, how long tasks
+    took, and what needs explaining."""
+    from app.cli.runs.choose import choose_run
+    from app.cli.terminal import draw_line, draw_report, show
+    from app.views.report import full_report_document
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        document = full_report_document(await store.full_report(row, findings))
+        document["set_aside"] = asdict(await store.set_aside_about(row.id))
+        if html is None:
+            show(document, as_json=as_json, draw=draw_report)
+        else:
+            document |= {"output": str(html), "message": f"Report on {row.name} written to {html}"}
+            _write_page(document, html)
+            show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+def _write_page(document: "Document", path: Path) -> None:
+    from app.bootstrap import now_ms
+    from app.cli.atomic_file import whole_file
+    from app.cli.report.html import report_page
+
+    with whole_file(path) as output:
+        output.write(report_page(document, now_ms=now_ms()).encode())
+
+
+def export(
+    run: RunArgument = "latest",
+    what: Annotated[
+        str,
+        typer.Option(metavar="results|ledger", help="Tasks with their answers, or entries of the ledger."),
+    ] = "results",
+    format_: Annotated[
+        str,
+        typer.Option("--format", metavar="jsonl|csv|parquet", help="One JSON object a line, or a table."),
+    ] = "jsonl",
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="File to write; whole or not at all. Default: standard output."),
+    ] = "-",
+    as_json: AsJson = False,
+) -> None:
+    """Write every task of RUN with its answer, in the order of its source, or every entry of its ledger.
+
+    Memory stays flat however long the run is. Credits are exact. In CSV a text that a spreadsheet would take
+    for a formula gets an apostrophe before it, and the column response holds the whole answer as JSON.
+    Parquet has types for everything and needs pip install 'tallyhook[parquet]'.
+    """
+    from app.cli.runs.choose import choose_run
+    from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
+    from app.cli.runs.export_rows import What
+    from app.cli.terminal import draw_line, show, stdout_bytes
+    from app.views.runs import run_document
+
+    for value, option, allowed in ((format_, "--format", Format), (what, "--what", What)):
+        if value not in tuple(allowed):
+            raise typer.BadParameter(f"{value!r} is not one of: {', '.join(allowed)}", param_hint=option)
+    if output == "-" and format_ == Format.PARQUET:
+        raise typer.BadParameter("Parquet is no text: give --output FILE", param_hint="--output")
+    if output == "-" and as_json and format_ != Format.JSONL:
+        raise typer.BadParameter("give --output with --json, or leave one of the two", param_hint="--json")
+    if format_ == Format.PARQUET:
+        refuse_without_pyarrow()
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        source = rows_of(store, What(what), row.id)
+        if output == "-":
+            await write_rows(source, sink_for(What(what), Format(format_), stdout_bytes(format_)))
+            return
+        rows = await write_file(source, What(what), Format(format_), Path(output))
+        written = "tasks" if what == What.RESULTS else "ledger entries"
+        message = f"{rows} {written} of {row.name} written to {output}"
+        document = {"run": run_document(row), "rows": rows, "output": output, "message": message}
+        show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
+    """Run `work`, an async function, on the opened store."""
+    from app.cli.store_access import TROUBLE, opened_store, unreachable
+
+    async def opened() -> None:
+        async with opened_store(settings) as store:
+            await work(store)
+
+    try:
+        asyncio.run(opened())
+    except TROUBLE as error:
+        raise unreachable(settings, error) from error
+
+
+async def follow(store: "Store", wanted: str) -> "tuple[RunRow, RunProgress]":
+    """Watch a run with a live bar on standard error; how it stood at the end."""
+    from app.cli.runs.choose import choose_run
+    from app.cli.runs.watch import watch_run
+    from app.cli.terminal import error_console, live_progress
+
+    row = await choose_run(store, wanted)
+    with live_progress(error_console(), row.name) as show_progress:
+        return await watch_run(store, row, lambda _, progress: show_progress(progress))
+
+
+def exit_if_halted(run: "RunRow", progress: "RunProgress", *, code: int = FAILED) -> None:
+    """Ends with `code` for a run that needs a person."""
+    from app.cli.runs.watch import is_halted
+
+    if is_halted(run, progress):
+        raise typer.Exit(code)
+
+
+WATCH_EXAMPLES = examples("tallyhook watch latest", "tallyhook watch monday --json")
+REPORT_EXAMPLES = examples(
+    "tallyhook report monday",
+    "tallyhook report monday --html monday.html",
+    "tallyhook report 5d2f --json | jq .verdicts",
+)
+EXPORT_EXAMPLES = examples(
+    "tallyhook export latest --format csv --output answers.csv",
+    "tallyhook export monday | jq -r .response.text",
+    "tallyhook export monday --what ledger --format parquet -o ledger.parquet",
+)

@@ -1,0 +1,210 @@
+"""Commands that change what a run may do: pause, resume, cancel, retry."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.done import done
+from app.cli.options import AsJson, RunArgument, examples, settings_for
+from app.cli.runs.commands import with_store
+from app.cli.user_error import USAGE, UserError
+
+if TYPE_CHECKING:
+    from app.domain.task import TaskState
+    from app.store import Store
+
+STRETCH = 500
+"""Tasks retried in one transaction."""
+
+Restored = Annotated[
+    bool,
+    typer.Option(
+        "--restored",
+        help="The database is a restored backup, and there is no other copy of it: a key that the provider "
+        "knows was sent by us after the backup.",
+    ),
+]
+
+
+def pause(run: RunArgument, as_json: AsJson = False) -> None:
+    """Send nothing more of RUN until it is resumed.
+
+    What is on its way or with the provider goes on, is received and settled.
+    """
+    from app.cli.runs.choose import choose_run
+    from app.cli.terminal import draw_line, show
+    from app.domain.run_reason import BY_HAND
+    from app.domain.task import RunState
+    from app.views.runs import run_document
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        if not await store.halt_run_if_running(row.id, RunState.PAUSED, BY_HAND):
+            raise UserError("not_running", f"run {row.name} is {row.state}, not running")
+        done(f"run {row.id} is paused")
+        progress = await store.progress(row.id)
+        unsent = progress.states.get("pending", 0)
+        document = {
+            "run": run_document(await choose_run(store, row.id)), "unsent": unsent,
+            "open": progress.open,
+            "message": f"Run {row.name} is paused: {unsent} tasks wait to be sent, {progress.open - unsent} "
+            "are on their way or with the provider and go on.",
+        }  # fmt: skip
+        show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False) -> None:
+    """Let a paused or stopped RUN go on.
+
+    A run is paused by hand or when credits or its budget run out, and stopped when the provider refuses the
+    API key, or knows a key that was never sent from here. Remove the cause first; what was sent before is not
+    sent again. With --restored the run may be running, too.
+    """
+    from app.cli.runs.choose import choose_run
+    from app.cli.runs.submit_file import wake_workers
+    from app.cli.terminal import draw_line, show
+    from app.views.runs import run_document
+
+    settings = settings_for(log_level="warning")
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        goes_on = store.resume_restored_run if restored else store.resume_run_if_halted
+        if not await goes_on(row.id):
+            what = "over, or not loaded yet" if restored else "neither paused nor stopped"
+            raise UserError("not_halted", f"run {row.name} is {row.state}, {what}")
+        done(f"run {row.id} goes on")
+        woken = await wake_workers(settings)
+        resumed = await choose_run(store, row.id)
+        how = ", as one of a restored backup" if resumed.restored else ""
+        message = f"Run {row.name} goes on{how}."
+        document = {"run": run_document(resumed), "woken": woken, "message": message}
+        show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings, work)
+
+
+def cancel(run: RunArgument, as_json: AsJson = False) -> None:
+    """Never send what RUN has not sent yet.
+
+    What the provider has taken goes on, because it cannot be taken back task by task; its results are still
+    received, settled and charged. A cancelled run cannot be resumed.
+    """
+    from app.cli.terminal import draw_line, show
+
+    async def work(store: "Store") -> None:
+        show(await cancelled(store, run), as_json=as_json, draw=draw_line)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+async def cancelled(store: "Store", run: str) -> dict[str, Any]:
+    """Cancel a run; what became of its tasks. Raises UserError for one that is over."""
+    from app.cli.runs.choose import choose_run
+    from app.views.runs import is_finished, run_document
+
+    row = await choose_run(store, run)
+    if row.state == "cancelled" or is_finished(row, await store.progress(row.id)):
+        over = "cancelled already" if row.state == "cancelled" else "finished"
+        raise UserError("not_open", f"run {row.name} is {over}; there is nothing to cancel")
+    count = await store.cancel_run(row.id, "cancelled by hand")
+    done(f"run {row.id} is cancelled")
+    # Once more, for what a sender gave back in the very moment in which the run was being cancelled.
+    count += await store.cancel_run(row.id, "cancelled by hand")
+    progress = await store.progress(row.id)
+    message = f"Run {row.name} is cancelled: {count} tasks will not be sent."
+    if progress.open:
+        message += (
+            f" {progress.open} are running at the provider, or may be: they go on, and are settled and "
+            "charged as they end."
+        )
+    document = run_document(await choose_run(store, row.id))
+    return {"run": document, "cancelled": count, "still_running": progress.open, "message": message}
+
+
+def retry(
+    run: RunArgument,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="Only tasks in this state: failed, expired or rejected; may be repeated."),
+    ] = None,
+    even_if_held: Annotated[
+        bool,
+        typer.Option("--even-if-held", help="Also where the old attempt may still be charged: pay twice."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send failed, expired and rejected tasks of RUN again, each under a new key.
+
+    A task whose old attempt may still be charged is left alone, because it would be paid for twice; so is one
+    whose answer came after all.
+    """
+    from app.cli.runs.submit_file import wake_workers
+    from app.cli.terminal import draw_line, show
+    from app.domain.credits import plain
+    from app.domain.task import RETRYABLE_STATES, TaskState
+
+    known = sorted(state.value for state in RETRYABLE_STATES)
+    if wrong := [name for name in state or () if name not in known]:
+        raise UserError(
+            "bad_option", f"--state {wrong[0]} cannot be retried", f"use {', '.join(known)}", exit_code=USAGE
+        )
+    states = [TaskState(name) for name in state or known]
+    settings = settings_for(log_level="warning")
+
+    async def work(store: "Store") -> None:
+        document = await retried(store, run, states, even_if_held=even_if_held)
+        document["woken"] = bool(document["retried"]) and await wake_workers(settings)
+        document["credits"] = {"estimate": plain(document.pop("estimate"))}
+        show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings, work)
+
+
+async def retried(
+    store: "Store", run: str, states: Sequence["TaskState"], *, even_if_held: bool
+) -> dict[str, Any]:
+    """Retry the tasks of a run; how many, what they may cost, and which were left alone. Raises UserError."""
+    from app.bootstrap import now_ms
+    from app.cli.runs.choose import choose_run
+    from app.domain.credits import plain
+    from app.store.write.retries import RetriedStretch
+    from app.views.runs import run_document
+
+    row = await choose_run(store, run)
+    if row.state in ("loading", "cancelled"):
+        remedy = "submit FILE --resume RUN goes on with it" if row.state == "loading" else "submit it anew"
+        raise UserError("not_retryable", f"run {row.name} is {row.state}", remedy)
+    stretches: list[RetriedStretch] = []
+    while not stretches or stretches[-1].last:
+        stretch = await store.retry_stretch(
+            row.id, states, after=stretches[-1].last if stretches else 0, limit=STRETCH,
+            even_if_held=even_if_held, now_ms=now_ms(),
+        )  # fmt: skip
+        stretches.append(stretch)
+        if stretch.retried:
+            done(f"{stretch.retried} tasks of run {row.id} are sent again")
+    count, held = sum(s.retried for s in stretches), sum(s.held for s in stretches)
+    answered, estimate = sum(s.answered for s in stretches), sum((s.estimate for s in stretches), Decimal(0))
+    message = (
+        f"{count} tasks of {row.name} are sent again under new keys; they may cost {plain(estimate)} credits "
+        "by our estimate."
+    )
+    if held:
+        message += f" {held} are left alone, because the old attempt may still be charged (--even-if-held)."
+    if answered:
+        message += f" {answered} are left alone, because their answer came late."
+    row = await choose_run(store, row.id)
+    if count and row.state != "running":
+        message += f" The run is {row.state}: they wait until it is resumed."
+    return {
+        "run": run_document(row), "retried": count, "estimate": estimate, "left_held": held,
+        "left_answered": answered, "message": message,
+    }  # fmt: skip
+
+
+RETRY_EXAMPLES = examples("tallyhook retry latest", "tallyhook retry monday --state failed")

@@ -1,0 +1,134 @@
+"""Writes a run's tasks with their answers, or its ledger, as JSON lines, CSV or Parquet, row by row, however
+many there are.
+"""
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from app.cli.atomic_file import whole_file
+from app.cli.runs.export_rows import COLUMNS, Kind, What, flat_row, row_line
+from app.cli.user_error import USAGE, UserError
+from app.domain.credits import plain
+from app.store import Store
+from app.store.read.exports import Row
+from app.views.runs import iso
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Format(StrEnum):
+    """How rows are written out."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Sink(Protocol):
+    """Takes rows one at a time, and keeps no more of them than it says."""
+
+    def write(self, row: Row) -> None: ...
+
+    def close(self) -> None:
+        """Write what is still kept. The file itself is the caller's."""
+
+
+def rows_of(store: Store, what: What, run_id: str) -> AsyncIterator[Row]:
+    """The rows of a run, from the store."""
+    return store.export(run_id) if what is What.RESULTS else store.export_ledger(run_id)
+
+
+def sink_for(what: What, format_: Format, output: BinaryIO) -> Sink:
+    """The writer of a format. Raises UserError when what it needs is not installed."""
+    if format_ is Format.JSONL:
+        return JsonLines(output)
+    if format_ is Format.CSV:
+        return CsvTable(what, output)
+    refuse_without_pyarrow()
+    from app.cli.runs.export_parquet import ParquetTable
+
+    return ParquetTable(what, output)
+
+
+def refuse_without_pyarrow() -> None:
+    """Raises UserError with the remedy when Parquet cannot be written."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "parquet_missing", "Parquet needs pyarrow, which is not installed",
+            "pip install 'tallyhook[parquet]', or choose jsonl or csv", exit_code=USAGE,
+        ) from error  # fmt: skip
+
+
+async def write_file(rows: AsyncIterator[Row], what: What, format_: Format, path: Path) -> int:
+    """As write_rows, into a file that is there whole or not at all. Raises UserError."""
+    with whole_file(path) as output:
+        return await write_rows(rows, sink_for(what, format_, output))
+
+
+async def write_rows(rows: AsyncIterator[Row], sink: Sink) -> int:
+    """Write every row; how many."""
+    count = 0
+    try:
+        async for row in rows:
+            sink.write(row)
+            count += 1
+    finally:
+        # Also after an error: pyarrow would otherwise close its file later, when there is none any more.
+        sink.close()
+    return count
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+
+    def write(self, row: Row) -> None:
+        self._output.write(row_line(row))
+
+    def close(self) -> None:
+        self._output.flush()
+
+
+class CsvTable:
+    """A header row and one row for each; UTF-8."""
+
+    def __init__(self, what: What, output: BinaryIO) -> None:
+        self._what = what
+        self._kinds = list(COLUMNS[what].values())
+        self._output = output
+        self._output.write(f"{','.join(COLUMNS[what])}\n".encode())
+
+    def write(self, row: Row) -> None:
+        cells = map(_cell, self._kinds, flat_row(self._what, row))
+        self._output.write(f"{','.join(map(_quoted, cells))}\n".encode())
+
+    def close(self) -> None:
+        self._output.flush()
+
+
+def _cell(kind: Kind, value: Any) -> str:
+    if value is None:
+        return ""
+    if kind is Kind.WHOLE:
+        return str(value)
+    if kind is Kind.CREDITS:
+        return str(plain(value))
+    if kind is Kind.TIME:
+        return str(iso(value))
+    text = " ".join(value) if kind is Kind.TEXTS else str(value)
+    # Answers and prompts are other people's text: a spreadsheet must not take one for a formula.
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def _quoted(cell: str) -> str:
+    # The csv module goes through an answer of 18 KB character by character, which makes an export four times
+    # as slow; and it leaves a lone carriage return unquoted, which readers take for the end of a row.
+    if any(mark in cell for mark in ',"\r\n'):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell

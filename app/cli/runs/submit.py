@@ -1,0 +1,126 @@
+"""The command submit: a file becomes a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.options import (
+    Account,
+    AsJson,
+    Batch,
+    Budget,
+    Country,
+    Duplicates,
+    Include,
+    Priority,
+    ReuseWithin,
+    Strict,
+    TaskType,
+    examples,
+    settings_for,
+)
+from app.cli.runs.commands import exit_if_halted, follow, with_store
+from app.cli.user_error import STORED, USAGE, UserError
+
+if TYPE_CHECKING:
+    from app.cli.runs.run_options import RunOptions
+    from app.store import Store
+
+
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL; - reads standard input.")],
+    name: Annotated[str, typer.Option(help="Name of the run; default: the file's name and the time.")] = "",
+    task_type: TaskType = "",
+    country: Country = "",
+    priority: Priority = 1,
+    include: Include = None,
+    budget: Budget = "",
+    account: Account = "default",
+    batch: Batch = None,
+    reuse_within: ReuseWithin = "",
+    duplicates: Duplicates = "keep",
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Go on with RUN, whose submit of this file was interrupted.")
+    ] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Store the prompts of FILE as a run; workers send them.
+
+    CSV needs a header row with the column prompt (or query); task_type, country, priority, include, state,
+    pages and the like are optional and override the options below. Bad lines are reported with the remedy;
+    the rest goes on. The command may end, or the terminal be closed: the run does not need it.
+
+    The same file again is a run of its own. With --resume nothing is stored twice, and a file that changed
+    since is refused.
+
+    Ends with 0 once the run is stored, also where its output cannot be written: standard error then names the
+    run. 3: the run is stored, but --watch saw it halt or could not go on; 1 and 2: nothing will be sent. So
+    whoever tries again after 1 or 2 pays nothing twice.
+    """
+    from app.cli.runs.run_options import (
+        RunOptions,
+        refuse_not_utf8,
+        refuse_unknown_account,
+        refuse_unusable_name,
+    )
+    from app.cli.terminal import draw_status, draw_submitted, show
+    from app.views.runs import status_document
+
+    settings = settings_for(log_level="warning")
+    options = RunOptions(
+        task_type, country, priority, tuple(include or ()), budget, strict, account, batch, reuse_within,
+        duplicates,
+    )  # fmt: skip
+    refuse_unknown_account(settings, account)
+    refuse_unusable_name("--name", name)
+    if resume:
+        refuse_with_resume(name, options)
+    path = None if file == "-" else Path(file)
+    refuse_not_utf8(str(path.absolute()) if path else "")
+
+    async def work(store: "Store") -> None:
+        from app.bootstrap import now_ms
+        from app.cli.runs.choose import choose_run
+        from app.cli.runs.submit_file import default_name, submit_file
+
+        source = file if path is None else str(path.absolute())
+        new = options.new_run(name or default_name(path, now_ms()), source)
+        resumed = (await choose_run(store, resume)).id if resume else None
+        document = await submit_file(store, settings, path, options.defaults(), new, resume=resumed)
+        if not watch:
+            show(document, as_json=as_json, draw=draw_submitted)
+            return
+        if not as_json:
+            show(document, as_json=False, draw=draw_submitted)
+        run, progress = await follow(store, document["run"]["id"])
+        document["status"] = status_document(run, progress)
+        show(document if as_json else document["status"], as_json=as_json, draw=draw_status)
+        # Not 1: who then tries again would pay twice.
+        exit_if_halted(run, progress, code=STORED)
+
+    with_store(settings, work)
+
+
+def refuse_with_resume(name: str, options: "RunOptions") -> None:
+    """Raises UserError for an option that belongs to the run, which is there already."""
+    given = {
+        "--name": name, "--budget": options.budget, "--batch": options.batch,
+        "--reuse-within": options.reuse_within, "--account": options.account.removeprefix("default"),
+    }  # fmt: skip
+    if wrong := [option for option, value in given.items() if value]:
+        raise UserError(
+            "bad_option", f"{', '.join(wrong)} belongs to the run and cannot be given with --resume",
+            "leave it out; the options for lines that name none must be given as before", exit_code=USAGE,
+        )  # fmt: skip
+
+
+SUBMIT_EXAMPLES = examples(
+    "tallyhook submit prompts.csv --budget 5000 --watch",
+    "tallyhook submit prompts.jsonl --task-type CHATGPT --country DE --include markdown",
+    "cat prompts.csv | tallyhook submit - --name monday --strict --json",
+    "tallyhook submit prompts.csv --reuse-within 24h --duplicates merge",
+    "tallyhook submit prompts.csv --resume latest",
+)

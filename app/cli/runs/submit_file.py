@@ -1,0 +1,228 @@
+"""From a file of prompts to a run that workers may send: what `submit` and `demo` share."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.bootstrap import now_ms, open_queue
+from app.cli.done import done
+from app.cli.store_access import TROUBLE
+from app.cli.streams import stdin_fault
+from app.cli.user_error import USAGE, UserError
+from app.config import Settings
+from app.domain.credits import plain
+from app.domain.source_change import SourceChanged
+from app.domain.text import visible
+from app.local.embedded import is_valkey_used, running_valkey
+from app.prompts.reader import BadLine, Defaults, read_prompts
+from app.services.load import Duplicates, Loaded, NewRun, load_run
+from app.store import Store
+from app.views.runs import Document, run_document
+from app.views.workers import workers_document
+
+SHORT_ID_CHARS = 8
+STEM_CHARS_MAX = 100
+"""Of a file's name in the name of a run."""
+
+
+async def submit_file(
+    store: Store,
+    settings: Settings,
+    path: Path | None,
+    defaults: Defaults,
+    new: NewRun,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+    resume: str | None = None,
+) -> Document:
+    """Store the prompts of `path` (None: standard input) as a run and wake the workers; what was done.
+
+    `resume`: the id of a run that was made from the same source; what it lacks is added. Raises UserError
+    when nothing of it will be sent, with every bad line that was kept.
+    """
+    refuse_if_not_a_file(path)
+    try:
+        reader = read_prompts(path, defaults)
+    except ValueError as error:
+        raise UserError("bad_option", str(error), exit_code=USAGE) from error
+    interrupted = [] if resume or path is None else await store.loading_runs(new.source)
+    begun: list[str] = []
+    try:
+        loaded = await load_run(
+            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress,
+            created=begun.append, resume=resume,
+        )  # fmt: skip
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
+    except SourceChanged as change:
+        raise source_changed(change, new.source) from change
+    except (*TROUBLE, asyncio.CancelledError):
+        # Perhaps even whole, if only the database's last word was lost.
+        for run_id in begun:
+            done(f"run {run_id} is stored in part: submit the file with --resume {run_id}, and nothing of "
+                 "it is stored twice")  # fmt: skip
+        raise
+    refuse_if_not_started(loaded, new)
+    done(stored(loaded.run_id))
+    run = next(row for row in await store.find_runs(loaded.run_id) if row.id == loaded.run_id)
+    woken = await wake_workers(settings)
+    worker = await seen_workers(store)
+    steps = next_steps(loaded.run_id, settings, worker, woken=woken)
+    return {
+        "run": run_document(run),
+        "tasks": loaded.tasks,
+        "credits": {"estimate": plain(loaded.estimate)},
+        "reused": loaded.reused,
+        "duplicates": loaded.duplicates,
+        "resumed_after": loaded.resumed_after,
+        "bad_lines_count": loaded.bad_lines,
+        "bad_lines": [bad_line(bad) for bad in loaded.bad],
+        "woken": woken,
+        "worker": worker,
+        "next": [*counted(loaded, new), *steps, *(resume_hint(run_id) for run_id in interrupted)],
+    }
+
+
+def stored(run_id: str) -> str:
+    """About a run that its workers have from now on."""
+    return (
+        f"run {run_id} is stored and will be sent; do not submit it again. tallyhook watch "
+        f"{run_id[-SHORT_ID_CHARS:]} follows it"
+    )
+
+
+def source_changed(change: SourceChanged, source: str) -> UserError:
+    """What to say when a run is to be resumed from a source that it was not made from."""
+    return UserError(
+        "source_changed",
+        f"{source} is not what the run was made from: {change}",
+        "give the file and the options as they were, or submit it without --resume as a run of its own",
+    )
+
+
+def counted(loaded: Loaded[BadLine], new: NewRun) -> list[str]:
+    """What happened to records that are not simply sent."""
+    told = []
+    if loaded.resumed_after:
+        told.append(f"resumed after record {loaded.resumed_after}; what was stored is what the file says")
+    if loaded.duplicates:
+        merged = new.duplicates is Duplicates.MERGE
+        what = "left out" if merged else "kept, each a task of its own (--duplicates merge leaves them out)"
+        told.append(f"{loaded.duplicates} records repeat an earlier one: {what}")
+    if loaded.reused:
+        told.append(f"{loaded.reused} are answered from equal, recent results and cost nothing")
+    return told
+
+
+def resume_hint(run_id: str) -> str:
+    """About a run of the same file whose reading did not come to its end."""
+    short = run_id[-SHORT_ID_CHARS:]
+    return (
+        f"run {short} of the same file is still being read, or was interrupted: submit FILE --resume {short} "
+        f"goes on with it, cancel {short} gives it up; this is a run of its own"
+    )
+
+
+def refuse_if_not_a_file(path: Path | None) -> None:
+    """Raises UserError before anything is stored."""
+    if path is None and (fault := stdin_fault()):
+        raise UserError("unreadable", f"cannot read standard input: {fault}", exit_code=USAGE)
+    if path is None:
+        return
+    try:
+        what = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
+    except OSError as error:  # a name too long
+        what = f"is no name of a file: {error.strerror}"
+    if what:
+        raise UserError("unreadable", f"{path} {what}", "- reads standard input", exit_code=USAGE)
+
+
+def refuse_if_not_started(loaded: Loaded[BadLine], new: NewRun) -> None:
+    """Raises UserError when the run was not let to begin."""
+    if loaded.started:
+        return
+    bad = [bad_line(line) for line in loaded.bad]
+    if loaded.bad_lines and new.strict:
+        remedy = "correct them, or leave out --strict to send the rest"
+        raise UserError(
+            "bad_lines",
+            f"{new.source} has {loaded.bad_lines} bad lines; nothing is sent",
+            remedy,
+            details=bad,
+        )
+    if loaded.duplicates_named:
+        raise UserError(
+            "duplicates",
+            f"{new.source} has {loaded.duplicates} records that repeat an earlier one; nothing is sent",
+            "take them out, or leave out --duplicates error",
+            details=[f"record {n} repeats record {first}" for n, first in loaded.duplicates_named],
+        )
+    if loaded.tasks:
+        raise UserError("cancelled", f"run {loaded.run_id} was cancelled; nothing of it is sent")
+    remedy = "see examples/prompts.csv for a file that works"
+    raise UserError("no_prompts", f"{new.source} has no prompt that can be sent", remedy, details=bad)
+
+
+def bad_line(bad: BadLine) -> dict[str, Any]:
+    """One fault of the input, as it is shown."""
+    return {"line": bad.line, "field": bad.field, "problem": bad.problem, "remedy": bad.remedy}
+
+
+def default_name(path: Path | None, at_ms: int) -> str:
+    """The file's name and the second: a file submitted twice makes two runs that can be told apart."""
+    stem = printable_stem(path) if path is not None else "stdin"
+    return f"{stem}-{datetime.fromtimestamp(at_ms / 1000, UTC):%Y%m%d-%H%M%S}"
+
+
+def printable_stem(path: Path) -> str:
+    """The file's name without its ending, as it may be shown anywhere."""
+    return " ".join(visible(path.stem).split())[:STEM_CHARS_MAX]
+
+
+async def wake_workers(settings: Settings) -> bool:
+    """Tell the workers that there is something to send; False when no queue was reached. Then the next
+    sweep of a worker finds it."""
+    url = running_valkey(settings)
+    if url is None:
+        return False
+    try:
+        queue = open_queue(url, settings)
+        try:
+            return await queue.wake_submit()
+        finally:
+            await queue.close()
+    except Exception:
+        # Whatever is wrong with the queue: what was stored is stored, and the caller must hear of that.
+        return False
+
+
+async def seen_workers(store: Store) -> Document | None:
+    """None: the database does not tell. What was stored is stored, and the caller must hear of that."""
+    try:
+        return await workers_document(store)
+    except Exception:
+        return None
+
+
+def next_steps(run_id: str, settings: Settings, worker: Document | None, *, woken: bool) -> list[str]:
+    """What to do now. `worker`: as workers_document has it."""
+    steps = [f"tallyhook watch {run_id[-SHORT_ID_CHARS:]}   follows it; closing this terminal stops nothing"]
+    if worker is not None and not worker["running"]:
+        missing = "tallyhook worker"
+        if not woken:
+            emulator = "tallyhook emulator, " if settings.embedded_provider else ""
+            missing = f"{emulator}tallyhook worker and tallyhook web, each in its own terminal"
+        steps.append(f"{worker['message']}: start {missing}; nothing is sent before")
+    if not woken and not settings.redis_url and is_valkey_used(settings):
+        steps.append(
+            "the embedded Valkey does not answer; web and worker start it again, and a worker that runs "
+            "finds the run within seconds by itself"
+        )
+    elif not woken and settings.redis_url:
+        steps.append("Redis was not reached; a worker that runs finds the run within seconds by itself")
+    elif not woken and (worker is None or worker["running"]):
+        steps.append("the queue was not reached; a worker that runs finds the run within seconds by itself")
+    return steps

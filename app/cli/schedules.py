@@ -1,0 +1,214 @@
+"""The commands of schedules: a prompt file that runs every so often."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.done import done
+from app.cli.options import (
+    Account,
+    AsJson,
+    Batch,
+    Budget,
+    Country,
+    Duplicates,
+    Include,
+    Priority,
+    ReuseWithin,
+    Strict,
+    TaskType,
+    settings_for,
+)
+from app.cli.runs.commands import with_store
+from app.cli.user_error import USAGE, UserError
+
+if TYPE_CHECKING:
+    from app.store import Store
+    from app.store.write.schedules import ScheduleRow
+
+EVERY_MIN_MS = 60_000
+
+schedule = typer.Typer(
+    help="Run a prompt file every so often. Workers start the runs, each slot once.", no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+Name = Annotated[str, typer.Argument(metavar="SCHEDULE", help="Name of a schedule.")]
+
+
+@schedule.command()
+def add(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL, where the workers can read it.")],
+    every: Annotated[str, typer.Option(metavar="TIME", help="How often, such as 90m, 6h, 1d or 2h30m.")],
+    name: Annotated[str, typer.Option(help="Name of the schedule; default: the file's name.")] = "",
+    task_type: TaskType = "",
+    country: Country = "",
+    priority: Priority = 1,
+    include: Include = None,
+    budget: Budget = "",
+    account: Account = "default",
+    batch: Batch = None,
+    reuse_within: ReuseWithin = "",
+    duplicates: Duplicates = "keep",
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run FILE every TIME, from now on, each time as a run of its own.
+
+    The file is read anew for each run. Of the slots that come while no worker runs, only the latest is run.
+    """
+    from app.cli.runs.run_options import (
+        RunOptions,
+        refuse_not_utf8,
+        refuse_unknown_account,
+        refuse_unusable_name,
+    )
+    from app.cli.runs.submit_file import printable_stem, refuse_if_not_a_file
+    from app.cli.terminal import draw_line, show
+
+    settings = settings_for(log_level="warning")
+    path = Path(file).absolute()
+    options = RunOptions(
+        task_type, country, priority, tuple(include or ()), budget, strict, account, batch, reuse_within,
+        duplicates,
+    )  # fmt: skip
+    every_ms = parse_every(every)
+    refuse_if_not_a_file(path)
+    refuse_unknown_account(settings, account)
+    wanted = name or printable_stem(path)
+    refuse_unusable_name("--name", wanted)
+    refuse_not_utf8(str(path))
+    refuse_wrong_options(options, path)
+
+    async def work(store: "Store") -> None:
+        from app.bootstrap import now_ms
+
+        now = now_ms()
+        schedule_id = await store.add_schedule(
+            name=wanted, source=str(path), options=options.to_json(), every_ms=every_ms, next_at_ms=now,
+            now_ms=now,
+        )  # fmt: skip
+        if schedule_id is None:
+            raise UserError(
+                "schedule_exists", f"there is a schedule {wanted!r} already", "give another --name"
+            )
+        done(f"schedule {wanted} is stored")
+        document = schedule_document(await choose_schedule(store, wanted))
+        document["message"] = (
+            f"{path.name} runs every {document['every']}, beginning as soon as a worker runs."
+        )
+        show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings, work)
+
+
+@schedule.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the schedules, with what went wrong at their last slot."""
+    from app.cli.terminal import draw_schedules, show
+
+    async def work(store: "Store") -> None:
+        found = [schedule_document(row) for row in await store.list_schedules()]
+        show({"schedules": found}, as_json=as_json, draw=draw_schedules)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+@schedule.command()
+def remove(name: Name, as_json: AsJson = False) -> None:
+    """Forget SCHEDULE. Its runs stay, and those that have begun go on."""
+    from app.cli.terminal import draw_line, show
+
+    async def work(store: "Store") -> None:
+        row = await choose_schedule(store, name)
+        await store.remove_schedule(row.id)
+        done(f"schedule {row.name} is removed")
+        document = schedule_document(row) | {"message": f"Schedule {row.name} is removed; its runs stay."}
+        show(document, as_json=as_json, draw=draw_line)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+@schedule.command()
+def pause(name: Name, as_json: AsJson = False) -> None:
+    """Start no runs of SCHEDULE until it is resumed. Runs that have begun go on."""
+    _enable(name, enabled=False, as_json=as_json)
+
+
+@schedule.command()
+def resume(name: Name, as_json: AsJson = False) -> None:
+    """Let SCHEDULE go on, with its next slot to come; what came meanwhile is not caught up on."""
+    _enable(name, enabled=True, as_json=as_json)
+
+
+def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
+    from app.cli.terminal import draw_line, show
+
+    async def work(store: "Store") -> None:
+        from app.bootstrap import now_ms
+        from app.domain.schedule_slots import next_slot
+
+        row = await choose_schedule(store, name)
+        if row.enabled == enabled:
+            raise UserError(
+                "unchanged", f"schedule {row.name} is {'not paused' if enabled else 'paused already'}"
+            )
+        next_ms = next_slot(row.next_at_ms, row.every_ms, now_ms()) if enabled else row.next_at_ms
+        await store.enable_schedule(row.id, enabled=enabled, next_at_ms=next_ms)
+        done(f"schedule {row.name} {'goes on' if enabled else 'is paused'}")
+        document = schedule_document(await choose_schedule(store, name))
+        then = f"goes on at {document['next_at']}" if enabled else "is paused"
+        show(document | {"message": f"Schedule {row.name} {then}."}, as_json=as_json, draw=draw_line)
+
+    with_store(settings_for(log_level="warning"), work)
+
+
+async def choose_schedule(store: "Store", name: str) -> "ScheduleRow":
+    """The schedule of that name. Raises UserError, with the names there are."""
+    known = await store.list_schedules()
+    for row in known:
+        if row.name == name:
+            return row
+    raise UserError(
+        "schedule_not_found", f"there is no schedule {name!r}", "tallyhook schedule list shows them",
+        details=[row.name for row in known],
+    )  # fmt: skip
+
+
+def schedule_document(row: "ScheduleRow") -> dict[str, Any]:
+    """A schedule as --json prints it."""
+    import json
+
+    from app.domain.duration import shown_duration
+    from app.views.runs import iso
+
+    try:
+        options = json.loads(row.options)
+    except ValueError:
+        options = row.options  # not ours; the others are listed all the same
+    return {
+        "id": row.id, "name": row.name, "source": row.source, "every": shown_duration(row.every_ms),
+        "state": "enabled" if row.enabled else "paused", "next_at": iso(row.next_at_ms),
+        "options": options, "last_error": row.last_error,
+    }  # fmt: skip
+
+
+def parse_every(text: str) -> int:
+    """Milliseconds between two slots. Raises UserError."""
+    from app.cli.runs.run_options import duration_option
+
+    every_ms = duration_option("--every", text) or 0
+    if every_ms < EVERY_MIN_MS:
+        raise UserError("bad_option", f"--every {text!r} is less than a minute", exit_code=USAGE)
+    return every_ms
+
+
+def refuse_wrong_options(options: Any, path: Path) -> None:
+    """Raises UserError now for what would fail at each slot."""
+    from app.prompts.reader import read_prompts
+
+    options.new_run("", str(path))
+    try:
+        read_prompts(path, options.defaults())
+    except ValueError as error:
+        raise UserError("bad_option", str(error), exit_code=USAGE) from error

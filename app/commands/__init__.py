@@ -1,1 +1,0 @@
-"""The commands, by what they are about. Thin: options in, one call, one document out."""

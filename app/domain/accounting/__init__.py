@@ -1,0 +1,1 @@
+"""Balances, billing cycles, drift and forecast of an account. Pure."""

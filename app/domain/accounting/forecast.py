@@ -1,0 +1,222 @@
+"""Forecast: when an account's credits run out and when its runs end, as a range and not as one guess. Pure.
+
+From what was measured (`rates.py`) the course of the next cycles is computed three times: quick, as likely,
+slow. A moment is computed in floats, because it is one; credits stay Decimal elsewhere. May not do I/O, read
+a clock or log.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from app.domain.accounting.billing import months_after
+from app.domain.accounting.rates import (
+    HOUR_MS,
+    TASK_S_LONGEST,
+    BalancePoint,
+    Burn,
+    OpenRun,
+    OpenWork,
+    Picture,
+    Range,
+    burn_of,
+    cost_of,
+    finish_rate,
+    usual_burn,
+)
+
+CYCLES_MAX = 12
+"""How many cycles ahead is looked; what lies beyond has no date."""
+
+Span = Range[int | None]
+"""Moments, earliest first; None: never, as far as can be seen."""
+NEVER: Span = Range(None, None, None)
+NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunForecast:
+    """When a run ends and what it will still cost."""
+
+    run: OpenRun
+    open: int
+    cost: Range[Decimal]
+    ends: Span
+    why_not: str | None = None
+    """Set when it does not end by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """An account's near future."""
+
+    account: str
+    now_ms: int
+    balance: BalancePoint | None
+    """The last one told; None: the edition does not tell, or nobody asked yet."""
+    available: Range[Decimal] | None
+    resets_at_ms: int | None
+    """The next reset; None: no subscription, or not known."""
+    tasks_per_hour: Range[float]
+    is_measured: bool
+    """False: nothing finished lately, so the rate is what the slots should do."""
+    burn: Sequence[Burn]
+    usual_per_hour: Range[Decimal] | None
+    """How the balance fell over recent days, idle hours included, by whomever; None: not known."""
+    queued: int
+    queued_cost: Range[Decimal]
+    runs_out: Span
+    """When no credits are left; likely None: not within the queue and the usual burn before a reset."""
+    runs: Sequence[RunForecast]
+
+
+def forecast(picture: Picture) -> Forecast:
+    """The range for one account and each of its open runs."""
+    rate, is_measured = finish_rate(picture)
+    going = {run.id for run in picture.runs if run.goes_on}
+    work = [one if one.run_id in going else _only_out(one) for one in picture.work]
+    tasks, cost = sum(one.tasks for one in work), cost_of(picture, work)
+    last, plan = next(reversed(picture.balances), None), _last_plan(picture.balances)
+    course = _Course(
+        now_ms=picture.now_ms, rate=rate, available=available_now(picture),
+        usual=usual_burn(picture.balances), resets=resets_ahead(plan, picture.now_ms),
+        per_cycle=plan.per_cycle if plan else None,
+        is_stopped_by_credits=last is not None and last.remaining >= 0,
+    )  # fmt: skip
+    return Forecast(
+        account=picture.account, now_ms=picture.now_ms, balance=last, available=course.available,
+        resets_at_ms=course.resets[0] if course.resets else None,
+        tasks_per_hour=Range(*(one * HOUR_MS for one in (rate.low, rate.likely, rate.high))),
+        is_measured=is_measured, burn=burn_of(picture), usual_per_hour=course.usual, queued=tasks,
+        queued_cost=cost, runs_out=course.runs_out(tasks, cost),
+        runs=_run_forecasts(picture, course, tasks, cost),
+    )  # fmt: skip
+
+
+def available_now(picture: Picture) -> Range[Decimal] | None:
+    """Credits left now: the last balance less what we posted since. None: no balance is known."""
+    if not picture.balances:
+        return None
+    last, plan = picture.balances[-1], _last_plan(picture.balances)
+    resets_at_ms, per_cycle = (plan.resets_at_ms, plan.per_cycle) if plan else (None, None)
+    if resets_at_ms and per_cycle is not None and last.at_ms < resets_at_ms <= picture.now_ms:
+        # Told before the reset: since then there is a whole allocation, less what was posted after it.
+        least = per_cycle - picture.charged_since
+        return Range(least, least, per_cycle)
+    likely = last.remaining - picture.charged_since
+    return Range(likely - (NOTHING if last.is_fresh else picture.charged_perhaps), likely, last.remaining)
+
+
+def resets_ahead(plan: BalancePoint | None, now_ms: int) -> list[int]:
+    """The next resets, soonest first; empty without a subscription."""
+    if plan is None or plan.resets_at_ms is None:
+        return []
+    day = datetime.fromtimestamp(plan.resets_at_ms / 1000, UTC).day
+    found: list[int] = []
+    months = 0
+    while len(found) < CYCLES_MAX:
+        reset = months_after(plan.resets_at_ms, months, day)
+        found += [reset] if reset > now_ms else []
+        months += 1
+    return found
+
+
+def _last_plan(balances: Sequence[BalancePoint]) -> BalancePoint | None:
+    """The last balance that told the plan as well; a header tells the credits alone."""
+    return next((point for point in reversed(balances) if not point.is_fresh), None)
+
+
+def _only_out(work: OpenWork) -> OpenWork:
+    """What of it ends although its run does not go on."""
+    return replace(work, tasks=work.out, credits=work.out_credits)
+
+
+def _run_forecasts(
+    picture: Picture, course: "_Course", tasks: int, cost: Range[Decimal]
+) -> list[RunForecast]:
+    """Each open run, oldest first: that is the order in which tasks of one priority are sent."""
+    found = []
+    before_tasks, before_cost = 0, NOTHING
+    for run in picture.runs:
+        work = [one for one in picture.work if one.run_id == run.id]
+        own_tasks, own_cost = sum(one.tasks for one in work), cost_of(picture, work)
+        if not run.goes_on:
+            why = f"{run.state}: {run.reason}" if run.reason else run.state
+            found.append(RunForecast(run, own_tasks, own_cost, NEVER, why))
+            continue
+        before_tasks, before_cost = before_tasks + own_tasks, before_cost + own_cost.likely
+        # Alone at best, behind all others at worst.
+        ends = course.ends(Range(own_tasks, before_tasks, tasks), Range(own_cost.low, before_cost, cost.high))
+        found.append(RunForecast(run, own_tasks, own_cost, ends))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """The next cycles: tasks are done at a rate, paid from an allocation that comes anew at each reset."""
+
+    now_ms: int
+    rate: Range[float]
+    available: Range[Decimal] | None
+    usual: Range[Decimal] | None
+    resets: Sequence[int]
+    per_cycle: Decimal | None
+    is_stopped_by_credits: bool
+    """False: no balance is known, or it is below zero, which only a contract allows (C-B41)."""
+
+    def runs_out(self, tasks: int, cost: Range[Decimal]) -> Span:
+        """Earliest: quick and dear on little credit; latest the other way round."""
+        if self.available is None:
+            return NEVER
+        funds, usual = self.available, self.usual or Range(NOTHING, NOTHING, NOTHING)
+        return Range(
+            self._run(tasks, cost.high, self.rate.high, funds.low, usual.high)[1],
+            self._run(tasks, cost.likely, self.rate.likely, funds.likely, usual.likely)[1],
+            self._run(tasks, cost.low, self.rate.low, funds.high, usual.low)[1],
+        )
+
+    def ends(self, tasks: Range[int], cost: Range[Decimal]) -> Span:
+        """When so many tasks, those before them counted in, are done; the last one may take its longest."""
+        funds = self.available or Range(NOTHING, NOTHING, NOTHING)
+        latest = self._run(tasks.high, cost.high, self.rate.low, funds.low)[0]
+        return Range(
+            self._run(tasks.low, cost.low, self.rate.high, funds.high)[0],
+            self._run(tasks.likely, cost.likely, self.rate.likely, funds.likely)[0],
+            None if latest is None else latest + round(TASK_S_LONGEST * 1000),
+        )
+
+    def _run(
+        self, tasks: int, cost: Decimal, rate: float, funds: Decimal, usual: Decimal = NOTHING
+    ) -> tuple[int | None, int | None]:
+        """(when the tasks are done, when the credits first run out); None: not within the cycles ahead.
+        After the tasks the usual burn goes on."""
+        left, each = float(tasks), float(cost) / max(tasks, 1)
+        has = max(float(funds), 0.0) if self.is_stopped_by_credits else math.inf
+        at, done, dry = float(self.now_ms), None if tasks else float(self.now_ms), None
+        for until in [float(reset) for reset in self.resets] or [math.inf]:
+            if left:
+                ready, empty = at + _over(left, rate), at + _over(has, rate * each)
+                if min(ready, empty) > until:
+                    left, at = max(left - rate * (until - at), 0.0), until
+                    done = None if left else until
+                elif ready <= empty:
+                    done, at, has, left = ready, ready, has - each * left, 0.0
+                else:
+                    # The rest waits for the reset.
+                    dry, left = dry or empty, left - rate * (empty - at)
+            if not left:
+                emptied = at + _over(has, float(usual) / HOUR_MS)
+                dry = dry or (emptied if emptied < until else None)
+            at, has = until, float(self.per_cycle or 0) if self.is_stopped_by_credits else math.inf
+        return _moment(done), _moment(dry)
+
+
+def _over(amount: float, speed: float) -> float:
+    """How long an amount lasts."""
+    return amount / speed if speed > 0 else math.inf
+
+
+def _moment(at: float | None) -> int | None:
+    return None if at is None or math.isinf(at) else round(at)

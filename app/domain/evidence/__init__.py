@@ -1,0 +1,1 @@
+"""What a certificate and a dispute say. Pure."""

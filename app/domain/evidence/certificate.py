@@ -1,0 +1,186 @@
+"""The certificate of a run: what went in, how each prompt ended, what it cost, and hashes of all of it.
+
+Pure: pages of rows are folded, so that memory stays flat. May not do I/O, read a clock or log. The hashes
+are over canonical JSON (sorted keys, no spaces, UTF-8): anybody can compute them again (docs/evidence.md).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from app.domain.credits import plain
+from app.domain.task import OPEN_STATES, Money, TaskState
+from app.domain.time_format import iso
+
+UNHASHED = ("made_at", "certificate_sha256")
+"""The same books give the same hash, whenever it is made."""
+Document = dict[str, Any]
+
+
+class Standing(NamedTuple):
+    """One attempt as its row says, the current one of its task or one that a retry replaced."""
+
+    ordinal: int
+    task_id: str
+    attempt: int
+    current: bool
+    state: str
+    money: str
+    estimate: Decimal
+    to_charge: Decimal | None
+    held: Decimal | None
+    charged: Decimal | None
+    reported: str | None
+    verdict: str | None
+    sends: int
+    response_sha256: str | None
+    """Of the stored answer, as UTF-8; None: no answer is stored."""
+    in_doubt: bool = False
+    """Refused after a send that nobody answered for, and closed all the same."""
+
+
+class Entry(NamedTuple):
+    """One entry of the ledger, or an adjustment of the account that names this run."""
+
+    at_ms: int
+    task_id: str | None
+    attempt: int | None
+    kind: str
+    credits: Decimal
+    delivery_id: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The run, and what is counted beside its tasks."""
+
+    id: str
+    name: str
+    account: str
+    source: str
+    source_sha256: str | None
+    state: str
+    bad_lines: int
+    begun_ms: int
+    findings: Mapping[str, int]
+    """Verdict -> how many."""
+    entries: int
+    """Ledger entries that name the run, whatever task they name."""
+    set_aside: int = 0
+    """Deliveries that could not be settled and name a task of the run."""
+    unnamed: int = 0
+    """The same, of its account since it began, whose task cannot be made out."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Everything summed so far. Give it each page once, in the order of the source."""
+
+    ends: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, Decimal] = field(default_factory=dict)
+    entries: int = 0
+    retried: int = 0
+    unknown: int = 0
+    unidentified: int = 0
+    unstored: int = 0
+    unbalanced: int = 0
+    contradicted: int = 0
+    _results: Any = field(default_factory=hashlib.sha256)
+    _ledger: Any = field(default_factory=hashlib.sha256)
+
+    def page(self, standings: Sequence[Standing], entries: Iterable[Entry]) -> None:
+        """Attempts in the order of ordinal and attempt, with all their entries."""
+        of: dict[tuple[str | None, int | None], list[Entry]] = {}
+        for entry in entries:
+            of.setdefault((entry.task_id, entry.attempt), []).append(entry)
+        for standing in standings:
+            # A hold before what closes it, whichever was written first.
+            mine = sorted(of.get((standing.task_id, standing.attempt), ()), key=lambda e: e.kind)
+            for entry in mine:
+                self._entry(entry)
+            self.entries += len(mine)
+            if [entry.kind for entry in mine] == ["hold"]:
+                self._add("open", mine[0].credits)
+            self._attempt(standing, mine)
+
+    def adjustments(self, entries: Iterable[Entry]) -> None:
+        """At the end, in the order they were made."""
+        for entry in entries:
+            self._entry(entry)
+
+    def _entry(self, entry: Entry) -> None:
+        self._add(entry.kind, entry.credits)
+        document = entry._asdict() | {"at": iso(entry.at_ms), "credits": plain(entry.credits)}
+        del document["at_ms"]
+        self._ledger.update(canonical(document) + b"\n")
+
+    def _attempt(self, it: Standing, entries: Sequence[Entry]) -> None:
+        self._add("estimated", it.estimate)
+        self._add("to_charge", it.to_charge)
+        self._add("charged", it.charged)
+        self.unbalanced += not _balanced(it, entries)
+        self.contradicted += it.state == TaskState.REJECTED and it.reported is not None
+        self.unstored += it.reported is not None and it.response_sha256 is None
+        if it.state not in OPEN_STATES:
+            self._open_money(it)
+        if it.verdict is not None:
+            self.verdicts[it.verdict] += 1
+        if not it.current:
+            self.retried += 1
+            return
+        self.ends[it.state] += 1
+        document = {
+            "ordinal": it.ordinal, "task_id": it.task_id, "attempt": it.attempt, "state": it.state,
+            "verdict": it.verdict, "charged": plain(it.charged), "response_sha256": it.response_sha256,
+        }  # fmt: skip
+        self._results.update(canonical(document) + b"\n")
+
+    def _open_money(self, it: Standing) -> None:
+        """Work that is closed and money that is not: what it may have cost is not known."""
+        if it.money == Money.HELD:
+            self.unknown += 1
+            self._add("unknown", it.held)
+        elif it.money == Money.NONE and ((it.state == TaskState.EXPIRED and it.sends) or it.in_doubt):
+            self.unidentified += 1
+            self._add("unidentified", it.estimate)
+
+    def _add(self, name: str, credits: Decimal | None) -> None:
+        if credits is not None:
+            self.sums[name] = self.sums.get(name, Decimal(0)) + credits
+
+    def hashes(self) -> tuple[str, str]:
+        """SHA-256 of the results and of the ledger, as they came."""
+        return self._results.hexdigest(), self._ledger.hexdigest()
+
+    def sum(self, name: str) -> Decimal:
+        """Credits of one kind; 0 when there were none."""
+        return self.sums.get(name, Decimal(0))
+
+
+def _balanced(it: Standing, entries: Sequence[Entry]) -> bool:
+    """Whether the ledger says of an attempt what its row says (DESIGN section 3, 2)."""
+    kinds = {entry.kind: entry.credits for entry in entries}
+    closing: dict[str, dict[str, Decimal | None]] = {
+        Money.NONE: {},
+        Money.HELD: {"hold": it.held},
+        Money.POSTED: {"hold": it.held, "post": it.charged},
+        Money.VOIDED: {"hold": it.held, "void": it.held},
+    }
+    return len(kinds) == len(entries) and kinds == closing.get(it.money)
+
+
+def canonical(document: Document) -> bytes:
+    """JSON in the one spelling that is hashed."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def certificate_sha256(document: Document) -> str:
+    """The hash of a certificate, over all but the moment it was made and the hash itself."""
+    hashed = {name: value for name, value in document.items() if name not in UNHASHED}
+    return hashlib.sha256(canonical(hashed)).hexdigest()

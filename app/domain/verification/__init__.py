@@ -1,0 +1,1 @@
+"""Deriving stored rows again and comparing them. Pure."""

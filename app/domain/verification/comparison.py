@@ -1,0 +1,227 @@
+"""Comparing what stands with what should stand, row by row. Pure; decides nothing and mends nothing."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.domain.credits import Verdict, plain
+from app.domain.task import TaskState
+from app.domain.verification.derivation import Due, DueFinding, Entry, Given, Mark
+from app.domain.verification.stored_rows import Row
+
+CLOCK_SKEW_MAX_MS = 5_000
+"""The receiver's clock and the worker's may be those of two machines."""
+DERIVED_VERDICTS = frozenset(Verdict) - {Verdict.UNMATCHED, Verdict.LOST_AFTER_ACK}
+"""Findings that follow from an attempt's responses and reports alone."""
+
+StoredText = Callable[[str | None], str | None]
+"""The provider's text as the store keeps it: clean and bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where the books are not what the evidence gives."""
+
+    table: str
+    key: str
+    """The row: its id, or task id and attempt."""
+    column: str
+    """`row` when the whole row is missing or should not be there."""
+    stands: str
+    should_be: str
+    why: str
+
+
+@dataclass(slots=True)
+class Standing:
+    """The stored rows of one attempt."""
+
+    table: str
+    """tasks or attempts."""
+    row: Row
+    entries: list[Row] = field(default_factory=list)
+    results: list[Row] = field(default_factory=list)
+    findings: list[Row] = field(default_factory=list)
+    deliveries: list[Row] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return (
+            str(self.row["id"]) if self.table == "tasks" else f"{self.row['task_id']}.{self.row['attempt']}"
+        )
+
+
+def compare(standing: Standing, given: Given, due: Due, stored: StoredText) -> list[Difference]:
+    """Every difference between the rows of an attempt and what was derived for it."""
+    return [
+        *_row(standing, given, due, stored),
+        *_entries(standing, due),
+        *_result(standing, due),
+        *_findings(standing, due),
+        *_effects(standing, due),
+    ]
+
+
+def shown(value: object) -> str:
+    """A value as a person reads it; long texts by their length and hash, because they are answers."""
+    if value is None:
+        return "null"
+    if isinstance(value, Decimal):
+        return str(plain(value))
+    text = str(value)
+    if len(text) <= 80:
+        return text
+    return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _row(standing: Standing, given: Given, due: Due, stored: StoredText) -> Iterator[Difference]:
+    row, after = standing.row, due.after
+    open_ = after.state is TaskState.SUBMITTING  # claimed or not: nothing was said about it yet
+    states = (TaskState.PENDING, TaskState.SUBMITTING) if open_ else (after.state,)
+    if row["state"] not in states:
+        why = "what was said about the attempt, in any order, ends here"
+        yield Difference(standing.table, standing.key, "state", row["state"], " or ".join(states), why)
+    pairs: list[tuple[str, object, str]] = [
+        ("money", after.money, "the closing entry that the reports give"),
+        ("credits_held", after.held, "of the submit response, else the estimate"),
+        ("credits_to_charge", after.to_charge, "of the submit response, else of the report"),
+        ("credits_charged", after.charged, "creditsCharged of the report; none is unknown"),
+        ("reported", after.reported, "status of the first report"),
+        ("verdict", after.verdict, "reconciled again"),
+        ("provider_task_id", stored(after.provider_task_id), "of the submit response, else of the report"),
+        ("settled_by", due.settled_by, "how the first report came"),
+    ]
+    if Mark.ASKED not in given.marks:
+        pairs.append(("submitted_at_ms", due.submitted_at_ms, "when the submit response came"))
+    if not given.marks & {Mark.EXPIRED, Mark.GIVEN_UP}:  # their words are ours
+        pairs.append(("error_code", stored(due.error_code), "of the refusal or the first report"))
+        pairs.append(("error_message", stored(due.error_message), "of the refusal or the first report"))
+    for column, value, why in pairs:
+        if row[column] != value:
+            yield Difference(standing.table, standing.key, column, shown(row[column]), shown(value), why)
+    yield from _settled_at(standing, due)
+
+
+def _settled_at(standing: Standing, due: Due) -> Iterator[Difference]:
+    at_ms = standing.row["settled_at_ms"]
+    where = standing.table, standing.key, "settled_at_ms", shown(at_ms)
+    if due.first is None:
+        if at_ms is not None:
+            yield Difference(*where, "null", "no report settled it")
+    elif at_ms is None:
+        yield Difference(*where, "a time", f"delivery {due.first.id} settled it")
+    elif at_ms < due.first.received_at_ms - CLOCK_SKEW_MAX_MS:
+        earliest = f"{due.first.received_at_ms} or later"
+        yield Difference(*where, earliest, f"when delivery {due.first.id} was received")
+
+
+def _entries(standing: Standing, due: Due) -> Iterator[Difference]:
+    for kinds in (("hold",), ("post", "void")):
+        stands = sorted((e for e in standing.entries if e["kind"] in kinds), key=lambda e: int(e["id"]))
+        should = [entry for entry in due.entries if entry.kind in kinds]
+        for entry in should[len(stands) :]:
+            why = "deleted, or never written: " + _cause(entry)
+            yield Difference("ledger", standing.key, "row", "missing", _said(entry.kind, entry.credits), why)
+        for row in stands[len(should) :]:
+            why = f"the attempt has {len(stands)} of {'/'.join(kinds)}; what was said gives {len(should)}"
+            yield Difference(
+                "ledger", shown(row["id"]), "row", _said(row["kind"], row["credits"]), "none", why
+            )
+        for row, entry in zip(stands, should, strict=False):
+            yield from _entry(standing, due, row, entry)
+    for row in standing.entries:
+        if row["kind"] not in ("hold", "post", "void"):
+            yield Difference(
+                "ledger", shown(row["id"]), "kind", row["kind"], "hold, post or void", "no such kind"
+            )
+
+
+def _entry(standing: Standing, due: Due, row: Row, entry: Entry) -> Iterator[Difference]:
+    pairs = [("kind", entry.kind), ("credits", entry.credits), ("delivery_id", entry.delivery_id)]
+    if row["reason"] is not None:  # null on entries that are older than reasons
+        pairs.append(("reason", entry.reason))
+    for column, value in pairs:
+        if row[column] != value:
+            where = "ledger", shown(row["id"]), column
+            yield Difference(*where, shown(row[column]), shown(value), _cause(entry))
+    settled = standing.row["settled_at_ms"]
+    same_moment = due.first is not None and entry.delivery_id == due.first.id and settled is not None
+    if same_moment and row["at_ms"] != settled:
+        why = "written when the attempt was settled"
+        yield Difference("ledger", shown(row["id"]), "at_ms", shown(row["at_ms"]), shown(settled), why)
+
+
+def _result(standing: Standing, due: Due) -> Iterator[Difference]:
+    first, stands = due.first, standing.results
+    if first is None:
+        for _ in stands:
+            yield Difference("results", _of(standing), "row", "a result", "none", "no report was taken")
+        return
+    if not stands:
+        why = f"deleted, or never written: the answer of delivery {first.id}"
+        yield Difference("results", _of(standing), "row", "missing", f"a result, {due.after.reported}", why)
+        return
+    row, settled = stands[0], standing.row["settled_at_ms"]
+    for column, value in (
+        ("delivery_id", first.id), ("status", due.after.reported),
+        ("response", first.report.response.decode()),
+        ("stored_at_ms", row["stored_at_ms"] if settled is None else settled),
+    ):  # fmt: skip
+        if row[column] != value:
+            why = f"of delivery {first.id}, which settled the attempt"
+            yield Difference("results", _of(standing), column, shown(row[column]), shown(value), why)
+
+
+def _findings(standing: Standing, due: Due) -> Iterator[Difference]:
+    standing_rows = [row for row in standing.findings if row["verdict"] in DERIVED_VERDICTS]
+    same: dict[DueFinding, list[Row]] = {}
+    for row in reversed(standing_rows):
+        same.setdefault(_finding(row), []).append(row)
+    missing = [wanted for wanted in due.findings if not same.get(wanted) or not same[wanted].pop()]
+    left = {id(row) for rows in same.values() for row in rows}
+    surplus = [row for row in standing_rows if id(row) in left]
+    of_delivery: dict[str | None, list[Row]] = {}
+    for row in reversed(surplus):
+        of_delivery.setdefault(row["delivery_id"], []).append(row)
+    for wanted in missing:
+        stands = "missing"
+        if altered := of_delivery.get(wanted.delivery_id):
+            row = altered.pop()
+            left.discard(id(row))
+            stands = f"finding {row['id']}: {_told(_finding(row))}"
+        why = f"of delivery {wanted.delivery_id}" if wanted.delivery_id else "found at submit"
+        yield Difference("findings", _of(standing), "row", stands, _told(wanted), why)
+    surplus = [row for row in surplus if id(row) in left]
+    for row in surplus:
+        why = "nothing that was said about the attempt gives it"
+        yield Difference("findings", shown(row["id"]), "row", _told(_finding(row)), "none", why)
+
+
+def _effects(standing: Standing, due: Due) -> Iterator[Difference]:
+    for row in standing.deliveries:
+        effect = due.effects.get(row["id"])
+        if effect is not None and row["effect"] != effect:
+            why = "settled again, in the recorded order"
+            yield Difference("deliveries", row["id"], "effect", shown(row["effect"]), shown(effect), why)
+
+
+def _finding(row: Row) -> DueFinding:
+    return DueFinding(row["verdict"], row["expected"], row["actual"], row["delivery_id"])
+
+
+def _of(standing: Standing) -> str:
+    row = standing.row
+    return f"{row['id'] if standing.table == 'tasks' else row['task_id']}.{row['attempt']}"
+
+
+def _cause(entry: Entry) -> str:
+    return f"of delivery {entry.delivery_id}" if entry.delivery_id else "of the submit response"
+
+
+def _said(kind: str, credits: Decimal | None) -> str:
+    return f"{kind} of {shown(credits)}"
+
+
+def _told(finding: DueFinding) -> str:
+    return f"{finding.verdict}, expected {shown(finding.expected)}, actual {shown(finding.actual)}"

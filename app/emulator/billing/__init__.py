@@ -1,0 +1,1 @@
+"""The emulator's accounts: plans, prices, cycles, statements."""

@@ -1,0 +1,1 @@
+"""Checks on a request, as the provider makes them."""

@@ -1,0 +1,1 @@
+"""Facts of the provider as data: editions, engines, places, prices, plans."""

@@ -1,0 +1,1 @@
+"""The emulator without its HTTP: tasks, their life, deliveries, limits."""

@@ -1,0 +1,1 @@
+"""The emulator over HTTP: routes, authentication, faults of the connection."""

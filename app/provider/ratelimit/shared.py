@@ -1,0 +1,276 @@
+"""One rate limit for all processes of an account: turns are leased from Redis in blocks.
+
+Redis keeps the moments of the last turns that were given away, newest first, and one script adds to them. A
+turn comes no sooner than one interval after the last one (a shorter one after a stall), than a second after
+the one as many turns back as a second may have, and the same for an hour. So what all processes send
+together is spaced like one sender's, what a stall cost is caught up without ever being one too many for its
+second, and a turn costs a fraction of a round trip. Redis's own clock decides, so the processes' clocks need
+not agree.
+
+Without Redis each process keeps to its share, by the number of processes that were last seen: slower, and
+never above the limit.
+"""
+
+import asyncio
+import math
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.provider.ratelimit.pacing import RECENT_S, Pacer, Windows
+from app.provider.ratelimit.window import CLOCK_STEP_S, Room
+
+BLOCK_MAX = 16
+"""Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
+SHARED_HEADROOM = 0.984
+"""Share of the limit that several processes are given together. Each loses some to being late by itself; what
+they are all late by, the provider's own count bounds (`Room`)."""
+LEAD_S = 0.1
+"""How far ahead turns are leased. Those that come back too late leave gaps, and gaps behind which turns are
+given away already are not made up for."""
+LATE_S = 0.01
+"""A turn not taken within this goes back when others share the limit: used later, it could be one too many
+for its second. A process alone counts for itself."""
+KNOWN_LATE_S = 0.04
+"""The same where the provider says how much is left."""
+AWAY_S = 5.0
+"""After Redis failed, how long this process keeps to its share before it asks again."""
+SEEN_S = 10.0
+"""A process counts as sending for this long after its last lease."""
+TIMEOUT_S = 0.5
+"""Redis is away when it takes longer than this to answer."""
+
+_TROUBLE = (RedisError, OSError, TimeoutError)
+
+# KEYS: turns, processes, pause, number. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0:
+# no limit), furthest acceptable turn (µs from now), process id, for how long a process counts (µs),
+# pause (µs from now; 0: none), interval while catching up (µs), which moment is recent (µs ago), then turns
+# given back. Returns the number of the last turn given (0: none), processes seen, Redis's moment, and the
+# moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
+_LEASE = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local turns, processes, pause = KEYS[1], KEYS[2], KEYS[3]
+for i = 11, #ARGV do redis.call('LREM', turns, 1, ARGV[i]) end
+redis.call('ZADD', processes, now, ARGV[6])
+redis.call('ZREMRANGEBYSCORE', processes, '-inf', now - ARGV[7])
+redis.call('PEXPIRE', processes, 60000)
+local paused = tonumber(redis.call('GET', pause) or '0')
+if tonumber(ARGV[8]) > 0 then
+  paused = math.max(paused, now + ARGV[8])
+  redis.call('SET', pause, string.format('%.0f', paused), 'PX', math.ceil((paused - now) / 1000))
+end
+local function next_turn()
+  local at = math.max(now, paused)
+  local last = redis.call('LINDEX', turns, 0)
+  local second = redis.call('LINDEX', turns, ARGV[3] - 1)
+  local interval = second and at - second < tonumber(ARGV[10]) and ARGV[9] or ARGV[2]
+  if last then at = math.max(at, last + interval) end
+  if second then at = math.max(at, second + 1000000) end
+  if tonumber(ARGV[4]) > 0 then
+    local hour = redis.call('LINDEX', turns, ARGV[4] - 1)
+    if hour then at = math.max(at, hour + 3600000000) end
+  end
+  return at
+end
+local answer = {0, redis.call('ZCARD', processes), now, next_turn()}
+if answer[4] - now > tonumber(ARGV[5]) then return answer end
+local given = 0
+repeat
+  redis.call('LPUSH', turns, string.format('%.0f', answer[4 + given]))
+  given = given + 1
+  local another = next_turn()
+  if given == tonumber(ARGV[1]) or another - now > tonumber(ARGV[5]) then break end
+  answer[4 + given] = another
+until false
+answer[1] = redis.call('INCRBY', KEYS[4], given)
+-- Some may be given back yet, and then those before them are what to keep a distance from: four times
+-- UNUSED_MAX more than a window needs.
+redis.call('LTRIM', turns, 0, math.max(ARGV[3], ARGV[4]) + 255)
+local kept = tonumber(ARGV[4]) > 0 and 3600000 or 60000
+redis.call('PEXPIRE', turns, math.ceil((answer[3 + given] - now) / 1000) + kept)
+redis.call('PEXPIRE', KEYS[4], kept)
+return answer
+"""
+UNUSED_MAX = 64
+"""Turns given back with one lease; more are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn that is ours: its moment by our clock, and by Redis's, which names it; and its number."""
+
+    at_s: float
+    redis_us: int
+    number: int
+
+
+class SharedPacer:
+    """As Pacer, for all processes that use the same Redis and account name together."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        account: str,
+        rate_per_s: float,
+        *,
+        per_hour: int | None = None,
+        processes_expected: int = 4,
+        timeout_s: float = TIMEOUT_S,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        room = self._room = Room(monotonic)
+        room.processes = processes_expected
+        self._local = Pacer(rate_per_s, per_hour=per_hour, room=room, monotonic=monotonic, sleep=sleep)
+        self._share = Pacer(
+            rate_per_s / processes_expected,
+            per_hour=None if per_hour is None else max(per_hour // processes_expected, 1),
+            room=room, monotonic=monotonic, sleep=sleep,
+        )  # fmt: skip
+        self._redis = redis
+        self._lease = redis.register_script(_LEASE)
+        self._keys = [
+            f"tallyhook:pace:{account}:{name}" for name in ("turns", "processes", "pause", "number")
+        ]
+        self._process = uuid.uuid4().hex
+        self._timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._turns: deque[_Turn] = deque()
+        self._unused: deque[int] = deque(maxlen=UNUSED_MAX)
+        self._leasing = asyncio.Lock()
+        self._waiting = 0
+        self._away_until_s = 0.0
+        self._paused_until_s = 0.0
+
+    @property
+    def windows(self) -> Windows:
+        """The limits of all processes together."""
+        return self._local.windows
+
+    async def acquire(self, within_s: float = math.inf) -> float:
+        """Wait for this request's turn; 0 once it has come. When it would not come within `within_s`, no
+        turn is used up: the seconds until then."""
+        self._waiting += 1
+        deadline_s = self._monotonic() + within_s
+        try:
+            while True:
+                turn = await self._turn(deadline_s)
+                if turn is None:
+                    return await self._share.acquire(max(deadline_s - self._monotonic(), 0.0))
+                if isinstance(turn, float):
+                    return max(turn, CLOCK_STEP_S)
+                number = await self._until(turn)
+                if self._is_good(turn):
+                    self._local.count(number)
+                    return 0.0
+                self._unused.append(turn.redis_us)
+        finally:
+            self._waiting -= 1
+
+    def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
+        """Take over what a response says of the limit, as a Pacer does."""
+        before = self.windows
+        self._local.answered(took_s, limit, remaining)
+        if self.windows != before:
+            self._share_out()
+
+    def pause(self, wait_s: float) -> None:
+        """Nobody sends for a while: the provider said so. The others learn it with our next lease."""
+        self._unused.extend(turn.redis_us for turn in self._turns)
+        self._turns.clear()
+        self._share.pause(wait_s)
+        self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        await self._redis.aclose()
+
+    async def _until(self, turn: _Turn) -> int:
+        """Sleep until its moment and until there is room for it; its number by then."""
+        try:
+            if (wait_s := turn.at_s - self._monotonic()) > 0:
+                await self._sleep(wait_s)
+            while (wait_s := self._local.full_for_s(number := self._number_now(turn))) > CLOCK_STEP_S:
+                await self._sleep(wait_s)
+        except asyncio.CancelledError:
+            self._unused.append(turn.redis_us)
+            raise
+        return number
+
+    def _number_now(self, turn: _Turn) -> int:
+        """The number of the turn whose moment it is when this one goes: others went before a late one."""
+        late_s = max(self._monotonic() - turn.at_s, 0.0)
+        return turn.number + int(late_s / self.windows.spacing_s)
+
+    def _is_good(self, turn: _Turn) -> bool:
+        now = self._monotonic()
+        if turn.at_s < self._paused_until_s and now < self._paused_until_s:
+            return False
+        late_s = KNOWN_LATE_S if self._room.is_known else LATE_S
+        return self._room.processes == 1 or now - turn.at_s <= late_s
+
+    async def _turn(self, deadline_s: float) -> _Turn | float | None:
+        """A turn that is ours, or in how many seconds there would be one when that is after the deadline.
+        None without Redis."""
+        async with self._leasing:
+            while self._turns:
+                turn = self._turns.popleft()
+                if self._is_good(turn):
+                    return turn
+                self._unused.append(turn.redis_us)
+            if self._monotonic() < self._away_until_s:
+                return None
+            while isinstance(answer := await self._ask(min(self._waiting, BLOCK_MAX), LEAD_S), float):
+                if self._monotonic() + answer > deadline_s:
+                    return answer
+                # The others have nothing to do meanwhile either.
+                await self._sleep(max(answer - LEAD_S / 2, CLOCK_STEP_S))
+            if answer is not None:
+                self._turns.extend(answer[1:])
+                return answer[0]
+            return None
+
+    async def _ask(self, count: int, within_s: float) -> list[_Turn] | float | None:
+        """At most `count` turns, or the seconds until the first one when that is too far away, or None when
+        Redis did not answer."""
+        windows = self.windows
+        pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
+        unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
+        arguments: list[int | str] = [
+            count, round(windows.spacing_s * 1e6), self._cap(), windows.per_hour or 0, round(within_s * 1e6),
+            self._process, round(SEEN_S * 1e6), pause_us, round(windows.catch_up_s * 1e6),
+            round(RECENT_S * 1e6), *unused,
+        ]  # fmt: skip
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                last, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
+        except _TROUBLE:
+            self._away_until_s = self._monotonic() + AWAY_S
+            return None
+        if processes != self._room.processes:
+            self._room.processes = processes
+            self._share_out()
+        if not last:
+            return float(moments[0] - now_us) / 1e6
+        # Measured after the answer: a turn begins at most one way of the network too late, never too early.
+        now = self._monotonic()
+        return [
+            _Turn(now + (moment - now_us) / 1e6, moment, number)
+            for number, moment in enumerate(moments, last - len(moments) + 1)
+        ]
+
+    def _cap(self) -> int:
+        if self._room.processes == 1:
+            return self.windows.cap
+        return max(int(self.windows.rate_per_s * SHARED_HEADROOM), 1)
+
+    def _share_out(self) -> None:
+        self._local.lower()
+        self._share.lower(max(int(self.windows.rate_per_s / self._room.processes), 1))

@@ -1,0 +1,106 @@
+"""Lost after the ack: the provider had a 2xx for a delivery, and no such delivery is stored (P18, W14).
+
+The answer itself comes by poll as ever; this finds out that something between the provider and the inbox
+says 2xx and keeps nothing. Judged after a grace and from the stored polls alone; asks the provider nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from app.domain.evidence.records import Acknowledged
+from app.domain.task import new_id
+from app.ports import Clock
+from app.services.isolated import Each
+
+STRETCH = 200
+"""Polls read at once; 200 of 18 KB are 3.6 MB."""
+SKEW_MS = 360_000
+"""Webhooks are named by the moment of signing at the provider, whose clock a signature lets differ from ours
+by 300 s; other rows by the clocks of our machines."""
+
+ReadAcknowledged = Callable[[bytes], Acknowledged | None]
+
+
+class LonePoll(Protocol):
+    """A stored poll of an attempt of which no delivery is stored."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def first_sent_at_ms(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+P = TypeVar("P", bound=LonePoll)
+
+
+class AckedStore(Protocol[P]):
+    """What judging needs of the store."""
+
+    async def oldest_waiting_poll(self) -> str | None: ...
+
+    async def lone_polls(self, *, after: str, before: str, limit: int) -> list[P]: ...
+
+    async def webhooks_without_task(self, since: str) -> set[str]: ...
+
+    async def note_lost_after_ack(self, lost: Sequence[tuple[P, str]], now_ms: int) -> int: ...
+
+
+class Acked(Generic[P]):
+    """Judges stored polls once they are old enough; remembers how far it came.
+
+    A process that begins, or takes over, looks back over the provider's retention once; what was noted before
+    is not noted again.
+    """
+
+    def __init__(
+        self, store: AckedStore[P], read_acknowledged: ReadAcknowledged, *, clock: Clock, grace_ms: int,
+        look_back_ms: int,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._read = read_acknowledged
+        self._clock = clock
+        self._grace_ms = grace_ms
+        self._look_back_ms = look_back_ms
+        self._judged = self._start(clock())
+        """Ids order by time: polls up to this one are judged."""
+
+    async def judge(self) -> int:
+        """How many deliveries were found to be lost that were not known to be."""
+        now = self._clock()
+        if self._judged > new_id(now, 0):
+            # The clock was ahead: what has come since would not be looked at before that moment.
+            self._judged = self._start(now)
+        before = new_id(now - self._grace_ms, 0)
+        waiting = await self._store.oldest_waiting_poll()
+        end = before if waiting is None else min(before, waiting)
+        found, after, each = 0, self._judged, Each()
+        while polls := await self._store.lone_polls(after=after, before=end, limit=STRETCH):
+            found += await self._note(polls, now, each)
+            after = polls[-1].id
+        # A poll that still waits to be settled is looked at then.
+        self._judged = after if end != before else max(after, before)
+        each.finish()
+        return found
+
+    def _start(self, now: int) -> str:
+        return new_id(max(now - self._look_back_ms, 0), 0)
+
+    async def _note(self, polls: Sequence[P], now: int, each: Each) -> int:
+        said = []
+        for poll in polls:
+            with each.alone():
+                if (ack := self._read(poll.body)) is not None:
+                    said.append((poll, ack))
+        if not said:
+            return 0
+        # A delivery that was not settled, or could not be read, is stored all the same.
+        since = new_id(max(min(poll.first_sent_at_ms for poll, _ in said) - SKEW_MS, 0), 0)
+        stored = await self._store.webhooks_without_task(since)
+        lost = [(poll, _detail(ack)) for poll, ack in said if ack.provider_task_id not in stored]
+        return await self._store.note_lost_after_ack(lost, now) if lost else 0
+
+
+def _detail(ack: Acknowledged) -> str:
+    return f"the provider had its 2xx at {ack.at or 'a time unknown'} from {ack.url}; no delivery is stored"

@@ -1,0 +1,216 @@
+"""Finds out what there is to tell, from the rows, on a timer: the hot paths write nothing for it.
+
+A notice is stored under the occasion that it is about, so any number of workers may look at once, or again
+after one died, and each thing is told once.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+from app.domain.admission import month_start_ms
+from app.domain.notices.notice import Kind, Notice, NoticeState
+from app.domain.notices.triggers import (
+    ForeignSpend,
+    FoundGroup,
+    RunStanding,
+    SetAsideGroup,
+    balance_unknown,
+    budget_reached,
+    discrepancy,
+    ended,
+    foreign_spend,
+    halted,
+    run_edge,
+    schedule_failed,
+    set_aside,
+)
+from app.domain.run_reason import ReasonCode
+from app.ports import Balance, Clock, StoreUnavailable
+from app.services.isolated import Each
+
+NEWS_MS = 24 * 3_600_000
+"""What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
+ASIDE_MS = 7 * NEWS_MS
+"""A delivery may be set aside days after it came."""
+ENDS_MAX = 20
+"""Ended runs of one look, because each is counted; the next look goes on."""
+REMEMBERED_MAX = 10_000
+
+
+class Progress(Protocol):
+    """Counts and credits of one run."""
+
+    @property
+    def tasks(self) -> int: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def states(self) -> dict[str, int]: ...
+    @property
+    def verdicts(self) -> dict[str, int]: ...
+    @property
+    def held(self) -> Decimal: ...
+    @property
+    def charged(self) -> Decimal: ...
+
+
+class OccasionStore(Protocol):
+    """What this needs of the store."""
+
+    async def run_standings(self) -> Sequence[RunStanding]: ...
+
+    async def finish_runs(self, now_ms: int) -> int: ...
+
+    async def progress(self, run_id: str) -> Progress: ...
+
+    async def newest_finding(self) -> int: ...
+
+    async def found_groups(self, since_ms: int) -> Sequence[FoundGroup]: ...
+
+    async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
+
+    async def last_balance(self, account: str, now_ms: int) -> Balance | None: ...
+
+    async def set_aside_groups(self, since_ms: int) -> Sequence[SetAsideGroup]: ...
+
+    async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
+
+    async def list_schedules(self) -> Sequence[Any]: ...
+
+    async def add_notices(self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = ...) -> int: ...
+
+
+class Watcher:
+    """Looks for one process. What it remembers only spares it work."""
+
+    def __init__(self, store: OccasionStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._newest_finding = 0
+        self._perhaps_resumed: set[str] = set()
+        self._told: set[str] = set()
+
+    async def look(self) -> int:
+        """One look at everything but the forecast; how many notices are new."""
+        stored, each = 0, Each()
+        with each.alone():
+            stored += await self._look_at_runs(each)
+        with each.alone():
+            newest = await self._store.newest_finding()
+            if newest != self._newest_finding:
+                stored += await self.tell(await self._discrepancies())
+                self._newest_finding = newest
+        for about in (
+            self._of_budgets, self._of_balances, self._of_inbox, self._of_foreign_spend, self._of_schedules
+        ):  # fmt: skip
+            with each.alone():
+                stored += await self.tell(await about())
+        each.finish()
+        return stored
+
+    async def tell(self, found: Iterable[Notice]) -> int:
+        """Store what was not told yet; how many were new."""
+        new = [notice for notice in found if notice.occasion not in self._told]
+        stored = await self._add(new)
+        if len(self._told) > REMEMBERED_MAX:
+            self._told.clear()
+        self._told |= {notice.occasion for notice in new}
+        return stored
+
+    async def _add(self, found: Sequence[Notice], *, state: NoticeState = NoticeState.NEW) -> int:
+        now = self._clock()
+        try:
+            return await self._store.add_notices(found, now, state=state)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # One of them cannot be stored: the others are.
+            stored, each = 0, Each()
+            for notice in found:
+                with each.alone():
+                    stored += await self._store.add_notices([notice], now, state=state)
+            if not stored:
+                each.finish()
+            return stored
+
+    async def _look_at_runs(self, each: Each) -> int:
+        now = self._clock()
+        news: list[Notice] = []
+        old: list[Notice] = []
+        resumed: set[str] = set()
+        await self._store.finish_runs(now)
+        for run in await self._store.run_standings():
+            with each.alone():
+                edge = run_edge(run)
+                if edge is Kind.RUN_RESUMED:
+                    # A run that paused for credits is tried every few minutes and refused at once: it goes on
+                    # when it does so at two looks.
+                    notice = run.notice(edge, f"Run {run.name} goes on.", now)
+                    resumed.add(notice.occasion)
+                    news += [notice] if notice.occasion in self._perhaps_resumed else []
+                elif edge is Kind.RUN_FINISHED:
+                    if len(news) + len(old) < ENDS_MAX:
+                        await self._add_end(run, now, news, old)
+                elif edge is not None:
+                    news.append(halted(run, edge, now))
+        self._perhaps_resumed = resumed
+        await self._add(old, state=NoticeState.LOGGED)
+        return await self._add(news)
+
+    async def _add_end(self, run: RunStanding, now: int, news: list[Notice], old: list[Notice]) -> None:
+        progress = await self._store.progress(run.id)
+        if progress.open or not progress.tasks:
+            return  # retried since it was looked at, or never filled
+        ended_ms = now if run.finished_at_ms is None else run.finished_at_ms
+        notice = ended(
+            run, states=progress.states, verdicts=progress.verdicts, charged=progress.charged,
+            held=progress.held, at_ms=ended_ms,
+        )  # fmt: skip
+        is_news = run.edges or max(ended_ms, run.created_at_ms) > now - NEWS_MS
+        (news if is_news else old).append(notice)
+
+    async def _discrepancies(self) -> list[Notice]:
+        now = self._clock()
+        return [discrepancy(group, now) for group in await self._store.found_groups(now - NEWS_MS)]
+
+    async def _of_budgets(self) -> list[Notice]:
+        now = self._clock()
+        waiting = await self._store.accounts_waiting(ReasonCode.MONTH_BUDGET)
+        return [budget_reached(account, month_start_ms(now), now) for account in waiting]
+
+    async def _of_balances(self) -> list[Notice]:
+        found, now = [], self._clock()
+        for account in await self._store.accounts_waiting(ReasonCode.BALANCE_UNKNOWN):
+            last = await self._store.last_balance(account, now)
+            found.append(balance_unknown(account, None if last is None else last.at_ms, now))
+        return found
+
+    async def _of_inbox(self) -> list[Notice]:
+        now = self._clock()
+        return [set_aside(group, now) for group in await self._store.set_aside_groups(now - ASIDE_MS)]
+
+    async def _of_foreign_spend(self) -> list[Notice]:
+        now = self._clock()
+        spent = await self._store.foreign_spend(now - NEWS_MS)
+        return [foreign_spend(one, now) for one in spent if one.credits > 0]
+
+    async def _of_schedules(self) -> list[Notice]:
+        now = self._clock()
+        return [
+            schedule_failed(
+                row.id, row.name, row.last_error, account=_account_of(row.options),
+                next_at_ms=row.next_at_ms, now_ms=now,
+            )
+            for row in await self._store.list_schedules()
+            if row.enabled and row.last_error
+        ]  # fmt: skip
+
+
+def _account_of(options: str) -> str:
+    """Whose runs a schedule starts; the default account where its options cannot be read."""
+    try:
+        return str(json.loads(options)["account"])
+    except (ValueError, LookupError, TypeError):
+        return "default"

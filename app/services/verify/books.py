@@ -1,0 +1,234 @@
+"""Verifying the books: everything that can be derived is derived again and compared; the rest is checked.
+
+Reads one moment of the database and writes nothing: a correction is a new entry, made by a person.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
+
+from app.domain.accounting.adjustment import account_entry
+from app.domain.settlement import Effect
+from app.domain.task import parse_idempotency_key
+from app.domain.verification.comparison import Difference, shown
+from app.domain.verification.signature_checks import MISFITS_KEPT_MAX, Misfit, Vouched, Witnesses
+from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
+from app.services.verify.evidence import Reading
+from app.services.verify.task import verify_task
+
+DIFFERENCES_KEPT_MAX = 10_000
+"""Named; further ones are counted. Some 500 bytes each."""
+
+
+class VerifySnapshot(Protocol):
+    """One moment of the store."""
+
+    def books(self, run: VerifiedRun, share: int, of: int) -> AsyncIterator[list[TaskBooks]]: ...
+
+    def unfiled(self) -> AsyncIterator[Sequence[Row]]: ...
+
+    def account_entries(self, account: str | None) -> AsyncIterator[Row]: ...
+
+    async def orphans(self) -> Sequence[Orphan]: ...
+
+    async def spending(self, run_ids: Sequence[str]) -> Sequence[tuple[str, Decimal, Decimal]]: ...
+
+    async def owners_of(self, provider_task_ids: Iterable[str]) -> dict[str, set[tuple[str, int]]]: ...
+
+    async def sent_of(self, task_ids: Iterable[str]) -> dict[tuple[str, int], tuple[str, int | None]]: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What verifying came to so far; shares of several processes add up."""
+
+    differences: list[Difference] = field(default_factory=list)
+    differences_count: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, Decimal] = field(default_factory=dict)
+    witnesses: dict[str, Witnesses] = field(default_factory=dict)
+    """By account."""
+
+    def differ(self, found: Iterable[Difference]) -> None:
+        for difference in found:
+            self.differences_count += 1
+            if len(self.differences) < DIFFERENCES_KEPT_MAX:
+                self.differences.append(difference)
+
+    def sum_up(self, sums: dict[str, Decimal]) -> None:
+        for name, credits in sums.items():
+            self.sums[name] = self.sums.get(name, Decimal(0)) + credits
+
+    def note(self, account: str, delivery_id: str, received_at_ms: int, vouched: Vouched) -> None:
+        self.witnesses.setdefault(account, Witnesses()).note(delivery_id, received_at_ms, vouched)
+
+    def add(self, other: "Tally") -> None:
+        """Another process's share."""
+        self.differ(other.differences)
+        self.differences_count += other.differences_count - len(other.differences)
+        self.counts.update(other.counts)
+        self.sum_up(other.sums)
+        for account, witnesses in other.witnesses.items():
+            self.witnesses.setdefault(account, Witnesses()).add(witnesses)
+
+
+async def verify_share(
+    snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], reading: Reading, *, share: int = 0, of: int = 1
+) -> Tally:
+    """Verify the tasks of some runs; of each `of` pages, the one that is ours. What the runs spent is for the
+    first share."""
+    tally = Tally()
+    if share == 0:
+        await _spending(snapshot, runs, tally)
+    for run in runs:
+        async for page in snapshot.books(run, share, of):
+            await _mark_anothers(snapshot, page, reading)
+            for books in page:
+                done = verify_task(books, reading)
+                tally.differ(done.differences)
+                tally.counts.update(done.counts)
+                tally.sum_up(done.sums)
+                for account, delivery_id, received_at_ms, vouched in done.vouched:
+                    tally.note(account, delivery_id, received_at_ms, vouched)
+    return tally
+
+
+async def _mark_anothers(snapshot: VerifySnapshot, page: Sequence[TaskBooks], reading: Reading) -> None:
+    """Which conflicts name an id that another attempt has. Whether it had it already when the report came is
+    in no row but the decision itself, so only where that was a conflict is the id a reason for one."""
+    named: list[tuple[TaskBooks, Row, str]] = []
+    for books in page:
+        for row in books.deliveries:
+            if row["effect"] == Effect.CONFLICT and (said := _id_named(row, reading)) is not None:
+                named.append((books, row, said))
+    owners = await snapshot.owners_of({said for *_, said in named}) if named else {}
+    for books, row, said in named:
+        if owners.get(said, set()) - {(books.task["id"], row["attempt"])}:
+            books.anothers.add(row["id"])
+
+
+async def verify_rest(
+    snapshot: VerifySnapshot, reading: Reading, *, account: str | None, default_account: str
+) -> Tally:
+    """What belongs to no task: deliveries that fit none, entries of the account, rows left behind.
+    `default_account`: whose a delivery is that names none."""
+    tally = Tally()
+    async for page in snapshot.unfiled():
+        mine = [row for row in page if account in (None, row["account"] or default_account)]
+        await _unfiled(snapshot, mine, reading, tally, default_account)
+    async for entry in snapshot.account_entries(account):
+        tally.counts["account_entries"] += 1
+        if entry["kind"] == "adjustment":
+            tally.counts["adjustments"] += 1
+            tally.sum_up({"adjusted": entry["credits"]})
+        tally.differ(account_entry(entry))
+    if account is None:  # whose a row without its task was, nobody can say
+        tally.differ(_orphaned(orphan) for orphan in await snapshot.orphans())
+    return tally
+
+
+async def _spending(snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], tally: Tally) -> None:
+    """What is kept of each run as spent, which its budget is held to, against its attempts."""
+    for run_id, kept, should_be in await snapshot.spending([run.id for run in runs]):
+        why = "the sum of what its attempts are charged, hold, or may cost; docs/operations.md makes it anew"
+        tally.differ([Difference("run_spending", run_id, "credits", shown(kept), shown(should_be), why)])
+
+
+def conclude(tally: Tally) -> None:
+    """The last differences: of the sums, and of signatures that fit nothing while their neighbours' do."""
+    for left, right, why in (
+        ("post", "charged", "sum of posts = sum of credits_charged (architecture, 2)"),
+        ("open_holds", "held", "sum of open holds = sum of credits_held of open money (architecture, 2)"),
+    ):
+        one, other = (tally.sums.get(name, Decimal(0)) for name in (left, right))
+        if one != other:
+            tally.differ([Difference("ledger", "all", f"sum of {left}", shown(one), shown(other), why)])
+    for account, witnesses in tally.witnesses.items():
+        tally.differ(_suspect(account, misfit) for misfit in witnesses.suspects())
+        tally.counts["signatures_fit"] += witnesses.counts.get(Vouched.FITS, 0)
+        tally.counts["signatures_unchecked"] += witnesses.unchecked()
+        tally.counts["unsigned_sources"] += witnesses.counts.get(Vouched.NOT_SIGNED, 0)
+        if len(witnesses.misfits) >= MISFITS_KEPT_MAX:
+            tally.counts["misfits_unnamed"] += 1
+
+
+async def _unfiled(
+    snapshot: VerifySnapshot, rows: Sequence[Row], reading: Reading, tally: Tally, default_account: str
+) -> None:
+    keys = {}
+    for row in rows:
+        account = row["account"] or default_account
+        tally.note(account, row["id"], row["received_at_ms"], reading.vouch(account, row))
+        tally.counts[f"inbox_{row['state']}"] += 1
+        if row["body"] is None:
+            why = row["fault"]
+            tally.differ(
+                [Difference("deliveries", row["id"], "body", "unreadable", "bytes as received", why)]
+            )
+            continue
+        if row["state"] == "done":
+            tally.differ(_unmatched(row))
+            keys[row["id"]] = _key_of(row, reading)
+    known = await snapshot.sent_of(key[0] for key in keys.values() if key is not None)
+    for row in rows:
+        key = keys.get(row["id"])
+        if key is not None and key in known:
+            account, sent_at_ms = known[key]
+            # A later attempt did not exist yet, perhaps, when somebody named its key.
+            is_there = key[1] == 1 or (sent_at_ms is not None and sent_at_ms <= row["received_at_ms"])
+            if is_there and row["account"] in (None, account):
+                why = "its report names this task's key, so it was not unmatched"
+                tally.differ([Difference("deliveries", row["id"], "task_id", "null", key[0], why)])
+
+
+def _unmatched(row: Row) -> Iterator[Difference]:
+    if row["effect"] != "unmatched":
+        why = "it is done and belongs to no task"
+        yield Difference("deliveries", row["id"], "effect", shown(row["effect"]), "unmatched", why)
+    elif not row["known"]:
+        why = "a valid delivery for a task that we never sent"
+        yield Difference("findings", row["id"], "row", "missing", "unmatched", why)
+
+
+def _id_named(row: Row, reading: Reading) -> str | None:
+    if row["body"] is None:
+        return None
+    try:
+        return reading.report(row["body"]).provider_task_id
+    except ValueError:
+        return None
+
+
+def _key_of(row: Row, reading: Reading) -> tuple[str, int] | None:
+    try:
+        return parse_idempotency_key(reading.report(row["body"]).idempotency_key or "")
+    except ValueError:
+        return None
+
+
+def _orphaned(orphan: Orphan) -> Difference:
+    if orphan.column == "kind":
+        return Difference("ledger", orphan.key, "kind", "another", "hold, post or void", "no such kind")
+    if orphan.column == "delivery_id":
+        why = "no delivery is unmatched for it"
+        return Difference("findings", orphan.key, "row", "unmatched", "none", why)
+    why = f"task {orphan.task_id} is not there: deleted, or the row is invented"
+    key = f"{orphan.task_id}.{orphan.key}" if orphan.table in ("attempts", "results") else orphan.key
+    return Difference(orphan.table, key, "task_id", orphan.task_id, "a stored task", why)
+
+
+def _suspect(account: str, misfit: Misfit) -> Difference:
+    where = "deliveries", misfit.delivery_id
+    if misfit.vouched is Vouched.STALE:
+        why = "it was signed at another time, and would have been refused then"
+        return Difference(
+            *where, "received_at_ms", shown(misfit.received_at_ms), "the time it was signed", why
+        )
+    stands = "none" if misfit.vouched is Vouched.UNSIGNED else "one that fits no secret"
+    why = (
+        f"deliveries of account {account} before and after it fit: altered, or signed by a secret that is "
+        "no longer configured (--secret-env)"
+    )
+    return Difference(*where, "signature", stands, "one that fits", why)

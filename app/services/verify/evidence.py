@@ -1,0 +1,161 @@
+"""Reading the evidence about one task: its deliveries, what they are about, and what is missing or astray."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from app.domain.accounting.adjustment import account_entry
+from app.domain.delivery import ParsedDelivery
+from app.domain.settlement import Source
+from app.domain.task import parse_idempotency_key
+from app.domain.verification.comparison import Difference, StoredText, shown
+from app.domain.verification.derivation import Decide
+from app.domain.verification.signature_checks import Vouched
+from app.domain.verification.stored_rows import Row, TaskBooks
+from app.ports import ReadReport
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How raw evidence is read: the wire, the rules, the secrets."""
+
+    report: ReadReport
+    decide: Decide
+    stored_text: StoredText
+    vouch: Callable[[str, Row], Vouched]
+    """(account, delivery row) -> what its stored signature says."""
+
+
+class Evidence:
+    """What the reports about one task say, by attempt. `differences` must be gone through first."""
+
+    def __init__(self, books: TaskBooks, reading: Reading) -> None:
+        self._books, self._reading = books, reading
+        self._id: str = books.task["id"]
+        self.heard: dict[int, list[ParsedDelivery]] = {}
+        self.rows: dict[str, Row] = {}
+        """Deliveries by id."""
+        self.broken: set[int] = set()
+        """Attempts of which evidence is missing or unreadable: nothing is said about them twice."""
+        self.vouched: list[tuple[str, str, int, Vouched]] = []
+        """(account, delivery id, received at, what its signature says)."""
+
+    def differences(self, attempts: int) -> Iterator[Difference]:
+        """Everything that is wrong with the evidence itself. `attempts`: how many the task has."""
+        for row in self._books.deliveries:
+            yield from self._filed(row)
+        for row in self._books.elsewhere:
+            yield from self._elsewhere(row)
+        yield from self._missing()
+        yield from self._astray(attempts)
+
+    def parse(self, row: Row) -> tuple[ParsedDelivery | None, str]:
+        """What a delivery says, or why it cannot be read."""
+        if row["body"] is None:
+            return None, row["fault"]
+        try:
+            report = self._reading.report(row["body"])
+        except ValueError as error:
+            return None, str(error)
+        source = Source(row["source"])
+        anothers = row["id"] in self._books.anothers
+        parsed = ParsedDelivery(
+            row["id"], source, row["received_at_ms"], report, row["account"], has_anothers_id=anothers
+        )
+        return parsed, ""
+
+    def _filed(self, row: Row) -> Iterator[Difference]:
+        """A delivery that is filed under the task."""
+        task = self._books.task
+        account = row["account"] or task["account"]
+        self.vouched.append((account, row["id"], row["received_at_ms"], self._reading.vouch(account, row)))
+        parsed, fault = self.parse(row)
+        if parsed is None:
+            self.broken.add(row["attempt"])
+            yield Difference("deliveries", row["id"], "body", "bytes that cannot be read", "a report", fault)
+            return
+        said = parse_idempotency_key(parsed.report.idempotency_key or "") or (self._id, row["attempt"])
+        why = f"its report names the key {parsed.report.idempotency_key}"
+        if said[0] != self._id:
+            yield Difference("deliveries", row["id"], "task_id", self._id, said[0], why)
+            return
+        if said[1] != row["attempt"]:
+            yield Difference("deliveries", row["id"], "attempt", shown(row["attempt"]), shown(said[1]), why)
+        if row["account"] not in (None, task["account"]):
+            why = "another account's secret vouches for its own tasks only"
+            yield Difference("deliveries", row["id"], "account", row["account"], task["account"], why)
+        if row["state"] != "done":
+            why = "it is filed under a task, so it was settled"
+            yield Difference("deliveries", row["id"], "state", row["state"], "done", why)
+        self._keep(row, parsed, said[1])
+
+    def _elsewhere(self, row: Row) -> Iterator[Difference]:
+        """One that rows of the task name and that is not filed under it."""
+        if self._books.task["reused_from"] is not None:
+            self.rows[row["id"]] = row  # it is filed where the answer was bought
+            return
+        parsed, fault = self.parse(row)
+        if parsed is None:
+            self.broken |= self._naming(row["id"])
+            yield Difference("deliveries", row["id"], "body", "bytes that cannot be read", "a report", fault)
+            return
+        said = parse_idempotency_key(parsed.report.idempotency_key or "")
+        if said is not None and said[0] == self._id:
+            self._keep(row, parsed, said[1])  # where it is filed instead, that is said
+            if row["task_id"] is None and row["state"] != "done":
+                why = "rows of the task come from it, so it was settled"
+                yield Difference("deliveries", row["id"], "state", row["state"], "done", why)
+            return
+        self.broken |= self._naming(row["id"])
+        why = f"rows of task {self._id} come from it"
+        stands = shown(row["task_id"])
+        yield Difference("deliveries", row["id"], "task_id", stands, self._id, why)
+
+    def _keep(self, row: Row, parsed: ParsedDelivery, attempt: int) -> None:
+        self.rows[row["id"]] = row
+        self.heard.setdefault(attempt, []).append(parsed)
+
+    def _naming(self, delivery_id: str) -> set[int]:
+        rows = (*self._books.results, *self._books.ledger, *self._books.findings)
+        return {row["attempt"] for row in rows if row["delivery_id"] == delivery_id}
+
+    def _missing(self) -> Iterator[Difference]:
+        books = self._books
+        there = {row["id"] for row in (*books.deliveries, *books.elsewhere)}
+        for table, rows in (
+            ("results", books.results),
+            ("ledger", books.ledger),
+            ("findings", books.findings),
+        ):
+            for row in rows:
+                if row["delivery_id"] is not None and row["delivery_id"] not in there:
+                    self.broken.add(row["attempt"])
+                    why = (
+                        f"there is no such delivery: deleted, and attempt {row['attempt']} cannot be derived"
+                    )
+                    key = self._key(table, row)
+                    yield Difference(table, key, "delivery_id", row["delivery_id"], "a stored delivery", why)
+
+    def _astray(self, attempts: int) -> Iterator[Difference]:
+        """Rows of attempts that do not exist, or that name another run."""
+        books = self._books
+        for table, rows in (
+            ("submissions", books.submissions), ("deliveries", books.deliveries), ("results", books.results),
+            ("ledger", books.ledger), ("findings", books.findings), ("account_entries", books.adjustments),
+        ):  # fmt: skip
+            for row in rows:
+                if row["attempt"] is not None and not 1 <= row["attempt"] <= attempts:
+                    where, why = (table, self._key(table, row)), f"the task has {attempts} attempts"
+                    yield Difference(*where, "attempt", shown(row["attempt"]), f"1 to {attempts}", why)
+                if row.get("run_id") not in (None, books.task["run_id"]):
+                    where, why = (table, self._key(table, row)), "the run of its task"
+                    yield Difference(*where, "run_id", row["run_id"], books.task["run_id"], why)
+        for entry in books.adjustments:
+            yield from account_entry(entry)
+            if entry["account"] != books.task["account"]:
+                why, key = "the account of its task", shown(entry["id"])
+                yield Difference(
+                    "account_entries", key, "account", entry["account"], books.task["account"], why
+                )
+
+    def _key(self, table: str, row: Row) -> str:
+        return f"{self._id}.{row['attempt']}" if table == "results" else shown(row["id"])

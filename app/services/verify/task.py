@@ -1,0 +1,280 @@
+"""Verifying one task: every row about it against what its responses and reports give. Reads no database."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.domain.credits import Verdict
+from app.domain.delivery import ParsedDelivery
+from app.domain.send_outcome import accounts_for
+from app.domain.settlement import Effect
+from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
+from app.domain.verification.comparison import Difference, Standing, compare, shown
+from app.domain.verification.derivation import (
+    BOUGHT_NOTHING,
+    EXPIRY_CODES,
+    SURELY_REFUSED,
+    Due,
+    Given,
+    Mark,
+    derive,
+    is_order_free,
+    orders,
+)
+from app.domain.verification.signature_checks import Vouched
+from app.domain.verification.stored_rows import Row, TaskBooks
+from app.services.verify.evidence import Evidence, Reading
+
+REUSED = "reuse"
+"""In tasks.settled_by: another task's result answers it."""
+NOTHING = Decimal(0)
+
+
+@dataclass(slots=True)
+class Verified:
+    """What one task came to."""
+
+    differences: list[Difference] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, Decimal] = field(default_factory=dict)
+    vouched: list[tuple[str, str, int, Vouched]] = field(default_factory=list)
+    """(account, delivery id, received at, what its signature says)."""
+
+
+def verify_task(books: TaskBooks, reading: Reading) -> Verified:
+    """Derive a task again and compare."""
+    done = Verified()
+    evidence = Evidence(books, reading)
+    try:
+        done.differences += _differences(books, evidence, reading, done.counts)
+        done.sums = _sums(books)
+    except Exception as error:  # what stands there cannot even be read by the rules
+        why = f"{type(error).__name__}: {error}"
+        done.differences.append(
+            Difference("tasks", books.task["id"], "row", "rows that cannot be derived", "readable rows", why)
+        )
+    _count(books, done.counts)
+    done.vouched = evidence.vouched
+    return done
+
+
+def _differences(
+    books: TaskBooks, evidence: Evidence, reading: Reading, counts: Counter[str]
+) -> Iterator[Difference]:
+    number = len(books.attempts) + 1
+    yield from _identity(books, number)
+    yield from evidence.differences(number)
+    if books.task["reused_from"] is not None:
+        counts["reused"] += 1
+        yield from _reused(books, evidence)
+        return
+    dues = []
+    for n in range(1, number + 1):
+        counts["attempts"] += 1
+        if n in evidence.broken:
+            counts["underivable"] += 1
+            continue
+        due, found = _attempt(books, evidence, reading, n)
+        yield from found
+        if due.first is not None and not due.order_free:
+            counts["order_decided"] += 1
+        dues.append(due)
+    if not evidence.broken:
+        yield from _double_charges(books, dues)
+
+
+def _identity(books: TaskBooks, number: int) -> Iterator[Difference]:
+    task = books.task
+    for n, row in enumerate(books.attempts, start=1):
+        if row["attempt"] != n:
+            where = "attempts", f"{task['id']}.{row['attempt']}", "attempt"
+            yield Difference(*where, shown(row["attempt"]), shown(n), "numbered from 1, without gaps")
+    if task["attempt"] != number:
+        why = f"{number - 1} earlier attempts stand"
+        yield Difference("tasks", task["id"], "attempt", shown(task["attempt"]), shown(number), why)
+    key = idempotency_key(task["id"], number)
+    if task["idempotency_key"] != key:
+        where = "tasks", task["id"], "idempotency_key"
+        yield Difference(*where, task["idempotency_key"], key, "made of id and attempt")
+    if task["fingerprint"] is not None:
+        spec = TaskSpec(task["ordinal"], task["task_type"], json.loads(task["payload"]), task["priority"])
+        if (should_be := spec.fingerprint()) != task["fingerprint"]:
+            why = "task_type or payload is not what was stored, or the fingerprint is not"
+            yield Difference("tasks", task["id"], "fingerprint", task["fingerprint"], should_be, why)
+
+
+def _attempt(
+    books: TaskBooks, evidence: Evidence, reading: Reading, n: int
+) -> tuple[Due, Sequence[Difference]]:
+    """What should stand for one attempt, by the order that explains most of what stands, and the rest."""
+    standing = _standing(books, evidence, n)
+    sent = [row for row in books.submissions if row["attempt"] == n]
+    heard = _recorded_order(standing, evidence.heard.get(n, []))
+    given = _given(books, standing, n, sent)
+    holds = [entry["delivery_id"] for entry in standing.entries if entry["kind"] == "hold"]
+    overtaken = holds[0] is not None if holds else None
+    candidates = []
+    for events in orders(given, sent, heard, overtaken=overtaken):
+        due = derive(given, events, reading.decide)
+        found = compare(standing, given, due, reading.stored_text)
+        candidates.append((found, due, events))
+        if not found:
+            break
+    found, due, events = min(candidates, key=lambda candidate: len(candidate[0]))
+    due.order_free = is_order_free(given, due, events, reading.decide)
+    found += _contradicted(standing, due)
+    found += _open_sends(sent, due)
+    found += _another_task(books, n, sent, heard)
+    return due, found
+
+
+def _contradicted(standing: Standing, due: Due) -> Iterator[Difference]:
+    if not due.order_free and not any(f.verdict is Verdict.CONFLICT for f in due.findings):
+        why = "another order of the same reports closes the money otherwise, and no conflict says so"
+        yield Difference("ledger", standing.key, "row", "one closing", "the same in any order", why)
+
+
+def _open_sends(sent: Sequence[Row], due: Due) -> Iterator[Difference]:
+    for row in sent:
+        should_be = due.open_sends.get(row["id"])
+        if should_be is not None and row["open_sends"] != should_be:
+            why = "sends of the attempt before this refusal that nobody had answered for"
+            where = "submissions", shown(row["id"]), "open_sends"
+            yield Difference(*where, shown(row["open_sends"]), shown(should_be), why)
+
+
+def _another_task(
+    books: TaskBooks, n: int, sent: Sequence[Row], heard: Sequence[ParsedDelivery]
+) -> Iterator[Difference]:
+    """A report without our key is about the attempt whose provider id it names, if somebody else named it."""
+    keyed = {d.id for d in heard if parse_idempotency_key(d.report.idempotency_key or "")}
+    named = {row["provider_task_id"] for row in sent}
+    named |= {d.report.provider_task_id for d in heard if d.id in keyed}
+    for delivery in heard:
+        if delivery.id not in keyed and delivery.report.provider_task_id not in named:
+            why = f"it names provider task {delivery.report.provider_task_id}, which attempt {n} is not"
+            yield Difference("deliveries", delivery.id, "task_id", books.task["id"], "another or none", why)
+
+
+def _standing(books: TaskBooks, evidence: Evidence, n: int) -> Standing:
+    current = n == len(books.attempts) + 1
+    entries, results, findings = (
+        [row for row in rows if row["attempt"] == n] for rows in (books.ledger, books.results, books.findings)
+    )
+    return Standing(
+        "tasks" if current else "attempts", books.task if current else books.attempts[n - 1],
+        entries, results, findings, [evidence.rows[d.id] for d in evidence.heard.get(n, [])],
+    )  # fmt: skip
+
+
+def _given(books: TaskBooks, standing: Standing, n: int, sent: Sequence[Row]) -> Given:
+    task, row = books.task, standing.row
+    marks = set()
+    asked = bool(task["asked"]) and n == 1
+    if asked:
+        marks.add(Mark.ASKED)
+    if row["state"] == TaskState.EXPIRED and row["error_code"] in EXPIRY_CODES:
+        marks.add(Mark.EXPIRED)
+    refused = all(
+        s["answer"] in SURELY_REFUSED or accounts_for(s["answer"], s["http_status"], s["code"]) for s in sent
+    )
+    if row["state"] == TaskState.CANCELLED and task["run_state"] == "cancelled" and refused:
+        marks.add(Mark.CANCELLED)
+    if asked and row["state"] == TaskState.REJECTED and (not sent or sent[-1]["answer"] in BOUGHT_NOTHING):
+        marks.add(Mark.GIVEN_UP)
+    return Given(
+        task["id"], task["run_id"], n, standing.table == "tasks", task["task_type"], task["payload"],
+        row["credits_estimate"], any(f["verdict"] == Verdict.DOUBLE_CHARGED for f in standing.findings),
+        frozenset(marks), row["sends"],
+    )  # fmt: skip
+
+
+def _double_charges(books: TaskBooks, dues: Sequence[Due]) -> Iterator[Difference]:
+    charged = sum(1 for due in dues if due.after.charged)
+    told = sum(1 for due in dues for f in due.findings if f.verdict is Verdict.DOUBLE_CHARGED)
+    if told != max(charged - 1, 0):
+        why = f"{charged} attempts were charged; each after the first is double"
+        should_be = f"{max(charged - 1, 0)} findings double_charged"
+        where = "findings", books.task["id"], "row"
+        yield Difference(*where, f"{told} findings double_charged", should_be, why)
+
+
+def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
+    """Answered by another task's result: never sent, known to cost nothing."""
+    task = books.task
+    where = "tasks", task["id"]
+    for column, value in (
+        ("state", TaskState.COMPLETED), ("money", Money.NONE), ("settled_by", REUSED), ("reported", None),
+        ("verdict", None), ("credits_held", None), ("credits_charged", NOTHING),
+    ):  # fmt: skip
+        if task[column] != value:
+            why = f"task {task['reused_from']} answers it, for nothing"
+            yield Difference(*where, column, shown(task[column]), shown(value), why)
+    sent = [("ledger", books.ledger), ("submissions", books.submissions), ("deliveries", books.deliveries)]
+    for table, row in ((table, row) for table, rows in sent for row in rows):
+        yield Difference(table, shown(row["id"]), "row", "a row", "none", "the task was never sent")
+    where = "results", f"{task['id']}.1"
+    if not books.results:
+        yield Difference(*where, "row", "missing", "a copied result", f"of task {task['reused_from']}")
+    for result in books.results:
+        origin = evidence.rows.get(result["delivery_id"])
+        parsed = None if origin is None else evidence.parse(origin)[0]
+        if origin is None or parsed is None:
+            continue  # said where it is missing, or where it is filed
+        for column, stands, should_be in (
+            ("delivery_id", origin["task_id"], task["reused_from"]),
+            ("response", result["response"], parsed.report.response.decode()),
+        ):
+            if stands != should_be:
+                why = f"copied from task {task['reused_from']}"
+                yield Difference(*where, column, shown(stands), shown(should_be), why)
+
+
+def _recorded_order(standing: Standing, heard: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
+    """The order in which reports were taken, as far as the books say it: what settled first, conflicts that
+    were found while the charge was unknown, what filled it in, the rest. Where what settled told the charge,
+    such a conflict came before it: it named another task as well."""
+    effects = {row["id"]: row["effect"] for row in standing.deliveries}
+    settled = {i for i, effect in effects.items() if effect == Effect.SETTLED}
+    settled = settled or {row["delivery_id"] for row in standing.results}
+    conflicts = [f for f in standing.findings if f["verdict"] == Verdict.CONFLICT]
+    early = {f["delivery_id"] for f in conflicts if f["expected"] is None}
+    is_charge_told = any(d.id in settled and d.report.charged is not None for d in heard)
+
+    def rank(delivery: ParsedDelivery) -> tuple[int, str]:
+        if delivery.id in settled:
+            return 1, delivery.id
+        if effects[delivery.id] == Effect.FILLED:
+            return 3, delivery.id
+        if delivery.id in early:
+            return (0 if is_charge_told else 2), delivery.id
+        return 4, delivery.id
+
+    return sorted(heard, key=rank)
+
+
+def _sums(books: TaskBooks) -> dict[str, Decimal]:
+    """Credits of the ledger, and of the attempts that it must agree with."""
+    closed = {entry["attempt"] for entry in books.ledger if entry["kind"] != "hold"}
+    sums = dict.fromkeys(("hold", "post", "void", "open_holds", "charged", "held", "adjusted"), NOTHING)
+    for entry in books.ledger:
+        sums[entry["kind"]] = sums.get(entry["kind"], NOTHING) + entry["credits"]
+        if entry["kind"] == "hold" and entry["attempt"] not in closed:
+            sums["open_holds"] += entry["credits"]
+    for row in (books.task, *books.attempts):
+        sums["charged"] += row["credits_charged"] or NOTHING
+        if row["money"] == Money.HELD:
+            sums["held"] += row["credits_held"] or NOTHING
+    sums["adjusted"] = sum((row["credits"] for row in books.adjustments), NOTHING)
+    return sums
+
+
+def _count(books: TaskBooks, counts: Counter[str]) -> None:
+    counts["tasks"] += 1
+    counts["settled"] += sum(row["reported"] is not None for row in (books.task, *books.attempts))
+    for row in books.deliveries:
+        counts[f"from_{row['source']}"] += 1
+    for name in ("submissions", "results", "ledger", "findings", "adjustments"):
+        counts[name] += len(getattr(books, name))

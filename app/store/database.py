@@ -1,0 +1,493 @@
+"""Connections, and what differs between SQLite and PostgreSQL: how a write transaction begins, and how many
+rows travel in one statement. Whose fault an error is stands in faults.
+"""
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import random
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import await_only
+
+from app.address import read_database_address
+from app.store.driver_errors import Fault, fault_of, sqlstate_of, told
+from app.store.postgres import PostgresAddress
+
+Rows = Sequence[Mapping[str, Any]]
+Types = Mapping[str, Any]
+"""Column name -> SQLAlchemy type, class or instance."""
+T = TypeVar("T")
+
+WRITE_TRIES = 6
+"""Deadlocks and lost connections; with the waits below about 3 s in all."""
+TIMEOUT_S = 10.0
+"""One transaction, its connection included. The slowest that is not long by design takes a second."""
+LONG_TIMEOUT_S = 900.0
+"""The same for what reads or moves whole runs: a report on a million tasks takes a minute."""
+CONNECT_TIMEOUT_S = 5.0
+TRIES_WITHIN = 1.5
+"""No try begins later than so many times its limit after the first: whoever waits is told within two and a
+half limits."""
+SQLITE_BUSY_MS = 10_000
+CLOSE_S = 2.0
+THREAD_POLL_S = 0.002
+POOL_SIZE = 5
+POOL_OVERFLOW = 5
+
+_NOT_OF_THE_SESSION = ("22", "23", "40", "53")
+"""Classes of data, constraints, deadlocks, a full server: a new session would be no better, or not be had."""
+_POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+class Database:
+    """One pool of connections to one database. `write` is the only way to change anything."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = POOL_SIZE,
+        timeout_s: float = TIMEOUT_S,
+        long_timeout_s: float = LONG_TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        sqlite_busy_ms: int = SQLITE_BUSY_MS,
+    ) -> None:
+        """`sqlite_busy_ms`: how long another process's lock is waited for. Raises AddressError for a URL that
+        cannot be used."""
+        self._timeout_s, self._long_timeout_s = timeout_s, long_timeout_s
+        address = read_database_address(url)
+        self.is_sqlite = address.sqlite_path is not None
+        self.url = url
+        self.sqlite_path = address.sqlite_path
+        """None on PostgreSQL."""
+        driver = "sqlite+aiosqlite" if self.is_sqlite else "postgresql+asyncpg"
+        # No ping before use: it is three round trips, and what a stale connection fails at is done again.
+        self.engine: AsyncEngine = create_async_engine(
+            sa.URL.create(driver, database=self.sqlite_path),
+            pool_size=pool_size,
+            max_overflow=POOL_OVERFLOW,
+            pool_timeout=timeout_s,
+            # An error would quote them: prompts and answers.
+            hide_parameters=True,
+        )
+        self._distrusted_s = -1.0
+        """Connections made until then (monotonic) are not used again."""
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """The driver's connections, for the end."""
+        self._appender: PoolProxiedConnection | None = None
+        self._appending = asyncio.Lock()
+        # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
+        self._writer = asyncio.Lock()
+        if self.is_sqlite:
+            sa.event.listen(self.engine.sync_engine, "connect", _preparer(sqlite_busy_ms))
+            sa.event.listen(self.engine.sync_engine, "connect", self._note_thread)
+            sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            postgres = PostgresAddress(address, timeout_s=connect_timeout_s, command_timeout_s=long_timeout_s)
+            sa.event.listen(self.engine.sync_engine, "do_connect", _dialler(postgres))
+            sa.event.listen(self.engine.sync_engine, "connect", self._note_made)
+            sa.event.listen(self.engine.sync_engine, "checkout", self._refuse_distrusted)
+
+    async def write(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        *,
+        long: bool = False,
+        tries: int = WRITE_TRIES,
+    ) -> T:
+        """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
+        connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
+        keys make it. `long`: it may take minutes. Raises StoreUnavailable when no try was left, StoreRefused
+        when another would not help, and RowsRefused for what the rows themselves are to blame for."""
+        return await self._until_done(lambda: self._write_once(work), long=long, tries=tries)
+
+    async def append(
+        self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
+    ) -> set[str]:
+        """Insert rows in a transaction of their own, all or none. A row whose id is there already changes
+        nothing of it but the column `repeats`, which grows by one and by what the new row has there. Ids of
+        the rows that were there already, in canonical text.
+
+        One round trip, no conversion: see `insert_plain`. The first column is the id, and no id stands twice;
+        in the order of ids, two processes that insert the same ones wait for each other and no further.
+        Raises as `write` does.
+        """
+        if not rows:
+            return set()
+        tries = itertools.count()
+
+        def work() -> Awaitable[set[str]]:
+            if self.is_sqlite:
+                return self._write_once(lambda c: _append_to_sqlite(c, table, columns, rows, repeats))
+            conflict = _repeat_of(table, repeats, again=next(tries) > 0)
+            return self._append_once(_plain_insert(False, table, tuple(columns), conflict), rows)
+
+        return await self._until_done(work)
+
+    async def _append_once(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> set[str]:
+        """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
+        much again."""
+        # A row that an update has just made bears the mark of the lock that the conflict took on it.
+        told = f"WITH put AS ({statement} RETURNING id, xmax) SELECT id FROM put WHERE xmax <> 0"  # noqa: S608
+        async with self._appending:
+            if self._appender is not None and self._is_distrusted(self._appender.info):
+                await self._end_appender()
+            if self._appender is None:
+                self._appender = await self._connect()
+            driver: Any = self._appender.driver_connection
+            try:
+                with _as_sqlalchemy(statement, driver):
+                    known = await driver.fetch(told, *_arrays(rows))
+            except BaseException:
+                # Whatever has become of it (its statement may still run), the next one begins afresh.
+                await self._end_appender()
+                raise
+        return {str(row[0]) for row in known}
+
+    async def _end_appender(self) -> None:
+        """Closed in order, as far as the server answers: it cancels a statement that still runs."""
+        appender, self._appender = self._appender, None
+        if appender is None:
+            return
+        driver: Any = appender.driver_connection
+        try:
+            with contextlib.suppress(Exception):
+                await driver.close(timeout=CLOSE_S)
+        finally:
+            appender.invalidate()
+
+    async def _connect(self) -> PoolProxiedConnection:
+        refused = self.engine.dialect.loaded_dbapi.Error
+        try:
+            return await self.engine.raw_connection()
+        except refused as error:
+            # No connection is left, or the server is only just starting. Here SQLAlchemy does not tell it as
+            # its own error by itself.
+            raise DBAPIError.instance(None, None, error, refused, hide_parameters=True) from error
+
+    def _note_made(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["made_s"] = time.monotonic()
+        self._made.add(dbapi_connection.driver_connection)
+
+    def _note_thread(self, dbapi_connection: Any, _record: ConnectionPoolEntry) -> None:
+        self._threads.add(dbapi_connection.driver_connection._thread)
+
+    def _refuse_distrusted(self, dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if self._is_distrusted(record.info):
+            # Not in order: the server behind it may be the one that does not answer.
+            dbapi_connection.driver_connection.terminate()
+            raise DisconnectionError
+
+    def _is_distrusted(self, info: Mapping[Any, Any]) -> bool:
+        return bool(info["made_s"] <= self._distrusted_s)
+
+    def _distrust(self, error: Exception) -> None:
+        """After trouble that the session may be to blame for (a server that was demoted or went silent,
+        settings that it began with) nobody uses a connection that was made before. Whoever fails with a new
+        one fails for a better reason."""
+        if not self.is_sqlite and not (sqlstate_of(error) or "").startswith(_NOT_OF_THE_SESSION):
+            self._distrusted_s = time.monotonic()
+
+    def _limit_s(self, long: bool) -> float | None:
+        """SQLite's waits are bounded by its own means, and its driver cannot be interrupted."""
+        if self.is_sqlite:
+            return None
+        return self._long_timeout_s if long else self._timeout_s
+
+    async def _until_done(
+        self, work: Callable[[], Awaitable[T]], *, long: bool = False, tries: int = WRITE_TRIES
+    ) -> T:
+        limit_s, started_s = self._limit_s(long), time.monotonic()
+        for attempt in range(tries):
+            try:
+                async with asyncio.timeout(limit_s):
+                    return await work()
+            except Exception as error:
+                fault = fault_of(error)
+                if fault is None:
+                    raise
+                self._distrust(error)
+                late = limit_s is not None and time.monotonic() - started_s > TRIES_WITHIN * limit_s
+                if fault is not Fault.PASSING or late or attempt + 1 == tries:
+                    raise told(error, fault) from error
+                await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
+        raise AssertionError("unreachable")
+
+    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        if not self.is_sqlite:
+            async with self.engine.begin() as connection:
+                return await work(connection)
+        async with self._writer, self.engine.connect() as connection:
+            await connection.execution_options(tallyhook_write=True)
+            async with connection.begin():
+                return await work(connection)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
+        """Run `work` in one read transaction: what it sees belongs to one moment on SQLite. A connection that
+        went stale in the pool is replaced once; otherwise trouble is told at once. `long`: it may take
+        minutes. Raises as `write` does."""
+        try:
+            async with asyncio.timeout(self._limit_s(long)):
+                try:
+                    return await self._read_once(work)
+                except DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    return await self._read_once(work)
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            self._distrust(error)
+            raise told(error, fault) from error
+
+    async def _read_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self.engine.connect() as connection:
+            try:
+                return await work(connection)
+            finally:
+                # Here, where it can be cut short; at the end of the block it could not.
+                await connection.rollback()
+
+    async def close(self) -> None:
+        """Give every connection back, in order where the server answers, and soon in any case."""
+        if self.is_sqlite:
+            await self.engine.dispose()
+            # Of a connection that was cancelled in the middle of a statement the thread ends later, and would
+            # answer a loop that is closed by then.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110 - its end is no event
+                        await asyncio.sleep(THREAD_POLL_S)
+            return
+        try:
+            async with asyncio.timeout(CLOSE_S), self._appending:
+                await self._end_appender()
+                await self.engine.dispose()
+        except TimeoutError:
+            for driver in list(self._made):
+                driver.terminate()
+            await self.engine.dispose()
+
+    def batch(self, name: str, types: Types, rows: Rows) -> Any:
+        """`rows` as a table-valued expression `name`, one bound parameter per column (PostgreSQL arrays)
+        or one in all (SQLite JSON), so that one statement changes many rows."""
+        if self.is_sqlite:
+            return self._json_batch(name, types, rows)
+        arrays = [_array(f"{name}_{key}", [row[key] for row in rows], type_) for key, type_ in types.items()]
+        columns = [sa.column(key, type_) for key, type_ in types.items()]
+        return sa.func.unnest(*arrays).table_valued(*columns, name=name).render_derived()
+
+    def _json_batch(self, name: str, types: Types, rows: Rows) -> Any:
+        dialect = self.engine.dialect
+        binders = {
+            key: sa.types.to_instance(t).dialect_impl(dialect).bind_processor(dialect)
+            for key, t in types.items()
+        }
+        data = [
+            [bind(row[key]) if bind and row[key] is not None else row[key] for key, bind in binders.items()]
+            for row in rows
+        ]
+        each = sa.func.json_each(sa.bindparam(f"{name}_rows", json.dumps(data), type_=sa.Text))
+        value = each.table_valued("value", name=f"{name}_each").c.value
+        return sa.select(
+            *(
+                sa.type_coerce(sa.func.json_extract(value, f"$[{i}]"), type_).label(key)
+                for i, (key, type_) in enumerate(types.items())
+            )
+        ).subquery(name)
+
+    async def insert(
+        self,
+        connection: AsyncConnection,
+        table: sa.Table,
+        rows: Rows,
+        *,
+        ignore: bool = False,
+        known: str | None = None,
+    ) -> None:
+        """Insert many rows by one statement. With `ignore`, rows that a unique key refuses are left out; with
+        `known`, only those whose column of that name is there already: a repeated write finds its own."""
+        if not rows:
+            return
+        if self.is_sqlite:
+            await connection.execute(
+                _or_not(sqlite.insert(table), ignore, known), [dict(row) for row in rows]
+            )
+            return
+        keys = list(rows[0])
+        source = self.batch("v", {key: table.c[key].type for key in keys}, rows)
+        insert = postgresql.insert(table).from_select(keys, sa.select(*(source.c[key] for key in keys)))
+        await connection.execute(_or_not(insert, ignore, known))
+
+    async def insert_plain(
+        self,
+        connection: AsyncConnection,
+        table: sa.Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths.
+        For the tables that every delivery is written to, where converting each value shows."""
+        if not rows:
+            return
+        statement = _plain_insert(self.is_sqlite, table, tuple(columns))
+        if self.is_sqlite:
+            await connection.exec_driver_sql(statement, list(rows))
+            return
+        # Not executemany: it travels as one message too, but runs as a statement for each row.
+        await connection.exec_driver_sql(statement, _arrays(rows))
+
+    async def insert_long(
+        self,
+        connection: AsyncConnection,
+        table: sa.Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """As `insert_plain`, for rows of long texts: by COPY where there is one, which sends them as it goes
+        instead of making a message of megabytes first."""
+        if not rows or self.is_sqlite:
+            await self.insert_plain(connection, table, columns, rows)
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        with _as_sqlalchemy(f"COPY {table.name}", driver):
+            await driver.copy_records_to_table(table.name, columns=columns, records=rows)
+
+    def driver_id(self, text: str) -> str:
+        """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
+        return text.replace("-", "") if self.is_sqlite else text
+
+
+def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+@contextlib.contextmanager
+def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
+    """Errors of the driver's are told as SQLAlchemy tells them, any others as they are."""
+    try:
+        yield
+    except (OSError, TimeoutError):
+        raise
+    except Exception as error:
+        closed = driver.is_closed()
+        raise DBAPIError(
+            statement, None, error, hide_parameters=True, connection_invalidated=closed
+        ) from error
+
+
+async def _append_to_sqlite(
+    connection: AsyncConnection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]],
+    repeats: str,
+) -> set[str]:  # fmt: skip
+    statement = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
+    inserted = (await connection.exec_driver_sql(statement, list(rows))).rowcount
+    if inserted == len(rows):
+        return set()
+    # SQLite numbers its rows upwards, and a write transaction is alone: the last ones are those just made.
+    known = sa.text(
+        f"SELECT id FROM {table.name} WHERE id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
+        f" AND rowid <= (SELECT max(rowid) FROM {table.name}) - :inserted"
+    ).columns(id=sa.String)
+    ids = json.dumps([row[0] for row in rows])
+    stood = set(await connection.scalars(known, {"ids": ids, "inserted": inserted}))
+    count = columns.index(repeats)
+    await connection.exec_driver_sql(
+        f"UPDATE {table.name} SET {repeats} = {repeats} + ? + 1 WHERE id = ?",  # noqa: S608
+        [(row[count], row[0]) for row in rows if row[0] in stood],
+    )
+    return {str(UUID(each)) for each in stood}
+
+
+@functools.cache
+def _repeat_of(table: sa.Table, repeats: str, *, again: bool) -> str:
+    """What becomes of a row whose id is there already."""
+    clause = f" ON CONFLICT (id) DO UPDATE SET {repeats} = {table.name}.{repeats} + excluded.{repeats} + 1"
+    # After a commit whose answer was lost, a second try meets its own rows, which are no repeats.
+    own = f" WHERE {table.name}.received_at_ms <> excluded.received_at_ms"
+    return clause + own if again else clause
+
+
+@functools.cache
+def _plain_insert(is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], conflict: str = "") -> str:
+    names = ", ".join(columns)
+    if is_sqlite:
+        marks = ", ".join("?" * len(columns))
+        return f"INSERT INTO {table.name} ({names}) VALUES ({marks}){conflict}"  # noqa: S608
+    kinds = (table.c[name].type.compile(_POSTGRESQL) for name in columns)
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
+    return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){conflict}"  # noqa: S608
+
+
+def _array(name: str, values: list[Any], type_: Any) -> Any:
+    if isinstance(type_, sa.Uuid):
+        # As text, which the database reads faster than Python makes objects of them.
+        return sa.cast(sa.bindparam(name, values, type_=postgresql.ARRAY(sa.Text())), postgresql.ARRAY(type_))
+    return sa.bindparam(name, values, type_=postgresql.ARRAY(type_))
+
+
+def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:
+    if known is not None:
+        return insert.on_conflict_do_nothing(index_elements=[known])
+    return insert.on_conflict_do_nothing() if ignore else insert
+
+
+def _dialler(address: PostgresAddress) -> Callable[..., Any]:
+    """What SQLAlchemy calls for a connection: ours in place of its own."""
+
+    def dial(dialect: Any, _record: Any, _args: Any, _arguments: Any) -> Any:
+        connection, kept, failure = None, 0, None
+        try:
+            connection, kept = await_only(address.connect())
+        except Exception as error:
+            failure = error
+
+        async def made() -> Any:
+            # Raised here, where SQLAlchemy makes the driver's errors its own.
+            if failure is not None:
+                raise failure
+            return connection
+
+        return dialect.loaded_dbapi.connect(async_creator_fn=made, prepared_statement_cache_size=kept)
+
+    return dial
+
+
+def _preparer(busy_ms: int) -> Callable[[Any, Any], None]:
+    """What SQLAlchemy calls with each new connection to SQLite."""
+
+    def prepare(dbapi_connection: Any, _record: Any) -> None:
+        # The driver's own transaction control would begin late and deferred; ours is in _begin_sqlite.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
+        for pragma in (
+            f"busy_timeout={busy_ms}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON",
+            "temp_store=MEMORY", "cache_size=-32000",
+        ):  # fmt: skip
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE takes the write lock at once: a transaction that reads first and is then refused the lock
+    # cannot be saved by waiting.
+    write = connection.get_execution_options().get("tallyhook_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

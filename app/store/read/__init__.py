@@ -1,0 +1,1 @@
+"""Reads of the database, by subject. Nothing here changes a figure."""

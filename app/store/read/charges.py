@@ -1,0 +1,255 @@
+"""Reads of what an account was charged, and when at the earliest and at the latest. Nothing here writes.
+
+The provider charges a task when it completes, and tells no time (C-G.4): some moment between our first send
+of the attempt and the first report of it that reached us.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.accounting.billing import DAY_MS, Cycle, Exposure, PostLine, iso_day
+from app.domain.accounting.movements import Movement
+from app.domain.pricing import CLUSTERS_MAX
+from app.domain.task import OPEN_STATES, Money, TaskState
+from app.store.database import Database
+from app.store.tables import (
+    EVERY_ATTEMPT,
+    Credits,
+    asked_from,
+    attempts,
+    credits_sum,
+    deliveries,
+    ledger,
+    runs,
+    tasks,
+)
+from app.store.write.submission import is_refusal_in_doubt
+
+COMMITS_APART_MS = 600_000
+"""Ids of the ledger follow its times but for transactions that ran side by side; none takes this long."""
+
+
+EXACT_ENTRIES_MAX = 5_000
+"""Of the ledger, holds among them. So many posts are judged one by one within milliseconds."""
+BUSY_GRAIN_MS = 30_000
+"""Of more than that; half of the lag that a balance may have (P11)."""
+
+
+class ChargeReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def post_lines(self, account: str, cycle: Cycle) -> list[PostLine]:
+        """What each engine cost on each day of a cycle, by the day on which the charge was told; posts of 0
+        are left out."""
+
+        async def work(connection: AsyncConnection) -> list[PostLine]:
+            post = await _posts(connection, account, cycle.starts_ms)
+            day = (post.c.to_ms // DAY_MS).label("day")
+            rows = await connection.execute(
+                sa.select(day, post.c.task_type, post.c.sync, sa.func.count(), credits_sum(post.c.credits))
+                .where(post.c.to_ms >= cycle.starts_ms, post.c.to_ms < cycle.ends_ms, post.c.credits > 0)
+                .group_by(day, post.c.task_type, post.c.sync)
+                .order_by(day, post.c.task_type, post.c.sync)
+            )
+            return [PostLine(iso_day(r[0] * DAY_MS), r[1], bool(r[2]), r[3], r[4]) for r in rows]
+
+        return await self.db.read(work, long=True)
+
+    async def post_movements(
+        self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
+    ) -> list[Movement]:
+        """Posts that may have been charged between two moments. Those whose two times fall into the same
+        grains come as one, its times widened to them: a month of a busy account would not fit otherwise, and
+        neither would an hour of a large run."""
+
+        async def work(connection: AsyncConnection) -> list[Movement]:
+            nonlocal grain_ms
+            post = await _posts(connection, account, from_ms)
+            if grain_ms < BUSY_GRAIN_MS and await _entries_since(connection, from_ms) > EXACT_ENTRIES_MAX:
+                grain_ms = BUSY_GRAIN_MS
+            first = (post.c.from_ms // grain_ms).label("first")
+            last = (post.c.to_ms // grain_ms).label("last")
+            rows = await connection.execute(
+                sa.select(first, last, credits_sum(post.c.credits))
+                .where(post.c.to_ms >= from_ms, post.c.from_ms <= to_ms, post.c.credits > 0)
+                .group_by(first, last)
+            )
+            return [_movement(r[2], r[0] * grain_ms, (r[1] + 1) * grain_ms - 1) for r in rows]
+
+        return await self.db.read(work, long=True)
+
+    async def open_movements(self, account: str, now_ms: int, *, grain_ms: int = 1_000) -> list[Movement]:
+        """Attempts that the provider has, or may have, without a known charge, each at the most that it can
+        cost; those first sent in the same grain come as one."""
+
+        async def work(connection: AsyncConnection) -> list[Movement]:
+            found: list[Movement] = []
+            for query in _open(account):
+                part = query.subquery()
+                first = (part.c.from_ms // grain_ms).label("first")
+                most = credits_sum(part.c.credits + part.c.clusters)
+                rows = await connection.execute(sa.select(first, most).group_by(first))
+                found += [_movement(r[1], r[0] * grain_ms, now_ms) for r in rows]
+            return found
+
+        return await self.db.read(work, long=True)
+
+    async def exposure(self, account: str) -> Exposure:
+        """What may still be charged, and for how many attempts."""
+
+        async def work(connection: AsyncConnection) -> Exposure:
+            counts: dict[bool, list[Any]] = {True: [0, Decimal(0)], False: [0, Decimal(0)]}
+            for query in _open(account):
+                part = query.subquery()
+                rows = await connection.execute(
+                    sa.select(part.c.working, sa.func.count(), credits_sum(part.c.credits)).group_by(
+                        part.c.working
+                    )
+                )
+                for working, count, credits in rows:
+                    counts[bool(working)][0] += count
+                    counts[bool(working)][1] += credits
+            return Exposure(*counts[True], *counts[False])
+
+        return await self.db.read(work, long=True)
+
+    async def working_before(self, account: str, at_ms: int) -> int:
+        """Attempts first sent before a moment that the provider is still working on."""
+
+        async def work(connection: AsyncConnection) -> int:
+            count = 0
+            for query in _open(account):
+                part = query.subquery()
+                mine = sa.select(sa.func.count()).select_from(part)
+                mine = mine.where(part.c.working == sa.true(), part.c.from_ms < at_ms)
+                count += await connection.scalar(mine) or 0
+            return count
+
+        return await self.db.read(work, long=True)
+
+    async def burn(self, account: str, since_ms: int) -> list[tuple[str, str, int, Decimal]]:
+        """(engine, country, posts, credits) charged since a moment, dearest first."""
+        country = asked_from(self.db.is_sqlite)
+
+        async def work(connection: AsyncConnection) -> list[tuple[str, str, int, Decimal]]:
+            post = await _posts(connection, account, since_ms, country)
+            spent = credits_sum(post.c.credits)
+            rows = await connection.execute(
+                sa.select(post.c.task_type, post.c.country, sa.func.count(), spent)
+                .where(post.c.to_ms >= since_ms, post.c.credits > 0)
+                .group_by(post.c.task_type, post.c.country)
+                .order_by(spent.desc(), post.c.task_type, post.c.country)
+            )
+            return [(r[0], r[1] or "", r[2], r[3]) for r in rows]
+
+        return await self.db.read(work, long=True)
+
+
+async def _posts(
+    connection: AsyncConnection, account: str, since_ms: int, country: sa.ColumnElement[Any] | None = None
+) -> sa.Subquery:
+    """Posts told since a moment: credits, task_type, sync, from_ms and to_ms of the charge, and country."""
+    replaced = attempts.c.attempt.is_not(None)
+
+    def of_attempt(name: str) -> sa.ColumnElement[Any]:
+        return sa.case((replaced, attempts.c[name]), else_=tasks.c[name])
+
+    told = sa.func.coalesce(deliveries.c.received_at_ms, ledger.c.at_ms)
+    settled = of_attempt("settled_at_ms")
+    # A charge that was asked for again was made before the report that lacked it.
+    to_ms = sa.case((settled < told, settled), else_=told)
+    sent = sa.func.coalesce(_sent_from(of_attempt("first_sent_at_ms")), to_ms)
+    floor = await first_entry_since(connection, since_ms)
+    columns = [
+        ledger.c.credits, tasks.c.task_type, (of_attempt("settled_by") == "sync").label("sync"),
+        sa.case((sent < to_ms, sent), else_=to_ms).label("from_ms"), to_ms.label("to_ms"),
+    ]  # fmt: skip
+    if country is not None:
+        columns.append(country.label("country"))
+    mine = sa.and_(attempts.c.task_id == ledger.c.task_id, attempts.c.attempt == ledger.c.attempt)
+    return (
+        sa.select(*columns)
+        .select_from(ledger)
+        .join(runs, runs.c.id == ledger.c.run_id)
+        .join(tasks, tasks.c.id == ledger.c.task_id)
+        .outerjoin(attempts, mine)
+        .outerjoin(deliveries, deliveries.c.id == ledger.c.delivery_id)
+        .where(ledger.c.id >= floor, ledger.c.kind == "post", runs.c.account == account)
+        .subquery("post")
+    )
+
+
+async def _entries_since(connection: AsyncConnection, at_ms: int) -> int:
+    """About so many ledger entries are of a time or later."""
+    last = await connection.scalar(sa.select(sa.func.max(ledger.c.id))) or 0
+    return last - await first_entry_since(connection, at_ms) + 1
+
+
+async def first_entry_since(connection: AsyncConnection, at_ms: int) -> int:
+    """No ledger entry of a time or later has a lower id."""
+    return await _first_id(connection, at_ms - COMMITS_APART_MS)
+
+
+async def _first_id(connection: AsyncConnection, at_ms: int) -> int:
+    """The id of the first ledger entry of a time or later. Found by halving: the ledger is as long as its
+    history, and no index on its times would be worth the writes."""
+    # One by one: together, SQLite finds them by going through all.
+    ends = [sa.select(end(ledger.c.id)).scalar_subquery() for end in (sa.func.min, sa.func.max)]
+    low, high = (await connection.execute(sa.select(*ends))).one()
+    if low is None:
+        return 0
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        next_one = sa.select(ledger.c.id, ledger.c.at_ms).where(ledger.c.id >= middle).order_by(ledger.c.id)
+        row = (await connection.execute(next_one.limit(1))).one()
+        if row.at_ms < at_ms:
+            low = row.id + 1
+        else:
+            high = middle
+    return int(low)
+
+
+def _open(account: str) -> list[sa.Select[Any]]:
+    """Attempts whose charge nobody has told: current ones, then those that a retry replaced. `working`: the
+    provider is expected to report; otherwise the work was closed and the money is all that is open."""
+    return [
+        sa.select(*_open_columns(table))
+        .select_from(source.join(runs, runs.c.id == tasks.c.run_id))
+        .where(runs.c.account == account, _is_open(table))
+        for table, source in EVERY_ATTEMPT
+    ]
+
+
+def _open_columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
+    # More may be charged than is held for product clusters alone, and how many there are is told at the end.
+    most = {"AIMODE": Decimal(CLUSTERS_MAX)}
+    extra = [(tasks.c.task_type == name, sa.literal(credits, Credits)) for name, credits in most.items()]
+    return [
+        sa.func.coalesce(table.c.credits_held, table.c.credits_estimate).label("credits"),
+        sa.case(*extra, else_=sa.literal(Decimal(0), Credits)).label("clusters"),
+        table.c.state.in_(OPEN_STATES).label("working"),
+        _sent_from(table.c.first_sent_at_ms).label("from_ms"),
+    ]
+
+
+def _sent_from(first_sent_at_ms: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The earliest that an attempt may have been sent: for a restored run, before the backup was restored."""
+    return sa.case((runs.c.restored, runs.c.created_at_ms), else_=first_sent_at_ms)
+
+
+def _is_open(table: sa.Table) -> sa.ColumnElement[bool]:
+    # Sent and never answered: nobody knows whether the provider took it.
+    expired = sa.and_(table.c.money == Money.NONE, table.c.state == TaskState.EXPIRED)
+    lost = sa.or_(expired, is_refusal_in_doubt(table))
+    sent = table.c.first_sent_at_ms.is_not(None)
+    return sa.and_(sent, sa.or_(table.c.money == Money.HELD, table.c.state == TaskState.SUBMITTING, lost))
+
+
+def _movement(credits: Decimal, from_ms: int, to_ms: int) -> Movement:
+    return Movement(credits, int(from_ms), max(int(from_ms), int(to_ms)))

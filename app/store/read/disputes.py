@@ -1,0 +1,187 @@
+"""Reads for a dispute: the findings of a run with every row that bears on them. Nothing here writes."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.credits import Verdict
+from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Send, StoredReport
+from app.domain.task import OPEN_STATES, Money
+from app.store.database import Database
+from app.store.tables import attempts, deliveries, findings, runs, submissions, tasks
+from app.store.write.inbox import unpack
+
+AFTER_MS = 3_600_000
+"""A report that fits no task counts to a run until this long after its last event: the provider tries a
+delivery for half an hour (P5)."""
+
+_STANDING = (
+    "attempt", "state", "money", "credits_estimate", "credits_to_charge", "credits_held", "credits_charged",
+    "provider_task_id", "first_sent_at_ms", "submitted_at_ms", "settled_at_ms",
+)  # fmt: skip
+_SEND = (
+    "at_ms", "answer", "http_status", "code", "message", "provider_task_id", "credits_to_charge",
+    "request_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeScope:
+    """Which findings count to a run: its own, and reports to its account that fit no task of its time."""
+
+    run_id: str
+    account: str
+    since_ms: int
+    until_ms: int | None
+    """None: the run is not at its end."""
+    last: int
+    """Id of the newest finding; later ones are left to the next archive."""
+
+
+class EvidenceReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def dispute_scope(self, run_id: str) -> DisputeScope:
+        """The scope as it stands now."""
+
+        async def work(connection: AsyncConnection) -> DisputeScope:
+            run = (await connection.execute(sa.select(runs).where(runs.c.id == run_id))).one()
+            last = await connection.scalar(sa.select(sa.func.max(findings.c.id)))
+            mine = tasks.c.run_id == run_id
+            is_open = await connection.scalar(
+                sa.select(sa.exists().where(mine, tasks.c.state.in_(sorted(OPEN_STATES))))
+            )
+            ended = await connection.scalar(
+                sa.select(
+                    sa.func.max(sa.func.coalesce(tasks.c.settled_at_ms, tasks.c.submitted_at_ms))
+                ).where(mine)
+            )
+            until_ms = None if is_open else (ended or run.created_at_ms) + AFTER_MS
+            return DisputeScope(run_id, run.account, run.created_at_ms, until_ms, last or 0)
+
+        return await self.db.read(work, long=True)
+
+    async def discrepancies(self, scope: DisputeScope, *, after: int, limit: int) -> list[Discrepancy]:
+        """Up to `limit` findings with ids above `after`, oldest first, and all that bears on them."""
+
+        async def work(connection: AsyncConnection) -> list[Discrepancy]:
+            found = (await connection.execute(_findings(scope, after, limit))).all()
+            task_ids = sorted({row.task_id for row in found if row.task_id is not None})
+            known = await _tasks(connection, task_ids)
+            loose = await _loose(connection, [row.delivery_id for row in found if row.task_id is None])
+            return [_discrepancy(row, known.get(row.task_id), loose.get(row.delivery_id)) for row in found]
+
+        return await self.db.read(work, long=True)
+
+
+def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:
+    f, t, a, d = findings.c, tasks.c, attempts.c, deliveries.c
+    # A charge that was unknown and has come since is in dispute no more.
+    money = sa.case((t.attempt == f.attempt, t.money), else_=a.money)
+    own = sa.and_(f.run_id == scope.run_id, sa.or_(f.verdict != Verdict.UNKNOWN, money == Money.HELD))
+    stray = sa.and_(
+        f.run_id.is_(None),
+        f.verdict == Verdict.UNMATCHED,
+        sa.func.coalesce(d.account, "default") == scope.account,
+        f.at_ms >= scope.since_ms,
+        *([] if scope.until_ms is None else [f.at_ms <= scope.until_ms]),
+    )
+    return (
+        sa.select(
+            f.id, f.at_ms, f.verdict, f.expected, f.actual, f.detail, f.attempt, f.task_id, f.delivery_id
+        )
+        .outerjoin(tasks, t.id == f.task_id)
+        .outerjoin(attempts, sa.and_(a.task_id == f.task_id, a.attempt == f.attempt))
+        .outerjoin(deliveries, sa.and_(f.run_id.is_(None), d.id == f.delivery_id))
+        .where(f.id > after, f.id <= scope.last, sa.or_(own, stray))
+        .order_by(f.id)
+        .limit(limit)
+    )
+
+
+async def _tasks(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, DisputedTask]:
+    """Tasks by id with all their attempts, each with its sends and its reports."""
+    if not ids:
+        return {}
+    sends = await _sends(connection, ids)
+    reports = await _reports(connection, ids)
+    standing: dict[str, list[Any]] = defaultdict(list)
+    past = sa.select(attempts.c.task_id, *(attempts.c[name] for name in _STANDING))
+    for row in await connection.execute(past.where(attempts.c.task_id.in_(ids))):
+        standing[row.task_id].append(row)
+    current = sa.select(
+        tasks.c.id.label("task_id"), tasks.c.ordinal, tasks.c.task_type, tasks.c.payload, tasks.c.priority,
+        *(tasks.c[name] for name in _STANDING),
+    ).where(tasks.c.id.in_(ids))  # fmt: skip
+    known = {}
+    for row in await connection.execute(current):
+        each = []
+        for one in sorted([*standing[row.task_id], row], key=lambda one: one.attempt):
+            values = [one._mapping[name] for name in _STANDING]
+            key = row.task_id, one.attempt
+            each.append(DisputedAttempt(*[*values, tuple(sends[key]), tuple(reports[key])]))
+        known[row.task_id] = DisputedTask(
+            row.task_id, row.ordinal, row.task_type, row.payload, row.priority, tuple(each)
+        )
+    return known
+
+
+async def _sends(connection: AsyncConnection, ids: Sequence[str]) -> dict[tuple[str, int], list[Send]]:
+    s = submissions.c
+    query = sa.select(s.task_id, s.attempt, *(s[name] for name in _SEND)).where(s.task_id.in_(ids))
+    found: dict[tuple[str, int], list[Send]] = defaultdict(list)
+    for row in await connection.execute(query.order_by(s.id)):
+        found[row.task_id, row.attempt].append(Send(*row[2:]))
+    return found
+
+
+def _reports_where(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    d = deliveries.c
+    return (
+        sa.select(
+            d.task_id, d.attempt, d.id, d.source, d.received_at_ms, d.effect, d.webhook_id, d.signed_at,
+            d.signature, d.encoding, d.body,
+        )
+        .where(*conditions)
+        .order_by(d.received_at_ms, d.id)
+    )  # fmt: skip
+
+
+async def _reports(
+    connection: AsyncConnection, ids: Sequence[str]
+) -> dict[tuple[str, int], list[StoredReport]]:
+    found: dict[tuple[str, int], list[StoredReport]] = defaultdict(list)
+    for row in await connection.execute(_reports_where(deliveries.c.task_id.in_(ids))):
+        found[row.task_id, row.attempt].append(_report(row))
+    return found
+
+
+async def _loose(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, StoredReport]:
+    if not ids:
+        return {}
+    rows = await connection.execute(_reports_where(deliveries.c.id.in_(ids)))
+    return {row.id: _report(row) for row in rows}
+
+
+def _report(row: Any) -> StoredReport:
+    return StoredReport(
+        row.id, row.attempt, row.source, row.received_at_ms, row.effect, row.webhook_id, row.signed_at,
+        row.signature, unpack(row.encoding, row.body),
+    )  # fmt: skip
+
+
+def _discrepancy(row: Any, task: DisputedTask | None, loose: StoredReport | None) -> Discrepancy:
+    if task is not None and row.verdict != Verdict.DOUBLE_CHARGED:
+        # Only that one says that two attempts of a task must be looked at together.
+        mine = tuple(a for a in task.attempts if a.attempt == row.attempt)
+        task = DisputedTask(task.id, task.ordinal, task.task_type, task.payload_json, task.priority, mine)
+    return Discrepancy(
+        row.id, row.at_ms, row.verdict, row.expected, row.actual, row.detail, row.attempt, task,
+        () if loose is None else (loose,),
+    )  # fmt: skip

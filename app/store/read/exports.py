@@ -1,0 +1,130 @@
+"""Reads of a run's rows, one after another, in memory that stays flat however many there are and however long
+their answers. Nothing here writes.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.database import Database
+from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
+
+Row = dict[str, Any]
+
+EXPORT_CHUNK = 500
+"""Rows of one read transaction: a slow reader of the export must not hold one open, or SQLite's log grows."""
+CHUNK_CHARS = 8 << 20
+"""Answers of one read transaction, together: 450 of 18 KB. One row more may stand above it."""
+ROWS_FETCHED = 20
+"""Asked of the database at a time, within a chunk. At 16 MB each (`body_bytes_max`) that is 320 MB."""
+LEDGER_CHUNK = 5_000
+"""Entries are 300 bytes: 1.5 MB. Larger than above, since each chunk may sort the run's entries anew."""
+
+
+class ExportReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def export(self, run_id: str) -> AsyncIterator[Row]:
+        """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`
+        the JSON text as it came, null without an answer."""
+        after = 0
+        while True:
+            rows, is_last = await self._export_chunk(run_id, after)
+            for row in rows:
+                yield row
+            if is_last:
+                return
+            after = rows[-1]["ordinal"]
+
+    async def _export_chunk(self, run_id: str, after: int) -> tuple[list[Row], bool]:
+        t = tasks.c
+        query = (
+            sa.select(
+                t.ordinal, t.id.label("task_id"), t.attempt, t.task_type, t.payload, t.priority, t.state,
+                t.verdict, t.credits_estimate, t.credits_to_charge, _charged(), t.provider_task_id,
+                t.error_code, t.error_message, t.submitted_at_ms, t.settled_at_ms, t.settled_by,
+                t.reused_from, results.c.response,
+            )
+            .outerjoin(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
+            .where(t.run_id == run_id, t.ordinal > after)
+            .order_by(t.ordinal)
+            .limit(EXPORT_CHUNK)
+            .execution_options(yield_per=ROWS_FETCHED)
+        )  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> tuple[list[Row], bool]:
+            rows: list[Row] = []
+            chars = 0
+            async with connection.stream(query) as found:
+                async for row in found:
+                    rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
+                    chars += len(row.response or "")
+                    if chars >= CHUNK_CHARS:
+                        return rows, False
+            return rows, len(rows) < EXPORT_CHUNK
+
+        return await self.db.read(work, long=True)
+
+    async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
+        """Every ledger entry of a run in the order of writing, then what the account's books say about it:
+        corrections. `book` tells the two apart; (book, entry_id) is unique."""
+        for query in (_ledger_query(run_id), _account_query(run_id)):
+            entry_id = query.selected_columns.entry_id
+            after = 0
+            while True:
+                page = query.where(entry_id > after).order_by(entry_id).limit(LEDGER_CHUNK)
+                rows = await self._entries(page)
+                for row in rows:
+                    yield row
+                if len(rows) < LEDGER_CHUNK:
+                    break
+                after = rows[-1]["entry_id"]
+
+    async def _entries(self, query: sa.Select[Any]) -> list[Row]:
+        async def work(connection: AsyncConnection) -> list[Row]:
+            return [dict(row._mapping) for row in await connection.execute(query)]
+
+        return await self.db.read(work, long=True)
+
+
+def _charged() -> sa.ColumnElement[Any]:
+    """What a task cost: the charges of all its attempts, those that retries replaced among them. Null: nobody
+    has told the last one's, and nothing was charged before."""
+    before = sa.select(sa.func.sum(attempts.c.credits_charged)).where(attempts.c.task_id == tasks.c.id)
+    # Most tasks have no other attempt, and are not looked up.
+    earlier = sa.case((tasks.c.attempt > 1, sa.func.nullif(before.scalar_subquery(), 0)))
+    last = tasks.c.credits_charged
+    total = sa.case((earlier.is_(None), last), else_=sa.func.coalesce(last, 0) + earlier)
+    return sa.type_coerce(total, Credits).label("credits_charged")
+
+
+def _ledger_query(run_id: str) -> sa.Select[Any]:
+    e = ledger.c
+    return (
+        sa.select(
+            sa.literal("ledger").label("book"), e.id.label("entry_id"), e.at_ms.label("booked_at_ms"),
+            e.run_id, runs.c.account, tasks.c.ordinal, tasks.c.task_type, e.task_id, e.attempt, e.kind,
+            e.credits, e.delivery_id, e.reason,
+        )
+        .outerjoin(runs, runs.c.id == e.run_id)
+        .outerjoin(tasks, tasks.c.id == e.task_id)
+        .where(e.run_id == run_id)
+    )  # fmt: skip
+
+
+def _account_query(run_id: str) -> sa.Select[Any]:
+    e = account_entries.c
+    return (
+        sa.select(
+            sa.literal("account").label("book"), e.id.label("entry_id"), e.at_ms.label("booked_at_ms"),
+            e.run_id, e.account, tasks.c.ordinal, tasks.c.task_type, e.task_id, e.attempt, e.kind, e.credits,
+            sa.null().label("delivery_id"), e.reason,
+        )
+        .outerjoin(tasks, tasks.c.id == e.task_id)
+        .where(e.run_id == run_id)
+    )  # fmt: skip

@@ -1,0 +1,184 @@
+"""What there may be to tell, read from the rows that say it. Every read is bounded; nothing here writes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.accounting.billing import EntryKind, Reason
+from app.domain.notices.triggers import ForeignSpend, FoundGroup, RunStanding
+from app.domain.run_reason import ReasonCode
+from app.domain.task import RunState
+from app.store.database import Database
+from app.store.tables import (
+    IS_CANCELLED_OPEN_RUN,
+    IS_OPEN_RUN,
+    REASON_CODE,
+    account_entries,
+    credits_sum,
+    deliveries,
+    findings,
+    notices,
+    runs,
+)
+
+RUNS_MAX = 500
+"""Runs that are looked at, newest first; and beside them every older one that is not over."""
+FINDINGS_MAX = 10_000
+"""Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
+RUN_OCCASION = "run:"
+"""What is told of a run has the occasions `run:<run id>:1`, `:2`, … in the order of telling."""
+
+
+class OccasionReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def run_standings(self) -> list[RunStanding]:
+        """The newest runs, and every one that is not over. One that was over before its end was kept is so by
+        its moment alone, until it is marked."""
+
+        async def work(connection: AsyncConnection) -> list[RunStanding]:
+            found: dict[str, sa.Row[Any]] = {}
+            for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
+                found |= {row.id: row for row in await connection.execute(query)}
+            told = await _told(connection, list(found))
+            return [
+                RunStanding(
+                    **row._mapping,
+                    is_open=row.finished_at_ms is None,
+                    edges=told[row.id][0],
+                    told=told[row.id][1],
+                )
+                for row in found.values()
+            ]
+
+        return await self.db.read(work, long=True)
+
+    async def newest_finding(self) -> int:
+        """A number that grows with every finding; 0: there is none."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return await connection.scalar(sa.select(sa.func.max(findings.c.id))) or 0
+
+        return await self.db.read(work, long=True)
+
+    async def found_groups(self, since_ms: int) -> list[FoundGroup]:
+        """Findings by run and verdict, of the groups to which one was added since then."""
+
+        async def work(connection: AsyncConnection) -> list[FoundGroup]:
+            newest = sa.select(findings).order_by(findings.c.id.desc()).limit(FINDINGS_MAX).subquery()
+            touched = await connection.execute(
+                sa.select(newest.c.run_id, newest.c.verdict).where(newest.c.at_ms >= since_ms).distinct()
+            )
+            groups = [tuple(row) for row in touched]
+            found = await _groups_of_runs(connection, [g for g in groups if g[0] is not None])
+            if any(run_id is None for run_id, _ in groups):
+                found += await _groups_of_accounts(connection)
+            return found
+
+        return await self.db.read(work, long=True)
+
+    async def accounts_waiting(self, code: ReasonCode) -> list[str]:
+        """Accounts whose running runs wait for this reason."""
+        query = (
+            sa.select(runs.c.account)
+            .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING, REASON_CODE.in_([code]))
+            .distinct()
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return sorted(await connection.scalars(query))
+
+        return await self.db.read(work, long=True)
+
+    async def foreign_spend(self, since_ms: int) -> list[ForeignSpend]:
+        """What others spent, in each cycle for which an audit booked some of it since then."""
+        e = account_entries.c
+        is_foreign = e.kind == EntryKind.FOREIGN, e.reason.startswith(Reason.OTHER_USERS)
+        lately = sa.select(e.account, e.cycle_ms).where(*is_foreign, e.at_ms >= since_ms).distinct()
+
+        async def work(connection: AsyncConnection) -> list[ForeignSpend]:
+            touched = {tuple(row) for row in await connection.execute(lately)}
+            if not touched:
+                return []
+            sums = await connection.execute(
+                sa.select(e.account, e.cycle_ms, credits_sum(e.credits))
+                .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
+                .group_by(e.account, e.cycle_ms)
+            )
+            return [ForeignSpend(*row) for row in sums if (row[0], row[1]) in touched]
+
+        return await self.db.read(work, long=True)
+
+
+_RUN_COLUMNS = (
+    runs.c.id,
+    runs.c.name,
+    runs.c.account,
+    runs.c.source,
+    runs.c.state,
+    runs.c.reason,
+    REASON_CODE.label("reason_code"),
+    runs.c.created_at_ms,
+    runs.c.finished_at_ms,
+)
+
+
+def _runs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(*_RUN_COLUMNS).where(runs.c.state != RunState.LOADING, which)
+
+
+def _newest_runs() -> sa.Select[Any]:
+    return _runs(sa.true()).order_by(runs.c.created_at_ms.desc()).limit(RUNS_MAX)
+
+
+async def _told(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, tuple[int, str | None]]:
+    """Run id -> (notices about its state, kind of the last one)."""
+    told: dict[str, tuple[int, str | None]] = dict.fromkeys(run_ids, (0, None))
+    rows = await connection.execute(
+        sa.select(notices.c.run_id, notices.c.kind, notices.c.occasion).where(
+            notices.c.run_id.in_(run_ids), notices.c.occasion.startswith(RUN_OCCASION)
+        )
+    )
+    for run_id, kind, occasion in rows:
+        number = int(occasion.rpartition(":")[2])
+        if number > told[run_id][0]:
+            told[run_id] = (number, kind)
+    return told
+
+
+async def _groups_of_runs(connection: AsyncConnection, groups: Sequence[tuple[str, str]]) -> list[FoundGroup]:
+    if not groups:
+        return []
+    f = findings.c
+    rows = await connection.execute(
+        sa.select(f.verdict, f.run_id, runs.c.name, runs.c.account, sa.func.count(), *_sums())
+        .join(runs, runs.c.id == f.run_id)
+        .where(f.run_id.in_({run_id for run_id, _ in groups}))
+        .group_by(f.verdict, f.run_id, runs.c.name, runs.c.account)
+    )
+    touched = set(groups)
+    return [FoundGroup(*row) for row in rows if (row.run_id, row.verdict) in touched]
+
+
+async def _groups_of_accounts(connection: AsyncConnection) -> list[FoundGroup]:
+    """Findings without a run: deliveries of tasks that we never sent."""
+    f, account = findings.c, sa.func.coalesce(deliveries.c.account, "default")
+    rows = await connection.execute(
+        sa.select(f.verdict, account, sa.func.count(), *_sums())
+        .outerjoin(deliveries, deliveries.c.id == f.delivery_id)
+        .where(f.run_id.is_(None))
+        .group_by(f.verdict, account)
+    )
+    return [FoundGroup(row[0], None, None, *row[1:]) for row in rows]
+
+
+def _sums() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+    both = sa.and_(findings.c.expected.is_not(None), findings.c.actual.is_not(None))
+    return (
+        credits_sum(sa.case((both, findings.c.expected), else_=0)),
+        credits_sum(sa.case((both, findings.c.actual), else_=0)),
+    )

@@ -1,0 +1,185 @@
+"""Reads of a run's books: sums, verdicts and findings. Every number is a sum that the database makes over the
+rows; nothing here writes, and nothing loads a run's rows one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.send_outcome import Answer
+from app.domain.settlement import Source
+from app.domain.task import OPEN_STATES, Money, idempotency_key
+from app.store.database import Database
+from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
+from app.store.read.runs import RunReport, RunRow, progress_of
+from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class FullReport:
+    """A run's books, what stands behind their sums, and its first findings."""
+
+    report: RunReport
+    breakdown: Breakdown
+    findings: list[dict[str, Any]]
+
+
+class ReportReads:
+    """Part of Store."""
+
+    db: Database
+
+    async def report(self, run: RunRow) -> RunReport:
+        """The books of one run, all read in one transaction."""
+
+        async def work(connection: AsyncConnection) -> RunReport:
+            return await _report(connection, run)
+
+        return await self.db.read(work, long=True)
+
+    async def full_report(self, run: RunRow, findings_max: int) -> FullReport:
+        """The same with what stands behind its sums, all as of one moment."""
+
+        async def work(connection: AsyncConnection) -> FullReport:
+            if not self.db.is_sqlite:
+                # Otherwise each statement sees what was committed before it, and the sums would not agree.
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            return FullReport(
+                await _report(connection, run),
+                await read_breakdown(connection, run.id),
+                await _findings(connection, run.id, findings_max),
+            )
+
+        return await self.db.read(work, long=True)
+
+    async def findings_of(self, run_id: str, limit: int = 100) -> list[dict[str, Any]]:
+        """What needs explaining in a run, oldest first."""
+
+        async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
+            return await _findings(connection, run_id, limit)
+
+        return await self.db.read(work, long=True)
+
+    async def charges(self, run_id: str) -> dict[str, Decimal | None]:
+        """Idempotency key -> credits charged, of every accepted attempt of a run."""
+        query = sa.union_all(
+            *(
+                sa.select(tasks.c.id, table.c.attempt, table.c.credits_charged)
+                .select_from(source)
+                .where(tasks.c.run_id == run_id, table.c.money != Money.NONE)
+                for table, source in EVERY_ATTEMPT
+            )
+        )
+
+        async def work(connection: AsyncConnection) -> dict[str, Decimal | None]:
+            rows = await connection.execute(query)
+            return {idempotency_key(row[0], row[1]): row[2] for row in rows}
+
+        return await self.db.read(work, long=True)
+
+
+_BESIDE = ("conflict", "repriced", "double_charged", "lost_after_ack")
+
+
+async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
+    progress = await progress_of(connection, run.id)
+    sums = await _ledger_sums(connection, run.id)
+    verdicts = dict(progress.verdicts)
+    beside = await connection.execute(
+        sa.select(findings.c.verdict, sa.func.count())
+        .where(findings.c.run_id == run.id, findings.c.verdict.in_(_BESIDE))
+        .group_by(findings.c.verdict)
+    )
+    verdicts |= {row[0]: row[1] for row in beside}
+    return RunReport(
+        run=run,
+        progress=progress,
+        verdicts=verdicts,
+        duplicates=await _duplicates(connection, run.id),
+        swept=await _count(connection, run.id, lambda c: [c.settled_by == Source.POLL]),
+        recovered_submits=await _recovered(connection, run.id),
+        held=sums.get("hold", Decimal(0)),
+        posted=sums.get("post", Decimal(0)),
+        voided=sums.get("void", Decimal(0)),
+        unknown=await _count(
+            connection, run.id, lambda c: [c.money == Money.HELD, c.state.not_in(OPEN_STATES)]
+        ),
+        reused=await _reused(connection, run.id),
+    )
+
+
+async def _findings(connection: AsyncConnection, run_id: str, limit: int) -> list[dict[str, Any]]:
+    c = findings.c
+    query = (
+        sa.select(c.verdict, c.task_id, c.attempt, c.expected, c.actual, c.detail, c.delivery_id)
+        .where(c.run_id == run_id)
+        .order_by(c.id)
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in await connection.execute(query)]
+
+
+async def _ledger_sums(connection: AsyncConnection, run_id: str) -> dict[str, Decimal]:
+    """Open holds, posts and voids, from the ledger alone: `hold` is what no closing entry follows yet."""
+    rows = await connection.execute(
+        sa.select(ledger.c.kind, credits_sum(ledger.c.credits))
+        .where(ledger.c.run_id == run_id, open_or_closing())
+        .group_by(ledger.c.kind)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+Conditions = Callable[[sa.ColumnCollection[str, Any]], Sequence[sa.ColumnElement[bool]]]
+"""Of an attempt, given the columns it stands in."""
+
+
+async def _count(connection: AsyncConnection, run_id: str, conditions: Conditions) -> int:
+    """Attempts of a run, those that retries replaced among them."""
+    each = [
+        sa.select(sa.func.count().label("n"))
+        .select_from(source)
+        .where(tasks.c.run_id == run_id, *conditions(table.c))
+        for table, source in EVERY_ATTEMPT
+    ]
+    return await connection.scalar(sa.select(sa.func.sum(sa.union_all(*each).subquery().c.n))) or 0
+
+
+async def _reused(connection: AsyncConnection, run_id: str) -> int:
+    reused = sa.select(sa.func.count()).where(tasks.c.run_id == run_id, tasks.c.reused_from.is_not(None))
+    return await connection.scalar(reused) or 0
+
+
+async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
+    """Webhook deliveries beyond the first of each attempt, those that were only counted among them."""
+    per_attempt = (
+        sa.select((sa.func.count() + sa.func.sum(deliveries.c.repeats)).label("n"))
+        .select_from(deliveries.join(tasks, deliveries.c.task_id == tasks.c.id))
+        .where(tasks.c.run_id == run_id, deliveries.c.source == "delivery", deliveries.c.state == "done")
+        .group_by(deliveries.c.task_id, deliveries.c.attempt)
+        .subquery()
+    )
+    extra = await connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(per_attempt.c.n - 1), 0)))
+    return int(extra or 0)
+
+
+async def _recovered(connection: AsyncConnection, run_id: str) -> int:
+    """Attempts that the provider has, though no create call of ours was ever answered with success: learnt
+    by a 409 or from their report."""
+
+    def conditions(c: sa.ColumnCollection[str, Any]) -> list[sa.ColumnElement[bool]]:
+        def answered(answer: Answer) -> sa.ColumnElement[bool]:
+            return sa.exists().where(
+                submissions.c.task_id == tasks.c.id,
+                submissions.c.attempt == c.attempt,
+                submissions.c.answer == answer,
+            )
+
+        # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
+        learnt = sa.or_(answered(Answer.EXISTS), c.reported.is_not(None))
+        return [c.money != Money.NONE, learnt, ~answered(Answer.ACCEPTED)]
+
+    return await _count(connection, run_id, conditions)

@@ -1,0 +1,265 @@
+"""Reads of runs and of what is under way. Nothing here writes, and no number is kept anywhere but in the rows
+it is computed from, so progress cannot disagree with the results. A run's books are read in reporting, its
+rows in exporting.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.task import OPEN_STATES, Money, RunState
+from app.store.database import Database
+from app.store.tables import (
+    EVERY_ATTEMPT,
+    IS_OPEN,
+    IS_OPEN_RUN,
+    IS_PENDING,
+    IS_WAITING,
+    REASON_CODE,
+    credits_sum,
+    deliveries,
+    is_due,
+    is_not_ahead,
+    runs,
+    tasks,
+)
+from app.store.write.health import database_now
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as its row says."""
+
+    id: str
+    name: str
+    source: str
+    state: str
+    reason: str | None
+    budget: Decimal | None
+    bad_lines: int
+    created_at_ms: int
+    account: str
+    restored: bool
+    reason_code: str | None
+    """domain.run_reason.ReasonCode of `reason`."""
+    finished_at_ms: int | None = None
+    """When the last of its tasks was closed; None: one is open, or it was closed within the last seconds."""
+
+
+@dataclass(slots=True)
+class RunProgress:
+    """What a progress bar needs, from one pass over the run's rows."""
+
+    tasks: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    """Of tasks: where the current attempt of each stands."""
+    verdicts: dict[str, int] = field(default_factory=dict)
+    """Of all attempts, as all credits: what a retry replaced was judged, and may have been paid for."""
+    held: Decimal = Decimal(0)
+    charged: Decimal = Decimal(0)
+    estimate: Decimal = Decimal(0)
+
+    @property
+    def open(self) -> int:
+        return sum(self.states.get(state, 0) for state in OPEN_STATES)
+
+
+@dataclass(slots=True)
+class RunReport:
+    """All that the books say about one run."""
+
+    run: RunRow
+    progress: RunProgress
+    verdicts: dict[str, int]
+    """Verdicts of settled tasks, and findings of the kinds that stand beside a task's own verdict."""
+    duplicates: int
+    swept: int
+    recovered_submits: int
+    held: Decimal
+    posted: Decimal
+    voided: Decimal
+    unknown: int
+    """Attempts whose money is open though their work is closed."""
+    reused: int = 0
+    """Tasks that an equal result of before answers, for nothing."""
+
+
+class Queries:
+    """Part of Store."""
+
+    db: Database
+
+    async def list_runs(self, limit: int = 50) -> list[RunRow]:
+        """The newest runs first. One that a wrong clock dated ahead stands behind all others: when it was,
+        nobody knows, and it must not be `latest` until its moment has come."""
+        newest = sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc())
+
+        async def work(connection: AsyncConnection) -> list[RunRow]:
+            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+            has_been = is_not_ahead(runs.c.created_at_ms, now)
+            rows = list(await connection.execute(newest.where(has_been).limit(limit)))
+            if len(rows) < limit:
+                rows += await connection.execute(newest.where(~has_been).limit(limit - len(rows)))
+            return [RunRow(*tuple(row)) for row in rows]
+
+        return await self.db.read(work)
+
+    async def find_runs(self, name_or_id: str) -> list[RunRow]:
+        """Runs whose id is, or begins or ends with, the given text, or whose name it is; newest first."""
+        as_text = sa.func.lower(sa.func.replace(sa.cast(runs.c.id, sa.Text), "-", ""))
+        wanted = name_or_id.lower().replace("-", "")
+        same = [runs.c.name == name_or_id]
+        if len(wanted) >= 4 and all(c in "0123456789abcdef" for c in wanted):
+            same += [as_text.startswith(wanted), as_text.endswith(wanted)]
+
+        async def work(connection: AsyncConnection) -> list[RunRow]:
+            rows = await connection.execute(
+                sa.select(*_RUN_COLUMNS).where(sa.or_(*same)).order_by(runs.c.created_at_ms.desc())
+            )
+            return [RunRow(*tuple(row)) for row in rows]
+
+        return await self.db.read(work)
+
+    async def progress(self, run_id: str) -> RunProgress:
+        """Counts and credits of one run."""
+
+        async def work(connection: AsyncConnection) -> RunProgress:
+            return await progress_of(connection, run_id)
+
+        return await self.db.read(work)
+
+    async def progress_of_runs(self, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+        """Run id -> counts and credits, of many runs by one statement."""
+
+        async def work(connection: AsyncConnection) -> dict[str, RunProgress]:
+            return await _progress(connection, run_ids)
+
+        return await self.db.read(work, long=True)
+
+    async def waiting_count(self) -> int:
+        """Deliveries that are not settled yet."""
+
+        async def work(connection: AsyncConnection) -> int:
+            query = sa.select(sa.func.count()).where(IS_WAITING)
+            return await connection.scalar(query) or 0
+
+        return await self.db.read(work)
+
+    async def stray_count(self) -> int:
+        """Deliveries that fit no task, or that could not be read: of no run, so in no run's report."""
+        strays = sa.or_(
+            deliveries.c.effect == "unmatched", deliveries.c.state.in_(("unmatched", "quarantined"))
+        )
+
+        async def work(connection: AsyncConnection) -> int:
+            return await connection.scalar(sa.select(sa.func.count()).where(strays)) or 0
+
+        return await self.db.read(work)
+
+    async def accounts_with_due(self, now_ms: int) -> list[str]:
+        """Accounts that have something to send now."""
+        due = (
+            sa.select(runs.c.account)
+            .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING)
+            .where(sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms)))
+            .distinct()
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return sorted((await connection.scalars(due)).all())
+
+        return await self.db.read(work)
+
+    async def unsafe_settings(self) -> list[str]:
+        """Settings of the server with which it may forget what it has committed, as they stand: "fsync=off".
+        SQLite's are ours (engine.py)."""
+        if self.db.is_sqlite:
+            return []
+        query = sa.text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            rows = await connection.execute(query, {"names": list(_DURABLE)})
+            return [f"{row.name}={row.setting}" for row in rows if row.setting == "off"]
+
+        return await self.db.read(work)
+
+    async def why_read_only(self) -> str | None:
+        """Why the server takes no writes: STANDBY, or the setting and where it was set. None: it does."""
+        if self.db.is_sqlite:
+            return None
+        query = sa.text(
+            "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') AS read_only,"
+            " source FROM pg_settings WHERE name = 'default_transaction_read_only'"
+        )
+
+        async def work(connection: AsyncConnection) -> str | None:
+            row = (await connection.execute(query)).one()
+            if row.standby:
+                return STANDBY
+            if row.read_only != "on":
+                return None
+            return f"default_transaction_read_only=on, from: {row.source}"
+
+        return await self.db.read(work)
+
+    async def schema_revision(self) -> str | None:
+        """The migration the database stands at; None when it was never migrated."""
+
+        async def work(connection: AsyncConnection) -> str | None:
+            if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version")):
+                return None
+            version = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            return None if version is None else str(version)
+
+        return await self.db.read(work)
+
+
+STANDBY = "standby"
+_DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+_RUN_COLUMNS = (
+    runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
+    runs.c.created_at_ms, runs.c.account, runs.c.restored, REASON_CODE, runs.c.finished_at_ms,
+)  # fmt: skip
+
+
+async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
+    """Counts and credits of one run, read inside a transaction of the caller's."""
+    return (await _progress(connection, [run_id]))[run_id]
+
+
+async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+    found = {run_id: RunProgress() for run_id in run_ids}
+    # One statement, hence of one moment: a retry in between would count an attempt twice or not at all.
+    rows = await connection.execute(
+        sa.union_all(*(_counts(run_ids, table, source) for table, source in EVERY_ATTEMPT))
+    )
+    for run_id, is_current, state, verdict, count, held, charged, estimate in rows:
+        progress = found[run_id]
+        if is_current:
+            progress.tasks += count
+            progress.states[state] = progress.states.get(state, 0) + count
+        if verdict is not None:
+            progress.verdicts[verdict] = progress.verdicts.get(verdict, 0) + count
+        progress.held += held
+        progress.charged += charged
+        progress.estimate += estimate
+    return found
+
+
+def _counts(run_ids: Sequence[str], table: sa.Table, source: sa.FromClause) -> sa.Select[Any]:
+    c = table.c
+    held = sa.case((c.money == Money.HELD, c.credits_held), else_=None)
+    is_current = sa.literal(table is tasks, sa.Boolean)
+    return (
+        sa.select(
+            tasks.c.run_id, is_current, c.state, c.verdict, sa.func.count(), credits_sum(held),
+            credits_sum(c.credits_charged), credits_sum(c.credits_estimate),
+        )
+        .select_from(source)
+        .where(tasks.c.run_id.in_(run_ids))
+        .group_by(tasks.c.run_id, c.state, c.verdict)
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Every write of the database, by subject. Each is one transaction."""

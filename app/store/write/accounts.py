@@ -1,0 +1,190 @@
+"""What belongs to an account as a whole: its runs' state, its outstanding work, its balance."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.submission import SendOptions
+from app.domain.task import RunState
+from app.ports import Balance, Outstanding
+from app.store.database import Database
+from app.store.read.charges import first_entry_since
+from app.store.tables import (
+    IS_OPEN,
+    IS_OPEN_RUN,
+    IS_PENDING,
+    IS_POLLED,
+    REASON_CODE,
+    balances,
+    credits_sum,
+    is_not_ahead,
+    ledger,
+    runs,
+    tasks,
+)
+from app.store.write.inbox import clean
+from app.store.write.spending import spending
+
+
+class AccountWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def halt_account_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
+        """Pause or stop every running run of an account: the refusal was the account's. How many."""
+        return await self._halt(account, state, reason)
+
+    async def halt_sent_runs_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
+        """The same, of those runs only that have tasks at the provider and none to send. How many."""
+        mine = tasks.c.run_id == runs.c.id
+        out = sa.exists().where(mine, IS_OPEN, tasks.c.next_poll_at_ms.is_not(None))
+        return await self._halt(account, state, reason, out, ~sa.exists().where(mine, IS_OPEN, IS_PENDING))
+
+    async def _halt(
+        self, account: str, state: RunState, reason: RunReason, *which: sa.ColumnElement[bool]
+    ) -> int:
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(
+                sa.update(runs)
+                .where(IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
+                .values(state=state, reason=clean(reason.text), reason_code=reason.code)
+            )
+            return done.rowcount
+
+        return await self.db.write(work)
+
+    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int:
+        """Let runs go on that were paused for this reason. How many."""
+
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(
+                sa.update(runs)
+                .where(
+                    IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.PAUSED,
+                    REASON_CODE.in_([code]),
+                )
+                .values(state=RunState.RUNNING, reason=None, reason_code=None)
+            )  # fmt: skip
+            return done.rowcount
+
+        return await self.db.write(work)
+
+    async def note_waiting(self, account: str, reason: RunReason | None) -> None:
+        """Say on the account's running runs why nothing is sent; None: it is again."""
+        text, code = (reason.text, reason.code) if reason is not None else (None, None)
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(
+                sa.update(runs)
+                .where(
+                    IS_OPEN_RUN,
+                    runs.c.account == account,
+                    runs.c.state == RunState.RUNNING,
+                    sa.func.coalesce(runs.c.reason, "") != (text or ""),
+                )
+                .values(reason=text, reason_code=code)
+            )
+
+        await self.db.write(work)
+
+    async def store_balance(self, account: str, balance: Balance) -> None:
+        """Keep what the provider said, append-only."""
+        row = {
+            "account": account, "at_ms": balance.at_ms, "remaining": balance.remaining,
+            "per_cycle": balance.per_cycle, "resets_at_ms": balance.resets_at_ms, "source": balance.source,
+        }  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(sa.insert(balances), [row])
+
+        await self.db.write(work)
+
+    async def last_balance(self, account: str, now_ms: int) -> Balance | None:
+        """The newest of those kept; None: there is none. One that a wrong clock dated ahead stands before no
+        other."""
+        b = balances.c
+        query = (
+            sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source)
+            .where(b.account == account, is_not_ahead(b.at_ms, now_ms))
+            .order_by(b.at_ms.desc(), b.id.desc())
+            .limit(1)
+        )
+
+        async def work(connection: AsyncConnection) -> Balance | None:
+            row = (await connection.execute(query)).first()
+            return None if row is None else Balance(*row)
+
+        return await self.db.read(work)
+
+    async def charged_since(self, account: str, since_ms: int) -> Decimal:
+        """Credits of an account that were posted since then."""
+        query = (
+            sa.select(credits_sum(ledger.c.credits))
+            .join(runs, runs.c.id == ledger.c.run_id)
+            .where(runs.c.account == account, ledger.c.kind == "post", ledger.c.at_ms >= since_ms)
+        )
+
+        async def work(connection: AsyncConnection) -> Decimal:
+            first = await first_entry_since(connection, since_ms)
+            return await connection.scalar(query.where(ledger.c.id >= first)) or Decimal(0)
+
+        return await self.db.read(work)
+
+    async def outstanding(self, account: str) -> Outstanding:
+        """What is accepted and not settled, read by the index of tasks that would be polled. Without those of
+        a restored run that nothing names: most were over before it, and their charges left the balance."""
+        held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
+        query = (
+            sa.select(
+                sa.func.count(), credits_sum(held)
+            )
+            .join(runs, runs.c.id == tasks.c.run_id)
+            .where(
+                IS_POLLED, runs.c.account == account,
+                ~sa.and_(runs.c.restored, tasks.c.provider_task_id.is_(None)),
+            )
+        )  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> Outstanding:
+            return Outstanding(*(await connection.execute(query)).one())
+
+        return await self.db.read(work)
+
+    async def spent_since(self, account: str, since_ms: int) -> Decimal:
+        """Credits charged or held, and the estimates of what may be on its way, of all runs that an account
+        began since then; one sum for each run, not for each task."""
+        query = sa.select(credits_sum(spending(runs.c.id))).where(
+            runs.c.account == account, runs.c.created_at_ms >= since_ms
+        )
+
+        async def work(connection: AsyncConnection) -> Decimal:
+            return await connection.scalar(query) or Decimal(0)
+
+        return await self.db.read(work, long=True)
+
+    async def send_options(self, run_ids: Sequence[str]) -> dict[str, SendOptions]:
+        """How the tasks of these runs are sent."""
+        query = sa.select(runs.c.id, runs.c.batch_size, runs.c.restored).where(runs.c.id.in_(run_ids))
+
+        async def work(connection: AsyncConnection) -> dict[str, SendOptions]:
+            rows = await connection.execute(query)
+            return {row.id: SendOptions(row.batch_size or 1, row.restored) for row in rows}
+
+        return await self.db.read(work)
+
+    async def paused_accounts(self, code: ReasonCode) -> list[str]:
+        """Accounts with a run that is paused for this reason."""
+        query = (
+            sa.select(runs.c.account)
+            .where(IS_OPEN_RUN, runs.c.state == RunState.PAUSED, REASON_CODE.in_([code]))
+            .distinct()
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return sorted((await connection.scalars(query)).all())
+
+        return await self.db.read(work)

@@ -1,0 +1,60 @@
+"""The write of an adjustment: one more entry, never an edit."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.database import Database
+from app.store.tables import account_entries, runs, tasks
+from app.store.write.inbox import clean
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustedTask:
+    """The task that an adjustment is about."""
+
+    id: str
+    run_id: str
+    account: str
+    attempt: int
+    """Its current one."""
+
+
+async def find_task(db: Database, task_id: str) -> AdjustedTask | None:
+    """A task by its id; None: there is none."""
+    query = (
+        sa.select(tasks.c.id, tasks.c.run_id, runs.c.account, tasks.c.attempt)
+        .join(runs, runs.c.id == tasks.c.run_id)
+        .where(tasks.c.id == task_id)
+    )
+
+    async def work(connection: AsyncConnection) -> AdjustedTask | None:
+        row = (await connection.execute(query)).first()
+        return None if row is None else AdjustedTask(*row)
+
+    return await db.read(work)
+
+
+async def add_adjustment(
+    db: Database, credits: Decimal, reason: str, *, account: str, run_id: str, task_id: str | None,
+    attempt: int | None, now_ms: int,
+) -> Decimal:  # fmt: skip
+    """Append it; the sum of all adjustments of the same task, or of the same run where no task is named."""
+    c = account_entries.c
+    row = {
+        "at_ms": now_ms, "account": account, "kind": "adjustment", "credits": credits, "cycle_ms": None,
+        "run_id": run_id, "task_id": task_id, "attempt": attempt, "reason": clean(reason),
+    }  # fmt: skip
+    about = c.run_id == run_id if task_id is None else c.task_id == task_id
+    total = sa.select(sa.func.sum(c.credits)).where(c.kind == "adjustment", about)
+
+    async def work(connection: AsyncConnection) -> Decimal:
+        # Told twice it stands twice: a repeated write after a commit whose answer was lost must find its own.
+        same = sa.select(c.id).where(*(c[name] == value for name, value in row.items()))
+        if await connection.scalar(same) is None:
+            await db.insert(connection, account_entries, [row])
+        return await connection.scalar(total) or Decimal(0)
+
+    return await db.write(work)

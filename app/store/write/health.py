@@ -1,0 +1,122 @@
+"""The database's own time, who has worked on it lately, and whether it takes a write."""
+
+import os
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.database import Database
+from app.store.tables import SLACK_MS, Millis, leases, processes
+
+KEPT_MS = 24 * 3_600_000
+"""A process that was not seen for longer is forgotten once another one starts."""
+PROBE = "probe"
+ENDED = "-ended"
+"""Behind the kind of a process that ended in order."""
+RUNS_WITHIN_MS = 30_000
+"""So long after its last word a process is believed to run: it says so every 5 s, and a statement may take
+10 s before it fails and is tried again 5 s later."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """When a process of a kind last said that it runs."""
+
+    now_ms: int
+    """The database's time."""
+    seen_ms: int | None
+    """None: never, as far as anybody remembers."""
+    is_running: bool
+
+
+class _RolledBackError(Exception):
+    """Ends a transaction that was only to be tried."""
+
+
+class AliveWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def database_ms(self) -> int:
+        """The database's time: UTC milliseconds since 1970."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+
+        return await self.db.read(work)
+
+    async def beat(self, process_id: str, kind: str) -> int:
+        """Say that a process runs; the database's time."""
+
+        async def work(connection: AsyncConnection) -> int:
+            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+            mine = processes.c.id == process_id
+            seen = await connection.execute(sa.update(processes).where(mine).values(seen_at_ms=now))
+            if not seen.rowcount:
+                old = processes.c.seen_at_ms < now - KEPT_MS
+                await connection.execute(sa.delete(processes).where(old))
+                row = {"id": process_id, "kind": kind, "started_at_ms": now, "seen_at_ms": now}
+                await self.db.insert(connection, processes, [row], known="id")
+            return now
+
+        return await self.db.write(work)
+
+    async def end_process(self, process_id: str, kind: str) -> None:
+        """Say that a process does not run any more."""
+        mine = processes.c.id == process_id
+
+        async def work(connection: AsyncConnection) -> None:
+            values = {"kind": kind + ENDED, "seen_at_ms": database_now(self.db)}
+            await connection.execute(sa.update(processes).where(mine).values(values))
+
+        await self.db.write(work, tries=1)
+
+    async def last_seen(self, kind: str) -> LastSeen:
+        """When a process of this kind was seen last. What lies ahead was written while the database's clock
+        was wrong, and says nothing."""
+        c = processes.c
+
+        async def work(connection: AsyncConnection) -> LastSeen:
+            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+            newest = (
+                sa.select(c.kind, sa.func.max(c.seen_at_ms))
+                .where(c.kind.in_((kind, kind + ENDED)), c.seen_at_ms <= now + SLACK_MS)
+                .group_by(c.kind)
+            )
+            seen = {row[0]: int(row[1]) for row in await connection.execute(newest)}
+            is_running = kind in seen and now - seen[kind] <= RUNS_WITHIN_MS
+            return LastSeen(now, max(seen.values(), default=None), is_running)
+
+        return await self.db.read(work)
+
+    async def try_write(self, *, keep: bool = False, bytes_wanted: int = 0) -> None:
+        """Write a row of no meaning, of so many bytes; raises as every write does, at the first trouble.
+        Rolled back, unless `keep`: a full disk often shows only at the commit."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(sa.delete(leases).where(leases.c.name == PROBE))
+            # Random, or it would be compressed to nothing.
+            row = {"name": PROBE, "owner": os.urandom(bytes_wanted // 2).hex(), "until_ms": 0}
+            await self.db.insert(connection, leases, [row], known="name")
+            if not keep:
+                raise _RolledBackError
+
+        async def take_back(connection: AsyncConnection) -> None:
+            await connection.execute(sa.delete(leases).where(leases.c.name == PROBE))
+
+        try:
+            await self.db.write(work, tries=1)
+        except _RolledBackError:
+            return
+        if bytes_wanted:
+            await self.db.write(take_back, tries=1)
+
+
+def database_now(db: Database) -> sa.ColumnElement[int]:
+    """The database's time: UTC milliseconds since 1970."""
+    if db.is_sqlite:
+        days = sa.func.julianday("now") - sa.literal_column("2440587.5")
+        return sa.cast(days * 86_400_000, Millis)
+    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, Millis)

@@ -1,0 +1,197 @@
+"""Writes of the inbox: raw deliveries in, quarantine, and the due rows that a lost wake left behind."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.delivery import RawDelivery
+from app.ports import WaitingDeliveries
+from app.store.database import Database
+from app.store.tables import IS_WAITING, Id, Millis, deliveries
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+COMPRESS_FROM_BYTES = 512
+ZSTD_LEVEL = 1
+"""18 KB of JSON in about 50 µs; higher levels cost the receiver more than the disk saves."""
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""No stored body is larger when unpacked; a larger one is corruption."""
+_RECEIVED = (
+    "id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding", "body",
+    "state", "tries", "due_at_ms", "repeats",
+)  # fmt: skip
+_compressor = zstd.ZstdCompressor(ZSTD_LEVEL)
+"""Kept: making one for each body costs as much as using it. Its frames are independent of each other."""
+ERROR_CHARS_MAX = 2_000
+HELD_UP_MS_MIN, HELD_UP_MS_MAX = 10_000, 120_000
+"""A release that mends it settles what is held up within two minutes of its start."""
+MESSAGE_CHARS_MAX = 1_000
+
+
+class InboxWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
+        """Commit raw deliveries, all or none. Once this returns they may be acknowledged. One whose id is
+        stored already, or stands here twice, is counted in that row's `repeats` and changes nothing else.
+        Ids of those that were stored before: nobody needs to be woken for them."""
+        times = Counter(delivery.id for delivery in raw)
+        first = {delivery.id: delivery for delivery in reversed(raw)}
+        rows = [
+            (
+                self.db.driver_id(d.id), d.source, d.received_at_ms, d.webhook_id, d.signed_at, d.signature,
+                d.account, *pack(d.body), "new", 0, due_at_ms, times[d.id] - 1,
+            )
+            for _, d in sorted(first.items())
+        ]  # fmt: skip
+        return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
+
+    async def claim_overdue_deliveries(self, *, limit: int, now_ms: int, next_due_at_ms: int) -> list[str]:
+        """Ids of deliveries that should have been settled by now. The try is counted before the work, and
+        given back by whoever comes to its end (`release_deliveries`), however that was: what stays counted
+        killed its worker. So one that was begun before is claimed alone, lest it take others along."""
+        c = deliveries.c
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            for begun, size in ((c.tries == 0, limit), (c.tries > 0, 1)):
+                chosen = (
+                    sa.select(c.id)
+                    .where(IS_WAITING, c.due_at_ms <= now_ms, begun)
+                    .order_by(c.due_at_ms)
+                    .limit(size)
+                    .with_for_update(skip_locked=True)
+                    .cte("chosen")
+                )
+                claimed = await connection.scalars(
+                    sa.update(deliveries)
+                    .where(c.id.in_(sa.select(chosen.c.id)), IS_WAITING)
+                    .values(tries=c.tries + 1, due_at_ms=next_due_at_ms)
+                    .returning(c.id)
+                )
+                if found := sorted(claimed):
+                    return found
+            return []
+
+        return await self.db.write(work)
+
+    async def release_deliveries(self, delivery_ids: Sequence[str]) -> None:
+        """Give back the tries of claimed deliveries: their work came to an end, good or bad."""
+        c = deliveries.c
+
+        async def work(connection: AsyncConnection) -> None:
+            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+            await connection.execute(
+                sa.update(deliveries).where(c.id == v.c.id, IS_WAITING, c.tries > 0).values(tries=0)
+            )
+
+        await self.db.write(work)
+
+    async def quarantine_unended(self, *, tries_max: int) -> dict[str, str]:
+        """Set aside what was begun so often and never came to an end; id -> what is said of it."""
+        c = deliveries.c
+        error = f"begun {tries_max} times, and its worker ended each time before the work did"
+
+        async def work(connection: AsyncConnection) -> dict[str, str]:
+            ended = await connection.scalars(
+                sa.update(deliveries)
+                .where(IS_WAITING, c.tries >= tries_max)
+                .values(state="quarantined", error=error)
+                .returning(c.id)
+            )
+            return dict.fromkeys(sorted(ended), error)
+
+        return await self.db.write(work)
+
+    async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None:
+        """Set deliveries aside, each with its error; the raw bytes stay and nothing else is touched."""
+        await self._say(errors, {"state": "quarantined"})
+
+    async def hold_up_deliveries(self, errors: Sequence[tuple[str, str]], *, now_ms: int) -> None:
+        """Deliveries that wait because of something that is not their fault, each with its error. They are
+        looked at again when they have waited as long again, within bounds."""
+        now, least, most = (sa.literal(ms, Millis) for ms in (now_ms, HELD_UP_MS_MIN, HELD_UP_MS_MAX))
+        waited = now - deliveries.c.received_at_ms
+        wait = sa.case((waited < least, least), (waited > most, most), else_=waited)
+        await self._say(errors, {"tries": 0, "due_at_ms": now + wait})
+
+    async def _say(self, errors: Sequence[tuple[str, str]], values: Mapping[str, Any]) -> None:
+        if not errors:
+            return
+        data = [{"id": i, "error": clean(error)[:ERROR_CHARS_MAX]} for i, error in errors]
+
+        async def work(connection: AsyncConnection) -> None:
+            v = self.db.batch("v", {"id": Id, "error": sa.Text()}, data)
+            await connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == v.c.id, IS_WAITING)
+                .values(error=v.c.error, **values)
+            )
+
+        await self.db.write(work)
+
+    async def waiting_deliveries(self, delivery_ids: Sequence[str]) -> WaitingDeliveries:
+        """Those of `delivery_ids` that still wait to be settled, with their bytes."""
+        c = deliveries.c
+
+        async def work(connection: AsyncConnection) -> WaitingDeliveries:
+            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+            found = await connection.execute(
+                sa.select(
+                    c.id, c.source, c.received_at_ms, c.encoding, c.body, c.webhook_id, c.signed_at,
+                    c.signature, c.account,
+                )
+                .join(v, c.id == v.c.id)
+                .where(IS_WAITING)
+            )  # fmt: skip
+            waiting = WaitingDeliveries([], {})
+            for row in sorted(found, key=lambda row: str(row.id)):
+                try:
+                    waiting.readable.append(raw_delivery(row))
+                except zstd.ZstdError as error:
+                    waiting.broken[row.id] = f"does not unpack as {row.encoding}: {error}"
+            return waiting
+
+        return await self.db.read(work)
+
+
+def raw_delivery(row: Any) -> RawDelivery:
+    """A delivery as it was received, from its row."""
+    return RawDelivery(
+        row.id, row.source, row.received_at_ms, unpack(row.encoding, row.body), row.webhook_id, row.signed_at,
+        row.signature, row.account,
+    )  # fmt: skip
+
+
+def pack(body: bytes) -> tuple[str, bytes]:
+    """(encoding, bytes) as they are stored."""
+    if len(body) < COMPRESS_FROM_BYTES:
+        return "identity", body
+    return "zstd", _compressor.compress(body, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+def unpack(encoding: str, stored: bytes) -> bytes:
+    """The body as it was received."""
+    if encoding == "identity":
+        return stored
+    if encoding != "zstd":
+        raise LookupError(f"encoding {encoding} is of another version")
+    return bytes(zstd.ZstdDecompressor().decompress(stored, BODY_BYTES_MAX))
+
+
+def short(text: str | None) -> str | None:
+    """Foreign text as it is kept beside a task: clean and bounded."""
+    return None if text is None else clean(text)[:MESSAGE_CHARS_MAX]
+
+
+def clean(text: str) -> str:
+    """Text that PostgreSQL takes: without NUL and lone surrogates."""
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,235 @@
+"""Writes of loading: a stretch of the source at a time, stored once however many read the same source.
+
+A record is known by its ordinal within its run, and compared by its fingerprint: whoever reads a source
+again, after an interruption or beside another producer, either finds the same records or is refused.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.source_change import SourceChanged, StoredRecord, refuse_difference
+from app.domain.task import Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
+from app.store.database import Database
+from app.store.tables import Id, runs, tasks
+from app.store.write.reuse import copy_results, find_answers
+
+SETTLED_BY_REUSE = "reuse"
+"""In tasks.settled_by: answered from another task's result. No report was taken, so `reported` and `verdict`
+stay null; nothing was bought, so the charge is a known 0, without hold and post."""
+NEW_BEFORE = "was bad or left out when the run was made, and is a prompt now"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStretch:
+    """What became of one stretch of a source."""
+
+    kept: int
+    """Its tasks in the run, whoever stored them."""
+    merged: int
+    """Records left out because an earlier one asks the same."""
+    reused: int
+    """Of `kept`: answered from another task's result."""
+    estimate: Decimal
+    """Credits of those that will be sent."""
+
+
+class LoadWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def last_ordinal(self, run_id: str) -> int:
+        """The last record of its source that a run holds; 0: none yet."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return await connection.scalar(_last_ordinal(run_id)) or 0
+
+        return await self.db.read(work)
+
+    async def loading_runs(self, source: str) -> list[str]:
+        """Runs of a source that is still being read, or whose reading was interrupted; newest first."""
+        query = (
+            sa.select(runs.c.id)
+            .where(runs.c.state == RunState.LOADING, runs.c.source == source, runs.c.schedule_id.is_(None))
+            .order_by(runs.c.created_at_ms.desc())
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list((await connection.scalars(query)).all())
+
+        return await self.db.read(work)
+
+    async def store_stretch(
+        self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], *, after: int, known_to: int,
+        merge: bool, now_ms: int,
+    ) -> StoredStretch:  # fmt: skip
+        """Store the records after ordinal `after`, each with our own estimate, unless they are stored.
+
+        `known_to`: the last record the run held when this producer began; one up to there that is missing is
+        new in the file. `merge`: leave out what an earlier record asks. A run that is not loading any more
+        takes nothing and is only compared with. Raises SourceChanged, and then nothing is stored.
+        """
+        ids = [new_id(now_ms) for _ in specs]
+
+        async def work(connection: AsyncConnection) -> StoredStretch:
+            run = await _lock_run(connection, run_id)
+            earlier = await self._asked_earlier(connection, run_id, specs, after) if merge else set()
+            # Not ours any more: what is left out is judged by what the run holds, so every producer agrees.
+            kept = [(i, one) for i, one in zip(ids, specs, strict=True) if one[0].ordinal not in earlier]
+            said = [spec for _, (spec, _) in kept]
+            last = specs[-1][0].ordinal
+            stored = await _stored_records(connection, run_id, after, last)
+            begun = {n: record for n, record in stored.items() if n <= known_to}
+            refuse_difference([spec for spec in said if spec.ordinal <= known_to], begun, missing=NEW_BEFORE)
+            refuse_difference(said, stored, missing=_refusal(run.state))
+            new = [(i, *one) for i, one in kept if one[0].ordinal not in stored]
+            if new:
+                await self._insert(connection, run, new, now_ms)
+                # Another producer's rows may have come first: what stands there now is what counts.
+                stored = await _stored_records(connection, run_id, after, last)
+                refuse_difference(said, stored, missing="could not be stored")
+            reused = {n for n, record in stored.items() if record.reused}
+            estimate = sum((e for _, (s, e) in kept if s.ordinal not in reused), Decimal(0))
+            return StoredStretch(len(kept), len(specs) - len(kept), len(reused), estimate)
+
+        return await self.db.write(work, long=True)
+
+    async def finish_loading(self, run_id: str, *, sha256: str, bad_lines: int, last: int) -> bool:
+        """Let a run begin to send, its source being read to its end at ordinal `last`. True also when another
+        producer of the same records was faster; False for a run that was cancelled. Raises SourceChanged
+        when the run holds more than the source."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            await connection.execute(
+                sa.update(runs)
+                .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
+                .values(state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines)
+            )
+            beyond = sa.select(sa.func.min(tasks.c.ordinal)).where(
+                tasks.c.run_id == run_id, tasks.c.ordinal > last
+            )
+            if (ordinal := await connection.scalar(beyond)) is not None:
+                raise SourceChanged(ordinal, "is in the run, and the file ends before it")
+            return bool((await _lock_run(connection, run_id)).state != RunState.CANCELLED)
+
+        return await self.db.write(work, long=True)
+
+    async def duplicates(self, run_id: str, limit: int) -> tuple[int, list[tuple[int, int]]]:
+        """How many records ask what an earlier one of the run asks, and the first of them: (ordinal, ordinal
+        of the earlier one)."""
+        first = sa.func.min(tasks.c.ordinal).over(partition_by=tasks.c.fingerprint).label("first")
+        each = sa.select(tasks.c.ordinal, first).where(tasks.c.run_id == run_id).subquery()
+        query = sa.select(each).where(each.c.ordinal > each.c.first).order_by(each.c.ordinal).limit(limit)
+        count = sa.select(sa.func.count() - sa.func.count(tasks.c.fingerprint.distinct())).where(
+            tasks.c.run_id == run_id
+        )
+
+        async def work(connection: AsyncConnection) -> tuple[int, list[tuple[int, int]]]:
+            found = await connection.scalar(count) or 0
+            named = (await connection.execute(query)).all() if found and limit else []
+            return found, [(row.ordinal, row.first) for row in named]
+
+        return await self.db.read(work, long=True)
+
+    async def _asked_earlier(
+        self, connection: AsyncConnection, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], after: int
+    ) -> set[int]:
+        prints = {spec.ordinal: spec.fingerprint() for spec, _ in specs}
+        v = self.db.batch("v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in set(prints.values())])
+        found = await connection.scalars(
+            sa.select(tasks.c.fingerprint)
+            .join(v, tasks.c.fingerprint == v.c.fingerprint)
+            # Hidden from the index on run and ordinal: going through the whole run for each stretch would
+            # make reading a file quadratic, while a fingerprint has few rows.
+            .where(
+                sa.func.coalesce(tasks.c.run_id, sa.literal(run_id, Id)) == run_id, tasks.c.ordinal <= after
+            )
+        )
+        seen, repeated = set(found), set()
+        for ordinal, fingerprint in prints.items():
+            if fingerprint in seen:
+                repeated.add(ordinal)
+            seen.add(fingerprint)
+        return repeated
+
+    async def _insert(
+        self, connection: AsyncConnection, run: sa.Row[Any], new: Sequence[tuple[str, TaskSpec, Decimal]],
+        now_ms: int,
+    ) -> None:  # fmt: skip
+        answers: dict[str, str] = {}
+        if run.reuse_within_ms is not None:
+            prints = {spec.fingerprint() for _, spec, _ in new}
+            answers = await find_answers(
+                self.db, connection, prints, run.account, now_ms - run.reuse_within_ms
+            )
+        rows = [
+            task_row(run.id, i, spec, estimate) | _answered(answers.get(spec.fingerprint()), estimate, now_ms)
+            for i, spec, estimate in new
+        ]
+        await self.db.insert(connection, tasks, rows, ignore=True)
+        if answers:
+            await copy_results(self.db, connection, [i for i, _, _ in new], now_ms)
+
+
+def task_row(run_id: str, task_id: str, spec: TaskSpec, estimate: Decimal) -> dict[str, object]:
+    """A task that nothing was done for yet, with the key under which it will be sent."""
+    return {
+        "id": task_id, "run_id": run_id, "ordinal": spec.ordinal, "task_type": spec.task_type,
+        "payload": json.dumps(spec.payload, ensure_ascii=False, separators=(",", ":")),
+        "priority": spec.priority, "state": TaskState.PENDING, "attempt": 1,
+        "idempotency_key": idempotency_key(task_id, 1), "money": Money.NONE, "credits_estimate": estimate,
+        "sends": 0, "not_before_ms": 0, "polls": 0, "fingerprint": spec.fingerprint(),
+    }  # fmt: skip
+
+
+def _answered(origin: str | None, estimate: Decimal, now_ms: int) -> dict[str, object]:
+    """What differs in the row of a task that another one's result answers; nothing for origin None. It will
+    cost nothing, so it does not count in the run's estimate."""
+    known = origin is not None
+    return {
+        "state": TaskState.COMPLETED if known else TaskState.PENDING,
+        "credits_estimate": Decimal(0) if known else estimate,
+        "credits_charged": Decimal(0) if known else None,
+        "settled_at_ms": now_ms if known else None,
+        "settled_by": SETTLED_BY_REUSE if known else None,
+        "reused_from": origin,
+    }
+
+
+def _refusal(state: str) -> str | None:
+    """Why a run takes no more records; None: it does."""
+    return None if state == RunState.LOADING else f"is not in the run, which is {state} and takes no more"
+
+
+async def _lock_run(connection: AsyncConnection, run_id: str) -> sa.Row[Any]:
+    """The run's row; nobody lets it begin or cancels it before this transaction ends."""
+    found: sa.Result[Any] = await connection.execute(
+        sa.select(runs.c.id, runs.c.state, runs.c.account, runs.c.reuse_within_ms)
+        .where(runs.c.id == run_id)
+        .with_for_update(read=True)
+    )
+    return found.one()
+
+
+async def _stored_records(
+    connection: AsyncConnection, run_id: str, after: int, last: int
+) -> dict[int, StoredRecord]:
+    t = tasks.c
+    rows = await connection.execute(
+        sa.select(t.ordinal, t.fingerprint, t.priority, t.reused_from).where(
+            t.run_id == run_id, t.ordinal > after, t.ordinal <= last
+        )
+    )
+    return {
+        row.ordinal: StoredRecord(row.fingerprint, row.priority, row.reused_from is not None) for row in rows
+    }
+
+
+def _last_ordinal(run_id: str) -> sa.Select[tuple[int]]:
+    return sa.select(sa.func.max(tasks.c.ordinal)).where(tasks.c.run_id == run_id)

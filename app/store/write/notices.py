@@ -1,0 +1,134 @@
+"""Writes and reads of notices. One is stored under its occasion, once; whoever claims it tries to send it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.notices.notice import DueNotice, Notice, NoticeState, Outcome
+from app.domain.task import new_id
+from app.store.database import Database
+from app.store.tables import IS_NEW_NOTICE, Id, Millis, notices
+from app.store.write.inbox import clean, short
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeRow:
+    """A notice as its row says."""
+
+    id: str
+    at_ms: int
+    kind: str
+    account: str
+    run_id: str | None
+    occasion: str
+    body: str
+    state: str
+    tries: int
+    due_at_ms: int
+    sent_at_ms: int | None
+    error: str | None
+
+
+class NoticeWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def add_notices(
+        self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = NoticeState.NEW
+    ) -> int:
+        """Store what is not stored yet under its occasion; how many were new. In state LOGGED they are kept
+        and told to nobody: old news."""
+
+        async def work(connection: AsyncConnection) -> int:
+            return await insert_notices(self.db, connection, found, now_ms, state=state)
+
+        return await self.db.write(work) if found else 0
+
+    async def claim_due_notices(self, *, limit: int, now_ms: int, lease_until_ms: int) -> list[DueNotice]:
+        """Notices to try now, oldest first; each belongs to the caller until `lease_until_ms`."""
+        is_due = IS_NEW_NOTICE, notices.c.due_at_ms <= now_ms
+
+        async def work(connection: AsyncConnection) -> list[DueNotice]:
+            due = (
+                sa.select(notices.c.id)
+                .where(*is_due)
+                .order_by(notices.c.due_at_ms, notices.c.id)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+                .cte("due")
+            )
+            claimed = await connection.execute(
+                sa.update(notices)
+                .where(notices.c.id.in_(sa.select(due.c.id)), *is_due)
+                .values(tries=notices.c.tries + 1, due_at_ms=lease_until_ms)
+                .returning(
+                    notices.c.id, notices.c.kind, notices.c.account, notices.c.run_id, notices.c.body,
+                    notices.c.tries,
+                )
+            )  # fmt: skip
+            return sorted((DueNotice(*row) for row in claimed), key=lambda notice: notice.id)
+
+        return await self.db.write(work)
+
+    async def record_tries(self, ended: Sequence[tuple[DueNotice, Outcome]], now_ms: int) -> None:
+        """Keep how tries ended. Only the latest claim of a notice counts; what is settled stays so."""
+        types = {
+            "id": Id, "tries": sa.Integer(), "state": sa.Text(), "due_at_ms": Millis(),
+            "sent_at_ms": Millis(), "error": sa.Text(),
+        }  # fmt: skip
+        rows = [
+            {
+                "id": notice.id, "tries": notice.tries, "state": outcome.state,
+                "due_at_ms": now_ms + outcome.wait_ms,
+                "sent_at_ms": now_ms if outcome.state is NoticeState.SENT else None,
+                "error": short(outcome.error),
+            }
+            for notice, outcome in ended
+        ]  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> None:
+            v = self.db.batch("v", types, rows)
+            await connection.execute(
+                sa.update(notices)
+                .where(
+                    notices.c.id == v.c.id, notices.c.tries == v.c.tries,
+                    notices.c.state == NoticeState.NEW,
+                )
+                .values({name: v.c[name] for name in ("state", "due_at_ms", "sent_at_ms", "error")})
+            )  # fmt: skip
+
+        await self.db.write(work)
+
+    async def list_notices(self, limit: int = 50) -> list[NoticeRow]:
+        """The newest first."""
+        query = sa.select(notices).order_by(notices.c.at_ms.desc(), notices.c.id.desc()).limit(limit)
+
+        async def work(connection: AsyncConnection) -> list[NoticeRow]:
+            return [NoticeRow(**row._mapping) for row in await connection.execute(query)]
+
+        return await self.db.read(work)
+
+
+async def insert_notices(
+    db: Database,
+    connection: AsyncConnection,
+    found: Sequence[Notice],
+    now_ms: int,
+    *,
+    state: NoticeState = NoticeState.NEW,
+) -> int:
+    """The same within a transaction of the caller's, the one that finds a thing out."""
+    rows = [
+        {
+            "id": new_id(now_ms), "at_ms": notice.at_ms, "kind": notice.kind, "account": notice.account,
+            "run_id": notice.run_id, "occasion": clean(notice.occasion), "body": notice.body(),
+            "state": state, "tries": 0, "due_at_ms": now_ms,
+        }
+        for notice in found
+    ]  # fmt: skip
+    await db.insert(connection, notices, rows, ignore=True)
+    mine = sa.select(sa.func.count()).where(notices.c.id.in_([row["id"] for row in rows]))
+    return await connection.scalar(mine) or 0

@@ -1,0 +1,144 @@
+"""Writes of a retry: the next attempt of a task whose work is closed. Same row, new key; the old attempt is
+kept beside it, because its money may still move.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState, idempotency_key
+from app.store.database import Database
+from app.store.tables import Id, attempts, runs, tasks
+from app.store.write.run_ends import reopen_runs
+from app.store.write.submission import is_refusal_in_doubt
+
+_ARCHIVED = [c.name for c in attempts.c if c.name not in ("task_id", "attempt")]
+_RETRYING = (RunState.RUNNING, RunState.PAUSED, RunState.STOPPED, RunState.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class RetriedStretch:
+    """What became of some tasks of a run that were to be retried."""
+
+    last: int
+    """Ordinal of the last task looked at; 0: there was none."""
+    retried: int = 0
+    estimate: Decimal = Decimal(0)
+    """Credits of the new attempts."""
+    held: int = 0
+    """Left alone: the old attempt may still be charged."""
+    answered: int = 0
+    """Left alone: the report came late, but it came, and it was a success."""
+
+
+class RetryWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def retry_tasks_if_closed(self, task_ids: Sequence[str], now_ms: int) -> int:
+        """Give failed, expired or rejected tasks their next attempt, under a new key; how many."""
+
+        async def work(connection: AsyncConnection) -> int:
+            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
+            theirs = sa.select(tasks.c.run_id).join(v, tasks.c.id == v.c.id)
+            locked = sa.select(runs.c.id).where(runs.c.id.in_(theirs)).order_by(runs.c.id)
+            await connection.execute(locked.with_for_update(key_share=True))
+            chosen = await connection.execute(
+                _with_attempt()
+                .join(v, tasks.c.id == v.c.id)
+                .where(tasks.c.state.in_(RETRYABLE_STATES))
+                .order_by(tasks.c.id)
+                .with_for_update(of=tasks)
+            )
+            rows = chosen.all()
+            await self._next_attempts(connection, rows, now_ms)
+            await reopen_runs(connection, sorted({row.run_id for row in rows}))
+            return len(rows)
+
+        return await self.db.write(work, long=True)
+
+    async def retry_stretch(
+        self, run_id: str, states: Sequence[TaskState], *, after: int, limit: int, even_if_held: bool,
+        now_ms: int,
+    ) -> RetriedStretch:  # fmt: skip
+        """Retry up to `limit` tasks of a run that are in one of `states`, in the order of its source from
+        ordinal `after` on. A run that was cancelled meanwhile gets no new attempts."""
+
+        async def work(connection: AsyncConnection) -> RetriedStretch:
+            # Nobody cancels or ends the run before the new attempts stand there.
+            run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(key_share=True)
+            if await connection.scalar(run) not in _RETRYING:
+                return RetriedStretch(0)
+            chosen = await connection.execute(
+                _with_attempt()
+                .where(tasks.c.run_id == run_id, tasks.c.ordinal > after)
+                .where(tasks.c.state.in_(states), tasks.c.state.in_(RETRYABLE_STATES))
+                .order_by(tasks.c.ordinal)
+                .limit(limit)
+                .with_for_update(of=tasks)
+            )
+            rows = chosen.all()
+            closed = [row for row in rows if row.reported != TaskState.COMPLETED]
+            retried = [row for row in closed if even_if_held or not _may_be_charged(row)]
+            await self._next_attempts(connection, retried, now_ms)
+            if retried:
+                await reopen_runs(connection, [run_id])
+            return RetriedStretch(
+                rows[-1].ordinal if rows else 0,
+                len(retried),
+                sum((row.credits_estimate for row in retried), Decimal(0)),
+                held=len(closed) - len(retried),
+                answered=len(rows) - len(closed),
+            )
+
+        return await self.db.write(work, long=True)
+
+    async def _next_attempts(
+        self, connection: AsyncConnection, rows: Sequence[sa.Row[Any]], now_ms: int
+    ) -> None:
+        if not rows:
+            return
+        archived = [
+            {"task_id": row.id, "attempt": row.attempt} | {name: row._mapping[name] for name in _ARCHIVED}
+            for row in rows
+        ]
+        await self.db.insert(connection, attempts, archived)
+        types = {"id": Id, "attempt": sa.Integer(), "key": sa.Text()}
+        data = [
+            {"id": row.id, "attempt": row.attempt + 1, "key": idempotency_key(row.id, row.attempt + 1)}
+            for row in rows
+        ]
+        v = self.db.batch("v", types, data)
+        blank = dict.fromkeys(
+            (
+                "credits_to_charge", "credits_held", "credits_charged", "reported", "verdict",
+                "provider_task_id", "error_code", "error_message", "first_sent_at_ms", "submitted_at_ms",
+                "settled_at_ms", "settled_by", "claim", "lease_until_ms", "next_poll_at_ms",
+            )
+        )  # fmt: skip
+        await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt - 1)
+            .values(
+                state=TaskState.PENDING, attempt=v.c.attempt, idempotency_key=v.c.key, money=Money.NONE,
+                sends=0, polls=0, not_before_ms=now_ms, **blank,
+            )
+        )  # fmt: skip
+
+
+def _with_attempt() -> sa.Select[Any]:
+    columns = (tasks.c[name] for name in _ARCHIVED)
+    in_doubt = is_refusal_in_doubt().label("in_doubt")
+    return sa.select(tasks.c.id, tasks.c.run_id, tasks.c.ordinal, tasks.c.attempt, in_doubt, *columns)
+
+
+def _may_be_charged(row: sa.Row[Any]) -> bool:
+    """The hold is open; or the task expired without our ever learning whether it was accepted, or was refused
+    after such a send, by a version that closed it all the same."""
+    unknown = row.state == TaskState.EXPIRED or row.in_doubt
+    return bool(row.money == Money.HELD or (row.money == Money.NONE and unknown))

@@ -1,0 +1,101 @@
+"""Ends of runs: a run none of whose tasks is open is over, until a retry opens one again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.task import RunState
+from app.store.database import Database
+from app.store.tables import IS_CANCELLED_OPEN_RUN, IS_OPEN, IS_OPEN_RUN, REASON_CODE, runs, tasks
+
+FINISHED_MAX = 20
+"""Runs that one call ends: the tasks of each are gone through once, to learn when it ended."""
+
+
+_IS_REMARK = sa.and_(
+    runs.c.state.in_((RunState.CANCELLED, RunState.RUNNING)), REASON_CODE.is_(None)
+)  # fmt: skip
+
+
+def has_open_task() -> sa.ColumnElement[bool]:
+    """Of a row of runs; by the index of open tasks, which begins with the run."""
+    return sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN)
+
+
+class FinishWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def finish_runs(self, now_ms: int) -> int:
+        """Mark runs that are over; how many. Found among those that are not marked, so that it costs the same
+        however many are; only read while there is none."""
+        ids = await self.db.read(_over)
+        if not ids:
+            return 0
+
+        async def work(connection: AsyncConnection) -> int:
+            # First: whoever opens a task of one holds its row, and is waited for.
+            held = sa.select(runs.c.id).where(runs.c.id.in_(ids)).order_by(runs.c.id)
+            await connection.execute(held.with_for_update(key_share=True))
+            ended = await _ended(connection, ids)
+            done = 0
+            for run_id in ids:
+                done += await _finish(connection, run_id, ended.get(run_id) or now_ms)
+            return done
+
+        return await self.db.write(work, long=True)
+
+
+async def reopen_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> None:
+    """Let finished runs go on, in which a task was opened again. Their rows are locked by the caller."""
+    await connection.execute(
+        sa.update(runs)
+        .where(runs.c.id.in_(run_ids), runs.c.finished_at_ms.is_not(None))
+        .values(
+            state=sa.case((runs.c.state == RunState.FINISHED, RunState.RUNNING), else_=runs.c.state),
+            finished_at_ms=None,
+        )
+    )
+
+
+async def _over(connection: AsyncConnection) -> list[str]:
+    queries = (
+        sa.select(runs.c.id).where(IS_OPEN_RUN, runs.c.state != RunState.LOADING, ~has_open_task()),
+        sa.select(runs.c.id).where(IS_CANCELLED_OPEN_RUN, ~has_open_task()),
+    )
+    found: list[str] = []
+    for query in queries:
+        found += await connection.scalars(query.limit(FINISHED_MAX))
+    return sorted(found)
+
+
+async def _ended(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, int | None]:
+    """When the last task was settled, of runs in which each was: other ends (rejected, expired, cancelled)
+    keep no moment."""
+    rows = await connection.execute(
+        sa.select(tasks.c.run_id, sa.func.max(tasks.c.settled_at_ms))
+        .where(tasks.c.run_id.in_(run_ids))
+        .group_by(tasks.c.run_id)
+        .having(sa.func.count() == sa.func.count(tasks.c.settled_at_ms))
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def _finish(connection: AsyncConnection, run_id: str, at_ms: int) -> int:
+    done: sa.CursorResult[Any] = await connection.execute(
+        sa.update(runs)
+        .where(runs.c.id == run_id, sa.or_(IS_OPEN_RUN, IS_CANCELLED_OPEN_RUN), ~has_open_task())
+        .where(runs.c.state != RunState.LOADING)
+        .values(
+            state=sa.case((runs.c.state == RunState.CANCELLED, runs.c.state), else_=RunState.FINISHED),
+            # A run that was over before this column was there has its moment from the migration.
+            finished_at_ms=sa.func.coalesce(runs.c.finished_at_ms, at_ms),
+            # What it waited for is over with it; a remark, which has no code, stays.
+            reason=sa.case((_IS_REMARK, runs.c.reason)),
+            reason_code=None,
+        )
+    )
+    return done.rowcount

@@ -1,0 +1,151 @@
+"""Writes about runs: creating one, filling it with tasks, changing what it may do."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.run_reason import RunReason
+from app.domain.task import RunState, TaskSpec, TaskState, new_id
+from app.store.database import Database
+from app.store.tables import has_come, leases, runs, tasks
+from app.store.write.inbox import clean
+from app.store.write.load import task_row
+from app.store.write.submission import perhaps_accepted
+
+_HALTED = (RunState.PAUSED, RunState.STOPPED)
+
+
+class RunWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def create_run(
+        self,
+        *,
+        name: str,
+        source: str,
+        budget: Decimal | None,
+        now_ms: int,
+        account: str = "default",
+        batch_size: int | None = None,
+        reuse_within_ms: int | None = None,
+        schedule_id: str | None = None,
+        slot_ms: int | None = None,
+    ) -> str:
+        """A new run in state loading; its id."""
+        run_id = new_id(now_ms)
+        row = {
+            "id": run_id, "name": clean(name), "source": clean(source), "state": RunState.LOADING,
+            "budget": budget, "bad_lines": 0, "created_at_ms": now_ms, "account": account,
+            "batch_size": batch_size, "reuse_within_ms": reuse_within_ms,
+            "schedule_id": schedule_id, "slot_ms": slot_ms,
+        }  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> None:
+            await self.db.insert(connection, runs, [row], known="id")
+
+        await self.db.write(work)
+        return run_id
+
+    async def add_tasks(
+        self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int
+    ) -> list[str]:
+        """Store tasks with their idempotency keys, each with our own estimate; nothing was sent before.
+        Their ids, in order."""
+        ids = [new_id(now_ms) for _ in specs]
+        rows = [
+            task_row(run_id, task_id, spec, estimated)
+            for task_id, (spec, estimated) in zip(ids, specs, strict=True)
+        ]
+
+        async def work(connection: AsyncConnection) -> None:
+            await self.db.insert(connection, tasks, rows, known="id")
+
+        await self.db.write(work)
+        return ids
+
+    async def start_run_if_loading(self, run_id: str, *, sha256: str, bad_lines: int) -> bool:
+        """Let a run whose source is read to its end begin to send."""
+        return await self._change_run(
+            run_id, (RunState.LOADING,), state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines
+        )
+
+    async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool:
+        """Pause or stop a run that is running; False when somebody was faster."""
+        return await self._change_run(
+            run_id, (RunState.RUNNING,), state=state, reason=clean(reason.text), reason_code=reason.code
+        )
+
+    async def resume_run_if_halted(self, run_id: str) -> bool:
+        """Let a paused or stopped run go on."""
+        return await self._change_run(run_id, _HALTED, state=RunState.RUNNING, reason=None, reason_code=None)
+
+    async def resume_restored_run(self, run_id: str) -> bool:
+        """Let a run go on from a backup, whether it was halted since or not; False if it is over."""
+        allowed = (*_HALTED, RunState.RUNNING, RunState.FINISHED)
+        # One that is finished goes on when its tasks are retried.
+        state = sa.case((runs.c.state == RunState.FINISHED, runs.c.state), else_=RunState.RUNNING)
+        return await self._change_run(
+            run_id, allowed, state=state, reason=None, reason_code=None, restored=True
+        )  # fmt: skip
+
+    async def cancel_run(self, run_id: str, reason: str) -> int:
+        """Cancel what was never sent; what is with the provider goes on and is settled. Tasks cancelled."""
+        open_states = (RunState.LOADING, RunState.RUNNING, RunState.PAUSED, RunState.STOPPED)
+
+        async def work(connection: AsyncConnection) -> int:
+            await connection.execute(
+                sa.update(runs)
+                .where(runs.c.id == run_id, runs.c.state.in_(open_states))
+                .values(state=RunState.CANCELLED, reason=reason, reason_code=None)
+            )
+            # A task that was sent before, its response lost, may exist at the provider: it stays pending
+            # under its key until its report or its age tells.
+            done = await connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted())
+                .values(state=TaskState.CANCELLED)
+            )
+            return done.rowcount
+
+        return await self.db.write(work, long=True)
+
+    async def _change_run(self, run_id: str, allowed: Sequence[RunState], **values: object) -> bool:
+        async def work(connection: AsyncConnection) -> bool:
+            done = await connection.execute(
+                sa.update(runs).where(runs.c.id == run_id, runs.c.state.in_(allowed)).values(**values)
+            )
+            return done.rowcount == 1
+
+        return await self.db.write(work)
+
+    async def acquire_lease(self, name: str, owner: str, *, until_ms: int, now_ms: int) -> bool:
+        """Take or prolong a named lease: only its owner may, until it is over. One that lies further ahead
+        than this one would was written by a wrong clock, and holds nobody up."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            row = {"name": name, "owner": owner, "until_ms": 0}
+            await self.db.insert(connection, leases, [row], ignore=True)
+            done = await connection.execute(
+                sa.update(leases)
+                .where(
+                    leases.c.name == name,
+                    sa.or_(leases.c.owner == owner, has_come(leases.c.until_ms, now_ms, until_ms - now_ms)),
+                )
+                .values(owner=owner, until_ms=until_ms)
+            )
+            return done.rowcount == 1
+
+        return await self.db.write(work)
+
+    async def release_lease(self, name: str, owner: str) -> None:
+        """Give a lease back early."""
+
+        async def work(connection: AsyncConnection) -> None:
+            mine = leases.c.name == name, leases.c.owner == owner
+            await connection.execute(sa.update(leases).where(*mine).values(until_ms=0))
+
+        await self.db.write(work)

@@ -1,0 +1,180 @@
+"""Writes of schedules. A slot is claimed by moving its schedule on and creating its run in one transaction:
+whoever moves it has the slot, and a run that stands there is read to its end by some worker.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.schedule_slots import DueSlot
+from app.domain.task import RunState, TaskState, new_id
+from app.store.database import Database
+from app.store.tables import runs, schedules, tasks
+from app.store.write.inbox import clean, short
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule as its row says."""
+
+    id: str
+    name: str
+    source: str
+    options: str
+    every_ms: int
+    next_at_ms: int
+    enabled: bool
+    last_error: str | None
+
+
+class ScheduleWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def add_schedule(
+        self, *, name: str, source: str, options: str, every_ms: int, next_at_ms: int, now_ms: int
+    ) -> str | None:
+        """A new schedule; its id. None: there is one of that name."""
+        row = {
+            "id": new_id(now_ms), "name": clean(name), "source": clean(source), "options": options,
+            "every_ms": every_ms, "next_at_ms": next_at_ms, "enabled": True, "created_at_ms": now_ms,
+        }  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> str | None:
+            await self.db.insert(connection, schedules, [row], ignore=True)
+            mine = sa.select(schedules.c.id).where(schedules.c.id == row["id"])
+            return await connection.scalar(mine)
+
+        return await self.db.write(work)
+
+    async def list_schedules(self) -> list[ScheduleRow]:
+        """All of them, by name."""
+
+        async def work(connection: AsyncConnection) -> list[ScheduleRow]:
+            rows = await connection.execute(sa.select(*_COLUMNS).order_by(schedules.c.name))
+            return [ScheduleRow(*row) for row in rows]
+
+        return await self.db.read(work)
+
+    async def remove_schedule(self, schedule_id: str) -> None:
+        """Forget a schedule. Its runs stay; one that is still being read is given up."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(sa.delete(schedules).where(schedules.c.id == schedule_id))
+            await connection.execute(
+                sa.update(runs)
+                .where(runs.c.schedule_id == schedule_id, runs.c.state == RunState.LOADING)
+                .values(state=RunState.CANCELLED, reason="its schedule was removed", reason_code=None)
+            )
+
+        await self.db.write(work, long=True)
+
+    async def enable_schedule(self, schedule_id: str, *, enabled: bool, next_at_ms: int) -> None:
+        """Pause a schedule, or let it go on with slot `next_at_ms`."""
+        await self._change(schedule_id, enabled=enabled, next_at_ms=next_at_ms)
+
+    async def claim_slot(
+        self, schedule: ScheduleRow, due: DueSlot, *, name: str, budget: Decimal | None, account: str,
+        batch_size: int | None, reuse_within_ms: int | None, reason: str | None, now_ms: int,
+    ) -> str | None:  # fmt: skip
+        """The id of the slot's run, in state loading; None when another worker has the slot. `reason`: what
+        there is to say of slots before it, kept with the run and with the schedule."""
+        row = {
+            "id": new_id(now_ms), "name": clean(name), "source": schedule.source, "state": RunState.LOADING,
+            "reason": reason, "budget": budget, "bad_lines": 0, "account": account, "batch_size": batch_size,
+            "reuse_within_ms": reuse_within_ms, "schedule_id": schedule.id, "slot_ms": due.slot_ms,
+            "created_at_ms": now_ms,
+        }  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> str | None:
+            if not await _move_on(connection, schedule, due, last_error=reason):
+                return None
+            # The slot's unique index has the last word, should a schedule ever be moved back.
+            await self.db.insert(connection, runs, [row], ignore=True)
+            return await connection.scalar(sa.select(runs.c.id).where(runs.c.id == row["id"]))
+
+        return await self.db.write(work)
+
+    async def skip_slot(self, schedule: ScheduleRow, due: DueSlot, error: str) -> bool:
+        """Give a slot up for its error; False when another worker has it."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            return await _move_on(connection, schedule, due, last_error=short(error))
+
+        return await self.db.write(work)
+
+    async def note_schedule_error(self, schedule_id: str, error: str) -> bool:
+        """Keep why a schedule cannot be run, its slot left as it is; False when that is known."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            known = sa.func.coalesce(schedules.c.last_error, "") == short(error)
+            mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
+            return (await connection.execute(mine.values(last_error=short(error)))).rowcount == 1
+
+        return await self.db.write(work)
+
+    async def give_slot_up(self, run_id: str, schedule_id: str, error: str) -> bool:
+        """Cancel the run of a slot whose source cannot be read, and keep why; False when another worker has
+        read it meanwhile."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            done = await connection.execute(
+                sa.update(runs)
+                .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
+                .values(state=RunState.CANCELLED, reason=short(error), reason_code=None)
+            )
+            if not done.rowcount:
+                return False
+            await connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING)
+                .values(state=TaskState.CANCELLED)
+            )
+            mine = schedules.c.id == schedule_id
+            await connection.execute(sa.update(schedules).where(mine).values(last_error=short(error)))
+            return True
+
+        return await self.db.write(work, long=True)
+
+    async def unread_slots(self) -> list[tuple[str, ScheduleRow]]:
+        """Runs of slots whose source is not read to its end, with their schedules, oldest first."""
+
+        async def work(connection: AsyncConnection) -> list[tuple[str, ScheduleRow]]:
+            found = await connection.execute(
+                sa.select(runs.c.id.label("run_id"), *_COLUMNS)
+                .join(schedules, schedules.c.id == runs.c.schedule_id)
+                .where(runs.c.state == RunState.LOADING)
+                .order_by(runs.c.slot_ms)
+            )
+            return [(row[0], ScheduleRow(*row[1:])) for row in found]
+
+        return await self.db.read(work)
+
+    async def _change(self, schedule_id: str, **values: object) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            mine = schedules.c.id == schedule_id
+            await connection.execute(sa.update(schedules).where(mine).values(**values))
+
+        await self.db.write(work)
+
+
+async def _move_on(connection: AsyncConnection, schedule: ScheduleRow, due: DueSlot, **values: Any) -> bool:
+    moved = await connection.execute(
+        sa.update(schedules)
+        .where(
+            schedules.c.id == schedule.id, schedules.c.next_at_ms == schedule.next_at_ms,
+            schedules.c.enabled,
+        )
+        .values(next_at_ms=due.next_ms, **values)
+    )  # fmt: skip
+    return moved.rowcount == 1
+
+
+_COLUMNS = (
+    schedules.c.id, schedules.c.name, schedules.c.source, schedules.c.options, schedules.c.every_ms,
+    schedules.c.next_at_ms, schedules.c.enabled, schedules.c.last_error,
+)  # fmt: skip

@@ -1,0 +1,424 @@
+"""Applies settlements: state, ledger, result, verdict and findings of many reports in one transaction.
+
+The decision is made by `decide`, a pure function, on rows read in the same transaction. Whoever changed a row
+in between wins: an update whose condition no longer holds changes nothing, and the delivery stays for another
+look.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.credits import Verdict
+from app.domain.delivery import ParsedDelivery
+from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, Source
+from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
+from app.ports import Decide, RowsRefused, StoreRefused
+from app.store.database import Database
+from app.store.provider_ids import owners_of
+from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, runs, tasks
+from app.store.write.settlement_rows import (
+    CHANGE_TYPES,
+    CURRENT_COLUMNS,
+    LEDGER_COLUMNS,
+    PAST_COLUMNS,
+    RESULT_COLUMNS,
+    attempt_of,
+    change_row,
+    finding_row,
+    ledger_rows,
+    result_row,
+    unmatched_row,
+)
+
+ASK_AGAIN_MS = 60_000
+"""After a report without a charge: when to ask the provider for it."""
+
+AttemptKey = tuple[str, int]
+
+
+@dataclass(slots=True)
+class SettleCount:
+    """What one call did."""
+
+    effects: dict[Effect, int] = field(default_factory=dict)
+    verdicts: dict[str, int] = field(default_factory=dict)
+    raced: int = 0
+    """Left for another look, because somebody else changed the row meanwhile."""
+
+
+@dataclass(slots=True)
+class _Change:
+    """All that one batch decided for one attempt, folded."""
+
+    before: Attempt
+    after: Attempt
+    decisions: list[tuple[ParsedDelivery, Settlement]] = field(default_factory=list)
+
+
+class SettlementWrites:
+    """Part of Store."""
+
+    db: Database
+
+    async def settle_deliveries(
+        self, parsed: Sequence[ParsedDelivery], decide: Decide, *, now_ms: int, unmatched_until_ms: int
+    ) -> SettleCount:
+        """Settle parsed deliveries that are still waiting. One that fits no task stays unmatched, to be
+        looked at again, until it is older than `unmatched_until_ms`; then it becomes a finding."""
+
+        async def work(connection: AsyncConnection) -> SettleCount:
+            count = SettleCount()
+            mine = await self._lock(connection, parsed)
+            found = await self._attempts_of(connection, mine)
+            stored = await self._stored_responses(connection, found.values())
+            mine = await self._marked(connection, mine, found)
+            changes, unmatched = _fold(mine, found, stored, decide)
+            won = await self._apply(connection, changes, now_ms)
+            count.raced = sum(len(change.decisions) for change in changes) - sum(
+                len(change.decisions) for change in won
+            )
+            await self._write_entries(connection, won, now_ms)
+            await self._set_unmatched(connection, unmatched, now_ms, unmatched_until_ms)
+            await self._finish(connection, won)
+            _tally(count, won, unmatched)
+            return count
+
+        return await self.db.write(work)
+
+    async def try_settling(self) -> None:
+        """Write what a settlement writes, with values that are known to be good, and take it back. Raises
+        StoreUnavailable when the database would take no settlement, whatever it said."""
+
+        async def work(connection: AsyncConnection) -> None:
+            change = _of_nobody()
+            await self._apply(
+                connection, [change, replace(change, before=replace(change.before, current=False))], 0
+            )
+            await self._write_entries(connection, [change], 0)
+            await self._finish(connection, [change])
+            raise _TakenBack
+
+        try:
+            await self.db.write(work)
+        except _TakenBack:
+            return
+        except RowsRefused as error:
+            raise StoreRefused(f"takes no settlement: {error}") from error
+
+    async def _lock(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
+    ) -> list[ParsedDelivery]:
+        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in parsed])
+        locked = await connection.scalars(
+            sa.select(deliveries.c.id)
+            .join(v, deliveries.c.id == v.c.id)
+            .where(IS_WAITING)
+            .with_for_update(of=deliveries, skip_locked=True)
+        )
+        waiting = set(locked)
+        return [p for p in parsed if p.id in waiting]
+
+    async def _attempts_of(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
+    ) -> dict[str, Attempt]:
+        """Delivery id -> the attempt it is about; by our key first, else by the provider's id."""
+        by_key: dict[str, AttemptKey] = {}
+        for p in parsed:
+            key = parse_idempotency_key(p.report.idempotency_key or "")
+            if key is not None:
+                by_key[p.id] = key
+        known = await self._by_key(connection, set(by_key.values()))
+        found = {i: known[key] for i, key in by_key.items() if key in known}
+        rest = [p for p in parsed if p.id not in found and p.id not in by_key]
+        if rest:
+            ids = {p.report.provider_task_id for p in rest}
+            by_id = await self._by_provider_id(connection, ids)
+            found |= {
+                p.id: by_id[p.report.provider_task_id] for p in rest if p.report.provider_task_id in by_id
+            }
+        return await self._of_own_account(connection, parsed, found)
+
+    async def _marked(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
+    ) -> list[ParsedDelivery]:
+        """With a mark on each that names the key of an attempt whose id nobody knows yet, and an id that is
+        known to be another's."""
+        blank = {
+            p.id: p.report.provider_task_id
+            for p in parsed
+            if p.id in found and found[p.id].provider_task_id is None and p.source is not Source.SYNC
+        }
+        if not blank:
+            return list(parsed)
+        owners = await owners_of(self.db, connection, blank.values())
+
+        def is_anothers(p: ParsedDelivery) -> bool:
+            # Its own by now, when the submit response was recorded since the attempt was read: what is
+            # decided about the attempt as it was is not applied, and the delivery is looked at again.
+            own = found[p.id].task_id, found[p.id].attempt
+            return bool(owners.get(blank[p.id], set()) - {own})
+
+        return [replace(p, has_anothers_id=True) if p.id in blank and is_anothers(p) else p for p in parsed]
+
+    async def _of_own_account(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
+    ) -> dict[str, Attempt]:
+        """Without what came at another account's address: its secret vouches for its own tasks only."""
+        came_at = {p.id: p.account for p in parsed if p.account is not None and p.id in found}
+        if not came_at:
+            return found
+        run_ids = {found[delivery_id].run_id for delivery_id in came_at}
+        rows = await connection.execute(sa.select(runs.c.id, runs.c.account).where(runs.c.id.in_(run_ids)))
+        whose = {row.id: row.account for row in rows}
+        return {i: a for i, a in found.items() if came_at.get(i) in (None, whose[a.run_id])}
+
+    async def _by_key(self, connection: AsyncConnection, keys: set[AttemptKey]) -> dict[AttemptKey, Attempt]:
+        if not keys:
+            return {}
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted({task_id for task_id, _ in keys})])
+        rows = await connection.execute(sa.select(*CURRENT_COLUMNS).join(v, tasks.c.id == v.c.id))
+        known = {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
+        retried = {task_id for task_id, n in known if n > 1}
+        if retried:
+            known = {key: a for key, a in known.items() if key[0] not in retried}
+            known |= await self._locked(connection, retried)
+            known |= await self._past(connection, attempts.c.task_id, retried)
+        return _mark_charged_elsewhere(known)
+
+    async def _locked(self, connection: AsyncConnection, task_ids: set[str]) -> dict[AttemptKey, Attempt]:
+        """The current attempts of tasks that had others before, for this transaction alone: of two attempts
+        settled side by side each would find the other one uncharged."""
+        rows = await connection.execute(
+            sa.select(*CURRENT_COLUMNS)
+            .where(tasks.c.id.in_(sorted(task_ids)))
+            .order_by(tasks.c.id)
+            .with_for_update()
+        )
+        return {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
+
+    async def _past(
+        self, connection: AsyncConnection, column: sa.ColumnElement[Any], values: set[str]
+    ) -> dict[AttemptKey, Attempt]:
+        rows = await connection.execute(
+            sa.select(*PAST_COLUMNS).join(tasks, tasks.c.id == attempts.c.task_id).where(column.in_(values))
+        )
+        return {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
+
+    async def _by_provider_id(self, connection: AsyncConnection, ids: set[str]) -> dict[str, Attempt]:
+        v = self.db.batch(
+            "v", {"provider_task_id": sa.Text()}, [{"provider_task_id": i} for i in sorted(ids)]
+        )
+        rows = await connection.execute(
+            sa.select(tasks.c.id, tasks.c.attempt).join(v, tasks.c.provider_task_id == v.c.provider_task_id)
+        )
+        keys = {(row.id, row.attempt) for row in rows}
+        past = await self._past(connection, attempts.c.provider_task_id, ids)
+        known = await self._by_key(connection, keys | set(past))
+        return {a.provider_task_id: a for a in known.values() if a.provider_task_id in ids}
+
+    async def _stored_responses(
+        self, connection: AsyncConnection, found: Iterable[Attempt]
+    ) -> dict[AttemptKey, bytes]:
+        keys = sorted({(a.task_id, a.attempt) for a in found if a.reported is not None})
+        if not keys:
+            return {}
+        data = [{"id": i, "attempt": n} for i, n in keys]
+        v = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
+        rows = await connection.execute(
+            sa.select(results.c.task_id, results.c.attempt, results.c.response).join(
+                v, sa.and_(results.c.task_id == v.c.id, results.c.attempt == v.c.attempt)
+            )
+        )
+        return {(row.task_id, row.attempt): row.response.encode() for row in rows}
+
+    async def _apply(
+        self, connection: AsyncConnection, changes: Sequence[_Change], now_ms: int
+    ) -> list[_Change]:
+        """Move the attempts whose rows are still as they were read; those are won."""
+        unchanged = [change for change in changes if change.after == change.before]
+        won = list(unchanged)
+        for table, current in ((tasks, True), (attempts, False)):
+            moving = [c for c in changes if c.after != c.before and c.before.current is current]
+            if moving:
+                moved = await self._update_if_unchanged(connection, table, moving, now_ms)
+                won += [c for c in moving if (c.before.task_id, c.before.attempt) in moved]
+        return won
+
+    async def _update_if_unchanged(
+        self, connection: AsyncConnection, table: sa.Table, moving: Sequence[_Change], now_ms: int
+    ) -> set[AttemptKey]:
+        v = self.db.batch("v", CHANGE_TYPES, [_row_of(change, now_ms) for change in moving])
+        id_column = table.c.id if table is tasks else table.c.task_id
+        values = {
+            "state": v.c.state, "money": v.c.money, "credits_held": v.c.held,
+            "credits_to_charge": v.c.to_charge, "credits_charged": v.c.charged, "reported": v.c.reported,
+            "verdict": v.c.verdict,
+            "provider_task_id": v.c.provider_task_id,
+            # What closed the work first stays: a late report, or a late charge, says nothing new about that.
+            # But for a refusal, which the report proves wrong.
+            "error_code": _first_but_refusal(table.c.state, table.c.error_code, v.c.error_code),
+            "error_message": _first_but_refusal(table.c.state, table.c.error_message, v.c.error_message),
+            "settled_by": sa.func.coalesce(table.c.settled_by, v.c.settled_by),
+            "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
+        }  # fmt: skip
+        if table is tasks:
+            values |= {"next_poll_at_ms": v.c.poll_ms, "claim": None, "lease_until_ms": None}
+        moved = await connection.execute(
+            sa.update(table)
+            .where(
+                id_column == v.c.id,
+                table.c.attempt == v.c.attempt,
+                table.c.state == v.c.was_state,
+                table.c.money == v.c.was_money,
+                sa.func.coalesce(table.c.reported, "") == v.c.was_reported,
+            )
+            .values(**values)
+            .returning(id_column, table.c.attempt)
+        )
+        return {(row[0], row[1]) for row in moved}
+
+    async def _write_entries(self, connection: AsyncConnection, won: Sequence[_Change], now_ms: int) -> None:
+        entries, answers, found = [], [], []
+        for change in won:
+            for parsed, settlement in change.decisions:
+                entries += ledger_rows(parsed, settlement, now_ms, self.db.driver_id)
+                if settlement.stores_result:
+                    answers.append(result_row(parsed, settlement.after, now_ms, self.db.driver_id))
+                found += [finding_row(parsed, settlement.before, f, now_ms) for f in settlement.findings]
+        await self.db.insert_plain(connection, ledger, LEDGER_COLUMNS, entries)
+        await self.db.insert_long(connection, results, RESULT_COLUMNS, answers)
+        await self.db.insert(connection, findings, found)
+
+    async def _set_unmatched(
+        self, connection: AsyncConnection, unmatched: Sequence[ParsedDelivery], now_ms: int, until_ms: int
+    ) -> None:
+        if not unmatched:
+            return
+        final = [p for p in unmatched if p.received_at_ms <= until_ms]
+        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in unmatched if p.received_at_ms > until_ms])
+        await connection.execute(
+            sa.update(deliveries).where(deliveries.c.id == v.c.id).values(state="unmatched")
+        )
+        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in final])
+        await connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id == v.c.id)
+            .values(state="done", effect=Effect.UNMATCHED)
+        )
+        rows = [unmatched_row(p, now_ms) for p in final]
+        await self.db.insert(connection, findings, rows)
+
+    async def _finish(self, connection: AsyncConnection, won: Sequence[_Change]) -> None:
+        rows = [
+            {"id": p.id, "effect": s.effect, "task_id": s.before.task_id, "attempt": s.before.attempt}
+            for change in won
+            for p, s in change.decisions
+        ]
+        if not rows:
+            return
+        types = {"id": Id, "effect": sa.Text(), "task_id": Id, "attempt": sa.Integer()}
+        v = self.db.batch("v", types, rows)
+        await connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id == v.c.id, IS_WAITING)
+            .values(state="done", effect=v.c.effect, task_id=v.c.task_id, attempt=v.c.attempt, error=None)
+        )
+
+
+def _fold(
+    parsed: Sequence[ParsedDelivery],
+    found: dict[str, Attempt],
+    stored: dict[AttemptKey, bytes],
+    decide: Decide,
+) -> tuple[list[_Change], list[ParsedDelivery]]:
+    """Decide in order of arrival; a second report in the same batch sees what the first one did."""
+    changes: dict[AttemptKey, _Change] = {}
+    charged: dict[str, set[int]] = {}
+    taken: dict[str, AttemptKey] = {}  # id of the provider's -> the attempt that has it since this batch
+    unmatched = []
+    for p in parsed:
+        attempt = found.get(p.id)
+        if attempt is None:
+            unmatched.append(p)
+            continue
+        key = attempt.task_id, attempt.attempt
+        if key not in changes and charged.get(key[0], set()) - {key[1]}:
+            attempt = replace(attempt, charged_elsewhere=True)
+        change = changes.setdefault(key, _Change(attempt, attempt))
+        named, blank = p.report.provider_task_id, change.after.provider_task_id is None
+        is_taken = blank and taken.get(named, key) != key
+        asked = replace(p, has_anothers_id=True) if is_taken else p
+        settlement = decide(asked, change.after, stored.get(key))
+        if settlement is not None and blank and settlement.after.provider_task_id is not None:
+            taken[named] = key
+        if settlement is None:
+            continue
+        if settlement.stores_result:
+            stored[key] = p.report.response
+        change.after = settlement.after
+        if settlement.after.charged and not attempt.charged:
+            charged.setdefault(key[0], set()).add(key[1])
+        change.decisions.append((p, settlement))
+    return list(changes.values()), unmatched
+
+
+class _TakenBack(Exception):  # noqa: N818 - how a transaction of ours is ended on purpose
+    """Nothing of it is to stay."""
+
+
+def _of_nobody() -> _Change:
+    """A good settlement of a task that does not exist."""
+    nobody, nothing = new_id(0), Decimal(0)
+    before = Attempt(
+        task_id=nobody, run_id=nobody, attempt=1, current=True, state=TaskState.SUBMITTED, money=Money.NONE,
+        task_type="", payload_json="{}", estimate=nothing, held=None, to_charge=None, charged=None,
+        provider_task_id=None, verdict=None, reported=None,
+    )  # fmt: skip
+    after = replace(
+        before, state=TaskState.COMPLETED, money=Money.POSTED, held=nothing, charged=nothing,
+        verdict=Verdict.MATCHED, reported=TaskState.COMPLETED,
+    )  # fmt: skip
+    report = Report(nobody, None, completed=True, to_charge=nothing, charged=nothing, response=b"null")
+    settlement = Settlement(
+        Effect.SETTLED, before, after, hold=nothing, close=Money.POSTED, stores_result=True,
+        findings=[Finding(Verdict.MATCHED, nothing, nothing, "")],
+    )  # fmt: skip
+    return _Change(before, after, [(ParsedDelivery(nobody, Source.DELIVERY, 0, report), settlement)])
+
+
+def _first_but_refusal(
+    state: sa.ColumnElement[Any], stands: sa.ColumnElement[Any], said: sa.ColumnElement[Any]
+) -> sa.ColumnElement[Any]:
+    return sa.case((state == TaskState.REJECTED, said), else_=sa.func.coalesce(stands, said))
+
+
+def _row_of(change: _Change, now_ms: int) -> dict[str, Any]:
+    first = next(p for p, s in change.decisions if s.after != s.before)
+    return change_row(change.before, change.after, first, now_ms=now_ms, poll_ms=now_ms + ASK_AGAIN_MS)
+
+
+def _mark_charged_elsewhere(known: dict[AttemptKey, Attempt]) -> dict[AttemptKey, Attempt]:
+    charged: dict[str, set[int]] = {}
+    for (task_id, n), attempt in known.items():
+        if attempt.charged:
+            charged.setdefault(task_id, set()).add(n)
+    return {
+        key: replace(a, charged_elsewhere=True) if charged.get(key[0], set()) - {key[1]} else a
+        for key, a in known.items()
+    }
+
+
+def _tally(count: SettleCount, won: Sequence[_Change], unmatched: Sequence[ParsedDelivery]) -> None:
+    for change in won:
+        for _, settlement in change.decisions:
+            count.effects[settlement.effect] = count.effects.get(settlement.effect, 0) + 1
+            if settlement.stores_result and settlement.after.verdict:
+                verdict = settlement.after.verdict
+                count.verdicts[verdict] = count.verdicts.get(verdict, 0) + 1
+    if unmatched:
+        count.effects[Effect.UNMATCHED] = len(unmatched)

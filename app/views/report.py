@@ -1,0 +1,55 @@
+"""The whole report on a run as a JSON document; terminal and page are drawn from it, and from nothing else.
+
+Credits are exact: an integer, or the decimal as text. Times are milliseconds, days are UTC.
+"""
+
+from app.domain.credits import plain
+from app.domain.task import OPEN_STATES
+from app.store.read.breakdown import BUCKETS_MS, PERCENTILES, EngineCountry, Exposure, Latency
+from app.store.read.reports import FullReport
+from app.views.runs import Document, report_document
+
+
+def full_report_document(full: FullReport) -> Document:
+    """The books of a run, and what stands behind their sums."""
+    parts = full.breakdown
+    return report_document(full.report, full.findings) | {
+        "adjusted": plain(parts.adjusted),
+        "findings_count": parts.findings,
+        "exposure": {"in_flight": _exposure(parts.in_flight), "unknown": _exposure(parts.unknown)},
+        "by_engine_country": [_engine_country(one) for one in parts.engine_countries],
+        "by_day": [
+            {"day": one.day, "task_type": one.task_type, "posted": plain(one.posted)} for one in parts.days
+        ],
+        "latency": [_latency(one) for one in parts.latencies],
+    }
+
+
+def _exposure(exposure: Exposure) -> Document:
+    return {"attempts": exposure.attempts, "credits": plain(exposure.credits)}
+
+
+def _engine_country(one: EngineCountry) -> Document:
+    return {
+        "task_type": one.task_type,
+        "country": one.country,
+        "tasks": one.tasks,
+        "completed": one.states.get("completed", 0),
+        "failed": one.states.get("failed", 0),
+        "open": sum(one.states.get(state, 0) for state in OPEN_STATES),
+        "posted": plain(one.posted),
+        "held": plain(one.held),
+    }
+
+
+def _latency(one: Latency) -> Document:
+    percentiles = {f"p{p}_ms": ms for p, ms in zip(PERCENTILES, one.percentiles_ms, strict=True)}
+    classes = zip((*BUCKETS_MS, None), one.counts, strict=True)
+    return {
+        "task_type": one.task_type,
+        "tasks": one.tasks,
+        **percentiles,
+        "max_ms": one.max_ms,
+        # below_ms null: above the last class. Classes without tasks are left out.
+        "histogram": [{"below_ms": below, "tasks": count} for below, count in classes if count],
+    }

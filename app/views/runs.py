@@ -1,0 +1,85 @@
+"""What the commands say about runs, as JSON documents; the tables on a terminal are drawn from the same ones.
+
+Credits are exact: an integer, or the decimal as text. Times are ISO 8601, UTC.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from app.domain.credits import Verdict, plain
+from app.domain.task import RunState, TaskState
+from app.domain.time_format import iso as iso  # noqa: PLC0414 - the commands have it from here
+from app.store.read.runs import RunProgress, RunReport, RunRow
+
+Document = dict[str, Any]
+
+
+def run_document(run: RunRow) -> Document:
+    """A run as its row says."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "source": run.source,
+        "account": run.account,
+        "state": str(run.state),
+        "reason": run.reason,
+        "reason_code": run.reason_code,
+        "budget": plain(run.budget),
+        "bad_lines": run.bad_lines,
+        "created_at": iso(run.created_at_ms),
+        "finished_at": iso(run.finished_at_ms),
+        "restored": run.restored,
+    }
+
+
+def is_finished(run: RunRow, progress: RunProgress) -> bool:
+    """Nothing of it will be sent or is out any more."""
+    return run.state != RunState.LOADING and progress.open == 0
+
+
+def status_document(run: RunRow, progress: RunProgress) -> Document:
+    """A run, where its tasks stand, and its credits so far."""
+    return {
+        "run": run_document(run),
+        "finished": is_finished(run, progress),
+        "tasks": progress.tasks,
+        "open": progress.open,
+        "states": {state.value: progress.states.get(state, 0) for state in TaskState},
+        "credits": {
+            "estimate": plain(progress.estimate),
+            "held": plain(progress.held),
+            "charged": plain(progress.charged),
+        },
+    }
+
+
+def report_document(report: RunReport, findings: Sequence[Document]) -> Document:
+    """The books of one run: states, verdicts, credits, and what needs explaining."""
+    progress = report.progress
+    return {
+        "run": run_document(report.run),
+        "finished": is_finished(report.run, progress),
+        "tasks": progress.tasks,
+        "open": progress.open,
+        **{state.value: progress.states.get(state, 0) for state in TaskState},
+        "duplicates": report.duplicates,
+        "swept": report.swept,
+        "recovered_submits": report.recovered_submits,
+        "reused": report.reused,
+        "verdicts": {verdict.value: report.verdicts.get(verdict, 0) for verdict in Verdict},
+        "credits": {
+            "estimate": plain(progress.estimate),
+            "charged": plain(progress.charged),
+            "held": plain(report.held),
+            "posted": plain(report.posted),
+            "voided": plain(report.voided),
+        },
+        "money_open": report.unknown,
+        "findings": [finding_document(finding) for finding in findings],
+    }
+
+
+def finding_document(finding: Document) -> Document:
+    """A finding of the store, its credits as JSON numbers."""
+    return {key: plain(value) if isinstance(value, Decimal) else value for key, value in finding.items()}

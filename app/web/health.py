@@ -1,0 +1,148 @@
+"""Health, readiness and metrics: what an orchestrator and a monitor ask."""
+
+import asyncio
+import time
+from typing import Protocol
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from app.ports import Clock
+from app.store.driver_errors import why_no_writes
+from app.web.metrics import Metrics
+from app.web.receiver.clock_offset import ClockOffset
+from app.web.receiver.inbox import Inbox
+
+log = structlog.get_logger(__name__)
+
+COMMIT_PROVES_FOR_S = 5.0
+"""A commit this recent shows that the database is there; otherwise it is asked."""
+DATABASE_TIMEOUT_S = 2.0
+PROBE_BYTES = 65_536
+"""As large as a delivery is at most, but for the rarest."""
+METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+
+
+class SchemaStore(Protocol):
+    """What readiness and metrics need of the store."""
+
+    async def schema_revision(self) -> str | None: ...
+
+    async def try_write(self, *, keep: bool = ..., bytes_wanted: int = ...) -> None: ...
+
+    async def set_aside_count(self) -> int: ...
+
+
+class Probes:
+    """Handlers of /healthz, /readyz and /metrics. `draining` is set when the process has been told to end."""
+
+    def __init__(
+        self,
+        store: SchemaStore,
+        inbox: Inbox,
+        offset: ClockOffset,
+        metrics: Metrics,
+        *,
+        window_s: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._inbox = inbox
+        self._offset = offset
+        self._metrics = metrics
+        self._window_s = window_s
+        self._clock = clock
+        self.draining = False
+        self.asked = 0
+        """Times that somebody asked whether this process is ready."""
+        self._looking: asyncio.Task[list[str]] | None = None
+        metrics.watch("tallyhook_inbox_waiting", "Deliveries read but not committed", lambda: inbox.waiting)
+        metrics.watch(
+            "tallyhook_inbox_waiting_bytes", "Bytes of those deliveries", lambda: inbox.waiting_bytes
+        )
+        self._set_aside = float("nan")
+        metrics.watch(
+            "tallyhook_deliveries_set_aside",
+            "Stored deliveries that could not be settled and wait for a person; NaN when unknown",
+            lambda: self._set_aside,
+        )
+        metrics.watch(
+            "tallyhook_clock_offset_seconds",
+            "Our clock minus the provider's, median of the last deliveries; NaN when unknown",
+            lambda: float("nan") if (offset_s := self.offset_s()) is None else offset_s,
+        )
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """200 while the process does its work; says nothing about the database. 503 when a task of it is
+        dead: the process ends then by itself, and whoever kills it by this probe is right to."""
+        if not self.draining and self._inbox.is_dead:
+            return web.Response(status=503, text="dead\n")
+        return web.Response(text="ok\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """200, or 503 with every reason why deliveries should go elsewhere."""
+        # The path is as public as the webhook's: one look at the database answers all who ask meanwhile.
+        self.asked += 1
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self.reasons(), name="readiness")
+        reasons = await asyncio.shield(self._looking)
+        return web.Response(
+            status=503 if reasons else 200,
+            body=msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
+            content_type="application/json",
+        )
+
+    async def render_metrics(self, _request: web.Request) -> web.Response:
+        """The Prometheus text format."""
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                self._set_aside = await self._store.set_aside_count()
+        except Exception:  # the other figures are told all the same
+            self._set_aside = float("nan")
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    async def reasons(self) -> list[str]:
+        """Why this process is not ready; empty when it is."""
+        found = ["draining: the process is ending"] if self.draining else []
+        refusal = self._inbox.refusal
+        if refusal is not None and not self.draining:
+            found.append(f"inbox {refusal}")
+        offset_s = self.offset_s()
+        if offset_s is not None and abs(offset_s) > self._window_s:
+            side = "ahead of" if offset_s > 0 else "behind"
+            found.append(
+                f"clock {abs(offset_s):.0f} s {side} the provider's, so deliveries are refused: "
+                "set this machine's time"
+            )
+        if not self._committed_lately():
+            found.extend(await self._database_reasons())
+        return found
+
+    def offset_s(self) -> float | None:
+        """Seconds that our clock is ahead; None when too little is known."""
+        return self._offset.median_s(now_s=self._clock() / 1000, monotonic_s=time.monotonic())
+
+    def _committed_lately(self) -> bool:
+        last_s = self._inbox.last_commit_s
+        return (
+            self._inbox.last_error is None
+            and last_s is not None
+            and time.monotonic() - last_s < COMMIT_PROVES_FOR_S
+        )
+
+    async def _database_reasons(self) -> list[str]:
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                revision = await self._store.schema_revision()
+                if revision is not None:
+                    # A read proves nothing: a full disk and a read-only server answer it. After a commit that
+                    # failed a small row is no proof either, because some room is always left over.
+                    wanted = PROBE_BYTES if self._inbox.last_error is not None else 0
+                    await self._store.try_write(keep=True, bytes_wanted=wanted)
+        except TimeoutError:
+            return [f"database: no answer within {DATABASE_TIMEOUT_S:g} s"]
+        except Exception as error:
+            # Only the kind goes out: the text of a database error can name hosts and users.
+            return [f"database: {why_no_writes(error) or type(error).__name__}"]
+        return ["database: never migrated, run `tallyhook migrate`"] if revision is None else []

@@ -1,0 +1,1 @@
+"""The receiver of deliveries: read, verify, commit, answer 2xx."""

@@ -1,0 +1,62 @@
+"""Audits the accounts, beside the sweep: a provider that answers slowly must not hold the sweep up."""
+
+import uuid
+
+import structlog
+
+from app.domain.credits import plain
+from app.domain.notices.triggers import unexplained_drift
+from app.services.audit import Audited, Audits
+from app.services.isolated import Each
+from workers.jobs import Context
+from workers.periodic import repeat
+
+log = structlog.get_logger(__name__)
+
+LEASE = "audit"
+
+
+async def run_audits(context: Context) -> None:
+    """Audit what is due, in whichever worker holds the lease, until told to stop."""
+    owner = uuid.uuid4().hex
+    audits = Audits(
+        context.store, context.providers, clock=context.clock,
+        every_ms=round(context.settings.audit_every_s * 1000),
+    )  # fmt: skip
+    await repeat(
+        lambda: audit_once(context, owner, audits),
+        name="audits", every_s=context.settings.sweep_every_s, stopping=context.stopping,
+    )  # fmt: skip
+
+
+async def audit_once(context: Context, owner: str, audits: Audits) -> None:
+    """One look at every account; nothing where another worker looks just now."""
+    now = context.clock()
+    until_ms = now + round(context.settings.sweep_lease_s * 1000)
+    if not await context.store.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
+        return
+    each = Each()
+    try:
+        for found in await audits.audit_due(each):
+            with each.alone():
+                tell(found)
+                if not found.drift.explained:
+                    notice = unexplained_drift(found.account, found.drift.unexplained, found.at_ms)
+                    await context.store.add_notices([notice], context.clock())
+    finally:
+        await context.store.release_lease(LEASE, owner)
+    each.finish()
+
+
+def tell(found: Audited) -> None:
+    """One line for each entry booked, and one for credits that nobody can explain."""
+    for entry in found.booked:
+        log.info(
+            "account_entry", account=found.account, kind=entry.kind.value, credits=plain(entry.credits),
+            reason=entry.reason,
+        )  # fmt: skip
+    if not found.drift.explained:
+        log.warning(
+            "drift", account=found.account, unexplained=plain(found.drift.unexplained),
+            exposure=plain(found.drift.exposure),
+        )  # fmt: skip

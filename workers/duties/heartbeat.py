@@ -1,0 +1,65 @@
+"""Says that this worker runs, and keeps its clock by the database's."""
+
+import asyncio
+import contextlib
+import uuid
+
+import structlog
+
+from app.config import Settings
+from app.database_clock import EVERY_S, DatabaseClock
+from app.domain.notices.notice import RETRY_MAX_MS
+from app.ports import StoreUnavailable
+from app.store import Store
+from app.store.write.future_times import Longest
+from app.store.write.polls import POLL_BACKOFF_STEPS
+from workers.jobs import Context
+from workers.periodic import pause, repeat
+
+log = structlog.get_logger(__name__)
+
+KIND = "worker"
+AGAIN_S = 1.0
+
+
+async def read_time(context: Context, clock: DatabaseClock) -> None:
+    """Wait for the database's time, before anything is written by this machine's; or until told to stop."""
+    while not context.stopping.is_set():
+        try:
+            await clock.read(context.store.database_ms)
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", work="read_time", error=str(error)[:200])
+            await pause(AGAIN_S, context.stopping)
+        else:
+            return
+
+
+async def run_alive(context: Context, clock: DatabaseClock | None = None) -> None:
+    """Every few seconds until told to stop."""
+    process_id = str(uuid.uuid4())
+
+    async def beat() -> None:
+        if clock is None:
+            await _beat(context.store, process_id)
+        else:
+            await clock.read(lambda: _beat(context.store, process_id))
+
+    await repeat(beat, name="alive", every_s=EVERY_S, stopping=context.stopping)
+    # Whoever looks need not wait until it is missed; with a database that is away they must.
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(AGAIN_S):
+            await context.store.end_process(process_id, KIND)
+
+
+async def _beat(store: Store, process_id: str) -> int:
+    return await store.beat(process_id, KIND)
+
+
+def longest_moments(settings: Settings) -> Longest:
+    """How far ahead each kind of moment may lie, by the settings."""
+    poll_s = max(settings.poll_after_s, settings.poll_every_s * POLL_BACKOFF_STEPS)
+    return Longest(
+        claim=round(settings.claim_lease_s * 1000), poll=round(poll_s * 1000),
+        ask=round(settings.retention_s * 1000), delivery=round(settings.sweep_after_s * 1000),
+        notice=RETRY_MAX_MS,
+    )  # fmt: skip

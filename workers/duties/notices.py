@@ -1,0 +1,131 @@
+"""Tells what there is to tell, beside the sweep: a receiver that is away must not hold the sweep up.
+
+One worker at a time looks for news; every worker sends what is stored.
+"""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Sequence
+
+import structlog
+
+from app.config import Account, Settings
+from app.domain.notices.notice import DueNotice, Kind, NoticeState, Outcome
+from app.notice_client import open_poster
+from app.services.forecast import look_ahead
+from app.services.isolated import Each
+from app.services.notice_triggers import Watcher
+from app.services.notify import Notifier, NotifyLimits
+from workers.jobs import Context
+from workers.periodic import repeat
+
+log = structlog.get_logger(__name__)
+
+LEASE = "notices"
+LEASE_MS = 60_000
+"""Prolonged at each look, so that one worker goes on looking; it is replaced when it does not."""
+LOOK_SHARE = 100
+"""Looking may take a hundredth of the time: with many open tasks a look counts many rows, and what the
+database does for it, it does not do for the run."""
+QUIET = frozenset({Kind.RUN_FINISHED, Kind.RUN_RESUMED, Kind.TEST})
+"""Kinds that need nobody: logged as information, the others as warnings."""
+
+
+def notify_limits(settings: Settings) -> NotifyLimits:
+    """What bounds telling."""
+    return NotifyLimits(
+        size=settings.notice_size, tries_max=settings.notice_tries_max,
+        # A turn takes as long as its slowest request; the rest is for the database.
+        lease_ms=round(settings.notice_timeout_s * 1000) + 30_000,
+    )  # fmt: skip
+
+
+async def run_notices(context: Context) -> None:
+    """Look, log and send every few seconds, until told to stop."""
+    async with contextlib.AsyncExitStack() as stack:
+        poster = open_poster(context.settings)
+        post = None if poster is None else (await stack.enter_async_context(poster)).post
+        notifier = Notifier(
+            context.store, post, limits=notify_limits(context.settings), clock=context.clock,
+            jitter=context.jitter,
+        )  # fmt: skip
+        looker = Looker(context)
+
+        async def look_and_send() -> None:
+            try:
+                await looker.look()
+            finally:
+                await send(notifier)
+
+        every_s = context.settings.notice_every_s
+        await repeat(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
+
+
+class Looker:
+    """Looks for news in whichever worker holds the lease."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._owner = uuid.uuid4().hex
+        self._watcher = Watcher(context.store, clock=context.clock)
+        self._looked_ahead_ms: int | None = None
+        self._again_s = 0.0
+
+    async def look(self) -> None:
+        """One look at the rows; now and then, one ahead. Nothing while another worker looks, or too soon."""
+        monotonic_s = asyncio.get_running_loop().time
+        started_s = monotonic_s()
+        if started_s >= self._again_s:
+            await self._look()
+            self._again_s = monotonic_s() + LOOK_SHARE * (monotonic_s() - started_s)
+
+    async def _look(self) -> None:
+        store, now = self._context.store, self._context.clock()
+        if not await store.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
+            return
+        each = Each()
+        with each.alone():
+            await self._watcher.look()
+        every_ms = self._context.settings.forecast_every_s * 1000
+        if self._looked_ahead_ms is None or not 0 <= now - self._looked_ahead_ms < every_ms:
+            self._looked_ahead_ms = now
+            for name, account in self._context.settings.all_accounts().items():
+                with each.alone():
+                    await self._look_ahead(name, account)
+        each.finish()
+
+    async def _look_ahead(self, name: str, account: Account) -> None:
+        now = self._context.clock()
+        at_work = (await self._context.store.outstanding(name)).tasks
+        seen = await look_ahead(
+            self._context.store, name, provider=self._context.providers.get(name) if at_work else None,
+            rate_per_s=account.rate_per_s, now_ms=now,
+        )  # fmt: skip
+        await self._watcher.tell(one.notice(name, now) for one in seen.warnings if one.is_sure)
+
+
+async def send(notifier: Notifier) -> None:
+    """One turn of sending, and a line in the log for each notice at its first try."""
+    tell(await notifier.send_due())
+
+
+def tell(ended: Sequence[tuple[DueNotice, Outcome]]) -> None:
+    """What is new, and what a receiver did not take."""
+    for notice, outcome in ended:
+        about = {"notice": notice.id, "kind": notice.kind, "account": notice.account, "run": notice.run_id}
+        if notice.tries == 1:
+            level = log.info if notice.kind in QUIET else log.warning
+            level("notice", **about, message=_message_of(notice))
+        if outcome.state is NoticeState.FAILED:
+            log.error("notice_given_up", **about, tries=notice.tries, error=outcome.error)
+        elif outcome.error is not None:
+            log.warning("notice_not_taken", **about, tries=notice.tries, error=outcome.error)
+
+
+def _message_of(notice: DueNotice) -> str:
+    try:
+        return str(json.loads(notice.body)["data"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return "its body cannot be read"
