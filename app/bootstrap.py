@@ -39,10 +39,12 @@ async def open_store(
     """The store. The embedded SQLite file is brought to the newest schema; a database of the user's own is
     left to `tallyhook migrate`."""
     db = Database(
-        settings.store_url, timeout_s=settings.database_timeout_s,
+        settings.store_url,
+        timeout_s=settings.database_timeout_s,
         long_timeout_s=settings.database_long_timeout_s,
-        connect_timeout_s=settings.database_connect_timeout_s, sqlite_busy_ms=sqlite_busy_ms,
-    )  # fmt: skip
+        connect_timeout_s=settings.database_connect_timeout_s,
+        sqlite_busy_ms=sqlite_busy_ms,
+    )
     if migrated and not settings.database_url:
         await migrate(db)
     return Store(db)
@@ -58,7 +60,7 @@ def open_provider(
         base_url=chosen.base_url,
         api_key=chosen.api_key,
         webhook_url=chosen.webhook_url,
-        pacer=_pacer(settings, chosen, redis_url),
+        pacer=_rate_limiter(settings, chosen, redis_url),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
         egress=egress_to(settings, chosen.base_url),
@@ -73,13 +75,13 @@ def open_sync(
     return SyncClient(
         base_url=chosen.base_url,
         api_key=chosen.api_key,
-        pacer=_pacer(settings, chosen, redis_url),
+        pacer=_rate_limiter(settings, chosen, redis_url),
         timeout_s=timeout_s,
         egress=egress_to(settings, chosen.base_url),
     )
 
 
-def _pacer(settings: Settings, account: Account, redis_url: str | None) -> Pacer | SharedPacer:
+def _rate_limiter(settings: Settings, account: Account, redis_url: str | None) -> Pacer | SharedPacer:
     if redis_url is None:
         return Pacer(account.rate_per_s, per_hour=account.rate_per_hour)
     pool = RedisPool(redis_url, timeout_s=settings.redis_timeout_s, connections_max=CONNECTIONS_MAX)

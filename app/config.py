@@ -107,9 +107,13 @@ class Settings(BaseSettings):
     wheel, the emulator."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TALLYHOOK_", env_file=".env", env_file_encoding="utf-8-sig", extra="ignore",
-        allow_inf_nan=False, hide_input_in_errors=True,
-    )  # fmt: skip
+        env_prefix="TALLYHOOK_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     # Names that the ecosystem already has.
     database_url: str = Field("", repr=False, validation_alias="DATABASE_URL")
@@ -336,18 +340,28 @@ class Settings(BaseSettings):
         if not secrets and self.embedded_provider:
             secrets = (EMULATOR_WEBHOOK_SECRET,)
         default = Account(
-            DEFAULT_ACCOUNT, self.cloro_api_key.get_secret_value() or EMULATOR_KEY,
-            (self.cloro_base_url or url).rstrip("/"), secrets, self.webhook_url, self.rate_per_s,
-            self.rate_per_hour, self.budget_per_month,
-        )  # fmt: skip
+            DEFAULT_ACCOUNT,
+            self.cloro_api_key.get_secret_value() or EMULATOR_KEY,
+            (self.cloro_base_url or url).rstrip("/"),
+            secrets,
+            self.webhook_url,
+            self.rate_per_s,
+            self.rate_per_hour,
+            self.budget_per_month,
+        )
         return {DEFAULT_ACCOUNT: default} | {
             name: Account(
-                name, account.api_key.get_secret_value(), account.base_url.rstrip("/"),
-                _split(account.webhook_secret.get_secret_value()), f"{self.webhook_url}/{name}",
-                account.rate_per_s or self.rate_per_s, account.rate_per_hour, account.budget_per_month,
+                name,
+                account.api_key.get_secret_value(),
+                account.base_url.rstrip("/"),
+                _split(account.webhook_secret.get_secret_value()),
+                f"{self.webhook_url}/{name}",
+                account.rate_per_s or self.rate_per_s,
+                account.rate_per_hour,
+                account.budget_per_month,
             )
             for name, account in self.accounts.items()
-        }  # fmt: skip
+        }
 
     def doubts(self) -> list[tuple[str, str, str]]:
         """Settings that work and will not go well together: (variable, what of it, remedy)."""
@@ -360,10 +374,14 @@ class Settings(BaseSettings):
             ("sweep_after_s", "wake_delay_s", "the sweep settles what was about to be settled"),
         )
         found = [
-            (_shown_name(small), f"{_shown_name(small)} is shorter than {_shown_name(large)}: {effect}",
-             f"set it to more than {getattr(self, large):g}")
-            for small, large, effect in pairs if getattr(self, small) < getattr(self, large)
-        ]  # fmt: skip
+            (
+                _shown_name(small),
+                f"{_shown_name(small)} is shorter than {_shown_name(large)}: {effect}",
+                f"set it to more than {getattr(self, large):g}",
+            )
+            for small, large, effect in pairs
+            if getattr(self, small) < getattr(self, large)
+        ]
         for name, url in (
             ("DATABASE_URL", self.database_url),
             ("DATABASE_DIRECT_URL", self.database_direct_url),

@@ -19,17 +19,36 @@ from typing import Any, TextIO, cast
 import msgspec
 import structlog
 
-from app.domain.text import visible
+from app.domain.text import sanitize
 from app.log_sink import Sink, standard_sink
 
 LEFT_OUT = "[left out]"
 _NAMES_LEFT_OUT = frozenset(
     {
-        "api_key", "apikey", "authorization", "body", "cookie", "credentials", "headers", "parameters",
-        "params", "password", "payload", "prompt", "prompts", "query", "response", "secret", "secrets",
-        "set_cookie", "signature", "text", "token", "x_api_key",
+        "api_key",
+        "apikey",
+        "authorization",
+        "body",
+        "cookie",
+        "credentials",
+        "headers",
+        "parameters",
+        "params",
+        "password",
+        "payload",
+        "prompt",
+        "prompts",
+        "query",
+        "response",
+        "secret",
+        "secrets",
+        "set_cookie",
+        "signature",
+        "text",
+        "token",
+        "x_api_key",
     }
-)  # fmt: skip
+)
 _ENDINGS_LEFT_OUT = ("_secret", "_secrets", "_password", "_token", "_api_key", "_prompt", "_body", "_payload")
 _DEPTH_MAX = 6
 """Of nested values; what lies deeper is left out."""
@@ -124,9 +143,10 @@ def _rendered(
 
 def _unrendered(level: str, name: object, error: Exception) -> str:
     told = {
-        "level": level, "event": name if isinstance(name, str) else "unnamed",
+        "level": level,
+        "event": name if isinstance(name, str) else "unnamed",
         "unrendered": type(error).__name__,
-    }  # fmt: skip
+    }
     return _blot(json.dumps(told))
 
 
@@ -162,7 +182,7 @@ def _blot(text: str) -> str:
     for pattern, instead in _BLOTS:
         text = pattern.sub(instead, text)
     # A log may be read on a terminal: nothing that others wrote is obeyed there.
-    return visible(text)
+    return sanitize(text)
 
 
 def _json_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

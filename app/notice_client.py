@@ -31,9 +31,11 @@ class NoticePoster:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
             connector=self._egress.connector(),
-        )  # fmt: skip
+        )
         return self
 
     async def __aexit__(
@@ -46,10 +48,12 @@ class NoticePoster:
         """One try; `at_s` is its time, in seconds since 1970. Never raises for what the receiver does."""
         assert self._session is not None, "use the poster as a context manager"  # noqa: S101
         headers = {
-            "Content-Type": "application/json", "User-Agent": "tallyhook",
-            "webhook-id": notice_id, "webhook-timestamp": str(at_s),
+            "Content-Type": "application/json",
+            "User-Agent": "tallyhook",
+            "webhook-id": notice_id,
+            "webhook-timestamp": str(at_s),
             "webhook-signature": signature_of(self._keys, notice_id, at_s, body),
-        }  # fmt: skip
+        }
         try:
             async with self._session.post(
                 self.url, data=body, allow_redirects=False, **self._egress.how(headers)
@@ -89,6 +93,8 @@ def open_poster(settings: Settings) -> NoticePoster | None:
     except NoticeSecretError as error:
         raise ConfigError(f"TALLYHOOK_NOTICE_SECRET {error}") from error
     return NoticePoster(
-        settings.notice_url, keys, timeout_s=settings.notice_timeout_s,
+        settings.notice_url,
+        keys,
+        timeout_s=settings.notice_timeout_s,
         egress=egress_to(settings, settings.notice_url),
-    )  # fmt: skip
+    )

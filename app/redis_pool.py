@@ -46,9 +46,12 @@ class RedisPool(BlockingConnectionPool):
         address = read_redis_address(redis_url)
         self._master = MasterAddress(address, timeout_s) if address.sentinels else None
         arguments: dict[str, Any] = {
-            "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s,
-            "health_check_interval": HEALTH_CHECK_S, **_reconnecting(), **address.arguments,
-        }  # fmt: skip
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "health_check_interval": HEALTH_CHECK_S,
+            **_reconnecting(),
+            **address.arguments,
+        }
         if self._master is not None:
             arguments["connection_pool"] = self._master
         if not address.is_socket:
@@ -75,8 +78,9 @@ def _reconnecting() -> dict[str, Any]:
     """A connection to a server that was demoted is made anew, to whatever the address names by now, and the
     command tried once more. After any other trouble there is one try."""
     return {
-        "retry": Retry(NoBackoff(), 1, supported_errors=(ReadOnlyError,)), "retry_on_error": [ReadOnlyError]
-    }  # fmt: skip
+        "retry": Retry(NoBackoff(), 1, supported_errors=(ReadOnlyError,)),
+        "retry_on_error": [ReadOnlyError],
+    }
 
 
 def _kind(address: RedisAddress) -> type[Connection] | type[UnixDomainSocketConnection]:

@@ -128,7 +128,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"names {shown(name)} twice: remove one of the two")
+            raise ValueError(f"names {display(name)} twice: remove one of the two")
         found[name] = value
     return found
 
@@ -137,7 +137,7 @@ def _no_constant(_name: str) -> None:
     raise ValueError("has a number that is none (NaN or Infinity): write a number")
 
 
-def shown(name: object, chars_max: int = 40) -> str:
+def display(name: object, chars_max: int = 40) -> str:
     """A name of a stranger's, printable and short."""
     text = str(name)
     clean = "".join(char if char.isprintable() else "?" for char in text[:chars_max])
@@ -162,7 +162,7 @@ def _problem(one: Mapping[str, Any], name_of: Callable[[str], str], account_fiel
         # Of several settings: it names them itself.
         setting, _, text = text.partition(" ")
         return Problem(setting, text)
-    inside = f"{shown('.'.join(where[1:]))} " if where[1:] else ""
+    inside = f"{display('.'.join(where[1:]))} " if where[1:] else ""
     return Problem(name_of(where[0]), inside + text)
 
 

@@ -48,9 +48,24 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
         postgres.kill()
         postgres.recover()
 
-    options = ("--time-scale", "60", "--concurrency", "300", "--fail", "0.02", "--lose-response", "0.005",
-               "--duplicate", "0.01", "--shuffle", "1", "--wrong-charge", "0.005",
-               "--book-lines", str(count))  # fmt: skip
+    options = (
+        "--time-scale",
+        "60",
+        "--concurrency",
+        "300",
+        "--fail",
+        "0.02",
+        "--lose-response",
+        "0.005",
+        "--duplicate",
+        "0.01",
+        "--shuffle",
+        "1",
+        "--wrong-charge",
+        "0.005",
+        "--book-lines",
+        str(count),
+    )
     try:
         url = postgres.create_database()
         db = Database(url)
@@ -63,9 +78,14 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             started = time.monotonic()
             await stack.submit(count)
             met = await disturb_until_finished(
-                stack, {"valkey": valkey_again, "postgres": postgres_again}, troubles,
-                every_s=every_s, trouble_s=TROUBLE_S, rng=random.Random(seed), for_s=DISTURBED_S,
-            )  # fmt: skip
+                stack,
+                {"valkey": valkey_again, "postgres": postgres_again},
+                troubles,
+                every_s=every_s,
+                trouble_s=TROUBLE_S,
+                rng=random.Random(seed),
+                for_s=DISTURBED_S,
+            )
             assert all(met.values()), f"seed {seed}: the run was over before all had their turn: {met}"
             await stack.until_finished()
             await stack.assert_books_equal(count)
@@ -74,12 +94,18 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             states = (await stack.store.progress(stack.run_id)).states
             settled = states.get("completed", 0) + states.get("failed", 0)
             return {
-                "tasks": count, "seed": seed, "seconds": round(time.monotonic() - started, 1), "met": met,
-                "lost": count - settled, "submitted_twice": totals["tasks"] - count,
-                "conflicts_answered": totals["conflicts"], "books_equal": True,
-                "verified": True, "certified": True,
+                "tasks": count,
+                "seed": seed,
+                "seconds": round(time.monotonic() - started, 1),
+                "met": met,
+                "lost": count - settled,
+                "submitted_twice": totals["tasks"] - count,
+                "conflicts_answered": totals["conflicts"],
+                "books_equal": True,
+                "verified": True,
+                "certified": True,
                 "deliveries_acked": totals["deliveries_acked"],
-            }  # fmt: skip
+            }
     finally:
         valkey.kill()
         postgres.stop()

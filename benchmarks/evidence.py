@@ -37,9 +37,11 @@ def run(command: list[str], environment: dict[str, str], folder: Path, said: Pat
             peak_kib = max(peak_kib, _peak_kib(process.pid))
             time.sleep(SAMPLE_S)
     return {
-        "exit": process.returncode, "seconds": round(time.perf_counter() - began, 2),
-        "cpu_s": round(_cpu_s() - used, 2), "peak_mb": round(peak_kib / 1024, 1),
-    }  # fmt: skip
+        "exit": process.returncode,
+        "seconds": round(time.perf_counter() - began, 2),
+        "cpu_s": round(_cpu_s() - used, 2),
+        "peak_mb": round(peak_kib / 1024, 1),
+    }
 
 
 def _cpu_s() -> float:
@@ -72,9 +74,10 @@ def measure(url: str, folder: Path, name: str) -> dict[str, Any]:
         measured[suffix] = run(command, environment, folder, said)
         document = json.loads(said.read_text())
         measured[suffix] |= {
-            "discrepancies": document["discrepancies"], "deliveries": document["deliveries"],
+            "discrepancies": document["discrepancies"],
+            "deliveries": document["deliveries"],
             "mb": round(archive.stat().st_size / 1e6, 1),
-        }  # fmt: skip
+        }
         check = [sys.executable, "-I", str(SCRIPT), str(archive), "--secret-env", "HOOK_SECRET"]
         measured[f"verify {suffix}"] = run(check, environment, folder, said)
     return measured

@@ -52,29 +52,56 @@ def made(run_id: str, first: int, count: int, rng: random.Random, words: list[st
         )
         state = "failed" if failed else "completed"
         task = {
-            "id": task_id, "run_id": run_id, "ordinal": ordinal, "task_type": spec.task_type,
-            "payload": json.dumps(spec.payload), "priority": 1, "state": state, "attempt": 1,
-            "idempotency_key": idempotency_key(task_id, 1), "money": "voided" if failed else "posted",
-            "credits_estimate": Decimal(5), "credits_to_charge": charged or Decimal(5),
-            "credits_held": charged or Decimal(5), "credits_charged": charged, "reported": state,
-            "verdict": "free_failure" if failed else "matched", "provider_task_id": f"p-{ordinal}",
-            "sends": 1, "first_sent_at_ms": at_ms, "submitted_at_ms": at_ms + 80,
-            "settled_at_ms": at_ms + 9_000, "settled_by": "delivery", "not_before_ms": 0, "polls": 0,
+            "id": task_id,
+            "run_id": run_id,
+            "ordinal": ordinal,
+            "task_type": spec.task_type,
+            "payload": json.dumps(spec.payload),
+            "priority": 1,
+            "state": state,
+            "attempt": 1,
+            "idempotency_key": idempotency_key(task_id, 1),
+            "money": "voided" if failed else "posted",
+            "credits_estimate": Decimal(5),
+            "credits_to_charge": charged or Decimal(5),
+            "credits_held": charged or Decimal(5),
+            "credits_charged": charged,
+            "reported": state,
+            "verdict": "free_failure" if failed else "matched",
+            "provider_task_id": f"p-{ordinal}",
+            "sends": 1,
+            "first_sent_at_ms": at_ms,
+            "submitted_at_ms": at_ms + 80,
+            "settled_at_ms": at_ms + 9_000,
+            "settled_by": "delivery",
+            "not_before_ms": 0,
+            "polls": 0,
             "fingerprint": spec.fingerprint(),
-        }  # fmt: skip
+        }
         answer = answer_of(ordinal, rng, words) if not failed else "null"
         result = {
-            "task_id": task_id, "attempt": 1, "delivery_id": task_id, "status": state, "response": answer,
+            "task_id": task_id,
+            "attempt": 1,
+            "delivery_id": task_id,
+            "status": state,
+            "response": answer,
             "stored_at_ms": at_ms + 9_000,
-        }  # fmt: skip
+        }
         entries = [
-            {"at_ms": at_ms + ms, "run_id": run_id, "task_id": task_id, "attempt": 1, "kind": kind,
-             "credits": credits, "delivery_id": None}
+            {
+                "at_ms": at_ms + ms,
+                "run_id": run_id,
+                "task_id": task_id,
+                "attempt": 1,
+                "kind": kind,
+                "credits": credits,
+                "delivery_id": None,
+            }
             for ms, kind, credits in (
                 (80, "hold", charged or Decimal(5)),
                 (9_000, "void" if failed else "post", charged or Decimal(5)),
             )
-        ]  # fmt: skip
+        ]
         yield task, result, entries
 
 
@@ -128,9 +155,11 @@ def timed(arguments: list[str], url: str = "") -> dict[str, Any]:
         raise SystemExit(f"{arguments} ended with {process.returncode}: {said.decode()}")
     seconds = round(time.monotonic() - started, 1)
     return {
-        "seconds": seconds, "cpu_seconds": round(_processor_s() - used, 1), "peak_rss_mb": peak_kb >> 10,
+        "seconds": seconds,
+        "cpu_seconds": round(_processor_s() - used, 1),
+        "peak_rss_mb": peak_kb >> 10,
         "printed": json.loads(said),
-    }  # fmt: skip
+    }
 
 
 def _processor_s() -> float:
@@ -168,12 +197,16 @@ def measure(url: str, small: tuple[str, int], large: tuple[str, int], folder: Pa
             before = timed([*export[:3], small[0], *export[3:]], url)
             after = timed([*export[:3], large[0], *export[3:]], url)
             row = {
-                "what": what, "format": format_, "rows": after["printed"]["rows"],
-                "seconds": after["seconds"], "cpu_seconds": after["cpu_seconds"],
-                "mb": round(path.stat().st_size / 1e6, 1), "peak_rss_mb": after["peak_rss_mb"],
+                "what": what,
+                "format": format_,
+                "rows": after["printed"]["rows"],
+                "seconds": after["seconds"],
+                "cpu_seconds": after["cpu_seconds"],
+                "mb": round(path.stat().st_size / 1e6, 1),
+                "peak_rss_mb": after["peak_rss_mb"],
                 f"peak_rss_mb_at_{small[1]}": before["peak_rss_mb"],
                 "growth_mb": after["peak_rss_mb"] - before["peak_rss_mb"],
-            }  # fmt: skip
+            }
             for reader in LOADERS:
                 loaded = timed(["-m", "benchmarks.export_load", reader, what, format_, str(path)])
                 wrong = {k: v for k, v in expected_of(what, large[1]).items() if loaded["printed"][k] != v}
@@ -218,11 +251,18 @@ def main() -> None:
                 server.stop()
     growth_mb = max(row["growth_mb"] for row in files)
     figures = {
-        "tasks": options.tasks, "store": options.store, "seed": options.seed,
-        "answer_bytes": ANSWER_CHARS + 500, "cores": os.cpu_count(), "fill_seconds": filled_s,
-        "growth_mb_max": growth_mb, "flat": growth_mb <= GROWTH_MB_MAX, "report": report,
-        "types_and_sums": "as made", "files": files,
-    }  # fmt: skip
+        "tasks": options.tasks,
+        "store": options.store,
+        "seed": options.seed,
+        "answer_bytes": ANSWER_CHARS + 500,
+        "cores": os.cpu_count(),
+        "fill_seconds": filled_s,
+        "growth_mb_max": growth_mb,
+        "flat": growth_mb <= GROWTH_MB_MAX,
+        "report": report,
+        "types_and_sums": "as made",
+        "files": files,
+    }
     print(json.dumps({key: value for key, value in figures.items() if key != "files"}))
     RESULTS.parent.mkdir(exist_ok=True)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []

@@ -48,9 +48,15 @@ WARM_ROUNDS = 6
 FIVE = Decimal(5)
 MICRO = 5_000_000
 SWEEP = SweepLimits(
-    settle_size=GROUP, sweep_after_ms=10_000, tries_max=10, poll_size=25, poll_every_ms=60_000,
-    polls_in_flight=4, retention_ms=86_400_000, safe_resend_ms=72_000_000,
-)  # fmt: skip
+    settle_size=GROUP,
+    sweep_after_ms=10_000,
+    tries_max=10,
+    poll_size=25,
+    poll_every_ms=60_000,
+    polls_in_flight=4,
+    retention_ms=86_400_000,
+    safe_resend_ms=72_000_000,
+)
 
 
 async def add_history(store: Store, *, tasks: int, runs: int, paused: int) -> None:
@@ -106,20 +112,35 @@ class _Words:
 def _tasks(store: Store, run_id: str, first: int, count: int, before: int, *, is_old: bool) -> str:
     words = _Words(store, first, count)
     values = {
-        "id": words.id("aaa"), "run_id": words.given(run_id), "ordinal": f"n - {first - before} + 1",
-        "task_type": "'CHATGPT'", "payload": """'{"prompt":"prompt ' || n || '","country":"US"}'""",
-        "priority": "1", "state": "'completed'" if is_old else "'pending'", "attempt": "1",
-        "idempotency_key": f"{words.text('aaa')} || '.1'", "money": "'posted'" if is_old else "'none'",
-        "credits_estimate": f"{MICRO}", "sends": f"{is_old:d}", "not_before_ms": "0", "polls": "0",
+        "id": words.id("aaa"),
+        "run_id": words.given(run_id),
+        "ordinal": f"n - {first - before} + 1",
+        "task_type": "'CHATGPT'",
+        "payload": """'{"prompt":"prompt ' || n || '","country":"US"}'""",
+        "priority": "1",
+        "state": "'completed'" if is_old else "'pending'",
+        "attempt": "1",
+        "idempotency_key": f"{words.text('aaa')} || '.1'",
+        "money": "'posted'" if is_old else "'none'",
+        "credits_estimate": f"{MICRO}",
+        "sends": f"{is_old:d}",
+        "not_before_ms": "0",
+        "polls": "0",
         "fingerprint": "'f' || n",
-    }  # fmt: skip
+    }
     if is_old:
         values |= {
-            "credits_to_charge": f"{MICRO}", "credits_held": f"{MICRO}", "credits_charged": f"{MICRO}",
-            "reported": "'completed'", "verdict": "'matched'", "provider_task_id": "'p-' || n",
-            "first_sent_at_ms": f"{OLD_MS} + n", "submitted_at_ms": f"{OLD_MS} + n",
-            "settled_at_ms": f"{OLD_MS} + n + 9000", "settled_by": "'delivery'",
-        }  # fmt: skip
+            "credits_to_charge": f"{MICRO}",
+            "credits_held": f"{MICRO}",
+            "credits_charged": f"{MICRO}",
+            "reported": "'completed'",
+            "verdict": "'matched'",
+            "provider_task_id": "'p-' || n",
+            "first_sent_at_ms": f"{OLD_MS} + n",
+            "submitted_at_ms": f"{OLD_MS} + n",
+            "settled_at_ms": f"{OLD_MS} + n + 9000",
+            "settled_by": "'delivery'",
+        }
     return words.insert("tasks", values)
 
 
@@ -135,9 +156,16 @@ def _settled(store: Store, run_id: str, first: int, count: int, before: int) -> 
         words.insert(
             "deliveries",
             {
-                "id": words.id("bbb"), "source": "'delivery'", "received_at_ms": f"{OLD_MS} + n",
-                "encoding": "'identity'", "body": empty, "state": "'done'", "effect": "'settled'",
-                "tries": "0", "due_at_ms": f"{OLD_MS} + n", **about,
+                "id": words.id("bbb"),
+                "source": "'delivery'",
+                "received_at_ms": f"{OLD_MS} + n",
+                "encoding": "'identity'",
+                "body": empty,
+                "state": "'done'",
+                "effect": "'settled'",
+                "tries": "0",
+                "due_at_ms": f"{OLD_MS} + n",
+                **about,
             },
         ),
         words.insert(
@@ -146,7 +174,7 @@ def _settled(store: Store, run_id: str, first: int, count: int, before: int) -> 
         ),
         words.insert("ledger", entry | {"kind": "'hold'"}),
         words.insert("ledger", entry | told | {"kind": "'post'"}),
-    ]  # fmt: skip
+    ]
 
 
 async def _execute(store: Store, statements: list[str]) -> None:
@@ -205,12 +233,17 @@ class Bench:
         await self._store.record_submissions(
             [
                 Submission(
-                    task, Answer.ACCEPTED, at_ms, next_poll_at_ms=later_ms, http_status=200,
-                    provider_task_id=f"q-{task.id}", credits_to_charge=FIVE,
+                    task,
+                    Answer.ACCEPTED,
+                    at_ms,
+                    next_poll_at_ms=later_ms,
+                    http_status=200,
+                    provider_task_id=f"q-{task.id}",
+                    credits_to_charge=FIVE,
                 )
                 for task in self._claimed
             ]
-        )  # fmt: skip
+        )
 
     async def _deliver(self) -> list[ParsedDelivery]:
         reports = [
@@ -226,7 +259,7 @@ class Bench:
         count = await self._store.settle_deliveries(
             parsed, decide, now_ms=self._now_ms, unmatched_until_ms=self._now_ms - 60_000
         )
-        assert not count.raced and sum(count.effects.values()) == GROUP
+        assert not count.lost_updates and sum(count.effects.values()) == GROUP
 
     async def _sweep(self) -> None:
         async def settle(ids: Any) -> None:
@@ -263,12 +296,18 @@ async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, ro
         for name, each in pairs.items()
     }
     return {
-        "store": "sqlite" if stores[0].db.is_sqlite else "postgresql", "old_tasks": tasks, "old_runs": runs,
-        "paused_tasks": paused, "rounds": rounds, "group": GROUP, "loaded_s": round(loaded_s),
+        "store": "sqlite" if stores[0].db.is_sqlite else "postgresql",
+        "old_tasks": tasks,
+        "old_runs": runs,
+        "paused_tasks": paused,
+        "rounds": rounds,
+        "group": GROUP,
+        "loaded_s": round(loaded_s),
         "empty_ms": {name: round(before, 2) for name, (before, _) in found.items()},
         "grown_ms": {name: round(after, 2) for name, (_, after) in found.items()},
-        "ratios": ratios, "within": all(ratios[name] <= RATIO_MAX for name in JUDGED),
-    }  # fmt: skip
+        "ratios": ratios,
+        "within": all(ratios[name] <= RATIO_MAX for name in JUDGED),
+    }
 
 
 @asynccontextmanager

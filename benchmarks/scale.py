@@ -77,9 +77,11 @@ async def load(stack: Stack, count: int, batch_size: int | None) -> None:
 
 async def latencies_ms(store: Store) -> list[int]:
     """Delivery received to settled, of every task that a delivery settled."""
-    query = sa.select(tasks.c.settled_at_ms - deliveries.c.received_at_ms).join(
-        deliveries, deliveries.c.task_id == tasks.c.id
-    ).where(deliveries.c.effect == "settled", deliveries.c.source == "delivery")  # fmt: skip
+    query = (
+        sa.select(tasks.c.settled_at_ms - deliveries.c.received_at_ms)
+        .join(deliveries, deliveries.c.task_id == tasks.c.id)
+        .where(deliveries.c.effect == "settled", deliveries.c.source == "delivery")
+    )
     return await store.db.read(lambda c: _column(c, query))
 
 
@@ -111,9 +113,12 @@ async def sending(store: Store, stack: Stack) -> dict[str, Any]:
     shown = {"submitted_per_s": round(rate, 1), "share_of_limit": round(rate / LIMIT_PER_S, 4)}
     if counts:
         shown["requests_by_second"] = {
-            "seconds": len(counts), "min": min(counts), "median": statistics.median(counts),
-            "max": max(counts), "within_5_percent": sum(n >= 0.95 * LIMIT_PER_S for n in counts),
-        }  # fmt: skip
+            "seconds": len(counts),
+            "min": min(counts),
+            "median": statistics.median(counts),
+            "max": max(counts),
+            "within_5_percent": sum(n >= 0.95 * LIMIT_PER_S for n in counts),
+        }
     return shown
 
 
@@ -177,18 +182,31 @@ async def run(
         postgres.stop()
     quantiles = statistics.quantiles(waited, n=100)
     return {
-        "tasks": count, "workers": workers, **rates, **summary(samples, count), "answers": ended,
-        "rate_limited": ended.get("rate_limited", 0), "books_equal": True,
+        "tasks": count,
+        "workers": workers,
+        **rates,
+        **summary(samples, count),
+        "answers": ended,
+        "rate_limited": ended.get("rate_limited", 0),
+        "books_equal": True,
         "delivery_to_settled_ms": {"p50": quantiles[49], "p99": quantiles[98], "max": max(waited)},
-    }  # fmt: skip
+    }
 
 
 def run_once(options: argparse.Namespace, count: int) -> float:
     """One run; prints its figures and keeps them. What a task cost us, in ms of processor time."""
     emulator = [
-        "--time-scale", "60", "--concurrency", "1500", "--credits", "1000000000", "--rate-limit",
-        str(options.rate), "--book-lines", str(count),
-    ]  # fmt: skip
+        "--time-scale",
+        "60",
+        "--concurrency",
+        "1500",
+        "--credits",
+        "1000000000",
+        "--rate-limit",
+        str(options.rate),
+        "--book-lines",
+        str(count),
+    ]
     if options.short_answers:
         emulator += ["--switch", "short_answers"]
     with tempfile.TemporaryDirectory(prefix="tallyhook-scale-") as folder:
@@ -196,9 +214,12 @@ def run_once(options: argparse.Namespace, count: int) -> float:
             run(count, Path(folder), emulator, workers=options.workers, batch_size=options.batch)
         )
     figures |= {
-        "cores": os.cpu_count(), "limit_per_s": options.rate, "short_answers": options.short_answers,
-        "batch": options.batch, "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-    }  # fmt: skip
+        "cores": os.cpu_count(),
+        "limit_per_s": options.rate,
+        "short_answers": options.short_answers,
+        "batch": options.batch,
+        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+    }
     print(json.dumps(figures), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []

@@ -71,12 +71,17 @@ async def _chunk(store: Store, run_id: str, first: int, end: int) -> None:
     await store.record_submissions(
         [
             Submission(
-                task, Answer.ACCEPTED, now, next_poll_at_ms=now + 10**9, http_status=200,
-                provider_task_id=provider_id, credits_to_charge=Decimal(CREDITS),
+                task,
+                Answer.ACCEPTED,
+                now,
+                next_poll_at_ms=now + 10**9,
+                http_status=200,
+                provider_task_id=provider_id,
+                credits_to_charge=Decimal(CREDITS),
             )
             for task, (provider_id, _) in zip(claimed, bodies, strict=True)
         ]
-    )  # fmt: skip
+    )
     raw = [delivery for n, (i, body) in enumerate(bodies) for delivery in _deliveries(n, i, body)]
     await store.store_deliveries(raw, due_at_ms=now + 10**9)
     summary = await settle(store, read_report, [d.id for d in raw], clock=now_ms, unmatched_ms=60_000)
@@ -99,11 +104,15 @@ def _deliveries(n: int, provider_id: str, body: bytes) -> list[RawDelivery]:
     now = now_ms()
     return [
         RawDelivery(
-            new_id(now), Source.DELIVERY, now, each,
-            *signed_headers(provider_id, each, now // 1000).values(), "default",
+            new_id(now),
+            Source.DELIVERY,
+            now,
+            each,
+            *signed_headers(provider_id, each, now // 1000).values(),
+            "default",
         )
         for each in said
-    ]  # fmt: skip
+    ]
 
 
 async def make(url: str, counts: dict[str, int]) -> None:
@@ -145,9 +154,12 @@ def run_command(url: str, folder: Path, *arguments: str) -> dict[str, Any]:
         peak = _watch(process)
     seconds = time.monotonic() - started
     return {
-        "seconds": round(seconds, 2), "cpu_s": round(_cpu_s() - used, 2), "peak_rss_mb": peak >> 20,
-        "exit": process.returncode, "said": json.loads(output.read_text()),
-    }  # fmt: skip
+        "seconds": round(seconds, 2),
+        "cpu_s": round(_cpu_s() - used, 2),
+        "peak_rss_mb": peak >> 20,
+        "exit": process.returncode,
+        "said": json.loads(output.read_text()),
+    }
 
 
 def _cpu_s() -> float:
@@ -196,13 +208,18 @@ def measure(url: str, count: int, folder: Path, processes: Sequence[str]) -> dic
     assert found["exit"] == 1, found
     assert ("tasks", spoiled, "credits_charged") in named, named
     return {
-        "tasks": count, "seconds": whole["seconds"], "cpu_s": whole["cpu_s"],
+        "tasks": count,
+        "seconds": whole["seconds"],
+        "cpu_s": whole["cpu_s"],
         "tasks_per_s": round(count / whole["seconds"]),
-        "peak_rss_mb": whole["peak_rss_mb"], "peak_rss_mb_of_a_tenth": tenth["peak_rss_mb"],
-        "seconds_with_one_row_spoiled": found["seconds"], "made_in_s": round(made_s, 1),
-        "deliveries": said["counts"]["from_delivery"], "signatures_fit": said["counts"]["signatures_fit"],
+        "peak_rss_mb": whole["peak_rss_mb"],
+        "peak_rss_mb_of_a_tenth": tenth["peak_rss_mb"],
+        "seconds_with_one_row_spoiled": found["seconds"],
+        "made_in_s": round(made_s, 1),
+        "deliveries": said["counts"]["from_delivery"],
+        "signatures_fit": said["counts"]["signatures_fit"],
         "credits": said["credits"],
-    }  # fmt: skip
+    }
 
 
 def main() -> int:

@@ -53,9 +53,15 @@ class Books:
 async def read_books(store: Store) -> Books:
     """All rows, read in one transaction."""
     tables = {
-        "tasks": tasks, "attempts": attempts, "ledger": ledger, "results": results, "deliveries": deliveries,
-        "findings": findings, "submissions": submissions, "runs": runs,
-    }  # fmt: skip
+        "tasks": tasks,
+        "attempts": attempts,
+        "ledger": ledger,
+        "results": results,
+        "deliveries": deliveries,
+        "findings": findings,
+        "submissions": submissions,
+        "runs": runs,
+    }
 
     async def work(connection: Any) -> Books:
         found = {

@@ -42,16 +42,16 @@ from app.log_sink import guard_standard_streams
 from app.notice_client import open_poster
 from app.queue import open_pool
 from app.services.funding import Funding
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 from app.services.sweep import SweepLimits, SweepSummary, sweep
 from workers.arq_settings import Worker, make_worker
 from workers.duties.audits import run_audits
 from workers.duties.heartbeat import longest_moments, read_time, run_alive
-from workers.duties.lost_webhooks import run_acked
+from workers.duties.lost_webhooks import run_lost_webhook_search
 from workers.duties.notices import run_notices
 from workers.duties.schedules import run_schedules
 from workers.jobs import Context, begin_sending, reach_of, settle_now, tell_set_aside
-from workers.periodic import end, pause, repeat
+from workers.periodic import cancel_all, run_every, sleep_until
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ async def run_arq(context: Context, redis_url: str) -> None:
             log.warning("queue_lost", error=type(error).__name__)
         if asyncio.get_running_loop().time() - started > RESTART_MAX_S:
             wait_s = RESTART_FIRST_S
-        await pause(wait_s * (0.5 + context.jitter() / 2), context.stopping)
+        await sleep_until(wait_s * (0.5 + context.jitter() / 2), context.stopping)
         wait_s = min(wait_s * 2, RESTART_MAX_S)
 
 
@@ -100,7 +100,7 @@ async def _work(context: Context, worker: Worker) -> None:
     finally:
         # Not arq's close(): it asks Redis first, which may be away, and stops waiting at the first job that
         # was cancelled.
-        await end([main, stop, *worker.tasks.values()])
+        await cancel_all([main, stop, *worker.tasks.values()])
 
 
 async def _look_at_eviction(pool: Redis) -> None:
@@ -130,13 +130,17 @@ async def run_sweep(context: Context) -> None:
     limits = sweep_limits(context.settings)
     unreleased: set[str] = set()
     funding = Funding(
-        context.store, context.providers, clock=context.clock,
+        context.store,
+        context.providers,
+        clock=context.clock,
         probe_ms=round(context.settings.credits_probe_s * 1000),
-    )  # fmt: skip
-    await repeat(
+    )
+    await run_every(
         lambda: _sweep_once(context, owner, limits, funding, unreleased),
-        name="sweep", every_s=context.settings.sweep_every_s, stopping=context.stopping,
-    )  # fmt: skip
+        name="sweep",
+        every_s=context.settings.sweep_every_s,
+        stopping=context.stopping,
+    )
 
 
 async def _sweep_once(
@@ -146,7 +150,7 @@ async def _sweep_once(
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
         return
-    alone, each, summary = asyncio.Semaphore(), Each(), SweepSummary()
+    alone, each, summary = asyncio.Semaphore(), Isolated(), SweepSummary()
     try:
         with each.alone():
             if moved := await context.store.bring_back_moments(now, longest_moments(context.settings)):
@@ -184,7 +188,7 @@ async def run_wakes(context: Context) -> None:
         nonlocal before
         before = await wake_senders(context, before)
 
-    await repeat(look, name="wakes", every_s=context.settings.sweep_every_s, stopping=context.stopping)
+    await run_every(look, name="wakes", every_s=context.settings.sweep_every_s, stopping=context.stopping)
 
 
 async def wake_senders(context: Context, before: set[str]) -> set[str]:
@@ -237,19 +241,21 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
         "run_wakes": run_wakes,
         "run_schedules": run_schedules,
         "run_audits": run_audits,
-        "run_acked": run_acked,
+        "run_acked": run_lost_webhook_search,
         "run_notices": run_notices,
     }
     work = [
         asyncio.create_task(
             keep_running(
-                functools.partial(duty, context), name=name, is_over=context.stopping.is_set,
+                functools.partial(duty, context),
+                name=name,
+                is_over=context.stopping.is_set,
                 fatal=(ConfigError,),
             ),
             name=name,
         )
         for name, duty in duties.items()
-    ]  # fmt: skip
+    ]
     stop = asyncio.create_task(context.stopping.wait())
     try:
         await asyncio.wait([*work, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -257,10 +263,10 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
         context.stopping.set()
         monotonic_s = asyncio.get_running_loop().time
         until_s = monotonic_s() + DRAIN_S
-        await end([*work, stop], within_s=DRAIN_S)
+        await cancel_all([*work, stop], within_s=DRAIN_S)
         if context.sending is not None:
             # It sees `stopping`, records what it sent and gives back the rest.
-            await end([context.sending], within_s=max(until_s - monotonic_s(), 1.0))
+            await cancel_all([context.sending], within_s=max(until_s - monotonic_s(), 1.0))
     for task in work:
         if not task.cancelled():
             task.result()

@@ -21,7 +21,7 @@ from app.provider.client import TURN_WAIT_MAX_S, Client
 from app.provider.wire import read_report
 from app.queue import PAYLOAD_VERSION, Queue
 from app.services.admission import Admission, UnknownBalance
-from app.services.reachability import Reach
+from app.services.reachability import Reachability
 from app.services.settle import SettleSummary, settle
 from app.services.submit import SubmitLimits, submit
 from app.store import Store
@@ -52,7 +52,7 @@ class Context:
     jitter: Jitter
     admissions: dict[str, Admission] = field(default_factory=dict)
     """By account name; made at first use."""
-    reaches: dict[str, Reach] = field(default_factory=dict)
+    reaches: dict[str, Reachability] = field(default_factory=dict)
     """The same."""
     settling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SETTLES_AT_ONCE))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,9 +79,12 @@ def guarded(job: Job) -> WorkerCoroutine:
         except (StoreUnavailable, TimeoutError) as error:
             defer_s = (1 + 4 * random.random()) * min(ctx.get("job_try", 1), DEFER_FACTOR_MAX)  # noqa: S311
             log.warning(
-                "job_retried", job=job.__name__, error=type(error).__name__,
-                reason=str(error)[:ERROR_CHARS_TOLD], defer_s=round(defer_s, 1),
-            )  # fmt: skip
+                "job_retried",
+                job=job.__name__,
+                error=type(error).__name__,
+                reason=str(error)[:ERROR_CHARS_TOLD],
+                defer_s=round(defer_s, 1),
+            )
             raise Retry(defer=defer_s) from error
         except Exception:
             log.exception("job_failed", job=job.__name__)
@@ -109,9 +112,12 @@ async def settle_now(
     for start in range(0, len(ids), size):
         async with slots or context.settling:
             part = await settle(
-                context.store, read_report, ids[start : start + size], clock=context.clock,
+                context.store,
+                read_report,
+                ids[start : start + size],
+                clock=context.clock,
                 unmatched_ms=round(context.settings.unmatched_s * 1000),
-            )  # fmt: skip
+            )
         tell_set_aside(part.set_aside)
         for delivery_id, error in part.held_up.items():
             # What a rule of ours failed at may quote an answer.
@@ -205,23 +211,26 @@ async def _submit_alone(context: Context, account: str) -> int | None:
     return None
 
 
-def reach_of(context: Context, account: str) -> Reach:
+def reach_of(context: Context, account: str) -> Reachability:
     """What this process knows of an account's way to the provider."""
     pause_after_ms = round(context.settings.gateway_pause_s * 1000)
-    return context.reaches.setdefault(account, Reach(pause_after_ms))
+    return context.reaches.setdefault(account, Reachability(pause_after_ms))
 
 
 async def _submit_account(context: Context, account: str) -> int | None:
     provider = context.providers[account]
     if account not in context.admissions:
         context.admissions[account] = Admission(
-            account, context.store, provider, clock=context.clock,
+            account,
+            context.store,
+            provider,
+            clock=context.clock,
             drain_target_s=context.settings.drain_target_s,
             budget_per_month=context.settings.all_accounts()[account].budget_per_month,
             unknown=UnknownBalance(
                 round(context.settings.balance_age_max_s * 1000), context.settings.balance_unknown == "send"
             ),
-        )  # fmt: skip
+        )
     hung_s, monotonic_s = hung_after_s(context.settings), asyncio.get_running_loop().time
     limit = asyncio.timeout(hung_s)
 
@@ -232,11 +241,18 @@ async def _submit_account(context: Context, account: str) -> int | None:
     try:
         async with limit:
             summary = await submit(
-                context.store, provider, account=account, admission=context.admissions[account],
-                reach=reach_of(context, account), limits=context.submit_limits,
-                clock=context.clock, jitter=context.jitter, token=uuid.uuid4().hex,
-                stopping=context.stopping.is_set, went_on=went_on,
-            )  # fmt: skip
+                context.store,
+                provider,
+                account=account,
+                admission=context.admissions[account],
+                reach=reach_of(context, account),
+                limits=context.submit_limits,
+                clock=context.clock,
+                jitter=context.jitter,
+                token=uuid.uuid4().hex,
+                stopping=context.stopping.is_set,
+                went_on=went_on,
+            )
     except TimeoutError:
         if not limit.expired():
             raise

@@ -17,7 +17,7 @@ TURN_S = 300.0
 500 polls of a provider that answers none of them take five minutes and a half."""
 
 
-async def repeat(
+async def run_every(
     turn: Callable[[], Awaitable[None]],
     *,
     name: str,
@@ -39,17 +39,17 @@ async def repeat(
                 log.error("turn_cut_short", work=name, after_s=within_s)
             else:
                 log.exception("turn_failed", work=name)
-        await pause(every_s, stopping)
+        await sleep_until(every_s, stopping)
 
 
-async def pause(wait_s: float, stopping: asyncio.Event) -> None:
+async def sleep_until(wait_s: float, stopping: asyncio.Event) -> None:
     """Wait, or less when it is time to stop."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             await stopping.wait()
 
 
-async def end(tasks: Iterable["asyncio.Task[Any]"], *, within_s: float = 0.0) -> None:
+async def cancel_all(tasks: Iterable["asyncio.Task[Any]"], *, within_s: float = 0.0) -> None:
     """Let tasks end by themselves for so long, then cancel them and wait until they have. Cancelled again
     and again: a library may take a cancellation for a timeout of its own and go on."""
     late = set(tasks)

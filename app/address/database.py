@@ -40,23 +40,57 @@ _PASSED = ("sslpassword", "ssl_min_protocol_version", "ssl_max_protocol_version"
 _ABOUT_PLACE = ("host", "port", "dbname", "user", "password", "passfile", "service")
 _OURS = ("prepared_statements", "pgbouncer")
 _READ = (
-    "connect_timeout", "application_name", "fallback_application_name", "options", "target_session_attrs",
-    "sslmode", "ssl", "sslnegotiation", "channel_binding", "client_encoding", "load_balance_hosts", "schema",
-)  # fmt: skip
+    "connect_timeout",
+    "application_name",
+    "fallback_application_name",
+    "options",
+    "target_session_attrs",
+    "sslmode",
+    "ssl",
+    "sslnegotiation",
+    "channel_binding",
+    "client_encoding",
+    "load_balance_hosts",
+    "schema",
+)
 _WITHOUT_EFFECT = (
-    "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-    "gssencmode", "gssdelegation", "sslcompression", "sslsni", "sslcertmode", "statement_cache_size",
-    "prepared_statement_cache_size", "connection_limit", "pool_timeout", "socket_timeout",
-    "max_idle_connection_lifetime", "single_use_connections", "uselibpqcompat", "supa", "workaround",
-)  # fmt: skip
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+    "gssencmode",
+    "gssdelegation",
+    "sslcompression",
+    "sslsni",
+    "sslcertmode",
+    "statement_cache_size",
+    "prepared_statement_cache_size",
+    "connection_limit",
+    "pool_timeout",
+    "socket_timeout",
+    "max_idle_connection_lifetime",
+    "single_use_connections",
+    "uselibpqcompat",
+    "supa",
+    "workaround",
+)
 """Taken, because services and other drivers' users write them. The first five are for libpq's own sockets;
 `connection_limit` to `single_use_connections` are Prisma's, `uselibpqcompat` is node-postgres's and asks for
 what we do, `supa` and `workaround` stand in what Supabase and Vercel hand out."""
 _OF_A_SESSION = (
-    "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout",
-    "transaction_timeout", "timezone", "TimeZone", "search_path", "currentSchema",
-    "default_transaction_isolation", "work_mem",
-)  # fmt: skip
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+    "timezone",
+    "TimeZone",
+    "search_path",
+    "currentSchema",
+    "default_transaction_isolation",
+    "work_mem",
+)
 """The server's own settings, which URLs of other drivers set by their names."""
 KNOWN = (*_ABOUT_PLACE, *_READ, *_FILES, *_PASSED, *_OURS, *_WITHOUT_EFFECT)
 _YES_NO = {
@@ -134,19 +168,25 @@ def _postgresql(parts: Parts) -> DatabaseAddress:
     user, password = options.get("user", parts.user), options.get("password", parts.password)
     database = options.get("dbname") or parts.path or None
     passed = {name: options[name] for name in (*_PASSED, "passfile", "service") if name in options}
-    passed |= {name: existing_file(name, options[name]) for name in _FILES
-               if name in options and options[name] != SYSTEM_CA}  # fmt: skip
+    passed |= {
+        name: existing_file(name, options[name])
+        for name in _FILES
+        if name in options and options[name] != SYSTEM_CA
+    }
     mode = _ssl_mode(options)
     arguments: dict[str, Any] = {
         # The driver takes these by its own URL only.
         "dsn": f"postgresql:///?{urlencode(passed)}" if passed else None,
         "host": [host for host, _ in hosts] or None,
         "port": [port or PORT for _, port in hosts] if any(port for _, port in hosts) else None,
-        "user": user, "password": password, "database": database, "ssl": mode,
+        "user": user,
+        "password": password,
+        "database": database,
+        "ssl": mode,
         "server_settings": _server_settings(options),
         "target_session_attrs": _session(options),
         "direct_tls": _direct_tls(options, mode),
-    }  # fmt: skip
+    }
     timeout_s = whole_number("connect_timeout", options.get("connect_timeout", "0"), CONNECT_TIMEOUT_MAX_S)
     if timeout_s:
         arguments["timeout"] = float(timeout_s)
@@ -201,8 +241,9 @@ def _hosts(parts: Parts, options: Mapping[str, str]) -> tuple[tuple[str, int | N
         hosts = tuple(
             # A folder may have colons in it, as those of Cloud SQL do.
             (text, None) if text.startswith(("/", "@")) else host_and_port(text, example="host=HOST:5432")
-            for text in options["host"].split(",") if text
-        )  # fmt: skip
+            for text in options["host"].split(",")
+            if text
+        )
     if "port" not in options:
         return hosts
     ports = [whole_number("port", text, 65_535) for text in options["port"].split(",")]

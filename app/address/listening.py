@@ -59,6 +59,9 @@ def both_stacks(host: str, port: int, *, backlog: int, share_port: bool) -> sock
     if host != ANY_IPV6:
         return None
     return socket.create_server(
-        (host, port), family=socket.AF_INET6, backlog=backlog, reuse_port=share_port,
+        (host, port),
+        family=socket.AF_INET6,
+        backlog=backlog,
+        reuse_port=share_port,
         dualstack_ipv6=socket.has_dualstack_ipv6(),
-    )  # fmt: skip
+    )

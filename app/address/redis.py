@@ -25,11 +25,24 @@ DATABASE_MAX = 1_000_000
 
 _SINGLE = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 """Scheme: is it TLS?"""
-_SENTINEL = {"redis+sentinel": False, "valkey+sentinel": False, "redis-sentinel": False, "sentinel": False,
-             "rediss+sentinel": True, "valkeys+sentinel": True, "rediss-sentinel": True}  # fmt: skip
+_SENTINEL = {
+    "redis+sentinel": False,
+    "valkey+sentinel": False,
+    "redis-sentinel": False,
+    "sentinel": False,
+    "rediss+sentinel": True,
+    "valkeys+sentinel": True,
+    "rediss-sentinel": True,
+}
 _SOCKET = ("unix", "redis+unix", "redis+socket")
-_VERIFYING = {"none": "none", "cert_none": "none", "optional": "optional", "cert_optional": "optional",
-              "required": "required", "cert_required": "required"}  # fmt: skip
+_VERIFYING = {
+    "none": "none",
+    "cert_none": "none",
+    "optional": "optional",
+    "cert_optional": "optional",
+    "required": "required",
+    "cert_required": "required",
+}
 _YES_NO = {
     "true": True,
     "yes": True,
@@ -43,8 +56,15 @@ _YES_NO = {
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password", "service_name")
-_OF_SETTINGS = ("socket_timeout", "socket_connect_timeout", "timeout", "max_connections", "retry_on_timeout",
-                "socket_keepalive", "health_check_interval")  # fmt: skip
+_OF_SETTINGS = (
+    "socket_timeout",
+    "socket_connect_timeout",
+    "timeout",
+    "max_connections",
+    "retry_on_timeout",
+    "socket_keepalive",
+    "health_check_interval",
+)
 _WITHOUT_EFFECT = ("family",)
 """Of ioredis, as Railway has it written: here an address of either family is taken as the host has it."""
 _MASTER_ELSEWHERE = ("master", "master_name", "mastername", "sentinelMasterId", "sentinel_master")
@@ -93,8 +113,14 @@ def read_redis_address(url: str) -> RedisAddress:
             raise AddressError(f"has an unknown option {name!r}: write the master's name as service_name=")
         if name not in KNOWN:
             raise unknown_option(name, KNOWN)
-    parts = Parts(parts.scheme, parts.user, parts.password, parts.hosts, parts.path,
-                  {name: value for name, value in parts.options.items() if value})  # fmt: skip
+    parts = Parts(
+        parts.scheme,
+        parts.user,
+        parts.password,
+        parts.hosts,
+        parts.path,
+        {name: value for name, value in parts.options.items() if value},
+    )
     if scheme in _SOCKET:
         return _socket(parts)
     return _sentinel(parts) if scheme in _SENTINEL else _single(parts)
@@ -131,14 +157,18 @@ def _sentinel(parts: Parts) -> RedisAddress:
     tls = _SENTINEL[parts.scheme]
     certificates = _tls(parts, tls)
     asking = {
-        name: parts.options[f"sentinel_{name}"] for name in ("username", "password")
+        name: parts.options[f"sentinel_{name}"]
+        for name in ("username", "password")
         if f"sentinel_{name}" in parts.options
-    }  # fmt: skip
+    }
     return RedisAddress(
-        _shown(parts, parts.path), {**_common(parts, database), **certificates}, tls,
-        tuple((host, port or SENTINEL_PORT) for host, port in parts.hosts), master,
+        _shown(parts, parts.path),
+        {**_common(parts, database), **certificates},
+        tls,
+        tuple((host, port or SENTINEL_PORT) for host, port in parts.hosts),
+        master,
         {**asking, **certificates, **({"ssl": True} if tls else {})},
-    )  # fmt: skip
+    )
 
 
 def _only_with(parts: Parts, names: tuple[str, ...], what: str) -> None:
@@ -188,9 +218,10 @@ def _tls(parts: Parts, tls: bool) -> dict[str, Any]:
         raise AddressError("has ssl_keyfile without ssl_certfile: write both")
     checked = options.get("ssl_check_hostname", str(verifying == "required")).lower()
     return {
-        **certificates, "ssl_cert_reqs": verifying,
+        **certificates,
+        "ssl_cert_reqs": verifying,
         "ssl_check_hostname": _YES_NO[one_of("ssl_check_hostname", checked, _YES_NO)] and verifying != "none",
-    }  # fmt: skip
+    }
 
 
 def _shown(parts: Parts, path: str) -> str:

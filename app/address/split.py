@@ -54,10 +54,13 @@ def split(url: str, *, example: str) -> Parts:
     if _NOT_FILLED_IN.fullmatch(password):
         raise AddressError("has a mark where the password belongs: put the password in its place")
     return Parts(
-        scheme, unquoted(user) or None, unquoted(password) or None,
+        scheme,
+        unquoted(user) or None,
+        unquoted(password) or None,
         tuple(host_and_port(part, example=example) for part in authority.split(",") if part),
-        unquoted(path), options_of(query),
-    )  # fmt: skip
+        unquoted(path),
+        options_of(query),
+    )
 
 
 def _userinfo(rest: str) -> tuple[str | None, str]:

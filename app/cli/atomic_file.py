@@ -24,7 +24,7 @@ NAME_CHARS_MAX = 50
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to. It takes the place of `path` when the block ends well and its bytes are on the
     disk; otherwise what was at `path` stays. A pipe or a device is written to as it is: there is nothing to
     replace, and its place must not be taken. Raises UserError when it cannot be written."""
@@ -94,6 +94,8 @@ def writing(name: str) -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             raise
         raise UserError(
-            "unwritable", f"cannot write {name}: {error.strerror}",
-            "free some space, or choose another place", exit_code=FAILED,
-        ) from error  # fmt: skip
+            "unwritable",
+            f"cannot write {name}: {error.strerror}",
+            "free some space, or choose another place",
+            exit_code=FAILED,
+        ) from error

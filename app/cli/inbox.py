@@ -21,8 +21,9 @@ REMEDY = "tallyhook inbox list shows what there is"
 
 inbox = typer.Typer(
     help="List deliveries that could not be settled, look at one, or have them looked at again.",
-    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @inbox.command(name="list")
@@ -40,8 +41,9 @@ def list_(
     async def work(store: "Store") -> None:
         rows = await store.list_inbox(limit)
         document = {
-            "set_aside": await store.set_aside_count(), "deliveries": [inbox_document(row) for row in rows]
-        }  # fmt: skip
+            "set_aside": await store.set_aside_count(),
+            "deliveries": [inbox_document(row) for row in rows],
+        }
         show(document, as_json=as_json, draw=draw_inbox)
 
     with_store(settings_for(log_level="warning"), work)
@@ -105,23 +107,32 @@ async def chosen(store: "Store", part: str) -> "InboxRow":
         raise UserError("no_such_delivery", f"no delivery {part[:80]!r}", REMEDY)
     if len(rows) > 1:
         raise UserError(
-            "ambiguous", f"{len(rows)} deliveries begin or end with {part!r}", "write more of its id",
+            "ambiguous",
+            f"{len(rows)} deliveries begin or end with {part!r}",
+            "write more of its id",
             details=[row.id for row in rows[:20]],
-        )  # fmt: skip
+        )
     return rows[0]
 
 
 def inbox_document(row: "InboxRow") -> dict[str, Any]:
     """A delivery as --json prints it, without what it says."""
-    from app.views.runs import iso
+    from app.domain.time_format import iso_utc
 
     state = {"quarantined": "set_aside"}.get(row.state, "held_up" if row.error else row.state)
     return {
-        "id": row.id, "state": state, "account": row.account, "source": row.source,
-        "received_at": iso(row.received_at_ms), "webhook_id": row.webhook_id, "error": row.error,
-        "next_try_at": iso(row.due_at_ms) if state == "held_up" else None, "tries": row.tries,
-        "encoding": row.encoding, "stored_bytes": row.stored_bytes,
-    }  # fmt: skip
+        "id": row.id,
+        "state": state,
+        "account": row.account,
+        "source": row.source,
+        "received_at": iso_utc(row.received_at_ms),
+        "webhook_id": row.webhook_id,
+        "error": row.error,
+        "next_try_at": iso_utc(row.due_at_ms) if state == "held_up" else None,
+        "tries": row.tries,
+        "encoding": row.encoding,
+        "stored_bytes": row.stored_bytes,
+    }
 
 
 def said(body: bytes | None) -> dict[str, Any]:

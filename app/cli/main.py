@@ -46,9 +46,14 @@ HELP = (
 )
 
 app = typer.Typer(
-    name="tallyhook", help=HELP, no_args_is_help=True, rich_markup_mode="rich", add_completion=False,
-    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+    name="tallyhook",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **settings: Any) -> None:
@@ -144,10 +149,11 @@ def refuse_not_text(arguments: Sequence[str]) -> None:
     for place, argument in enumerate(arguments, 1):
         if any("\ud800" <= char <= "\udfff" for char in argument):
             raise UserError(
-                "usage", f"argument {place}, {argument!r}, is not UTF-8",
+                "usage",
+                f"argument {place}, {argument!r}, is not UTF-8",
                 "give it in UTF-8; a file of such a name has to be renamed, or read by - from standard input",
                 exit_code=USAGE,
-            )  # fmt: skip
+            )
 
 
 def known_error(error: Exception) -> UserError | None:
@@ -181,10 +187,11 @@ def _bug(error: Exception, *, as_json: bool) -> int:
         lines = {"error": "".join(traceback.format_exception(error))}
         sys.stderr.write(str(leave_out_secrets(None, "", lines)["error"]))
     told = UserError(
-        "bug", f"this is a bug of Tallyhook: {type(error).__name__}{where}",
+        "bug",
+        f"this is a bug of Tallyhook: {type(error).__name__}{where}",
         "please report this sentence; TALLYHOOK_LOG_LEVEL=debug shows more, which may hold prompts",
         exit_code=STORED if done.all_done() else BUG,
-    )  # fmt: skip
+    )
     _tell(told, as_json=as_json)
     _tell_done()
     return told.exit_code

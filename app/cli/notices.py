@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 NOTICES_SHOWN = 20
 
 notices = typer.Typer(
-    help="List what was told lately, newest first, and whether it arrived.", invoke_without_command=True,
+    help="List what was told lately, newest first, and whether it arrived.",
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+)
 
 
 @notices.callback()
@@ -56,19 +57,21 @@ def test(as_json: AsJson = False) -> None:
 
     from app.bootstrap import now_ms
     from app.cli.terminal import draw_line, show
-    from app.domain.notices.notice import Answered, Kind, Notice
+    from app.domain.notices.notice import Answered, Notice, NoticeKind
     from app.domain.task import new_id
     from app.notice_client import open_poster
 
     poster = open_poster(settings_for(log_level="warning"))
     if poster is None:
         raise UserError(
-            "no_receiver", "TALLYHOOK_NOTICE_URL is not set, so notices go to the log only",
-            "set it, and TALLYHOOK_NOTICE_SECRET", exit_code=USAGE,
-        )  # fmt: skip
+            "no_receiver",
+            "TALLYHOOK_NOTICE_URL is not set, so notices go to the log only",
+            "set it, and TALLYHOOK_NOTICE_SECRET",
+            exit_code=USAGE,
+        )
     now = now_ms()
     notice_id = new_id(now)
-    notice = Notice(Kind.TEST, "default", notice_id, "A test notice: nothing has happened.", now)
+    notice = Notice(NoticeKind.TEST, "default", notice_id, "A test notice: nothing has happened.", now)
 
     async def send() -> Answered:
         async with poster:
@@ -79,9 +82,12 @@ def test(as_json: AsJson = False) -> None:
     taken = answered.status is not None and 200 <= answered.status < 300
     said = f"HTTP {answered.status}" if answered.status else f"no answer ({answered.error})"
     document = {
-        "id": notice_id, "taken": taken, "status": answered.status, "error": answered.error,
+        "id": notice_id,
+        "taken": taken,
+        "status": answered.status,
+        "error": answered.error,
         "message": f"The receiver {'took' if taken else 'did not take'} the test notice: {said}.",
-    }  # fmt: skip
+    }
     show(document, as_json=as_json, draw=draw_line)
     if not taken:
         raise typer.Exit(FAILED)
@@ -89,14 +95,21 @@ def test(as_json: AsJson = False) -> None:
 
 def notice_document(row: "NoticeRow") -> dict[str, Any]:
     """A notice as --json prints it: what is sent, and what became of it."""
-    from app.views.runs import iso
+    from app.domain.time_format import iso_utc
 
     return {
-        "id": row.id, "kind": row.kind, "at": iso(row.at_ms), "account": row.account, "run_id": row.run_id,
-        "state": row.state, "tries": row.tries, "sent_at": iso(row.sent_at_ms), "error": row.error,
-        "next_try_at": iso(row.due_at_ms) if row.state == "new" else None,
+        "id": row.id,
+        "kind": row.kind,
+        "at": iso_utc(row.at_ms),
+        "account": row.account,
+        "run_id": row.run_id,
+        "state": row.state,
+        "tries": row.tries,
+        "sent_at": iso_utc(row.sent_at_ms),
+        "error": row.error,
+        "next_try_at": iso_utc(row.due_at_ms) if row.state == "new" else None,
         "data": json.loads(row.body)["data"],
-    }  # fmt: skip
+    }
 
 
 def draw_notices(output: "Console", document: dict[str, Any]) -> None:

@@ -64,30 +64,39 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                 gc.enable()
                 gc.freeze()
                 app = create_app(
-                    store, queue, secrets=settings.webhook_secrets, further=further_secrets(settings),
-                    limits=limits_from(settings), clock=now_ms, allow_unsigned=settings.allow_unsigned,
-                )  # fmt: skip
+                    store,
+                    queue,
+                    secrets=settings.webhook_secrets,
+                    further=extra_secrets(settings),
+                    limits=limits_from(settings),
+                    clock=now_ms,
+                    allow_unsigned=settings.allow_unsigned,
+                )
                 await serve(
-                    app, host=settings.host, port=settings.port, share_port=settings.share_port,
-                    drain_delay_s=settings.drain_delay_s, listening=announce,
-                )  # fmt: skip
+                    app,
+                    host=settings.host,
+                    port=settings.port,
+                    share_port=settings.share_port,
+                    drain_delay_s=settings.drain_delay_s,
+                    listening=announce,
+                )
             except OSError as error:
                 where = f"{host_in_url(settings.host)}:{settings.port}"
                 raise UserError(
-                    "cannot_listen", f"cannot listen on {where}: {error.strerror}",
-                    listening_remedy(error),
-                ) from error  # fmt: skip
+                    "cannot_listen", f"cannot listen on {where}: {error.strerror}", listening_remedy(error)
+                ) from error
             except WorkFailed as error:
                 raise UserError(
-                    "work_failed", f"web had to end: {error}",
+                    "work_failed",
+                    f"web had to end: {error}",
                     "start it again; what it acknowledged is stored, the rest is delivered again",
-                ) from error  # fmt: skip
+                ) from error
             finally:
                 clock.cancel()
                 await queue.close()
 
 
-def further_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:
+def extra_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:
     """The secrets of every account but the default one, by name."""
     from app.config import DEFAULT_ACCOUNT
 
@@ -151,7 +160,7 @@ def migrate(as_json: AsJson = False) -> None:
 
 async def migrated(settings: "Settings") -> dict[str, object]:
     """Migrate; from which revision to which."""
-    from app.cli.store_access import answered, reachable_store, shown_url, upgrade
+    from app.cli.store_access import answered, display_url, reachable_store, upgrade
 
     store = await reachable_store(settings)
     try:
@@ -162,8 +171,8 @@ async def migrated(settings: "Settings") -> dict[str, object]:
     finally:
         await store.close()
     what = "was already at" if before == after else "is now at"
-    message = f"{shown_url(settings)} {what} revision {after}."
-    return {"database": shown_url(settings), "from": before, "to": after, "message": message}
+    message = f"{display_url(settings)} {what} revision {after}."
+    return {"database": display_url(settings), "from": before, "to": after, "message": message}
 
 
 def doctor(as_json: AsJson = False) -> None:

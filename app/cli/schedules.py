@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 EVERY_MIN_MS = 60_000
 
 schedule = typer.Typer(
-    help="Run a prompt file every so often. Workers start the runs, each slot once.", no_args_is_help=True,
+    help="Run a prompt file every so often. Workers start the runs, each slot once.",
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+)
 Name = Annotated[str, typer.Argument(metavar="SCHEDULE", help="Name of a schedule.")]
 
 
@@ -69,9 +70,17 @@ def add(
     settings = settings_for(log_level="warning")
     path = Path(file).absolute()
     options = RunOptions(
-        task_type, country, priority, tuple(include or ()), budget, strict, account, batch, reuse_within,
+        task_type,
+        country,
+        priority,
+        tuple(include or ()),
+        budget,
+        strict,
+        account,
+        batch,
+        reuse_within,
         duplicates,
-    )  # fmt: skip
+    )
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)
     refuse_unknown_account(settings, account)
@@ -85,9 +94,13 @@ def add(
 
         now = now_ms()
         schedule_id = await store.add_schedule(
-            name=wanted, source=str(path), options=options.to_json(), every_ms=every_ms, next_at_ms=now,
+            name=wanted,
+            source=str(path),
+            options=options.to_json(),
+            every_ms=every_ms,
+            next_at_ms=now,
             now_ms=now,
-        )  # fmt: skip
+        )
         if schedule_id is None:
             raise UserError(
                 "schedule_exists", f"there is a schedule {wanted!r} already", "give another --name"
@@ -170,27 +183,34 @@ async def choose_schedule(store: "Store", name: str) -> "ScheduleRow":
         if row.name == name:
             return row
     raise UserError(
-        "schedule_not_found", f"there is no schedule {name!r}", "tallyhook schedule list shows them",
+        "schedule_not_found",
+        f"there is no schedule {name!r}",
+        "tallyhook schedule list shows them",
         details=[row.name for row in known],
-    )  # fmt: skip
+    )
 
 
 def schedule_document(row: "ScheduleRow") -> dict[str, Any]:
     """A schedule as --json prints it."""
     import json
 
-    from app.domain.duration import shown_duration
-    from app.views.runs import iso
+    from app.domain.duration import display_duration
+    from app.domain.time_format import iso_utc
 
     try:
         options = json.loads(row.options)
     except ValueError:
         options = row.options  # not ours; the others are listed all the same
     return {
-        "id": row.id, "name": row.name, "source": row.source, "every": shown_duration(row.every_ms),
-        "state": "enabled" if row.enabled else "paused", "next_at": iso(row.next_at_ms),
-        "options": options, "last_error": row.last_error,
-    }  # fmt: skip
+        "id": row.id,
+        "name": row.name,
+        "source": row.source,
+        "every": display_duration(row.every_ms),
+        "state": "enabled" if row.enabled else "paused",
+        "next_at": iso_utc(row.next_at_ms),
+        "options": options,
+        "last_error": row.last_error,
+    }
 
 
 def parse_every(text: str) -> int:

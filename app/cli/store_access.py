@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy.exc import (
-    ArgumentError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from app.address import read_database_address
 from app.bootstrap import CLOCK, open_store
@@ -27,9 +21,14 @@ from app.store.migrate import is_migrated, migrate
 
 T = TypeVar("T")
 TROUBLE = (
-    ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable,
-    asyncpg.PostgresError, asyncpg.InterfaceError,
-)  # fmt: skip
+    ArgumentError,
+    NoSuchModuleError,
+    OperationalError,
+    InterfaceError,
+    StoreUnavailable,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
 """What a database is to blame for, or its URL, whatever else a command does. An OSError is not: a file, a
 provider or the output may have raised it; the store tells those of its connections as StoreUnavailable."""
 ASKED = (*TROUBLE, OSError)
@@ -46,7 +45,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
             if settings.database_url:
                 raise UserError(
                     "database_not_migrated",
-                    f"the database at {shown_url(settings)} does not have the schema that this version needs",
+                    f"the database at {display_url(settings)} does not have the schema that this version needs",
                     "run: tallyhook migrate",
                 )
             await upgrade(store, settings)
@@ -131,7 +130,7 @@ async def upgrade(store: Store, settings: Settings) -> None:
     except CommandError as error:
         raise UserError(
             "migration_failed",
-            f"the database at {shown_url(settings)} is at no revision of ours, and is as before: {error}",
+            f"the database at {display_url(settings)} is at no revision of ours, and is as before: {error}",
             "another program keeps its tables there: give Tallyhook a database of its own",
         ) from error
     except ASKED as error:
@@ -140,7 +139,7 @@ async def upgrade(store: Store, settings: Settings) -> None:
         reason = str(error).splitlines()[0]
         raise UserError(
             "migration_failed",
-            f"the database at {shown_url(settings)} could not be migrated, and is as before: {reason}",
+            f"the database at {display_url(settings)} could not be migrated, and is as before: {reason}",
             "this is a bug: please report it; the version before goes on working",
         ) from error
 
@@ -151,30 +150,34 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
     reason = lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else "no answer"
     if "disk image is malformed" in reason:
         return UserError(
-            "database_refused", f"{shown_url(settings)} is damaged: {reason}",
+            "database_refused",
+            f"{display_url(settings)} is damaged: {reason}",
             "end web and worker, keep a copy of it and of its -wal and -shm, and put a backup in its place",
-        )  # fmt: skip
+        )
     if "database is locked" in reason:
         return UserError(
-            "database_unreachable", f"another process keeps {shown_url(settings)} locked",
+            "database_unreachable",
+            f"another process keeps {display_url(settings)} locked",
             "end its transaction: a shell of sqlite3, a backup, or a program that hangs (fuser names it)",
-        )  # fmt: skip
+        )
     if "file is not a database" in reason:
         return UserError(
-            "database_refused", f"{shown_url(settings)} is not a database of SQLite's: {reason}",
+            "database_refused",
+            f"{display_url(settings)} is not a database of SQLite's: {reason}",
             "name another file in DATABASE_URL, one that is not there yet will do; this one is as it was"
-            if settings.database_url else "move it away, or set TALLYHOOK_DATA_DIR to another directory",
-        )  # fmt: skip
+            if settings.database_url
+            else "move it away, or set TALLYHOOK_DATA_DIR to another directory",
+        )
     if (said := why_no_writes(error)) is not None:
         return UserError(
             "database_takes_no_writes",
-            f"the database at {shown_url(settings)} answers and takes no writes, {said}: {reason}",
+            f"the database at {display_url(settings)} answers and takes no writes, {said}: {reason}",
             _BY_SQLSTATE["25006"] if said == READ_ONLY and settings.database_url else _DISK_REMEDIES[said],
         )
     if isinstance(error, StoreRefused) and _state_of(error) not in _BY_SQLSTATE:
         return UserError(
             "database_refused",
-            f"the database at {shown_url(settings)} answers and refuses: {reason}",
+            f"the database at {display_url(settings)} answers and refuses: {reason}",
             "a table, a right or a timeout was changed by somebody: tallyhook doctor looks at the schema",
         )
     if settings.database_url and read_database_address(settings.database_url).sqlite_path is not None:
@@ -184,7 +187,7 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
     else:
         remedy = f"check that {settings.data_dir.absolute()} can be written to, or set TALLYHOOK_DATA_DIR"
     return UserError(
-        "database_unreachable", f"cannot reach the database at {shown_url(settings)}: {reason}", remedy
+        "database_unreachable", f"cannot reach the database at {display_url(settings)}: {reason}", remedy
     )
 
 
@@ -263,7 +266,7 @@ def _state_of(error: BaseException | None) -> str | None:
     return None
 
 
-def shown_url(settings: Settings) -> str:
+def display_url(settings: Settings) -> str:
     """The database's URL without its password."""
     if not settings.database_url:
         return f"sqlite:///{(settings.data_dir / DATABASE_NAME).absolute()}"

@@ -141,13 +141,17 @@ def _reopen(descriptor: int, flags: int) -> None:
 def _text(raw: Output, before: TextIO | None) -> TextIO:
     # A character that the encoding has not is no reason to lose the rest.
     return io.TextIOWrapper(
-        io.BufferedWriter(raw, BUFFER_BYTES), encoding=getattr(before, "encoding", None) or "utf-8",
-        errors="backslashreplace", line_buffering=raw.isatty(), newline="\n",
-    )  # fmt: skip
+        io.BufferedWriter(raw, BUFFER_BYTES),
+        encoding=getattr(before, "encoding", None) or "utf-8",
+        errors="backslashreplace",
+        line_buffering=raw.isatty(),
+        newline="\n",
+    )
 
 
 def _stdin(before: TextIO | None) -> TextIO:
     return io.TextIOWrapper(
-        io.BufferedReader(Input(0), BUFFER_BYTES), encoding=getattr(before, "encoding", None) or "utf-8",
+        io.BufferedReader(Input(0), BUFFER_BYTES),
+        encoding=getattr(before, "encoding", None) or "utf-8",
         errors="surrogateescape",
-    )  # fmt: skip
+    )

@@ -22,8 +22,8 @@ from app.cli.done import all_done
 from app.cli.runs.watch import submitted_count
 from app.cli.streams import OutputError
 from app.cli.user_error import UserError
-from app.domain.credits import plain
-from app.domain.text import json_text, visible, visible_json
+from app.domain.credits import to_json_number
+from app.domain.text import json_text, sanitize, sanitize_json
 from app.log_sink import Sink
 from app.store.read.runs import RunProgress
 from app.views.runs import Document
@@ -32,9 +32,16 @@ SHORT_ID_CHARS = 8
 WIDTH = 200
 """Of tables that go into a file or a pipe, where nothing tells."""
 STATE_STYLES = {
-    "running": "green", "paused": "yellow", "stopped": "red", "cancelled": "dim", "loading": "cyan",
-    "finished": "green",    "ok": "green", "warning": "yellow", "fault": "red",
-}  # fmt: skip
+    "running": "green",
+    "paused": "yellow",
+    "stopped": "red",
+    "cancelled": "dim",
+    "loading": "cyan",
+    "finished": "green",
+    "ok": "green",
+    "warning": "yellow",
+    "fault": "red",
+}
 
 
 class CleanConsole(Console):
@@ -46,12 +53,12 @@ class CleanConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         # Before it is measured, so that columns fit.
-        return super().render_str(visible(text), **options)
+        return super().render_str(sanitize(text), **options)
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         # And whatever way it came.
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else visible(text), style, control)
+            yield Segment(text if control else sanitize(text), style, control)
 
 
 def console() -> Console:
@@ -86,7 +93,7 @@ def write_json(document: Any) -> None:
 
 def write_text(text: str) -> None:
     """Lines of standard output that have no styles."""
-    sys.stdout.write(visible(text))
+    sys.stdout.write(sanitize(text))
     sys.stdout.flush()
 
 
@@ -106,7 +113,7 @@ def stdout_bytes(format_: str) -> BinaryIO:
     binary = sys.stdout.buffer
     if not sys.stdout.isatty():
         return binary
-    clean = visible_json if format_ == "jsonl" else visible
+    clean = sanitize_json if format_ == "jsonl" else sanitize
     return cast(BinaryIO, CleanBytes(binary, clean))
 
 
@@ -162,10 +169,17 @@ def draw_runs(output: Console, document: Document) -> None:
     for status in document["runs"]:
         run, states = status["run"], status["states"]
         table.add_row(
-            run["id"][-SHORT_ID_CHARS:], escape(run["name"]), run["account"], _state(status),
-            str(status["tasks"]), str(status["open"]), str(states["completed"]), str(states["failed"]),
-            str(status["credits"]["charged"]), run["created_at"][:19].replace("T", " "),
-        )  # fmt: skip
+            run["id"][-SHORT_ID_CHARS:],
+            escape(run["name"]),
+            run["account"],
+            _state(status),
+            str(status["tasks"]),
+            str(status["open"]),
+            str(states["completed"]),
+            str(states["failed"]),
+            str(status["credits"]["charged"]),
+            run["created_at"][:19].replace("T", " "),
+        )
     output.print(table)
 
 
@@ -177,9 +191,13 @@ def draw_schedules(output: Console, document: Document) -> None:
     table = _table("name", "every", "state", "next", "file", "last trouble")
     for row in document["schedules"]:
         table.add_row(
-            escape(row["name"]), row["every"], row["state"], row["next_at"][:19].replace("T", " "),
-            escape(row["source"]), escape(row["last_error"] or ""),
-        )  # fmt: skip
+            escape(row["name"]),
+            row["every"],
+            row["state"],
+            row["next_at"][:19].replace("T", " "),
+            escape(row["source"]),
+            escape(row["last_error"] or ""),
+        )
     output.print(table)
 
 
@@ -219,9 +237,12 @@ def draw_report(output: Console, document: Document) -> None:
         table = _table("verdict", "task", "expected", "actual", "detail")
         for finding in document["findings"]:
             table.add_row(
-                finding["verdict"], str(finding["task_id"]), _figure(finding["expected"]),
-                _figure(finding["actual"]), escape(finding["detail"]),
-            )  # fmt: skip
+                finding["verdict"],
+                str(finding["task_id"]),
+                _figure(finding["expected"]),
+                _figure(finding["actual"]),
+                escape(finding["detail"]),
+            )
         output.print(table)
 
 
@@ -233,7 +254,7 @@ def _draw_engines(output: Console, document: Document) -> None:
     parts = document["by_engine_country"]
     for engine in sorted({one["task_type"] for one in parts}):
         mine = [one for one in parts if one["task_type"] == engine]
-        sums = (plain(sum((Decimal(one[name]) for one in mine), Decimal(0))) for name in names)
+        sums = (to_json_number(sum((Decimal(one[name]) for one in mine), Decimal(0))) for name in names)
         waited = (f"{latency[engine][name] / 1000:.1f} s" if engine in latency else "" for name in times)
         table.add_row(engine, str(len(mine)), *map(str, sums), *waited)
     if parts:
@@ -296,22 +317,29 @@ def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress]
     """A live bar for a run: settled of all, and beside it submitted, completed, failed and credits. It says
     nothing where it cannot be redrawn. Gives the function that moves it."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
         TextColumn("[dim]submitted[/dim] {task.fields[submitted]}"),
         TextColumn("[green]completed {task.fields[completed_tasks]}[/green]"),
         TextColumn("[red]failed {task.fields[failed]}[/red]"),
-        TextColumn("[cyan]{task.fields[charged]} credits[/cyan]"), TimeElapsedColumn(),
-    )  # fmt: skip
+        TextColumn("[cyan]{task.fields[charged]} credits[/cyan]"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=output, disable=not output.is_terminal, expand=True) as bar:
         shown = bar.add_task(escape(name), total=None, submitted=0, completed_tasks=0, failed=0, charged=0)
 
         def move(progress: RunProgress) -> None:
             states = progress.states
             bar.update(
-                shown, total=progress.tasks, completed=progress.tasks - progress.open,
-                submitted=submitted_count(progress), completed_tasks=states.get("completed", 0),
-                failed=states.get("failed", 0), charged=plain(progress.charged),
-            )  # fmt: skip
+                shown,
+                total=progress.tasks,
+                completed=progress.tasks - progress.open,
+                submitted=submitted_count(progress),
+                completed_tasks=states.get("completed", 0),
+                failed=states.get("failed", 0),
+                charged=to_json_number(progress.charged),
+            )
 
         yield move
 

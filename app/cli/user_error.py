@@ -15,9 +15,14 @@ class UserError(Exception):
     """Ends a command. `code` is for programs, the text and the remedy are for people."""
 
     def __init__(
-        self, code: str, message: str, remedy: str = "", *, details: Sequence[object] = (),
+        self,
+        code: str,
+        message: str,
+        remedy: str = "",
+        *,
+        details: Sequence[object] = (),
         exit_code: int = FAILED,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

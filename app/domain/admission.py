@@ -26,7 +26,7 @@ check has the last word."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class SendQuota:
     """How many more tasks may be sent now, and why no more."""
 
     tasks: int
@@ -43,7 +43,7 @@ def backlog_max(*, concurrency: int | None, finished_per_s: float | None, drain_
     return min(max(int(rate * drain_target_s), 2 * slots), QUEUE_MAX - QUEUE_MARGIN)
 
 
-def room(
+def send_quota(
     *,
     outstanding_tasks: int,
     backlog: int,
@@ -51,27 +51,27 @@ def room(
     outstanding_credits: Decimal,
     budget_left: Decimal | None = None,
     unknown: RunReason | None = None,
-) -> Room:
+) -> SendQuota:
     """How many tasks may go now. `remaining` None: the edition does not tell its balance. `budget_left`: what
     the account may still cost this month, less what is on its way; None: it has no budget. `unknown`: the
     balance should be known and is not, and nothing is to be sent meanwhile."""
     free = backlog - outstanding_tasks
     if free <= 0:
         text = f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time"
-        return Room(0, RunReason(ReasonCode.BACKLOG, text))
+        return SendQuota(0, RunReason(ReasonCode.BACKLOG, text))
     if budget_left is not None:
         if budget_left < TASK_CREDITS_MIN:
-            return Room(0, MONTH_BUDGET)
+            return SendQuota(0, MONTH_BUDGET)
         free = min(free, max(int(budget_left // TASK_CREDITS_MAX), 1))
     if unknown is not None:
-        return Room(0, unknown)
+        return SendQuota(0, unknown)
     if remaining is None:
-        return Room(free)
+        return SendQuota(free)
     available = remaining - outstanding_credits
     if available < TASK_CREDITS_MIN:
         text = f"waiting: {remaining} credits left, {outstanding_credits} of them outstanding"
-        return Room(0, RunReason(ReasonCode.BALANCE_LOW, text))
-    return Room(min(free, max(int(available // TASK_CREDITS_MAX), 1)))
+        return SendQuota(0, RunReason(ReasonCode.BALANCE_LOW, text))
+    return SendQuota(min(free, max(int(available // TASK_CREDITS_MAX), 1)))
 
 
 def month_start_ms(now_ms: int) -> int:

@@ -41,7 +41,7 @@ QUIET_VERDICTS = frozenset({Verdict.MATCHED, Verdict.FREE_FAILURE, Verdict.EXPLA
 """Verdicts that need no evidence; every other one keeps its own."""
 
 
-class Reason(StrEnum):
+class ExplanationCode(StrEnum):
     """Why a charge is `explained` although it is not what was promised; kept with its post (C-E.5)."""
 
     AI_MODE_CLUSTERS = "ai_mode_clusters"  # one credit for each product cluster returned
@@ -87,7 +87,7 @@ def from_micro(micro: int) -> Decimal:
     return Decimal(whole) if not rest else Decimal(micro) / MICRO
 
 
-def plain(amount: Decimal | None) -> int | str | None:
+def to_json_number(amount: Decimal | None) -> int | str | None:
     """For JSON: an int when whole, otherwise the exact decimal text; None stays null."""
     if amount is None:
         return None

@@ -35,7 +35,7 @@ def parse_duration(text: str) -> int:
     return total
 
 
-def shown_duration(ms: int) -> str:
+def display_duration(ms: int) -> str:
     """The shortest spelling that parse_duration reads back; what is below a second is left out."""
     parts = []
     for unit, unit_ms in _UNIT_MS.items():

@@ -39,9 +39,15 @@ class Line(NamedTuple):
 
 
 _BASE = {
-    "CHATGPT": 5, "COPILOT": 5, "GEMINI": 4, "PERPLEXITY": 4, "AIMODE": 4, "GROK": 4, "GOOGLE": 3,
+    "CHATGPT": 5,
+    "COPILOT": 5,
+    "GEMINI": 4,
+    "PERPLEXITY": 4,
+    "AIMODE": 4,
+    "GROK": 4,
+    "GOOGLE": 3,
     "GOOGLE_NEWS": 3,
-}  # fmt: skip
+}
 
 PRICE_LISTS = (
     PriceList(since="2025-01-01", base={**_BASE, "PERPLEXITY": 3}),

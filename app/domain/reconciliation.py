@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.pricing import CLUSTERS_MAX, PRICE_LISTS, Line, PriceList, parts, price_list, total
 
 
@@ -35,8 +35,8 @@ class Arithmetic:
 
     def __str__(self) -> str:
         """`CHATGPT 5 + addons 2 + state 2 = 9`."""
-        shown = " + ".join(f"{line.what} {plain(line.credits)}" for line in self.lines)
-        return f"{shown} = {plain(self.total)}"
+        shown = " + ".join(f"{line.what} {to_json_number(line.credits)}" for line in self.lines)
+        return f"{shown} = {to_json_number(self.total)}"
 
 
 def arithmetic(
@@ -107,10 +107,8 @@ def repriced_detail(
         for prices in reversed(lists):
             found = _at(Priced(task_type, payload), prices)
             if found.total == to_charge:
-                return (
-                    f"creditsToCharge is the price since {prices.since}: {found}; estimated {plain(estimate)}"
-                )
-    return f"creditsToCharge {plain(to_charge)} is no price of any list; estimated {plain(estimate)}"
+                return f"creditsToCharge is the price since {prices.since}: {found}; estimated {to_json_number(estimate)}"
+    return f"creditsToCharge {to_json_number(to_charge)} is no price of any list; estimated {to_json_number(estimate)}"
 
 
 def _changes(lists: Sequence[PriceList], first: str, last: str) -> Iterator[tuple[PriceList, PriceList]]:

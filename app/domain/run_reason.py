@@ -36,9 +36,7 @@ def not_allowed(said: str) -> RunReason:
 
 NO_CREDITS = RunReason(ReasonCode.NO_CREDITS, "out of credits at the provider")
 BUDGET = RunReason(ReasonCode.BUDGET, "budget reached")
-MONTH_BUDGET = RunReason(
-    ReasonCode.MONTH_BUDGET, "waiting: the account's budget of this month is reached"
-)  # fmt: skip
+MONTH_BUDGET = RunReason(ReasonCode.MONTH_BUDGET, "waiting: the account's budget of this month is reached")
 BY_HAND = RunReason(ReasonCode.BY_HAND, "paused by hand")
 
 PASSING = frozenset({ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY, ReasonCode.POLLS_UNANSWERED})

@@ -28,10 +28,14 @@ class Answer(StrEnum):
 
 RETRIED = frozenset(
     {
-        Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+        Answer.RATE_LIMITED,
+        Answer.QUEUE_FULL,
+        Answer.UNAVAILABLE,
+        Answer.GATEWAY,
+        Answer.LOST,
         Answer.MISDIRECTED,
     }
-)  # fmt: skip
+)
 """Answers after which the same key is sent again."""
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from app.domain.credits import QUIET_VERDICTS, Reason, Verdict, plain, reconcile
+from app.domain.credits import QUIET_VERDICTS, ExplanationCode, Verdict, reconcile, to_json_number
 from app.domain.pricing import PRICE_LISTS, PriceList
 from app.domain.reconciliation import Priced, find_price_change, repriced_detail
 from app.domain.task import OPEN_STATES, Money, TaskState, idempotency_key, parse_idempotency_key
@@ -99,7 +99,7 @@ class Settlement:
     close: Money | None = None
     """POSTED or VOIDED when the money closes now; None leaves it open."""
     stores_result: bool = False
-    reason: Reason | None = None
+    reason: ExplanationCode | None = None
     """Why the post is not its hold, where the contract explains it (C-E.5)."""
     findings: list[Finding] = field(default_factory=list)
 
@@ -185,11 +185,11 @@ def _take(
     verdict = reconcile(
         completed=report.completed, to_charge=to_charge, charged=report.charged, extra_explained=extra
     )
-    reason = Reason.AI_MODE_CLUSTERS if verdict is Verdict.EXPLAINED else None
+    reason = ExplanationCode.AI_MODE_CLUSTERS if verdict is Verdict.EXPLAINED else None
     if verdict in (Verdict.OVERCHARGED, Verdict.UNDERCHARGED) and _is_price_change(
         attempt, report, to_charge, extra, circumstances
     ):
-        verdict, reason = Verdict.EXPLAINED, Reason.PRICE_CHANGE
+        verdict, reason = Verdict.EXPLAINED, ExplanationCode.PRICE_CHANGE
     hold = to_charge if attempt.money is Money.NONE else None
     close = _closing(report)
     after = replace(
@@ -205,9 +205,15 @@ def _take(
     )
     findings = _findings(attempt, report, verdict, to_charge + extra, circumstances)
     return Settlement(
-        effect, attempt, after, hold, close,
-        stores_result=effect is Effect.SETTLED, reason=reason, findings=findings,
-    )  # fmt: skip
+        effect,
+        attempt,
+        after,
+        hold,
+        close,
+        stores_result=effect is Effect.SETTLED,
+        reason=reason,
+        findings=findings,
+    )
 
 
 def _is_price_change(
@@ -219,9 +225,13 @@ def _is_price_change(
     clusters = int(extra)  # one credit each
     priced = Priced(attempt.task_type, _payload(attempt), circumstances.sync, clusters)
     change = find_price_change(
-        priced, promised=promised, charged=report.charged, made_ms=made_ms,
-        charged_ms=circumstances.reported_ms, lists=circumstances.lists,
-    )  # fmt: skip
+        priced,
+        promised=promised,
+        charged=report.charged,
+        made_ms=made_ms,
+        charged_ms=circumstances.reported_ms,
+        lists=circumstances.lists,
+    )
     return change is not None
 
 
@@ -268,14 +278,17 @@ def _repriced(attempt: Attempt, report: Report, circumstances: Circumstances) ->
     if report.to_charge is None or report.to_charge == attempt.to_charge:
         return None
     if attempt.to_charge is not None:
-        detail = f"creditsToCharge was {plain(attempt.to_charge)} in the submit response"
+        detail = f"creditsToCharge was {to_json_number(attempt.to_charge)} in the submit response"
         return Finding(Verdict.REPRICED, attempt.to_charge, report.to_charge, detail)
     if report.to_charge == attempt.estimate:
         return None
     detail = repriced_detail(
-        attempt.task_type, _payload(attempt), estimate=attempt.estimate, to_charge=report.to_charge,
+        attempt.task_type,
+        _payload(attempt),
+        estimate=attempt.estimate,
+        to_charge=report.to_charge,
         lists=circumstances.lists,
-    )  # fmt: skip
+    )
     return Finding(Verdict.REPRICED, attempt.estimate, report.to_charge, detail)
 
 

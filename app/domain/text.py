@@ -4,30 +4,30 @@ import json
 import re
 from typing import Any
 
-_OBEYED = (
+_UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, DEL, C1: escape sequences begin here
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # text that is read in another order than it stands in
     "\u2028\u2029"  # line ends that few expect
     "\ud800-\udfff"  # no character, and in no encoding
 )
-_HOSTILE = re.compile(f"[{_OBEYED}]")
+_HOSTILE = re.compile(f"[{_UNSAFE}]")
 
 
-def visible(text: str) -> str:
+def sanitize(text: str) -> str:
     r"""The text with each of these characters written out, such as \x1b; a line's end of CR LF is one."""
     if text.isascii() and text.isprintable():
         return text
-    return _HOSTILE.sub(_written, text.replace("\r\n", "\n"))
+    return _HOSTILE.sub(_escaped, text.replace("\r\n", "\n"))
 
 
-def visible_json(text: str) -> str:
+def sanitize_json(text: str) -> str:
     r"""The same for a JSON text, whose value stays what it is: inside its strings \u009b says as much."""
-    return text if text.isascii() else _HOSTILE.sub(_as_json, text)
+    return text if text.isascii() else _HOSTILE.sub(_json_escaped, text)
 
 
 def json_text(document: Any, encoding: str, *, indent: int | None = None) -> str:
     """A document as JSON that any terminal may show and `encoding` can hold; readable where it can be."""
-    text = visible_json(json.dumps(document, ensure_ascii=False, default=str, indent=indent))
+    text = sanitize_json(json.dumps(document, ensure_ascii=False, default=str, indent=indent))
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -35,11 +35,11 @@ def json_text(document: Any, encoding: str, *, indent: int | None = None) -> str
     return text
 
 
-def _written(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     number = ord(found[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
-def _as_json(found: re.Match[str]) -> str:
+def _json_escaped(found: re.Match[str]) -> str:
     # A control character of ASCII stands outside of strings only, as white space: those inside are escaped.
     return found[0] if found[0].isascii() and found[0] != "\x7f" else f"\\u{ord(found[0]):04x}"

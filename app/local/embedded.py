@@ -344,9 +344,15 @@ def _launch(home: Path, port: int, lock: int) -> Keeper:
     try:
         return subprocess.Popen(  # noqa: S603 - our own keeper
             keeper_command(home / "users.lock", [_binary(), str(home / "valkey.conf")]),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=home, start_new_session=True,
-            umask=0o077, pass_fds=(lock,), env=plain_environment(),
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=home,
+            start_new_session=True,
+            umask=0o077,
+            pass_fds=(lock,),
+            env=plain_environment(),
+        )
     finally:
         os.close(output)
 

@@ -22,10 +22,22 @@ LOG_TAIL_LINES = 20
 
 PASSED_ON = frozenset(
     {
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV",
-        "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "SYSTEMROOT",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "TMPDIR",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+        "VIRTUAL_ENV",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "LD_LIBRARY_PATH",
+        "SYSTEMROOT",
     }
-)  # fmt: skip
+)
 PASSED_ON_FAMILIES = ("LC_", "PYTHON", "COVERAGE_", "PYTEST_", "TALLYHOOK_TEST_")
 
 
@@ -122,10 +134,14 @@ class Processes:
         with os.fdopen(descriptor, "ab") as output:
             popen = subprocess.Popen(  # noqa: S603 - commands of our own
                 keeper_command(self._lock_path, command),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 # Not ours: a .env file there would otherwise be read by what we start.
-                cwd=self.directory, env=dict(env), start_new_session=True,
-            )  # fmt: skip
+                cwd=self.directory,
+                env=dict(env),
+                start_new_session=True,
+            )
         process = Process(name, popen, log)
         self.started.append(process)
         return process

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from app.domain.engines.rules import Problem
+from app.domain.engines.rules import EngineProblem
 from app.domain.task import TaskSpec
 from app.prompts.record import Defaults, check_defaults, read_record, split_include
 from app.prompts.rows import RECORD_BYTES_MAX, Lines, TooLongError, UnreadableError, csv_rows, jsonl_rows
@@ -96,18 +96,20 @@ def _find_format(lines: Lines, source: object) -> str:
         if line is not None:
             line = line.removeprefix(_BOM)
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UnreadableError(1, Problem("file", "UTF-16, not UTF-8", "save it as UTF-8"))
+                raise UnreadableError(1, EngineProblem("file", "UTF-16, not UTF-8", "save it as UTF-8"))
         while line is not None and not line.strip():
             line = lines.read()
     except TooLongError:
         remedy = f"keep each line below {RECORD_BYTES_MAX:,} bytes"
-        raise UnreadableError(lines.number, Problem("file", "its first line is too long", remedy)) from None
+        raise UnreadableError(
+            lines.number, EngineProblem("file", "its first line is too long", remedy)
+        ) from None
     if line is None:
-        raise UnreadableError(1, Problem("file", "empty", "write a header line and one record a line"))
+        raise UnreadableError(1, EngineProblem("file", "empty", "write a header line and one record a line"))
     lines.keep(line)
     named = _SUFFIXES.get(source.suffix.lower()) if isinstance(source, Path) else None
     first = line.lstrip()[:1]
     if first == b"[" and named != "csv":
         remedy = "write one JSON object a line, without brackets around them or commas between"
-        raise UnreadableError(lines.number + 1, Problem("file", "a JSON array, not JSON Lines", remedy))
+        raise UnreadableError(lines.number + 1, EngineProblem("file", "a JSON array, not JSON Lines", remedy))
     return named or ("jsonl" if first == b"{" else "csv")

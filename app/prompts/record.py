@@ -13,10 +13,10 @@ from app.domain.engines.rules import (
     ENGINES,
     FIELDS,
     INCLUDE_NAMES,
-    Problem,
+    EngineProblem,
     check,
+    display,
     find_task_type,
-    shown,
     task_type_problem,
 )
 from app.domain.task import TaskSpec
@@ -32,10 +32,19 @@ COLUMNS = (
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _MEANT_COLUMN = {
-    "text": "prompt", "question": "prompt", "keyword": "query", "engine": "task_type",
-    "provider": "task_type", "model": "task_type", "type": "task_type", "language": "hl", "lang": "hl",
-    "options": "include", "region": "country", "market": "country",
-}  # fmt: skip
+    "text": "prompt",
+    "question": "prompt",
+    "keyword": "query",
+    "engine": "task_type",
+    "provider": "task_type",
+    "model": "task_type",
+    "type": "task_type",
+    "language": "hl",
+    "lang": "hl",
+    "options": "include",
+    "region": "country",
+    "market": "country",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Defaults:
     several engines; a record's own include is taken at its word."""
 
 
-def check_defaults(defaults: Defaults) -> list[Problem]:
+def check_defaults(defaults: Defaults) -> list[EngineProblem]:
     """What is wrong with the defaults; with a wrong one, no record would be what its author meant."""
     problems = []
     found = find_task_type(defaults.task_type) if defaults.task_type else None
@@ -59,16 +68,18 @@ def check_defaults(defaults: Defaults) -> list[Problem]:
     country = defaults.country
     if country and country.strip().upper() not in COUNTRIES:
         problems.append(
-            Problem("country", f"{shown(country)} is not a country code", country_remedy(country))
+            EngineProblem("country", f"{display(country)} is not a country code", country_remedy(country))
         )
     if not 1 <= defaults.priority <= 10:
-        problems.append(Problem("priority", f"{shown(defaults.priority)} is not a priority", "use 1 to 10"))
+        problems.append(
+            EngineProblem("priority", f"{display(defaults.priority)} is not a priority", "use 1 to 10")
+        )
     known = ENGINES[found].include if found else INCLUDE_NAMES
     for name in defaults.include:
         if _include_name(name) not in known:
             whose = found or "any engine"
             remedy = f"use {', '.join(sorted(known))}"
-            problems.append(Problem("include", f"{shown(name)} is not taken by {whose}", remedy))
+            problems.append(EngineProblem("include", f"{display(name)} is not taken by {whose}", remedy))
     return problems
 
 
@@ -82,16 +93,18 @@ def find_column(name: str) -> str | None:
     return _BY_LETTERS.get(_letters(name))
 
 
-def unknown_column(name: str) -> Problem:
+def unknown_column(name: str) -> EngineProblem:
     """What to say about a name that is no column."""
     letters = _letters(name)
     near = get_close_matches(letters, _BY_LETTERS, n=1)
     meant = _BY_LETTERS[near[0]] if near else _MEANT_COLUMN.get(letters)
     remedy = f"did you mean {meant}?" if meant else f"remove it, or use one of {', '.join(COLUMNS)}"
-    return Problem(shown(name)[1:-1], "unknown column", remedy)
+    return EngineProblem(display(name)[1:-1], "unknown column", remedy)
 
 
-def read_record(ordinal: int, cells: Mapping[str, object], defaults: Defaults) -> TaskSpec | list[Problem]:
+def read_record(
+    ordinal: int, cells: Mapping[str, object], defaults: Defaults
+) -> TaskSpec | list[EngineProblem]:
     """The task of one record, or everything that is wrong with it.
 
     `cells` are keyed by names of COLUMNS; values are texts (CSV) or of any JSON type. Blank means absent.
@@ -99,21 +112,25 @@ def read_record(ordinal: int, cells: Mapping[str, object], defaults: Defaults) -
     given = {name: value for name, value in cells.items() if not _is_blank(value)}
     named = given.pop("task_type", defaults.task_type)
     if named is None:
-        return [Problem("task_type", "missing", "add a task_type column, or give a default with --task-type")]
+        return [
+            EngineProblem(
+                "task_type", "missing", "add a task_type column, or give a default with --task-type"
+            )
+        ]
     task_type = find_task_type(named) if isinstance(named, str) else None
     if task_type is None:
         return [task_type_problem(str(named))]
     priority = _whole(given.pop("priority", defaults.priority))
     include = given.pop("include", None)
     if twice := _extra_given_twice(include):
-        return [Problem("include", f"{shown(twice)} is given twice", "keep one of them")]
+        return [EngineProblem("include", f"{display(twice)} is given twice", "keep one of them")]
     payload = _payload(task_type, given, defaults)
     extras = _extras(task_type, include, defaults)
     if extras or not isinstance(extras, Mapping):
         payload["include"] = extras
     problems = check(task_type, payload, priority)  # type: ignore[arg-type]
     if "prompt" in given and "query" in given:
-        problems.insert(0, Problem("query", "given together with prompt", "leave one of the two blank"))
+        problems.insert(0, EngineProblem("query", "given together with prompt", "leave one of the two blank"))
     return problems or TaskSpec(ordinal, task_type, payload, priority)  # type: ignore[arg-type]
 
 
@@ -212,8 +229,12 @@ def _flag(value: object) -> object:
 
 
 _READ = {
-    "country": _upper, "state": _upper, "device": _lower, "pages": _whole, "legacy": _flag,
+    "country": _upper,
+    "state": _upper,
+    "device": _lower,
+    "pages": _whole,
+    "legacy": _flag,
     "disableWebSearch": _flag,
-}  # fmt: skip
+}
 _BY_LETTERS = {_letters(name): name for name in COLUMNS}
 _INCLUDE_BY_LETTERS = {_letters(name): name for name in INCLUDE_NAMES}

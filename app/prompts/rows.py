@@ -8,21 +8,21 @@ from typing import BinaryIO
 
 import msgspec
 
-from app.domain.engines.rules import Problem, shown
+from app.domain.engines.rules import EngineProblem, display
 from app.prompts.record import COLUMNS, Defaults, find_column, unknown_column
 
 RECORD_BYTES_MAX = 128 * 1024
 """A prompt of 10,000 characters, each written as two \\uXXXX, is 120,000 bytes. Also Python's own limit on a
 CSV field."""
 
-Row = tuple[int, dict[str, object] | list[Problem]]
+Row = tuple[int, dict[str, object] | list[EngineProblem]]
 """(line on which the record begins, its cells by column or what is wrong with it)."""
 
 
 class UnreadableError(Exception):
     """The rest of the source cannot be read with any certainty."""
 
-    def __init__(self, line: int, *problems: Problem) -> None:
+    def __init__(self, line: int, *problems: EngineProblem) -> None:
         super().__init__(line, problems)
         self.line = line
         self.problems = problems
@@ -91,23 +91,25 @@ def jsonl_rows(lines: Lines) -> Iterator[Row]:
             value = decode(line)
             yield lines.number, _repeated(line) or _named(value)
         except UnicodeDecodeError:
-            yield lines.number, [Problem("line", "not UTF-8", "save the file as UTF-8")]
+            yield lines.number, [EngineProblem("line", "not UTF-8", "save the file as UTF-8")]
         except msgspec.DecodeError as error:
-            yield lines.number, [Problem("line", str(error), "write one JSON object on one line")]
+            yield lines.number, [EngineProblem("line", str(error), "write one JSON object on one line")]
         except RecursionError:
-            yield lines.number, [Problem("line", "nested too deeply", "write a plain object")]
+            yield lines.number, [EngineProblem("line", "nested too deeply", "write a plain object")]
 
 
-def _repeated(line: bytes) -> list[Problem]:
+def _repeated(line: bytes) -> list[EngineProblem]:
     """What is wrong with a JSON text that says one thing twice: any parser keeps the last of equal
     names, and drops the others without a word."""
-    found: list[Problem] = []
+    found: list[EngineProblem] = []
 
     def look(pairs: list[tuple[str, None]]) -> None:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             repeated = dict.fromkeys(name for name in names if names.count(name) > 1)
-            found.extend(Problem(shown(name)[1:-1], "given twice", "keep one of them") for name in repeated)
+            found.extend(
+                EngineProblem(display(name)[1:-1], "given twice", "keep one of them") for name in repeated
+            )
 
     # Numbers are not read: one of many digits would be refused.
     json.loads(line, object_pairs_hook=look, parse_int=_unread, parse_float=_unread)
@@ -118,9 +120,9 @@ def _unread(_number: str) -> None:
     return None
 
 
-def _named(value: object) -> dict[str, object] | list[Problem]:
+def _named(value: object) -> dict[str, object] | list[EngineProblem]:
     if not isinstance(value, dict):
-        return [Problem("line", "not a JSON object", 'write {"prompt": "…"} with its fields')]
+        return [EngineProblem("line", "not a JSON object", 'write {"prompt": "…"} with its fields')]
     cells: dict[str, object] = {}
     problems = []
     for name, cell in value.items():
@@ -128,7 +130,7 @@ def _named(value: object) -> dict[str, object] | list[Problem]:
         if column is None:
             problems.append(unknown_column(name))
         elif column in cells:
-            problems.append(Problem(column, "given twice", "keep one of them"))
+            problems.append(EngineProblem(column, "given twice", "keep one of them"))
         else:
             cells[column] = cell
     return problems or cells
@@ -169,7 +171,7 @@ def csv_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
             yield line, _cells(columns, row)
 
 
-def _csv_records(lines: Lines) -> Iterator[tuple[int, tuple[str, ...] | list[Problem]]]:
+def _csv_records(lines: Lines) -> Iterator[tuple[int, tuple[str, ...] | list[EngineProblem]]]:
     """(line, cells as text or what is wrong) of every record, the header included."""
     text = _CsvText(lines)
     reader = csv.reader(text, strict=True)
@@ -188,37 +190,37 @@ def _csv_records(lines: Lines) -> Iterator[tuple[int, tuple[str, ...] | list[Pro
                 continue
             problem = f"a record longer than {RECORD_BYTES_MAX:,} bytes; a quote may be open"
             remedy = "close the quote; nothing after it was read"
-            raise UnreadableError(line, Problem("line", problem, remedy)) from None
+            raise UnreadableError(line, EngineProblem("line", problem, remedy)) from None
         if row is None:
             return
         unusable = _bytes_problem(row)
         yield line, [unusable] if unusable else tuple(row)
 
 
-def _bytes_problem(row: Iterable[str]) -> Problem | None:
+def _bytes_problem(row: Iterable[str]) -> EngineProblem | None:
     joined = "\n".join(row)
     if "\x00" in joined:
-        return Problem("line", "contains a NUL byte", "remove it; is this a text file?")
+        return EngineProblem("line", "contains a NUL byte", "remove it; is this a text file?")
     try:
         joined.encode()
     except UnicodeEncodeError:
-        return Problem("line", "not UTF-8", "save the file as UTF-8")
+        return EngineProblem("line", "not UTF-8", "save the file as UTF-8")
     return None
 
 
-def _csv_problem(error: str, first: int, last: int) -> Problem:
+def _csv_problem(error: str, first: int, last: int) -> EngineProblem:
     where = f" (lines {first} to {last} were passed over)" if last > first else ""
     if "new-line character" in error:
         remedy = "end lines with LF, and quote texts of several lines"
-        return Problem("line", f"a bare carriage return{where}", remedy)
+        return EngineProblem("line", f"a bare carriage return{where}", remedy)
     if "end of data" in error:
-        return Problem("line", f"a quote is never closed{where}", 'close the text with "')
+        return EngineProblem("line", f"a quote is never closed{where}", 'close the text with "')
     remedy = 'put quotes around the whole text, and write a quote inside it twice ("")'
-    return Problem("line", f"a quote in the wrong place{where}", remedy)
+    return EngineProblem("line", f"a quote in the wrong place{where}", remedy)
 
 
-def _too_long() -> Problem:
-    return Problem("line", f"longer than {RECORD_BYTES_MAX:,} bytes", "shorten it")
+def _too_long() -> EngineProblem:
+    return EngineProblem("line", f"longer than {RECORD_BYTES_MAX:,} bytes", "shorten it")
 
 
 def _header(line: int, row: tuple[str, ...], defaults: Defaults) -> list[str | None]:
@@ -229,42 +231,44 @@ def _header(line: int, row: tuple[str, ...], defaults: Defaults) -> list[str | N
         separator = next((s for s in (";", "\t", "|") if s in row[0]), None)
         remedy = "begin the file with a line of column names, such as prompt,task_type,country"
         if separator:
-            what = "tabs" if separator == "\t" else shown(separator)
+            what = "tabs" if separator == "\t" else display(separator)
             remedy = f"separate columns by commas, not by {what}"
-        raise UnreadableError(line, Problem("header", "names no known column", remedy))
+        raise UnreadableError(line, EngineProblem("header", "names no known column", remedy))
     faults = [
         unknown_column(name)
         for name, column in zip(row, columns, strict=True)
         if column is None and name.strip()
     ]
     faults += [
-        Problem(column, "named twice", "keep one of them")
+        EngineProblem(column, "named twice", "keep one of them")
         for column in sorted(set(named))
         if named.count(column) > 1
     ]
     # A misspelt name explains a missing one.
     if not faults and not {"prompt", "query", "url"} & set(named):
-        faults.append(Problem("prompt", "missing column", "add a column named prompt (or query)"))
+        faults.append(EngineProblem("prompt", "missing column", "add a column named prompt (or query)"))
     if not faults and defaults.task_type is None and "task_type" not in named:
         remedy = "add a task_type column, or give a default with --task-type"
-        faults.append(Problem("task_type", "missing column", remedy))
+        faults.append(EngineProblem("task_type", "missing column", remedy))
     if faults:
         raise UnreadableError(line, *faults)
     return columns
 
 
-def _cells(columns: list[str | None], row: tuple[str, ...]) -> dict[str, object] | list[Problem]:
+def _cells(columns: list[str | None], row: tuple[str, ...]) -> dict[str, object] | list[EngineProblem]:
     if len(row) != len(columns):
         remedy = "write a comma for each blank cell"
         if len(row) > len(columns):
             remedy = "put quotes around a text that contains a comma"
-        return [Problem("line", f"{len(row)} fields, but the header has {len(columns)}", remedy)]
+        return [EngineProblem("line", f"{len(row)} fields, but the header has {len(columns)}", remedy)]
     cells: dict[str, object] = {}
     for column, cell in zip(columns, row, strict=True):
         if column is not None:
             cells[column] = cell
         elif cell.strip():
-            return [Problem("line", "a cell in a column without a name", "name the column in the header")]
+            return [
+                EngineProblem("line", "a cell in a column without a name", "name the column in the header")
+            ]
     return cells
 
 

@@ -65,9 +65,12 @@ def _item(task: ClaimedTask, item: Mapping[str, Any], status: int, request_id: s
         if task_id is None or key not in (None, task.idempotency_key):
             return CreateAnswer(Answer.LOST, status, message="another item's task", request_id=request_id)
         return CreateAnswer(
-            Answer.ACCEPTED, status, provider_task_id=task_id, credits_to_charge=to_charge,
+            Answer.ACCEPTED,
+            status,
+            provider_task_id=task_id,
+            credits_to_charge=to_charge,
             request_id=request_id,
-        )  # fmt: skip
+        )
     error = wire.read_item_error(item, status)
     known = 400 if error.code == "VALIDATION_ERROR" else UNKNOWN_CODE_STATUS
     return CreateAnswer(classify(known, error.code), status, error.code, error.message, request_id=request_id)

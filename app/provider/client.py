@@ -32,7 +32,7 @@ TURN_WAIT_MAX_S = 5.0
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-class Turns(Protocol):
+class RateLimiter(Protocol):
     """Who decides when the next request may go: a Pacer of this process, or one shared by all."""
 
     async def acquire(self, within_s: float = ...) -> float: ...
@@ -66,14 +66,21 @@ class Client:
     """Calls to one provider account. An async context manager."""
 
     def __init__(
-        self, *, base_url: str, api_key: str, webhook_url: str | None, pacer: Turns, timeout_s: float,
-        connections: int, egress: Egress = STRAIGHT,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        webhook_url: str | None,
+        pacer: RateLimiter,
+        timeout_s: float,
+        connections: int,
+        egress: Egress = STRAIGHT,
+    ) -> None:
         self._base_url = base_url
         self._egress = egress
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
         self._webhook_url = webhook_url
-        self._pacer = pacer
+        self._rate_limiter = pacer
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
@@ -94,7 +101,7 @@ class Client:
     ) -> None:
         if self._session is not None:
             await self._session.close()
-        await self._pacer.close()
+        await self._rate_limiter.close()
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         """POST /v1/async/task (C-G.2)."""
@@ -108,9 +115,12 @@ class Client:
             # Accepted or not, we cannot tell; the same key will.
             return self._no_acceptance(status, headers, body)
         return CreateAnswer(
-            Answer.ACCEPTED, status, provider_task_id=task_id, credits_to_charge=to_charge,
+            Answer.ACCEPTED,
+            status,
+            provider_task_id=task_id,
+            credits_to_charge=to_charge,
             request_id=request_id,
-        )  # fmt: skip
+        )
 
     async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
         """POST /v1/async/task/batch (C-G.3): one answer for each task, in order. None when the provider does
@@ -197,9 +207,8 @@ class Client:
         kind = classify(status, refusal.code) if refusal.is_own else Answer.GATEWAY
         message = refusal.told(status) if kind is Answer.MISDIRECTED else refusal.message
         return CreateAnswer(
-            kind, status, refusal.code, message, wait_s=refusal.wait_s,
-            request_id=_request_id(headers),
-        )  # fmt: skip
+            kind, status, refusal.code, message, wait_s=refusal.wait_s, request_id=_request_id(headers)
+        )
 
     def _no_acceptance(self, status: int, headers: Mapping[str, str], body: bytes) -> CreateAnswer:
         """A 2xx without a task: the provider's own, unreadable; or somebody else's page."""
@@ -222,7 +231,7 @@ class Client:
         own_s = min(RATE_PAUSE_S * 2.0 ** min(self._pauses[method] - 1, 10), BACKOFF_MAX_S)
         pause_s = max(own_s, wait_s or 0.0)
         self._paused_until_s = max(self._paused_until_s, now + pause_s)
-        self._pacer.pause(pause_s)
+        self._rate_limiter.pause(pause_s)
 
     def _without_key(self, body: bytes) -> bytes:
         """What is shown of it must not hold our key, should it be echoed."""
@@ -232,7 +241,7 @@ class Client:
         self, method: str, path: str, body: bytes | None = None, bytes_max: int | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         assert self._session is not None, "use the client as a context manager"  # noqa: S101
-        if wait_s := await self._pacer.acquire(TURN_WAIT_MAX_S):
+        if wait_s := await self._rate_limiter.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
         url = self._base_url + path
         began_s, is_answered = time.monotonic(), False
@@ -242,13 +251,13 @@ class Client:
                 method, url, data=body, allow_redirects=False, **self._egress.how(self._headers)
             ) as response:
                 is_answered = True
-                self._pacer.answered(time.monotonic() - began_s, *wire.rate_limit(response.headers))
+                self._rate_limiter.answered(time.monotonic() - began_s, *wire.rate_limit(response.headers))
                 content = await _read_bounded(response, bytes_max or ANSWER_BYTES_MAX)
                 # Its headers are case-insensitive, as the editions need (C-B13).
                 return response.status, response.headers, content
         finally:
             if not is_answered:
-                self._pacer.answered(time.monotonic() - began_s)
+                self._rate_limiter.answered(time.monotonic() - began_s)
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

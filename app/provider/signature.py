@@ -17,7 +17,7 @@ _DIGEST = "sha256"
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class Reason(StrEnum):
+class RefusalReason(StrEnum):
     """Why a delivery does not verify."""
 
     MISSING_HEADERS = "missing_headers"
@@ -42,7 +42,7 @@ class Verified:
 class Refused:
     """The delivery must be answered with 401."""
 
-    reason: Reason
+    reason: RefusalReason
     signed_s: int | None = None
     """What the timestamp header says; null when it says nothing readable. Only with STALE is it proven."""
 
@@ -50,19 +50,19 @@ class Refused:
 def ill_formed(timestamp_header: str | None, signature_header: str | None) -> Refused | None:
     """Why these headers can verify no body at all, so that none needs to be read; None if they may."""
     if not timestamp_header or not signature_header:
-        return Refused(Reason.MISSING_HEADERS)
+        return Refused(RefusalReason.MISSING_HEADERS)
     if (
         len(timestamp_header) > TIMESTAMP_DIGITS_MAX
         or not timestamp_header.isascii()
         or not timestamp_header.isdigit()
     ):
-        return Refused(Reason.BAD_TIMESTAMP)
+        return Refused(RefusalReason.BAD_TIMESTAMP)
     signed_s = int(timestamp_header)
     given = _given_digest(signature_header)
     if given is None:
-        return Refused(Reason.BAD_SCHEME, signed_s)
+        return Refused(RefusalReason.BAD_SCHEME, signed_s)
     # What is no digest is the digest of nothing.
-    return None if _HEX_DIGEST.fullmatch(given) else Refused(Reason.MISMATCH, signed_s)
+    return None if _HEX_DIGEST.fullmatch(given) else Refused(RefusalReason.MISMATCH, signed_s)
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
@@ -90,9 +90,9 @@ def verify(
     given = (_given_digest(signature_header) or "").encode()
     index = _matching_secret(secrets, timestamp_header.encode(), body, given)
     if index is None:
-        return Refused(Reason.MISMATCH, signed_s)
+        return Refused(RefusalReason.MISMATCH, signed_s)
     if abs(now_s - signed_s) > window_s:
-        return Refused(Reason.STALE, signed_s)
+        return Refused(RefusalReason.STALE, signed_s)
     return Verified(signed_s, index)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from app.domain.sync_call import SyncAnswer, SyncEnd, end_of
 from app.provider import wire
-from app.provider.client import ANSWER_BYTES_MAX, Turns
+from app.provider.client import ANSWER_BYTES_MAX, RateLimiter
 from app.provider.egress import NOT_SENT, STRAIGHT, Egress
 
 CONNECT_TIMEOUT_S = 10.0
@@ -22,25 +22,25 @@ class SyncClient:
     """Calls to `/v1/monitor/…` of one account. Paces itself; never raises for what the provider does."""
 
     def __init__(
-        self, *, base_url: str, api_key: str, pacer: Turns, timeout_s: float, egress: Egress = STRAIGHT
-    ) -> None:  # fmt: skip
+        self, *, base_url: str, api_key: str, pacer: RateLimiter, timeout_s: float, egress: Egress = STRAIGHT
+    ) -> None:
         self._base_url = base_url
         self._egress = egress
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-        self._pacer = pacer
+        self._rate_limiter = pacer
         self._timeout = aiohttp.ClientTimeout(
             total=timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S), sock_read=None
         )
 
     async def close(self) -> None:
-        await self._pacer.close()
+        await self._rate_limiter.close()
 
     async def ask(self, task_type: str, payload_json: str) -> SyncAnswer:
         """POST /v1/monitor/{engine}; holds its connection until the answer is there."""
-        if wait_s := await self._pacer.acquire():
+        if wait_s := await self._rate_limiter.acquire():
             return SyncAnswer(SyncEnd.BUSY, message="no turn under the rate limit", wait_s=wait_s)
         # It is counted when it comes, and answered minutes later: it is not on its way for so long.
-        self._pacer.answered(0.0)
+        self._rate_limiter.answered(0.0)
         url = f"{self._base_url}/v1/monitor/{path_of(task_type)}"
         try:
             async with (
@@ -71,11 +71,13 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
     charged = _number(headers.get("X-Credits-Charged"))
     remaining = _signed(headers.get("X-Credits-Remaining"))
     said: dict[str, Any] = {
-        "http_status": status, "slots": limit, "slots_used": used,
+        "http_status": status,
+        "slots": limit,
+        "slots_used": used,
         "charged": None if charged is None else Decimal(charged),
         "remaining": None if remaining is None else Decimal(remaining),
         "request_id": wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None,
-    }  # fmt: skip
+    }
     if 200 <= status < 300:
         whole = wire.without_halves(body)
         result = wire.unwrapped(whole)
@@ -99,12 +101,13 @@ def encode_sync_report(key: str, end: SyncAnswer) -> bytes:
     error = {"error": {"code": end.code, "message": end.message}}
     report = {
         "task": {
-            "id": end.request_id or key, "status": "COMPLETED" if completed else "FAILED",
+            "id": end.request_id or key,
+            "status": "COMPLETED" if completed else "FAILED",
             "idempotencyKey": key,
         },
         "credits": {"creditsCharged": None if charged is None else int(charged)},
         "response": msgspec.Raw(end.result) if completed else error,
-    }  # fmt: skip
+    }
     return msgspec.json.encode(report)
 
 

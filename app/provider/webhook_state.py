@@ -2,14 +2,14 @@
 
 from urllib.parse import urlsplit
 
-from app.domain.evidence.records import Acknowledged
+from app.domain.evidence.records import AcknowledgedWebhook
 from app.provider.wire import ID_CHARS_MAX, fields_of, storable, value_of
 
 URL_CHARS_MAX = 200
 TIME_CHARS_MAX = 40
 
 
-def read_acknowledged(body: bytes) -> Acknowledged | None:
+def read_acknowledged(body: bytes) -> AcknowledgedWebhook | None:
     """That the provider had a 2xx for its webhook. None when it had none, when there is no webhook, and in
     editions that do not tell (C-B26)."""
     answer = fields_of(body)
@@ -17,7 +17,7 @@ def read_acknowledged(body: bytes) -> Acknowledged | None:
     if not task or value_of(webhook.get("delivered")) is not True:
         return None
     at, url = value_of(webhook.get("deliveredAt")), value_of(webhook.get("url"))
-    return Acknowledged(
+    return AcknowledgedWebhook(
         provider_task_id=storable(str(value_of(task.get("id"))), ID_CHARS_MAX),
         at=storable(at, TIME_CHARS_MAX) if isinstance(at, str) else None,
         url=_shown(url) if isinstance(url, str) else None,

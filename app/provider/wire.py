@@ -213,10 +213,12 @@ CODES: Mapping[str, tuple[int, ...]] = {
 """Codes that the provider is known to use, with their statuses (C-J.2)."""
 OLD_STRINGS = frozenset(
     {
-        "Request validation failed", "Invalid or missing API key", "Request was canceled",
+        "Request validation failed",
+        "Invalid or missing API key",
+        "Request was canceled",
         "Maximum retries exceeded",
     }
-)  # fmt: skip
+)
 """Errors of the oldest layer that were also met without `success` beside them (C-J.2)."""
 _CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 """How the provider writes a code, one that is new included; clouds and gateways write theirs otherwise."""

@@ -4,9 +4,9 @@ from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.admission import Room, backlog_max, month_start_ms, room
+from app.domain.admission import SendQuota, backlog_max, month_start_ms, send_quota
 from app.domain.run_reason import ReasonCode, RunReason
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 from app.ports import AdmissionStore, Balance, BalanceAnswer, BalanceEnd, Clock, Provider, Slots
 
 REFRESH_MS = 2_000
@@ -43,9 +43,16 @@ class Admission:
     """Decides for one account in one process; what it knows it reads from the store and the provider."""
 
     def __init__(
-        self, account: str, store: AdmissionStore, provider: Provider, *, clock: Clock, drain_target_s: float,
-        budget_per_month: Decimal | None = None, unknown: UnknownBalance | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        account: str,
+        store: AdmissionStore,
+        provider: Provider,
+        *,
+        clock: Clock,
+        drain_target_s: float,
+        budget_per_month: Decimal | None = None,
+        unknown: UnknownBalance | None = None,
+    ) -> None:
         self._account = account
         self._store = store
         self._provider = provider
@@ -72,13 +79,13 @@ class Admission:
         self._sent_credits = Decimal(0)
         self._noted: RunReason | None = None
 
-    async def room(self) -> Room:
+    async def room(self) -> SendQuota:
         """How many tasks may go now; the account's runs say why when it is none."""
         now = self._clock()
         if not self._seen or not 0 <= now - self._seen[-1].at_ms < REFRESH_MS:
             await self._refresh(now)
         last = self._seen[-1]
-        found = room(
+        found = send_quota(
             outstanding_tasks=last.outstanding + self._sent - last.sent,
             backlog=backlog_max(
                 concurrency=self._slots.concurrency if self._slots else None,
@@ -92,7 +99,7 @@ class Admission:
         )
         if self._told.end is BalanceEnd.REFUSED and found.tasks:
             # One request more finds out, and what the provider then says of the key stops the runs.
-            found = Room(1)
+            found = SendQuota(1)
         if found.reason != self._noted:
             await self._store.note_waiting(self._account, found.reason)
             self._noted = found.reason
@@ -163,7 +170,7 @@ class Admission:
         if self._told.end is not BalanceEnd.UNKNOWN or self._is_known(now) or self._unknown.sends:
             return None
         since_ms = self._balance.at_ms if self._balance is not None else self._silent_since_ms or now
-        text = f"waiting: balance unknown since {iso(since_ms)} ({self._told.why})"
+        text = f"waiting: balance unknown since {iso_utc(since_ms)} ({self._told.why})"
         return RunReason(ReasonCode.BALANCE_UNKNOWN, text)
 
     def _finished_per_s(self) -> float | None:

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation, Snapshot
+from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation, BalanceSnapshot
 from app.domain.accounting.billing import (
     DAY_MS,
     AccountEntry,
+    CreditExposure,
     Cycle,
+    CyclePosition,
     EntryKind,
-    Exposure,
-    Standing,
     Statement,
     cycles,
     running,
@@ -25,7 +25,7 @@ from app.domain.accounting.drift import Drift
 from app.domain.accounting.drift import audit as judge
 from app.ports import Balance, BalanceAnswer, Clock, Outstanding
 from app.services.booking import BookingStore, book
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 
 RESTS = 100
 """Comparing takes at most one part in so many of a worker's time; the database adds up
@@ -45,9 +45,9 @@ class AuditStore(BookingStore, Protocol):
 
     async def store_balance(self, account: str, balance: Balance) -> None: ...
 
-    async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]: ...
+    async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]: ...
 
-    async def exposure(self, account: str) -> Exposure: ...
+    async def exposure(self, account: str) -> CreditExposure: ...
 
     async def outstanding(self, account: str) -> Outstanding: ...
 
@@ -65,7 +65,7 @@ class Audited:
     balance: Balance | None
     """As the provider told it just now; None: it did not, as in editions without that endpoint (C-B22)."""
     drift: Drift
-    standing: Standing | None
+    standing: CyclePosition | None
     """None: no billing cycle is known, or nobody looked."""
     booked: Sequence[AccountEntry] = field(default_factory=list)
     """What this audit added to the books."""
@@ -112,12 +112,12 @@ async def drift_since(store: AuditStore, account: str, since_ms: int, now_ms: in
     )
 
 
-async def standing(store: AuditStore, account: str, now_ms: int) -> Standing | None:
+async def standing(store: AuditStore, account: str, now_ms: int) -> CyclePosition | None:
     """Where an account stands in its running cycle; None when no cycle is known."""
     cycle = running(cycles(await store.seen_resets(account)), now_ms)
     if cycle is None:
         return None
-    return Standing(await statement(store, account, cycle), await store.exposure(account))
+    return CyclePosition(await statement(store, account, cycle), await store.exposure(account))
 
 
 async def statement(store: AuditStore, account: str, cycle: Cycle) -> Statement:
@@ -142,12 +142,12 @@ class Audits:
         self._rest_until_ms: dict[str, int] = {}
         self._resets_at_ms: dict[str, int | None] = {}
 
-    async def audit_due(self, each: Each | None = None) -> list[Audited]:
+    async def audit_due(self, each: Isolated | None = None) -> list[Audited]:
         """Audit the accounts of which something may have changed since the last time. A balance is taken
         each time; where comparing it takes long, because a month was busy, that is done less often. What
         fails for one account is kept in `each`, and raised at the end without one."""
         done: list[Audited] = []
-        kept = each or Each()
+        kept = each or Isolated()
         for account in await self._store.accounts_with_runs():
             with kept.alone():
                 done += await self._audit_if_due(account)

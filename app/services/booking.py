@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Protocol
 
-from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, Snapshot
+from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, BalanceSnapshot
 from app.domain.accounting.billing import (
     DAY_MS,
     ZERO,
     AccountEntry,
     Cycle,
     EntryKind,
+    EntryReason,
     PostLine,
-    Reason,
     SeenReset,
     Statement,
     cycles,
@@ -42,7 +42,7 @@ class BookingStore(Protocol):
 
     async def seen_resets(self, account: str) -> list[SeenReset]: ...
 
-    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]: ...
+    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]: ...
 
     async def account_entries(self, account: str) -> list[AccountEntry]: ...
 
@@ -112,7 +112,7 @@ class _CycleBooking:
         closed = any(entry.kind is EntryKind.EXPIRY for entry in entries)
         return Statement(self._account, chosen, closed, entries, self._posts)
 
-    async def _told(self, after: Cycle | None) -> list[Snapshot]:
+    async def _told(self, after: Cycle | None) -> list[BalanceSnapshot]:
         """Snapshots that speak of this cycle: by the end that they tell, since clocks may differ."""
         cycle, until_ms = self._cycle, min(self._cycle.ends_ms, self._now_ms)
         taken = await self._store.plan_snapshots(self._account, cycle.starts_ms, until_ms)
@@ -124,13 +124,13 @@ class _CycleBooking:
             and (after is None or s.resets_at_ms < after.ends_ms)
         ]
 
-    async def _grant(self, told: Sequence[Snapshot], before: Cycle | None) -> None:
+    async def _grant(self, told: Sequence[BalanceSnapshot], before: Cycle | None) -> None:
         """The allocation, and what a change of plan added to it."""
         per_cycle = [s.per_cycle for s in told if s.per_cycle is not None]
         if not per_cycle:
             if before is not None:
                 earlier = self._books(before)
-                plan = earlier.allocation + earlier.total(EntryKind.ADJUSTMENT, Reason.PLAN_CHANGED)
+                plan = earlier.allocation + earlier.total(EntryKind.ADJUSTMENT, EntryReason.PLAN_CHANGED)
                 await self._start(plan, "presumed as in the cycle before: nobody looked")
             return
         await self._start(per_cycle[0], "credits of the plan")
@@ -138,33 +138,33 @@ class _CycleBooking:
         at_ms = next(s.at_ms for s in told if s.per_cycle == per_cycle[-1])
         note = f"allocation {granted} to {per_cycle[-1]}"
         change = plan_change(granted, per_cycle[-1])
-        await self._reach(EntryKind.ADJUSTMENT, Reason.PLAN_CHANGED, change, at_ms, note)
+        await self._reach(EntryKind.ADJUSTMENT, EntryReason.PLAN_CHANGED, change, at_ms, note)
 
     async def _start(self, credits: Decimal, note: str) -> None:
-        await self._first(EntryKind.ALLOCATION, Reason.CYCLE_START, credits, self._cycle.starts_ms, note)
+        await self._first(EntryKind.ALLOCATION, EntryReason.CYCLE_START, credits, self._cycle.starts_ms, note)
 
-    async def _open_books(self, first: Snapshot) -> None:
+    async def _open_books(self, first: BalanceSnapshot) -> None:
         """What the first balance ever seen shows to have happened before there were books."""
         found = await self._judged(self._books().allocation, first)
         extra = found.unexplained if first.remaining else ZERO
         for kind, credits in ((EntryKind.FOREIGN, found.foreign_lowest), (EntryKind.ADJUSTMENT, extra)):
             note = f"the first balance seen was {first.remaining}"
-            await self._reach(kind, Reason.BEFORE_THE_BOOKS, credits, first.at_ms, note)
+            await self._reach(kind, EntryReason.BEFORE_THE_BOOKS, credits, first.at_ms, note)
 
-    async def _foreign(self, last: Snapshot) -> None:
+    async def _foreign(self, last: BalanceSnapshot) -> None:
         """Credits that are gone and were not spent by us, as far as it is certain."""
         books = self._books()
         found = await self._judged(self._granted(), last)
-        before = books.total(EntryKind.FOREIGN, Reason.BEFORE_THE_BOOKS)
+        before = books.total(EntryKind.FOREIGN, EntryReason.BEFORE_THE_BOOKS)
         # While work is out the balance allows a range. What is booked stays unless it lies outside.
         target = max(books.foreign - before, found.foreign_lowest - before)
         if last.remaining:
             # A balance of 0 hides what was overdrawn, and with it how much.
             target = min(target, max(ZERO, found.foreign_highest - before))
         note = f"by the balance of {last.remaining}"
-        await self._reach(EntryKind.FOREIGN, Reason.OTHER_USERS, target, last.at_ms, note)
+        await self._reach(EntryKind.FOREIGN, EntryReason.OTHER_USERS, target, last.at_ms, note)
 
-    async def _carry_back(self, before: Cycle, last: Snapshot) -> None:
+    async def _carry_back(self, before: Cycle, last: BalanceSnapshot) -> None:
         """Posts that were begun before the reset and told after it stand in this cycle. If they had all been
         charged in it, so much less would be left: what is left all the same was charged before."""
         start_ms, books = self._cycle.starts_ms, self._books()
@@ -177,10 +177,10 @@ class _CycleBooking:
             )
             for p in posts
         ]
-        booked = books.total(EntryKind.ADJUSTMENT, Reason.CHARGED_BEFORE_RESET)
+        booked = books.total(EntryKind.ADJUSTMENT, EntryReason.CHARGED_BEFORE_RESET)
         found = await self._judged(self._granted() - booked, last, pinned)
         credits = max(booked, found.unexplained)
-        cause, note = Reason.CHARGED_BEFORE_RESET, "work begun in one cycle and reported in the next"
+        cause, note = EntryReason.CHARGED_BEFORE_RESET, "work begun in one cycle and reported in the next"
         await self._reach(EntryKind.ADJUSTMENT, cause, credits, start_ms, note)
         await self._reach(EntryKind.ADJUSTMENT, cause, -credits, before.ends_ms, note, cycle=before)
 
@@ -202,18 +202,20 @@ class _CycleBooking:
         return self._movements
 
     async def _judged(
-        self, granted: Decimal, last: Snapshot, pinned: Sequence[Movement] | None = None
+        self, granted: Decimal, last: BalanceSnapshot, pinned: Sequence[Movement] | None = None
     ) -> Drift:
         """The cycle from its start to one balance, as a single interval. `pinned`: its posts, if their times
         are to be others than are known."""
         posts, open_attempts = await self._moved()
         start_ms = self._cycle.starts_ms
-        start = Snapshot(start_ms, granted, last.per_cycle, last.resets_at_ms, HEADER)
+        start = BalanceSnapshot(start_ms, granted, last.per_cycle, last.resets_at_ms, HEADER)
         adjustments = by_hand_movements(self._known, start_ms)
         return judge(
-            [start, last], posts if pinned is None else pinned, open_attempts=open_attempts,
+            [start, last],
+            posts if pinned is None else pinned,
+            open_attempts=open_attempts,
             adjustments=adjustments,
-        )  # fmt: skip
+        )
 
     async def _close(self) -> None:
         """What is left expires; once it has, reports that come late correct it."""
@@ -224,10 +226,10 @@ class _CycleBooking:
         if books.closed:
             late = books.total(EntryKind.EXPIRY) - lost
             note = "charged in the cycle, reported after it was closed"
-            await self._reach(EntryKind.ADJUSTMENT, Reason.LATE_REPORT, late, self._now_ms, note)
+            await self._reach(EntryKind.ADJUSTMENT, EntryReason.LATE_REPORT, late, self._now_ms, note)
         elif self._now_ms >= ends_ms + CLOSE_MS or not await self._is_unsettled():
             note = f"overage {books.overage}" if books.overage else "unused credits do not roll over"
-            await self._first(EntryKind.EXPIRY, Reason.CYCLE_END, lost, ends_ms, note)
+            await self._first(EntryKind.EXPIRY, EntryReason.CYCLE_END, lost, ends_ms, note)
 
     async def _is_unsettled(self) -> bool:
         """Whether what was spent by the cycle's end may yet turn out to be more, or less."""
@@ -237,7 +239,9 @@ class _CycleBooking:
         soon = self._now_ms < ends_ms + EDGE_MS
         return soon and bool(await self._store.post_movements(self._account, ends_ms, ends_ms))
 
-    async def _first(self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str) -> None:
+    async def _first(
+        self, kind: EntryKind, cause: EntryReason, credits: Decimal, at_ms: int, note: str
+    ) -> None:
         if any(entry.kind is kind for entry in self._books().entries):
             return
         entry = AccountEntry(at_ms, kind, credits, self._cycle.starts_ms, f"{cause}: {note}")
@@ -245,9 +249,15 @@ class _CycleBooking:
             self._booked.append(entry)
 
     async def _reach(
-        self, kind: EntryKind, cause: Reason, credits: Decimal, at_ms: int, note: str,
-        *, cycle: Cycle | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        kind: EntryKind,
+        cause: EntryReason,
+        credits: Decimal,
+        at_ms: int,
+        note: str,
+        *,
+        cycle: Cycle | None = None,
+    ) -> None:
         if self._books(cycle).total(kind, cause) == credits:
             return
         cycle_ms, reason = (cycle or self._cycle).starts_ms, f"{cause}: {note}"

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from app.domain.evidence.certificate import Document, RunFacts, Tally
+from app.domain.evidence.certificate import Document, RunFacts, RunTotals
 from app.domain.evidence.completeness import certify as make_certificate
 from app.ports import Clock
 
@@ -10,7 +10,7 @@ from app.ports import Clock
 class CertifyStore(Protocol):
     """What certifying needs of the store."""
 
-    async def tally_run(self, run_id: str) -> tuple[Tally, RunFacts]: ...
+    async def tally_run(self, run_id: str) -> tuple[RunTotals, RunFacts]: ...
 
 
 async def certify(store: CertifyStore, run_id: str, *, clock: Clock) -> Document:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.domain.accounting.forecast import Forecast, forecast
-from app.domain.accounting.rates import Picture
-from app.domain.accounting.warnings import Use, Warned, warnings_of
+from app.domain.accounting.rates import ForecastInput
+from app.domain.accounting.warnings import LimitUsage, LimitWarning, warnings_of
 from app.ports import Slots
 
 SLOTS_WAIT_S = 5.0
@@ -16,7 +16,9 @@ SLOTS_WAIT_S = 5.0
 class ForecastStore(Protocol):
     """What this needs of the store."""
 
-    async def forecast_picture(self, account: str, now_ms: int, *, slots: int | None = None) -> Picture: ...
+    async def forecast_input(
+        self, account: str, now_ms: int, *, slots: int | None = None
+    ) -> ForecastInput: ...
 
     async def busiest_second(self, account: str, now_ms: int) -> int: ...
 
@@ -28,27 +30,29 @@ class SlotsOf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class AccountForecast:
     """What lies ahead of one account."""
 
     forecast: Forecast
-    use: Use
-    warnings: list[Warned]
+    use: LimitUsage
+    warnings: list[LimitWarning]
 
 
 async def look_ahead(
     store: ForecastStore, account: str, *, provider: SlotsOf | None, rate_per_s: float | None, now_ms: int
-) -> Outlook:
+) -> AccountForecast:
     """`provider` is asked for its slots; None, or no answer: they are not known. `rate_per_s`: the account's
     limit of requests."""
     slots = None if provider is None else await _slots(provider)
-    picture = await store.forecast_picture(account, now_ms, slots=slots.concurrency if slots else None)
-    use = Use(
-        slots.concurrency if slots else None, slots.used if slots else None, rate_per_s,
+    picture = await store.forecast_input(account, now_ms, slots=slots.concurrency if slots else None)
+    use = LimitUsage(
+        slots.concurrency if slots else None,
+        slots.used if slots else None,
+        rate_per_s,
         await store.busiest_second(account, now_ms),
-    )  # fmt: skip
+    )
     found = forecast(picture)
-    return Outlook(found, use, warnings_of(found, use))
+    return AccountForecast(found, use, warnings_of(found, use))
 
 
 async def _slots(provider: SlotsOf) -> Slots | None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from app.domain.admission import TASK_CREDITS_MIN
 from app.domain.run_reason import ReasonCode
 from app.ports import Balance, BalanceEnd, Clock, Provider
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 
 
 class FundingStore(Protocol):
@@ -40,7 +40,7 @@ class Funding:
         The balance is asked for once a probe interval, which is longer than its lag. An edition that does
         not tell it (C-B22) is tried: its first refusal pauses the runs again.
         """
-        resumed, each = 0, Each()
+        resumed, each = 0, Isolated()
         for code in (ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY):
             paused = await self._store.paused_accounts(code)
             for gone in [key for key in self._looked_ms if key[1] is code and key[0] not in paused]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from app.ports import StoreUnavailable
 
 
-class Each:
+class Isolated:
     """`with each.alone(): …` for every item, and `each.finish()` once all had their turn."""
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ class BadRecord(Protocol):
 Bad = TypeVar("Bad", bound=BadRecord)
 
 
-class Stretch(Protocol):
+class StoredChunk(Protocol):
     """What became of one stretch of the source."""
 
     @property
@@ -59,16 +59,29 @@ class LoadStore(Protocol):
     """What loading needs of the store."""
 
     async def create_run(
-        self, *, name: str, source: str, budget: Decimal | None, now_ms: int, account: str,
-        batch_size: int | None, reuse_within_ms: int | None,
-    ) -> str: ...  # fmt: skip
+        self,
+        *,
+        name: str,
+        source: str,
+        budget: Decimal | None,
+        now_ms: int,
+        account: str,
+        batch_size: int | None,
+        reuse_within_ms: int | None,
+    ) -> str: ...
 
     async def last_ordinal(self, run_id: str) -> int: ...
 
-    async def store_stretch(
-        self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], *, after: int, known_to: int,
-        merge: bool, now_ms: int,
-    ) -> Stretch: ...  # fmt: skip
+    async def store_chunk(
+        self,
+        run_id: str,
+        specs: Sequence[tuple[TaskSpec, Decimal]],
+        *,
+        after: int,
+        known_to: int,
+        merge: bool,
+        now_ms: int,
+    ) -> StoredChunk: ...
 
     async def duplicates(self, run_id: str, limit: int) -> tuple[int, list[tuple[int, int]]]: ...
 
@@ -142,9 +155,14 @@ async def load_run(
     cancelled.
     """
     run_id = resume or await store.create_run(
-        name=new.name, source=new.source, budget=new.budget, now_ms=clock(), account=new.account,
-        batch_size=new.batch_size, reuse_within_ms=new.reuse_within_ms,
-    )  # fmt: skip
+        name=new.name,
+        source=new.source,
+        budget=new.budget,
+        now_ms=clock(),
+        account=new.account,
+        batch_size=new.batch_size,
+        reuse_within_ms=new.reuse_within_ms,
+    )
     created(run_id)
     loaded: Loaded[Bad] = Loaded(run_id, resumed_after=await store.last_ordinal(run_id) if resume else 0)
     try:
@@ -207,16 +225,16 @@ async def _read(
 
 
 async def _store_chunk(
-    store: LoadStore,
-    chunk: Sequence[tuple[TaskSpec, Decimal]],
-    new: NewRun,
-    loaded: Loaded[Bad],
-    now_ms: int,
+    store: LoadStore, chunk: Sequence[tuple[TaskSpec, Decimal]], new: NewRun, loaded: Loaded[Bad], now_ms: int
 ) -> None:
-    stretch = await store.store_stretch(
-        loaded.run_id, chunk, after=loaded.last, known_to=loaded.resumed_after,
-        merge=new.duplicates is Duplicates.MERGE, now_ms=now_ms,
-    )  # fmt: skip
+    stretch = await store.store_chunk(
+        loaded.run_id,
+        chunk,
+        after=loaded.last,
+        known_to=loaded.resumed_after,
+        merge=new.duplicates is Duplicates.MERGE,
+        now_ms=now_ms,
+    )
     loaded.last = chunk[-1][0].ordinal
     loaded.tasks += stretch.kept
     loaded.estimate += stretch.estimate

@@ -7,10 +7,10 @@ says 2xx and keeps nothing. Judged after a grace and from the stored polls alone
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from app.domain.evidence.records import Acknowledged
+from app.domain.evidence.records import AcknowledgedWebhook
 from app.domain.task import new_id
 from app.ports import Clock
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 
 STRETCH = 200
 """Polls read at once; 200 of 18 KB are 3.6 MB."""
@@ -18,10 +18,10 @@ SKEW_MS = 360_000
 """Webhooks are named by the moment of signing at the provider, whose clock a signature lets differ from ours
 by 300 s; other rows by the clocks of our machines."""
 
-ReadAcknowledged = Callable[[bytes], Acknowledged | None]
+ReadAcknowledged = Callable[[bytes], AcknowledgedWebhook | None]
 
 
-class LonePoll(Protocol):
+class PollWithoutDelivery(Protocol):
     """A stored poll of an attempt of which no delivery is stored."""
 
     @property
@@ -32,22 +32,22 @@ class LonePoll(Protocol):
     def body(self) -> bytes: ...
 
 
-P = TypeVar("P", bound=LonePoll)
+P = TypeVar("P", bound=PollWithoutDelivery)
 
 
-class AckedStore(Protocol[P]):
+class LostWebhookStore(Protocol[P]):
     """What judging needs of the store."""
 
     async def oldest_waiting_poll(self) -> str | None: ...
 
-    async def lone_polls(self, *, after: str, before: str, limit: int) -> list[P]: ...
+    async def polls_without_delivery(self, *, after: str, before: str, limit: int) -> list[P]: ...
 
     async def webhooks_without_task(self, since: str) -> set[str]: ...
 
     async def note_lost_after_ack(self, lost: Sequence[tuple[P, str]], now_ms: int) -> int: ...
 
 
-class Acked(Generic[P]):
+class LostWebhookSearch(Generic[P]):
     """Judges stored polls once they are old enough; remembers how far it came.
 
     A process that begins, or takes over, looks back over the provider's retention once; what was noted before
@@ -55,9 +55,14 @@ class Acked(Generic[P]):
     """
 
     def __init__(
-        self, store: AckedStore[P], read_acknowledged: ReadAcknowledged, *, clock: Clock, grace_ms: int,
+        self,
+        store: LostWebhookStore[P],
+        read_acknowledged: ReadAcknowledged,
+        *,
+        clock: Clock,
+        grace_ms: int,
         look_back_ms: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store = store
         self._read = read_acknowledged
         self._clock = clock
@@ -75,8 +80,8 @@ class Acked(Generic[P]):
         before = new_id(now - self._grace_ms, 0)
         waiting = await self._store.oldest_waiting_poll()
         end = before if waiting is None else min(before, waiting)
-        found, after, each = 0, self._judged, Each()
-        while polls := await self._store.lone_polls(after=after, before=end, limit=STRETCH):
+        found, after, each = 0, self._judged, Isolated()
+        while polls := await self._store.polls_without_delivery(after=after, before=end, limit=STRETCH):
             found += await self._note(polls, now, each)
             after = polls[-1].id
         # A poll that still waits to be settled is looked at then.
@@ -87,7 +92,7 @@ class Acked(Generic[P]):
     def _start(self, now: int) -> str:
         return new_id(max(now - self._look_back_ms, 0), 0)
 
-    async def _note(self, polls: Sequence[P], now: int, each: Each) -> int:
+    async def _note(self, polls: Sequence[P], now: int, each: Isolated) -> int:
         said = []
         for poll in polls:
             with each.alone():
@@ -102,5 +107,5 @@ class Acked(Generic[P]):
         return await self._store.note_lost_after_ack(lost, now) if lost else 0
 
 
-def _detail(ack: Acknowledged) -> str:
+def _detail(ack: AcknowledgedWebhook) -> str:
     return f"the provider had its 2xx at {ack.at or 'a time unknown'} from {ack.url}; no delivery is stored"

@@ -10,11 +10,11 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from app.domain.admission import month_start_ms
-from app.domain.notices.notice import Kind, Notice, NoticeState
+from app.domain.notices.notice import Notice, NoticeKind, NoticeState
 from app.domain.notices.triggers import (
-    ForeignSpend,
-    FoundGroup,
-    RunStanding,
+    ExternalUsage,
+    FindingGroup,
+    RunSnapshot,
     SetAsideGroup,
     balance_unknown,
     budget_reached,
@@ -28,7 +28,7 @@ from app.domain.notices.triggers import (
 )
 from app.domain.run_reason import ReasonCode
 from app.ports import Balance, Clock, StoreUnavailable
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 
 NEWS_MS = 24 * 3_600_000
 """What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
@@ -59,7 +59,7 @@ class Progress(Protocol):
 class OccasionStore(Protocol):
     """What this needs of the store."""
 
-    async def run_standings(self) -> Sequence[RunStanding]: ...
+    async def run_snapshots(self) -> Sequence[RunSnapshot]: ...
 
     async def finish_runs(self, now_ms: int) -> int: ...
 
@@ -67,7 +67,7 @@ class OccasionStore(Protocol):
 
     async def newest_finding(self) -> int: ...
 
-    async def found_groups(self, since_ms: int) -> Sequence[FoundGroup]: ...
+    async def finding_groups(self, since_ms: int) -> Sequence[FindingGroup]: ...
 
     async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
 
@@ -75,7 +75,7 @@ class OccasionStore(Protocol):
 
     async def set_aside_groups(self, since_ms: int) -> Sequence[SetAsideGroup]: ...
 
-    async def foreign_spend(self, since_ms: int) -> Sequence[ForeignSpend]: ...
+    async def foreign_spend(self, since_ms: int) -> Sequence[ExternalUsage]: ...
 
     async def list_schedules(self) -> Sequence[Any]: ...
 
@@ -94,7 +94,7 @@ class Watcher:
 
     async def look(self) -> int:
         """One look at everything but the forecast; how many notices are new."""
-        stored, each = 0, Each()
+        stored, each = 0, Isolated()
         with each.alone():
             stored += await self._look_at_runs(each)
         with each.alone():
@@ -103,8 +103,12 @@ class Watcher:
                 stored += await self.tell(await self._discrepancies())
                 self._newest_finding = newest
         for about in (
-            self._of_budgets, self._of_balances, self._of_inbox, self._of_foreign_spend, self._of_schedules
-        ):  # fmt: skip
+            self._of_budgets,
+            self._of_balances,
+            self._of_inbox,
+            self._of_foreign_spend,
+            self._of_schedules,
+        ):
             with each.alone():
                 stored += await self.tell(await about())
         each.finish()
@@ -127,7 +131,7 @@ class Watcher:
             raise
         except Exception:
             # One of them cannot be stored: the others are.
-            stored, each = 0, Each()
+            stored, each = 0, Isolated()
             for notice in found:
                 with each.alone():
                     stored += await self._store.add_notices([notice], now, state=state)
@@ -135,22 +139,22 @@ class Watcher:
                 each.finish()
             return stored
 
-    async def _look_at_runs(self, each: Each) -> int:
+    async def _look_at_runs(self, each: Isolated) -> int:
         now = self._clock()
         news: list[Notice] = []
         old: list[Notice] = []
         resumed: set[str] = set()
         await self._store.finish_runs(now)
-        for run in await self._store.run_standings():
+        for run in await self._store.run_snapshots():
             with each.alone():
                 edge = run_edge(run)
-                if edge is Kind.RUN_RESUMED:
+                if edge is NoticeKind.RUN_RESUMED:
                     # A run that paused for credits is tried every few minutes and refused at once: it goes on
                     # when it does so at two looks.
                     notice = run.notice(edge, f"Run {run.name} goes on.", now)
                     resumed.add(notice.occasion)
                     news += [notice] if notice.occasion in self._perhaps_resumed else []
-                elif edge is Kind.RUN_FINISHED:
+                elif edge is NoticeKind.RUN_FINISHED:
                     if len(news) + len(old) < ENDS_MAX:
                         await self._add_end(run, now, news, old)
                 elif edge is not None:
@@ -159,21 +163,25 @@ class Watcher:
         await self._add(old, state=NoticeState.LOGGED)
         return await self._add(news)
 
-    async def _add_end(self, run: RunStanding, now: int, news: list[Notice], old: list[Notice]) -> None:
+    async def _add_end(self, run: RunSnapshot, now: int, news: list[Notice], old: list[Notice]) -> None:
         progress = await self._store.progress(run.id)
         if progress.open or not progress.tasks:
             return  # retried since it was looked at, or never filled
         ended_ms = now if run.finished_at_ms is None else run.finished_at_ms
         notice = ended(
-            run, states=progress.states, verdicts=progress.verdicts, charged=progress.charged,
-            held=progress.held, at_ms=ended_ms,
-        )  # fmt: skip
+            run,
+            states=progress.states,
+            verdicts=progress.verdicts,
+            charged=progress.charged,
+            held=progress.held,
+            at_ms=ended_ms,
+        )
         is_news = run.edges or max(ended_ms, run.created_at_ms) > now - NEWS_MS
         (news if is_news else old).append(notice)
 
     async def _discrepancies(self) -> list[Notice]:
         now = self._clock()
-        return [discrepancy(group, now) for group in await self._store.found_groups(now - NEWS_MS)]
+        return [discrepancy(group, now) for group in await self._store.finding_groups(now - NEWS_MS)]
 
     async def _of_budgets(self) -> list[Notice]:
         now = self._clock()
@@ -200,12 +208,16 @@ class Watcher:
         now = self._clock()
         return [
             schedule_failed(
-                row.id, row.name, row.last_error, account=_account_of(row.options),
-                next_at_ms=row.next_at_ms, now_ms=now,
+                row.id,
+                row.name,
+                row.last_error,
+                account=_account_of(row.options),
+                next_at_ms=row.next_at_ms,
+                now_ms=now,
             )
             for row in await self._store.list_schedules()
             if row.enabled and row.last_error
-        ]  # fmt: skip
+        ]
 
 
 def _account_of(options: str) -> str:

@@ -43,7 +43,7 @@ class Silence:
 
 
 @dataclass(slots=True)
-class Reach:
+class Reachability:
     """What one process knows of one account's way to the provider."""
 
     pause_after_ms: int = 60_000

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from app.domain.schedule_slots import DueSlot, due_slot
 from app.domain.source_change import SourceChanged
 from app.ports import Clock, RowsRefused, StoreUnavailable
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 from app.services.load import Loaded, LoadStore, NewRun, load_run
 
 LEASE = "schedule:"
@@ -48,9 +48,18 @@ class ScheduleStore(LoadStore, Protocol):
     async def list_schedules(self) -> Sequence[Any]: ...
 
     async def claim_slot(
-        self, schedule: Any, due: DueSlot, *, name: str, budget: Decimal | None, account: str,
-        batch_size: int | None, reuse_within_ms: int | None, reason: str | None, now_ms: int,
-    ) -> str | None: ...  # fmt: skip
+        self,
+        schedule: Any,
+        due: DueSlot,
+        *,
+        name: str,
+        budget: Decimal | None,
+        account: str,
+        batch_size: int | None,
+        reuse_within_ms: int | None,
+        reason: str | None,
+        now_ms: int,
+    ) -> str | None: ...
 
     async def skip_slot(self, schedule: Any, due: DueSlot, error: str) -> bool: ...
 
@@ -94,13 +103,13 @@ class SlotOutcome:
 
 
 async def start_due(
-    store: ScheduleStore, open_source: OpenSource, *, clock: Clock, owner: str, each: Each | None = None
+    store: ScheduleStore, open_source: OpenSource, *, clock: Clock, owner: str, each: Isolated | None = None
 ) -> list[SlotOutcome]:
     """Claim every slot that has come, then read the files of claimed slots. A schedule that cannot be run,
     for whatever reason, keeps the error, and its next slot is tried again; the others go on. `owner` names
     this worker. What the store could not do is kept in `each`, and raised at the end without one."""
     outcomes: list[SlotOutcome] = []
-    kept = each or Each()
+    kept = each or Isolated()
     for schedule in await store.list_schedules():
         with kept.alone():
             outcomes += await _claim_if_due(store, open_source, schedule, clock())
@@ -166,9 +175,16 @@ async def _claim(
     slot = datetime.fromtimestamp(due.slot_ms / 1000, UTC)
     reason = f"{due.skipped} earlier slots were skipped: nothing ran" if due.skipped else None
     run_id = await store.claim_slot(
-        schedule, due, name=f"{schedule.name}-{slot:%Y%m%d-%H%M%S}", budget=new.budget, account=new.account,
-        batch_size=new.batch_size, reuse_within_ms=new.reuse_within_ms, reason=reason, now_ms=now_ms,
-    )  # fmt: skip
+        schedule,
+        due,
+        name=f"{schedule.name}-{slot:%Y%m%d-%H%M%S}",
+        budget=new.budget,
+        account=new.account,
+        batch_size=new.batch_size,
+        reuse_within_ms=new.reuse_within_ms,
+        reason=reason,
+        now_ms=now_ms,
+    )
     return SlotOutcome(schedule.name, run_id, skipped=due.skipped) if run_id and due.skipped else None
 
 

@@ -18,7 +18,7 @@ from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
 from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
 from app.services.admission import Admission
-from app.services.reachability import Reach
+from app.services.reachability import Reachability
 
 FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
@@ -66,10 +66,20 @@ class Sender:
     """One call of submit: a feeder that claims, senders, and a recorder, side by side."""
 
     def __init__(
-        self, store: SubmitStore, provider: Provider, account: str, admission: Admission | None, reach: Reach,
-        lease: str, limits: SubmitLimits, clock: Clock, jitter: Jitter, token: str,
-        stopping: Callable[[], bool], went_on: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        store: SubmitStore,
+        provider: Provider,
+        account: str,
+        admission: Admission | None,
+        reach: Reachability,
+        lease: str,
+        limits: SubmitLimits,
+        clock: Clock,
+        jitter: Jitter,
+        token: str,
+        stopping: Callable[[], bool],
+        went_on: Callable[[], None],
+    ) -> None:
         self._store = store
         self._provider = provider
         self._account = account
@@ -140,9 +150,12 @@ class Sender:
                 limit = 1
             now = self._clock()
             claimed = await self._store.claim_pending(
-                account=self._account, limit=limit, claim=self._token, now_ms=now,
+                account=self._account,
+                limit=limit,
+                claim=self._token,
+                now_ms=now,
                 lease_until_ms=now + self._limits.claim_lease_ms,
-            )  # fmt: skip
+            )
             self._went_on()
             if not claimed:
                 break
@@ -279,12 +292,19 @@ class Sender:
             self.summary.again_in_ms = wait_ms if soonest is None else min(soonest, wait_ms)
         self._ended.append(
             Submission(
-                task, answer.answer, now, not_before_ms=now + wait_ms,
-                next_poll_at_ms=now + self._limits.poll_after_ms, http_status=answer.http_status,
-                code=answer.code, message=answer.message, provider_task_id=answer.provider_task_id,
-                credits_to_charge=answer.credits_to_charge, request_id=answer.request_id,
+                task,
+                answer.answer,
+                now,
+                not_before_ms=now + wait_ms,
+                next_poll_at_ms=now + self._limits.poll_after_ms,
+                http_status=answer.http_status,
+                code=answer.code,
+                message=answer.message,
+                provider_task_id=answer.provider_task_id,
+                credits_to_charge=answer.credits_to_charge,
+                request_id=answer.request_id,
             )
-        )  # fmt: skip
+        )
         if len(self._ended) >= FLUSH_SIZE:
             self._flush_now.set()
 

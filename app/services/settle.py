@@ -34,7 +34,7 @@ class SettleSummary:
     left: int = 0
     """Raced to the end; the sweep looks again."""
     verdicts: dict[str, int] = field(default_factory=dict)
-    broke: set[str] = field(default_factory=set)
+    out_of_credits: set[str] = field(default_factory=set)
     """Runs of which a task failed because the account had no credits left (S11)."""
     set_aside: dict[str, str] = field(default_factory=dict)
     """Delivery id -> what it is to blame for; it waits for a person."""
@@ -70,7 +70,7 @@ async def settle(
         summary.left = await settling.group(delivery_ids)
         if not summary.left:
             break
-    for run_id in sorted(summary.broke):
+    for run_id in sorted(summary.out_of_credits):
         # Accepted is not funded (P12): what is sent now would fail in the same way.
         await store.halt_run_if_running(run_id, RunState.PAUSED, OUT_OF_CREDITS)
     return summary
@@ -108,9 +108,9 @@ class _Settling:
         # The raw bodies are let go at once: what is needed of them is in the reports.
         found.readable.clear()
         await self._set_aside({**found.broken, **poison})
-        raced = await self._apply(parsed, trouble) if parsed else 0
+        lost_updates = await self._apply(parsed, trouble) if parsed else 0
         await self._hold_up(trouble)
-        return raced
+        return lost_updates
 
     def _read(
         self, raw: Sequence[RawDelivery]
@@ -132,7 +132,7 @@ class _Settling:
 
     async def _apply(self, parsed: Sequence[ParsedDelivery], trouble: dict[str, str]) -> int:
         """How many raced. A report on which the rules fail goes to `trouble`, and the others settle."""
-        now, broke, failed = self.clock(), set(), {}
+        now, out_of_credits, failed = self.clock(), set(), {}
 
         def deciding(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement | None:
             try:
@@ -142,19 +142,19 @@ class _Settling:
                 return None
             failed.pop(delivery.id, None)  # the transaction may have been begun anew
             if settlement.effect is Effect.SETTLED and delivery.report.error_code == NO_CREDITS:
-                broke.add(attempt.run_id)
+                out_of_credits.add(attempt.run_id)
             return settlement
 
         count = await self.store.settle_deliveries(
             parsed, deciding, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
         )
         summary = self.summary
-        summary.broke |= broke
-        summary.settled += len(parsed) - count.raced - len(failed)
+        summary.out_of_credits |= out_of_credits
+        summary.settled += len(parsed) - count.lost_updates - len(failed)
         for verdict, n in count.verdicts.items():
             summary.verdicts[verdict] = summary.verdicts.get(verdict, 0) + n
         trouble |= failed
-        return count.raced
+        return count.lost_updates
 
     async def _set_aside(self, errors: Mapping[str, str]) -> None:
         await self.store.quarantine_deliveries(list(errors.items()))
@@ -183,9 +183,7 @@ def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> 
         extra = explained_extra(attempt.task_type, _object(attempt.payload_json), _object(response))
     same = attempt.reported is not None and stored is not None and _same_json(stored, response)
     circumstances = Circumstances(
-        delivery.received_at_ms,
-        sync=delivery.source == Source.SYNC,
-        has_anothers_id=delivery.has_anothers_id,
+        delivery.received_at_ms, sync=delivery.source == Source.SYNC, has_anothers_id=delivery.has_anothers_id
     )
     return decide_settlement(
         attempt, delivery.report, extra=extra, same_response=same, circumstances=circumstances

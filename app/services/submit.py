@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from app.ports import Clock, Jitter, Provider, StoreUnavailable, SubmitStore
 from app.services.admission import Admission
-from app.services.reachability import Reach
+from app.services.reachability import Reachability
 from app.services.sender import Sender, SubmitLimits, SubmitSummary
 
 __all__ = ["SubmitLimits", "SubmitSummary", "submit"]
@@ -21,7 +21,7 @@ async def submit(
     *,
     account: str = "default",
     admission: Admission | None = None,
-    reach: Reach | None = None,
+    reach: Reachability | None = None,
     limits: SubmitLimits,
     clock: Clock,
     jitter: Jitter,
@@ -34,16 +34,15 @@ async def submit(
     provider's queue and balance are not looked at before. `reach` is what earlier calls of this process
     learnt of the account's way to the provider. `went_on` is called at each step: whoever hears nothing of it
     for longer than a step takes knows that the call hangs."""
-    reach = reach or Reach()
+    reach = reach or Reachability()
     if rest_ms := reach.resting_ms(clock()):
         return SubmitSummary(again_in_ms=rest_ms)
     lease = await _free_lease(store, account, limits, clock(), token)
     if lease is None:
         return SubmitSummary(busy=True)
     sender = Sender(
-        store, provider, account, admission, reach, lease, limits, clock, jitter, token, stopping,
-        went_on,
-    )  # fmt: skip
+        store, provider, account, admission, reach, lease, limits, clock, jitter, token, stopping, went_on
+    )
     try:
         await sender.run()
     except ExceptionGroup as group:

@@ -12,8 +12,8 @@ from app.domain.run_reason import ReasonCode
 from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
 from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
-from app.services.isolated import Each
-from app.services.reachability import Reach
+from app.services.isolated import Isolated
+from app.services.reachability import Reachability
 
 VANISHED_POLLS = 3
 """Polls of a task that the provider once named, before a 404, confirmed at once, counts as gone (W13)."""
@@ -55,10 +55,14 @@ class SweepSummary:
         """Nothing was found to do."""
         return not any(
             (
-                self.claims_released, self.unidentified, self.deliveries, self.polled, self.expired,
+                self.claims_released,
+                self.unidentified,
+                self.deliveries,
+                self.polled,
+                self.expired,
                 self.set_aside,
             )
-        )  # fmt: skip
+        )
 
 
 async def sweep(
@@ -69,15 +73,15 @@ async def sweep(
     limits: SweepLimits,
     clock: Clock,
     unreleased: set[str],
-    reach: Callable[[str], Reach] = lambda _: Reach(),
-    each: Each | None = None,
+    reach: Callable[[str], Reachability] = lambda _: Reachability(),
+    each: Isolated | None = None,
 ) -> SweepSummary:
     """One pass. `providers` by account name; `settle` settles deliveries by id, in this process.
     `unreleased`: the caller's, empty at first and kept from pass to pass, for deliveries whose work ended in
     trouble before that could be written. `reach`: what this process knows of an account's way to the
     provider. A part that fails stops none that does not need it: it is kept in `each`, and raised at the end
     without one."""
-    summary, kept = SweepSummary(), each or Each()
+    summary, kept = SweepSummary(), each or Isolated()
     now = clock()
     with kept.alone():
         if unreleased:
@@ -141,8 +145,8 @@ async def _poll_overdue(
     limits: SweepLimits,
     clock: Clock,
     summary: SweepSummary,
-    reach: Callable[[str], Reach],
-    each: Each,
+    reach: Callable[[str], Reachability],
+    each: Isolated,
 ) -> None:
     due = await store.claim_due_polls(
         limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
@@ -183,7 +187,7 @@ async def _poll_overdue(
 
 
 async def _note_reach(
-    store: SweepStore, account: str, reach: Reach, answers: Sequence[PollAnswer], now: int
+    store: SweepStore, account: str, reach: Reachability, answers: Sequence[PollAnswer], now: int
 ) -> None:
     """Whether it was the provider that answered. When something else goes on doing so, the runs of which all
     is sent pause, so that somebody looks; their polls go on, and the first good one lets them go on."""

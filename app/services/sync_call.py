@@ -58,7 +58,7 @@ class Report(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SyncRequest:
     """What to ask, who pays, and what it should cost."""
 
     spec: TaskSpec
@@ -70,7 +70,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class AskLimits:
+class SyncLimits:
     """How long to try."""
 
     slot_wait_ms: int
@@ -81,7 +81,7 @@ class AskLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SyncResult:
     """What became of a question."""
 
     run_id: str
@@ -91,18 +91,30 @@ class Asked:
 
 
 async def ask(
-    store: AskStore, provider: SyncProvider, report: Report, settle: Settle, question: Question, *,
-    limits: AskLimits, clock: Clock, jitter: Jitter, sleep: Sleep = asyncio.sleep,
+    store: AskStore,
+    provider: SyncProvider,
+    report: Report,
+    settle: Settle,
+    question: SyncRequest,
+    *,
+    limits: SyncLimits,
+    clock: Clock,
+    jitter: Jitter,
+    sleep: Sleep = asyncio.sleep,
     opened: Callable[[str], None] = lambda _: None,
-) -> Asked:  # fmt: skip
+) -> SyncResult:
     """Ask once; `opened` gets the run's id before the call. Only a call that was certainly not tried is made
     again: no slot, no turn. Being cancelled in the middle of a call leaves its hold open, because the
     provider may go on and bill it."""
     began = clock()
     run_id, task_id = await store.open_ask(
-        question.spec, question.estimate, name=question.name, account=question.account,
-        next_poll_at_ms=began + limits.retention_ms, now_ms=began,
-    )  # fmt: skip
+        question.spec,
+        question.estimate,
+        name=question.name,
+        account=question.account,
+        next_poll_at_ms=began + limits.retention_ms,
+        now_ms=began,
+    )
     opened(run_id)
     calls, answered_ms = 0, began
     answer = SyncAnswer(SyncEnd.NOT_SENT, message="interrupted before it was sent")
@@ -122,7 +134,7 @@ async def ask(
         # Shielded: being told to end must not lose what is known of the call.
         await asyncio.shield(_close(store, report, settle, task_id, answer, limits, clock))
     await _keep_balance(store, question.account, answer, answered_ms)
-    return Asked(run_id, task_id, answer, calls)
+    return SyncResult(run_id, task_id, answer, calls)
 
 
 async def _keep_balance(store: AskStore, account: str, answer: SyncAnswer, at_ms: int) -> None:
@@ -134,9 +146,14 @@ async def _keep_balance(store: AskStore, account: str, answer: SyncAnswer, at_ms
 
 
 async def _close(
-    store: AskStore, report: Report, settle: Settle, task_id: str, answer: SyncAnswer, limits: AskLimits,
+    store: AskStore,
+    report: Report,
+    settle: Settle,
+    task_id: str,
+    answer: SyncAnswer,
+    limits: SyncLimits,
     clock: Clock,
-) -> None:  # fmt: skip
+) -> None:
     now = clock()
     # An answer that cannot be read, but that says what it cost, is a failure that was charged.
     unreadable_but_charged = answer.end is SyncEnd.LOST and answer.charged is not None
@@ -154,6 +171,10 @@ async def _close(
 
 
 _ANSWER_OF = {
-    SyncEnd.ANSWERED: Answer.ACCEPTED, SyncEnd.FAILED: Answer.ACCEPTED, SyncEnd.REFUSED: Answer.REJECTED,
-    SyncEnd.BUSY: Answer.RATE_LIMITED, SyncEnd.NOT_SENT: Answer.UNAVAILABLE, SyncEnd.LOST: Answer.LOST,
-}  # fmt: skip
+    SyncEnd.ANSWERED: Answer.ACCEPTED,
+    SyncEnd.FAILED: Answer.ACCEPTED,
+    SyncEnd.REFUSED: Answer.REJECTED,
+    SyncEnd.BUSY: Answer.RATE_LIMITED,
+    SyncEnd.NOT_SENT: Answer.UNAVAILABLE,
+    SyncEnd.LOST: Answer.LOST,
+}

@@ -103,11 +103,7 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "checkout", self._refuse_distrusted)
 
     async def write(
-        self,
-        work: Callable[[AsyncConnection], Awaitable[T]],
-        *,
-        long: bool = False,
-        tries: int = WRITE_TRIES,
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False, tries: int = WRITE_TRIES
     ) -> T:
         """Run `work` in one write transaction and commit; again from the start after a deadlock, a lost
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
@@ -392,9 +388,12 @@ def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
 
 
 async def _append_to_sqlite(
-    connection: AsyncConnection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]],
+    connection: AsyncConnection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
     repeats: str,
-) -> set[str]:  # fmt: skip
+) -> set[str]:
     statement = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
     inserted = (await connection.exec_driver_sql(statement, list(rows))).rowcount
     if inserted == len(rows):
@@ -477,9 +476,13 @@ def _preparer(busy_ms: int) -> Callable[[Any, Any], None]:
         cursor = dbapi_connection.cursor()
         # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
         for pragma in (
-            f"busy_timeout={busy_ms}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON",
-            "temp_store=MEMORY", "cache_size=-32000",
-        ):  # fmt: skip
+            f"busy_timeout={busy_ms}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-32000",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -83,9 +83,11 @@ def _keep_alive(connection: asyncpg.Connection) -> None:
         return
     end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_S), ("TCP_KEEPINTVL", KEEPALIVE_S // 3), ("TCP_KEEPCNT", 3),
+        ("TCP_KEEPIDLE", KEEPALIVE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_S // 3),
+        ("TCP_KEEPCNT", 3),
         ("TCP_USER_TIMEOUT", KEEPALIVE_S * 1000),
-    ):  # fmt: skip
+    ):
         if (option := getattr(socket, name, None)) is not None:
             end.setsockopt(socket.IPPROTO_TCP, option, value)
 

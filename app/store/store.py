@@ -1,39 +1,60 @@
 """One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
 
 from app.store.database import Database
-from app.store.read.certificates import CertifyReads
+from app.store.read.certificates import CertificateReads
 from app.store.read.charges import ChargeReads
-from app.store.read.disputes import EvidenceReads
+from app.store.read.disputes import DisputeReads
 from app.store.read.exports import ExportReads
 from app.store.read.forecasts import ForecastReads
-from app.store.read.notice_triggers import OccasionReads
+from app.store.read.notice_triggers import NoticeTriggerReads
 from app.store.read.reports import ReportReads
 from app.store.read.runs import Queries
 from app.store.read.set_aside import SetAsideReads
 from app.store.write.accounts import AccountWrites
 from app.store.write.audits import AuditWrites
-from app.store.write.future_times import MomentWrites
-from app.store.write.health import AliveWrites
+from app.store.write.future_times import FutureTimeWrites
+from app.store.write.health import HealthWrites
 from app.store.write.inbox import InboxWrites
 from app.store.write.load import LoadWrites
 from app.store.write.notices import NoticeWrites
-from app.store.write.polls import PollingWrites
+from app.store.write.polls import PollWrites
 from app.store.write.retries import RetryWrites
-from app.store.write.run_ends import FinishWrites
+from app.store.write.run_ends import RunEndWrites
 from app.store.write.runs import RunWrites
 from app.store.write.schedules import ScheduleWrites
 from app.store.write.settlement import SettlementWrites
 from app.store.write.spending import SpendingWrites
 from app.store.write.submission import SubmissionWrites
-from app.store.write.sync_calls import AskWrites
+from app.store.write.sync_calls import SyncCallWrites
 
 
 class Store(
-    RunWrites, LoadWrites, RetryWrites, AccountWrites, SubmissionWrites, InboxWrites, SettlementWrites,
-    PollingWrites, FinishWrites, SpendingWrites, ScheduleWrites, AskWrites, NoticeWrites, OccasionReads,
-    AliveWrites, MomentWrites, ForecastReads, AuditWrites, ChargeReads, Queries, ReportReads, ExportReads,
-    EvidenceReads, CertifyReads, SetAsideReads,
-):  # fmt: skip
+    RunWrites,
+    LoadWrites,
+    RetryWrites,
+    AccountWrites,
+    SubmissionWrites,
+    InboxWrites,
+    SettlementWrites,
+    PollWrites,
+    RunEndWrites,
+    SpendingWrites,
+    ScheduleWrites,
+    SyncCallWrites,
+    NoticeWrites,
+    NoticeTriggerReads,
+    HealthWrites,
+    FutureTimeWrites,
+    ForecastReads,
+    AuditWrites,
+    ChargeReads,
+    Queries,
+    ReportReads,
+    ExportReads,
+    DisputeReads,
+    CertificateReads,
+    SetAsideReads,
+):
     """The truth. Satisfies the protocols of app.ports."""
 
     def __init__(self, db: Database) -> None:

@@ -81,13 +81,13 @@ IS_CANCELLED_OPEN_RUN = sa.and_(
     runs.c.state == sa.literal_column("'cancelled'"), runs.c.finished_at_ms.is_(None)
 )
 """A cancelled run with tasks that were open still when it was last looked at."""
+sa.Index("ix_runs_open", runs.c.account, runs.c.state, postgresql_where=IS_OPEN_RUN, sqlite_where=IS_OPEN_RUN)
 sa.Index(
-    "ix_runs_open", runs.c.account, runs.c.state, postgresql_where=IS_OPEN_RUN, sqlite_where=IS_OPEN_RUN
-)  # fmt: skip
-sa.Index(
-    "ix_runs_cancelled_open", runs.c.id,
-    postgresql_where=IS_CANCELLED_OPEN_RUN, sqlite_where=IS_CANCELLED_OPEN_RUN,
-)  # fmt: skip
+    "ix_runs_cancelled_open",
+    runs.c.id,
+    postgresql_where=IS_CANCELLED_OPEN_RUN,
+    sqlite_where=IS_CANCELLED_OPEN_RUN,
+)
 
 REASON_CODE = sa.func.coalesce(runs.c.reason_code, sa.case(WITHOUT_CODE, value=runs.c.reason))
 """The code of a run's reason, whichever version wrote it: compare this, never the text."""
@@ -194,32 +194,44 @@ WAS_RETRIED = tasks.c.attempt > sa.literal_column("1")
 # By run: rows of a paused run, or of one that is over, stand before nobody's. With the moment, so that rows
 # that wait for theirs are passed over within the index.
 sa.Index(
-    "ix_tasks_open", tasks.c.run_id, tasks.c.state, tasks.c.priority.desc(), tasks.c.ordinal,
-    tasks.c.not_before_ms, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN,
-)  # fmt: skip
+    "ix_tasks_open",
+    tasks.c.run_id,
+    tasks.c.state,
+    tasks.c.priority.desc(),
+    tasks.c.ordinal,
+    tasks.c.not_before_ms,
+    postgresql_where=IS_OPEN,
+    sqlite_where=IS_OPEN,
+)
 sa.Index(
-    "ix_tasks_sent_before", tasks.c.first_sent_at_ms,
-    postgresql_where=IS_SENT_BEFORE, sqlite_where=IS_SENT_BEFORE,
-)  # fmt: skip
+    "ix_tasks_sent_before",
+    tasks.c.first_sent_at_ms,
+    postgresql_where=IS_SENT_BEFORE,
+    sqlite_where=IS_SENT_BEFORE,
+)
 sa.Index("ix_tasks_retried", tasks.c.run_id, postgresql_where=WAS_RETRIED, sqlite_where=WAS_RETRIED)
 # Of versions before, whose processes may run beside ours.
 sa.Index(
-    "ix_tasks_pending", tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal,
-    postgresql_where=IS_PENDING, sqlite_where=IS_PENDING,
-)  # fmt: skip
+    "ix_tasks_pending",
+    tasks.c.priority.desc(),
+    tasks.c.run_id,
+    tasks.c.ordinal,
+    postgresql_where=IS_PENDING,
+    sqlite_where=IS_PENDING,
+)
+sa.Index("ix_tasks_lease", tasks.c.lease_until_ms, postgresql_where=IS_SUBMITTING, sqlite_where=IS_SUBMITTING)
 sa.Index(
-    "ix_tasks_lease", tasks.c.lease_until_ms,
-    postgresql_where=IS_SUBMITTING, sqlite_where=IS_SUBMITTING,
-)  # fmt: skip
+    "ix_tasks_next_poll",
+    tasks.c.next_poll_at_ms,
+    postgresql_where=tasks.c.next_poll_at_ms.is_not(None),
+    sqlite_where=tasks.c.next_poll_at_ms.is_not(None),
+)
 sa.Index(
-    "ix_tasks_next_poll", tasks.c.next_poll_at_ms,
-    postgresql_where=tasks.c.next_poll_at_ms.is_not(None), sqlite_where=tasks.c.next_poll_at_ms.is_not(None),
-)  # fmt: skip
-sa.Index(
-    "ix_tasks_provider_task_id", tasks.c.provider_task_id,
+    "ix_tasks_provider_task_id",
+    tasks.c.provider_task_id,
     postgresql_where=tasks.c.provider_task_id.is_not(None),
     sqlite_where=tasks.c.provider_task_id.is_not(None),
-)  # fmt: skip
+)
 
 sa.Index("ix_tasks_fingerprint", tasks.c.fingerprint, tasks.c.settled_at_ms)
 
@@ -321,12 +333,12 @@ IS_WAITING = deliveries.c.state.in_([sa.literal_column("'new'"), sa.literal_colu
 IS_SET_ASIDE = deliveries.c.state == sa.literal_column("'quarantined'")
 """A delivery that waits for a person."""
 sa.Index(
-    "ix_deliveries_set_aside", deliveries.c.received_at_ms,
-    postgresql_where=IS_SET_ASIDE, sqlite_where=IS_SET_ASIDE,
-)  # fmt: skip
-sa.Index(
-    "ix_deliveries_due", deliveries.c.due_at_ms, postgresql_where=IS_WAITING, sqlite_where=IS_WAITING
-)  # fmt: skip
+    "ix_deliveries_set_aside",
+    deliveries.c.received_at_ms,
+    postgresql_where=IS_SET_ASIDE,
+    sqlite_where=IS_SET_ASIDE,
+)
+sa.Index("ix_deliveries_due", deliveries.c.due_at_ms, postgresql_where=IS_WAITING, sqlite_where=IS_WAITING)
 
 results = sa.Table(
     "results",
@@ -355,13 +367,21 @@ ledger = sa.Table(
     sa.Index("ix_ledger_run_id", "run_id"),
 )
 sa.Index(
-    "uq_ledger_hold", ledger.c.task_id, ledger.c.attempt, unique=True,
-    postgresql_where=ledger.c.kind == "hold", sqlite_where=ledger.c.kind == "hold",
-)  # fmt: skip
+    "uq_ledger_hold",
+    ledger.c.task_id,
+    ledger.c.attempt,
+    unique=True,
+    postgresql_where=ledger.c.kind == "hold",
+    sqlite_where=ledger.c.kind == "hold",
+)
 sa.Index(
-    "uq_ledger_closing", ledger.c.task_id, ledger.c.attempt, unique=True,
-    postgresql_where=ledger.c.kind.in_(("post", "void")), sqlite_where=ledger.c.kind.in_(("post", "void")),
-)  # fmt: skip
+    "uq_ledger_closing",
+    ledger.c.task_id,
+    ledger.c.attempt,
+    unique=True,
+    postgresql_where=ledger.c.kind.in_(("post", "void")),
+    sqlite_where=ledger.c.kind.in_(("post", "void")),
+)
 
 # Append-only, beside the ledger: entries of the account itself, and corrections of what stands there.
 account_entries = sa.Table(
@@ -380,10 +400,14 @@ account_entries = sa.Table(
     sa.Index("ix_account_entries_account_at_ms", "account", "at_ms"),
 )
 sa.Index(
-    "uq_account_entries_cycle", account_entries.c.account, account_entries.c.kind, account_entries.c.cycle_ms,
-    unique=True, postgresql_where=account_entries.c.kind.in_(("allocation", "expiry")),
+    "uq_account_entries_cycle",
+    account_entries.c.account,
+    account_entries.c.kind,
+    account_entries.c.cycle_ms,
+    unique=True,
+    postgresql_where=account_entries.c.kind.in_(("allocation", "expiry")),
     sqlite_where=account_entries.c.kind.in_(("allocation", "expiry")),
-)  # fmt: skip
+)
 
 # What somebody should be told, written in the transaction that found it out; sent from here with retries.
 notices = sa.Table(
@@ -404,9 +428,7 @@ notices = sa.Table(
     sa.Index("ix_notices_run_id", "run_id"),
 )
 IS_NEW_NOTICE = notices.c.state == sa.literal_column("'new'")
-sa.Index(
-    "ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE
-)  # fmt: skip
+sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE)
 
 # What needs explaining, with its evidence: every verdict but matched, free_failure, explained.
 findings = sa.Table(

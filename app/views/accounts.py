@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.domain.accounting.balances import Snapshot
+from app.domain.accounting.balances import BalanceSnapshot
 from app.domain.accounting.billing import (
     ZERO,
     AccountEntry,
+    CreditExposure,
     Cycle,
+    CyclePosition,
     EntryKind,
-    Exposure,
-    Reason,
-    Standing,
+    EntryReason,
     Statement,
 )
 from app.domain.accounting.drift import Drift, Interval
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
+from app.domain.time_format import iso_utc
 from app.services.audit import Audited
-from app.views.runs import Document, iso
+from app.views.runs import Document
 
 Burned = tuple[str, str, int, Decimal]
 """Engine, country, posts, credits."""
@@ -29,11 +30,16 @@ Burned = tuple[str, str, int, Decimal]
 
 def cycle_document(cycle: Cycle) -> Document:
     """A billing month."""
-    return {"starts_at": iso(cycle.starts_ms), "ends_at": iso(cycle.ends_ms)}
+    return {"starts_at": iso_utc(cycle.starts_ms), "ends_at": iso_utc(cycle.ends_ms)}
 
 
 def plan_document(
-    found: Standing, balance: Snapshot | None, burned: Sequence[Burned], *, burn_hours: int, now_ms: int
+    found: CyclePosition,
+    balance: BalanceSnapshot | None,
+    burned: Sequence[Burned],
+    *,
+    burn_hours: int,
+    now_ms: int,
 ) -> Document:
     """Where an account stands in its running cycle."""
     books, exposure = found.statement, found.exposure
@@ -41,30 +47,33 @@ def plan_document(
     return {
         "account": books.account,
         "cycle": cycle_document(books.cycle) | {"days_left": books.cycle.days_left(now_ms)},
-        "allocation": plain(books.allocation + books.adjusted),
-        "used": plain(books.used),
-        "foreign": plain(books.foreign),
-        "held": {"tasks": exposure.held_tasks, "credits": plain(exposure.held)},
-        "unknown": {"tasks": exposure.unknown_tasks, "credits": plain(exposure.unknown)},
-        "remaining": plain(books.remaining),
-        "available": plain(found.available),
-        "overage": plain(books.overage),
+        "allocation": to_json_number(books.allocation + books.adjusted),
+        "used": to_json_number(books.used),
+        "foreign": to_json_number(books.foreign),
+        "held": {"tasks": exposure.held_tasks, "credits": to_json_number(exposure.held)},
+        "unknown": {"tasks": exposure.unknown_tasks, "credits": to_json_number(exposure.unknown)},
+        "remaining": to_json_number(books.remaining),
+        "available": to_json_number(found.available),
+        "overage": to_json_number(books.overage),
         "audited": bool(books.entries),
-        "provider": None if balance is None else {
-            "remaining": plain(balance.remaining), "at": iso(balance.at_ms),
-        },
+        "provider": None
+        if balance is None
+        else {"remaining": to_json_number(balance.remaining), "at": iso_utc(balance.at_ms)},
         "burn": {
             "hours": burn_hours,
-            "credits_per_day": plain(_rounded(sum((b[3] for b in burned), ZERO) * per_day)),
+            "credits_per_day": to_json_number(_rounded(sum((b[3] for b in burned), ZERO) * per_day)),
             "by": [
                 {
-                    "task_type": engine, "country": country, "tasks": count, "credits": plain(credits),
-                    "credits_per_day": plain(_rounded(credits * per_day)),
+                    "task_type": engine,
+                    "country": country,
+                    "tasks": count,
+                    "credits": to_json_number(credits),
+                    "credits_per_day": to_json_number(_rounded(credits * per_day)),
                 }
                 for engine, country, count, credits in burned
             ],
         },
-    }  # fmt: skip
+    }
 
 
 def statement_document(books: Statement) -> Document:
@@ -75,11 +84,15 @@ def statement_document(books: Statement) -> Document:
         "closed": books.closed,
         "lines": statement_lines(books),
         "totals": {
-            "allocation": plain(books.allocation), "adjusted": plain(books.adjusted),
-            "used": plain(books.used), "foreign": plain(books.foreign), "expired": plain(books.expired),
-            "overage": plain(books.overage), "closing": plain(books.closing),
+            "allocation": to_json_number(books.allocation),
+            "adjusted": to_json_number(books.adjusted),
+            "used": to_json_number(books.used),
+            "foreign": to_json_number(books.foreign),
+            "expired": to_json_number(books.expired),
+            "overage": to_json_number(books.overage),
+            "closing": to_json_number(books.closing),
         },
-    }  # fmt: skip
+    }
 
 
 def statement_lines(books: Statement) -> list[Document]:
@@ -89,64 +102,79 @@ def statement_lines(books: Statement) -> list[Document]:
         gain = entry.credits if entry.kind in _GRANTS else -entry.credits
         order = _ORDER.index(entry.kind)
         # The end of the cycle belongs to the next one's day; its line is this one's last.
-        day = "9" if _is_end(entry) else (iso(entry.at_ms) or "")[:10]
-        lines.append((day, order, gain, {"day": (iso(entry.at_ms) or "")[:10], **_entry_line(entry)}))
+        day = "9" if _is_end(entry) else (iso_utc(entry.at_ms) or "")[:10]
+        lines.append((day, order, gain, {"day": (iso_utc(entry.at_ms) or "")[:10], **_entry_line(entry)}))
     for post in books.posts:
         line = {
-            "day": post.day, "what": "posts", "task_type": post.task_type,
-            "mode": "sync" if post.sync else "async", "count": post.count,
-        }  # fmt: skip
+            "day": post.day,
+            "what": "posts",
+            "task_type": post.task_type,
+            "mode": "sync" if post.sync else "async",
+            "count": post.count,
+        }
         lines.append((post.day, len(_ORDER), -post.credits, line))
     lines.sort(key=lambda line: line[:2])
     if books.overage:
-        end = (iso(books.cycle.ends_ms) or "")[:10]
+        end = (iso_utc(books.cycle.ends_ms) or "")[:10]
         lines.append(("9", 0, books.overage, {"day": end, "what": "overage"}))
     told: list[Document] = []
     balance = ZERO
     for _, _, gain, line in lines:
         balance += gain
-        told.append({**line, "credits": plain(gain), "balance": plain(balance)})
+        told.append({**line, "credits": to_json_number(gain), "balance": to_json_number(balance)})
     return told
 
 
 def audit_document(found: Audited) -> Document:
     """An audit: the balance now, what it added to the books, and every change, explained or not."""
     balance, standing = found.balance, found.standing
-    exposure = Exposure() if standing is None else standing.exposure
+    exposure = CreditExposure() if standing is None else standing.exposure
     return {
         "account": found.account,
-        "at": iso(found.at_ms),
-        "balance": None if balance is None else plain(balance.remaining),
-        "books": None if standing is None else plain(standing.statement.remaining),
+        "at": iso_utc(found.at_ms),
+        "balance": None if balance is None else to_json_number(balance.remaining),
+        "books": None if standing is None else to_json_number(standing.statement.remaining),
         "cycle": None if standing is None else cycle_document(standing.statement.cycle),
         "explained": found.drift.explained,
-        "unexplained": plain(found.drift.unexplained),
+        "unexplained": to_json_number(found.drift.unexplained),
         "foreign": {
-            "lowest": plain(found.drift.foreign_lowest), "highest": plain(found.drift.foreign_highest),
+            "lowest": to_json_number(found.drift.foreign_lowest),
+            "highest": to_json_number(found.drift.foreign_highest),
         },
         "unknown_exposure": {
-            "tasks": exposure.held_tasks + exposure.unknown_tasks, "credits": plain(found.drift.exposure),
+            "tasks": exposure.held_tasks + exposure.unknown_tasks,
+            "credits": to_json_number(found.drift.exposure),
         },
         "unjudged": found.drift.unjudged,
-        "booked": [{"at": iso(e.at_ms), **_entry_line(e), "credits": plain(e.credits)} for e in found.booked],
+        "booked": [
+            {"at": iso_utc(e.at_ms), **_entry_line(e), "credits": to_json_number(e.credits)}
+            for e in found.booked
+        ],
         "intervals": [_interval(interval) for interval in found.drift.intervals],
         "resets": _resets(found.drift),
-    }  # fmt: skip
+    }
 
 
 def _interval(interval: Interval) -> Document:
     figures = (
-        "before", "granted", "after", "actual", "ours_lowest", "ours_highest", "exposure", "foreign",
+        "before",
+        "granted",
+        "after",
+        "actual",
+        "ours_lowest",
+        "ours_highest",
+        "exposure",
+        "foreign",
         "unexplained",
-    )  # fmt: skip
-    times: dict[str, Any] = {"from": iso(interval.from_ms), "to": iso(interval.to_ms)}
-    return times | {name: plain(getattr(interval, name)) for name in figures}
+    )
+    times: dict[str, Any] = {"from": iso_utc(interval.from_ms), "to": iso_utc(interval.to_ms)}
+    return times | {name: to_json_number(getattr(interval, name)) for name in figures}
 
 
 def _resets(drift: Drift) -> list[Document]:
     figures = ("allocation", "expired_lowest", "expired_highest", "overdrawn")
     return [
-        {"at": iso(reset.at_ms), **{name: plain(getattr(reset, name)) for name in figures}}
+        {"at": iso_utc(reset.at_ms), **{name: to_json_number(getattr(reset, name)) for name in figures}}
         for reset in drift.resets
     ]
 
@@ -156,7 +184,7 @@ def _entry_line(entry: AccountEntry) -> Document:
 
 
 def _is_end(entry: AccountEntry) -> bool:
-    return entry.kind is EntryKind.EXPIRY or entry.cause == Reason.LATE_REPORT
+    return entry.kind is EntryKind.EXPIRY or entry.cause == EntryReason.LATE_REPORT
 
 
 def _rounded(credits: Decimal) -> Decimal:

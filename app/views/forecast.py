@@ -9,37 +9,43 @@ from rich.table import Table
 
 from app.domain.accounting.forecast import RunForecast, Span
 from app.domain.accounting.rates import Range
-from app.domain.credits import plain
-from app.services.forecast import Outlook
+from app.domain.credits import to_json_number
+from app.domain.time_format import iso_utc
+from app.services.forecast import AccountForecast
 from app.store.read.runs import RunRow
-from app.views.runs import Document, iso, run_document
+from app.views.runs import Document, run_document
 
 T = TypeVar("T")
 
 
-def forecast_document(seen: Outlook, chosen: RunRow | None) -> Document:
+def forecast_document(seen: AccountForecast, chosen: RunRow | None) -> Document:
     """What lies ahead of an account; with a run, of its runs only that one."""
     found, use = seen.forecast, seen.use
     runs = [_run(one) for one in found.runs if chosen is None or one.run.id == chosen.id]
     return {
         "account": found.account,
-        "at": iso(found.now_ms),
+        "at": iso_utc(found.now_ms),
         "run": run_document(chosen) if chosen else None,
-        "balance": None if found.balance is None else {
-            "remaining": plain(found.balance.remaining), "at": iso(found.balance.at_ms),
-        },
-        "available": None if found.available is None else _range(found.available, plain),
-        "resets_at": iso(found.resets_at_ms),
+        "balance": None
+        if found.balance is None
+        else {"remaining": to_json_number(found.balance.remaining), "at": iso_utc(found.balance.at_ms)},
+        "available": None if found.available is None else _range(found.available, to_json_number),
+        "resets_at": iso_utc(found.resets_at_ms),
         "runs_out": _span(found.runs_out),
-        "queued": {"tasks": found.queued, "cost": _range(found.queued_cost, plain)},
+        "queued": {"tasks": found.queued, "cost": _range(found.queued_cost, to_json_number)},
         "tasks_per_hour": _range(found.tasks_per_hour, lambda rate: round(rate, 1)),
         "measured": found.is_measured,
-        "usual_per_hour": None if found.usual_per_hour is None else _range(found.usual_per_hour, plain),
+        "usual_per_hour": None
+        if found.usual_per_hour is None
+        else _range(found.usual_per_hour, to_json_number),
         "burn": [
             {
-                "task_type": burn.task_type, "country": burn.country, "tasks": burn.tasks,
-                "credits": plain(burn.credits), "credits_per_hour": plain(burn.credits_per_hour),
-                "per_estimate": plain(burn.per_estimate),
+                "task_type": burn.task_type,
+                "country": burn.country,
+                "tasks": burn.tasks,
+                "credits": to_json_number(burn.credits),
+                "credits_per_hour": to_json_number(burn.credits_per_hour),
+                "per_estimate": to_json_number(burn.per_estimate),
             }
             for burn in found.burn
         ],
@@ -50,7 +56,7 @@ def forecast_document(seen: Outlook, chosen: RunRow | None) -> Document:
             {"kind": one.kind.value, "sure": one.is_sure, "run_id": one.run_id, "message": one.message}
             for one in seen.warnings
         ],
-    }  # fmt: skip
+    }
 
 
 def draw_forecast(output: Console, document: Document) -> None:
@@ -95,9 +101,12 @@ def _draw_runs(output: Console, document: Document) -> None:
 def _run(one: RunForecast) -> Document:
     run = {"id": one.run.id, "name": one.run.name, "state": one.run.state, "reason": one.run.reason}
     return {
-        "run": run, "open": one.open, "cost": _range(one.cost, plain), "ends": _span(one.ends),
+        "run": run,
+        "open": one.open,
+        "cost": _range(one.cost, to_json_number),
+        "ends": _span(one.ends),
         "why_not": one.why_not,
-    }  # fmt: skip
+    }
 
 
 def _range(figures: Range[T], shown: Callable[[T], Any]) -> Document:
@@ -105,7 +114,7 @@ def _range(figures: Range[T], shown: Callable[[T], Any]) -> Document:
 
 
 def _span(span: Span) -> Document:
-    return {"earliest": iso(span.low), "likely": iso(span.likely), "latest": iso(span.high)}
+    return {"earliest": iso_utc(span.low), "likely": iso_utc(span.likely), "latest": iso_utc(span.high)}
 
 
 def _from_to(figures: Document) -> str:

@@ -3,9 +3,9 @@
 Credits are exact: an integer, or the decimal as text. Times are milliseconds, days are UTC.
 """
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.task import OPEN_STATES
-from app.store.read.breakdown import BUCKETS_MS, PERCENTILES, EngineCountry, Exposure, Latency
+from app.store.read.breakdown import BUCKETS_MS, PERCENTILES, CreditsAtStake, EngineCountry, Latency
 from app.store.read.reports import FullReport
 from app.views.runs import Document, report_document
 
@@ -14,19 +14,20 @@ def full_report_document(full: FullReport) -> Document:
     """The books of a run, and what stands behind their sums."""
     parts = full.breakdown
     return report_document(full.report, full.findings) | {
-        "adjusted": plain(parts.adjusted),
+        "adjusted": to_json_number(parts.adjusted),
         "findings_count": parts.findings,
         "exposure": {"in_flight": _exposure(parts.in_flight), "unknown": _exposure(parts.unknown)},
         "by_engine_country": [_engine_country(one) for one in parts.engine_countries],
         "by_day": [
-            {"day": one.day, "task_type": one.task_type, "posted": plain(one.posted)} for one in parts.days
+            {"day": one.day, "task_type": one.task_type, "posted": to_json_number(one.posted)}
+            for one in parts.days
         ],
         "latency": [_latency(one) for one in parts.latencies],
     }
 
 
-def _exposure(exposure: Exposure) -> Document:
-    return {"attempts": exposure.attempts, "credits": plain(exposure.credits)}
+def _exposure(exposure: CreditsAtStake) -> Document:
+    return {"attempts": exposure.attempts, "credits": to_json_number(exposure.credits)}
 
 
 def _engine_country(one: EngineCountry) -> Document:
@@ -37,8 +38,8 @@ def _engine_country(one: EngineCountry) -> Document:
         "completed": one.states.get("completed", 0),
         "failed": one.states.get("failed", 0),
         "open": sum(one.states.get(state, 0) for state in OPEN_STATES),
-        "posted": plain(one.posted),
-        "held": plain(one.held),
+        "posted": to_json_number(one.posted),
+        "held": to_json_number(one.held),
     }
 
 

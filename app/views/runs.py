@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict, plain
+from app.domain.credits import Verdict, to_json_number
 from app.domain.task import RunState, TaskState
-from app.domain.time_format import iso as iso  # noqa: PLC0414 - the commands have it from here
+from app.domain.time_format import iso_utc
 from app.store.read.runs import RunProgress, RunReport, RunRow
 
 Document = dict[str, Any]
@@ -25,10 +25,10 @@ def run_document(run: RunRow) -> Document:
         "state": str(run.state),
         "reason": run.reason,
         "reason_code": run.reason_code,
-        "budget": plain(run.budget),
+        "budget": to_json_number(run.budget),
         "bad_lines": run.bad_lines,
-        "created_at": iso(run.created_at_ms),
-        "finished_at": iso(run.finished_at_ms),
+        "created_at": iso_utc(run.created_at_ms),
+        "finished_at": iso_utc(run.finished_at_ms),
         "restored": run.restored,
     }
 
@@ -47,9 +47,9 @@ def status_document(run: RunRow, progress: RunProgress) -> Document:
         "open": progress.open,
         "states": {state.value: progress.states.get(state, 0) for state in TaskState},
         "credits": {
-            "estimate": plain(progress.estimate),
-            "held": plain(progress.held),
-            "charged": plain(progress.charged),
+            "estimate": to_json_number(progress.estimate),
+            "held": to_json_number(progress.held),
+            "charged": to_json_number(progress.charged),
         },
     }
 
@@ -69,11 +69,11 @@ def report_document(report: RunReport, findings: Sequence[Document]) -> Document
         "reused": report.reused,
         "verdicts": {verdict.value: report.verdicts.get(verdict, 0) for verdict in Verdict},
         "credits": {
-            "estimate": plain(progress.estimate),
-            "charged": plain(progress.charged),
-            "held": plain(report.held),
-            "posted": plain(report.posted),
-            "voided": plain(report.voided),
+            "estimate": to_json_number(progress.estimate),
+            "charged": to_json_number(progress.charged),
+            "held": to_json_number(report.held),
+            "posted": to_json_number(report.posted),
+            "voided": to_json_number(report.voided),
         },
         "money_open": report.unknown,
         "findings": [finding_document(finding) for finding in findings],
@@ -82,4 +82,6 @@ def report_document(report: RunReport, findings: Sequence[Document]) -> Document
 
 def finding_document(finding: Document) -> Document:
     """A finding of the store, its credits as JSON numbers."""
-    return {key: plain(value) if isinstance(value, Decimal) else value for key, value in finding.items()}
+    return {
+        key: to_json_number(value) if isinstance(value, Decimal) else value for key, value in finding.items()
+    }

@@ -1,7 +1,8 @@
 """Whether a worker runs, as the database knows it: what doctor, submit and status say of it."""
 
+from app.domain.time_format import iso_utc
 from app.store import Store
-from app.views.runs import Document, iso
+from app.views.runs import Document
 
 KIND = "worker"
 
@@ -14,5 +15,5 @@ async def workers_document(store: Store) -> Document:
     elif seen.seen_ms is None:
         message = "no worker is running, and none is known to have run on this database"
     else:
-        message = f"no worker has run since {iso(seen.seen_ms)} by the database's clock"
-    return {"running": seen.is_running, "last_seen_at": iso(seen.seen_ms), "message": message}
+        message = f"no worker has run since {iso_utc(seen.seen_ms)} by the database's clock"
+    return {"running": seen.is_running, "last_seen_at": iso_utc(seen.seen_ms), "message": message}

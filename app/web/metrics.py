@@ -17,41 +17,54 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._answers = Counter(
-            "tallyhook_deliveries", "Deliveries by the HTTP status they were answered with",
-            ["answer"], registry=self.registry,
-        )  # fmt: skip
+            "tallyhook_deliveries",
+            "Deliveries by the HTTP status they were answered with",
+            ["answer"],
+            registry=self.registry,
+        )
         self._refusals = Counter(
-            "tallyhook_deliveries_refused", "Deliveries that were not stored, by reason",
-            ["reason"], registry=self.registry,
-        )  # fmt: skip
+            "tallyhook_deliveries_refused",
+            "Deliveries that were not stored, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
         self.commit_size = Histogram(
-            "tallyhook_inbox_commit_deliveries", "Deliveries that shared one commit",
-            buckets=COMMIT_SIZES, registry=self.registry,
-        )  # fmt: skip
+            "tallyhook_inbox_commit_deliveries",
+            "Deliveries that shared one commit",
+            buckets=COMMIT_SIZES,
+            registry=self.registry,
+        )
         self.commit_seconds = Histogram(
-            "tallyhook_inbox_commit_seconds", "Duration of one commit of deliveries",
-            buckets=COMMIT_SECONDS, registry=self.registry,
-        )  # fmt: skip
+            "tallyhook_inbox_commit_seconds",
+            "Duration of one commit of deliveries",
+            buckets=COMMIT_SECONDS,
+            registry=self.registry,
+        )
         self.commit_failures = Counter(
-            "tallyhook_inbox_commit_failures", "Commits that failed or took too long; none was acknowledged",
+            "tallyhook_inbox_commit_failures",
+            "Commits that failed or took too long; none was acknowledged",
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.repeats = Counter(
-            "tallyhook_deliveries_repeated", "Deliveries that came again as they were; they are only counted",
+            "tallyhook_deliveries_repeated",
+            "Deliveries that came again as they were; they are only counted",
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.wake_failures = Counter(
-            "tallyhook_wake_failures", "Deliveries whose wake the queue did not take; the sweep finds them",
+            "tallyhook_wake_failures",
+            "Deliveries whose wake the queue did not take; the sweep finds them",
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.wakes_dropped = Counter(
-            "tallyhook_wakes_dropped", "Wakes given up because too many waited; the sweep finds them",
+            "tallyhook_wakes_dropped",
+            "Wakes given up because too many waited; the sweep finds them",
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.old_secret = Counter(
-            "tallyhook_deliveries_old_secret", "Deliveries signed with another secret than the first",
+            "tallyhook_deliveries_old_secret",
+            "Deliveries signed with another secret than the first",
             registry=self.registry,
-        )  # fmt: skip
+        )
         self._rendered, self._rendered_s = b"", float("-inf")
         # Children are kept: looking a label up costs more than counting.
         self._counts: dict[tuple[str, str], Counter] = {}

@@ -87,9 +87,10 @@ def create_app(
     app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=_handler_args())
     app[INBOX], app[METRICS], app[PROBES], app[RECEIVER] = inbox, metrics, probes, receiver
     metrics.watch(
-        "tallyhook_unverified_bytes", "Bytes of large bodies being read or checked",
+        "tallyhook_unverified_bytes",
+        "Bytes of large bodies being read or checked",
         lambda: receiver.unverified_bytes,
-    )  # fmt: skip
+    )
     app.add_routes(
         [
             web.post(PATH, receiver.post, expect_handler=receiver.expect),

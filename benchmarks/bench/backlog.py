@@ -83,12 +83,17 @@ async def _accepted(store: Store, count: int) -> list[str]:
         await store.record_submissions(
             [
                 Submission(
-                    task, Answer.ACCEPTED, now, next_poll_at_ms=now + DUE_AFTER_MS, http_status=200,
-                    provider_task_id=next(ids), credits_to_charge=Decimal(CREDITS),
+                    task,
+                    Answer.ACCEPTED,
+                    now,
+                    next_poll_at_ms=now + DUE_AFTER_MS,
+                    http_status=200,
+                    provider_task_id=next(ids),
+                    credits_to_charge=Decimal(CREDITS),
                 )
                 for task in claimed
             ]
-        )  # fmt: skip
+        )
         keys += [task.idempotency_key for task in claimed]
     return keys
 

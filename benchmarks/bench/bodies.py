@@ -41,19 +41,25 @@ class Writer:
         """One completed task's body of BODY_BYTES bytes."""
         head = {
             "task": {
-                "id": task_id, "taskType": "CHATGPT", "status": "COMPLETED", "priority": 1,
-                "createdAt": "2026-11-21T15:00:00.000Z", "latencyMs": self._random.randint(20_000, 90_000),
+                "id": task_id,
+                "taskType": "CHATGPT",
+                "status": "COMPLETED",
+                "priority": 1,
+                "createdAt": "2026-11-21T15:00:00.000Z",
+                "latencyMs": self._random.randint(20_000, 90_000),
                 "idempotencyKey": key,
             },
             "credits": {"creditsToCharge": CREDITS, "creditsCharged": CREDITS},
-        }  # fmt: skip
+        }
         sources = [
             {
-                "position": n + 1, "url": f"https://{self._random.getrandbits(64):x}.example/{n}",
-                "label": self._sentence()[:40], "description": self._sentence(),
+                "position": n + 1,
+                "url": f"https://{self._random.getrandbits(64):x}.example/{n}",
+                "label": self._sentence()[:40],
+                "description": self._sentence(),
             }
             for n in range(SOURCES)
-        ]  # fmt: skip
+        ]
         frame = (
             msgspec.json.encode(head)[:-1]
             + b',"response":{"model":null,"text":"%s","sources":'

@@ -46,11 +46,25 @@ def measure(rig: Rig, rounds: int, size: CountsSize) -> list[Row]:
         seen = [_one(rig, prepared, load, web, n * size.deliveries, size.deliveries) for n in range(rounds)]
     one = [1.0] * rounds
     return [
-        row("redis commands", rig.store, [redis for redis, _ in seen], one, unit="a delivery", at_most=0.2,
-            reference_is="one delivery"),
-        row("sql statements", rig.store, [sql for _, sql in seen], one, unit="a delivery", at_most=0.15,
-            reference_is="one delivery"),
-    ]  # fmt: skip
+        row(
+            "redis commands",
+            rig.store,
+            [redis for redis, _ in seen],
+            one,
+            unit="a delivery",
+            at_most=0.2,
+            reference_is="one delivery",
+        ),
+        row(
+            "sql statements",
+            rig.store,
+            [sql for _, sql in seen],
+            one,
+            unit="a delivery",
+            at_most=0.15,
+            reference_is="one delivery",
+        ),
+    ]
 
 
 def _processes(stack: ExitStack, rig: Rig, prepared: Backlog) -> tuple[Process, Process]:

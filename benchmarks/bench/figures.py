@@ -47,19 +47,37 @@ class Row:
 
 
 def row(
-    benchmark: str, store: str, values: Sequence[float], references: Sequence[float], *, unit: str,
-    reference_is: str, at_least: float | None = None, at_most: float | None = None,
-) -> Row:  # fmt: skip
+    benchmark: str,
+    store: str,
+    values: Sequence[float],
+    references: Sequence[float],
+    *,
+    unit: str,
+    reference_is: str,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Row:
     """A row of rounds that were measured in pairs; `at_least` or `at_most` is the bar of the ratio."""
     ratios = [ours / theirs for ours, theirs in zip(values, references, strict=True)]
     ratio = statistics.median(ratios)
     bar = at_least if at_most is None else at_most
     holds = None if bar is None else (ratio <= bar if at_most is not None else ratio >= bar)
     return Row(
-        benchmark, store, unit, statistics.median(values), statistics.median(references), ratio, bar,
-        "max" if at_most is not None else "min", holds, len(ratios), (min(ratios), max(ratios)),
-        tuple(values), tuple(references), reference_is,
-    )  # fmt: skip
+        benchmark,
+        store,
+        unit,
+        statistics.median(values),
+        statistics.median(references),
+        ratio,
+        bar,
+        "max" if at_most is not None else "min",
+        holds,
+        len(ratios),
+        (min(ratios), max(ratios)),
+        tuple(values),
+        tuple(references),
+        reference_is,
+    )
 
 
 def _rounded(value: Any) -> Any:

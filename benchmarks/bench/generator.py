@@ -24,9 +24,14 @@ class Generator:
         self._ask(do="prepare", seed=seed, count=count, keys_file=keys_file)
 
     def run(
-        self, port: int, *, seconds: float, first: int = 0, count: int | None = None,
+        self,
+        port: int,
+        *,
+        seconds: float,
+        first: int = 0,
+        count: int | None = None,
         connections: int = CONNECTIONS,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Post to a port; the figures. Raises AssertionError when any answer is not a 200."""
         figures = self._ask(
             do="run", port=port, seconds=seconds, connections=connections, first=first, count=count
@@ -50,8 +55,12 @@ def generator() -> Iterator[Generator]:
     """A load process for the time of the block."""
     popen = subprocess.Popen(
         module("benchmarks.bench.load"),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
     try:
         yield Generator(popen)
     finally:

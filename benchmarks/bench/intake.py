@@ -57,9 +57,10 @@ def measure(rig: Rig, rounds: int, size: IntakeSize) -> list[Row]:
 def _start(stack: ExitStack, rig: Rig, mode: str, template: str) -> Process:
     """One receiver on a database of its own; all are up all the time, idle while another is measured."""
     command = (
-        [TALLYHOOK, "web"] if mode == "ours"
+        [TALLYHOOK, "web"]
+        if mode == "ours"
         else module("benchmarks.bench.receivers", mode, "--port", "{port}")
-    )  # fmt: skip
+    )
     return stack.enter_context(rig.process(mode, command, stack.enter_context(rig.database(template))))
 
 
@@ -69,23 +70,58 @@ def _one(rig: Rig, server: Process, load: Generator, size: IntakeSize) -> dict[s
     figures = load.run(server.port, seconds=size.seconds)
     rig.valkey.flush()
     return {
-        "per_s": figures["per_s"], "p99_ms": figures["p99_ms"], "peak_mb": server.memory_mb("VmHWM"),
+        "per_s": figures["per_s"],
+        "p99_ms": figures["p99_ms"],
+        "peak_mb": server.memory_mb("VmHWM"),
         "cpu_us": (server.cpu_s() - before_s) / figures["answered"] * 1e6,
-    }  # fmt: skip
+    }
 
 
 def _rows(store: str, seen: dict[str, list[dict[str, float]]], idle_mb: float) -> list[Row]:
     rates = {mode: [one["per_s"] for one in each] for mode, each in seen.items()}
     ours = rates["ours"]
     return [
-        row("intake", store, ours, rates["verify"], unit="accepts/s", at_least=0.60,
-            reference_is="the same handler that only reads and verifies"),
-        row("intake vs naive", store, ours, rates["insert"], unit="accepts/s", at_least=2.5,
-            reference_is="one INSERT and commit for each request"),
-        row("intake vs queue", store, ours, rates["queue"], unit="accepts/s", at_least=1.7,
-            reference_is="one arq enqueue with the body for each request"),
-        row("intake processor time", store, *([one["cpu_us"] for one in seen[m]] for m in ("ours", "verify")),
-            unit="µs of web", reference_is="the same handler that only reads and verifies"),
-        row("memory web", store, [one["peak_mb"] for one in seen["ours"]], [idle_mb] * len(ours), unit="MB",
-            at_most=1.6, reference_is="the same process, idle"),
-    ]  # fmt: skip
+        row(
+            "intake",
+            store,
+            ours,
+            rates["verify"],
+            unit="accepts/s",
+            at_least=0.60,
+            reference_is="the same handler that only reads and verifies",
+        ),
+        row(
+            "intake vs naive",
+            store,
+            ours,
+            rates["insert"],
+            unit="accepts/s",
+            at_least=2.5,
+            reference_is="one INSERT and commit for each request",
+        ),
+        row(
+            "intake vs queue",
+            store,
+            ours,
+            rates["queue"],
+            unit="accepts/s",
+            at_least=1.7,
+            reference_is="one arq enqueue with the body for each request",
+        ),
+        row(
+            "intake processor time",
+            store,
+            *([one["cpu_us"] for one in seen[m]] for m in ("ours", "verify")),
+            unit="µs of web",
+            reference_is="the same handler that only reads and verifies",
+        ),
+        row(
+            "memory web",
+            store,
+            [one["peak_mb"] for one in seen["ours"]],
+            [idle_mb] * len(ours),
+            unit="MB",
+            at_most=1.6,
+            reference_is="the same process, idle",
+        ),
+    ]

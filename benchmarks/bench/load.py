@@ -58,10 +58,12 @@ class Load:
 
     def _request(self, task_id: str, body: bytes, signed_s: int) -> bytes:
         lines = [
-            "POST /webhooks/cloro HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
+            "POST /webhooks/cloro HTTP/1.1",
+            "Host: 127.0.0.1",
+            "Content-Type: application/json",
             f"Content-Length: {len(body)}",
             *(f"{name}: {value}" for name, value in signed_headers(task_id, body, signed_s).items()),
-        ]  # fmt: skip
+        ]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     async def run(
@@ -127,9 +129,13 @@ class _Run:
         seconds = self._last_s - self._started_s
         answered = self._statuses.total()
         return {
-            "answered": answered, "seconds": seconds, "per_s": answered / seconds,
-            "statuses": dict(self._statuses), "p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000,
-        }  # fmt: skip
+            "answered": answered,
+            "seconds": seconds,
+            "per_s": answered / seconds,
+            "statuses": dict(self._statuses),
+            "p50_ms": cuts[49] * 1000,
+            "p99_ms": cuts[98] * 1000,
+        }
 
 
 class _Connection(asyncio.Protocol):

@@ -114,9 +114,12 @@ async def serve() -> None:
     worker = Worker(
         functions=[func(settle_one, name="settle", keep_result=0)],
         redis_settings=RedisSettings.from_dsn(os.environ["REDIS_URL"]),
-        ctx={"database": database}, max_jobs=MAX_JOBS, poll_delay=POLL_DELAY_S, keep_result=0,
+        ctx={"database": database},
+        max_jobs=MAX_JOBS,
+        poll_delay=POLL_DELAY_S,
+        keep_result=0,
         handle_signals=False,
-    )  # fmt: skip
+    )
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await worker.main()

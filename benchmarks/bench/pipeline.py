@@ -42,9 +42,17 @@ async def _measure(rig: Rig, count: int) -> list[Row]:
         stack.env.pop(name)  # production's own settings
     stack.env |= {"TALLYHOOK_LOG_FORMAT": "json"}
     stack.emulator_options = [
-        "--time-scale", "60", "--concurrency", "1500", "--credits", "1000000000", "--rate-limit",
-        str(LIMIT_PER_S), "--book-lines", str(count),
-    ]  # fmt: skip
+        "--time-scale",
+        "60",
+        "--concurrency",
+        "1500",
+        "--credits",
+        "1000000000",
+        "--rate-limit",
+        str(LIMIT_PER_S),
+        "--book-lines",
+        str(count),
+    ]
     try:
         await stack.submit(0, begin=False)
         for first in range(1, count + 1, CHUNK):
@@ -69,9 +77,14 @@ def _row(store: str, seen: list[tuple[float, int]], count: int) -> Row:
     rates = [(n - before) / (at - since) for (since, before), (at, n) in itertools.pairwise(windows)]
     rate = (steady[-1][1] - steady[0][1]) / (steady[-1][0] - steady[0][0])
     found = row(
-        "pipeline", store, rates, [float(LIMIT_PER_S)] * len(rates), unit="settled/s", at_least=0.97,
+        "pipeline",
+        store,
+        rates,
+        [float(LIMIT_PER_S)] * len(rates),
+        unit="settled/s",
+        at_least=0.97,
         reference_is="the provider's limit; rounds are windows of five seconds",
-    )  # fmt: skip
+    )
     ratio = rate / LIMIT_PER_S
     return dataclasses.replace(found, value=rate, ratio=ratio, holds=ratio >= 0.97)
 

@@ -31,9 +31,19 @@ Keep = Callable[[bytes, str, str, str], Awaitable[None]]
 """(body, webhook id, timestamp, signature): makes a delivery durable in its own way."""
 
 COLUMNS = (
-    "id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding", "body",
-    "state", "tries", "due_at_ms",
-)  # fmt: skip
+    "id",
+    "source",
+    "received_at_ms",
+    "webhook_id",
+    "signed_at",
+    "signature",
+    "account",
+    "encoding",
+    "body",
+    "state",
+    "tries",
+    "due_at_ms",
+)
 INSERT = f"INSERT INTO deliveries ({', '.join(COLUMNS)}) VALUES ({', '.join(f'?{n + 1}' for n in range(12))})"
 
 
@@ -85,9 +95,19 @@ async def enqueue(redis_url: str) -> AsyncIterator[Keep]:
 def _row(body: bytes, webhook_id: str, timestamp: str, signature: str) -> tuple[Any, ...]:
     now_ms = time.time_ns() // 1_000_000
     return (
-        new_id(now_ms), "delivery", now_ms, webhook_id, timestamp, signature, "default", "identity", body,
-        "new", 0, now_ms + 10_000,
-    )  # fmt: skip
+        new_id(now_ms),
+        "delivery",
+        now_ms,
+        webhook_id,
+        timestamp,
+        signature,
+        "default",
+        "identity",
+        body,
+        "new",
+        0,
+        now_ms + 10_000,
+    )
 
 
 def handler(keep: Keep) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -135,9 +135,13 @@ class Rig:
             log_from = output.tell()
             popen = subprocess.Popen(
                 [part.replace("{port}", str(port)) for part in command],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
-                env=self.env(url, port) | env, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                env=self.env(url, port) | env,
+                start_new_session=True,
+            )
         process = Process(name, port, popen, log, log_from)
         try:
             if path is not None:
@@ -151,10 +155,15 @@ class Rig:
         ours = ("TALLYHOOK_", "CLORO_")
         return {
             **{key: value for key, value in os.environ.items() if not key.startswith(ours)},
-            "PYTHONPATH": str(ROOT), "DATABASE_URL": url, "REDIS_URL": self.valkey.url, "PORT": str(port),
-            "CLORO_API_KEY": EMULATOR_KEY, "CLORO_BASE_URL": "http://127.0.0.1:9",
-            "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET, "TALLYHOOK_LOG_FORMAT": "json",
-        }  # fmt: skip
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": url,
+            "REDIS_URL": self.valkey.url,
+            "PORT": str(port),
+            "CLORO_API_KEY": EMULATOR_KEY,
+            "CLORO_BASE_URL": "http://127.0.0.1:9",
+            "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
+            "TALLYHOOK_LOG_FORMAT": "json",
+        }
 
 
 @contextmanager

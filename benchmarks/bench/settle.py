@@ -60,14 +60,36 @@ def measure(rig: Rig, rounds: int, size: SettleSize) -> list[Row]:
         seen.bulk.append(_bulk(rig, prepared, records))
     store = rig.store
     return [
-        row("settle", store, seen.ours, seen.naive, unit="deliveries/s", at_least=6,
-            reference_is="one arq job and one transaction for each delivery"),
-        row("settle limit", store, seen.ours, seen.bulk, unit="deliveries/s", at_least=0.45,
-            reference_is="COPY of the same result rows by one connection" if store == "postgresql"
-            else "executemany of the same result rows by one connection"),
-        row("memory worker", store, seen.peak_mb, seen.idle_mb, unit="MB", at_most=1.6,
-            reference_is="the same process, idle"),
-    ]  # fmt: skip
+        row(
+            "settle",
+            store,
+            seen.ours,
+            seen.naive,
+            unit="deliveries/s",
+            at_least=6,
+            reference_is="one arq job and one transaction for each delivery",
+        ),
+        row(
+            "settle limit",
+            store,
+            seen.ours,
+            seen.bulk,
+            unit="deliveries/s",
+            at_least=0.45,
+            reference_is="COPY of the same result rows by one connection"
+            if store == "postgresql"
+            else "executemany of the same result rows by one connection",
+        ),
+        row(
+            "memory worker",
+            store,
+            seen.peak_mb,
+            seen.idle_mb,
+            unit="MB",
+            at_most=1.6,
+            reference_is="the same process, idle",
+        ),
+    ]
 
 
 def _ours(rig: Rig, prepared: Backlog, seen: Seen) -> None:

@@ -25,9 +25,16 @@ def measure(rig: Rig, rounds: int) -> list[Row]:
         ours.append(_seconds(rig, url, [TALLYHOOK, "web"]))
         bare.append(_seconds(rig, url, [sys.executable, BARE_APP]))
     return [
-        row("start", rig.store, ours, bare, unit="s", at_most=4,
-            reference_is="a bare aiohttp app: one route, no settings, no database")
-    ]  # fmt: skip
+        row(
+            "start",
+            rig.store,
+            ours,
+            bare,
+            unit="s",
+            at_most=4,
+            reference_is="a bare aiohttp app: one route, no settings, no database",
+        )
+    ]
 
 
 def _seconds(rig: Rig, url: str, command: Sequence[str]) -> float:
@@ -35,9 +42,14 @@ def _seconds(rig: Rig, url: str, command: Sequence[str]) -> float:
     with (rig.folder / "start.log").open("ab") as log:
         started = time.perf_counter()
         popen = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=rig.folder, env=rig.env(url, port),
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=rig.folder,
+            env=rig.env(url, port),
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             while not _answers(port):
                 assert popen.poll() is None, "it ended instead of answering"

@@ -34,9 +34,20 @@ RATE_PER_S = "10000"
 LOOK_EVERY_S = 0.1
 TIMEOUT_S = 120.0
 EMULATOR = [
-    TALLYHOOK, "emulator", "--port", "{port}", "--json", "--rate-limit", "0", "--time-scale", "0.01",
-    "--concurrency", "1500", "--credits", "1000000000",
-]  # fmt: skip
+    TALLYHOOK,
+    "emulator",
+    "--port",
+    "{port}",
+    "--json",
+    "--rate-limit",
+    "0",
+    "--time-scale",
+    "0.01",
+    "--concurrency",
+    "1500",
+    "--credits",
+    "1000000000",
+]
 """Time nearly stands still there: no task finishes while tasks are sent, so no delivery is in the way."""
 WEBHOOK_URL = "http://127.0.0.1:9/webhooks/cloro"
 
@@ -73,9 +84,15 @@ def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
         row("submit", store, ours["emulator"], limit, unit="tasks/s", at_least=0.60, reference_is=limit_is),
         row("submit, idle provider", store, ours["noop"], limit, unit="tasks/s", reference_is=limit_is),
         row("submit, bare client", store, bare["emulator"], limit, unit="tasks/s", reference_is=limit_is),
-        row("submit vs bare client", store, ours["emulator"], bare["emulator"], unit="tasks/s",
-            reference_is="a bare aiohttp client posting the same bodies to the emulator"),
-    ]  # fmt: skip
+        row(
+            "submit vs bare client",
+            store,
+            ours["emulator"],
+            bare["emulator"],
+            unit="tasks/s",
+            reference_is="a bare aiohttp client posting the same bodies to the emulator",
+        ),
+    ]
 
 
 async def _prepare(url: str, count: int) -> tuple[str, list[str]]:
@@ -102,11 +119,20 @@ def _bodies(path: Path, ids: Sequence[str], *, attempt: int) -> Path:
     """The bodies that ours sends for these tasks, one a line."""
     tasks = (
         ClaimedTask(
-            task_id, "", attempt, f"{task_id}.{attempt}", "CHATGPT", json.dumps(_spec(n).payload), 1,
-            Decimal(CREDITS), 1, 0, "",
+            task_id,
+            "",
+            attempt,
+            f"{task_id}.{attempt}",
+            "CHATGPT",
+            json.dumps(_spec(n).payload),
+            1,
+            Decimal(CREDITS),
+            1,
+            0,
+            "",
         )
         for n, task_id in enumerate(ids, 1)
-    )  # fmt: skip
+    )
     path.write_bytes(b"\n".join(encode_create(task, WEBHOOK_URL) for task in tasks))
     return path
 
@@ -127,10 +153,15 @@ def _ours(rig: Rig, template: str, provider: Process, count: int) -> float:
         rig.settle_disk()
         worker = stack.enter_context(
             rig.process(
-                "worker", module("workers"), url, path=None, TALLYHOOK_RATE_PER_S=RATE_PER_S,
-                CLORO_BASE_URL=f"http://127.0.0.1:{provider.port}", PUBLIC_URL="http://127.0.0.1:9",
+                "worker",
+                module("workers"),
+                url,
+                path=None,
+                TALLYHOOK_RATE_PER_S=RATE_PER_S,
+                CLORO_BASE_URL=f"http://127.0.0.1:{provider.port}",
+                PUBLIC_URL="http://127.0.0.1:9",
             )
-        )  # fmt: skip
+        )
         rate = asyncio.run(_sent_per_s(url, count, worker))
     rig.valkey.flush()
     return rate

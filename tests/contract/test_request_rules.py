@@ -13,26 +13,35 @@ from app.emulator.data.editions import EDITIONS
 
 CURRENT = EDITIONS["2026"]
 URLS = (
-    "https://www.google.com/search?q=x", "https://www.google.de/search?q=x&gl=de&hl=de&num=30",
-    "https://google.co.uk/search?q=x&uule=w+CAIQ&gl=gb", "https://www.google.com/search?q=x&tbm=nws",
-    "https://www.google.com/maps?q=x", "nonsense",
-)  # fmt: skip
+    "https://www.google.com/search?q=x",
+    "https://www.google.de/search?q=x&gl=de&hl=de&num=30",
+    "https://google.co.uk/search?q=x&uule=w+CAIQ&gl=gb",
+    "https://www.google.com/search?q=x&tbm=nws",
+    "https://www.google.com/maps?q=x",
+    "nonsense",
+)
 TEXTS = st.sampled_from(["x", "best crm", "", "x" * 10_000, "x" * 10_001])
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "prompt": TEXTS, "query": TEXTS,
+    "prompt": TEXTS,
+    "query": TEXTS,
     "country": st.sampled_from(["US", "DE", "GB", "CN", "RU", "IR", "UK", "us", "XK", 7]),
-    "gl": st.sampled_from(["us", "DE", "gb", "uk", "cn"]), "hl": st.sampled_from(["en", "DE", ""]),
+    "gl": st.sampled_from(["us", "DE", "gb", "uk", "cn"]),
+    "hl": st.sampled_from(["en", "DE", ""]),
     "state": st.sampled_from(["CA", "DC", "ZZ", "ca", 1]),
     "pages": st.sampled_from([1, 3, 10, 0, 11, 2.5, "2", True]),
     "device": st.sampled_from(["desktop", "mobile", "ios", "android", "tablet"]),
-    "location": st.sampled_from(["Berlin", ""]), "uule": st.just("w+CAIQ"), "url": st.sampled_from(URLS),
-    "legacy": st.sampled_from([True, False, "true"]), "disableWebSearch": st.booleans(), "extra": st.just(1),
+    "location": st.sampled_from(["Berlin", ""]),
+    "uule": st.just("w+CAIQ"),
+    "url": st.sampled_from(URLS),
+    "legacy": st.sampled_from([True, False, "true"]),
+    "disableWebSearch": st.booleans(),
+    "extra": st.just(1),
     "include": st.dictionaries(
         st.sampled_from(sorted(INCLUDE_NAMES | {"markdwon"})),
         st.sampled_from([True, False, True, True, {}, {"markdown": True}, {"html": True}, "true", None]),
         max_size=3,
     ),
-}  # fmt: skip
+}
 
 
 @st.composite

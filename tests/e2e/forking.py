@@ -32,15 +32,25 @@ class Forks:
         self.here = here
 
     def run(
-        self, *arguments: str, out: str = "file", err: str = "file", stdin: str = os.devnull,
-        env: Mapping[str, str] | None = None, file_bytes_max: int = 0,
-    ) -> Ran:  # fmt: skip
+        self,
+        *arguments: str,
+        out: str = "file",
+        err: str = "file",
+        stdin: str = os.devnull,
+        env: Mapping[str, str] | None = None,
+        file_bytes_max: int = 0,
+    ) -> Ran:
         """`out` and `err`: file, closed, broken (a pipe that nobody reads), or a path. `stdin`: closed, or a
         path."""
         order = {
-            "arguments": arguments, "out": out, "err": err, "stdin": stdin, "env": dict(env or {}),
-            "file_bytes_max": file_bytes_max, "here": str(self.here),
-        }  # fmt: skip
+            "arguments": arguments,
+            "out": out,
+            "err": err,
+            "stdin": stdin,
+            "env": dict(env or {}),
+            "file_bytes_max": file_bytes_max,
+            "here": str(self.here),
+        }
         written = [self.here / name for name in ("fork.out", "fork.err")]
         for path in written:
             path.unlink(missing_ok=True)
@@ -59,9 +69,12 @@ def forks(here: Path) -> Iterator[Forks]:
     ours = ("TALLYHOOK_", "CLORO_", "DATABASE_", "REDIS_URL", "PORT", "PUBLIC_URL", "PYTHONIOENCODING")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env=env | {"PYTHONPATH": os.getcwd()},
-    ) as process:  # fmt: skip
+    ) as process:
         yield Forks(process, here)
         assert process.stdin is not None
         process.stdin.close()

@@ -32,7 +32,7 @@ from app.services.audit import Audits
 from app.services.funding import Funding
 from app.services.settle import settle
 from app.services.submit import submit
-from app.services.sync_call import AskLimits, ask
+from app.services.sync_call import SyncLimits, ask
 from app.store import Store
 from tests.clock import SteppedClock
 from tests.e2e.stack import TALLYHOOK
@@ -72,14 +72,22 @@ class Month:
         await self.control(
             "organizations",
             {
-                "name": name, "plan": plan, "keys": [{"key": self.keys[name]}], "webhookSecret": SECRET,
-                "prices": prices, **more,
+                "name": name,
+                "plan": plan,
+                "keys": [{"key": self.keys[name]}],
+                "webhookSecret": SECRET,
+                "prices": prices,
+                **more,
             },
-        )  # fmt: skip
+        )
         self.clients[name] = Client(
-            base_url=self.url, api_key=self.keys[name], webhook_url=f"{self.hook}/{name}", pacer=Pacer(500),
-            timeout_s=20, connections=8,
-        )  # fmt: skip
+            base_url=self.url,
+            api_key=self.keys[name],
+            webhook_url=f"{self.hook}/{name}",
+            pacer=Pacer(500),
+            timeout_s=20,
+            connections=8,
+        )
         await self.clients[name].__aenter__()
 
     async def to(self, day: float) -> None:
@@ -124,21 +132,32 @@ class Month:
                 account, self.store, self.clients[account], clock=self.clock, drain_target_s=43_200
             )
         await submit(
-            self.store, self.clients[account], account=account, admission=self._admissions[account],
-            limits=SUBMIT_LIMITS, clock=self.clock, jitter=lambda: 0.5, token=new_id(self.clock()),
-        )  # fmt: skip
+            self.store,
+            self.clients[account],
+            account=account,
+            admission=self._admissions[account],
+            limits=SUBMIT_LIMITS,
+            clock=self.clock,
+            jitter=lambda: 0.5,
+            token=new_id(self.clock()),
+        )
 
     async def ask(self, account: str, engine: str, day: float) -> None:
         """A sync call that is answered while time is stepped to a moment."""
         provider = SyncClient(base_url=self.url, api_key=self.keys[account], pacer=Pacer(500), timeout_s=20)
-        limits = AskLimits(60_000, DAY_MS, 10_000)
+        limits = SyncLimits(60_000, DAY_MS, 10_000)
         asking = asyncio.create_task(
             ask(
-                self.store, provider, encode_sync_report, self.settle,
-                question_of("Which CRM?", engine, "US", [], "", account), limits=limits, clock=self.clock,
+                self.store,
+                provider,
+                encode_sync_report,
+                self.settle,
+                question_of("Which CRM?", engine, "US", [], "", account),
+                limits=limits,
+                clock=self.clock,
                 jitter=lambda: 0.5,
             )
-        )  # fmt: skip
+        )
         # The state of another process has no event.
         while not (await self.control(f"books?organization={account}&tasks=0"))["slots"]["used"]:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -168,9 +187,13 @@ class Month:
         """A delivery: verified against the wall clock, as it was signed; received on the emulated one."""
         body, headers = await request.read(), request.headers
         checked = verify(
-            [SECRET], headers["X-Cloro-Timestamp"], headers["X-Cloro-Signature"], body,
-            now_s=int(time.time()), window_s=300,
-        )  # fmt: skip
+            [SECRET],
+            headers["X-Cloro-Timestamp"],
+            headers["X-Cloro-Signature"],
+            body,
+            now_s=int(time.time()),
+            window_s=300,
+        )
         assert isinstance(checked, Verified)
         delivery = RawDelivery(
             new_id(self.clock()), Source.DELIVERY, self.clock(), body, account=request.match_info["account"]

@@ -67,7 +67,7 @@ class Stack:
             "CLORO_API_KEY": EMULATOR_KEY,
             "CLORO_BASE_URL": f"http://127.0.0.1:{self._ports['emulator']}",
             "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
-        }  # fmt: skip
+        }
 
     def pids(self) -> dict[str, int]:
         """Process ids by name, of those that run."""
@@ -76,8 +76,13 @@ class Stack:
     def command(self, name: str) -> list[str]:
         """How each process is started; `worker2` is another worker."""
         options = [
-            "--port", str(self._ports["emulator"]), "--seed", str(self.seed), "--json", *self.emulator_options
-        ]  # fmt: skip
+            "--port",
+            str(self._ports["emulator"]),
+            "--seed",
+            str(self.seed),
+            "--json",
+            *self.emulator_options,
+        ]
         return {
             "emulator": [TALLYHOOK, "emulator", *options],
             "web": [TALLYHOOK, "web"],
@@ -90,9 +95,14 @@ class Stack:
             with (self._folder / f"{name}.log").open("ab") as file:
                 log = self.log_to.get(name, file)
                 self._processes[name] = subprocess.Popen(
-                    self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env=self.env | self.env_of.get(name, {}), cwd=self._folder, start_new_session=True,
-                )  # fmt: skip
+                    self.command(name),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self.env | self.env_of.get(name, {}),
+                    cwd=self._folder,
+                    start_new_session=True,
+                )
         for name in names:
             if name in self._ports:
                 path = {"emulator": "/_emulator/books?tasks=0", "web": "/healthz"}[name]
@@ -219,9 +229,14 @@ class Stack:
     def tallyhook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end, on the processes' own settings."""
         return subprocess.run(
-            [TALLYHOOK, *arguments], check=False, capture_output=True, text=True, env=self.env,
-            cwd=self._folder, timeout=120,
-        )  # fmt: skip
+            [TALLYHOOK, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=self.env,
+            cwd=self._folder,
+            timeout=120,
+        )
 
     def assert_certified(self) -> None:
         """`verify` and `certificate` agree that all is well."""

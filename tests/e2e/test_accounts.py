@@ -22,9 +22,18 @@ PROMPTS = 60
 def eu_url(tmp_path: Path) -> Iterator[str]:
     """The other account's provider."""
     command = [
-        TALLYHOOK, "emulator", "--port", "0", "--time-scale", "2000", "--json", "--key", EU_KEY,
-        "--webhook-secret", EU_SECRET,
-    ]  # fmt: skip
+        TALLYHOOK,
+        "emulator",
+        "--port",
+        "0",
+        "--time-scale",
+        "2000",
+        "--json",
+        "--key",
+        EU_KEY,
+        "--webhook-secret",
+        EU_SECRET,
+    ]
     with (tmp_path / "eu.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

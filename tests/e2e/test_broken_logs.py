@@ -69,14 +69,22 @@ def receivers(
         for kind, opened in KINDS.items():
             port = free_port()
             env = os.environ | {
-                "PORT": str(port), "DATABASE_URL": postgres_url, "REDIS_URL": valkey_url,
-                "TALLYHOOK_LOG_LEVEL": "debug", "TALLYHOOK_LOG_FORMAT": "json",
-            }  # fmt: skip
+                "PORT": str(port),
+                "DATABASE_URL": postgres_url,
+                "REDIS_URL": valkey_url,
+                "TALLYHOOK_LOG_LEVEL": "debug",
+                "TALLYHOOK_LOG_FORMAT": "json",
+            }
             descriptor = opened(tmp_path)
             process = subprocess.Popen(
-                [TALLYHOOK, "web"], stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, env=env,
-                cwd=tmp_path, preexec_fn=limited if kind == "full_file" else None,
-            )  # fmt: skip
+                [TALLYHOOK, "web"],
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                env=env,
+                cwd=tmp_path,
+                preexec_fn=limited if kind == "full_file" else None,
+            )
             os.close(descriptor)
             ends.callback(lambda one=process: one.poll() is None and end(one, KILL))
             started[kind] = (f"http://127.0.0.1:{port}", process)
@@ -91,9 +99,10 @@ def _status(url: str, body: bytes | None = None) -> int:
     if body is not None:
         at = str(int(time.time()))
         headers = {
-            "X-Cloro-Timestamp": at, "X-Cloro-Signature": sign(EMULATOR_WEBHOOK_SECRET, at, body),
+            "X-Cloro-Timestamp": at,
+            "X-Cloro-Signature": sign(EMULATOR_WEBHOOK_SECRET, at, body),
             "X-Cloro-Webhook-Id": "b27a21e1-7c39-4aa2-a347-23e828c426f9-1",
-        }  # fmt: skip
+        }
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as response:
             return int(response.status)

@@ -44,18 +44,26 @@ async def test_trouble_that_kills_nobody_loses_and_doubles_nothing(
     day ahead, or behind; a gateway before the provider."""
     options = ("--time-scale", "60", "--concurrency", "60", "--fail", "0.02", "--lose-response", "0.01")
     env = {
-        "TALLYHOOK_RATE_PER_S": "15", "TALLYHOOK_DATABASE_TIMEOUT_S": "1",
+        "TALLYHOOK_RATE_PER_S": "15",
+        "TALLYHOOK_DATABASE_TIMEOUT_S": "1",
         "TALLYHOOK_DATABASE_CONNECT_TIMEOUT_S": "1",
-    }  # fmt: skip
-    async with troubled_stack(
-        tmp_path, postgres, postgres_url, start_valkey(), *options, env=env
-    ) as (stack, troubles):  # fmt: skip
+    }
+    async with troubled_stack(tmp_path, postgres, postgres_url, start_valkey(), *options, env=env) as (
+        stack,
+        troubles,
+    ):
         stack.seed = SEED
         await stack.submit(COUNT)
         met = await disturb_until_finished(
-            stack, {}, troubles, kill_processes=False, every_s=0.5, trouble_s=2.0,
-            rng=random.Random(SEED), for_s=17,
-        )  # fmt: skip
+            stack,
+            {},
+            troubles,
+            kill_processes=False,
+            every_s=0.5,
+            trouble_s=2.0,
+            rng=random.Random(SEED),
+            for_s=17,
+        )
         assert all(met.values()), f"seed {SEED}: the run was over before all had their turn: {met}"
         await stack.until_finished()
         await stack.assert_books_equal(COUNT)

@@ -28,9 +28,14 @@ COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 GOOD = "prompt,task_type,country\nIs Monzo safe?,GEMINI,GB\n=1+1 is what?,CHATGPT,US\n"
 BAD = GOOD + "Who is it?,NOPE,US\n"
 ENVIRONMENT = (
-    "DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL", "CLORO_API_KEY", "CLORO_BASE_URL",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PORT",
+    "PUBLIC_URL",
+    "CLORO_API_KEY",
+    "CLORO_BASE_URL",
     "CLORO_WEBHOOK_SECRET",
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -279,10 +284,7 @@ def test_a_database_of_another_program_is_left_alone(cli: Cli, monkeypatch: pyte
     assert "ae1027a6acf0" in ended.document["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["postgresql://tally:hush@127.0.0.1:1/none", "sqlite:////no/such/place/x.db"],
-)
+@pytest.mark.parametrize("url", ["postgresql://tally:hush@127.0.0.1:1/none", "sqlite:////no/such/place/x.db"])
 def test_a_database_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     ended = cli("runs --json")
@@ -308,9 +310,15 @@ def test_doctor_finds_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert ended.code == 1
     assert ended.document["healthy"] is False
     assert states == {
-        "API key": "ok", "webhook secret": "fault", "public URL": "fault", "database": "ok",
-        "redis": "fault", "provider": "fault", "balance": "warning", "webhook": "fault",
-    }  # fmt: skip
+        "API key": "ok",
+        "webhook secret": "fault",
+        "public URL": "fault",
+        "database": "ok",
+        "redis": "fault",
+        "provider": "fault",
+        "balance": "warning",
+        "webhook": "fault",
+    }
     assert all(check["remedy"] for check in ended.document["checks"] if check["state"] == "fault")
     assert "set PUBLIC_URL" in cli("doctor").out
 
@@ -324,9 +332,20 @@ def test_every_command_takes_json_and_explains_itself(cli: Cli, command: str) ->
 
 def test_the_commands_are_those_of_the_documentation() -> None:
     assert set(COMMANDS) >= {
-        "demo", "submit", "watch", "runs", "status", "report", "export", "resume", "web", "worker",
-        "emulator", "migrate", "doctor",
-    }  # fmt: skip
+        "demo",
+        "submit",
+        "watch",
+        "runs",
+        "status",
+        "report",
+        "export",
+        "resume",
+        "web",
+        "worker",
+        "emulator",
+        "migrate",
+        "doctor",
+    }
 
 
 def test_help_does_not_wait_for_what_it_does_not_need() -> None:

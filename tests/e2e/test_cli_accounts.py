@@ -44,8 +44,11 @@ def provider(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         url = json.loads(process.stdout.readline())["url"]
         week_ago = datetime.now(UTC) - timedelta(days=7)
         described = {
-            "name": "ours", "plan": "lite", "keys": [{"key": KEY}], "subscribedAt": week_ago.isoformat()
-        }  # fmt: skip
+            "name": "ours",
+            "plan": "lite",
+            "keys": [{"key": KEY}],
+            "subscribedAt": week_ago.isoformat(),
+        }
         post(f"{url}/_emulator/organizations", described)
         monkeypatch.setenv("CLORO_API_KEY", KEY)
         monkeypatch.setenv("CLORO_BASE_URL", url)
@@ -65,8 +68,11 @@ def test_an_account_from_its_first_balance_to_its_statement(cli: Cli, provider: 
 
     plan = cli("plan --json").document
     assert (plan["allocation"], plan["used"], plan["remaining"], plan["available"]) == (
-        37_500, 6, 37_494, 37_494,
-    )  # fmt: skip
+        37_500,
+        6,
+        37_494,
+        37_494,
+    )
     assert 20 <= plan["cycle"]["days_left"] <= 31
     (burned,) = plan["burn"]["by"]
     assert (burned["task_type"], burned["country"], burned["tasks"], burned["credits"]) == (
@@ -79,11 +85,14 @@ def test_an_account_from_its_first_balance_to_its_statement(cli: Cli, provider: 
 
     told = cli("statement --json").document
     assert [(line["what"], line["credits"], line["balance"]) for line in told["lines"]] == [
-        ("allocation", 37_500, 37_500), ("posts", -6, 37_494),
-    ]  # fmt: skip
+        ("allocation", 37_500, 37_500),
+        ("posts", -6, 37_494),
+    ]
     assert (told["lines"][1]["task_type"], told["lines"][1]["mode"], told["lines"][1]["count"]) == (
-        "GEMINI", "sync", 1,
-    )  # fmt: skip
+        "GEMINI",
+        "sync",
+        1,
+    )
     assert (told["totals"]["closing"], told["closed"]) == (37_494, False)
     assert "GEMINI sync" in cli("statement").out
     day = told["cycle"]["starts_at"][:10]
@@ -129,8 +138,10 @@ def test_spending_of_others_is_told(cli: Cli, provider: str) -> None:
     on_store(aged)
     found = cli("audit --json").document
     assert (found["balance"], found["foreign"], found["explained"]) == (
-        37_495, {"lowest": 5, "highest": 5}, True,
-    )  # fmt: skip
+        37_495,
+        {"lowest": 5, "highest": 5},
+        True,
+    )
     assert [(e["what"], e["credits"]) for e in found["booked"]] == [("foreign", 5)]
     assert cli("statement --json").document["totals"]["foreign"] == 5
 

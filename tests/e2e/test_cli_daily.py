@@ -122,10 +122,13 @@ def test_repeated_lines(cli: Cli, here: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ("--reuse-within 24", "bad_option"), ("--reuse-within soon", "bad_option"),
-        ("--account nobody", "unknown_account"), ("--batch 501", "usage"), ("--batch 0", "usage"),
+        ("--reuse-within 24", "bad_option"),
+        ("--reuse-within soon", "bad_option"),
+        ("--account nobody", "unknown_account"),
+        ("--batch 501", "usage"),
+        ("--batch 0", "usage"),
     ],
-)  # fmt: skip
+)
 def test_wrong_options_store_nothing(cli: Cli, options: str, code: str) -> None:
     ended = cli(f"submit good.csv {options} --json")
     assert (ended.code, ended.document["error"]["code"]) == (2, code)
@@ -169,12 +172,14 @@ def test_schedules(cli: Cli, here: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "schedule add good.csv --every 30s", "schedule add good.csv --every 6",
+        "schedule add good.csv --every 30s",
+        "schedule add good.csv --every 6",
         "schedule add no.csv --every 1h",
-        "schedule add good.csv --every 1h --country ZZ", "schedule add good.csv --every 1h --budget x",
+        "schedule add good.csv --every 1h --country ZZ",
+        "schedule add good.csv --every 1h --budget x",
         "schedule add good.csv --every 1h --account nobody",
     ],
-)  # fmt: skip
+)
 def test_a_schedule_that_could_never_run_is_refused(cli: Cli, line: str) -> None:
     ended = cli(f"{line} --json")
     assert ended.code == 2, ended

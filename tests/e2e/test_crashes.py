@@ -11,9 +11,21 @@ from tests.e2e.stack import KILL, running_stack
 COUNT = 400
 # 60 s of the provider pass in one; a slow trickle, so that a crash finds work at every stage.
 EMULATOR = (
-    "--time-scale", "60", "--concurrency", "80", "--shuffle", "0.5", "--fail", "0.03", "--duplicate", "0.02",
-    "--lose-response", "0.02", "--wrong-charge", "0.01",
-)  # fmt: skip
+    "--time-scale",
+    "60",
+    "--concurrency",
+    "80",
+    "--shuffle",
+    "0.5",
+    "--fail",
+    "0.03",
+    "--duplicate",
+    "0.02",
+    "--lose-response",
+    "0.02",
+    "--wrong-charge",
+    "0.01",
+)
 # Not where the worker is killed: an accepted task whose answer died with the worker and whose delivery never
 # comes cannot be asked for (S4); it stays open until the provider's retention is over.
 DROPS = ("--drop", "0.02")

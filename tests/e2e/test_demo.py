@@ -58,10 +58,13 @@ def test_the_books_agree(prompts: Path, tmp_path: Path) -> None:
     keep = tmp_path / "demo"
     ended = subprocess.run(
         [*DEMO, "--prompts", str(prompts), "--seed", str(SEED), "--keep", str(keep)],
-        capture_output=True, text=True, check=False, timeout=WAIT_S + 60,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S + 60,
         # Nothing of the surroundings may reach the demo.
         env=os.environ | {"DATABASE_URL": "nonsense", "CLORO_API_KEY": "sk_live_x", "TALLYHOOK_HOST": "::1"},
-    )  # fmt: skip
+    )
     assert ended.stdout, ended.stderr
     document = json.loads(ended.stdout.splitlines()[-1])
     assert document["agree"] is True, f"seed {SEED}: {ended.stdout}"
@@ -84,10 +87,12 @@ def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number:
     keep = tmp_path / "demo"
     with subprocess.Popen(
         [*DEMO, "--prompts", str(prompts), "--keep", str(keep)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         # A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as demo:  # fmt: skip
+    ) as demo:
         wait_until(
             lambda: any("workers" in line for line in running_below(keep)) or demo.poll() is not None,
             "the worker",

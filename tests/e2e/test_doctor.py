@@ -61,9 +61,14 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def settings_for(urls: dict[str, str], **changes: str) -> Settings:
     values = {
-        "DATABASE_URL": "", "REDIS_URL": "", "CLORO_API_KEY": EMULATOR_KEY, "PUBLIC_URL": urls["web"],
-        "CLORO_BASE_URL": urls["emulator"], "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET, **changes,
-    }  # fmt: skip
+        "DATABASE_URL": "",
+        "REDIS_URL": "",
+        "CLORO_API_KEY": EMULATOR_KEY,
+        "PUBLIC_URL": urls["web"],
+        "CLORO_BASE_URL": urls["emulator"],
+        "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
+        **changes,
+    }
     return load_settings(_env_file=None, data_dir=Path(urls["data_dir"]), **values)
 
 
@@ -80,9 +85,13 @@ def run_tallyhook(*arguments: str, env: dict[str, str]) -> "subprocess.Completed
     ours = ("TALLYHOOK_", "CLORO_", "DATABASE_URL", "REDIS_URL", "PUBLIC_URL")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return subprocess.run(
-        [sys.executable, "-m", "app.cli.main", *arguments], check=False, capture_output=True, text=True,
-        env=kept | env, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "app.cli.main", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=kept | env,
+        timeout=60,
+    )
 
 
 def examined(settings: Settings) -> dict[str, Check]:
@@ -95,9 +104,20 @@ def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
     checks = examined(settings_for(urls, CLORO_API_KEY="", CLORO_WEBHOOK_SECRET=""))
     assert {check.state for check in checks.values()} == {"ok"}, checks
     assert set(checks) == {
-        "API key", "webhook secret", "public URL", "database", "redis", "redis persistence",
-        "redis eviction", "provider", "balance", "webhook", "worker", "redis clock", "provider clock",
-    }  # fmt: skip
+        "API key",
+        "webhook secret",
+        "public URL",
+        "database",
+        "redis",
+        "redis persistence",
+        "redis eviction",
+        "provider",
+        "balance",
+        "webhook",
+        "worker",
+        "redis clock",
+        "provider clock",
+    }
     assert document(list(checks.values()))["healthy"] is True
     assert "0 tasks queued" in checks["provider"].detail
 
@@ -129,8 +149,9 @@ def test_each_fault_is_named_with_its_remedy(
 def test_f6_what_happens_while_nobody_tells_the_balance_is_told(urls: dict[str, str]) -> None:
     told = examined(settings_for(urls))["balance"]
     assert (told.state, "credits; while it is unknown, the last one counts for 600 s" in told.detail) == (
-        "ok", True,
-    ), told  # fmt: skip
+        "ok",
+        True,
+    ), told
     # Something else in the provider's place.
     away = settings_for(urls, CLORO_BASE_URL=urls["web"])
     for policy, words in (("wait", "then nothing is sent"), ("send", "it is not looked at")):
@@ -270,10 +291,14 @@ def test_f21_an_embedded_database_that_is_none_is_told(
 @pytest.mark.parametrize(
     ("ahead_s", "state", "words"),
     [
-        (0.0, "ok", "agrees with"), (1.4, "ok", "agrees with"), (5.0, "warning", " s ahead of"),
-        (-5.0, "warning", " s behind"), (75.0, "fault", " s ahead of"), (-90_000.0, "fault", "25.0 h behind"),
+        (0.0, "ok", "agrees with"),
+        (1.4, "ok", "agrees with"),
+        (5.0, "warning", " s ahead of"),
+        (-5.0, "warning", " s behind"),
+        (75.0, "fault", " s ahead of"),
+        (-90_000.0, "fault", "25.0 h behind"),
     ],
-)  # fmt: skip
+)
 async def test_f18_doctor_compares_clocks(
     urls: dict[str, str], postgres_url: str, valkey_url: str, ahead_s: float, state: str, words: str
 ) -> None:
@@ -292,11 +317,14 @@ def test_f18_a_process_with_a_wrong_clock_says_so(
 ) -> None:
     (tmp_path / "offset").write_text("75")
     env = {
-        "DATABASE_URL": postgres_url, "REDIS_URL": valkey_url, "CLORO_BASE_URL": urls["emulator"],
-        "CLORO_API_KEY": EMULATOR_KEY, "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
+        "DATABASE_URL": postgres_url,
+        "REDIS_URL": valkey_url,
+        "CLORO_BASE_URL": urls["emulator"],
+        "CLORO_API_KEY": EMULATOR_KEY,
+        "CLORO_WEBHOOK_SECRET": EMULATOR_WEBHOOK_SECRET,
         "PYTHONPATH": str(Path(__file__).parent / "shifted_clock"),
         "SHIFTED_CLOCK_FILE": str(tmp_path / "offset"),
-    }  # fmt: skip
+    }
     done = run_tallyhook("doctor", "--json", env=env)
     told = json.loads(done.stdout)
     faults = [
@@ -336,9 +364,12 @@ def test_f21_whatever_hangs_each_check_ends_in_time(
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         at = f"127.0.0.1:{silent.getsockname()[1]}"
         settings = settings_for(
-            urls, DATABASE_URL=f"postgresql://u@{at}/d", REDIS_URL=f"redis://{at}", PUBLIC_URL=f"http://{at}",
+            urls,
+            DATABASE_URL=f"postgresql://u@{at}/d",
+            REDIS_URL=f"redis://{at}",
+            PUBLIC_URL=f"http://{at}",
             CLORO_BASE_URL=f"http://{at}",
-        )  # fmt: skip
+        )
         started_s = time.monotonic()
         checks = examined(settings)
         assert time.monotonic() - started_s < 10
@@ -396,8 +427,11 @@ def test_f21_a_redis_that_answers_and_cannot_be_used_is_told(
     with server.client() as client:
         assert client.dbsize() == 0, "what was tried is taken away"
         for rights, words in (
-            ("-eval", "eval"), ("-zadd", "zadd"), ("resetkeys ~other:*", "a key"), ("-info", ""),
-        ):  # fmt: skip
+            ("-eval", "eval"),
+            ("-zadd", "zadd"),
+            ("resetkeys ~other:*", "a key"),
+            ("-info", ""),
+        ):
             client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", "+@all", "~*", *rights.split())
             check = looked_at(server.url.replace("//", "//u:p@"))
             assert (check.state == "fault", words in check.detail) == (bool(words), True), check

@@ -72,15 +72,26 @@ def running(
     with log.open("ab") as output:
         popen = subprocess.Popen(
             ["unshare", "--pid", "--fork", "--kill-child", *COMMANDS[name]] if alone else COMMANDS[name],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            start_new_session=True,
             # Whatever these tests themselves were started by.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL),
-            env={k: v for k, v in os.environ.items() if not k.startswith(("TALLYHOOK_", "CLORO_"))} | {
-                "TALLYHOOK_DATA_DIR": str(folder / "data"), "REDIS_URL": "redis://127.0.0.1:1", "PORT": "0",
-                "CLORO_WEBHOOK_SECRET": SECRET, "TALLYHOOK_LOG_FORMAT": "json", "CLORO_API_KEY": "k",
-                "CLORO_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[2]),
-            } | env,
-        )  # fmt: skip
+            env={k: v for k, v in os.environ.items() if not k.startswith(("TALLYHOOK_", "CLORO_"))}
+            | {
+                "TALLYHOOK_DATA_DIR": str(folder / "data"),
+                "REDIS_URL": "redis://127.0.0.1:1",
+                "PORT": "0",
+                "CLORO_WEBHOOK_SECRET": SECRET,
+                "TALLYHOOK_LOG_FORMAT": "json",
+                "CLORO_API_KEY": "k",
+                "CLORO_BASE_URL": "http://127.0.0.1:9",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            }
+            | env,
+        )
     try:
         yield Running(popen, log)
     finally:
@@ -215,8 +226,10 @@ async def test_f25_what_is_half_sent_at_sigterm_is_taken_and_the_balancer_has_ti
 def signed(body: bytes) -> dict[str, str]:
     now = str(int(time.time()))
     return {
-        "X-Cloro-Timestamp": now, "X-Cloro-Signature": sign(SECRET, now, body), "X-Cloro-Webhook-Id": "t-1"
-    }  # fmt: skip
+        "X-Cloro-Timestamp": now,
+        "X-Cloro-Signature": sign(SECRET, now, body),
+        "X-Cloro-Webhook-Id": "t-1",
+    }
 
 
 def head(body: bytes) -> bytes:

@@ -12,29 +12,81 @@ from app.cli.main import run
 from tests.e2e.test_hostile_options import NUMBERS, TEXTS
 
 NUMERIC = (
-    "--port", "--time-scale", "--concurrency", "--rate-limit", "--credits", "--seed", "--fail", "--duplicate",
-    "--drop", "--shuffle", "--wrong-charge", "--lose-response", "--internal-retry", "--delivery-timeout",
-    "--deliveries-in-flight", "--queue-max", "--book-lines",
-)  # fmt: skip
+    "--port",
+    "--time-scale",
+    "--concurrency",
+    "--rate-limit",
+    "--credits",
+    "--seed",
+    "--fail",
+    "--duplicate",
+    "--drop",
+    "--shuffle",
+    "--wrong-charge",
+    "--lose-response",
+    "--internal-retry",
+    "--delivery-timeout",
+    "--deliveries-in-flight",
+    "--queue-max",
+    "--book-lines",
+)
 WRONG = (
-    *(f"--switch={text}" for text in ("", "=", "__class__=1", "__init__=1", "leniency=1", "ladder_jitter=nan",
-                                      "lookup_by_key=perhaps", "ladder_jitter=7")),
-    *(f"--fault={text}" for text in ("", "__class__=x", "fail=nan", "fail=7", "fail=-1", "fail=", "seed=x",
-                                     "shuffle_s=inf", "shuffle_s=-3", "retry_after_s=1e9", f"seed={2**63}")),
-    "--host=", "--host=a b", f"--host={'x' * 300}", "--key=", "--key=a\nb", "--key=é", "--port=65536",
+    *(
+        f"--switch={text}"
+        for text in (
+            "",
+            "=",
+            "__class__=1",
+            "__init__=1",
+            "leniency=1",
+            "ladder_jitter=nan",
+            "lookup_by_key=perhaps",
+            "ladder_jitter=7",
+        )
+    ),
+    *(
+        f"--fault={text}"
+        for text in (
+            "",
+            "__class__=x",
+            "fail=nan",
+            "fail=7",
+            "fail=-1",
+            "fail=",
+            "seed=x",
+            "shuffle_s=inf",
+            "shuffle_s=-3",
+            "retry_after_s=1e9",
+            f"seed={2**63}",
+        )
+    ),
+    "--host=",
+    "--host=a b",
+    f"--host={'x' * 300}",
+    "--key=",
+    "--key=a\nb",
+    "--key=é",
+    "--port=65536",
     "--port=-1",
-    "--time-scale=1e308", f"--book-lines={'9' * 23}", f"--credits={'9' * 23}", "--shuffle=inf",
-    "--delivery-timeout=inf", "--nonsense", "nonsense",
-)  # fmt: skip
+    "--time-scale=1e308",
+    f"--book-lines={'9' * 23}",
+    f"--credits={'9' * 23}",
+    "--shuffle=inf",
+    "--delivery-timeout=inf",
+    "--nonsense",
+    "nonsense",
+)
 FILES = {
-    "nested": b"[" * 100_000, "bytes": b"\xff\xfe", "empty": b"",
+    "nested": b"[" * 100_000,
+    "bytes": b"\xff\xfe",
+    "empty": b"",
     "credits": b'{"organizations": [{"name": "a", "credits": 99999999999999999999999}]}',
     "digits": b'{"organizations": [{"name": "a", "credits": ' + b"9" * 5_000 + b"}]}",
     "slots": b'{"organizations": [{"name": "a", "slots": 0}]}',
     "prices": b'{"organizations": [{"name": "a", "prices": {"CHATGPT": -5}}]}',
     "key": b'{"organizations": [{"name": "a", "keys": [{"key": ""}]}]}',
     "plan": b'{"organizations": [{"name": "a", "plan": "\\u001b[31m"}]}',
-}  # fmt: skip
+}
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
@@ -55,9 +107,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
 
 @pytest.mark.parametrize("option", NUMERIC)
 def test_f26_no_number_of_the_emulator_is_out_of_range(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
-    taken = {
-        "--seed": ("-1",), "--credits": ("-1", "9223372036855"),
-    }.get(option, ())  # fmt: skip
+    taken = {"--seed": ("-1",), "--credits": ("-1", "9223372036855")}.get(option, ())
     for value in (*NUMBERS, *TEXTS):
         # Which pydantic reads as Python does.
         if value in ("1_000", "२", *taken) or (option == "--seed" and value == "9223372036855"):

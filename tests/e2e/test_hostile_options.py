@@ -14,23 +14,34 @@ import typer
 import app.cli.main
 from app.cli.main import run
 
-NUMBERS = (
-    "9223372036855", "9223372036854775808", "1e13", "nan", "inf", "-inf", "-1", "9" * 30, "1_000", "२",
-)  # fmt: skip
+NUMBERS = ("9223372036855", "9223372036854775808", "1e13", "nan", "inf", "-inf", "-1", "9" * 30, "1_000", "२")
 TEXTS = ("\udcff", "\x1b[31mred", "a\nb", "\u202ex", "[/red]", "x" * 5_000, "999999999w", "2026-13-45")
 MOMENTS = ("9999-12-31T23:59:59-14:00", "0001-01-01", "1e20")
 HOSTILE = (*NUMBERS, *TEXTS, *MOMENTS)
 BASE = {
-    "submit": ["good.csv", "--name", "again"], "ask": ["what?", "--engine", "chatgpt", "--country", "US"],
-    "adjust": ["done", "--credits", "1", "--reason", "x"], "schedule add": ["good.csv", "--every", "1d"],
-}  # fmt: skip
+    "submit": ["good.csv", "--name", "again"],
+    "ask": ["what?", "--engine", "chatgpt", "--country", "US"],
+    "adjust": ["done", "--credits", "1", "--reason", "x"],
+    "schedule add": ["good.csv", "--every", "1d"],
+}
 """What else a command must be given; every other one is content with the name of a run."""
 PROCESSES = ("web", "worker", "demo", "emulator")
 CODES = (0, 1, 2)
 NUMERIC = (
-    "limit", "findings", "batch", "priority", "processes", "timeout", "wait", "budget", "credits", "every",
-    "reuse_within", "cycle", "made_at",
-)  # fmt: skip
+    "limit",
+    "findings",
+    "batch",
+    "priority",
+    "processes",
+    "timeout",
+    "wait",
+    "budget",
+    "credits",
+    "every",
+    "reuse_within",
+    "cycle",
+    "made_at",
+)
 
 
 def options() -> Iterator[tuple[str, Any]]:
@@ -105,24 +116,33 @@ def test_f26_no_option_ends_in_a_bug(here: Path, path: str, parameter: Any) -> N
 @pytest.mark.parametrize(
     ("line", "field"),
     [
-        ("submit good.csv --budget 9223372036855", "--budget"), ("submit good.csv --budget 1e13", "--budget"),
-        ("submit good.csv --budget nan", "--budget"), ("submit good.csv --budget 1_000", "--budget"),
-        ("submit good.csv --budget 0.0000001", "--budget"), ("submit good.csv --batch 1e3", "--batch"),
-        ("submit good.csv --priority 9e9", "--priority"), ("submit good.csv --name a\tb", "--name"),
-        (f"submit good.csv --name {'x' * 201}", "--name"), ("submit good.csv --name \x1b[31m", "--name"),
-        ("submit good.csv --reuse-within 999999999w", "--reuse-within"), ("submit \udcff.csv", "argument 2"),
+        ("submit good.csv --budget 9223372036855", "--budget"),
+        ("submit good.csv --budget 1e13", "--budget"),
+        ("submit good.csv --budget nan", "--budget"),
+        ("submit good.csv --budget 1_000", "--budget"),
+        ("submit good.csv --budget 0.0000001", "--budget"),
+        ("submit good.csv --batch 1e3", "--batch"),
+        ("submit good.csv --priority 9e9", "--priority"),
+        ("submit good.csv --name a\tb", "--name"),
+        (f"submit good.csv --name {'x' * 201}", "--name"),
+        ("submit good.csv --name \x1b[31m", "--name"),
+        ("submit good.csv --reuse-within 999999999w", "--reuse-within"),
+        ("submit \udcff.csv", "argument 2"),
         ("schedule add good.csv --every 999999999w", "--every"),
         ("report done --findings 1e20", "--findings"),
-        ("report done --findings 99999999999999999999", "--findings"), ("runs --limit 10001", "--limit"),
-        ("notices --limit 9223372036854775808", "--limit"), ("statement --cycle 2026-13-45", "--cycle"),
+        ("report done --findings 99999999999999999999", "--findings"),
+        ("runs --limit 10001", "--limit"),
+        ("notices --limit 9223372036854775808", "--limit"),
+        ("statement --cycle 2026-13-45", "--cycle"),
         ("dispute done --made-at 9999-12-31T23:59:59-14:00", "--made-at"),
         ("ask x --engine chatgpt --country US --timeout inf", "--timeout"),
         ("ask x --engine chatgpt --country US --wait 1e300", "--wait"),
         ("adjust done --reason x --credits 1e13", "--credits"),
         ("adjust done --reason x --credits nan", "--credits"),
-        ("verify --processes 99999999999999999999", "--processes"), ("demo --seed 1e20", "--seed"),
+        ("verify --processes 99999999999999999999", "--processes"),
+        ("demo --seed 1e20", "--seed"),
     ],
-)  # fmt: skip
+)
 def test_f26_what_is_out_of_range_is_asked_for_wrongly(here: Path, line: str, field: str) -> None:
     code, text = ended(line.split(" "))
     assert code == 2, text

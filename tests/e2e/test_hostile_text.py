@@ -10,20 +10,42 @@ import pytest
 from app.cli.main import run
 from app.cli.store_access import opened_store
 from app.config import load_settings
-from app.domain.text import json_text, visible
+from app.domain.text import json_text, sanitize
 from app.store import Store
 
 HOSTILE = "[red]x[/red] [/] [link=http://x]\\ :warning: \x1b[31m\x1b]0;title\x07\x9b2J\u202etxt.exe\u2066\r"
 SHOWN = r"[red]x[/red] [/] [link=http://x]\ :warning: \x1b[31m\x1b]0;title\x07\x9b2J\u202etxt.exe\u2066\x0d"
 OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\r")
 COMMANDS = (
-    "runs", "status {run}", "report {run}", "certificate {run}", "forecast {run}", "export {run} -o out.csv",
-    "dispute {run}", "pause {run}", "resume {run}", "retry {run}", "watch {run}", "cancel {run}",
-    "adjust {run} --credits 1 --reason x", "schedule list", "verify {run}", "notices", "doctor",
-)  # fmt: skip
+    "runs",
+    "status {run}",
+    "report {run}",
+    "certificate {run}",
+    "forecast {run}",
+    "export {run} -o out.csv",
+    "dispute {run}",
+    "pause {run}",
+    "resume {run}",
+    "retry {run}",
+    "watch {run}",
+    "cancel {run}",
+    "adjust {run} --credits 1 --reason x",
+    "schedule list",
+    "verify {run}",
+    "notices",
+    "doctor",
+)
 WITHOUT_NAME = (
-    "verify", "notices", "doctor", "adjust", "certificate", "forecast", "watch", "export", "schedule",
-)  # fmt: skip
+    "verify",
+    "notices",
+    "doctor",
+    "adjust",
+    "certificate",
+    "forecast",
+    "watch",
+    "export",
+    "schedule",
+)
 """Or with it broken over lines."""
 
 
@@ -104,7 +126,7 @@ def test_f27_what_is_escaped_in_json_is_what_it_was(character: str) -> None:
         text = json_text({"name": f"a{character}b"}, encoding)
         assert json.loads(text.encode(encoding).decode(encoding))["name"] == f"a{character}b"
     kept = character in "é日😀\u200d\t\n"
-    assert (visible(character) == character) == kept
+    assert (sanitize(character) == character) == kept
 
 
 def test_f27_logs_on_a_terminal_are_clean(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,26 +73,34 @@ async def work_until(month: Month, day: float) -> None:
 def ours_of(books: Statement) -> dict[str, Any]:
     """Our statement in the emulator's terms."""
     return {
-        "startsAt": books.cycle.starts_ms, "endsAt": books.cycle.ends_ms,
+        "startsAt": books.cycle.starts_ms,
+        "endsAt": books.cycle.ends_ms,
         "grants": [
             (iso_day(e.at_ms), e.credits)
-            for e in books.entries if e.kind in (EntryKind.ALLOCATION, EntryKind.ADJUSTMENT)
+            for e in books.entries
+            if e.kind in (EntryKind.ALLOCATION, EntryKind.ADJUSTMENT)
         ],
         "lines": [(p.day, p.task_type, p.sync, p.count, p.credits) for p in books.posts],
-        "foreign": books.foreign, "expiry": books.expired, "overage": books.overage, "closing": books.closing,
-    }  # fmt: skip
+        "foreign": books.foreign,
+        "expiry": books.expired,
+        "overage": books.overage,
+        "closing": books.closing,
+    }
 
 
 def theirs_of(cycle: dict[str, Any], name: str) -> dict[str, Any]:
     """The emulator's statement of a cycle, seen from one organization."""
     mine = [line for line in cycle["lines"] if line["organization"] == name]
     return {
-        "startsAt": ms(cycle["startsAt"]), "endsAt": ms(cycle["endsAt"]),
+        "startsAt": ms(cycle["startsAt"]),
+        "endsAt": ms(cycle["endsAt"]),
         "grants": [(grant["at"][:10], grant["credits"]) for grant in cycle["grants"]],
         "lines": [(x["day"], x["taskType"], x["sync"], x["count"], x["credits"]) for x in mine],
         "foreign": sum(x["credits"] for x in cycle["lines"]) - sum(x["credits"] for x in mine),
-        "expiry": cycle["expiry"], "overage": cycle["overage"], "closing": cycle["closing"],
-    }  # fmt: skip
+        "expiry": cycle["expiry"],
+        "overage": cycle["overage"],
+        "closing": cycle["closing"],
+    }
 
 
 def ms(iso: str) -> int:

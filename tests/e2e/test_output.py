@@ -43,9 +43,10 @@ def runs_named(forked: Forks, name: str) -> list[str]:
 
 
 FILES = (
-    ("certificate many -o made.txt", "made.txt"), ("report many --html made.html", "made.html"),
+    ("certificate many -o made.txt", "made.txt"),
+    ("report many --html made.html", "made.html"),
     ("export many -o made.jsonl", "made.jsonl"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("as_json", JSON, ids=("text", "json"))
@@ -146,13 +147,15 @@ CHANGES = {
     "schedule add": ("schedule add good.csv --every 1d --name {name}",),
     "schedule pause": ("schedule add good.csv --every 1d --name {name}", "schedule pause {name}"),
     "schedule resume": (
-        "schedule add good.csv --every 1d --name {name}", "schedule pause {name}", "schedule resume {name}",
+        "schedule add good.csv --every 1d --name {name}",
+        "schedule pause {name}",
+        "schedule resume {name}",
     ),
     "schedule remove": ("schedule add good.csv --every 1d --name {name}", "schedule remove {name}"),
     "migrate": ("migrate",),
     "retry": ("retry {run}",),
     "inbox retry": ("inbox retry {run}",),
-}  # fmt: skip
+}
 BEFOREHAND = {
     "retry": "UPDATE tasks SET state = 'rejected' WHERE run_id = ?",
     "inbox retry": "INSERT INTO deliveries (id, source, received_at_ms, encoding, body, state, tries, "
@@ -179,11 +182,28 @@ def test_f7_every_command_that_changes_something_says_so(forked: Forks, command:
 
 
 READS = (
-    "--help", "runs --help", "runs", "status many", "report many", "export many", "export many --format csv",
-    "certificate many", "verify many", "schedule list", "notices", "dispute many", "runs --limit x --json",
-    "export many -o whole.jsonl", "report many --html whole.html", "emulator --help", "forecast many",
-    "watch halted-for-good", "plan", "audit --account none --json", "doctor",
-)  # fmt: skip
+    "--help",
+    "runs --help",
+    "runs",
+    "status many",
+    "report many",
+    "export many",
+    "export many --format csv",
+    "certificate many",
+    "verify many",
+    "schedule list",
+    "notices",
+    "dispute many",
+    "runs --limit x --json",
+    "export many -o whole.jsonl",
+    "report many --html whole.html",
+    "emulator --help",
+    "forecast many",
+    "watch halted-for-good",
+    "plan",
+    "audit --account none --json",
+    "doctor",
+)
 EITHER_WAY = ("--help", "runs --help", "emulator --help", "export many --format csv", "watch halted-for-good")
 
 

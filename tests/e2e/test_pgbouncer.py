@@ -84,9 +84,14 @@ async def test_f22_a_run_by_way_of_a_pooler_is_booked_as_without(
             await stack.assert_books_equal(COUNT)
             for command in (["verify", "latest"], ["export", "latest"], ["report", "latest"]):
                 done = await asyncio.to_thread(
-                    subprocess.run, [TALLYHOOK, *command], env=stack.env, cwd=tmp_path, check=False,
-                    capture_output=True, text=True,
-                )  # fmt: skip
+                    subprocess.run,
+                    [TALLYHOOK, *command],
+                    env=stack.env,
+                    cwd=tmp_path,
+                    check=False,
+                    capture_output=True,
+                    text=True,
+                )
                 assert done.returncode == 0, done.stderr
             assert "repared" not in stack.logs(), "no error of a statement that is not there"
     finally:
@@ -99,15 +104,21 @@ async def test_f22_migrate_goes_by_the_direct_address(
 ) -> None:
     direct_url = postgres.create_database()
     env = os.environ | {
-        "DATABASE_URL": pgbouncer.url(direct_url), "DATABASE_DIRECT_URL": direct_url,
+        "DATABASE_URL": pgbouncer.url(direct_url),
+        "DATABASE_DIRECT_URL": direct_url,
         "TALLYHOOK_LOG_LEVEL": "warning",
-    }  # fmt: skip
+    }
     pgbouncer.stop()
     try:
         done = await asyncio.to_thread(
-            subprocess.run, [TALLYHOOK, "migrate"], env=env, cwd=tmp_path, check=False, capture_output=True,
+            subprocess.run,
+            [TALLYHOOK, "migrate"],
+            env=env,
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
             text=True,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         store = Store(Database(direct_url))
         assert await store.schema_revision()

@@ -12,9 +12,21 @@ from tests.servers.sentinel import MASTER, running_sentinel
 
 COUNT = 240
 EMULATOR = (
-    "--time-scale", "60", "--concurrency", "25", "--shuffle", "0.5", "--fail", "0.03", "--duplicate", "0.02",
-    "--lose-response", "0.02", "--drop", "0.02",
-)  # fmt: skip
+    "--time-scale",
+    "60",
+    "--concurrency",
+    "25",
+    "--shuffle",
+    "0.5",
+    "--fail",
+    "0.03",
+    "--duplicate",
+    "0.02",
+    "--lose-response",
+    "0.02",
+    "--drop",
+    "0.02",
+)
 
 
 @pytest.mark.slow

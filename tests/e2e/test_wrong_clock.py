@@ -46,9 +46,14 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
 
         async def furthest(connection: AsyncConnection) -> list[int]:
             moments = (
-                tasks.c.first_sent_at_ms, tasks.c.submitted_at_ms, tasks.c.settled_at_ms,
-                tasks.c.not_before_ms, deliveries.c.due_at_ms, deliveries.c.received_at_ms, leases.c.until_ms,
-            )  # fmt: skip
+                tasks.c.first_sent_at_ms,
+                tasks.c.submitted_at_ms,
+                tasks.c.settled_at_ms,
+                tasks.c.not_before_ms,
+                deliveries.c.due_at_ms,
+                deliveries.c.received_at_ms,
+                leases.c.until_ms,
+            )
             newest = [await connection.scalar(sa.select(sa.func.max(moment))) for moment in moments]
             first = await connection.scalar(sa.select(sa.func.min(tasks.c.first_sent_at_ms)))
             return [now - (first or 0), *((moment or 0) - now for moment in newest)]

@@ -119,8 +119,9 @@ async def silent(proxy: Proxy) -> AsyncIterator[None]:
 def shifted_environment(offset_file: Path) -> dict[str, str]:
     """With this a Python process reads its clock by the offset that stands in the file, in seconds."""
     return {
-        "PYTHONPATH": str(Path(__file__).with_name("shifted_clock")), "SHIFTED_CLOCK_FILE": str(offset_file)
-    }  # fmt: skip
+        "PYTHONPATH": str(Path(__file__).with_name("shifted_clock")),
+        "SHIFTED_CLOCK_FILE": str(offset_file),
+    }
 
 
 @asynccontextmanager
@@ -135,9 +136,13 @@ async def shifted(offset_file: Path, hours: float) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def troubled_stack(
-    folder: Path, postgres: PostgresServer, url: str, valkey: ValkeyServer, *emulator_options: str,
+    folder: Path,
+    postgres: PostgresServer,
+    url: str,
+    valkey: ValkeyServer,
+    *emulator_options: str,
     env: Mapping[str, str] | None = None,
-) -> AsyncIterator[tuple[Stack, dict[str, Trouble]]]:  # fmt: skip
+) -> AsyncIterator[tuple[Stack, dict[str, Trouble]]]:
     """A running stack, and every trouble that it can be put to, by name."""
     address = sa.make_url(url)
     assert address.port is not None

@@ -52,9 +52,13 @@ def _report(count: int, seed: int, make_books: MakeBooks) -> int:
         failures = 1
         traceback.print_exc()
     result = {
-        "histories": tally.histories, "seconds": round(time.monotonic() - began, 1), "failures": failures,
-        "seed": seed, "steps": tally.steps, **tally.counts(),
-    }  # fmt: skip
+        "histories": tally.histories,
+        "seconds": round(time.monotonic() - began, 1),
+        "failures": failures,
+        "seed": seed,
+        "steps": tally.steps,
+        **tally.counts(),
+    }
     _say(json.dumps(result))
     return 1 if failures else 0
 

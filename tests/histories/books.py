@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from app.domain.credits import Reason, Verdict
+from app.domain.credits import ExplanationCode, Verdict
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec, TaskState
@@ -40,7 +40,7 @@ class LedgerRow:
     kind: str
     credits: Decimal
     at_ms: int
-    reason: Reason | None
+    reason: ExplanationCode | None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from app.domain.accounting.drift import LAG_MS, Drift, Movement, audit
-from app.domain.credits import Reason, Verdict
+from app.domain.credits import ExplanationCode, Verdict
 from app.domain.task import Money, parse_idempotency_key
 from app.emulator.billing.books import books as witness_books
 from app.emulator.engine.tasks import Task
@@ -122,14 +122,12 @@ def _findings_are_those_due(history: History, rows: Rows) -> None:
     unmatched = [one for one in rows.findings if one.verdict is Verdict.UNMATCHED]
     assert len(unmatched) == history.strangers
     repriced = {
-        row.key
-        for row in rows.attempts
-        if row.to_charge is not None and row.to_charge != row.estimate
-    }  # fmt: skip
+        row.key for row in rows.attempts if row.to_charge is not None and row.to_charge != row.estimate
+    }
     assert found[Verdict.REPRICED] == repriced
     details = [one.detail for one in rows.findings if one.verdict is Verdict.REPRICED]
     assert all("the price since 2026-08-25" in detail for detail in details), details
-    changed = {e.key for e in rows.ledger if e.reason is Reason.PRICE_CHANGE}
+    changed = {e.key for e in rows.ledger if e.reason is ExplanationCode.PRICE_CHANGE}
     assert all(row.task_type == "PERPLEXITY" for row in rows.attempts if row.key in changed)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.accounting.drift import Snapshot
+from app.domain.accounting.drift import BalanceSnapshot
 from app.domain.pricing import estimate
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
@@ -54,7 +54,7 @@ class History:
         self.told: dict[str, list[Told]] = defaultdict(list)
         self.strangers = 0
         self.upgraded = False
-        self.snapshots: list[Snapshot] = []
+        self.snapshots: list[BalanceSnapshot] = []
         day = START.date().isoformat()
         specs = [
             (TaskSpec(n, task_type, payload), estimate(task_type, payload, day))
@@ -82,7 +82,7 @@ class History:
         fresh = pick % 3 == 2
         b = self.witness.balance(fresh=fresh)
         source = "header" if fresh else "credits"
-        self.snapshots.append(Snapshot(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, source))
+        self.snapshots.append(BalanceSnapshot(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, source))
 
     def spend_elsewhere(self, pick: int) -> None:
         self.witness.spend_elsewhere(1 + pick % 9)
@@ -117,10 +117,15 @@ class History:
     def _ended(self, task: ClaimedTask, answer: CreateAnswer) -> Submission:
         now = self.now_ms
         return Submission(
-            task, answer.answer, now, not_before_ms=now + 1_000, http_status=answer.http_status,
-            code=answer.code, provider_task_id=answer.provider_task_id,
+            task,
+            answer.answer,
+            now,
+            not_before_ms=now + 1_000,
+            http_status=answer.http_status,
+            code=answer.code,
+            provider_task_id=answer.provider_task_id,
             credits_to_charge=answer.credits_to_charge,
-        )  # fmt: skip
+        )
 
     def late_response(self, pick: int) -> None:
         if self.late:
@@ -168,8 +173,10 @@ class History:
             return
         task = known[pick // 3 % len(known)]
         changes: dict[str, Any] = [
-            {"flip": True}, {"charge": 50 + (task.charged or 0)}, {"other_words": True}
-        ][pick % 3]  # fmt: skip
+            {"flip": True},
+            {"charge": 50 + (task.charged or 0)},
+            {"other_words": True},
+        ][pick % 3]
         self._receive([(task, *self._altered(task, **changes))])
 
     def stranger(self, pick: int) -> None:

@@ -54,11 +54,22 @@ class MemoryBooks:
         for spec, estimate in specs:
             task_id = new_id(now_ms, random_bits=spec.ordinal)
             attempt = Attempt(
-                task_id=task_id, run_id="run", attempt=1, current=True, state=TaskState.PENDING,
-                money=Money.NONE, task_type=spec.task_type, payload_json=json.dumps(spec.payload),
-                estimate=estimate, held=None, to_charge=None, charged=None, provider_task_id=None,
-                verdict=None, reported=None,
-            )  # fmt: skip
+                task_id=task_id,
+                run_id="run",
+                attempt=1,
+                current=True,
+                state=TaskState.PENDING,
+                money=Money.NONE,
+                task_type=spec.task_type,
+                payload_json=json.dumps(spec.payload),
+                estimate=estimate,
+                held=None,
+                to_charge=None,
+                charged=None,
+                provider_task_id=None,
+                verdict=None,
+                reported=None,
+            )
             self._attempts[task_id, 1] = _Row(attempt)
             self._current[task_id] = 1
 
@@ -78,9 +89,18 @@ class MemoryBooks:
         row.sends += 1
         row.first_sent_ms = row.first_sent_ms or now_ms
         return ClaimedTask(
-            a.task_id, a.run_id, a.attempt, idempotency_key(a.task_id, a.attempt), a.task_type,
-            a.payload_json, 1, a.estimate, row.sends, row.first_sent_ms, "claim",
-        )  # fmt: skip
+            a.task_id,
+            a.run_id,
+            a.attempt,
+            idempotency_key(a.task_id, a.attempt),
+            a.task_type,
+            a.payload_json,
+            1,
+            a.estimate,
+            row.sends,
+            row.first_sent_ms,
+            "claim",
+        )
 
     def record(self, ended: Submission) -> None:
         row = self._attempts[ended.task.id, ended.task.attempt]
@@ -99,15 +119,20 @@ class MemoryBooks:
         if a.state in SENDING and a.money is Money.NONE:
             held = to_charge if to_charge is not None else a.estimate
             row.attempt = replace(
-                a, state=TaskState.SUBMITTED, money=Money.HELD, held=held, to_charge=to_charge,
+                a,
+                state=TaskState.SUBMITTED,
+                money=Money.HELD,
+                held=held,
+                to_charge=to_charge,
                 provider_task_id=ended.provider_task_id,
-            )  # fmt: skip
+            )
             self._ledger.append(LedgerRow(key, "hold", held, ended.at_ms, None))
         else:
             row.attempt = replace(
-                a, to_charge=to_charge if a.to_charge is None else a.to_charge,
+                a,
+                to_charge=to_charge if a.to_charge is None else a.to_charge,
                 provider_task_id=a.provider_task_id or ended.provider_task_id,
-            )  # fmt: skip
+            )
         if to_charge is not None and to_charge != a.estimate and not self._is_noted(key):
             detail = repriced_detail(
                 a.task_type, json.loads(a.payload_json), estimate=a.estimate, to_charge=to_charge
@@ -163,9 +188,18 @@ class MemoryBooks:
         row = self._attempts[task_id, n]
         assert row.attempt.state in RETRYABLE_STATES
         fresh = replace(
-            row.attempt, attempt=n + 1, state=TaskState.PENDING, money=Money.NONE, held=None, to_charge=None,
-            charged=None, provider_task_id=None, verdict=None, reported=None, charged_elsewhere=False,
-        )  # fmt: skip
+            row.attempt,
+            attempt=n + 1,
+            state=TaskState.PENDING,
+            money=Money.NONE,
+            held=None,
+            to_charge=None,
+            charged=None,
+            provider_task_id=None,
+            verdict=None,
+            reported=None,
+            charged_elsewhere=False,
+        )
         row.attempt = replace(row.attempt, current=False)
         self._attempts[task_id, n + 1] = _Row(fresh, not_before_ms=now_ms)
         self._current[task_id] = n + 1
@@ -173,10 +207,19 @@ class MemoryBooks:
     def rows(self) -> Rows:
         attempts = [
             AttemptRow(
-                idempotency_key(*key), key[0], row.attempt.state, row.attempt.money, row.attempt.task_type,
-                row.attempt.estimate, row.attempt.held, row.attempt.to_charge, row.attempt.charged,
-                row.attempt.verdict, row.attempt.provider_task_id, row.first_sent_ms,
+                idempotency_key(*key),
+                key[0],
+                row.attempt.state,
+                row.attempt.money,
+                row.attempt.task_type,
+                row.attempt.estimate,
+                row.attempt.held,
+                row.attempt.to_charge,
+                row.attempt.charged,
+                row.attempt.verdict,
+                row.attempt.provider_task_id,
+                row.first_sent_ms,
             )
             for key, row in self._attempts.items()
-        ]  # fmt: skip
+        ]
         return Rows(attempts, list(self._ledger), list(self._findings))

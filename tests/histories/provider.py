@@ -53,13 +53,22 @@ class Witness:
         month, year = (ends.month - 1, ends.year) if ends.month > 1 else (12, ends.year - 1)
         began = ends.replace(year=year, month=month, day=min(ends.day, 28))
         organization = OrganizationSpec(
-            name=ACCOUNT, plan="lite", keys=(KeySpec(key=KEY),), subscribed_at=began,
-            credits=setting.credits, prices=OLD_PERPLEXITY, slots=2,
-        )  # fmt: skip
+            name=ACCOUNT,
+            plan="lite",
+            keys=(KeySpec(key=KEY),),
+            subscribed_at=began,
+            credits=setting.credits,
+            prices=OLD_PERPLEXITY,
+            slots=2,
+        )
         faults = FaultRates(
-            seed=setting.seed, fail=setting.fail, wrong_charge=setting.wrong_charge, internal_retry=0.1,
-            wrapped_response=0.1, credits_in_task=0.1,
-        )  # fmt: skip
+            seed=setting.seed,
+            fail=setting.fail,
+            wrong_charge=setting.wrong_charge,
+            internal_retry=0.1,
+            wrapped_response=0.1,
+            credits_in_task=0.1,
+        )
         options = Options(edition="2026", organizations=(organization,), faults=faults, seed=setting.seed)
         ids = itertools.count(1)
         # Time stands still but for `advance`.
@@ -72,8 +81,7 @@ class Witness:
         self.tasks: dict[str, Task] = {}
         self._payloads: dict[str, dict[str, object]] = {}
         self.emulator.timeline.at(
-            START.timestamp() + 3600 * setting.reprices_after_h,
-            lambda _: self.reprice(),
+            START.timestamp() + 3600 * setting.reprices_after_h, lambda _: self.reprice()
         )
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from app.domain.credits import Reason, Verdict
+from app.domain.credits import ExplanationCode, Verdict
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
@@ -86,8 +86,11 @@ class StoredBooks:
             [_attempt(row, types[row["task_id"]]) for row in every],
             [
                 LedgerRow(
-                    _key(row), row["kind"], row["credits"], row["at_ms"],
-                    Reason(row["reason"]) if row["reason"] else None,
+                    _key(row),
+                    row["kind"],
+                    row["credits"],
+                    row["at_ms"],
+                    ExplanationCode(row["reason"]) if row["reason"] else None,
                 )
                 for row in sorted(books.ledger, key=lambda row: int(row["id"]))
             ],
@@ -95,7 +98,7 @@ class StoredBooks:
                 FindingRow(_key(row) if row["task_id"] else None, Verdict(row["verdict"]), row["detail"])
                 for row in books.findings
             ],
-        )  # fmt: skip
+        )
 
 
 def _key(row: dict[str, Any]) -> str:
@@ -104,11 +107,19 @@ def _key(row: dict[str, Any]) -> str:
 
 def _attempt(row: dict[str, Any], task_type: str) -> AttemptRow:
     return AttemptRow(
-        _key(row), row["task_id"], TaskState(row["state"]), Money(row["money"]), task_type,
-        row["credits_estimate"], row["credits_held"], row["credits_to_charge"], row["credits_charged"],
-        Verdict(row["verdict"]) if row["verdict"] else None, row["provider_task_id"],
+        _key(row),
+        row["task_id"],
+        TaskState(row["state"]),
+        Money(row["money"]),
+        task_type,
+        row["credits_estimate"],
+        row["credits_held"],
+        row["credits_to_charge"],
+        row["credits_charged"],
+        Verdict(row["verdict"]) if row["verdict"] else None,
+        row["provider_task_id"],
         row["first_sent_at_ms"],
-    )  # fmt: skip
+    )
 
 
 async def _empty(connection: Any) -> None:

@@ -34,10 +34,13 @@ class Tally:
         self.findings.update(one.verdict.value for one in rows.findings)
         self.reasons.update(entry.reason.value for entry in rows.ledger if entry.reason)
         self.others.update(
-            attempts=len(rows.attempts), resets=len(account.closed), foreign=history.witness.foreign,
-            upgrades=int(history.upgraded), snapshots=len(history.snapshots),
+            attempts=len(rows.attempts),
+            resets=len(account.closed),
+            foreign=history.witness.foreign,
+            upgrades=int(history.upgraded),
+            snapshots=len(history.snapshots),
             conflicts_409=history.witness.organization.totals.conflicts,
-        )  # fmt: skip
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """As JSON shows them."""
@@ -50,10 +53,14 @@ def run_histories(count: int, seed: int, make_books: MakeBooks, tally: Tally, *,
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=count, deadline=None, database=None, print_blob=False, derandomize=False,
+        max_examples=count,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        derandomize=False,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
-    )  # fmt: skip
+    )
     @given(histories)
     def each(one: tuple) -> None:  # type: ignore[type-arg]
         tally.histories += 1

@@ -12,9 +12,15 @@ from tests.histories.wrong_charges import is_perfect, measure, run_scene
 def test_every_wrong_charge_is_found_and_nothing_else() -> None:
     result = measure(2)
     assert set(result) == {
-        "overcharged", "undercharged", "charged_failure", "repriced", "double_charged", "unknown", "conflict",
+        "overcharged",
+        "undercharged",
+        "charged_failure",
+        "repriced",
+        "double_charged",
+        "unknown",
+        "conflict",
         "unmatched",
-    }  # fmt: skip
+    }
     for verdict, figures in result.items():
         assert figures["wrong"] == 2 * wrong_charges.WRONG, verdict
         assert is_perfect(figures), f"{verdict}: {figures}"

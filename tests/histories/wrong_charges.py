@@ -53,9 +53,12 @@ class Case:
     def body(self, **changes: Any) -> bytes:
         """The report of it (C-I.1)."""
         said: dict[str, Any] = {
-            "status": "COMPLETED" if self.completed else "FAILED", "charged": self.charged,
-            "text": "an answer", "id": f"pt-{self.task.idempotency_key}", "key": self.task.idempotency_key,
-        } | changes  # fmt: skip
+            "status": "COMPLETED" if self.completed else "FAILED",
+            "charged": self.charged,
+            "text": "an answer",
+            "id": f"pt-{self.task.idempotency_key}",
+            "key": self.task.idempotency_key,
+        } | changes
         credits = {"creditsToCharge": self.promised, "creditsCharged": said["charged"]}
         if said["charged"] == "missing":
             del credits["creditsCharged"]
@@ -171,10 +174,14 @@ NAMED_BY_THEMSELVES = (Verdict.DOUBLE_CHARGED, Verdict.UNMATCHED)
 def _accept(books: Books, case: Case) -> None:
     books.record(
         Submission(
-            case.task, Answer.ACCEPTED, MADE_MS, provider_task_id=f"pt-{case.task.idempotency_key}",
-            credits_to_charge=Decimal(case.promised), http_status=200,
+            case.task,
+            Answer.ACCEPTED,
+            MADE_MS,
+            provider_task_id=f"pt-{case.task.idempotency_key}",
+            credits_to_charge=Decimal(case.promised),
+            http_status=200,
         )
-    )  # fmt: skip
+    )
 
 
 def _prepare(verdict: Verdict, seed: int, books: Books) -> Scene:
@@ -238,9 +245,12 @@ def measure(seeds: int, make_books: Callable[[], Books] = MemoryBooks, first: in
             hits, wanted, given = hits + len(due & found), wanted + len(due), given + len(found)
             stray += strays
         result[verdict.value] = {
-            "wrong": wanted, "found": given, "precision": hits / max(given, 1),
-            "recall": hits / max(wanted, 1), "other_findings": stray,
-        }  # fmt: skip
+            "wrong": wanted,
+            "found": given,
+            "precision": hits / max(given, 1),
+            "recall": hits / max(wanted, 1),
+            "other_findings": stray,
+        }
     return result
 
 

@@ -10,22 +10,44 @@ from hypothesis import strategies as st
 TASKS = 8
 """Of the scene that they are sent to."""
 VALUES: dict[str, bytes] = {
-    "null": b"null", "true": b"true", "nothing": b'""', "list": b"[]", "object": b"{}", "text": b'"5"',
-    "below": b"-1", "huge": b"1e999", "tiny": b"1e-9", "part": b"7.000001", "parts": b"0.0000001",
-    "most": b"100000", "too much": b"100001", "a million millions": b"1000000000000",
-    "past 64 bits": b"99999999999999999999", "digits": b"1" * 5_000, "half": b'"\\ud83d"',
-    "halves": b'"\\udc00\\ud800"', "nul": b'"\\u0000"', "escape": b'"\\u001b[2J\\u202e"',
-    "long": b'"' + b"x" * 70_000 + b'"', "deep": b"[" * 5_000 + b"]" * 5_000,
-    "nested": b'{"a":' * 300 + b"1" + b"}" * 300, "NaN": b"NaN",
-    "not a number": b'"NaN"', "emoji": '"👟"'.encode(), "not UTF-8": b'"\xff"',
-}  # fmt: skip
+    "null": b"null",
+    "true": b"true",
+    "nothing": b'""',
+    "list": b"[]",
+    "object": b"{}",
+    "text": b'"5"',
+    "below": b"-1",
+    "huge": b"1e999",
+    "tiny": b"1e-9",
+    "part": b"7.000001",
+    "parts": b"0.0000001",
+    "most": b"100000",
+    "too much": b"100001",
+    "a million millions": b"1000000000000",
+    "past 64 bits": b"99999999999999999999",
+    "digits": b"1" * 5_000,
+    "half": b'"\\ud83d"',
+    "halves": b'"\\udc00\\ud800"',
+    "nul": b'"\\u0000"',
+    "escape": b'"\\u001b[2J\\u202e"',
+    "long": b'"' + b"x" * 70_000 + b'"',
+    "deep": b"[" * 5_000 + b"]" * 5_000,
+    "nested": b'{"a":' * 300 + b"1" + b"}" * 300,
+    "NaN": b"NaN",
+    "not a number": b'"NaN"',
+    "emoji": '"👟"'.encode(),
+    "not UTF-8": b'"\xff"',
+}
 """JSON, or what is none, that may stand where something else should."""
 STATUSES = {name: f'"{name}"'.encode() for name in ("COMPLETED", "FAILED", "QUEUED", "completed", "")}
 RESPONSES = {
-    "a": b'{"text":"a"}', "a, spaced": b'{ "text" : "a" }', "b": b'{"text":"b"}',
-    "wrapped": b'{"success":true,"result":{"text":"a"}}', "half an emoji": b'{"text":"\\ud83d"}',
+    "a": b'{"text":"a"}',
+    "a, spaced": b'{ "text" : "a" }',
+    "b": b'{"text":"b"}',
+    "wrapped": b'{"success":true,"result":{"text":"a"}}',
+    "half an emoji": b'{"text":"\\ud83d"}',
     "no credits": b'{"error":{"code":"INSUFFICIENT_CREDITS","message":"\\u0000\\ud83d"}}',
-}  # fmt: skip
+}
 FIGURES = {str(figure): str(figure).encode() for figure in (5, 0, 7.5, 25, 45)}
 
 
@@ -112,10 +134,15 @@ class Body:
             whole = [task, *whole]
         body = b"{" + b",".join(whole) + b"}"
         return {
-            "in a list": b"[" + body + b"]", "text": b'"' + body.hex().encode() + b'"', "empty": b"",
-            "cut": body[:-1], "two": body + body, "BOM": b"\xef\xbb\xbf" + body,
-            "large": body + b" " * 300_000, "task is text": body.replace(b'"task":{', b'"task":"","other":{'),
-        }.get(self.shape, body)  # fmt: skip
+            "in a list": b"[" + body + b"]",
+            "text": b'"' + body.hex().encode() + b'"',
+            "empty": b"",
+            "cut": body[:-1],
+            "two": body + body,
+            "BOM": b"\xef\xbb\xbf" + body,
+            "large": body + b" " * 300_000,
+            "task is text": body.replace(b'"task":{', b'"task":"","other":{'),
+        }.get(self.shape, body)
 
 
 def mostly(*good: str, seldom: object) -> st.SearchStrategy[str]:
@@ -125,7 +152,8 @@ def mostly(*good: str, seldom: object) -> st.SearchStrategy[str]:
 
 bodies = st.builds(
     Body,
-    about=st.integers(0, TASKS - 1), other=st.integers(0, TASKS - 1),
+    about=st.integers(0, TASKS - 1),
+    other=st.integers(0, TASKS - 1),
     task_id=mostly("own", "own", "own", "another's", seldom=["unknown", "none", *VALUES]),
     key=mostly("own", "own", "own", "another's", "none", seldom=["unknown", *VALUES]),
     attempt=mostly("current", "1", "1", seldom=["0", "01", "2", "3", "999999", "1 ", "-1"]),
@@ -136,5 +164,6 @@ bodies = st.builds(
     credits_in=st.sampled_from(["credits", "credits", "task", "root"]),
     shape=mostly("plain", seldom=SHAPES),
     account=mostly("own", seldom=["default", "eu"]),
-    copies=st.sampled_from([1, 1, 1, 2, 3]), same_moment=st.booleans(),
-)  # fmt: skip
+    copies=st.sampled_from([1, 1, 1, 2, 3]),
+    same_moment=st.booleans(),
+)

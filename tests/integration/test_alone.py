@@ -16,16 +16,16 @@ from structlog.testing import capture_logs
 import workers.duties.notices
 from app.cli.schedules import schedule_document
 from app.config import load_settings
-from app.domain.evidence.records import Acknowledged
-from app.domain.notices.notice import Answered, Kind, Notice, NoticeState
+from app.domain.evidence.records import AcknowledgedWebhook
+from app.domain.notices.notice import Answered, Notice, NoticeKind, NoticeState
 from app.domain.run_reason import ReasonCode
 from app.domain.task import idempotency_key
 from app.ports import BalanceAnswer, PollAnswer, StoreUnavailable
 from app.provider.client import Client
 from app.services.audit import Audits
 from app.services.funding import Funding
-from app.services.isolated import Each
-from app.services.lost_webhooks import Acked
+from app.services.isolated import Isolated
+from app.services.lost_webhooks import LostWebhookSearch
 from app.services.notice_triggers import Watcher
 from app.services.notify import Notifier, NotifyLimits
 from app.services.schedule import Opened, Schedule, start_due
@@ -49,9 +49,13 @@ async def test_f19_one_bad_schedule_stops_no_other(
     for name in NAMES:
         options = "{not JSON" if name == "c-options" else json.dumps({"account": "default"})
         await store.add_schedule(
-            name=name, source=str(write_prompts(tmp_path / f"{name}.csv", ["x"])), options=options,
-            every_ms=HOUR_MS, next_at_ms=clock(), now_ms=clock(),
-        )  # fmt: skip
+            name=name,
+            source=str(write_prompts(tmp_path / f"{name}.csv", ["x"])),
+            options=options,
+            every_ms=HOUR_MS,
+            next_at_ms=clock(),
+            now_ms=clock(),
+        )
     far = 2**63 - 1
 
     async def far_off(connection: Any) -> None:
@@ -80,7 +84,7 @@ async def test_f19_one_bad_schedule_stops_no_other(
     watcher = Watcher(store, clock=clock)
     await watcher.look()
     await Watcher(store, clock=clock).look()
-    told = [row for row in await store.list_notices() if row.kind == Kind.SCHEDULE_FAILED]
+    told = [row for row in await store.list_notices() if row.kind == NoticeKind.SCHEDULE_FAILED]
     assert len(told) == 4
     assert "somebody" not in "".join(row.body for row in told)
     # What stays where it is, is not said over and over.
@@ -191,7 +195,7 @@ async def test_f19_one_account_that_cannot_be_audited_holds_up_no_other(clock: S
     with pytest.raises(ExceptionGroup):
         await audits.audit_due()
     assert asked == ["a", "b", "c"]
-    each = Each()
+    each = Isolated()
     clock.advance(10)
     assert await audits.audit_due(each) == []
     assert len(each.failed) == 3
@@ -247,7 +251,7 @@ async def test_f19_one_poll_or_part_of_the_sweep_that_fails_stops_no_other(
 async def test_f19_one_notice_that_cannot_be_sent_stops_no_other(
     sqlite_store: Store, clock: SteppedClock
 ) -> None:
-    found = [Notice(Kind.TEST, "default", f"test:{n}", f"number {n}", clock()) for n in range(3)]
+    found = [Notice(NoticeKind.TEST, "default", f"test:{n}", f"number {n}", clock()) for n in range(3)]
     await sqlite_store.add_notices(found, clock())
 
     async def post(_id: str, _at_s: int, body: bytes) -> Answered:
@@ -285,7 +289,12 @@ async def test_f19_one_run_or_kind_of_news_that_cannot_be_told_stops_no_other(
         await Watcher(sqlite_store, clock=clock).look()
     told = [(row.kind, row.run_id) for row in await sqlite_store.list_notices()]
     assert sorted(told, key=str) == sorted(
-        [(Kind.RUN_FINISHED, ends[0]), (Kind.RUN_FINISHED, ends[2]), (Kind.SCHEDULE_FAILED, None)], key=str
+        [
+            (NoticeKind.RUN_FINISHED, ends[0]),
+            (NoticeKind.RUN_FINISHED, ends[2]),
+            (NoticeKind.SCHEDULE_FAILED, None),
+        ],
+        key=str,
     )
 
 
@@ -293,12 +302,12 @@ async def test_f19_one_poll_that_cannot_be_read_hides_no_lost_delivery(clock: St
     polls = [SimpleNamespace(id=f"{n}", first_sent_at_ms=clock(), body=b"%d" % n) for n in range(3)]
     noted: list[Any] = []
 
-    def read(body: bytes) -> Acknowledged | None:
+    def read(body: bytes) -> AcknowledgedWebhook | None:
         if body == b"0":
             raise RecursionError
-        return cast(Acknowledged, SimpleNamespace(provider_task_id=body.decode(), at=None, url="u"))
+        return cast(AcknowledgedWebhook, SimpleNamespace(provider_task_id=body.decode(), at=None, url="u"))
 
-    async def lone_polls(*, after: str, before: str, limit: int) -> list[Any]:
+    async def polls_without_delivery(*, after: str, before: str, limit: int) -> list[Any]:
         return [] if after == "2" else polls
 
     async def note(lost: Any, _now_ms: int) -> int:
@@ -312,17 +321,21 @@ async def test_f19_one_poll_that_cannot_be_read_hides_no_lost_delivery(clock: St
         return set()
 
     store = SimpleNamespace(
-        oldest_waiting_poll=nothing, lone_polls=lone_polls, webhooks_without_task=none_stored,
+        oldest_waiting_poll=nothing,
+        polls_without_delivery=polls_without_delivery,
+        webhooks_without_task=none_stored,
         note_lost_after_ack=note,
-    )  # fmt: skip
-    acked: Acked[Any] = Acked(cast(Any, store), read, clock=clock, grace_ms=1, look_back_ms=1)
+    )
+    acked: LostWebhookSearch[Any] = LostWebhookSearch(
+        cast(Any, store), read, clock=clock, grace_ms=1, look_back_ms=1
+    )
     with pytest.raises(RecursionError):
         await acked.judge()
     assert len(noted) == 2
 
 
 def test_f19_an_absent_database_is_told_as_that() -> None:
-    each = Each()
+    each = Isolated()
     for error in (StoreUnavailable("one"), StoreUnavailable("two")):
         with each.alone():
             raise error

@@ -25,10 +25,18 @@ LOGIN = "tally:hush5ecret"
 CREATED = {"success": True, "task": {"id": "t1", "status": "QUEUED"}, "credits": {"creditsToCharge": 5}}
 SLOTS = {"queuedTasks": 0, "processingTasks": 0}
 TASK = ClaimedTask(
-    id="0197a0f0-0000-7000-8000-000000000001", run_id="r", attempt=1, idempotency_key="k.1",
-    task_type="CHATGPT", payload_json='{"prompt":"p","country":"US"}', priority=1, credits_estimate=None,
-    sends=1, first_sent_at_ms=0, claim="c",
-)  # fmt: skip
+    id="0197a0f0-0000-7000-8000-000000000001",
+    run_id="r",
+    attempt=1,
+    idempotency_key="k.1",
+    task_type="CHATGPT",
+    payload_json='{"prompt":"p","country":"US"}',
+    priority=1,
+    credits_estimate=None,
+    sends=1,
+    first_sent_at_ms=0,
+    claim="c",
+)
 
 
 @pytest.fixture
@@ -54,10 +62,15 @@ def authority(tmp_path: Path) -> Authority:
 
 def settings_for(url: str, **more: Any) -> Settings:
     return load_settings(
-        _env_file=None, CLORO_API_KEY="sk_live_1", CLORO_BASE_URL=url, PUBLIC_URL=url,
-        CLORO_WEBHOOK_SECRET="s", notice_url=f"{url}/notice?token=t", notice_secret="whsec_" + "A" * 32,
+        _env_file=None,
+        CLORO_API_KEY="sk_live_1",
+        CLORO_BASE_URL=url,
+        PUBLIC_URL=url,
+        CLORO_WEBHOOK_SECRET="s",
+        notice_url=f"{url}/notice?token=t",
+        notice_secret="whsec_" + "A" * 32,
         **({"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": ""} | more),
-    )  # fmt: skip
+    )
 
 
 async def reached(settings: Settings) -> list[bool]:
@@ -129,20 +142,32 @@ async def test_f25_without_a_proxy_nothing_was_sent(port_of: str, server: TestSe
 @pytest.mark.parametrize(
     ("url", "no_proxy", "straight"),
     [
-        ("http://localhost:8090", "", True), ("http://127.0.0.9", "", True), ("http://[::1]:1", "", True),
-        ("http://a.localhost", "", True), ("https://api.cloro.dev", "", False),
+        ("http://localhost:8090", "", True),
+        ("http://127.0.0.9", "", True),
+        ("http://[::1]:1", "", True),
+        ("http://a.localhost", "", True),
+        ("https://api.cloro.dev", "", False),
         ("https://api.cloro.dev", "*", True),
-        ("https://api.cloro.dev", "cloro.dev", True), ("https://api.cloro.dev", ".cloro.dev", True),
-        ("https://api.cloro.dev", "*.cloro.dev", True), ("https://api.cloro.dev", "API.CLORO.DEV", True),
-        ("https://api.cloro.dev", "oro.dev", False), ("https://api.cloro.dev", "x.api.cloro.dev", False),
-        ("https://api.cloro.dev", "cloro.dev:443", True), ("https://api.cloro.dev", "cloro.dev:80", False),
-        ("https://api.cloro.dev:8443", "a, cloro.dev:8443", True), ("https://10.1.2.3", "10.0.0.0/8", True),
-        ("https://11.1.2.3", "10.0.0.0/8", False), ("https://10.1.2.3", "10.1.2.3", True),
-        ("https://10.1.2.3:9", "10.1.2.3:9", True), ("https://[fd00::5]:9", "fd00::/8", True),
-        ("https://[fd00::5]:9", "[fd00::5]:9", True), ("https://[fd00::5]:9", "[fd00::5]:8", False),
-        ("https://api.cloro.dev", "a b c", False), ("https://api.cloro.dev", ",,", False),
+        ("https://api.cloro.dev", "cloro.dev", True),
+        ("https://api.cloro.dev", ".cloro.dev", True),
+        ("https://api.cloro.dev", "*.cloro.dev", True),
+        ("https://api.cloro.dev", "API.CLORO.DEV", True),
+        ("https://api.cloro.dev", "oro.dev", False),
+        ("https://api.cloro.dev", "x.api.cloro.dev", False),
+        ("https://api.cloro.dev", "cloro.dev:443", True),
+        ("https://api.cloro.dev", "cloro.dev:80", False),
+        ("https://api.cloro.dev:8443", "a, cloro.dev:8443", True),
+        ("https://10.1.2.3", "10.0.0.0/8", True),
+        ("https://11.1.2.3", "10.0.0.0/8", False),
+        ("https://10.1.2.3", "10.1.2.3", True),
+        ("https://10.1.2.3:9", "10.1.2.3:9", True),
+        ("https://[fd00::5]:9", "fd00::/8", True),
+        ("https://[fd00::5]:9", "[fd00::5]:9", True),
+        ("https://[fd00::5]:9", "[fd00::5]:8", False),
+        ("https://api.cloro.dev", "a b c", False),
+        ("https://api.cloro.dev", ",,", False),
     ],
-)  # fmt: skip
+)
 def test_f25_whom_no_proxy_names(url: str, no_proxy: str, straight: bool) -> None:
     assert goes_straight(url, no_proxy) is straight
 
@@ -175,7 +200,7 @@ def test_f25_what_is_wrong_is_told(setting: str, value: str, words: str) -> None
         ({"ALL_PROXY": "http://h:1", "HTTPS_PROXY": "http://h:1"}, []),
         ({"ALL_PROXY": "http://h:1", "NO_PROXY": ".test"}, []),
     ],
-)  # fmt: skip
+)
 def test_f25_a_proxy_that_nobody_reads_is_told(
     proxies: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

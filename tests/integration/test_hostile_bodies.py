@@ -109,9 +109,14 @@ class Scene:
 
     async def submit(self, account: str = "default") -> None:
         await submit(
-            self.store, self.provider, account=account, limits=SUBMIT_LIMITS, clock=self.clock,
-            jitter=lambda: 0.5, token=f"{account} {self.clock.advance(1)}",
-        )  # fmt: skip
+            self.store,
+            self.provider,
+            account=account,
+            limits=SUBMIT_LIMITS,
+            clock=self.clock,
+            jitter=lambda: 0.5,
+            token=f"{account} {self.clock.advance(1)}",
+        )
         for row in (await read_books(self.store)).tasks:
             self.current[row["id"]] = row["attempt"]
 
@@ -120,9 +125,13 @@ class Scene:
         for _ in range(3):
             self.clock.advance(SWEEP_LIMITS.poll_every_ms + UNMATCHED_MS)
             await sweep(
-                self.store, dict.fromkeys(SECRETS, self.provider), self.settle, limits=SWEEP_LIMITS,
-                clock=self.clock, unreleased=set(),
-            )  # fmt: skip
+                self.store,
+                dict.fromkeys(SECRETS, self.provider),
+                self.settle,
+                limits=SWEEP_LIMITS,
+                clock=self.clock,
+                unreleased=set(),
+            )
 
     async def settle(self, delivery_ids: Sequence[str]) -> None:
         summary = await Pipeline(self.store, self.clock).settle(list(delivery_ids))
@@ -157,9 +166,11 @@ class Scene:
         for copy in range(1, body.copies + 1):
             at = str(self.clock.advance(0 if body.same_moment else 1_000) // 1000)
             headers = {
-                "X-Cloro-Timestamp": at, "X-Cloro-Signature": sign(SECRETS[account], at, data),
-                "X-Cloro-Webhook-Id": f"w-{copy}", "Content-Type": "application/json",
-            }  # fmt: skip
+                "X-Cloro-Timestamp": at,
+                "X-Cloro-Signature": sign(SECRETS[account], at, data),
+                "X-Cloro-Webhook-Id": f"w-{copy}",
+                "Content-Type": "application/json",
+            }
             path = PATH if account == "default" else f"{PATH}/{account}"
             async with client.post(path, data=io.BytesIO(data), headers=headers) as answer:
                 self.answers[answer.status] += 1
@@ -210,17 +221,22 @@ Told = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def told(
-    store_url: str, balances_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    store_url: str,
+    balances_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-) -> Told:  # fmt: skip
+) -> Told:
     """A command's exit code and what it prints."""
     monkeypatch.chdir(tmp_path)
     eu = {"api_key": "sk_eu", "webhook_secret": EU_SECRET, "base_url": balances_url}
     for name, value in {
-        "DATABASE_URL": store_url, "CLORO_API_KEY": "sk_test_0123456789abcdef",
-        "CLORO_BASE_URL": balances_url, "CLORO_WEBHOOK_SECRET": SECRET,
+        "DATABASE_URL": store_url,
+        "CLORO_API_KEY": "sk_test_0123456789abcdef",
+        "CLORO_BASE_URL": balances_url,
+        "CLORO_WEBHOOK_SECRET": SECRET,
         "TALLYHOOK_ACCOUNTS": json.dumps({"eu": eu}),
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)
 
     def call(*arguments: str) -> tuple[int, str]:
@@ -348,9 +364,12 @@ async def play(url: str, everything: Sequence[Body]) -> list[str]:
 
 def hostile(told: Told, url: str, examples: int, *, derandomize: bool) -> None:
     @hypothesis.settings(
-        max_examples=examples, phases=[Phase.explicit, Phase.generate], derandomize=derandomize,
-        suppress_health_check=list(HealthCheck), database=None,
-    )  # fmt: skip
+        max_examples=examples,
+        phases=[Phase.explicit, Phase.generate],
+        derandomize=derandomize,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
     @hypothesis.given(st.lists(bodies, min_size=BODIES[0], max_size=BODIES[1]))
     def held(everything: list[Body]) -> None:
         hypothesis.assume(len(set(everything)) > BODIES[0] // 2)  # not the simplest, which is always first

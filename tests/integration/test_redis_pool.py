@@ -115,10 +115,15 @@ async def test_f23_queue_and_workers_follow_a_sentinel_to_the_new_master(
         while True:
             pool = open_pool(url, timeout_s=TIMEOUT_S)
             worker = Worker(
-                functions=[func(settle, name=SETTLE_JOB)], redis_pool=pool, queue_name=QUEUE_NAME,
-                handle_signals=False, poll_delay=0.05, job_serializer=serialize, keep_result=0,
+                functions=[func(settle, name=SETTLE_JOB)],
+                redis_pool=pool,
+                queue_name=QUEUE_NAME,
+                handle_signals=False,
+                poll_delay=0.05,
+                job_serializer=serialize,
+                keep_result=0,
                 job_deserializer=msgspec.json.decode,
-            )  # fmt: skip
+            )
             try:
                 await worker.main()
             except (RedisError, OSError, TimeoutError):

@@ -40,9 +40,20 @@ POSTGRES_SHARE = 10
 TASKS = 3
 
 tellings = st.sampled_from(
-    [None, None, None, LOSE, LOSE, Answer.LOST, Answer.RATE_LIMITED, Answer.UNAVAILABLE, Answer.QUEUE_FULL,
-     Answer.NO_CREDITS, Answer.REJECTED]
-)  # fmt: skip
+    [
+        None,
+        None,
+        None,
+        LOSE,
+        LOSE,
+        Answer.LOST,
+        Answer.RATE_LIMITED,
+        Answer.UNAVAILABLE,
+        Answer.QUEUE_FULL,
+        Answer.NO_CREDITS,
+        Answer.REJECTED,
+    ]
+)
 picks = st.integers(0, 2**16)
 
 
@@ -146,19 +157,27 @@ class PipelineMachine(RuleBasedStateMachine):
     async def _claim(self, limit: int) -> list[ClaimedTask]:
         now = self.clock()
         return await self.world.store.claim_pending(
-            account="default", limit=limit, claim=f"dead-{now}", now_ms=now,
+            account="default",
+            limit=limit,
+            claim=f"dead-{now}",
+            now_ms=now,
             lease_until_ms=now + SUBMIT_LIMITS.claim_lease_ms,
-        )  # fmt: skip
+        )
 
     def _ended(self, task: ClaimedTask, answer: CreateAnswer) -> Submission:
         now = self.clock()
         wait_ms = round(1000 * backoff_s(task.sends, 0.5)) if answer.answer in RETRIED else 0
         return Submission(
-            task, answer.answer, now, not_before_ms=now + wait_ms,
-            next_poll_at_ms=now + SUBMIT_LIMITS.poll_after_ms, http_status=answer.http_status,
-            code=answer.code, provider_task_id=answer.provider_task_id,
+            task,
+            answer.answer,
+            now,
+            not_before_ms=now + wait_ms,
+            next_poll_at_ms=now + SUBMIT_LIMITS.poll_after_ms,
+            http_status=answer.http_status,
+            code=answer.code,
+            provider_task_id=answer.provider_task_id,
             credits_to_charge=answer.credits_to_charge,
-        )  # fmt: skip
+        )
 
     @precondition(lambda self: self.late)
     @rule(pick=picks)

@@ -77,8 +77,10 @@ async def test_f15_a_user_who_may_not_ask_info_has_workers_all_the_same(
         assert told == ["eviction_policy_unknown"]
     checks = await check_redis(load_settings(_env_file=None, redis_url=url))
     assert {check.name: check.state for check in checks} == {
-        "redis": "ok", "redis persistence": "warning", "redis eviction": "warning",
-    }  # fmt: skip
+        "redis": "ok",
+        "redis persistence": "warning",
+        "redis eviction": "warning",
+    }
     assert all("unknown: INFO is refused" in check.detail for check in checks[1:])
 
 

@@ -54,9 +54,13 @@ class PgBouncer:
         user = ["-u", UNPRIVILEGED_USER] if os.geteuid() == 0 else []
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [str(self._binary), *user, str(configuration)], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, cwd=self._folder, start_new_session=True,
-            )  # fmt: skip
+                [str(self._binary), *user, str(configuration)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                start_new_session=True,
+            )
         wait_for(self._listens, self._process, log, START_TIMEOUT_S)
 
     def _listens(self) -> bool:

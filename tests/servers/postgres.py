@@ -44,9 +44,13 @@ _SETTINGS = {
 }
 # As a server in production commits; for benchmarks.
 _DURABLE = {
-    "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "256MB",
-    "max_wal_size": "4GB", "autovacuum_naptime": "10s",
-}  # fmt: skip
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "autovacuum_naptime": "10s",
+}
 
 OTHERS_OFF = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -105,8 +109,12 @@ class PostgresServer:
         with log.open("wb") as output:
             subprocess.run(
                 [binaries / init[0], *init[1:], f"--pgdata={data}"],
-                check=False, stdout=output, stderr=output, cwd=data, **as_user,
-            )  # fmt: skip
+                check=False,
+                stdout=output,
+                stderr=output,
+                cwd=data,
+                **as_user,
+            )
             if not (data / "PG_VERSION").exists():
                 raise ServerError(f"initdb failed: {log_tail(log)}")
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
@@ -116,9 +124,14 @@ class PostgresServer:
         def spawn() -> subprocess.Popen[bytes]:
             with log.open("ab") as output:
                 return subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,
-                    start_new_session=True, **as_user,
-                )  # fmt: skip
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=data,
+                    start_new_session=True,
+                    **as_user,
+                )
 
         self._spawn, self._process = spawn, spawn()
         self._admin_url = sa.make_url(f"postgresql://postgres@127.0.0.1:{port}/postgres")
@@ -136,16 +149,28 @@ class PostgresServer:
             shutil.chown(data, self._as_user["user"])
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         backup = [
-            self._binaries / "pg_basebackup", "-D", data, "-d", self.admin_url, "-R", "-c", "fast",
+            self._binaries / "pg_basebackup",
+            "-D",
+            data,
+            "-d",
+            self.admin_url,
+            "-R",
+            "-c",
+            "fast",
             "--no-sync",
-        ]  # fmt: skip
+        ]
         command = [self._binaries / "postgres", f"--port={port}", *settings, "-D", data]
         with log.open("wb") as output:
             subprocess.run(backup, check=True, stdout=output, stderr=output, cwd=data, **self._as_user)
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=data,
-                start_new_session=True, **self._as_user,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=data,
+                start_new_session=True,
+                **self._as_user,
+            )
         try:
             wait_for(lambda: b"ready to accept" in log.read_bytes(), process, log, START_TIMEOUT_S)
             yield self._admin_url.set(port=port).render_as_string(hide_password=False)

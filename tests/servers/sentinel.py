@@ -31,9 +31,13 @@ def running_sentinel(
     log = folder / "sentinel.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [binary(), str(configuration), "--sentinel"], stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, cwd=folder, start_new_session=True,
-        )  # fmt: skip
+            [binary(), str(configuration), "--sentinel"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            start_new_session=True,
+        )
     try:
         with redis.Redis(port=port, socket_timeout=1) as client:
 

@@ -27,10 +27,15 @@ class ValkeyServer:
         self._paused = False
         self.port = free_port()
         self._config = {
-            "bind": "127.0.0.1", "port": str(self.port), "dir": str(folder), "save": "",
-            "appendonly": "yes" if appendonly else "no", "appendfsync": "always",
-            "maxmemory-policy": "noeviction", **config,
-        }  # fmt: skip
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(folder),
+            "save": "",
+            "appendonly": "yes" if appendonly else "no",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            **config,
+        }
 
     @property
     def url(self) -> str:
@@ -49,9 +54,12 @@ class ValkeyServer:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [binary(), *arguments],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self._paused = False
         try:
             wait_for(self._answers, self._process, self._log, START_TIMEOUT_S)

@@ -6,7 +6,7 @@ import pytest
 import structlog.testing
 
 from app.ports import StoreUnavailable
-from workers.periodic import end, repeat
+from workers.periodic import cancel_all, run_every
 
 
 async def test_a_failed_turn_is_logged_and_the_next_one_comes() -> None:
@@ -22,7 +22,7 @@ async def test_a_failed_turn_is_logged_and_the_next_one_comes() -> None:
         stopping.set()
 
     with structlog.testing.capture_logs() as logs:
-        await repeat(turn, name="looking", every_s=0.001, stopping=stopping)
+        await run_every(turn, name="looking", every_s=0.001, stopping=stopping)
     assert turns == 3
     assert [(line["event"], line["work"]) for line in logs] == [
         ("store_unavailable", "looking"),
@@ -41,7 +41,7 @@ async def test_f17_a_turn_that_hangs_is_cut_short_and_the_next_one_comes() -> No
         await asyncio.Event().wait()
 
     with structlog.testing.capture_logs() as logs:
-        await repeat(turn, name="looking", every_s=0.001, stopping=stopping, within_s=0.02)
+        await run_every(turn, name="looking", every_s=0.001, stopping=stopping, within_s=0.02)
     assert [(line["event"], line["work"]) for line in logs] == [("turn_cut_short", "looking")] * 2
 
 
@@ -52,12 +52,12 @@ async def test_stopping_is_not_waited_for() -> None:
         stopping.set()
 
     async with asyncio.timeout(5):
-        await repeat(turn, name="looking", every_s=3_600, stopping=stopping)
+        await run_every(turn, name="looking", every_s=3_600, stopping=stopping)
 
 
 async def test_what_ends_in_time_is_not_cancelled() -> None:
     task = asyncio.create_task(asyncio.sleep(0.01, "done"))
-    await end([task], within_s=5)
+    await cancel_all([task], within_s=5)
     assert task.result() == "done"
 
 
@@ -79,6 +79,6 @@ async def test_r14_a_lost_cancellation_is_repeated(monkeypatch: pytest.MonkeyPat
     task = asyncio.create_task(stubborn(), name="stubborn")
     await asyncio.sleep(0)
     with structlog.testing.capture_logs() as logs:
-        await end([task])
+        await cancel_all([task])
     assert task.cancelled()
     assert [line["work"] for line in logs if line["event"] == "cut_short"] == ["stubborn"] * 2

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from app.domain.accounting.billing import (
     AccountEntry,
+    CreditExposure,
     Cycle,
+    CyclePosition,
     EntryKind,
-    Exposure,
     PostLine,
     SeenReset,
-    Standing,
     Statement,
     cycles,
     expiring,
@@ -74,8 +74,10 @@ def test_months_keep_their_day_where_there_is_one(
         (
             [("2026-11-15", "2026-10-20"), ("2027-02-15", "2027-01-20")],
             [
-                ("2026-10-15", "2026-11-15"), ("2026-11-15", "2026-12-15"),
-                ("2026-12-15", "2027-01-15"), ("2027-01-15", "2027-02-15"),
+                ("2026-10-15", "2026-11-15"),
+                ("2026-11-15", "2026-12-15"),
+                ("2026-12-15", "2027-01-15"),
+                ("2027-01-15", "2027-02-15"),
             ],
         ),
         # The 31st: clamped in February, and back in March.
@@ -98,7 +100,7 @@ def test_months_keep_their_day_where_there_is_one(
             [("2026-10-15", "2026-11-15"), ("2026-11-15", "2026-12-15")],
         ),
     ],
-)  # fmt: skip
+)
 def test_cycles_follow_the_resets_that_were_told(
     resets: list[tuple[str, str]], expected: list[tuple[str, str]]
 ) -> None:
@@ -115,11 +117,9 @@ def test_however_often_one_looks_the_cycles_join(subscribed: object, looked: set
     anchor_day = datetime.fromtimestamp(anchor / 1000, UTC).day
     months = sorted(looked)
     told = [
-        SeenReset(
-            months_after(anchor, n, anchor_day), months_after(anchor, n - 1, anchor_day) + DAY_MS
-        )
+        SeenReset(months_after(anchor, n, anchor_day), months_after(anchor, n - 1, anchor_day) + DAY_MS)
         for n in months
-    ]  # fmt: skip
+    ]
     found = cycles(told)
     assert len(found) == months[-1] - months[0] + 1
     assert all(one.ends_ms == other.starts_ms for one, other in itertools.pairwise(found))
@@ -157,9 +157,11 @@ def statement(
     *, used: int, foreign: int = 0, expired: int | None = None, granted: int = 250_000, change: int = 0
 ) -> Statement:
     amounts = {
-        EntryKind.ALLOCATION: granted, EntryKind.ADJUSTMENT: change, EntryKind.FOREIGN: foreign,
+        EntryKind.ALLOCATION: granted,
+        EntryKind.ADJUSTMENT: change,
+        EntryKind.FOREIGN: foreign,
         EntryKind.EXPIRY: expired,
-    }  # fmt: skip
+    }
     entries = [
         AccountEntry(CYCLE.starts_ms, kind, Decimal(amount), CYCLE.starts_ms, "cycle_start: a plan")
         for kind, amount in amounts.items()
@@ -196,8 +198,8 @@ def test_a_statement_balances(
 
 
 def test_what_is_out_is_not_available() -> None:
-    exposure = Exposure(2, Decimal(10), 1, Decimal("2.5"))
-    assert Standing(statement(used=1_000), exposure).available == Decimal("248987.5")
+    exposure = CreditExposure(2, Decimal(10), 1, Decimal("2.5"))
+    assert CyclePosition(statement(used=1_000), exposure).available == Decimal("248987.5")
 
 
 def test_the_cause_is_the_first_word_of_the_reason() -> None:

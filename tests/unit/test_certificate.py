@@ -8,20 +8,34 @@ from typing import Any
 
 import pytest
 
-from app.domain.evidence.certificate import Entry, RunFacts, Standing, Tally, certificate_sha256
+from app.domain.evidence.certificate import (
+    AttemptRecord,
+    LedgerRecord,
+    RunFacts,
+    RunTotals,
+    certificate_sha256,
+)
 from app.domain.evidence.completeness import certificate_text, certify, counted
 
 MADE_MS = 1_790_900_000_000
 FIVE = Decimal(5)
 RUN = RunFacts(
-    id="run", name="monday", account="default", source="p.csv", source_sha256="ab" * 32, state="running",
-    bad_lines=0, begun_ms=MADE_MS - 1, findings={}, entries=0,
-)  # fmt: skip
+    id="run",
+    name="monday",
+    account="default",
+    source="p.csv",
+    source_sha256="ab" * 32,
+    state="running",
+    bad_lines=0,
+    begun_ms=MADE_MS - 1,
+    findings={},
+    entries=0,
+)
 
 
-def standing(n: int = 1, **changes: Any) -> Standing:
+def standing(n: int = 1, **changes: Any) -> AttemptRecord:
     """A task that was completed and charged as promised."""
-    done = Standing(
+    done = AttemptRecord(
         n,
         f"t{n}",
         1,
@@ -40,19 +54,23 @@ def standing(n: int = 1, **changes: Any) -> Standing:
     return done._replace(**changes)
 
 
-def entry(n: int = 1, kind: str = "hold", credits: Decimal = FIVE, **changes: Any) -> Entry:
-    base = Entry(1_790_000_000_000, f"t{n}", 1, kind, credits, None if kind == "hold" else "d1", None)
+def entry(n: int = 1, kind: str = "hold", credits: Decimal = FIVE, **changes: Any) -> LedgerRecord:
+    base = LedgerRecord(1_790_000_000_000, f"t{n}", 1, kind, credits, None if kind == "hold" else "d1", None)
     return base._replace(**changes)
 
 
-def hold_and_post(n: int = 1) -> list[Entry]:
+def hold_and_post(n: int = 1) -> list[LedgerRecord]:
     return [entry(n), entry(n, "post")]
 
 
 def made(
-    standings: list[Standing], entries: list[Entry], run: RunFacts = RUN, *, made_ms: int = MADE_MS
+    standings: list[AttemptRecord],
+    entries: list[LedgerRecord],
+    run: RunFacts = RUN,
+    *,
+    made_ms: int = MADE_MS,
 ) -> dict[str, Any]:
-    tally = Tally()
+    tally = RunTotals()
     tally.page(standings, entries)
     return certify(tally, replace(run, entries=len(entries)) if run.entries == 0 else run, made_ms)
 
@@ -69,9 +87,15 @@ def test_a_complete_run_says_so() -> None:
         "every credit is accounted for: 5 charged."
     )
     assert document["credits"] == {
-        "estimated": 10, "to_charge": 10, "holds": 10, "open_holds": 0, "posted": 5, "voided": 5,
-        "charged": 5, "adjustments": 0,
-    }  # fmt: skip
+        "estimated": 10,
+        "to_charge": 10,
+        "holds": 10,
+        "open_holds": 0,
+        "posted": 5,
+        "voided": 5,
+        "charged": 5,
+        "adjustments": 0,
+    }
     assert document["ends"]["completed"] == document["ends"]["failed"] == 1
     assert document["input"] == {"source": "p.csv", "prompts": 2, "bad_lines": 0}
 
@@ -89,40 +113,49 @@ def test_discrepancies_and_bad_lines_are_said_and_are_no_open_question() -> None
 HELD = {"money": "held", "charged": None, "verdict": None}
 OPEN = {"reported": None, "response_sha256": None}
 NONE = {"money": "none", "held": None, "charged": None, **OPEN}
-INCOMPLETE: dict[str, tuple[Standing, list[Entry], str]] = {
+INCOMPLETE: dict[str, tuple[AttemptRecord, list[LedgerRecord], str]] = {
     "pending": (standing(state="pending", **NONE), [], "1 task without an end yet"),
     "submitted": (standing(state="submitted", **HELD, **OPEN), [entry()], "1 task without an end yet"),
-    "charge unknown": (
-        standing(**HELD), [entry()], "1 task whose charge nobody has told, up to 5 credits",
-    ),
+    "charge unknown": (standing(**HELD), [entry()], "1 task whose charge nobody has told, up to 5 credits"),
     "expired with its hold": (
-        standing(state="expired", **HELD, **OPEN), [entry()],
+        standing(state="expired", **HELD, **OPEN),
+        [entry()],
         "1 task whose charge nobody has told, up to 5 credits",
     ),
     "expired, never identified": (
-        standing(state="expired", **NONE), [],
+        standing(state="expired", **NONE),
+        [],
         "1 task that the provider may have charged without our knowing, up to 5 credits",
     ),
     "past attempt with its hold": (
-        standing(current=False, state="expired", **HELD, **OPEN), [entry()],
+        standing(current=False, state="expired", **HELD, **OPEN),
+        [entry()],
         "1 task whose charge nobody has told, up to 5 credits",
     ),
     "answer gone": (
-        standing(response_sha256=None), hold_and_post(), "1 task with a report and no stored answer",
+        standing(response_sha256=None),
+        hold_and_post(),
+        "1 task with a report and no stored answer",
     ),
     "post missing": (standing(), [entry()], "1 task whose ledger entries do not fit"),
     "hold missing": (standing(), [entry(1, "post")], "1 task whose ledger entries do not fit"),
     "two holds": (standing(), [entry(), *hold_and_post()], "1 task whose ledger entries do not fit"),
     "post and void": (
-        standing(), [*hold_and_post(), entry(1, "void")], "1 task whose ledger entries do not fit",
+        standing(),
+        [*hold_and_post(), entry(1, "void")],
+        "1 task whose ledger entries do not fit",
     ),
     "post of another amount": (
-        standing(), [entry(), entry(1, "post", Decimal(6))], "1 task whose ledger entries do not fit",
+        standing(),
+        [entry(), entry(1, "post", Decimal(6))],
+        "1 task whose ledger entries do not fit",
     ),
     "post where nothing was sent": (
-        standing(state="cancelled", **NONE), hold_and_post(), "1 task whose ledger entries do not fit",
+        standing(state="cancelled", **NONE),
+        hold_and_post(),
+        "1 task whose ledger entries do not fit",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", INCOMPLETE)
@@ -136,9 +169,16 @@ def test_what_keeps_a_run_from_being_complete(name: str) -> None:
 
 def test_what_was_never_sent_needs_no_money() -> None:
     never = standing(
-        state="cancelled", money="none", held=None, to_charge=None, charged=None, reported=None, verdict=None,
-        sends=0, response_sha256=None,
-    )  # fmt: skip
+        state="cancelled",
+        money="none",
+        held=None,
+        to_charge=None,
+        charged=None,
+        reported=None,
+        verdict=None,
+        sends=0,
+        response_sha256=None,
+    )
     assert made([never, never._replace(state="rejected", sends=1)], [])["complete"] is True
     reused = never._replace(state="completed", charged=Decimal(0), response_sha256="ef" * 32)
     assert made([reused], [])["complete"] is True
@@ -155,9 +195,10 @@ def test_a_run_that_is_still_read_or_has_foreign_entries_is_not_complete() -> No
 def test_the_hashes_are_over_lines_that_anybody_can_write() -> None:
     document = made([standing()], hold_and_post())
     result = (
-        '{"attempt":1,"charged":5,"ordinal":1,"response_sha256":"' + "cd" * 32
+        '{"attempt":1,"charged":5,"ordinal":1,"response_sha256":"'
+        + "cd" * 32
         + '","state":"completed","task_id":"t1","verdict":"matched"}\n'
-    )  # fmt: skip
+    )
     ledger = (
         '{"at":"2026-09-21T14:13:20.000Z","attempt":1,"credits":5,"delivery_id":null,"kind":"hold",'
         '"reason":null,"task_id":"t1"}\n'
@@ -183,7 +224,7 @@ def test_the_hashes_change_with_what_they_are_over_and_with_nothing_else() -> No
     later = made([standing(), standing(2)], list(reversed(entries)), made_ms=MADE_MS + 1)
     assert later["hashes"] == whole["hashes"], "in which order entries were written says nothing"
     assert later["certificate_sha256"] == whole["certificate_sha256"] == certificate_sha256(later)
-    paged = Tally()
+    paged = RunTotals()
     paged.page([standing()], hold_and_post())
     paged.page([standing(2)], hold_and_post(2))
     assert certify(paged, replace(RUN, entries=4), MADE_MS) == whole
@@ -202,10 +243,12 @@ def test_the_hashes_change_with_what_they_are_over_and_with_nothing_else() -> No
 
 
 def test_adjustments_are_in_the_ledger_s_hash_and_sum() -> None:
-    tally = Tally()
+    tally = RunTotals()
     tally.page([standing()], hold_and_post())
     before = certify(tally, replace(RUN, entries=2), MADE_MS)
-    tally.adjustments([Entry(1_790_000_000_000, "t1", 1, "adjustment", Decimal("-1.5"), None, "agreed")])
+    tally.adjustments(
+        [LedgerRecord(1_790_000_000_000, "t1", 1, "adjustment", Decimal("-1.5"), None, "agreed")]
+    )
     after = certify(tally, replace(RUN, entries=2), MADE_MS)
     assert after["credits"]["adjustments"] == "-1.5"
     assert after["hashes"]["ledger_sha256"] != before["hashes"]["ledger_sha256"]

@@ -20,12 +20,16 @@ def told(**others_ms: float) -> dict[str, Check]:
 @pytest.mark.parametrize(
     ("other_ms", "state", "words"),
     [
-        (2_400, "ok", "agrees"), (-2_400, "ok", "agrees"), (2_600, "warning", "2.6 s behind"),
-        (-2_600, "warning", "2.6 s ahead of"), (60_100, "fault", "60.1 s behind"),
-        (-9_000_000, "fault", "2.5 h ahead of"), (400_000, "fault", "6.7 min behind"),
+        (2_400, "ok", "agrees"),
+        (-2_400, "ok", "agrees"),
+        (2_600, "warning", "2.6 s behind"),
+        (-2_600, "warning", "2.6 s ahead of"),
+        (60_100, "fault", "60.1 s behind"),
+        (-9_000_000, "fault", "2.5 h ahead of"),
+        (400_000, "fault", "6.7 min behind"),
         (-864_000_000, "fault", "10.0 days ahead of"),
     ],
-)  # fmt: skip
+)
 def test_f18_two_seconds_and_half_the_round_trip_are_no_difference(
     other_ms: float, state: str, words: str
 ) -> None:

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.cli.atomic_file import whole_file
+from app.cli.atomic_file import atomic_file
 from app.cli.runs import export_parquet
 from app.cli.runs.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
-from app.cli.runs.export_rows import COLUMNS, What, row_document, row_line
+from app.cli.runs.export_rows import COLUMNS, ExportContent, row_document, row_line
 from app.cli.runs.submit_file import refuse_if_not_a_file
 from app.cli.user_error import USAGE, UserError
 
@@ -29,23 +29,47 @@ from app.cli.user_error import USAGE, UserError
 def row(**changes: Any) -> dict[str, Any]:
     """A row as Store.export gives it."""
     return {
-        "ordinal": 1, "task_id": "t", "attempt": 1, "task_type": "GEMINI",
-        "payload": {"prompt": "why?", "country": "DE"}, "priority": 1, "state": "completed",
-        "verdict": "matched", "credits_estimate": Decimal(4), "credits_to_charge": Decimal(4),
-        "credits_charged": Decimal("4.1"), "provider_task_id": "p", "error_code": None, "error_message": None,
-        "submitted_at_ms": 1_790_000_000_000, "settled_at_ms": None, "settled_by": None,
+        "ordinal": 1,
+        "task_id": "t",
+        "attempt": 1,
+        "task_type": "GEMINI",
+        "payload": {"prompt": "why?", "country": "DE"},
+        "priority": 1,
+        "state": "completed",
+        "verdict": "matched",
+        "credits_estimate": Decimal(4),
+        "credits_to_charge": Decimal(4),
+        "credits_charged": Decimal("4.1"),
+        "provider_task_id": "p",
+        "error_code": None,
+        "error_message": None,
+        "submitted_at_ms": 1_790_000_000_000,
+        "settled_at_ms": None,
+        "settled_by": None,
         "reused_from": None,
-        "response": '{"text":"because","sources":[{"url":"https://a.example"},{"label":"none"}]}', **changes,
-    }  # fmt: skip
+        "response": '{"text":"because","sources":[{"url":"https://a.example"},{"label":"none"}]}',
+        **changes,
+    }
 
 
 def entry(**changes: Any) -> dict[str, Any]:
     """A row as Store.export_ledger gives it."""
     return {
-        "book": "account", "entry_id": 7, "booked_at_ms": 1_790_000_000_001, "run_id": "r",
-        "account": "default", "ordinal": None, "task_type": None, "task_id": None, "attempt": None,
-        "kind": "adjustment", "credits": Decimal("-4.1"), "delivery_id": None, "reason": "=refund", **changes,
-    }  # fmt: skip
+        "book": "account",
+        "entry_id": 7,
+        "booked_at_ms": 1_790_000_000_001,
+        "run_id": "r",
+        "account": "default",
+        "ordinal": None,
+        "task_type": None,
+        "task_id": None,
+        "attempt": None,
+        "kind": "adjustment",
+        "credits": Decimal("-4.1"),
+        "delivery_id": None,
+        "reason": "=refund",
+        **changes,
+    }
 
 
 async def stream(*rows: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -53,19 +77,19 @@ async def stream(*rows: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         yield one
 
 
-async def written(what: What, format_: Format, *rows: dict[str, Any]) -> bytes:
+async def written(what: ExportContent, format_: Format, *rows: dict[str, Any]) -> bytes:
     output = io.BytesIO()
     assert await write_rows(stream(*rows), sink_for(what, format_, output)) == len(rows)
     return output.getvalue()
 
 
-async def cells(what: What = What.RESULTS, **changes: Any) -> dict[str, str]:
-    made = (row if what is What.RESULTS else entry)(**changes)
+async def cells(what: ExportContent = ExportContent.RESULTS, **changes: Any) -> dict[str, str]:
+    made = (row if what is ExportContent.RESULTS else entry)(**changes)
     (found,) = csv.DictReader(io.StringIO((await written(what, Format.CSV, made)).decode(), newline=""))
     return found
 
 
-async def parquet(what: What, *rows: dict[str, Any]) -> pa.Table:
+async def parquet(what: ExportContent, *rows: dict[str, Any]) -> pa.Table:
     return pq.read_table(io.BytesIO(await written(what, Format.PARQUET, *rows)))
 
 
@@ -90,7 +114,7 @@ async def test_csv_holds_what_engines_share_and_the_whole() -> None:
     assert (flat["prompt"], flat["country"], flat["answer_text"]) == ("why?", "DE", "because")
     assert flat["source_urls"] == "https://a.example"
     assert json.loads(flat["response"])["text"] == "because"
-    assert list(flat) == list(COLUMNS[What.RESULTS])
+    assert list(flat) == list(COLUMNS[ExportContent.RESULTS])
 
 
 @pytest.mark.parametrize(
@@ -119,49 +143,56 @@ async def test_a_text_is_never_a_formula(start: str) -> None:
 
 
 async def test_a_negative_correction_is_a_number_and_its_reason_a_text() -> None:
-    flat = await cells(What.LEDGER)
+    flat = await cells(ExportContent.LEDGER)
     assert (flat["credits"], flat["reason"], flat["entry_id"]) == ("-4.1", "'=refund", "7")
     assert (flat["booked_at"], flat["task_id"]) == ("2026-09-21T14:13:20.001Z", "")
 
 
 async def test_every_format_writes_every_row() -> None:
     rows = [row(ordinal=n, payload={"prompt": "zwei\nZeilen, „ja“", "country": "DE"}) for n in (1, 2)]
-    lines = await written(What.RESULTS, Format.JSONL, *rows)
+    lines = await written(ExportContent.RESULTS, Format.JSONL, *rows)
     assert [json.loads(text)["ordinal"] for text in lines.splitlines()] == [1, 2]
-    table = (await written(What.RESULTS, Format.CSV, *rows)).decode()
+    table = (await written(ExportContent.RESULTS, Format.CSV, *rows)).decode()
     assert [one["prompt"] for one in csv.DictReader(io.StringIO(table))] == ["zwei\nZeilen, „ja“"] * 2
-    found = (await parquet(What.RESULTS, *rows)).to_pylist()
+    found = (await parquet(ExportContent.RESULTS, *rows)).to_pylist()
     assert [(one["ordinal"], one["prompt"]) for one in found] == [(n, "zwei\nZeilen, „ja“") for n in (1, 2)]
 
 
 async def test_parquet_has_a_type_for_everything() -> None:
-    table = await parquet(What.RESULTS, row(), row(response=None, credits_charged=None))
+    table = await parquet(ExportContent.RESULTS, row(), row(response=None, credits_charged=None))
     words = pa.dictionary(pa.int32(), pa.string())
     expected = {
-        "ordinal": pa.int64(), "task_id": pa.string(), "task_type": words, "state": words, "verdict": words,
-        "credits_charged": pa.decimal128(18, 6), "submitted_at": pa.timestamp("ms", "UTC"),
-        "answer_text": pa.large_string(), "response": pa.large_string(), "source_urls": pa.list_(pa.string()),
-    }  # fmt: skip
+        "ordinal": pa.int64(),
+        "task_id": pa.string(),
+        "task_type": words,
+        "state": words,
+        "verdict": words,
+        "credits_charged": pa.decimal128(18, 6),
+        "submitted_at": pa.timestamp("ms", "UTC"),
+        "answer_text": pa.large_string(),
+        "response": pa.large_string(),
+        "source_urls": pa.list_(pa.string()),
+    }
     assert {name: table.schema.field(name).type for name in expected} == expected
     first, second = table.to_pylist()
     assert (first["credits_charged"], second["credits_charged"]) == (Decimal("4.1"), None)
     assert (first["source_urls"], second["source_urls"]) == (["https://a.example"], [])
     assert first["submitted_at"].isoformat() == "2026-09-21T14:13:20+00:00"
     assert second["answer_text"] is None
-    (corrected,) = (await parquet(What.LEDGER, entry())).to_pylist()
+    (corrected,) = (await parquet(ExportContent.LEDGER, entry())).to_pylist()
     assert (corrected["credits"], corrected["ordinal"]) == (Decimal("-4.1"), None)
 
 
 async def test_an_empty_run_is_an_empty_table_with_all_its_columns() -> None:
-    table = await parquet(What.LEDGER)
-    assert (table.num_rows, table.column_names) == (0, list(COLUMNS[What.LEDGER]))
-    assert await written(What.LEDGER, Format.JSONL) == b""
+    table = await parquet(ExportContent.LEDGER)
+    assert (table.num_rows, table.column_names) == (0, list(COLUMNS[ExportContent.LEDGER]))
+    assert await written(ExportContent.LEDGER, Format.JSONL) == b""
 
 
 async def test_row_groups_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_parquet, "ROW_GROUP_BYTES", 100_000)
     rows = [row(ordinal=n, response=json.dumps({"text": "x" * 10_000})) for n in range(50)]
-    held = io.BytesIO(await written(What.RESULTS, Format.PARQUET, *rows))
+    held = io.BytesIO(await written(ExportContent.RESULTS, Format.PARQUET, *rows))
     groups = pq.ParquetFile(held).metadata
     sizes = [groups.row_group(n).num_rows for n in range(groups.num_row_groups)]
     assert sum(sizes) == 50
@@ -182,7 +213,7 @@ def test_memory_does_not_grow_with_the_run(format_: Format, monkeypatch: pytest.
         tracemalloc.start()
         try:
             with open(os.devnull, "wb") as output:
-                asyncio.run(write_rows(many(count), sink_for(What.RESULTS, format_, output)))
+                asyncio.run(write_rows(many(count), sink_for(ExportContent.RESULTS, format_, output)))
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -195,7 +226,7 @@ def test_memory_does_not_grow_with_the_run(format_: Format, monkeypatch: pytest.
 async def test_a_credit_that_does_not_fit_is_told(tmp_path: Path) -> None:
     source = stream(row(credits_charged=Decimal(10**12)))
     with pytest.raises(UserError, match="does not fit"):
-        await write_file(source, What.RESULTS, Format.PARQUET, tmp_path / "x.parquet")
+        await write_file(source, ExportContent.RESULTS, Format.PARQUET, tmp_path / "x.parquet")
     assert os.listdir(tmp_path) == []
 
 
@@ -218,7 +249,7 @@ def test_half_a_file_is_never_there(tmp_path: Path, format_: Format, end: Except
     path = tmp_path / "out"
     path.write_text("of yesterday")
     with pytest.raises(UserError if isinstance(end, OSError) else RuntimeError):
-        asyncio.run(write_file(broken(), What.RESULTS, format_, path))
+        asyncio.run(write_file(broken(), ExportContent.RESULTS, format_, path))
     assert os.listdir(tmp_path) == ["out"]
     assert path.read_text() == "of yesterday"
 
@@ -226,7 +257,7 @@ def test_half_a_file_is_never_there(tmp_path: Path, format_: Format, end: Except
 @pytest.mark.parametrize("place", ["no/such/place", ".", "plain/below"])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "plain").write_text("")
-    with pytest.raises(UserError, match="cannot write"), whole_file(tmp_path / place):
+    with pytest.raises(UserError, match="cannot write"), atomic_file(tmp_path / place):
         pass
 
 
@@ -235,7 +266,7 @@ def test_a_pipe_keeps_its_place(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with whole_file(pipe) as output:
+        with atomic_file(pipe) as output:
             output.write(b"row")
         assert os.read(reader, 10) == b"row"
     finally:
@@ -246,7 +277,7 @@ def test_a_pipe_keeps_its_place(tmp_path: Path) -> None:
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     link = tmp_path / "latest.csv"
     link.symlink_to(tmp_path / "monday.csv")
-    with whole_file(link) as output:
+    with atomic_file(link) as output:
         output.write(b"row")
     assert link.is_symlink()
     assert (tmp_path / "monday.csv").read_bytes() == b"row"
@@ -254,7 +285,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_database_is_not_taken_for_one_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionRefusedError), whole_file(tmp_path / "out"):
+    with pytest.raises(ConnectionRefusedError), atomic_file(tmp_path / "out"):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "no database")
 
 
@@ -266,20 +297,20 @@ def test_f26_a_pipe_waits_for_its_reader_and_not_for_ever(
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    with whole_file(pipe) as output:
+    with atomic_file(pipe) as output:
         output.write(b"one\n")
     reader.join()
     assert read == [b"one\n"]
 
     monkeypatch.setattr("app.cli.atomic_file.READER_WAIT_S", 0.0)
-    with pytest.raises(UserError, match="nobody reads the pipe") as caught, whole_file(pipe):
+    with pytest.raises(UserError, match="nobody reads the pipe") as caught, atomic_file(pipe):
         pass
     assert caught.value.exit_code == USAGE
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "y" * 300 + "/x"])
 def test_f26_a_name_that_no_file_can_have_is_asked_for_wrongly(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write") as caught, whole_file(tmp_path / name):
+    with pytest.raises(UserError, match="cannot write") as caught, atomic_file(tmp_path / name):
         pass
     assert (caught.value.exit_code, caught.value.remedy) == (USAGE, "choose another place")
     with pytest.raises(UserError, match="is no name of a file") as caught:
@@ -289,6 +320,6 @@ def test_f26_a_name_that_no_file_can_have_is_asked_for_wrongly(name: str, tmp_pa
 
 def test_f26_a_link_that_leads_to_itself_is_no_bug(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with whole_file(tmp_path / "loop") as output:
+    with atomic_file(tmp_path / "loop") as output:
         output.write(b"one")
     assert (tmp_path / "loop").read_bytes() == b"one"

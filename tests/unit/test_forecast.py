@@ -16,16 +16,16 @@ from app.domain.accounting.rates import (
     MINUTE_MS,
     BalancePoint,
     Finished,
+    ForecastInput,
     OpenRun,
     OpenWork,
-    Picture,
     Range,
     cost_of,
     finish_rate,
     usual_burn,
 )
-from app.domain.accounting.warnings import Use, warnings_of
-from app.domain.notices.notice import Kind
+from app.domain.accounting.warnings import LimitUsage, warnings_of
+from app.domain.notices.notice import NoticeKind
 from app.domain.run_reason import NO_CREDITS
 
 NOW = 1_790_812_800_000
@@ -43,7 +43,7 @@ def minutes(count: int, tasks: int, *, ago: int = 0, charged: int = 5, **changes
             NOW - (ago + n) * MINUTE_MS, "CHATGPT", "US", tasks, Decimal(tasks * charged), Decimal(tasks * 5)
         )
         for n in range(1, count + 1)
-    ]  # fmt: skip
+    ]
 
 
 def work(tasks: int, *, out: int = 0, run: OpenRun = RUN, engine: str = "CHATGPT") -> OpenWork:
@@ -54,13 +54,13 @@ def balance(remaining: int, *, at_ms: int = NOW, **changes: Any) -> BalancePoint
     return replace(BalancePoint(at_ms, Decimal(remaining), Decimal(250_000), RESET), **changes)
 
 
-def picture(**changes: Any) -> Picture:
-    base = Picture("default", NOW, minutes(60, 100), [work(6_000)], [RUN], [balance(100_000)])
+def picture(**changes: Any) -> ForecastInput:
+    base = ForecastInput("default", NOW, minutes(60, 100), [work(6_000)], [RUN], [balance(100_000)])
     return replace(base, **changes)
 
 
-def warned(found: Forecast, use: Use | None = None) -> list[tuple[Kind, bool]]:
-    return [(one.kind, one.is_sure) for one in warnings_of(found, use or Use())]
+def warned(found: Forecast, use: LimitUsage | None = None) -> list[tuple[NoticeKind, bool]]:
+    return [(one.kind, one.is_sure) for one in warnings_of(found, use or LimitUsage())]
 
 
 def test_a_steady_hour() -> None:
@@ -80,25 +80,25 @@ def test_credits_run_out_within_the_queue() -> None:
     assert (found.runs_out.low or 0) < (found.runs_out.likely or 0) < (found.runs_out.high or 0)
     # The rest waits for the reset, and is done half an hour after it.
     assert found.runs[0].ends.likely == pytest.approx(RESET + HOUR_MS / 2, abs=1_000)
-    assert warned(found) == [(Kind.CREDITS_SHORT, True), (Kind.RUN_LATE, True)]
+    assert warned(found) == [(NoticeKind.CREDITS_SHORT, True), (NoticeKind.RUN_LATE, True)]
 
 
 def test_without_a_reset_the_rest_waits_for_ever() -> None:
     free = balance(15_000, per_cycle=None, resets_at_ms=None)
     found = forecast(picture(balances=[free]))
     assert found.runs[0].ends == Range(None, None, None)
-    assert found.runs_out.likely is not None and warned(found) == [(Kind.CREDITS_SHORT, True)]
+    assert found.runs_out.likely is not None and warned(found) == [(NoticeKind.CREDITS_SHORT, True)]
 
 
 def test_a_queue_longer_than_the_cycle() -> None:
     slow = picture(finished=minutes(60, 1), work=[work(40_000)], balances=[balance(240_000)])
     found = forecast(slow)
     assert found.runs[0].ends.likely == pytest.approx(NOW + 40_000 * MINUTE_MS, rel=1e-6)
-    assert warned(found) == [(Kind.RUN_LATE, True)]
-    (late,) = warnings_of(found, Use())
+    assert warned(found) == [(NoticeKind.RUN_LATE, True)]
+    (late,) = warnings_of(found, LimitUsage())
     assert late.message == "Run monday will not finish before the reset on 2026-10-10: 40000 tasks are open."
     # Nothing is measured: nobody is called for a guess.
-    assert (Kind.RUN_LATE, False) in warned(forecast(replace(slow, finished=[])))
+    assert (NoticeKind.RUN_LATE, False) in warned(forecast(replace(slow, finished=[])))
 
 
 def test_the_usual_burn_goes_on_after_the_queue() -> None:
@@ -189,16 +189,16 @@ def test_the_usual_burn_is_counted_within_a_cycle() -> None:
 @pytest.mark.parametrize(
     ("use", "kinds"),
     [
-        (Use(slots=10, slots_used=8), []),
-        (Use(slots=10, slots_used=9), [Kind.SLOTS_HIGH]),
-        (Use(slots=None, slots_used=9), []),
-        (Use(rate_per_s=500, busiest_second=450), []),
-        (Use(rate_per_s=500, busiest_second=451), [Kind.REQUESTS_HIGH]),
-        (Use(rate_per_s=20, busiest_second=0), []),
-        (Use(rate_per_s=500, busiest_second=None), []),
+        (LimitUsage(slots=10, slots_used=8), []),
+        (LimitUsage(slots=10, slots_used=9), [NoticeKind.SLOTS_HIGH]),
+        (LimitUsage(slots=None, slots_used=9), []),
+        (LimitUsage(rate_per_s=500, busiest_second=450), []),
+        (LimitUsage(rate_per_s=500, busiest_second=451), [NoticeKind.REQUESTS_HIGH]),
+        (LimitUsage(rate_per_s=20, busiest_second=0), []),
+        (LimitUsage(rate_per_s=500, busiest_second=None), []),
     ],
 )
-def test_the_providers_thresholds(use: Use, kinds: list[Kind]) -> None:
+def test_the_providers_thresholds(use: LimitUsage, kinds: list[NoticeKind]) -> None:
     assert [kind for kind, _ in warned(forecast(picture()), use)] == kinds
 
 
@@ -206,9 +206,9 @@ def test_few_credits() -> None:
     idle = {"work": [], "runs": [], "finished": []}
     assert warned(forecast(picture(balances=[balance(100)], **idle))) == []
     low = forecast(picture(balances=[balance(99)], **idle))
-    assert warned(low) == [(Kind.CREDITS_LOW, True)]
+    assert warned(low) == [(NoticeKind.CREDITS_LOW, True)]
     upgraded = forecast(picture(balances=[balance(99, per_cycle=Decimal(500_000))], **idle))
-    assert warnings_of(low, Use())[0].occasion != warnings_of(upgraded, Use())[0].occasion
+    assert warnings_of(low, LimitUsage())[0].occasion != warnings_of(upgraded, LimitUsage())[0].occasion
 
 
 # The witness: the same world minute by minute.
@@ -241,17 +241,27 @@ def stepped(course: _Course, tasks: int, cost: int, per_minute: float, funds: in
 
 
 @given(
-    st.integers(0, 400), st.integers(0, 30), st.integers(1, 40), st.integers(0, 3_000), st.integers(0, 300),
-    st.integers(0, 4_000), st.lists(st.integers(5, 200), min_size=1, max_size=3),
-)  # fmt: skip
+    st.integers(0, 400),
+    st.integers(0, 30),
+    st.integers(1, 40),
+    st.integers(0, 3_000),
+    st.integers(0, 300),
+    st.integers(0, 4_000),
+    st.lists(st.integers(5, 200), min_size=1, max_size=3),
+)
 def test_the_course_is_that_of_a_simulation(
     tasks: int, price: int, per_minute: int, funds: int, usual: int, per_cycle: int, gaps: list[int]
 ) -> None:
     resets = [NOW + sum(gaps[: n + 1]) * MINUTE_MS for n in range(len(gaps))]
     course = _Course(
-        now_ms=NOW, rate=Range(0.0, 0.0, 0.0), available=None, usual=None, resets=resets,
-        per_cycle=Decimal(per_cycle), is_stopped_by_credits=True,
-    )  # fmt: skip
+        now_ms=NOW,
+        rate=Range(0.0, 0.0, 0.0),
+        available=None,
+        usual=None,
+        resets=resets,
+        per_cycle=Decimal(per_cycle),
+        is_stopped_by_credits=True,
+    )
     done, dry = course._run(
         tasks, Decimal(tasks * price), per_minute / MINUTE_MS, Decimal(funds), Decimal(usual)
     )
@@ -285,13 +295,14 @@ def test_low_is_never_above_high(
     found = forecast(
         picture(
             finished=[f for ago, n, charged in seen for f in minutes(1, n, ago=ago, charged=charged)],
-            runs=runs, work=[work(n, run=run, out=n // 2) for (n, _), run in zip(queued, runs, strict=True)],
+            runs=runs,
+            work=[work(n, run=run, out=n // 2) for (n, _), run in zip(queued, runs, strict=True)],
             balances=[] if has is None else [balance(has, **plan)],
         )
-    )  # fmt: skip
+    )
     for span in [found.runs_out, *(run.ends for run in found.runs)]:
         low, likely, high = (math.inf if at is None else at for at in (span.low, span.likely, span.high))
         assert low <= likely <= high and low >= NOW
     for figures in (found.tasks_per_hour, found.queued_cost, *(run.cost for run in found.runs)):
         assert 0 <= figures.low <= figures.likely <= figures.high
-    warnings_of(found, Use())
+    warnings_of(found, LimitUsage())

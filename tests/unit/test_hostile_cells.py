@@ -13,10 +13,34 @@ from app.prompts.reader import BadLine, Defaults, read_prompts
 from app.prompts.record import COLUMNS
 
 TEXTS = (
-    "9" * 5_000, "-1", "0", "NaN", "inf", "1e400", "1.5", "2.0", "२", "\x00", "\x1b[31m", "\u202ex", "[/red]",
-    "\ufeff", "\u200b", "a\nb", "a\r\nb", "x" * 1_000_000, "x" * 100_000, "😀" * 10_001, "null", "{}", "https://[::1",
-    "http://google.com/search?q=%ff&gl=%00", "|", ",;| ", "markdown|" * 10_000,
-)  # fmt: skip
+    "9" * 5_000,
+    "-1",
+    "0",
+    "NaN",
+    "inf",
+    "1e400",
+    "1.5",
+    "2.0",
+    "२",
+    "\x00",
+    "\x1b[31m",
+    "\u202ex",
+    "[/red]",
+    "\ufeff",
+    "\u200b",
+    "a\nb",
+    "a\r\nb",
+    "x" * 1_000_000,
+    "x" * 100_000,
+    "😀" * 10_001,
+    "null",
+    "{}",
+    "https://[::1",
+    "http://google.com/search?q=%ff&gl=%00",
+    "|",
+    ",;| ",
+    "markdown|" * 10_000,
+)
 VALUES = (*TEXTS, 10**400, -(2**63), 2**64, 1.5, 1e308, True, [], [[]], [None], {}, {"": 1}, {"a": {"b": []}})
 GOOD = {"prompt": "Is Monzo safe?", "task_type": "GEMINI", "country": "GB"}
 

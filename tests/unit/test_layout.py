@@ -173,8 +173,11 @@ def project_files() -> list[Path]:
     if (ROOT / ".git").exists():
         listed = subprocess.run(
             ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
-            cwd=ROOT, check=True, capture_output=True, text=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
     built = {".venv", ".tallyhook", "__pycache__", ".hypothesis", "dist", "build"}
     return [
@@ -186,9 +189,15 @@ def project_files() -> list[Path]:
 
 # Joined here, so that this file does not name them itself.
 FOREIGN = [
-    "/" + "work/", "/" + "root/", "pypi." + "org", "pypi" + "-mirror", "files.python" + "hosted.org",
-    "registry.npm" + "js.org", "index" + "-url", "proxy." + "golang.org",
-]  # fmt: skip
+    "/" + "work/",
+    "/" + "root/",
+    "pypi." + "org",
+    "pypi" + "-mirror",
+    "files.python" + "hosted.org",
+    "registry.npm" + "js.org",
+    "index" + "-url",
+    "proxy." + "golang.org",
+]
 
 
 def foreign_in(text: str) -> list[str]:

@@ -68,10 +68,23 @@ def test_the_level_holds_for_all(out: io.StringIO) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "authorization", "Authorization", "api_key", "X-Api-Key", "secret", "webhook_secret", "body",
-        "raw_body", "prompt", "query", "payload", "response", "system_prompt", "password", "access_token",
+        "authorization",
+        "Authorization",
+        "api_key",
+        "X-Api-Key",
+        "secret",
+        "webhook_secret",
+        "body",
+        "raw_body",
+        "prompt",
+        "query",
+        "payload",
+        "response",
+        "system_prompt",
+        "password",
+        "access_token",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("value", [PROMPT, PROMPT.encode(), [PROMPT], {"text": PROMPT}])
 def test_values_are_left_out_by_name(out: io.StringIO, name: str, value: object) -> None:
     configure("json", stream=out)

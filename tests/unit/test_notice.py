@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config import ConfigError, load_settings
-from app.domain.admission import room
+from app.domain.admission import send_quota
 from app.domain.notices.notice import (
     RETRY_FIRST_MS,
     RETRY_MAX_MS,
     Answered,
-    Kind,
     Notice,
+    NoticeKind,
     NoticeSecretError,
     NoticeState,
     outcome_of,
     signature_of,
     signing_key,
 )
-from app.domain.notices.triggers import RunStanding, run_edge, step_reached
+from app.domain.notices.triggers import RunSnapshot, run_edge, step_reached
 from app.domain.run_reason import BUDGET, MONTH_BUDGET
 from app.notice_client import open_poster
 from tests.integration.notices.receiver import verify
@@ -77,16 +77,26 @@ def test_a_secret_that_cannot_be_used_is_not_quoted(secret: str, said: str) -> N
 
 def test_a_document_says_what_happened_when() -> None:
     notice = Notice(
-        Kind.RUN_FINISHED, "default", "run:1:1", "It is done.", 1_790_812_800_123, "1",
+        NoticeKind.RUN_FINISHED,
+        "default",
+        "run:1:1",
+        "It is done.",
+        1_790_812_800_123,
+        "1",
         {"charged": Decimal("12"), "half": Decimal("0.5"), "states": {"completed": 2}},
-    )  # fmt: skip
+    )
     assert json.loads(notice.body()) == {
-        "type": "run.finished", "timestamp": "2026-10-01T00:00:00.123Z",
+        "type": "run.finished",
+        "timestamp": "2026-10-01T00:00:00.123Z",
         "data": {
-            "account": "default", "run_id": "1", "message": "It is done.", "charged": 12, "half": "0.5",
+            "account": "default",
+            "run_id": "1",
+            "message": "It is done.",
+            "charged": 12,
+            "half": "0.5",
             "states": {"completed": 2},
         },
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -95,39 +105,38 @@ def test_a_document_says_what_happened_when() -> None:
         ("loading", True, None, None),
         ("loading", False, None, None),
         ("running", True, None, None),
-        ("running", True, "run.paused", Kind.RUN_RESUMED),
-        ("running", True, "budget.reached", Kind.RUN_RESUMED),
-        ("running", True, "run.finished", Kind.RUN_RESUMED),
+        ("running", True, "run.paused", NoticeKind.RUN_RESUMED),
+        ("running", True, "budget.reached", NoticeKind.RUN_RESUMED),
+        ("running", True, "run.finished", NoticeKind.RUN_RESUMED),
         ("running", True, "run.resumed", None),
-        ("running", False, None, Kind.RUN_FINISHED),
-        ("running", False, "run.resumed", Kind.RUN_FINISHED),
+        ("running", False, None, NoticeKind.RUN_FINISHED),
+        ("running", False, "run.resumed", NoticeKind.RUN_FINISHED),
         ("running", False, "run.finished", None),
-        ("paused", True, None, Kind.RUN_PAUSED),
+        ("paused", True, None, NoticeKind.RUN_PAUSED),
         ("paused", True, "run.paused", None),
-        ("paused", True, "run.resumed", Kind.RUN_PAUSED),
-        ("paused", True, "run.finished", Kind.RUN_PAUSED),
-        ("paused", False, "run.paused", Kind.RUN_FINISHED),
-        ("stopped", True, None, Kind.RUN_STOPPED),
-        ("stopped", True, "run.paused", Kind.RUN_STOPPED),
+        ("paused", True, "run.resumed", NoticeKind.RUN_PAUSED),
+        ("paused", True, "run.finished", NoticeKind.RUN_PAUSED),
+        ("paused", False, "run.paused", NoticeKind.RUN_FINISHED),
+        ("stopped", True, None, NoticeKind.RUN_STOPPED),
+        ("stopped", True, "run.paused", NoticeKind.RUN_STOPPED),
         ("stopped", True, "run.stopped", None),
         ("cancelled", True, None, None),
         ("cancelled", True, "run.paused", None),
-        ("cancelled", False, None, Kind.RUN_FINISHED),
+        ("cancelled", False, None, NoticeKind.RUN_FINISHED),
     ],
 )
-def test_edges_of_a_run(state: str, is_open: bool, told: str | None, expected: Kind | None) -> None:
-    run = RunStanding("r", "monday", "default", "f.csv", state, None, None, 0, is_open, told, 1)
+def test_edges_of_a_run(state: str, is_open: bool, told: str | None, expected: NoticeKind | None) -> None:
+    run = RunSnapshot("r", "monday", "default", "f.csv", state, None, None, 0, is_open, told, 1)
     assert run_edge(run) is expected
     assert run_edge(replace(run, source="ask")) is None
 
 
 def test_the_words_of_others_are_still_theirs() -> None:
-    run = RunStanding("r", "m", "default", "-", "paused", BUDGET.text, BUDGET.code, 0, True, None, 0)
-    assert run_edge(run) is Kind.BUDGET_REACHED
-    full = room(
-        outstanding_tasks=0, backlog=9, remaining=None, outstanding_credits=Decimal(0),
-        budget_left=Decimal(0),
-    )  # fmt: skip
+    run = RunSnapshot("r", "m", "default", "-", "paused", BUDGET.text, BUDGET.code, 0, True, None, 0)
+    assert run_edge(run) is NoticeKind.BUDGET_REACHED
+    full = send_quota(
+        outstanding_tasks=0, backlog=9, remaining=None, outstanding_credits=Decimal(0), budget_left=Decimal(0)
+    )
     assert full.reason == MONTH_BUDGET
 
 

@@ -79,28 +79,38 @@ def test_jsonl_takes_the_same_fields_in_json_types() -> None:
     text = "\n\n".join(json.dumps(record) for record in records)
     assert specs(text, Defaults("CHATGPT", "us", include=("html",))) == [
         TaskSpec(
-            1, "GOOGLE",
+            1,
+            "GOOGLE",
             {
-                "query": "crm", "country": "US", "pages": 3,
+                "query": "crm",
+                "country": "US",
+                "pages": 3,
                 "include": {"aioverview": {"markdown": True}, "html": False},
             },
         ),
         TaskSpec(
-            2, "GOOGLE",
+            2,
+            "GOOGLE",
             {
-                "query": "crm", "country": "US", "device": "ios",
+                "query": "crm",
+                "country": "US",
+                "device": "ios",
                 "include": {"aioverview": {"markdown": True}, "paaAioverview": True},
             },
         ),
         TaskSpec(3, "GOOGLE_NEWS", {"query": "crm", "country": "US"}, 9),
         TaskSpec(
-            4, "CHATGPT",
+            4,
+            "CHATGPT",
             {
-                "prompt": "crm", "country": "US", "legacy": True, "disableWebSearch": False,
+                "prompt": "crm",
+                "country": "US",
+                "legacy": True,
+                "disableWebSearch": False,
                 "include": {"html": True},
             },
         ),
-    ]  # fmt: skip
+    ]
 
 
 def test_overview_switched_off_is_left_out() -> None:
@@ -304,8 +314,11 @@ def test_spreadsheet_numbers_and_words_for_true() -> None:
     assert specs('{"query":"x","task_type":"GOOGLE","pages":2.0}')[0].payload["pages"] == 2
     text = "prompt,legacy,disableWebSearch\nx,Yes,0\n"
     assert specs(text)[0].payload == {
-        "prompt": "x", "country": "US", "legacy": True, "disableWebSearch": False,
-    }  # fmt: skip
+        "prompt": "x",
+        "country": "US",
+        "legacy": True,
+        "disableWebSearch": False,
+    }
 
 
 def test_no_default_country_where_a_google_record_names_its_place() -> None:

@@ -14,16 +14,31 @@ from app.domain.credits import CreditsError, Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Effect, Report, Settlement, Source
 from app.domain.task import Money, TaskState
-from app.domain.verification.derivation import Due, Event, Given, Mark, derive, is_order_free, orders
-from app.domain.verification.signature_checks import Vouched, Witnesses
+from app.domain.verification.derivation import (
+    DerivationInput,
+    Event,
+    Expected,
+    OwnDecision,
+    derive,
+    is_order_free,
+    possible_orders,
+)
+from app.domain.verification.signature_checks import SignatureStatus, SignatureSummary
 from app.domain.verification.stored_rows import Row
 from app.services.settle import decide
 
 FIVE = Decimal(5)
 ACCEPTED: Row = {
-    "answer": "accepted", "at_ms": 1_000, "provider_task_id": "p", "credits_to_charge": FIVE, "code": None,
-    "message": None, "http_status": None, "id": 1, "open_sends": None,
-}  # fmt: skip
+    "answer": "accepted",
+    "at_ms": 1_000,
+    "provider_task_id": "p",
+    "credits_to_charge": FIVE,
+    "code": None,
+    "message": None,
+    "http_status": None,
+    "id": 1,
+    "open_sends": None,
+}
 LOST: Row = ACCEPTED | {"answer": "lost", "provider_task_id": None, "credits_to_charge": None}
 TASK = "01900000-0000-7000-8000-000000000001"
 KEY, OTHER_KEY = f"{TASK}.1", f"{TASK}.2"
@@ -31,23 +46,31 @@ _ids = itertools.count(1)
 
 
 def report(
-    charged: int | None, text: str = "yes", *, completed: bool = True, provider_id: str = "p",
+    charged: int | None,
+    text: str = "yes",
+    *,
+    completed: bool = True,
+    provider_id: str = "p",
     key: str | None = "key",
-) -> ParsedDelivery:  # fmt: skip
+) -> ParsedDelivery:
     """One report about the attempt."""
     said = Report(
-        provider_id, key, completed, FIVE, None if charged is None else Decimal(charged),
+        provider_id,
+        key,
+        completed,
+        FIVE,
+        None if charged is None else Decimal(charged),
         f'{{"text":"{text}"}}'.encode(),
-    )  # fmt: skip
+    )
     return ParsedDelivery(f"{next(_ids):08}", Source.DELIVERY, 2_000, said)
 
 
-def attempt(*marks: Mark) -> Given:
+def attempt(*marks: OwnDecision) -> DerivationInput:
     """An attempt of a task that was estimated at five credits."""
-    return Given(TASK, "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(marks))
+    return DerivationInput(TASK, "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(marks))
 
 
-def derived(*events: Event) -> Due:
+def derived(*events: Event) -> Expected:
     return derive(attempt(), events, decide)
 
 
@@ -84,9 +107,13 @@ def test_one_hold_and_one_closing_whatever_is_said(sent: list[Row], reports: lis
 
 
 REFUSED: Row = LOST | {
-    "answer": "rejected", "http_status": 400, "code": "VALIDATION_ERROR", "at_ms": 2_000, "id": 2,
+    "answer": "rejected",
+    "http_status": 400,
+    "code": "VALIDATION_ERROR",
+    "at_ms": 2_000,
+    "id": 2,
     "open_sends": 0,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -107,8 +134,10 @@ def test_a_refusal_closes_what_no_earlier_send_may_have_bought(
     assert (due.after.state, due.open_sends) == (state, open_sends)
     heard = derive(given_, [*events, report(5)], decide)
     assert (heard.after.state, heard.after.money, heard.error_code) == (
-        TaskState.COMPLETED, Money.POSTED, None,
-    )  # fmt: skip
+        TaskState.COMPLETED,
+        Money.POSTED,
+        None,
+    )
 
 
 def test_a_contradiction_is_not_order_free() -> None:
@@ -118,7 +147,9 @@ def test_a_contradiction_is_not_order_free() -> None:
     assert not is_order_free(attempt(), due, [ACCEPTED, five, six], decide)
 
 
-def _in_every_order(sent: list[Row], reports: list[ParsedDelivery], due: Due, marks: Sequence[Mark]) -> bool:
+def _in_every_order(
+    sent: list[Row], reports: list[ParsedDelivery], due: Expected, marks: Sequence[OwnDecision]
+) -> bool:
     """The same question, asked of each report by deriving it all again with that one first."""
     for first in reports:
         rest = [one for one in reports if one is not first]
@@ -130,17 +161,24 @@ def _in_every_order(sent: list[Row], reports: list[ParsedDelivery], due: Due, ma
 
 HOSTILE = st.lists(
     st.builds(
-        report, st.sampled_from([None, 0, 5, 6]), completed=st.booleans(),
-        provider_id=st.sampled_from(["p", "q"]), key=st.sampled_from([None, KEY, OTHER_KEY]),
+        report,
+        st.sampled_from([None, 0, 5, 6]),
+        completed=st.booleans(),
+        provider_id=st.sampled_from(["p", "q"]),
+        key=st.sampled_from([None, KEY, OTHER_KEY]),
     ),
     min_size=1,
     max_size=6,
-)  # fmt: skip
+)
 
 
-@given(sent=SENT, reports=HOSTILE, marks=st.sampled_from([(), (Mark.EXPIRED,), (Mark.ASKED, Mark.GIVEN_UP)]))
+@given(
+    sent=SENT,
+    reports=HOSTILE,
+    marks=st.sampled_from([(), (OwnDecision.EXPIRED,), (OwnDecision.ASKED, OwnDecision.GIVEN_UP)]),
+)
 def test_what_one_report_says_is_heard_once(
-    sent: list[Row], reports: list[ParsedDelivery], marks: tuple[Mark, ...]
+    sent: list[Row], reports: list[ParsedDelivery], marks: tuple[OwnDecision, ...]
 ) -> None:
     events: list[Event] = [*marks, *sent, *reports]
     due = derive(attempt(*marks), events, decide)
@@ -159,9 +197,9 @@ def test_what_one_report_says_is_heard_once(
     ],
     ids=["repeats", "charges", "ids", "ids without a charge", "keys", "all of it"],
 )
-@pytest.mark.parametrize("marks", [(), (Mark.ASKED, Mark.GIVEN_UP)])
+@pytest.mark.parametrize("marks", [(), (OwnDecision.ASKED, OwnDecision.GIVEN_UP)])
 def test_reports_are_heard_a_few_times_each(
-    say: Callable[[int], ParsedDelivery], marks: tuple[Mark, ...]
+    say: Callable[[int], ParsedDelivery], marks: tuple[OwnDecision, ...]
 ) -> None:
     heard = 0
 
@@ -193,34 +231,34 @@ def test_a_report_that_overtook_writes_the_hold() -> None:
     ("overtaken", "first"), [(False, ["sent", "heard"]), (None, ["sent", "heard"]), (True, ["heard", "sent"])]
 )
 def test_the_hold_tells_which_order_comes_first(overtaken: bool | None, first: list[str]) -> None:
-    found = list(orders(attempt(), [ACCEPTED], [report(5)], overtaken=overtaken))
+    found = list(possible_orders(attempt(), [ACCEPTED], [report(5)], overtaken=overtaken))
     assert _named(found[0]) == first
     assert len(found) == (2 if overtaken is None else 1)
 
 
 def test_work_that_was_closed_before_stays_closed() -> None:
-    expired = attempt(Mark.EXPIRED)
-    events = next(orders(expired, [ACCEPTED], [report(5)], overtaken=False))
+    expired = attempt(OwnDecision.EXPIRED)
+    events = next(possible_orders(expired, [ACCEPTED], [report(5)], overtaken=False))
     due = derive(expired, events, decide)
     assert (due.after.state, due.after.money) == (TaskState.EXPIRED, Money.POSTED)
 
 
 def test_a_report_for_a_call_that_was_given_up_is_a_conflict() -> None:
-    refused = attempt(Mark.ASKED, Mark.GIVEN_UP)
+    refused = attempt(OwnDecision.ASKED, OwnDecision.GIVEN_UP)
     late = report(5)
-    due = derive(refused, next(orders(refused, [], [late], overtaken=False)), decide)
+    due = derive(refused, next(possible_orders(refused, [], [late], overtaken=False)), decide)
     assert (due.closing, due.effects) == ((Money.VOIDED, Decimal(0)), {late.id: Effect.CONFLICT})
     assert [f.verdict for f in due.findings] == [Verdict.CONFLICT]
 
 
 def test_a_misfit_is_held_against_its_delivery_only_between_two_that_fit() -> None:
-    witnesses, other = Witnesses(), Witnesses()
-    for at_ms, vouched in ((1, "misfit"), (2, "fits"), (3, "misfit")):
-        witnesses.note(f"d{at_ms}", at_ms, Vouched(vouched))
+    witnesses, other = SignatureSummary(), SignatureSummary()
+    for at_ms, signature_status in ((1, "misfit"), (2, "fits"), (3, "misfit")):
+        witnesses.note(f"d{at_ms}", at_ms, SignatureStatus(signature_status))
     assert list(witnesses.suspects()) == []
     assert witnesses.unchecked() == 2
-    other.note("d4", 4, Vouched.FITS)
-    other.note("d5", 5, Vouched.UNSIGNED)
+    other.note("d4", 4, SignatureStatus.FITS)
+    other.note("d5", 5, SignatureStatus.UNSIGNED)
     witnesses.add(other)
     assert [misfit.delivery_id for misfit in witnesses.suspects()] == ["d3"]
     assert witnesses.unchecked() == 2
@@ -232,9 +270,12 @@ def test_an_adjustment_says_its_credits_twice(text: str, credits: str) -> None:
     assert amount == Decimal(credits)
     assert said_credits(adjustment_reason(amount, "ticket 1: 7 credits")) == amount
     entry = {
-        "id": 1, "kind": "adjustment", "credits": amount, "cycle_ms": None,
+        "id": 1,
+        "kind": "adjustment",
+        "credits": amount,
+        "cycle_ms": None,
         "reason": adjustment_reason(amount, "agreed"),
-    }  # fmt: skip
+    }
     assert not list(account_entry(entry))
     assert [d.column for d in account_entry(entry | {"credits": amount + 1})] == ["credits"]
 

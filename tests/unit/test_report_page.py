@@ -14,20 +14,76 @@ from app.cli.report.svg import Chart, figure, stacked_columns, text
 
 NOW_MS = 1_790_000_000_000
 HOSTILE = (
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'-alert(1)-'",
-    "</style></title><svg/onload=a>", "&lt;b&gt;", "{{7*7}}", "a\x00b\x07", "\u202eevil",
-    "javascript:alert(1)", "]]>", "<!--",
-)  # fmt: skip
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'-alert(1)-'",
+    "</style></title><svg/onload=a>",
+    "&lt;b&gt;",
+    "{{7*7}}",
+    "a\x00b\x07",
+    "\u202eevil",
+    "javascript:alert(1)",
+    "]]>",
+    "<!--",
+)
 ALLOWED_TAGS = {
-    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "dl", "dt", "dd", "bdi",
-    "section", "div", "figure", "ul", "li", "i", "table", "caption", "thead", "tbody", "tr", "th", "td",
-    "svg", "desc", "rect", "line", "text",
-}  # fmt: skip
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "main",
+    "h1",
+    "h2",
+    "p",
+    "dl",
+    "dt",
+    "dd",
+    "bdi",
+    "section",
+    "div",
+    "figure",
+    "ul",
+    "li",
+    "i",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "svg",
+    "desc",
+    "rect",
+    "line",
+    "text",
+}
 ALLOWED_ATTRIBUTES = {
-    "lang", "charset", "name", "content", "http-equiv", "class", "role", "viewbox", "aria-labelledby", "id",
-    "x", "y", "width", "height", "x1", "x2", "y1", "y2", "text-anchor", "scope", "tabindex",
+    "lang",
+    "charset",
+    "name",
+    "content",
+    "http-equiv",
+    "class",
+    "role",
+    "viewbox",
+    "aria-labelledby",
+    "id",
+    "x",
+    "y",
+    "width",
+    "height",
+    "x1",
+    "x2",
+    "y1",
+    "y2",
+    "text-anchor",
+    "scope",
+    "tabindex",
     "aria-label",
-}  # fmt: skip
+}
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -35,38 +91,92 @@ def document(**changes: Any) -> dict[str, Any]:
     states = dict.fromkeys(("pending", "submitting", "submitted", "rejected", "expired", "cancelled"), 0)
     return {
         "run": {
-            "id": "0192", "name": "monday", "source": "p.csv", "account": "default", "state": "running",
-            "reason": None, "budget": None, "bad_lines": 0, "created_at": "2026-09-21T14:13:20.000Z",
+            "id": "0192",
+            "name": "monday",
+            "source": "p.csv",
+            "account": "default",
+            "state": "running",
+            "reason": None,
+            "budget": None,
+            "bad_lines": 0,
+            "created_at": "2026-09-21T14:13:20.000Z",
         },
-        "finished": True, "tasks": 1_200, "open": 0, "completed": 1_199, "failed": 1, **states,
-        "duplicates": 3, "swept": 2, "recovered_submits": 1, "reused": 0, "money_open": 1,
+        "finished": True,
+        "tasks": 1_200,
+        "open": 0,
+        "completed": 1_199,
+        "failed": 1,
+        **states,
+        "duplicates": 3,
+        "swept": 2,
+        "recovered_submits": 1,
+        "reused": 0,
+        "money_open": 1,
         "verdicts": {"matched": 1_190, "overcharged": 9, "unknown": 1, "conflict": 0},
         "credits": {"estimate": 6_000, "charged": "6000.5", "held": 5, "posted": "6000.5", "voided": 5},
         "findings": [
-            {"verdict": "overcharged", "task_id": "t-1", "attempt": 1, "expected": 5, "actual": "5.5",
-             "detail": "completed", "delivery_id": "d"},
-            {"verdict": "unknown", "task_id": "t-2", "attempt": 1, "expected": 5, "actual": None,
-             "detail": "no charge", "delivery_id": "d"},
+            {
+                "verdict": "overcharged",
+                "task_id": "t-1",
+                "attempt": 1,
+                "expected": 5,
+                "actual": "5.5",
+                "detail": "completed",
+                "delivery_id": "d",
+            },
+            {
+                "verdict": "unknown",
+                "task_id": "t-2",
+                "attempt": 1,
+                "expected": 5,
+                "actual": None,
+                "detail": "no charge",
+                "delivery_id": "d",
+            },
         ],
-        "findings_count": 10, "adjusted": "-0.5",
+        "findings_count": 10,
+        "adjusted": "-0.5",
         "exposure": {"in_flight": {"attempts": 0, "credits": 0}, "unknown": {"attempts": 1, "credits": 5}},
         "by_engine_country": [
-            {"task_type": "CHATGPT", "country": "US", "tasks": 1_000, "completed": 999, "failed": 1,
-             "open": 0, "posted": "5000.5", "held": 5},
-            {"task_type": "GOOGLE", "country": None, "tasks": 200, "completed": 200, "failed": 0, "open": 0,
-             "posted": 1_000, "held": 0},
+            {
+                "task_type": "CHATGPT",
+                "country": "US",
+                "tasks": 1_000,
+                "completed": 999,
+                "failed": 1,
+                "open": 0,
+                "posted": "5000.5",
+                "held": 5,
+            },
+            {
+                "task_type": "GOOGLE",
+                "country": None,
+                "tasks": 200,
+                "completed": 200,
+                "failed": 0,
+                "open": 0,
+                "posted": 1_000,
+                "held": 0,
+            },
         ],
         "by_day": [
             {"day": "2026-09-21", "task_type": "CHATGPT", "posted": "5000.5"},
             {"day": "2026-09-24", "task_type": "GOOGLE", "posted": 1_000},
         ],
         "latency": [
-            {"task_type": "CHATGPT", "tasks": 1_000, "p50_ms": 1_500, "p90_ms": 4_000, "p95_ms": 9_000,
-             "p99_ms": 65_000, "max_ms": 100_000_000,
-             "histogram": [{"below_ms": 2_000, "tasks": 990}, {"below_ms": None, "tasks": 10}]},
+            {
+                "task_type": "CHATGPT",
+                "tasks": 1_000,
+                "p50_ms": 1_500,
+                "p90_ms": 4_000,
+                "p95_ms": 9_000,
+                "p99_ms": 65_000,
+                "max_ms": 100_000_000,
+                "histogram": [{"below_ms": 2_000, "tasks": 990}, {"below_ms": None, "tasks": 10}],
+            }
         ],
         **changes,
-    }  # fmt: skip
+    }
 
 
 class Page(HTMLParser):
@@ -128,13 +238,19 @@ def test_what_other_people_wrote_stays_text(hostile: str) -> None:
     finding = document()["findings"][0] | {"detail": hostile, "task_id": hostile, "verdict": hostile}
     latency = document()["latency"][0] | {"task_type": hostile}
     day = document()["by_day"][0] | {"task_type": hostile}
-    page = Page(report_page(
-        document(
-            run=run, by_engine_country=[part, document()["by_engine_country"][1]], findings=[finding] * 2,
-            verdicts={hostile: 9, "matched": 1, "unknown": 1}, latency=[latency],
-            by_day=[day, document()["by_day"][1]],
-        ), now_ms=NOW_MS,
-    ))  # fmt: skip
+    page = Page(
+        report_page(
+            document(
+                run=run,
+                by_engine_country=[part, document()["by_engine_country"][1]],
+                findings=[finding] * 2,
+                verdicts={hostile: 9, "matched": 1, "unknown": 1},
+                latency=[latency],
+                by_day=[day, document()["by_day"][1]],
+            ),
+            now_ms=NOW_MS,
+        )
+    )
     assert page.open == []
     assert set(page.tags) == set(plain.tags)
     assert {name for name, _ in page.attributes} == {name for name, _ in plain.attributes}
@@ -178,9 +294,16 @@ def test_days_without_charges_stand_in_the_chart() -> None:
 
 def test_a_run_of_which_nothing_is_known_yet() -> None:
     empty = document(
-        verdicts={"matched": 0}, findings=[], findings_count=0, by_engine_country=[], by_day=[], latency=[],
-        tasks=0, completed=0, failed=0,
-    )  # fmt: skip
+        verdicts={"matched": 0},
+        findings=[],
+        findings_count=0,
+        by_engine_country=[],
+        by_day=[],
+        latency=[],
+        tasks=0,
+        completed=0,
+        failed=0,
+    )
     page = Page(report_page(empty, now_ms=NOW_MS))
     assert page.tags.count("svg") == 0
     assert "Nothing was charged yet." in page.texts

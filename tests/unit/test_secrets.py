@@ -8,8 +8,8 @@ import pytest
 
 from app.address import read_database_address, read_redis_address
 from app.bootstrap import open_provider
-from app.cli.atomic_file import whole_file
-from app.cli.evidence.verify import _plan
+from app.cli.atomic_file import atomic_file
+from app.cli.evidence.verify import _verify_plan
 from app.cli.store_access import keep_private
 from app.config import load_settings
 from app.local.processes import Processes, plain_environment
@@ -21,11 +21,13 @@ URLS = {
     "REDIS_URL": f"redis://:{SECRET}@redis.example.com/0",
 }
 SETTINGS = {
-    **URLS, "CLORO_API_KEY": f"sk_live_{SECRET}", "CLORO_WEBHOOK_SECRET": f"whsec_{SECRET}",
+    **URLS,
+    "CLORO_API_KEY": f"sk_live_{SECRET}",
+    "CLORO_WEBHOOK_SECRET": f"whsec_{SECRET}",
     "TALLYHOOK_NOTICE_URL": f"https://hooks.example.com/{SECRET}",
     "TALLYHOOK_NOTICE_SECRET": f"whsec_aHVzaDVlY3JldGh1c2g1ZWNyZXQ{SECRET}=",
     "TALLYHOOK_ACCOUNTS": f'{{"eu": {{"api_key": "sk_{SECRET}", "webhook_secret": "whsec_{SECRET}"}}}}',
-}  # fmt: skip
+}
 
 
 def mode(path: Path) -> int:
@@ -42,10 +44,15 @@ def everything_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_f27_no_repr_shows_a_secret() -> None:
     settings = load_settings(_env_file=None)
     shown = [
-        settings, settings.accounts, settings.all_accounts(), _plan(settings, "", []),
-        open_provider(settings), open_provider(settings, "eu"), read_database_address(URLS["DATABASE_URL"]),
+        settings,
+        settings.accounts,
+        settings.all_accounts(),
+        _verify_plan(settings, "", []),
+        open_provider(settings),
+        open_provider(settings, "eu"),
+        read_database_address(URLS["DATABASE_URL"]),
         read_redis_address(URLS["REDIS_URL"]),
-    ]  # fmt: skip
+    ]
     for each in shown:
         for text in (repr(each), str(each)):
             assert SECRET not in text
@@ -72,7 +79,7 @@ def test_f27_what_is_written_is_for_its_user_alone(tmp_path: Path) -> None:
     umask = os.umask(0)
     try:
         keep_private(tmp_path / "data")
-        with whole_file(tmp_path / "answers.jsonl") as output:
+        with atomic_file(tmp_path / "answers.jsonl") as output:
             output.write(b"{}\n")
             (part,) = tmp_path.glob("*.part")
             assert mode(part) == 0o600
@@ -113,6 +120,6 @@ def test_f27_no_file_is_written_through_a_link_that_was_laid_in_its_way(
     victim.write_text("mine")
     monkeypatch.setattr("app.cli.atomic_file.secrets.token_hex", lambda _: "0")
     (tmp_path / "out.csv.0.part").symlink_to(victim)
-    with pytest.raises(Exception, match="cannot write"), whole_file(tmp_path / "out.csv") as output:
+    with pytest.raises(Exception, match="cannot write"), atomic_file(tmp_path / "out.csv") as output:
         output.write(b"theirs")
     assert victim.read_text() == "mine"

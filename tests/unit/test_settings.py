@@ -25,10 +25,15 @@ FREE = {"CLORO_API_KEY", "CLORO_WEBHOOK_SECRET", "TALLYHOOK_DATA_DIR", "TALLYHOO
 """Text of which nothing is known but that it is one line."""
 SECRET = "hush5ecret"
 WRONG = {
-    "two lines": f"{SECRET}\nb", "wrong type": f"per haps:{SECRET}", "wrong scheme": f"gopher://u:{SECRET}@h/x",
-    "not UTF-8": os.fsdecode(b"\xff" + SECRET.encode()), "quotes": f'"{SECRET}"', "endless": "inf",
-    "huge": "9" * 5_000, "below nothing": "-1",
-}  # fmt: skip
+    "two lines": f"{SECRET}\nb",
+    "wrong type": f"per haps:{SECRET}",
+    "wrong scheme": f"gopher://u:{SECRET}@h/x",
+    "not UTF-8": os.fsdecode(b"\xff" + SECRET.encode()),
+    "quotes": f'"{SECRET}"',
+    "endless": "inf",
+    "huge": "9" * 5_000,
+    "below nothing": "-1",
+}
 
 COMMANDS: dict[str, Callable[[], None]] = {
     "doctor": lambda: processes.doctor(as_json=True),
@@ -164,7 +169,7 @@ def test_f24_no_setting_gets_past_a_command_in_any_way(
         ('{"default": {"api_key": "a"}}', "CLORO_API_KEY's"),
         ('{"eu": {"api_key": "a", "rate_per_hour": ' + "9" * 5_000 + "}}", "TALLYHOOK_ACCOUNTS"),
     ],
-)  # fmt: skip
+)
 def test_f24_accounts_in_each_way_that_they_are_wrong(text: str, words: str) -> None:
     told = refusal_of("TALLYHOOK_ACCOUNTS", text)
     assert told is not None
@@ -176,11 +181,15 @@ def test_f24_accounts_in_each_way_that_they_are_wrong(text: str, words: str) -> 
 def test_f24_what_stands_around_a_value_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As files of secrets leave it: a line break at the end."""
     for name, value in {
-        "CLORO_API_KEY": " sk_live_1\n", "CLORO_WEBHOOK_SECRET": "whsec_a ,\nwhsec_b\r\n", "PORT": "9000\n",
-        "PUBLIC_URL": "https://hooks.example.com/\n", "REDIS_URL": "redis://h/1\n",
-        "DATABASE_URL": " postgres://u:p@h/d\n", "TALLYHOOK_NOTICE_URL": "https://n.example.com/a?b=c\n",
+        "CLORO_API_KEY": " sk_live_1\n",
+        "CLORO_WEBHOOK_SECRET": "whsec_a ,\nwhsec_b\r\n",
+        "PORT": "9000\n",
+        "PUBLIC_URL": "https://hooks.example.com/\n",
+        "REDIS_URL": "redis://h/1\n",
+        "DATABASE_URL": " postgres://u:p@h/d\n",
+        "TALLYHOOK_NOTICE_URL": "https://n.example.com/a?b=c\n",
         "TALLYHOOK_ACCOUNTS": '{\n"eu": {"api_key": "k\\n", "webhook_secret": " s\\n"}\n}\n',
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
     assert (settings.api_key, settings.webhook_secrets) == ("sk_live_1", ("whsec_a", "whsec_b"))
@@ -251,23 +260,34 @@ def test_f24_settings_that_do_not_go_well_together_are_told() -> None:
 
 def test_f24_a_name_that_nobody_reads_is_told_with_the_one_that_was_meant() -> None:
     names = [
-        "TALLYHOOK_RATE_PER_SEC", "CLORO_APIKEY", "tallyhook_port", "TALLYHOOK_HOST", "PATH", "CLORO_API_KEY",
-        "TALLYHOOK_TEST_POSTGRES", "TALLYHOOK_XYZZY",
-    ]  # fmt: skip
+        "TALLYHOOK_RATE_PER_SEC",
+        "CLORO_APIKEY",
+        "tallyhook_port",
+        "TALLYHOOK_HOST",
+        "PATH",
+        "CLORO_API_KEY",
+        "TALLYHOOK_TEST_POSTGRES",
+        "TALLYHOOK_XYZZY",
+    ]
     assert unknown_variables(names, VARIABLES) == [
-        ("CLORO_APIKEY", "CLORO_API_KEY"), ("TALLYHOOK_RATE_PER_SEC", "TALLYHOOK_RATE_PER_S"),
-        ("TALLYHOOK_XYZZY", None), ("tallyhook_port", "PORT"),
-    ]  # fmt: skip
+        ("CLORO_APIKEY", "CLORO_API_KEY"),
+        ("TALLYHOOK_RATE_PER_SEC", "TALLYHOOK_RATE_PER_S"),
+        ("TALLYHOOK_XYZZY", None),
+        ("tallyhook_port", "PORT"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("file", "names a file, or lies in one: "), ("file/data", "names a file, or lies in one: "),
-        ("/dev/null", "names a file"), ("link", "cannot be used (No such file or directory): "),
-        ("x" * 300, "cannot be used (File name too long): "), ("~nobody-here/x", "nobody's home: "),
+        ("file", "names a file, or lies in one: "),
+        ("file/data", "names a file, or lies in one: "),
+        ("/dev/null", "names a file"),
+        ("link", "cannot be used (No such file or directory): "),
+        ("x" * 300, "cannot be used (File name too long): "),
+        ("~nobody-here/x", "nobody's home: "),
     ],
-)  # fmt: skip
+)
 def test_f24_a_data_directory_that_is_none(path: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nowhere")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.provider.signature import Reason, Refused, Verified, answer_challenge, sign, verify
+from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, sign, verify
 
 SECRET = "whsec_test_0123456789abcdef0123456789abcdef"
 SIGNED_S = 1748419200
@@ -88,28 +88,26 @@ def test_the_vectors_are_the_contract_s() -> None:
     ],
 )
 def test_wrong_variants_do_not_verify(hexed: str) -> None:
-    assert check(f"v1={hexed}") == Refused(Reason.MISMATCH, SIGNED_S)
+    assert check(f"v1={hexed}") == Refused(RefusalReason.MISMATCH, SIGNED_S)
 
 
 def test_a_body_dumped_again_does_not_verify() -> None:
     again = json.dumps(json.loads(V1)).encode()
     assert len(again) == 344
-    assert check(f"v1={V1_HEX}", body=again) == Refused(Reason.MISMATCH, SIGNED_S)
+    assert check(f"v1={V1_HEX}", body=again) == Refused(RefusalReason.MISMATCH, SIGNED_S)
 
 
 @pytest.mark.parametrize(
     ("now_s", "fresh"),
-    [
-        (1748419200, True), (1748419500, True), (1748419501, False), (1748418900, True), (1748418899, False),
-    ],
-)  # fmt: skip
+    [(1748419200, True), (1748419500, True), (1748419501, False), (1748418900, True), (1748418899, False)],
+)
 def test_freshness_to_the_second(now_s: int, fresh: bool) -> None:
-    expected = Verified(SIGNED_S, 0) if fresh else Refused(Reason.STALE, SIGNED_S)
+    expected = Verified(SIGNED_S, 0) if fresh else Refused(RefusalReason.STALE, SIGNED_S)
     assert check(f"v1={V1_HEX}", now_s=now_s) == expected
 
 
 def test_a_forgery_with_an_old_timestamp_is_not_taken_for_a_wrong_clock() -> None:
-    assert check("v1=" + "0" * 64, now_s=SIGNED_S + 10_000) == Refused(Reason.MISMATCH, SIGNED_S)
+    assert check("v1=" + "0" * 64, now_s=SIGNED_S + 10_000) == Refused(RefusalReason.MISMATCH, SIGNED_S)
 
 
 def test_each_of_several_secrets_is_known_by_its_place() -> None:
@@ -117,36 +115,36 @@ def test_each_of_several_secrets_is_known_by_its_place() -> None:
         header = sign(secret, str(SIGNED_S), V1)
         assert check(header, secrets=["whsec_new", "whsec_old"]) == Verified(SIGNED_S, index)
     assert check(sign("whsec_gone", str(SIGNED_S), V1), secrets=["whsec_new", "whsec_old"]) == Refused(
-        Reason.MISMATCH, SIGNED_S
+        RefusalReason.MISMATCH, SIGNED_S
     )
-    assert check(f"v1={V1_HEX}", secrets=[]) == Refused(Reason.MISMATCH, SIGNED_S)
+    assert check(f"v1={V1_HEX}", secrets=[]) == Refused(RefusalReason.MISMATCH, SIGNED_S)
 
 
 @pytest.mark.parametrize(
     ("timestamp", "signature", "reason"),
     [
-        (None, f"v1={V1_HEX}", Reason.MISSING_HEADERS),
-        (str(SIGNED_S), None, Reason.MISSING_HEADERS),
-        ("", "", Reason.MISSING_HEADERS),
-        (f"+{SIGNED_S}", f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        (f" {SIGNED_S}", f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        (f"{SIGNED_S}.0", f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        ("1_748_419_200", f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        ("-1748419200", f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        ("١٧٤٨٤١٩٢٠٠", f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        ("9" * 5_000, f"v1={V1_HEX}", Reason.BAD_TIMESTAMP),
-        (str(SIGNED_S), f"v2={V1_HEX}", Reason.BAD_SCHEME),
-        (str(SIGNED_S), f"sha256={V1_HEX}", Reason.BAD_SCHEME),
-        (str(SIGNED_S), f"V1={V1_HEX}", Reason.BAD_SCHEME),
-        (str(SIGNED_S), "v1=", Reason.MISMATCH),
-        (str(SIGNED_S), f"v1={V1_HEX[:-1]}", Reason.MISMATCH),
-        (str(SIGNED_S), f"v1={V1_HEX}0", Reason.MISMATCH),
-        (str(SIGNED_S), f"v1={V1_HEX.upper()}", Reason.MISMATCH),
-        (str(SIGNED_S), "v1=" + "é" * 64, Reason.MISMATCH),
-        (str(SIGNED_S), "v1=\udcff\ud800", Reason.MISMATCH),
+        (None, f"v1={V1_HEX}", RefusalReason.MISSING_HEADERS),
+        (str(SIGNED_S), None, RefusalReason.MISSING_HEADERS),
+        ("", "", RefusalReason.MISSING_HEADERS),
+        (f"+{SIGNED_S}", f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        (f" {SIGNED_S}", f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        (f"{SIGNED_S}.0", f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        ("1_748_419_200", f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        ("-1748419200", f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        ("١٧٤٨٤١٩٢٠٠", f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        ("9" * 5_000, f"v1={V1_HEX}", RefusalReason.BAD_TIMESTAMP),
+        (str(SIGNED_S), f"v2={V1_HEX}", RefusalReason.BAD_SCHEME),
+        (str(SIGNED_S), f"sha256={V1_HEX}", RefusalReason.BAD_SCHEME),
+        (str(SIGNED_S), f"V1={V1_HEX}", RefusalReason.BAD_SCHEME),
+        (str(SIGNED_S), "v1=", RefusalReason.MISMATCH),
+        (str(SIGNED_S), f"v1={V1_HEX[:-1]}", RefusalReason.MISMATCH),
+        (str(SIGNED_S), f"v1={V1_HEX}0", RefusalReason.MISMATCH),
+        (str(SIGNED_S), f"v1={V1_HEX.upper()}", RefusalReason.MISMATCH),
+        (str(SIGNED_S), "v1=" + "é" * 64, RefusalReason.MISMATCH),
+        (str(SIGNED_S), "v1=\udcff\ud800", RefusalReason.MISMATCH),
     ],
 )
-def test_odd_headers(timestamp: str | None, signature: str | None, reason: Reason) -> None:
+def test_odd_headers(timestamp: str | None, signature: str | None, reason: RefusalReason) -> None:
     found = check(signature, timestamp)
     assert isinstance(found, Refused)
     assert found.reason is reason
@@ -172,5 +170,5 @@ def test_the_answer_to_a_challenge_signs_no_delivery(challenge: str) -> None:
     proof = answer_challenge(SECRET, challenge)
     assert sign(SECRET, "tallyhook-doctor", challenge.encode()) == f"v1={proof}"
     assert verify([SECRET], "tallyhook-doctor", f"v1={proof}", challenge.encode(), 0, 300) == Refused(
-        Reason.BAD_TIMESTAMP
+        RefusalReason.BAD_TIMESTAMP
     )

@@ -9,7 +9,7 @@ from app.cli.demo.expected import (
     COUNTS,
     charge_differences,
     differences,
-    emulator_side,
+    emulator_totals,
     expected_verdict,
     was_polled_first,
 )
@@ -21,10 +21,18 @@ EARLY, LATE = "2026-11-21T20:00:00.000Z", "2026-11-21T20:00:00.001Z"
 def line(key: str = "a", **changes: Any) -> dict[str, Any]:
     """A line of the emulator's books: completed, delivered once."""
     return {
-        "idempotencyKey": key, "status": "COMPLETED", "creditsToCharge": 4, "creditsCharged": 4,
-        "clusters": 0, "faults": [], "responseLost": False, "deliveries": {"sent": 1, "acked": 1},
-        "firstAckAt": EARLY, "firstTerminalPollAt": None, **changes,
-    }  # fmt: skip
+        "idempotencyKey": key,
+        "status": "COMPLETED",
+        "creditsToCharge": 4,
+        "creditsCharged": 4,
+        "clusters": 0,
+        "faults": [],
+        "responseLost": False,
+        "deliveries": {"sent": 1, "acked": 1},
+        "firstAckAt": EARLY,
+        "firstTerminalPollAt": None,
+        **changes,
+    }
 
 
 @pytest.mark.parametrize(
@@ -60,7 +68,7 @@ def test_swept_is_what_was_fetched_before_it_was_delivered(
 
 
 def test_the_testimony_counts_what_was_done() -> None:
-    said = emulator_side(
+    said = emulator_totals(
         [
             line("a", deliveries={"sent": 3, "acked": 3}),
             line("b", status="FAILED", faults=["fail"], creditsCharged=0, responseLost=True),
@@ -68,26 +76,33 @@ def test_the_testimony_counts_what_was_done() -> None:
         ]
     )
     assert {name: said[name] for name in COUNTS} == {
-        "tasks": 3, "completed": 2, "failed": 1, "rejected": 0, "expired": 0, "duplicates": 2, "swept": 1,
-        "recovered_submits": 1, "credits_charged": 8,
-    }  # fmt: skip
+        "tasks": 3,
+        "completed": 2,
+        "failed": 1,
+        "rejected": 0,
+        "expired": 0,
+        "duplicates": 2,
+        "swept": 1,
+        "recovered_submits": 1,
+        "credits_charged": 8,
+    }
     assert {k: n for k, n in said["verdicts"].items() if n} == {"matched": 2, "free_failure": 1}
 
 
 def test_equal_sides_have_no_difference() -> None:
-    assert differences(emulator_side([line()]), emulator_side([line()])) == []
+    assert differences(emulator_totals([line()]), emulator_totals([line()])) == []
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_figure_is_compared(name: str) -> None:
-    said = emulator_side([line()])
+    said = emulator_totals([line()])
     found = said | {name: said[name] + 1}
     assert differences(found, said) == [{"key": name, "found": said[name] + 1, "emulator": said[name]}]
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_is_compared(verdict: Verdict) -> None:
-    said = emulator_side([line()])
+    said = emulator_totals([line()])
     found = said | {"verdicts": said["verdicts"] | {verdict.value: 7}}
     assert [difference["key"] for difference in differences(found, said)] == [f"verdicts.{verdict}"]
 
@@ -100,10 +115,7 @@ def test_charges_are_compared_task_by_task() -> None:
     swapped = {"a": Decimal(3), "b": Decimal(5), "c": None}
     assert [
         (d["idempotency_key"], d["found"], d["emulator"]) for d in charge_differences(swapped, lines)
-    ] == [
-        ("a", 3, 4),
-        ("b", 5, 4),
-    ]
+    ] == [("a", 3, 4), ("b", 5, 4)]
 
 
 def test_a_task_that_only_one_side_has_is_a_difference() -> None:

@@ -4,12 +4,12 @@ import uuid
 
 import structlog
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.notices.triggers import unexplained_drift
 from app.services.audit import Audited, Audits
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 from workers.jobs import Context
-from workers.periodic import repeat
+from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)
 
@@ -20,13 +20,17 @@ async def run_audits(context: Context) -> None:
     """Audit what is due, in whichever worker holds the lease, until told to stop."""
     owner = uuid.uuid4().hex
     audits = Audits(
-        context.store, context.providers, clock=context.clock,
+        context.store,
+        context.providers,
+        clock=context.clock,
         every_ms=round(context.settings.audit_every_s * 1000),
-    )  # fmt: skip
-    await repeat(
+    )
+    await run_every(
         lambda: audit_once(context, owner, audits),
-        name="audits", every_s=context.settings.sweep_every_s, stopping=context.stopping,
-    )  # fmt: skip
+        name="audits",
+        every_s=context.settings.sweep_every_s,
+        stopping=context.stopping,
+    )
 
 
 async def audit_once(context: Context, owner: str, audits: Audits) -> None:
@@ -35,7 +39,7 @@ async def audit_once(context: Context, owner: str, audits: Audits) -> None:
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
         return
-    each = Each()
+    each = Isolated()
     try:
         for found in await audits.audit_due(each):
             with each.alone():
@@ -52,11 +56,16 @@ def tell(found: Audited) -> None:
     """One line for each entry booked, and one for credits that nobody can explain."""
     for entry in found.booked:
         log.info(
-            "account_entry", account=found.account, kind=entry.kind.value, credits=plain(entry.credits),
+            "account_entry",
+            account=found.account,
+            kind=entry.kind.value,
+            credits=to_json_number(entry.credits),
             reason=entry.reason,
-        )  # fmt: skip
+        )
     if not found.drift.explained:
         log.warning(
-            "drift", account=found.account, unexplained=plain(found.drift.unexplained),
-            exposure=plain(found.drift.exposure),
-        )  # fmt: skip
+            "drift",
+            account=found.account,
+            unexplained=to_json_number(found.drift.unexplained),
+            exposure=to_json_number(found.drift.exposure),
+        )

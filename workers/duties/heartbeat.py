@@ -14,7 +14,7 @@ from app.store import Store
 from app.store.write.future_times import Longest
 from app.store.write.polls import POLL_BACKOFF_STEPS
 from workers.jobs import Context
-from workers.periodic import pause, repeat
+from workers.periodic import run_every, sleep_until
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ async def read_time(context: Context, clock: DatabaseClock) -> None:
             await clock.read(context.store.database_ms)
         except StoreUnavailable as error:
             log.warning("store_unavailable", work="read_time", error=str(error)[:200])
-            await pause(AGAIN_S, context.stopping)
+            await sleep_until(AGAIN_S, context.stopping)
         else:
             return
 
@@ -44,7 +44,7 @@ async def run_alive(context: Context, clock: DatabaseClock | None = None) -> Non
         else:
             await clock.read(lambda: _beat(context.store, process_id))
 
-    await repeat(beat, name="alive", every_s=EVERY_S, stopping=context.stopping)
+    await run_every(beat, name="alive", every_s=EVERY_S, stopping=context.stopping)
     # Whoever looks need not wait until it is missed; with a database that is away they must.
     with contextlib.suppress(Exception):
         async with asyncio.timeout(AGAIN_S):
@@ -59,7 +59,9 @@ def longest_moments(settings: Settings) -> Longest:
     """How far ahead each kind of moment may lie, by the settings."""
     poll_s = max(settings.poll_after_s, settings.poll_every_s * POLL_BACKOFF_STEPS)
     return Longest(
-        claim=round(settings.claim_lease_s * 1000), poll=round(poll_s * 1000),
-        ask=round(settings.retention_s * 1000), delivery=round(settings.sweep_after_s * 1000),
+        claim=round(settings.claim_lease_s * 1000),
+        poll=round(poll_s * 1000),
+        ask=round(settings.retention_s * 1000),
+        delivery=round(settings.sweep_after_s * 1000),
         notice=RETRY_MAX_MS,
-    )  # fmt: skip
+    )

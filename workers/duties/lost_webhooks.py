@@ -3,23 +3,26 @@
 import structlog
 
 from app.provider.webhook_state import read_acknowledged
-from app.services.lost_webhooks import Acked
-from app.store.write.polls import LonePoll
+from app.services.lost_webhooks import LostWebhookSearch
+from app.store.write.polls import PollWithoutDelivery
 from workers.jobs import Context
-from workers.periodic import pause, repeat
+from workers.periodic import run_every, sleep_until
 
 log = structlog.get_logger(__name__)
 
 LOOKS_PER_GRACE = 5
 
 
-async def run_acked(context: Context) -> None:
+async def run_lost_webhook_search(context: Context) -> None:
     """Judge every so often until told to stop. Several workers may: what one has noted no other notes."""
     settings = context.settings
-    acked: Acked[LonePoll] = Acked(
-        context.store, read_acknowledged, clock=context.clock, grace_ms=round(settings.ack_grace_s * 1000),
+    acked: LostWebhookSearch[PollWithoutDelivery] = LostWebhookSearch(
+        context.store,
+        read_acknowledged,
+        clock=context.clock,
+        grace_ms=round(settings.ack_grace_s * 1000),
         look_back_ms=round(settings.retention_s * 1000),
-    )  # fmt: skip
+    )
 
     async def judge() -> None:
         if lost := await acked.judge():
@@ -27,5 +30,5 @@ async def run_acked(context: Context) -> None:
 
     every_s = max(settings.sweep_every_s, settings.ack_grace_s / LOOKS_PER_GRACE)
     # The first look goes back a day; a process that is started over and over need not begin with it.
-    await pause(every_s, context.stopping)
-    await repeat(judge, name="acked", every_s=every_s, stopping=context.stopping)
+    await sleep_until(every_s, context.stopping)
+    await run_every(judge, name="acked", every_s=every_s, stopping=context.stopping)

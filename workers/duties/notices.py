@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import structlog
 
 from app.config import Account, Settings
-from app.domain.notices.notice import DueNotice, Kind, NoticeState, Outcome
+from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
 from app.notice_client import open_poster
 from app.services.forecast import look_ahead
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 from app.services.notice_triggers import Watcher
 from app.services.notify import Notifier, NotifyLimits
 from workers.jobs import Context
-from workers.periodic import repeat
+from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)
 
@@ -29,17 +29,18 @@ LEASE_MS = 60_000
 LOOK_SHARE = 100
 """Looking may take a hundredth of the time: with many open tasks a look counts many rows, and what the
 database does for it, it does not do for the run."""
-QUIET = frozenset({Kind.RUN_FINISHED, Kind.RUN_RESUMED, Kind.TEST})
+QUIET = frozenset({NoticeKind.RUN_FINISHED, NoticeKind.RUN_RESUMED, NoticeKind.TEST})
 """Kinds that need nobody: logged as information, the others as warnings."""
 
 
 def notify_limits(settings: Settings) -> NotifyLimits:
     """What bounds telling."""
     return NotifyLimits(
-        size=settings.notice_size, tries_max=settings.notice_tries_max,
+        size=settings.notice_size,
+        tries_max=settings.notice_tries_max,
         # A turn takes as long as its slowest request; the rest is for the database.
         lease_ms=round(settings.notice_timeout_s * 1000) + 30_000,
-    )  # fmt: skip
+    )
 
 
 async def run_notices(context: Context) -> None:
@@ -48,9 +49,12 @@ async def run_notices(context: Context) -> None:
         poster = open_poster(context.settings)
         post = None if poster is None else (await stack.enter_async_context(poster)).post
         notifier = Notifier(
-            context.store, post, limits=notify_limits(context.settings), clock=context.clock,
+            context.store,
+            post,
+            limits=notify_limits(context.settings),
+            clock=context.clock,
             jitter=context.jitter,
-        )  # fmt: skip
+        )
         looker = Looker(context)
 
         async def look_and_send() -> None:
@@ -60,7 +64,7 @@ async def run_notices(context: Context) -> None:
                 await send(notifier)
 
         every_s = context.settings.notice_every_s
-        await repeat(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
+        await run_every(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
 
 
 class Looker:
@@ -85,7 +89,7 @@ class Looker:
         store, now = self._context.store, self._context.clock()
         if not await store.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
             return
-        each = Each()
+        each = Isolated()
         with each.alone():
             await self._watcher.look()
         every_ms = self._context.settings.forecast_every_s * 1000
@@ -100,9 +104,12 @@ class Looker:
         now = self._context.clock()
         at_work = (await self._context.store.outstanding(name)).tasks
         seen = await look_ahead(
-            self._context.store, name, provider=self._context.providers.get(name) if at_work else None,
-            rate_per_s=account.rate_per_s, now_ms=now,
-        )  # fmt: skip
+            self._context.store,
+            name,
+            provider=self._context.providers.get(name) if at_work else None,
+            rate_per_s=account.rate_per_s,
+            now_ms=now,
+        )
         await self._watcher.tell(one.notice(name, now) for one in seen.warnings if one.is_sure)
 
 

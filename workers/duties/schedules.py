@@ -9,10 +9,10 @@ from app.cli.runs.run_options import RunOptions, refuse_unknown_account
 from app.cli.user_error import UserError
 from app.config import Settings
 from app.prompts.reader import read_prompts
-from app.services.isolated import Each
+from app.services.isolated import Isolated
 from app.services.schedule import Opened, OpenSource, Schedule, SlotOutcome, start_due
 from workers.jobs import Context
-from workers.periodic import repeat
+from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ async def run_schedules(context: Context) -> None:
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
 
     async def look() -> None:
-        each = Each()
+        each = Isolated()
         outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner, each=each)
         for outcome in outcomes:
             tell(outcome)
@@ -34,19 +34,25 @@ async def run_schedules(context: Context) -> None:
             await context.queue.wake_submit()
         each.finish()
 
-    await repeat(
-        look, name="schedules", every_s=context.settings.sweep_every_s, stopping=context.stopping,
+    await run_every(
+        look,
+        name="schedules",
+        every_s=context.settings.sweep_every_s,
+        stopping=context.stopping,
         within_s=READ_S,
-    )  # fmt: skip
+    )
 
 
 def tell(outcome: SlotOutcome) -> None:
     """One line for each slot: started, skipped or failed."""
     if outcome.error is not None:
         log.error(
-            "slot_failed", schedule=outcome.schedule, run=outcome.run_id, error=outcome.error,
+            "slot_failed",
+            schedule=outcome.schedule,
+            run=outcome.run_id,
+            error=outcome.error,
             exc_info=outcome.bug,
-        )  # fmt: skip
+        )
     elif outcome.skipped:
         log.warning("slots_skipped", schedule=outcome.schedule, run=outcome.run_id, slots=outcome.skipped)
     else:

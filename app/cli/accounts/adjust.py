@@ -36,7 +36,7 @@ def adjust(
     from app.cli.runs.choose import choose_run
     from app.cli.terminal import draw_line, show
     from app.domain.accounting.adjustment import adjustment_reason
-    from app.domain.credits import plain
+    from app.domain.credits import to_json_number
     from app.store.write.adjustments import add_adjustment
 
     amount, text = _amount(credits), _reason(reason)
@@ -49,17 +49,27 @@ def adjust(
         else:
             account, run_id, what = task.account, task.run_id, f"task {task.id}"
         total = await add_adjustment(
-            store.db, amount, adjustment_reason(amount, text), account=account, run_id=run_id,
-            task_id=task.id if task else None, attempt=task.attempt if task else None, now_ms=now_ms(),
-        )  # fmt: skip
+            store.db,
+            amount,
+            adjustment_reason(amount, text),
+            account=account,
+            run_id=run_id,
+            task_id=task.id if task else None,
+            attempt=task.attempt if task else None,
+            now_ms=now_ms(),
+        )
         whom = f"run {run_id}" if task is None else what
-        done(f"{plain(amount)} credits are noted for {whom}; told again, they would stand twice")
+        done(f"{to_json_number(amount)} credits are noted for {whom}; told again, they would stand twice")
         document = {
-            "account": account, "run_id": run_id, "task_id": task.id if task else None,
-            "credits": plain(amount), "reason": text, "adjusted_in_all": plain(total),
-            "message": f"{plain(amount)} credits noted for {what} of account {account}; its adjustments are "
-            f"{plain(total)} in all.",
-        }  # fmt: skip
+            "account": account,
+            "run_id": run_id,
+            "task_id": task.id if task else None,
+            "credits": to_json_number(amount),
+            "reason": text,
+            "adjusted_in_all": to_json_number(total),
+            "message": f"{to_json_number(amount)} credits noted for {what} of account {account}; its adjustments are "
+            f"{to_json_number(total)} in all.",
+        }
         show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)

@@ -48,10 +48,11 @@ async def audited(store: "Store", settings: "Settings", account: str) -> "Audite
         found = await audit(store, account, provider, now_ms=now_ms())
     if found.balance is None and found.standing is None and not found.drift.intervals:
         raise UserError(
-            "no_balance", f"the provider tells no balance of account {account}, and none was seen before",
+            "no_balance",
+            f"the provider tells no balance of account {account}, and none was seen before",
             "tallyhook doctor says whether it can be reached; an edition without GET /v1/credits tells its "
             "balance only with the answers of tallyhook ask",
-        )  # fmt: skip
+        )
     return found
 
 

@@ -84,9 +84,15 @@ def _draw_intervals(output: Console, document: Document) -> None:
     for i in moved:
         low, high = i["ours_lowest"], i["ours_highest"]
         table.add_row(
-            _minute(i["from"]), _minute(i["to"]), str(i["before"]), str(i["after"]), str(i["actual"]),
-            str(low) if low == high else f"{low} to {high}", str(i["foreign"]), str(i["unexplained"]),
-        )  # fmt: skip
+            _minute(i["from"]),
+            _minute(i["to"]),
+            str(i["before"]),
+            str(i["after"]),
+            str(i["actual"]),
+            str(low) if low == high else f"{low} to {high}",
+            str(i["foreign"]),
+            str(i["unexplained"]),
+        )
     output.print(table)
 
 

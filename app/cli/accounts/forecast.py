@@ -10,7 +10,7 @@ from app.cli.user_error import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
-    from app.services.forecast import Outlook
+    from app.services.forecast import AccountForecast
     from app.store import Store
 
 
@@ -50,7 +50,7 @@ def forecast(
     with_store(settings, work)
 
 
-async def _look(settings: "Settings", store: "Store", account: str, now_ms: int) -> "Outlook":
+async def _look(settings: "Settings", store: "Store", account: str, now_ms: int) -> "AccountForecast":
     from app.bootstrap import open_provider
     from app.services.forecast import look_ahead
 

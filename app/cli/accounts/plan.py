@@ -88,9 +88,12 @@ async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
     if not found:
         shown = [f"{_day(c.starts_ms)} to {_day(c.ends_ms)}" for c in known]
         raise UserError(
-            "unknown_cycle", f"no cycle of account {account} is known for {day}",
-            "use a day of one of these", details=shown, exit_code=USAGE,
-        )  # fmt: skip
+            "unknown_cycle",
+            f"no cycle of account {account} is known for {day}",
+            "use a day of one of these",
+            details=shown,
+            exit_code=USAGE,
+        )
     return found[-1]
 
 
@@ -112,9 +115,10 @@ def _day(at_ms: int) -> str:
 
 def _no_cycle(account: str) -> UserError:
     return UserError(
-        "no_cycle", f"no billing cycle of account {account} is known: the provider has told none yet",
+        "no_cycle",
+        f"no billing cycle of account {account} is known: the provider has told none yet",
         "run tallyhook audit; a free account has none, and neither have editions without GET /v1/credits",
-    )  # fmt: skip
+    )
 
 
 PLAN_EXAMPLES = examples("tallyhook plan", "tallyhook plan --account eu --json | jq .available")

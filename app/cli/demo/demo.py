@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from app.bootstrap import now_ms
-from app.cli.demo.expected import charge_differences, differences, emulator_side
+from app.cli.demo.expected import charge_differences, differences, emulator_totals
 from app.cli.demo.stack import (
     Emulator,
     directory_for,
@@ -31,7 +31,7 @@ from app.cli.runs.watch import POLL_S
 from app.cli.store_access import opened_store
 from app.cli.terminal import error_console, live_progress
 from app.cli.user_error import USAGE, UserError
-from app.domain.credits import Verdict, plain
+from app.domain.credits import Verdict, to_json_number
 from app.domain.pricing import PRICE_LISTS
 from app.local.embedded import embedded_valkey
 from app.local.processes import Processes
@@ -92,13 +92,18 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
             say(f"{submitted['tasks']} prompts of {prompts.name} stored; starting the worker …")
             poll_after_s = max(POLL_AFTER_S, submitted["tasks"] / TASKS_PER_S)
             processes.spawn(
-                "worker", [sys.executable, "-m", "workers"],
+                "worker",
+                [sys.executable, "-m", "workers"],
                 env=environment(
-                    settings, CLORO_BASE_URL=witness.url, PUBLIC_URL=web_url,
-                    TALLYHOOK_POLL_AFTER_S=str(poll_after_s), TALLYHOOK_POLL_EVERY_S="2",
-                    TALLYHOOK_SWEEP_EVERY_S="0.5", TALLYHOOK_SWEEP_AFTER_S="3",
+                    settings,
+                    CLORO_BASE_URL=witness.url,
+                    PUBLIC_URL=web_url,
+                    TALLYHOOK_POLL_AFTER_S=str(poll_after_s),
+                    TALLYHOOK_POLL_EVERY_S="2",
+                    TALLYHOOK_SWEEP_EVERY_S="0.5",
+                    TALLYHOOK_SWEEP_AFTER_S="3",
                 ),
-            )  # fmt: skip
+            )
             run = (await store.find_runs(submitted["run"]["id"]))[0]
             await _settled(store, run, witness, processes, DEADLINE_S + 2 * poll_after_s)
             return await compare(store, run, await witness.books())
@@ -143,20 +148,18 @@ async def compare(store: Store, run: RunRow, books: Document) -> Document:
     """What was found, what the emulator says, and every difference."""
     report = await store.report(run)
     found = found_side(report, unmatched=await store.stray_count())
-    said = emulator_side(books["tasks"])
+    said = emulator_totals(books["tasks"])
     keys = differences(found, said)
     tasks = charge_differences(await store.charges(run.id), books["tasks"])
     drift = Decimal(str(books["opening"])) - Decimal(str(books["remaining"])) - report.posted
     return {
         **found,
-        "ledger": {name: plain(getattr(report, name)) for name in ("held", "posted", "voided")},
-        "drift": plain(drift),
+        "ledger": {name: to_json_number(getattr(report, name)) for name in ("held", "posted", "voided")},
+        "drift": to_json_number(drift),
         "emulator": said,
         "agree": not keys and not tasks and drift == 0 and report.held == 0,
-        "differences": {
-            "keys": keys, "tasks": tasks[:DIFFERENCES_SHOWN], "tasks_count": len(tasks),
-        },
-    }  # fmt: skip
+        "differences": {"keys": keys, "tasks": tasks[:DIFFERENCES_SHOWN], "tasks_count": len(tasks)},
+    }
 
 
 def found_side(report: RunReport, *, unmatched: int) -> Document:
@@ -170,7 +173,7 @@ def found_side(report: RunReport, *, unmatched: int) -> Document:
         "swept": report.swept,
         "recovered_submits": report.recovered_submits,
         "verdicts": verdicts | {Verdict.UNMATCHED.value: unmatched},
-        "credits_charged": plain(report.progress.charged),
+        "credits_charged": to_json_number(report.progress.charged),
     }
 
 

@@ -8,13 +8,20 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict, plain
+from app.domain.credits import Verdict, to_json_number
 from app.views.runs import Document
 
 COUNTS = (
-    "tasks", "completed", "failed", "rejected", "expired", "duplicates", "swept", "recovered_submits",
+    "tasks",
+    "completed",
+    "failed",
+    "rejected",
+    "expired",
+    "duplicates",
+    "swept",
+    "recovered_submits",
     "credits_charged",
-)  # fmt: skip
+)
 """What is compared as one figure each, beside the verdicts."""
 FAULT_OF = {
     "overcharge": Verdict.OVERCHARGED,
@@ -26,7 +33,7 @@ Line = Mapping[str, Any]
 """One task in the emulator's books."""
 
 
-def emulator_side(lines: Sequence[Line]) -> Document:
+def emulator_totals(lines: Sequence[Line]) -> Document:
     """The emulator's side of the report. It refuses nothing and forgets nothing while a demo lasts, so no
     task of it is rejected or expired."""
     verdicts = {verdict.value: 0 for verdict in Verdict}
@@ -42,7 +49,7 @@ def emulator_side(lines: Sequence[Line]) -> Document:
         "swept": sum(was_polled_first(line) for line in lines),
         "recovered_submits": sum(line["responseLost"] for line in lines),
         "verdicts": verdicts,
-        "credits_charged": plain(sum((_charge(line) or Decimal(0) for line in lines), Decimal(0))),
+        "credits_charged": to_json_number(sum((_charge(line) or Decimal(0) for line in lines), Decimal(0))),
     }
 
 
@@ -80,8 +87,8 @@ def charge_differences(charges: Mapping[str, Decimal | None], lines: Sequence[Li
     return [
         {
             "idempotency_key": key,
-            "found": plain(charges[key]) if key in charges else "no such task",
-            "emulator": plain(theirs[key]) if key in theirs else "no such task",
+            "found": to_json_number(charges[key]) if key in charges else "no such task",
+            "emulator": to_json_number(theirs[key]) if key in theirs else "no such task",
         }
         for key in sorted(charges.keys() | theirs.keys())
         if charges.get(key, missing) != theirs.get(key, missing)

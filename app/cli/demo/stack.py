@@ -19,12 +19,27 @@ from app.views.runs import Document
 
 EMULATOR_OPTIONS = (
     # The newest edition, as our price list is, with the engine that it has switched off.
-    "--edition", "2026", "--grok", "--plan", "enterprise-5k",
+    "--edition",
+    "2026",
+    "--grok",
+    "--plan",
+    "enterprise-5k",
     # 30 to 60 s of an engine become 0.3 to 0.6 s; 255 slots then finish some 500 tasks a second.
-    "--time-scale", "100",
-    "--fail", "0.03", "--duplicate", "0.01", "--drop", "0.02", "--shuffle", "0.5",
-    "--wrong-charge", "0.005", "--lose-response", "0.01",
-)  # fmt: skip
+    "--time-scale",
+    "100",
+    "--fail",
+    "0.03",
+    "--duplicate",
+    "0.01",
+    "--drop",
+    "0.02",
+    "--shuffle",
+    "0.5",
+    "--wrong-charge",
+    "0.005",
+    "--lose-response",
+    "0.01",
+)
 START_TIMEOUT_S = 30.0
 OURS_BARE = frozenset(
     {"DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "PORT", "PUBLIC_URL", "HTTP_PROXY", "HTTPS_PROXY"}
@@ -55,9 +70,13 @@ def settings_of(directory: Path) -> Settings:
     """The demo's own settings, whatever the environment and .env say."""
     blank = dict.fromkeys((*OURS_BARE, "CLORO_API_KEY"), "") | {"PORT": "0"}
     return load_settings(
-        _env_file=None, **blank, CLORO_WEBHOOK_SECRET="", CLORO_BASE_URL="",
-        host="127.0.0.1", data_dir=directory.absolute() / "data",
-    )  # fmt: skip
+        _env_file=None,
+        **blank,
+        CLORO_WEBHOOK_SECRET="",
+        CLORO_BASE_URL="",
+        host="127.0.0.1",
+        data_dir=directory.absolute() / "data",
+    )
 
 
 def environment(settings: Settings | None = None, **more: str) -> dict[str, str]:
@@ -66,9 +85,12 @@ def environment(settings: Settings | None = None, **more: str) -> dict[str, str]
     if settings is None:
         return kept
     return kept | {
-        "REDIS_URL": settings.redis_url, "PORT": "0", "TALLYHOOK_DATA_DIR": str(settings.data_dir),
-        "TALLYHOOK_LOG_FORMAT": "json", **more,
-    }  # fmt: skip
+        "REDIS_URL": settings.redis_url,
+        "PORT": "0",
+        "TALLYHOOK_DATA_DIR": str(settings.data_dir),
+        "TALLYHOOK_LOG_FORMAT": "json",
+        **more,
+    }
 
 
 def tallyhook(*arguments: str) -> list[str]:

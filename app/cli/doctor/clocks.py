@@ -12,12 +12,12 @@ WARNING_MS = 2_000
 FAULT_MS = 60_000
 _REMEDIES = {
     "database": "set whichever is wrong, by NTP: everything is dated by the database's time, and the "
-                "provider's deliveries are judged by it",
+    "provider's deliveries are judged by it",
     "redis": "set whichever is wrong, by NTP: jobs are put off by this machine's time, and the pace of "
-             "several processes goes by Redis's",
+    "several processes goes by Redis's",
     "provider": "set the time of this machine, and of the database's, by NTP: deliveries are signed by the "
-                "provider's time, and refused where it is too far from ours (TALLYHOOK_SIGNATURE_WINDOW_S)",
-}  # fmt: skip
+    "provider's time, and refused where it is too far from ours (TALLYHOOK_SIGNATURE_WINDOW_S)",
+}
 _OURS = "set this machine's time, by NTP: no other that was asked agrees with it"
 
 

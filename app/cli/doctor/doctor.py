@@ -22,7 +22,7 @@ from app.cli.doctor.balance import check_balance
 from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have it from here
 from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
-from app.cli.store_access import answered, reachable_store, shown_url
+from app.cli.store_access import answered, display_url, reachable_store
 from app.cli.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.egress import egress_to
@@ -49,17 +49,22 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
     """Every check, in the order in which faults should be dealt with."""
     clocks = clocks or Clocks()
     asked = await asyncio.gather(
-        _in_time("database", check_database(settings, clocks)), _in_time("inbox", check_inbox(settings)),
+        _in_time("database", check_database(settings, clocks)),
+        _in_time("inbox", check_inbox(settings)),
         _in_time("redis", check_redis(settings, clocks)),
         _in_time("provider", check_provider(settings, clocks=clocks)),
         _in_time("balance", check_balance(settings)),
-        _in_time("webhook", check_webhook(settings)), _in_time("worker", check_worker(settings)),
-        _in_time("further accounts", check_further_accounts(settings)),
-    )  # fmt: skip
+        _in_time("webhook", check_webhook(settings)),
+        _in_time("worker", check_worker(settings)),
+        _in_time("further accounts", check_extra_accounts(settings)),
+    )
     return [
-        *check_settings(settings), *check_configuration(settings), *check_notices(settings),
-        *itertools.chain.from_iterable(asked), *clocks.checks(),
-    ]  # fmt: skip
+        *check_settings(settings),
+        *check_configuration(settings),
+        *check_notices(settings),
+        *itertools.chain.from_iterable(asked),
+        *clocks.checks(),
+    ]
 
 
 async def _in_time(name: str, check: Awaitable[Check | list[Check]]) -> list[Check]:
@@ -90,7 +95,7 @@ def document(checks: list[Check]) -> dict[str, Any]:
     }
 
 
-async def check_further_accounts(settings: Settings) -> list[Check]:
+async def check_extra_accounts(settings: Settings) -> list[Check]:
     """Key, secret and address of every account of TALLYHOOK_ACCOUNTS, each under its name."""
     found = []
     for name, account in settings.all_accounts().items():
@@ -123,11 +128,13 @@ def check_settings(settings: Settings) -> list[Check]:
     names = [*os.environ, *read_dotenv(Path(".env"))]
     found = [
         Check(
-            name, "warning", f"{name} is no setting of this version",
+            name,
+            "warning",
+            f"{name} is no setting of this version",
             f"did you mean {meant}?" if meant else "remove it, or look its name up in app/config.py",
         )
         for name, meant in unknown_variables(names, known_variables())
-    ]  # fmt: skip
+    ]
     found += _unread_proxies(settings, {name.upper() for name in names})
     return found + [Check(name, "warning", what, remedy) for name, what, remedy in settings.doubts()]
 
@@ -140,8 +147,9 @@ def _unread_proxies(settings: Settings, names: Collection[str]) -> list[Check]:
     remedy = f"set {read} to http://HOST:PORT where requests must go by a proxy, else NO_PROXY"
     return [
         Check(name, "warning", f"{name} is not read: {settings.base_url} is reached without a proxy", remedy)
-        for name in ("ALL_PROXY", "SOCKS_PROXY") if name in names
-    ]  # fmt: skip
+        for name in ("ALL_PROXY", "SOCKS_PROXY")
+        if name in names
+    ]
 
 
 def check_configuration(settings: Settings) -> list[Check]:
@@ -197,7 +205,7 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
                 asked = clocks.ask()
                 clocks.note("database", await answered(store.database_ms(), settings), asked)
             if (refused := await answered(store.why_read_only(), settings)) is not None:
-                return Check(name, "fault", *_read_only(refused, shown_url(settings)))
+                return Check(name, "fault", *_read_only(refused, display_url(settings)))
             unsafe = await answered(store.unsafe_settings(), settings)
             if is_migrated(revision):
                 # Kept and taken away again: what is rolled back never meets a full disk.
@@ -207,18 +215,18 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
     except UserError as error:
         return Check(name, "fault", error.message, error.remedy)
     if not is_migrated(revision):
-        detail = f"{shown_url(settings)} is at revision {revision}, needed is {newest_revision()}"
+        detail = f"{display_url(settings)} is at revision {revision}, needed is {newest_revision()}"
         if not settings.database_url:
             return Check(name, "ok", detail + "; the next command brings it there")
         return Check(name, "fault", detail, "run: tallyhook migrate")
     if unsafe:
-        detail = f"{shown_url(settings)} may forget what it has committed: {', '.join(unsafe)}"
+        detail = f"{display_url(settings)} may forget what it has committed: {', '.join(unsafe)}"
         if "synchronous_commit=off" in unsafe:
             remedy = "set it on for this database or role: what it forgets was acknowledged"
             return Check(name, "fault", detail, remedy)
         return Check(name, "warning", detail, "set on what your storage does not make up for by itself")
     newer = "" if revision == newest_revision() else f", newer than the {newest_revision()} that this needs"
-    return Check(name, "ok", f"{shown_url(settings)} at revision {revision}{newer}")
+    return Check(name, "ok", f"{display_url(settings)} at revision {revision}{newer}")
 
 
 def _check_place(name: str, data_dir: Path) -> Check:

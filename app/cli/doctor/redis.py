@@ -70,8 +70,9 @@ async def check_redis(settings: Settings, clocks: Clocks | None = None) -> list[
     found = [fault for fault in (_other_kind(kind, told), refused, _room(memory)) if fault is not None]
     return [
         *(found[:1] or [Check("redis", "ok", f"{kind} answers, and takes what a worker writes")]),
-        _persistence(told["persistence"]), _eviction(memory),
-    ]  # fmt: skip
+        _persistence(told["persistence"]),
+        _eviction(memory),
+    ]
 
 
 async def _compare(pool: Redis, clocks: Clocks) -> None:
@@ -90,10 +91,18 @@ async def _refused(pool: Redis) -> Check | None:
         await pool.execute_command("EVAL", _SCRIPT, 1, mark)  # type: ignore[no-untyped-call]
         trial = pool.pipeline(transaction=True)
         for command in (
-            ("PSETEX", job, KEPT_MS, ""), ("GET", job), ("EXISTS", job), ("INCR", mark),
-            ("PEXPIRE", mark, KEPT_MS), ("DEL", job, mark), ("ZADD", mark, 0, "0"), ("ZSCORE", mark, "0"),
-            ("ZRANGEBYSCORE", mark, "-inf", "+inf"), ("ZREM", mark, "0"), ("DEL", mark),
-        ):  # fmt: skip
+            ("PSETEX", job, KEPT_MS, ""),
+            ("GET", job),
+            ("EXISTS", job),
+            ("INCR", mark),
+            ("PEXPIRE", mark, KEPT_MS),
+            ("DEL", job, mark),
+            ("ZADD", mark, 0, "0"),
+            ("ZSCORE", mark, "0"),
+            ("ZRANGEBYSCORE", mark, "-inf", "+inf"),
+            ("ZREM", mark, "0"),
+            ("DEL", mark),
+        ):
             trial.execute_command(*command)
         await trial.execute()
     except RedisError as error:
@@ -136,15 +145,24 @@ def _redis_remedy(said: str) -> str:
     for sign, remedy in (
         ("WRONGPASS", "check user and password in REDIS_URL"),
         ("invalid username-password pair", "check user and password in REDIS_URL"),
-        ("uthentication required", "write the password into REDIS_URL: redis://:PASSWORD@HOST, or "
-                                   "redis://USER:PASSWORD@HOST for an ACL user"),
-        ("CERTIFICATE_VERIFY", "write ssl_ca_certs=FILE behind REDIS_URL's ?, or ssl_cert_reqs=none where "
-                               "the service signs its certificate itself"),
+        (
+            "uthentication required",
+            "write the password into REDIS_URL: redis://:PASSWORD@HOST, or "
+            "redis://USER:PASSWORD@HOST for an ACL user",
+        ),
+        (
+            "CERTIFICATE_VERIFY",
+            "write ssl_ca_certs=FILE behind REDIS_URL's ?, or ssl_cert_reqs=none where "
+            "the service signs its certificate itself",
+        ),
         ("No master found", "check the master's name in REDIS_URL, and that a sentinel answers"),
         ("DB index is out of range", "write a number of a database that the server has: redis://HOST/0"),
         ("Timeout connecting", "check host and port in REDIS_URL; for rediss:// the server must speak TLS"),
-        ("Connection closed by server", "check that this is a Redis; one that speaks TLS is written rediss://"),
-    ):  # fmt: skip
+        (
+            "Connection closed by server",
+            "check that this is a Redis; one that speaks TLS is written rediss://",
+        ),
+    ):
         if sign in said:
             return remedy
     return "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"

@@ -107,9 +107,11 @@ def suffix_of(path: Path) -> str:
     suffix = next((s for s in SUFFIXES if path.name.endswith(s) and path.name != s), None)
     if suffix is None:
         raise UserError(
-            "unknown_format", f"{path.name} ends in neither {' nor '.join(SUFFIXES)}",
-            "name the file by the format that it shall have", exit_code=USAGE,
-        )  # fmt: skip
+            "unknown_format",
+            f"{path.name} ends in neither {' nor '.join(SUFFIXES)}",
+            "name the file by the format that it shall have",
+            exit_code=USAGE,
+        )
     return suffix
 
 

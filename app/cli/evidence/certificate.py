@@ -25,11 +25,11 @@ def certificate(
     It says in one sentence whether the run is complete. Ends with 0 when it is, and with 1 when it is not.
     """
     from app.bootstrap import now_ms
-    from app.cli.atomic_file import whole_file
+    from app.cli.atomic_file import atomic_file
     from app.cli.runs.choose import choose_run
     from app.cli.terminal import write_json, write_text
     from app.domain.evidence.completeness import certificate_text
-    from app.domain.text import json_text, visible
+    from app.domain.text import json_text, sanitize
     from app.services.certify import certify
 
     complete = False
@@ -42,13 +42,13 @@ def certificate(
         if as_json and not output:
             write_json(document)
             return
-        text = visible(certificate_text(document))
+        text = sanitize(certificate_text(document))
         if as_json:
             text = json_text(document, "utf-8", indent=2) + "\n"
         if not output:
             write_text(text)
             return
-        with whole_file(Path(output)) as file:
+        with atomic_file(Path(output)) as file:
             file.write(text.encode())
         write_text(f"{document['statement']}\n")
 
@@ -58,6 +58,5 @@ def certificate(
 
 
 CERTIFICATE_EXAMPLES = examples(
-    "tallyhook certificate monday",
-    "tallyhook certificate monday --json -o monday.json && echo complete",
+    "tallyhook certificate monday", "tallyhook certificate monday --json -o monday.json && echo complete"
 )

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.cli.atomic_file import whole_file
+from app.cli.atomic_file import atomic_file
 from app.cli.evidence.archive import Archive, open_archive, suffix_of
 from app.config import Settings
 from app.domain.evidence.dispute import Book, readme
 from app.domain.evidence.records import DisputedAttempt, DisputedTask, Request
 from app.domain.submission import ClaimedTask
 from app.domain.task import idempotency_key
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 from app.provider.sync import path_of
 from app.provider.wire import encode_create
 from app.services.dispute import Dispute, Disputed, Encode
@@ -23,9 +23,22 @@ FORMAT = "tallyhook-dispute-1"
 ASKED = "ask"
 """The source of a run that is one sync call."""
 COLUMNS = (
-    "number", "verdict", "provider_task_id", "idempotency_key", "request_ids", "task_type", "ordinal",
-    "attempt", "submitted_at", "settled_at", "expected", "actual", "difference", "in_words", "folder",
-)  # fmt: skip
+    "number",
+    "verdict",
+    "provider_task_id",
+    "idempotency_key",
+    "request_ids",
+    "task_type",
+    "ordinal",
+    "attempt",
+    "submitted_at",
+    "settled_at",
+    "expected",
+    "actual",
+    "difference",
+    "in_words",
+    "folder",
+)
 """Of the list as CSV; as JSON lines it has more."""
 
 
@@ -35,7 +48,7 @@ async def write_dispute(store: Store, settings: Settings, run: RunRow, path: Pat
         return Disputed()
     options = await store.send_options([run.id])
     encode = encoder(settings, run, batched=options[run.id].batch_size > 1)
-    with whole_file(path) as file, open_archive(file, suffix_of(path), at_ms, COLUMNS) as archive:
+    with atomic_file(path) as file, open_archive(file, suffix_of(path), at_ms, COLUMNS) as archive:
         writer = Dispute(store, archive, encode, secrets=secrets_of(settings), sync=run.source == ASKED)
         done = await writer.write(run.id)
         _finish(archive, run, done, at_ms)
@@ -49,7 +62,7 @@ def _finish(archive: Archive, run: RunRow, done: Disputed, at_ms: int) -> None:
         run_id=run.id, name=run.name, source=run.source, account=run.account, begun_ms=run.created_at_ms
     )
     archive.add("README.txt", readme(book, done.verdicts, at_ms=at_ms, withheld=done.withheld).encode())
-    head = {"format": FORMAT, "made_at": iso(at_ms), "run": run_document(run), **_counts(done)}
+    head = {"format": FORMAT, "made_at": iso_utc(at_ms), "run": run_document(run), **_counts(done)}
     archive.finish("discrepancies", head)
 
 
@@ -88,11 +101,18 @@ def encoder(settings: Settings, run: RunRow, *, batched: bool) -> Encode:
         if run.source == ASKED:
             return Request("POST", f"/v1/monitor/{path_of(task.task_type)}", task.payload_json.encode())
         claimed = ClaimedTask(
-            id=task.id, run_id=run.id, attempt=attempt.attempt,
-            idempotency_key=idempotency_key(task.id, attempt.attempt), task_type=task.task_type,
-            payload_json=task.payload_json, priority=task.priority, credits_estimate=attempt.estimate,
-            sends=1, first_sent_at_ms=attempt.first_sent_at_ms or 0, claim="",
-        )  # fmt: skip
+            id=task.id,
+            run_id=run.id,
+            attempt=attempt.attempt,
+            idempotency_key=idempotency_key(task.id, attempt.attempt),
+            task_type=task.task_type,
+            payload_json=task.payload_json,
+            priority=task.priority,
+            credits_estimate=attempt.estimate,
+            sends=1,
+            first_sent_at_ms=attempt.first_sent_at_ms or 0,
+            claim="",
+        )
         path = "/v1/async/task/batch" if batched else "/v1/async/task"
         return Request("POST", path, encode_create(claimed, webhook_url))
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from app.config import Settings
-    from app.domain.verification.signature_checks import Vouched
+    from app.domain.verification.signature_checks import SignatureStatus
     from app.domain.verification.stored_rows import Row, VerifiedRun
-    from app.services.verify.books import Tally
+    from app.services.verify.books import VerifyTotals
     from app.services.verify.evidence import Reading
     from app.store import Store
 
@@ -58,7 +58,7 @@ def verify(
     if run and all_:
         raise typer.BadParameter("give RUN or --all, not both", param_hint="--all")
     settings = settings_for(log_level="warning")
-    plan = _plan(settings, account, secret_env or [])
+    plan = _verify_plan(settings, account, secret_env or [])
 
     async def work(store: "Store") -> None:
         runs, tally = await _verified(store, plan, run or [], account or None, processes)
@@ -71,7 +71,7 @@ def verify(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VerifyPlan:
     """What every process needs to know."""
 
     settings: "Settings" = field(repr=False)
@@ -81,7 +81,7 @@ class Plan:
     allow_unsigned: bool
 
 
-def _plan(settings: "Settings", account: str, names: Sequence[str]) -> Plan:
+def _verify_plan(settings: "Settings", account: str, names: Sequence[str]) -> VerifyPlan:
     from app.config import DEFAULT_ACCOUNT
 
     # An account whose key is not configured any more has books all the same.
@@ -94,19 +94,19 @@ def _plan(settings: "Settings", account: str, names: Sequence[str]) -> Plan:
         retired = [part.strip() for part in os.environ[name].split(",") if part.strip()]
         secrets.setdefault(account or DEFAULT_ACCOUNT, []).extend(retired)
     window_s = max(settings.signature_window_s, SIGNATURE_WINDOW_MIN_S)
-    return Plan(settings, secrets, window_s, settings.allow_unsigned)
+    return VerifyPlan(settings, secrets, window_s, settings.allow_unsigned)
 
 
 async def _verified(
-    store: "Store", plan: Plan, wanted: Sequence[str], account: str | None, processes: int | None
-) -> "tuple[list[VerifiedRun], Tally]":
+    store: "Store", plan: VerifyPlan, wanted: Sequence[str], account: str | None, processes: int | None
+) -> "tuple[list[VerifiedRun], VerifyTotals]":
     from app.cli.runs.choose import choose_run
     from app.config import DEFAULT_ACCOUNT
-    from app.services.verify.books import Tally, conclude, verify_rest, verify_share
+    from app.services.verify.books import VerifyTotals, conclude, verify_rest, verify_share
     from app.store.read.verification import open_snapshot
 
     run_ids = [(await choose_run(store, name)).id for name in wanted]
-    tally, reading = Tally(), reading_of(plan)
+    tally, reading = VerifyTotals(), reading_of(plan)
     async with open_snapshot(store.db) as snapshot:
         runs = await snapshot.runs(account, run_ids)
         spread = processes or min(PROCESSES, os.cpu_count() or 1)
@@ -125,8 +125,8 @@ async def _verified(
 
 
 async def _in_processes(
-    plan: Plan, runs: "Sequence[VerifiedRun]", spread: int, joined: str | None
-) -> "list[Tally]":
+    plan: VerifyPlan, runs: "Sequence[VerifiedRun]", spread: int, joined: str | None
+) -> "list[VerifyTotals]":
     loop = asyncio.get_running_loop()
     # Not forked: a fork would share this process's connections and threads.
     with ProcessPoolExecutor(spread, mp_context=get_context("spawn")) as pool:
@@ -137,13 +137,15 @@ async def _in_processes(
         return await asyncio.gather(*shares)
 
 
-def _run_share(plan: Plan, runs: "Sequence[VerifiedRun]", share: int, of: int, joined: str | None) -> "Tally":
+def _run_share(
+    plan: VerifyPlan, runs: "Sequence[VerifiedRun]", share: int, of: int, joined: str | None
+) -> "VerifyTotals":
     """One process's share of the pages."""
     from app.bootstrap import open_store
     from app.services.verify.books import verify_share
     from app.store.read.verification import open_snapshot
 
-    async def work() -> "Tally":
+    async def work() -> "VerifyTotals":
         store = await open_store(plan.settings, migrated=False)
         try:
             async with open_snapshot(store.db, joined) as snapshot:
@@ -154,30 +156,30 @@ def _run_share(plan: Plan, runs: "Sequence[VerifiedRun]", share: int, of: int, j
     return asyncio.run(work())
 
 
-def reading_of(plan: Plan) -> "Reading":
+def reading_of(plan: VerifyPlan) -> "Reading":
     """How evidence is read: by the parser and the rules that settled it, and with the secrets configured."""
     from app.provider.wire import read_report
     from app.services.settle import decide
     from app.services.verify.evidence import Reading
-    from app.store.write.inbox import short
+    from app.store.write.inbox import truncate
 
-    return Reading(read_report, decide, short, voucher(plan))
+    return Reading(read_report, decide, truncate, voucher(plan))
 
 
-def voucher(plan: Plan) -> "Callable[[str, Row], Vouched]":
+def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":
     """Checks a stored signature again, as at the moment when the delivery came."""
     from app.domain.settlement import Source
-    from app.domain.verification.signature_checks import Vouched
-    from app.provider.signature import Reason, Verified, verify
+    from app.domain.verification.signature_checks import SignatureStatus
+    from app.provider.signature import RefusalReason, Verified, verify
 
-    def vouch(account: str, row: "Row") -> Vouched:
+    def vouch(account: str, row: "Row") -> SignatureStatus:
         if row["source"] != Source.DELIVERY or (plan.allow_unsigned and row["signature"] is None):
-            return Vouched.NOT_SIGNED
+            return SignatureStatus.NOT_SIGNED
         secrets = plan.secrets.get(account)
         if not secrets:
-            return Vouched.NO_SECRET
+            return SignatureStatus.NO_SECRET
         if row["body"] is None or row["signature"] is None:
-            return Vouched.UNSIGNED
+            return SignatureStatus.UNSIGNED
         outcome = verify(
             secrets,
             row["signed_at"],
@@ -187,24 +189,26 @@ def voucher(plan: Plan) -> "Callable[[str, Row], Vouched]":
             plan.window_s,
         )
         if isinstance(outcome, Verified):
-            return Vouched.FITS
-        return Vouched.STALE if outcome.reason is Reason.STALE else Vouched.MISFIT
+            return SignatureStatus.FITS
+        return SignatureStatus.STALE if outcome.reason is RefusalReason.STALE else SignatureStatus.MISFIT
 
     return vouch
 
 
-def verify_document(runs: "Sequence[VerifiedRun]", tally: "Tally") -> dict[str, Any]:
+def verify_document(runs: "Sequence[VerifiedRun]", tally: "VerifyTotals") -> dict[str, Any]:
     """What was found, as --json prints it."""
-    from app.domain.credits import plain
+    from app.domain.credits import to_json_number
 
-    credits = {name: plain(amount) for name, amount in sorted(tally.sums.items())}
+    credits = {name: to_json_number(amount) for name, amount in sorted(tally.sums.items())}
     counts = dict(sorted(tally.counts.items())) | {"runs": len(runs)}
     return {
-        "equal": not tally.differences_count, "message": _sentence(tally, len(runs)),
+        "equal": not tally.differences_count,
+        "message": _sentence(tally, len(runs)),
         "differences_count": tally.differences_count,
-        "differences": [asdict(difference) for difference in tally.differences], "counts": counts,
+        "differences": [asdict(difference) for difference in tally.differences],
+        "counts": counts,
         "credits": credits,
-    }  # fmt: skip
+    }
 
 
 def draw_verified(output: "Console", document: dict[str, Any]) -> None:
@@ -225,7 +229,7 @@ def draw_verified(output: "Console", document: dict[str, Any]) -> None:
         output.print(f"  {name:<8} {escape(pairs)}")
 
 
-def _sentence(tally: "Tally", runs: int) -> str:
+def _sentence(tally: "VerifyTotals", runs: int) -> str:
     counts = tally.counts
     what = f"{counts['tasks']:,} tasks of {runs} run{'s' * (runs != 1)}"
     if tally.differences_count:
@@ -237,6 +241,7 @@ def _sentence(tally: "Tally", runs: int) -> str:
 
 
 VERIFY_EXAMPLES = examples(
-    "tallyhook verify", "tallyhook verify monday --json | jq .differences",
+    "tallyhook verify",
+    "tallyhook verify monday --json | jq .differences",
     "RETIRED=whsec_… tallyhook verify --secret-env RETIRED",
-)  # fmt: skip
+)

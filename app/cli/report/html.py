@@ -11,8 +11,9 @@ from app.cli.report.style import STYLE
 from app.cli.report.svg import Chart, bars, figure, stacked_columns, text
 from app.domain.credits import QUIET_VERDICTS
 from app.domain.task import TaskState
+from app.domain.time_format import iso_utc
 from app.store.read.breakdown import BUCKETS_MS, PERCENTILES
-from app.views.runs import Document, iso
+from app.views.runs import Document
 
 DAYS_FILLED_MAX = 366
 """A longer run is drawn without the days on which nothing was charged."""
@@ -25,11 +26,17 @@ def report_page(document: Document, *, now_ms: int) -> str:
     """The page; `document` as of report_document.full_report_document."""
     name = text(document["run"]["name"])
     engines = sorted({one["task_type"] for one in document["by_engine_country"]})
-    body = "".join([
-        _head(document, now_ms), _figures(document), _credits(document, engines),
-        _latency(document, engines), _verdicts(document), _engine_countries(document, engines),
-        _findings(document),
-    ])  # fmt: skip
+    body = "".join(
+        [
+            _head(document, now_ms),
+            _figures(document),
+            _credits(document, engines),
+            _latency(document, engines),
+            _verdicts(document),
+            _engine_countries(document, engines),
+            _findings(document),
+        ]
+    )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Run {name}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -42,16 +49,19 @@ def _head(document: Document, now_ms: int) -> str:
     run = document["run"]
     state = "finished" if run["state"] == "running" and document["finished"] else run["state"]
     facts = {
-        "State": f"{state}: {run['reason']}" if run["reason"] else state, "Source": run["source"],
-        "Account": run["account"], "Started": _moment(run["created_at"]), "Id": run["id"],
+        "State": f"{state}: {run['reason']}" if run["reason"] else state,
+        "Source": run["source"],
+        "Account": run["account"],
+        "Started": _moment(run["created_at"]),
+        "Id": run["id"],
         "Budget": "none" if run["budget"] is None else f"{run['budget']} credits",
-    }  # fmt: skip
+    }
     if run["bad_lines"]:
         facts["Bad lines"] = f"{run['bad_lines']} lines of the source could not be used"
     listed = "".join(f"<dt>{name}</dt><dd><bdi>{text(value)}</bdi></dd>" for name, value in facts.items())
     return (
         f"<h1>Run <bdi>{text(run['name'])}</bdi></h1><p>{text(_sentence(document))}</p><dl>{listed}</dl>"
-        f"<p class=dim>As of {_moment(iso(now_ms))}. Days and times are UTC, credits exact.</p>"
+        f"<p class=dim>As of {_moment(iso_utc(now_ms))}. Days and times are UTC, credits exact.</p>"
     )
 
 
@@ -70,8 +80,10 @@ def _sentence(document: Document) -> str:
 
 def _figures(document: Document) -> str:
     states = [(state.value, document[state.value]) for state in TaskState if document[state.value]]
-    seen = [(name.replace("_", " "), document[name]) for name in
-            ("duplicates", "swept", "recovered_submits", "reused")]  # fmt: skip
+    seen = [
+        (name.replace("_", " "), document[name])
+        for name in ("duplicates", "swept", "recovered_submits", "reused")
+    ]
     credits = document["credits"]
     exposure = [
         (f"{title} ({figure(one['attempts'])} attempts)", _amount(one["credits"]))
@@ -99,10 +111,12 @@ def _credits(document: Document, engines: Sequence[str]) -> str:
     series = {engine: [by_day.get((day, engine), Decimal(0)) for day in days] for engine in engines}
     total = sum(by_day.values(), Decimal(0))
     chart = Chart(
-        "credits", "Credits by engine and day",
+        "credits",
+        "Credits by engine and day",
         f"Stacked columns: {figure(total)} credits posted from {days[0]} to {days[-1]}. "
-        "The table has each figure.", "credits",
-    )  # fmt: skip
+        "The table has each figure.",
+        "credits",
+    )
     rows = [(one["day"], one["task_type"], _amount(one["posted"])) for one in document["by_day"]]
     table = _table("Credits posted", ("day", "engine", "credits"), [*rows, ("all", "", total)])
     return _figure(chart, stacked_columns(chart, days, series), table, engines)
@@ -119,8 +133,9 @@ def _days(days: Sequence[str]) -> list[str]:
 def _latency(document: Document, engines: Sequence[str]) -> str:
     counts = {
         (one["task_type"], part["below_ms"]): part["tasks"]
-        for one in document["latency"] for part in one["histogram"]
-    }  # fmt: skip
+        for one in document["latency"]
+        for part in one["histogram"]
+    }
     if not counts:
         return _nothing("From submission to settlement", "Nothing is settled yet.")
     ends = [*BUCKETS_MS, None]
@@ -129,10 +144,12 @@ def _latency(document: Document, engines: Sequence[str]) -> str:
     labels = [_class_name(below) for below in shown]
     series = {engine: [counts.get((engine, below), 0) for below in shown] for engine in engines}
     chart = Chart(
-        "latency", "From submission to settlement",
+        "latency",
+        "From submission to settlement",
         f"Stacked columns: how many tasks took {labels[0]} to {labels[-1]}. "
-        "The table has percentiles by engine.", "tasks",
-    )  # fmt: skip
+        "The table has percentiles by engine.",
+        "tasks",
+    )
     names = [f"p{p}_ms" for p in PERCENTILES] + ["max_ms"]
     rows = [
         (one["task_type"], one["tasks"], *(_seconds(one[name]) for name in names))
@@ -149,9 +166,11 @@ def _verdicts(document: Document) -> str:
     if not found:
         return _nothing("Verdicts", "Nothing is reconciled yet.")
     chart = Chart(
-        "verdicts", "Verdicts",
-        "Bars: how many tasks have each verdict, and how many findings stand beside them.", "tasks",
-    )  # fmt: skip
+        "verdicts",
+        "Verdicts",
+        "Bars: how many tasks have each verdict, and how many findings stand beside them.",
+        "tasks",
+    )
     rows = [(name, count, QUIET if name in QUIET_VERDICTS else LOUD) for name, count in found]
     return _figure(chart, bars(chart, rows), _table("Verdicts", ("verdict", "tasks"), found), ())
 

@@ -11,7 +11,7 @@ from app.cli.user_error import FAILED, USAGE, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
-    from app.services.sync_call import Asked, Question
+    from app.services.sync_call import SyncRequest, SyncResult
     from app.store import Store
 
 TIMEOUT_S = 320.0
@@ -61,7 +61,7 @@ def ask(
 
 def question_of(
     prompt: str, engine: str, country: str, include: list[str], state: str, account: str
-) -> "Question":
+) -> "SyncRequest":
     """What was asked for, checked and priced. Raises UserError."""
     import json
 
@@ -71,7 +71,7 @@ def question_of(
     from app.domain.task import TaskSpec
     from app.prompts.record import Defaults, read_record, split_include
     from app.services.load import iso_day
-    from app.services.sync_call import Question
+    from app.services.sync_call import SyncRequest
 
     cells = {"prompt": prompt, "task_type": engine, "country": country, "state": state}
     names = "|".join(name for text in include for name in split_include(text))
@@ -80,34 +80,42 @@ def question_of(
         shown = [f"{p.field}: {p.problem}; {p.remedy}" for p in spec]
         raise UserError("bad_option", shown[0], details=shown[1:], exit_code=USAGE)
     now = now_ms()
-    return Question(
-        spec, json.dumps(spec.payload, ensure_ascii=False),
+    return SyncRequest(
+        spec,
+        json.dumps(spec.payload, ensure_ascii=False),
         sync_estimate(spec.task_type, spec.payload, iso_day(now)),
-        default_name(None, now).replace("stdin", "ask"), account,
-    )  # fmt: skip
+        default_name(None, now).replace("stdin", "ask"),
+        account,
+    )
 
 
 async def asked_now(
-    store: "Store", settings: "Settings", question: "Question", *, timeout_s: float, wait_s: float
-) -> "Asked":
+    store: "Store", settings: "Settings", question: "SyncRequest", *, timeout_s: float, wait_s: float
+) -> "SyncResult":
     """Ask, and have the books hold what came of it."""
     from app.bootstrap import jitter, now_ms, open_sync
     from app.local.embedded import running_valkey
     from app.provider.sync import encode_sync_report
     from app.provider.wire import read_report
     from app.services.settle import settle
-    from app.services.sync_call import AskLimits, ask
+    from app.services.sync_call import SyncLimits, ask
 
-    limits = AskLimits(
+    limits = SyncLimits(
         round(wait_s * 1000), round(settings.retention_s * 1000), round(settings.sweep_after_s * 1000)
     )
     provider = open_sync(settings, question.account, timeout_s=timeout_s, redis_url=running_valkey(settings))
     try:
         return await ask(
-            store, provider, encode_sync_report,
+            store,
+            provider,
+            encode_sync_report,
             lambda ids: settle(store, read_report, ids, clock=now_ms, unmatched_ms=0),
-            question, limits=limits, clock=now_ms, jitter=jitter, opened=_opened,
-        )  # fmt: skip
+            question,
+            limits=limits,
+            clock=now_ms,
+            jitter=jitter,
+            opened=_opened,
+        )
     finally:
         await provider.close()
 
@@ -116,7 +124,7 @@ def _opened(run_id: str) -> None:
     done(f"run {run_id} has asked, and may be billed; tallyhook export {run_id} shows what came of it")
 
 
-async def asked_document(store: "Store", asked: "Asked", question: "Question") -> dict[str, Any]:
+async def asked_document(store: "Store", asked: "SyncResult", question: "SyncRequest") -> dict[str, Any]:
     """As --json prints it; the figures are those of the books."""
     from app.cli.runs.choose import choose_run
     from app.cli.runs.export_rows import row_document
@@ -126,18 +134,23 @@ async def asked_document(store: "Store", asked: "Asked", question: "Question") -
     report = await store.report(await choose_run(store, asked.run_id))
     end = asked.answer
     return {
-        "run": run_document(report.run), "task_id": asked.task_id, "task_type": question.spec.task_type,
-        "state": task["state"], "verdict": task["verdict"], "calls": asked.calls,
+        "run": run_document(report.run),
+        "task_id": asked.task_id,
+        "task_type": question.spec.task_type,
+        "state": task["state"],
+        "verdict": task["verdict"],
+        "calls": asked.calls,
         "credits": {
-            "estimate": task["credits_estimate"], "charged": task["credits_charged"],
+            "estimate": task["credits_estimate"],
+            "charged": task["credits_charged"],
             "unknown": bool(report.unknown),
         },
         "slots": {"limit": end.slots, "used": end.slots_used},
-        "error": None if task["error_code"] is None else {
-            "code": task["error_code"], "message": task["error_message"] or end.message,
-        },
+        "error": None
+        if task["error_code"] is None
+        else {"code": task["error_code"], "message": task["error_message"] or end.message},
         "answer": task["response"] if task["state"] == "completed" else None,
-    }  # fmt: skip
+    }
 
 
 ASK_EXAMPLES = examples(

@@ -105,10 +105,10 @@ def report(
 
 def _write_page(document: "Document", path: Path) -> None:
     from app.bootstrap import now_ms
-    from app.cli.atomic_file import whole_file
+    from app.cli.atomic_file import atomic_file
     from app.cli.report.html import report_page
 
-    with whole_file(path) as output:
+    with atomic_file(path) as output:
         output.write(report_page(document, now_ms=now_ms()).encode())
 
 
@@ -119,8 +119,7 @@ def export(
         typer.Option(metavar="results|ledger", help="Tasks with their answers, or entries of the ledger."),
     ] = "results",
     format_: Annotated[
-        str,
-        typer.Option("--format", metavar="jsonl|csv|parquet", help="One JSON object a line, or a table."),
+        str, typer.Option("--format", metavar="jsonl|csv|parquet", help="One JSON object a line, or a table.")
     ] = "jsonl",
     output: Annotated[
         str,
@@ -136,11 +135,11 @@ def export(
     """
     from app.cli.runs.choose import choose_run
     from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
-    from app.cli.runs.export_rows import What
+    from app.cli.runs.export_rows import ExportContent
     from app.cli.terminal import draw_line, show, stdout_bytes
     from app.views.runs import run_document
 
-    for value, option, allowed in ((format_, "--format", Format), (what, "--what", What)):
+    for value, option, allowed in ((format_, "--format", Format), (what, "--what", ExportContent)):
         if value not in tuple(allowed):
             raise typer.BadParameter(f"{value!r} is not one of: {', '.join(allowed)}", param_hint=option)
     if output == "-" and format_ == Format.PARQUET:
@@ -152,12 +151,12 @@ def export(
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        source = rows_of(store, What(what), row.id)
+        source = rows_of(store, ExportContent(what), row.id)
         if output == "-":
-            await write_rows(source, sink_for(What(what), Format(format_), stdout_bytes(format_)))
+            await write_rows(source, sink_for(ExportContent(what), Format(format_), stdout_bytes(format_)))
             return
-        rows = await write_file(source, What(what), Format(format_), Path(output))
-        written = "tasks" if what == What.RESULTS else "ledger entries"
+        rows = await write_file(source, ExportContent(what), Format(format_), Path(output))
+        written = "tasks" if what == ExportContent.RESULTS else "ledger entries"
         message = f"{rows} {written} of {row.name} written to {output}"
         document = {"run": run_document(row), "rows": rows, "output": output, "message": message}
         show(document, as_json=as_json, draw=draw_line)

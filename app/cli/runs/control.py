@@ -47,11 +47,12 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
         progress = await store.progress(row.id)
         unsent = progress.states.get("pending", 0)
         document = {
-            "run": run_document(await choose_run(store, row.id)), "unsent": unsent,
+            "run": run_document(await choose_run(store, row.id)),
+            "unsent": unsent,
             "open": progress.open,
             "message": f"Run {row.name} is paused: {unsent} tasks wait to be sent, {progress.open - unsent} "
             "are on their way or with the provider and go on.",
-        }  # fmt: skip
+        }
         show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)
@@ -145,7 +146,7 @@ def retry(
     """
     from app.cli.runs.submit_file import wake_workers
     from app.cli.terminal import draw_line, show
-    from app.domain.credits import plain
+    from app.domain.credits import to_json_number
     from app.domain.task import RETRYABLE_STATES, TaskState
 
     known = sorted(state.value for state in RETRYABLE_STATES)
@@ -159,7 +160,7 @@ def retry(
     async def work(store: "Store") -> None:
         document = await retried(store, run, states, even_if_held=even_if_held)
         document["woken"] = bool(document["retried"]) and await wake_workers(settings)
-        document["credits"] = {"estimate": plain(document.pop("estimate"))}
+        document["credits"] = {"estimate": to_json_number(document.pop("estimate"))}
         show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings, work)
@@ -171,27 +172,31 @@ async def retried(
     """Retry the tasks of a run; how many, what they may cost, and which were left alone. Raises UserError."""
     from app.bootstrap import now_ms
     from app.cli.runs.choose import choose_run
-    from app.domain.credits import plain
-    from app.store.write.retries import RetriedStretch
+    from app.domain.credits import to_json_number
+    from app.store.write.retries import RetriedChunk
     from app.views.runs import run_document
 
     row = await choose_run(store, run)
     if row.state in ("loading", "cancelled"):
         remedy = "submit FILE --resume RUN goes on with it" if row.state == "loading" else "submit it anew"
         raise UserError("not_retryable", f"run {row.name} is {row.state}", remedy)
-    stretches: list[RetriedStretch] = []
+    stretches: list[RetriedChunk] = []
     while not stretches or stretches[-1].last:
-        stretch = await store.retry_stretch(
-            row.id, states, after=stretches[-1].last if stretches else 0, limit=STRETCH,
-            even_if_held=even_if_held, now_ms=now_ms(),
-        )  # fmt: skip
+        stretch = await store.retry_chunk(
+            row.id,
+            states,
+            after=stretches[-1].last if stretches else 0,
+            limit=STRETCH,
+            even_if_held=even_if_held,
+            now_ms=now_ms(),
+        )
         stretches.append(stretch)
         if stretch.retried:
             done(f"{stretch.retried} tasks of run {row.id} are sent again")
     count, held = sum(s.retried for s in stretches), sum(s.held for s in stretches)
     answered, estimate = sum(s.answered for s in stretches), sum((s.estimate for s in stretches), Decimal(0))
     message = (
-        f"{count} tasks of {row.name} are sent again under new keys; they may cost {plain(estimate)} credits "
+        f"{count} tasks of {row.name} are sent again under new keys; they may cost {to_json_number(estimate)} credits "
         "by our estimate."
     )
     if held:
@@ -202,9 +207,13 @@ async def retried(
     if count and row.state != "running":
         message += f" The run is {row.state}: they wait until it is resumed."
     return {
-        "run": run_document(row), "retried": count, "estimate": estimate, "left_held": held,
-        "left_answered": answered, "message": message,
-    }  # fmt: skip
+        "run": run_document(row),
+        "retried": count,
+        "estimate": estimate,
+        "left_held": held,
+        "left_answered": answered,
+        "message": message,
+    }
 
 
 RETRY_EXAMPLES = examples("tallyhook retry latest", "tallyhook retry monday --state failed")

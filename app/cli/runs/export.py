@@ -7,13 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from app.cli.atomic_file import whole_file
-from app.cli.runs.export_rows import COLUMNS, Kind, What, flat_row, row_line
+from app.cli.atomic_file import atomic_file
+from app.cli.runs.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row, row_line
 from app.cli.user_error import USAGE, UserError
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
+from app.domain.time_format import iso_utc
 from app.store import Store
 from app.store.read.exports import Row
-from app.views.runs import iso
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -35,12 +35,12 @@ class Sink(Protocol):
         """Write what is still kept. The file itself is the caller's."""
 
 
-def rows_of(store: Store, what: What, run_id: str) -> AsyncIterator[Row]:
+def rows_of(store: Store, what: ExportContent, run_id: str) -> AsyncIterator[Row]:
     """The rows of a run, from the store."""
-    return store.export(run_id) if what is What.RESULTS else store.export_ledger(run_id)
+    return store.export(run_id) if what is ExportContent.RESULTS else store.export_ledger(run_id)
 
 
-def sink_for(what: What, format_: Format, output: BinaryIO) -> Sink:
+def sink_for(what: ExportContent, format_: Format, output: BinaryIO) -> Sink:
     """The writer of a format. Raises UserError when what it needs is not installed."""
     if format_ is Format.JSONL:
         return JsonLines(output)
@@ -58,14 +58,16 @@ def refuse_without_pyarrow() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "parquet_missing", "Parquet needs pyarrow, which is not installed",
-            "pip install 'tallyhook[parquet]', or choose jsonl or csv", exit_code=USAGE,
-        ) from error  # fmt: skip
+            "parquet_missing",
+            "Parquet needs pyarrow, which is not installed",
+            "pip install 'tallyhook[parquet]', or choose jsonl or csv",
+            exit_code=USAGE,
+        ) from error
 
 
-async def write_file(rows: AsyncIterator[Row], what: What, format_: Format, path: Path) -> int:
+async def write_file(rows: AsyncIterator[Row], what: ExportContent, format_: Format, path: Path) -> int:
     """As write_rows, into a file that is there whole or not at all. Raises UserError."""
-    with whole_file(path) as output:
+    with atomic_file(path) as output:
         return await write_rows(rows, sink_for(what, format_, output))
 
 
@@ -98,7 +100,7 @@ class JsonLines:
 class CsvTable:
     """A header row and one row for each; UTF-8."""
 
-    def __init__(self, what: What, output: BinaryIO) -> None:
+    def __init__(self, what: ExportContent, output: BinaryIO) -> None:
         self._what = what
         self._kinds = list(COLUMNS[what].values())
         self._output = output
@@ -112,16 +114,16 @@ class CsvTable:
         self._output.flush()
 
 
-def _cell(kind: Kind, value: Any) -> str:
+def _cell(kind: ColumnKind, value: Any) -> str:
     if value is None:
         return ""
-    if kind is Kind.WHOLE:
+    if kind is ColumnKind.WHOLE:
         return str(value)
-    if kind is Kind.CREDITS:
-        return str(plain(value))
-    if kind is Kind.TIME:
-        return str(iso(value))
-    text = " ".join(value) if kind is Kind.TEXTS else str(value)
+    if kind is ColumnKind.CREDITS:
+        return str(to_json_number(value))
+    if kind is ColumnKind.TIME:
+        return str(iso_utc(value))
+    text = " ".join(value) if kind is ColumnKind.TEXTS else str(value)
     # Answers and prompts are other people's text: a spreadsheet must not take one for a formula.
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 

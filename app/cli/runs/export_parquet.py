@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.cli.runs.export_rows import COLUMNS, Kind, What, flat_row
+from app.cli.runs.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row
 from app.cli.user_error import UserError
 from app.store.read.exports import Row
 
@@ -20,33 +20,36 @@ VALUES_BETWEEN_PAGE_CHECKS = 32
 """A page of 1 MB may be overrun by so many values: by 0.6 MB of 18 KB answers; the default 1,024 by 18 MB."""
 
 TYPES = {
-    Kind.WHOLE: pa.int64(),
+    ColumnKind.WHOLE: pa.int64(),
     # All that 64 bits hold: below 10^12 credits, to the millionth.
-    Kind.CREDITS: pa.decimal128(18, 6),
-    Kind.TIME: pa.timestamp("ms", tz="UTC"),
-    Kind.WORD: pa.dictionary(pa.int32(), pa.string()),
-    Kind.ID: pa.string(),
-    Kind.TEXT: pa.string(),
+    ColumnKind.CREDITS: pa.decimal128(18, 6),
+    ColumnKind.TIME: pa.timestamp("ms", tz="UTC"),
+    ColumnKind.WORD: pa.dictionary(pa.int32(), pa.string()),
+    ColumnKind.ID: pa.string(),
+    ColumnKind.TEXT: pa.string(),
     # 64-bit offsets: 32-bit ones end at 2 GB for a column that a reader joins together.
-    Kind.LONG_TEXT: pa.large_string(),
-    Kind.TEXTS: pa.list_(pa.string()),
+    ColumnKind.LONG_TEXT: pa.large_string(),
+    ColumnKind.TEXTS: pa.list_(pa.string()),
 }
 
 
 class ParquetTable:
     """Keeps one row group's rows at a time."""
 
-    def __init__(self, what: What, output: BinaryIO) -> None:
+    def __init__(self, what: ExportContent, output: BinaryIO) -> None:
         self._what = what
         kinds = COLUMNS[what]
         self._schema = pa.schema([pa.field(name, TYPES[kind]) for name, kind in kinds.items()])
-        ordered = (Kind.WHOLE, Kind.CREDITS, Kind.TIME, Kind.WORD, Kind.ID)
+        ordered = (ColumnKind.WHOLE, ColumnKind.CREDITS, ColumnKind.TIME, ColumnKind.WORD, ColumnKind.ID)
         self._writer = pq.ParquetWriter(
-            output, self._schema, compression="zstd", store_decimal_as_integer=True,
-            use_dictionary=[name for name, kind in kinds.items() if kind is Kind.WORD],
+            output,
+            self._schema,
+            compression="zstd",
+            store_decimal_as_integer=True,
+            use_dictionary=[name for name, kind in kinds.items() if kind is ColumnKind.WORD],
             write_statistics=[name for name, kind in kinds.items() if kind in ordered],
             write_batch_size=VALUES_BETWEEN_PAGE_CHECKS,
-        )  # fmt: skip
+        )
         self._rows: list[list[Any]] = []
         self._bytes = 0
 

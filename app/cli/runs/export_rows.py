@@ -11,21 +11,21 @@ from typing import Any
 
 import msgspec
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.stored_json import read_json
+from app.domain.time_format import iso_utc
 from app.store.read.exports import Row
 from app.store.write.inbox import clean
-from app.views.runs import iso
 
 
-class What(StrEnum):
+class ExportContent(StrEnum):
     """Which rows of a run are exported."""
 
     RESULTS = "results"
     LEDGER = "ledger"
 
 
-class Kind(StrEnum):
+class ColumnKind(StrEnum):
     """What a column holds; each format has a type for it."""
 
     WHOLE = "whole"
@@ -38,23 +38,48 @@ class Kind(StrEnum):
     TEXTS = "texts"
 
 
-COLUMNS: dict[What, dict[str, Kind]] = {
-    What.RESULTS: {
-        "ordinal": Kind.WHOLE, "task_id": Kind.ID, "task_type": Kind.WORD, "country": Kind.WORD,
-        "prompt": Kind.TEXT, "state": Kind.WORD, "verdict": Kind.WORD, "credits_estimate": Kind.CREDITS,
-        "credits_to_charge": Kind.CREDITS, "credits_charged": Kind.CREDITS, "attempt": Kind.WHOLE,
-        "priority": Kind.WHOLE, "provider_task_id": Kind.ID, "error_code": Kind.WORD,
-        "error_message": Kind.TEXT, "submitted_at": Kind.TIME, "settled_at": Kind.TIME,
-        "settled_by": Kind.WORD, "reused_from": Kind.ID, "answer_text": Kind.LONG_TEXT,
-        "source_urls": Kind.TEXTS, "payload": Kind.TEXT, "response": Kind.LONG_TEXT,
+COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
+    ExportContent.RESULTS: {
+        "ordinal": ColumnKind.WHOLE,
+        "task_id": ColumnKind.ID,
+        "task_type": ColumnKind.WORD,
+        "country": ColumnKind.WORD,
+        "prompt": ColumnKind.TEXT,
+        "state": ColumnKind.WORD,
+        "verdict": ColumnKind.WORD,
+        "credits_estimate": ColumnKind.CREDITS,
+        "credits_to_charge": ColumnKind.CREDITS,
+        "credits_charged": ColumnKind.CREDITS,
+        "attempt": ColumnKind.WHOLE,
+        "priority": ColumnKind.WHOLE,
+        "provider_task_id": ColumnKind.ID,
+        "error_code": ColumnKind.WORD,
+        "error_message": ColumnKind.TEXT,
+        "submitted_at": ColumnKind.TIME,
+        "settled_at": ColumnKind.TIME,
+        "settled_by": ColumnKind.WORD,
+        "reused_from": ColumnKind.ID,
+        "answer_text": ColumnKind.LONG_TEXT,
+        "source_urls": ColumnKind.TEXTS,
+        "payload": ColumnKind.TEXT,
+        "response": ColumnKind.LONG_TEXT,
     },
-    What.LEDGER: {
-        "book": Kind.WORD, "entry_id": Kind.WHOLE, "booked_at": Kind.TIME, "run_id": Kind.ID,
-        "account": Kind.WORD, "ordinal": Kind.WHOLE, "task_type": Kind.WORD, "task_id": Kind.ID,
-        "attempt": Kind.WHOLE, "kind": Kind.WORD, "credits": Kind.CREDITS,
-        "delivery_id": Kind.ID, "reason": Kind.TEXT,
+    ExportContent.LEDGER: {
+        "book": ColumnKind.WORD,
+        "entry_id": ColumnKind.WHOLE,
+        "booked_at": ColumnKind.TIME,
+        "run_id": ColumnKind.ID,
+        "account": ColumnKind.WORD,
+        "ordinal": ColumnKind.WHOLE,
+        "task_type": ColumnKind.WORD,
+        "task_id": ColumnKind.ID,
+        "attempt": ColumnKind.WHOLE,
+        "kind": ColumnKind.WORD,
+        "credits": ColumnKind.CREDITS,
+        "delivery_id": ColumnKind.ID,
+        "reason": ColumnKind.TEXT,
     },
-}  # fmt: skip
+}
 
 
 def _read(response: str) -> Any:
@@ -69,11 +94,11 @@ def row_document(row: Row, answer: Callable[[str], Any] = _read) -> dict[str, An
     document: dict[str, Any] = {}
     for key, value in row.items():
         if key.endswith("_at_ms"):
-            document[key.removesuffix("_ms")] = iso(value)
+            document[key.removesuffix("_ms")] = iso_utc(value)
         elif key == "response":
             document[key] = None if value is None else answer(value)
         else:
-            document[key] = plain(value) if isinstance(value, Decimal) else value
+            document[key] = to_json_number(value) if isinstance(value, Decimal) else value
     return document
 
 
@@ -87,10 +112,10 @@ def _one_line(response: str) -> msgspec.Raw:
     return msgspec.Raw(response.replace("\n", " ").replace("\r", " ").encode())
 
 
-def flat_row(what: What, row: Row) -> list[Any]:
+def flat_row(what: ExportContent, row: Row) -> list[Any]:
     """The values of COLUMNS: whole numbers, Decimals, UTC milliseconds, texts; None where none is known."""
     flat = dict(row)
-    if what is What.RESULTS:
+    if what is ExportContent.RESULTS:
         payload = row["payload"]
         answer = _answer(row["response"])
         text = answer.get("text")
@@ -101,7 +126,7 @@ def flat_row(what: What, row: Row) -> list[Any]:
             "source_urls": _source_urls(answer),
             "payload": json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
         }
-    return [flat[f"{name}_ms" if kind is Kind.TIME else name] for name, kind in COLUMNS[what].items()]
+    return [flat[f"{name}_ms" if kind is ColumnKind.TIME else name] for name, kind in COLUMNS[what].items()]
 
 
 def _answer(response: str | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from app.cli.user_error import USAGE, UserError
 from app.config import DEFAULT_ACCOUNT, Settings
 from app.domain.credits import ACCOUNT_CREDITS_MAX
 from app.domain.duration import DurationError, parse_duration
-from app.domain.text import visible
+from app.domain.text import sanitize
 from app.prompts.reader import Defaults, split_include
 from app.services.load import Duplicates, NewRun
 
@@ -82,9 +82,11 @@ def refuse_unknown_account(settings: Settings, account: str) -> None:
     known = settings.all_accounts()
     if account not in known:
         raise UserError(
-            "unknown_account", f"there is no account {account!r}",
-            f"use one of {', '.join(known)}, or add its key to TALLYHOOK_ACCOUNTS", exit_code=USAGE,
-        )  # fmt: skip
+            "unknown_account",
+            f"there is no account {account!r}",
+            f"use one of {', '.join(known)}, or add its key to TALLYHOOK_ACCOUNTS",
+            exit_code=USAGE,
+        )
 
 
 def parse_budget(text: str) -> Decimal | None:
@@ -107,8 +109,8 @@ def parse_budget(text: str) -> Decimal | None:
 
 def refuse_unusable_name(option: str, name: str) -> None:
     """Raises UserError for a name that cannot be shown, or be given to another command."""
-    if visible(name) != name or not name.isprintable() or name.isspace():
-        raise _bad(option, visible(name)[:NAME_CHARS_MAX], "use letters, digits and what can be seen")
+    if sanitize(name) != name or not name.isprintable() or name.isspace():
+        raise _bad(option, sanitize(name)[:NAME_CHARS_MAX], "use letters, digits and what can be seen")
     if len(name) > NAME_CHARS_MAX:
         raise _bad(option, f"of {len(name):,} characters", f"use {NAME_CHARS_MAX} at most")
 
@@ -118,7 +120,7 @@ def refuse_not_utf8(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        text = f"the name of {visible(path)} is not UTF-8"
+        text = f"the name of {sanitize(path)} is not UTF-8"
         remedy = "rename it, or give it on standard input: tallyhook submit - <FILE"
         raise UserError("bad_option", text, remedy, exit_code=USAGE) from error
 

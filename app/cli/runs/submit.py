@@ -71,9 +71,17 @@ def submit(
 
     settings = settings_for(log_level="warning")
     options = RunOptions(
-        task_type, country, priority, tuple(include or ()), budget, strict, account, batch, reuse_within,
+        task_type,
+        country,
+        priority,
+        tuple(include or ()),
+        budget,
+        strict,
+        account,
+        batch,
+        reuse_within,
         duplicates,
-    )  # fmt: skip
+    )
     refuse_unknown_account(settings, account)
     refuse_unusable_name("--name", name)
     if resume:
@@ -107,14 +115,19 @@ def submit(
 def refuse_with_resume(name: str, options: "RunOptions") -> None:
     """Raises UserError for an option that belongs to the run, which is there already."""
     given = {
-        "--name": name, "--budget": options.budget, "--batch": options.batch,
-        "--reuse-within": options.reuse_within, "--account": options.account.removeprefix("default"),
-    }  # fmt: skip
+        "--name": name,
+        "--budget": options.budget,
+        "--batch": options.batch,
+        "--reuse-within": options.reuse_within,
+        "--account": options.account.removeprefix("default"),
+    }
     if wrong := [option for option, value in given.items() if value]:
         raise UserError(
-            "bad_option", f"{', '.join(wrong)} belongs to the run and cannot be given with --resume",
-            "leave it out; the options for lines that name none must be given as before", exit_code=USAGE,
-        )  # fmt: skip
+            "bad_option",
+            f"{', '.join(wrong)} belongs to the run and cannot be given with --resume",
+            "leave it out; the options for lines that name none must be given as before",
+            exit_code=USAGE,
+        )
 
 
 SUBMIT_EXAMPLES = examples(

@@ -12,9 +12,9 @@ from app.cli.store_access import TROUBLE
 from app.cli.streams import stdin_fault
 from app.cli.user_error import USAGE, UserError
 from app.config import Settings
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.source_change import SourceChanged
-from app.domain.text import visible
+from app.domain.text import sanitize
 from app.local.embedded import is_valkey_used, running_valkey
 from app.prompts.reader import BadLine, Defaults, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
@@ -51,9 +51,15 @@ async def submit_file(
     begun: list[str] = []
     try:
         loaded = await load_run(
-            store, reader, new, sha256=lambda: reader.sha256, clock=now_ms, progress=progress,
-            created=begun.append, resume=resume,
-        )  # fmt: skip
+            store,
+            reader,
+            new,
+            sha256=lambda: reader.sha256,
+            clock=now_ms,
+            progress=progress,
+            created=begun.append,
+            resume=resume,
+        )
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
@@ -62,8 +68,10 @@ async def submit_file(
     except (*TROUBLE, asyncio.CancelledError):
         # Perhaps even whole, if only the database's last word was lost.
         for run_id in begun:
-            done(f"run {run_id} is stored in part: submit the file with --resume {run_id}, and nothing of "
-                 "it is stored twice")  # fmt: skip
+            done(
+                f"run {run_id} is stored in part: submit the file with --resume {run_id}, and nothing of "
+                "it is stored twice"
+            )
         raise
     refuse_if_not_started(loaded, new)
     done(stored(loaded.run_id))
@@ -74,7 +82,7 @@ async def submit_file(
     return {
         "run": run_document(run),
         "tasks": loaded.tasks,
-        "credits": {"estimate": plain(loaded.estimate)},
+        "credits": {"estimate": to_json_number(loaded.estimate)},
         "reused": loaded.reused,
         "duplicates": loaded.duplicates,
         "resumed_after": loaded.resumed_after,
@@ -179,7 +187,7 @@ def default_name(path: Path | None, at_ms: int) -> str:
 
 def printable_stem(path: Path) -> str:
     """The file's name without its ending, as it may be shown anywhere."""
-    return " ".join(visible(path.stem).split())[:STEM_CHARS_MAX]
+    return " ".join(sanitize(path.stem).split())[:STEM_CHARS_MAX]
 
 
 async def wake_workers(settings: Settings) -> bool:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from app.domain.credits import ACCOUNT_CREDITS_MAX, MICRO, CreditsError, plain
-from app.domain.verification.comparison import Difference, shown
+from app.domain.credits import ACCOUNT_CREDITS_MAX, MICRO, CreditsError, to_json_number
+from app.domain.verification.comparison import Difference, display
 from app.domain.verification.stored_rows import Row
 
 REASON_CHARS_MAX = 500
@@ -39,7 +39,7 @@ def parse_adjustment(text: str) -> Decimal:
 def adjustment_reason(credits: Decimal, reason: str) -> str:
     """The reason as it is stored: `+5 credits: agreed with support`."""
     sign = "+" if credits > 0 else ""
-    return f"{sign}{plain(credits)} credits: {reason}"
+    return f"{sign}{to_json_number(credits)} credits: {reason}"
 
 
 def said_credits(stored_reason: str) -> Decimal | None:
@@ -50,7 +50,7 @@ def said_credits(stored_reason: str) -> Decimal | None:
 
 def account_entry(entry: Row) -> Iterator[Difference]:
     """What is wrong with an entry of an account. `granted`, of an allocation: a balance told its credits."""
-    key = shown(entry["id"])
+    key = display(entry["id"])
     if entry["kind"] not in KINDS:
         yield Difference("account_entries", key, "kind", entry["kind"], " or ".join(KINDS), "no such kind")
     if not entry["reason"].strip():
@@ -59,11 +59,11 @@ def account_entry(entry: Row) -> Iterator[Difference]:
     said = said_credits(entry["reason"]) if entry["kind"] == "adjustment" else None
     if said is not None and said != entry["credits"]:
         why = "its reason says the credits in words of its own"
-        yield Difference("account_entries", key, "credits", shown(entry["credits"]), shown(said), why)
+        yield Difference("account_entries", key, "credits", display(entry["credits"]), display(said), why)
     if entry["kind"] in ("allocation", "expiry") and entry["cycle_ms"] is None:
         why = "it belongs to one"
         yield Difference("account_entries", key, "cycle_ms", "null", "start of a cycle", why)
     if entry["kind"] == "allocation" and not entry["granted"] and PRESUMED not in entry["reason"]:
         why = "no balance of its cycle told this allocation"
         where = "account_entries", key, "credits"
-        yield Difference(*where, shown(entry["credits"]), "perCycle of a balance", why)
+        yield Difference(*where, display(entry["credits"]), "perCycle of a balance", why)

@@ -22,7 +22,7 @@ _NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class BalanceSnapshot:
     """What the provider said an account has (C-E.6)."""
 
     at_ms: int
@@ -57,7 +57,7 @@ class Step:
 
     unclear: Span
     """A snapshot that may be of this time could lie on either side, and says nothing."""
-    before: Snapshot | None = None
+    before: BalanceSnapshot | None = None
     """The last one that is known to lie before it, though it may be of that time."""
     cycle: Point | None = None
     """A cycle that began, with its allocation."""
@@ -68,7 +68,7 @@ class Step:
 
 
 def find_steps(
-    snapshots: Sequence[Snapshot], allocations: Sequence[Allocation], slack_ms: int = SLACK_MS
+    snapshots: Sequence[BalanceSnapshot], allocations: Sequence[Allocation], slack_ms: int = SLACK_MS
 ) -> list[Step]:
     """Every step between the first snapshot and the last, in order of time: the cycles that are known, and
     what two neighbouring answers of `/v1/credits` say. Headers say nothing of cycles."""
@@ -91,7 +91,9 @@ def _cycle(cycle: Allocation, slack_ms: int) -> Step:
     return Step(when, cycle=Point(cycle.at_ms, when, cycle.credits))
 
 
-def _between(p: Snapshot, q: Snapshot, known: Sequence[Allocation], slack_ms: int) -> list[Step]:
+def _between(
+    p: BalanceSnapshot, q: BalanceSnapshot, known: Sequence[Allocation], slack_ms: int
+) -> list[Step]:
     """The steps that two neighbouring answers tell, or that are known to lie between them."""
     # The answer before is older than a change, whatever the clocks say, but nothing else near it need be; the
     # first one after it may show the new plan beside a cached balance.
@@ -111,7 +113,7 @@ def _between(p: Snapshot, q: Snapshot, known: Sequence[Allocation], slack_ms: in
     return [*steps, Step(gap, p, granted=(q.per_cycle or ZERO) - known[-1].credits)]
 
 
-def _reset_between(p: Snapshot, q: Snapshot, slack_ms: int) -> list[Allocation]:
+def _reset_between(p: BalanceSnapshot, q: BalanceSnapshot, slack_ms: int) -> list[Allocation]:
     """The one cycle that began between two answers, if that is what they say."""
     ended, ends = p.resets_at_ms, q.resets_at_ms
     if ended is None or ends is None or q.per_cycle is None:
@@ -120,14 +122,17 @@ def _reset_between(p: Snapshot, q: Snapshot, slack_ms: int) -> list[Allocation]:
     return [Allocation(ended, q.per_cycle)] if one_month and ended <= q.at_ms + slack_ms else []
 
 
-def _growth(p: Snapshot, q: Snapshot) -> Decimal | None:
+def _growth(p: BalanceSnapshot, q: BalanceSnapshot) -> Decimal | None:
     if p.per_cycle == q.per_cycle:
         return ZERO
     return None if p.per_cycle is None or q.per_cycle is None else q.per_cycle - p.per_cycle
 
 
 def choose_points(
-    snapshots: Sequence[Snapshot], steps: Sequence[Step], lag_ms: int = LAG_MS, slack_ms: int = SLACK_MS
+    snapshots: Sequence[BalanceSnapshot],
+    steps: Sequence[Step],
+    lag_ms: int = LAG_MS,
+    slack_ms: int = SLACK_MS,
 ) -> list[Point]:
     """As many snapshots as possible that mean one thing and whose spans do not touch, in order of time."""
     points = []
@@ -143,6 +148,6 @@ def choose_points(
     return chosen
 
 
-def _unclear(step: Step, snapshot: Snapshot, when: Span) -> bool:
+def _unclear(step: Step, snapshot: BalanceSnapshot, when: Span) -> bool:
     overlaps = step.unclear.begin < when.end and when.begin < step.unclear.end
     return overlaps and snapshot is not step.before

@@ -25,7 +25,7 @@ class EntryKind(StrEnum):
     FOREIGN = "foreign"  # charged to the account, but not for a task of ours
 
 
-class Reason(StrEnum):
+class EntryReason(StrEnum):
     """Why an entry of the account was written: the first word of its stored reason. What follows it is for
     people."""
 
@@ -88,7 +88,7 @@ class AccountEntry:
     @property
     def by_hand(self) -> bool:
         """A correction that no balance told of and a person agreed on."""
-        return self.kind is EntryKind.ADJUSTMENT and self.cause not in tuple(Reason)
+        return self.kind is EntryKind.ADJUSTMENT and self.cause not in tuple(EntryReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Statement:
     entries: Sequence[AccountEntry] = ()
     posts: Sequence[PostLine] = ()
 
-    def total(self, kind: EntryKind, cause: Reason | None = None) -> Decimal:
+    def total(self, kind: EntryKind, cause: EntryReason | None = None) -> Decimal:
         """Credits of all entries of a kind, or of those with one cause."""
         wanted = (e for e in self.entries if e.kind is kind and cause in (None, e.cause))
         return sum((entry.credits for entry in wanted), ZERO)
@@ -129,7 +129,7 @@ class Statement:
     @property
     def adjusted(self) -> Decimal:
         """Granted or taken since, by changes of plan above all."""
-        return self.total(EntryKind.ADJUSTMENT) - self.total(EntryKind.ADJUSTMENT, Reason.LATE_REPORT)
+        return self.total(EntryKind.ADJUSTMENT) - self.total(EntryKind.ADJUSTMENT, EntryReason.LATE_REPORT)
 
     @property
     def used(self) -> Decimal:
@@ -144,7 +144,7 @@ class Statement:
     @property
     def expired(self) -> Decimal:
         """Lost at the end, less what a late report proved to have been used by then."""
-        return self.total(EntryKind.EXPIRY) - self.total(EntryKind.ADJUSTMENT, Reason.LATE_REPORT)
+        return self.total(EntryKind.EXPIRY) - self.total(EntryKind.ADJUSTMENT, EntryReason.LATE_REPORT)
 
     @property
     def remaining(self) -> Decimal:
@@ -163,7 +163,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class CreditExposure:
     """Credits that may still be charged for what was accepted."""
 
     held_tasks: int = 0
@@ -175,11 +175,11 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CyclePosition:
     """Where an account stands in its running cycle."""
 
     statement: Statement
-    exposure: Exposure = field(default_factory=Exposure)
+    exposure: CreditExposure = field(default_factory=CreditExposure)
 
     @property
     def available(self) -> Decimal:

@@ -18,14 +18,14 @@ from app.domain.accounting.balances import (
     LAG_MS,
     SLACK_MS,
     Allocation,
+    BalanceSnapshot,
     Point,
-    Snapshot,
     choose_points,
     find_steps,
 )
 from app.domain.accounting.movements import ZERO, Movement, Movements
 
-__all__ = ["Allocation", "Drift", "Interval", "Movement", "Reset", "Snapshot", "audit"]
+__all__ = ["Allocation", "Drift", "Interval", "Movement", "Reset", "BalanceSnapshot", "audit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Drift:
 
 
 def audit(
-    snapshots: Sequence[Snapshot],
+    snapshots: Sequence[BalanceSnapshot],
     posts: Sequence[Movement],
     *,
     open_attempts: Sequence[Movement] = (),
@@ -177,9 +177,18 @@ class _Chain:
             high = low
         overdrawn = missing if point.remaining == 0 else ZERO
         interval = Interval(
-            last.at_ms, point.at_ms, last.remaining, point.remaining, granted, lowest, highest, exposure,
-            foreign=low - self.foreign_lowest, unexplained=missing - overdrawn, overdrawn=overdrawn,
-        )  # fmt: skip
+            last.at_ms,
+            point.at_ms,
+            last.remaining,
+            point.remaining,
+            granted,
+            lowest,
+            highest,
+            exposure,
+            foreign=low - self.foreign_lowest,
+            unexplained=missing - overdrawn,
+            overdrawn=overdrawn,
+        )
         self.foreign_lowest, self.foreign_highest = low, high
         self._last = replace(point, remaining=point.remaining - overdrawn)
         return interval
@@ -200,6 +209,9 @@ class _Chain:
         lowest = self._posts.lowest(when, cycle.when)
         highest = self._posts.highest(when, cycle.when) + self._open.highest(when, cycle.when)
         return Reset(
-            cycle.at_ms, cycle.remaining, max(ZERO, left - highest), max(ZERO, left + granted - lowest),
+            cycle.at_ms,
+            cycle.remaining,
+            max(ZERO, left - highest),
+            max(ZERO, left + granted - lowest),
             overdrawn=max(ZERO, lowest - left - granted),
-        )  # fmt: skip
+        )

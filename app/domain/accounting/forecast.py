@@ -17,9 +17,9 @@ from app.domain.accounting.rates import (
     TASK_S_LONGEST,
     BalancePoint,
     Burn,
+    ForecastInput,
     OpenRun,
     OpenWork,
-    Picture,
     Range,
     burn_of,
     cost_of,
@@ -72,7 +72,7 @@ class Forecast:
     runs: Sequence[RunForecast]
 
 
-def forecast(picture: Picture) -> Forecast:
+def forecast(picture: ForecastInput) -> Forecast:
     """The range for one account and each of its open runs."""
     rate, is_measured = finish_rate(picture)
     going = {run.id for run in picture.runs if run.goes_on}
@@ -80,22 +80,32 @@ def forecast(picture: Picture) -> Forecast:
     tasks, cost = sum(one.tasks for one in work), cost_of(picture, work)
     last, plan = next(reversed(picture.balances), None), _last_plan(picture.balances)
     course = _Course(
-        now_ms=picture.now_ms, rate=rate, available=available_now(picture),
-        usual=usual_burn(picture.balances), resets=resets_ahead(plan, picture.now_ms),
+        now_ms=picture.now_ms,
+        rate=rate,
+        available=available_now(picture),
+        usual=usual_burn(picture.balances),
+        resets=resets_ahead(plan, picture.now_ms),
         per_cycle=plan.per_cycle if plan else None,
         is_stopped_by_credits=last is not None and last.remaining >= 0,
-    )  # fmt: skip
+    )
     return Forecast(
-        account=picture.account, now_ms=picture.now_ms, balance=last, available=course.available,
+        account=picture.account,
+        now_ms=picture.now_ms,
+        balance=last,
+        available=course.available,
         resets_at_ms=course.resets[0] if course.resets else None,
         tasks_per_hour=Range(*(one * HOUR_MS for one in (rate.low, rate.likely, rate.high))),
-        is_measured=is_measured, burn=burn_of(picture), usual_per_hour=course.usual, queued=tasks,
-        queued_cost=cost, runs_out=course.runs_out(tasks, cost),
+        is_measured=is_measured,
+        burn=burn_of(picture),
+        usual_per_hour=course.usual,
+        queued=tasks,
+        queued_cost=cost,
+        runs_out=course.runs_out(tasks, cost),
         runs=_run_forecasts(picture, course, tasks, cost),
-    )  # fmt: skip
+    )
 
 
-def available_now(picture: Picture) -> Range[Decimal] | None:
+def available_now(picture: ForecastInput) -> Range[Decimal] | None:
     """Credits left now: the last balance less what we posted since. None: no balance is known."""
     if not picture.balances:
         return None
@@ -134,7 +144,7 @@ def _only_out(work: OpenWork) -> OpenWork:
 
 
 def _run_forecasts(
-    picture: Picture, course: "_Course", tasks: int, cost: Range[Decimal]
+    picture: ForecastInput, course: "_Course", tasks: int, cost: Range[Decimal]
 ) -> list[RunForecast]:
     """Each open run, oldest first: that is the order in which tasks of one priority are sent."""
     found = []

@@ -103,7 +103,7 @@ class BalancePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ForecastInput:
     """All that a forecast is made of."""
 
     account: str
@@ -134,9 +134,9 @@ class Burn:
     """Charged for each credit of our estimate; None: nothing was estimated."""
 
 
-def finish_rate(picture: Picture) -> tuple[Range[float], bool]:
+def finish_rate(picture: ForecastInput) -> tuple[Range[float], bool]:
     """Tasks finished in a millisecond of working time, and whether that was measured."""
-    stretches = _stretches(picture)
+    stretches = _working_spans(picture)
     if not stretches:
         slots = picture.slots or CONCURRENCY_UNKNOWN
         slow, usual, quick = (slots / (s * 1000) for s in (TASK_S_LONGEST, SECONDS_PER_TASK, TASK_S_SHORTEST))
@@ -154,7 +154,7 @@ def finish_rate(picture: Picture) -> tuple[Range[float], bool]:
     return Range(min(rates) * (1 - unsure), likely, max(rates) * (1 + unsure)), True
 
 
-def _stretches(picture: Picture) -> list[tuple[int, int]]:
+def _working_spans(picture: ForecastInput) -> list[tuple[int, int]]:
     """Working time as (duration, tasks finished in it), newest first: minutes in which something finished,
     short gaps between them, and the time since the last one while something is at the provider, however long
     that is: a stall shows."""
@@ -183,26 +183,32 @@ def _within(stretches: Sequence[tuple[int, int]], window_ms: int) -> tuple[float
     return tasks, worked
 
 
-def burn_of(picture: Picture) -> list[Burn]:
+def burn_of(picture: ForecastInput) -> list[Burn]:
     """What each engine in each country cost, by the working time of all, dearest first."""
-    worked_ms = sum(duration for duration, _ in _stretches(picture)) or MINUTE_MS
+    worked_ms = sum(duration for duration, _ in _working_spans(picture)) or MINUTE_MS
     groups: dict[tuple[str, str | None], tuple[int, Decimal, Decimal]] = {}
     for one in picture.finished:
         tasks, credits, estimate = groups.get((one.task_type, one.country), (0, Decimal(0), Decimal(0)))
         groups[one.task_type, one.country] = (
-            tasks + one.tasks, credits + one.credits, estimate + one.estimate,
-        )  # fmt: skip
+            tasks + one.tasks,
+            credits + one.credits,
+            estimate + one.estimate,
+        )
     found = [
         Burn(
-            task_type, country, tasks, credits, whole(credits * HOUR_MS / worked_ms),
+            task_type,
+            country,
+            tasks,
+            credits,
+            round_up(credits * HOUR_MS / worked_ms),
             round(credits / estimate, 4) if estimate else None,
         )
         for (task_type, country), (tasks, credits, estimate) in groups.items()
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda burn: (-burn.credits, burn.task_type, burn.country or ""))
 
 
-def cost_of(picture: Picture, work: Iterable[OpenWork]) -> Range[Decimal]:
+def cost_of(picture: ForecastInput, work: Iterable[OpenWork]) -> Range[Decimal]:
     """What open tasks will be charged: our estimates, corrected by what such tasks were charged lately.
 
     The correction is unsure by 1/√(n+4) after n settled tasks: by half before the first, by a tenth after a
@@ -227,7 +233,7 @@ def cost_of(picture: Picture, work: Iterable[OpenWork]) -> Range[Decimal]:
         likely += one.credits * ratio
         low += one.credits * ratio * (1 - unsure)
         high += one.credits * max(ratio * (1 + unsure), Decimal(1))
-    return Range(whole(low), whole(likely), whole(high))
+    return Range(round_up(low), round_up(likely), round_up(high))
 
 
 def usual_burn(balances: Sequence[BalancePoint]) -> Range[Decimal] | None:
@@ -246,13 +252,13 @@ def usual_burn(balances: Sequence[BalancePoint]) -> Range[Decimal] | None:
             rates.append(sum((fell for _, _, fell in seen), Decimal(0)) * HOUR_MS / covered)
     if not rates:
         return None
-    return Range(whole(min(rates) / 2), whole(rates[-1]), whole(max(rates) * 2))
+    return Range(round_up(min(rates) / 2), round_up(rates[-1]), round_up(max(rates) * 2))
 
 
 def _cycle(point: BalancePoint) -> tuple[int | None, Decimal | None]:
     return point.resets_at_ms, point.per_cycle
 
 
-def whole(credits: Decimal) -> Decimal:
+def round_up(credits: Decimal) -> Decimal:
     """Whole credits, rounded up: a forecast of millionths would only pretend."""
     return credits.quantize(Decimal(1), rounding=ROUND_UP)

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from app.domain.accounting.billing import iso_day
 from app.domain.accounting.forecast import Forecast, RunForecast
-from app.domain.credits import plain
-from app.domain.notices.notice import Kind, Notice
+from app.domain.credits import to_json_number
+from app.domain.notices.notice import Notice, NoticeKind
 
 CREDITS_LEFT_MIN = Decimal(100)
 SLOTS_SHARE_MAX = 0.8
@@ -19,7 +19,7 @@ REQUESTS_LEFT_MIN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class LimitUsage:
     """How an account's limits are used just now; None: not known."""
 
     slots: int | None = None
@@ -30,10 +30,10 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class LimitWarning:
     """One warning."""
 
-    kind: Kind
+    kind: NoticeKind
     occasion: str
     """It is told once for each."""
     message: str
@@ -47,43 +47,49 @@ class Warned:
         return Notice(self.kind, account, self.occasion, self.message, now_ms, self.run_id, self.figures)
 
 
-def warnings_of(found: Forecast, use: Use) -> list[Warned]:
+def warnings_of(found: Forecast, use: LimitUsage) -> list[LimitWarning]:
     """Everything that is worth a warning now, gravest first."""
     return [*_credits(found), *_late_runs(found), *_limits(found, use)]
 
 
-def _credits(found: Forecast) -> Iterator[Warned]:
+def _credits(found: Forecast) -> Iterator[LimitWarning]:
     if found.available is None:
         return
     has, needs = found.available, found.queued_cost
     cycle = iso_day(found.resets_at_ms) if found.resets_at_ms else iso_day(found.now_ms)[:7]
     until = f" until the reset on {cycle}" if found.resets_at_ms else ""
     if has.likely < CREDITS_LEFT_MIN:
-        yield Warned(
-            Kind.CREDITS_LOW, f"credits.low:{found.account}:{cycle}:{_plan(found)}",
-            f"Account {found.account} has {plain(has.likely)} credits left{until}.",
+        yield LimitWarning(
+            NoticeKind.CREDITS_LOW,
+            f"credits.low:{found.account}:{cycle}:{_plan(found)}",
+            f"Account {found.account} has {to_json_number(has.likely)} credits left{until}.",
             figures={"available": has.likely},
-        )  # fmt: skip
+        )
     if found.queued and needs.high > has.low:
         is_sure = needs.likely > has.likely
         newest = found.runs[-1].run.id if found.runs else "-"
-        yield Warned(
-            Kind.CREDITS_SHORT, f"credits.short:{found.account}:{cycle}:{newest}",
-            f"{plain(has.likely)} credits {'will' if is_sure else 'may'} not suffice for the {found.queued} "
-            f"tasks that are queued: they will cost {plain(needs.low)} to {plain(needs.high)}.",
-            is_sure, figures={
-                "available": has.likely, "queued": found.queued, "cost_low": needs.low,
-                "cost_likely": needs.likely, "cost_high": needs.high,
+        yield LimitWarning(
+            NoticeKind.CREDITS_SHORT,
+            f"credits.short:{found.account}:{cycle}:{newest}",
+            f"{to_json_number(has.likely)} credits {'will' if is_sure else 'may'} not suffice for the {found.queued} "
+            f"tasks that are queued: they will cost {to_json_number(needs.low)} to {to_json_number(needs.high)}.",
+            is_sure,
+            figures={
+                "available": has.likely,
+                "queued": found.queued,
+                "cost_low": needs.low,
+                "cost_likely": needs.likely,
+                "cost_high": needs.high,
             },
-        )  # fmt: skip
+        )
 
 
 def _plan(found: Forecast) -> object:
     """So that an upgrade within the cycle is a new occasion."""
-    return plain(found.balance.per_cycle) if found.balance else None
+    return to_json_number(found.balance.per_cycle) if found.balance else None
 
 
-def _late_runs(found: Forecast) -> Iterator[Warned]:
+def _late_runs(found: Forecast) -> Iterator[LimitWarning]:
     reset = found.resets_at_ms
     if reset is None:
         return
@@ -94,34 +100,39 @@ def _late_runs(found: Forecast) -> Iterator[Warned]:
             yield _late(one, reset, is_sure)
 
 
-def _late(one: RunForecast, reset: int, is_sure: bool) -> Warned:
-    return Warned(
-        Kind.RUN_LATE, f"run.late:{one.run.id}:{iso_day(reset)}",
+def _late(one: RunForecast, reset: int, is_sure: bool) -> LimitWarning:
+    return LimitWarning(
+        NoticeKind.RUN_LATE,
+        f"run.late:{one.run.id}:{iso_day(reset)}",
         f"Run {one.run.name} {'will' if is_sure else 'may'} not finish before the reset on {iso_day(reset)}: "
         f"{one.open} tasks are open.",
-        is_sure, one.run.id, {"run": one.run.name, "open": one.open},
-    )  # fmt: skip
+        is_sure,
+        one.run.id,
+        {"run": one.run.name, "open": one.open},
+    )
 
 
 def _is_late(ends_ms: int | None, reset_ms: int) -> bool:
     return ends_ms is None or ends_ms > reset_ms
 
 
-def _limits(found: Forecast, use: Use) -> Iterator[Warned]:
+def _limits(found: Forecast, use: LimitUsage) -> Iterator[LimitWarning]:
     account, day = found.account, iso_day(found.now_ms)
     if use.slots and use.slots_used is not None and use.slots_used > SLOTS_SHARE_MAX * use.slots:
-        yield Warned(
-            Kind.SLOTS_HIGH, f"slots.high:{account}:{day}",
+        yield LimitWarning(
+            NoticeKind.SLOTS_HIGH,
+            f"slots.high:{account}:{day}",
             f"{use.slots_used} of {use.slots} slots of account {account} are in use: what is queued waits.",
             figures={"used": use.slots_used, "slots": use.slots},
-        )  # fmt: skip
+        )
     if use.rate_per_s is None or use.busiest_second is None:
         return
     left = max(int(use.rate_per_s) - use.busiest_second, 0)
     if left < REQUESTS_LEFT_MIN and use.busiest_second:
-        yield Warned(
-            Kind.REQUESTS_HIGH, f"requests.high:{account}:{day}",
+        yield LimitWarning(
+            NoticeKind.REQUESTS_HIGH,
+            f"requests.high:{account}:{day}",
             f"Account {account} had {left} requests left in its busiest second; ours wait for their turn, "
             "those of others beside us are refused.",
             figures={"left": left, "per_second": use.busiest_second},
-        )  # fmt: skip
+        )

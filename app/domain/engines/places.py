@@ -23,12 +23,37 @@ STATES = frozenset(
 """USPS codes of the fifty states, and DC."""
 
 _MEANT = {
-    "UK": "GB", "EN": "GB or US", "EL": "GR", "JA": "JP", "KO": "KR", "ZH": "CN, HK or TW", "CS": "CZ",
-    "DA": "DK", "SU": "RU", "EU": "the code of one country", "USA": "US", "GBR": "GB", "DEU": "DE",
-    "GER": "DE", "FRA": "FR", "ESP": "ES", "ITA": "IT", "NLD": "NL", "POL": "PL", "PRT": "PT", "BRA": "BR",
-    "CAN": "CA", "AUS": "AU", "IND": "IN", "JPN": "JP", "KOR": "KR", "MEX": "MX", "CHE": "CH", "AUT": "AT",
+    "UK": "GB",
+    "EN": "GB or US",
+    "EL": "GR",
+    "JA": "JP",
+    "KO": "KR",
+    "ZH": "CN, HK or TW",
+    "CS": "CZ",
+    "DA": "DK",
+    "SU": "RU",
+    "EU": "the code of one country",
+    "USA": "US",
+    "GBR": "GB",
+    "DEU": "DE",
+    "GER": "DE",
+    "FRA": "FR",
+    "ESP": "ES",
+    "ITA": "IT",
+    "NLD": "NL",
+    "POL": "PL",
+    "PRT": "PT",
+    "BRA": "BR",
+    "CAN": "CA",
+    "AUS": "AU",
+    "IND": "IN",
+    "JPN": "JP",
+    "KOR": "KR",
+    "MEX": "MX",
+    "CHE": "CH",
+    "AUT": "AT",
     "SWE": "SE",
-}  # fmt: skip
+}
 
 
 def country_remedy(text: str) -> str:

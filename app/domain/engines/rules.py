@@ -13,7 +13,16 @@ from app.domain.engines.google_url import owned_values, problem_of_url
 from app.domain.engines.places import COUNTRIES, STATES, country_remedy
 from app.domain.engines.table import ENGINES, FIELDS, INCLUDE_NAMES, TASK_TYPES, Engine
 
-__all__ = ["ENGINES", "FIELDS", "INCLUDE_NAMES", "TASK_TYPES", "Problem", "check", "find_task_type", "shown"]
+__all__ = [
+    "ENGINES",
+    "FIELDS",
+    "INCLUDE_NAMES",
+    "TASK_TYPES",
+    "EngineProblem",
+    "check",
+    "find_task_type",
+    "display",
+]
 
 TEXT_CHARS_MAX = 10_000
 PAGES_MAX = 10
@@ -21,7 +30,7 @@ PRIORITY_MAX = 10
 SHOWN_CHARS_MAX = 40
 
 
-class Problem(NamedTuple):
+class EngineProblem(NamedTuple):
     """One thing wrong with a request, and what to do about it."""
 
     field: str
@@ -37,14 +46,14 @@ def find_task_type(text: str) -> str | None:
     return text if text in ENGINES else _BY_LETTERS.get(re.sub(r"[\s_/-]", "", text).upper())
 
 
-def task_type_problem(text: str) -> Problem:
+def task_type_problem(text: str) -> EngineProblem:
     """What to say about a text that names no engine."""
     near = get_close_matches(re.sub(r"[\s_/-]", "", text).upper(), _BY_LETTERS, n=1)
     remedy = f"use {_BY_LETTERS[near[0]]}" if near else f"use one of {', '.join(TASK_TYPES)}"
-    return Problem("task_type", f"{shown(text)} is not an engine", remedy)
+    return EngineProblem("task_type", f"{display(text)} is not an engine", remedy)
 
 
-def check(task_type: str, payload: Mapping[str, object], priority: int = 1) -> list[Problem]:
+def check(task_type: str, payload: Mapping[str, object], priority: int = 1) -> list[EngineProblem]:
     """Everything wrong with a request to one engine, most important first; empty when it may be sent.
 
     `task_type` is a key of ENGINES. No text of a prompt is ever part of a problem.
@@ -58,44 +67,48 @@ def check(task_type: str, payload: Mapping[str, object], priority: int = 1) -> l
             problems += checker(task_type, engine, payload)
     if isinstance(priority, bool) or not isinstance(priority, int) or not 1 <= priority <= PRIORITY_MAX:
         remedy = f"use a whole number from 1 to {PRIORITY_MAX}; higher is served first"
-        problems.append(Problem("priority", f"{shown(priority)} is not a priority", remedy))
+        problems.append(EngineProblem("priority", f"{display(priority)} is not a priority", remedy))
     return problems
 
 
-def shown(value: object) -> str:
+def display(value: object) -> str:
     """A value as it may be shown in a problem: quoted, printable and short."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else "?" for c in text[: SHOWN_CHARS_MAX + 1])
     return f"'{text[:SHOWN_CHARS_MAX]}…'" if len(text) > SHOWN_CHARS_MAX else f"'{text}'"
 
 
-def _check_subject(engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_subject(engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     name = engine.subject
     if engine.by_url and "url" in payload:
         if name in payload:
-            yield Problem(name, "given together with url", "leave one of the two out")
+            yield EngineProblem(name, "given together with url", "leave one of the two out")
         return
     text = payload.get(name)
     remedy = f"write a text of 1 to {TEXT_CHARS_MAX:,} characters"
     if not isinstance(text, str):
-        yield Problem(name, "missing" if text is None else "not a text", remedy)
+        yield EngineProblem(name, "missing" if text is None else "not a text", remedy)
     elif not text.strip():
-        yield Problem(name, "blank", remedy)
+        yield EngineProblem(name, "blank", remedy)
     elif len(text) > TEXT_CHARS_MAX:
-        yield Problem(name, f"{len(text):,} characters long", f"shorten it to {TEXT_CHARS_MAX:,} characters")
+        yield EngineProblem(
+            name, f"{len(text):,} characters long", f"shorten it to {TEXT_CHARS_MAX:,} characters"
+        )
     else:
         yield from _check_characters(name, text)
 
 
-def _check_characters(field: str, text: str) -> Iterator[Problem]:
+def _check_characters(field: str, text: str) -> Iterator[EngineProblem]:
     # Neither can be stored by every database, and no engine can be asked for them.
     if "\x00" in text:
-        yield Problem(field, "contains a NUL character", "remove it")
+        yield EngineProblem(field, "contains a NUL character", "remove it")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        yield Problem(field, "contains half of a character (a lone surrogate)", "write the text as UTF-8")
+        yield EngineProblem(
+            field, "contains half of a character (a lone surrogate)", "write the text as UTF-8"
+        )
 
 
-def _check_country(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_country(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     named = [(name, payload[name]) for name in ("country", "gl") if name in payload]
     if not engine.google:
         named = [pair for pair in named if pair[0] == "country"]
@@ -103,63 +116,67 @@ def _check_country(task_type: str, engine: Engine, payload: Mapping[str, object]
     if engine.by_url and isinstance(url, str) and (in_url := owned_values(url).get("gl")):
         named.append(("url", in_url))
     if not named:
-        yield Problem("country", "missing", "add a country code, such as US")
+        yield EngineProblem("country", "missing", "add a country code, such as US")
         return
     codes: dict[str, str] = {}
     for field, value in named:
         code = value.upper() if isinstance(value, str) and field != "country" else value
         if not isinstance(code, str) or code not in COUNTRIES:
-            yield Problem(field, f"{shown(value)} is not a country code", country_remedy(str(value)))
+            yield EngineProblem(field, f"{display(value)} is not a country code", country_remedy(str(value)))
         elif code in engine.blocked:
             remedy = "use another country or another engine"
-            yield Problem(field, f"{task_type} is not offered in {code}", remedy)
+            yield EngineProblem(field, f"{task_type} is not offered in {code}", remedy)
         else:
             codes[field] = code
     if len(set(codes.values())) > 1:
         said = ", ".join(f"{field} says {code}" for field, code in codes.items())
-        yield Problem("gl" if "gl" in codes else "country", f"two countries: {said}", "keep one of them")
+        yield EngineProblem(
+            "gl" if "gl" in codes else "country", f"two countries: {said}", "keep one of them"
+        )
 
 
-def _check_unknown(task_type: str, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_unknown(task_type: str, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     known = FIELDS[task_type]
     for name in payload:
         if name in known:
             continue
         takers = [other for other, fields in FIELDS.items() if name in fields]
         remedy = f"leave it out; only {', '.join(takers)} take it" if takers else "leave it out"
-        yield Problem(name, f"{task_type} does not take it", remedy)
+        yield EngineProblem(name, f"{task_type} does not take it", remedy)
 
 
-def _check_state(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_state(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     state, country = payload["state"], payload.get("country")
     if country != "US":
-        yield Problem(
-            "state", f"not possible with country {shown(country)}", "leave it out, or use country US"
+        yield EngineProblem(
+            "state", f"not possible with country {display(country)}", "leave it out, or use country US"
         )
     elif not isinstance(state, str) or state not in STATES:
-        yield Problem("state", f"{shown(state)} is not a US state", "use a postal code, such as CA, NY or DC")
+        yield EngineProblem(
+            "state", f"{display(state)} is not a US state", "use a postal code, such as CA, NY or DC"
+        )
 
 
-def _check_pages(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_pages(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     pages = payload["pages"]
     if isinstance(pages, bool) or not isinstance(pages, int) or not 1 <= pages <= PAGES_MAX:
         remedy = f"use a whole number from 1 to {PAGES_MAX}"
-        yield Problem("pages", f"{shown(pages)} is not a number of pages", remedy)
+        yield EngineProblem("pages", f"{display(pages)} is not a number of pages", remedy)
 
 
-def _check_device(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_device(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     if payload["device"] not in engine.devices:
-        problem = f"{shown(payload['device'])} is no device of {task_type}"
-        yield Problem("device", problem, f"use one of {', '.join(engine.devices)}")
+        problem = f"{display(payload['device'])} is no device of {task_type}"
+        yield EngineProblem("device", problem, f"use one of {', '.join(engine.devices)}")
 
 
 def _check_text(field: str) -> "_Checker":
-    def checker(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+    def checker(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
         text = payload[field]
         if not isinstance(text, str) or not text.strip():
-            yield Problem(field, "not a text", "write a text, or leave it out")
+            yield EngineProblem(field, "not a text", "write a text, or leave it out")
         elif len(text) > TEXT_CHARS_MAX:
-            yield Problem(field, f"{len(text):,} characters long", "shorten it")
+            yield EngineProblem(field, f"{len(text):,} characters long", "shorten it")
         else:
             yield from _check_characters(field, text)
 
@@ -167,57 +184,61 @@ def _check_text(field: str) -> "_Checker":
 
 
 def _check_flag(field: str) -> "_Checker":
-    def checker(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+    def checker(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
         if not isinstance(payload[field], bool):
-            yield Problem(field, f"{shown(payload[field])} is neither true nor false", "use true or false")
+            yield EngineProblem(
+                field, f"{display(payload[field])} is neither true nor false", "use true or false"
+            )
 
     return checker
 
 
-def _check_uule(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_uule(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     yield from _check_text("uule")(task_type, engine, payload)
     if "location" in payload:
-        yield Problem("uule", "given together with location", "leave one of the two out")
+        yield EngineProblem("uule", "given together with location", "leave one of the two out")
 
 
-def _check_url(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_url(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     url = payload["url"]
     wrong = problem_of_url(url) if isinstance(url, str) else ("not a text", "write a Google search address")
     if wrong is not None:
-        yield Problem("url", *wrong)
+        yield EngineProblem("url", *wrong)
         return
     yield from _check_text("url")(task_type, engine, payload)
     owned = owned_values(str(url))
     for name in ("location", "uule", "pages"):
         if name in payload:
-            yield Problem(name, "given together with url", "leave it out; the address says it")
+            yield EngineProblem(name, "given together with url", "leave it out; the address says it")
     hl = payload.get("hl")
     if "hl" in owned and isinstance(hl, str) and hl.lower() != owned["hl"].lower():
-        yield Problem("hl", "not the language that the url says", "leave it out")
+        yield EngineProblem("hl", "not the language that the url says", "leave it out")
 
 
-def _check_include(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[Problem]:
+def _check_include(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
     include = payload["include"]
     if not isinstance(include, Mapping):
-        yield Problem("include", "not an object", 'use an object of names, such as {"markdown": true}')
+        yield EngineProblem("include", "not an object", 'use an object of names, such as {"markdown": true}')
         return
     for name, value in include.items():
         if name not in engine.include:
             yield _unknown_include(task_type, engine, str(name))
         elif name == "aioverview" and isinstance(value, Mapping):
             if not value.keys() <= {"markdown"} or not all(isinstance(v, bool) for v in value.values()):
-                yield Problem("include", "aioverview takes only markdown", 'use {"markdown": true} or {}')
+                yield EngineProblem(
+                    "include", "aioverview takes only markdown", 'use {"markdown": true} or {}'
+                )
         elif not isinstance(value, bool):
-            yield Problem("include", f"{name} is neither true nor false", "use true or false")
+            yield EngineProblem("include", f"{name} is neither true nor false", "use true or false")
 
 
-def _unknown_include(task_type: str, engine: Engine, name: str) -> Problem:
+def _unknown_include(task_type: str, engine: Engine, name: str) -> EngineProblem:
     near = get_close_matches(name, sorted(engine.include), n=1)
     remedy = f"use {near[0]}" if near else f"use {', '.join(sorted(engine.include))}"
-    return Problem("include", f"{task_type} does not take {shown(name)}", remedy)
+    return EngineProblem("include", f"{task_type} does not take {display(name)}", remedy)
 
 
-_Checker = Callable[[str, Engine, Mapping[str, object]], Iterator[Problem]]
+_Checker = Callable[[str, Engine, Mapping[str, object]], Iterator[EngineProblem]]
 _CHECKS: Mapping[str, _Checker] = {
     "state": _check_state,
     "pages": _check_pages,

@@ -47,7 +47,9 @@ def _codes(text: str) -> frozenset[str]:
 
 ENGINES: Mapping[str, Engine] = {
     "CHATGPT": Engine(
-        include=_AI | {"searchQueries", "ads", "shopping"}, blocked=_codes("CN HK IR MO RU VE"), state=True,
+        include=_AI | {"searchQueries", "ads", "shopping"},
+        blocked=_codes("CN HK IR MO RU VE"),
+        state=True,
         flags=frozenset({"legacy", "disableWebSearch"}),
     ),
     "COPILOT": Engine(include=_AI, blocked=_codes("BY CN RU SY VE"), state=True),
@@ -56,17 +58,30 @@ ENGINES: Mapping[str, Engine] = {
     "GROK": Engine(include=_AI, blocked=_codes("BY CN HK RU VE"), state=True),
     "AIMODE": Engine(
         include=frozenset({"html", "markdown", "expandProducts", "googleGoto"}),
-        blocked=_codes("CN CU IR KP"), devices=("desktop", "mobile"), google=True, located=True,
+        blocked=_codes("CN CU IR KP"),
+        devices=("desktop", "mobile"),
+        google=True,
+        located=True,
     ),
     "GOOGLE": Engine(
-        subject="query", include=frozenset({"html", "aioverview", "paaAioverview", "googleGoto"}),
-        blocked=frozenset(), devices=_DEVICES, google=True, located=True, paged=True, by_url=True,
+        subject="query",
+        include=frozenset({"html", "aioverview", "paaAioverview", "googleGoto"}),
+        blocked=frozenset(),
+        devices=_DEVICES,
+        google=True,
+        located=True,
+        paged=True,
+        by_url=True,
     ),
     "GOOGLE_NEWS": Engine(
-        subject="query", include=frozenset({"html"}), blocked=frozenset(), devices=_DEVICES, google=True,
+        subject="query",
+        include=frozenset({"html"}),
+        blocked=frozenset(),
+        devices=_DEVICES,
+        google=True,
         paged=True,
     ),
-}  # fmt: skip
+}
 
 TASK_TYPES = tuple(ENGINES)
 INCLUDE_NAMES = frozenset().union(*(engine.include for engine in ENGINES.values()))

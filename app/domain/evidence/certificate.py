@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.task import OPEN_STATES, Money, TaskState
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 
 UNHASHED = ("made_at", "certificate_sha256")
 """The same books give the same hash, whenever it is made."""
 Document = dict[str, Any]
 
 
-class Standing(NamedTuple):
+class AttemptRecord(NamedTuple):
     """One attempt as its row says, the current one of its task or one that a retry replaced."""
 
     ordinal: int
@@ -43,7 +43,7 @@ class Standing(NamedTuple):
     """Refused after a send that nobody answered for, and closed all the same."""
 
 
-class Entry(NamedTuple):
+class LedgerRecord(NamedTuple):
     """One entry of the ledger, or an adjustment of the account that names this run."""
 
     at_ms: int
@@ -78,7 +78,7 @@ class RunFacts:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunTotals:
     """Everything summed so far. Give it each page once, in the order of the source."""
 
     ends: Counter[str] = field(default_factory=Counter)
@@ -94,9 +94,9 @@ class Tally:
     _results: Any = field(default_factory=hashlib.sha256)
     _ledger: Any = field(default_factory=hashlib.sha256)
 
-    def page(self, standings: Sequence[Standing], entries: Iterable[Entry]) -> None:
+    def page(self, standings: Sequence[AttemptRecord], entries: Iterable[LedgerRecord]) -> None:
         """Attempts in the order of ordinal and attempt, with all their entries."""
-        of: dict[tuple[str | None, int | None], list[Entry]] = {}
+        of: dict[tuple[str | None, int | None], list[LedgerRecord]] = {}
         for entry in entries:
             of.setdefault((entry.task_id, entry.attempt), []).append(entry)
         for standing in standings:
@@ -109,18 +109,18 @@ class Tally:
                 self._add("open", mine[0].credits)
             self._attempt(standing, mine)
 
-    def adjustments(self, entries: Iterable[Entry]) -> None:
+    def adjustments(self, entries: Iterable[LedgerRecord]) -> None:
         """At the end, in the order they were made."""
         for entry in entries:
             self._entry(entry)
 
-    def _entry(self, entry: Entry) -> None:
+    def _entry(self, entry: LedgerRecord) -> None:
         self._add(entry.kind, entry.credits)
-        document = entry._asdict() | {"at": iso(entry.at_ms), "credits": plain(entry.credits)}
+        document = entry._asdict() | {"at": iso_utc(entry.at_ms), "credits": to_json_number(entry.credits)}
         del document["at_ms"]
         self._ledger.update(canonical(document) + b"\n")
 
-    def _attempt(self, it: Standing, entries: Sequence[Entry]) -> None:
+    def _attempt(self, it: AttemptRecord, entries: Sequence[LedgerRecord]) -> None:
         self._add("estimated", it.estimate)
         self._add("to_charge", it.to_charge)
         self._add("charged", it.charged)
@@ -136,12 +136,17 @@ class Tally:
             return
         self.ends[it.state] += 1
         document = {
-            "ordinal": it.ordinal, "task_id": it.task_id, "attempt": it.attempt, "state": it.state,
-            "verdict": it.verdict, "charged": plain(it.charged), "response_sha256": it.response_sha256,
-        }  # fmt: skip
+            "ordinal": it.ordinal,
+            "task_id": it.task_id,
+            "attempt": it.attempt,
+            "state": it.state,
+            "verdict": it.verdict,
+            "charged": to_json_number(it.charged),
+            "response_sha256": it.response_sha256,
+        }
         self._results.update(canonical(document) + b"\n")
 
-    def _open_money(self, it: Standing) -> None:
+    def _open_money(self, it: AttemptRecord) -> None:
         """Work that is closed and money that is not: what it may have cost is not known."""
         if it.money == Money.HELD:
             self.unknown += 1
@@ -163,7 +168,7 @@ class Tally:
         return self.sums.get(name, Decimal(0))
 
 
-def _balanced(it: Standing, entries: Sequence[Entry]) -> bool:
+def _balanced(it: AttemptRecord, entries: Sequence[LedgerRecord]) -> bool:
     """Whether the ledger says of an attempt what its row says (DESIGN section 3, 2)."""
     kinds = {entry.kind: entry.credits for entry in entries}
     closing: dict[str, dict[str, Decimal | None]] = {

@@ -5,37 +5,43 @@ Pure. May not do I/O, read a clock or log.
 
 from collections.abc import Sequence
 
-from app.domain.credits import plain
-from app.domain.evidence.certificate import Document, RunFacts, Tally, certificate_sha256
+from app.domain.credits import to_json_number
+from app.domain.evidence.certificate import Document, RunFacts, RunTotals, certificate_sha256
 from app.domain.task import OPEN_STATES, RunState, TaskState
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 
 FORMAT = "tallyhook-certificate-1"
 CREDITS = {
-    "estimated": "estimated", "to_charge": "to_charge", "holds": "hold", "open_holds": "open",
-    "posted": "post", "voided": "void", "charged": "charged", "adjustments": "adjustment",
-}  # fmt: skip
+    "estimated": "estimated",
+    "to_charge": "to_charge",
+    "holds": "hold",
+    "open_holds": "open",
+    "posted": "post",
+    "voided": "void",
+    "charged": "charged",
+    "adjustments": "adjustment",
+}
 """Figure of the certificate -> the tally's sum."""
 UNNAMED = (
     "deliveries set aside that may be about it, whose task cannot be made out: {count}; tallyhook inbox list"
 )
 
 
-def certify(tally: Tally, run: RunFacts, made_ms: int) -> Document:
+def certify(tally: RunTotals, run: RunFacts, made_ms: int) -> Document:
     """The certificate, its own hash included. `tally` has seen every page of the run."""
     results_sha256, ledger_sha256 = tally.hashes()
     questions = open_questions(tally, run)
     document: Document = {
         "format": FORMAT,
-        "made_at": iso(made_ms),
+        "made_at": iso_utc(made_ms),
         "complete": not questions,
         "statement": _statement(tally, run, questions),
-        "run": {"id": run.id, "name": run.name, "account": run.account, "begun_at": iso(run.begun_ms)},
+        "run": {"id": run.id, "name": run.name, "account": run.account, "begun_at": iso_utc(run.begun_ms)},
         "input": {"source": run.source, "prompts": tally.ends.total(), "bad_lines": run.bad_lines},
         "ends": {state.value: tally.ends[state] for state in TaskState},
         "retried_attempts": tally.retried,
         "verdicts": dict(sorted(tally.verdicts.items())),
-        "credits": {figure: plain(tally.sum(name)) for figure, name in CREDITS.items()},
+        "credits": {figure: to_json_number(tally.sum(name)) for figure, name in CREDITS.items()},
         "hashes": {
             "source_sha256": run.source_sha256,
             "results_sha256": results_sha256,
@@ -47,7 +53,7 @@ def certify(tally: Tally, run: RunFacts, made_ms: int) -> Document:
     return document | {"certificate_sha256": certificate_sha256(document)}
 
 
-def open_questions(tally: Tally, run: RunFacts) -> list[Document]:
+def open_questions(tally: RunTotals, run: RunFacts) -> list[Document]:
     """What stands between a run and its completeness; empty when nothing does."""
     still = sum(tally.ends[state] for state in OPEN_STATES)
     told = tally.sums
@@ -71,16 +77,18 @@ def open_questions(tally: Tally, run: RunFacts) -> list[Document]:
         asked.append((run.unnamed, UNNAMED, ""))
     return [
         {
-            "question": text.format(tasks=counted(count, "task"), count=count, credits=plain(told.get(name))),
+            "question": text.format(
+                tasks=counted(count, "task"), count=count, credits=to_json_number(told.get(name))
+            ),
             "count": count,
-            "credits": plain(told.get(name)),
+            "credits": to_json_number(told.get(name)),
         }
         for count, text, name in asked
         if count
     ]
 
 
-def _statement(tally: Tally, run: RunFacts, questions: Sequence[Document]) -> str:
+def _statement(tally: RunTotals, run: RunFacts, questions: Sequence[Document]) -> str:
     if questions:
         return f"Not complete: {'; '.join(question['question'] for question in questions)}."
     prompts, found = tally.ends.total(), sum(run.findings.values())
@@ -89,7 +97,7 @@ def _statement(tally: Tally, run: RunFacts, questions: Sequence[Document]) -> st
     if prompts:
         said = [
             f"Complete: each of the {counted(prompts, 'prompt')} has an end ({ends}), every answer is stored "
-            f"and every credit is accounted for: {_figure(plain(tally.sum('charged')))} charged."
+            f"and every credit is accounted for: {_figure(to_json_number(tally.sum('charged')))} charged."
         ]
     if run.bad_lines:
         said.append(f"{counted(run.bad_lines, 'line')} of the source could not be used.")

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict, plain
+from app.domain.credits import Verdict, to_json_number
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, StoredReport
 from app.domain.pricing import explained_extra
 from app.domain.reconciliation import arithmetic
 from app.domain.settlement import Source
 from app.domain.stored_json import read_json
 from app.domain.task import idempotency_key
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 
 Document = dict[str, Any]
 
@@ -52,9 +52,9 @@ class Sums:
         """For JSON."""
         return {
             "count": self.count,
-            "expected": plain(self.expected),
-            "actual": plain(self.actual),
-            "difference": plain(self.actual - self.expected),
+            "expected": to_json_number(self.expected),
+            "actual": to_json_number(self.actual),
+            "difference": to_json_number(self.actual - self.expected),
         }
 
 
@@ -67,9 +67,9 @@ def discrepancy_document(found: Discrepancy, number: int, folder: str, *, sync: 
         "folder": folder,
         "verdict": str(found.verdict),
         "in_words": _in_words(found),
-        "found_at": iso(found.at_ms),
-        "expected": plain(found.expected),
-        "actual": plain(found.actual),
+        "found_at": iso_utc(found.at_ms),
+        "expected": to_json_number(found.expected),
+        "actual": to_json_number(found.actual),
         "difference": _difference(found),
         "detail": found.detail,
         "provider_task_id": attempt.provider_task_id if attempt is not None else None,
@@ -79,8 +79,8 @@ def discrepancy_document(found: Discrepancy, number: int, folder: str, *, sync: 
         "attempt": found.attempt,
         "ordinal": task.ordinal if task is not None else None,
         "task_type": task.task_type if task is not None else None,
-        "submitted_at": iso(attempt.submitted_at_ms) if attempt is not None else None,
-        "settled_at": iso(attempt.settled_at_ms) if attempt is not None else None,
+        "submitted_at": iso_utc(attempt.submitted_at_ms) if attempt is not None else None,
+        "settled_at": iso_utc(attempt.settled_at_ms) if attempt is not None else None,
         "credits": _credits(attempt) if attempt is not None else None,
         "arithmetic": _arithmetic(task, attempt, sync=sync),
         "attempts": [a.attempt for a in task.attempts] if task is not None else [],
@@ -91,14 +91,14 @@ def answers_document(attempt: DisputedAttempt) -> list[Document]:
     """How each send of an attempt ended, in order."""
     return [
         {
-            "at": iso(send.at_ms),
+            "at": iso_utc(send.at_ms),
             "end": send.answer,
             "http_status": send.http_status,
             "code": send.code,
             "message": send.message,
             "X-Request-ID": send.request_id,
             "task_id": send.provider_task_id,
-            "creditsToCharge": plain(send.credits_to_charge),
+            "creditsToCharge": to_json_number(send.credits_to_charge),
         }
         for send in attempt.sends
     ]
@@ -108,7 +108,7 @@ def report_document(report: StoredReport, body: str | None) -> Document:
     """A report but its bytes, which are in the file `body`; None: they are withheld."""
     document: Document = {
         "id": report.id,
-        "received_at": iso(report.received_at_ms),
+        "received_at": iso_utc(report.received_at_ms),
         "effect": report.effect,
         "body": body,
     }
@@ -122,7 +122,11 @@ def report_document(report: StoredReport, body: str | None) -> Document:
 
 
 def _in_words(found: Discrepancy) -> str:
-    figures = {"expected": plain(found.expected), "actual": plain(found.actual), "detail": found.detail}
+    figures = {
+        "expected": to_json_number(found.expected),
+        "actual": to_json_number(found.actual),
+        "detail": found.detail,
+    }
     shown = {name: "an unknown number of" if value is None else value for name, value in figures.items()}
     return WORDS.get(found.verdict, "{detail}").format(**shown)
 
@@ -130,7 +134,7 @@ def _in_words(found: Discrepancy) -> str:
 def _difference(found: Discrepancy) -> int | str | None:
     if found.expected is None or found.actual is None:
         return None
-    return plain(found.actual - found.expected)
+    return to_json_number(found.actual - found.expected)
 
 
 def _key(task: DisputedTask | None, attempt: int | None) -> str | None:
@@ -140,10 +144,10 @@ def _key(task: DisputedTask | None, attempt: int | None) -> str | None:
 def _credits(attempt: DisputedAttempt) -> Document:
     """What each side said."""
     return {
-        "our_estimate": plain(attempt.estimate),
-        "creditsToCharge": plain(attempt.to_charge),
-        "held": plain(attempt.held),
-        "creditsCharged": plain(attempt.charged),
+        "our_estimate": to_json_number(attempt.estimate),
+        "creditsToCharge": to_json_number(attempt.to_charge),
+        "held": to_json_number(attempt.held),
+        "creditsCharged": to_json_number(attempt.charged),
     }
 
 
@@ -154,12 +158,12 @@ def _arithmetic(task: DisputedTask | None, attempt: DisputedAttempt | None, *, s
         return None
     payload = json.loads(task.payload_json)
     clusters = _clusters(task.task_type, payload, attempt.reports)
-    price = arithmetic(task.task_type, payload, iso(sent_at)[:10], sync=sync, clusters=clusters)
+    price = arithmetic(task.task_type, payload, iso_utc(sent_at)[:10], sync=sync, clusters=clusters)
     return {
-        "sent_on": iso(sent_at)[:10],
+        "sent_on": iso_utc(sent_at)[:10],
         "prices_since": price.since,
-        "lines": [{"what": line.what, "credits": plain(line.credits)} for line in price.lines],
-        "total": plain(price.total),
+        "lines": [{"what": line.what, "credits": to_json_number(line.credits)} for line in price.lines],
+        "total": to_json_number(price.total),
         "line": str(price),
     }
 
@@ -201,9 +205,16 @@ def readme(book: Book, verdicts: Mapping[str, Sums], *, at_ms: int, withheld: in
     note = WITHHELD_NOTE.format(count=withheld) if withheld else ""
     count = sum(sums.count for sums in verdicts.values())
     return README.format(
-        count=count, name=book.name, run_id=book.run_id, source=book.source, account=book.account,
-        begun=iso(book.begun_ms), made=iso(at_ms), table=table, withheld=note,
-    )  # fmt: skip
+        count=count,
+        name=book.name,
+        run_id=book.run_id,
+        source=book.source,
+        account=book.account,
+        begun=iso_utc(book.begun_ms),
+        made=iso_utc(at_ms),
+        table=table,
+        withheld=note,
+    )
 
 
 WITHHELD_NOTE = """

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledged:
+class AcknowledgedWebhook:
     """The provider says that it had a 2xx for a task's webhook (C-G.4)."""
 
     provider_task_id: str

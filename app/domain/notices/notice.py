@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 KEY_BYTES_MIN, KEY_BYTES_MAX = 24, 64
@@ -29,7 +29,7 @@ RETRY_MAX_MS = 12 * 3_600_000
 GONE = 410
 
 
-class Kind(StrEnum):
+class NoticeKind(StrEnum):
     """What a notice is about; its `type` on the wire."""
 
     RUN_FINISHED = "run.finished"
@@ -63,7 +63,7 @@ class NoticeState(StrEnum):
 class Notice:
     """One thing to be told, before it is stored."""
 
-    kind: Kind
+    kind: NoticeKind
     account: str
     occasion: str
     """The same thing has the same occasion, and is told once."""
@@ -76,7 +76,7 @@ class Notice:
 
     def body(self) -> str:
         """The JSON text that is stored, signed and sent: `type`, `timestamp` of the event, `data`."""
-        figures = {key: plain(v) if isinstance(v, Decimal) else v for key, v in self.data.items()}
+        figures = {key: to_json_number(v) if isinstance(v, Decimal) else v for key, v in self.data.items()}
         moment = datetime.fromtimestamp(self.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
         data = {"account": self.account, "run_id": self.run_id, "message": self.message, **figures}
         document = {"type": self.kind.value, "timestamp": moment.replace("+00:00", "Z"), "data": data}

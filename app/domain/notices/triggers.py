@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.domain.accounting.billing import DAY_MS, iso_day
-from app.domain.credits import plain
-from app.domain.notices.notice import Kind, Notice
+from app.domain.credits import to_json_number
+from app.domain.notices.notice import Notice, NoticeKind
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 
 ASK_SOURCE = "ask"
 """Source of a run of `tallyhook ask`: somebody waits for its answer already."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunStanding:
+class RunSnapshot:
     """A run, and what was told of it."""
 
     id: str
@@ -42,18 +42,21 @@ class RunStanding:
     """When the last of its tasks was closed; None: one is open."""
 
     def notice(
-        self, kind: Kind, message: str, at_ms: int, figures: Mapping[str, object] | None = None
+        self, kind: NoticeKind, message: str, at_ms: int, figures: Mapping[str, object] | None = None
     ) -> Notice:
         """The next notice about its state."""
         data = {
-            "run": self.name, "state": self.state, "reason": self.reason,
-            "reason_code": self.reason_code, **(figures or {}),
-        }  # fmt: skip
+            "run": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "reason_code": self.reason_code,
+            **(figures or {}),
+        }
         return Notice(kind, self.account, f"run:{self.id}:{self.edges + 1}", message, at_ms, self.id, data)
 
 
 @dataclass(frozen=True, slots=True)
-class FoundGroup:
+class FindingGroup:
     """Findings of one verdict in one run; without a run: at one account."""
 
     verdict: str
@@ -76,7 +79,7 @@ class SetAsideGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignSpend:
+class ExternalUsage:
     """Credits of one cycle that the account's other users spent."""
 
     account: str
@@ -84,19 +87,19 @@ class ForeignSpend:
     credits: Decimal
 
 
-def run_edge(run: RunStanding) -> Kind | None:
+def run_edge(run: RunSnapshot) -> NoticeKind | None:
     """What to tell of a run now; None: nothing new."""
     if run.state == RunState.LOADING or run.source == ASK_SOURCE:
         return None
     if not run.is_open:
-        now: Kind | None = Kind.RUN_FINISHED
+        now: NoticeKind | None = NoticeKind.RUN_FINISHED
     elif run.state == RunState.PAUSED:
-        now = Kind.BUDGET_REACHED if run.reason_code == ReasonCode.BUDGET else Kind.RUN_PAUSED
+        now = NoticeKind.BUDGET_REACHED if run.reason_code == ReasonCode.BUDGET else NoticeKind.RUN_PAUSED
     elif run.state == RunState.STOPPED:
-        now = Kind.RUN_STOPPED
+        now = NoticeKind.RUN_STOPPED
     else:
         # Cancelled with tasks still at the provider: its end is told.
-        now = Kind.RUN_RESUMED if run.state == RunState.RUNNING and run.told is not None else None
+        now = NoticeKind.RUN_RESUMED if run.state == RunState.RUNNING and run.told is not None else None
     return None if now == run.told else now
 
 
@@ -105,42 +108,55 @@ def step_reached(count: int) -> int:
     return int("1" + "0" * (len(str(max(count, 1))) - 1))
 
 
-def halted(run: RunStanding, kind: Kind, now_ms: int) -> Notice:
+def halted(run: RunSnapshot, kind: NoticeKind, now_ms: int) -> Notice:
     """A run is paused or stopped, for its own budget too."""
-    word = "stopped" if kind is Kind.RUN_STOPPED else "paused"
+    word = "stopped" if kind is NoticeKind.RUN_STOPPED else "paused"
     return run.notice(kind, f"Run {run.name} is {word}: {run.reason or 'no reason was kept'}.", now_ms)
 
 
 def ended(
-    run: RunStanding, *, states: Mapping[str, int], verdicts: Mapping[str, int], charged: Decimal,
-    held: Decimal, at_ms: int,
-) -> Notice:  # fmt: skip
+    run: RunSnapshot,
+    *,
+    states: Mapping[str, int],
+    verdicts: Mapping[str, int],
+    charged: Decimal,
+    held: Decimal,
+    at_ms: int,
+) -> Notice:
     """None of a run's tasks is open any more."""
     counts = {state: n for state, n in sorted(states.items()) if n}
     word = "cancelled" if run.state == RunState.CANCELLED else "finished"
     message = f"Run {run.name} is {word}: {', '.join(f'{n} {state}' for state, n in counts.items())}; "
-    message += f"{plain(charged)} credits charged"
-    message += f", {plain(held)} held, their charge is not known." if held else "."
+    message += f"{to_json_number(charged)} credits charged"
+    message += f", {to_json_number(held)} held, their charge is not known." if held else "."
     figures = {
-        "tasks": sum(counts.values()), "states": counts, "verdicts": dict(sorted(verdicts.items())),
-        "credits_charged": charged, "credits_held": held,
-    }  # fmt: skip
-    return run.notice(Kind.RUN_FINISHED, message, at_ms, figures)
+        "tasks": sum(counts.values()),
+        "states": counts,
+        "verdicts": dict(sorted(verdicts.items())),
+        "credits_charged": charged,
+        "credits_held": held,
+    }
+    return run.notice(NoticeKind.RUN_FINISHED, message, at_ms, figures)
 
 
-def discrepancy(group: FoundGroup, now_ms: int) -> Notice:
+def discrepancy(group: FindingGroup, now_ms: int) -> Notice:
     """One notice for each run and verdict, and again when it has grown tenfold; never one for each task."""
     where = f"run {group.run_name}" if group.run_id else f"account {group.account}"
     difference = group.actual - group.expected
     message = f"{group.count} × {group.verdict} in {where}"
     if difference:
-        message += f": {plain(abs(difference))} credits {'more' if difference > 0 else 'less'} than expected"
+        message += f": {to_json_number(abs(difference))} credits {'more' if difference > 0 else 'less'} than expected"
     occasion = f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
     figures = {
-        "run": group.run_name, "verdict": group.verdict, "count": group.count, "expected": group.expected,
+        "run": group.run_name,
+        "verdict": group.verdict,
+        "count": group.count,
+        "expected": group.expected,
         "actual": group.actual,
-    }  # fmt: skip
-    return Notice(Kind.DISCREPANCY, group.account, occasion, f"{message}.", now_ms, group.run_id, figures)
+    }
+    return Notice(
+        NoticeKind.DISCREPANCY, group.account, occasion, f"{message}.", now_ms, group.run_id, figures
+    )
 
 
 def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
@@ -148,15 +164,17 @@ def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
     month = iso_day(month_ms)[:7]
     message = f"The budget of account {account} for {month} is reached; its runs wait."
     occasion = f"budget:{account}:{month}"
-    return Notice(Kind.BUDGET_REACHED, account, occasion, message, now_ms, data={"month": month})
+    return Notice(NoticeKind.BUDGET_REACHED, account, occasion, message, now_ms, data={"month": month})
 
 
 def balance_unknown(account: str, last_ms: int | None, now_ms: int) -> Notice:
     """An account's runs wait because nobody tells its balance: once for each time that it was told last."""
-    since = "it was never told" if last_ms is None else f"it was told last at {iso(last_ms)}"
+    since = "it was never told" if last_ms is None else f"it was told last at {iso_utc(last_ms)}"
     message = f"The balance of account {account} is unknown ({since}); its runs wait."
     occasion = f"balance_unknown:{account}:{iso_day(now_ms) if last_ms is None else last_ms}"
-    return Notice(Kind.BALANCE_UNKNOWN, account, occasion, message, now_ms, data={"last_at_ms": last_ms})
+    return Notice(
+        NoticeKind.BALANCE_UNKNOWN, account, occasion, message, now_ms, data={"last_at_ms": last_ms}
+    )
 
 
 def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
@@ -167,24 +185,26 @@ def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
     message = f"{count} {what} set aside at account {group.account} on {day}: tallyhook inbox list."
     occasion = f"set_aside:{group.account}:{day}:{step_reached(count)}"
     figures = {"count": count, "day": day}
-    return Notice(Kind.SET_ASIDE, group.account, occasion, message, now_ms, data=figures)
+    return Notice(NoticeKind.SET_ASIDE, group.account, occasion, message, now_ms, data=figures)
 
 
-def foreign_spend(spent: ForeignSpend, now_ms: int) -> Notice:
+def foreign_spend(spent: ExternalUsage, now_ms: int) -> Notice:
     """Others spent credits of an account: told again when it has grown tenfold."""
     account, credits, cycle = spent.account, spent.credits, iso_day(spent.cycle_ms)
-    message = f"{plain(credits)} credits of account {account} were spent by others since {cycle}."
+    message = f"{to_json_number(credits)} credits of account {account} were spent by others since {cycle}."
     occasion = f"drift:{account}:{spent.cycle_ms}:foreign:{step_reached(int(credits))}"
     figures = {"foreign": credits, "cycle": cycle}
-    return Notice(Kind.DRIFT, account, occasion, message, now_ms, data=figures)
+    return Notice(NoticeKind.DRIFT, account, occasion, message, now_ms, data=figures)
 
 
 def unexplained_drift(account: str, credits: Decimal, now_ms: int) -> Notice:
     """An audit found credits that nobody can explain: once a day, and again when they have grown tenfold."""
-    message = f"The balance of account {account} differs from our ledger by {plain(credits)} credits that "
+    message = (
+        f"The balance of account {account} differs from our ledger by {to_json_number(credits)} credits that "
+    )
     message += "nothing explains."
     occasion = f"drift:{account}:{iso_day(now_ms)}:unexplained:{step_reached(int(abs(credits)))}"
-    return Notice(Kind.DRIFT, account, occasion, message, now_ms, data={"unexplained": credits})
+    return Notice(NoticeKind.DRIFT, account, occasion, message, now_ms, data={"unexplained": credits})
 
 
 def schedule_failed(
@@ -194,6 +214,10 @@ def schedule_failed(
     reason = zlib.crc32(error.encode("utf-8", "backslashreplace"))
     occasion = f"schedule:{schedule_id}:{next_at_ms // DAY_MS}:{reason:08x}"
     return Notice(
-        Kind.SCHEDULE_FAILED, account, occasion, f"Schedule {name}: {error}.", now_ms,
+        NoticeKind.SCHEDULE_FAILED,
+        account,
+        occasion,
+        f"Schedule {name}: {error}.",
+        now_ms,
         data={"schedule": name, "error": error},
-    )  # fmt: skip
+    )

@@ -5,9 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.credits import Verdict, plain
+from app.domain.credits import Verdict, to_json_number
 from app.domain.task import TaskState
-from app.domain.verification.derivation import Due, DueFinding, Entry, Given, Mark
+from app.domain.verification.derivation import (
+    DerivationInput,
+    Expected,
+    ExpectedEntry,
+    ExpectedFinding,
+    OwnDecision,
+)
 from app.domain.verification.stored_rows import Row
 
 CLOCK_SKEW_MAX_MS = 5_000
@@ -34,7 +40,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Standing:
+class StoredAttempt:
     """The stored rows of one attempt."""
 
     table: str
@@ -52,7 +58,9 @@ class Standing:
         )
 
 
-def compare(standing: Standing, given: Given, due: Due, stored: StoredText) -> list[Difference]:
+def compare(
+    standing: StoredAttempt, given: DerivationInput, due: Expected, stored: StoredText
+) -> list[Difference]:
     """Every difference between the rows of an attempt and what was derived for it."""
     return [
         *_row(standing, given, due, stored),
@@ -63,19 +71,21 @@ def compare(standing: Standing, given: Given, due: Due, stored: StoredText) -> l
     ]
 
 
-def shown(value: object) -> str:
+def display(value: object) -> str:
     """A value as a person reads it; long texts by their length and hash, because they are answers."""
     if value is None:
         return "null"
     if isinstance(value, Decimal):
-        return str(plain(value))
+        return str(to_json_number(value))
     text = str(value)
     if len(text) <= 80:
         return text
     return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _row(standing: Standing, given: Given, due: Due, stored: StoredText) -> Iterator[Difference]:
+def _row(
+    standing: StoredAttempt, given: DerivationInput, due: Expected, stored: StoredText
+) -> Iterator[Difference]:
     row, after = standing.row, due.after
     open_ = after.state is TaskState.SUBMITTING  # claimed or not: nothing was said about it yet
     states = (TaskState.PENDING, TaskState.SUBMITTING) if open_ else (after.state,)
@@ -92,20 +102,20 @@ def _row(standing: Standing, given: Given, due: Due, stored: StoredText) -> Iter
         ("provider_task_id", stored(after.provider_task_id), "of the submit response, else of the report"),
         ("settled_by", due.settled_by, "how the first report came"),
     ]
-    if Mark.ASKED not in given.marks:
+    if OwnDecision.ASKED not in given.marks:
         pairs.append(("submitted_at_ms", due.submitted_at_ms, "when the submit response came"))
-    if not given.marks & {Mark.EXPIRED, Mark.GIVEN_UP}:  # their words are ours
+    if not given.marks & {OwnDecision.EXPIRED, OwnDecision.GIVEN_UP}:  # their words are ours
         pairs.append(("error_code", stored(due.error_code), "of the refusal or the first report"))
         pairs.append(("error_message", stored(due.error_message), "of the refusal or the first report"))
     for column, value, why in pairs:
         if row[column] != value:
-            yield Difference(standing.table, standing.key, column, shown(row[column]), shown(value), why)
+            yield Difference(standing.table, standing.key, column, display(row[column]), display(value), why)
     yield from _settled_at(standing, due)
 
 
-def _settled_at(standing: Standing, due: Due) -> Iterator[Difference]:
+def _settled_at(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
     at_ms = standing.row["settled_at_ms"]
-    where = standing.table, standing.key, "settled_at_ms", shown(at_ms)
+    where = standing.table, standing.key, "settled_at_ms", display(at_ms)
     if due.first is None:
         if at_ms is not None:
             yield Difference(*where, "null", "no report settled it")
@@ -116,66 +126,75 @@ def _settled_at(standing: Standing, due: Due) -> Iterator[Difference]:
         yield Difference(*where, earliest, f"when delivery {due.first.id} was received")
 
 
-def _entries(standing: Standing, due: Due) -> Iterator[Difference]:
+def _entries(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
     for kinds in (("hold",), ("post", "void")):
         stands = sorted((e for e in standing.entries if e["kind"] in kinds), key=lambda e: int(e["id"]))
         should = [entry for entry in due.entries if entry.kind in kinds]
         for entry in should[len(stands) :]:
-            why = "deleted, or never written: " + _cause(entry)
-            yield Difference("ledger", standing.key, "row", "missing", _said(entry.kind, entry.credits), why)
+            why = "deleted, or never written: " + _origin(entry)
+            yield Difference(
+                "ledger", standing.key, "row", "missing", _entry_text(entry.kind, entry.credits), why
+            )
         for row in stands[len(should) :]:
             why = f"the attempt has {len(stands)} of {'/'.join(kinds)}; what was said gives {len(should)}"
             yield Difference(
-                "ledger", shown(row["id"]), "row", _said(row["kind"], row["credits"]), "none", why
+                "ledger", display(row["id"]), "row", _entry_text(row["kind"], row["credits"]), "none", why
             )
         for row, entry in zip(stands, should, strict=False):
             yield from _entry(standing, due, row, entry)
     for row in standing.entries:
         if row["kind"] not in ("hold", "post", "void"):
             yield Difference(
-                "ledger", shown(row["id"]), "kind", row["kind"], "hold, post or void", "no such kind"
+                "ledger", display(row["id"]), "kind", row["kind"], "hold, post or void", "no such kind"
             )
 
 
-def _entry(standing: Standing, due: Due, row: Row, entry: Entry) -> Iterator[Difference]:
+def _entry(standing: StoredAttempt, due: Expected, row: Row, entry: ExpectedEntry) -> Iterator[Difference]:
     pairs = [("kind", entry.kind), ("credits", entry.credits), ("delivery_id", entry.delivery_id)]
     if row["reason"] is not None:  # null on entries that are older than reasons
         pairs.append(("reason", entry.reason))
     for column, value in pairs:
         if row[column] != value:
-            where = "ledger", shown(row["id"]), column
-            yield Difference(*where, shown(row[column]), shown(value), _cause(entry))
+            where = "ledger", display(row["id"]), column
+            yield Difference(*where, display(row[column]), display(value), _origin(entry))
     settled = standing.row["settled_at_ms"]
     same_moment = due.first is not None and entry.delivery_id == due.first.id and settled is not None
     if same_moment and row["at_ms"] != settled:
         why = "written when the attempt was settled"
-        yield Difference("ledger", shown(row["id"]), "at_ms", shown(row["at_ms"]), shown(settled), why)
+        yield Difference("ledger", display(row["id"]), "at_ms", display(row["at_ms"]), display(settled), why)
 
 
-def _result(standing: Standing, due: Due) -> Iterator[Difference]:
+def _result(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
     first, stands = due.first, standing.results
     if first is None:
         for _ in stands:
-            yield Difference("results", _of(standing), "row", "a result", "none", "no report was taken")
+            yield Difference(
+                "results", _attempt_key(standing), "row", "a result", "none", "no report was taken"
+            )
         return
     if not stands:
         why = f"deleted, or never written: the answer of delivery {first.id}"
-        yield Difference("results", _of(standing), "row", "missing", f"a result, {due.after.reported}", why)
+        yield Difference(
+            "results", _attempt_key(standing), "row", "missing", f"a result, {due.after.reported}", why
+        )
         return
     row, settled = stands[0], standing.row["settled_at_ms"]
     for column, value in (
-        ("delivery_id", first.id), ("status", due.after.reported),
+        ("delivery_id", first.id),
+        ("status", due.after.reported),
         ("response", first.report.response.decode()),
         ("stored_at_ms", row["stored_at_ms"] if settled is None else settled),
-    ):  # fmt: skip
+    ):
         if row[column] != value:
             why = f"of delivery {first.id}, which settled the attempt"
-            yield Difference("results", _of(standing), column, shown(row[column]), shown(value), why)
+            yield Difference(
+                "results", _attempt_key(standing), column, display(row[column]), display(value), why
+            )
 
 
-def _findings(standing: Standing, due: Due) -> Iterator[Difference]:
+def _findings(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
     standing_rows = [row for row in standing.findings if row["verdict"] in DERIVED_VERDICTS]
-    same: dict[DueFinding, list[Row]] = {}
+    same: dict[ExpectedFinding, list[Row]] = {}
     for row in reversed(standing_rows):
         same.setdefault(_finding(row), []).append(row)
     missing = [wanted for wanted in due.findings if not same.get(wanted) or not same[wanted].pop()]
@@ -189,39 +208,39 @@ def _findings(standing: Standing, due: Due) -> Iterator[Difference]:
         if altered := of_delivery.get(wanted.delivery_id):
             row = altered.pop()
             left.discard(id(row))
-            stands = f"finding {row['id']}: {_told(_finding(row))}"
+            stands = f"finding {row['id']}: {_finding_text(_finding(row))}"
         why = f"of delivery {wanted.delivery_id}" if wanted.delivery_id else "found at submit"
-        yield Difference("findings", _of(standing), "row", stands, _told(wanted), why)
+        yield Difference("findings", _attempt_key(standing), "row", stands, _finding_text(wanted), why)
     surplus = [row for row in surplus if id(row) in left]
     for row in surplus:
         why = "nothing that was said about the attempt gives it"
-        yield Difference("findings", shown(row["id"]), "row", _told(_finding(row)), "none", why)
+        yield Difference("findings", display(row["id"]), "row", _finding_text(_finding(row)), "none", why)
 
 
-def _effects(standing: Standing, due: Due) -> Iterator[Difference]:
+def _effects(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
     for row in standing.deliveries:
         effect = due.effects.get(row["id"])
         if effect is not None and row["effect"] != effect:
             why = "settled again, in the recorded order"
-            yield Difference("deliveries", row["id"], "effect", shown(row["effect"]), shown(effect), why)
+            yield Difference("deliveries", row["id"], "effect", display(row["effect"]), display(effect), why)
 
 
-def _finding(row: Row) -> DueFinding:
-    return DueFinding(row["verdict"], row["expected"], row["actual"], row["delivery_id"])
+def _finding(row: Row) -> ExpectedFinding:
+    return ExpectedFinding(row["verdict"], row["expected"], row["actual"], row["delivery_id"])
 
 
-def _of(standing: Standing) -> str:
+def _attempt_key(standing: StoredAttempt) -> str:
     row = standing.row
     return f"{row['id'] if standing.table == 'tasks' else row['task_id']}.{row['attempt']}"
 
 
-def _cause(entry: Entry) -> str:
+def _origin(entry: ExpectedEntry) -> str:
     return f"of delivery {entry.delivery_id}" if entry.delivery_id else "of the submit response"
 
 
-def _said(kind: str, credits: Decimal | None) -> str:
-    return f"{kind} of {shown(credits)}"
+def _entry_text(kind: str, credits: Decimal | None) -> str:
+    return f"{kind} of {display(credits)}"
 
 
-def _told(finding: DueFinding) -> str:
-    return f"{finding.verdict}, expected {shown(finding.expected)}, actual {shown(finding.actual)}"
+def _finding_text(finding: ExpectedFinding) -> str:
+    return f"{finding.verdict}, expected {display(finding.expected)}, actual {display(finding.actual)}"

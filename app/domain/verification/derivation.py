@@ -2,7 +2,7 @@
 
 Pure, and independent of the statements that wrote the books: only the rules are shared, `settlement.settle`
 among them. May not do I/O, read a clock, or look at the rows it will be compared with, except for what cannot
-be derived (see `Given`).
+be derived (see `DerivationInput`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.domain.verification.stored_rows import Row
 
-Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
+SettleRule = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
 """(delivery, the attempt as it stands, the response already taken for it) -> decision."""
 
 ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
@@ -25,16 +25,20 @@ BOUGHT_NOTHING = frozenset({Answer.REJECTED, Answer.RATE_LIMITED, Answer.UNAVAIL
 """Ends of a sync call after which its hold may be void."""
 SURELY_REFUSED = frozenset(
     {
-        Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN,
+        Answer.RATE_LIMITED,
+        Answer.QUEUE_FULL,
+        Answer.NO_CREDITS,
+        Answer.BAD_KEY,
+        Answer.FOREIGN,
         Answer.MISDIRECTED,
     }
-)  # fmt: skip
+)
 """Ends of a send after which a cancelled run may take the task with it."""
 EXPIRY_CODES = frozenset({"unidentified", "retention_over", "vanished", "lost"})
 _SENDING = frozenset({TaskState.PENDING, TaskState.SUBMITTING})
 
 
-class Mark(StrEnum):
+class OwnDecision(StrEnum):
     """What we decided ourselves; no response and no report says it."""
 
     ASKED = "asked"  # a sync call: held before it was made
@@ -43,12 +47,12 @@ class Mark(StrEnum):
     GIVEN_UP = "given_up"  # a sync call that bought nothing: its hold is void
 
 
-Event = Mark | ParsedDelivery | Row
+Event = OwnDecision | ParsedDelivery | Row
 """A mark, a report, or a row of `submissions`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class DerivationInput:
     """What the derivation takes as it stands, because nothing else says it."""
 
     task_id: str
@@ -59,14 +63,14 @@ class Given:
     payload_json: str
     estimate: Decimal
     charged_elsewhere: bool
-    marks: frozenset[Mark]
+    marks: frozenset[OwnDecision]
     """Decisions of ours that stand in the row, and that nothing said about the attempt forbids."""
     sends: int = 0
     """How often it was claimed for sending: a claim whose end nobody wrote down is in no other row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ExpectedEntry:
     """A ledger entry that should stand."""
 
     kind: str
@@ -76,7 +80,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class DueFinding:
+class ExpectedFinding:
     """A finding that should stand; its prose is not part of it."""
 
     verdict: Verdict
@@ -86,7 +90,7 @@ class DueFinding:
 
 
 @dataclass(slots=True)
-class Due:
+class Expected:
     """All that should stand for one attempt."""
 
     after: Attempt
@@ -97,8 +101,8 @@ class Due:
     error_message: str | None = None
     first: ParsedDelivery | None = None
     """The report that was taken, whose answer is the result."""
-    entries: list[Entry] = field(default_factory=list)
-    findings: list[DueFinding] = field(default_factory=list)
+    entries: list[ExpectedEntry] = field(default_factory=list)
+    findings: list[ExpectedFinding] = field(default_factory=list)
     effects: dict[str, Effect] = field(default_factory=dict)
     """Delivery id -> what it did."""
     sends: int = 0
@@ -115,39 +119,51 @@ class Due:
         return self.after.money, self.after.charged
 
 
-def derive(given: Given, events: Sequence[Event], decide: Decide) -> Due:
+def derive(given: DerivationInput, events: Sequence[Event], decide: SettleRule) -> Expected:
     """Fold everything that was said about one attempt, in the order given."""
-    due = _beginning(given)
+    due = _before_all(given)
     for event in events:
-        _apply(due, event, decide)
+        _apply_event(due, event, decide)
     return due
 
 
-def _beginning(given: Given) -> Due:
-    due = Due(
+def _before_all(given: DerivationInput) -> Expected:
+    due = Expected(
         Attempt(
-            task_id=given.task_id, run_id=given.run_id, attempt=given.attempt, current=given.current,
-            state=TaskState.SUBMITTING, money=Money.NONE, task_type=given.task_type,
-            payload_json=given.payload_json, estimate=given.estimate, held=None, to_charge=None, charged=None,
-            provider_task_id=None, verdict=None, reported=None, charged_elsewhere=given.charged_elsewhere,
+            task_id=given.task_id,
+            run_id=given.run_id,
+            attempt=given.attempt,
+            current=given.current,
+            state=TaskState.SUBMITTING,
+            money=Money.NONE,
+            task_type=given.task_type,
+            payload_json=given.payload_json,
+            estimate=given.estimate,
+            held=None,
+            to_charge=None,
+            charged=None,
+            provider_task_id=None,
+            verdict=None,
+            reported=None,
+            charged_elsewhere=given.charged_elsewhere,
         )
-    )  # fmt: skip
+    )
     due.sends = given.sends
     return due
 
 
-def _apply(due: Due, event: Event, decide: Decide) -> None:
+def _apply_event(due: Expected, event: Event, decide: SettleRule) -> None:
     if isinstance(event, ParsedDelivery):
-        _hear(due, event, decide)
-    elif isinstance(event, Mark):
-        _mark(due, event)
+        _apply_report(due, event, decide)
+    elif isinstance(event, OwnDecision):
+        _apply_decision(due, event)
     elif event["answer"] in ACCEPTED:
-        _accept(due, event)
+        _apply_acceptance(due, event)
     else:
-        _end(due, event)
+        _apply_refusal(due, event)
 
 
-def _end(due: Due, row: Row) -> None:
+def _apply_refusal(due: Expected, row: Row) -> None:
     """A send that was not accepted."""
     if accounts_for(row["answer"], row["http_status"], row["code"]):
         due.accounted.add(row["at_ms"])
@@ -157,14 +173,14 @@ def _end(due: Due, row: Row) -> None:
     if row["open_sends"] is not None:
         due.open_sends[row["id"]] = max(due.sends - len(due.accounted), 0)
     if due.open_sends.get(row["id"]):
-        _accept(due, row)
+        _apply_acceptance(due, row)
     elif due.after.state in _SENDING:
         due.after = replace(due.after, state=TaskState.REJECTED)
         due.error_code, due.error_message = row["code"], row["message"]
 
 
-def orders(
-    given: Given, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool | None
+def possible_orders(
+    given: DerivationInput, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool | None
 ) -> Iterator[list[Event]]:
     """Orders in which it may have come about, the most likely first. Reports keep the order given.
 
@@ -190,16 +206,20 @@ def _responses(sent: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def _orders(
-    given: Given, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool | None
+    given: DerivationInput, sent: Sequence[Row], heard: Sequence[ParsedDelivery], *, overtaken: bool | None
 ) -> Iterator[list[Event]]:
-    before: list[Event] = [mark for mark in (Mark.ASKED,) if mark in given.marks]
+    before: list[Event] = [mark for mark in (OwnDecision.ASKED,) if mark in given.marks]
     # Work that a report closes is not closed once more by us, so what we closed was closed before it.
-    closed = [mark for mark in (Mark.EXPIRED, Mark.CANCELLED, Mark.GIVEN_UP) if mark in given.marks]
+    closed = [
+        mark
+        for mark in (OwnDecision.EXPIRED, OwnDecision.CANCELLED, OwnDecision.GIVEN_UP)
+        if mark in given.marks
+    ]
     if not overtaken:
         yield [*before, *sent, *closed, *heard]
         if len(sent) > 1:  # a first send was recorded in time, and a later one's answer was not
             yield [*before, *sent[:-1], *closed, *heard, *sent[-1:]]
-    if overtaken is not False or Mark.EXPIRED in given.marks:
+    if overtaken is not False or OwnDecision.EXPIRED in given.marks:
         for n in sorted({min(len(heard), 1), len(heard)}):
             yield [*before, *closed, *heard[:n], *sent, *heard[n:]]
     if not given.current:  # the response of a replaced attempt is logged, and nobody takes it any more
@@ -207,17 +227,17 @@ def _orders(
         yield [*before, *refused, *closed, *heard]
 
 
-def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decide) -> bool:
+def is_order_free(given: DerivationInput, due: Expected, events: Sequence[Event], decide: SettleRule) -> bool:
     """Whether the money closes alike whatever came first. When it does not, the reports contradict each
     other, and the fold must have found a conflict. Reports that say the same of the money are one report,
     and each is heard a few times at most."""
     reports = [event for event in events if isinstance(event, ParsedDelivery)]
     # What we decided ourselves has its place: a sync call is held before anything is heard of it.
-    marks = [event for event in events if isinstance(event, Mark)]
-    sent: list[Event] = [event for event in events if not isinstance(event, ParsedDelivery | Mark)]
+    marks = [event for event in events if isinstance(event, OwnDecision)]
+    sent: list[Event] = [event for event in events if not isinstance(event, ParsedDelivery | OwnDecision)]
     alike: dict[object, ParsedDelivery] = {}
     for report in reports:
-        alike.setdefault(_said_of_money(report), report)
+        alike.setdefault(_money_key(report), report)
     return all(
         closing == due.closing
         for before, behind in (([*marks, *sent], []), (marks, sent))
@@ -225,14 +245,14 @@ def is_order_free(given: Given, due: Due, events: Sequence[Event], decide: Decid
     )
 
 
-def _said_of_money(delivery: ParsedDelivery) -> object:
+def _money_key(delivery: ParsedDelivery) -> object:
     """What closes the money, and what decides whether it may: the charge, and whom the report names."""
     said = delivery.report
     return said.completed, said.charged, said.provider_task_id, said.idempotency_key, delivery.source
 
 
 def _closings(
-    opened: Due, reports: Sequence[ParsedDelivery], behind: Sequence[Event], decide: Decide
+    opened: Expected, reports: Sequence[ParsedDelivery], behind: Sequence[Event], decide: SettleRule
 ) -> Iterator[tuple[Money, Decimal | None]]:
     """How the money closes with each of the reports heard first, the others behind it."""
     of_id: dict[str | None, list[ParsedDelivery]] = {}
@@ -240,46 +260,50 @@ def _closings(
         of_id.setdefault(report.report.provider_task_id, []).append(report)
     is_one_silent = False
     for first in reports:
-        due = _heard(opened, [first], decide)
+        due = _with_reports(opened, [first], decide)
         if due.after == opened.after:
             is_one_silent = True  # it changed nothing, so it is as if the others had come without it
             continue
         if due.after.charged is None:
             # Only what names the same task of the provider's can tell its charge.
-            due = _heard(due, of_id.get(due.after.provider_task_id, reports), decide)
-        yield _behind(due, behind, decide)
+            due = _with_reports(due, of_id.get(due.after.provider_task_id, reports), decide)
+        yield _closing_after(due, behind, decide)
     if is_one_silent:
-        yield _behind(_heard(opened, reports, decide), behind, decide)
+        yield _closing_after(_with_reports(opened, reports, decide), behind, decide)
 
 
-def _heard(opened: Due, reports: Sequence[ParsedDelivery], decide: Decide) -> Due:
+def _with_reports(opened: Expected, reports: Sequence[ParsedDelivery], decide: SettleRule) -> Expected:
     """A copy that has heard the reports, up to the one that closes the money: nothing opens it again."""
     due = replace(opened, entries=[], findings=[], effects={}, accounted={*opened.accounted}, open_sends={})
     for report in reports:
         if due.after.charged is not None:
             break
-        _hear(due, report, decide)
+        _apply_report(due, report, decide)
     return due
 
 
-def _behind(due: Due, events: Sequence[Event], decide: Decide) -> tuple[Money, Decimal | None]:
+def _closing_after(
+    due: Expected, events: Sequence[Event], decide: SettleRule
+) -> tuple[Money, Decimal | None]:
     for event in events:
-        _apply(due, event, decide)
+        _apply_event(due, event, decide)
     return due.closing
 
 
-def _hear(due: Due, delivery: ParsedDelivery, decide: Decide) -> None:
+def _apply_report(due: Expected, delivery: ParsedDelivery, decide: SettleRule) -> None:
     response = None if due.first is None else due.first.report.response
     settlement = decide(delivery, due.after, response)
     after, report = settlement.after, delivery.report
     due.effects[delivery.id] = settlement.effect
     if settlement.hold is not None:
-        due.entries.append(Entry("hold", settlement.hold, delivery.id))
+        due.entries.append(ExpectedEntry("hold", settlement.hold, delivery.id))
     if settlement.close is Money.POSTED:
-        due.entries.append(Entry("post", after.charged, delivery.id, settlement.reason))
+        due.entries.append(ExpectedEntry("post", after.charged, delivery.id, settlement.reason))
     elif settlement.close is Money.VOIDED:
-        due.entries.append(Entry("void", after.held, delivery.id))
-    due.findings += [DueFinding(f.verdict, f.expected, f.actual, delivery.id) for f in settlement.findings]
+        due.entries.append(ExpectedEntry("void", after.held, delivery.id))
+    due.findings += [
+        ExpectedFinding(f.verdict, f.expected, f.actual, delivery.id) for f in settlement.findings
+    ]
     if after != settlement.before:
         if settlement.before.state is TaskState.REJECTED:
             due.error_code = due.error_message = None  # the refusal was wrong
@@ -292,37 +316,42 @@ def _hear(due: Due, delivery: ParsedDelivery, decide: Decide) -> None:
     due.after = after
 
 
-def _accept(due: Due, row: Row) -> None:
+def _apply_acceptance(due: Expected, row: Row) -> None:
     to_charge, estimate = row["credits_to_charge"], due.after.estimate
     after = due.after
     if after.state in _SENDING and after.money is Money.NONE:
         held = estimate if to_charge is None else to_charge
         due.after = replace(
-            after, state=TaskState.SUBMITTED, money=Money.HELD, held=held, to_charge=to_charge,
+            after,
+            state=TaskState.SUBMITTED,
+            money=Money.HELD,
+            held=held,
+            to_charge=to_charge,
             provider_task_id=row["provider_task_id"],
-        )  # fmt: skip
-        due.entries.append(Entry("hold", held, None))
+        )
+        due.entries.append(ExpectedEntry("hold", held, None))
         due.submitted_at_ms = row["at_ms"]
     else:  # it came late, and fills blanks
         due.after = replace(
-            after, to_charge=to_charge if after.to_charge is None else after.to_charge,
+            after,
+            to_charge=to_charge if after.to_charge is None else after.to_charge,
             provider_task_id=after.provider_task_id or row["provider_task_id"],
-        )  # fmt: skip
+        )
         due.submitted_at_ms = row["at_ms"] if due.submitted_at_ms is None else due.submitted_at_ms
     noted = any(f.verdict is Verdict.REPRICED for f in due.findings)  # by an overtaking report, say
     if to_charge is not None and to_charge != estimate and not noted:
-        due.findings.append(DueFinding(Verdict.REPRICED, estimate, to_charge, None))
+        due.findings.append(ExpectedFinding(Verdict.REPRICED, estimate, to_charge, None))
 
 
-def _mark(due: Due, mark: Mark) -> None:
+def _apply_decision(due: Expected, mark: OwnDecision) -> None:
     after = due.after
-    if mark is Mark.ASKED:
+    if mark is OwnDecision.ASKED:
         due.after = replace(after, state=TaskState.SUBMITTED, money=Money.HELD, held=after.estimate)
-        due.entries.append(Entry("hold", after.estimate, None))
-    elif mark is Mark.GIVEN_UP and after.state is TaskState.SUBMITTED and after.money is Money.HELD:
+        due.entries.append(ExpectedEntry("hold", after.estimate, None))
+    elif mark is OwnDecision.GIVEN_UP and after.state is TaskState.SUBMITTED and after.money is Money.HELD:
         due.after = replace(after, state=TaskState.REJECTED, money=Money.VOIDED, charged=Decimal(0))
-        due.entries.append(Entry("void", after.held, None))
-    elif mark is Mark.EXPIRED and after.state in OPEN_STATES:
+        due.entries.append(ExpectedEntry("void", after.held, None))
+    elif mark is OwnDecision.EXPIRED and after.state in OPEN_STATES:
         due.after = replace(after, state=TaskState.EXPIRED)
-    elif mark is Mark.CANCELLED and after.state in OPEN_STATES:
+    elif mark is OwnDecision.CANCELLED and after.state in OPEN_STATES:
         due.after = replace(after, state=TaskState.CANCELLED)

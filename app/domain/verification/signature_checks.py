@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-MISFITS_KEPT_MAX = 10_000
+UNVERIFIED_KEPT_MAX = 10_000
 """Of one account; a misfit is some 200 bytes. More than this is a wrong secret, not many altered bodies."""
 
 
-class Vouched(StrEnum):
+class SignatureStatus(StrEnum):
     """What checking one stored signature found."""
 
     FITS = "fits"
@@ -23,58 +23,60 @@ class Vouched(StrEnum):
     NOT_SIGNED = "not_signed"  # a poll or a sync answer: our own reading, which nobody signs
 
 
-_DOUBTED = frozenset({Vouched.MISFIT, Vouched.UNSIGNED, Vouched.STALE})
+_DOUBTFUL = frozenset({SignatureStatus.MISFIT, SignatureStatus.UNSIGNED, SignatureStatus.STALE})
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class UnverifiedDelivery:
     """A delivery that nothing vouches for."""
 
     delivery_id: str
     received_at_ms: int
-    vouched: Vouched
+    signature_status: SignatureStatus
 
 
 @dataclass(slots=True)
-class Witnesses:
+class SignatureSummary:
     """The deliveries of one account."""
 
-    counts: dict[Vouched, int] = field(default_factory=dict)
+    counts: dict[SignatureStatus, int] = field(default_factory=dict)
     first_ms: int | None = None
     last_ms: int | None = None
     """Reception of the first and the last whose signature fits."""
-    misfits: list[Misfit] = field(default_factory=list)
+    unverified: list[UnverifiedDelivery] = field(default_factory=list)
 
-    def note(self, delivery_id: str, received_at_ms: int, vouched: Vouched) -> None:
-        self.counts[vouched] = self.counts.get(vouched, 0) + 1
-        if vouched is Vouched.FITS:
+    def note(self, delivery_id: str, received_at_ms: int, signature_status: SignatureStatus) -> None:
+        self.counts[signature_status] = self.counts.get(signature_status, 0) + 1
+        if signature_status is SignatureStatus.FITS:
             self._stretch(received_at_ms, received_at_ms)
-        elif vouched in _DOUBTED and len(self.misfits) < MISFITS_KEPT_MAX:
-            self.misfits.append(Misfit(delivery_id, received_at_ms, vouched))
+        elif signature_status in _DOUBTFUL and len(self.unverified) < UNVERIFIED_KEPT_MAX:
+            self.unverified.append(UnverifiedDelivery(delivery_id, received_at_ms, signature_status))
 
-    def add(self, other: "Witnesses") -> None:
+    def add(self, other: "SignatureSummary") -> None:
         """Those of another share of the same account."""
-        for vouched, count in other.counts.items():
-            self.counts[vouched] = self.counts.get(vouched, 0) + count
+        for signature_status, count in other.counts.items():
+            self.counts[signature_status] = self.counts.get(signature_status, 0) + count
         if other.first_ms is not None and other.last_ms is not None:
             self._stretch(other.first_ms, other.last_ms)
-        self.misfits = (self.misfits + other.misfits)[:MISFITS_KEPT_MAX]
+        self.unverified = (self.unverified + other.unverified)[:UNVERIFIED_KEPT_MAX]
 
-    def suspects(self) -> Iterator[Misfit]:
+    def suspects(self) -> Iterator[UnverifiedDelivery]:
         """Misfits between deliveries that fit: altered, or signed by a secret in force between them only."""
-        for misfit in self.misfits:
+        for misfit in self.unverified:
             between = (
                 self.first_ms is not None
                 and self.last_ms is not None
                 and self.first_ms <= misfit.received_at_ms <= self.last_ms
             )
-            if between or misfit.vouched is Vouched.STALE:
+            if between or misfit.signature_status is SignatureStatus.STALE:
                 yield misfit
 
     def unchecked(self) -> int:
         """Deliveries that nobody can check: their secret is gone, or there never was one."""
-        doubtful = (Vouched.MISFIT, Vouched.UNSIGNED, Vouched.NO_SECRET)
-        suspected = sum(1 for misfit in self.suspects() if misfit.vouched is not Vouched.STALE)
+        doubtful = (SignatureStatus.MISFIT, SignatureStatus.UNSIGNED, SignatureStatus.NO_SECRET)
+        suspected = sum(
+            1 for misfit in self.suspects() if misfit.signature_status is not SignatureStatus.STALE
+        )
         return sum(self.counts.get(v, 0) for v in doubtful) - suspected
 
     def _stretch(self, first_ms: int, last_ms: int) -> None:

@@ -162,7 +162,7 @@ def _knowledge_graph(rng: random.Random) -> dict[str, Any]:
 def generate_news(rng: random.Random, edition: Edition) -> Draft:
     """News pages of ten results (C-K.8)."""
     members: dict[str, Any] = {
-        "newsResults": [_news_page(rng, page, edition) for page in range(1, edition.pages_max + 1)],
+        "newsResults": [_news_page(rng, page, edition) for page in range(1, edition.pages_max + 1)]
     }
     return Draft(text=[], members=members, counted=frozenset({"newsResults"}))
 

@@ -13,9 +13,13 @@ from app.emulator.data.google_url import pages_of_url, problem_with_url, query_p
 
 
 def check_place(
-    engine: Engine, body: Mapping[str, Any], edition: Edition, leniency: Leniency, prefix: str,
+    engine: Engine,
+    body: Mapping[str, Any],
+    edition: Edition,
+    leniency: Leniency,
+    prefix: str,
     problems: list[Problem],
-) -> None:  # fmt: skip
+) -> None:
     if leniency.country_case and isinstance(body.get("country"), str):
         body = {**body, "country": body["country"].upper()}
     if engine.google_family:

@@ -80,9 +80,13 @@ def _check_subject(engine: Engine, body: Mapping[str, Any], prefix: str, problem
 
 
 def _check_optional(
-    engine: Engine, body: Mapping[str, Any], edition: Edition, leniency: Leniency, prefix: str,
+    engine: Engine,
+    body: Mapping[str, Any],
+    edition: Edition,
+    leniency: Leniency,
+    prefix: str,
     problems: list[Problem],
-) -> None:  # fmt: skip
+) -> None:
     for name in engine.flags:
         if name in body and not isinstance(body[name], bool):
             problems.append({"field": f"{prefix}{name}", "message": wrong_type("boolean", body, name)})

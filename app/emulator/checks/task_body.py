@@ -19,9 +19,7 @@ from app.emulator.checks.validation import (
 from app.emulator.data.editions import Edition
 
 IDEMPOTENCY_CHARACTERS_MAX: Final = 255  # no limit is published (C-L row L26)
-TASK_TYPES: Final = (
-    "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK",
-)  # fmt: skip
+TASK_TYPES: Final = ("AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK")
 _TASK_TYPE_SET: Final = frozenset(TASK_TYPES)
 _TASK_FIELDS: Final = frozenset({"taskType", "payload", "priority", "idempotencyKey", "webhook"})
 _PRINTABLE: Final = re.compile(r"^[^\x00-\x1f\x7f]+$")

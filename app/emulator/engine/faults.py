@@ -23,8 +23,14 @@ CREDITS_IN_TASK: Final = "credits_in_task"
 OVERTAKEN: Final = "overtaken"
 
 REQUEST_FAULTS: Final = (
-    "storm_429", "error_500", "unavailable_503", "html_502", "gateway", "cut_connection", "slow",
-)  # fmt: skip
+    "storm_429",
+    "error_500",
+    "unavailable_503",
+    "html_502",
+    "gateway",
+    "cut_connection",
+    "slow",
+)
 
 _FAIL: Final = purpose("fail")
 _DUPLICATE: Final = purpose("duplicate")

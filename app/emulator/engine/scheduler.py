@@ -21,11 +21,7 @@ from app.emulator.options import Options
 _LATENCY: Final = purpose("latency")
 # Shortest and longest attempt in seconds: a few for Google, 30 to 60 for AI answers, Perplexity as measured
 # (C-H).
-LATENCY_S: Final = {
-    "GOOGLE": (2.0, 6.0),
-    "GOOGLE_NEWS": (2.0, 5.0),
-    "PERPLEXITY": (36.0, 45.0),
-}
+LATENCY_S: Final = {"GOOGLE": (2.0, 6.0), "GOOGLE_NEWS": (2.0, 5.0), "PERPLEXITY": (36.0, 45.0)}
 _AI_LATENCY_S: Final = (30.0, 60.0)
 # Records past their retention are dropped together at this grain; lookups check the exact moment themselves.
 _EXPIRY_GRAIN_S: Final = 60.0

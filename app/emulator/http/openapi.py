@@ -175,9 +175,7 @@ def _task_schemas(edition: Edition) -> Schema:
         "webhook": _object({"url": {"type": "string", "format": "uri"}}, ("url",), closed=True),
     }
     variants = [
-        {
-            "properties": {"taskType": {"const": task_type}, "payload": {"$ref": f"{_REF}{task_type}"}},
-        }
+        {"properties": {"taskType": {"const": task_type}, "payload": {"$ref": f"{_REF}{task_type}"}}}
         for task_type in TASK_TYPES
     ]
     return {

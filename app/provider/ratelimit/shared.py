@@ -23,13 +23,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.provider.ratelimit.pacing import RECENT_S, Pacer, Windows
-from app.provider.ratelimit.window import CLOCK_STEP_S, Room
+from app.provider.ratelimit.window import CLOCK_STEP_S, RateWindow
 
 BLOCK_MAX = 16
 """Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
 SHARED_HEADROOM = 0.984
 """Share of the limit that several processes are given together. Each loses some to being late by itself; what
-they are all late by, the provider's own count bounds (`Room`)."""
+they are all late by, the provider's own count bounds (`RateWindow`)."""
 LEAD_S = 0.1
 """How far ahead turns are leased. Those that come back too late leave gaps, and gaps behind which turns are
 given away already are not made up for."""
@@ -102,7 +102,7 @@ UNUSED_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Permit:
     """One turn that is ours: its moment by our clock, and by Redis's, which names it; and its number."""
 
     at_s: float
@@ -125,14 +125,16 @@ class SharedPacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        room = self._room = Room(monotonic)
+        room = self._room = RateWindow(monotonic)
         room.processes = processes_expected
         self._local = Pacer(rate_per_s, per_hour=per_hour, room=room, monotonic=monotonic, sleep=sleep)
         self._share = Pacer(
             rate_per_s / processes_expected,
             per_hour=None if per_hour is None else max(per_hour // processes_expected, 1),
-            room=room, monotonic=monotonic, sleep=sleep,
-        )  # fmt: skip
+            room=room,
+            monotonic=monotonic,
+            sleep=sleep,
+        )
         self._redis = redis
         self._lease = redis.register_script(_LEASE)
         self._keys = [
@@ -142,7 +144,7 @@ class SharedPacer:
         self._timeout_s = timeout_s
         self._monotonic = monotonic
         self._sleep = sleep
-        self._turns: deque[_Turn] = deque()
+        self._turns: deque[_Permit] = deque()
         self._unused: deque[int] = deque(maxlen=UNUSED_MAX)
         self._leasing = asyncio.Lock()
         self._waiting = 0
@@ -192,7 +194,7 @@ class SharedPacer:
         """Give the connection back."""
         await self._redis.aclose()
 
-    async def _until(self, turn: _Turn) -> int:
+    async def _until(self, turn: _Permit) -> int:
         """Sleep until its moment and until there is room for it; its number by then."""
         try:
             if (wait_s := turn.at_s - self._monotonic()) > 0:
@@ -204,19 +206,19 @@ class SharedPacer:
             raise
         return number
 
-    def _number_now(self, turn: _Turn) -> int:
+    def _number_now(self, turn: _Permit) -> int:
         """The number of the turn whose moment it is when this one goes: others went before a late one."""
         late_s = max(self._monotonic() - turn.at_s, 0.0)
         return turn.number + int(late_s / self.windows.spacing_s)
 
-    def _is_good(self, turn: _Turn) -> bool:
+    def _is_good(self, turn: _Permit) -> bool:
         now = self._monotonic()
         if turn.at_s < self._paused_until_s and now < self._paused_until_s:
             return False
         late_s = KNOWN_LATE_S if self._room.is_known else LATE_S
         return self._room.processes == 1 or now - turn.at_s <= late_s
 
-    async def _turn(self, deadline_s: float) -> _Turn | float | None:
+    async def _turn(self, deadline_s: float) -> _Permit | float | None:
         """A turn that is ours, or in how many seconds there would be one when that is after the deadline.
         None without Redis."""
         async with self._leasing:
@@ -237,17 +239,25 @@ class SharedPacer:
                 return answer[0]
             return None
 
-    async def _ask(self, count: int, within_s: float) -> list[_Turn] | float | None:
+    async def _ask(self, count: int, within_s: float) -> list[_Permit] | float | None:
         """At most `count` turns, or the seconds until the first one when that is too far away, or None when
         Redis did not answer."""
         windows = self.windows
         pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
         unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
         arguments: list[int | str] = [
-            count, round(windows.spacing_s * 1e6), self._cap(), windows.per_hour or 0, round(within_s * 1e6),
-            self._process, round(SEEN_S * 1e6), pause_us, round(windows.catch_up_s * 1e6),
-            round(RECENT_S * 1e6), *unused,
-        ]  # fmt: skip
+            count,
+            round(windows.spacing_s * 1e6),
+            self._cap(),
+            windows.per_hour or 0,
+            round(within_s * 1e6),
+            self._process,
+            round(SEEN_S * 1e6),
+            pause_us,
+            round(windows.catch_up_s * 1e6),
+            round(RECENT_S * 1e6),
+            *unused,
+        ]
         try:
             async with asyncio.timeout(self._timeout_s):
                 last, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
@@ -262,7 +272,7 @@ class SharedPacer:
         # Measured after the answer: a turn begins at most one way of the network too late, never too early.
         now = self._monotonic()
         return [
-            _Turn(now + (moment - now_us) / 1e6, moment, number)
+            _Permit(now + (moment - now_us) / 1e6, moment, number)
             for number, moment in enumerate(moments, last - len(moments) + 1)
         ]
 

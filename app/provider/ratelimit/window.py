@@ -24,7 +24,7 @@ KNOWN_FOR_S = 10.0
 """After the last answer that said what is left, it counts as said for so long."""
 
 
-class Room:
+class RateWindow:
     """Requests that one API key may still send in the provider's present second (C-D.2, C-D.4).
 
     Every response says how many were left when its request was counted. Whatever is on its way may be counted

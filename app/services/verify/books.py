@@ -12,8 +12,13 @@ from typing import Protocol
 from app.domain.accounting.adjustment import account_entry
 from app.domain.settlement import Effect
 from app.domain.task import parse_idempotency_key
-from app.domain.verification.comparison import Difference, shown
-from app.domain.verification.signature_checks import MISFITS_KEPT_MAX, Misfit, Vouched, Witnesses
+from app.domain.verification.comparison import Difference, display
+from app.domain.verification.signature_checks import (
+    UNVERIFIED_KEPT_MAX,
+    SignatureStatus,
+    SignatureSummary,
+    UnverifiedDelivery,
+)
 from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
 from app.services.verify.evidence import Reading
 from app.services.verify.task import verify_task
@@ -41,14 +46,14 @@ class VerifySnapshot(Protocol):
 
 
 @dataclass(slots=True)
-class Tally:
+class VerifyTotals:
     """What verifying came to so far; shares of several processes add up."""
 
     differences: list[Difference] = field(default_factory=list)
     differences_count: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     sums: dict[str, Decimal] = field(default_factory=dict)
-    witnesses: dict[str, Witnesses] = field(default_factory=dict)
+    witnesses: dict[str, SignatureSummary] = field(default_factory=dict)
     """By account."""
 
     def differ(self, found: Iterable[Difference]) -> None:
@@ -61,25 +66,29 @@ class Tally:
         for name, credits in sums.items():
             self.sums[name] = self.sums.get(name, Decimal(0)) + credits
 
-    def note(self, account: str, delivery_id: str, received_at_ms: int, vouched: Vouched) -> None:
-        self.witnesses.setdefault(account, Witnesses()).note(delivery_id, received_at_ms, vouched)
+    def note(
+        self, account: str, delivery_id: str, received_at_ms: int, signature_status: SignatureStatus
+    ) -> None:
+        self.witnesses.setdefault(account, SignatureSummary()).note(
+            delivery_id, received_at_ms, signature_status
+        )
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "VerifyTotals") -> None:
         """Another process's share."""
         self.differ(other.differences)
         self.differences_count += other.differences_count - len(other.differences)
         self.counts.update(other.counts)
         self.sum_up(other.sums)
         for account, witnesses in other.witnesses.items():
-            self.witnesses.setdefault(account, Witnesses()).add(witnesses)
+            self.witnesses.setdefault(account, SignatureSummary()).add(witnesses)
 
 
 async def verify_share(
     snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], reading: Reading, *, share: int = 0, of: int = 1
-) -> Tally:
+) -> VerifyTotals:
     """Verify the tasks of some runs; of each `of` pages, the one that is ours. What the runs spent is for the
     first share."""
-    tally = Tally()
+    tally = VerifyTotals()
     if share == 0:
         await _spending(snapshot, runs, tally)
     for run in runs:
@@ -90,8 +99,8 @@ async def verify_share(
                 tally.differ(done.differences)
                 tally.counts.update(done.counts)
                 tally.sum_up(done.sums)
-                for account, delivery_id, received_at_ms, vouched in done.vouched:
-                    tally.note(account, delivery_id, received_at_ms, vouched)
+                for account, delivery_id, received_at_ms, signature_status in done.signature_status:
+                    tally.note(account, delivery_id, received_at_ms, signature_status)
     return tally
 
 
@@ -111,10 +120,10 @@ async def _mark_anothers(snapshot: VerifySnapshot, page: Sequence[TaskBooks], re
 
 async def verify_rest(
     snapshot: VerifySnapshot, reading: Reading, *, account: str | None, default_account: str
-) -> Tally:
+) -> VerifyTotals:
     """What belongs to no task: deliveries that fit none, entries of the account, rows left behind.
     `default_account`: whose a delivery is that names none."""
-    tally = Tally()
+    tally = VerifyTotals()
     async for page in snapshot.unfiled():
         mine = [row for row in page if account in (None, row["account"] or default_account)]
         await _unfiled(snapshot, mine, reading, tally, default_account)
@@ -129,14 +138,14 @@ async def verify_rest(
     return tally
 
 
-async def _spending(snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], tally: Tally) -> None:
+async def _spending(snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], tally: VerifyTotals) -> None:
     """What is kept of each run as spent, which its budget is held to, against its attempts."""
     for run_id, kept, should_be in await snapshot.spending([run.id for run in runs]):
         why = "the sum of what its attempts are charged, hold, or may cost; docs/operations.md makes it anew"
-        tally.differ([Difference("run_spending", run_id, "credits", shown(kept), shown(should_be), why)])
+        tally.differ([Difference("run_spending", run_id, "credits", display(kept), display(should_be), why)])
 
 
-def conclude(tally: Tally) -> None:
+def conclude(tally: VerifyTotals) -> None:
     """The last differences: of the sums, and of signatures that fit nothing while their neighbours' do."""
     for left, right, why in (
         ("post", "charged", "sum of posts = sum of credits_charged (architecture, 2)"),
@@ -144,18 +153,18 @@ def conclude(tally: Tally) -> None:
     ):
         one, other = (tally.sums.get(name, Decimal(0)) for name in (left, right))
         if one != other:
-            tally.differ([Difference("ledger", "all", f"sum of {left}", shown(one), shown(other), why)])
+            tally.differ([Difference("ledger", "all", f"sum of {left}", display(one), display(other), why)])
     for account, witnesses in tally.witnesses.items():
         tally.differ(_suspect(account, misfit) for misfit in witnesses.suspects())
-        tally.counts["signatures_fit"] += witnesses.counts.get(Vouched.FITS, 0)
+        tally.counts["signatures_fit"] += witnesses.counts.get(SignatureStatus.FITS, 0)
         tally.counts["signatures_unchecked"] += witnesses.unchecked()
-        tally.counts["unsigned_sources"] += witnesses.counts.get(Vouched.NOT_SIGNED, 0)
-        if len(witnesses.misfits) >= MISFITS_KEPT_MAX:
+        tally.counts["unsigned_sources"] += witnesses.counts.get(SignatureStatus.NOT_SIGNED, 0)
+        if len(witnesses.unverified) >= UNVERIFIED_KEPT_MAX:
             tally.counts["misfits_unnamed"] += 1
 
 
 async def _unfiled(
-    snapshot: VerifySnapshot, rows: Sequence[Row], reading: Reading, tally: Tally, default_account: str
+    snapshot: VerifySnapshot, rows: Sequence[Row], reading: Reading, tally: VerifyTotals, default_account: str
 ) -> None:
     keys = {}
     for row in rows:
@@ -186,7 +195,7 @@ async def _unfiled(
 def _unmatched(row: Row) -> Iterator[Difference]:
     if row["effect"] != "unmatched":
         why = "it is done and belongs to no task"
-        yield Difference("deliveries", row["id"], "effect", shown(row["effect"]), "unmatched", why)
+        yield Difference("deliveries", row["id"], "effect", display(row["effect"]), "unmatched", why)
     elif not row["known"]:
         why = "a valid delivery for a task that we never sent"
         yield Difference("findings", row["id"], "row", "missing", "unmatched", why)
@@ -219,14 +228,14 @@ def _orphaned(orphan: Orphan) -> Difference:
     return Difference(orphan.table, key, "task_id", orphan.task_id, "a stored task", why)
 
 
-def _suspect(account: str, misfit: Misfit) -> Difference:
+def _suspect(account: str, misfit: UnverifiedDelivery) -> Difference:
     where = "deliveries", misfit.delivery_id
-    if misfit.vouched is Vouched.STALE:
+    if misfit.signature_status is SignatureStatus.STALE:
         why = "it was signed at another time, and would have been refused then"
         return Difference(
-            *where, "received_at_ms", shown(misfit.received_at_ms), "the time it was signed", why
+            *where, "received_at_ms", display(misfit.received_at_ms), "the time it was signed", why
         )
-    stands = "none" if misfit.vouched is Vouched.UNSIGNED else "one that fits no secret"
+    stands = "none" if misfit.signature_status is SignatureStatus.UNSIGNED else "one that fits no secret"
     why = (
         f"deliveries of account {account} before and after it fit: altered, or signed by a secret that is "
         "no longer configured (--secret-env)"

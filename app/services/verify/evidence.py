@@ -7,9 +7,9 @@ from app.domain.accounting.adjustment import account_entry
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Source
 from app.domain.task import parse_idempotency_key
-from app.domain.verification.comparison import Difference, StoredText, shown
-from app.domain.verification.derivation import Decide
-from app.domain.verification.signature_checks import Vouched
+from app.domain.verification.comparison import Difference, StoredText, display
+from app.domain.verification.derivation import SettleRule
+from app.domain.verification.signature_checks import SignatureStatus
 from app.domain.verification.stored_rows import Row, TaskBooks
 from app.ports import ReadReport
 
@@ -19,9 +19,9 @@ class Reading:
     """How raw evidence is read: the wire, the rules, the secrets."""
 
     report: ReadReport
-    decide: Decide
+    decide: SettleRule
     stored_text: StoredText
-    vouch: Callable[[str, Row], Vouched]
+    vouch: Callable[[str, Row], SignatureStatus]
     """(account, delivery row) -> what its stored signature says."""
 
 
@@ -36,7 +36,7 @@ class Evidence:
         """Deliveries by id."""
         self.broken: set[int] = set()
         """Attempts of which evidence is missing or unreadable: nothing is said about them twice."""
-        self.vouched: list[tuple[str, str, int, Vouched]] = []
+        self.signature_status: list[tuple[str, str, int, SignatureStatus]] = []
         """(account, delivery id, received at, what its signature says)."""
 
     def differences(self, attempts: int) -> Iterator[Difference]:
@@ -67,7 +67,9 @@ class Evidence:
         """A delivery that is filed under the task."""
         task = self._books.task
         account = row["account"] or task["account"]
-        self.vouched.append((account, row["id"], row["received_at_ms"], self._reading.vouch(account, row)))
+        self.signature_status.append(
+            (account, row["id"], row["received_at_ms"], self._reading.vouch(account, row))
+        )
         parsed, fault = self.parse(row)
         if parsed is None:
             self.broken.add(row["attempt"])
@@ -79,7 +81,9 @@ class Evidence:
             yield Difference("deliveries", row["id"], "task_id", self._id, said[0], why)
             return
         if said[1] != row["attempt"]:
-            yield Difference("deliveries", row["id"], "attempt", shown(row["attempt"]), shown(said[1]), why)
+            yield Difference(
+                "deliveries", row["id"], "attempt", display(row["attempt"]), display(said[1]), why
+            )
         if row["account"] not in (None, task["account"]):
             why = "another account's secret vouches for its own tasks only"
             yield Difference("deliveries", row["id"], "account", row["account"], task["account"], why)
@@ -107,7 +111,7 @@ class Evidence:
             return
         self.broken |= self._naming(row["id"])
         why = f"rows of task {self._id} come from it"
-        stands = shown(row["task_id"])
+        stands = display(row["task_id"])
         yield Difference("deliveries", row["id"], "task_id", stands, self._id, why)
 
     def _keep(self, row: Row, parsed: ParsedDelivery, attempt: int) -> None:
@@ -139,23 +143,27 @@ class Evidence:
         """Rows of attempts that do not exist, or that name another run."""
         books = self._books
         for table, rows in (
-            ("submissions", books.submissions), ("deliveries", books.deliveries), ("results", books.results),
-            ("ledger", books.ledger), ("findings", books.findings), ("account_entries", books.adjustments),
-        ):  # fmt: skip
+            ("submissions", books.submissions),
+            ("deliveries", books.deliveries),
+            ("results", books.results),
+            ("ledger", books.ledger),
+            ("findings", books.findings),
+            ("account_entries", books.adjustments),
+        ):
             for row in rows:
                 if row["attempt"] is not None and not 1 <= row["attempt"] <= attempts:
                     where, why = (table, self._key(table, row)), f"the task has {attempts} attempts"
-                    yield Difference(*where, "attempt", shown(row["attempt"]), f"1 to {attempts}", why)
+                    yield Difference(*where, "attempt", display(row["attempt"]), f"1 to {attempts}", why)
                 if row.get("run_id") not in (None, books.task["run_id"]):
                     where, why = (table, self._key(table, row)), "the run of its task"
                     yield Difference(*where, "run_id", row["run_id"], books.task["run_id"], why)
         for entry in books.adjustments:
             yield from account_entry(entry)
             if entry["account"] != books.task["account"]:
-                why, key = "the account of its task", shown(entry["id"])
+                why, key = "the account of its task", display(entry["id"])
                 yield Difference(
                     "account_entries", key, "account", entry["account"], books.task["account"], why
                 )
 
     def _key(self, table: str, row: Row) -> str:
-        return f"{self._id}.{row['attempt']}" if table == "results" else shown(row["id"])
+        return f"{self._id}.{row['attempt']}" if table == "results" else display(row["id"])

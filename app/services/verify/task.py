@@ -11,19 +11,19 @@ from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import accounts_for
 from app.domain.settlement import Effect
 from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
-from app.domain.verification.comparison import Difference, Standing, compare, shown
+from app.domain.verification.comparison import Difference, StoredAttempt, compare, display
 from app.domain.verification.derivation import (
     BOUGHT_NOTHING,
     EXPIRY_CODES,
     SURELY_REFUSED,
-    Due,
-    Given,
-    Mark,
+    DerivationInput,
+    Expected,
+    OwnDecision,
     derive,
     is_order_free,
-    orders,
+    possible_orders,
 )
-from app.domain.verification.signature_checks import Vouched
+from app.domain.verification.signature_checks import SignatureStatus
 from app.domain.verification.stored_rows import Row, TaskBooks
 from app.services.verify.evidence import Evidence, Reading
 
@@ -33,19 +33,19 @@ NOTHING = Decimal(0)
 
 
 @dataclass(slots=True)
-class Verified:
+class TaskCheck:
     """What one task came to."""
 
     differences: list[Difference] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     sums: dict[str, Decimal] = field(default_factory=dict)
-    vouched: list[tuple[str, str, int, Vouched]] = field(default_factory=list)
+    signature_status: list[tuple[str, str, int, SignatureStatus]] = field(default_factory=list)
     """(account, delivery id, received at, what its signature says)."""
 
 
-def verify_task(books: TaskBooks, reading: Reading) -> Verified:
+def verify_task(books: TaskBooks, reading: Reading) -> TaskCheck:
     """Derive a task again and compare."""
-    done = Verified()
+    done = TaskCheck()
     evidence = Evidence(books, reading)
     try:
         done.differences += _differences(books, evidence, reading, done.counts)
@@ -56,7 +56,7 @@ def verify_task(books: TaskBooks, reading: Reading) -> Verified:
             Difference("tasks", books.task["id"], "row", "rows that cannot be derived", "readable rows", why)
         )
     _count(books, done.counts)
-    done.vouched = evidence.vouched
+    done.signature_status = evidence.signature_status
     return done
 
 
@@ -90,10 +90,10 @@ def _identity(books: TaskBooks, number: int) -> Iterator[Difference]:
     for n, row in enumerate(books.attempts, start=1):
         if row["attempt"] != n:
             where = "attempts", f"{task['id']}.{row['attempt']}", "attempt"
-            yield Difference(*where, shown(row["attempt"]), shown(n), "numbered from 1, without gaps")
+            yield Difference(*where, display(row["attempt"]), display(n), "numbered from 1, without gaps")
     if task["attempt"] != number:
         why = f"{number - 1} earlier attempts stand"
-        yield Difference("tasks", task["id"], "attempt", shown(task["attempt"]), shown(number), why)
+        yield Difference("tasks", task["id"], "attempt", display(task["attempt"]), display(number), why)
     key = idempotency_key(task["id"], number)
     if task["idempotency_key"] != key:
         where = "tasks", task["id"], "idempotency_key"
@@ -107,7 +107,7 @@ def _identity(books: TaskBooks, number: int) -> Iterator[Difference]:
 
 def _attempt(
     books: TaskBooks, evidence: Evidence, reading: Reading, n: int
-) -> tuple[Due, Sequence[Difference]]:
+) -> tuple[Expected, Sequence[Difference]]:
     """What should stand for one attempt, by the order that explains most of what stands, and the rest."""
     standing = _standing(books, evidence, n)
     sent = [row for row in books.submissions if row["attempt"] == n]
@@ -116,7 +116,7 @@ def _attempt(
     holds = [entry["delivery_id"] for entry in standing.entries if entry["kind"] == "hold"]
     overtaken = holds[0] is not None if holds else None
     candidates = []
-    for events in orders(given, sent, heard, overtaken=overtaken):
+    for events in possible_orders(given, sent, heard, overtaken=overtaken):
         due = derive(given, events, reading.decide)
         found = compare(standing, given, due, reading.stored_text)
         candidates.append((found, due, events))
@@ -130,19 +130,19 @@ def _attempt(
     return due, found
 
 
-def _contradicted(standing: Standing, due: Due) -> Iterator[Difference]:
+def _contradicted(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
     if not due.order_free and not any(f.verdict is Verdict.CONFLICT for f in due.findings):
         why = "another order of the same reports closes the money otherwise, and no conflict says so"
         yield Difference("ledger", standing.key, "row", "one closing", "the same in any order", why)
 
 
-def _open_sends(sent: Sequence[Row], due: Due) -> Iterator[Difference]:
+def _open_sends(sent: Sequence[Row], due: Expected) -> Iterator[Difference]:
     for row in sent:
         should_be = due.open_sends.get(row["id"])
         if should_be is not None and row["open_sends"] != should_be:
             why = "sends of the attempt before this refusal that nobody had answered for"
-            where = "submissions", shown(row["id"]), "open_sends"
-            yield Difference(*where, shown(row["open_sends"]), shown(should_be), why)
+            where = "submissions", display(row["id"]), "open_sends"
+            yield Difference(*where, display(row["open_sends"]), display(should_be), why)
 
 
 def _another_task(
@@ -158,40 +158,51 @@ def _another_task(
             yield Difference("deliveries", delivery.id, "task_id", books.task["id"], "another or none", why)
 
 
-def _standing(books: TaskBooks, evidence: Evidence, n: int) -> Standing:
+def _standing(books: TaskBooks, evidence: Evidence, n: int) -> StoredAttempt:
     current = n == len(books.attempts) + 1
     entries, results, findings = (
         [row for row in rows if row["attempt"] == n] for rows in (books.ledger, books.results, books.findings)
     )
-    return Standing(
-        "tasks" if current else "attempts", books.task if current else books.attempts[n - 1],
-        entries, results, findings, [evidence.rows[d.id] for d in evidence.heard.get(n, [])],
-    )  # fmt: skip
+    return StoredAttempt(
+        "tasks" if current else "attempts",
+        books.task if current else books.attempts[n - 1],
+        entries,
+        results,
+        findings,
+        [evidence.rows[d.id] for d in evidence.heard.get(n, [])],
+    )
 
 
-def _given(books: TaskBooks, standing: Standing, n: int, sent: Sequence[Row]) -> Given:
+def _given(books: TaskBooks, standing: StoredAttempt, n: int, sent: Sequence[Row]) -> DerivationInput:
     task, row = books.task, standing.row
     marks = set()
     asked = bool(task["asked"]) and n == 1
     if asked:
-        marks.add(Mark.ASKED)
+        marks.add(OwnDecision.ASKED)
     if row["state"] == TaskState.EXPIRED and row["error_code"] in EXPIRY_CODES:
-        marks.add(Mark.EXPIRED)
+        marks.add(OwnDecision.EXPIRED)
     refused = all(
         s["answer"] in SURELY_REFUSED or accounts_for(s["answer"], s["http_status"], s["code"]) for s in sent
     )
     if row["state"] == TaskState.CANCELLED and task["run_state"] == "cancelled" and refused:
-        marks.add(Mark.CANCELLED)
+        marks.add(OwnDecision.CANCELLED)
     if asked and row["state"] == TaskState.REJECTED and (not sent or sent[-1]["answer"] in BOUGHT_NOTHING):
-        marks.add(Mark.GIVEN_UP)
-    return Given(
-        task["id"], task["run_id"], n, standing.table == "tasks", task["task_type"], task["payload"],
-        row["credits_estimate"], any(f["verdict"] == Verdict.DOUBLE_CHARGED for f in standing.findings),
-        frozenset(marks), row["sends"],
-    )  # fmt: skip
+        marks.add(OwnDecision.GIVEN_UP)
+    return DerivationInput(
+        task["id"],
+        task["run_id"],
+        n,
+        standing.table == "tasks",
+        task["task_type"],
+        task["payload"],
+        row["credits_estimate"],
+        any(f["verdict"] == Verdict.DOUBLE_CHARGED for f in standing.findings),
+        frozenset(marks),
+        row["sends"],
+    )
 
 
-def _double_charges(books: TaskBooks, dues: Sequence[Due]) -> Iterator[Difference]:
+def _double_charges(books: TaskBooks, dues: Sequence[Expected]) -> Iterator[Difference]:
     charged = sum(1 for due in dues if due.after.charged)
     told = sum(1 for due in dues for f in due.findings if f.verdict is Verdict.DOUBLE_CHARGED)
     if told != max(charged - 1, 0):
@@ -206,15 +217,20 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
     task = books.task
     where = "tasks", task["id"]
     for column, value in (
-        ("state", TaskState.COMPLETED), ("money", Money.NONE), ("settled_by", REUSED), ("reported", None),
-        ("verdict", None), ("credits_held", None), ("credits_charged", NOTHING),
-    ):  # fmt: skip
+        ("state", TaskState.COMPLETED),
+        ("money", Money.NONE),
+        ("settled_by", REUSED),
+        ("reported", None),
+        ("verdict", None),
+        ("credits_held", None),
+        ("credits_charged", NOTHING),
+    ):
         if task[column] != value:
             why = f"task {task['reused_from']} answers it, for nothing"
-            yield Difference(*where, column, shown(task[column]), shown(value), why)
+            yield Difference(*where, column, display(task[column]), display(value), why)
     sent = [("ledger", books.ledger), ("submissions", books.submissions), ("deliveries", books.deliveries)]
     for table, row in ((table, row) for table, rows in sent for row in rows):
-        yield Difference(table, shown(row["id"]), "row", "a row", "none", "the task was never sent")
+        yield Difference(table, display(row["id"]), "row", "a row", "none", "the task was never sent")
     where = "results", f"{task['id']}.1"
     if not books.results:
         yield Difference(*where, "row", "missing", "a copied result", f"of task {task['reused_from']}")
@@ -229,10 +245,10 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
         ):
             if stands != should_be:
                 why = f"copied from task {task['reused_from']}"
-                yield Difference(*where, column, shown(stands), shown(should_be), why)
+                yield Difference(*where, column, display(stands), display(should_be), why)
 
 
-def _recorded_order(standing: Standing, heard: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
+def _recorded_order(standing: StoredAttempt, heard: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
     """The order in which reports were taken, as far as the books say it: what settled first, conflicts that
     were found while the charge was unknown, what filled it in, the rest. Where what settled told the charge,
     such a conflict came before it: it named another task as well."""

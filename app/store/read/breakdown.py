@@ -59,7 +59,7 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class CreditsAtStake:
     """Holds that no charge has closed."""
 
     attempts: int
@@ -73,9 +73,9 @@ class Breakdown:
     engine_countries: Sequence[EngineCountry]
     days: Sequence[EngineDay]
     latencies: Sequence[Latency]
-    in_flight: Exposure
+    in_flight: CreditsAtStake
     """Of work that is under way: its report is still to come."""
-    unknown: Exposure
+    unknown: CreditsAtStake
     """Of work that is closed though its charge is not known."""
     adjusted: Decimal
     """Sum of the corrections that the account's books hold for this run."""
@@ -159,12 +159,14 @@ async def _latencies(connection: AsyncConnection, run_id: str) -> list[Latency]:
     window: dict[str, Any] = {"partition_by": tasks.c.task_type}
     ranked = (
         sa.select(
-            tasks.c.task_type, ms, sa.func.row_number().over(order_by=waited, **window).label("rank"),
+            tasks.c.task_type,
+            ms,
+            sa.func.row_number().over(order_by=waited, **window).label("rank"),
             sa.func.count().over(**window).label("n"),
         )
         .where(tasks.c.run_id == run_id, waited.is_not(None), tasks.c.reused_from.is_(None))
         .subquery()
-    )  # fmt: skip
+    )
     r = ranked.c
     at = [sa.func.max(sa.case((r.rank == (r.n * p + 99) // 100, r.ms))) for p in PERCENTILES]
     lower = (None, *BUCKETS_MS)
@@ -183,7 +185,7 @@ def _between(ms: Any, low: int | None, high: int | None) -> list[sa.ColumnElemen
     return [*([ms >= low] if low is not None else []), *([ms < high] if high is not None else [])]
 
 
-async def _exposures(connection: AsyncConnection, run_id: str) -> tuple[Exposure, Exposure]:
+async def _exposures(connection: AsyncConnection, run_id: str) -> tuple[CreditsAtStake, CreditsAtStake]:
     """(in flight, unknown), of the current attempts and of those that a retry replaced."""
     held = sa.union_all(
         *(
@@ -195,6 +197,8 @@ async def _exposures(connection: AsyncConnection, run_id: str) -> tuple[Exposure
     ).subquery()
     is_open = held.c.state.in_(OPEN_STATES)
     query = sa.select(is_open, sa.func.count(), credits_sum(held.c.credits_held))
-    found = {bool(row[0]): Exposure(row[1], row[2]) for row in await connection.execute(_grouped(query, 1))}
-    none = Exposure(0, Decimal(0))
+    found = {
+        bool(row[0]): CreditsAtStake(row[1], row[2]) for row in await connection.execute(_grouped(query, 1))
+    }
+    none = CreditsAtStake(0, Decimal(0))
     return found.get(True, none), found.get(False, none)

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.evidence.certificate import Entry, RunFacts, Standing, Tally
+from app.domain.evidence.certificate import AttemptRecord, LedgerRecord, RunFacts, RunTotals
 from app.store.database import Database
 from app.store.read.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, findings, ledger, results, runs, tasks
@@ -17,23 +17,30 @@ PAGE = 250
 """Tasks read at once: on SQLite their answers, 18 KB each, come with them to be hashed."""
 
 _STANDING = (
-    "state", "money", "credits_estimate", "credits_to_charge", "credits_held", "credits_charged", "reported",
-    "verdict", "sends",
-)  # fmt: skip
+    "state",
+    "money",
+    "credits_estimate",
+    "credits_to_charge",
+    "credits_held",
+    "credits_charged",
+    "reported",
+    "verdict",
+    "sends",
+)
 
 
-class CertifyReads:
+class CertificateReads:
     """Part of Store."""
 
     db: Database
 
-    async def tally_run(self, run_id: str) -> tuple[Tally, RunFacts]:
+    async def tally_run(self, run_id: str) -> tuple[RunTotals, RunFacts]:
         """A run folded page by page, so that memory stays flat, as of one moment."""
 
-        async def work(connection: AsyncConnection) -> tuple[Tally, RunFacts]:
+        async def work(connection: AsyncConnection) -> tuple[RunTotals, RunFacts]:
             if not self.db.is_sqlite:
                 await connection.execution_options(isolation_level="REPEATABLE READ")
-            tally, after, answer = Tally(), 0, _answer(self.db.is_sqlite)
+            tally, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)
             while standings := await _current(connection, run_id, after, answer):
                 after = standings[-1].ordinal
                 ids = [standing.task_id for standing in standings]
@@ -48,7 +55,7 @@ class CertifyReads:
 
 async def _current(
     connection: AsyncConnection, run_id: str, after: int, answer: sa.ColumnElement[Any]
-) -> list[Standing]:
+) -> list[AttemptRecord]:
     t = tasks.c
     query = (
         sa.select(
@@ -70,7 +77,7 @@ async def _current(
 
 async def _past(
     connection: AsyncConnection, ids: Sequence[str], answer: sa.ColumnElement[Any]
-) -> list[Standing]:
+) -> list[AttemptRecord]:
     a = attempts.c
     said = (a[name] for name in _STANDING)
     query = (
@@ -91,10 +98,10 @@ def _answer(is_sqlite: bool) -> sa.ColumnElement[Any]:
     return sa.func.encode(sa.func.sha256(sa.func.convert_to(results.c.response, "UTF8")), "hex")
 
 
-def _standing(row: Any) -> Standing:
+def _standing(row: Any) -> AttemptRecord:
     *values, answer, in_doubt = row
     sha256 = hashlib.sha256(answer).hexdigest() if isinstance(answer, bytes) else answer
-    return Standing._make([*values, sha256, bool(in_doubt)])
+    return AttemptRecord._make([*values, sha256, bool(in_doubt)])
 
 
 _HOLD = ledger.c.kind == sa.literal_column("'hold'")
@@ -102,23 +109,23 @@ _CLOSING = ledger.c.kind.in_([sa.literal_column("'post'"), sa.literal_column("'v
 """Written as literals, as the partial indexes are: SQLite finds them by nothing else."""
 
 
-async def _entries(connection: AsyncConnection, ids: Sequence[str]) -> list[Entry]:
-    columns = [ledger.c[name] for name in Entry._fields]
-    found: list[Entry] = []
+async def _entries(connection: AsyncConnection, ids: Sequence[str]) -> list[LedgerRecord]:
+    columns = [ledger.c[name] for name in LedgerRecord._fields]
+    found: list[LedgerRecord] = []
     for kind in (_HOLD, _CLOSING):
         query = sa.select(*columns).where(ledger.c.task_id.in_(ids), kind)
-        found += [Entry._make(row) for row in await connection.execute(query)]
+        found += [LedgerRecord._make(row) for row in await connection.execute(query)]
     return found
 
 
-async def _adjustments(connection: AsyncConnection, run_id: str) -> list[Entry]:
+async def _adjustments(connection: AsyncConnection, run_id: str) -> list[LedgerRecord]:
     e = account_entries.c
     query = (
         sa.select(e.at_ms, e.task_id, e.attempt, e.kind, e.credits, sa.null(), e.reason)
         .where(e.run_id == run_id, e.kind == "adjustment")
         .order_by(e.id)
     )
-    return [Entry._make(row) for row in await connection.execute(query)]
+    return [LedgerRecord._make(row) for row in await connection.execute(query)]
 
 
 async def _facts(connection: AsyncConnection, run_id: str) -> RunFacts:
@@ -133,7 +140,16 @@ async def _facts(connection: AsyncConnection, run_id: str) -> RunFacts:
     )
     aside = await set_aside_about(connection, run_id)
     return RunFacts(
-        run.id, run.name, run.account, run.source, run.source_sha256, run.state, run.bad_lines,
-        run.created_at_ms, {row[0]: row[1] for row in found}, entries or 0,
-        aside.named, aside.unnamed,
-    )  # fmt: skip
+        run.id,
+        run.name,
+        run.account,
+        run.source,
+        run.source_sha256,
+        run.state,
+        run.bad_lines,
+        run.created_at_ms,
+        {row[0]: row[1] for row in found},
+        entries or 0,
+        aside.named,
+        aside.unnamed,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.accounting.billing import DAY_MS, Cycle, Exposure, PostLine, iso_day
+from app.domain.accounting.billing import DAY_MS, CreditExposure, Cycle, PostLine, iso_day
 from app.domain.accounting.movements import Movement
 from app.domain.pricing import CLUSTERS_MAX
 from app.domain.task import OPEN_STATES, Money, TaskState
@@ -99,10 +99,10 @@ class ChargeReads:
 
         return await self.db.read(work, long=True)
 
-    async def exposure(self, account: str) -> Exposure:
+    async def exposure(self, account: str) -> CreditExposure:
         """What may still be charged, and for how many attempts."""
 
-        async def work(connection: AsyncConnection) -> Exposure:
+        async def work(connection: AsyncConnection) -> CreditExposure:
             counts: dict[bool, list[Any]] = {True: [0, Decimal(0)], False: [0, Decimal(0)]}
             for query in _open(account):
                 part = query.subquery()
@@ -114,7 +114,7 @@ class ChargeReads:
                 for working, count, credits in rows:
                     counts[bool(working)][0] += count
                     counts[bool(working)][1] += credits
-            return Exposure(*counts[True], *counts[False])
+            return CreditExposure(*counts[True], *counts[False])
 
         return await self.db.read(work, long=True)
 
@@ -166,9 +166,12 @@ async def _posts(
     sent = sa.func.coalesce(_sent_from(of_attempt("first_sent_at_ms")), to_ms)
     floor = await first_entry_since(connection, since_ms)
     columns = [
-        ledger.c.credits, tasks.c.task_type, (of_attempt("settled_by") == "sync").label("sync"),
-        sa.case((sent < to_ms, sent), else_=to_ms).label("from_ms"), to_ms.label("to_ms"),
-    ]  # fmt: skip
+        ledger.c.credits,
+        tasks.c.task_type,
+        (of_attempt("settled_by") == "sync").label("sync"),
+        sa.case((sent < to_ms, sent), else_=to_ms).label("from_ms"),
+        to_ms.label("to_ms"),
+    ]
     if country is not None:
         columns.append(country.label("country"))
     mine = sa.and_(attempts.c.task_id == ledger.c.task_id, attempts.c.attempt == ledger.c.attempt)

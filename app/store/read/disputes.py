@@ -20,13 +20,28 @@ AFTER_MS = 3_600_000
 delivery for half an hour (P5)."""
 
 _STANDING = (
-    "attempt", "state", "money", "credits_estimate", "credits_to_charge", "credits_held", "credits_charged",
-    "provider_task_id", "first_sent_at_ms", "submitted_at_ms", "settled_at_ms",
-)  # fmt: skip
+    "attempt",
+    "state",
+    "money",
+    "credits_estimate",
+    "credits_to_charge",
+    "credits_held",
+    "credits_charged",
+    "provider_task_id",
+    "first_sent_at_ms",
+    "submitted_at_ms",
+    "settled_at_ms",
+)
 _SEND = (
-    "at_ms", "answer", "http_status", "code", "message", "provider_task_id", "credits_to_charge",
+    "at_ms",
+    "answer",
+    "http_status",
+    "code",
+    "message",
+    "provider_task_id",
+    "credits_to_charge",
     "request_id",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +57,7 @@ class DisputeScope:
     """Id of the newest finding; later ones are left to the next archive."""
 
 
-class EvidenceReads:
+class DisputeReads:
     """Part of Store."""
 
     db: Database
@@ -116,9 +131,13 @@ async def _tasks(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, D
     for row in await connection.execute(past.where(attempts.c.task_id.in_(ids))):
         standing[row.task_id].append(row)
     current = sa.select(
-        tasks.c.id.label("task_id"), tasks.c.ordinal, tasks.c.task_type, tasks.c.payload, tasks.c.priority,
+        tasks.c.id.label("task_id"),
+        tasks.c.ordinal,
+        tasks.c.task_type,
+        tasks.c.payload,
+        tasks.c.priority,
         *(tasks.c[name] for name in _STANDING),
-    ).where(tasks.c.id.in_(ids))  # fmt: skip
+    ).where(tasks.c.id.in_(ids))
     known = {}
     for row in await connection.execute(current):
         each = []
@@ -145,12 +164,21 @@ def _reports_where(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     d = deliveries.c
     return (
         sa.select(
-            d.task_id, d.attempt, d.id, d.source, d.received_at_ms, d.effect, d.webhook_id, d.signed_at,
-            d.signature, d.encoding, d.body,
+            d.task_id,
+            d.attempt,
+            d.id,
+            d.source,
+            d.received_at_ms,
+            d.effect,
+            d.webhook_id,
+            d.signed_at,
+            d.signature,
+            d.encoding,
+            d.body,
         )
         .where(*conditions)
         .order_by(d.received_at_ms, d.id)
-    )  # fmt: skip
+    )
 
 
 async def _reports(
@@ -171,9 +199,16 @@ async def _loose(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, S
 
 def _report(row: Any) -> StoredReport:
     return StoredReport(
-        row.id, row.attempt, row.source, row.received_at_ms, row.effect, row.webhook_id, row.signed_at,
-        row.signature, unpack(row.encoding, row.body),
-    )  # fmt: skip
+        row.id,
+        row.attempt,
+        row.source,
+        row.received_at_ms,
+        row.effect,
+        row.webhook_id,
+        row.signed_at,
+        row.signature,
+        unpack(row.encoding, row.body),
+    )
 
 
 def _discrepancy(row: Any, task: DisputedTask | None, loose: StoredReport | None) -> Discrepancy:
@@ -182,6 +217,13 @@ def _discrepancy(row: Any, task: DisputedTask | None, loose: StoredReport | None
         mine = tuple(a for a in task.attempts if a.attempt == row.attempt)
         task = DisputedTask(task.id, task.ordinal, task.task_type, task.payload_json, task.priority, mine)
     return Discrepancy(
-        row.id, row.at_ms, row.verdict, row.expected, row.actual, row.detail, row.attempt, task,
+        row.id,
+        row.at_ms,
+        row.verdict,
+        row.expected,
+        row.actual,
+        row.detail,
+        row.attempt,
+        task,
         () if loose is None else (loose,),
-    )  # fmt: skip
+    )

@@ -45,17 +45,32 @@ class ExportReads:
         t = tasks.c
         query = (
             sa.select(
-                t.ordinal, t.id.label("task_id"), t.attempt, t.task_type, t.payload, t.priority, t.state,
-                t.verdict, t.credits_estimate, t.credits_to_charge, _charged(), t.provider_task_id,
-                t.error_code, t.error_message, t.submitted_at_ms, t.settled_at_ms, t.settled_by,
-                t.reused_from, results.c.response,
+                t.ordinal,
+                t.id.label("task_id"),
+                t.attempt,
+                t.task_type,
+                t.payload,
+                t.priority,
+                t.state,
+                t.verdict,
+                t.credits_estimate,
+                t.credits_to_charge,
+                _charged(),
+                t.provider_task_id,
+                t.error_code,
+                t.error_message,
+                t.submitted_at_ms,
+                t.settled_at_ms,
+                t.settled_by,
+                t.reused_from,
+                results.c.response,
             )
             .outerjoin(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
             .where(t.run_id == run_id, t.ordinal > after)
             .order_by(t.ordinal)
             .limit(EXPORT_CHUNK)
             .execution_options(yield_per=ROWS_FETCHED)
-        )  # fmt: skip
+        )
 
         async def work(connection: AsyncConnection) -> tuple[list[Row], bool]:
             rows: list[Row] = []
@@ -107,24 +122,44 @@ def _ledger_query(run_id: str) -> sa.Select[Any]:
     e = ledger.c
     return (
         sa.select(
-            sa.literal("ledger").label("book"), e.id.label("entry_id"), e.at_ms.label("booked_at_ms"),
-            e.run_id, runs.c.account, tasks.c.ordinal, tasks.c.task_type, e.task_id, e.attempt, e.kind,
-            e.credits, e.delivery_id, e.reason,
+            sa.literal("ledger").label("book"),
+            e.id.label("entry_id"),
+            e.at_ms.label("booked_at_ms"),
+            e.run_id,
+            runs.c.account,
+            tasks.c.ordinal,
+            tasks.c.task_type,
+            e.task_id,
+            e.attempt,
+            e.kind,
+            e.credits,
+            e.delivery_id,
+            e.reason,
         )
         .outerjoin(runs, runs.c.id == e.run_id)
         .outerjoin(tasks, tasks.c.id == e.task_id)
         .where(e.run_id == run_id)
-    )  # fmt: skip
+    )
 
 
 def _account_query(run_id: str) -> sa.Select[Any]:
     e = account_entries.c
     return (
         sa.select(
-            sa.literal("account").label("book"), e.id.label("entry_id"), e.at_ms.label("booked_at_ms"),
-            e.run_id, e.account, tasks.c.ordinal, tasks.c.task_type, e.task_id, e.attempt, e.kind, e.credits,
-            sa.null().label("delivery_id"), e.reason,
+            sa.literal("account").label("book"),
+            e.id.label("entry_id"),
+            e.at_ms.label("booked_at_ms"),
+            e.run_id,
+            e.account,
+            tasks.c.ordinal,
+            tasks.c.task_type,
+            e.task_id,
+            e.attempt,
+            e.kind,
+            e.credits,
+            sa.null().label("delivery_id"),
+            e.reason,
         )
         .outerjoin(tasks, tasks.c.id == e.task_id)
         .where(e.run_id == run_id)
-    )  # fmt: skip
+    )

@@ -13,9 +13,9 @@ from app.domain.accounting.rates import (
     MINUTE_MS,
     BalancePoint,
     Finished,
+    ForecastInput,
     OpenRun,
     OpenWork,
-    Picture,
 )
 from app.domain.task import TaskState
 from app.store.database import Database
@@ -49,19 +49,24 @@ class ForecastReads:
 
     db: Database
 
-    async def forecast_picture(self, account: str, now_ms: int, *, slots: int | None = None) -> Picture:
+    async def forecast_input(self, account: str, now_ms: int, *, slots: int | None = None) -> ForecastInput:
         """All that a forecast of one account is made of."""
 
-        async def work(connection: AsyncConnection) -> Picture:
+        async def work(connection: AsyncConnection) -> ForecastInput:
             told = await _balances(connection, account, now_ms)
             open_work = await self._open_work(connection, account)
             charged, perhaps = await _charged_since(connection, account, told[-1].at_ms if told else now_ms)
-            return Picture(
-                account=account, now_ms=now_ms, work=open_work, balances=told, slots=slots,
+            return ForecastInput(
+                account=account,
+                now_ms=now_ms,
+                work=open_work,
+                balances=told,
+                slots=slots,
                 finished=await self._finished(connection, account, now_ms),
                 runs=await _open_runs(connection, {one.run_id for one in open_work}),
-                charged_since=charged, charged_perhaps=perhaps,
-            )  # fmt: skip
+                charged_since=charged,
+                charged_perhaps=perhaps,
+            )
 
         return await self.db.read(work, long=True)
 
@@ -96,21 +101,27 @@ class ForecastReads:
         minute, country = (newest.c.at_ms // MINUTE_MS) * MINUTE_MS, asked_from(self.db.is_sqlite)
         rows = await connection.execute(
             sa.select(
-                minute, tasks.c.task_type, country, sa.func.count(), credits_sum(newest.c.charged),
+                minute,
+                tasks.c.task_type,
+                country,
+                sa.func.count(),
+                credits_sum(newest.c.charged),
                 credits_sum(tasks.c.credits_estimate),
             )
             .join(tasks, tasks.c.id == newest.c.task_id)
             .group_by(minute, tasks.c.task_type, country)
-        )  # fmt: skip
+        )
         return [Finished(*row) for row in rows]
 
     async def _open_work(self, connection: AsyncConnection, account: str) -> list[OpenWork]:
         """By the partial index of each open state."""
         submitted = IS_POLLED, tasks.c.state == TaskState.SUBMITTED
         columns = (
-            tasks.c.run_id, tasks.c.task_type, asked_from(self.db.is_sqlite).label("country"),
+            tasks.c.run_id,
+            tasks.c.task_type,
+            asked_from(self.db.is_sqlite).label("country"),
             sa.func.coalesce(tasks.c.credits_held, tasks.c.credits_estimate).label("credits"),
-        )  # fmt: skip
+        )
         each = sa.union_all(
             sa.select(*columns, sa.literal(0).label("out")).where(IS_PENDING),
             sa.select(*columns, sa.literal(1).label("out")).where(IS_SUBMITTING),
@@ -119,13 +130,16 @@ class ForecastReads:
         key = each.c.run_id, each.c.task_type, each.c.country
         rows = await connection.execute(
             sa.select(
-                *key, sa.func.count(), sa.func.sum(each.c.out), credits_sum(each.c.credits),
+                *key,
+                sa.func.count(),
+                sa.func.sum(each.c.out),
+                credits_sum(each.c.credits),
                 credits_sum(sa.case((each.c.out == 1, each.c.credits), else_=0)),
             )
             .join(runs, runs.c.id == each.c.run_id)
             .where(runs.c.account == account)
             .group_by(*key)
-        )  # fmt: skip
+        )
         return [OpenWork(*row) for row in rows]
 
 

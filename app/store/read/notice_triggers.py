@@ -6,8 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.accounting.billing import EntryKind, Reason
-from app.domain.notices.triggers import ForeignSpend, FoundGroup, RunStanding
+from app.domain.accounting.billing import EntryKind, EntryReason
+from app.domain.notices.triggers import ExternalUsage, FindingGroup, RunSnapshot
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
 from app.store.database import Database
@@ -31,22 +31,22 @@ RUN_OCCASION = "run:"
 """What is told of a run has the occasions `run:<run id>:1`, `:2`, … in the order of telling."""
 
 
-class OccasionReads:
+class NoticeTriggerReads:
     """Part of Store."""
 
     db: Database
 
-    async def run_standings(self) -> list[RunStanding]:
+    async def run_snapshots(self) -> list[RunSnapshot]:
         """The newest runs, and every one that is not over. One that was over before its end was kept is so by
         its moment alone, until it is marked."""
 
-        async def work(connection: AsyncConnection) -> list[RunStanding]:
+        async def work(connection: AsyncConnection) -> list[RunSnapshot]:
             found: dict[str, sa.Row[Any]] = {}
             for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
                 found |= {row.id: row for row in await connection.execute(query)}
             told = await _told(connection, list(found))
             return [
-                RunStanding(
+                RunSnapshot(
                     **row._mapping,
                     is_open=row.finished_at_ms is None,
                     edges=told[row.id][0],
@@ -65,10 +65,10 @@ class OccasionReads:
 
         return await self.db.read(work, long=True)
 
-    async def found_groups(self, since_ms: int) -> list[FoundGroup]:
+    async def finding_groups(self, since_ms: int) -> list[FindingGroup]:
         """Findings by run and verdict, of the groups to which one was added since then."""
 
-        async def work(connection: AsyncConnection) -> list[FoundGroup]:
+        async def work(connection: AsyncConnection) -> list[FindingGroup]:
             newest = sa.select(findings).order_by(findings.c.id.desc()).limit(FINDINGS_MAX).subquery()
             touched = await connection.execute(
                 sa.select(newest.c.run_id, newest.c.verdict).where(newest.c.at_ms >= since_ms).distinct()
@@ -94,13 +94,13 @@ class OccasionReads:
 
         return await self.db.read(work, long=True)
 
-    async def foreign_spend(self, since_ms: int) -> list[ForeignSpend]:
+    async def foreign_spend(self, since_ms: int) -> list[ExternalUsage]:
         """What others spent, in each cycle for which an audit booked some of it since then."""
         e = account_entries.c
-        is_foreign = e.kind == EntryKind.FOREIGN, e.reason.startswith(Reason.OTHER_USERS)
+        is_foreign = e.kind == EntryKind.FOREIGN, e.reason.startswith(EntryReason.OTHER_USERS)
         lately = sa.select(e.account, e.cycle_ms).where(*is_foreign, e.at_ms >= since_ms).distinct()
 
-        async def work(connection: AsyncConnection) -> list[ForeignSpend]:
+        async def work(connection: AsyncConnection) -> list[ExternalUsage]:
             touched = {tuple(row) for row in await connection.execute(lately)}
             if not touched:
                 return []
@@ -109,7 +109,7 @@ class OccasionReads:
                 .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
                 .group_by(e.account, e.cycle_ms)
             )
-            return [ForeignSpend(*row) for row in sums if (row[0], row[1]) in touched]
+            return [ExternalUsage(*row) for row in sums if (row[0], row[1]) in touched]
 
         return await self.db.read(work, long=True)
 
@@ -150,7 +150,9 @@ async def _told(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str
     return told
 
 
-async def _groups_of_runs(connection: AsyncConnection, groups: Sequence[tuple[str, str]]) -> list[FoundGroup]:
+async def _groups_of_runs(
+    connection: AsyncConnection, groups: Sequence[tuple[str, str]]
+) -> list[FindingGroup]:
     if not groups:
         return []
     f = findings.c
@@ -161,10 +163,10 @@ async def _groups_of_runs(connection: AsyncConnection, groups: Sequence[tuple[st
         .group_by(f.verdict, f.run_id, runs.c.name, runs.c.account)
     )
     touched = set(groups)
-    return [FoundGroup(*row) for row in rows if (row.run_id, row.verdict) in touched]
+    return [FindingGroup(*row) for row in rows if (row.run_id, row.verdict) in touched]
 
 
-async def _groups_of_accounts(connection: AsyncConnection) -> list[FoundGroup]:
+async def _groups_of_accounts(connection: AsyncConnection) -> list[FindingGroup]:
     """Findings without a run: deliveries of tasks that we never sent."""
     f, account = findings.c, sa.func.coalesce(deliveries.c.account, "default")
     rows = await connection.execute(
@@ -173,7 +175,7 @@ async def _groups_of_accounts(connection: AsyncConnection) -> list[FoundGroup]:
         .where(f.run_id.is_(None))
         .group_by(f.verdict, account)
     )
-    return [FoundGroup(row[0], None, None, *row[1:]) for row in rows]
+    return [FindingGroup(row[0], None, None, *row[1:]) for row in rows]
 
 
 def _sums() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:

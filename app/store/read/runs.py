@@ -221,9 +221,19 @@ class Queries:
 STANDBY = "standby"
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _RUN_COLUMNS = (
-    runs.c.id, runs.c.name, runs.c.source, runs.c.state, runs.c.reason, runs.c.budget, runs.c.bad_lines,
-    runs.c.created_at_ms, runs.c.account, runs.c.restored, REASON_CODE, runs.c.finished_at_ms,
-)  # fmt: skip
+    runs.c.id,
+    runs.c.name,
+    runs.c.source,
+    runs.c.state,
+    runs.c.reason,
+    runs.c.budget,
+    runs.c.bad_lines,
+    runs.c.created_at_ms,
+    runs.c.account,
+    runs.c.restored,
+    REASON_CODE,
+    runs.c.finished_at_ms,
+)
 
 
 async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
@@ -256,10 +266,16 @@ def _counts(run_ids: Sequence[str], table: sa.Table, source: sa.FromClause) -> s
     is_current = sa.literal(table is tasks, sa.Boolean)
     return (
         sa.select(
-            tasks.c.run_id, is_current, c.state, c.verdict, sa.func.count(), credits_sum(held),
-            credits_sum(c.credits_charged), credits_sum(c.credits_estimate),
+            tasks.c.run_id,
+            is_current,
+            c.state,
+            c.verdict,
+            sa.func.count(),
+            credits_sum(held),
+            credits_sum(c.credits_charged),
+            credits_sum(c.credits_estimate),
         )
         .select_from(source)
         .where(tasks.c.run_id.in_(run_ids))
         .group_by(tasks.c.run_id, c.state, c.verdict)
-    )  # fmt: skip
+    )

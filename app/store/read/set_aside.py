@@ -186,7 +186,15 @@ def _as_id(digits: str) -> str:
 
 
 _ROWS = sa.select(
-    deliveries.c.id, deliveries.c.source, deliveries.c.account, deliveries.c.received_at_ms,
-    deliveries.c.state, deliveries.c.tries, deliveries.c.due_at_ms, deliveries.c.error,
-    deliveries.c.webhook_id, deliveries.c.encoding, sa.func.length(deliveries.c.body),
-)  # fmt: skip
+    deliveries.c.id,
+    deliveries.c.source,
+    deliveries.c.account,
+    deliveries.c.received_at_ms,
+    deliveries.c.state,
+    deliveries.c.tries,
+    deliveries.c.due_at_ms,
+    deliveries.c.error,
+    deliveries.c.webhook_id,
+    deliveries.c.encoding,
+    sa.func.length(deliveries.c.body),
+)

@@ -44,7 +44,7 @@ ORPHANS_MAX = 1_000
 
 
 @contextlib.asynccontextmanager
-async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterator[Snapshot]":
+async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterator[BooksSnapshot]":
     """One moment of the database, until the block ends. `joined`: the moment that another process exported,
     on PostgreSQL."""
     try:
@@ -55,12 +55,12 @@ async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterat
                 )
                 if joined is not None:
                     await connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{joined}'")
-            yield Snapshot(db, connection)
+            yield BooksSnapshot(db, connection)
     except OSError as error:  # asyncpg lets it through as it is
         raise StoreUnavailable(str(error)) from error
 
 
-class Snapshot:
+class BooksSnapshot:
     """Reads of one moment."""
 
     def __init__(self, db: Database, connection: AsyncConnection) -> None:
@@ -132,9 +132,10 @@ class Snapshot:
         of its cycle told the credits of an allocation."""
         c, after = account_entries.c, 0
         granted = sa.exists().where(
-            balances.c.account == c.account, balances.c.per_cycle == c.credits,
+            balances.c.account == c.account,
+            balances.c.per_cycle == c.credits,
             balances.c.at_ms.between(c.cycle_ms - DAY_MS, c.cycle_ms + CYCLE_MAX_MS),
-        )  # fmt: skip
+        )
         query = sa.select(account_entries, granted.label("granted")).where(c.task_id.is_(None))
         if account is not None:
             query = query.where(c.account == account)
@@ -150,10 +151,14 @@ class Snapshot:
         """Rows about tasks that are not there, and what belongs to no delivery or to no known kind."""
         found: list[Orphan] = []
         for table, key in (
-            (attempts, attempts.c.attempt), (submissions, submissions.c.id), (deliveries, deliveries.c.id),
-            (results, results.c.attempt), (ledger, ledger.c.id), (findings, findings.c.id),
+            (attempts, attempts.c.attempt),
+            (submissions, submissions.c.id),
+            (deliveries, deliveries.c.id),
+            (results, results.c.attempt),
+            (ledger, ledger.c.id),
+            (findings, findings.c.id),
             (account_entries, account_entries.c.id),
-        ):  # fmt: skip
+        ):
             query = (
                 sa.select(key, table.c.task_id)
                 .outerjoin(tasks, tasks.c.id == table.c.task_id)
@@ -239,8 +244,9 @@ class Snapshot:
         await file(about(ledger).where(closing), lambda books: books.ledger)
         # Without an index on the task: gone through once, not once for each task.
         for table, rows in (
-            (findings, lambda books: books.findings), (account_entries, lambda books: books.adjustments),
-        ):  # fmt: skip
+            (findings, lambda books: books.findings),
+            (account_entries, lambda books: books.adjustments),
+        ):
             mine = table.c.task_id.in_(sa.select(v.c.id))
             await file(sa.select(table).where(mine).order_by(table.c.id), rows)
         await self._fetch_elsewhere(part)

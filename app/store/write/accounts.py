@@ -64,11 +64,13 @@ class AccountWrites:
             done = await connection.execute(
                 sa.update(runs)
                 .where(
-                    IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.PAUSED,
+                    IS_OPEN_RUN,
+                    runs.c.account == account,
+                    runs.c.state == RunState.PAUSED,
                     REASON_CODE.in_([code]),
                 )
                 .values(state=RunState.RUNNING, reason=None, reason_code=None)
-            )  # fmt: skip
+            )
             return done.rowcount
 
         return await self.db.write(work)
@@ -94,9 +96,13 @@ class AccountWrites:
     async def store_balance(self, account: str, balance: Balance) -> None:
         """Keep what the provider said, append-only."""
         row = {
-            "account": account, "at_ms": balance.at_ms, "remaining": balance.remaining,
-            "per_cycle": balance.per_cycle, "resets_at_ms": balance.resets_at_ms, "source": balance.source,
-        }  # fmt: skip
+            "account": account,
+            "at_ms": balance.at_ms,
+            "remaining": balance.remaining,
+            "per_cycle": balance.per_cycle,
+            "resets_at_ms": balance.resets_at_ms,
+            "source": balance.source,
+        }
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(sa.insert(balances), [row])
@@ -139,15 +145,14 @@ class AccountWrites:
         a restored run that nothing names: most were over before it, and their charges left the balance."""
         held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
         query = (
-            sa.select(
-                sa.func.count(), credits_sum(held)
-            )
+            sa.select(sa.func.count(), credits_sum(held))
             .join(runs, runs.c.id == tasks.c.run_id)
             .where(
-                IS_POLLED, runs.c.account == account,
+                IS_POLLED,
+                runs.c.account == account,
                 ~sa.and_(runs.c.restored, tasks.c.provider_task_id.is_(None)),
             )
-        )  # fmt: skip
+        )
 
         async def work(connection: AsyncConnection) -> Outstanding:
             return Outstanding(*(await connection.execute(query)).one())

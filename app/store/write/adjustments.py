@@ -38,15 +38,29 @@ async def find_task(db: Database, task_id: str) -> AdjustedTask | None:
 
 
 async def add_adjustment(
-    db: Database, credits: Decimal, reason: str, *, account: str, run_id: str, task_id: str | None,
-    attempt: int | None, now_ms: int,
-) -> Decimal:  # fmt: skip
+    db: Database,
+    credits: Decimal,
+    reason: str,
+    *,
+    account: str,
+    run_id: str,
+    task_id: str | None,
+    attempt: int | None,
+    now_ms: int,
+) -> Decimal:
     """Append it; the sum of all adjustments of the same task, or of the same run where no task is named."""
     c = account_entries.c
     row = {
-        "at_ms": now_ms, "account": account, "kind": "adjustment", "credits": credits, "cycle_ms": None,
-        "run_id": run_id, "task_id": task_id, "attempt": attempt, "reason": clean(reason),
-    }  # fmt: skip
+        "at_ms": now_ms,
+        "account": account,
+        "kind": "adjustment",
+        "credits": credits,
+        "cycle_ms": None,
+        "run_id": run_id,
+        "task_id": task_id,
+        "attempt": attempt,
+        "reason": clean(reason),
+    }
     about = c.run_id == run_id if task_id is None else c.task_id == task_id
     total = sa.select(sa.func.sum(c.credits)).where(c.kind == "adjustment", about)
 

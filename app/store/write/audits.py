@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.accounting.balances import Snapshot
+from app.domain.accounting.balances import BalanceSnapshot
 from app.domain.accounting.billing import AccountEntry, EntryKind, SeenReset
 from app.store.database import Database
 from app.store.tables import account_entries, balances, credits_sum, is_not_ahead, ledger, runs
@@ -36,7 +36,7 @@ class AuditWrites:
 
         return await self.db.read(work, long=True)
 
-    async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]:
+    async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]:
         """Balances told from one moment to another, both included, oldest first."""
         c = balances.c
         query = (
@@ -45,12 +45,12 @@ class AuditWrites:
             .order_by(c.at_ms, c.id)
         )
 
-        async def work(connection: AsyncConnection) -> list[Snapshot]:
-            return [Snapshot(*row) for row in await connection.execute(query)]
+        async def work(connection: AsyncConnection) -> list[BalanceSnapshot]:
+            return [BalanceSnapshot(*row) for row in await connection.execute(query)]
 
         return await self.db.read(work, long=True)
 
-    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[Snapshot]:
+    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]:
         """The first and the last balance told of each plan and cycle between two moments, oldest first."""
         c = balances.c
         inside = c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms, c.per_cycle.is_not(None)
@@ -64,13 +64,13 @@ class AuditWrites:
             *inside, c.at_ms.in_(sa.union(sa.select(edges.c.first), sa.select(edges.c.last)))
         )
 
-        async def work(connection: AsyncConnection) -> list[Snapshot]:
+        async def work(connection: AsyncConnection) -> list[BalanceSnapshot]:
             rows = await connection.execute(told.order_by(c.at_ms, c.id))
-            return [Snapshot(*row) for row in rows]
+            return [BalanceSnapshot(*row) for row in rows]
 
         return await self.db.read(work, long=True)
 
-    async def last_snapshot(self, account: str, now_ms: int) -> Snapshot | None:
+    async def last_snapshot(self, account: str, now_ms: int) -> BalanceSnapshot | None:
         """The newest that was asked for; a header says nothing of cycles."""
         c = balances.c
         query = (
@@ -80,9 +80,9 @@ class AuditWrites:
             .limit(1)
         )
 
-        async def work(connection: AsyncConnection) -> Snapshot | None:
+        async def work(connection: AsyncConnection) -> BalanceSnapshot | None:
             row = (await connection.execute(query)).first()
-            return None if row is None else Snapshot(*row)
+            return None if row is None else BalanceSnapshot(*row)
 
         return await self.db.read(work, long=True)
 
@@ -161,6 +161,9 @@ def _count_of(account: str, entry: AccountEntry) -> sa.Select[Any]:
 
 def _row(entry: AccountEntry) -> dict[str, Any]:
     return {
-        "at_ms": entry.at_ms, "kind": entry.kind, "credits": entry.credits, "cycle_ms": entry.cycle_ms,
+        "at_ms": entry.at_ms,
+        "kind": entry.kind,
+        "credits": entry.credits,
+        "cycle_ms": entry.cycle_ms,
         "reason": entry.reason,
-    }  # fmt: skip
+    }

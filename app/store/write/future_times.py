@@ -41,7 +41,7 @@ class Longest:
     """The next try of a notice."""
 
 
-class MomentWrites:
+class FutureTimeWrites:
     """Part of Store."""
 
     db: Database

@@ -34,7 +34,7 @@ class _RolledBackError(Exception):
     """Ends a transaction that was only to be tried."""
 
 
-class AliveWrites:
+class HealthWrites:
     """Part of Store."""
 
     db: Database

@@ -24,9 +24,20 @@ ZSTD_LEVEL = 1
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """No stored body is larger when unpacked; a larger one is corruption."""
 _RECEIVED = (
-    "id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding", "body",
-    "state", "tries", "due_at_ms", "repeats",
-)  # fmt: skip
+    "id",
+    "source",
+    "received_at_ms",
+    "webhook_id",
+    "signed_at",
+    "signature",
+    "account",
+    "encoding",
+    "body",
+    "state",
+    "tries",
+    "due_at_ms",
+    "repeats",
+)
 _compressor = zstd.ZstdCompressor(ZSTD_LEVEL)
 """Kept: making one for each body costs as much as using it. Its frames are independent of each other."""
 ERROR_CHARS_MAX = 2_000
@@ -48,11 +59,21 @@ class InboxWrites:
         first = {delivery.id: delivery for delivery in reversed(raw)}
         rows = [
             (
-                self.db.driver_id(d.id), d.source, d.received_at_ms, d.webhook_id, d.signed_at, d.signature,
-                d.account, *pack(d.body), "new", 0, due_at_ms, times[d.id] - 1,
+                self.db.driver_id(d.id),
+                d.source,
+                d.received_at_ms,
+                d.webhook_id,
+                d.signed_at,
+                d.signature,
+                d.account,
+                *pack(d.body),
+                "new",
+                0,
+                due_at_ms,
+                times[d.id] - 1,
             )
             for _, d in sorted(first.items())
-        ]  # fmt: skip
+        ]
         return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
 
     async def claim_overdue_deliveries(self, *, limit: int, now_ms: int, next_due_at_ms: int) -> list[str]:
@@ -146,12 +167,19 @@ class InboxWrites:
             v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
             found = await connection.execute(
                 sa.select(
-                    c.id, c.source, c.received_at_ms, c.encoding, c.body, c.webhook_id, c.signed_at,
-                    c.signature, c.account,
+                    c.id,
+                    c.source,
+                    c.received_at_ms,
+                    c.encoding,
+                    c.body,
+                    c.webhook_id,
+                    c.signed_at,
+                    c.signature,
+                    c.account,
                 )
                 .join(v, c.id == v.c.id)
                 .where(IS_WAITING)
-            )  # fmt: skip
+            )
             waiting = WaitingDeliveries([], {})
             for row in sorted(found, key=lambda row: str(row.id)):
                 try:
@@ -166,9 +194,15 @@ class InboxWrites:
 def raw_delivery(row: Any) -> RawDelivery:
     """A delivery as it was received, from its row."""
     return RawDelivery(
-        row.id, row.source, row.received_at_ms, unpack(row.encoding, row.body), row.webhook_id, row.signed_at,
-        row.signature, row.account,
-    )  # fmt: skip
+        row.id,
+        row.source,
+        row.received_at_ms,
+        unpack(row.encoding, row.body),
+        row.webhook_id,
+        row.signed_at,
+        row.signature,
+        row.account,
+    )
 
 
 def pack(body: bytes) -> tuple[str, bytes]:
@@ -187,7 +221,7 @@ def unpack(encoding: str, stored: bytes) -> bytes:
     return bytes(zstd.ZstdDecompressor().decompress(stored, BODY_BYTES_MAX))
 
 
-def short(text: str | None) -> str | None:
+def truncate(text: str | None) -> str | None:
     """Foreign text as it is kept beside a task: clean and bounded."""
     return None if text is None else clean(text)[:MESSAGE_CHARS_MAX]
 

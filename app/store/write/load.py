@@ -26,7 +26,7 @@ NEW_BEFORE = "was bad or left out when the run was made, and is a prompt now"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredStretch:
+class StoredChunk:
     """What became of one stretch of a source."""
 
     kept: int
@@ -65,10 +65,16 @@ class LoadWrites:
 
         return await self.db.read(work)
 
-    async def store_stretch(
-        self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], *, after: int, known_to: int,
-        merge: bool, now_ms: int,
-    ) -> StoredStretch:  # fmt: skip
+    async def store_chunk(
+        self,
+        run_id: str,
+        specs: Sequence[tuple[TaskSpec, Decimal]],
+        *,
+        after: int,
+        known_to: int,
+        merge: bool,
+        now_ms: int,
+    ) -> StoredChunk:
         """Store the records after ordinal `after`, each with our own estimate, unless they are stored.
 
         `known_to`: the last record the run held when this producer began; one up to there that is missing is
@@ -77,7 +83,7 @@ class LoadWrites:
         """
         ids = [new_id(now_ms) for _ in specs]
 
-        async def work(connection: AsyncConnection) -> StoredStretch:
+        async def work(connection: AsyncConnection) -> StoredChunk:
             run = await _lock_run(connection, run_id)
             earlier = await self._asked_earlier(connection, run_id, specs, after) if merge else set()
             # Not ours any more: what is left out is judged by what the run holds, so every producer agrees.
@@ -96,7 +102,7 @@ class LoadWrites:
                 refuse_difference(said, stored, missing="could not be stored")
             reused = {n for n, record in stored.items() if record.reused}
             estimate = sum((e for _, (s, e) in kept if s.ordinal not in reused), Decimal(0))
-            return StoredStretch(len(kept), len(specs) - len(kept), len(reused), estimate)
+            return StoredChunk(len(kept), len(specs) - len(kept), len(reused), estimate)
 
         return await self.db.write(work, long=True)
 
@@ -159,9 +165,12 @@ class LoadWrites:
         return repeated
 
     async def _insert(
-        self, connection: AsyncConnection, run: sa.Row[Any], new: Sequence[tuple[str, TaskSpec, Decimal]],
+        self,
+        connection: AsyncConnection,
+        run: sa.Row[Any],
+        new: Sequence[tuple[str, TaskSpec, Decimal]],
         now_ms: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         answers: dict[str, str] = {}
         if run.reuse_within_ms is not None:
             prints = {spec.fingerprint() for _, spec, _ in new}
@@ -180,12 +189,22 @@ class LoadWrites:
 def task_row(run_id: str, task_id: str, spec: TaskSpec, estimate: Decimal) -> dict[str, object]:
     """A task that nothing was done for yet, with the key under which it will be sent."""
     return {
-        "id": task_id, "run_id": run_id, "ordinal": spec.ordinal, "task_type": spec.task_type,
+        "id": task_id,
+        "run_id": run_id,
+        "ordinal": spec.ordinal,
+        "task_type": spec.task_type,
         "payload": json.dumps(spec.payload, ensure_ascii=False, separators=(",", ":")),
-        "priority": spec.priority, "state": TaskState.PENDING, "attempt": 1,
-        "idempotency_key": idempotency_key(task_id, 1), "money": Money.NONE, "credits_estimate": estimate,
-        "sends": 0, "not_before_ms": 0, "polls": 0, "fingerprint": spec.fingerprint(),
-    }  # fmt: skip
+        "priority": spec.priority,
+        "state": TaskState.PENDING,
+        "attempt": 1,
+        "idempotency_key": idempotency_key(task_id, 1),
+        "money": Money.NONE,
+        "credits_estimate": estimate,
+        "sends": 0,
+        "not_before_ms": 0,
+        "polls": 0,
+        "fingerprint": spec.fingerprint(),
+    }
 
 
 def _answered(origin: str | None, estimate: Decimal, now_ms: int) -> dict[str, object]:

@@ -10,7 +10,7 @@ from app.domain.notices.notice import DueNotice, Notice, NoticeState, Outcome
 from app.domain.task import new_id
 from app.store.database import Database
 from app.store.tables import IS_NEW_NOTICE, Id, Millis, notices
-from app.store.write.inbox import clean, short
+from app.store.write.inbox import clean, truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,14 @@ class NoticeWrites:
                 .where(notices.c.id.in_(sa.select(due.c.id)), *is_due)
                 .values(tries=notices.c.tries + 1, due_at_ms=lease_until_ms)
                 .returning(
-                    notices.c.id, notices.c.kind, notices.c.account, notices.c.run_id, notices.c.body,
+                    notices.c.id,
+                    notices.c.kind,
+                    notices.c.account,
+                    notices.c.run_id,
+                    notices.c.body,
                     notices.c.tries,
                 )
-            )  # fmt: skip
+            )
             return sorted((DueNotice(*row) for row in claimed), key=lambda notice: notice.id)
 
         return await self.db.write(work)
@@ -76,29 +80,34 @@ class NoticeWrites:
     async def record_tries(self, ended: Sequence[tuple[DueNotice, Outcome]], now_ms: int) -> None:
         """Keep how tries ended. Only the latest claim of a notice counts; what is settled stays so."""
         types = {
-            "id": Id, "tries": sa.Integer(), "state": sa.Text(), "due_at_ms": Millis(),
-            "sent_at_ms": Millis(), "error": sa.Text(),
-        }  # fmt: skip
+            "id": Id,
+            "tries": sa.Integer(),
+            "state": sa.Text(),
+            "due_at_ms": Millis(),
+            "sent_at_ms": Millis(),
+            "error": sa.Text(),
+        }
         rows = [
             {
-                "id": notice.id, "tries": notice.tries, "state": outcome.state,
+                "id": notice.id,
+                "tries": notice.tries,
+                "state": outcome.state,
                 "due_at_ms": now_ms + outcome.wait_ms,
                 "sent_at_ms": now_ms if outcome.state is NoticeState.SENT else None,
-                "error": short(outcome.error),
+                "error": truncate(outcome.error),
             }
             for notice, outcome in ended
-        ]  # fmt: skip
+        ]
 
         async def work(connection: AsyncConnection) -> None:
             v = self.db.batch("v", types, rows)
             await connection.execute(
                 sa.update(notices)
                 .where(
-                    notices.c.id == v.c.id, notices.c.tries == v.c.tries,
-                    notices.c.state == NoticeState.NEW,
+                    notices.c.id == v.c.id, notices.c.tries == v.c.tries, notices.c.state == NoticeState.NEW
                 )
                 .values({name: v.c[name] for name in ("state", "due_at_ms", "sent_at_ms", "error")})
-            )  # fmt: skip
+            )
 
         await self.db.write(work)
 
@@ -123,12 +132,19 @@ async def insert_notices(
     """The same within a transaction of the caller's, the one that finds a thing out."""
     rows = [
         {
-            "id": new_id(now_ms), "at_ms": notice.at_ms, "kind": notice.kind, "account": notice.account,
-            "run_id": notice.run_id, "occasion": clean(notice.occasion), "body": notice.body(),
-            "state": state, "tries": 0, "due_at_ms": now_ms,
+            "id": new_id(now_ms),
+            "at_ms": notice.at_ms,
+            "kind": notice.kind,
+            "account": notice.account,
+            "run_id": notice.run_id,
+            "occasion": clean(notice.occasion),
+            "body": notice.body(),
+            "state": state,
+            "tries": 0,
+            "due_at_ms": now_ms,
         }
         for notice in found
-    ]  # fmt: skip
+    ]
     await db.insert(connection, notices, rows, ignore=True)
     mine = sa.select(sa.func.count()).where(notices.c.id.in_([row["id"] for row in rows]))
     return await connection.scalar(mine) or 0

@@ -34,7 +34,7 @@ class DuePoll:
 
 
 @dataclass(frozen=True, slots=True)
-class LonePoll:
+class PollWithoutDelivery:
     """A poll that settled an attempt of which no delivery is stored."""
 
     id: str
@@ -46,7 +46,7 @@ class LonePoll:
     body: bytes
 
 
-class PollingWrites:
+class PollWrites:
     """Part of Store."""
 
     db: Database
@@ -75,11 +75,16 @@ class PollingWrites:
                     next_poll_at_ms=sa.literal(now_ms, Millis) + sa.literal(interval_ms, Millis) * steps,
                 )
                 .returning(
-                    tasks.c.id, tasks.c.attempt, tasks.c.state, tasks.c.provider_task_id,
-                    tasks.c.idempotency_key, tasks.c.first_sent_at_ms, tasks.c.polls,
+                    tasks.c.id,
+                    tasks.c.attempt,
+                    tasks.c.state,
+                    tasks.c.provider_task_id,
+                    tasks.c.idempotency_key,
+                    tasks.c.first_sent_at_ms,
+                    tasks.c.polls,
                     sa.select(runs.c.account).where(runs.c.id == tasks.c.run_id).scalar_subquery(),
                 )
-            )  # fmt: skip
+            )
             return [DuePoll(r[0], r[1], TaskState(r[2]), *r[3:]) for r in claimed]
 
         return await self.db.write(work)
@@ -123,7 +128,9 @@ class PollingWrites:
 
         return await self.db.read(work)
 
-    async def lone_polls(self, *, after: str, before: str, limit: int) -> list[LonePoll]:
+    async def polls_without_delivery(
+        self, *, after: str, before: str, limit: int
+    ) -> list[PollWithoutDelivery]:
         """Polls with ids in a stretch of time, oldest first, that found a finished task of which no delivery
         is stored."""
         poll, other = deliveries, deliveries.alias("other")
@@ -134,24 +141,27 @@ class PollingWrites:
         )
         query = (
             sa.select(
-                poll.c.id, tasks.c.run_id, poll.c.task_id, poll.c.attempt,
+                poll.c.id,
+                tasks.c.run_id,
+                poll.c.task_id,
+                poll.c.attempt,
                 sa.func.coalesce(attempts.c.first_sent_at_ms, tasks.c.first_sent_at_ms, 0),
-                poll.c.encoding, poll.c.body,
+                poll.c.encoding,
+                poll.c.body,
             )
             .join(tasks, tasks.c.id == poll.c.task_id)
             .outerjoin(
-                attempts,
-                sa.and_(attempts.c.task_id == poll.c.task_id, attempts.c.attempt == poll.c.attempt),
+                attempts, sa.and_(attempts.c.task_id == poll.c.task_id, attempts.c.attempt == poll.c.attempt)
             )
             .where(poll.c.id > after, poll.c.id < before)
             .where(poll.c.source == Source.POLL, poll.c.state == "done", ~stored)
             .order_by(poll.c.id)
             .limit(limit)
-        )  # fmt: skip
+        )
 
-        async def work(connection: AsyncConnection) -> list[LonePoll]:
+        async def work(connection: AsyncConnection) -> list[PollWithoutDelivery]:
             rows = await connection.execute(query)
-            return [LonePoll(*row[:5], unpack(row.encoding, row.body)) for row in rows]
+            return [PollWithoutDelivery(*row[:5], unpack(row.encoding, row.body)) for row in rows]
 
         return await self.db.read(work)
 
@@ -168,7 +178,7 @@ class PollingWrites:
 
         return await self.db.read(work)
 
-    async def note_lost_after_ack(self, lost: Sequence[tuple[LonePoll, str]], now_ms: int) -> int:
+    async def note_lost_after_ack(self, lost: Sequence[tuple[PollWithoutDelivery, str]], now_ms: int) -> int:
         """A finding for each poll with its detail, unless its attempt has one, or a delivery came after all;
         how many were new."""
         ids = sorted({poll.task_id for poll, _ in lost})
@@ -191,13 +201,19 @@ class PollingWrites:
             known = {tuple(row) for row in noted} | {tuple(row) for row in came}
             rows = [
                 {
-                    "at_ms": now_ms, "run_id": poll.run_id, "task_id": poll.task_id, "attempt": poll.attempt,
-                    "verdict": Verdict.LOST_AFTER_ACK, "expected": None, "actual": None, "detail": detail,
+                    "at_ms": now_ms,
+                    "run_id": poll.run_id,
+                    "task_id": poll.task_id,
+                    "attempt": poll.attempt,
+                    "verdict": Verdict.LOST_AFTER_ACK,
+                    "expected": None,
+                    "actual": None,
+                    "detail": detail,
                     "delivery_id": poll.id,
                 }
                 for poll, detail in lost
                 if (poll.task_id, poll.attempt) not in known
-            ]  # fmt: skip
+            ]
             unique = {(row["task_id"], row["attempt"]): row for row in reversed(rows)}
             await self.db.insert(connection, findings, list(reversed(unique.values())))
             return len(unique)

@@ -21,7 +21,7 @@ _RETRYING = (RunState.RUNNING, RunState.PAUSED, RunState.STOPPED, RunState.FINIS
 
 
 @dataclass(frozen=True, slots=True)
-class RetriedStretch:
+class RetriedChunk:
     """What became of some tasks of a run that were to be retried."""
 
     last: int
@@ -62,18 +62,24 @@ class RetryWrites:
 
         return await self.db.write(work, long=True)
 
-    async def retry_stretch(
-        self, run_id: str, states: Sequence[TaskState], *, after: int, limit: int, even_if_held: bool,
+    async def retry_chunk(
+        self,
+        run_id: str,
+        states: Sequence[TaskState],
+        *,
+        after: int,
+        limit: int,
+        even_if_held: bool,
         now_ms: int,
-    ) -> RetriedStretch:  # fmt: skip
+    ) -> RetriedChunk:
         """Retry up to `limit` tasks of a run that are in one of `states`, in the order of its source from
         ordinal `after` on. A run that was cancelled meanwhile gets no new attempts."""
 
-        async def work(connection: AsyncConnection) -> RetriedStretch:
+        async def work(connection: AsyncConnection) -> RetriedChunk:
             # Nobody cancels or ends the run before the new attempts stand there.
             run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(key_share=True)
             if await connection.scalar(run) not in _RETRYING:
-                return RetriedStretch(0)
+                return RetriedChunk(0)
             chosen = await connection.execute(
                 _with_attempt()
                 .where(tasks.c.run_id == run_id, tasks.c.ordinal > after)
@@ -88,7 +94,7 @@ class RetryWrites:
             await self._next_attempts(connection, retried, now_ms)
             if retried:
                 await reopen_runs(connection, [run_id])
-            return RetriedStretch(
+            return RetriedChunk(
                 rows[-1].ordinal if rows else 0,
                 len(retried),
                 sum((row.credits_estimate for row in retried), Decimal(0)),
@@ -116,19 +122,37 @@ class RetryWrites:
         v = self.db.batch("v", types, data)
         blank = dict.fromkeys(
             (
-                "credits_to_charge", "credits_held", "credits_charged", "reported", "verdict",
-                "provider_task_id", "error_code", "error_message", "first_sent_at_ms", "submitted_at_ms",
-                "settled_at_ms", "settled_by", "claim", "lease_until_ms", "next_poll_at_ms",
+                "credits_to_charge",
+                "credits_held",
+                "credits_charged",
+                "reported",
+                "verdict",
+                "provider_task_id",
+                "error_code",
+                "error_message",
+                "first_sent_at_ms",
+                "submitted_at_ms",
+                "settled_at_ms",
+                "settled_by",
+                "claim",
+                "lease_until_ms",
+                "next_poll_at_ms",
             )
-        )  # fmt: skip
+        )
         await connection.execute(
             sa.update(tasks)
             .where(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt - 1)
             .values(
-                state=TaskState.PENDING, attempt=v.c.attempt, idempotency_key=v.c.key, money=Money.NONE,
-                sends=0, polls=0, not_before_ms=now_ms, **blank,
+                state=TaskState.PENDING,
+                attempt=v.c.attempt,
+                idempotency_key=v.c.key,
+                money=Money.NONE,
+                sends=0,
+                polls=0,
+                not_before_ms=now_ms,
+                **blank,
             )
-        )  # fmt: skip
+        )
 
 
 def _with_attempt() -> sa.Select[Any]:

@@ -31,11 +31,14 @@ async def find_answers(
         .join(runs, runs.c.id == t.run_id)
         .join(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
         .where(
-            t.state == TaskState.COMPLETED, t.reused_from.is_(None), t.settled_at_ms > since_ms,
-            runs.c.account == account, ~disputed,
+            t.state == TaskState.COMPLETED,
+            t.reused_from.is_(None),
+            t.settled_at_ms > since_ms,
+            runs.c.account == account,
+            ~disputed,
         )
         .subquery()
-    )  # fmt: skip
+    )
     rows = await connection.execute(sa.select(found.c.fingerprint, found.c.id).where(found.c.place == 1))
     return {row.fingerprint: row.id for row in rows}
 
@@ -47,17 +50,18 @@ async def copy_results(db: Database, connection: AsyncConnection, ids: Sequence[
     origin = tasks.alias("origin")
     chosen = (
         sa.select(
-            tasks.c.id, tasks.c.attempt, results.c.delivery_id, results.c.status, results.c.response,
+            tasks.c.id,
+            tasks.c.attempt,
+            results.c.delivery_id,
+            results.c.status,
+            results.c.response,
             sa.literal(now_ms, Millis),
         )
         .join(v, tasks.c.id == v.c.id)
         .join(origin, origin.c.id == tasks.c.reused_from)
-        .join(
-            results,
-            sa.and_(results.c.task_id == origin.c.id, results.c.attempt == origin.c.attempt),
-        )
+        .join(results, sa.and_(results.c.task_id == origin.c.id, results.c.attempt == origin.c.attempt))
         .where(tasks.c.reused_from.is_not(None))
-    )  # fmt: skip
+    )
     columns = ["task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms"]
     insert: Any = (sqlite if db.is_sqlite else postgresql).insert(results)
     await connection.execute(insert.from_select(columns, chosen).on_conflict_do_nothing())

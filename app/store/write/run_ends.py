@@ -14,9 +14,7 @@ FINISHED_MAX = 20
 """Runs that one call ends: the tasks of each are gone through once, to learn when it ended."""
 
 
-_IS_REMARK = sa.and_(
-    runs.c.state.in_((RunState.CANCELLED, RunState.RUNNING)), REASON_CODE.is_(None)
-)  # fmt: skip
+_IS_REMARK = sa.and_(runs.c.state.in_((RunState.CANCELLED, RunState.RUNNING)), REASON_CODE.is_(None))
 
 
 def has_open_task() -> sa.ColumnElement[bool]:
@@ -24,7 +22,7 @@ def has_open_task() -> sa.ColumnElement[bool]:
     return sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN)
 
 
-class FinishWrites:
+class RunEndWrites:
     """Part of Store."""
 
     db: Database

@@ -38,11 +38,19 @@ class RunWrites:
         """A new run in state loading; its id."""
         run_id = new_id(now_ms)
         row = {
-            "id": run_id, "name": clean(name), "source": clean(source), "state": RunState.LOADING,
-            "budget": budget, "bad_lines": 0, "created_at_ms": now_ms, "account": account,
-            "batch_size": batch_size, "reuse_within_ms": reuse_within_ms,
-            "schedule_id": schedule_id, "slot_ms": slot_ms,
-        }  # fmt: skip
+            "id": run_id,
+            "name": clean(name),
+            "source": clean(source),
+            "state": RunState.LOADING,
+            "budget": budget,
+            "bad_lines": 0,
+            "created_at_ms": now_ms,
+            "account": account,
+            "batch_size": batch_size,
+            "reuse_within_ms": reuse_within_ms,
+            "schedule_id": schedule_id,
+            "slot_ms": slot_ms,
+        }
 
         async def work(connection: AsyncConnection) -> None:
             await self.db.insert(connection, runs, [row], known="id")
@@ -90,7 +98,7 @@ class RunWrites:
         state = sa.case((runs.c.state == RunState.FINISHED, runs.c.state), else_=RunState.RUNNING)
         return await self._change_run(
             run_id, allowed, state=state, reason=None, reason_code=None, restored=True
-        )  # fmt: skip
+        )
 
     async def cancel_run(self, run_id: str, reason: str) -> int:
         """Cancel what was never sent; what is with the provider goes on and is settled. Tasks cancelled."""

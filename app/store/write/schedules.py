@@ -13,7 +13,7 @@ from app.domain.schedule_slots import DueSlot
 from app.domain.task import RunState, TaskState, new_id
 from app.store.database import Database
 from app.store.tables import runs, schedules, tasks
-from app.store.write.inbox import clean, short
+from app.store.write.inbox import clean, truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,15 @@ class ScheduleWrites:
     ) -> str | None:
         """A new schedule; its id. None: there is one of that name."""
         row = {
-            "id": new_id(now_ms), "name": clean(name), "source": clean(source), "options": options,
-            "every_ms": every_ms, "next_at_ms": next_at_ms, "enabled": True, "created_at_ms": now_ms,
-        }  # fmt: skip
+            "id": new_id(now_ms),
+            "name": clean(name),
+            "source": clean(source),
+            "options": options,
+            "every_ms": every_ms,
+            "next_at_ms": next_at_ms,
+            "enabled": True,
+            "created_at_ms": now_ms,
+        }
 
         async def work(connection: AsyncConnection) -> str | None:
             await self.db.insert(connection, schedules, [row], ignore=True)
@@ -78,17 +84,35 @@ class ScheduleWrites:
         await self._change(schedule_id, enabled=enabled, next_at_ms=next_at_ms)
 
     async def claim_slot(
-        self, schedule: ScheduleRow, due: DueSlot, *, name: str, budget: Decimal | None, account: str,
-        batch_size: int | None, reuse_within_ms: int | None, reason: str | None, now_ms: int,
-    ) -> str | None:  # fmt: skip
+        self,
+        schedule: ScheduleRow,
+        due: DueSlot,
+        *,
+        name: str,
+        budget: Decimal | None,
+        account: str,
+        batch_size: int | None,
+        reuse_within_ms: int | None,
+        reason: str | None,
+        now_ms: int,
+    ) -> str | None:
         """The id of the slot's run, in state loading; None when another worker has the slot. `reason`: what
         there is to say of slots before it, kept with the run and with the schedule."""
         row = {
-            "id": new_id(now_ms), "name": clean(name), "source": schedule.source, "state": RunState.LOADING,
-            "reason": reason, "budget": budget, "bad_lines": 0, "account": account, "batch_size": batch_size,
-            "reuse_within_ms": reuse_within_ms, "schedule_id": schedule.id, "slot_ms": due.slot_ms,
+            "id": new_id(now_ms),
+            "name": clean(name),
+            "source": schedule.source,
+            "state": RunState.LOADING,
+            "reason": reason,
+            "budget": budget,
+            "bad_lines": 0,
+            "account": account,
+            "batch_size": batch_size,
+            "reuse_within_ms": reuse_within_ms,
+            "schedule_id": schedule.id,
+            "slot_ms": due.slot_ms,
             "created_at_ms": now_ms,
-        }  # fmt: skip
+        }
 
         async def work(connection: AsyncConnection) -> str | None:
             if not await _move_on(connection, schedule, due, last_error=reason):
@@ -103,7 +127,7 @@ class ScheduleWrites:
         """Give a slot up for its error; False when another worker has it."""
 
         async def work(connection: AsyncConnection) -> bool:
-            return await _move_on(connection, schedule, due, last_error=short(error))
+            return await _move_on(connection, schedule, due, last_error=truncate(error))
 
         return await self.db.write(work)
 
@@ -111,9 +135,9 @@ class ScheduleWrites:
         """Keep why a schedule cannot be run, its slot left as it is; False when that is known."""
 
         async def work(connection: AsyncConnection) -> bool:
-            known = sa.func.coalesce(schedules.c.last_error, "") == short(error)
+            known = sa.func.coalesce(schedules.c.last_error, "") == truncate(error)
             mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
-            return (await connection.execute(mine.values(last_error=short(error)))).rowcount == 1
+            return (await connection.execute(mine.values(last_error=truncate(error)))).rowcount == 1
 
         return await self.db.write(work)
 
@@ -125,7 +149,7 @@ class ScheduleWrites:
             done = await connection.execute(
                 sa.update(runs)
                 .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-                .values(state=RunState.CANCELLED, reason=short(error), reason_code=None)
+                .values(state=RunState.CANCELLED, reason=truncate(error), reason_code=None)
             )
             if not done.rowcount:
                 return False
@@ -135,7 +159,7 @@ class ScheduleWrites:
                 .values(state=TaskState.CANCELLED)
             )
             mine = schedules.c.id == schedule_id
-            await connection.execute(sa.update(schedules).where(mine).values(last_error=short(error)))
+            await connection.execute(sa.update(schedules).where(mine).values(last_error=truncate(error)))
             return True
 
         return await self.db.write(work, long=True)
@@ -166,15 +190,20 @@ async def _move_on(connection: AsyncConnection, schedule: ScheduleRow, due: DueS
     moved = await connection.execute(
         sa.update(schedules)
         .where(
-            schedules.c.id == schedule.id, schedules.c.next_at_ms == schedule.next_at_ms,
-            schedules.c.enabled,
+            schedules.c.id == schedule.id, schedules.c.next_at_ms == schedule.next_at_ms, schedules.c.enabled
         )
         .values(next_at_ms=due.next_ms, **values)
-    )  # fmt: skip
+    )
     return moved.rowcount == 1
 
 
 _COLUMNS = (
-    schedules.c.id, schedules.c.name, schedules.c.source, schedules.c.options, schedules.c.every_ms,
-    schedules.c.next_at_ms, schedules.c.enabled, schedules.c.last_error,
-)  # fmt: skip
+    schedules.c.id,
+    schedules.c.name,
+    schedules.c.source,
+    schedules.c.options,
+    schedules.c.every_ms,
+    schedules.c.next_at_ms,
+    schedules.c.enabled,
+    schedules.c.last_error,
+)

@@ -47,7 +47,7 @@ class SettleCount:
 
     effects: dict[Effect, int] = field(default_factory=dict)
     verdicts: dict[str, int] = field(default_factory=dict)
-    raced: int = 0
+    lost_updates: int = 0
     """Left for another look, because somebody else changed the row meanwhile."""
 
 
@@ -79,7 +79,7 @@ class SettlementWrites:
             mine = await self._marked(connection, mine, found)
             changes, unmatched = _fold(mine, found, stored, decide)
             won = await self._apply(connection, changes, now_ms)
-            count.raced = sum(len(change.decisions) for change in changes) - sum(
+            count.lost_updates = sum(len(change.decisions) for change in changes) - sum(
                 len(change.decisions) for change in won
             )
             await self._write_entries(connection, won, now_ms)
@@ -255,8 +255,12 @@ class SettlementWrites:
         v = self.db.batch("v", CHANGE_TYPES, [_row_of(change, now_ms) for change in moving])
         id_column = table.c.id if table is tasks else table.c.task_id
         values = {
-            "state": v.c.state, "money": v.c.money, "credits_held": v.c.held,
-            "credits_to_charge": v.c.to_charge, "credits_charged": v.c.charged, "reported": v.c.reported,
+            "state": v.c.state,
+            "money": v.c.money,
+            "credits_held": v.c.held,
+            "credits_to_charge": v.c.to_charge,
+            "credits_charged": v.c.charged,
+            "reported": v.c.reported,
             "verdict": v.c.verdict,
             "provider_task_id": v.c.provider_task_id,
             # What closed the work first stays: a late report, or a late charge, says nothing new about that.
@@ -265,7 +269,7 @@ class SettlementWrites:
             "error_message": _first_but_refusal(table.c.state, table.c.error_message, v.c.error_message),
             "settled_by": sa.func.coalesce(table.c.settled_by, v.c.settled_by),
             "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
-        }  # fmt: skip
+        }
         if table is tasks:
             values |= {"next_poll_at_ms": v.c.poll_ms, "claim": None, "lease_until_ms": None}
         moved = await connection.execute(
@@ -375,19 +379,41 @@ def _of_nobody() -> _Change:
     """A good settlement of a task that does not exist."""
     nobody, nothing = new_id(0), Decimal(0)
     before = Attempt(
-        task_id=nobody, run_id=nobody, attempt=1, current=True, state=TaskState.SUBMITTED, money=Money.NONE,
-        task_type="", payload_json="{}", estimate=nothing, held=None, to_charge=None, charged=None,
-        provider_task_id=None, verdict=None, reported=None,
-    )  # fmt: skip
+        task_id=nobody,
+        run_id=nobody,
+        attempt=1,
+        current=True,
+        state=TaskState.SUBMITTED,
+        money=Money.NONE,
+        task_type="",
+        payload_json="{}",
+        estimate=nothing,
+        held=None,
+        to_charge=None,
+        charged=None,
+        provider_task_id=None,
+        verdict=None,
+        reported=None,
+    )
     after = replace(
-        before, state=TaskState.COMPLETED, money=Money.POSTED, held=nothing, charged=nothing,
-        verdict=Verdict.MATCHED, reported=TaskState.COMPLETED,
-    )  # fmt: skip
+        before,
+        state=TaskState.COMPLETED,
+        money=Money.POSTED,
+        held=nothing,
+        charged=nothing,
+        verdict=Verdict.MATCHED,
+        reported=TaskState.COMPLETED,
+    )
     report = Report(nobody, None, completed=True, to_charge=nothing, charged=nothing, response=b"null")
     settlement = Settlement(
-        Effect.SETTLED, before, after, hold=nothing, close=Money.POSTED, stores_result=True,
+        Effect.SETTLED,
+        before,
+        after,
+        hold=nothing,
+        close=Money.POSTED,
+        stores_result=True,
         findings=[Finding(Verdict.MATCHED, nothing, nothing, "")],
-    )  # fmt: skip
+    )
     return _Change(before, after, [(ParsedDelivery(nobody, Source.DELIVERY, 0, report), settlement)])
 
 

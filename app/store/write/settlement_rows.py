@@ -11,28 +11,57 @@ from app.domain.settlement import Attempt, Finding, Settlement
 from app.domain.task import Money, TaskState
 from app.store.database import Types
 from app.store.tables import Credits, Id, Millis, attempts, tasks
-from app.store.write.inbox import clean, short
+from app.store.write.inbox import clean, truncate
 
 _MONEY_COLUMNS = (
-    "attempt", "state", "money", "credits_estimate", "credits_held", "credits_to_charge", "credits_charged",
-    "provider_task_id", "verdict", "reported",
-)  # fmt: skip
+    "attempt",
+    "state",
+    "money",
+    "credits_estimate",
+    "credits_held",
+    "credits_to_charge",
+    "credits_charged",
+    "provider_task_id",
+    "verdict",
+    "reported",
+)
 CURRENT_COLUMNS = [
-    tasks.c.id.label("task_id"), tasks.c.run_id, tasks.c.task_type, tasks.c.payload,
-    *(tasks.c[name] for name in _MONEY_COLUMNS), sa.true().label("current"),
-]  # fmt: skip
+    tasks.c.id.label("task_id"),
+    tasks.c.run_id,
+    tasks.c.task_type,
+    tasks.c.payload,
+    *(tasks.c[name] for name in _MONEY_COLUMNS),
+    sa.true().label("current"),
+]
 PAST_COLUMNS = [
-    attempts.c.task_id, tasks.c.run_id, tasks.c.task_type, tasks.c.payload,
-    *(attempts.c[name] for name in _MONEY_COLUMNS), sa.false().label("current"),
-]  # fmt: skip
+    attempts.c.task_id,
+    tasks.c.run_id,
+    tasks.c.task_type,
+    tasks.c.payload,
+    *(attempts.c[name] for name in _MONEY_COLUMNS),
+    sa.false().label("current"),
+]
 
 CHANGE_TYPES: Types = {
-    "id": Id, "attempt": sa.Integer(), "was_state": sa.Text(), "was_money": sa.Text(),
-    "was_reported": sa.Text(), "state": sa.Text(), "money": sa.Text(), "held": Credits(),
-    "to_charge": Credits(), "charged": Credits(), "reported": sa.Text(), "verdict": sa.Text(),
-    "provider_task_id": sa.Text(), "error_code": sa.Text(), "error_message": sa.Text(),
-    "settled_by": sa.Text(), "at_ms": Millis(), "poll_ms": Millis(),
-}  # fmt: skip
+    "id": Id,
+    "attempt": sa.Integer(),
+    "was_state": sa.Text(),
+    "was_money": sa.Text(),
+    "was_reported": sa.Text(),
+    "state": sa.Text(),
+    "money": sa.Text(),
+    "held": Credits(),
+    "to_charge": Credits(),
+    "charged": Credits(),
+    "reported": sa.Text(),
+    "verdict": sa.Text(),
+    "provider_task_id": sa.Text(),
+    "error_code": sa.Text(),
+    "error_message": sa.Text(),
+    "settled_by": sa.Text(),
+    "at_ms": Millis(),
+    "poll_ms": Millis(),
+}
 
 LEDGER_COLUMNS = ("at_ms", "run_id", "task_id", "attempt", "kind", "credits", "delivery_id", "reason")
 RESULT_COLUMNS = ("task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms")
@@ -43,13 +72,22 @@ DriverId = Callable[[str], str]
 def attempt_of(row: sa.Row[Any]) -> Attempt:
     """An attempt as its row (current or past) says."""
     return Attempt(
-        task_id=row.task_id, run_id=row.run_id, attempt=row.attempt, current=bool(row.current),
-        state=TaskState(row.state), money=Money(row.money), task_type=row.task_type,
-        payload_json=row.payload, estimate=row.credits_estimate, held=row.credits_held,
-        to_charge=row.credits_to_charge, charged=row.credits_charged,
-        provider_task_id=row.provider_task_id, verdict=Verdict(row.verdict) if row.verdict else None,
+        task_id=row.task_id,
+        run_id=row.run_id,
+        attempt=row.attempt,
+        current=bool(row.current),
+        state=TaskState(row.state),
+        money=Money(row.money),
+        task_type=row.task_type,
+        payload_json=row.payload,
+        estimate=row.credits_estimate,
+        held=row.credits_held,
+        to_charge=row.credits_to_charge,
+        charged=row.credits_charged,
+        provider_task_id=row.provider_task_id,
+        verdict=Verdict(row.verdict) if row.verdict else None,
         reported=TaskState(row.reported) if row.reported else None,
-    )  # fmt: skip
+    )
 
 
 def change_row(
@@ -58,15 +96,26 @@ def change_row(
     """One row of the bulk update: what must still be true, and what becomes true."""
     report = first.report
     return {
-        "id": before.task_id, "attempt": before.attempt, "was_state": before.state, "was_money": before.money,
-        "was_reported": before.reported or "", "state": after.state, "money": after.money, "held": after.held,
-        "to_charge": after.to_charge, "charged": after.charged, "reported": after.reported,
-        "verdict": after.verdict, "provider_task_id": short(after.provider_task_id),
-        "error_code": short(report.error_code), "error_message": short(report.error_message),
-        "settled_by": first.source, "at_ms": now_ms,
+        "id": before.task_id,
+        "attempt": before.attempt,
+        "was_state": before.state,
+        "was_money": before.money,
+        "was_reported": before.reported or "",
+        "state": after.state,
+        "money": after.money,
+        "held": after.held,
+        "to_charge": after.to_charge,
+        "charged": after.charged,
+        "reported": after.reported,
+        "verdict": after.verdict,
+        "provider_task_id": truncate(after.provider_task_id),
+        "error_code": truncate(report.error_code),
+        "error_message": truncate(report.error_message),
+        "settled_by": first.source,
+        "at_ms": now_ms,
         # Money that is still unknown is asked for again; otherwise there is nothing left to ask.
         "poll_ms": poll_ms if after.money is Money.HELD else None,
-    }  # fmt: skip
+    }
 
 
 def ledger_rows(
@@ -84,11 +133,17 @@ def ledger_rows(
         entries.append(("void", after.held))
     return [
         (
-            now_ms, driver_id(after.run_id), driver_id(after.task_id), after.attempt, kind, to_micro(credits),
-            driver_id(parsed.id), settlement.reason if kind == "post" else None,
+            now_ms,
+            driver_id(after.run_id),
+            driver_id(after.task_id),
+            after.attempt,
+            kind,
+            to_micro(credits),
+            driver_id(parsed.id),
+            settlement.reason if kind == "post" else None,
         )
         for kind, credits in entries
-    ]  # fmt: skip
+    ]
 
 
 def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int, driver_id: DriverId) -> tuple[Any, ...]:
@@ -100,16 +155,28 @@ def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int, driver_id: D
 def finding_row(parsed: ParsedDelivery, about: Attempt, finding: Finding, now_ms: int) -> dict[str, Any]:
     """A finding about an attempt, with the delivery as its evidence."""
     return {
-        "at_ms": now_ms, "run_id": about.run_id, "task_id": about.task_id, "attempt": about.attempt,
-        "verdict": finding.verdict, "expected": finding.expected, "actual": finding.actual,
-        "detail": finding.detail, "delivery_id": parsed.id,
-    }  # fmt: skip
+        "at_ms": now_ms,
+        "run_id": about.run_id,
+        "task_id": about.task_id,
+        "attempt": about.attempt,
+        "verdict": finding.verdict,
+        "expected": finding.expected,
+        "actual": finding.actual,
+        "detail": finding.detail,
+        "delivery_id": parsed.id,
+    }
 
 
 def unmatched_row(parsed: ParsedDelivery, now_ms: int) -> dict[str, Any]:
     """A valid delivery for a task that we never sent."""
     return {
-        "at_ms": now_ms, "run_id": None, "task_id": None, "attempt": None, "verdict": Verdict.UNMATCHED,
-        "expected": None, "actual": parsed.report.charged,
-        "detail": clean(f"provider task {parsed.report.provider_task_id}"), "delivery_id": parsed.id,
-    }  # fmt: skip
+        "at_ms": now_ms,
+        "run_id": None,
+        "task_id": None,
+        "attempt": None,
+        "verdict": Verdict.UNMATCHED,
+        "expected": None,
+        "actual": parsed.report.charged,
+        "detail": clean(f"provider task {parsed.report.provider_task_id}"),
+        "delivery_id": parsed.id,
+    }

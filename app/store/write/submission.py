@@ -36,7 +36,7 @@ from app.store.tables import (
     submissions,
     tasks,
 )
-from app.store.write.inbox import short
+from app.store.write.inbox import truncate
 from app.store.write.spending import spending
 
 _NOT_ACCEPTED = frozenset(
@@ -81,11 +81,20 @@ class SubmissionWrites:
                     first_sent_at_ms=_first_sent(now_ms),
                 )
                 .returning(
-                    tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.idempotency_key, tasks.c.task_type,
-                    tasks.c.payload, tasks.c.priority, tasks.c.credits_estimate, tasks.c.sends,
-                    tasks.c.first_sent_at_ms, tasks.c.claim, tasks.c.ordinal,
+                    tasks.c.id,
+                    tasks.c.run_id,
+                    tasks.c.attempt,
+                    tasks.c.idempotency_key,
+                    tasks.c.task_type,
+                    tasks.c.payload,
+                    tasks.c.priority,
+                    tasks.c.credits_estimate,
+                    tasks.c.sends,
+                    tasks.c.first_sent_at_ms,
+                    tasks.c.claim,
+                    tasks.c.ordinal,
                 )
-            )  # fmt: skip
+            )
             rows = [ClaimedTask(*row) for row in claimed.all()]
             rows.sort(key=lambda row: (-row.priority, row.run_id, row.ordinal))
             return await self._within_budget(connection, rows)
@@ -154,10 +163,13 @@ class SubmissionWrites:
             sa.update(tasks)
             .where(tasks.c.id == v.c.id, IS_SUBMITTING)
             .values(
-                state=TaskState.PENDING, claim=None, lease_until_ms=None, sends=tasks.c.sends - 1,
+                state=TaskState.PENDING,
+                claim=None,
+                lease_until_ms=None,
+                sends=tasks.c.sends - 1,
                 first_sent_at_ms=sa.case((tasks.c.sends <= 1, None), else_=tasks.c.first_sent_at_ms),
             )
-        )  # fmt: skip
+        )
 
     async def record_submissions(self, ended: Sequence[Submission]) -> None:
         """Record how sends ended, many at once, in one transaction: log, state, hold."""
@@ -227,29 +239,42 @@ class SubmissionWrites:
 
     async def _accept(self, connection: AsyncConnection, taken: Sequence[Submission]) -> None:
         types = {
-            "id": Id, "attempt": sa.Integer(), "provider_task_id": sa.Text(), "to_charge": Credits(),
-            "at_ms": Millis(), "poll_ms": Millis(),
-        }  # fmt: skip
+            "id": Id,
+            "attempt": sa.Integer(),
+            "provider_task_id": sa.Text(),
+            "to_charge": Credits(),
+            "at_ms": Millis(),
+            "poll_ms": Millis(),
+        }
         rows = [
             {
-                "id": s.task.id, "attempt": s.task.attempt, "provider_task_id": short(s.provider_task_id),
-                "to_charge": s.credits_to_charge, "at_ms": s.at_ms, "poll_ms": s.next_poll_at_ms,
+                "id": s.task.id,
+                "attempt": s.task.attempt,
+                "provider_task_id": truncate(s.provider_task_id),
+                "to_charge": s.credits_to_charge,
+                "at_ms": s.at_ms,
+                "poll_ms": s.next_poll_at_ms,
             }
             for s in taken
-        ]  # fmt: skip
+        ]
         v = self.db.batch("v", types, rows)
         mine = tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt
         moved = await connection.execute(
             sa.update(tasks)
             .where(*mine, tasks.c.state.in_(_SENDING), tasks.c.money == Money.NONE)
             .values(
-                state=TaskState.SUBMITTED, money=Money.HELD, submitted_at_ms=v.c.at_ms,
-                provider_task_id=v.c.provider_task_id, credits_to_charge=v.c.to_charge,
+                state=TaskState.SUBMITTED,
+                money=Money.HELD,
+                submitted_at_ms=v.c.at_ms,
+                provider_task_id=v.c.provider_task_id,
+                credits_to_charge=v.c.to_charge,
                 credits_held=sa.func.coalesce(v.c.to_charge, tasks.c.credits_estimate),
-                next_poll_at_ms=v.c.poll_ms, claim=None, lease_until_ms=None,
+                next_poll_at_ms=v.c.poll_ms,
+                claim=None,
+                lease_until_ms=None,
             )
             .returning(tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.credits_held)
-        )  # fmt: skip
+        )
         held = moved.all()
         at_ms = max(s.at_ms for s in taken)
         await self.db.insert(
@@ -257,12 +282,17 @@ class SubmissionWrites:
             ledger,
             [
                 {
-                    "at_ms": at_ms, "run_id": row.run_id, "task_id": row.id, "attempt": row.attempt,
-                    "kind": "hold", "credits": row.credits_held, "delivery_id": None,
+                    "at_ms": at_ms,
+                    "run_id": row.run_id,
+                    "task_id": row.id,
+                    "attempt": row.attempt,
+                    "kind": "hold",
+                    "credits": row.credits_held,
+                    "delivery_id": None,
                 }
                 for row in held
             ],
-        )  # fmt: skip
+        )
         if len(held) < len(taken):
             await self._fill_blanks(connection, v, mine)
         await self._note_repriced(connection, [s for s in taken if _is_repriced(s)])
@@ -274,8 +304,7 @@ class SubmissionWrites:
             return
         noted = await connection.execute(
             sa.select(findings.c.task_id, findings.c.attempt).where(
-                findings.c.task_id.in_([s.task.id for s in repriced]),
-                findings.c.verdict == Verdict.REPRICED,
+                findings.c.task_id.in_([s.task.id for s in repriced]), findings.c.verdict == Verdict.REPRICED
             )
         )
         known = {(row.task_id, row.attempt) for row in noted}
@@ -300,45 +329,53 @@ class SubmissionWrites:
         types = {"id": Id, "attempt": sa.Integer(), "code": sa.Text(), "message": sa.Text()}
         rows = [
             {
-                "id": s.task.id, "attempt": s.task.attempt, "code": short(s.code),
-                "message": short(s.message),
+                "id": s.task.id,
+                "attempt": s.task.attempt,
+                "code": truncate(s.code),
+                "message": truncate(s.message),
             }
             for s in rejected
-        ]  # fmt: skip
+        ]
         v = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(tasks)
             .where(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt, tasks.c.state.in_(_SENDING))
             .values(
-                state=TaskState.REJECTED, error_code=v.c.code, error_message=v.c.message, claim=None,
+                state=TaskState.REJECTED,
+                error_code=v.c.code,
+                error_message=v.c.message,
+                claim=None,
                 lease_until_ms=None,
             )
-        )  # fmt: skip
+        )
 
     async def _send_again(self, connection: AsyncConnection, again: Sequence[Submission]) -> None:
         types = {"id": Id, "claim": sa.Text(), "not_before_ms": Millis(), "back": sa.Integer()}
         rows = [
             {
-                "id": s.task.id, "claim": s.task.claim, "not_before_ms": s.not_before_ms,
+                "id": s.task.id,
+                "claim": s.task.claim,
+                "not_before_ms": s.not_before_ms,
                 "back": 1 if s.answer in _NOT_ACCEPTED else 0,
             }
             for s in again
-        ]  # fmt: skip
+        ]
         v = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(tasks)
             # Only the claim that sent it: a lease that ran out meanwhile belongs to somebody else now.
-            .where(
-                tasks.c.id == v.c.id, tasks.c.claim == v.c.claim, IS_SUBMITTING
-            )
+            .where(tasks.c.id == v.c.id, tasks.c.claim == v.c.claim, IS_SUBMITTING)
             .values(
-                state=TaskState.PENDING, claim=None, lease_until_ms=None, not_before_ms=v.c.not_before_ms,
+                state=TaskState.PENDING,
+                claim=None,
+                lease_until_ms=None,
+                not_before_ms=v.c.not_before_ms,
                 sends=tasks.c.sends - v.c.back,
                 first_sent_at_ms=sa.case(
                     (tasks.c.sends - v.c.back <= 0, None), else_=tasks.c.first_sent_at_ms
                 ),
             )
-        )  # fmt: skip
+        )
         # A run that was cancelled while they were on their way out takes with it what did not arrive.
         is_cancelled = sa.exists().where(runs.c.id == tasks.c.run_id, runs.c.state == RunState.CANCELLED)
         await connection.execute(
@@ -494,20 +531,34 @@ def _is_repriced(s: Submission) -> bool:
 
 def _repriced_row(s: Submission) -> dict[str, object]:
     detail = repriced_detail(
-        s.task.task_type, json.loads(s.task.payload_json), estimate=s.task.credits_estimate,
+        s.task.task_type,
+        json.loads(s.task.payload_json),
+        estimate=s.task.credits_estimate,
         to_charge=s.credits_to_charge or Decimal(0),
-    )  # fmt: skip
+    )
     return {
-        "at_ms": s.at_ms, "run_id": s.task.run_id, "task_id": s.task.id, "attempt": s.task.attempt,
-        "verdict": Verdict.REPRICED, "expected": s.task.credits_estimate, "actual": s.credits_to_charge,
-        "detail": detail, "delivery_id": None,
-    }  # fmt: skip
+        "at_ms": s.at_ms,
+        "run_id": s.task.run_id,
+        "task_id": s.task.id,
+        "attempt": s.task.attempt,
+        "verdict": Verdict.REPRICED,
+        "expected": s.task.credits_estimate,
+        "actual": s.credits_to_charge,
+        "detail": detail,
+        "delivery_id": None,
+    }
 
 
 def _log_row(s: Submission) -> dict[str, object]:
     return {
-        "task_id": s.task.id, "attempt": s.task.attempt, "at_ms": s.at_ms, "answer": s.answer,
-        "http_status": s.http_status, "code": short(s.code), "message": short(s.message),
-        "provider_task_id": short(s.provider_task_id), "credits_to_charge": s.credits_to_charge,
-        "request_id": short(s.request_id),
-    }  # fmt: skip
+        "task_id": s.task.id,
+        "attempt": s.task.attempt,
+        "at_ms": s.at_ms,
+        "answer": s.answer,
+        "http_status": s.http_status,
+        "code": truncate(s.code),
+        "message": truncate(s.message),
+        "provider_task_id": truncate(s.provider_task_id),
+        "credits_to_charge": s.credits_to_charge,
+        "request_id": truncate(s.request_id),
+    }

@@ -12,11 +12,11 @@ from app.domain.sync_call import SyncAnswer
 from app.domain.task import Money, RunState, TaskSpec, TaskState, new_id
 from app.store.database import Database
 from app.store.tables import ledger, runs, submissions, tasks
-from app.store.write.inbox import clean, short
+from app.store.write.inbox import clean, truncate
 from app.store.write.load import task_row
 
 
-class AskWrites:
+class SyncCallWrites:
     """Part of Store."""
 
     db: Database
@@ -28,13 +28,23 @@ class AskWrites:
         sends it. `next_poll_at_ms`: when it is given up, should nothing more be heard of this call."""
         run_id, task_id = new_id(now_ms), new_id(now_ms)
         run = {
-            "id": run_id, "name": clean(name), "source": "ask", "state": RunState.RUNNING, "bad_lines": 0,
-            "account": account, "created_at_ms": now_ms,
-        }  # fmt: skip
+            "id": run_id,
+            "name": clean(name),
+            "source": "ask",
+            "state": RunState.RUNNING,
+            "bad_lines": 0,
+            "account": account,
+            "created_at_ms": now_ms,
+        }
         task = task_row(run_id, task_id, spec, estimate) | {
-            "state": TaskState.SUBMITTED, "money": Money.HELD, "credits_held": estimate, "sends": 1,
-            "first_sent_at_ms": now_ms, "submitted_at_ms": now_ms, "next_poll_at_ms": next_poll_at_ms,
-        }  # fmt: skip
+            "state": TaskState.SUBMITTED,
+            "money": Money.HELD,
+            "credits_held": estimate,
+            "sends": 1,
+            "first_sent_at_ms": now_ms,
+            "submitted_at_ms": now_ms,
+            "next_poll_at_ms": next_poll_at_ms,
+        }
 
         async def work(connection: AsyncConnection) -> None:
             known = await connection.scalar(sa.select(tasks.c.id).where(tasks.c.id == task_id))
@@ -50,10 +60,15 @@ class AskWrites:
     async def log_ask(self, task_id: str, answer: Answer, end: SyncAnswer, now_ms: int) -> None:
         """Keep how a call ended, as every send is kept."""
         row = {
-            "task_id": task_id, "attempt": 1, "at_ms": now_ms, "answer": answer,
-            "http_status": end.http_status, "code": short(end.code), "message": short(end.message),
-            "request_id": short(end.request_id),
-        }  # fmt: skip
+            "task_id": task_id,
+            "attempt": 1,
+            "at_ms": now_ms,
+            "answer": answer,
+            "http_status": end.http_status,
+            "code": truncate(end.code),
+            "message": truncate(end.message),
+            "request_id": truncate(end.request_id),
+        }
 
         async def work(connection: AsyncConnection) -> None:
             await self.db.insert(connection, submissions, [row])
@@ -69,11 +84,15 @@ class AskWrites:
                 .where(tasks.c.id == task_id, tasks.c.state == TaskState.SUBMITTED)
                 .where(tasks.c.money == Money.HELD)
                 .values(
-                    state=TaskState.REJECTED, money=Money.VOIDED, credits_charged=Decimal(0),
-                    error_code=short(code), error_message=short(message), next_poll_at_ms=None,
+                    state=TaskState.REJECTED,
+                    money=Money.VOIDED,
+                    credits_charged=Decimal(0),
+                    error_code=truncate(code),
+                    error_message=truncate(message),
+                    next_poll_at_ms=None,
                 )
                 .returning(tasks.c.run_id, tasks.c.credits_held)
-            )  # fmt: skip
+            )
             row = moved.first()
             if row is None:
                 return False
@@ -86,6 +105,11 @@ class AskWrites:
 
 def _entry(run_id: str, task_id: str, kind: str, credits: Decimal, now_ms: int) -> dict[str, object]:
     return {
-        "at_ms": now_ms, "run_id": run_id, "task_id": task_id, "attempt": 1, "kind": kind,
-        "credits": credits, "delivery_id": None,
-    }  # fmt: skip
+        "at_ms": now_ms,
+        "run_id": run_id,
+        "task_id": task_id,
+        "attempt": 1,
+        "kind": kind,
+        "credits": credits,
+        "delivery_id": None,
+    }

@@ -63,9 +63,14 @@ class BoundedSite(web.BaseSite):
     """A TCP site whose connections are bounded."""
 
     def __init__(
-        self, runner: web.BaseRunner, host: str, port: int, connections: Connections, *,
+        self,
+        runner: web.BaseRunner,
+        host: str,
+        port: int,
+        connections: Connections,
+        *,
         share_port: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(runner, backlog=BACKLOG)
         self._share_port = share_port
         self._host = host

@@ -59,9 +59,13 @@ class Inbox:
         self._clock = clock
         self._metrics = metrics
         self._waker = Waker(
-            wake, metrics, delay_s=limits.wake_delay_s, size=limits.wake_size,
-            pending_max=limits.wakes_pending_max, timeout_s=limits.wake_timeout_s,
-        )  # fmt: skip
+            wake,
+            metrics,
+            delay_s=limits.wake_delay_s,
+            size=limits.wake_size,
+            pending_max=limits.wakes_pending_max,
+            timeout_s=limits.wake_timeout_s,
+        )
         self._gathered: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._committer: asyncio.Task[None] | None = None
@@ -261,9 +265,11 @@ class _Summary:
     def tell(self) -> None:
         if self._commits:
             log.info(
-                "deliveries committed", deliveries=self._deliveries, commits=self._commits,
+                "deliveries committed",
+                deliveries=self._deliveries,
+                commits=self._commits,
                 slowest_s=round(self._slowest_s, 4),
-            )  # fmt: skip
+            )
         self._since_s = time.monotonic()
         self._commits = self._deliveries = 0
         self._slowest_s = 0.0

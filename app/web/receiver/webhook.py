@@ -18,7 +18,7 @@ from app.domain.delivery import RawDelivery, signed_delivery_id
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import Clock
-from app.provider.signature import Reason, Refused, Verified, answer_challenge, ill_formed, verify
+from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, ill_formed, verify
 from app.provider.wire import decode
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
@@ -222,9 +222,12 @@ class Receiver:
         except CommitFailed:
             return self._refuse(503, "not_committed", signed)
         self._log.debug(
-            "delivery", id=delivery.id, webhook_id=delivery.webhook_id, bytes=len(body),
+            "delivery",
+            id=delivery.id,
+            webhook_id=delivery.webhook_id,
+            bytes=len(body),
             took_ms=self._clock() - now_ms,
-        )  # fmt: skip
+        )
         return web.Response(body=b'{"received": true}', content_type="application/json")
 
     def _check(
@@ -235,9 +238,13 @@ class Receiver:
         verdict: Verified | bool = True
         if self._must_verify(secrets, signed):
             outcome = verify(
-                secrets, signed.timestamp, signed.signature, body,
-                now_ms // 1000, self._limits.signature_window_s,
-            )  # fmt: skip
+                secrets,
+                signed.timestamp,
+                signed.signature,
+                body,
+                now_ms // 1000,
+                self._limits.signature_window_s,
+            )
             if isinstance(outcome, Refused):
                 return outcome
             verdict = outcome
@@ -247,7 +254,7 @@ class Receiver:
         if isinstance(checked, Verified):
             if checked.secret_index:
                 self._metrics.old_secret.inc()
-        elif not isinstance(checked, Refused) or checked.reason is not Reason.STALE:
+        elif not isinstance(checked, Refused) or checked.reason is not RefusalReason.STALE:
             return
         if signed.signature is not None and checked.signed_s is not None:
             self._offset.note(signed.signature, signed_s=checked.signed_s, monotonic_s=time.monotonic())

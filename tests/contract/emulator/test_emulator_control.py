@@ -121,9 +121,18 @@ async def test_status_page_and_state(emulate: Any) -> None:
 
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.emulator", "--port", "0", "--json", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=dict(os.environ),
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "app.emulator",
+        "--port",
+        "0",
+        "--json",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env=dict(os.environ),
+    )
     assert process.stdout is not None
     return process, json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
 
@@ -238,9 +247,16 @@ async def test_command_says_what_is_wrong_with_the_file(tmp_path: Path, text: st
     setup = tmp_path / "o.json"
     setup.write_text(text)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.emulator", "--port", "0", "--organizations", str(setup),
-        stderr=asyncio.subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "app.emulator",
+        "--port",
+        "0",
+        "--organizations",
+        str(setup),
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 2
     assert said in errors.decode()

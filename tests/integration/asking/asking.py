@@ -15,18 +15,18 @@ from app.provider.ratelimit.pacing import Pacer
 from app.provider.sync import SyncClient, encode_sync_report
 from app.provider.wire import read_report
 from app.services.settle import settle
-from app.services.sync_call import Asked, AskLimits, Question, ask
+from app.services.sync_call import SyncLimits, SyncRequest, SyncResult, ask
 from app.store import Store
 from tests.books import Books, Row, check_books, read_books
 from tests.clock import SteppedClock
 
 EMULATOR_KEY = "sk_live_" + "0123456789abcdef" * 2
 EDITIONS = ["2025", "2026"]
-LIMITS = AskLimits(slot_wait_ms=60_000, retention_ms=86_400_000, sweep_after_ms=10_000)
+LIMITS = SyncLimits(slot_wait_ms=60_000, retention_ms=86_400_000, sweep_after_ms=10_000)
 SCALE = 2_000.0
 
 
-def question(engine: str = "chatgpt", **options: Any) -> Question:
+def question(engine: str = "chatgpt", **options: Any) -> SyncRequest:
     include = options.pop("include", [])
     return question_of("Which CRM?", engine, "US", include, options.pop("state", ""), "default")
 
@@ -42,13 +42,20 @@ class Asking:
     slept: list[float] = field(default_factory=list)
     while_waiting: Callable[[], Awaitable[None]] | None = None
 
-    async def __call__(self, asked_for: Question, *, key: str = EMULATOR_KEY) -> Asked:
+    async def __call__(self, asked_for: SyncRequest, *, key: str = EMULATOR_KEY) -> SyncResult:
         client = SyncClient(base_url=self.url, api_key=key, pacer=Pacer(500), timeout_s=self.timeout_s)
         try:
             return await ask(
-                self.store, client, encode_sync_report, self.settle, asked_for, limits=LIMITS,
-                clock=self.clock, jitter=lambda: 0.5, sleep=self.sleep,
-            )  # fmt: skip
+                self.store,
+                client,
+                encode_sync_report,
+                self.settle,
+                asked_for,
+                limits=LIMITS,
+                clock=self.clock,
+                jitter=lambda: 0.5,
+                sleep=self.sleep,
+            )
         finally:
             await client.close()
 

@@ -64,8 +64,11 @@ async def test_no_slot_is_waited_for(store: Store, clock: SteppedClock, edition:
     assert (asked.answer.end, asked.calls) == (SyncEnd.ANSWERED, 4)
     assert asking.slept == [0.75, 1.5, 3.0]
     assert [row["answer"] for row in (await asking.books()).submissions] == [
-        "rate_limited", "rate_limited", "rate_limited", "accepted",
-    ]  # fmt: skip
+        "rate_limited",
+        "rate_limited",
+        "rate_limited",
+        "accepted",
+    ]
     assert (await asking.task())["state"] == "completed"
 
 

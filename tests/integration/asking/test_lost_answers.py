@@ -57,10 +57,14 @@ async def half(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize(
     "handler",
     [
-        cut, half, answering(502, "<html>Bad gateway</html>"), answering(504, ""), answering(499, "{}"),
+        cut,
+        half,
+        answering(502, "<html>Bad gateway</html>"),
+        answering(504, ""),
+        answering(499, "{}"),
         answering(200, "<html>hello</html>"),
     ],
-)  # fmt: skip
+)
 async def test_a_lost_answer_is_an_open_hold_and_is_not_repeated(
     store: Store, clock: SteppedClock, handler: Handler
 ) -> None:
@@ -160,9 +164,13 @@ async def test_a_killed_call_is_given_up_in_the_end(store: Store, clock: Stepped
     """Nobody else sends it, whatever becomes of its process."""
     asked_for = question()
     await store.open_ask(
-        asked_for.spec, asked_for.estimate, name="ask", account="default",
-        next_poll_at_ms=clock() + LIMITS.retention_ms, now_ms=clock(),
-    )  # fmt: skip
+        asked_for.spec,
+        asked_for.estimate,
+        name="ask",
+        account="default",
+        next_poll_at_ms=clock() + LIMITS.retention_ms,
+        now_ms=clock(),
+    )
     clock.advance(LIMITS.retention_ms)
     assert await store.release_overdue_claims(clock()) == 0
     assert await store.accounts_with_due(clock()) == []

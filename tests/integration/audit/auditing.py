@@ -63,12 +63,19 @@ class Account:
         self.ids.append(task_id)
         sent_ms = self.clock() - took_ms
         await self._change(
-            sa.update(tasks).where(tasks.c.id == task_id).values(
-                state="submitted", money="held", credits_held=Decimal(credits), first_sent_at_ms=sent_ms,
-                submitted_at_ms=sent_ms, next_poll_at_ms=sent_ms, sends=1,
+            sa.update(tasks)
+            .where(tasks.c.id == task_id)
+            .values(
+                state="submitted",
+                money="held",
+                credits_held=Decimal(credits),
+                first_sent_at_ms=sent_ms,
+                submitted_at_ms=sent_ms,
+                next_poll_at_ms=sent_ms,
+                sends=1,
             ),
             sa.insert(ledger).values(**self._entry(task_id, "hold", credits)),
-        )  # fmt: skip
+        )
         return task_id
 
     async def settle(
@@ -76,13 +83,20 @@ class Account:
     ) -> None:
         """The report of a task: charged so much. `reported_ms`: when an earlier one said it was finished."""
         await self._change(
-            sa.update(tasks).where(tasks.c.id == task_id).values(
-                state="completed", money="posted", credits_charged=Decimal(credits), reported="completed",
-                settled_at_ms=reported_ms or self.clock(), settled_by=by, next_poll_at_ms=None,
+            sa.update(tasks)
+            .where(tasks.c.id == task_id)
+            .values(
+                state="completed",
+                money="posted",
+                credits_charged=Decimal(credits),
+                reported="completed",
+                settled_at_ms=reported_ms or self.clock(),
+                settled_by=by,
+                next_poll_at_ms=None,
                 verdict="matched",
             ),
             sa.insert(ledger).values(**self._entry(task_id, "post", credits)),
-        )  # fmt: skip
+        )
 
     async def spend(self, credits: int, task_type: str = "CHATGPT", *, by: str = "delivery") -> None:
         """A task of ours that the provider charged within the last seconds."""
@@ -93,9 +107,12 @@ class Account:
     async def correct(self, credits: int, reason: str) -> None:
         """An adjustment that a person wrote, now."""
         row = {
-            "at_ms": self.clock(), "account": "default", "kind": "adjustment", "credits": Decimal(credits),
+            "at_ms": self.clock(),
+            "account": "default",
+            "kind": "adjustment",
+            "credits": Decimal(credits),
             "reason": reason,
-        }  # fmt: skip
+        }
         await self._change(sa.insert(account_entries).values(**row))
 
     async def entries(self) -> list[tuple[str, Decimal, str]]:
@@ -110,9 +127,14 @@ class Account:
 
     def _entry(self, task_id: str, kind: str, credits: int) -> dict[str, Any]:
         return {
-            "at_ms": self.clock(), "run_id": self.run_id, "task_id": task_id, "attempt": 1, "kind": kind,
-            "credits": Decimal(credits), "delivery_id": new_id(self.clock()) if kind == "post" else None,
-        }  # fmt: skip
+            "at_ms": self.clock(),
+            "run_id": self.run_id,
+            "task_id": task_id,
+            "attempt": 1,
+            "kind": kind,
+            "credits": Decimal(credits),
+            "delivery_id": new_id(self.clock()) if kind == "post" else None,
+        }
 
     async def _change(self, *statements: Any) -> None:
         async def work(connection: Any) -> None:

@@ -38,8 +38,9 @@ async def test_spending_of_ours_is_not_foreign(account: Account) -> None:
     assert found.drift.explained
     books = (found.standing or pytest.fail()).statement
     assert [(p.day, p.task_type, p.sync, p.count, p.credits) for p in books.posts] == [
-        ("2026-10-10", "CHATGPT", False, 1, Decimal(5)), ("2026-10-10", "GOOGLE", True, 1, Decimal(7)),
-    ]  # fmt: skip
+        ("2026-10-10", "CHATGPT", False, 1, Decimal(5)),
+        ("2026-10-10", "GOOGLE", True, 1, Decimal(7)),
+    ]
     assert (books.used, books.remaining) == (12, 988)
 
 
@@ -173,8 +174,12 @@ async def test_overage_is_what_was_used_beyond_it(account: Account) -> None:
     await account.twice("2026-11-10T00:05:00")
     books = await _first_statement(account)
     assert (books.closed, books.remaining, books.expired, books.overage, books.closing) == (
-        True, -200, 0, 200, 0,
-    )  # fmt: skip
+        True,
+        -200,
+        0,
+        200,
+        0,
+    )
 
 
 async def test_books_that_begin_in_the_middle_of_a_cycle(account: Account) -> None:
@@ -256,8 +261,9 @@ async def test_burn_by_engine_and_country(account: Account) -> None:
     await account.spend(3, "GOOGLE")
     since = account.clock() - HOUR_MS
     assert await account.store.burn("default", since) == [
-        ("CHATGPT", "DE", 2, Decimal(12)), ("GOOGLE", "DE", 1, Decimal(3)),
-    ]  # fmt: skip
+        ("CHATGPT", "DE", 2, Decimal(12)),
+        ("GOOGLE", "DE", 1, Decimal(3)),
+    ]
     assert await account.store.burn("default", account.clock() + DAY_MS) == []
     assert await account.store.burn("other", since) == []
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from app.domain.accounting.balances import Snapshot
+from app.domain.accounting.balances import BalanceSnapshot
 from app.domain.accounting.comparable import SNAPSHOTS_MAX, thinned
 from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audits
@@ -137,13 +137,15 @@ async def test_the_log_tells_entries_and_drift(account: Account) -> None:
         account.remaining += 50
         tell(await account.twice("2026-10-11T00:00:00"))
     assert [(line["event"], line.get("credits"), line.get("unexplained")) for line in logs] == [
-        ("account_entry", 1_000, None), ("drift", None, 50),
-    ]  # fmt: skip
+        ("account_entry", 1_000, None),
+        ("drift", None, 50),
+    ]
 
 
 def test_a_month_of_snapshots_is_thinned() -> None:
     taken = [
-        Snapshot(n * MINUTE_MS, Decimal(n), Decimal(1 if n < 30_001 else 2), 10**12) for n in range(43_000)
+        BalanceSnapshot(n * MINUTE_MS, Decimal(n), Decimal(1 if n < 30_001 else 2), 10**12)
+        for n in range(43_000)
     ]
     kept = thinned(taken)
     assert len(kept) <= SNAPSHOTS_MAX + 4

@@ -54,9 +54,14 @@ def test_bodies_are_distinct_signed_and_read_as_reports() -> None:
 
 @pytest.mark.parametrize(
     ("bar", "ratio", "holds"),
-    [({"at_least": 0.6}, 0.6, True), ({"at_least": 0.6}, 0.59, False), ({"at_most": 4}, 4, True),
-     ({"at_most": 4}, 4.1, False), ({}, 4, None)],
-)  # fmt: skip
+    [
+        ({"at_least": 0.6}, 0.6, True),
+        ({"at_least": 0.6}, 0.59, False),
+        ({"at_most": 4}, 4, True),
+        ({"at_most": 4}, 4.1, False),
+        ({}, 4, None),
+    ],
+)
 def test_a_row_judges_its_median_ratio(bar: dict[str, float], ratio: float, holds: bool | None) -> None:
     found = row("b", "sqlite", [10 * ratio, 1, 1000], [10, 100, 1], unit="x", reference_is="y", **bar)
     assert (found.ratio, found.holds, found.rounds) == (ratio, holds, 3)
@@ -169,10 +174,28 @@ async def test_the_naive_worker_writes_what_ours_writes(store_url: str) -> None:
 
 
 OWN = (
-    "id", "ordinal", "payload", "idempotency_key", "provider_task_id", "fingerprint", "body", "response",
-    "webhook_id", "signature", "signed_at", "task_id", "delivery_id", "settled_at_ms", "at_ms",
-    "stored_at_ms", "received_at_ms", "due_at_ms", "next_poll_at_ms", "submitted_at_ms", "first_sent_at_ms",
-)  # fmt: skip
+    "id",
+    "ordinal",
+    "payload",
+    "idempotency_key",
+    "provider_task_id",
+    "fingerprint",
+    "body",
+    "response",
+    "webhook_id",
+    "signature",
+    "signed_at",
+    "task_id",
+    "delivery_id",
+    "settled_at_ms",
+    "at_ms",
+    "stored_at_ms",
+    "received_at_ms",
+    "due_at_ms",
+    "next_poll_at_ms",
+    "submitted_at_ms",
+    "first_sent_at_ms",
+)
 
 
 def same_for_all(table: sa.Table) -> list[sa.Column[Any]]:

@@ -35,7 +35,20 @@ def test_every_benchmark_runs(store: str) -> None:
     lines = run("--store", store, timeout_s=500)
     found = {line[:22].strip() for line in lines if f" {store} " in line} - {""}
     assert found == {
-        "intake", "intake vs naive", "intake vs queue", "intake processor time", "memory web", "settle",
-        "settle limit", "memory worker", "redis commands", "sql statements", "submit",
-        "submit, idle provider", "submit, bare client", "submit vs bare client", "start", "pipeline",
-    }  # fmt: skip
+        "intake",
+        "intake vs naive",
+        "intake vs queue",
+        "intake processor time",
+        "memory web",
+        "settle",
+        "settle limit",
+        "memory worker",
+        "redis commands",
+        "sql statements",
+        "submit",
+        "submit, idle provider",
+        "submit, bare client",
+        "submit vs bare client",
+        "start",
+        "pipeline",
+    }

@@ -19,8 +19,10 @@ def emulator_url() -> Iterator[str]:
     options = ["--edition", "2026", "--port", "0", "--json", "--seed", "7", "--time-scale", "1000"]
     process = subprocess.Popen(
         [TALLYHOOK, "emulator", *options, "--rate-limit", "0"],
-        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())["url"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.domain.credits import plain
+from app.domain.credits import to_json_number
 from app.domain.submission import ClaimedTask
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 from app.services.certify import certify
 from app.store import Store
 from app.store.read import certificates
@@ -44,10 +44,14 @@ def results_sha256(books: Books) -> str:
         answer = answers.get((task["id"], task["attempt"]))
         sha256 = None if answer is None else hashlib.sha256(answer.encode()).hexdigest()
         return {
-            "ordinal": task["ordinal"], "task_id": task["id"], "attempt": task["attempt"],
-            "state": task["state"], "verdict": task["verdict"], "charged": plain(task["credits_charged"]),
+            "ordinal": task["ordinal"],
+            "task_id": task["id"],
+            "attempt": task["attempt"],
+            "state": task["state"],
+            "verdict": task["verdict"],
+            "charged": to_json_number(task["credits_charged"]),
             "response_sha256": sha256,
-        }  # fmt: skip
+        }
 
     return lines_sha256([line(task) for task in sorted(books.tasks, key=lambda t: t["ordinal"])])
 
@@ -57,7 +61,10 @@ def ledger_sha256(books: Books) -> str:
     rows = sorted(books.ledger, key=lambda e: (ordinal[e["task_id"]], e["attempt"], e["kind"]))
     names = ("task_id", "attempt", "kind", "delivery_id", "reason")
     return lines_sha256(
-        [{n: e[n] for n in names} | {"at": iso(e["at_ms"]), "credits": plain(e["credits"])} for e in rows]
+        [
+            {n: e[n] for n in names} | {"at": iso_utc(e["at_ms"]), "credits": to_json_number(e["credits"])}
+            for e in rows
+        ]
     )
 
 
@@ -101,12 +108,12 @@ async def test_every_figure_and_hash_is_the_books(pipeline: Pipeline) -> None:
     assert document["input"]["prompts"] == len(books.tasks) == sum(document["ends"].values())
     assert document["retried_attempts"] == len(books.attempts) == 1
     for figure, column in (("charged", "credits_charged"), ("estimated", "credits_estimate")):
-        assert document["credits"][figure] == plain(
+        assert document["credits"][figure] == to_json_number(
             sum((row[column] or Decimal(0) for row in every), Decimal(0))
         )
     for figure, kind in (("posted", "post"), ("voided", "void"), ("holds", "hold")):
         of_kind = [e["credits"] for e in books.ledger if e["kind"] == kind]
-        assert document["credits"][figure] == plain(sum(of_kind, Decimal(0)))
+        assert document["credits"][figure] == to_json_number(sum(of_kind, Decimal(0)))
     assert document["credits"]["open_holds"] == 5
     # One charge is unknown; the eight other discrepancies are known, and open nothing.
     assert document["statement"] == "Not complete: 1 task whose charge nobody has told, up to 5 credits."

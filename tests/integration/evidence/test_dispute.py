@@ -39,9 +39,12 @@ async def wronged(pipeline: Pipeline) -> Wronged:
 
 def settings() -> Settings:
     return Settings(
-        CLORO_API_KEY=API_KEY, CLORO_WEBHOOK_SECRET=EMULATOR_WEBHOOK_SECRET, CLORO_BASE_URL="http://localhost:1",
-        PUBLIC_URL="https://hook.example", _env_file=None,
-    )  # type: ignore[call-arg]  # fmt: skip
+        CLORO_API_KEY=API_KEY,
+        CLORO_WEBHOOK_SECRET=EMULATOR_WEBHOOK_SECRET,
+        CLORO_BASE_URL="http://localhost:1",
+        PUBLIC_URL="https://hook.example",
+        _env_file=None,
+    )  # type: ignore[call-arg]
 
 
 async def write(wronged: Wronged, path: Path, made_ms: int = MADE_MS) -> Disputed:
@@ -60,10 +63,13 @@ def read(path: Path) -> Files:
 def run_script(path: Path, secret: str = EMULATOR_WEBHOOK_SECRET) -> subprocess.CompletedProcess[str]:
     """The script as anybody would run it: without our code on its path."""
     return subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), str(path), "--secret-env", "HOOK_SECRET"], check=False,
-        capture_output=True, text=True, env={"PATH": os.environ["PATH"], "HOOK_SECRET": secret},
+        [sys.executable, "-I", str(SCRIPT), str(path), "--secret-env", "HOOK_SECRET"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "HOOK_SECRET": secret},
         cwd=path.parent,
-    )  # fmt: skip
+    )
 
 
 def check(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
@@ -143,9 +149,12 @@ def _check_folder(files: Files, line: dict[str, Any], wronged: Wronged) -> None:
     request = json.loads(files[f"{folder}/request.json"])
     assert (request["method"], request["path"]) == ("POST", "/v1/async/task")
     assert json.loads(files[request["body"]]) == {
-        "taskType": "CHATGPT", "priority": 1, "idempotencyKey": f"{wronged.tasks['overcharged']}.1",
-        "payload": {"prompt": "p2", "country": "DE"}, "webhook": {"url": "https://hook.example/webhooks/cloro"},
-    }  # fmt: skip
+        "taskType": "CHATGPT",
+        "priority": 1,
+        "idempotencyKey": f"{wronged.tasks['overcharged']}.1",
+        "payload": {"prompt": "p2", "country": "DE"},
+        "webhook": {"url": "https://hook.example/webhooks/cloro"},
+    }
     [answer] = json.loads(files[f"{folder}/answers.json"])
     assert (answer["end"], answer["http_status"], answer["creditsToCharge"]) == ("accepted", 200, 5)
     body = json.loads(files[f"{folder}/deliveries/1.body"])

@@ -20,21 +20,21 @@ from app.provider.client import Client
 from app.provider.ratelimit.pacing import Pacer
 from app.provider.webhook_state import read_acknowledged
 from app.queue import Queue
-from app.services.lost_webhooks import Acked
+from app.services.lost_webhooks import LostWebhookSearch
 from app.store import Store
 from app.store.tables import deliveries
-from app.store.write.polls import LonePoll
+from app.store.write.polls import PollWithoutDelivery
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
-from workers.duties.lost_webhooks import run_acked
+from workers.duties.lost_webhooks import run_lost_webhook_search
 from workers.jobs import Context
 
 GRACE_MS = 300_000
 Handler = Callable[[bytes, Any], Awaitable[None]]
 
 
-def acked(pipeline: Pipeline) -> Acked[LonePoll]:
-    return Acked(
+def acked(pipeline: Pipeline) -> LostWebhookSearch[PollWithoutDelivery]:
+    return LostWebhookSearch(
         pipeline.store, read_acknowledged, clock=pipeline.clock, grace_ms=GRACE_MS, look_back_ms=24 * HOUR_MS
     )
 
@@ -82,19 +82,28 @@ async def test_w14_what_was_acknowledged_and_dropped_is_found(pipeline: Pipeline
             return  # the fault: 200, and nothing is stored
         kept.add(key)
         raw = RawDelivery(
-            new_id(pipeline.clock()), Source.DELIVERY, pipeline.clock(), body,
-            headers["X-Cloro-Webhook-Id"], headers["X-Cloro-Timestamp"], headers["X-Cloro-Signature"],
-        )  # fmt: skip
+            new_id(pipeline.clock()),
+            Source.DELIVERY,
+            pipeline.clock(),
+            body,
+            headers["X-Cloro-Webhook-Id"],
+            headers["X-Cloro-Timestamp"],
+            headers["X-Cloro-Signature"],
+        )
         await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock())
 
     await pipeline.start(12)
     async with (
         receiver(keep_every_other) as url,
         Client(
-            base_url=emulator_url, api_key=EMULATOR_KEY, webhook_url=url, pacer=Pacer(500), timeout_s=10,
+            base_url=emulator_url,
+            api_key=EMULATOR_KEY,
+            webhook_url=url,
+            pacer=Pacer(500),
+            timeout_s=10,
             connections=8,
         ) as client,
-    ):  # fmt: skip
+    ):
         await pipeline.submit(provider=client)
         async with asyncio.timeout(20):
             while not await idle(client):  # noqa: ASYNC110 - another process has no event
@@ -126,9 +135,10 @@ class Telling(ScriptedProvider):
         if not answer.finished:
             return answer
         webhook = {
-            "url": "https://user:word@us.example/hook?token=abc", "delivered": self.delivered,
+            "url": "https://user:word@us.example/hook?token=abc",
+            "delivered": self.delivered,
             "deliveredAt": "2026-10-01T00:09:00.000Z" if self.delivered else None,
-        }  # fmt: skip
+        }
         return PollAnswer(
             found=True,
             finished=True,
@@ -240,7 +250,9 @@ async def test_a_poll_that_is_settled_late_is_not_passed_over(sqlite_pipeline: P
 async def test_two_that_judge_at_once_note_it_once(pipeline: Pipeline) -> None:
     await polled(pipeline, 3)
     pipeline.clock.advance(GRACE_MS + 1)
-    polls = await pipeline.store.lone_polls(after=new_id(0, 0), before=new_id(pipeline.clock(), 0), limit=10)
+    polls = await pipeline.store.polls_without_delivery(
+        after=new_id(0, 0), before=new_id(pipeline.clock(), 0), limit=10
+    )
     noted = [(poll, "lost") for poll in polls]
     assert await pipeline.store.note_lost_after_ack(noted + noted, pipeline.clock()) == 3
     assert await pipeline.store.note_lost_after_ack(noted, pipeline.clock()) == 0
@@ -255,10 +267,15 @@ async def test_every_worker_looks_for_them(sqlite_pipeline: Pipeline) -> None:
     queue = Queue("redis://127.0.0.1:1", timeout_s=1)
     providers = {"default": cast(Client, pipeline.provider)}
     context = Context(
-        settings, pipeline.store, providers, queue, submit_limits(settings), clock=pipeline.clock,
+        settings,
+        pipeline.store,
+        providers,
+        queue,
+        submit_limits(settings),
+        clock=pipeline.clock,
         jitter=lambda: 0.0,
-    )  # fmt: skip
-    working = asyncio.create_task(run_acked(context))
+    )
+    working = asyncio.create_task(run_lost_webhook_search(context))
     try:
         async with asyncio.timeout(20):
             while not await lost(pipeline):  # noqa: ASYNC110 - a row has no event

@@ -12,7 +12,7 @@ from app.domain.task import idempotency_key, new_id
 from app.ports import CreateAnswer
 from app.provider.signature import sign
 from app.provider.webhook_state import read_acknowledged
-from app.services.lost_webhooks import Acked
+from app.services.lost_webhooks import LostWebhookSearch
 from app.store.read.runs import RunRow
 from tests.integration.services.pipeline import HOUR_MS, UNMATCHED_MS, Pipeline
 from tests.scripted_provider import Accepted
@@ -59,9 +59,16 @@ async def deliver_stray(pipeline: Pipeline, name: str, *, account: str = "defaul
 
 
 VERDICTS = (
-    "matched", "overcharged", "undercharged", "charged_failure", "unknown", "conflict", "repriced",
-    "double_charged", "lost_after_ack",
-)  # fmt: skip
+    "matched",
+    "overcharged",
+    "undercharged",
+    "charged_failure",
+    "unknown",
+    "conflict",
+    "repriced",
+    "double_charged",
+    "lost_after_ack",
+)
 
 
 async def wrong_everything(pipeline: Pipeline) -> Wronged:
@@ -105,7 +112,7 @@ async def _lose_after_ack(pipeline: Pipeline, done: Accepted) -> None:
     raw = RawDelivery(new_id(pipeline.clock()), Source.POLL, pipeline.clock(), done.body(webhook=webhook))
     await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock())
     await pipeline.settle([raw.id])
-    judge = Acked(
+    judge = LostWebhookSearch(
         pipeline.store, read_acknowledged, clock=pipeline.clock, grace_ms=1_000, look_back_ms=HOUR_MS
     )
     pipeline.clock.advance(2_000)

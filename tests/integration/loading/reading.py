@@ -37,16 +37,25 @@ class Interrupted:
 
 
 async def load(
-    store: Store, path: Path, clock: SteppedClock, *, resume: str | None = None, after: int | None = None,
+    store: Store,
+    path: Path,
+    clock: SteppedClock,
+    *,
+    resume: str | None = None,
+    after: int | None = None,
     **new: Any,
-) -> Loaded[BadLine]:  # fmt: skip
+) -> Loaded[BadLine]:
     """Load a file, for `after` records only if that is given."""
     reader = read_prompts(path, Defaults())
     source = reader if after is None else Interrupted(iter(reader), after)
     return await load_run(
-        store, source, NewRun("run", str(path), **new), sha256=lambda: reader.sha256, clock=clock,
+        store,
+        source,
+        NewRun("run", str(path), **new),
+        sha256=lambda: reader.sha256,
+        clock=clock,
         resume=resume,
-    )  # fmt: skip
+    )
 
 
 async def stored_prompts(store: Store, run_id: str) -> list[tuple[int, str]]:

@@ -91,10 +91,13 @@ async def test_a_disputed_result_does_not_answer(pipeline: Pipeline, tmp_path: P
     (task,) = (await read_books(store)).tasks
     report = {
         "task": {
-            "id": task["provider_task_id"], "status": "FAILED", "idempotencyKey": task["idempotency_key"]
+            "id": task["provider_task_id"],
+            "status": "FAILED",
+            "idempotencyKey": task["idempotency_key"],
         },
-        "credits": {"creditsToCharge": 5, "creditsCharged": 0}, "response": None,
-    }  # fmt: skip
+        "credits": {"creditsToCharge": 5, "creditsCharged": 0},
+        "response": None,
+    }
     await pipeline.deliver(json.dumps(report).encode())
     assert [row["verdict"] for row in (await read_books(store)).findings] == ["conflict"]
     assert (await load(store, path, clock, reuse_within_ms=HOUR_MS)).reused == 0

@@ -26,9 +26,13 @@ def opener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenSource:
 
 async def add(store: Store, clock: SteppedClock, path: Path, **options: Any) -> str:
     schedule_id = await store.add_schedule(
-        name=path.stem, source=str(path), options=json.dumps(options), every_ms=HOUR_MS,
-        next_at_ms=clock(), now_ms=clock(),
-    )  # fmt: skip
+        name=path.stem,
+        source=str(path),
+        options=json.dumps(options),
+        every_ms=HOUR_MS,
+        next_at_ms=clock(),
+        now_ms=clock(),
+    )
     assert schedule_id is not None
     return schedule_id
 
@@ -141,9 +145,11 @@ async def test_a_schedule_that_cannot_run_says_so_and_holds_nobody_up(
     assert bad.last_error == failed.error
     assert good.last_error is None
     said = {
-        "missing": "does not exist", "bad": "lines of its file are bad", "options": "country",
+        "missing": "does not exist",
+        "bad": "lines of its file are bad",
+        "options": "country",
         "account": "no account 'gone'",
-    }  # fmt: skip
+    }
     assert said[fault] in str(bad.last_error)
     assert await tick(store, opener, clock) == [], "not again before its next slot"
 

@@ -73,7 +73,7 @@ async def test_a_retried_run_is_told_again(store: Store, clock: SteppedClock) ->
     key = f"{pipeline.task_ids[0]}.1"
     await pipeline.deliver(pipeline.provider.finish(key, "FAILED"))
     assert await watcher.look() == 1
-    await store.retry_stretch(
+    await store.retry_chunk(
         pipeline.run_id, [TaskState.FAILED], after=0, limit=9, even_if_held=False, now_ms=clock.advance(1_000)
     )
     assert [await watcher.look() for _ in range(2)] == [0, 1]
@@ -186,9 +186,13 @@ async def test_what_others_spent(store: Store, clock: SteppedClock) -> None:
 
     async def book(credits: int, reason: str = "other_users: by the balance of 9") -> None:
         row = {
-            "at_ms": clock(), "account": "eu", "kind": "foreign", "credits": Decimal(credits),
-            "cycle_ms": cycle, "reason": reason,
-        }  # fmt: skip
+            "at_ms": clock(),
+            "account": "eu",
+            "kind": "foreign",
+            "credits": Decimal(credits),
+            "cycle_ms": cycle,
+            "reason": reason,
+        }
         await store.db.write(lambda c: c.execute(sa.insert(account_entries), [row]))
 
     watcher = Watcher(store, clock=clock)

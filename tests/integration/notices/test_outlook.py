@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from app.domain.accounting.forecast import forecast
 from app.domain.accounting.rates import HOUR_MS, MINUTE_MS, BalancePoint, Finished, OpenRun, OpenWork
-from app.domain.notices.notice import Kind
+from app.domain.notices.notice import NoticeKind
 from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState, TaskSpec
 from app.ports import Balance, Slots
@@ -40,7 +40,7 @@ async def test_the_picture_is_that_of_the_books(store: Store, clock: SteppedCloc
         pipeline.provider.finish(f"{ids[0]}.1", charged=Decimal(7)),
         pipeline.provider.finish(f"{ids[1]}.1", "FAILED"),
     )
-    picture = await store.forecast_picture("default", clock(), slots=8)
+    picture = await store.forecast_input("default", clock(), slots=8)
     assert picture.finished == [Finished(start + 10 * MINUTE_MS, "CHATGPT", "DE", 2, Decimal(7), Decimal(10))]
     work = sorted(picture.work, key=lambda one: one.task_type)
     assert {one.run_id for one in work} == {pipeline.run_id}
@@ -51,7 +51,7 @@ async def test_the_picture_is_that_of_the_books(store: Store, clock: SteppedCloc
     ]
     assert picture.runs == [OpenRun(pipeline.run_id, "run", "running", None)]
     assert (picture.balances, picture.charged_since, picture.slots) == ([], 0, 8)
-    other = await store.forecast_picture("eu", clock())
+    other = await store.forecast_input("eu", clock())
     assert (other.finished, other.work, other.runs, other.balances) == ([], [], [], [])
 
 
@@ -68,7 +68,7 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     await told(store, start - 8 * 24 * HOUR_MS, 30_000)
     await told(store, start + HOUR_MS + 30_500, 900)
     await told(store, start, 5, account="eu")
-    picture = await store.forecast_picture("default", clock())
+    picture = await store.forecast_input("default", clock())
     assert picture.balances == [
         BalancePoint(start + 50 * MINUTE_MS, Decimal(950), Decimal(37_500), RESET),
         BalancePoint(start + HOUR_MS + 30_500, Decimal(900), Decimal(37_500), RESET),
@@ -76,7 +76,7 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     assert (picture.charged_since, picture.charged_perhaps) == (5, 10)
     assert forecast(picture).available is not None
     await told(store, start + HOUR_MS + 40_000, 890, source="header")
-    last = (await store.forecast_picture("default", clock())).balances[-1]
+    last = (await store.forecast_input("default", clock())).balances[-1]
     assert last == BalancePoint(start + HOUR_MS + 40_000, Decimal(890), None, None, True)
 
 
@@ -111,7 +111,7 @@ async def test_an_outlook(store: Store, clock: SteppedClock) -> None:
     await told(store, clock(), 90)
     seen = await look_ahead(store, "default", provider=Told(), rate_per_s=500, now_ms=clock())
     kinds = [one.kind for one in seen.warnings]
-    assert kinds[:2] == [Kind.CREDITS_LOW, Kind.CREDITS_SHORT] and Kind.SLOTS_HIGH in kinds
+    assert kinds[:2] == [NoticeKind.CREDITS_LOW, NoticeKind.CREDITS_SHORT] and NoticeKind.SLOTS_HIGH in kinds
     assert seen.forecast.queued == 30 and seen.forecast.queued_cost.likely == 150
     assert seen.forecast.runs_out.likely is not None
     await store.add_tasks(pipeline.run_id, [(TaskSpec(99, "CHATGPT", {}), Decimal(5))], clock())

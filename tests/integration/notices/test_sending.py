@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from app.config import load_settings
-from app.domain.notices.notice import Kind, Notice, NoticeState, Outcome
+from app.domain.notices.notice import Notice, NoticeKind, NoticeState, Outcome
 from app.notice_client import NoticePoster, open_poster
 from app.services.notify import Notifier, NotifyLimits
 from app.store import Store
@@ -43,9 +43,12 @@ def notifier(store: Store, poster: NoticePoster | None, clock: SteppedClock, **l
 
 def notice(number: int = 1, **changes: Any) -> Notice:
     given: dict[str, Any] = {
-        "kind": Kind.RUN_PAUSED, "account": "default", "occasion": f"o{number}", "message": f"No. {number}.",
+        "kind": NoticeKind.RUN_PAUSED,
+        "account": "default",
+        "occasion": f"o{number}",
+        "message": f"No. {number}.",
         "at_ms": 1_790_812_800_000,
-    }  # fmt: skip
+    }
     return Notice(**(given | changes))
 
 

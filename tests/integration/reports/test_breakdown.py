@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.domain.task import TaskSpec
 from app.store import Store
-from app.store.read.breakdown import BUCKETS_MS, DAY_MS, PERCENTILES, EngineDay, Exposure
+from app.store.read.breakdown import BUCKETS_MS, DAY_MS, PERCENTILES, CreditsAtStake, EngineDay
 from app.store.read.runs import RunRow
 from app.store.tables import account_entries, tasks
 from tests.integration.store.scenes import (
@@ -52,19 +52,24 @@ async def test_parts_add_up_to_the_whole(store: Store) -> None:
     await start_run(store, 3)  # of somebody else
     await store.record_submissions([ended(task) for task in sent])
     await settle_all(
-        store, *(report_on(task, "5.25") for task in sent[:20]), *(failed_on(task) for task in sent[20:28]),
+        store,
+        *(report_on(task, "5.25") for task in sent[:20]),
+        *(failed_on(task) for task in sent[20:28]),
         report_on(sent[28], None),
-    )  # fmt: skip
+    )
     full = await store.full_report(run, 100)
     parts = full.breakdown
     assert {(one.task_type, one.country) for one in parts.engine_countries} == {
-        ("CHATGPT", "US"), ("AIMODE", "DE"), ("GOOGLE", "DE"), ("GEMINI", None),
-    }  # fmt: skip
+        ("CHATGPT", "US"),
+        ("AIMODE", "DE"),
+        ("GOOGLE", "DE"),
+        ("GEMINI", None),
+    }
     assert sum(one.tasks for one in parts.engine_countries) == full.report.progress.tasks == 40
     assert sum(one.posted for one in parts.engine_countries) == full.report.posted == 20 * Decimal("5.25")
     assert sum(one.posted for one in parts.days) == full.report.posted
     assert sum(one.held for one in parts.engine_countries) == full.report.held == 8 * FIVE
-    assert (parts.unknown, parts.in_flight) == (Exposure(1, FIVE), Exposure(7, 7 * FIVE))
+    assert (parts.unknown, parts.in_flight) == (CreditsAtStake(1, FIVE), CreditsAtStake(7, 7 * FIVE))
     assert parts.findings == len(full.findings) == 21
     assert parts.adjusted == 0
     await correct(store, run.id, Decimal("-0.25"))
@@ -90,9 +95,10 @@ async def test_days_begin_at_midnight_utc(store: Store) -> None:
         await settle_all(store, report_on(task), now_ms=at_ms)
     days = (await store.full_report(run, 0)).breakdown.days
     assert days[:3] == [
-        EngineDay("2026-10-01", "AIMODE", FIVE), EngineDay("2026-10-01", "CHATGPT", FIVE),
+        EngineDay("2026-10-01", "AIMODE", FIVE),
+        EngineDay("2026-10-01", "CHATGPT", FIVE),
         EngineDay("2026-10-02", "GOOGLE", FIVE),
-    ]  # fmt: skip
+    ]
     assert {day.day for day in days[3:]} == {"2026-11-10"}
     assert sum(day.posted for day in days) == 8 * FIVE
 
@@ -118,9 +124,11 @@ async def test_percentiles_are_those_of_the_sorted_list(store: Store, count: int
 async def lasting(store: Store, ids: Sequence[str], waited: Sequence[int]) -> None:
     """Settle the first tasks after so many milliseconds; the rest never."""
 
-    settled = sa.update(tasks).where(tasks.c.id == sa.bindparam("task")).values(
-        submitted_at_ms=NOW, settled_at_ms=sa.bindparam("at_ms"), state="completed"
-    )  # fmt: skip
+    settled = (
+        sa.update(tasks)
+        .where(tasks.c.id == sa.bindparam("task"))
+        .values(submitted_at_ms=NOW, settled_at_ms=sa.bindparam("at_ms"), state="completed")
+    )
     values = [{"task": task_id, "at_ms": NOW + ms} for task_id, ms in zip(ids, waited, strict=False)]
     await store.db.write(lambda connection: connection.execute(settled, values))
 
@@ -135,7 +143,11 @@ async def test_an_attempt_that_a_retry_replaced_still_counts(store: Store) -> No
     full = await store.full_report((await store.find_runs(run_id))[0], 10)
     (one,) = full.breakdown.engine_countries
     assert (one.posted, full.report.posted, one.states) == (3, 3, {"pending": 2})
-    assert (one.held, full.breakdown.unknown, full.breakdown.in_flight.attempts) == (5, Exposure(1, FIVE), 0)
+    assert (one.held, full.breakdown.unknown, full.breakdown.in_flight.attempts) == (
+        5,
+        CreditsAtStake(1, FIVE),
+        0,
+    )
 
 
 async def test_an_empty_run(store: Store) -> None:
@@ -143,4 +155,4 @@ async def test_an_empty_run(store: Store) -> None:
     (run,) = await store.find_runs(run_id)
     parts = (await store.full_report(run, 10)).breakdown
     assert (list(parts.engine_countries), list(parts.days), list(parts.latencies)) == ([], [], [])
-    assert (parts.unknown, parts.in_flight) == (Exposure(0, Decimal(0)), Exposure(0, Decimal(0)))
+    assert (parts.unknown, parts.in_flight) == (CreditsAtStake(0, Decimal(0)), CreditsAtStake(0, Decimal(0)))

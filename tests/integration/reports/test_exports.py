@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.cli.runs.export import Format, rows_of, write_file
-from app.cli.runs.export_rows import COLUMNS, What
+from app.cli.runs.export_rows import COLUMNS, ExportContent
 from app.store import Store
 from app.store.read import exports
 from app.store.tables import account_entries
@@ -29,13 +29,21 @@ async def run_id(store: Store) -> str:
     await store.record_submissions([ended(task) for task in sent])
     text = json.dumps({"text": "=zwei\r\nZeilen, „ja“", "sources": [{"url": "https://a.example"}]})
     await settle_all(
-        store, *(report_on(task, CHARGED, response=text.encode()) for task in sent[:12]),
-        *(failed_on(task) for task in sent[12:16]), report_on(sent[16], None),
-    )  # fmt: skip
+        store,
+        *(report_on(task, CHARGED, response=text.encode()) for task in sent[:12]),
+        *(failed_on(task) for task in sent[12:16]),
+        report_on(sent[16], None),
+    )
     correction = sa.insert(account_entries).values(
-        at_ms=NOW, account="default", kind="adjustment", credits=Decimal("-0.5"), run_id=run_id,
-        task_id=ids[0], attempt=1, reason="refunded by mail",
-    )  # fmt: skip
+        at_ms=NOW,
+        account="default",
+        kind="adjustment",
+        credits=Decimal("-0.5"),
+        run_id=run_id,
+        task_id=ids[0],
+        attempt=1,
+        reason="refunded by mail",
+    )
     await store.db.write(lambda connection: connection.execute(correction))
     return run_id
 
@@ -47,7 +55,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "ROWS_FETCHED", 2)
 
 
-async def exported(store: Store, run_id: str, what: What, format_: Format, folder: Path) -> str:
+async def exported(store: Store, run_id: str, what: ExportContent, format_: Format, folder: Path) -> str:
     path = folder / f"{what}.{format_}"
     await write_file(rows_of(store, what, run_id), what, format_, path)
     return str(path)
@@ -62,9 +70,9 @@ def queried(query: str) -> list[tuple[Any, ...]]:
 async def test_parquet_loads_in_duckdb_and_pandas_with_its_types(
     store: Store, run_id: str, tmp_path: Path
 ) -> None:
-    path = await exported(store, run_id, What.RESULTS, Format.PARQUET, tmp_path)
+    path = await exported(store, run_id, ExportContent.RESULTS, Format.PARQUET, tmp_path)
     types = {row[0]: row[1] for row in queried(f"DESCRIBE SELECT * FROM '{path}'")}
-    assert list(types) == list(COLUMNS[What.RESULTS])
+    assert list(types) == list(COLUMNS[ExportContent.RESULTS])
     assert types["credits_charged"] == "DECIMAL(18,6)"
     assert types["submitted_at"] == types["settled_at"] == "TIMESTAMP WITH TIME ZONE"
     assert (types["ordinal"], types["task_id"], types["response"]) == ("BIGINT", "VARCHAR", "VARCHAR")
@@ -88,8 +96,11 @@ def check_frame(frame: pd.DataFrame) -> None:
     assert frame["credits_charged"].dropna().sum() == 12 * CHARGED
     assert isinstance(frame["credits_charged"].iloc[0], Decimal)
     assert frame["state"].value_counts().to_dict() == {
-        "completed": 13, "failed": 4, "submitted": 3, "pending": 10,
-    }  # fmt: skip
+        "completed": 13,
+        "failed": 4,
+        "submitted": 3,
+        "pending": 10,
+    }
 
 
 LEDGER_TYPES = (
@@ -104,7 +115,7 @@ READERS = {
 
 async def test_the_ledger_says_the_same_in_every_format(store: Store, run_id: str, tmp_path: Path) -> None:
     for format_, reader in READERS.items():
-        path = await exported(store, run_id, What.LEDGER, format_, tmp_path)
+        path = await exported(store, run_id, ExportContent.LEDGER, format_, tmp_path)
         assert queried(
             "SELECT book, kind, count(*), sum(credits), max(epoch_ms(booked_at)) "
             f"FROM {reader.format(path=path)} GROUP BY 1, 2 ORDER BY 1, 2"
@@ -117,7 +128,7 @@ async def test_the_ledger_says_the_same_in_every_format(store: Store, run_id: st
 
 
 async def test_csv_loads_in_pandas_exactly(store: Store, run_id: str, tmp_path: Path) -> None:
-    path = await exported(store, run_id, What.RESULTS, Format.CSV, tmp_path)
+    path = await exported(store, run_id, ExportContent.RESULTS, Format.CSV, tmp_path)
     frame = pd.read_csv(path, dtype={"credits_charged": "str"}, parse_dates=["submitted_at", "settled_at"])
     assert len(frame) == TASKS
     assert sum(map(Decimal, frame["credits_charged"].dropna())) == 12 * CHARGED

@@ -16,15 +16,7 @@ from app.cli.main import run
 from app.services.certify import certify
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
-from tests.integration.store.scenes import (
-    NOW,
-    failed_on,
-    report_on,
-    rows,
-    settle_all,
-    start_run,
-    submit_all,
-)
+from tests.integration.store.scenes import NOW, failed_on, report_on, rows, settle_all, start_run, submit_all
 
 CHARGED, HELD, ESTIMATE = 25, 10, 45
 VERDICTS = {"matched": 3, "charged_failure": 2, "free_failure": 1}
@@ -35,9 +27,7 @@ async def retried_run(store: Store) -> str:
     Those four are retried: two are answered, one waits to be sent, one is out."""
     run_id, ids = await start_run(store, 5)
     answered, charged, unsent, free, forgotten = await submit_all(store)
-    await settle_all(
-        store, report_on(answered), failed_on(charged, 5), failed_on(unsent, 5), failed_on(free)
-    )  # fmt: skip
+    await settle_all(store, report_on(answered), failed_on(charged, 5), failed_on(unsent, 5), failed_on(free))
     await store.expire_if_unreported([(forgotten.id, 1)], code="expired", reason="forgotten")
     assert await store.retry_tasks_if_closed([ids[1], ids[3], ids[4]], NOW) == 3
     again = await submit_all(store)
@@ -81,8 +71,11 @@ def test_every_command_says_the_same(told: Told) -> None:
     assert status["credits"] == listed["credits"] == expected
     assert report["credits"] == expected | {"posted": CHARGED, "voided": 5}
     assert {name: made["credits"][name] for name in ("charged", "posted", "open_holds", "estimated")} == {
-        "charged": CHARGED, "posted": CHARGED, "open_holds": HELD, "estimated": ESTIMATE,
-    }  # fmt: skip
+        "charged": CHARGED,
+        "posted": CHARGED,
+        "open_holds": HELD,
+        "estimated": ESTIMATE,
+    }
     verdicts = {name: n for name, n in report["verdicts"].items() if n and name != "double_charged"}
     assert verdicts == made["verdicts"] == VERDICTS
     unknown = next(q for q in made["open_questions"] if "nobody has told" in q["question"])

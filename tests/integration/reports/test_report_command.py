@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.cli.main import run
-from app.cli.runs.export_rows import COLUMNS, What
+from app.cli.runs.export_rows import COLUMNS, ExportContent
 from app.store import Database, Store
 from tests.integration.store.scenes import report_on, settle_all, start_run, submit_all
 
@@ -48,9 +48,17 @@ def test_the_page_says_what_the_document_says(call: Any) -> None:
     assert (code, document["output"], document["findings_count"]) == (0, "page.html", 1)
     assert document["exposure"]["in_flight"] == {"attempts": 1, "credits": 5}
     assert document["by_engine_country"] == [
-        {"task_type": "CHATGPT", "country": "US", "tasks": 3, "completed": 2, "failed": 0, "open": 1,
-         "posted": "12.5", "held": 5},
-    ]  # fmt: skip
+        {
+            "task_type": "CHATGPT",
+            "country": "US",
+            "tasks": 3,
+            "completed": 2,
+            "failed": 0,
+            "open": 1,
+            "posted": "12.5",
+            "held": 5,
+        }
+    ]
     assert [(day["task_type"], day["posted"]) for day in document["by_day"]] == [("CHATGPT", "12.5")]
     assert document["latency"][0]["histogram"] == [{"below_ms": 5_000, "tasks": 2}]
     page = Path("page.html").read_text()
@@ -78,7 +86,7 @@ def test_parquet_is_written_to_a_file(call: Any, what: str, rows: int) -> None:
     code, out, _ = call(f"export latest --what {what} --format parquet -o out.parquet --json")
     assert (code, json.loads(out)["rows"]) == (0, rows)
     table = pq.read_table("out.parquet")
-    assert (table.num_rows, table.column_names) == (rows, list(COLUMNS[What(what)]))
+    assert (table.num_rows, table.column_names) == (rows, list(COLUMNS[ExportContent(what)]))
 
 
 def test_the_ledger_goes_to_standard_output_too(call: Any) -> None:
@@ -107,7 +115,9 @@ def test_without_pyarrow_only_parquet_is_missing(call: Any, monkeypatch: pytest.
     code, out, _ = call("export latest --format parquet -o out.parquet --json")
     error = json.loads(out)["error"]
     assert (code, error["code"], error["remedy"]) == (
-        2, "parquet_missing", "pip install 'tallyhook[parquet]', or choose jsonl or csv"
-    )  # fmt: skip
+        2,
+        "parquet_missing",
+        "pip install 'tallyhook[parquet]', or choose jsonl or csv",
+    )
     assert not Path("out.parquet").exists()
     assert call("export latest --format csv -o out.csv")[0] == 0

@@ -23,13 +23,24 @@ from tests.scripted_provider import Accepted, ScriptedProvider
 
 HOUR_MS = 3_600_000
 SUBMIT_LIMITS = SubmitLimits(
-    claim_size=50, in_flight=8, claim_lease_ms=60_000, job_ms=15_000, poll_after_ms=600_000, lease_ms=15_000,
+    claim_size=50,
+    in_flight=8,
+    claim_lease_ms=60_000,
+    job_ms=15_000,
+    poll_after_ms=600_000,
+    lease_ms=15_000,
     safe_resend_ms=20 * HOUR_MS,
-)  # fmt: skip
+)
 SWEEP_LIMITS = SweepLimits(
-    settle_size=20, sweep_after_ms=10_000, tries_max=8, poll_size=100, poll_every_ms=60_000,
-    polls_in_flight=4, retention_ms=24 * HOUR_MS, safe_resend_ms=20 * HOUR_MS,
-)  # fmt: skip
+    settle_size=20,
+    sweep_after_ms=10_000,
+    tries_max=8,
+    poll_size=100,
+    poll_every_ms=60_000,
+    polls_in_flight=4,
+    retention_ms=24 * HOUR_MS,
+    safe_resend_ms=20 * HOUR_MS,
+)
 UNMATCHED_MS = 60_000
 ESTIMATE = Decimal(5)
 
@@ -68,19 +79,26 @@ class Pipeline:
     ) -> SubmitSummary:
         """One submit job."""
         return await submit(
-            self.store, provider or self.provider, limits=replace(self.submit_limits, **limits),
-            clock=self.clock, jitter=lambda: 0.5, token=token or f"job-{next(_tokens)}", stopping=stopping,
-        )  # fmt: skip
+            self.store,
+            provider or self.provider,
+            limits=replace(self.submit_limits, **limits),
+            clock=self.clock,
+            jitter=lambda: 0.5,
+            token=token or f"job-{next(_tokens)}",
+            stopping=stopping,
+        )
 
     async def receive(self, *bodies: bytes | Accepted) -> list[str]:
         """Commit deliveries as the receiver does; their ids."""
         raw = [
             RawDelivery(
-                new_id(self.clock()), Source.DELIVERY, self.clock(),
+                new_id(self.clock()),
+                Source.DELIVERY,
+                self.clock(),
                 body.body() if isinstance(body, Accepted) else body,
             )
             for body in bodies
-        ]  # fmt: skip
+        ]
         await self.store.store_deliveries(raw, due_at_ms=self.clock() + SWEEP_LIMITS.sweep_after_ms)
         return [delivery.id for delivery in raw]
 
@@ -99,10 +117,13 @@ class Pipeline:
     ) -> SweepSummary:
         """One pass of the sweep, in a process of its own unless it is given what the one before left."""
         return await sweep(
-            self.store, {"default": provider or self.provider}, lambda ids: self.settle(list(ids)),
-            limits=replace(SWEEP_LIMITS, **limits), clock=self.clock,
+            self.store,
+            {"default": provider or self.provider},
+            lambda ids: self.settle(list(ids)),
+            limits=replace(SWEEP_LIMITS, **limits),
+            clock=self.clock,
             unreleased=set() if unreleased is None else unreleased,
-        )  # fmt: skip
+        )
 
     async def books(self) -> Books:
         """The rows, after their invariants have been checked."""

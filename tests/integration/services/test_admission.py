@@ -7,7 +7,7 @@ from decimal import Decimal
 from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.domain.task import TaskSpec, idempotency_key
-from app.domain.time_format import iso
+from app.domain.time_format import iso_utc
 from app.ports import Balance, BalanceAnswer, BalanceEnd, CreateAnswer, Slots
 from app.services.admission import ASK_MS, Admission, UnknownBalance
 from app.services.funding import Funding
@@ -59,9 +59,14 @@ def admission(
 
 async def send(pipeline: Pipeline, provider: Account, gate: Admission | None = None) -> int | None:
     summary = await submit(
-        pipeline.store, provider, admission=gate, limits=SUBMIT_LIMITS, clock=pipeline.clock,
-        jitter=lambda: 0.0, token=f"t{pipeline.clock()}",
-    )  # fmt: skip
+        pipeline.store,
+        provider,
+        admission=gate,
+        limits=SUBMIT_LIMITS,
+        clock=pipeline.clock,
+        jitter=lambda: 0.0,
+        token=f"t{pipeline.clock()}",
+    )
     return summary.again_in_ms
 
 
@@ -216,9 +221,13 @@ async def test_a_monthly_budget_of_the_account_is_kept(pipeline: Pipeline) -> No
     provider = Account(concurrency=50)
     await pipeline.start(20)
     gate = Admission(
-        "default", pipeline.store, provider, clock=pipeline.clock, drain_target_s=3600.0,
+        "default",
+        pipeline.store,
+        provider,
+        clock=pipeline.clock,
+        drain_target_s=3600.0,
         budget_per_month=Decimal(42),
-    )  # fmt: skip
+    )
     for _ in range(30):
         await send(pipeline, provider, gate)
         pipeline.clock.advance(2_000)
@@ -277,7 +286,9 @@ async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_told_again
     assert provider.sends == []
     [run] = await pipeline.store.find_runs(pipeline.run_id)
     assert (run.state, run.reason_code) == ("running", "balance_unknown")
-    assert run.reason == f"waiting: balance unknown since {iso(told_ms)} (HTTP 403, text/html, <h1>Blocked)"
+    assert (
+        run.reason == f"waiting: balance unknown since {iso_utc(told_ms)} (HTTP 403, text/html, <h1>Blocked)"
+    )
     provider.unknown = None
     pipeline.clock.advance(ASK_MS)
     await send(pipeline, provider, gate)
@@ -303,9 +314,13 @@ async def test_f6_sending_without_a_balance_is_a_choice(pipeline: Pipeline) -> N
     provider = Account(concurrency=100, unknown="no response: TimeoutError")
     await pipeline.start(30)
     gate = Admission(
-        "default", pipeline.store, provider, clock=pipeline.clock, drain_target_s=60.0,
+        "default",
+        pipeline.store,
+        provider,
+        clock=pipeline.clock,
+        drain_target_s=60.0,
         unknown=UnknownBalance(sends=True),
-    )  # fmt: skip
+    )
     await send(pipeline, provider, gate)
     assert len(provider.sends) == 30
 

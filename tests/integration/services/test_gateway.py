@@ -10,7 +10,7 @@ from app.domain.submission import ClaimedTask
 from app.ports import BalanceEnd, CreateAnswer, PollAnswer
 from app.services.funding import Funding
 from app.services.notice_triggers import Watcher
-from app.services.reachability import IN_A_ROW, Reach
+from app.services.reachability import IN_A_ROW, Reachability
 from app.services.submit import submit
 from app.services.sweep import sweep
 from tests.integration.services.pipeline import SUBMIT_LIMITS, SWEEP_LIMITS, Pipeline
@@ -50,11 +50,16 @@ class Behind(ScriptedProvider):
         return await ScriptedProvider.poll(self, task_id_or_key)
 
 
-async def send(pipeline: Pipeline, provider: Behind, reach: Reach) -> int | None:
+async def send(pipeline: Pipeline, provider: Behind, reach: Reachability) -> int | None:
     summary = await submit(
-        pipeline.store, provider, reach=reach, limits=SUBMIT_LIMITS, clock=pipeline.clock,
-        jitter=lambda: 0.5, token=f"t{pipeline.clock()}",
-    )  # fmt: skip
+        pipeline.store,
+        provider,
+        reach=reach,
+        limits=SUBMIT_LIMITS,
+        clock=pipeline.clock,
+        jitter=lambda: 0.5,
+        token=f"t{pipeline.clock()}",
+    )
     return summary.again_in_ms
 
 
@@ -67,7 +72,7 @@ async def state_of(pipeline: Pipeline) -> tuple[str, str | None]:
 async def test_f1_pages_of_a_gateway_reject_nothing_and_sending_rests(
     pipeline: Pipeline, away: CreateAnswer
 ) -> None:
-    provider, reach = Behind(away=away), Reach()
+    provider, reach = Behind(away=away), Reachability()
     await pipeline.start(300)
     for _ in range(16):  # 8 s of it
         await send(pipeline, provider, reach)
@@ -85,7 +90,7 @@ async def test_f1_pages_of_a_gateway_reject_nothing_and_sending_rests(
 
 
 async def test_f1_one_page_among_good_answers_is_no_outage(pipeline: Pipeline) -> None:
-    provider, reach = Behind(is_away=False), Reach()
+    provider, reach = Behind(is_away=False), Reachability()
     await pipeline.start(40)
     page = CreateAnswer(Answer.GATEWAY, 502, message=PAGE)
     provider.tell(*([page, None, page, page, None] * 8))
@@ -98,7 +103,7 @@ async def test_f1_one_page_among_good_answers_is_no_outage(pipeline: Pipeline) -
 async def test_f1_when_it_goes_on_runs_pause_and_try_again_by_themselves(
     pipeline: Pipeline, away: CreateAnswer
 ) -> None:
-    provider, reach = Behind(away=away), Reach()
+    provider, reach = Behind(away=away), Reachability()
     await pipeline.start(100)
     funding = Funding(pipeline.store, {"default": provider}, probe_ms=PROBE_MS, clock=pipeline.clock)
     watcher = Watcher(pipeline.store, clock=pipeline.clock)
@@ -131,7 +136,7 @@ async def test_f1_when_it_goes_on_runs_pause_and_try_again_by_themselves(
 
 
 async def test_f1_a_batch_too_large_for_a_proxy_is_sent_in_smaller_ones(pipeline: Pipeline) -> None:
-    provider, reach = Behind(is_away=False, batch_max=4), Reach()
+    provider, reach = Behind(is_away=False, batch_max=4), Reachability()
     await pipeline.start(60)
     async with pipeline.store.db.engine.begin() as connection:
         await connection.exec_driver_sql("UPDATE runs SET batch_size = 20")
@@ -146,16 +151,21 @@ async def test_f1_a_batch_too_large_for_a_proxy_is_sent_in_smaller_ones(pipeline
 
 async def test_f1_a_gateway_that_answers_polls_expires_nothing_and_is_told(pipeline: Pipeline) -> None:
     provider = Behind(is_away=False)
-    reach = Reach()
+    reach = Reachability()
     await pipeline.start(3)
     await send(pipeline, provider, reach)
     provider.is_away = True
 
     async def look() -> None:
         await sweep(
-            pipeline.store, {"default": provider}, lambda ids: pipeline.settle(list(ids)),
-            limits=SWEEP_LIMITS, clock=pipeline.clock, unreleased=set(), reach=lambda _: reach,
-        )  # fmt: skip
+            pipeline.store,
+            {"default": provider},
+            lambda ids: pipeline.settle(list(ids)),
+            limits=SWEEP_LIMITS,
+            clock=pipeline.clock,
+            unreleased=set(),
+            reach=lambda _: reach,
+        )
 
     for _ in range(6):
         pipeline.clock.advance(600_000)
@@ -179,7 +189,7 @@ async def test_f1_a_batch_that_nobody_serves_goes_one_by_one_and_not_all_of_it(p
             self.batches.append(len(tasks))
             return None
 
-    provider, reach = NoRoute(away=NO_ROUTE), Reach()
+    provider, reach = NoRoute(away=NO_ROUTE), Reachability()
     await pipeline.start(60)
     async with pipeline.store.db.engine.begin() as connection:
         await connection.exec_driver_sql("UPDATE runs SET batch_size = 20")
@@ -198,7 +208,7 @@ async def test_f1_a_batch_that_nobody_serves_goes_one_by_one_and_not_all_of_it(p
 async def test_f1_a_task_is_not_given_up_by_a_gateway_s_404_after_its_retention(pipeline: Pipeline) -> None:
     provider = Behind(is_away=False)
     await pipeline.start(1)
-    await send(pipeline, provider, Reach())
+    await send(pipeline, provider, Reachability())
     provider.is_away = True
     pipeline.clock.advance(30 * 3_600_000)
     await pipeline.sweep(provider)
@@ -219,7 +229,7 @@ async def test_f1_an_unknown_balance_is_not_taken_for_funds(pipeline: Pipeline) 
     provider = Silent(is_away=False)
     await pipeline.start(1)
     provider.tell(Answer.NO_CREDITS)
-    await send(pipeline, provider, Reach())
+    await send(pipeline, provider, Reachability())
     funding = Funding(pipeline.store, {"default": provider}, probe_ms=PROBE_MS, clock=pipeline.clock)
     await funding.resume_due()
     pipeline.clock.advance(PROBE_MS)
@@ -239,7 +249,7 @@ async def test_f1_an_unknown_balance_is_not_taken_for_funds(pipeline: Pipeline) 
 async def test_f9_trouble_of_the_provider_is_not_met_by_every_task(
     pipeline: Pipeline, trouble: CreateAnswer
 ) -> None:
-    provider, reach = Behind(away=trouble), Reach()
+    provider, reach = Behind(away=trouble), Reachability()
     await pipeline.start(300)
     for _ in range(240):  # two minutes of it
         await send(pipeline, provider, reach)
@@ -255,7 +265,7 @@ async def test_f9_trouble_of_the_provider_is_not_met_by_every_task(
 
 async def test_f9_a_rest_is_as_long_as_the_provider_asks(pipeline: Pipeline) -> None:
     later = CreateAnswer(Answer.UNAVAILABLE, 503, "SERVICE_UNAVAILABLE", wait_s=90.0)
-    provider, reach = Behind(away=later), Reach()
+    provider, reach = Behind(away=later), Reachability()
     await pipeline.start(300)
     again_ms = await send(pipeline, provider, reach)
     assert again_ms is not None and 90_000 <= again_ms < 100_000

@@ -17,9 +17,11 @@ __all__ = ["cli", "here", "restored_logging", "scene"]
 HALF = "a \ud83d b \ude00\ud83d c \x00 d \U0001f600"
 WHOLE = "a \ufffd b \ufffd\ufffd c \x00 d \U0001f600"
 ANSWER = {
-    "text": HALF, "markdown": HALF, "html": f"<p>{HALF}",
+    "text": HALF,
+    "markdown": HALF,
+    "html": f"<p>{HALF}",
     "sources": [{"position": 1, "url": f"https://x.example/{HALF}", "label": HALF, HALF: [HALF, [HALF]]}],
-}  # fmt: skip
+}
 
 
 async def settled(pipeline: Pipeline) -> None:

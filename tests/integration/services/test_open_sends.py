@@ -11,7 +11,7 @@ from app.ports import CreateAnswer
 from app.services.certify import certify
 from app.store.read.verification import open_snapshot
 from app.store.tables import submissions, tasks
-from app.store.write.retries import RetriedStretch
+from app.store.write.retries import RetriedChunk
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
 from tests.integration.verify.scene import verified
 from tests.scripted_provider import LOSE
@@ -40,9 +40,9 @@ async def standing(pipeline: Pipeline) -> tuple[str, str]:
     return task["state"], task["money"]
 
 
-async def retry(pipeline: Pipeline, *, even_if_held: bool = False) -> RetriedStretch:
+async def retry(pipeline: Pipeline, *, even_if_held: bool = False) -> RetriedChunk:
     states = [TaskState.REJECTED, TaskState.EXPIRED, TaskState.FAILED]
-    return await pipeline.store.retry_stretch(
+    return await pipeline.store.retry_chunk(
         pipeline.run_id, states, after=0, limit=100, even_if_held=even_if_held, now_ms=pipeline.clock()
     )
 

@@ -37,9 +37,7 @@ def scene(
             try:
                 return await work(pipeline)
             finally:
-                kept.update(
-                    run_id=pipeline.run_id, task_ids=pipeline.task_ids, provider=pipeline.provider
-                )  # fmt: skip
+                kept.update(run_id=pipeline.run_id, task_ids=pipeline.task_ids, provider=pipeline.provider)
                 await store.close()
 
         return asyncio.run(opened())

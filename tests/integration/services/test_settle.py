@@ -413,19 +413,19 @@ async def test_a_missing_charge_stays_open_and_is_filled_later(pipeline: Pipelin
 
 async def test_s11_a_task_that_fails_for_want_of_credits_pauses_its_run(pipeline: Pipeline) -> None:
     done = await submitted(pipeline, 3)
-    broke = pipeline.provider.finish(done[0].key, "FAILED")
-    broke.response = {"error": {"code": "INSUFFICIENT_CREDITS", "message": "Insufficient credits"}}
+    out_of_credits = pipeline.provider.finish(done[0].key, "FAILED")
+    out_of_credits.response = {"error": {"code": "INSUFFICIENT_CREDITS", "message": "Insufficient credits"}}
     pipeline.provider.finish(done[1].key, "FAILED")
     await pipeline.deliver(done[1], done[2])
     assert (await pipeline.books()).runs[0]["state"] == "running", "an ordinary failure pauses nothing"
-    await pipeline.deliver(broke)
+    await pipeline.deliver(out_of_credits)
     books = await pipeline.books()
     assert books.runs[0]["state"] == "paused"
     assert "credits" in books.runs[0]["reason"]
     assert books.task(pipeline.task_ids[0])["error_code"] == "INSUFFICIENT_CREDITS"
     # A person resumes the run; the same report again is no news.
     await pipeline.store.resume_run_if_halted(pipeline.run_id)
-    await pipeline.deliver(broke)
+    await pipeline.deliver(out_of_credits)
     assert (await pipeline.books()).runs[0]["state"] == "running"
 
 

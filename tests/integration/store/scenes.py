@@ -51,8 +51,10 @@ async def claim(store: Store, limit: int = 100, *, token: str = "me", now_ms: in
 def ended(task: ClaimedTask, answer: Answer = Answer.ACCEPTED, **changes: Any) -> Submission:
     """The end of one send; an accepted one names provider task `p-<ordinal>-<attempt>` and five credits."""
     accepted = {
-        "provider_task_id": f"p-{task.id}-{task.attempt}", "credits_to_charge": FIVE, "http_status": 200,
-    }  # fmt: skip
+        "provider_task_id": f"p-{task.id}-{task.attempt}",
+        "credits_to_charge": FIVE,
+        "http_status": 200,
+    }
     base = Submission(task, answer, NOW + 1_000, next_poll_at_ms=NOW + 600_000)
     return replace(base, **((accepted if answer is Answer.ACCEPTED else {}) | changes))
 
@@ -67,9 +69,13 @@ async def submit_all(store: Store, *, now_ms: int = NOW) -> list[ClaimedTask]:
 def report_on(task: ClaimedTask, charged: int | str | Decimal | None = 5, **changes: Any) -> Report:
     """A completed report that names the attempt's key."""
     base = Report(
-        provider_task_id=f"p-{task.id}-{task.attempt}", idempotency_key=task.idempotency_key, completed=True,
-        to_charge=FIVE, charged=None if charged is None else Decimal(charged), response=b'{"text":"yes"}',
-    )  # fmt: skip
+        provider_task_id=f"p-{task.id}-{task.attempt}",
+        idempotency_key=task.idempotency_key,
+        completed=True,
+        to_charge=FIVE,
+        charged=None if charged is None else Decimal(charged),
+        response=b'{"text":"yes"}',
+    )
     return replace(base, **changes)
 
 

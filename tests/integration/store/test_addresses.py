@@ -47,7 +47,7 @@ async def test_f22_options_reach_the_server(postgres_url: str) -> None:
         ("full", "database or disk is full", "make room on the disk"),
         ("text", "file is not a database", "name another file"),
     ],
-)  # fmt: skip
+)
 def test_f22_a_file_of_sqlite_that_cannot_be_used(tmp_path: Path, path: str, words: str, remedy: str) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
     (tmp_path / "text").write_text("root:x:0:0")
@@ -69,9 +69,12 @@ async def test_f22_tls_is_checked_as_libpq_checks_it(postgres_url: str, tmp_path
     async with tls_relay(sa.make_url(postgres_url).port or 0, authority.server, asked=True) as port:
         named, numbered = placed(postgres_url, "localhost", port), placed(postgres_url, "127.0.0.1", port)
         for good in (
-            f"{named}?sslmode=verify-full&sslrootcert={ca}", f"{numbered}?sslmode=verify-ca&sslrootcert={ca}",
-            f"{numbered}?sslmode=require", f"{numbered}?sslmode=prefer", f"{numbered}?ssl=true",
-        ):  # fmt: skip
+            f"{named}?sslmode=verify-full&sslrootcert={ca}",
+            f"{numbered}?sslmode=verify-ca&sslrootcert={ca}",
+            f"{numbered}?sslmode=require",
+            f"{numbered}?sslmode=prefer",
+            f"{numbered}?ssl=true",
+        ):
             assert await asked(good) == 1, good
         for bad in (f"{numbered}?sslmode=verify-full&sslrootcert={ca}", f"{named}?sslrootcert=system"):
             check = await check_database(load_settings(_env_file=None, DATABASE_URL=bad))

@@ -36,10 +36,22 @@ async def test_a_retry_archives_the_old_attempt(store: Store) -> None:
     assert (row["state"], row["attempt"], row["idempotency_key"]) == ("pending", 2, f"{ids[0]}.2")
     assert (row["money"], row["sends"], row["polls"], row["not_before_ms"]) == ("none", 0, 0, LATER)
     blank = (
-        "credits_held", "credits_to_charge", "credits_charged", "reported", "verdict", "provider_task_id",
-        "error_code", "error_message", "first_sent_at_ms", "submitted_at_ms", "settled_at_ms",
-        "settled_by", "claim", "lease_until_ms", "next_poll_at_ms",
-    )  # fmt: skip
+        "credits_held",
+        "credits_to_charge",
+        "credits_charged",
+        "reported",
+        "verdict",
+        "provider_task_id",
+        "error_code",
+        "error_message",
+        "first_sent_at_ms",
+        "submitted_at_ms",
+        "settled_at_ms",
+        "settled_by",
+        "claim",
+        "lease_until_ms",
+        "next_poll_at_ms",
+    )
     assert [row[name] for name in blank] == [None] * len(blank)
     (old,) = await rows(store, "SELECT * FROM attempts")
     assert {name: old[name] for name in old if name != "task_id"} == {
@@ -91,9 +103,12 @@ async def test_a_late_report_for_an_archived_attempt_posts(store: Store, by: str
     assert (await settle_all(store, report)).effects == {"settled": 1}
     (old,) = await rows(store, "SELECT state, money, credits_charged, reported, error_code FROM attempts")
     assert old == {
-        "state": "expired", "money": "posted", "credits_charged": 5_000_000, "reported": "completed",
+        "state": "expired",
+        "money": "posted",
+        "credits_charged": 5_000_000,
+        "reported": "completed",
         "error_code": "expired",
-    }  # fmt: skip
+    }
     assert (await task_row(store, second.id))["state"] == "submitted"
     assert (await settle_all(store, report)).effects == {"duplicate": 1}
     await check_books(store)

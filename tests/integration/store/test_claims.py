@@ -52,8 +52,13 @@ async def test_order_is_priority_then_run_then_source(store: Store) -> None:
         await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
     claimed = await claim(store, 4) + await claim(store, 4)
     assert [(task.run_id, task.ordinal) for task in claimed] == [
-        (runs[0], 2), (runs[1], 2), (runs[0], 1), (runs[0], 3), (runs[1], 1), (runs[1], 3),
-    ]  # fmt: skip
+        (runs[0], 2),
+        (runs[1], 2),
+        (runs[0], 1),
+        (runs[0], 3),
+        (runs[1], 1),
+        (runs[1], 3),
+    ]
 
 
 @pytest.mark.parametrize("state", [RunState.PAUSED, RunState.STOPPED])
@@ -90,9 +95,12 @@ async def test_cancelling_takes_in_what_the_provider_surely_has_not(store: Store
     run_id, ids = await start_run(store, 5)
     tasks = await claim(store)
     ends: list[tuple[Answer, int | None]] = [
-        (Answer.LOST, None), (Answer.RATE_LIMITED, 429), (Answer.NO_CREDITS, 403), (Answer.UNAVAILABLE, 500),
+        (Answer.LOST, None),
+        (Answer.RATE_LIMITED, 429),
+        (Answer.NO_CREDITS, 403),
+        (Answer.UNAVAILABLE, 500),
         (Answer.UNAVAILABLE, None),  # no connection
-    ]  # fmt: skip
+    ]
     await store.record_submissions(
         [ended(task, answer, http_status=status) for task, (answer, status) in zip(tasks, ends, strict=True)]
     )

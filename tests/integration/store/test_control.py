@@ -8,7 +8,7 @@ import pytest
 from app.domain.send_outcome import Answer
 from app.domain.task import RETRYABLE_STATES, RunState, TaskState
 from app.store import Database, Store
-from app.store.write.retries import RetriedStretch
+from app.store.write.retries import RetriedChunk
 from tests.integration.store.scenes import (
     NOW,
     check_books,
@@ -26,9 +26,16 @@ from tests.integration.store.scenes import (
 ALL = sorted(RETRYABLE_STATES)
 
 
-async def retry(store: Store, run_id: str, *, states: list[TaskState] = ALL, even_if_held: bool = False,
-                after: int = 0, limit: int = 100) -> RetriedStretch:  # fmt: skip
-    return await store.retry_stretch(
+async def retry(
+    store: Store,
+    run_id: str,
+    *,
+    states: list[TaskState] = ALL,
+    even_if_held: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> RetriedChunk:
+    return await store.retry_chunk(
         run_id, states, after=after, limit=limit, even_if_held=even_if_held, now_ms=NOW
     )
 
@@ -45,7 +52,7 @@ async def test_failed_tasks_get_new_attempts_under_new_keys(store: Store) -> Non
     run_id, ids = await start_run(store, 3)
     sent = await submit_all(store)
     await settle_all(store, failed_on(sent[0]), report_on(sent[1]), failed_on(sent[2]))
-    assert await retry(store, run_id) == RetriedStretch(3, 2, Decimal(10))
+    assert await retry(store, run_id) == RetriedChunk(3, 2, Decimal(10))
     again = await claim(store)
     assert [task.idempotency_key for task in again] == [f"{ids[0]}.2", f"{ids[2]}.2"]
     await check_books(store)
@@ -86,8 +93,8 @@ async def test_only_the_states_that_were_asked_for(store: Store) -> None:
 
 async def test_open_money_is_left_alone_unless_told(store: Store) -> None:
     run_id = await expired_run(store, 2)
-    assert await retry(store, run_id) == RetriedStretch(2, held=2)
-    assert await retry(store, run_id, even_if_held=True) == RetriedStretch(2, 2, Decimal(10))
+    assert await retry(store, run_id) == RetriedChunk(2, held=2)
+    assert await retry(store, run_id, even_if_held=True) == RetriedChunk(2, 2, Decimal(10))
     await check_books(store)
 
 
@@ -105,7 +112,7 @@ async def test_an_answer_that_came_late_is_not_bought_again(store: Store) -> Non
     await store.expire_if_unreported([(ids[0], 1)], code="retention_over", reason="gone")
     await settle_all(store, report_on(task))
     for even_if_held in (False, True):
-        assert await retry(store, run_id, even_if_held=even_if_held) == RetriedStretch(1, answered=1)
+        assert await retry(store, run_id, even_if_held=even_if_held) == RetriedChunk(1, answered=1)
 
 
 @pytest.mark.parametrize("state", ["cancelled", "loading"])
@@ -114,10 +121,10 @@ async def test_a_run_that_does_not_send_gets_no_attempts(store: Store, state: st
     await settle_all(store, *(failed_on(task) for task in await submit_all(store)))
     if state == "cancelled":
         await store.cancel_run(run_id, "by hand")
-        assert await retry(store, run_id) == RetriedStretch(0)
+        assert await retry(store, run_id) == RetriedChunk(0)
     else:
         fresh = await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
-        assert await retry(store, fresh) == RetriedStretch(0)
+        assert await retry(store, fresh) == RetriedChunk(0)
 
 
 async def test_a_cancelled_run_takes_with_it_what_did_not_arrive(store: Store) -> None:

@@ -61,9 +61,7 @@ async def test_a_retried_run_goes_on_and_ends_again(store: Store) -> None:
     (task,) = await submit_all(store)
     await settle_all(store, failed_on(task))
     await store.finish_runs(LATER)
-    stretch = await store.retry_stretch(
-        run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER
-    )  # type: ignore[list-item]
+    stretch = await store.retry_chunk(run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER)  # type: ignore[list-item]
     assert (stretch.retried, await stands(store, run_id)) == (1, ("running", None))
     assert await store.accounts_with_due(LATER) == ["default"]
     (again,) = await submit_all(store, now_ms=LATER)
@@ -80,9 +78,7 @@ async def test_a_retry_of_nothing_leaves_it_finished(store: Store) -> None:
     (task,) = await submit_all(store)
     await settle_all(store, report_on(task))
     await store.finish_runs(LATER)
-    stretch = await store.retry_stretch(
-        run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER
-    )  # type: ignore[list-item]
+    stretch = await store.retry_chunk(run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER)  # type: ignore[list-item]
     assert (stretch.retried, (await stands(store, run_id))[0]) == (0, "finished")
 
 

@@ -53,12 +53,14 @@ async def test_sums_are_right_whoever_writes(store: Store) -> None:
     await submit_all(store)
     change = "UPDATE tasks SET state = {}, credits_charged = {} WHERE ordinal = {}"
     await execute(
-        store, change.format("'completed'", 7_500_000, 1), change.format("'failed'", 0, 2),
+        store,
+        change.format("'completed'", 7_500_000, 1),
+        change.format("'failed'", 0, 2),
         "UPDATE tasks SET state = 'rejected', credits_held = NULL WHERE ordinal = 3",
         "UPDATE tasks SET sends = 1, credits_held = NULL WHERE ordinal = 4",
         "DELETE FROM ledger WHERE task_id IN (SELECT id FROM tasks WHERE ordinal = 5)",
         "DELETE FROM tasks WHERE ordinal = 5",
-    )  # fmt: skip
+    )
     assert await spending_kept(store) == await spending_of_rows(store)
     assert await store.retry_tasks_if_closed(ids[1:3], NOW) == 2
     await execute(store, "UPDATE attempts SET credits_charged = 3000000")
@@ -161,9 +163,14 @@ OLD_TASKS, OLD_RUNS, PAUSED = 6_000, 60, 300
 # Scans whose length is that of what is open or under way, or that end at their limit: never of the history.
 SHORT = (
     "ix_runs_created_at_ms",
-    "ix_runs_open", "ix_runs_cancelled_open", "ix_tasks_lease", "ix_tasks_next_poll", "ix_deliveries_due",
-    "ix_spending_changes", "spending_changes",
-)  # fmt: skip
+    "ix_runs_open",
+    "ix_runs_cancelled_open",
+    "ix_tasks_lease",
+    "ix_tasks_next_poll",
+    "ix_deliveries_due",
+    "ix_spending_changes",
+    "spending_changes",
+)
 LONG = ("tasks", "runs", "deliveries", "ledger", "submissions", "results", "notices", "balances")
 
 
@@ -177,7 +184,7 @@ SELDOM = (
 
 
 async def _look_ahead(store: Store) -> None:
-    await store.forecast_picture("default", NOW)
+    await store.forecast_input("default", NOW)
     await store.charged_since("default", NOW)
 
 
@@ -232,11 +239,19 @@ async def add_ended_runs(store: Store, many: int) -> None:
     found = [row | {"id": new_id(1)} for _ in range(many)]
     told = [
         {
-            "id": new_id(1), "at_ms": 1, "kind": "run.finished", "account": "default", "run_id": run["id"],
-            "occasion": f"run:{run['id']}:1", "body": "{}", "state": "sent", "tries": 1, "due_at_ms": 1,
+            "id": new_id(1),
+            "at_ms": 1,
+            "kind": "run.finished",
+            "account": "default",
+            "run_id": run["id"],
+            "occasion": f"run:{run['id']}:1",
+            "body": "{}",
+            "state": "sent",
+            "tries": 1,
+            "due_at_ms": 1,
         }
         for run in found
-    ]  # fmt: skip
+    ]
     seen = [{"account": "default", "at_ms": n, "remaining": FIVE} for n in range(many)]
     for table, some in ((runs, found), (notices, told), (balances, seen)):
         await store.db.write(lambda connection, t=table, s=some: store.db.insert(connection, t, s))  # type: ignore[misc]

@@ -31,11 +31,17 @@ def raw(body: bytes = b"{}", **changes: str) -> RawDelivery:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{}", b"\x00\x01\xff not text \r\n", b"x" * 511, b"x" * 512, b'{"a":"\xc3\xa9"}' * 2_000,
-        os.urandom(70_000), b"\xfd\x2f\xb5\x28 looks like zstd" * 40,
+        b"",
+        b"{}",
+        b"\x00\x01\xff not text \r\n",
+        b"x" * 511,
+        b"x" * 512,
+        b'{"a":"\xc3\xa9"}' * 2_000,
+        os.urandom(70_000),
+        b"\xfd\x2f\xb5\x28 looks like zstd" * 40,
     ],
     ids=lambda body: f"{len(body)} bytes",
-)  # fmt: skip
+)
 async def test_bodies_come_back_byte_for_byte(store: Store, body: bytes) -> None:
     delivery = raw(body, webhook_id="w", signed_at="2026-10-01T00:00:00Z", signature="sha256=00")
     await store.store_deliveries([delivery], due_at_ms=NOW)
@@ -197,9 +203,12 @@ async def test_processes_that_store_the_same_deliveries_count_each_and_block_nob
     try:
         groups = [both, both[::-1], both[20:] + both[:20]]
         told = await asyncio.gather(
-            *(each.store_deliveries(group, due_at_ms=NOW) for _ in range(5)
-              for each, group in zip(stores, groups, strict=True))
-        )  # fmt: skip
+            *(
+                each.store_deliveries(group, due_at_ms=NOW)
+                for _ in range(5)
+                for each, group in zip(stores, groups, strict=True)
+            )
+        )
         assert sum(len(both) - len(known) for known in told) == 40, "each is new to one of them"
         assert await rows(stores[0], "SELECT DISTINCT repeats FROM deliveries") == [{"repeats": 14}]
     finally:

@@ -63,11 +63,17 @@ async def test_several_processes_at_once(empty_url: str, tmp_path: Path) -> None
     pipe = asyncio.subprocess.PIPE
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-c", SCRIPT, empty_url, stdin=pipe, stdout=pipe, stderr=pipe,
+            sys.executable,
+            "-c",
+            SCRIPT,
+            empty_url,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
             cwd=Path(__file__).parents[3],
         )
         for _ in range(4)
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdout is not None
         await process.stdout.readline()
@@ -135,15 +141,39 @@ async def test_a_database_that_holds_repeats_keeps_them_and_counts_from_then_on(
     old = [
         RawDelivery(new_id(1), Source.DELIVERY, 1, b"{}", "w-1", "1", "v1=00", "default") for _ in range(3)
     ]
-    keys = ("id", "source", "received_at_ms", "webhook_id", "signed_at", "signature", "account", "encoding",
-            "body", "state", "tries", "due_at_ms")  # fmt: skip
+    keys = (
+        "id",
+        "source",
+        "received_at_ms",
+        "webhook_id",
+        "signed_at",
+        "signature",
+        "account",
+        "encoding",
+        "body",
+        "state",
+        "tries",
+        "due_at_ms",
+    )
 
     async def as_before(connection: AsyncConnection) -> None:
         values = [
-            (database.driver_id(d.id), d.source, 1, d.webhook_id, d.signed_at, d.signature, d.account,
-             "identity", d.body, "new", 0, 1)
+            (
+                database.driver_id(d.id),
+                d.source,
+                1,
+                d.webhook_id,
+                d.signed_at,
+                d.signature,
+                d.account,
+                "identity",
+                d.body,
+                "new",
+                0,
+                1,
+            )
             for d in old
-        ]  # fmt: skip
+        ]
         await database.insert_plain(connection, metadata.tables["deliveries"], keys, values)
 
     def to_the_revision_before(connection: sa.Connection) -> None:

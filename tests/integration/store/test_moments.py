@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.runs.choose import choose_run
-from app.domain.notices.notice import Kind, Notice
+from app.domain.notices.notice import Notice, NoticeKind
 from app.ports import Balance
 from app.store import Store
 from app.store.tables import SLACK_MS, deliveries, notices, schedules, tasks
@@ -60,7 +60,7 @@ async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -
     await start_run(store, 3)
     claimed = await claim(store)
     await receive(store, report_on(claimed[0]))
-    notice = Notice(Kind.TEST, "default", "one", "A test.", NOW)
+    notice = Notice(NoticeKind.TEST, "default", "one", "A test.", NOW)
     await store.add_notices([notice], NOW)
     await store.add_schedule(
         name="daily", source="a", options="{}", every_ms=HOUR_MS, next_at_ms=NOW + AHEAD_MS + 5, now_ms=NOW
@@ -105,7 +105,7 @@ async def test_f18_a_balance_that_is_dated_ahead_stands_before_no_other(store: S
     told = await store.last_snapshot("default", NOW)
     assert last is not None and told is not None
     assert (last.remaining, told.remaining) == (3, 3)
-    picture = await store.forecast_picture("default", NOW)
+    picture = await store.forecast_input("default", NOW)
     assert picture.balances[-1].remaining == 3
     later = await store.last_balance("default", NOW + AHEAD_MS)
     assert later is not None and later.remaining == 7_200, "what is no longer ahead"

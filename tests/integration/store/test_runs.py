@@ -132,9 +132,14 @@ async def test_progress_and_report_of_a_mixed_run(store: Store) -> None:
     tasks = await claim(store, 6)
     await store.record_submissions([ended(task) for task in tasks])
     await settle_all(
-        store, report_on(tasks[0]), report_on(tasks[0]), report_on(tasks[1], 7), failed_on(tasks[2]),
-        report_on(tasks[3], None), report_on(tasks[4]),
-    )  # fmt: skip
+        store,
+        report_on(tasks[0]),
+        report_on(tasks[0]),
+        report_on(tasks[1], 7),
+        failed_on(tasks[2]),
+        report_on(tasks[3], None),
+        report_on(tasks[4]),
+    )
     progress = await store.progress(run_id)
     assert progress.states == {"completed": 4, "failed": 1, "submitted": 1, "pending": 2}
     assert progress.verdicts == {"matched": 2, "overcharged": 1, "free_failure": 1, "unknown": 1}
@@ -150,9 +155,13 @@ async def test_progress_and_report_of_a_mixed_run(store: Store) -> None:
     assert report.duplicates == 3, "those that are only counted are duplicates too"
     charges = await store.charges(run_id)
     assert charges == {
-        f"{ids[0]}.1": 5, f"{ids[1]}.1": 7, f"{ids[2]}.1": 0, f"{ids[3]}.1": None, f"{ids[4]}.1": 5,
+        f"{ids[0]}.1": 5,
+        f"{ids[1]}.1": 7,
+        f"{ids[2]}.1": 0,
+        f"{ids[3]}.1": None,
+        f"{ids[4]}.1": 5,
         f"{ids[5]}.1": None,
-    }  # fmt: skip
+    }
     await check_books(store)
 
 

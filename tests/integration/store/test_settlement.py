@@ -52,11 +52,14 @@ async def test_a_completed_report(store: Store) -> None:
     run_id, ids = await start_run(store)
     (task,) = await submit_all(store)
     done = await settle_all(store, report_on(task))
-    assert (done.effects, done.verdicts, done.raced) == ({"settled": 1}, {"matched": 1}, 0)
+    assert (done.effects, done.verdicts, done.lost_updates) == ({"settled": 1}, {"matched": 1}, 0)
     row = await task_row(store, ids[0])
     assert (row["state"], row["reported"], row["money"], row["verdict"]) == (
-        "completed", "completed", "posted", "matched",
-    )  # fmt: skip
+        "completed",
+        "completed",
+        "posted",
+        "matched",
+    )
     assert (row["credits_charged"], row["settled_at_ms"], row["settled_by"]) == (
         5_000_000,
         NOW + 3_000,
@@ -77,11 +80,16 @@ async def test_a_failed_report_voids_the_hold(store: Store) -> None:
     await settle_all(store, failed_on(task, error_message="it\x00failed\ud800" + "x" * 5_000))
     row = await task_row(store, ids[0])
     assert (row["state"], row["money"], row["verdict"], row["credits_charged"]) == (
-        "failed", "voided", "free_failure", 0,
-    )  # fmt: skip
+        "failed",
+        "voided",
+        "free_failure",
+        0,
+    )
     assert (row["error_code"], row["error_message"][:21], len(row["error_message"])) == (
-        "FAILED", "it\\0failed\\ud800xxxxx", 1_000,
-    )  # fmt: skip
+        "FAILED",
+        "it\\0failed\\ud800xxxxx",
+        1_000,
+    )
     assert (await store.report((await store.find_runs(run_id))[0])).voided == 5
     await check_books(store)
 
@@ -146,8 +154,11 @@ async def test_a_different_report_never_overwrites(store: Store, together: bool)
             await settle_all(store, one, now_ms=NOW + 9_000)
     row = await task_row(store, ids[0])
     assert (row["state"], row["credits_charged"], row["verdict"], row["settled_at_ms"]) == (
-        "completed", 5_000_000, "matched", NOW + 3_000,
-    )  # fmt: skip
+        "completed",
+        5_000_000,
+        "matched",
+        NOW + 3_000,
+    )
     assert await rows(store, "SELECT response FROM results") == [{"response": '{"text":"yes"}'}]
     assert await effects(store) == ["settled", "conflict", "conflict", "conflict"]
     assert await verdicts(store, run_id) == ["conflict"] * 3
@@ -171,8 +182,11 @@ async def test_a_charge_that_comes_later_is_filled_in(store: Store, together: bo
         await settle_all(store, report_on(task, 5), source=Source.POLL, now_ms=NOW + 9_000)
     row = await task_row(store, ids[0])
     assert (row["state"], row["money"], row["verdict"], row["next_poll_at_ms"]) == (
-        "completed", "posted", "matched", None,
-    )  # fmt: skip
+        "completed",
+        "posted",
+        "matched",
+        None,
+    )
     # Its work was settled by the delivery; the poll only told the price.
     assert (row["settled_by"], row["settled_at_ms"]) == ("delivery", NOW + 3_000)
     assert await effects(store) == ["settled", "filled"]
@@ -197,9 +211,7 @@ async def test_a_report_finds_its_task_by_the_providers_id(store: Store) -> None
     _, ids = await start_run(store, 2)
     tasks = await submit_all(store)
     await settle_all(
-        store,
-        report_on(tasks[0], idempotency_key=None),
-        report_on(tasks[1], idempotency_key="somebody-else"),
+        store, report_on(tasks[0], idempotency_key=None), report_on(tasks[1], idempotency_key="somebody-else")
     )
     assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "completed"]
     await check_books(store)
@@ -254,7 +266,7 @@ async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
         parsed = await receive(one, report_on(task))
         with monkeypatch.context() as patched:
             patched.setattr(one, "_marked", recorded_meanwhile)
-            assert (await apply(one, parsed)).raced == 1
+            assert (await apply(one, parsed)).lost_updates == 1
         await apply(one, parsed)
         assert (await task_row(one, ids[0]))["state"] == "completed"
         assert await rows(one, "SELECT verdict FROM findings") == []
@@ -291,8 +303,11 @@ async def test_what_fits_no_task_is_looked_at_again_and_then_a_finding(store: St
     assert [d.id for d in waiting.readable] == [late.id]
     (finding,) = await rows(store, "SELECT verdict, run_id, actual, detail FROM findings")
     assert finding == {
-        "verdict": "unmatched", "run_id": None, "actual": 5_000_000, "detail": "provider task q1",
-    }  # fmt: skip
+        "verdict": "unmatched",
+        "run_id": None,
+        "actual": 5_000_000,
+        "detail": "provider task q1",
+    }
     await apply(store, [early, late], now_ms=NOW + 200_000)
     assert await count(store, "SELECT count(*) FROM findings") == 2
     await check_books(store)
@@ -335,7 +350,7 @@ async def test_settlers_of_different_deliveries_of_one_task_settle_once(store: S
 
 
 async def settle_to_the_end(store: Store, parsed: list[ParsedDelivery]) -> None:
-    while (await apply(store, parsed)).raced:
+    while (await apply(store, parsed)).lost_updates:
         pass
 
 
@@ -348,9 +363,9 @@ async def test_a_settler_whose_task_changed_meanwhile_leaves_the_delivery(postgr
         (task,) = await submit_all(store)
         (first,) = await receive(store, report_on(task))
         (second,) = await receive(store, report_on(task, 9))
-        raced = _Raced(store, lambda: apply(faster, [second]))
-        done = await raced.apply([first])
-        assert (done.raced, done.effects) == (1, {})
+        lost_updates = _Raced(store, lambda: apply(faster, [second]))
+        done = await lost_updates.apply([first])
+        assert (done.lost_updates, done.effects) == (1, {})
         assert await store.waiting_count() == 1
         assert (await apply(store, [first])).effects == {"conflict": 1}
         await check_books(store)
@@ -405,7 +420,7 @@ async def test_a_failing_decision_changes_nothing(store: Store) -> None:
 
 async def test_settling_nothing(store: Store) -> None:
     done = await store.settle_deliveries([], decide, now_ms=NOW, unmatched_until_ms=0)
-    assert (done.effects, done.raced) == ({}, 0)
+    assert (done.effects, done.lost_updates) == ({}, 0)
 
 
 async def test_exact_credits(store: Store) -> None:

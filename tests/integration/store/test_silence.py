@@ -40,9 +40,11 @@ async def silenced(postgres_url: str, proxy: Proxy) -> AsyncIterator[Store]:
     """A store whose connections go through the proxy, some of them in use before."""
     url = sa.make_url(postgres_url).set(host="127.0.0.1", port=proxy.port)
     database = Database(
-        url.render_as_string(hide_password=False), timeout_s=LIMIT_S, long_timeout_s=2 * LIMIT_S,
+        url.render_as_string(hide_password=False),
+        timeout_s=LIMIT_S,
+        long_timeout_s=2 * LIMIT_S,
         connect_timeout_s=LIMIT_S,
-    )  # fmt: skip
+    )
     store = Store(database)
     await asyncio.gather(*(store.waiting_count() for _ in range(3)))
     await store.store_deliveries(deliveries(1), due_at_ms=NOW)
@@ -73,10 +75,11 @@ async def test_f17_reads_writes_and_commits_end_in_time_behind_a_silent_proxy(
     # On connections that stand, and then on new ones, which do not come about either.
     for _ in range(2):
         took_s = await asyncio.gather(
-            told(silenced.waiting_count()), told(lease(silenced)),
+            told(silenced.waiting_count()),
+            told(lease(silenced)),
             told(silenced.store_deliveries(deliveries(2), due_at_ms=NOW)),
             told(silenced.db.read(lambda c: c.scalar(sa.text("SELECT 1")), long=True)),
-        )  # fmt: skip
+        )
         assert max(took_s) < TOLD_WITHIN_S, took_s
     proxy.silent = False
     assert await silenced.waiting_count() == 1

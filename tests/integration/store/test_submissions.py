@@ -20,10 +20,17 @@ from tests.integration.store.scenes import (
 )
 
 AGAIN = [
-    Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+    Answer.RATE_LIMITED,
+    Answer.QUEUE_FULL,
+    Answer.UNAVAILABLE,
+    Answer.GATEWAY,
+    Answer.LOST,
     Answer.MISDIRECTED,
-    Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.DEFERRED,
-]  # fmt: skip
+    Answer.NO_CREDITS,
+    Answer.BAD_KEY,
+    Answer.FOREIGN,
+    Answer.DEFERRED,
+]
 
 
 async def test_every_answer_has_a_place(store: Store) -> None:
@@ -36,9 +43,11 @@ async def test_every_answer_has_a_place(store: Store) -> None:
         answer: (await task_row(store, task.id))["state"] for task, answer in zip(tasks, Answer, strict=True)
     }
     assert states == {
-        Answer.ACCEPTED: "submitted", Answer.EXISTS: "submitted", Answer.REJECTED: "rejected",
+        Answer.ACCEPTED: "submitted",
+        Answer.EXISTS: "submitted",
+        Answer.REJECTED: "rejected",
         **dict.fromkeys(AGAIN, "pending"),
-    }  # fmt: skip
+    }
     assert await count(store, "SELECT count(*) FROM submissions") == len(Answer) - 1
     await check_books(store)
 
@@ -96,8 +105,11 @@ async def test_rejected_keeps_the_reason(store: Store) -> None:
     await store.record_submissions([ended(task, Answer.REJECTED, http_status=400, code="C", message="m")])
     row = await task_row(store, ids[0])
     assert (row["state"], row["money"], row["error_code"], row["error_message"]) == (
-        "rejected", "none", "C", "m",
-    )  # fmt: skip
+        "rejected",
+        "none",
+        "C",
+        "m",
+    )
     await check_books(store)
 
 
@@ -108,13 +120,19 @@ async def test_again_under_the_same_key(store: Store, answer: Answer) -> None:
     await store.record_submissions([ended(task, answer, not_before_ms=NOW + 9)])
     row = await task_row(store, ids[0])
     assert (row["state"], row["idempotency_key"], row["not_before_ms"]) == (
-        "pending", task.idempotency_key, NOW + 9,
-    )  # fmt: skip
+        "pending",
+        task.idempotency_key,
+        NOW + 9,
+    )
     assert (row["claim"], row["lease_until_ms"]) == (None, None)
     # Only an attempt that the provider may have counts as sent.
     surely_not = answer in (
-        Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.MISDIRECTED,
-    )  # fmt: skip
+        Answer.DEFERRED,
+        Answer.NO_CREDITS,
+        Answer.BAD_KEY,
+        Answer.FOREIGN,
+        Answer.MISDIRECTED,
+    )
     assert (row["sends"], row["first_sent_at_ms"]) == ((0, None) if surely_not else (1, NOW))
 
 

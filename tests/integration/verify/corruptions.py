@@ -88,10 +88,16 @@ def _move(scene: Scene) -> Statements:
 
 def _invent(scene: Scene) -> Statements:
     row = {
-        "at_ms": scene.clock(), "run_id": scene.run_id, "task_id": scene.ids["matched"], "attempt": 1,
-        "verdict": "overcharged", "expected": FIVE, "actual": Decimal(6), "detail": "completed",
+        "at_ms": scene.clock(),
+        "run_id": scene.run_id,
+        "task_id": scene.ids["matched"],
+        "attempt": 1,
+        "verdict": "overcharged",
+        "expected": FIVE,
+        "actual": Decimal(6),
+        "detail": "completed",
         "delivery_id": scene.delivered["matched"][0],
-    }  # fmt: skip
+    }
     return [sa.insert(findings).values(**row)]
 
 
@@ -117,12 +123,7 @@ CORRUPTIONS = [
     Corruption("a closing entry is moved to another task", _move, "ledger", "row", _task("matched")),
     Corruption("a post is turned into a void", _set(ledger, "matched", POST, kind="void"), "ledger", "kind"),
     Corruption("an entry is of no kind", _set(ledger, "matched", POST, kind="refund"), "ledger", "kind"),
-    Corruption(
-        "an entry is of another run",
-        _set(ledger, "matched", run_id=NOBODY),
-        "ledger",
-        "run_id",
-    ),
+    Corruption("an entry is of another run", _set(ledger, "matched", run_id=NOBODY), "ledger", "run_id"),
     Corruption(
         "the reason of a post is edited", _set(ledger, "clusters", POST, reason="because"), "ledger", "reason"
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from app.cli.evidence.verify import Plan, reading_of
+from app.cli.evidence.verify import VerifyPlan, reading_of
 from app.config import load_settings
 from app.domain.accounting.adjustment import adjustment_reason
 from app.domain.delivery import RawDelivery
@@ -22,20 +22,36 @@ from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report
 from app.services.booking import book
 from app.services.settle import settle
-from app.services.verify.books import Tally, conclude, verify_rest, verify_share
+from app.services.verify.books import VerifyTotals, conclude, verify_rest, verify_share
 from app.services.verify.evidence import Reading
 from app.store import Store
-from app.store.read.verification import Snapshot
+from app.store.read.verification import BooksSnapshot
 from app.store.write.adjustments import add_adjustment
 from tests.clock import SteppedClock
 
 SECRET = "whsec_of_the_scene"
 FIVE = Decimal(5)
 NAMES = (
-    "matched", "failed", "overcharged", "undercharged", "unknown", "filled", "conflict", "duplicate",
-    "overtaken", "lost_then_exists", "rejected", "retried", "double", "clusters", "repriced", "keyless",
-    "expired", "submitted", "never_sent",
-)  # fmt: skip
+    "matched",
+    "failed",
+    "overcharged",
+    "undercharged",
+    "unknown",
+    "filled",
+    "conflict",
+    "duplicate",
+    "overtaken",
+    "lost_then_exists",
+    "rejected",
+    "retried",
+    "double",
+    "clusters",
+    "repriced",
+    "keyless",
+    "expired",
+    "submitted",
+    "never_sent",
+)
 """Tasks of the run, by what happens to them."""
 
 
@@ -77,21 +93,24 @@ class Scene:
         return json.dumps(
             {
                 "task": {
-                    "id": f"p-{name}-{attempt}", "status": changes.get("status", "COMPLETED"),
+                    "id": f"p-{name}-{attempt}",
+                    "status": changes.get("status", "COMPLETED"),
                     "idempotencyKey": key,
                 },
                 "credits": {"creditsToCharge": changes.get("to_charge", 5), "creditsCharged": charged},
                 "response": changes.get("response", answer),
             }
-        ).encode()  # fmt: skip
+        ).encode()
 
     async def hear(self, name: str, body: bytes, source: Source = Source.DELIVERY) -> None:
         """Receive and settle one report."""
         now = self.clock.advance(1_000)
         signed = {
-            "webhook_id": f"w-{now}", "signed_at": str(now // 1000),
-            "signature": sign(SECRET, str(now // 1000), body), "account": "default",
-        }  # fmt: skip
+            "webhook_id": f"w-{now}",
+            "signed_at": str(now // 1000),
+            "signature": sign(SECRET, str(now // 1000), body),
+            "account": "default",
+        }
         raw = RawDelivery(new_id(now), source, now, body, **(signed if source is Source.DELIVERY else {}))
         await self.store.store_deliveries([raw], due_at_ms=now)
         self.delivered.setdefault(name, []).append(raw.id)
@@ -193,9 +212,7 @@ async def _beside(scene: Scene) -> None:
         name="second", source="-", budget=None, now_ms=clock(), reuse_within_ms=10**9
     )
     prompt = TaskSpec(1, "CHATGPT", {"prompt": "matched", "country": "DE"})
-    kept = await store.store_stretch(
-        second, [(prompt, FIVE)], after=0, known_to=0, merge=False, now_ms=clock()
-    )
+    kept = await store.store_chunk(second, [(prompt, FIVE)], after=0, known_to=0, merge=False, now_ms=clock())
     assert kept.reused == 1
     await store.finish_loading(second, sha256="1" * 64, bad_lines=0, last=1)
     balance = Balance(clock(), Decimal(900), Decimal(1_000), clock() + 20 * 86_400_000)
@@ -208,10 +225,12 @@ async def _beside(scene: Scene) -> None:
 
 def scene_reading(*secrets: str) -> Reading:
     """As the command reads, with these secrets; none: the scene's."""
-    return reading_of(Plan(load_settings(_env_file=None), {"default": secrets or (SECRET,)}, 300, False))
+    return reading_of(
+        VerifyPlan(load_settings(_env_file=None), {"default": secrets or (SECRET,)}, 300, False)
+    )
 
 
-async def verified(snapshot: Snapshot, *secrets: str) -> Tally:
+async def verified(snapshot: BooksSnapshot, *secrets: str) -> VerifyTotals:
     """The whole of the books, in this process."""
     reading = scene_reading(*secrets)
     tally = await verify_share(snapshot, await snapshot.runs(None, []), reading)

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from app.cli import main
-from app.cli.evidence.verify import Plan, _run_share
+from app.cli.evidence.verify import VerifyPlan, _run_share
 from app.config import load_settings
-from app.services.verify.books import Tally, verify_share
+from app.services.verify.books import VerifyTotals, verify_share
 from app.store import Database, Store
 from app.store.read import verification
 from app.store.tables import tasks
@@ -65,7 +65,7 @@ async def test_shares_add_up_to_the_whole(sqlite_store: Store, monkeypatch: pyte
     monkeypatch.setattr(verification, "PAGE", 4)
     monkeypatch.setattr(verification, "PAGE_BODY_BYTES_MAX", 300)
     async with verification.open_snapshot(sqlite_store.db) as snapshot:
-        runs, summed = await snapshot.runs(None, []), Tally()
+        runs, summed = await snapshot.runs(None, []), VerifyTotals()
         for share in range(3):
             summed.add(await verify_share(snapshot, runs, scene_reading(), share=share, of=3))
         whole = await verify_share(snapshot, runs, scene_reading())
@@ -102,10 +102,13 @@ def test_f17_each_process_keeps_the_limits_that_are_set(
 
     monkeypatch.setattr("app.bootstrap.Database", Noted)
     settings = load_settings(
-        _env_file=None, data_dir=tmp_path, database_timeout_s=3, database_long_timeout_s=44,
+        _env_file=None,
+        data_dir=tmp_path,
+        database_timeout_s=3,
+        database_long_timeout_s=44,
         database_connect_timeout_s=2,
-    )  # fmt: skip
+    )
     # As it comes to a process of its own.
-    plan = pickle.loads(pickle.dumps(Plan(settings, {}, 300, False)))
+    plan = pickle.loads(pickle.dumps(VerifyPlan(settings, {}, 300, False)))
     _run_share(plan, [], 1, 2, None)
     assert made == [{"timeout_s": 3, "long_timeout_s": 44, "connect_timeout_s": 2}]

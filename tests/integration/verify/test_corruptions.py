@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.verification.signature_checks import Vouched
-from app.services.verify.books import Tally
+from app.domain.verification.signature_checks import SignatureStatus
+from app.services.verify.books import VerifyTotals
 from app.store import Store
-from app.store.read.verification import Snapshot, open_snapshot
+from app.store.read.verification import BooksSnapshot, open_snapshot
 from tests.books import check_books, read_books
 from tests.integration.verify.corruptions import CORRUPTIONS
 from tests.integration.verify.scene import NAMES, SECRET, Scene, make_scene, verified
@@ -63,10 +63,10 @@ async def _nothing_differs(scene: Scene) -> None:
         "double_charged",
         "unmatched",
     }
-    assert tally.witnesses["default"].counts[Vouched.NOT_SIGNED] == 2, "the poll and the sync answer"
+    assert tally.witnesses["default"].counts[SignatureStatus.NOT_SIGNED] == 2, "the poll and the sync answer"
 
 
-async def _corrupted(scene: Scene, statements: Any) -> Tally:
+async def _corrupted(scene: Scene, statements: Any) -> VerifyTotals:
     """What verify finds after the statements, which are then undone."""
     db = scene.store.db
     async with db.engine.connect() as connection:
@@ -74,6 +74,6 @@ async def _corrupted(scene: Scene, statements: Any) -> Tally:
         for statement in statements:
             changed = (await connection.execute(statement)).rowcount
         assert changed, "the corruption changed nothing"
-        tally = await verified(Snapshot(db, connection))
+        tally = await verified(BooksSnapshot(db, connection))
         await connection.rollback()
     return tally

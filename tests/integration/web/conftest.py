@@ -32,9 +32,13 @@ async def start_receiver(clock: SteppedClock) -> AsyncIterator[StartReceiver]:
         ) -> Receiving:
             woken = wake or WakeDouble()
             app = create_app(
-                store, woken, secrets=secrets, limits=replace(LIMITS, **limits), clock=clock,
+                store,
+                woken,
+                secrets=secrets,
+                limits=replace(LIMITS, **limits),
+                clock=clock,
                 allow_unsigned=allow_unsigned,
-            )  # fmt: skip
+            )
             # As many connections as a test wants to have at once.
             client = TestClient(TestServer(app), connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar())
             await running.enter_async_context(client)

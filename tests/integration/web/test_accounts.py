@@ -36,11 +36,15 @@ async def receiving(store: Store, clock: SteppedClock) -> AsyncIterator[TestClie
 @pytest.mark.parametrize(
     ("path", "secret", "status", "account"),
     [
-        (PATH, SECRET, 200, "default"), (f"{PATH}/eu", EU_SECRET, 200, "eu"), (PATH, EU_SECRET, 401, None),
-        (f"{PATH}/eu", SECRET, 401, None), (f"{PATH}/us", SECRET, 404, None),
-        (f"{PATH}/us", EU_SECRET, 404, None), (f"{PATH}/", SECRET, 404, None),
+        (PATH, SECRET, 200, "default"),
+        (f"{PATH}/eu", EU_SECRET, 200, "eu"),
+        (PATH, EU_SECRET, 401, None),
+        (f"{PATH}/eu", SECRET, 401, None),
+        (f"{PATH}/us", SECRET, 404, None),
+        (f"{PATH}/us", EU_SECRET, 404, None),
+        (f"{PATH}/", SECRET, 404, None),
     ],
-)  # fmt: skip
+)
 async def test_each_address_takes_its_own_secret_only(
     store: Store, clock: SteppedClock, path: str, secret: str, status: int, account: str | None
 ) -> None:

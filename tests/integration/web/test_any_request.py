@@ -15,8 +15,16 @@ from app.web.server import create_app
 from tests.clock import SteppedClock
 from tests.integration.web.receiving import LIMITS, PATH, SECRET, HeldStore, WakeDouble, signed
 
-NAMES = ["X-Cloro-Signature", "X-Cloro-Timestamp", "X-Cloro-Webhook-Id", "Content-Encoding", "Content-Type",
-         "Expect", "Accept", "Upgrade"]  # fmt: skip
+NAMES = [
+    "X-Cloro-Signature",
+    "X-Cloro-Timestamp",
+    "X-Cloro-Webhook-Id",
+    "Content-Encoding",
+    "Content-Type",
+    "Expect",
+    "Accept",
+    "Upgrade",
+]
 VALUES = st.one_of(
     st.sampled_from(
         [b"gzip", b"deflate", b"br", b"identity", b"chunked", b"100-continue", b"websocket", b"v1="]

@@ -13,15 +13,7 @@ from app.store import Store
 from app.web.receiver.inbox import InboxFull
 from app.web.server import INBOX, PROBES
 from tests.integration.web.conftest import StartReceiver
-from tests.integration.web.receiving import (
-    WAIT_S,
-    HeldStore,
-    Receiving,
-    delivery_body,
-    signed,
-    stored,
-    until,
-)
+from tests.integration.web.receiving import WAIT_S, HeldStore, Receiving, delivery_body, signed, stored, until
 
 
 async def several_waiting(

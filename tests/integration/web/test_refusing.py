@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.provider.signature import Reason, Refused
+from app.provider.signature import RefusalReason, Refused
 from app.store import Store
 from app.web.receiver import webhook
 from app.web.server import METRICS, RECEIVER
@@ -91,10 +91,23 @@ async def test_r8_without_headers_it_fails_closed(receiver: Receiving, store: St
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"null", b"[]", b'"text"', b"12", b"{", b'{"a":1}x', b'{"a":NaN}', b"{'a':1}", b'{"a":"\xff"}',
-        b"\xef\xbb\xbf{}", rb'{"a":"\ud83d"', rb'["\ud83d"]', rb'{"a":"\ud83d","b":NaN}', b"{}\x00",
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"12",
+        b"{",
+        b'{"a":1}x',
+        b'{"a":NaN}',
+        b"{'a':1}",
+        b'{"a":"\xff"}',
+        b"\xef\xbb\xbf{}",
+        rb'{"a":"\ud83d"',
+        rb'["\ud83d"]',
+        rb'{"a":"\ud83d","b":NaN}',
+        b"{}\x00",
     ],
-)  # fmt: skip
+)
 async def test_malformed_json_with_a_valid_signature(receiver: Receiving, store: Store, body: bytes) -> None:
     response = await receiver.post(body)
     assert (response.status, await response.json()) == (400, {"error": "malformed"})
@@ -228,8 +241,9 @@ async def test_f12_where_unsigned_is_allowed_only_what_claims_a_signature_is_ref
 async def test_f12_a_long_body_that_is_refused_is_not_read_to_be_thrown_away(
     sqlite_store: Store, start_receiver: StartReceiver, kind: str
 ) -> None:
-    receiver = await start_receiver(sqlite_store, body_bytes_max=(1 if kind == "oversize" else 256) * MIB,
-                                    waiting_bytes_max=256 * MIB)  # fmt: skip
+    receiver = await start_receiver(
+        sqlite_store, body_bytes_max=(1 if kind == "oversize" else 256) * MIB, waiting_bytes_max=256 * MIB
+    )
     path = f"{PATH}/nobody" if kind == "unknown account" else PATH
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {200 * MIB}\r\n"
     head += "Content-Encoding: gzip\r\n" if kind == "compressed" else ""
@@ -248,9 +262,20 @@ async def test_f12_a_long_body_that_is_refused_is_not_read_to_be_thrown_away(
     taken = await asyncio.to_thread(push)
     # What the kernel keeps for a socket of each side, and what was read before the head was looked at.
     assert taken < 40 * MIB
-    assert receiver.app[METRICS].registry.get_sample_value("tallyhook_deliveries_total", {
-        "answer": {"unsigned": "401", "compressed": "415", "oversize": "413", "unknown account": "404"}[kind]
-    }) == 1  # fmt: skip
+    assert (
+        receiver.app[METRICS].registry.get_sample_value(
+            "tallyhook_deliveries_total",
+            {
+                "answer": {
+                    "unsigned": "401",
+                    "compressed": "415",
+                    "oversize": "413",
+                    "unknown account": "404",
+                }[kind]
+            },
+        )
+        == 1
+    )
 
 
 async def test_f12_large_forgeries_are_checked_one_at_a_time_and_count_until_then(
@@ -264,7 +289,7 @@ async def test_f12_large_forgeries_are_checked_one_at_a_time_and_count_until_the
         most[0] = max(most[0], checking[0])
         gate.wait(WAIT_S)
         checking[0] -= 1
-        return Refused(Reason.MISMATCH)
+        return Refused(RefusalReason.MISMATCH)
 
     monkeypatch.setattr(webhook, "verify", slow)
     large = bytes(MIB)

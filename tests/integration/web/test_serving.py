@@ -85,16 +85,20 @@ async def test_a_free_port_is_taken_and_told(serve_it: Serve, held: HeldStore) -
 @pytest.mark.parametrize(
     ("host", "remedy"),
     [
-        ("no-such-host.invalid", "set TALLYHOOK_HOST"), ("192.0.2.1", "set TALLYHOOK_HOST"),
+        ("no-such-host.invalid", "set TALLYHOOK_HOST"),
+        ("192.0.2.1", "set TALLYHOOK_HOST"),
         ("127.0.0.1", "set PORT to a free one"),
     ],
-)  # fmt: skip
+)
 async def test_f25_where_nobody_can_listen_is_told(host: str, remedy: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = load_settings(
-            _env_file=None, host=host, PORT=taken.getsockname()[1], data_dir=tmp_path,
+            _env_file=None,
+            host=host,
+            PORT=taken.getsockname()[1],
+            data_dir=tmp_path,
             REDIS_URL="redis://127.0.0.1:1",
-        )  # fmt: skip
+        )
         with pytest.raises(UserError, match="cannot listen on") as caught:
             await serve_web(settings, as_json=True)
     assert remedy in caught.value.remedy

@@ -37,13 +37,17 @@ P = "postgresql://tally:hush@db.example.com"
         ("postgresql+asyncpg://u:p@h/d?ssl=require", {"ssl": "require"}),
         ("postgresql+psycopg2://u:p@h/d", {"host": ["h"]}),
         # libpq's.
-        ("postgresql://a:1,b:2,[::1]/d?target_session_attrs=read-write",
-         {"host": ["a", "b", "::1"], "port": [1, 2, 5432], "target_session_attrs": "read-write"}),
+        (
+            "postgresql://a:1,b:2,[::1]/d?target_session_attrs=read-write",
+            {"host": ["a", "b", "::1"], "port": [1, 2, 5432], "target_session_attrs": "read-write"},
+        ),
         ("postgresql:///d?host=a,b&port=1,2", {"host": ["a", "b"], "port": [1, 2]}),
         ("postgresql://[fe80::1]:5433/d", {"host": ["fe80::1"], "port": [5433]}),
         (f"{P}/d?connect_timeout=7", {"timeout": 7.0}),
-        (f"{P}/d?application_name=hook&options=-c%20search_path%3Dtally",
-         {"server_settings": {"options": "-c search_path=tally", "application_name": "hook"}}),
+        (
+            f"{P}/d?application_name=hook&options=-c%20search_path%3Dtally",
+            {"server_settings": {"options": "-c search_path=tally", "application_name": "hook"}},
+        ),
         (f"{P}?user=other&password=p%40q&dbname=e", {"user": "other", "password": "p@q", "database": "e"}),
         (f"{P}/d?sslmode=", {"host": ["db.example.com"]}),
         # Prisma's and Vercel's words, and node-postgres's.
@@ -56,7 +60,7 @@ P = "postgresql://tally:hush@db.example.com"
         # Nothing: the driver asks PGHOST and the rest, as libpq does.
         ("postgresql://", {}),
     ],
-)  # fmt: skip
+)
 def test_f22_urls_as_services_hand_them_out(url: str, expected: dict[str, Any]) -> None:
     found = dict(read_database_address(url).arguments)
     settings = {"application_name": "tallyhook"} | expected.get("server_settings", {})
@@ -80,10 +84,13 @@ def test_f22_certificates_and_their_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "kept"),
     [
-        ("", None), ("pgbouncer=true", False), ("prepared_statements=no", False),
-        ("prepared_statements=yes", True), ("statement_cache_size=0", False),
+        ("", None),
+        ("pgbouncer=true", False),
+        ("prepared_statements=no", False),
+        ("prepared_statements=yes", True),
+        ("statement_cache_size=0", False),
     ],
-)  # fmt: skip
+)
 def test_f22_a_pooler_may_be_named(option: str, kept: bool | None) -> None:
     assert read_database_address(f"{P}/d?{option}").prepared_statements is kept
 
@@ -139,7 +146,7 @@ def test_f22_a_pooler_may_be_named(option: str, kept: bool | None) -> None:
         (f"{P}/d%0Ax", "control character"),
         ("postgres://u:hush#1/d", "# where a host belongs"),
     ],
-)  # fmt: skip
+)
 def test_f22_what_is_wrong_is_told_and_no_secret(url: str, words: str) -> None:
     with pytest.raises(AddressError) as caught:
         read_database_address(url)

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.admission import QUEUE_MARGIN, QUEUE_MAX, backlog_max, room
+from app.domain.admission import QUEUE_MARGIN, QUEUE_MAX, backlog_max, send_quota
 
 TWELVE_HOURS_S = 12 * 3600.0
 D = Decimal
@@ -45,6 +45,8 @@ def test_backlog_is_what_is_finished_within_the_target(
 def test_room_is_bounded_by_the_backlog_and_the_balance(
     outstanding: int, remaining: Decimal | None, held: Decimal, tasks: int, says: str | None
 ) -> None:
-    found = room(outstanding_tasks=outstanding, backlog=100, remaining=remaining, outstanding_credits=held)
+    found = send_quota(
+        outstanding_tasks=outstanding, backlog=100, remaining=remaining, outstanding_credits=held
+    )
     assert found.tasks == tasks
     assert (found.reason is not None and says in found.reason.text) if says else found.reason is None

@@ -12,8 +12,8 @@ from app.domain.credits import (
     Verdict,
     from_micro,
     parse_credits,
-    plain,
     reconcile,
+    to_json_number,
     to_micro,
 )
 
@@ -89,8 +89,8 @@ def test_sums_of_millionths_are_exact(amounts: list[Decimal]) -> None:
     ],
 )
 def test_figures_for_json(amount: Decimal | None, shown: object) -> None:
-    assert plain(amount) == shown
-    assert type(plain(amount)) is type(shown)
+    assert to_json_number(amount) == shown
+    assert type(to_json_number(amount)) is type(shown)
 
 
 @pytest.mark.parametrize(

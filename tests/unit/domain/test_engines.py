@@ -10,8 +10,8 @@ from app.domain.engines.rules import (
     FIELDS,
     TASK_TYPES,
     check,
+    display,
     find_task_type,
-    shown,
     task_type_problem,
 )
 
@@ -35,11 +35,18 @@ def fields_of(task_type: str, payload: dict[str, Any], priority: Any = 1) -> lis
     [
         *((name, name) for name in TASK_TYPES),
         *((name.lower(), name) for name in TASK_TYPES),
-        ("google/news", "GOOGLE_NEWS"), ("google-news", "GOOGLE_NEWS"), (" Google News ", "GOOGLE_NEWS"),
-        ("ai mode", "AIMODE"), ("AI_MODE", "AIMODE"), ("ChatGPT", "CHATGPT"),
-        ("", None), ("bing", None), ("GOOGLE_", "GOOGLE"), ("chat gpt 5", None),
+        ("google/news", "GOOGLE_NEWS"),
+        ("google-news", "GOOGLE_NEWS"),
+        (" Google News ", "GOOGLE_NEWS"),
+        ("ai mode", "AIMODE"),
+        ("AI_MODE", "AIMODE"),
+        ("ChatGPT", "CHATGPT"),
+        ("", None),
+        ("bing", None),
+        ("GOOGLE_", "GOOGLE"),
+        ("chat gpt 5", None),
     ],
-)  # fmt: skip
+)
 def test_any_spelling_of_an_engine_is_found(text: str, task_type: str | None) -> None:
     assert find_task_type(text) == task_type
 
@@ -72,9 +79,15 @@ def test_no_problem_quotes_the_prompt() -> None:
 
 
 BLOCKED = {
-    "CHATGPT": "CN HK IR MO RU VE", "GEMINI": "BY CN RU", "GROK": "BY CN HK RU VE",
-    "COPILOT": "BY CN RU SY VE", "PERPLEXITY": "CN", "AIMODE": "CN CU IR KP", "GOOGLE": "", "GOOGLE_NEWS": "",
-}  # fmt: skip
+    "CHATGPT": "CN HK IR MO RU VE",
+    "GEMINI": "BY CN RU",
+    "GROK": "BY CN HK RU VE",
+    "COPILOT": "BY CN RU SY VE",
+    "PERPLEXITY": "CN",
+    "AIMODE": "CN CU IR KP",
+    "GOOGLE": "",
+    "GOOGLE_NEWS": "",
+}
 
 
 @pytest.mark.parametrize("task_type", TASK_TYPES)
@@ -111,11 +124,15 @@ def test_states_only_in_the_us_and_only_where_they_are_taken(task_type: str) -> 
 
 
 INCLUDE = {
-    "CHATGPT": "html markdown rawResponse searchQueries ads shopping", "GEMINI": "html markdown rawResponse",
-    "COPILOT": "html markdown rawResponse", "GROK": "html markdown rawResponse",
-    "PERPLEXITY": "html markdown rawResponse", "AIMODE": "html markdown expandProducts googleGoto",
-    "GOOGLE": "html aioverview paaAioverview googleGoto", "GOOGLE_NEWS": "html",
-}  # fmt: skip
+    "CHATGPT": "html markdown rawResponse searchQueries ads shopping",
+    "GEMINI": "html markdown rawResponse",
+    "COPILOT": "html markdown rawResponse",
+    "GROK": "html markdown rawResponse",
+    "PERPLEXITY": "html markdown rawResponse",
+    "AIMODE": "html markdown expandProducts googleGoto",
+    "GOOGLE": "html aioverview paaAioverview googleGoto",
+    "GOOGLE_NEWS": "html",
+}
 
 
 @pytest.mark.parametrize("task_type", TASK_TYPES)
@@ -167,9 +184,20 @@ def test_devices(task_type: str, devices: str) -> None:
 @pytest.mark.parametrize("task_type", TASK_TYPES)
 def test_a_field_of_another_engine_is_named(task_type: str) -> None:
     samples: dict[str, Any] = {
-        "prompt": "x", "query": "x", "state": "CA", "pages": 2, "gl": "us", "hl": "en", "location": "Berlin",
-        "uule": "w+x", "device": "mobile", "legacy": True, "disableWebSearch": False, "url": URL, "extra": 1,
-    }  # fmt: skip
+        "prompt": "x",
+        "query": "x",
+        "state": "CA",
+        "pages": 2,
+        "gl": "us",
+        "hl": "en",
+        "location": "Berlin",
+        "uule": "w+x",
+        "device": "mobile",
+        "legacy": True,
+        "disableWebSearch": False,
+        "url": URL,
+        "extra": 1,
+    }
     for name, value in samples.items():
         if name not in FIELDS[task_type]:
             assert fields_of(task_type, ask(task_type, **{name: value})) == [name]
@@ -254,6 +282,6 @@ def test_priority() -> None:
 
 
 def test_what_is_shown_is_short_and_printable() -> None:
-    assert shown("a\x1b[31mb") == "'a?[31mb'"
-    assert shown("x" * 500) == f"'{'x' * 40}…'"
-    assert shown(5) == "'5'"
+    assert display("a\x1b[31mb") == "'a?[31mb'"
+    assert display("x" * 500) == f"'{'x' * 40}…'"
+    assert display(5) == "'5'"

@@ -28,10 +28,7 @@ HOLD_A = entry(Kind.HOLD, 5, A)
             [GRANT, HOLD_A, entry(Kind.POST, 7, A)],
             {Account.PROVIDER: -100, Account.AVAILABLE: 93, Account.SPENT: 7},
         ),
-        (
-            [GRANT, HOLD_A, entry(Kind.POST, 0, A)],
-            {Account.PROVIDER: -100, Account.AVAILABLE: 100},
-        ),
+        ([GRANT, HOLD_A, entry(Kind.POST, 0, A)], {Account.PROVIDER: -100, Account.AVAILABLE: 100}),
         ([GRANT, HOLD_A, entry(Kind.VOID, 5, A)], {Account.PROVIDER: -100, Account.AVAILABLE: 100}),
         (
             [GRANT, entry(Kind.FOREIGN, 8), entry(Kind.EXPIRY, 92)],
@@ -86,11 +83,9 @@ def test_a_post_alone_cannot_be_moved() -> None:
 AMOUNTS = st.decimals(0, 10_000, places=6)
 ATTEMPTS = st.lists(st.tuples(AMOUNTS, st.sampled_from([None, Kind.POST, Kind.VOID]), AMOUNTS), max_size=20)
 OTHERS = st.lists(
-    st.builds(
-        Entry, st.sampled_from([Kind.ALLOCATION, Kind.EXPIRY, Kind.FOREIGN, Kind.ADJUSTMENT]), AMOUNTS
-    ),
+    st.builds(Entry, st.sampled_from([Kind.ALLOCATION, Kind.EXPIRY, Kind.FOREIGN, Kind.ADJUSTMENT]), AMOUNTS),
     max_size=10,
-)  # fmt: skip
+)
 
 
 @given(ATTEMPTS, OTHERS, st.randoms())

@@ -25,15 +25,23 @@ def at_ms(day: str, hour: int = 12) -> int:
     [
         ("CHATGPT", {}, {}, "CHATGPT 5 = 5"),
         ("CHATGPT", {"state": "CA", "include": {"ads": True}}, {}, "CHATGPT 5 + addons 2 + state 2 = 9"),
-        ("GOOGLE", {"pages": 3, "include": {"aioverview": {}}}, {"sync": True},
-         "GOOGLE 3 + pages 4 + overview 2 + sync 2 = 11"),
+        (
+            "GOOGLE",
+            {"pages": 3, "include": {"aioverview": {}}},
+            {"sync": True},
+            "GOOGLE 3 + pages 4 + overview 2 + sync 2 = 11",
+        ),
         ("AIMODE", {"include": {"expandProducts": True}}, {"clusters": 3}, "AIMODE 4 + clusters 3 = 7"),
-        ("AIMODE", {"include": {"expandProducts": True}}, {"clusters": 6, "sync": True},
-         "AIMODE 4 + clusters 6 + sync 2 = 12"),
+        (
+            "AIMODE",
+            {"include": {"expandProducts": True}},
+            {"clusters": 6, "sync": True},
+            "AIMODE 4 + clusters 6 + sync 2 = 12",
+        ),
         ("AIMODE", {}, {"clusters": 9}, "AIMODE 4 + clusters 6 = 10"),
         ("PERPLEXITY", {"state": "TX"}, {}, "PERPLEXITY 4 + state 2 = 6"),
     ],
-)  # fmt: skip
+)
 def test_a_price_as_one_line(task_type: str, payload: dict[str, Any], how: dict[str, Any], line: str) -> None:
     found = arithmetic(task_type, payload, DAY, **how)
     assert str(found) == line
@@ -65,13 +73,22 @@ def test_an_organization_may_have_prices_of_its_own() -> None:
 
 
 def change(
-    promised: int, charged: int, made: int, reported: int, *, priced: Priced | None = None,
+    promised: int,
+    charged: int,
+    made: int,
+    reported: int,
+    *,
+    priced: Priced | None = None,
     lists: tuple[PriceList, ...] = PRICE_LISTS,
-) -> PriceChange | None:  # fmt: skip
+) -> PriceChange | None:
     return find_price_change(
-        priced or Priced("PERPLEXITY", {}), promised=Decimal(promised), charged=Decimal(charged),
-        made_ms=made, charged_ms=reported, lists=lists,
-    )  # fmt: skip
+        priced or Priced("PERPLEXITY", {}),
+        promised=Decimal(promised),
+        charged=Decimal(charged),
+        made_ms=made,
+        charged_ms=reported,
+        lists=lists,
+    )
 
 
 BEFORE, ON, AFTER = at_ms("2026-08-20"), at_ms(CHANGE_DAY, 1), at_ms("2026-08-26")

@@ -82,9 +82,13 @@ def test_no_answer_is_left_without_a_meaning(status: int, code: str | None) -> N
 
 def test_only_what_may_pass_is_sent_again() -> None:
     assert set(RETRIED) == {
-        Answer.RATE_LIMITED, Answer.QUEUE_FULL, Answer.UNAVAILABLE, Answer.GATEWAY, Answer.LOST,
+        Answer.RATE_LIMITED,
+        Answer.QUEUE_FULL,
+        Answer.UNAVAILABLE,
+        Answer.GATEWAY,
+        Answer.LOST,
         Answer.MISDIRECTED,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,40 +8,64 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.credits import Reason, Verdict
+from app.domain.credits import ExplanationCode, Verdict
 from app.domain.pricing import PRICE_LISTS
 from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
 from app.domain.settlement import settle as decide
 from app.domain.task import OPEN_STATES, Money, TaskState
 
 SUBMITTED = Attempt(
-    task_id="t", run_id="r", attempt=1, current=True, state=TaskState.SUBMITTED, money=Money.HELD,
-    task_type="CHATGPT", payload_json="{}", estimate=Decimal(5), held=Decimal(5), to_charge=Decimal(5),
-    charged=None, provider_task_id="p", verdict=None, reported=None,
-)  # fmt: skip
+    task_id="t",
+    run_id="r",
+    attempt=1,
+    current=True,
+    state=TaskState.SUBMITTED,
+    money=Money.HELD,
+    task_type="CHATGPT",
+    payload_json="{}",
+    estimate=Decimal(5),
+    held=Decimal(5),
+    to_charge=Decimal(5),
+    charged=None,
+    provider_task_id="p",
+    verdict=None,
+    reported=None,
+)
 SUBMITTING = replace(
     SUBMITTED, state=TaskState.SUBMITTING, money=Money.NONE, held=None, to_charge=None, provider_task_id=None
 )
 COMPLETED = replace(
-    SUBMITTED, state=TaskState.COMPLETED, money=Money.POSTED, charged=Decimal(5), verdict=Verdict.MATCHED,
+    SUBMITTED,
+    state=TaskState.COMPLETED,
+    money=Money.POSTED,
+    charged=Decimal(5),
+    verdict=Verdict.MATCHED,
     reported=TaskState.COMPLETED,
-)  # fmt: skip
+)
 UNPRICED = replace(COMPLETED, money=Money.HELD, charged=None, verdict=Verdict.UNKNOWN)
 FAILED = replace(
-    SUBMITTED, state=TaskState.FAILED, money=Money.VOIDED, charged=Decimal(0), verdict=Verdict.FREE_FAILURE,
+    SUBMITTED,
+    state=TaskState.FAILED,
+    money=Money.VOIDED,
+    charged=Decimal(0),
+    verdict=Verdict.FREE_FAILURE,
     reported=TaskState.FAILED,
-)  # fmt: skip
+)
 EXPIRED = replace(SUBMITTED, state=TaskState.EXPIRED)
 
 
 def report(charged: int | str | None = 5, *, completed: bool = True, **changes: Any) -> Report:
     return replace(
         Report(
-            provider_task_id="p", idempotency_key="t.1", completed=completed, to_charge=Decimal(5),
-            charged=None if charged is None else Decimal(charged), response=b"{}",
+            provider_task_id="p",
+            idempotency_key="t.1",
+            completed=completed,
+            to_charge=Decimal(5),
+            charged=None if charged is None else Decimal(charged),
+            response=b"{}",
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def settle(attempt: Attempt, said: Report, *, extra: int = 0, same_response: bool = True) -> Settlement:
@@ -102,23 +126,27 @@ def test_credits_that_the_contract_adds_are_explained() -> None:
 
 
 PERPLEXITY = replace(
-    SUBMITTED, task_id="019f0db0-5c00-7000-8000-000000000001", task_type="PERPLEXITY", estimate=Decimal(3),
-    held=Decimal(3), to_charge=Decimal(3),
-)  # fmt: skip
+    SUBMITTED,
+    task_id="019f0db0-5c00-7000-8000-000000000001",
+    task_type="PERPLEXITY",
+    estimate=Decimal(3),
+    held=Decimal(3),
+    to_charge=Decimal(3),
+)
 """Made in June 2026, before the price list of August."""
 
 
 @pytest.mark.parametrize(
     ("attempt", "circumstances", "reason"),
     [
-        (PERPLEXITY, Circumstances(reported_ms=1_788_500_000_000), Reason.PRICE_CHANGE),
+        (PERPLEXITY, Circumstances(reported_ms=1_788_500_000_000), ExplanationCode.PRICE_CHANGE),
         (PERPLEXITY, Circumstances(reported_ms=1_787_000_000_000), None),  # the list was still to come
         (PERPLEXITY, Circumstances(), None),  # nobody says when
         (replace(PERPLEXITY, task_id="no UUID"), Circumstances(reported_ms=1_788_500_000_000), None),
     ],
 )
 def test_a_new_price_is_explained_in_its_time_only(
-    attempt: Attempt, circumstances: Circumstances, reason: Reason | None
+    attempt: Attempt, circumstances: Circumstances, reason: ExplanationCode | None
 ) -> None:
     said = report(4, to_charge=Decimal(3))
     found = decide(attempt, said, extra=Decimal(0), same_response=True, circumstances=circumstances)
@@ -132,7 +160,7 @@ def test_an_accounts_own_prices_explain_its_charges() -> None:
     circumstances = Circumstances(reported_ms=1_788_500_000_000, lists=dear)
     said = report(5, to_charge=Decimal(3))
     found = decide(PERPLEXITY, said, extra=Decimal(0), same_response=True, circumstances=circumstances)
-    assert found.reason is Reason.PRICE_CHANGE
+    assert found.reason is ExplanationCode.PRICE_CHANGE
 
 
 def test_a_promise_that_only_the_report_tells_is_held_against_the_estimate() -> None:
@@ -213,9 +241,7 @@ def test_a_different_report_never_overwrites(
 def test_a_charge_that_comes_later_fills_the_blank() -> None:
     found = settle(UNPRICED, report(5))
     assert found.effect is Effect.FILLED
-    assert (found.after.money, found.after.charged, found.after.verdict) == (
-        Money.POSTED, 5, Verdict.MATCHED,
-    )  # fmt: skip
+    assert (found.after.money, found.after.charged, found.after.verdict) == (Money.POSTED, 5, Verdict.MATCHED)
     assert (found.close, found.hold, found.stores_result) == (Money.POSTED, None, False)
 
 

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from app.domain.credits import Reason, Verdict
+from app.domain.credits import ExplanationCode, Verdict
 from app.domain.pricing import explained_extra
 from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, settle
 from app.domain.task import OPEN_STATES, Money, TaskState, new_id
@@ -98,20 +98,20 @@ class Outcome:
     effect: Effect
     verdict: Verdict | None = None
     close: Money | None = None
-    reason: Reason | None = None
+    reason: ExplanationCode | None = None
     found: tuple[Verdict, ...] = ()
 
 
 def taken(
-    verdict: Verdict, close: Money | None, reason: Reason | None = None, *, loud: bool = True
+    verdict: Verdict, close: Money | None, reason: ExplanationCode | None = None, *, loud: bool = True
 ) -> Outcome:
     return Outcome(Effect.SETTLED, verdict, close, reason, (verdict,) if loud else ())
 
 
 WORDS = {
     "matched": taken(Verdict.MATCHED, Money.POSTED, loud=False),
-    "clusters": taken(Verdict.EXPLAINED, Money.POSTED, Reason.AI_MODE_CLUSTERS, loud=False),
-    "price": taken(Verdict.EXPLAINED, Money.POSTED, Reason.PRICE_CHANGE, loud=False),
+    "clusters": taken(Verdict.EXPLAINED, Money.POSTED, ExplanationCode.AI_MODE_CLUSTERS, loud=False),
+    "price": taken(Verdict.EXPLAINED, Money.POSTED, ExplanationCode.PRICE_CHANGE, loud=False),
     "under": taken(Verdict.UNDERCHARGED, Money.POSTED),
     "over": taken(Verdict.OVERCHARGED, Money.POSTED),
     "unknown": taken(Verdict.UNKNOWN, None),
@@ -169,9 +169,14 @@ CLUSTERS = 3
 
 def charged_by(charge: str, promised: int) -> object:
     return {
-        "null": None, "zero": 0, "equal": promised, "less": promised - 1, "more": promised + 1,
-        "clusters": promised + CLUSTERS, "price": promised + 1,
-    }[charge]  # fmt: skip
+        "null": None,
+        "zero": 0,
+        "equal": promised,
+        "less": promised - 1,
+        "more": promised + 1,
+        "clusters": promised + CLUSTERS,
+        "price": promised + 1,
+    }[charge]
 
 
 def attempt_in(state: TaskState, money: Money, reported: str, *, current: bool, charge: str) -> Attempt:
@@ -181,11 +186,22 @@ def attempt_in(state: TaskState, money: Money, reported: str, *, current: bool, 
     if SITUATION_OF[state, money, reported] == "closed":
         charged = Decimal(0)
     return Attempt(
-        task_id=TASK_ID, run_id="r", attempt=1, current=current, state=state,
-        money=money, task_type=task_type, payload_json=json.dumps(payload), estimate=Decimal(promised),
-        held=held, to_charge=held, charged=charged, provider_task_id=None, verdict=None,
+        task_id=TASK_ID,
+        run_id="r",
+        attempt=1,
+        current=current,
+        state=state,
+        money=money,
+        task_type=task_type,
+        payload_json=json.dumps(payload),
+        estimate=Decimal(promised),
+        held=held,
+        to_charge=held,
+        charged=charged,
+        provider_task_id=None,
+        verdict=None,
         reported=None if reported == "no-report" else TaskState(reported),
-    )  # fmt: skip
+    )
 
 
 def decide(attempt: Attempt, status: str, answer: str, charge: str) -> Settlement:
@@ -201,9 +217,12 @@ def decide(attempt: Attempt, status: str, answer: str, charge: str) -> Settlemen
     if report.completed:
         extra = explained_extra(attempt.task_type, json.loads(attempt.payload_json), response)  # type: ignore[arg-type]
     return settle(
-        attempt, report, extra=extra, same_response=answer == "equal",
+        attempt,
+        report,
+        extra=extra,
+        same_response=answer == "equal",
         circumstances=Circumstances(reported_ms=REPORTED_MS),
-    )  # fmt: skip
+    )
 
 
 def test_every_situation_is_listed() -> None:

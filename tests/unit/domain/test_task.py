@@ -49,12 +49,29 @@ KEY = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 @pytest.mark.parametrize(
     "key",
     [
-        "", ".", "1", ".1", KEY, f"{KEY}.", f"{KEY}.x", f"{KEY}.-1", f"{KEY}.1.1", f"{KEY}.1234567",
-        f"{KEY[:-1]}.1", f"{KEY}0.1", f"{KEY.upper()}.1", f"{KEY.replace('-', '_')}.1", f"{KEY}.١",
-        f"{'g' + KEY[1:]}.1", f"{KEY[:8]}0{KEY[9:]}.1", f" {KEY}.1", f"{KEY}.1\n", "run-42:item-7",
+        "",
+        ".",
+        "1",
+        ".1",
+        KEY,
+        f"{KEY}.",
+        f"{KEY}.x",
+        f"{KEY}.-1",
+        f"{KEY}.1.1",
+        f"{KEY}.1234567",
+        f"{KEY[:-1]}.1",
+        f"{KEY}0.1",
+        f"{KEY.upper()}.1",
+        f"{KEY.replace('-', '_')}.1",
+        f"{KEY}.١",
+        f"{'g' + KEY[1:]}.1",
+        f"{KEY[:8]}0{KEY[9:]}.1",
+        f" {KEY}.1",
+        f"{KEY}.1\n",
+        "run-42:item-7",
         f"{KEY.replace('-', '')}0000.1",
     ],
-)  # fmt: skip
+)
 def test_foreign_keys_are_not_ours(key: str) -> None:
     assert parse_idempotency_key(key) is None
 

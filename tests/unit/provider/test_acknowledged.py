@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.evidence.records import Acknowledged
+from app.domain.evidence.records import AcknowledgedWebhook
 from app.provider.webhook_state import URL_CHARS_MAX, read_acknowledged
 
 AT = "2026-04-09T15:00:44.000Z"
@@ -20,18 +20,29 @@ def told(**changes: Any) -> bytes:
 
 
 def test_an_acknowledged_one_is_read() -> None:
-    assert read_acknowledged(told()) == Acknowledged("pt", AT, "https://us.example/hook")
-    assert read_acknowledged(told(deliveredAt=None, url=None)) == Acknowledged("pt", None, None)
+    assert read_acknowledged(told()) == AcknowledgedWebhook("pt", AT, "https://us.example/hook")
+    assert read_acknowledged(told(deliveredAt=None, url=None)) == AcknowledgedWebhook("pt", None, None)
 
 
 @pytest.mark.parametrize(
     "sent",
     [
-        b"", b"\xff", b"[]", b"null", b'{"task":{"id":"pt"}}', body(None), body([]), body("x"),
-        told(delivered=False), told(delivered=None), told(delivered="true"), told(delivered=1),
-        body({"delivered": True}, task="pt"), b'{"webhook":' + b"[" * 100_000,
+        b"",
+        b"\xff",
+        b"[]",
+        b"null",
+        b'{"task":{"id":"pt"}}',
+        body(None),
+        body([]),
+        body("x"),
+        told(delivered=False),
+        told(delivered=None),
+        told(delivered="true"),
+        told(delivered=1),
+        body({"delivered": True}, task="pt"),
+        b'{"webhook":' + b"[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_anything_else_says_nothing(sent: bytes) -> None:
     assert read_acknowledged(sent) is None
 
@@ -54,4 +65,4 @@ def test_texts_are_such_as_every_database_takes() -> None:
     found = read_acknowledged(
         body({"url": "h://a/\x00", "delivered": True, "deliveredAt": "\x00"}, {"id": "\x00"})
     )
-    assert found == Acknowledged("\\0", "\\0", "h://a/\\0")
+    assert found == AcknowledgedWebhook("\\0", "\\0", "h://a/\\0")

@@ -22,9 +22,11 @@ def claimed(n: int) -> ClaimedTask:
 def accepted(index: int, **changes: Any) -> dict[str, Any]:
     task = {"id": f"p-{index}", "status": "QUEUED", "idempotencyKey": f"key-{index}"}
     return {
-        "success": True, "index": index, "task": task | changes,
+        "success": True,
+        "index": index,
+        "task": task | changes,
         "credits": {"creditsToCharge": 5, "creditsCharged": None},
-    }  # fmt: skip
+    }
 
 
 def refused(index: int, code: str | None) -> dict[str, Any]:
@@ -77,10 +79,13 @@ json_values = st.recursive(
 items = st.fixed_dictionaries(
     {},
     optional={
-        "success": json_values, "index": st.integers(-2, 4) | json_values, "task": json_values,
-        "credits": json_values, "error": json_values,
+        "success": json_values,
+        "index": st.integers(-2, 4) | json_values,
+        "task": json_values,
+        "credits": json_values,
+        "error": json_values,
     },
-)  # fmt: skip
+)
 
 
 @given(st.lists(items | json_values, max_size=6) | json_values)

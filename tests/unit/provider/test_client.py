@@ -73,9 +73,13 @@ async def serving(timeout_s: float = 5.0) -> AsyncIterator[Provider]:
 
 def client_of(url: str, pacer: Pacer | None = None, timeout_s: float = 5.0) -> Client:
     return Client(
-        base_url=url, api_key="sk_test_x", webhook_url="http://127.0.0.1:1/hook", pacer=pacer or Pacer(500),
-        timeout_s=timeout_s, connections=4,
-    )  # fmt: skip
+        base_url=url,
+        api_key="sk_test_x",
+        webhook_url="http://127.0.0.1:1/hook",
+        pacer=pacer or Pacer(500),
+        timeout_s=timeout_s,
+        connections=4,
+    )
 
 
 async def test_accepted(provider: Provider) -> None:
@@ -84,8 +88,10 @@ async def test_accepted(provider: Provider) -> None:
     )
     answer = await provider.client.create(TASK)
     assert (answer.answer, answer.provider_task_id, answer.credits_to_charge) == (
-        Answer.ACCEPTED, "t-1", Decimal(7),
-    )  # fmt: skip
+        Answer.ACCEPTED,
+        "t-1",
+        Decimal(7),
+    )
     assert answer.request_id == "req-1"
     method, path, headers, body = provider.seen[0]
     assert (method, path) == ("POST", "/v1/async/task")
@@ -133,10 +139,8 @@ async def test_every_status_has_its_answer(
 
 async def test_a_refusal_carries_its_reason_and_wait(provider: Provider) -> None:
     provider.answers(
-        503,
-        '{"error":{"code":"SERVICE_UNAVAILABLE","message":"later"}}',
-        Retry_After="7", X_REQUEST_id="r",
-    )  # fmt: skip
+        503, '{"error":{"code":"SERVICE_UNAVAILABLE","message":"later"}}', Retry_After="7", X_REQUEST_id="r"
+    )
     got = await provider.client.create(TASK)
     assert (got.code, got.message, got.wait_s, got.request_id) == ("SERVICE_UNAVAILABLE", "later", 7.0, "r")
 

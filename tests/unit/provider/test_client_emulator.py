@@ -32,14 +32,22 @@ async def emulated(
 ) -> AsyncIterator[Client]:
     """A client of an emulator of that edition, on a clock that makes answers come within milliseconds."""
     options = Options(
-        edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, credits=credits, requests_per_s=0,
+        edition=edition,
+        keys=(EMULATOR_KEY,),
+        time_scale=SCALE,
+        credits=credits,
+        requests_per_s=0,
         switches=switches or Switches(),
-    )  # fmt: skip
+    )
     async with TestServer(create_app(options)) as server:
         client = Client(
-            base_url=str(server.make_url("")).rstrip("/"), api_key=api_key, webhook_url=None,
-            pacer=Pacer(500), timeout_s=10.0, connections=4,
-        )  # fmt: skip
+            base_url=str(server.make_url("")).rstrip("/"),
+            api_key=api_key,
+            webhook_url=None,
+            pacer=Pacer(500),
+            timeout_s=10.0,
+            connections=4,
+        )
         async with client:
             yield client
 
@@ -47,9 +55,18 @@ async def emulated(
 def prompt(n: int = 1, **payload: Any) -> ClaimedTask:
     body = {"prompt": f"Which CRM suits a small firm? {n}", "country": "DE"} | payload
     return ClaimedTask(
-        f"id-{n}", "run", 1, f"id-{n}.1", "CHATGPT", json.dumps(body), 1, Decimal(5), 1,
-        first_sent_at_ms=0, claim="c",
-    )  # fmt: skip
+        f"id-{n}",
+        "run",
+        1,
+        f"id-{n}.1",
+        "CHATGPT",
+        json.dumps(body),
+        1,
+        Decimal(5),
+        1,
+        first_sent_at_ms=0,
+        claim="c",
+    )
 
 
 @pytest.mark.parametrize("edition", EDITIONS)
@@ -137,9 +154,13 @@ async def test_the_slots_are_read_however_their_headers_are_spelled(
     edition: str, spelling: Literal["concurrent", "concurrency", "both"] | None
 ) -> None:
     options = Options(
-        edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, concurrency=7, requests_per_s=0,
+        edition=edition,
+        keys=(EMULATOR_KEY,),
+        time_scale=SCALE,
+        concurrency=7,
+        requests_per_s=0,
         switches=Switches(concurrency_headers=spelling),
-    )  # fmt: skip
+    )
     async with TestServer(create_app(options)) as server:
         url = str(server.make_url("")).rstrip("/")
         client = SyncClient(base_url=url, api_key=EMULATOR_KEY, pacer=Pacer(500), timeout_s=20.0)

@@ -93,11 +93,11 @@ def instead(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]
 async def test_no_page_is_the_providers_word(call: Callable[[Client], Awaitable[Any]]) -> None:
     async with serving() as provider:
         # A 429 pauses all requests, whoever says it.
-        provider.client._pacer = Pacer(10_000)
+        provider.client._rate_limiter = Pacer(10_000)
         for page in ALL:
             provider.answer = instead(page)
             told = await call(provider.client)
-            provider.client._pacer = Pacer(10_000)
+            provider.client._rate_limiter = Pacer(10_000)
             if call is not slots:
                 assert told is not None, page
                 assert told.startswith(f"HTTP {page.status}"), page

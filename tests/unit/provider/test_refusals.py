@@ -34,21 +34,38 @@ V = "VALIDATION_ERROR"
         ({"success": False, "error": {"code": "NEW_CODE", "message": "m"}}, "NEW_CODE", "m"),
         ({"error": {"code": "NEW_CODE", "message": "m", "timestamp": AT}}, "NEW_CODE", "m"),
         ({"success": False, "error": "Country XX is not supported"}, None, "Country XX is not supported"),
-        ({"error": {"code": V, "message": "m", "details": [{"field": "prompt", "message": "empty"}]}},
-         V, "m (prompt: empty)"),
-        ({"error": {"code": V, "message": "m",
-                    "details": {"errors": [{"field": "a", "message": "x"}, {"field": "b", "message": "y"}]}}},
-         V, "m (a: x; b: y)"),
-        ({"error": "Request validation failed", "details": [{"field": "country", "message": "unknown"}]},
-         None, "Request validation failed (country: unknown)"),
-        ({"success": False, "error": "e", "details": {"errors": [{"field": "f", "message": "m"}]}},
-         None, "e (f: m)"),
+        (
+            {"error": {"code": V, "message": "m", "details": [{"field": "prompt", "message": "empty"}]}},
+            V,
+            "m (prompt: empty)",
+        ),
+        (
+            {
+                "error": {
+                    "code": V,
+                    "message": "m",
+                    "details": {"errors": [{"field": "a", "message": "x"}, {"field": "b", "message": "y"}]},
+                }
+            },
+            V,
+            "m (a: x; b: y)",
+        ),
+        (
+            {"error": "Request validation failed", "details": [{"field": "country", "message": "unknown"}]},
+            None,
+            "Request validation failed (country: unknown)",
+        ),
+        (
+            {"success": False, "error": "e", "details": {"errors": [{"field": "f", "message": "m"}]}},
+            None,
+            "e (f: m)",
+        ),
         ({"success": False, "error": {"code": "Q", "message": "m", "details": {"limit": 100000}}}, "Q", "m"),
         ({"error": {"code": V, "message": "m", "details": ["text", {"message": 4}]}}, V, "m (?: ?)"),
         ({"error": {"code": V, "message": "m", "details": "text"}}, V, "m"),
         ({"error": {"code": V}}, V, "HTTP 400"),
     ],
-)  # fmt: skip
+)
 def test_every_form_of_an_error(body: Any, code: str | None, message: str) -> None:
     found = refusal(body)
     assert (found.is_own, found.code, found.message) == (True, code, message)
@@ -63,15 +80,27 @@ def test_a_429_of_either_spelling_is_the_providers_own() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"error": {}}, {"error": ""}, {"error": {"code": None, "message": 5}}, {"error": ["x"]}, [], b"",
-        {"message": "Forbidden"}, {"error": "Forbidden"}, {"success": True, "error": {"code": V}},
-        {"success": 0, "error": "x"}, {"errors": [{"code": 10000}], "success": False},
-        {"error": {"code": "AuthorizationFailed", "message": "m"}}, {"error": {"code": 403, "message": "m"}},
+        {"error": {}},
+        {"error": ""},
+        {"error": {"code": None, "message": 5}},
+        {"error": ["x"]},
+        [],
+        b"",
+        {"message": "Forbidden"},
+        {"error": "Forbidden"},
+        {"success": True, "error": {"code": V}},
+        {"success": 0, "error": "x"},
+        {"errors": [{"code": 10000}], "success": False},
+        {"error": {"code": "AuthorizationFailed", "message": "m"}},
+        {"error": {"code": 403, "message": "m"}},
         {"error": {"code": "RATE_LIMIT_EXCEEDED", "message": "its status is 429"}},
-        {"error": "invalid_request", "error_description": "x"}, b"<html><body>502 Bad Gateway</body></html>",
-        b"\xff\xfe\x00", b"[" * 100_000, b'{"error":',
+        {"error": "invalid_request", "error_description": "x"},
+        b"<html><body>502 Bad Gateway</body></html>",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"error":',
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_not_the_providers_word(body: Any) -> None:
     found = refusal(body)
     assert (found.is_own, found.code) == (False, None)
@@ -181,18 +210,35 @@ def test_a_success_that_is_no_json_says_nothing(raw: bytes) -> None:
 
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
     | st.sampled_from([10**400, -(10**5), "\x00", "\ud800"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(
-            ["error", "code", "message", "details", "errors", "field", "retry_after", "task", "id", "credits"]
-        ),
-        inner,
-        max_size=6,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "error",
+                    "code",
+                    "message",
+                    "details",
+                    "errors",
+                    "field",
+                    "retry_after",
+                    "task",
+                    "id",
+                    "credits",
+                ]
+            ),
+            inner,
+            max_size=6,
+        )
     ),
     max_leaves=15,
-)  # fmt: skip
+)
 
 
 @given(

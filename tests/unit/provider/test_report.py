@@ -121,10 +121,25 @@ def test_a_charge_is_an_exact_number(literal: str, charged: Decimal) -> None:
 @pytest.mark.parametrize(
     "literal",
     [
-        "true", "false", '"7"', '""', "[]", "{}", "-1", "-0.5", "1e-7", "0.0000001", "1000000000001", "1e300",
-        "9" * 400, "9" * 5_000, "1e400", "NaN", "Infinity",
+        "true",
+        "false",
+        '"7"',
+        '""',
+        "[]",
+        "{}",
+        "-1",
+        "-0.5",
+        "1e-7",
+        "0.0000001",
+        "1000000000001",
+        "1e300",
+        "9" * 400,
+        "9" * 5_000,
+        "1e400",
+        "NaN",
+        "Infinity",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["creditsCharged", "creditsToCharge"])
 def test_a_malformed_charge_is_refused_and_never_read_as_0(literal: str, name: str) -> None:
     raw = f'{{"task":{json.dumps(TASK)},"credits":{{"{name}":{literal}}}}}'.encode()
@@ -182,11 +197,21 @@ def test_the_flat_answer_out_of_both_forms(response: Any, flat: Any) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b" ", b"null", b"[]", b"7", b"<html><body>502</body></html>", b"{", b'{"task":',
-        b"\xff\xfe", b"\x00",
-        b'{"task":{"id":"t","status":"COMPLETED"}', b"[" * 100_000, b'{"task":' + b"[" * 100_000,
+        b"",
+        b" ",
+        b"null",
+        b"[]",
+        b"7",
+        b"<html><body>502</body></html>",
+        b"{",
+        b'{"task":',
+        b"\xff\xfe",
+        b"\x00",
+        b'{"task":{"id":"t","status":"COMPLETED"}',
+        b"[" * 100_000,
+        b'{"task":' + b"[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_bodies_that_are_no_report_are_refused(raw: bytes) -> None:
     with pytest.raises(ReportError):
         read_report(raw)
@@ -204,9 +229,13 @@ def test_an_answer_that_only_looks_wrapped_is_left_alone() -> None:
 
 
 _scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
     | st.sampled_from(["COMPLETED", "FAILED", "QUEUED", "id", "\x00", "\ud800", 10**400, -(10**30), 10**4200])
-)  # fmt: skip
+)
 _values = st.recursive(
     _scalars,
     lambda inner: (
@@ -229,10 +258,12 @@ _tasks = st.fixed_dictionaries(
 _bodies = st.fixed_dictionaries(
     {"task": _tasks | _values},
     optional={
-        "credits": _values, "response": _values | st.just({"success": True, "result": {}}),
-        "creditsToCharge": _values, "x": _values,
+        "credits": _values,
+        "response": _values | st.just({"success": True, "result": {}}),
+        "creditsToCharge": _values,
+        "x": _values,
     },
-)  # fmt: skip
+)
 
 
 @given(value=_bodies, ascii_only=st.booleans(), cut=st.integers(0, 200), noise=st.binary(max_size=8))

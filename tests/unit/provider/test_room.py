@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.provider.ratelimit.pacing import Pacer
-from app.provider.ratelimit.window import Room
+from app.provider.ratelimit.window import RateWindow
 from tests.unit.provider.test_pacing import running
 from tests.unit.provider.virtual_loop import VirtualTime
 
@@ -169,8 +169,8 @@ async def test_after_a_quiet_time_the_next_second_is_found_again() -> None:
     assert provider.refused == 0
 
 
-def room_at(at_s: list[float]) -> Room:
-    return Room(lambda: at_s[0])
+def room_at(at_s: list[float]) -> RateWindow:
+    return RateWindow(lambda: at_s[0])
 
 
 def test_without_headers_there_is_room_for_everything() -> None:

@@ -37,7 +37,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_account_entries_cycle", "account_entries", ["account", "kind", "cycle_ms"], unique=True,
         postgresql_where=CYCLE_KINDS, sqlite_where=CYCLE_KINDS,
-    )  # fmt: skip
+    )
     op.create_table(
         "notices",
         sa.Column("id", ID, nullable=False),

@@ -49,23 +49,23 @@ def upgrade() -> None:
         "ix_tasks_open", "tasks",
         ["run_id", "state", sa.literal_column("priority DESC"), "ordinal", "not_before_ms"],
         postgresql_where=OPEN, sqlite_where=OPEN,
-    )  # fmt: skip
+    )
     op.create_index(
         "ix_tasks_sent_before", "tasks", ["first_sent_at_ms"],
         postgresql_where=SENT_BEFORE, sqlite_where=SENT_BEFORE,
-    )  # fmt: skip
+    )
     op.create_index(
         "ix_tasks_retried", "tasks", ["run_id"], postgresql_where=RETRIED, sqlite_where=RETRIED
-    )  # fmt: skip
+    )
     _sum_up()
     op.add_column("runs", sa.Column("finished_at_ms", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_runs_open", "runs", ["account", "state"], postgresql_where=OPEN_RUN, sqlite_where=OPEN_RUN
-    )  # fmt: skip
+    )
     op.create_index(
         "ix_runs_cancelled_open", "runs", ["id"],
         postgresql_where=CANCELLED_OPEN_RUN, sqlite_where=CANCELLED_OPEN_RUN,
-    )  # fmt: skip
+    )
     _note_ends()
 
 
@@ -118,7 +118,7 @@ def _postgresql() -> list[str]:
         for event, seen in (
             ("insert", "NEW TABLE AS new_rows"), ("delete", "OLD TABLE AS old_rows"),
             ("update", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-        ):  # fmt: skip
+        ):
             statements.append(
                 f"CREATE TRIGGER spending_{table}_{event} AFTER {event.upper()} ON {table} "
                 f"REFERENCING {seen} FOR EACH STATEMENT EXECUTE FUNCTION note_spending_{table}()"
@@ -133,7 +133,7 @@ def _sqlite() -> list[str]:
         new, old = SPENT.format(row="new."), SPENT.format(row="old.")
         for event, row, change in (
             ("insert", "new", new), ("update", "new", f"{new} - {old}"), ("delete", "old", f"-{old}")
-        ):  # fmt: skip
+        ):
             run_id = f"{row}.run_id"
             if table == "attempts":
                 run_id = f"(SELECT run_id FROM tasks WHERE id = {row}.task_id)"
