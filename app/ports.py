@@ -1,17 +1,15 @@
 """What the services call, as protocols: they import these and the domain, nothing else of ours."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
-from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Report, Settlement
-from app.domain.submission import ClaimedTask, SendOptions, Submission
-from app.domain.task import RunState, TaskState
+from app.domain.submission import ClaimedTask
 
 Clock = Callable[[], int]
 """UTC milliseconds since 1970."""
@@ -149,55 +147,6 @@ class ReadReport(Protocol):
     def __call__(self, body: bytes) -> Report: ...
 
 
-class SubmitStore(Protocol):
-    """What submitting needs of the store."""
-
-    async def claim_pending(
-        self, *, account: str, limit: int, claim: str, now_ms: int, lease_until_ms: int
-    ) -> list[ClaimedTask]: ...
-
-    async def record_submissions(self, ended: Sequence[Submission]) -> None: ...
-
-    async def was_sent_since(self, task: ClaimedTask) -> bool: ...
-
-    async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool: ...
-
-    async def acquire_lease(self, name: str, owner: str, *, until_ms: int, now_ms: int) -> bool: ...
-
-    async def release_lease(self, name: str, owner: str) -> None: ...
-
-    async def accounts_with_due(self, now_ms: int) -> list[str]: ...
-
-    async def halt_account_if_running(self, account: str, state: RunState, reason: RunReason) -> int: ...
-
-    async def send_options(self, run_ids: Sequence[str]) -> dict[str, SendOptions]: ...
-
-
-class AdmissionStore(Protocol):
-    """What admission needs of the store."""
-
-    async def outstanding(self, account: str) -> Outstanding: ...
-
-    async def spent_since(self, account: str, since_ms: int) -> Decimal: ...
-
-    async def note_waiting(self, account: str, reason: RunReason | None) -> None: ...
-
-    async def store_balance(self, account: str, balance: Balance) -> None: ...
-
-    async def last_balance(self, account: str, now_ms: int) -> Balance | None: ...
-
-    async def charged_since(self, account: str, since_ms: int) -> Decimal: ...
-
-
-class SettleCount(Protocol):
-    """What settling a batch did."""
-
-    @property
-    def lost_updates(self) -> int: ...
-    @property
-    def verdicts(self) -> Mapping[str, int]: ...
-
-
 @dataclass(slots=True)
 class WaitingDeliveries:
     """Deliveries that still wait to be settled."""
@@ -206,74 +155,3 @@ class WaitingDeliveries:
     """Oldest first."""
     broken: dict[str, str]
     """Delivery id -> why its stored bytes do not come back."""
-
-
-class SettleStore(Protocol):
-    """What settling needs of the store."""
-
-    async def waiting_deliveries(self, delivery_ids: Sequence[str]) -> WaitingDeliveries: ...
-
-    async def try_settling(self) -> None: ...
-
-    async def settle_deliveries(
-        self, parsed: Sequence[ParsedDelivery], decide: Decide, *, now_ms: int, unmatched_until_ms: int
-    ) -> SettleCount: ...
-
-    async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None: ...
-
-    async def hold_up_deliveries(self, errors: Sequence[tuple[str, str]], *, now_ms: int) -> None: ...
-
-    async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool: ...
-
-
-class DuePoll(Protocol):
-    """An attempt to ask the provider about."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def state(self) -> TaskState: ...
-    @property
-    def provider_task_id(self) -> str | None: ...
-    @property
-    def idempotency_key(self) -> str: ...
-    @property
-    def first_sent_at_ms(self) -> int: ...
-    @property
-    def polls(self) -> int: ...
-    @property
-    def account(self) -> str: ...
-
-
-class SweepStore(Protocol):
-    """What the sweep needs of the store."""
-
-    async def release_overdue_claims(self, now_ms: int) -> int: ...
-
-    async def fold_spending(self) -> int: ...
-
-    async def finish_runs(self, now_ms: int) -> int: ...
-
-    async def expire_unidentified(self, *, sent_before_ms: int, reason: str) -> int: ...
-
-    async def claim_overdue_deliveries(
-        self, *, limit: int, now_ms: int, next_due_at_ms: int
-    ) -> list[str]: ...
-
-    async def release_deliveries(self, delivery_ids: Sequence[str]) -> None: ...
-
-    async def quarantine_unended(self, *, tries_max: int) -> dict[str, str]: ...
-
-    async def claim_due_polls(self, *, limit: int, now_ms: int, interval_ms: int) -> Sequence[DuePoll]: ...
-
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> object: ...
-
-    async def expire_if_unreported(
-        self, expired: Sequence[tuple[str, int]], *, code: str, reason: str
-    ) -> int: ...
-
-    async def halt_sent_runs_if_running(self, account: str, state: RunState, reason: RunReason) -> int: ...
-
-    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int: ...

@@ -91,7 +91,7 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             await stack.assert_books_equal(count)
             stack.assert_certified()
             totals = stack.books(tasks=False)["totals"]
-            states = (await stack.store.progress(stack.run_id)).states
+            states = (await stack.store.queries.progress(stack.run_id)).states
             settled = states.get("completed", 0) + states.get("failed", 0)
             return {
                 "tasks": count,

@@ -119,7 +119,9 @@ async def fill(url: str, count: int, rng: random.Random) -> str:
     words = ["".join(rng.choices("abcdefghijklmnoprstuvwxyz", k=6)) for _ in range(5_000)]
     store = Store(Database(url))
     try:
-        run_id = await store.create_run(name=f"run of {count}", source="bench", budget=None, now_ms=START_MS)
+        run_id = await store.runs.create_run(
+            name=f"run of {count}", source="bench", budget=None, now_ms=START_MS
+        )
         for first in range(1, count + 1, CHUNK):
             rows = list(made(run_id, first, min(CHUNK, count + 1 - first), rng, words))
 
@@ -129,7 +131,7 @@ async def fill(url: str, count: int, rng: random.Random) -> str:
                 await store.db.insert(connection, ledger, [entry for row in rows for entry in row[2]])
 
             await store.db.write(work)
-        await store.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
+        await store.runs.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
         return run_id
     finally:
         await store.close()

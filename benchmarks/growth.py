@@ -63,10 +63,10 @@ async def add_history(store: Store, *, tasks: int, runs: int, paused: int) -> No
     """Settled tasks with all their rows in finished runs, and a paused run whose tasks were never sent. By
     statements that make their own rows."""
     old = [
-        await store.create_run(name=f"old {n}", source="-", budget=None, now_ms=OLD_MS + n)
+        await store.runs.create_run(name=f"old {n}", source="-", budget=None, now_ms=OLD_MS + n)
         for n in range(runs)
     ]
-    halted = await store.create_run(name="paused", source="-", budget=None, now_ms=OLD_MS - 1)
+    halted = await store.runs.create_run(name="paused", source="-", budget=None, now_ms=OLD_MS - 1)
     each = tasks // runs
     for n, run_id in enumerate(old):
         for first in range(0, each, STRETCH):
@@ -78,7 +78,7 @@ async def add_history(store: Store, *, tasks: int, runs: int, paused: int) -> No
     ended = f"UPDATE runs SET state = 'finished', finished_at_ms = {OLD_MS + 60_000} WHERE state = 'loading'"
     paused_now = f"UPDATE runs SET state = 'paused' WHERE id = '{store.db.driver_id(halted)}'"
     await _execute(store, [paused_now, ended])
-    while await store.fold_spending():
+    while await store.spending.fold_spending():
         pass
 
 
@@ -195,7 +195,7 @@ class Bench:
         self.seen: dict[str, list[float]] = {}
 
     async def begin(self, groups: int) -> None:
-        run_id = await self._store.create_run(
+        run_id = await self._store.runs.create_run(
             name="measured", source="-", budget=FIVE * GROUP * groups, now_ms=self._now_ms
         )
         for first in range(0, groups * GROUP, 1_000):
@@ -203,8 +203,8 @@ class Bench:
                 TaskSpec(first + n, "CHATGPT", {"prompt": f"p{first + n}", "country": "US"})
                 for n in range(1, 1 + min(1_000, groups * GROUP - first))
             ]
-            await self._store.add_tasks(run_id, [(spec, FIVE) for spec in specs], self._now_ms)
-        await self._store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+            await self._store.runs.add_tasks(run_id, [(spec, FIVE) for spec in specs], self._now_ms)
+        await self._store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
 
     async def round(self) -> None:
         """A group from its claim to its settlement, and a sweep that finds nothing."""
@@ -223,14 +223,14 @@ class Bench:
         self.seen.setdefault(name, []).append((time.perf_counter() - started) * 1_000)
 
     async def _claim(self) -> None:
-        self._claimed = await self._store.claim_pending(
+        self._claimed = await self._store.submissions.claim_pending(
             limit=GROUP, claim="bench", now_ms=self._now_ms, lease_until_ms=self._now_ms + 60_000
         )
         assert len(self._claimed) == GROUP
 
     async def _record(self) -> None:
         at_ms, later_ms = self._now_ms, self._now_ms + 600_000
-        await self._store.record_submissions(
+        await self._store.submissions.record_submissions(
             [
                 Submission(
                     task,
@@ -252,11 +252,11 @@ class Bench:
         ]
         parsed = [ParsedDelivery(new_id(self._now_ms), Source.DELIVERY, self._now_ms, r) for r in reports]
         raw = [RawDelivery(p.id, p.source, p.received_at_ms, b"{}") for p in parsed]
-        await self._store.store_deliveries(raw, due_at_ms=self._now_ms + 10_000)
+        await self._store.inbox.store_deliveries(raw, due_at_ms=self._now_ms + 10_000)
         return parsed
 
     async def _settle(self, parsed: list[ParsedDelivery]) -> None:
-        count = await self._store.settle_deliveries(
+        count = await self._store.settlements.settle_deliveries(
             parsed, decide, now_ms=self._now_ms, unmatched_until_ms=self._now_ms - 60_000
         )
         assert not count.lost_updates and sum(count.effects.values()) == GROUP
@@ -266,11 +266,11 @@ class Bench:
             raise AssertionError("nothing is overdue")
 
         await sweep(self._store, {}, settle, limits=SWEEP, clock=lambda: self._now_ms, unreleased=set())
-        await self._store.accounts_with_due(self._now_ms)
+        await self._store.queries.accounts_with_due(self._now_ms)
 
     async def _admission(self) -> None:
-        await self._store.outstanding("default")
-        await self._store.spent_since("default", START_MS - 86_400_000)
+        await self._store.accounts.outstanding("default")
+        await self._store.accounts.spent_since("default", START_MS - 86_400_000)
 
 
 async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, rounds: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Samples:
 
 async def sample(stack: Stack, samples: Samples, started: float) -> bool:
     """One look at everything; True when the run is finished."""
-    states = (await stack.store.progress(stack.run_id)).states
+    states = (await stack.store.queries.progress(stack.run_id)).states
     total = sum(states.values())
     samples.at_s.append(time.monotonic() - started)
     samples.sent.append(total - states.get("pending", 0) - states.get("submitting", 0))

@@ -50,8 +50,8 @@ def now_ms() -> int:
 
 async def fill(store: Store, count: int, name: str) -> None:
     """A run of `count` tasks, each accepted, delivered and settled."""
-    run_id = await store.create_run(name=name, source="-", budget=None, now_ms=now_ms())
-    await store.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
+    run_id = await store.runs.create_run(name=name, source="-", budget=None, now_ms=now_ms())
+    await store.runs.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
     for first in range(1, count + 1, CHUNK):
         await _chunk(store, run_id, first, min(first + CHUNK, count + 1))
         if first % 10_000 == 1:
@@ -64,11 +64,13 @@ async def _chunk(store: Store, run_id: str, first: int, end: int) -> None:
         (TaskSpec(n, "CHATGPT", {"prompt": f"question {n}", "country": "US"}), Decimal(CREDITS))
         for n in range(first, end)
     ]
-    await store.add_tasks(run_id, specs, now)
-    claimed = await store.claim_pending(limit=CHUNK, claim="bench", now_ms=now, lease_until_ms=now + 60_000)
+    await store.runs.add_tasks(run_id, specs, now)
+    claimed = await store.submissions.claim_pending(
+        limit=CHUNK, claim="bench", now_ms=now, lease_until_ms=now + 60_000
+    )
     keys = [task.idempotency_key for task in claimed]
     bodies = list(write_bodies(first, keys))
-    await store.record_submissions(
+    await store.submissions.record_submissions(
         [
             Submission(
                 task,
@@ -83,7 +85,7 @@ async def _chunk(store: Store, run_id: str, first: int, end: int) -> None:
         ]
     )
     raw = [delivery for n, (i, body) in enumerate(bodies) for delivery in _deliveries(n, i, body)]
-    await store.store_deliveries(raw, due_at_ms=now + 10**9)
+    await store.inbox.store_deliveries(raw, due_at_ms=now + 10**9)
     summary = await settle(store, read_report, [d.id for d in raw], clock=now_ms, unmatched_ms=60_000)
     assert (summary.settled, summary.quarantined, summary.left) == (len(raw), 0, 0), summary
 

@@ -148,12 +148,14 @@ async def _sweep_once(
 ) -> None:
     now = context.clock()
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
-    if not await context.store.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
+    if not await context.store.runs.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
         return
     alone, each, summary = asyncio.Semaphore(), Isolated(), SweepSummary()
     try:
         with each.alone():
-            if moved := await context.store.bring_back_moments(now, longest_moments(context.settings)):
+            if moved := await context.store.future_times.bring_back_moments(
+                now, longest_moments(context.settings)
+            ):
                 log.warning("moments_brought_back", count=moved)
         with each.alone():
             summary = await sweep(
@@ -171,7 +173,7 @@ async def _sweep_once(
             if resumed := await funding.resume_due():
                 log.info("resumed", runs=resumed)
     finally:
-        await context.store.release_lease("sweep", owner)
+        await context.store.runs.release_lease("sweep", owner)
     if not summary.is_idle():
         tell_set_aside(summary.set_aside)
         figures = {name: getattr(summary, name) for name in summary.__slots__}
@@ -195,7 +197,7 @@ async def wake_senders(context: Context, before: set[str]) -> set[str]:
     """Wake whoever sends for the accounts that have something due, which are returned. Where the queue does
     not take it, or an account was due `before` already, this process begins: a lease keeps out who is not
     needed."""
-    due = set(await context.store.accounts_with_due(context.clock())) & context.providers.keys()
+    due = set(await context.store.queries.accounts_with_due(context.clock())) & context.providers.keys()
     if due and (not await context.queue.wake_submit() or due & before):
         begin_sending(context)
     return due
@@ -241,7 +243,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
         "run_wakes": run_wakes,
         "run_schedules": run_schedules,
         "run_audits": run_audits,
-        "run_acked": run_lost_webhook_search,
+        "run_lost_webhook_search": run_lost_webhook_search,
         "run_notices": run_notices,
     }
     work = [

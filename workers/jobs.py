@@ -175,7 +175,7 @@ async def submit_now(context: Context) -> int | None:
     """Send in this process what is due of every account, side by side; an account that another process is
     sending for is left to it. In how many ms there will be more to send; None: nothing that we know of."""
     begun: dict[str, asyncio.Task[int | None]] = {}
-    due = await context.store.accounts_with_due(context.clock())
+    due = await context.store.queries.accounts_with_due(context.clock())
     try:
         while True:
             # An account that has something only now need not wait until the others have sent all of theirs.
@@ -190,7 +190,7 @@ async def submit_now(context: Context) -> int | None:
                 waits = [task.result() for task in begun.values()]
                 return min((wait_ms for wait_ms in waits if wait_ms is not None), default=None)
             try:
-                due = await context.store.accounts_with_due(context.clock())
+                due = await context.store.queries.accounts_with_due(context.clock())
             except StoreUnavailable:
                 due = []  # those under way find out for themselves
     finally:

@@ -39,9 +39,9 @@ def list_(
     from app.cli.terminal import show
 
     async def work(store: "Store") -> None:
-        rows = await store.list_inbox(limit)
+        rows = await store.set_aside.list_inbox(limit)
         document = {
-            "set_aside": await store.set_aside_count(),
+            "set_aside": await store.set_aside.set_aside_count(),
             "deliveries": [inbox_document(row) for row in rows],
         }
         show(document, as_json=as_json, draw=draw_inbox)
@@ -62,7 +62,7 @@ def show(
         row = await chosen(store, delivery)
         document = inbox_document(row)
         if body:
-            document |= said(await store.inbox_body(row.id))
+            document |= said(await store.set_aside.inbox_body(row.id))
         show_document(document, as_json=as_json, draw=draw_delivery)
 
     with_store(settings_for(log_level="warning"), work)
@@ -90,7 +90,7 @@ def retry(
         settled = [row.id for row in rows if row.state == "done"]
         if settled:
             raise UserError("settled", f"delivery {settled[0]} is settled", REMEDY)
-        ids = await store.retry_inbox(None if all_ else [row.id for row in rows], now_ms())
+        ids = await store.set_aside.retry_inbox(None if all_ else [row.id for row in rows], now_ms())
         told = f"{len(ids)} {'delivery' if len(ids) == 1 else 'deliveries'} will be looked at again"
         if ids:
             done(told if len(ids) > 1 else f"delivery {ids[0]} will be looked at again")
@@ -102,7 +102,7 @@ def retry(
 
 async def chosen(store: "Store", part: str) -> "InboxRow":
     """The one delivery that is meant. Raises UserError."""
-    rows = await store.find_inbox(part)
+    rows = await store.set_aside.find_inbox(part)
     if not rows:
         raise UserError("no_such_delivery", f"no delivery {part[:80]!r}", REMEDY)
     if len(rows) > 1:

@@ -44,7 +44,7 @@ def list_(
         return
 
     async def work(store: "Store") -> None:
-        rows = [notice_document(row) for row in await store.list_notices(limit)]
+        rows = [notice_document(row) for row in await store.notices.list_notices(limit)]
         show({"notices": rows}, as_json=as_json, draw=draw_notices)
 
     with_store(settings_for(log_level="warning"), work)

@@ -59,7 +59,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     with embedded_valkey(settings) as redis_url:
         async with opened_store(settings) as store:
             queue = open_queue(redis_url, settings)
-            clock = asyncio.create_task(CLOCK.keep(store.database_ms), name="clock")
+            clock = asyncio.create_task(CLOCK.keep(store.health.database_ms), name="clock")
             try:
                 gc.enable()
                 gc.freeze()
@@ -164,10 +164,10 @@ async def migrated(settings: "Settings") -> dict[str, object]:
 
     store = await reachable_store(settings)
     try:
-        before = await answered(store.schema_revision(), settings)
+        before = await answered(store.queries.schema_revision(), settings)
         await upgrade(store, settings)
         told.done("every table is as this version needs it")
-        after = await answered(store.schema_revision(), settings)
+        after = await answered(store.queries.schema_revision(), settings)
     finally:
         await store.close()
     what = "was already at" if before == after else "is now at"

@@ -93,7 +93,7 @@ def add(
         from app.bootstrap import now_ms
 
         now = now_ms()
-        schedule_id = await store.add_schedule(
+        schedule_id = await store.schedules.add_schedule(
             name=wanted,
             source=str(path),
             options=options.to_json(),
@@ -121,7 +121,7 @@ def list_(as_json: AsJson = False) -> None:
     from app.cli.terminal import draw_schedules, show
 
     async def work(store: "Store") -> None:
-        found = [schedule_document(row) for row in await store.list_schedules()]
+        found = [schedule_document(row) for row in await store.schedules.list_schedules()]
         show({"schedules": found}, as_json=as_json, draw=draw_schedules)
 
     with_store(settings_for(log_level="warning"), work)
@@ -134,7 +134,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
 
     async def work(store: "Store") -> None:
         row = await choose_schedule(store, name)
-        await store.remove_schedule(row.id)
+        await store.schedules.remove_schedule(row.id)
         done(f"schedule {row.name} is removed")
         document = schedule_document(row) | {"message": f"Schedule {row.name} is removed; its runs stay."}
         show(document, as_json=as_json, draw=draw_line)
@@ -167,7 +167,7 @@ def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
                 "unchanged", f"schedule {row.name} is {'not paused' if enabled else 'paused already'}"
             )
         next_ms = next_slot(row.next_at_ms, row.every_ms, now_ms()) if enabled else row.next_at_ms
-        await store.enable_schedule(row.id, enabled=enabled, next_at_ms=next_ms)
+        await store.schedules.enable_schedule(row.id, enabled=enabled, next_at_ms=next_ms)
         done(f"schedule {row.name} {'goes on' if enabled else 'is paused'}")
         document = schedule_document(await choose_schedule(store, name))
         then = f"goes on at {document['next_at']}" if enabled else "is paused"
@@ -178,7 +178,7 @@ def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
 
 async def choose_schedule(store: "Store", name: str) -> "ScheduleRow":
     """The schedule of that name. Raises UserError, with the names there are."""
-    known = await store.list_schedules()
+    known = await store.schedules.list_schedules()
     for row in known:
         if row.name == name:
             return row

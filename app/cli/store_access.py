@@ -41,15 +41,16 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
     database of the user's own is not. Raises UserError."""
     store = await reachable_store(settings)
     try:
-        if not is_migrated(await answered(store.schema_revision(), settings)):
+        if not is_migrated(await answered(store.queries.schema_revision(), settings)):
             if settings.database_url:
                 raise UserError(
                     "database_not_migrated",
-                    f"the database at {display_url(settings)} does not have the schema that this version needs",
+                    f"the database at {display_url(settings)} does not have the schema that this "
+                    "version needs",
                     "run: tallyhook migrate",
                 )
             await upgrade(store, settings)
-        await answered(CLOCK.read(store.database_ms), settings)
+        await answered(CLOCK.read(store.health.database_ms), settings)
         yield store
     finally:
         await store.close()

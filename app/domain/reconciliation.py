@@ -103,12 +103,13 @@ def repriced_detail(
     lists: Sequence[PriceList] = PRICE_LISTS,
 ) -> str:
     """Why `creditsToCharge` is not our estimate, as one line: by which list it is right, if by any."""
+    estimated = f"estimated {to_json_number(estimate)}"
     if task_type in lists[0].base:
         for prices in reversed(lists):
             found = _at(Priced(task_type, payload), prices)
             if found.total == to_charge:
-                return f"creditsToCharge is the price since {prices.since}: {found}; estimated {to_json_number(estimate)}"
-    return f"creditsToCharge {to_json_number(to_charge)} is no price of any list; estimated {to_json_number(estimate)}"
+                return f"creditsToCharge is the price since {prices.since}: {found}; {estimated}"
+    return f"creditsToCharge {to_json_number(to_charge)} is no price of any list; {estimated}"
 
 
 def _changes(lists: Sequence[PriceList], first: str, last: str) -> Iterator[tuple[PriceList, PriceList]]:

@@ -3,11 +3,15 @@
 from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from app.domain.admission import SendQuota, backlog_max, month_start_ms, send_quota
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.time_format import iso_utc
-from app.ports import AdmissionStore, Balance, BalanceAnswer, BalanceEnd, Clock, Provider, Slots
+from app.ports import Balance, BalanceAnswer, BalanceEnd, Clock, Provider, Slots
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 REFRESH_MS = 2_000
 """How old the count of what is outstanding may be: a thousand tasks at full rate, well inside the margins."""
@@ -45,7 +49,7 @@ class Admission:
     def __init__(
         self,
         account: str,
-        store: AdmissionStore,
+        store: "Store",
         provider: Provider,
         *,
         clock: Clock,
@@ -101,7 +105,7 @@ class Admission:
             # One request more finds out, and what the provider then says of the key stops the runs.
             found = SendQuota(1)
         if found.reason != self._noted:
-            await self._store.note_waiting(self._account, found.reason)
+            await self._store.accounts.note_waiting(self._account, found.reason)
             self._noted = found.reason
         return found
 
@@ -116,7 +120,7 @@ class Admission:
         if self._budget_per_month is None:
             return None
         if self._spent is None or not 0 <= now - self._spent[0] < ASK_MS:
-            spent = await self._store.spent_since(self._account, month_start_ms(now))
+            spent = await self._store.accounts.spent_since(self._account, month_start_ms(now))
             self._spent = (now, spent, self._sent_credits)
         _, spent, sent_then = self._spent
         return self._budget_per_month - spent - (self._sent_credits - sent_then)
@@ -132,7 +136,7 @@ class Admission:
             self._asked_ms = now
             self._slots = await self._provider.slots() or self._slots
             await self._ask_balance(now)
-        count = await self._store.outstanding(self._account)
+        count = await self._store.accounts.outstanding(self._account)
         self._seen.append(_Seen(now, count.tasks, count.credits, self._sent, self._sent_credits))
         while not 0 <= now - self._seen[0].at_ms <= max(LAG_MS, RATE_OVER_MS):
             self._seen.popleft()
@@ -142,7 +146,7 @@ class Admission:
     async def _ask_balance(self, now: int) -> None:
         answer = await self._provider.balance(now)
         if answer.balance is not None:
-            await self._store.store_balance(self._account, answer.balance)
+            await self._store.accounts.store_balance(self._account, answer.balance)
             self._told, self._balance, self._silent_since_ms = answer, answer.balance, None
             self._charged_since = Decimal(0)
             return
@@ -151,11 +155,11 @@ class Admission:
         self._told = answer
         if self._silent_since_ms is None:
             self._silent_since_ms = now
-            self._balance = self._balance or await self._store.last_balance(self._account, now)
+            self._balance = self._balance or await self._store.accounts.last_balance(self._account, now)
         if answer.end is BalanceEnd.UNKNOWN and self._balance is not None:
             # It may have been a minute old when it was told.
             since_ms = self._balance.at_ms - LAG_MS
-            self._charged_since = await self._store.charged_since(self._account, since_ms)
+            self._charged_since = await self._store.accounts.charged_since(self._account, since_ms)
 
     def _remaining(self, now: int) -> Decimal | None:
         """What the account has; None: nobody tells, and that is no reason to wait."""

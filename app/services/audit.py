@@ -6,13 +6,12 @@ number of processes may audit, or one of them twice.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation, BalanceSnapshot
+from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation
 from app.domain.accounting.billing import (
     DAY_MS,
     AccountEntry,
-    CreditExposure,
     Cycle,
     CyclePosition,
     EntryKind,
@@ -23,9 +22,12 @@ from app.domain.accounting.billing import (
 from app.domain.accounting.comparable import by_hand_movements, grain, thinned
 from app.domain.accounting.drift import Drift
 from app.domain.accounting.drift import audit as judge
-from app.ports import Balance, BalanceAnswer, Clock, Outstanding
-from app.services.booking import BookingStore, book
+from app.ports import Balance, BalanceAnswer, Clock
+from app.services.booking import book
 from app.services.isolated import Isolated
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 RESTS = 100
 """Comparing takes at most one part in so many of a worker's time; the database adds up
@@ -38,22 +40,6 @@ class Balances(Protocol):
     """The provider, as far as this needs it."""
 
     async def balance(self, now_ms: int) -> BalanceAnswer: ...
-
-
-class AuditStore(BookingStore, Protocol):
-    """What the audit needs of the store."""
-
-    async def store_balance(self, account: str, balance: Balance) -> None: ...
-
-    async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]: ...
-
-    async def exposure(self, account: str) -> CreditExposure: ...
-
-    async def outstanding(self, account: str) -> Outstanding: ...
-
-    async def accounts_with_runs(self) -> list[str]: ...
-
-    async def last_ledger_ms(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +58,7 @@ class Audited:
 
 
 async def audit(
-    store: AuditStore, account: str, provider: Balances | None, *, now_ms: int, since_ms: int | None = None
+    store: "Store", account: str, provider: Balances | None, *, now_ms: int, since_ms: int | None = None
 ) -> Audited:
     """Take a balance, book what it proves, and judge every change since `since_ms`; None: since the running
     cycle began. Without a provider only what is known already is judged."""
@@ -86,23 +72,23 @@ async def audit(
     return Audited(account, now_ms, balance, drift, found, booked)
 
 
-async def take_balance(store: AuditStore, account: str, provider: Balances, now_ms: int) -> Balance | None:
+async def take_balance(store: "Store", account: str, provider: Balances, now_ms: int) -> Balance | None:
     """Ask the provider and keep its answer."""
     balance = (await provider.balance(now_ms)).balance
     if balance is not None:
-        await store.store_balance(account, balance)
+        await store.accounts.store_balance(account, balance)
     return balance
 
 
-async def drift_since(store: AuditStore, account: str, since_ms: int, now_ms: int) -> Drift:
+async def drift_since(store: "Store", account: str, since_ms: int, now_ms: int) -> Drift:
     """Every change of the balance since a moment, explained or not."""
-    taken = thinned(await store.snapshots(account, since_ms, now_ms))
+    taken = thinned(await store.audits.snapshots(account, since_ms, now_ms))
     first_ms = taken[0].at_ms - LAG_MS if taken else now_ms
-    entries = await store.account_entries(account)
+    entries = await store.audits.account_entries(account)
     return judge(
         taken,
-        await store.post_movements(account, first_ms, now_ms, grain_ms=grain(now_ms - first_ms)),
-        open_attempts=await store.open_movements(account, now_ms),
+        await store.charges.post_movements(account, first_ms, now_ms, grain_ms=grain(now_ms - first_ms)),
+        open_attempts=await store.charges.open_movements(account, now_ms),
         adjustments=by_hand_movements(entries, first_ms),
         allocations=[
             Allocation(e.cycle_ms, e.credits)
@@ -112,26 +98,26 @@ async def drift_since(store: AuditStore, account: str, since_ms: int, now_ms: in
     )
 
 
-async def standing(store: AuditStore, account: str, now_ms: int) -> CyclePosition | None:
+async def standing(store: "Store", account: str, now_ms: int) -> CyclePosition | None:
     """Where an account stands in its running cycle; None when no cycle is known."""
-    cycle = running(cycles(await store.seen_resets(account)), now_ms)
+    cycle = running(cycles(await store.audits.seen_resets(account)), now_ms)
     if cycle is None:
         return None
-    return CyclePosition(await statement(store, account, cycle), await store.exposure(account))
+    return CyclePosition(await statement(store, account, cycle), await store.charges.exposure(account))
 
 
-async def statement(store: AuditStore, account: str, cycle: Cycle) -> Statement:
+async def statement(store: "Store", account: str, cycle: Cycle) -> Statement:
     """The books of one cycle."""
-    entries = [e for e in await store.account_entries(account) if e.belongs_to(cycle)]
+    entries = [e for e in await store.audits.account_entries(account) if e.belongs_to(cycle)]
     closed = any(entry.kind is EntryKind.EXPIRY for entry in entries)
-    return Statement(account, cycle, closed, entries, await store.post_lines(account, cycle))
+    return Statement(account, cycle, closed, entries, await store.charges.post_lines(account, cycle))
 
 
 class Audits:
     """Remembers, for one process, when it audited each account."""
 
     def __init__(
-        self, store: AuditStore, providers: Mapping[str, Balances], *, every_ms: int, clock: Clock
+        self, store: "Store", providers: Mapping[str, Balances], *, every_ms: int, clock: Clock
     ) -> None:
         self._store = store
         self._providers = providers
@@ -148,7 +134,7 @@ class Audits:
         fails for one account is kept in `each`, and raised at the end without one."""
         done: list[Audited] = []
         kept = each or Isolated()
-        for account in await self._store.accounts_with_runs():
+        for account in await self._store.audits.accounts_with_runs():
             with kept.alone():
                 done += await self._audit_if_due(account)
         if each is None:
@@ -185,9 +171,9 @@ class Audits:
         resets_at_ms = self._resets_at_ms.get(account)
         if now - last >= IDLE_MS or (resets_at_ms is not None and last <= resets_at_ms + LAG_MS <= now):
             return True
-        moved_ms = await self._store.last_ledger_ms()
+        moved_ms = await self._store.audits.last_ledger_ms()
         # Once more after the last movement: what the balance lags behind shows only then.
         lately = moved_ms is not None and moved_ms >= last - LAG_MS - SLACK_MS - self._every_ms
         if lately or self._judged_ms.get(account, 0) < last:
             return True
-        return bool((await self._store.outstanding(account)).tasks)
+        return bool((await self._store.accounts.outstanding(account)).tasks)

@@ -7,7 +7,7 @@ twice.
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, BalanceSnapshot
 from app.domain.accounting.billing import (
@@ -18,7 +18,6 @@ from app.domain.accounting.billing import (
     EntryKind,
     EntryReason,
     PostLine,
-    SeenReset,
     Statement,
     cycles,
     expiring,
@@ -29,6 +28,9 @@ from app.domain.accounting.drift import Drift
 from app.domain.accounting.drift import audit as judge
 from app.domain.accounting.movements import Movement
 
+if TYPE_CHECKING:
+    from app.store import Store
+
 LATE_MS = 3 * DAY_MS
 """A closed cycle is looked at again for so long: no report comes later than its task's retention (P1)."""
 CLOSE_MS = DAY_MS + DAY_MS // 2
@@ -37,34 +39,10 @@ EDGE_MS = 600_000
 """So long it waits where posts lie on its end: the next cycle's balances tell on which side they were."""
 
 
-class BookingStore(Protocol):
-    """What booking needs of the store."""
-
-    async def seen_resets(self, account: str) -> list[SeenReset]: ...
-
-    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]: ...
-
-    async def account_entries(self, account: str) -> list[AccountEntry]: ...
-
-    async def append_if_first(self, account: str, entry: AccountEntry) -> bool: ...
-
-    async def append_missing(self, account: str, target: AccountEntry) -> Decimal: ...
-
-    async def post_lines(self, account: str, cycle: Cycle) -> list[PostLine]: ...
-
-    async def post_movements(
-        self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = ...
-    ) -> list[Movement]: ...
-
-    async def open_movements(self, account: str, now_ms: int) -> list[Movement]: ...
-
-    async def working_before(self, account: str, at_ms: int) -> int: ...
-
-
-async def book(store: BookingStore, account: str, now_ms: int) -> list[AccountEntry]:
+async def book(store: "Store", account: str, now_ms: int) -> list[AccountEntry]:
     """One pass over the cycles of an account that are not done with; what it appended."""
-    known = cycles(await store.seen_resets(account))
-    entries = await store.account_entries(account)
+    known = cycles(await store.audits.seen_resets(account))
+    entries = await store.audits.account_entries(account)
     booked: list[AccountEntry] = []
     for n, cycle in enumerate(known):
         done = any(e.kind is EntryKind.EXPIRY and e.belongs_to(cycle) for e in entries)
@@ -80,7 +58,7 @@ class _CycleBooking:
     """One pass over one cycle. Its posts are read once: a month of them may be long."""
 
     def __init__(
-        self, store: BookingStore, account: str, now_ms: int, cycle: Cycle, entries: Sequence[AccountEntry]
+        self, store: "Store", account: str, now_ms: int, cycle: Cycle, entries: Sequence[AccountEntry]
     ) -> None:
         self._store = store
         self._account = account
@@ -92,7 +70,7 @@ class _CycleBooking:
         self._booked: list[AccountEntry] = []
 
     async def book(self, before: Cycle | None, after: Cycle | None) -> list[AccountEntry]:
-        self._posts = await self._store.post_lines(self._account, self._cycle)
+        self._posts = await self._store.charges.post_lines(self._account, self._cycle)
         told = await self._told(after)
         await self._grant(told, before)
         if before is None and told and self._now_ms < told[0].at_ms + LATE_MS:
@@ -115,7 +93,7 @@ class _CycleBooking:
     async def _told(self, after: Cycle | None) -> list[BalanceSnapshot]:
         """Snapshots that speak of this cycle: by the end that they tell, since clocks may differ."""
         cycle, until_ms = self._cycle, min(self._cycle.ends_ms, self._now_ms)
-        taken = await self._store.plan_snapshots(self._account, cycle.starts_ms, until_ms)
+        taken = await self._store.audits.plan_snapshots(self._account, cycle.starts_ms, until_ms)
         return [
             s
             for s in taken
@@ -196,8 +174,10 @@ class _CycleBooking:
             start_ms = self._cycle.starts_ms
             grain_ms = grain(self._now_ms - start_ms)
             self._movements = (
-                await self._store.post_movements(self._account, start_ms, self._now_ms, grain_ms=grain_ms),
-                await self._store.open_movements(self._account, self._now_ms),
+                await self._store.charges.post_movements(
+                    self._account, start_ms, self._now_ms, grain_ms=grain_ms
+                ),
+                await self._store.charges.open_movements(self._account, self._now_ms),
             )
         return self._movements
 
@@ -234,10 +214,10 @@ class _CycleBooking:
     async def _is_unsettled(self) -> bool:
         """Whether what was spent by the cycle's end may yet turn out to be more, or less."""
         ends_ms = self._cycle.ends_ms
-        if await self._store.working_before(self._account, ends_ms):
+        if await self._store.charges.working_before(self._account, ends_ms):
             return True
         soon = self._now_ms < ends_ms + EDGE_MS
-        return soon and bool(await self._store.post_movements(self._account, ends_ms, ends_ms))
+        return soon and bool(await self._store.charges.post_movements(self._account, ends_ms, ends_ms))
 
     async def _first(
         self, kind: EntryKind, cause: EntryReason, credits: Decimal, at_ms: int, note: str
@@ -245,7 +225,7 @@ class _CycleBooking:
         if any(entry.kind is kind for entry in self._books().entries):
             return
         entry = AccountEntry(at_ms, kind, credits, self._cycle.starts_ms, f"{cause}: {note}")
-        if await self._store.append_if_first(self._account, entry):
+        if await self._store.audits.append_if_first(self._account, entry):
             self._booked.append(entry)
 
     async def _reach(
@@ -262,6 +242,6 @@ class _CycleBooking:
             return
         cycle_ms, reason = (cycle or self._cycle).starts_ms, f"{cause}: {note}"
         target = AccountEntry(at_ms, kind, credits, cycle_ms, reason)
-        missing = await self._store.append_missing(self._account, target)
+        missing = await self._store.audits.append_missing(self._account, target)
         if missing:
             self._booked.append(AccountEntry(at_ms, kind, missing, cycle_ms, reason))

@@ -7,11 +7,14 @@ secret is given, and never written: not in a text, and not within a report, whos
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.domain.evidence.dispute import Sums, answers_document, discrepancy_document, report_document
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Request, StoredReport
 from app.domain.settlement import Source
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 CHUNK = 20
 """Discrepancies read at once: with two reports of 18 KB each under 1 MB."""
@@ -22,15 +25,6 @@ FOLDERS = {Source.DELIVERY: "deliveries", Source.POLL: "polls", Source.SYNC: "an
 
 Encode = Callable[[DisputedTask, DisputedAttempt], Request]
 """The create call of an attempt, by the code that sends it."""
-S = TypeVar("S")
-
-
-class DisputeStore(Protocol[S]):
-    """What a dispute needs of the store."""
-
-    async def dispute_scope(self, run_id: str) -> S: ...
-
-    async def discrepancies(self, scope: S, *, after: int, limit: int) -> list[Discrepancy]: ...
 
 
 class Archive(Protocol):
@@ -53,11 +47,11 @@ class Disputed:
     verdicts: dict[str, Sums] = field(default_factory=dict)
 
 
-class Dispute(Generic[S]):
+class Dispute:
     """Writes the discrepancies of one run."""
 
     def __init__(
-        self, store: DisputeStore[S], archive: Archive, encode: Encode, *, secrets: Sequence[str], sync: bool
+        self, store: "Store", archive: Archive, encode: Encode, *, secrets: Sequence[str], sync: bool
     ) -> None:
         self._store = store
         self._archive = archive
@@ -69,9 +63,9 @@ class Dispute(Generic[S]):
 
     async def write(self, run_id: str) -> Disputed:
         """All that stands in the books at this moment."""
-        scope = await self._store.dispute_scope(run_id)
+        scope = await self._store.disputes.dispute_scope(run_id)
         after = 0
-        while chunk := await self._store.discrepancies(scope, after=after, limit=CHUNK):
+        while chunk := await self._store.disputes.discrepancies(scope, after=after, limit=CHUNK):
             for found in chunk:
                 self._write_one(found)
             after = chunk[-1].id

@@ -2,25 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.domain.accounting.forecast import Forecast, forecast
-from app.domain.accounting.rates import ForecastInput
 from app.domain.accounting.warnings import LimitUsage, LimitWarning, warnings_of
 from app.ports import Slots
 
+if TYPE_CHECKING:
+    from app.store import Store
+
 SLOTS_WAIT_S = 5.0
 """A provider that answers slower is forecast without its slots."""
-
-
-class ForecastStore(Protocol):
-    """What this needs of the store."""
-
-    async def forecast_input(
-        self, account: str, now_ms: int, *, slots: int | None = None
-    ) -> ForecastInput: ...
-
-    async def busiest_second(self, account: str, now_ms: int) -> int: ...
 
 
 class SlotsOf(Protocol):
@@ -39,17 +31,19 @@ class AccountForecast:
 
 
 async def look_ahead(
-    store: ForecastStore, account: str, *, provider: SlotsOf | None, rate_per_s: float | None, now_ms: int
+    store: "Store", account: str, *, provider: SlotsOf | None, rate_per_s: float | None, now_ms: int
 ) -> AccountForecast:
     """`provider` is asked for its slots; None, or no answer: they are not known. `rate_per_s`: the account's
     limit of requests."""
     slots = None if provider is None else await _slots(provider)
-    picture = await store.forecast_input(account, now_ms, slots=slots.concurrency if slots else None)
+    picture = await store.forecasts.forecast_input(
+        account, now_ms, slots=slots.concurrency if slots else None
+    )
     use = LimitUsage(
         slots.concurrency if slots else None,
         slots.used if slots else None,
         rate_per_s,
-        await store.busiest_second(account, now_ms),
+        await store.forecasts.busiest_second(account, now_ms),
     )
     found = forecast(picture)
     return AccountForecast(found, use, warnings_of(found, use))

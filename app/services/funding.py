@@ -4,30 +4,21 @@ upgrade, a try; because something else answered in the provider's place, by a tr
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.admission import TASK_CREDITS_MIN
 from app.domain.run_reason import ReasonCode
-from app.ports import Balance, BalanceEnd, Clock, Provider
+from app.ports import BalanceEnd, Clock, Provider
 from app.services.isolated import Isolated
 
-
-class FundingStore(Protocol):
-    """What this needs of the store."""
-
-    async def paused_accounts(self, code: ReasonCode) -> list[str]: ...
-
-    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int: ...
-
-    async def store_balance(self, account: str, balance: Balance) -> None: ...
+if TYPE_CHECKING:
+    from app.store import Store
 
 
 class Funding:
     """Remembers, for one process, when it last looked at each account."""
 
-    def __init__(
-        self, store: FundingStore, providers: Mapping[str, Provider], *, probe_ms: int, clock: Clock
-    ):
+    def __init__(self, store: "Store", providers: Mapping[str, Provider], *, probe_ms: int, clock: Clock):
         self._store = store
         self._providers = providers
         self._probe_ms = probe_ms
@@ -42,7 +33,7 @@ class Funding:
         """
         resumed, each = 0, Isolated()
         for code in (ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY):
-            paused = await self._store.paused_accounts(code)
+            paused = await self._store.accounts.paused_accounts(code)
             for gone in [key for key in self._looked_ms if key[1] is code and key[0] not in paused]:
                 del self._looked_ms[gone]
             for account in paused:
@@ -53,7 +44,7 @@ class Funding:
                 self._looked_ms[account, code] = now
                 with each.alone():
                     if code is ReasonCode.PROVIDER_AWAY or await self._may_have_credits(account, now):
-                        resumed += await self._store.resume_account_if_paused_for(account, code)
+                        resumed += await self._store.accounts.resume_account_if_paused_for(account, code)
         each.finish()
         return resumed
 
@@ -65,5 +56,5 @@ class Funding:
         if answer.balance is None:
             # Nobody tells: then the provider's own refusal does. While it cannot be asked, it is not tried.
             return answer.end is not BalanceEnd.UNKNOWN
-        await self._store.store_balance(account, answer.balance)
+        await self._store.accounts.store_balance(account, answer.balance)
         return answer.balance.remaining >= Decimal(TASK_CREDITS_MIN)

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from app.domain import pricing
 from app.domain.task import TaskSpec
 from app.ports import Clock
+
+if TYPE_CHECKING:
+    from app.prompts.reader import BadLine
+    from app.store import Store
 
 CHUNK = 500
 """Tasks of one transaction: 500 rows of 1 KB are read, priced and committed in some 20 ms."""
@@ -30,64 +34,6 @@ class Duplicates(StrEnum):
     KEEP = "keep"  # each is a task of its own
     MERGE = "merge"  # only the first is a task
     ERROR = "error"  # nothing of the source is sent
-
-
-class BadRecord(Protocol):
-    """Something wrong with a line of the source; several may be about one line."""
-
-    @property
-    def line(self) -> int: ...
-
-
-Bad = TypeVar("Bad", bound=BadRecord)
-
-
-class StoredChunk(Protocol):
-    """What became of one stretch of the source."""
-
-    @property
-    def kept(self) -> int: ...
-    @property
-    def merged(self) -> int: ...
-    @property
-    def reused(self) -> int: ...
-    @property
-    def estimate(self) -> Decimal: ...
-
-
-class LoadStore(Protocol):
-    """What loading needs of the store."""
-
-    async def create_run(
-        self,
-        *,
-        name: str,
-        source: str,
-        budget: Decimal | None,
-        now_ms: int,
-        account: str,
-        batch_size: int | None,
-        reuse_within_ms: int | None,
-    ) -> str: ...
-
-    async def last_ordinal(self, run_id: str) -> int: ...
-
-    async def store_chunk(
-        self,
-        run_id: str,
-        specs: Sequence[tuple[TaskSpec, Decimal]],
-        *,
-        after: int,
-        known_to: int,
-        merge: bool,
-        now_ms: int,
-    ) -> StoredChunk: ...
-
-    async def duplicates(self, run_id: str, limit: int) -> tuple[int, list[tuple[int, int]]]: ...
-
-    async def finish_loading(self, run_id: str, *, sha256: str, bad_lines: int, last: int) -> bool: ...
-
-    async def cancel_run(self, run_id: str, reason: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +58,7 @@ class NewRun:
 
 
 @dataclass(slots=True)
-class Loaded(Generic[Bad]):
+class Loaded:
     """What became of a source."""
 
     run_id: str
@@ -120,7 +66,7 @@ class Loaded(Generic[Bad]):
     """False: nothing of it will be sent. Something was bad and refused all of it, or nothing was good."""
     tasks: int = 0
     bad_lines: int = 0
-    bad: list[Bad] = field(default_factory=list)
+    bad: "list[BadLine]" = field(default_factory=list)
     """What is wrong with the first of them."""
     estimate: Decimal = Decimal(0)
     reused: int = 0
@@ -136,8 +82,8 @@ class Loaded(Generic[Bad]):
 
 
 async def load_run(
-    store: LoadStore,
-    source: Iterable[TaskSpec | Bad],
+    store: "Store",
+    source: "Iterable[TaskSpec | BadLine]",
     new: NewRun,
     *,
     sha256: Callable[[], str],
@@ -145,7 +91,7 @@ async def load_run(
     progress: Callable[[int], None] = lambda _: None,
     created: Callable[[str], None] = lambda _: None,
     resume: str | None = None,
-) -> Loaded[Bad]:
+) -> "Loaded":
     """Store every good line of `source` as a task of a new run, or of the run `resume` that was made from it,
     and let the run begin.
 
@@ -154,7 +100,7 @@ async def load_run(
     whatever `source` raises; then the run stays as far as it was read, so that it can be resumed or
     cancelled.
     """
-    run_id = resume or await store.create_run(
+    run_id = resume or await store.runs.create_run(
         name=new.name,
         source=new.source,
         budget=new.budget,
@@ -164,24 +110,24 @@ async def load_run(
         reuse_within_ms=new.reuse_within_ms,
     )
     created(run_id)
-    loaded: Loaded[Bad] = Loaded(run_id, resumed_after=await store.last_ordinal(run_id) if resume else 0)
+    loaded: Loaded = Loaded(run_id, resumed_after=await store.loading.last_ordinal(run_id) if resume else 0)
     try:
         await _read(store, source, new, loaded, clock, progress)
     except BaseException:
         if not resume and not loaded.tasks:
-            await store.cancel_run(run_id, "its source could not be read")
+            await store.runs.cancel_run(run_id, "its source could not be read")
         raise
     if refusal := await _refusal(store, new, loaded):
         if not resume:
-            await store.cancel_run(run_id, refusal)
+            await store.runs.cancel_run(run_id, refusal)
     else:
-        loaded.started = await store.finish_loading(
+        loaded.started = await store.loading.finish_loading(
             run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
         )
     return loaded
 
 
-async def _refusal(store: LoadStore, new: NewRun, loaded: Loaded[Bad]) -> str | None:
+async def _refusal(store: "Store", new: NewRun, loaded: "Loaded") -> str | None:
     """Why nothing of the source is sent; None: it is."""
     if new.strict and loaded.bad_lines:
         return "refused: a line is bad, and strict was asked for"
@@ -189,17 +135,17 @@ async def _refusal(store: LoadStore, new: NewRun, loaded: Loaded[Bad]) -> str | 
         return "no prompt in its source"
     if new.duplicates is not Duplicates.MERGE:
         named = DUPLICATES_KEPT if new.duplicates is Duplicates.ERROR else 0
-        loaded.duplicates, loaded.duplicates_named = await store.duplicates(loaded.run_id, named)
+        loaded.duplicates, loaded.duplicates_named = await store.loading.duplicates(loaded.run_id, named)
         if named and loaded.duplicates:
             return "refused: prompts are repeated, and that was to be an error"
     return None
 
 
 async def _read(
-    store: LoadStore,
-    source: Iterable[TaskSpec | Bad],
+    store: "Store",
+    source: "Iterable[TaskSpec | BadLine]",
     new: NewRun,
-    loaded: Loaded[Bad],
+    loaded: "Loaded",
     clock: Clock,
     progress: Callable[[int], None],
 ) -> None:
@@ -225,9 +171,9 @@ async def _read(
 
 
 async def _store_chunk(
-    store: LoadStore, chunk: Sequence[tuple[TaskSpec, Decimal]], new: NewRun, loaded: Loaded[Bad], now_ms: int
+    store: "Store", chunk: Sequence[tuple[TaskSpec, Decimal]], new: NewRun, loaded: "Loaded", now_ms: int
 ) -> None:
-    stretch = await store.store_chunk(
+    stretch = await store.loading.store_chunk(
         loaded.run_id,
         chunk,
         after=loaded.last,

@@ -5,12 +5,16 @@ says 2xx and keeps nothing. Judged after a grace and from the stored polls alone
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from app.domain.evidence.records import AcknowledgedWebhook
 from app.domain.task import new_id
 from app.ports import Clock
 from app.services.isolated import Isolated
+
+if TYPE_CHECKING:
+    from app.store import Store
+    from app.store.write.polls import PollWithoutDelivery
 
 STRETCH = 200
 """Polls read at once; 200 of 18 KB are 3.6 MB."""
@@ -21,33 +25,7 @@ by 300 s; other rows by the clocks of our machines."""
 ReadAcknowledged = Callable[[bytes], AcknowledgedWebhook | None]
 
 
-class PollWithoutDelivery(Protocol):
-    """A stored poll of an attempt of which no delivery is stored."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def first_sent_at_ms(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-
-
-P = TypeVar("P", bound=PollWithoutDelivery)
-
-
-class LostWebhookStore(Protocol[P]):
-    """What judging needs of the store."""
-
-    async def oldest_waiting_poll(self) -> str | None: ...
-
-    async def polls_without_delivery(self, *, after: str, before: str, limit: int) -> list[P]: ...
-
-    async def webhooks_without_task(self, since: str) -> set[str]: ...
-
-    async def note_lost_after_ack(self, lost: Sequence[tuple[P, str]], now_ms: int) -> int: ...
-
-
-class LostWebhookSearch(Generic[P]):
+class LostWebhookSearch:
     """Judges stored polls once they are old enough; remembers how far it came.
 
     A process that begins, or takes over, looks back over the provider's retention once; what was noted before
@@ -56,7 +34,7 @@ class LostWebhookSearch(Generic[P]):
 
     def __init__(
         self,
-        store: LostWebhookStore[P],
+        store: "Store",
         read_acknowledged: ReadAcknowledged,
         *,
         clock: Clock,
@@ -78,10 +56,10 @@ class LostWebhookSearch(Generic[P]):
             # The clock was ahead: what has come since would not be looked at before that moment.
             self._judged = self._start(now)
         before = new_id(now - self._grace_ms, 0)
-        waiting = await self._store.oldest_waiting_poll()
+        waiting = await self._store.polls.oldest_waiting_poll()
         end = before if waiting is None else min(before, waiting)
         found, after, each = 0, self._judged, Isolated()
-        while polls := await self._store.polls_without_delivery(after=after, before=end, limit=STRETCH):
+        while polls := await self._store.polls.polls_without_delivery(after=after, before=end, limit=STRETCH):
             found += await self._note(polls, now, each)
             after = polls[-1].id
         # A poll that still waits to be settled is looked at then.
@@ -92,7 +70,7 @@ class LostWebhookSearch(Generic[P]):
     def _start(self, now: int) -> str:
         return new_id(max(now - self._look_back_ms, 0), 0)
 
-    async def _note(self, polls: Sequence[P], now: int, each: Isolated) -> int:
+    async def _note(self, polls: "Sequence[PollWithoutDelivery]", now: int, each: Isolated) -> int:
         said = []
         for poll in polls:
             with each.alone():
@@ -102,9 +80,9 @@ class LostWebhookSearch(Generic[P]):
             return 0
         # A delivery that was not settled, or could not be read, is stored all the same.
         since = new_id(max(min(poll.first_sent_at_ms for poll, _ in said) - SKEW_MS, 0), 0)
-        stored = await self._store.webhooks_without_task(since)
+        stored = await self._store.polls.webhooks_without_task(since)
         lost = [(poll, _detail(ack)) for poll, ack in said if ack.provider_task_id not in stored]
-        return await self._store.note_lost_after_ack(lost, now) if lost else 0
+        return await self._store.polls.note_lost_after_ack(lost, now) if lost else 0
 
 
 def _detail(ack: AcknowledgedWebhook) -> str:

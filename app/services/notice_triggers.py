@@ -6,16 +6,12 @@ after one died, and each thing is told once.
 
 import json
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.admission import month_start_ms
 from app.domain.notices.notice import Notice, NoticeKind, NoticeState
 from app.domain.notices.triggers import (
-    ExternalUsage,
-    FindingGroup,
     RunSnapshot,
-    SetAsideGroup,
     balance_unknown,
     budget_reached,
     discrepancy,
@@ -27,8 +23,11 @@ from app.domain.notices.triggers import (
     set_aside,
 )
 from app.domain.run_reason import ReasonCode
-from app.ports import Balance, Clock, StoreUnavailable
+from app.ports import Clock, StoreUnavailable
 from app.services.isolated import Isolated
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 NEWS_MS = 24 * 3_600_000
 """What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
@@ -39,53 +38,10 @@ ENDS_MAX = 20
 REMEMBERED_MAX = 10_000
 
 
-class Progress(Protocol):
-    """Counts and credits of one run."""
-
-    @property
-    def tasks(self) -> int: ...
-    @property
-    def open(self) -> int: ...
-    @property
-    def states(self) -> dict[str, int]: ...
-    @property
-    def verdicts(self) -> dict[str, int]: ...
-    @property
-    def held(self) -> Decimal: ...
-    @property
-    def charged(self) -> Decimal: ...
-
-
-class OccasionStore(Protocol):
-    """What this needs of the store."""
-
-    async def run_snapshots(self) -> Sequence[RunSnapshot]: ...
-
-    async def finish_runs(self, now_ms: int) -> int: ...
-
-    async def progress(self, run_id: str) -> Progress: ...
-
-    async def newest_finding(self) -> int: ...
-
-    async def finding_groups(self, since_ms: int) -> Sequence[FindingGroup]: ...
-
-    async def accounts_waiting(self, code: ReasonCode) -> list[str]: ...
-
-    async def last_balance(self, account: str, now_ms: int) -> Balance | None: ...
-
-    async def set_aside_groups(self, since_ms: int) -> Sequence[SetAsideGroup]: ...
-
-    async def foreign_spend(self, since_ms: int) -> Sequence[ExternalUsage]: ...
-
-    async def list_schedules(self) -> Sequence[Any]: ...
-
-    async def add_notices(self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = ...) -> int: ...
-
-
 class Watcher:
     """Looks for one process. What it remembers only spares it work."""
 
-    def __init__(self, store: OccasionStore, *, clock: Clock) -> None:
+    def __init__(self, store: "Store", *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._newest_finding = 0
@@ -98,7 +54,7 @@ class Watcher:
         with each.alone():
             stored += await self._look_at_runs(each)
         with each.alone():
-            newest = await self._store.newest_finding()
+            newest = await self._store.notice_triggers.newest_finding()
             if newest != self._newest_finding:
                 stored += await self.tell(await self._discrepancies())
                 self._newest_finding = newest
@@ -126,7 +82,7 @@ class Watcher:
     async def _add(self, found: Sequence[Notice], *, state: NoticeState = NoticeState.NEW) -> int:
         now = self._clock()
         try:
-            return await self._store.add_notices(found, now, state=state)
+            return await self._store.notices.add_notices(found, now, state=state)
         except StoreUnavailable:
             raise
         except Exception:
@@ -134,7 +90,7 @@ class Watcher:
             stored, each = 0, Isolated()
             for notice in found:
                 with each.alone():
-                    stored += await self._store.add_notices([notice], now, state=state)
+                    stored += await self._store.notices.add_notices([notice], now, state=state)
             if not stored:
                 each.finish()
             return stored
@@ -144,8 +100,8 @@ class Watcher:
         news: list[Notice] = []
         old: list[Notice] = []
         resumed: set[str] = set()
-        await self._store.finish_runs(now)
-        for run in await self._store.run_snapshots():
+        await self._store.run_ends.finish_runs(now)
+        for run in await self._store.notice_triggers.run_snapshots():
             with each.alone():
                 edge = run_edge(run)
                 if edge is NoticeKind.RUN_RESUMED:
@@ -164,7 +120,7 @@ class Watcher:
         return await self._add(news)
 
     async def _add_end(self, run: RunSnapshot, now: int, news: list[Notice], old: list[Notice]) -> None:
-        progress = await self._store.progress(run.id)
+        progress = await self._store.queries.progress(run.id)
         if progress.open or not progress.tasks:
             return  # retried since it was looked at, or never filled
         ended_ms = now if run.finished_at_ms is None else run.finished_at_ms
@@ -181,27 +137,32 @@ class Watcher:
 
     async def _discrepancies(self) -> list[Notice]:
         now = self._clock()
-        return [discrepancy(group, now) for group in await self._store.finding_groups(now - NEWS_MS)]
+        return [
+            discrepancy(group, now)
+            for group in await self._store.notice_triggers.finding_groups(now - NEWS_MS)
+        ]
 
     async def _of_budgets(self) -> list[Notice]:
         now = self._clock()
-        waiting = await self._store.accounts_waiting(ReasonCode.MONTH_BUDGET)
+        waiting = await self._store.notice_triggers.accounts_waiting(ReasonCode.MONTH_BUDGET)
         return [budget_reached(account, month_start_ms(now), now) for account in waiting]
 
     async def _of_balances(self) -> list[Notice]:
         found, now = [], self._clock()
-        for account in await self._store.accounts_waiting(ReasonCode.BALANCE_UNKNOWN):
-            last = await self._store.last_balance(account, now)
+        for account in await self._store.notice_triggers.accounts_waiting(ReasonCode.BALANCE_UNKNOWN):
+            last = await self._store.accounts.last_balance(account, now)
             found.append(balance_unknown(account, None if last is None else last.at_ms, now))
         return found
 
     async def _of_inbox(self) -> list[Notice]:
         now = self._clock()
-        return [set_aside(group, now) for group in await self._store.set_aside_groups(now - ASIDE_MS)]
+        return [
+            set_aside(group, now) for group in await self._store.set_aside.set_aside_groups(now - ASIDE_MS)
+        ]
 
     async def _of_foreign_spend(self) -> list[Notice]:
         now = self._clock()
-        spent = await self._store.foreign_spend(now - NEWS_MS)
+        spent = await self._store.notice_triggers.foreign_spend(now - NEWS_MS)
         return [foreign_spend(one, now) for one in spent if one.credits > 0]
 
     async def _of_schedules(self) -> list[Notice]:
@@ -215,7 +176,7 @@ class Watcher:
                 next_at_ms=row.next_at_ms,
                 now_ms=now,
             )
-            for row in await self._store.list_schedules()
+            for row in await self._store.schedules.list_schedules()
             if row.enabled and row.last_error
         ]
 

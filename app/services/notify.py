@@ -6,12 +6,15 @@ to the next, so a receiver may see one twice, under the same `webhook-id`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.notices.notice import GONE, Answered, DueNotice, NoticeState, Outcome, outcome_of
 from app.ports import Clock, Jitter
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 Post = Callable[[str, int, bytes], Awaitable[Answered]]
 """(notice id, time of the try in seconds, body) -> how it ended."""
@@ -28,19 +31,11 @@ class NotifyLimits:
     """How long a notice is its worker's; longer than a request may take."""
 
 
-class NotifyStore(Protocol):
-    """What this needs of the store."""
-
-    async def claim_due_notices(self, *, limit: int, now_ms: int, lease_until_ms: int) -> list[DueNotice]: ...
-
-    async def record_tries(self, ended: Sequence[tuple[DueNotice, Outcome]], now_ms: int) -> None: ...
-
-
 class Notifier:
     """Sends for one process. `post` None: there is nowhere to send to, and the log is all."""
 
     def __init__(
-        self, store: NotifyStore, post: Post | None, *, limits: NotifyLimits, clock: Clock, jitter: Jitter
+        self, store: "Store", post: Post | None, *, limits: NotifyLimits, clock: Clock, jitter: Jitter
     ) -> None:
         self._store = store
         self._post = post
@@ -53,12 +48,12 @@ class Notifier:
         """One turn: what was tried, and what became of it. A notice at its first try is to be logged by the
         caller."""
         now = self._clock()
-        due = await self._store.claim_due_notices(
+        due = await self._store.notices.claim_due_notices(
             limit=self._limits.size, now_ms=now, lease_until_ms=now + self._limits.lease_ms
         )
         ended = list(zip(due, await asyncio.gather(*map(self._try_alone, due)), strict=True))
         if ended:
-            await self._store.record_tries(ended, self._clock())
+            await self._store.notices.record_tries(ended, self._clock())
         return ended
 
     async def _try_alone(self, notice: DueNotice) -> Outcome:

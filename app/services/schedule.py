@@ -5,73 +5,25 @@ done by whichever worker holds the schedule's lease, and done again from the sta
 reading a source twice stores it once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from app.domain.schedule_slots import DueSlot, due_slot
 from app.domain.source_change import SourceChanged
 from app.ports import Clock, RowsRefused, StoreUnavailable
 from app.services.isolated import Isolated
-from app.services.load import Loaded, LoadStore, NewRun, load_run
+from app.services.load import Loaded, NewRun, load_run
+
+if TYPE_CHECKING:
+    from app.store import Store
+    from app.store.write.schedules import ScheduleRow
 
 LEASE = "schedule:"
 """And the schedule's id: one worker reads its file at a time."""
 LEASE_MS = 60_000
 """100,000 prompts are read in a few seconds. Should it take longer, another worker reads beside: harmless."""
-
-
-class Schedule(Protocol):
-    """A schedule as it is stored."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def options(self) -> str: ...
-    @property
-    def every_ms(self) -> int: ...
-    @property
-    def next_at_ms(self) -> int: ...
-    @property
-    def enabled(self) -> bool: ...
-
-
-class ScheduleStore(LoadStore, Protocol):
-    """What schedules need of the store."""
-
-    async def list_schedules(self) -> Sequence[Any]: ...
-
-    async def claim_slot(
-        self,
-        schedule: Any,
-        due: DueSlot,
-        *,
-        name: str,
-        budget: Decimal | None,
-        account: str,
-        batch_size: int | None,
-        reuse_within_ms: int | None,
-        reason: str | None,
-        now_ms: int,
-    ) -> str | None: ...
-
-    async def skip_slot(self, schedule: Any, due: DueSlot, error: str) -> bool: ...
-
-    async def note_schedule_error(self, schedule_id: str, error: str) -> bool: ...
-
-    async def unread_slots(self) -> Sequence[tuple[str, Any]]: ...
-
-    async def give_slot_up(self, run_id: str, schedule_id: str, error: str) -> bool: ...
-
-    async def acquire_lease(self, name: str, owner: str, *, until_ms: int, now_ms: int) -> bool: ...
-
-    async def release_lease(self, name: str, owner: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +35,7 @@ class Opened:
     new: NewRun
 
 
-OpenSource = Callable[[Schedule], Opened]
+OpenSource = Callable[["ScheduleRow"], Opened]
 """Raises OSError or ValueError, with the reason, for a file or options that cannot be used."""
 
 
@@ -103,17 +55,17 @@ class SlotOutcome:
 
 
 async def start_due(
-    store: ScheduleStore, open_source: OpenSource, *, clock: Clock, owner: str, each: Isolated | None = None
+    store: "Store", open_source: OpenSource, *, clock: Clock, owner: str, each: Isolated | None = None
 ) -> list[SlotOutcome]:
     """Claim every slot that has come, then read the files of claimed slots. A schedule that cannot be run,
     for whatever reason, keeps the error, and its next slot is tried again; the others go on. `owner` names
     this worker. What the store could not do is kept in `each`, and raised at the end without one."""
     outcomes: list[SlotOutcome] = []
     kept = each or Isolated()
-    for schedule in await store.list_schedules():
+    for schedule in await store.schedules.list_schedules():
         with kept.alone():
             outcomes += await _claim_if_due(store, open_source, schedule, clock())
-    for run_id, schedule in await store.unread_slots():
+    for run_id, schedule in await store.schedules.unread_slots():
         with kept.alone():
             outcomes += await _read_under_lease(store, open_source, schedule, run_id, clock, owner)
     if each is None:
@@ -122,7 +74,7 @@ async def start_due(
 
 
 async def _claim_if_due(
-    store: ScheduleStore, open_source: OpenSource, schedule: Schedule, now_ms: int
+    store: "Store", open_source: OpenSource, schedule: "ScheduleRow", now_ms: int
 ) -> list[SlotOutcome]:
     due: DueSlot | None = None
     try:
@@ -139,42 +91,42 @@ async def _claim_if_due(
     return [outcome] if outcome else []
 
 
-async def _give_up(store: ScheduleStore, schedule: Schedule, due: DueSlot | None, reason: str) -> bool:
+async def _give_up(store: "Store", schedule: "ScheduleRow", due: DueSlot | None, reason: str) -> bool:
     """Go on with its next slot, where it has one; False when that, or the same reason, stands there."""
     if due is not None:
         try:
-            return await store.skip_slot(schedule, due, reason)
+            return await store.schedules.skip_slot(schedule, due, reason)
         except StoreUnavailable:
             raise
         except Exception:  # noqa: S110 - its next slot is no moment that can be stored: it stays where it is
             pass
-    return await store.note_schedule_error(schedule.id, reason)
+    return await store.schedules.note_schedule_error(schedule.id, reason)
 
 
 async def _read_under_lease(
-    store: ScheduleStore, open_source: OpenSource, schedule: Schedule, run_id: str, clock: Clock, owner: str
+    store: "Store", open_source: OpenSource, schedule: "ScheduleRow", run_id: str, clock: Clock, owner: str
 ) -> list[SlotOutcome]:
     lease, now = LEASE + schedule.id, clock()
-    if not await store.acquire_lease(lease, owner, until_ms=now + LEASE_MS, now_ms=now):
+    if not await store.runs.acquire_lease(lease, owner, until_ms=now + LEASE_MS, now_ms=now):
         return []
     try:
         # Its former holder may have read it to its end since we looked.
-        if run_id not in {unread for unread, _ in await store.unread_slots()}:
+        if run_id not in {unread for unread, _ in await store.schedules.unread_slots()}:
             return []
         outcome = await _read(store, open_source, schedule, run_id, clock)
         return [outcome] if outcome else []
     finally:
-        await store.release_lease(lease, owner)
+        await store.runs.release_lease(lease, owner)
 
 
 async def _claim(
-    store: ScheduleStore, open_source: OpenSource, schedule: Schedule, due: DueSlot, now_ms: int
+    store: "Store", open_source: OpenSource, schedule: "ScheduleRow", due: DueSlot, now_ms: int
 ) -> SlotOutcome | None:
     """What there is to say at once: slots that are skipped."""
     new = open_source(schedule).new
     slot = datetime.fromtimestamp(due.slot_ms / 1000, UTC)
     reason = f"{due.skipped} earlier slots were skipped: nothing ran" if due.skipped else None
-    run_id = await store.claim_slot(
+    run_id = await store.schedules.claim_slot(
         schedule,
         due,
         name=f"{schedule.name}-{slot:%Y%m%d-%H%M%S}",
@@ -189,14 +141,14 @@ async def _claim(
 
 
 async def _read(
-    store: ScheduleStore, open_source: OpenSource, schedule: Schedule, run_id: str, clock: Clock
+    store: "Store", open_source: OpenSource, schedule: "ScheduleRow", run_id: str, clock: Clock
 ) -> SlotOutcome | None:
     """What became of the slot; None when another worker has read it meanwhile."""
     bug: Exception | None = None
     try:
         opened = open_source(schedule)
         new = replace(opened.new, source=schedule.source)
-        loaded: Loaded[Any] = await load_run(
+        loaded: Loaded = await load_run(
             store, opened.records, new, sha256=opened.sha256, clock=clock, resume=run_id
         )
         error = None if loaded.started else _not_started(loaded)
@@ -205,12 +157,12 @@ async def _read(
         raise
     except Exception as failure:
         error, tasks, bug = _reason(failure), 0, _bug(failure)
-    if error is not None and not await store.give_slot_up(run_id, schedule.id, error):
+    if error is not None and not await store.schedules.give_slot_up(run_id, schedule.id, error):
         return None
     return SlotOutcome(schedule.name, run_id, 0 if error else tasks, error=error, bug=bug)
 
 
-def _not_started(loaded: Loaded[Any]) -> str:
+def _not_started(loaded: Loaded) -> str:
     if loaded.duplicates_named:
         return f"{loaded.duplicates} records repeat an earlier one, and that was to be an error"
     if loaded.bad_lines:

@@ -11,14 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason, not_allowed
 from app.domain.send_outcome import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
-from app.ports import Clock, CreateAnswer, Jitter, Provider, SubmitStore
+from app.ports import Clock, CreateAnswer, Jitter, Provider
 from app.services.admission import Admission
 from app.services.reachability import Reachability
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
@@ -67,7 +71,7 @@ class Sender:
 
     def __init__(
         self,
-        store: SubmitStore,
+        store: "Store",
         provider: Provider,
         account: str,
         admission: Admission | None,
@@ -149,7 +153,7 @@ class Sender:
             if self._is_probe:
                 limit = 1
             now = self._clock()
-            claimed = await self._store.claim_pending(
+            claimed = await self._store.submissions.claim_pending(
                 account=self._account,
                 limit=limit,
                 claim=self._token,
@@ -173,7 +177,7 @@ class Sender:
         """One request each: a task alone, or as many of one run as it wants in a batch."""
         unseen = {task.run_id for task in claimed} - self._options.keys()
         if unseen:
-            self._options |= await self._store.send_options(sorted(unseen))
+            self._options |= await self._store.accounts.send_options(sorted(unseen))
         groups: list[list[ClaimedTask]] = []
         for run_id, tasks in itertools.groupby(claimed, key=lambda task: task.run_id):
             size = min(self._options[run_id].batch_size, self._batch_max)
@@ -216,7 +220,7 @@ class Sender:
                 self._halted = (RunState.PAUSED, reach.send_reason())
                 # Whoever resumes them wants to know at once.
                 reach.rest_until_ms = 0
-                await self._store.halt_account_if_running(self._account, *self._halted)
+                await self._store.accounts.halt_account_if_running(self._account, *self._halted)
         elif self._is_probe and first.answer is not Answer.DEFERRED:
             self._rest_s = reach.rest(now, self._jitter(), None)
 
@@ -226,12 +230,12 @@ class Sender:
         that sent the task meanwhile."""
         if task.sends > 1 or await self._is_restored(task.run_id):
             return False
-        return not await self._store.was_sent_since(task)
+        return not await self._store.submissions.was_sent_since(task)
 
     async def _is_restored(self, run_id: str) -> bool:
         if not self._options[run_id].is_restored:
             # The user may have said so since this call began.
-            self._options |= await self._store.send_options([run_id])
+            self._options |= await self._store.accounts.send_options([run_id])
         return self._options[run_id].is_restored
 
     def _is_kept_back(self, task: ClaimedTask) -> bool:
@@ -274,14 +278,14 @@ class Sender:
                 RunState.STOPPED,
                 RunReason(ReasonCode.FOREIGN_KEY, FOREIGN_REASON.format(task.idempotency_key)),
             )
-            await self._store.halt_run_if_running(task.run_id, *self._halted)
+            await self._store.runs.halt_run_if_running(task.run_id, *self._halted)
         elif answer.answer in (Answer.NO_CREDITS, Answer.BAD_KEY) and self._halted is None:
             shown = answer.code or answer.http_status
             bad_key = RunReason(ReasonCode.BAD_KEY, f"the provider refuses the API key ({shown})")
             is_bad_key = answer.answer is Answer.BAD_KEY
             no_credits = NO_CREDITS if shown in OUT_OF_CREDITS else not_allowed(f"{shown}: {answer.message}")
             self._halted = (RunState.STOPPED, bad_key) if is_bad_key else (RunState.PAUSED, no_credits)
-            await self._store.halt_account_if_running(self._account, *self._halted)
+            await self._store.accounts.halt_account_if_running(self._account, *self._halted)
 
     def _end(self, task: ClaimedTask, answer: CreateAnswer) -> None:
         now = self._clock()
@@ -346,13 +350,13 @@ class Sender:
         if not ended:
             return
         try:
-            await self._store.record_submissions(ended)
+            await self._store.submissions.record_submissions(ended)
         except BaseException:
             self._ended = ended + self._ended
             raise
         now = self._clock()
         until_ms = now + self._limits.lease_ms
         # Lost: this process stood still for longer than its lease, and another one sends now.
-        self._replaced = not await self._store.acquire_lease(
+        self._replaced = not await self._store.runs.acquire_lease(
             self._lease, self._token, until_ms=until_ms, now_ms=now
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.pricing import explained_extra
@@ -18,7 +19,10 @@ from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, So
 from app.domain.settlement import settle as decide_settlement
 from app.domain.stored_json import read_json
 from app.domain.task import RunState
-from app.ports import Clock, ReadReport, ReportError, RowsRefused, SettleStore, StoreUnavailable
+from app.ports import Clock, ReadReport, ReportError, RowsRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 RACED_PASSES = 3
 """A delivery whose task changed under it is looked at again; after this often the sweep has it."""
@@ -54,12 +58,7 @@ class SettleSummary:
 
 
 async def settle(
-    store: SettleStore,
-    read_report: ReadReport,
-    delivery_ids: Sequence[str],
-    *,
-    clock: Clock,
-    unmatched_ms: int,
+    store: "Store", read_report: ReadReport, delivery_ids: Sequence[str], *, clock: Clock, unmatched_ms: int
 ) -> SettleSummary:
     """Settle the deliveries that still wait. One that is to blame itself is set aside with its error; one
     that alone fails at something else waits with it; the rest settle. Raises StoreUnavailable when the
@@ -72,7 +71,7 @@ async def settle(
             break
     for run_id in sorted(summary.out_of_credits):
         # Accepted is not funded (P12): what is sent now would fail in the same way.
-        await store.halt_run_if_running(run_id, RunState.PAUSED, OUT_OF_CREDITS)
+        await store.runs.halt_run_if_running(run_id, RunState.PAUSED, OUT_OF_CREDITS)
     return summary
 
 
@@ -80,7 +79,7 @@ async def settle(
 class _Settling:
     """One call's work."""
 
-    store: SettleStore
+    store: "Store"
     read_report: ReadReport
     clock: Clock
     unmatched_ms: int
@@ -92,7 +91,7 @@ class _Settling:
             return await self._at_once(ids)
         except Exception as error:
             # If a settlement that is known to be good fails too, none of these is to blame.
-            await self.store.try_settling()
+            await self.store.settlements.try_settling()
             if len(ids) > 1:
                 half = len(ids) // 2
                 return await self.group(ids[:half]) + await self.group(ids[half:])
@@ -103,7 +102,7 @@ class _Settling:
             return 0
 
     async def _at_once(self, ids: Sequence[str]) -> int:
-        found = await self.store.waiting_deliveries(ids)
+        found = await self.store.inbox.waiting_deliveries(ids)
         parsed, poison, trouble = self._read(found.readable)
         # The raw bodies are let go at once: what is needed of them is in the reports.
         found.readable.clear()
@@ -145,7 +144,7 @@ class _Settling:
                 out_of_credits.add(attempt.run_id)
             return settlement
 
-        count = await self.store.settle_deliveries(
+        count = await self.store.settlements.settle_deliveries(
             parsed, deciding, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
         )
         summary = self.summary
@@ -157,11 +156,11 @@ class _Settling:
         return count.lost_updates
 
     async def _set_aside(self, errors: Mapping[str, str]) -> None:
-        await self.store.quarantine_deliveries(list(errors.items()))
+        await self.store.inbox.quarantine_deliveries(list(errors.items()))
         self.summary.set_aside |= errors
 
     async def _hold_up(self, errors: Mapping[str, str]) -> None:
-        await self.store.hold_up_deliveries(list(errors.items()), now_ms=self.clock())
+        await self.store.inbox.hold_up_deliveries(list(errors.items()), now_ms=self.clock())
         self.summary.held_up |= errors
 
 

@@ -1,11 +1,15 @@
 """Submitting: claim pending tasks, send one request for each, record how it ended (DESIGN section 3.5)."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from app.ports import Clock, Jitter, Provider, StoreUnavailable, SubmitStore
+from app.ports import Clock, Jitter, Provider, StoreUnavailable
 from app.services.admission import Admission
 from app.services.reachability import Reachability
 from app.services.sender import Sender, SubmitLimits, SubmitSummary
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 __all__ = ["SubmitLimits", "SubmitSummary", "submit"]
 
@@ -16,7 +20,7 @@ NO_ROOM_WAIT_MS = 1_000
 
 
 async def submit(
-    store: SubmitStore,
+    store: "Store",
     provider: Provider,
     *,
     account: str = "default",
@@ -48,18 +52,16 @@ async def submit(
     except ExceptionGroup as group:
         raise _plain(group) from group
     finally:
-        await store.release_lease(lease, token)
-    if not sender.is_held_up() and account in await store.accounts_with_due(clock()):
+        await store.runs.release_lease(lease, token)
+    if not sender.is_held_up() and account in await store.queries.accounts_with_due(clock()):
         sender.summary.again_in_ms = 0 if sender.has_room else NO_ROOM_WAIT_MS
     return sender.summary
 
 
-async def _free_lease(
-    store: SubmitStore, account: str, limits: SubmitLimits, now: int, token: str
-) -> str | None:
+async def _free_lease(store: "Store", account: str, limits: SubmitLimits, now: int, token: str) -> str | None:
     for number in range(limits.senders):
         lease = f"{LEASE}{account}:{number}" if number else LEASE + account
-        if await store.acquire_lease(lease, token, until_ms=now + limits.lease_ms, now_ms=now):
+        if await store.runs.acquire_lease(lease, token, until_ms=now + limits.lease_ms, now_ms=now):
             return lease
     return None
 

@@ -6,14 +6,19 @@ The inbox and the task rows say what is still to be done; nothing here depends o
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from app.domain.delivery import RawDelivery
 from app.domain.run_reason import ReasonCode
 from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
-from app.ports import Clock, DuePoll, PollAnswer, Provider, SweepStore
+from app.ports import Clock, PollAnswer, Provider
 from app.services.isolated import Isolated
 from app.services.reachability import Reachability
+
+if TYPE_CHECKING:
+    from app.store import Store
+    from app.store.write.polls import DuePoll
 
 VANISHED_POLLS = 3
 """Polls of a task that the provider once named, before a 404, confirmed at once, counts as gone (W13)."""
@@ -66,7 +71,7 @@ class SweepSummary:
 
 
 async def sweep(
-    store: SweepStore,
+    store: "Store",
     providers: Mapping[str, Provider],
     settle: Settle,
     *,
@@ -86,20 +91,20 @@ async def sweep(
     with kept.alone():
         if unreleased:
             await _release(store, unreleased)
-        summary.set_aside = await store.quarantine_unended(tries_max=limits.tries_max)
+        summary.set_aside = await store.inbox.quarantine_unended(tries_max=limits.tries_max)
     with kept.alone():
-        summary.claims_released = await store.release_overdue_claims(now)
+        summary.claims_released = await store.submissions.release_overdue_claims(now)
     with kept.alone():
-        await store.fold_spending()
+        await store.spending.fold_spending()
     with kept.alone():
-        summary.runs_finished = await store.finish_runs(now)
+        summary.runs_finished = await store.run_ends.finish_runs(now)
     all_settled = False
     with kept.alone():
         all_settled = await _settle_overdue(store, settle, limits, clock, summary, unreleased)
     # What is still in the inbox may be the report of a task that would be given up here.
     if all_settled:
         with kept.alone():
-            summary.unidentified = await store.expire_unidentified(
+            summary.unidentified = await store.submissions.expire_unidentified(
                 sent_before_ms=now - limits.safe_resend_ms,
                 reason="accepted or not, the provider may have forgotten the key; retry under a new one",
             )
@@ -111,7 +116,7 @@ async def sweep(
 
 
 async def _settle_overdue(
-    store: SweepStore,
+    store: "Store",
     settle: Settle,
     limits: SweepLimits,
     clock: Clock,
@@ -121,7 +126,7 @@ async def _settle_overdue(
     """Whether nothing overdue is left."""
     for _ in range(BATCHES_MAX):
         now = clock()
-        ids = await store.claim_overdue_deliveries(
+        ids = await store.inbox.claim_overdue_deliveries(
             limit=limits.settle_size, now_ms=now, next_due_at_ms=now + limits.sweep_after_ms
         )
         if not ids:
@@ -133,13 +138,13 @@ async def _settle_overdue(
     return False
 
 
-async def _release(store: SweepStore, unreleased: set[str]) -> None:
-    await store.release_deliveries(sorted(unreleased))
+async def _release(store: "Store", unreleased: set[str]) -> None:
+    await store.inbox.release_deliveries(sorted(unreleased))
     unreleased.clear()
 
 
 async def _poll_overdue(
-    store: SweepStore,
+    store: "Store",
     providers: Mapping[str, Provider],
     settle: Settle,
     limits: SweepLimits,
@@ -148,12 +153,12 @@ async def _poll_overdue(
     reach: Callable[[str], Reachability],
     each: Isolated,
 ) -> None:
-    due = await store.claim_due_polls(
+    due = await store.polls.claim_due_polls(
         limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
     )
     gate = asyncio.Semaphore(limits.polls_in_flight)
 
-    async def ask(poll: DuePoll) -> PollAnswer:
+    async def ask(poll: "DuePoll") -> PollAnswer:
         provider = providers.get(poll.account)
         if provider is None:
             # Its key is no longer configured; the task waits until it is, or until its retention is over.
@@ -175,7 +180,7 @@ async def _poll_overdue(
     summary.found_finished = len(raw)
     for start in range(0, len(raw), limits.settle_size):
         group = raw[start : start + limits.settle_size]
-        await store.store_deliveries(group, due_at_ms=now + limits.sweep_after_ms)
+        await store.inbox.store_deliveries(group, due_at_ms=now + limits.sweep_after_ms)
         await settle([delivery.id for delivery in group])
     gone = [poll for poll, answer in zip(due, answers, strict=True) if answer.found is False]
     over = [poll for poll in gone if now - poll.first_sent_at_ms >= limits.retention_ms]
@@ -187,28 +192,28 @@ async def _poll_overdue(
 
 
 async def _note_reach(
-    store: SweepStore, account: str, reach: Reachability, answers: Sequence[PollAnswer], now: int
+    store: "Store", account: str, reach: Reachability, answers: Sequence[PollAnswer], now: int
 ) -> None:
     """Whether it was the provider that answered. When something else goes on doing so, the runs of which all
     is sent pause, so that somebody looks; their polls go on, and the first good one lets them go on."""
     pages = [answer.gateway for answer in answers if answer.gateway is not None]
     if any(answer.found is not None for answer in answers):
         reach.polls.heard()
-        await store.resume_account_if_paused_for(account, ReasonCode.POLLS_UNANSWERED)
+        await store.accounts.resume_account_if_paused_for(account, ReasonCode.POLLS_UNANSWERED)
     elif pages:
         reach.polls.unheard(pages[-1], now)
         if reach.polls.lasts(now, reach.pause_after_ms):
-            await store.halt_sent_runs_if_running(account, RunState.PAUSED, reach.poll_reason())
+            await store.accounts.halt_sent_runs_if_running(account, RunState.PAUSED, reach.poll_reason())
 
 
-async def _expire(store: SweepStore, over: Sequence[DuePoll], vanished: Sequence[DuePoll]) -> int:
+async def _expire(store: "Store", over: "Sequence[DuePoll]", vanished: "Sequence[DuePoll]") -> int:
     """Close what the provider no longer knows: past its retention, or gone before it (S21, W13)."""
-    expired = await store.expire_if_unreported(
+    expired = await store.polls.expire_if_unreported(
         [(p.task_id, p.attempt) for p in over],
         code="retention_over",
         reason="the provider keeps a task for about 24 h and no report came",
     )
-    return expired + await store.expire_if_unreported(
+    return expired + await store.polls.expire_if_unreported(
         [(p.task_id, p.attempt) for p in vanished],
         code="vanished",
         reason="the provider no longer knows the task; perhaps its queue was cleared",

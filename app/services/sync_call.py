@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.domain.delivery import RawDelivery
 from app.domain.send_outcome import Answer
@@ -17,6 +17,9 @@ from app.domain.settlement import Source
 from app.domain.sync_call import SyncAnswer, SyncEnd, busy_wait_s
 from app.domain.task import TaskSpec, idempotency_key, new_id
 from app.ports import Balance, Clock, Jitter, StoreUnavailable
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 LOST = "lost"
 LOST_REASON = "the call was sent and not answered; it may have been billed, so it is not repeated"
@@ -29,26 +32,6 @@ class SyncProvider(Protocol):
     """The provider's sync side. Never raises for what the provider does."""
 
     async def ask(self, task_type: str, payload_json: str) -> SyncAnswer: ...
-
-
-class AskStore(Protocol):
-    """What asking needs of the store."""
-
-    async def open_ask(
-        self, spec: TaskSpec, estimate: Decimal, *, name: str, account: str, next_poll_at_ms: int, now_ms: int
-    ) -> tuple[str, str]: ...
-
-    async def log_ask(self, task_id: str, answer: Answer, end: SyncAnswer, now_ms: int) -> None: ...
-
-    async def void_ask(self, task_id: str, *, code: str | None, message: str | None, now_ms: int) -> bool: ...
-
-    async def store_balance(self, account: str, balance: Balance) -> None: ...
-
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> object: ...
-
-    async def expire_if_unreported(
-        self, expired: Sequence[tuple[str, int]], *, code: str, reason: str
-    ) -> int: ...
 
 
 class Report(Protocol):
@@ -91,7 +74,7 @@ class SyncResult:
 
 
 async def ask(
-    store: AskStore,
+    store: "Store",
     provider: SyncProvider,
     report: Report,
     settle: Settle,
@@ -107,7 +90,7 @@ async def ask(
     again: no slot, no turn. Being cancelled in the middle of a call leaves its hold open, because the
     provider may go on and bill it."""
     began = clock()
-    run_id, task_id = await store.open_ask(
+    run_id, task_id = await store.sync_calls.open_ask(
         question.spec,
         question.estimate,
         name=question.name,
@@ -124,7 +107,7 @@ async def ask(
             answer = SyncAnswer(SyncEnd.LOST, message="interrupted")
             answer = await provider.ask(question.spec.task_type, question.payload_json)
             answered_ms = clock()
-            await store.log_ask(task_id, _ANSWER_OF[answer.end], answer, clock())
+            await store.sync_calls.log_ask(task_id, _ANSWER_OF[answer.end], answer, clock())
             wait_s = busy_wait_s(calls, jitter(), answer)
             out_of_time = clock() + round(wait_s * 1000) > began + limits.slot_wait_ms
             if answer.end is not SyncEnd.BUSY or out_of_time:
@@ -137,16 +120,18 @@ async def ask(
     return SyncResult(run_id, task_id, answer, calls)
 
 
-async def _keep_balance(store: AskStore, account: str, answer: SyncAnswer, at_ms: int) -> None:
+async def _keep_balance(store: "Store", account: str, answer: SyncAnswer, at_ms: int) -> None:
     """For the audit; a snapshot that cannot be kept now is not worth losing the answer for."""
     if answer.remaining is None:
         return
     with contextlib.suppress(StoreUnavailable):
-        await store.store_balance(account, Balance(at_ms, answer.remaining, None, None, source="header"))
+        await store.accounts.store_balance(
+            account, Balance(at_ms, answer.remaining, None, None, source="header")
+        )
 
 
 async def _close(
-    store: AskStore,
+    store: "Store",
     report: Report,
     settle: Settle,
     task_id: str,
@@ -160,12 +145,12 @@ async def _close(
     if answer.end in (SyncEnd.ANSWERED, SyncEnd.FAILED) or unreadable_but_charged:
         body = report(idempotency_key(task_id, 1), answer)
         delivery = RawDelivery(new_id(now), Source.SYNC, now, body)
-        await store.store_deliveries([delivery], due_at_ms=now + limits.sweep_after_ms)
+        await store.inbox.store_deliveries([delivery], due_at_ms=now + limits.sweep_after_ms)
         await settle([delivery.id])
     elif answer.end is SyncEnd.LOST:
-        await store.expire_if_unreported([(task_id, 1)], code=LOST, reason=LOST_REASON)
+        await store.polls.expire_if_unreported([(task_id, 1)], code=LOST, reason=LOST_REASON)
     else:
-        await store.void_ask(
+        await store.sync_calls.void_ask(
             task_id, code=answer.code or answer.end.value, message=answer.message, now_ms=now
         )
 

@@ -1,4 +1,4 @@
-"""One store, named by what it does: the writes and reads of the neighbouring modules on one database."""
+"""One store: a part for each subject, all on one database. Decides nothing."""
 
 from app.store.database import Database
 from app.store.read.certificates import CertificateReads
@@ -28,37 +28,36 @@ from app.store.write.submission import SubmissionWrites
 from app.store.write.sync_calls import SyncCallWrites
 
 
-class Store(
-    RunWrites,
-    LoadWrites,
-    RetryWrites,
-    AccountWrites,
-    SubmissionWrites,
-    InboxWrites,
-    SettlementWrites,
-    PollWrites,
-    RunEndWrites,
-    SpendingWrites,
-    ScheduleWrites,
-    SyncCallWrites,
-    NoticeWrites,
-    NoticeTriggerReads,
-    HealthWrites,
-    FutureTimeWrites,
-    ForecastReads,
-    AuditWrites,
-    ChargeReads,
-    Queries,
-    ReportReads,
-    ExportReads,
-    DisputeReads,
-    CertificateReads,
-    SetAsideReads,
-):
-    """The truth. Satisfies the protocols of app.ports."""
+class Store:
+    """The truth: every write and every read of the database."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self.runs = RunWrites(db)
+        self.loading = LoadWrites(db)
+        self.retries = RetryWrites(db)
+        self.accounts = AccountWrites(db)
+        self.submissions = SubmissionWrites(db)
+        self.inbox = InboxWrites(db)
+        self.settlements = SettlementWrites(db)
+        self.polls = PollWrites(db)
+        self.run_ends = RunEndWrites(db)
+        self.spending = SpendingWrites(db)
+        self.schedules = ScheduleWrites(db)
+        self.sync_calls = SyncCallWrites(db)
+        self.notices = NoticeWrites(db)
+        self.notice_triggers = NoticeTriggerReads(db)
+        self.health = HealthWrites(db)
+        self.future_times = FutureTimeWrites(db)
+        self.forecasts = ForecastReads(db)
+        self.audits = AuditWrites(db)
+        self.charges = ChargeReads(db)
+        self.queries = Queries(db)
+        self.reports = ReportReads(db)
+        self.exports = ExportReads(db)
+        self.disputes = DisputeReads(db)
+        self.certificates = CertificateReads(db)
+        self.set_aside = SetAsideReads(db)
 
     async def close(self) -> None:
         """Give every connection back."""

@@ -9,7 +9,7 @@ KIND = "worker"
 
 async def workers_document(store: Store) -> Document:
     """Whether a worker runs, when one was seen last (the database's time), and the same in words."""
-    seen = await store.last_seen(KIND)
+    seen = await store.health.last_seen(KIND)
     if seen.is_running:
         message = "a worker is running"
     elif seen.seen_ms is None:

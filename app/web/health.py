@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -14,6 +14,9 @@ from app.web.metrics import Metrics
 from app.web.receiver.clock_offset import ClockOffset
 from app.web.receiver.inbox import Inbox
 
+if TYPE_CHECKING:
+    from app.store import Store
+
 log = structlog.get_logger(__name__)
 
 COMMIT_PROVES_FOR_S = 5.0
@@ -24,22 +27,12 @@ PROBE_BYTES = 65_536
 METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 
-class SchemaStore(Protocol):
-    """What readiness and metrics need of the store."""
-
-    async def schema_revision(self) -> str | None: ...
-
-    async def try_write(self, *, keep: bool = ..., bytes_wanted: int = ...) -> None: ...
-
-    async def set_aside_count(self) -> int: ...
-
-
 class Probes:
     """Handlers of /healthz, /readyz and /metrics. `draining` is set when the process has been told to end."""
 
     def __init__(
         self,
-        store: SchemaStore,
+        store: "Store",
         inbox: Inbox,
         offset: ClockOffset,
         metrics: Metrics,
@@ -97,7 +90,7 @@ class Probes:
         """The Prometheus text format."""
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
-                self._set_aside = await self._store.set_aside_count()
+                self._set_aside = await self._store.set_aside.set_aside_count()
         except Exception:  # the other figures are told all the same
             self._set_aside = float("nan")
         return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
@@ -134,12 +127,12 @@ class Probes:
     async def _database_reasons(self) -> list[str]:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
-                revision = await self._store.schema_revision()
+                revision = await self._store.queries.schema_revision()
                 if revision is not None:
                     # A read proves nothing: a full disk and a read-only server answer it. After a commit that
                     # failed a small row is no proof either, because some room is always left over.
                     wanted = PROBE_BYTES if self._inbox.last_error is not None else 0
-                    await self._store.try_write(keep=True, bytes_wanted=wanted)
+                    await self._store.health.try_write(keep=True, bytes_wanted=wanted)
         except TimeoutError:
             return [f"database: no answer within {DATABASE_TIMEOUT_S:g} s"]
         except Exception as error:

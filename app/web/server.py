@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from aiohttp import web
@@ -22,15 +22,18 @@ from app.background_tasks import WorkFailed
 from app.config import DEFAULT_ACCOUNT, ConfigError
 from app.ports import Clock
 from app.stop_signals import ending_signals
-from app.web.health import Probes, SchemaStore
+from app.web.health import Probes
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.receiver.body import expect_continue
 from app.web.receiver.clock_offset import ClockOffset
 from app.web.receiver.connections import BoundedSite, Connections
-from app.web.receiver.inbox import DeliveryStore, Inbox
+from app.web.receiver.inbox import Inbox
 from app.web.receiver.waker import SettleWake
 from app.web.receiver.webhook import ACCOUNT_PATH, LINGERING_TIME_S, PATH, Receiver
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -46,10 +49,6 @@ SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight; with twice flush_timeout_s below the 30 s that orchestrators grant."""
 
 
-class WebStore(DeliveryStore, SchemaStore, Protocol):
-    """What the web process needs of the store."""
-
-
 INBOX = web.AppKey("inbox", Inbox)
 METRICS = web.AppKey("metrics", Metrics)
 PROBES = web.AppKey("probes", Probes)
@@ -57,7 +56,7 @@ RECEIVER = web.AppKey("receiver", Receiver)
 
 
 def create_app(
-    store: WebStore,
+    store: "Store",
     wake: SettleWake,
     *,
     secrets: Sequence[str],

@@ -67,8 +67,8 @@ async def fill(store: Store, count: int, *, delivered: bool) -> tuple[list[str],
 
 async def _accepted(store: Store, count: int) -> list[str]:
     now = _now_ms()
-    run_id = await store.create_run(name="bench", source="-", budget=None, now_ms=now)
-    await store.start_run_if_loading(run_id, sha256="0", bad_lines=0)
+    run_id = await store.runs.create_run(name="bench", source="-", budget=None, now_ms=now)
+    await store.runs.start_run_if_loading(run_id, sha256="0", bad_lines=0)
     keys: list[str] = []
     ids = provider_task_ids(SEED)  # those of their deliveries: another one would be a contradiction
     for first in range(1, count + 1, CHUNK):
@@ -76,11 +76,11 @@ async def _accepted(store: Store, count: int) -> list[str]:
             (TaskSpec(n, "CHATGPT", {"prompt": f"question {n}", "country": "US"}), Decimal(CREDITS))
             for n in range(first, min(first + CHUNK, count + 1))
         ]
-        await store.add_tasks(run_id, specs, now)
-        claimed = await store.claim_pending(
+        await store.runs.add_tasks(run_id, specs, now)
+        claimed = await store.submissions.claim_pending(
             limit=CHUNK, claim="bench", now_ms=now, lease_until_ms=now + 60_000
         )
-        await store.record_submissions(
+        await store.submissions.record_submissions(
             [
                 Submission(
                     task,
@@ -108,7 +108,7 @@ async def _deliver(store: Store, keys: Sequence[str]) -> tuple[list[str], list[s
         responses.append(read_report(body).response.decode())
         group.append(RawDelivery(new_id(now), Source.DELIVERY, now, body, *headers.values(), "default"))
         if len(group) == COMMIT_SIZE or len(ids) + len(group) == len(keys):
-            await store.store_deliveries(group, due_at_ms=now + DUE_AFTER_MS)
+            await store.inbox.store_deliveries(group, due_at_ms=now + DUE_AFTER_MS)
             ids += [delivery.id for delivery in group]
             group = []
     return ids, responses

@@ -95,6 +95,6 @@ async def _watch(stack: Stack, count: int) -> list[tuple[float, int]]:
     while seen[-1][1] < count:
         assert seen[-1][0] - seen[0][0] < TIMEOUT_S, stack.logs()
         await asyncio.sleep(SAMPLE_S)
-        states = (await stack.store.progress(stack.run_id)).states
+        states = (await stack.store.queries.progress(stack.run_id)).states
         seen.append((time.monotonic(), states.get("completed", 0) + states.get("failed", 0)))
     return seen

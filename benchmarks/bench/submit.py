@@ -101,11 +101,11 @@ async def _prepare(url: str, count: int) -> tuple[str, list[str]]:
     ids: list[str] = []
     try:
         await migrate(store.db)
-        run_id = await store.create_run(name="bench", source="-", budget=None, now_ms=now)
+        run_id = await store.runs.create_run(name="bench", source="-", budget=None, now_ms=now)
         for first in range(1, count + 1, CHUNK):
             specs = [(_spec(n), Decimal(CREDITS)) for n in range(first, min(first + CHUNK, count + 1))]
-            ids += await store.add_tasks(run_id, specs, now)
-        await store.start_run_if_loading(run_id, sha256="0", bad_lines=0)
+            ids += await store.runs.add_tasks(run_id, specs, now)
+        await store.runs.start_run_if_loading(run_id, sha256="0", bad_lines=0)
     finally:
         await store.close()
     return url, ids

@@ -34,7 +34,7 @@ async def disturb_until_finished(
     met = dict.fromkeys((*processes, *servers, *troubles), 0)
     turns = _turns(sorted(met), rng)
     until = time.monotonic() + for_s
-    while (await stack.store.progress(stack.run_id)).open and time.monotonic() < until:
+    while (await stack.store.queries.progress(stack.run_id)).open and time.monotonic() < until:
         await asyncio.sleep(every_s)
         name = next(turns)
         met[name] += 1

@@ -109,7 +109,7 @@ class Month:
 
     async def load(self, account: str, *wanted: tuple[str, int], **payload: object) -> str:
         """A running run with so many tasks of each type."""
-        run_id = await self.store.create_run(
+        run_id = await self.store.runs.create_run(
             name=f"{account} {self.clock()}", source="-", budget=None, now_ms=self.clock(), account=account
         )
         specs, ordinal = [], 0
@@ -119,8 +119,8 @@ class Month:
                 subject = "query" if task_type.startswith("GOOGLE") else "prompt"
                 body = {subject: f"question {ordinal}", "country": "US", **payload}
                 specs.append((TaskSpec(ordinal, task_type, body), Decimal(5)))
-        await self.store.add_tasks(run_id, specs, self.clock())
-        await self.store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+        await self.store.runs.add_tasks(run_id, specs, self.clock())
+        await self.store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
         return run_id
 
     async def send(self, account: str) -> None:
@@ -198,7 +198,7 @@ class Month:
         delivery = RawDelivery(
             new_id(self.clock()), Source.DELIVERY, self.clock(), body, account=request.match_info["account"]
         )
-        await self.store.store_deliveries([delivery], due_at_ms=self.clock() + 10_000)
+        await self.store.inbox.store_deliveries([delivery], due_at_ms=self.clock() + 10_000)
         await self.settle([delivery.id])
         return web.Response()
 

@@ -133,7 +133,7 @@ class Stack:
     async def submit(self, count: int, *, begin: bool = True, batch_size: int | None = None) -> None:
         """Store a run of `count` prompts; the worker's sweep finds it once it may begin."""
         now = time.time_ns() // 1_000_000
-        self.run_id = await self.store.create_run(
+        self.run_id = await self.store.runs.create_run(
             name="crash", source="test", budget=None, now_ms=now, batch_size=batch_size
         )
         await self.add(1, count + 1)
@@ -149,11 +149,11 @@ class Stack:
             field = "query" if task_type == "GOOGLE" else "prompt"
             payload: dict[str, object] = {field: f"question {n}", "country": "US"}
             specs.append((TaskSpec(n, task_type, payload), estimate(task_type, payload, "2026-11-21")))
-        await self.store.add_tasks(self.run_id, specs, time.time_ns() // 1_000_000)
+        await self.store.runs.add_tasks(self.run_id, specs, time.time_ns() // 1_000_000)
 
     async def begin(self) -> None:
         """Let the run be sent."""
-        await self.store.start_run_if_loading(self.run_id, sha256="0", bad_lines=0)
+        await self.store.runs.start_run_if_loading(self.run_id, sha256="0", bad_lines=0)
 
     async def until(
         self, condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 90.0
@@ -169,7 +169,7 @@ class Stack:
         """Wait until so many tasks are settled: the middle of a run."""
 
         async def reached() -> bool:
-            states = (await self.store.progress(self.run_id)).states
+            states = (await self.store.queries.progress(self.run_id)).states
             return states.get("completed", 0) + states.get("failed", 0) >= at_least
 
         await self.until(reached, f"{at_least} settled tasks")
@@ -178,7 +178,9 @@ class Stack:
         """Wait until no task is open, the emulator has nothing more to deliver and the inbox is empty."""
 
         async def finished() -> bool:
-            if (await self.store.progress(self.run_id)).open or await self.store.waiting_count():
+            if (
+                await self.store.queries.progress(self.run_id)
+            ).open or await self.store.queries.waiting_count():
                 return False
             books = self.books(tasks=False)
             return not books["active_tasks"] and not books["pending_deliveries"]
@@ -247,9 +249,9 @@ class Stack:
     async def assert_books_equal(self, count: int) -> None:
         """Every task settled once, and each key's charge is what the emulator took for it."""
         books = self.books()
-        run = (await self.store.find_runs(self.run_id))[0]
-        report = await self.store.report(run)
-        charged = await self.store.charges(self.run_id)
+        run = (await self.store.queries.find_runs(self.run_id))[0]
+        report = await self.store.reports.report(run)
+        charged = await self.store.reports.charges(self.run_id)
         theirs = {row["idempotencyKey"]: Decimal(row["creditsCharged"]) for row in books["tasks"]}
         assert report.progress.tasks == count
         assert len(books["tasks"]) == count, (

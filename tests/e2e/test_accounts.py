@@ -60,7 +60,7 @@ async def test_each_account_is_sent_received_and_settled_by_itself(
         ids = [(await load(store, path, clock, account=name)).run_id for name in ("default", "eu")]
 
         async def settled() -> bool:
-            return not sum([(await store.progress(run_id)).open for run_id in ids])
+            return not sum([(await store.queries.progress(run_id)).open for run_id in ids])
 
         await stack.until(settled, "both runs settled")
         assert len(stack.books()["tasks"]) == PROMPTS

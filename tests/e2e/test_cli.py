@@ -239,7 +239,7 @@ def test_export_to_a_place_that_is_not_there(cli: Cli) -> None:
 
 def test_watch_ends_with_the_run(cli: Cli) -> None:
     run_id = cli("submit good.csv --json").document["run"]["id"]
-    on_store(lambda store: store.cancel_run(run_id, "not wanted"))
+    on_store(lambda store: store.runs.cancel_run(run_id, "not wanted"))
     ended = cli("watch latest --json")
     assert ended.code == 0
     assert (ended.document["finished"], ended.document["states"]["cancelled"]) == (True, 2)
@@ -250,7 +250,7 @@ def test_watch_says_when_a_run_needs_a_person_and_resume_lets_it_go_on(cli: Cli)
     refused = cli(f"resume {run_id} --json")
     assert (refused.code, refused.document["error"]["code"]) == (1, "not_halted")
     on_store(
-        lambda store: store.halt_run_if_running(
+        lambda store: store.runs.halt_run_if_running(
             run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "no credits left")
         )
     )

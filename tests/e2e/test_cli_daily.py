@@ -25,8 +25,10 @@ def fail_all(run_id: str) -> None:
 
     async def work(store: Store) -> None:
         now = 1_900_000_000_000
-        tasks = await store.claim_pending(limit=100, claim="me", now_ms=now, lease_until_ms=now + 1)
-        await store.record_submissions([replace(ended(task), at_ms=now) for task in tasks])
+        tasks = await store.submissions.claim_pending(
+            limit=100, claim="me", now_ms=now, lease_until_ms=now + 1
+        )
+        await store.submissions.record_submissions([replace(ended(task), at_ms=now) for task in tasks])
         await settle_all(store, *(failed_on(task) for task in tasks), now_ms=now)
 
     on_store(work)
@@ -56,7 +58,9 @@ def test_cancel_says_what_it_cannot_take_back(cli: Cli) -> None:
     run_id = cli("submit good.csv --name one --json").document["run"]["id"]
 
     async def send_one(store: Store) -> None:
-        await store.claim_pending(limit=1, claim="me", now_ms=2 * 10**12, lease_until_ms=3 * 10**12)
+        await store.submissions.claim_pending(
+            limit=1, claim="me", now_ms=2 * 10**12, lease_until_ms=3 * 10**12
+        )
 
     on_store(send_one)
     done = cli("cancel one --json").document
@@ -91,7 +95,7 @@ def test_an_interrupted_submit_is_pointed_out_resumed_and_compared(cli: Cli, her
         source = Interrupted(iter(read_prompts(path, Defaults())), CHUNK + 50)
         with pytest.raises(InterruptedError):
             await load_run(store, source, NewRun("one", str(path)), sha256=str, clock=lambda: 1)
-        return (await store.loading_runs(str(path)))[0]
+        return (await store.loading.loading_runs(str(path)))[0]
 
     run_id = on_store(interrupted)
     other = cli("submit many.csv --json").document

@@ -37,7 +37,7 @@ async def test_worker_killed_in_the_middle(tmp_path: Path, store_url: str, start
         await stack.submit(COUNT)
 
         async def sending() -> bool:
-            return (await stack.store.progress(stack.run_id)).states.get("submitted", 0) > 20
+            return (await stack.store.queries.progress(stack.run_id)).states.get("submitted", 0) > 20
 
         await stack.until(sending, "some submitted tasks")
         for settled in (0, 80, 200):

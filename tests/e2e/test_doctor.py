@@ -75,7 +75,7 @@ def settings_for(urls: dict[str, str], **changes: str) -> Settings:
 def beat(url: str, process_id: str = "00000000-0000-4000-8000-000000000001") -> None:
     async def work() -> None:
         store = Store(Database(url))
-        await store.beat(process_id, "worker")
+        await store.health.beat(process_id, "worker")
         await store.close()
 
     asyncio.run(work())
@@ -399,9 +399,9 @@ async def test_f21_a_worker_that_ended_or_was_killed_is_told_with_the_time(
             )
 
     try:
-        await store.beat(first, "worker")
-        await store.beat(second, "worker")
-        await store.end_process(first, "worker")
+        await store.health.beat(first, "worker")
+        await store.health.beat(second, "worker")
+        await store.health.end_process(first, "worker")
         (check,) = await check_worker(settings)
         assert (check.state, check.detail) == ("ok", "a worker is running")
         await set_back(40_000, second)

@@ -63,9 +63,9 @@ def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
         from app.store.tables import runs
 
-        (found,) = await store.find_runs("plain")
+        (found,) = await store.queries.find_runs("plain")
         await store.db.write(lambda c: c.execute(sa.update(runs).values(name=HOSTILE, source=HOSTILE)))
-        await store.add_schedule(
+        await store.schedules.add_schedule(
             name=HOSTILE, source=HOSTILE, options="{}", every_ms=86_400_000, next_at_ms=0, now_ms=0
         )
         return found.id

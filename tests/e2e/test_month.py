@@ -128,7 +128,7 @@ async def compare_two_months(store: Store, folder: Path) -> None:
         check_books(await read_books(store))
         for name in OURS:
             theirs = (await month.control(f"books?organization={name}&tasks=0"))["cycles"]
-            known = cycles(await store.seen_resets(name))
+            known = cycles(await store.audits.seen_resets(name))
             assert len(known) == len(theirs) == 3
             for cycle, told in zip(known, theirs, strict=True):
                 books = await statement(store, name, cycle)

@@ -121,7 +121,7 @@ async def test_f22_migrate_goes_by_the_direct_address(
         )
         assert done.returncode == 0, done.stderr
         store = Store(Database(direct_url))
-        assert await store.schema_revision()
+        assert await store.queries.schema_revision()
         await store.close()
     finally:
         postgres.drop_database(direct_url)

@@ -42,7 +42,7 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
         offset.write_text(str(ahead_s))
         await stack.until_finished()
         await stack.assert_books_equal(TASKS)
-        now = await store.database_ms()
+        now = await store.health.database_ms()
 
         async def furthest(connection: AsyncConnection) -> list[int]:
             moments = (
@@ -59,7 +59,7 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
             return [now - (first or 0), *((moment or 0) - now for moment in newest)]
 
         assert max(await store.db.read(furthest)) < HOUR_MS / 4
-        seen = await store.last_seen("worker")
+        seen = await store.health.last_seen("worker")
         assert seen.seen_ms is not None and abs(seen.now_ms - seen.seen_ms) < 60_000
     finally:
         stack.close()

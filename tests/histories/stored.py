@@ -37,31 +37,33 @@ class StoredBooks:
     def load(self, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int) -> None:
         async def work() -> None:
             await self._store.db.write(_empty)
-            self._run_id = await self._store.create_run(
+            self._run_id = await self._store.runs.create_run(
                 name="history", source="-", budget=None, now_ms=now_ms
             )
-            await self._store.add_tasks(self._run_id, specs, now_ms)
-            await self._store.start_run_if_loading(self._run_id, sha256="", bad_lines=0)
+            await self._store.runs.add_tasks(self._run_id, specs, now_ms)
+            await self._store.runs.start_run_if_loading(self._run_id, sha256="", bad_lines=0)
 
         self._run(work())
 
     def claim(self, limit: int, now_ms: int) -> list[ClaimedTask]:
         async def work() -> list[ClaimedTask]:
-            await self._store.resume_run_if_halted(self._run_id)
-            await self._store.expire_unidentified(sent_before_ms=now_ms - SAFE_MS, reason="history")
-            return await self._store.claim_pending(
+            await self._store.runs.resume_run_if_halted(self._run_id)
+            await self._store.submissions.expire_unidentified(
+                sent_before_ms=now_ms - SAFE_MS, reason="history"
+            )
+            return await self._store.submissions.claim_pending(
                 limit=limit, claim="history", now_ms=now_ms, lease_until_ms=now_ms + YEAR_MS
             )
 
         return self._run(work())
 
     def record(self, ended: Submission) -> None:
-        self._run(self._store.record_submissions([ended]))
+        self._run(self._store.submissions.record_submissions([ended]))
 
     def receive(self, bodies: Sequence[bytes], source: Source, now_ms: int) -> None:
         async def work() -> None:
             raw = [RawDelivery(new_id(now_ms), source, now_ms, body) for body in bodies]
-            await self._store.store_deliveries(raw, due_at_ms=now_ms)
+            await self._store.inbox.store_deliveries(raw, due_at_ms=now_ms)
             ids = [delivery.id for delivery in raw]
             done = await settle(self._store, read_report, ids, clock=lambda: now_ms, unmatched_ms=0)
             assert (done.quarantined, done.left) == (0, 0)
@@ -71,10 +73,10 @@ class StoredBooks:
     def give_up(self, key: str) -> None:
         attempt = parse_idempotency_key(key)
         assert attempt is not None
-        self._run(self._store.expire_if_unreported([attempt], code="vanished", reason="history"))
+        self._run(self._store.polls.expire_if_unreported([attempt], code="vanished", reason="history"))
 
     def retry(self, task_id: str, now_ms: int) -> None:
-        assert self._run(self._store.retry_tasks_if_closed([task_id], now_ms)) == 1
+        assert self._run(self._store.retries.retry_tasks_if_closed([task_id], now_ms)) == 1
 
     def rows(self) -> Rows:
         books = self._run(read_books(self._store))

@@ -28,9 +28,16 @@ from app.services.isolated import Isolated
 from app.services.lost_webhooks import LostWebhookSearch
 from app.services.notice_triggers import Watcher
 from app.services.notify import Notifier, NotifyLimits
-from app.services.schedule import Opened, Schedule, start_due
+from app.services.schedule import Opened, start_due
 from app.store import Store
+from app.store.read.notice_triggers import NoticeTriggerReads
+from app.store.read.runs import Queries
 from app.store.tables import schedules
+from app.store.write.inbox import InboxWrites
+from app.store.write.run_ends import RunEndWrites
+from app.store.write.schedules import ScheduleRow
+from app.store.write.spending import SpendingWrites
+from app.store.write.submission import SubmissionWrites
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import write_prompts
 from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline
@@ -48,7 +55,7 @@ async def test_f19_one_bad_schedule_stops_no_other(
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
         options = "{not JSON" if name == "c-options" else json.dumps({"account": "default"})
-        await store.add_schedule(
+        await store.schedules.add_schedule(
             name=name,
             source=str(write_prompts(tmp_path / f"{name}.csv", ["x"])),
             options=options,
@@ -67,7 +74,7 @@ async def test_f19_one_bad_schedule_stops_no_other(
     await store.db.write(far_off)
     usual = source_opener(load_settings())
 
-    def open_source(schedule: Schedule) -> Opened:
+    def open_source(schedule: ScheduleRow) -> Opened:
         if schedule.name == "a-bug":
             raise LookupError("prompt of somebody")
         opened = usual(schedule)
@@ -76,15 +83,15 @@ async def test_f19_one_bad_schedule_stops_no_other(
 
     outcomes = await start_due(store, open_source, clock=clock, owner="me")
     assert [outcome.schedule for outcome in outcomes if outcome.tasks] == ["e-good"]
-    errors = {row.name: row.last_error for row in await store.list_schedules()}
+    errors = {row.name: row.last_error for row in await store.schedules.list_schedules()}
     assert {name for name, error in errors.items() if error} == set(NAMES[:4])
     assert errors["a-bug"] == "it cannot be run (LookupError): look at the worker's log"
     # Listed with what is wrong, and told once.
-    assert len([schedule_document(row) for row in await store.list_schedules()]) == len(NAMES)
+    assert len([schedule_document(row) for row in await store.schedules.list_schedules()]) == len(NAMES)
     watcher = Watcher(store, clock=clock)
     await watcher.look()
     await Watcher(store, clock=clock).look()
-    told = [row for row in await store.list_notices() if row.kind == NoticeKind.SCHEDULE_FAILED]
+    told = [row for row in await store.notices.list_notices() if row.kind == NoticeKind.SCHEDULE_FAILED]
     assert len(told) == 4
     assert "somebody" not in "".join(row.body for row in told)
     # What stays where it is, is not said over and over.
@@ -133,7 +140,7 @@ async def test_f19_an_account_that_takes_long_keeps_no_other_waiting(
     async with scene_on(sqlite_store, clock, valkey_url) as scene:
         scene.context.providers = {**scene.context.providers, "another": scene.context.providers["default"]}
         real, go_on, hung = jobs._submit_account, asyncio.Event(), asyncio.Event()
-        real_due = Store.accounts_with_due
+        real_due = Queries.accounts_with_due
 
         async def due(now_ms: int) -> list[str]:
             # The other has something only once the first is on its way.
@@ -149,7 +156,7 @@ async def test_f19_an_account_that_takes_long_keeps_no_other_waiting(
 
         monkeypatch.setattr(jobs, "_submit_account", submit_account)
         await scene.pipeline.start(2)
-        scene.context.store.accounts_with_due = due  # type: ignore[method-assign]
+        scene.context.store.queries.accounts_with_due = due  # type: ignore[method-assign]
         sending = jobs.begin_sending(scene.context)
         async with asyncio.timeout(20):
             while await scene.count("submitted") != 2:  # noqa: ASYNC110 - rows have no event
@@ -169,12 +176,12 @@ async def _also_another_account(scene: Scene) -> None:
     await scene.pipeline.start(2)
     provider = cast(Client, scene.pipeline.provider)
     scene.context.providers = {"another": provider, "default": provider}
-    real = Store.accounts_with_due
+    real = Queries.accounts_with_due
 
     async def both(now_ms: int) -> list[str]:
         return ["another", *await real(scene.context.store, now_ms)]
 
-    scene.context.store.accounts_with_due = both  # type: ignore[method-assign]
+    scene.context.store.queries.accounts_with_due = both  # type: ignore[method-assign]
 
 
 async def test_f19_one_account_that_cannot_be_audited_holds_up_no_other(clock: SteppedClock) -> None:
@@ -190,7 +197,7 @@ async def test_f19_one_account_that_cannot_be_audited_holds_up_no_other(clock: S
     async def accounts_with_runs() -> list[str]:
         return ["a", "b", "c"]
 
-    store = cast(Any, SimpleNamespace(accounts_with_runs=accounts_with_runs))
+    store = cast(Any, SimpleNamespace(audits=SimpleNamespace(accounts_with_runs=accounts_with_runs)))
     audits = Audits(store, {name: balances(name) for name in "abc"}, every_ms=1, clock=clock)
     with pytest.raises(ExceptionGroup):
         await audits.audit_due()
@@ -213,7 +220,12 @@ async def test_f19_one_account_that_cannot_be_resumed_holds_up_no_other(clock: S
     async def paused(code: ReasonCode) -> list[str]:
         return ["a", "b"] if code is ReasonCode.PROVIDER_AWAY else []
 
-    store = cast(Any, SimpleNamespace(paused_accounts=paused, resume_account_if_paused_for=resume))
+    store = cast(
+        Any,
+        SimpleNamespace(
+            accounts=SimpleNamespace(paused_accounts=paused, resume_account_if_paused_for=resume)
+        ),
+    )
     funding = Funding(store, {}, probe_ms=10, clock=clock)
     await funding.resume_due()
     clock.advance(10)
@@ -240,8 +252,13 @@ async def test_f19_one_poll_or_part_of_the_sweep_that_fails_stops_no_other(
         return await real(self, key)
 
     monkeypatch.setattr(type(pipeline.provider), "poll", poll)
-    for part in ("quarantine_unended", "release_overdue_claims", "fold_spending", "finish_runs"):
-        monkeypatch.setattr(Store, part, raises)
+    for part, method in (
+        (InboxWrites, "quarantine_unended"),
+        (SubmissionWrites, "release_overdue_claims"),
+        (SpendingWrites, "fold_spending"),
+        (RunEndWrites, "finish_runs"),
+    ):
+        monkeypatch.setattr(part, method, raises)
     with pytest.raises(ExceptionGroup) as caught:
         await pipeline.sweep()
     assert len(caught.value.exceptions) == 5
@@ -252,7 +269,7 @@ async def test_f19_one_notice_that_cannot_be_sent_stops_no_other(
     sqlite_store: Store, clock: SteppedClock
 ) -> None:
     found = [Notice(NoticeKind.TEST, "default", f"test:{n}", f"number {n}", clock()) for n in range(3)]
-    await sqlite_store.add_notices(found, clock())
+    await sqlite_store.notices.add_notices(found, clock())
 
     async def post(_id: str, _at_s: int, body: bytes) -> Answered:
         if b"number 1" in body:
@@ -263,7 +280,7 @@ async def test_f19_one_notice_that_cannot_be_sent_stops_no_other(
     notifier = Notifier(sqlite_store, post, limits=limits, clock=clock, jitter=lambda: 0.0)
     ended = await notifier.send_due()
     workers.duties.notices.tell([(replace(ended[0][0], body="[]"), ended[0][1]), *ended[1:]])
-    states = sorted(row.state for row in await sqlite_store.list_notices())
+    states = sorted(row.state for row in await sqlite_store.notices.list_notices())
     assert states == [NoticeState.FAILED, NoticeState.SENT, NoticeState.SENT]
 
 
@@ -277,17 +294,17 @@ async def test_f19_one_run_or_kind_of_news_that_cannot_be_told_stops_no_other(
         await pipeline.submit()
         await pipeline.deliver(pipeline.provider.finish(idempotency_key(task_ids[0], 1)))
         ends.append(pipeline.run_id)
-    await sqlite_store.add_schedule(
+    await sqlite_store.schedules.add_schedule(
         name="s", source="s", options="{}", every_ms=HOUR_MS, next_at_ms=clock(), now_ms=clock()
     )
-    (schedule,) = await sqlite_store.list_schedules()
-    await sqlite_store.note_schedule_error(schedule.id, "no such file")
-    monkeypatch.setattr(Store, "progress", raising_for(Store.progress, ends[1]))
-    monkeypatch.setattr(Store, "newest_finding", raises)
-    monkeypatch.setattr(Store, "accounts_waiting", raises)
+    (schedule,) = await sqlite_store.schedules.list_schedules()
+    await sqlite_store.schedules.note_schedule_error(schedule.id, "no such file")
+    monkeypatch.setattr(Queries, "progress", raising_for(Queries.progress, ends[1]))
+    monkeypatch.setattr(NoticeTriggerReads, "newest_finding", raises)
+    monkeypatch.setattr(NoticeTriggerReads, "accounts_waiting", raises)
     with pytest.raises(ExceptionGroup):
         await Watcher(sqlite_store, clock=clock).look()
-    told = [(row.kind, row.run_id) for row in await sqlite_store.list_notices()]
+    told = [(row.kind, row.run_id) for row in await sqlite_store.notices.list_notices()]
     assert sorted(told, key=str) == sorted(
         [
             (NoticeKind.RUN_FINISHED, ends[0]),
@@ -326,8 +343,8 @@ async def test_f19_one_poll_that_cannot_be_read_hides_no_lost_delivery(clock: St
         webhooks_without_task=none_stored,
         note_lost_after_ack=note,
     )
-    acked: LostWebhookSearch[Any] = LostWebhookSearch(
-        cast(Any, store), read, clock=clock, grace_ms=1, look_back_ms=1
+    acked: LostWebhookSearch = LostWebhookSearch(
+        cast(Any, SimpleNamespace(polls=store)), read, clock=clock, grace_ms=1, look_back_ms=1
     )
     with pytest.raises(RecursionError):
         await acked.judge()

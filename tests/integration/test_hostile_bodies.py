@@ -75,7 +75,7 @@ class Scene:
         await self.post(everything[:third])
         self.provider.finish(idempotency_key(self.ids[3], 1))
         await self.look()
-        await self.store.retry_tasks_if_closed(self.ids, self.clock())
+        await self.store.retries.retry_tasks_if_closed(self.ids, self.clock())
         await self.submit()
         await self.post(everything[third : 2 * third])
         self.provider.unknown = True
@@ -87,7 +87,7 @@ class Scene:
 
     async def prepare(self) -> None:
         for account, tasks in RUNS:
-            run_id = await self.store.create_run(
+            run_id = await self.store.runs.create_run(
                 name=f"r{len(self.runs)}", source="-", budget=None, now_ms=self.clock(), account=account
             )
             specs = [
@@ -97,8 +97,8 @@ class Scene:
                 )
                 for n in range(1, tasks + 1)
             ]
-            self.ids += await self.store.add_tasks(run_id, specs, self.clock())
-            await self.store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+            self.ids += await self.store.runs.add_tasks(run_id, specs, self.clock())
+            await self.store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
             self.runs.append(run_id)
             self.accounts += [account] * tasks
             # Two are accepted and their answers lost; one is refused.

@@ -124,7 +124,7 @@ class PipelineMachine(RuleBasedStateMachine):
 
     async def _submit_and_resume(self, in_flight: int) -> None:
         await self.pipeline.submit(in_flight=in_flight)
-        await self.world.store.resume_run_if_halted(self.pipeline.run_id)
+        await self.world.store.runs.resume_run_if_halted(self.pipeline.run_id)
 
     async def _report_first(self, task: ClaimedTask) -> None:
         for accepted in self.provider.accepted.get(task.idempotency_key, []):
@@ -148,7 +148,7 @@ class PipelineMachine(RuleBasedStateMachine):
             for task in await self._claim(limit):
                 if task.first_sent_at_ms > self.clock() - SUBMIT_LIMITS.safe_resend_ms:
                     ended.append(self._ended(task, await self.provider.create(task)))
-            await self.world.store.record_submissions(ended[:recorded])
+            await self.world.store.submissions.record_submissions(ended[:recorded])
             self.late += ended[recorded:]
 
         self.run(work())
@@ -156,7 +156,7 @@ class PipelineMachine(RuleBasedStateMachine):
 
     async def _claim(self, limit: int) -> list[ClaimedTask]:
         now = self.clock()
-        return await self.world.store.claim_pending(
+        return await self.world.store.submissions.claim_pending(
             account="default",
             limit=limit,
             claim=f"dead-{now}",
@@ -183,7 +183,7 @@ class PipelineMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def late_response(self, pick: int) -> None:
         one = self.late.pop(pick % len(self.late))
-        self.run(self.world.store.record_submissions([one]))
+        self.run(self.world.store.submissions.record_submissions([one]))
 
     @rule(seconds=st.sampled_from([2, 61, 61, 601, 1_200]))
     def wait_and_sweep(self, seconds: int) -> None:
@@ -204,7 +204,7 @@ class PipelineMachine(RuleBasedStateMachine):
     def retry(self, pick: int) -> None:
         closed = [row["id"] for row in self.books.tasks if row["state"] in RETRYABLE_STATES]
         chosen = closed[pick % len(closed) :] if closed else []
-        assert self.run(self.world.store.retry_tasks_if_closed(chosen, self.clock())) == len(chosen)
+        assert self.run(self.world.store.retries.retry_tasks_if_closed(chosen, self.clock())) == len(chosen)
         self.retries.update(chosen)
 
     # What the provider does.
@@ -317,7 +317,7 @@ class PipelineMachine(RuleBasedStateMachine):
         for task in self._accepted(finished=False):
             self.provider.finish(task.key)
         if self.late:
-            self.run(self.world.store.record_submissions(self.late))
+            self.run(self.world.store.submissions.record_submissions(self.late))
         everything = self._accepted(finished=True)
         random.Random(len(everything)).shuffle(everything)
         if everything:

@@ -22,6 +22,8 @@ from app.provider.client import Client
 from app.queue import QUEUE_NAME, Queue
 from app.services import sweep as services
 from app.store import Store
+from app.store.write.settlement import SettlementWrites
+from app.store.write.submission import SubmissionWrites
 from tests.clock import SteppedClock
 from tests.conftest import StartValkey
 from tests.integration.services.pipeline import Pipeline
@@ -177,13 +179,13 @@ async def test_a_settle_job_works_in_transactions_of_bounded_size(
     sqlite_store: Store, clock: SteppedClock, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    settle = Store.settle_deliveries
+    settle = SettlementWrites.settle_deliveries
 
     async def counted(store: Store, parsed: Any, *args: Any, **when: Any) -> Any:
         sizes.append(len(parsed))
         return await settle(store, parsed, *args, **when)
 
-    monkeypatch.setattr(Store, "settle_deliveries", counted)
+    monkeypatch.setattr(SettlementWrites, "settle_deliveries", counted)
     async with scene_on(sqlite_store, clock, valkey_url, settle_size=20) as scene:
         ids = await scene.delivered(45)
         await settle_job(scene.ctx, PAYLOAD | {"ids": ids})
@@ -211,7 +213,7 @@ async def test_a_submit_job_sees_to_its_successor(scene: Scene, valkey: ValkeySe
 async def test_f17_a_sender_that_hangs_is_begun_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     await scene.pipeline.start(3)
     monkeypatch.setattr(jobs, "hung_after_s", lambda _: 0.2)
-    claim, hung = Store.claim_pending, 0
+    claim, hung = SubmissionWrites.claim_pending, 0
 
     async def hanging(store: Store, **which: Any) -> Any:
         nonlocal hung
@@ -220,7 +222,7 @@ async def test_f17_a_sender_that_hangs_is_begun_again(scene: Scene, monkeypatch:
             await asyncio.Event().wait()
         return await claim(store, **which)
 
-    monkeypatch.setattr(Store, "claim_pending", hanging)
+    monkeypatch.setattr(SubmissionWrites, "claim_pending", hanging)
     await begin_sending(scene.context)
     assert (hung, await scene.count("submitted")) == (2, 3)
 
@@ -231,13 +233,13 @@ async def test_f17_a_sender_that_takes_long_and_goes_on_is_let_alone(
     async with scene_on(sqlite_store, clock, valkey_url, claim_size=1) as scene:
         await scene.pipeline.start(5)
         monkeypatch.setattr(jobs, "hung_after_s", lambda _: 1.0)
-        claim = Store.claim_pending
+        claim = SubmissionWrites.claim_pending
 
         async def slow(store: Store, **which: Any) -> Any:
             await asyncio.sleep(0.25)
             return await claim(store, **which)
 
-        monkeypatch.setattr(Store, "claim_pending", slow)
+        monkeypatch.setattr(SubmissionWrites, "claim_pending", slow)
         with capture_logs() as logs:
             await begin_sending(scene.context)
         assert await scene.count("submitted") == 5
@@ -356,14 +358,14 @@ async def test_a17_a_job_that_cannot_be_read_harms_no_other(scene: Scene, valkey
 async def test_a9_stopping_lets_a_running_job_finish(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = await scene.delivered()
     started, go_on = asyncio.Event(), asyncio.Event()
-    settle = Store.settle_deliveries
+    settle = SettlementWrites.settle_deliveries
 
     async def slowly(*args: Any, **when: Any) -> Any:
         started.set()
         await go_on.wait()
         return await settle(*args, **when)
 
-    monkeypatch.setattr(Store, "settle_deliveries", slowly)
+    monkeypatch.setattr(SettlementWrites, "settle_deliveries", slowly)
     async with running(worker.run_arq(scene.context, scene.url), scene.context) as task:
         await scene.context.queue.wake_settle(ids)
         await started.wait()
@@ -418,7 +420,7 @@ async def test_a27_one_worker_sweeps_at_a_time(scene: Scene) -> None:
     await scene.delivered()
     scene.pipeline.clock.advance(10_000)
     now = scene.pipeline.clock()
-    assert await scene.context.store.acquire_lease("sweep", "other", until_ms=now + 10, now_ms=now)
+    assert await scene.context.store.runs.acquire_lease("sweep", "other", until_ms=now + 10, now_ms=now)
     swept: list[None] = []
 
     async def looked() -> bool:
@@ -432,7 +434,9 @@ async def test_a27_one_worker_sweeps_at_a_time(scene: Scene) -> None:
         await eventually(lambda: _all_completed(scene))
 
 
-@pytest.mark.parametrize("duty", ["run_sweep", "run_schedules", "run_audits", "run_acked", "run_notices"])
+@pytest.mark.parametrize(
+    "duty", ["run_sweep", "run_schedules", "run_audits", "run_lost_webhook_search", "run_notices"]
+)
 @pytest.mark.parametrize("times", [2, 10**6])
 async def test_f14_a_duty_that_dies_is_started_again_or_ends_the_worker(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, duty: str, times: int

@@ -27,7 +27,7 @@ from app.cli.user_error import USAGE, UserError
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """A row as Store.export gives it."""
+    """A row as ExportReads.export gives it."""
     return {
         "ordinal": 1,
         "task_id": "t",
@@ -53,7 +53,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    """A row as Store.export_ledger gives it."""
+    """A row as ExportReads.export_ledger gives it."""
     return {
         "book": "account",
         "entry_id": 7,

@@ -37,7 +37,7 @@ async def audit_once(context: Context, owner: str, audits: Audits) -> None:
     """One look at every account; nothing where another worker looks just now."""
     now = context.clock()
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
-    if not await context.store.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
+    if not await context.store.runs.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
         return
     each = Isolated()
     try:
@@ -46,9 +46,9 @@ async def audit_once(context: Context, owner: str, audits: Audits) -> None:
                 tell(found)
                 if not found.drift.explained:
                     notice = unexplained_drift(found.account, found.drift.unexplained, found.at_ms)
-                    await context.store.add_notices([notice], context.clock())
+                    await context.store.notices.add_notices([notice], context.clock())
     finally:
-        await context.store.release_lease(LEASE, owner)
+        await context.store.runs.release_lease(LEASE, owner)
     each.finish()
 
 

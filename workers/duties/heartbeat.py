@@ -26,7 +26,7 @@ async def read_time(context: Context, clock: DatabaseClock) -> None:
     """Wait for the database's time, before anything is written by this machine's; or until told to stop."""
     while not context.stopping.is_set():
         try:
-            await clock.read(context.store.database_ms)
+            await clock.read(context.store.health.database_ms)
         except StoreUnavailable as error:
             log.warning("store_unavailable", work="read_time", error=str(error)[:200])
             await sleep_until(AGAIN_S, context.stopping)
@@ -48,11 +48,11 @@ async def run_alive(context: Context, clock: DatabaseClock | None = None) -> Non
     # Whoever looks need not wait until it is missed; with a database that is away they must.
     with contextlib.suppress(Exception):
         async with asyncio.timeout(AGAIN_S):
-            await context.store.end_process(process_id, KIND)
+            await context.store.health.end_process(process_id, KIND)
 
 
 async def _beat(store: Store, process_id: str) -> int:
-    return await store.beat(process_id, KIND)
+    return await store.health.beat(process_id, KIND)
 
 
 def longest_moments(settings: Settings) -> Longest:

@@ -4,7 +4,6 @@ import structlog
 
 from app.provider.webhook_state import read_acknowledged
 from app.services.lost_webhooks import LostWebhookSearch
-from app.store.write.polls import PollWithoutDelivery
 from workers.jobs import Context
 from workers.periodic import run_every, sleep_until
 
@@ -16,7 +15,7 @@ LOOKS_PER_GRACE = 5
 async def run_lost_webhook_search(context: Context) -> None:
     """Judge every so often until told to stop. Several workers may: what one has noted no other notes."""
     settings = context.settings
-    acked: LostWebhookSearch[PollWithoutDelivery] = LostWebhookSearch(
+    acked: LostWebhookSearch = LostWebhookSearch(
         context.store,
         read_acknowledged,
         clock=context.clock,

@@ -87,7 +87,7 @@ class Looker:
 
     async def _look(self) -> None:
         store, now = self._context.store, self._context.clock()
-        if not await store.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
+        if not await store.runs.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
             return
         each = Isolated()
         with each.alone():
@@ -102,7 +102,7 @@ class Looker:
 
     async def _look_ahead(self, name: str, account: Account) -> None:
         now = self._context.clock()
-        at_work = (await self._context.store.outstanding(name)).tasks
+        at_work = (await self._context.store.accounts.outstanding(name)).tasks
         seen = await look_ahead(
             self._context.store,
             name,

@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -10,9 +11,12 @@ from app.cli.user_error import UserError
 from app.config import Settings
 from app.prompts.reader import read_prompts
 from app.services.isolated import Isolated
-from app.services.schedule import Opened, OpenSource, Schedule, SlotOutcome, start_due
+from app.services.schedule import Opened, OpenSource, SlotOutcome, start_due
 from workers.jobs import Context
 from workers.periodic import run_every
+
+if TYPE_CHECKING:
+    from app.store.write.schedules import ScheduleRow
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +66,7 @@ def tell(outcome: SlotOutcome) -> None:
 def source_opener(settings: Settings) -> OpenSource:
     """Opens a schedule's file with the schedule's options."""
 
-    def open_source(schedule: Schedule) -> Opened:
+    def open_source(schedule: "ScheduleRow") -> Opened:
         path = Path(schedule.source)
         if not path.is_file():
             raise ValueError(

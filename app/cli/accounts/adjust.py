@@ -67,8 +67,8 @@ def adjust(
             "credits": to_json_number(amount),
             "reason": text,
             "adjusted_in_all": to_json_number(total),
-            "message": f"{to_json_number(amount)} credits noted for {what} of account {account}; its adjustments are "
-            f"{to_json_number(total)} in all.",
+            "message": f"{to_json_number(amount)} credits noted for {what} of account {account}; "
+            f"its adjustments are {to_json_number(total)} in all.",
         }
         show(document, as_json=as_json, draw=draw_line)
 

@@ -35,8 +35,8 @@ def plan(account: Account = "default", as_json: AsJson = False) -> None:
         found = await standing(store, account, now)
         if found is None:
             raise _no_cycle(account)
-        burned = await store.burn(account, now - BURN_HOURS * 3_600_000)
-        balance = await store.last_snapshot(account, now)
+        burned = await store.charges.burn(account, now - BURN_HOURS * 3_600_000)
+        balance = await store.audits.last_snapshot(account, now)
         document = plan_document(found, balance, burned, burn_hours=BURN_HOURS, now_ms=now)
         show(document, as_json=as_json, draw=draw_plan)
 
@@ -78,7 +78,7 @@ async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
     from app.domain.accounting.billing import DAY_MS, cycles, running
 
     starts_ms = _day_ms(day) if day else 0
-    known = cycles(await store.seen_resets(account))
+    known = cycles(await store.audits.seen_resets(account))
     if not known:
         raise _no_cycle(account)
     if not day:

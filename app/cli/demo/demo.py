@@ -104,7 +104,7 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
                     TALLYHOOK_SWEEP_AFTER_S="3",
                 ),
             )
-            run = (await store.find_runs(submitted["run"]["id"]))[0]
+            run = (await store.queries.find_runs(submitted["run"]["id"]))[0]
             await _settled(store, run, witness, processes, DEADLINE_S + 2 * poll_after_s)
             return await compare(store, run, await witness.books())
 
@@ -119,7 +119,7 @@ async def _settled(
             dead = processes.dead()
             if dead is not None:
                 raise failed(f"{dead.name} ended by itself with {dead.exit_code}", processes)
-            run = (await store.find_runs(run.id))[0]
+            run = (await store.queries.find_runs(run.id))[0]
             if run.reason:
                 raise failed(f"the run is {run.state}: {run.reason}", processes)
             if time.monotonic() > until:
@@ -133,24 +133,24 @@ async def _is_quiet(
     """No task or delivery with the emulator, then none with us: asked in this order, since what the emulator
     has delivered by then stands in our inbox."""
     emulator_quiet = await witness.is_quiet()
-    progress = await store.progress(run.id)
+    progress = await store.queries.progress(run.id)
     show(progress)
     return (
         emulator_quiet
         and progress.open == 0
         and progress.held == 0
         and progress.verdicts.get(Verdict.UNKNOWN, 0) == 0
-        and await store.waiting_count() == 0
+        and await store.queries.waiting_count() == 0
     )
 
 
 async def compare(store: Store, run: RunRow, books: Document) -> Document:
     """What was found, what the emulator says, and every difference."""
-    report = await store.report(run)
-    found = found_side(report, unmatched=await store.stray_count())
+    report = await store.reports.report(run)
+    found = found_side(report, unmatched=await store.queries.stray_count())
     said = emulator_totals(books["tasks"])
     keys = differences(found, said)
-    tasks = charge_differences(await store.charges(run.id), books["tasks"])
+    tasks = charge_differences(await store.reports.charges(run.id), books["tasks"])
     drift = Decimal(str(books["opening"])) - Decimal(str(books["remaining"])) - report.posted
     return {
         **found,

@@ -200,16 +200,16 @@ async def check_database(settings: Settings, clocks: Clocks | None = None) -> Ch
     try:
         store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
         try:
-            revision = await answered(store.schema_revision(), settings)
+            revision = await answered(store.queries.schema_revision(), settings)
             if clocks is not None and not store.db.is_sqlite:  # whose clock is this machine's
                 asked = clocks.ask()
-                clocks.note("database", await answered(store.database_ms(), settings), asked)
-            if (refused := await answered(store.why_read_only(), settings)) is not None:
+                clocks.note("database", await answered(store.health.database_ms(), settings), asked)
+            if (refused := await answered(store.queries.why_read_only(), settings)) is not None:
                 return Check(name, "fault", *_read_only(refused, display_url(settings)))
-            unsafe = await answered(store.unsafe_settings(), settings)
+            unsafe = await answered(store.queries.unsafe_settings(), settings)
             if is_migrated(revision):
                 # Kept and taken away again: what is rolled back never meets a full disk.
-                await answered(store.try_write(keep=True, bytes_wanted=TRIED_BYTES), settings)
+                await answered(store.health.try_write(keep=True, bytes_wanted=TRIED_BYTES), settings)
         finally:
             await store.close()
     except UserError as error:
@@ -272,9 +272,11 @@ async def check_inbox(settings: Settings) -> list[Check]:
     try:
         store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
         try:
-            count = await answered(store.set_aside_count(), settings)
+            count = await answered(store.set_aside.set_aside_count(), settings)
             waiting = [
-                row for row in await answered(store.list_inbox(INBOX_SHOWN), settings) if row.state == "new"
+                row
+                for row in await answered(store.set_aside.list_inbox(INBOX_SHOWN), settings)
+                if row.state == "new"
             ]
         finally:
             await store.close()
@@ -293,12 +295,12 @@ async def check_worker(settings: Settings) -> list[Check]:
     try:
         store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
         try:
-            if not is_migrated(await answered(store.schema_revision(), settings)):
+            if not is_migrated(await answered(store.queries.schema_revision(), settings)):
                 return []
             worker = await answered(workers_document(store), settings)
-            now = await answered(store.database_ms(), settings)
-            waiting = await answered(store.waiting_count(), settings)
-            due = await answered(store.accounts_with_due(now), settings)
+            now = await answered(store.health.database_ms(), settings)
+            waiting = await answered(store.queries.waiting_count(), settings)
+            due = await answered(store.queries.accounts_with_due(now), settings)
         finally:
             await store.close()
     except UserError:  # told by the check of the database

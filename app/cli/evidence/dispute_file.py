@@ -44,9 +44,9 @@ COLUMNS = (
 
 async def write_dispute(store: Store, settings: Settings, run: RunRow, path: Path, at_ms: int) -> Disputed:
     """Write the archive, unless there is nothing to dispute; then no file is made. Raises UserError."""
-    if not await store.discrepancies(await store.dispute_scope(run.id), after=0, limit=1):
+    if not await store.disputes.discrepancies(await store.disputes.dispute_scope(run.id), after=0, limit=1):
         return Disputed()
-    options = await store.send_options([run.id])
+    options = await store.accounts.send_options([run.id])
     encode = encoder(settings, run, batched=options[run.id].batch_size > 1)
     with atomic_file(path) as file, open_archive(file, suffix_of(path), at_ms, COLUMNS) as archive:
         writer = Dispute(store, archive, encode, secrets=secrets_of(settings), sync=run.source == ASKED)

@@ -130,8 +130,8 @@ async def asked_document(store: "Store", asked: "SyncResult", question: "SyncReq
     from app.cli.runs.export_rows import row_document
     from app.views.runs import run_document
 
-    (task,) = [row_document(row) async for row in store.export(asked.run_id)]
-    report = await store.report(await choose_run(store, asked.run_id))
+    (task,) = [row_document(row) async for row in store.exports.export(asked.run_id)]
+    report = await store.reports.report(await choose_run(store, asked.run_id))
     end = asked.answer
     return {
         "run": run_document(report.run),

@@ -1,29 +1,24 @@
 """Which run a person means: by name, id, the beginning or end of an id, or `latest`."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.cli.user_error import UserError
 from app.store.read.runs import RunRow
 
+if TYPE_CHECKING:
+    from app.store import Store
+
 CANDIDATES_MAX = 10
 
 
-class RunReads(Protocol):
-    """What choosing needs of the store."""
-
-    async def list_runs(self, limit: int = 50) -> list[RunRow]: ...
-
-    async def find_runs(self, name_or_id: str) -> list[RunRow]: ...
-
-
-async def choose_run(store: RunReads, wanted: str) -> RunRow:
+async def choose_run(store: "Store", wanted: str) -> RunRow:
     """The one run that is meant. Raises UserError, with candidates, when there is none or more than one."""
     if wanted == "latest":
-        newest = await store.list_runs(1)
+        newest = await store.queries.list_runs(1)
         if not newest:
             raise UserError("run_not_found", "there is no run yet", "tallyhook submit FILE makes one")
         return newest[0]
-    found = await store.find_runs(wanted)
+    found = await store.queries.find_runs(wanted)
     exact = [run for run in found if run.id == wanted.lower()]
     if len(found) == 1 or exact:
         return (exact or found)[0]
@@ -32,7 +27,7 @@ async def choose_run(store: RunReads, wanted: str) -> RunRow:
             "run_not_found",
             f"no run has the name {wanted!r} or an id that begins or ends with it",
             "tallyhook runs lists them; four characters of an id are enough",
-            details=[_shown(run) for run in await store.list_runs(CANDIDATES_MAX)],
+            details=[_shown(run) for run in await store.queries.list_runs(CANDIDATES_MAX)],
         )
     raise UserError(
         "run_ambiguous",

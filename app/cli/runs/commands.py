@@ -48,8 +48,8 @@ def runs(
     from app.views.runs import status_document
 
     async def work(store: "Store") -> None:
-        rows = await store.list_runs(limit)
-        progress = await store.progress_of_runs([row.id for row in rows])
+        rows = await store.queries.list_runs(limit)
+        progress = await store.queries.progress_of_runs([row.id for row in rows])
         document = {"runs": [status_document(row, progress[row.id]) for row in rows]}
         show(document, as_json=as_json, draw=draw_runs)
 
@@ -65,7 +65,7 @@ def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        document = status_document(row, await store.progress(row.id))
+        document = status_document(row, await store.queries.progress(row.id))
         document["worker"] = await workers_document(store)
         show(document, as_json=as_json, draw=draw_status)
 
@@ -91,8 +91,8 @@ def report(
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        document = full_report_document(await store.full_report(row, findings))
-        document["set_aside"] = asdict(await store.set_aside_about(row.id))
+        document = full_report_document(await store.reports.full_report(row, findings))
+        document["set_aside"] = asdict(await store.set_aside.set_aside_about(row.id))
         if html is None:
             show(document, as_json=as_json, draw=draw_report)
         else:

@@ -41,10 +41,10 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        if not await store.halt_run_if_running(row.id, RunState.PAUSED, BY_HAND):
+        if not await store.runs.halt_run_if_running(row.id, RunState.PAUSED, BY_HAND):
             raise UserError("not_running", f"run {row.name} is {row.state}, not running")
         done(f"run {row.id} is paused")
-        progress = await store.progress(row.id)
+        progress = await store.queries.progress(row.id)
         unsent = progress.states.get("pending", 0)
         document = {
             "run": run_document(await choose_run(store, row.id)),
@@ -74,7 +74,7 @@ def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        goes_on = store.resume_restored_run if restored else store.resume_run_if_halted
+        goes_on = store.runs.resume_restored_run if restored else store.runs.resume_run_if_halted
         if not await goes_on(row.id):
             what = "over, or not loaded yet" if restored else "neither paused nor stopped"
             raise UserError("not_halted", f"run {row.name} is {row.state}, {what}")
@@ -109,14 +109,14 @@ async def cancelled(store: "Store", run: str) -> dict[str, Any]:
     from app.views.runs import is_finished, run_document
 
     row = await choose_run(store, run)
-    if row.state == "cancelled" or is_finished(row, await store.progress(row.id)):
+    if row.state == "cancelled" or is_finished(row, await store.queries.progress(row.id)):
         over = "cancelled already" if row.state == "cancelled" else "finished"
         raise UserError("not_open", f"run {row.name} is {over}; there is nothing to cancel")
-    count = await store.cancel_run(row.id, "cancelled by hand")
+    count = await store.runs.cancel_run(row.id, "cancelled by hand")
     done(f"run {row.id} is cancelled")
     # Once more, for what a sender gave back in the very moment in which the run was being cancelled.
-    count += await store.cancel_run(row.id, "cancelled by hand")
-    progress = await store.progress(row.id)
+    count += await store.runs.cancel_run(row.id, "cancelled by hand")
+    progress = await store.queries.progress(row.id)
     message = f"Run {row.name} is cancelled: {count} tasks will not be sent."
     if progress.open:
         message += (
@@ -182,7 +182,7 @@ async def retried(
         raise UserError("not_retryable", f"run {row.name} is {row.state}", remedy)
     stretches: list[RetriedChunk] = []
     while not stretches or stretches[-1].last:
-        stretch = await store.retry_chunk(
+        stretch = await store.retries.retry_chunk(
             row.id,
             states,
             after=stretches[-1].last if stretches else 0,
@@ -196,8 +196,8 @@ async def retried(
     count, held = sum(s.retried for s in stretches), sum(s.held for s in stretches)
     answered, estimate = sum(s.answered for s in stretches), sum((s.estimate for s in stretches), Decimal(0))
     message = (
-        f"{count} tasks of {row.name} are sent again under new keys; they may cost {to_json_number(estimate)} credits "
-        "by our estimate."
+        f"{count} tasks of {row.name} are sent again under new keys; "
+        f"they may cost {to_json_number(estimate)} credits by our estimate."
     )
     if held:
         message += f" {held} are left alone, because the old attempt may still be charged (--even-if-held)."

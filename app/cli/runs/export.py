@@ -37,7 +37,9 @@ class Sink(Protocol):
 
 def rows_of(store: Store, what: ExportContent, run_id: str) -> AsyncIterator[Row]:
     """The rows of a run, from the store."""
-    return store.export(run_id) if what is ExportContent.RESULTS else store.export_ledger(run_id)
+    return (
+        store.exports.export(run_id) if what is ExportContent.RESULTS else store.exports.export_ledger(run_id)
+    )
 
 
 def sink_for(what: ExportContent, format_: Format, output: BinaryIO) -> Sink:

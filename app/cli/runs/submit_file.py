@@ -47,7 +47,7 @@ async def submit_file(
         reader = read_prompts(path, defaults)
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error
-    interrupted = [] if resume or path is None else await store.loading_runs(new.source)
+    interrupted = [] if resume or path is None else await store.loading.loading_runs(new.source)
     begun: list[str] = []
     try:
         loaded = await load_run(
@@ -75,7 +75,7 @@ async def submit_file(
         raise
     refuse_if_not_started(loaded, new)
     done(stored(loaded.run_id))
-    run = next(row for row in await store.find_runs(loaded.run_id) if row.id == loaded.run_id)
+    run = next(row for row in await store.queries.find_runs(loaded.run_id) if row.id == loaded.run_id)
     woken = await wake_workers(settings)
     worker = await seen_workers(store)
     steps = next_steps(loaded.run_id, settings, worker, woken=woken)
@@ -111,7 +111,7 @@ def source_changed(change: SourceChanged, source: str) -> UserError:
     )
 
 
-def counted(loaded: Loaded[BadLine], new: NewRun) -> list[str]:
+def counted(loaded: Loaded, new: NewRun) -> list[str]:
     """What happened to records that are not simply sent."""
     told = []
     if loaded.resumed_after:
@@ -148,7 +148,7 @@ def refuse_if_not_a_file(path: Path | None) -> None:
         raise UserError("unreadable", f"{path} {what}", "- reads standard input", exit_code=USAGE)
 
 
-def refuse_if_not_started(loaded: Loaded[BadLine], new: NewRun) -> None:
+def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
     """Raises UserError when the run was not let to begin."""
     if loaded.started:
         return

@@ -2,35 +2,30 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.task import RunState, TaskState
 from app.store.read.runs import RunProgress, RunRow
 from app.views.runs import is_finished
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 POLL_S = 0.5
 POLL_SHARE = 10
 """Reading progress may take a tenth of the time: on a long run it counts every row."""
 
 
-class WatchStore(Protocol):
-    """What watching needs of the store."""
-
-    async def find_runs(self, name_or_id: str) -> list[RunRow]: ...
-
-    async def progress(self, run_id: str) -> RunProgress: ...
-
-
 async def watch_run(
-    store: WatchStore, run: RunRow, on_change: Callable[[RunRow, RunProgress], None]
+    store: "Store", run: RunRow, on_change: Callable[[RunRow, RunProgress], None]
 ) -> tuple[RunRow, RunProgress]:
     """Call `on_change` about twice a second until the run is finished, or halted with nothing under way; how
     it stands then."""
     clock = asyncio.get_running_loop().time
     while True:
         started = clock()
-        run = next((row for row in await store.find_runs(run.id) if row.id == run.id), run)
-        progress = await store.progress(run.id)
+        run = next((row for row in await store.queries.find_runs(run.id) if row.id == run.id), run)
+        progress = await store.queries.progress(run.id)
         on_change(run, progress)
         if is_finished(run, progress) or is_halted(run, progress):
             return run, progress

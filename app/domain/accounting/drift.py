@@ -25,7 +25,7 @@ from app.domain.accounting.balances import (
 )
 from app.domain.accounting.movements import ZERO, Movement, Movements
 
-__all__ = ["Allocation", "Drift", "Interval", "Movement", "Reset", "BalanceSnapshot", "audit"]
+__all__ = ["Allocation", "BalanceSnapshot", "Drift", "Interval", "Movement", "Reset", "audit"]
 
 
 @dataclass(frozen=True, slots=True)

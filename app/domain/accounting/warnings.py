@@ -71,8 +71,9 @@ def _credits(found: Forecast) -> Iterator[LimitWarning]:
         yield LimitWarning(
             NoticeKind.CREDITS_SHORT,
             f"credits.short:{found.account}:{cycle}:{newest}",
-            f"{to_json_number(has.likely)} credits {'will' if is_sure else 'may'} not suffice for the {found.queued} "
-            f"tasks that are queued: they will cost {to_json_number(needs.low)} to {to_json_number(needs.high)}.",
+            f"{to_json_number(has.likely)} credits {'will' if is_sure else 'may'} not suffice for the "
+            f"{found.queued} tasks that are queued: they will cost {to_json_number(needs.low)} "
+            f"to {to_json_number(needs.high)}.",
             is_sure,
             figures={
                 "available": has.likely,

@@ -20,8 +20,8 @@ __all__ = [
     "TASK_TYPES",
     "EngineProblem",
     "check",
-    "find_task_type",
     "display",
+    "find_task_type",
 ]
 
 TEXT_CHARS_MAX = 10_000

@@ -145,7 +145,8 @@ def discrepancy(group: FindingGroup, now_ms: int) -> Notice:
     difference = group.actual - group.expected
     message = f"{group.count} × {group.verdict} in {where}"
     if difference:
-        message += f": {to_json_number(abs(difference))} credits {'more' if difference > 0 else 'less'} than expected"
+        word = "more" if difference > 0 else "less"
+        message += f": {to_json_number(abs(difference))} credits {word} than expected"
     occasion = f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
     figures = {
         "run": group.run_name,

@@ -13,7 +13,8 @@ HEADROOM = 0.978
 """Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
 requests shift between windows by what the network and the event loop delay them: 2.2 % are 22 ms."""
 KNOWN_HEADROOM = 0.994
-"""The same where the provider says how much is left: `RateWindow` then holds back what would be one too many."""
+"""The same where the provider says how much is left: `RateWindow` then holds back
+what would be one too many."""
 CATCH_UP = 1.15
 """How much denser than the limit turns may be after a stall in the midst of sending: 0.15 s are made up for
 within a second. The limit's own spacing makes up for 22 ms, less than two busy cores lose in some seconds."""

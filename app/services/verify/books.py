@@ -4,10 +4,10 @@ Reads one moment of the database and writes nothing: a correction is a new entry
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.accounting.adjustment import account_entry
 from app.domain.settlement import Effect
@@ -23,26 +23,11 @@ from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, Verified
 from app.services.verify.evidence import Reading
 from app.services.verify.task import verify_task
 
+if TYPE_CHECKING:
+    from app.store.read.verification import BooksSnapshot
+
 DIFFERENCES_KEPT_MAX = 10_000
 """Named; further ones are counted. Some 500 bytes each."""
-
-
-class VerifySnapshot(Protocol):
-    """One moment of the store."""
-
-    def books(self, run: VerifiedRun, share: int, of: int) -> AsyncIterator[list[TaskBooks]]: ...
-
-    def unfiled(self) -> AsyncIterator[Sequence[Row]]: ...
-
-    def account_entries(self, account: str | None) -> AsyncIterator[Row]: ...
-
-    async def orphans(self) -> Sequence[Orphan]: ...
-
-    async def spending(self, run_ids: Sequence[str]) -> Sequence[tuple[str, Decimal, Decimal]]: ...
-
-    async def owners_of(self, provider_task_ids: Iterable[str]) -> dict[str, set[tuple[str, int]]]: ...
-
-    async def sent_of(self, task_ids: Iterable[str]) -> dict[tuple[str, int], tuple[str, int | None]]: ...
 
 
 @dataclass(slots=True)
@@ -84,7 +69,7 @@ class VerifyTotals:
 
 
 async def verify_share(
-    snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], reading: Reading, *, share: int = 0, of: int = 1
+    snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], reading: Reading, *, share: int = 0, of: int = 1
 ) -> VerifyTotals:
     """Verify the tasks of some runs; of each `of` pages, the one that is ours. What the runs spent is for the
     first share."""
@@ -104,7 +89,7 @@ async def verify_share(
     return tally
 
 
-async def _mark_anothers(snapshot: VerifySnapshot, page: Sequence[TaskBooks], reading: Reading) -> None:
+async def _mark_anothers(snapshot: "BooksSnapshot", page: Sequence[TaskBooks], reading: Reading) -> None:
     """Which conflicts name an id that another attempt has. Whether it had it already when the report came is
     in no row but the decision itself, so only where that was a conflict is the id a reason for one."""
     named: list[tuple[TaskBooks, Row, str]] = []
@@ -119,7 +104,7 @@ async def _mark_anothers(snapshot: VerifySnapshot, page: Sequence[TaskBooks], re
 
 
 async def verify_rest(
-    snapshot: VerifySnapshot, reading: Reading, *, account: str | None, default_account: str
+    snapshot: "BooksSnapshot", reading: Reading, *, account: str | None, default_account: str
 ) -> VerifyTotals:
     """What belongs to no task: deliveries that fit none, entries of the account, rows left behind.
     `default_account`: whose a delivery is that names none."""
@@ -138,7 +123,7 @@ async def verify_rest(
     return tally
 
 
-async def _spending(snapshot: VerifySnapshot, runs: Sequence[VerifiedRun], tally: VerifyTotals) -> None:
+async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], tally: VerifyTotals) -> None:
     """What is kept of each run as spent, which its budget is held to, against its attempts."""
     for run_id, kept, should_be in await snapshot.spending([run.id for run in runs]):
         why = "the sum of what its attempts are charged, hold, or may cost; docs/operations.md makes it anew"
@@ -164,7 +149,11 @@ def conclude(tally: VerifyTotals) -> None:
 
 
 async def _unfiled(
-    snapshot: VerifySnapshot, rows: Sequence[Row], reading: Reading, tally: VerifyTotals, default_account: str
+    snapshot: "BooksSnapshot",
+    rows: Sequence[Row],
+    reading: Reading,
+    tally: VerifyTotals,
+    default_account: str,
 ) -> None:
     keys = {}
     for row in rows:

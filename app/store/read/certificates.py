@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.evidence.certificate import AttemptRecord, LedgerRecord, RunFacts, RunTotals
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.read.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, findings, ledger, results, runs, tasks
 from app.store.write.submission import is_refusal_in_doubt
@@ -29,28 +29,23 @@ _STANDING = (
 )
 
 
-class CertificateReads:
-    """Part of Store."""
+class CertificateReads(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def tally_run(self, run_id: str) -> tuple[RunTotals, RunFacts]:
+    @reads(long=True)
+    async def tally_run(self, connection: AsyncConnection, run_id: str) -> tuple[RunTotals, RunFacts]:
         """A run folded page by page, so that memory stays flat, as of one moment."""
-
-        async def work(connection: AsyncConnection) -> tuple[RunTotals, RunFacts]:
-            if not self.db.is_sqlite:
-                await connection.execution_options(isolation_level="REPEATABLE READ")
-            tally, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)
-            while standings := await _current(connection, run_id, after, answer):
-                after = standings[-1].ordinal
-                ids = [standing.task_id for standing in standings]
-                past = await _past(connection, ids, answer)
-                every = sorted([*standings, *past], key=lambda it: (it.ordinal, it.attempt))
-                tally.page(every, await _entries(connection, ids))
-            tally.adjustments(await _adjustments(connection, run_id))
-            return tally, await _facts(connection, run_id)
-
-        return await self.db.read(work, long=True)
+        if not self.db.is_sqlite:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        tally, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)
+        while standings := await _current(connection, run_id, after, answer):
+            after = standings[-1].ordinal
+            ids = [standing.task_id for standing in standings]
+            past = await _past(connection, ids, answer)
+            every = sorted([*standings, *past], key=lambda it: (it.ordinal, it.attempt))
+            tally.page(every, await _entries(connection, ids))
+        tally.adjustments(await _adjustments(connection, run_id))
+        return tally, await _facts(connection, run_id)
 
 
 async def _current(

@@ -14,7 +14,7 @@ from app.domain.accounting.billing import DAY_MS, CreditExposure, Cycle, PostLin
 from app.domain.accounting.movements import Movement
 from app.domain.pricing import CLUSTERS_MAX
 from app.domain.task import OPEN_STATES, Money, TaskState
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.tables import (
     EVERY_ATTEMPT,
     Credits,
@@ -38,27 +38,22 @@ BUSY_GRAIN_MS = 30_000
 """Of more than that; half of the lag that a balance may have (P11)."""
 
 
-class ChargeReads:
-    """Part of Store."""
+class ChargeReads(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def post_lines(self, account: str, cycle: Cycle) -> list[PostLine]:
+    @reads(long=True)
+    async def post_lines(self, connection: AsyncConnection, account: str, cycle: Cycle) -> list[PostLine]:
         """What each engine cost on each day of a cycle, by the day on which the charge was told; posts of 0
         are left out."""
-
-        async def work(connection: AsyncConnection) -> list[PostLine]:
-            post = await _posts(connection, account, cycle.starts_ms)
-            day = (post.c.to_ms // DAY_MS).label("day")
-            rows = await connection.execute(
-                sa.select(day, post.c.task_type, post.c.sync, sa.func.count(), credits_sum(post.c.credits))
-                .where(post.c.to_ms >= cycle.starts_ms, post.c.to_ms < cycle.ends_ms, post.c.credits > 0)
-                .group_by(day, post.c.task_type, post.c.sync)
-                .order_by(day, post.c.task_type, post.c.sync)
-            )
-            return [PostLine(iso_day(r[0] * DAY_MS), r[1], bool(r[2]), r[3], r[4]) for r in rows]
-
-        return await self.db.read(work, long=True)
+        post = await _posts(connection, account, cycle.starts_ms)
+        day = (post.c.to_ms // DAY_MS).label("day")
+        rows = await connection.execute(
+            sa.select(day, post.c.task_type, post.c.sync, sa.func.count(), credits_sum(post.c.credits))
+            .where(post.c.to_ms >= cycle.starts_ms, post.c.to_ms < cycle.ends_ms, post.c.credits > 0)
+            .group_by(day, post.c.task_type, post.c.sync)
+            .order_by(day, post.c.task_type, post.c.sync)
+        )
+        return [PostLine(iso_day(r[0] * DAY_MS), r[1], bool(r[2]), r[3], r[4]) for r in rows]
 
     async def post_movements(
         self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
@@ -83,71 +78,63 @@ class ChargeReads:
 
         return await self.db.read(work, long=True)
 
-    async def open_movements(self, account: str, now_ms: int, *, grain_ms: int = 1_000) -> list[Movement]:
+    @reads(long=True)
+    async def open_movements(
+        self, connection: AsyncConnection, account: str, now_ms: int, *, grain_ms: int = 1_000
+    ) -> list[Movement]:
         """Attempts that the provider has, or may have, without a known charge, each at the most that it can
         cost; those first sent in the same grain come as one."""
+        found: list[Movement] = []
+        for query in _open(account):
+            part = query.subquery()
+            first = (part.c.from_ms // grain_ms).label("first")
+            most = credits_sum(part.c.credits + part.c.clusters)
+            rows = await connection.execute(sa.select(first, most).group_by(first))
+            found += [_movement(r[1], r[0] * grain_ms, now_ms) for r in rows]
+        return found
 
-        async def work(connection: AsyncConnection) -> list[Movement]:
-            found: list[Movement] = []
-            for query in _open(account):
-                part = query.subquery()
-                first = (part.c.from_ms // grain_ms).label("first")
-                most = credits_sum(part.c.credits + part.c.clusters)
-                rows = await connection.execute(sa.select(first, most).group_by(first))
-                found += [_movement(r[1], r[0] * grain_ms, now_ms) for r in rows]
-            return found
-
-        return await self.db.read(work, long=True)
-
-    async def exposure(self, account: str) -> CreditExposure:
+    @reads(long=True)
+    async def exposure(self, connection: AsyncConnection, account: str) -> CreditExposure:
         """What may still be charged, and for how many attempts."""
-
-        async def work(connection: AsyncConnection) -> CreditExposure:
-            counts: dict[bool, list[Any]] = {True: [0, Decimal(0)], False: [0, Decimal(0)]}
-            for query in _open(account):
-                part = query.subquery()
-                rows = await connection.execute(
-                    sa.select(part.c.working, sa.func.count(), credits_sum(part.c.credits)).group_by(
-                        part.c.working
-                    )
+        counts: dict[bool, list[Any]] = {True: [0, Decimal(0)], False: [0, Decimal(0)]}
+        for query in _open(account):
+            part = query.subquery()
+            rows = await connection.execute(
+                sa.select(part.c.working, sa.func.count(), credits_sum(part.c.credits)).group_by(
+                    part.c.working
                 )
-                for working, count, credits in rows:
-                    counts[bool(working)][0] += count
-                    counts[bool(working)][1] += credits
-            return CreditExposure(*counts[True], *counts[False])
+            )
+            for working, count, credits in rows:
+                counts[bool(working)][0] += count
+                counts[bool(working)][1] += credits
+        return CreditExposure(*counts[True], *counts[False])
 
-        return await self.db.read(work, long=True)
-
-    async def working_before(self, account: str, at_ms: int) -> int:
+    @reads(long=True)
+    async def working_before(self, connection: AsyncConnection, account: str, at_ms: int) -> int:
         """Attempts first sent before a moment that the provider is still working on."""
+        count = 0
+        for query in _open(account):
+            part = query.subquery()
+            mine = sa.select(sa.func.count()).select_from(part)
+            mine = mine.where(part.c.working == sa.true(), part.c.from_ms < at_ms)
+            count += await connection.scalar(mine) or 0
+        return count
 
-        async def work(connection: AsyncConnection) -> int:
-            count = 0
-            for query in _open(account):
-                part = query.subquery()
-                mine = sa.select(sa.func.count()).select_from(part)
-                mine = mine.where(part.c.working == sa.true(), part.c.from_ms < at_ms)
-                count += await connection.scalar(mine) or 0
-            return count
-
-        return await self.db.read(work, long=True)
-
-    async def burn(self, account: str, since_ms: int) -> list[tuple[str, str, int, Decimal]]:
+    @reads(long=True)
+    async def burn(
+        self, connection: AsyncConnection, account: str, since_ms: int
+    ) -> list[tuple[str, str, int, Decimal]]:
         """(engine, country, posts, credits) charged since a moment, dearest first."""
         country = asked_from(self.db.is_sqlite)
-
-        async def work(connection: AsyncConnection) -> list[tuple[str, str, int, Decimal]]:
-            post = await _posts(connection, account, since_ms, country)
-            spent = credits_sum(post.c.credits)
-            rows = await connection.execute(
-                sa.select(post.c.task_type, post.c.country, sa.func.count(), spent)
-                .where(post.c.to_ms >= since_ms, post.c.credits > 0)
-                .group_by(post.c.task_type, post.c.country)
-                .order_by(spent.desc(), post.c.task_type, post.c.country)
-            )
-            return [(r[0], r[1] or "", r[2], r[3]) for r in rows]
-
-        return await self.db.read(work, long=True)
+        post = await _posts(connection, account, since_ms, country)
+        spent = credits_sum(post.c.credits)
+        rows = await connection.execute(
+            sa.select(post.c.task_type, post.c.country, sa.func.count(), spent)
+            .where(post.c.to_ms >= since_ms, post.c.credits > 0)
+            .group_by(post.c.task_type, post.c.country)
+            .order_by(spent.desc(), post.c.task_type, post.c.country)
+        )
+        return [(r[0], r[1] or "", r[2], r[3]) for r in rows]
 
 
 async def _posts(

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.credits import Verdict
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Send, StoredReport
 from app.domain.task import OPEN_STATES, Money
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.tables import attempts, deliveries, findings, runs, submissions, tasks
 from app.store.write.inbox import unpack
 
@@ -57,42 +57,36 @@ class DisputeScope:
     """Id of the newest finding; later ones are left to the next archive."""
 
 
-class DisputeReads:
-    """Part of Store."""
+class DisputeReads(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def dispute_scope(self, run_id: str) -> DisputeScope:
+    @reads(long=True)
+    async def dispute_scope(self, connection: AsyncConnection, run_id: str) -> DisputeScope:
         """The scope as it stands now."""
-
-        async def work(connection: AsyncConnection) -> DisputeScope:
-            run = (await connection.execute(sa.select(runs).where(runs.c.id == run_id))).one()
-            last = await connection.scalar(sa.select(sa.func.max(findings.c.id)))
-            mine = tasks.c.run_id == run_id
-            is_open = await connection.scalar(
-                sa.select(sa.exists().where(mine, tasks.c.state.in_(sorted(OPEN_STATES))))
+        run = (await connection.execute(sa.select(runs).where(runs.c.id == run_id))).one()
+        last = await connection.scalar(sa.select(sa.func.max(findings.c.id)))
+        mine = tasks.c.run_id == run_id
+        is_open = await connection.scalar(
+            sa.select(sa.exists().where(mine, tasks.c.state.in_(sorted(OPEN_STATES))))
+        )
+        ended = await connection.scalar(
+            sa.select(sa.func.max(sa.func.coalesce(tasks.c.settled_at_ms, tasks.c.submitted_at_ms))).where(
+                mine
             )
-            ended = await connection.scalar(
-                sa.select(
-                    sa.func.max(sa.func.coalesce(tasks.c.settled_at_ms, tasks.c.submitted_at_ms))
-                ).where(mine)
-            )
-            until_ms = None if is_open else (ended or run.created_at_ms) + AFTER_MS
-            return DisputeScope(run_id, run.account, run.created_at_ms, until_ms, last or 0)
+        )
+        until_ms = None if is_open else (ended or run.created_at_ms) + AFTER_MS
+        return DisputeScope(run_id, run.account, run.created_at_ms, until_ms, last or 0)
 
-        return await self.db.read(work, long=True)
-
-    async def discrepancies(self, scope: DisputeScope, *, after: int, limit: int) -> list[Discrepancy]:
+    @reads(long=True)
+    async def discrepancies(
+        self, connection: AsyncConnection, scope: DisputeScope, *, after: int, limit: int
+    ) -> list[Discrepancy]:
         """Up to `limit` findings with ids above `after`, oldest first, and all that bears on them."""
-
-        async def work(connection: AsyncConnection) -> list[Discrepancy]:
-            found = (await connection.execute(_findings(scope, after, limit))).all()
-            task_ids = sorted({row.task_id for row in found if row.task_id is not None})
-            known = await _tasks(connection, task_ids)
-            loose = await _loose(connection, [row.delivery_id for row in found if row.task_id is None])
-            return [_discrepancy(row, known.get(row.task_id), loose.get(row.delivery_id)) for row in found]
-
-        return await self.db.read(work, long=True)
+        found = (await connection.execute(_findings(scope, after, limit))).all()
+        task_ids = sorted({row.task_id for row in found if row.task_id is not None})
+        known = await _tasks(connection, task_ids)
+        loose = await _loose(connection, [row.delivery_id for row in found if row.task_id is None])
+        return [_discrepancy(row, known.get(row.task_id), loose.get(row.delivery_id)) for row in found]
 
 
 def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
 
 Row = dict[str, Any]
@@ -24,10 +24,8 @@ LEDGER_CHUNK = 5_000
 """Entries are 300 bytes: 1.5 MB. Larger than above, since each chunk may sort the run's entries anew."""
 
 
-class ExportReads:
-    """Part of Store."""
-
-    db: Database
+class ExportReads(StorePart):
+    """Part of the store."""
 
     async def export(self, run_id: str) -> AsyncIterator[Row]:
         """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`
@@ -41,7 +39,10 @@ class ExportReads:
                 return
             after = rows[-1]["ordinal"]
 
-    async def _export_chunk(self, run_id: str, after: int) -> tuple[list[Row], bool]:
+    @reads(long=True)
+    async def _export_chunk(
+        self, connection: AsyncConnection, run_id: str, after: int
+    ) -> tuple[list[Row], bool]:
         t = tasks.c
         query = (
             sa.select(
@@ -71,19 +72,15 @@ class ExportReads:
             .limit(EXPORT_CHUNK)
             .execution_options(yield_per=ROWS_FETCHED)
         )
-
-        async def work(connection: AsyncConnection) -> tuple[list[Row], bool]:
-            rows: list[Row] = []
-            chars = 0
-            async with connection.stream(query) as found:
-                async for row in found:
-                    rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
-                    chars += len(row.response or "")
-                    if chars >= CHUNK_CHARS:
-                        return rows, False
-            return rows, len(rows) < EXPORT_CHUNK
-
-        return await self.db.read(work, long=True)
+        rows: list[Row] = []
+        chars = 0
+        async with connection.stream(query) as found:
+            async for row in found:
+                rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
+                chars += len(row.response or "")
+                if chars >= CHUNK_CHARS:
+                    return rows, False
+        return rows, len(rows) < EXPORT_CHUNK
 
     async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
         """Every ledger entry of a run in the order of writing, then what the account's books say about it:
@@ -100,11 +97,9 @@ class ExportReads:
                     break
                 after = rows[-1]["entry_id"]
 
-    async def _entries(self, query: sa.Select[Any]) -> list[Row]:
-        async def work(connection: AsyncConnection) -> list[Row]:
-            return [dict(row._mapping) for row in await connection.execute(query)]
-
-        return await self.db.read(work, long=True)
+    @reads(long=True)
+    async def _entries(self, connection: AsyncConnection, query: sa.Select[Any]) -> list[Row]:
+        return [dict(row._mapping) for row in await connection.execute(query)]
 
 
 def _charged() -> sa.ColumnElement[Any]:

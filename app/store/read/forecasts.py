@@ -18,7 +18,7 @@ from app.domain.accounting.rates import (
     OpenWork,
 )
 from app.domain.task import TaskState
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.read.charges import first_entry_since
 from app.store.tables import (
     IS_PENDING,
@@ -44,33 +44,31 @@ SENDS_MAX = 3_000
 SENDS_MS = 60_000
 
 
-class ForecastReads:
-    """Part of Store."""
+class ForecastReads(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def forecast_input(self, account: str, now_ms: int, *, slots: int | None = None) -> ForecastInput:
+    @reads(long=True)
+    async def forecast_input(
+        self, connection: AsyncConnection, account: str, now_ms: int, *, slots: int | None = None
+    ) -> ForecastInput:
         """All that a forecast of one account is made of."""
+        told = await _balances(connection, account, now_ms)
+        open_work = await self._open_work(connection, account)
+        charged, perhaps = await _charged_since(connection, account, told[-1].at_ms if told else now_ms)
+        return ForecastInput(
+            account=account,
+            now_ms=now_ms,
+            work=open_work,
+            balances=told,
+            slots=slots,
+            finished=await self._finished(connection, account, now_ms),
+            runs=await _open_runs(connection, {one.run_id for one in open_work}),
+            charged_since=charged,
+            charged_perhaps=perhaps,
+        )
 
-        async def work(connection: AsyncConnection) -> ForecastInput:
-            told = await _balances(connection, account, now_ms)
-            open_work = await self._open_work(connection, account)
-            charged, perhaps = await _charged_since(connection, account, told[-1].at_ms if told else now_ms)
-            return ForecastInput(
-                account=account,
-                now_ms=now_ms,
-                work=open_work,
-                balances=told,
-                slots=slots,
-                finished=await self._finished(connection, account, now_ms),
-                runs=await _open_runs(connection, {one.run_id for one in open_work}),
-                charged_since=charged,
-                charged_perhaps=perhaps,
-            )
-
-        return await self.db.read(work, long=True)
-
-    async def busiest_second(self, account: str, now_ms: int) -> int:
+    @reads(long=True)
+    async def busiest_second(self, connection: AsyncConnection, account: str, now_ms: int) -> int:
         """Create calls of the busiest second of the last minute; a batch is one call."""
         newest = (
             sa.select(submissions.c.id, submissions.c.task_id, submissions.c.at_ms, submissions.c.request_id)
@@ -90,11 +88,7 @@ class ForecastReads:
             .order_by(calls.desc())
             .limit(1)
         )
-
-        async def work(connection: AsyncConnection) -> int:
-            return await connection.scalar(query) or 0
-
-        return await self.db.read(work, long=True)
+        return await connection.scalar(query) or 0
 
     async def _finished(self, connection: AsyncConnection, account: str, now_ms: int) -> list[Finished]:
         newest = (await _newest_closings(connection, account, now_ms - FINISHED_MS)).subquery()

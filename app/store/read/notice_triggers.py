@@ -10,7 +10,7 @@ from app.domain.accounting.billing import EntryKind, EntryReason
 from app.domain.notices.triggers import ExternalUsage, FindingGroup, RunSnapshot
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.tables import (
     IS_CANCELLED_OPEN_RUN,
     IS_OPEN_RUN,
@@ -31,87 +31,70 @@ RUN_OCCASION = "run:"
 """What is told of a run has the occasions `run:<run id>:1`, `:2`, … in the order of telling."""
 
 
-class NoticeTriggerReads:
-    """Part of Store."""
+class NoticeTriggerReads(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def run_snapshots(self) -> list[RunSnapshot]:
+    @reads(long=True)
+    async def run_snapshots(self, connection: AsyncConnection) -> list[RunSnapshot]:
         """The newest runs, and every one that is not over. One that was over before its end was kept is so by
         its moment alone, until it is marked."""
-
-        async def work(connection: AsyncConnection) -> list[RunSnapshot]:
-            found: dict[str, sa.Row[Any]] = {}
-            for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
-                found |= {row.id: row for row in await connection.execute(query)}
-            told = await _told(connection, list(found))
-            return [
-                RunSnapshot(
-                    **row._mapping,
-                    is_open=row.finished_at_ms is None,
-                    edges=told[row.id][0],
-                    told=told[row.id][1],
-                )
-                for row in found.values()
-            ]
-
-        return await self.db.read(work, long=True)
-
-    async def newest_finding(self) -> int:
-        """A number that grows with every finding; 0: there is none."""
-
-        async def work(connection: AsyncConnection) -> int:
-            return await connection.scalar(sa.select(sa.func.max(findings.c.id))) or 0
-
-        return await self.db.read(work, long=True)
-
-    async def finding_groups(self, since_ms: int) -> list[FindingGroup]:
-        """Findings by run and verdict, of the groups to which one was added since then."""
-
-        async def work(connection: AsyncConnection) -> list[FindingGroup]:
-            newest = sa.select(findings).order_by(findings.c.id.desc()).limit(FINDINGS_MAX).subquery()
-            touched = await connection.execute(
-                sa.select(newest.c.run_id, newest.c.verdict).where(newest.c.at_ms >= since_ms).distinct()
+        found: dict[str, sa.Row[Any]] = {}
+        for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
+            found |= {row.id: row for row in await connection.execute(query)}
+        told = await _told(connection, list(found))
+        return [
+            RunSnapshot(
+                **row._mapping,
+                is_open=row.finished_at_ms is None,
+                edges=told[row.id][0],
+                told=told[row.id][1],
             )
-            groups = [tuple(row) for row in touched]
-            found = await _groups_of_runs(connection, [g for g in groups if g[0] is not None])
-            if any(run_id is None for run_id, _ in groups):
-                found += await _groups_of_accounts(connection)
-            return found
+            for row in found.values()
+        ]
 
-        return await self.db.read(work, long=True)
+    @reads(long=True)
+    async def newest_finding(self, connection: AsyncConnection) -> int:
+        """A number that grows with every finding; 0: there is none."""
+        return await connection.scalar(sa.select(sa.func.max(findings.c.id))) or 0
 
-    async def accounts_waiting(self, code: ReasonCode) -> list[str]:
+    @reads(long=True)
+    async def finding_groups(self, connection: AsyncConnection, since_ms: int) -> list[FindingGroup]:
+        """Findings by run and verdict, of the groups to which one was added since then."""
+        newest = sa.select(findings).order_by(findings.c.id.desc()).limit(FINDINGS_MAX).subquery()
+        touched = await connection.execute(
+            sa.select(newest.c.run_id, newest.c.verdict).where(newest.c.at_ms >= since_ms).distinct()
+        )
+        groups = [tuple(row) for row in touched]
+        found = await _groups_of_runs(connection, [g for g in groups if g[0] is not None])
+        if any(run_id is None for run_id, _ in groups):
+            found += await _groups_of_accounts(connection)
+        return found
+
+    @reads(long=True)
+    async def accounts_waiting(self, connection: AsyncConnection, code: ReasonCode) -> list[str]:
         """Accounts whose running runs wait for this reason."""
         query = (
             sa.select(runs.c.account)
             .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING, REASON_CODE.in_([code]))
             .distinct()
         )
+        return sorted(await connection.scalars(query))
 
-        async def work(connection: AsyncConnection) -> list[str]:
-            return sorted(await connection.scalars(query))
-
-        return await self.db.read(work, long=True)
-
-    async def foreign_spend(self, since_ms: int) -> list[ExternalUsage]:
+    @reads(long=True)
+    async def foreign_spend(self, connection: AsyncConnection, since_ms: int) -> list[ExternalUsage]:
         """What others spent, in each cycle for which an audit booked some of it since then."""
         e = account_entries.c
         is_foreign = e.kind == EntryKind.FOREIGN, e.reason.startswith(EntryReason.OTHER_USERS)
         lately = sa.select(e.account, e.cycle_ms).where(*is_foreign, e.at_ms >= since_ms).distinct()
-
-        async def work(connection: AsyncConnection) -> list[ExternalUsage]:
-            touched = {tuple(row) for row in await connection.execute(lately)}
-            if not touched:
-                return []
-            sums = await connection.execute(
-                sa.select(e.account, e.cycle_ms, credits_sum(e.credits))
-                .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
-                .group_by(e.account, e.cycle_ms)
-            )
-            return [ExternalUsage(*row) for row in sums if (row[0], row[1]) in touched]
-
-        return await self.db.read(work, long=True)
+        touched = {tuple(row) for row in await connection.execute(lately)}
+        if not touched:
+            return []
+        sums = await connection.execute(
+            sa.select(e.account, e.cycle_ms, credits_sum(e.credits))
+            .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
+            .group_by(e.account, e.cycle_ms)
+        )
+        return [ExternalUsage(*row) for row in sums if (row[0], row[1]) in touched]
 
 
 _RUN_COLUMNS = (

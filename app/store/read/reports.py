@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import OPEN_STATES, Money, idempotency_key
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.read.runs import RunReport, RunRow, progress_of
 from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
@@ -28,43 +28,35 @@ class FullReport:
     findings: list[dict[str, Any]]
 
 
-class ReportReads:
-    """Part of Store."""
+class ReportReads(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def report(self, run: RunRow) -> RunReport:
+    @reads(long=True)
+    async def report(self, connection: AsyncConnection, run: RunRow) -> RunReport:
         """The books of one run, all read in one transaction."""
+        return await _report(connection, run)
 
-        async def work(connection: AsyncConnection) -> RunReport:
-            return await _report(connection, run)
-
-        return await self.db.read(work, long=True)
-
-    async def full_report(self, run: RunRow, findings_max: int) -> FullReport:
+    @reads(long=True)
+    async def full_report(self, connection: AsyncConnection, run: RunRow, findings_max: int) -> FullReport:
         """The same with what stands behind its sums, all as of one moment."""
+        if not self.db.is_sqlite:
+            # Otherwise each statement sees what was committed before it, and the sums would not agree.
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        return FullReport(
+            await _report(connection, run),
+            await read_breakdown(connection, run.id),
+            await _findings(connection, run.id, findings_max),
+        )
 
-        async def work(connection: AsyncConnection) -> FullReport:
-            if not self.db.is_sqlite:
-                # Otherwise each statement sees what was committed before it, and the sums would not agree.
-                await connection.execution_options(isolation_level="REPEATABLE READ")
-            return FullReport(
-                await _report(connection, run),
-                await read_breakdown(connection, run.id),
-                await _findings(connection, run.id, findings_max),
-            )
-
-        return await self.db.read(work, long=True)
-
-    async def findings_of(self, run_id: str, limit: int = 100) -> list[dict[str, Any]]:
+    @reads(long=True)
+    async def findings_of(
+        self, connection: AsyncConnection, run_id: str, limit: int = 100
+    ) -> list[dict[str, Any]]:
         """What needs explaining in a run, oldest first."""
+        return await _findings(connection, run_id, limit)
 
-        async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
-            return await _findings(connection, run_id, limit)
-
-        return await self.db.read(work, long=True)
-
-    async def charges(self, run_id: str) -> dict[str, Decimal | None]:
+    @reads(long=True)
+    async def charges(self, connection: AsyncConnection, run_id: str) -> dict[str, Decimal | None]:
         """Idempotency key -> credits charged, of every accepted attempt of a run."""
         query = sa.union_all(
             *(
@@ -74,12 +66,8 @@ class ReportReads:
                 for table, source in EVERY_ATTEMPT
             )
         )
-
-        async def work(connection: AsyncConnection) -> dict[str, Decimal | None]:
-            rows = await connection.execute(query)
-            return {idempotency_key(row[0], row[1]): row[2] for row in rows}
-
-        return await self.db.read(work, long=True)
+        rows = await connection.execute(query)
+        return {idempotency_key(row[0], row[1]): row[2] for row in rows}
 
 
 _BESIDE = ("conflict", "repriced", "double_charged", "lost_after_ack")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES, Money, RunState
-from app.store.database import Database
+from app.store.part import StorePart, reads
 from app.store.tables import (
     EVERY_ATTEMPT,
     IS_OPEN,
@@ -88,25 +88,20 @@ class RunReport:
     """Tasks that an equal result of before answers, for nothing."""
 
 
-class Queries:
-    """Part of Store."""
+class Queries(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def list_runs(self, limit: int = 50) -> list[RunRow]:
+    @reads
+    async def list_runs(self, connection: AsyncConnection, limit: int = 50) -> list[RunRow]:
         """The newest runs first. One that a wrong clock dated ahead stands behind all others: when it was,
         nobody knows, and it must not be `latest` until its moment has come."""
         newest = sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc())
-
-        async def work(connection: AsyncConnection) -> list[RunRow]:
-            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
-            has_been = is_not_ahead(runs.c.created_at_ms, now)
-            rows = list(await connection.execute(newest.where(has_been).limit(limit)))
-            if len(rows) < limit:
-                rows += await connection.execute(newest.where(~has_been).limit(limit - len(rows)))
-            return [RunRow(*tuple(row)) for row in rows]
-
-        return await self.db.read(work)
+        now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+        has_been = is_not_ahead(runs.c.created_at_ms, now)
+        rows = list(await connection.execute(newest.where(has_been).limit(limit)))
+        if len(rows) < limit:
+            rows += await connection.execute(newest.where(~has_been).limit(limit - len(rows)))
+        return [RunRow(*tuple(row)) for row in rows]
 
     async def find_runs(self, name_or_id: str) -> list[RunRow]:
         """Runs whose id is, or begins or ends with, the given text, or whose name it is; newest first."""
@@ -124,43 +119,34 @@ class Queries:
 
         return await self.db.read(work)
 
-    async def progress(self, run_id: str) -> RunProgress:
+    @reads
+    async def progress(self, connection: AsyncConnection, run_id: str) -> RunProgress:
         """Counts and credits of one run."""
+        return await progress_of(connection, run_id)
 
-        async def work(connection: AsyncConnection) -> RunProgress:
-            return await progress_of(connection, run_id)
-
-        return await self.db.read(work)
-
-    async def progress_of_runs(self, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+    @reads(long=True)
+    async def progress_of_runs(
+        self, connection: AsyncConnection, run_ids: Sequence[str]
+    ) -> dict[str, RunProgress]:
         """Run id -> counts and credits, of many runs by one statement."""
+        return await _progress(connection, run_ids)
 
-        async def work(connection: AsyncConnection) -> dict[str, RunProgress]:
-            return await _progress(connection, run_ids)
-
-        return await self.db.read(work, long=True)
-
-    async def waiting_count(self) -> int:
+    @reads
+    async def waiting_count(self, connection: AsyncConnection) -> int:
         """Deliveries that are not settled yet."""
+        query = sa.select(sa.func.count()).where(IS_WAITING)
+        return await connection.scalar(query) or 0
 
-        async def work(connection: AsyncConnection) -> int:
-            query = sa.select(sa.func.count()).where(IS_WAITING)
-            return await connection.scalar(query) or 0
-
-        return await self.db.read(work)
-
-    async def stray_count(self) -> int:
+    @reads
+    async def stray_count(self, connection: AsyncConnection) -> int:
         """Deliveries that fit no task, or that could not be read: of no run, so in no run's report."""
         strays = sa.or_(
             deliveries.c.effect == "unmatched", deliveries.c.state.in_(("unmatched", "quarantined"))
         )
+        return await connection.scalar(sa.select(sa.func.count()).where(strays)) or 0
 
-        async def work(connection: AsyncConnection) -> int:
-            return await connection.scalar(sa.select(sa.func.count()).where(strays)) or 0
-
-        return await self.db.read(work)
-
-    async def accounts_with_due(self, now_ms: int) -> list[str]:
+    @reads
+    async def accounts_with_due(self, connection: AsyncConnection, now_ms: int) -> list[str]:
         """Accounts that have something to send now."""
         due = (
             sa.select(runs.c.account)
@@ -168,11 +154,7 @@ class Queries:
             .where(sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms)))
             .distinct()
         )
-
-        async def work(connection: AsyncConnection) -> list[str]:
-            return sorted((await connection.scalars(due)).all())
-
-        return await self.db.read(work)
+        return sorted((await connection.scalars(due)).all())
 
     async def unsafe_settings(self) -> list[str]:
         """Settings of the server with which it may forget what it has committed, as they stand: "fsync=off".
@@ -206,16 +188,13 @@ class Queries:
 
         return await self.db.read(work)
 
-    async def schema_revision(self) -> str | None:
+    @reads
+    async def schema_revision(self, connection: AsyncConnection) -> str | None:
         """The migration the database stands at; None when it was never migrated."""
-
-        async def work(connection: AsyncConnection) -> str | None:
-            if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version")):
-                return None
-            version = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-            return None if version is None else str(version)
-
-        return await self.db.read(work)
+        if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version")):
+            return None
+        version = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return None if version is None else str(version)
 
 
 STANDBY = "standby"

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.notices.triggers import SetAsideGroup
 from app.domain.task import parse_idempotency_key
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_SET_ASIDE, IS_WAITING, Id, deliveries, runs, tasks
 from app.store.write.inbox import unpack
 
@@ -50,10 +50,8 @@ class SetAside:
     """They came to its account since it began, and name no task that can be made out."""
 
 
-class SetAsideReads:
-    """Part of Store."""
-
-    db: Database
+class SetAsideReads(StorePart):
+    """Part of the store."""
 
     async def list_inbox(self, limit: int) -> list[InboxRow]:
         """Set aside or held up, newest first."""
@@ -73,47 +71,38 @@ class SetAsideReads:
             same = sa.and_(sa.or_(IS_SET_ASIDE, IS_HELD_UP), near)
         return await self._rows(_ROWS.where(same).order_by(deliveries.c.id))
 
-    async def _rows(self, query: sa.Select[Any]) -> list[InboxRow]:
-        async def work(connection: AsyncConnection) -> list[InboxRow]:
-            return [InboxRow(*row) for row in await connection.execute(query)]
+    @reads
+    async def _rows(self, connection: AsyncConnection, query: sa.Select[Any]) -> list[InboxRow]:
+        return [InboxRow(*row) for row in await connection.execute(query)]
 
-        return await self.db.read(work)
-
-    async def inbox_body(self, delivery_id: str) -> bytes | None:
+    @reads
+    async def inbox_body(self, connection: AsyncConnection, delivery_id: str) -> bytes | None:
         """The bytes as they were received; None when they do not unpack."""
         query = sa.select(deliveries.c.encoding, deliveries.c.body).where(deliveries.c.id == delivery_id)
+        row = (await connection.execute(query)).one()
+        try:
+            return unpack(row.encoding, row.body)
+        except Exception:  # whatever an altered frame makes of its reader
+            return None
 
-        async def work(connection: AsyncConnection) -> bytes | None:
-            row = (await connection.execute(query)).one()
-            try:
-                return unpack(row.encoding, row.body)
-            except Exception:  # whatever an altered frame makes of its reader
-                return None
-
-        return await self.db.read(work)
-
-    async def retry_inbox(self, delivery_ids: Sequence[str] | None, now_ms: int) -> list[str]:
+    @writes
+    async def retry_inbox(
+        self, connection: AsyncConnection, delivery_ids: Sequence[str] | None, now_ms: int
+    ) -> list[str]:
         """Let deliveries that are set aside or held up be looked at again now; None: all. Their ids."""
         c = deliveries.c
+        again = sa.update(deliveries).where(sa.or_(IS_SET_ASIDE, IS_HELD_UP))
+        if delivery_ids is not None:
+            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+            again = again.where(c.id.in_(sa.select(v.c.id)))
+        values = {"state": "new", "tries": 0, "due_at_ms": now_ms, "error": None}
+        return sorted(await connection.scalars(again.values(**values).returning(c.id)))
 
-        async def work(connection: AsyncConnection) -> list[str]:
-            again = sa.update(deliveries).where(sa.or_(IS_SET_ASIDE, IS_HELD_UP))
-            if delivery_ids is not None:
-                v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
-                again = again.where(c.id.in_(sa.select(v.c.id)))
-            values = {"state": "new", "tries": 0, "due_at_ms": now_ms, "error": None}
-            return sorted(await connection.scalars(again.values(**values).returning(c.id)))
-
-        return await self.db.write(work)
-
-    async def set_aside_count(self) -> int:
+    @reads
+    async def set_aside_count(self, connection: AsyncConnection) -> int:
         """Deliveries that wait for a person."""
         query = sa.select(sa.func.count()).select_from(deliveries).where(IS_SET_ASIDE)
-
-        async def work(connection: AsyncConnection) -> int:
-            return await connection.scalar(query) or 0
-
-        return await self.db.read(work)
+        return await connection.scalar(query) or 0
 
     async def set_aside_groups(self, since_ms: int) -> list[SetAsideGroup]:
         """By account and day of receipt."""
@@ -134,13 +123,10 @@ class SetAsideReads:
 
         return await self.db.read(work)
 
-    async def set_aside_about(self, run_id: str) -> SetAside:
+    @reads
+    async def set_aside_about(self, connection: AsyncConnection, run_id: str) -> SetAside:
         """Of one run."""
-
-        async def work(connection: AsyncConnection) -> SetAside:
-            return await set_aside_about(connection, run_id)
-
-        return await self.db.read(work)
+        return await set_aside_about(connection, run_id)
 
 
 async def set_aside_about(connection: AsyncConnection, run_id: str) -> SetAside:

@@ -10,7 +10,7 @@ from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.submission import SendOptions
 from app.domain.task import RunState
 from app.ports import Balance, Outstanding
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.read.charges import first_entry_since
 from app.store.tables import (
     IS_OPEN,
@@ -29,10 +29,8 @@ from app.store.write.inbox import clean
 from app.store.write.spending import spending
 
 
-class AccountWrites:
-    """Part of Store."""
-
-    db: Database
+class AccountWrites(StorePart):
+    """Part of the store."""
 
     async def halt_account_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
         """Pause or stop every running run of an account: the refusal was the account's. How many."""
@@ -44,56 +42,56 @@ class AccountWrites:
         out = sa.exists().where(mine, IS_OPEN, tasks.c.next_poll_at_ms.is_not(None))
         return await self._halt(account, state, reason, out, ~sa.exists().where(mine, IS_OPEN, IS_PENDING))
 
+    @writes
     async def _halt(
-        self, account: str, state: RunState, reason: RunReason, *which: sa.ColumnElement[bool]
+        self,
+        connection: AsyncConnection,
+        account: str,
+        state: RunState,
+        reason: RunReason,
+        *which: sa.ColumnElement[bool],
     ) -> int:
-        async def work(connection: AsyncConnection) -> int:
-            done = await connection.execute(
-                sa.update(runs)
-                .where(IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
-                .values(state=state, reason=clean(reason.text), reason_code=reason.code)
-            )
-            return done.rowcount
+        done = await connection.execute(
+            sa.update(runs)
+            .where(IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
+            .values(state=state, reason=clean(reason.text), reason_code=reason.code)
+        )
+        return done.rowcount
 
-        return await self.db.write(work)
-
-    async def resume_account_if_paused_for(self, account: str, code: ReasonCode) -> int:
+    @writes
+    async def resume_account_if_paused_for(
+        self, connection: AsyncConnection, account: str, code: ReasonCode
+    ) -> int:
         """Let runs go on that were paused for this reason. How many."""
-
-        async def work(connection: AsyncConnection) -> int:
-            done = await connection.execute(
-                sa.update(runs)
-                .where(
-                    IS_OPEN_RUN,
-                    runs.c.account == account,
-                    runs.c.state == RunState.PAUSED,
-                    REASON_CODE.in_([code]),
-                )
-                .values(state=RunState.RUNNING, reason=None, reason_code=None)
+        done = await connection.execute(
+            sa.update(runs)
+            .where(
+                IS_OPEN_RUN,
+                runs.c.account == account,
+                runs.c.state == RunState.PAUSED,
+                REASON_CODE.in_([code]),
             )
-            return done.rowcount
+            .values(state=RunState.RUNNING, reason=None, reason_code=None)
+        )
+        return done.rowcount
 
-        return await self.db.write(work)
-
-    async def note_waiting(self, account: str, reason: RunReason | None) -> None:
+    @writes
+    async def note_waiting(self, connection: AsyncConnection, account: str, reason: RunReason | None) -> None:
         """Say on the account's running runs why nothing is sent; None: it is again."""
         text, code = (reason.text, reason.code) if reason is not None else (None, None)
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(
-                sa.update(runs)
-                .where(
-                    IS_OPEN_RUN,
-                    runs.c.account == account,
-                    runs.c.state == RunState.RUNNING,
-                    sa.func.coalesce(runs.c.reason, "") != (text or ""),
-                )
-                .values(reason=text, reason_code=code)
+        await connection.execute(
+            sa.update(runs)
+            .where(
+                IS_OPEN_RUN,
+                runs.c.account == account,
+                runs.c.state == RunState.RUNNING,
+                sa.func.coalesce(runs.c.reason, "") != (text or ""),
             )
+            .values(reason=text, reason_code=code)
+        )
 
-        await self.db.write(work)
-
-    async def store_balance(self, account: str, balance: Balance) -> None:
+    @writes
+    async def store_balance(self, connection: AsyncConnection, account: str, balance: Balance) -> None:
         """Keep what the provider said, append-only."""
         row = {
             "account": account,
@@ -103,13 +101,10 @@ class AccountWrites:
             "resets_at_ms": balance.resets_at_ms,
             "source": balance.source,
         }
+        await connection.execute(sa.insert(balances), [row])
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(sa.insert(balances), [row])
-
-        await self.db.write(work)
-
-    async def last_balance(self, account: str, now_ms: int) -> Balance | None:
+    @reads
+    async def last_balance(self, connection: AsyncConnection, account: str, now_ms: int) -> Balance | None:
         """The newest of those kept; None: there is none. One that a wrong clock dated ahead stands before no
         other."""
         b = balances.c
@@ -119,28 +114,22 @@ class AccountWrites:
             .order_by(b.at_ms.desc(), b.id.desc())
             .limit(1)
         )
+        row = (await connection.execute(query)).first()
+        return None if row is None else Balance(*row)
 
-        async def work(connection: AsyncConnection) -> Balance | None:
-            row = (await connection.execute(query)).first()
-            return None if row is None else Balance(*row)
-
-        return await self.db.read(work)
-
-    async def charged_since(self, account: str, since_ms: int) -> Decimal:
+    @reads
+    async def charged_since(self, connection: AsyncConnection, account: str, since_ms: int) -> Decimal:
         """Credits of an account that were posted since then."""
         query = (
             sa.select(credits_sum(ledger.c.credits))
             .join(runs, runs.c.id == ledger.c.run_id)
             .where(runs.c.account == account, ledger.c.kind == "post", ledger.c.at_ms >= since_ms)
         )
+        first = await first_entry_since(connection, since_ms)
+        return await connection.scalar(query.where(ledger.c.id >= first)) or Decimal(0)
 
-        async def work(connection: AsyncConnection) -> Decimal:
-            first = await first_entry_since(connection, since_ms)
-            return await connection.scalar(query.where(ledger.c.id >= first)) or Decimal(0)
-
-        return await self.db.read(work)
-
-    async def outstanding(self, account: str) -> Outstanding:
+    @reads
+    async def outstanding(self, connection: AsyncConnection, account: str) -> Outstanding:
         """What is accepted and not settled, read by the index of tasks that would be polled. Without those of
         a restored run that nothing names: most were over before it, and their charges left the balance."""
         held = sa.case((tasks.c.money == "held", tasks.c.credits_held), else_=None)
@@ -153,43 +142,32 @@ class AccountWrites:
                 ~sa.and_(runs.c.restored, tasks.c.provider_task_id.is_(None)),
             )
         )
+        return Outstanding(*(await connection.execute(query)).one())
 
-        async def work(connection: AsyncConnection) -> Outstanding:
-            return Outstanding(*(await connection.execute(query)).one())
-
-        return await self.db.read(work)
-
-    async def spent_since(self, account: str, since_ms: int) -> Decimal:
+    @reads(long=True)
+    async def spent_since(self, connection: AsyncConnection, account: str, since_ms: int) -> Decimal:
         """Credits charged or held, and the estimates of what may be on its way, of all runs that an account
         began since then; one sum for each run, not for each task."""
         query = sa.select(credits_sum(spending(runs.c.id))).where(
             runs.c.account == account, runs.c.created_at_ms >= since_ms
         )
+        return await connection.scalar(query) or Decimal(0)
 
-        async def work(connection: AsyncConnection) -> Decimal:
-            return await connection.scalar(query) or Decimal(0)
-
-        return await self.db.read(work, long=True)
-
-    async def send_options(self, run_ids: Sequence[str]) -> dict[str, SendOptions]:
+    @reads
+    async def send_options(
+        self, connection: AsyncConnection, run_ids: Sequence[str]
+    ) -> dict[str, SendOptions]:
         """How the tasks of these runs are sent."""
         query = sa.select(runs.c.id, runs.c.batch_size, runs.c.restored).where(runs.c.id.in_(run_ids))
+        rows = await connection.execute(query)
+        return {row.id: SendOptions(row.batch_size or 1, row.restored) for row in rows}
 
-        async def work(connection: AsyncConnection) -> dict[str, SendOptions]:
-            rows = await connection.execute(query)
-            return {row.id: SendOptions(row.batch_size or 1, row.restored) for row in rows}
-
-        return await self.db.read(work)
-
-    async def paused_accounts(self, code: ReasonCode) -> list[str]:
+    @reads
+    async def paused_accounts(self, connection: AsyncConnection, code: ReasonCode) -> list[str]:
         """Accounts with a run that is paused for this reason."""
         query = (
             sa.select(runs.c.account)
             .where(IS_OPEN_RUN, runs.c.state == RunState.PAUSED, REASON_CODE.in_([code]))
             .distinct()
         )
-
-        async def work(connection: AsyncConnection) -> list[str]:
-            return sorted((await connection.scalars(query)).all())
-
-        return await self.db.read(work)
+        return sorted((await connection.scalars(query)).all())

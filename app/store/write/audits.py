@@ -13,16 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.accounting.balances import BalanceSnapshot
 from app.domain.accounting.billing import AccountEntry, EntryKind, SeenReset
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import account_entries, balances, credits_sum, is_not_ahead, ledger, runs
 
 
-class AuditWrites:
-    """Part of Store."""
+class AuditWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def seen_resets(self, account: str) -> list[SeenReset]:
+    @reads(long=True)
+    async def seen_resets(self, connection: AsyncConnection, account: str) -> list[SeenReset]:
         """Every end of cycle that the provider told, with the moment it did so first."""
         c = balances.c
         query = (
@@ -30,13 +29,12 @@ class AuditWrites:
             .where(c.account == account, c.resets_at_ms.is_not(None))
             .group_by(c.resets_at_ms)
         )
+        return [SeenReset(*row) for row in await connection.execute(query)]
 
-        async def work(connection: AsyncConnection) -> list[SeenReset]:
-            return [SeenReset(*row) for row in await connection.execute(query)]
-
-        return await self.db.read(work, long=True)
-
-    async def snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]:
+    @reads(long=True)
+    async def snapshots(
+        self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int
+    ) -> list[BalanceSnapshot]:
         """Balances told from one moment to another, both included, oldest first."""
         c = balances.c
         query = (
@@ -44,13 +42,12 @@ class AuditWrites:
             .where(c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms)
             .order_by(c.at_ms, c.id)
         )
+        return [BalanceSnapshot(*row) for row in await connection.execute(query)]
 
-        async def work(connection: AsyncConnection) -> list[BalanceSnapshot]:
-            return [BalanceSnapshot(*row) for row in await connection.execute(query)]
-
-        return await self.db.read(work, long=True)
-
-    async def plan_snapshots(self, account: str, from_ms: int, to_ms: int) -> list[BalanceSnapshot]:
+    @reads(long=True)
+    async def plan_snapshots(
+        self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int
+    ) -> list[BalanceSnapshot]:
         """The first and the last balance told of each plan and cycle between two moments, oldest first."""
         c = balances.c
         inside = c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms, c.per_cycle.is_not(None)
@@ -63,14 +60,13 @@ class AuditWrites:
         told = sa.select(c.at_ms, c.remaining, c.per_cycle, c.resets_at_ms, c.source).where(
             *inside, c.at_ms.in_(sa.union(sa.select(edges.c.first), sa.select(edges.c.last)))
         )
+        rows = await connection.execute(told.order_by(c.at_ms, c.id))
+        return [BalanceSnapshot(*row) for row in rows]
 
-        async def work(connection: AsyncConnection) -> list[BalanceSnapshot]:
-            rows = await connection.execute(told.order_by(c.at_ms, c.id))
-            return [BalanceSnapshot(*row) for row in rows]
-
-        return await self.db.read(work, long=True)
-
-    async def last_snapshot(self, account: str, now_ms: int) -> BalanceSnapshot | None:
+    @reads(long=True)
+    async def last_snapshot(
+        self, connection: AsyncConnection, account: str, now_ms: int
+    ) -> BalanceSnapshot | None:
         """The newest that was asked for; a header says nothing of cycles."""
         c = balances.c
         query = (
@@ -79,14 +75,11 @@ class AuditWrites:
             .order_by(c.at_ms.desc(), c.id.desc())
             .limit(1)
         )
+        row = (await connection.execute(query)).first()
+        return None if row is None else BalanceSnapshot(*row)
 
-        async def work(connection: AsyncConnection) -> BalanceSnapshot | None:
-            row = (await connection.execute(query)).first()
-            return None if row is None else BalanceSnapshot(*row)
-
-        return await self.db.read(work, long=True)
-
-    async def account_entries(self, account: str) -> list[AccountEntry]:
+    @reads(long=True)
+    async def account_entries(self, connection: AsyncConnection, account: str) -> list[AccountEntry]:
         """All entries of the account, and corrections of its tasks', oldest first."""
         c = account_entries.c
         query = (
@@ -94,60 +87,46 @@ class AuditWrites:
             .where(c.account == account)
             .order_by(c.id)
         )
+        rows = await connection.execute(query)
+        return [AccountEntry(row[0], EntryKind(row[1]), *row[2:]) for row in rows]
 
-        async def work(connection: AsyncConnection) -> list[AccountEntry]:
-            rows = await connection.execute(query)
-            return [AccountEntry(row[0], EntryKind(row[1]), *row[2:]) for row in rows]
-
-        return await self.db.read(work, long=True)
-
-    async def append_if_first(self, account: str, entry: AccountEntry) -> bool:
+    @writes(long=True)
+    async def append_if_first(self, connection: AsyncConnection, account: str, entry: AccountEntry) -> bool:
         """Write an allocation or an expiry, unless its cycle has one. Whether it was written."""
         row = {"account": account, **_row(entry)}
+        before = await connection.scalar(_count_of(account, entry))
+        await self.db.insert(connection, account_entries, [row], ignore=True)
+        return not before
 
-        async def work(connection: AsyncConnection) -> bool:
-            before = await connection.scalar(_count_of(account, entry))
-            await self.db.insert(connection, account_entries, [row], ignore=True)
-            return not before
-
-        return await self.db.write(work, long=True)
-
-    async def append_missing(self, account: str, target: AccountEntry) -> Decimal:
+    @writes(long=True)
+    async def append_missing(
+        self, connection: AsyncConnection, account: str, target: AccountEntry
+    ) -> Decimal:
         """Write what is missing for the entries of this kind, cycle and cause to add up to the target's
         credits. What was written; 0 when they do already."""
         c = account_entries.c
         cycle = c.account == account, c.cycle_ms == target.cycle_ms
         same_cause = sa.or_(c.reason == target.cause, c.reason.startswith(f"{target.cause}:"))
         booked = sa.select(credits_sum(c.credits)).where(*cycle, c.kind == target.kind, same_cause)
+        # The allocation stands for its cycle: whoever else audits it waits here, and then finds it done.
+        lock = sa.select(c.id).where(*cycle, c.kind == EntryKind.ALLOCATION).with_for_update()
+        await connection.execute(lock)
+        missing = target.credits - (await connection.scalar(booked) or Decimal(0))
+        if missing:
+            row = {"account": account, **_row(target), "credits": missing}
+            await self.db.insert(connection, account_entries, [row])
+        return missing
 
-        async def work(connection: AsyncConnection) -> Decimal:
-            # The allocation stands for its cycle: whoever else audits it waits here, and then finds it done.
-            lock = sa.select(c.id).where(*cycle, c.kind == EntryKind.ALLOCATION).with_for_update()
-            await connection.execute(lock)
-            missing = target.credits - (await connection.scalar(booked) or Decimal(0))
-            if missing:
-                row = {"account": account, **_row(target), "credits": missing}
-                await self.db.insert(connection, account_entries, [row])
-            return missing
-
-        return await self.db.write(work, long=True)
-
-    async def accounts_with_runs(self) -> list[str]:
+    @reads(long=True)
+    async def accounts_with_runs(self, connection: AsyncConnection) -> list[str]:
         """Accounts that ever had something to pay for."""
+        return sorted((await connection.scalars(sa.select(runs.c.account).distinct())).all())
 
-        async def work(connection: AsyncConnection) -> list[str]:
-            return sorted((await connection.scalars(sa.select(runs.c.account).distinct())).all())
-
-        return await self.db.read(work, long=True)
-
-    async def last_ledger_ms(self) -> int | None:
+    @reads(long=True)
+    async def last_ledger_ms(self, connection: AsyncConnection) -> int | None:
         """When the ledger was written last, whoever's the entry; None: never."""
         query = sa.select(ledger.c.at_ms).order_by(ledger.c.id.desc()).limit(1)
-
-        async def work(connection: AsyncConnection) -> int | None:
-            return await connection.scalar(query)
-
-        return await self.db.read(work, long=True)
+        return await connection.scalar(query)
 
 
 def _count_of(account: str, entry: AccountEntry) -> sa.Select[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.store.database import Database
+from app.store.part import StorePart
 from app.store.tables import (
     IS_SUBMITTING,
     IS_WAITING,
@@ -41,10 +41,8 @@ class Longest:
     """The next try of a notice."""
 
 
-class FutureTimeWrites:
-    """Part of Store."""
-
-    db: Database
+class FutureTimeWrites(StorePart):
+    """Part of the store."""
 
     async def bring_back_moments(self, now_ms: int, longest: Longest) -> int:
         """Bring back what lies too far ahead. How many."""

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import SLACK_MS, Millis, leases, processes
 
 KEPT_MS = 24 * 3_600_000
@@ -34,62 +35,48 @@ class _RolledBackError(Exception):
     """Ends a transaction that was only to be tried."""
 
 
-class HealthWrites:
-    """Part of Store."""
+class HealthWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def database_ms(self) -> int:
+    @reads
+    async def database_ms(self, connection: AsyncConnection) -> int:
         """The database's time: UTC milliseconds since 1970."""
+        return int(await connection.scalar(sa.select(database_now(self.db))) or 0)
 
-        async def work(connection: AsyncConnection) -> int:
-            return int(await connection.scalar(sa.select(database_now(self.db))) or 0)
-
-        return await self.db.read(work)
-
-    async def beat(self, process_id: str, kind: str) -> int:
+    @writes
+    async def beat(self, connection: AsyncConnection, process_id: str, kind: str) -> int:
         """Say that a process runs; the database's time."""
+        now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+        mine = processes.c.id == process_id
+        seen = await connection.execute(sa.update(processes).where(mine).values(seen_at_ms=now))
+        if not seen.rowcount:
+            old = processes.c.seen_at_ms < now - KEPT_MS
+            await connection.execute(sa.delete(processes).where(old))
+            row = {"id": process_id, "kind": kind, "started_at_ms": now, "seen_at_ms": now}
+            await self.db.insert(connection, processes, [row], known="id")
+        return now
 
-        async def work(connection: AsyncConnection) -> int:
-            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
-            mine = processes.c.id == process_id
-            seen = await connection.execute(sa.update(processes).where(mine).values(seen_at_ms=now))
-            if not seen.rowcount:
-                old = processes.c.seen_at_ms < now - KEPT_MS
-                await connection.execute(sa.delete(processes).where(old))
-                row = {"id": process_id, "kind": kind, "started_at_ms": now, "seen_at_ms": now}
-                await self.db.insert(connection, processes, [row], known="id")
-            return now
-
-        return await self.db.write(work)
-
-    async def end_process(self, process_id: str, kind: str) -> None:
+    @writes(tries=1)
+    async def end_process(self, connection: AsyncConnection, process_id: str, kind: str) -> None:
         """Say that a process does not run any more."""
         mine = processes.c.id == process_id
+        values = {"kind": kind + ENDED, "seen_at_ms": database_now(self.db)}
+        await connection.execute(sa.update(processes).where(mine).values(values))
 
-        async def work(connection: AsyncConnection) -> None:
-            values = {"kind": kind + ENDED, "seen_at_ms": database_now(self.db)}
-            await connection.execute(sa.update(processes).where(mine).values(values))
-
-        await self.db.write(work, tries=1)
-
-    async def last_seen(self, kind: str) -> LastSeen:
+    @reads
+    async def last_seen(self, connection: AsyncConnection, kind: str) -> LastSeen:
         """When a process of this kind was seen last. What lies ahead was written while the database's clock
         was wrong, and says nothing."""
         c = processes.c
-
-        async def work(connection: AsyncConnection) -> LastSeen:
-            now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
-            newest = (
-                sa.select(c.kind, sa.func.max(c.seen_at_ms))
-                .where(c.kind.in_((kind, kind + ENDED)), c.seen_at_ms <= now + SLACK_MS)
-                .group_by(c.kind)
-            )
-            seen = {row[0]: int(row[1]) for row in await connection.execute(newest)}
-            is_running = kind in seen and now - seen[kind] <= RUNS_WITHIN_MS
-            return LastSeen(now, max(seen.values(), default=None), is_running)
-
-        return await self.db.read(work)
+        now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+        newest = (
+            sa.select(c.kind, sa.func.max(c.seen_at_ms))
+            .where(c.kind.in_((kind, kind + ENDED)), c.seen_at_ms <= now + SLACK_MS)
+            .group_by(c.kind)
+        )
+        seen = {row[0]: int(row[1]) for row in await connection.execute(newest)}
+        is_running = kind in seen and now - seen[kind] <= RUNS_WITHIN_MS
+        return LastSeen(now, max(seen.values(), default=None), is_running)
 
     async def try_write(self, *, keep: bool = False, bytes_wanted: int = 0) -> None:
         """Write a row of no meaning, of so many bytes; raises as every write does, at the first trouble.

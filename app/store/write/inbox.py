@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import RawDelivery
 from app.ports import WaitingDeliveries
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, deliveries
 
 if sys.version_info >= (3, 14):
@@ -46,10 +46,8 @@ HELD_UP_MS_MIN, HELD_UP_MS_MAX = 10_000, 120_000
 MESSAGE_CHARS_MAX = 1_000
 
 
-class InboxWrites:
-    """Part of Store."""
-
-    db: Database
+class InboxWrites(StorePart):
+    """Part of the store."""
 
     async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
         """Commit raw deliveries, all or none. Once this returns they may be acknowledged. One whose id is
@@ -76,61 +74,54 @@ class InboxWrites:
         ]
         return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
 
-    async def claim_overdue_deliveries(self, *, limit: int, now_ms: int, next_due_at_ms: int) -> list[str]:
+    @writes
+    async def claim_overdue_deliveries(
+        self, connection: AsyncConnection, *, limit: int, now_ms: int, next_due_at_ms: int
+    ) -> list[str]:
         """Ids of deliveries that should have been settled by now. The try is counted before the work, and
         given back by whoever comes to its end (`release_deliveries`), however that was: what stays counted
         killed its worker. So one that was begun before is claimed alone, lest it take others along."""
         c = deliveries.c
+        for begun, size in ((c.tries == 0, limit), (c.tries > 0, 1)):
+            chosen = (
+                sa.select(c.id)
+                .where(IS_WAITING, c.due_at_ms <= now_ms, begun)
+                .order_by(c.due_at_ms)
+                .limit(size)
+                .with_for_update(skip_locked=True)
+                .cte("chosen")
+            )
+            claimed = await connection.scalars(
+                sa.update(deliveries)
+                .where(c.id.in_(sa.select(chosen.c.id)), IS_WAITING)
+                .values(tries=c.tries + 1, due_at_ms=next_due_at_ms)
+                .returning(c.id)
+            )
+            if found := sorted(claimed):
+                return found
+        return []
 
-        async def work(connection: AsyncConnection) -> list[str]:
-            for begun, size in ((c.tries == 0, limit), (c.tries > 0, 1)):
-                chosen = (
-                    sa.select(c.id)
-                    .where(IS_WAITING, c.due_at_ms <= now_ms, begun)
-                    .order_by(c.due_at_ms)
-                    .limit(size)
-                    .with_for_update(skip_locked=True)
-                    .cte("chosen")
-                )
-                claimed = await connection.scalars(
-                    sa.update(deliveries)
-                    .where(c.id.in_(sa.select(chosen.c.id)), IS_WAITING)
-                    .values(tries=c.tries + 1, due_at_ms=next_due_at_ms)
-                    .returning(c.id)
-                )
-                if found := sorted(claimed):
-                    return found
-            return []
-
-        return await self.db.write(work)
-
-    async def release_deliveries(self, delivery_ids: Sequence[str]) -> None:
+    @writes
+    async def release_deliveries(self, connection: AsyncConnection, delivery_ids: Sequence[str]) -> None:
         """Give back the tries of claimed deliveries: their work came to an end, good or bad."""
         c = deliveries.c
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+        await connection.execute(
+            sa.update(deliveries).where(c.id == v.c.id, IS_WAITING, c.tries > 0).values(tries=0)
+        )
 
-        async def work(connection: AsyncConnection) -> None:
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
-            await connection.execute(
-                sa.update(deliveries).where(c.id == v.c.id, IS_WAITING, c.tries > 0).values(tries=0)
-            )
-
-        await self.db.write(work)
-
-    async def quarantine_unended(self, *, tries_max: int) -> dict[str, str]:
+    @writes
+    async def quarantine_unended(self, connection: AsyncConnection, *, tries_max: int) -> dict[str, str]:
         """Set aside what was begun so often and never came to an end; id -> what is said of it."""
         c = deliveries.c
         error = f"begun {tries_max} times, and its worker ended each time before the work did"
-
-        async def work(connection: AsyncConnection) -> dict[str, str]:
-            ended = await connection.scalars(
-                sa.update(deliveries)
-                .where(IS_WAITING, c.tries >= tries_max)
-                .values(state="quarantined", error=error)
-                .returning(c.id)
-            )
-            return dict.fromkeys(sorted(ended), error)
-
-        return await self.db.write(work)
+        ended = await connection.scalars(
+            sa.update(deliveries)
+            .where(IS_WAITING, c.tries >= tries_max)
+            .values(state="quarantined", error=error)
+            .returning(c.id)
+        )
+        return dict.fromkeys(sorted(ended), error)
 
     async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None:
         """Set deliveries aside, each with its error; the raw bytes stay and nothing else is touched."""
@@ -159,36 +150,35 @@ class InboxWrites:
 
         await self.db.write(work)
 
-    async def waiting_deliveries(self, delivery_ids: Sequence[str]) -> WaitingDeliveries:
+    @reads
+    async def waiting_deliveries(
+        self, connection: AsyncConnection, delivery_ids: Sequence[str]
+    ) -> WaitingDeliveries:
         """Those of `delivery_ids` that still wait to be settled, with their bytes."""
         c = deliveries.c
-
-        async def work(connection: AsyncConnection) -> WaitingDeliveries:
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
-            found = await connection.execute(
-                sa.select(
-                    c.id,
-                    c.source,
-                    c.received_at_ms,
-                    c.encoding,
-                    c.body,
-                    c.webhook_id,
-                    c.signed_at,
-                    c.signature,
-                    c.account,
-                )
-                .join(v, c.id == v.c.id)
-                .where(IS_WAITING)
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+        found = await connection.execute(
+            sa.select(
+                c.id,
+                c.source,
+                c.received_at_ms,
+                c.encoding,
+                c.body,
+                c.webhook_id,
+                c.signed_at,
+                c.signature,
+                c.account,
             )
-            waiting = WaitingDeliveries([], {})
-            for row in sorted(found, key=lambda row: str(row.id)):
-                try:
-                    waiting.readable.append(raw_delivery(row))
-                except zstd.ZstdError as error:
-                    waiting.broken[row.id] = f"does not unpack as {row.encoding}: {error}"
-            return waiting
-
-        return await self.db.read(work)
+            .join(v, c.id == v.c.id)
+            .where(IS_WAITING)
+        )
+        waiting = WaitingDeliveries([], {})
+        for row in sorted(found, key=lambda row: str(row.id)):
+            try:
+                waiting.readable.append(raw_delivery(row))
+            except zstd.ZstdError as error:
+                waiting.broken[row.id] = f"does not unpack as {row.encoding}: {error}"
+        return waiting
 
 
 def raw_delivery(row: Any) -> RawDelivery:

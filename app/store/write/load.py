@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.source_change import SourceChanged, StoredRecord, refuse_difference
 from app.domain.task import Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import Id, runs, tasks
 from app.store.write.reuse import copy_results, find_answers
 
@@ -39,31 +39,23 @@ class StoredChunk:
     """Credits of those that will be sent."""
 
 
-class LoadWrites:
-    """Part of Store."""
+class LoadWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def last_ordinal(self, run_id: str) -> int:
+    @reads
+    async def last_ordinal(self, connection: AsyncConnection, run_id: str) -> int:
         """The last record of its source that a run holds; 0: none yet."""
+        return await connection.scalar(_last_ordinal(run_id)) or 0
 
-        async def work(connection: AsyncConnection) -> int:
-            return await connection.scalar(_last_ordinal(run_id)) or 0
-
-        return await self.db.read(work)
-
-    async def loading_runs(self, source: str) -> list[str]:
+    @reads
+    async def loading_runs(self, connection: AsyncConnection, source: str) -> list[str]:
         """Runs of a source that is still being read, or whose reading was interrupted; newest first."""
         query = (
             sa.select(runs.c.id)
             .where(runs.c.state == RunState.LOADING, runs.c.source == source, runs.c.schedule_id.is_(None))
             .order_by(runs.c.created_at_ms.desc())
         )
-
-        async def work(connection: AsyncConnection) -> list[str]:
-            return list((await connection.scalars(query)).all())
-
-        return await self.db.read(work)
+        return list((await connection.scalars(query)).all())
 
     async def store_chunk(
         self,
@@ -106,27 +98,29 @@ class LoadWrites:
 
         return await self.db.write(work, long=True)
 
-    async def finish_loading(self, run_id: str, *, sha256: str, bad_lines: int, last: int) -> bool:
+    @writes(long=True)
+    async def finish_loading(
+        self, connection: AsyncConnection, run_id: str, *, sha256: str, bad_lines: int, last: int
+    ) -> bool:
         """Let a run begin to send, its source being read to its end at ordinal `last`. True also when another
         producer of the same records was faster; False for a run that was cancelled. Raises SourceChanged
         when the run holds more than the source."""
+        await connection.execute(
+            sa.update(runs)
+            .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
+            .values(state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines)
+        )
+        beyond = sa.select(sa.func.min(tasks.c.ordinal)).where(
+            tasks.c.run_id == run_id, tasks.c.ordinal > last
+        )
+        if (ordinal := await connection.scalar(beyond)) is not None:
+            raise SourceChanged(ordinal, "is in the run, and the file ends before it")
+        return bool((await _lock_run(connection, run_id)).state != RunState.CANCELLED)
 
-        async def work(connection: AsyncConnection) -> bool:
-            await connection.execute(
-                sa.update(runs)
-                .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-                .values(state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines)
-            )
-            beyond = sa.select(sa.func.min(tasks.c.ordinal)).where(
-                tasks.c.run_id == run_id, tasks.c.ordinal > last
-            )
-            if (ordinal := await connection.scalar(beyond)) is not None:
-                raise SourceChanged(ordinal, "is in the run, and the file ends before it")
-            return bool((await _lock_run(connection, run_id)).state != RunState.CANCELLED)
-
-        return await self.db.write(work, long=True)
-
-    async def duplicates(self, run_id: str, limit: int) -> tuple[int, list[tuple[int, int]]]:
+    @reads(long=True)
+    async def duplicates(
+        self, connection: AsyncConnection, run_id: str, limit: int
+    ) -> tuple[int, list[tuple[int, int]]]:
         """How many records ask what an earlier one of the run asks, and the first of them: (ordinal, ordinal
         of the earlier one)."""
         first = sa.func.min(tasks.c.ordinal).over(partition_by=tasks.c.fingerprint).label("first")
@@ -135,13 +129,9 @@ class LoadWrites:
         count = sa.select(sa.func.count() - sa.func.count(tasks.c.fingerprint.distinct())).where(
             tasks.c.run_id == run_id
         )
-
-        async def work(connection: AsyncConnection) -> tuple[int, list[tuple[int, int]]]:
-            found = await connection.scalar(count) or 0
-            named = (await connection.execute(query)).all() if found and limit else []
-            return found, [(row.ordinal, row.first) for row in named]
-
-        return await self.db.read(work, long=True)
+        found = await connection.scalar(count) or 0
+        named = (await connection.execute(query)).all() if found and limit else []
+        return found, [(row.ordinal, row.first) for row in named]
 
     async def _asked_earlier(
         self, connection: AsyncConnection, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], after: int

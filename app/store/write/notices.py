@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.notices.notice import DueNotice, Notice, NoticeState, Outcome
 from app.domain.task import new_id
 from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_NEW_NOTICE, Id, Millis, notices
 from app.store.write.inbox import clean, truncate
 
@@ -31,10 +32,8 @@ class NoticeRow:
     error: str | None
 
 
-class NoticeWrites:
-    """Part of Store."""
-
-    db: Database
+class NoticeWrites(StorePart):
+    """Part of the store."""
 
     async def add_notices(
         self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = NoticeState.NEW
@@ -47,37 +46,39 @@ class NoticeWrites:
 
         return await self.db.write(work) if found else 0
 
-    async def claim_due_notices(self, *, limit: int, now_ms: int, lease_until_ms: int) -> list[DueNotice]:
+    @writes
+    async def claim_due_notices(
+        self, connection: AsyncConnection, *, limit: int, now_ms: int, lease_until_ms: int
+    ) -> list[DueNotice]:
         """Notices to try now, oldest first; each belongs to the caller until `lease_until_ms`."""
         is_due = IS_NEW_NOTICE, notices.c.due_at_ms <= now_ms
-
-        async def work(connection: AsyncConnection) -> list[DueNotice]:
-            due = (
-                sa.select(notices.c.id)
-                .where(*is_due)
-                .order_by(notices.c.due_at_ms, notices.c.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-                .cte("due")
+        due = (
+            sa.select(notices.c.id)
+            .where(*is_due)
+            .order_by(notices.c.due_at_ms, notices.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        claimed = await connection.execute(
+            sa.update(notices)
+            .where(notices.c.id.in_(sa.select(due.c.id)), *is_due)
+            .values(tries=notices.c.tries + 1, due_at_ms=lease_until_ms)
+            .returning(
+                notices.c.id,
+                notices.c.kind,
+                notices.c.account,
+                notices.c.run_id,
+                notices.c.body,
+                notices.c.tries,
             )
-            claimed = await connection.execute(
-                sa.update(notices)
-                .where(notices.c.id.in_(sa.select(due.c.id)), *is_due)
-                .values(tries=notices.c.tries + 1, due_at_ms=lease_until_ms)
-                .returning(
-                    notices.c.id,
-                    notices.c.kind,
-                    notices.c.account,
-                    notices.c.run_id,
-                    notices.c.body,
-                    notices.c.tries,
-                )
-            )
-            return sorted((DueNotice(*row) for row in claimed), key=lambda notice: notice.id)
+        )
+        return sorted((DueNotice(*row) for row in claimed), key=lambda notice: notice.id)
 
-        return await self.db.write(work)
-
-    async def record_tries(self, ended: Sequence[tuple[DueNotice, Outcome]], now_ms: int) -> None:
+    @writes
+    async def record_tries(
+        self, connection: AsyncConnection, ended: Sequence[tuple[DueNotice, Outcome]], now_ms: int
+    ) -> None:
         """Keep how tries ended. Only the latest claim of a notice counts; what is settled stays so."""
         types = {
             "id": Id,
@@ -98,27 +99,18 @@ class NoticeWrites:
             }
             for notice, outcome in ended
         ]
+        v = self.db.batch("v", types, rows)
+        await connection.execute(
+            sa.update(notices)
+            .where(notices.c.id == v.c.id, notices.c.tries == v.c.tries, notices.c.state == NoticeState.NEW)
+            .values({name: v.c[name] for name in ("state", "due_at_ms", "sent_at_ms", "error")})
+        )
 
-        async def work(connection: AsyncConnection) -> None:
-            v = self.db.batch("v", types, rows)
-            await connection.execute(
-                sa.update(notices)
-                .where(
-                    notices.c.id == v.c.id, notices.c.tries == v.c.tries, notices.c.state == NoticeState.NEW
-                )
-                .values({name: v.c[name] for name in ("state", "due_at_ms", "sent_at_ms", "error")})
-            )
-
-        await self.db.write(work)
-
-    async def list_notices(self, limit: int = 50) -> list[NoticeRow]:
+    @reads
+    async def list_notices(self, connection: AsyncConnection, limit: int = 50) -> list[NoticeRow]:
         """The newest first."""
         query = sa.select(notices).order_by(notices.c.at_ms.desc(), notices.c.id.desc()).limit(limit)
-
-        async def work(connection: AsyncConnection) -> list[NoticeRow]:
-            return [NoticeRow(**row._mapping) for row in await connection.execute(query)]
-
-        return await self.db.read(work)
+        return [NoticeRow(**row._mapping) for row in await connection.execute(query)]
 
 
 async def insert_notices(

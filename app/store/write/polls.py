@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.credits import Verdict
 from app.domain.settlement import Source
 from app.domain.task import Money, TaskState
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, attempts, deliveries, findings, runs, tasks
 from app.store.write.inbox import unpack
 
@@ -46,48 +46,43 @@ class PollWithoutDelivery:
     body: bytes
 
 
-class PollWrites:
-    """Part of Store."""
+class PollWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def claim_due_polls(self, *, limit: int, now_ms: int, interval_ms: int) -> list[DuePoll]:
+    @writes
+    async def claim_due_polls(
+        self, connection: AsyncConnection, *, limit: int, now_ms: int, interval_ms: int
+    ) -> list[DuePoll]:
         """Attempts whose report is overdue, longest first. Each one's next time is set before it is asked,
         so one that always fails cannot hold up the rest (W12)."""
-
-        async def work(connection: AsyncConnection) -> list[DuePoll]:
-            chosen = (
-                sa.select(tasks.c.id)
-                .where(tasks.c.next_poll_at_ms <= now_ms)
-                .order_by(tasks.c.next_poll_at_ms)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-                .cte("chosen")
+        chosen = (
+            sa.select(tasks.c.id)
+            .where(tasks.c.next_poll_at_ms <= now_ms)
+            .order_by(tasks.c.next_poll_at_ms)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("chosen")
+        )
+        steps = sa.case((tasks.c.polls >= POLL_BACKOFF_STEPS, POLL_BACKOFF_STEPS), else_=tasks.c.polls + 1)
+        claimed = await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id.in_(sa.select(chosen.c.id)), tasks.c.next_poll_at_ms <= now_ms)
+            .values(
+                polls=tasks.c.polls + 1,
+                next_poll_at_ms=sa.literal(now_ms, Millis) + sa.literal(interval_ms, Millis) * steps,
             )
-            steps = sa.case(
-                (tasks.c.polls >= POLL_BACKOFF_STEPS, POLL_BACKOFF_STEPS), else_=tasks.c.polls + 1
+            .returning(
+                tasks.c.id,
+                tasks.c.attempt,
+                tasks.c.state,
+                tasks.c.provider_task_id,
+                tasks.c.idempotency_key,
+                tasks.c.first_sent_at_ms,
+                tasks.c.polls,
+                sa.select(runs.c.account).where(runs.c.id == tasks.c.run_id).scalar_subquery(),
             )
-            claimed = await connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.id.in_(sa.select(chosen.c.id)), tasks.c.next_poll_at_ms <= now_ms)
-                .values(
-                    polls=tasks.c.polls + 1,
-                    next_poll_at_ms=sa.literal(now_ms, Millis) + sa.literal(interval_ms, Millis) * steps,
-                )
-                .returning(
-                    tasks.c.id,
-                    tasks.c.attempt,
-                    tasks.c.state,
-                    tasks.c.provider_task_id,
-                    tasks.c.idempotency_key,
-                    tasks.c.first_sent_at_ms,
-                    tasks.c.polls,
-                    sa.select(runs.c.account).where(runs.c.id == tasks.c.run_id).scalar_subquery(),
-                )
-            )
-            return [DuePoll(r[0], r[1], TaskState(r[2]), *r[3:]) for r in claimed]
-
-        return await self.db.write(work)
+        )
+        return [DuePoll(r[0], r[1], TaskState(r[2]), *r[3:]) for r in claimed]
 
     async def expire_if_unreported(
         self, expired: Sequence[tuple[str, int]], *, code: str, reason: str
@@ -116,20 +111,18 @@ class PollWrites:
 
         return await self.db.write(work)
 
-    async def oldest_waiting_poll(self) -> str | None:
+    @reads
+    async def oldest_waiting_poll(self, connection: AsyncConnection) -> str | None:
         """The id of the oldest poll that is not settled yet."""
         d = deliveries.c
         # An order that no index has: otherwise, with nothing waiting, all deliveries are gone through by id.
         in_order = sa.func.coalesce(d.id, d.task_id)
         query = sa.select(d.id).where(IS_WAITING, d.source == Source.POLL).order_by(in_order).limit(1)
+        return await connection.scalar(query)
 
-        async def work(connection: AsyncConnection) -> str | None:
-            return await connection.scalar(query)
-
-        return await self.db.read(work)
-
+    @reads
     async def polls_without_delivery(
-        self, *, after: str, before: str, limit: int
+        self, connection: AsyncConnection, *, after: str, before: str, limit: int
     ) -> list[PollWithoutDelivery]:
         """Polls with ids in a stretch of time, oldest first, that found a finished task of which no delivery
         is stored."""
@@ -158,64 +151,56 @@ class PollWrites:
             .order_by(poll.c.id)
             .limit(limit)
         )
+        rows = await connection.execute(query)
+        return [PollWithoutDelivery(*row[:5], unpack(row.encoding, row.body)) for row in rows]
 
-        async def work(connection: AsyncConnection) -> list[PollWithoutDelivery]:
-            rows = await connection.execute(query)
-            return [PollWithoutDelivery(*row[:5], unpack(row.encoding, row.body)) for row in rows]
-
-        return await self.db.read(work)
-
-    async def webhooks_without_task(self, since: str) -> set[str]:
+    @reads
+    async def webhooks_without_task(self, connection: AsyncConnection, since: str) -> set[str]:
         """Provider's task ids of deliveries with ids from `since` on that are stored and belong to no task of
         ours: not settled yet, set aside, or unmatched. Their names are in the webhook's id (C-I.2)."""
         d = deliveries.c
         query = sa.select(d.webhook_id).where(
             d.id >= since, d.source == Source.DELIVERY, d.task_id.is_(None), d.webhook_id.is_not(None)
         )
+        return {webhook_id.rpartition("-")[0] for webhook_id in await connection.scalars(query)}
 
-        async def work(connection: AsyncConnection) -> set[str]:
-            return {webhook_id.rpartition("-")[0] for webhook_id in await connection.scalars(query)}
-
-        return await self.db.read(work)
-
-    async def note_lost_after_ack(self, lost: Sequence[tuple[PollWithoutDelivery, str]], now_ms: int) -> int:
+    @writes
+    async def note_lost_after_ack(
+        self, connection: AsyncConnection, lost: Sequence[tuple[PollWithoutDelivery, str]], now_ms: int
+    ) -> int:
         """A finding for each poll with its detail, unless its attempt has one, or a delivery came after all;
         how many were new."""
         ids = sorted({poll.task_id for poll, _ in lost})
-
-        async def work(connection: AsyncConnection) -> int:
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in ids])
-            # Whoever notes the same tasks waits here, and then sees what was noted.
-            locked = sa.select(tasks.c.id).join(v, tasks.c.id == v.c.id).order_by(tasks.c.id)
-            await connection.execute(locked.with_for_update(of=tasks))
-            noted = await connection.execute(
-                sa.select(findings.c.task_id, findings.c.attempt)
-                .join(v, findings.c.task_id == v.c.id)
-                .where(findings.c.verdict == Verdict.LOST_AFTER_ACK)
-            )
-            came = await connection.execute(
-                sa.select(deliveries.c.task_id, deliveries.c.attempt)
-                .join(v, deliveries.c.task_id == v.c.id)
-                .where(deliveries.c.source == Source.DELIVERY)
-            )
-            known = {tuple(row) for row in noted} | {tuple(row) for row in came}
-            rows = [
-                {
-                    "at_ms": now_ms,
-                    "run_id": poll.run_id,
-                    "task_id": poll.task_id,
-                    "attempt": poll.attempt,
-                    "verdict": Verdict.LOST_AFTER_ACK,
-                    "expected": None,
-                    "actual": None,
-                    "detail": detail,
-                    "delivery_id": poll.id,
-                }
-                for poll, detail in lost
-                if (poll.task_id, poll.attempt) not in known
-            ]
-            unique = {(row["task_id"], row["attempt"]): row for row in reversed(rows)}
-            await self.db.insert(connection, findings, list(reversed(unique.values())))
-            return len(unique)
-
-        return await self.db.write(work)
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in ids])
+        # Whoever notes the same tasks waits here, and then sees what was noted.
+        locked = sa.select(tasks.c.id).join(v, tasks.c.id == v.c.id).order_by(tasks.c.id)
+        await connection.execute(locked.with_for_update(of=tasks))
+        noted = await connection.execute(
+            sa.select(findings.c.task_id, findings.c.attempt)
+            .join(v, findings.c.task_id == v.c.id)
+            .where(findings.c.verdict == Verdict.LOST_AFTER_ACK)
+        )
+        came = await connection.execute(
+            sa.select(deliveries.c.task_id, deliveries.c.attempt)
+            .join(v, deliveries.c.task_id == v.c.id)
+            .where(deliveries.c.source == Source.DELIVERY)
+        )
+        known = {tuple(row) for row in noted} | {tuple(row) for row in came}
+        rows = [
+            {
+                "at_ms": now_ms,
+                "run_id": poll.run_id,
+                "task_id": poll.task_id,
+                "attempt": poll.attempt,
+                "verdict": Verdict.LOST_AFTER_ACK,
+                "expected": None,
+                "actual": None,
+                "detail": detail,
+                "delivery_id": poll.id,
+            }
+            for poll, detail in lost
+            if (poll.task_id, poll.attempt) not in known
+        ]
+        unique = {(row["task_id"], row["attempt"]): row for row in reversed(rows)}
+        await self.db.insert(connection, findings, list(reversed(unique.values())))
+        return len(unique)

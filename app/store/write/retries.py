@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState, idempotency_key
-from app.store.database import Database
+from app.store.part import StorePart, writes
 from app.store.tables import Id, attempts, runs, tasks
 from app.store.write.run_ends import reopen_runs
 from app.store.write.submission import is_refusal_in_doubt
@@ -35,35 +35,34 @@ class RetriedChunk:
     """Left alone: the report came late, but it came, and it was a success."""
 
 
-class RetryWrites:
-    """Part of Store."""
+class RetryWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
-    async def retry_tasks_if_closed(self, task_ids: Sequence[str], now_ms: int) -> int:
+    @writes(long=True)
+    async def retry_tasks_if_closed(
+        self, connection: AsyncConnection, task_ids: Sequence[str], now_ms: int
+    ) -> int:
         """Give failed, expired or rejected tasks their next attempt, under a new key; how many."""
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
+        theirs = sa.select(tasks.c.run_id).join(v, tasks.c.id == v.c.id)
+        locked = sa.select(runs.c.id).where(runs.c.id.in_(theirs)).order_by(runs.c.id)
+        await connection.execute(locked.with_for_update(key_share=True))
+        chosen = await connection.execute(
+            _with_attempt()
+            .join(v, tasks.c.id == v.c.id)
+            .where(tasks.c.state.in_(RETRYABLE_STATES))
+            .order_by(tasks.c.id)
+            .with_for_update(of=tasks)
+        )
+        rows = chosen.all()
+        await self._next_attempts(connection, rows, now_ms)
+        await reopen_runs(connection, sorted({row.run_id for row in rows}))
+        return len(rows)
 
-        async def work(connection: AsyncConnection) -> int:
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
-            theirs = sa.select(tasks.c.run_id).join(v, tasks.c.id == v.c.id)
-            locked = sa.select(runs.c.id).where(runs.c.id.in_(theirs)).order_by(runs.c.id)
-            await connection.execute(locked.with_for_update(key_share=True))
-            chosen = await connection.execute(
-                _with_attempt()
-                .join(v, tasks.c.id == v.c.id)
-                .where(tasks.c.state.in_(RETRYABLE_STATES))
-                .order_by(tasks.c.id)
-                .with_for_update(of=tasks)
-            )
-            rows = chosen.all()
-            await self._next_attempts(connection, rows, now_ms)
-            await reopen_runs(connection, sorted({row.run_id for row in rows}))
-            return len(rows)
-
-        return await self.db.write(work, long=True)
-
+    @writes(long=True)
     async def retry_chunk(
         self,
+        connection: AsyncConnection,
         run_id: str,
         states: Sequence[TaskState],
         *,
@@ -74,35 +73,31 @@ class RetryWrites:
     ) -> RetriedChunk:
         """Retry up to `limit` tasks of a run that are in one of `states`, in the order of its source from
         ordinal `after` on. A run that was cancelled meanwhile gets no new attempts."""
-
-        async def work(connection: AsyncConnection) -> RetriedChunk:
-            # Nobody cancels or ends the run before the new attempts stand there.
-            run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(key_share=True)
-            if await connection.scalar(run) not in _RETRYING:
-                return RetriedChunk(0)
-            chosen = await connection.execute(
-                _with_attempt()
-                .where(tasks.c.run_id == run_id, tasks.c.ordinal > after)
-                .where(tasks.c.state.in_(states), tasks.c.state.in_(RETRYABLE_STATES))
-                .order_by(tasks.c.ordinal)
-                .limit(limit)
-                .with_for_update(of=tasks)
-            )
-            rows = chosen.all()
-            closed = [row for row in rows if row.reported != TaskState.COMPLETED]
-            retried = [row for row in closed if even_if_held or not _may_be_charged(row)]
-            await self._next_attempts(connection, retried, now_ms)
-            if retried:
-                await reopen_runs(connection, [run_id])
-            return RetriedChunk(
-                rows[-1].ordinal if rows else 0,
-                len(retried),
-                sum((row.credits_estimate for row in retried), Decimal(0)),
-                held=len(closed) - len(retried),
-                answered=len(rows) - len(closed),
-            )
-
-        return await self.db.write(work, long=True)
+        # Nobody cancels or ends the run before the new attempts stand there.
+        run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(key_share=True)
+        if await connection.scalar(run) not in _RETRYING:
+            return RetriedChunk(0)
+        chosen = await connection.execute(
+            _with_attempt()
+            .where(tasks.c.run_id == run_id, tasks.c.ordinal > after)
+            .where(tasks.c.state.in_(states), tasks.c.state.in_(RETRYABLE_STATES))
+            .order_by(tasks.c.ordinal)
+            .limit(limit)
+            .with_for_update(of=tasks)
+        )
+        rows = chosen.all()
+        closed = [row for row in rows if row.reported != TaskState.COMPLETED]
+        retried = [row for row in closed if even_if_held or not _may_be_charged(row)]
+        await self._next_attempts(connection, retried, now_ms)
+        if retried:
+            await reopen_runs(connection, [run_id])
+        return RetriedChunk(
+            rows[-1].ordinal if rows else 0,
+            len(retried),
+            sum((row.credits_estimate for row in retried), Decimal(0)),
+            held=len(closed) - len(retried),
+            answered=len(rows) - len(closed),
+        )
 
     async def _next_attempts(
         self, connection: AsyncConnection, rows: Sequence[sa.Row[Any]], now_ms: int

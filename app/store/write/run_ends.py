@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import RunState
-from app.store.database import Database
+from app.store.part import StorePart
 from app.store.tables import IS_CANCELLED_OPEN_RUN, IS_OPEN, IS_OPEN_RUN, REASON_CODE, runs, tasks
 
 FINISHED_MAX = 20
@@ -22,10 +22,8 @@ def has_open_task() -> sa.ColumnElement[bool]:
     return sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN)
 
 
-class RunEndWrites:
-    """Part of Store."""
-
-    db: Database
+class RunEndWrites(StorePart):
+    """Part of the store."""
 
     async def finish_runs(self, now_ms: int) -> int:
         """Mark runs that are over; how many. Found among those that are not marked, so that it costs the same

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
-from app.store.database import Database
+from app.store.part import StorePart, writes
 from app.store.tables import has_come, leases, runs, tasks
 from app.store.write.inbox import clean
 from app.store.write.load import task_row
@@ -17,10 +17,8 @@ from app.store.write.submission import perhaps_accepted
 _HALTED = (RunState.PAUSED, RunState.STOPPED)
 
 
-class RunWrites:
-    """Part of Store."""
-
-    db: Database
+class RunWrites(StorePart):
+    """Part of the store."""
 
     async def create_run(
         self,
@@ -100,26 +98,23 @@ class RunWrites:
             run_id, allowed, state=state, reason=None, reason_code=None, restored=True
         )
 
-    async def cancel_run(self, run_id: str, reason: str) -> int:
+    @writes(long=True)
+    async def cancel_run(self, connection: AsyncConnection, run_id: str, reason: str) -> int:
         """Cancel what was never sent; what is with the provider goes on and is settled. Tasks cancelled."""
         open_states = (RunState.LOADING, RunState.RUNNING, RunState.PAUSED, RunState.STOPPED)
-
-        async def work(connection: AsyncConnection) -> int:
-            await connection.execute(
-                sa.update(runs)
-                .where(runs.c.id == run_id, runs.c.state.in_(open_states))
-                .values(state=RunState.CANCELLED, reason=reason, reason_code=None)
-            )
-            # A task that was sent before, its response lost, may exist at the provider: it stays pending
-            # under its key until its report or its age tells.
-            done = await connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted())
-                .values(state=TaskState.CANCELLED)
-            )
-            return done.rowcount
-
-        return await self.db.write(work, long=True)
+        await connection.execute(
+            sa.update(runs)
+            .where(runs.c.id == run_id, runs.c.state.in_(open_states))
+            .values(state=RunState.CANCELLED, reason=reason, reason_code=None)
+        )
+        # A task that was sent before, its response lost, may exist at the provider: it stays pending
+        # under its key until its report or its age tells.
+        done = await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted())
+            .values(state=TaskState.CANCELLED)
+        )
+        return done.rowcount
 
     async def _change_run(self, run_id: str, allowed: Sequence[RunState], **values: object) -> bool:
         async def work(connection: AsyncConnection) -> bool:
@@ -130,30 +125,26 @@ class RunWrites:
 
         return await self.db.write(work)
 
-    async def acquire_lease(self, name: str, owner: str, *, until_ms: int, now_ms: int) -> bool:
+    @writes
+    async def acquire_lease(
+        self, connection: AsyncConnection, name: str, owner: str, *, until_ms: int, now_ms: int
+    ) -> bool:
         """Take or prolong a named lease: only its owner may, until it is over. One that lies further ahead
         than this one would was written by a wrong clock, and holds nobody up."""
-
-        async def work(connection: AsyncConnection) -> bool:
-            row = {"name": name, "owner": owner, "until_ms": 0}
-            await self.db.insert(connection, leases, [row], ignore=True)
-            done = await connection.execute(
-                sa.update(leases)
-                .where(
-                    leases.c.name == name,
-                    sa.or_(leases.c.owner == owner, has_come(leases.c.until_ms, now_ms, until_ms - now_ms)),
-                )
-                .values(owner=owner, until_ms=until_ms)
+        row = {"name": name, "owner": owner, "until_ms": 0}
+        await self.db.insert(connection, leases, [row], ignore=True)
+        done = await connection.execute(
+            sa.update(leases)
+            .where(
+                leases.c.name == name,
+                sa.or_(leases.c.owner == owner, has_come(leases.c.until_ms, now_ms, until_ms - now_ms)),
             )
-            return done.rowcount == 1
+            .values(owner=owner, until_ms=until_ms)
+        )
+        return done.rowcount == 1
 
-        return await self.db.write(work)
-
-    async def release_lease(self, name: str, owner: str) -> None:
+    @writes
+    async def release_lease(self, connection: AsyncConnection, name: str, owner: str) -> None:
         """Give a lease back early."""
-
-        async def work(connection: AsyncConnection) -> None:
-            mine = leases.c.name == name, leases.c.owner == owner
-            await connection.execute(sa.update(leases).where(*mine).values(until_ms=0))
-
-        await self.db.write(work)
+        mine = leases.c.name == name, leases.c.owner == owner
+        await connection.execute(sa.update(leases).where(*mine).values(until_ms=0))

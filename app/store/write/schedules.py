@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.schedule_slots import DueSlot
 from app.domain.task import RunState, TaskState, new_id
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import runs, schedules, tasks
 from app.store.write.inbox import clean, truncate
 
@@ -30,10 +30,8 @@ class ScheduleRow:
     last_error: str | None
 
 
-class ScheduleWrites:
-    """Part of Store."""
-
-    db: Database
+class ScheduleWrites(StorePart):
+    """Part of the store."""
 
     async def add_schedule(
         self, *, name: str, source: str, options: str, every_ms: int, next_at_ms: int, now_ms: int
@@ -57,27 +55,21 @@ class ScheduleWrites:
 
         return await self.db.write(work)
 
-    async def list_schedules(self) -> list[ScheduleRow]:
+    @reads
+    async def list_schedules(self, connection: AsyncConnection) -> list[ScheduleRow]:
         """All of them, by name."""
+        rows = await connection.execute(sa.select(*_COLUMNS).order_by(schedules.c.name))
+        return [ScheduleRow(*row) for row in rows]
 
-        async def work(connection: AsyncConnection) -> list[ScheduleRow]:
-            rows = await connection.execute(sa.select(*_COLUMNS).order_by(schedules.c.name))
-            return [ScheduleRow(*row) for row in rows]
-
-        return await self.db.read(work)
-
-    async def remove_schedule(self, schedule_id: str) -> None:
+    @writes(long=True)
+    async def remove_schedule(self, connection: AsyncConnection, schedule_id: str) -> None:
         """Forget a schedule. Its runs stay; one that is still being read is given up."""
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(sa.delete(schedules).where(schedules.c.id == schedule_id))
-            await connection.execute(
-                sa.update(runs)
-                .where(runs.c.schedule_id == schedule_id, runs.c.state == RunState.LOADING)
-                .values(state=RunState.CANCELLED, reason="its schedule was removed", reason_code=None)
-            )
-
-        await self.db.write(work, long=True)
+        await connection.execute(sa.delete(schedules).where(schedules.c.id == schedule_id))
+        await connection.execute(
+            sa.update(runs)
+            .where(runs.c.schedule_id == schedule_id, runs.c.state == RunState.LOADING)
+            .values(state=RunState.CANCELLED, reason="its schedule was removed", reason_code=None)
+        )
 
     async def enable_schedule(self, schedule_id: str, *, enabled: bool, next_at_ms: int) -> None:
         """Pause a schedule, or let it go on with slot `next_at_ms`."""
@@ -123,60 +115,52 @@ class ScheduleWrites:
 
         return await self.db.write(work)
 
-    async def skip_slot(self, schedule: ScheduleRow, due: DueSlot, error: str) -> bool:
+    @writes
+    async def skip_slot(
+        self, connection: AsyncConnection, schedule: ScheduleRow, due: DueSlot, error: str
+    ) -> bool:
         """Give a slot up for its error; False when another worker has it."""
+        return await _move_on(connection, schedule, due, last_error=truncate(error))
 
-        async def work(connection: AsyncConnection) -> bool:
-            return await _move_on(connection, schedule, due, last_error=truncate(error))
-
-        return await self.db.write(work)
-
-    async def note_schedule_error(self, schedule_id: str, error: str) -> bool:
+    @writes
+    async def note_schedule_error(self, connection: AsyncConnection, schedule_id: str, error: str) -> bool:
         """Keep why a schedule cannot be run, its slot left as it is; False when that is known."""
+        known = sa.func.coalesce(schedules.c.last_error, "") == truncate(error)
+        mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
+        return (await connection.execute(mine.values(last_error=truncate(error)))).rowcount == 1
 
-        async def work(connection: AsyncConnection) -> bool:
-            known = sa.func.coalesce(schedules.c.last_error, "") == truncate(error)
-            mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
-            return (await connection.execute(mine.values(last_error=truncate(error)))).rowcount == 1
-
-        return await self.db.write(work)
-
-    async def give_slot_up(self, run_id: str, schedule_id: str, error: str) -> bool:
+    @writes(long=True)
+    async def give_slot_up(
+        self, connection: AsyncConnection, run_id: str, schedule_id: str, error: str
+    ) -> bool:
         """Cancel the run of a slot whose source cannot be read, and keep why; False when another worker has
         read it meanwhile."""
+        done = await connection.execute(
+            sa.update(runs)
+            .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
+            .values(state=RunState.CANCELLED, reason=truncate(error), reason_code=None)
+        )
+        if not done.rowcount:
+            return False
+        await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING)
+            .values(state=TaskState.CANCELLED)
+        )
+        mine = schedules.c.id == schedule_id
+        await connection.execute(sa.update(schedules).where(mine).values(last_error=truncate(error)))
+        return True
 
-        async def work(connection: AsyncConnection) -> bool:
-            done = await connection.execute(
-                sa.update(runs)
-                .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-                .values(state=RunState.CANCELLED, reason=truncate(error), reason_code=None)
-            )
-            if not done.rowcount:
-                return False
-            await connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING)
-                .values(state=TaskState.CANCELLED)
-            )
-            mine = schedules.c.id == schedule_id
-            await connection.execute(sa.update(schedules).where(mine).values(last_error=truncate(error)))
-            return True
-
-        return await self.db.write(work, long=True)
-
-    async def unread_slots(self) -> list[tuple[str, ScheduleRow]]:
+    @reads
+    async def unread_slots(self, connection: AsyncConnection) -> list[tuple[str, ScheduleRow]]:
         """Runs of slots whose source is not read to its end, with their schedules, oldest first."""
-
-        async def work(connection: AsyncConnection) -> list[tuple[str, ScheduleRow]]:
-            found = await connection.execute(
-                sa.select(runs.c.id.label("run_id"), *_COLUMNS)
-                .join(schedules, schedules.c.id == runs.c.schedule_id)
-                .where(runs.c.state == RunState.LOADING)
-                .order_by(runs.c.slot_ms)
-            )
-            return [(row[0], ScheduleRow(*row[1:])) for row in found]
-
-        return await self.db.read(work)
+        found = await connection.execute(
+            sa.select(runs.c.id.label("run_id"), *_COLUMNS)
+            .join(schedules, schedules.c.id == runs.c.schedule_id)
+            .where(runs.c.state == RunState.LOADING)
+            .order_by(runs.c.slot_ms)
+        )
+        return [(row[0], ScheduleRow(*row[1:])) for row in found]
 
     async def _change(self, schedule_id: str, **values: object) -> None:
         async def work(connection: AsyncConnection) -> None:

@@ -18,7 +18,7 @@ from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, Source
 from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
 from app.ports import Decide, RowsRefused, StoreRefused
-from app.store.database import Database
+from app.store.part import StorePart, writes
 from app.store.provider_ids import owners_of
 from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, runs, tasks
 from app.store.write.settlement_rows import (
@@ -60,35 +60,36 @@ class _Change:
     decisions: list[tuple[ParsedDelivery, Settlement]] = field(default_factory=list)
 
 
-class SettlementWrites:
-    """Part of Store."""
+class SettlementWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
+    @writes
     async def settle_deliveries(
-        self, parsed: Sequence[ParsedDelivery], decide: Decide, *, now_ms: int, unmatched_until_ms: int
+        self,
+        connection: AsyncConnection,
+        parsed: Sequence[ParsedDelivery],
+        decide: Decide,
+        *,
+        now_ms: int,
+        unmatched_until_ms: int,
     ) -> SettleCount:
         """Settle parsed deliveries that are still waiting. One that fits no task stays unmatched, to be
         looked at again, until it is older than `unmatched_until_ms`; then it becomes a finding."""
-
-        async def work(connection: AsyncConnection) -> SettleCount:
-            count = SettleCount()
-            mine = await self._lock(connection, parsed)
-            found = await self._attempts_of(connection, mine)
-            stored = await self._stored_responses(connection, found.values())
-            mine = await self._marked(connection, mine, found)
-            changes, unmatched = _fold(mine, found, stored, decide)
-            won = await self._apply(connection, changes, now_ms)
-            count.lost_updates = sum(len(change.decisions) for change in changes) - sum(
-                len(change.decisions) for change in won
-            )
-            await self._write_entries(connection, won, now_ms)
-            await self._set_unmatched(connection, unmatched, now_ms, unmatched_until_ms)
-            await self._finish(connection, won)
-            _tally(count, won, unmatched)
-            return count
-
-        return await self.db.write(work)
+        count = SettleCount()
+        mine = await self._lock(connection, parsed)
+        found = await self._attempts_of(connection, mine)
+        stored = await self._stored_responses(connection, found.values())
+        mine = await self._marked(connection, mine, found)
+        changes, unmatched = _fold(mine, found, stored, decide)
+        won = await self._apply(connection, changes, now_ms)
+        count.lost_updates = sum(len(change.decisions) for change in changes) - sum(
+            len(change.decisions) for change in won
+        )
+        await self._write_entries(connection, won, now_ms)
+        await self._set_unmatched(connection, unmatched, now_ms, unmatched_until_ms)
+        await self._finish(connection, won)
+        _tally(count, won, unmatched)
+        return count
 
     async def try_settling(self) -> None:
         """Write what a settlement writes, with values that are known to be good, and take it back. Raises

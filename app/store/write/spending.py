@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import TaskState
-from app.store.database import Database
+from app.store.part import StorePart
 from app.store.tables import EVERY_ATTEMPT, Id, credits_sum, run_spending, spending_changes, tasks
 
 FOLDED_MAX = 5_000
@@ -53,10 +53,8 @@ def spending_from_rows(run_ids: Sequence[str]) -> sa.Select[Any]:
     return sa.select(parts.c.run_id, credits_sum(parts.c.credits)).group_by(parts.c.run_id)
 
 
-class SpendingWrites:
-    """Part of Store."""
-
-    db: Database
+class SpendingWrites(StorePart):
+    """Part of the store."""
 
     async def fold_spending(self) -> int:
         """Add noted changes to the sums of their runs, the oldest first; how many. Readers see all of it or

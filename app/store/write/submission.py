@@ -19,7 +19,7 @@ from app.domain.run_reason import BUDGET
 from app.domain.send_outcome import NOT_TAKEN, Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
-from app.store.database import Database
+from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     IS_OPEN,
     IS_OPEN_RUN,
@@ -53,53 +53,55 @@ CLAIM_TRIES = (True, False, False, False)
 waits for him, and looks again."""
 
 
-class SubmissionWrites:
-    """Part of Store."""
+class SubmissionWrites(StorePart):
+    """Part of the store."""
 
-    db: Database
-
+    @writes
     async def claim_pending(
-        self, *, account: str = "default", limit: int, claim: str, now_ms: int, lease_until_ms: int
+        self,
+        connection: AsyncConnection,
+        *,
+        account: str = "default",
+        limit: int,
+        claim: str,
+        now_ms: int,
+        lease_until_ms: int,
     ) -> list[ClaimedTask]:
         """Claim up to `limit` due tasks of an account's running runs for sending, highest priority first,
         within one the oldest run first, in the order of its source. A run whose budget the next task would
         exceed is paused instead."""
-
-        async def work(connection: AsyncConnection) -> list[ClaimedTask]:
-            due = await self._due(connection, account, limit, now_ms)
-            if not due:
-                return []
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in due])
-            claimed = await connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.id.in_(sa.select(v.c.id)), IS_PENDING)
-                .values(
-                    state=TaskState.SUBMITTING,
-                    claim=claim,
-                    lease_until_ms=lease_until_ms,
-                    sends=tasks.c.sends + 1,
-                    first_sent_at_ms=_first_sent(now_ms),
-                )
-                .returning(
-                    tasks.c.id,
-                    tasks.c.run_id,
-                    tasks.c.attempt,
-                    tasks.c.idempotency_key,
-                    tasks.c.task_type,
-                    tasks.c.payload,
-                    tasks.c.priority,
-                    tasks.c.credits_estimate,
-                    tasks.c.sends,
-                    tasks.c.first_sent_at_ms,
-                    tasks.c.claim,
-                    tasks.c.ordinal,
-                )
+        due = await self._due(connection, account, limit, now_ms)
+        if not due:
+            return []
+        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in due])
+        claimed = await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id.in_(sa.select(v.c.id)), IS_PENDING)
+            .values(
+                state=TaskState.SUBMITTING,
+                claim=claim,
+                lease_until_ms=lease_until_ms,
+                sends=tasks.c.sends + 1,
+                first_sent_at_ms=_first_sent(now_ms),
             )
-            rows = [ClaimedTask(*row) for row in claimed.all()]
-            rows.sort(key=lambda row: (-row.priority, row.run_id, row.ordinal))
-            return await self._within_budget(connection, rows)
-
-        return await self.db.write(work)
+            .returning(
+                tasks.c.id,
+                tasks.c.run_id,
+                tasks.c.attempt,
+                tasks.c.idempotency_key,
+                tasks.c.task_type,
+                tasks.c.payload,
+                tasks.c.priority,
+                tasks.c.credits_estimate,
+                tasks.c.sends,
+                tasks.c.first_sent_at_ms,
+                tasks.c.claim,
+                tasks.c.ordinal,
+            )
+        )
+        rows = [ClaimedTask(*row) for row in claimed.all()]
+        rows.sort(key=lambda row: (-row.priority, row.run_id, row.ordinal))
+        return await self._within_budget(connection, rows)
 
     async def _due(self, connection: AsyncConnection, account: str, limit: int, now_ms: int) -> list[str]:
         """Ids of the tasks to claim, locked. Asked run by run: what is in no running run is not looked at."""
@@ -171,24 +173,18 @@ class SubmissionWrites:
             )
         )
 
-    async def record_submissions(self, ended: Sequence[Submission]) -> None:
+    @writes
+    async def record_submissions(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
         """Record how sends ended, many at once, in one transaction: log, state, hold."""
+        for group in _once_each(ended):
+            await self._record(connection, group)
 
-        async def work(connection: AsyncConnection) -> None:
-            for group in _once_each(ended):
-                await self._record(connection, group)
-
-        await self.db.write(work)
-
-    async def was_sent_since(self, task: ClaimedTask) -> bool:
+    @reads
+    async def was_sent_since(self, connection: AsyncConnection, task: ClaimedTask) -> bool:
         """Whether the attempt was claimed again after this claim ran out, or has come further without it."""
         query = sa.select(tasks.c.sends, tasks.c.state, tasks.c.attempt).where(tasks.c.id == task.id)
-
-        async def work(connection: AsyncConnection) -> bool:
-            row = (await connection.execute(query)).one()
-            return row.sends > task.sends or row.state not in _SENDING or row.attempt != task.attempt
-
-        return await self.db.read(work)
+        row = (await connection.execute(query)).one()
+        return row.sends > task.sends or row.state not in _SENDING or row.attempt != task.attempt
 
     async def _record(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
         # Its row is locked before an end is logged: of two processes that end one attempt, the log's order
@@ -384,32 +380,28 @@ class SubmissionWrites:
             .values(state=TaskState.CANCELLED)
         )
 
-    async def release_overdue_claims(self, now_ms: int) -> int:
+    @writes
+    async def release_overdue_claims(self, connection: AsyncConnection, now_ms: int) -> int:
         """Claims whose lease is over go back to pending, under the same key: their sender is gone."""
+        done = await connection.execute(
+            sa.update(tasks)
+            .where(IS_SUBMITTING, tasks.c.lease_until_ms <= now_ms)
+            .values(state=TaskState.PENDING, claim=None, lease_until_ms=None)
+        )
+        return done.rowcount
 
-        async def work(connection: AsyncConnection) -> int:
-            done = await connection.execute(
-                sa.update(tasks)
-                .where(IS_SUBMITTING, tasks.c.lease_until_ms <= now_ms)
-                .values(state=TaskState.PENDING, claim=None, lease_until_ms=None)
-            )
-            return done.rowcount
-
-        return await self.db.write(work)
-
-    async def expire_unidentified(self, *, sent_before_ms: int, reason: str) -> int:
+    @writes
+    async def expire_unidentified(
+        self, connection: AsyncConnection, *, sent_before_ms: int, reason: str
+    ) -> int:
         """Attempts sent so long ago that the provider may have forgotten their key: sending it again could
         buy a second task (P2), so they are closed and a person or a retry decides."""
-
-        async def work(connection: AsyncConnection) -> int:
-            done = await connection.execute(
-                sa.update(tasks)
-                .where(IS_SENT_BEFORE, tasks.c.first_sent_at_ms <= sent_before_ms, perhaps_accepted())
-                .values(state=TaskState.EXPIRED, error_code="unidentified", error_message=reason)
-            )
-            return done.rowcount
-
-        return await self.db.write(work)
+        done = await connection.execute(
+            sa.update(tasks)
+            .where(IS_SENT_BEFORE, tasks.c.first_sent_at_ms <= sent_before_ms, perhaps_accepted())
+            .values(state=TaskState.EXPIRED, error_code="unidentified", error_message=reason)
+        )
+        return done.rowcount
 
 
 def _running(account: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -10,16 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.send_outcome import Answer
 from app.domain.sync_call import SyncAnswer
 from app.domain.task import Money, RunState, TaskSpec, TaskState, new_id
-from app.store.database import Database
+from app.store.part import StorePart, writes
 from app.store.tables import ledger, runs, submissions, tasks
 from app.store.write.inbox import clean, truncate
 from app.store.write.load import task_row
 
 
-class SyncCallWrites:
-    """Part of Store."""
-
-    db: Database
+class SyncCallWrites(StorePart):
+    """Part of the store."""
 
     async def open_ask(
         self, spec: TaskSpec, estimate: Decimal, *, name: str, account: str, next_poll_at_ms: int, now_ms: int
@@ -57,7 +55,10 @@ class SyncCallWrites:
         await self.db.write(work)
         return run_id, task_id
 
-    async def log_ask(self, task_id: str, answer: Answer, end: SyncAnswer, now_ms: int) -> None:
+    @writes
+    async def log_ask(
+        self, connection: AsyncConnection, task_id: str, answer: Answer, end: SyncAnswer, now_ms: int
+    ) -> None:
         """Keep how a call ended, as every send is kept."""
         row = {
             "task_id": task_id,
@@ -69,38 +70,33 @@ class SyncCallWrites:
             "message": truncate(end.message),
             "request_id": truncate(end.request_id),
         }
+        await self.db.insert(connection, submissions, [row])
 
-        async def work(connection: AsyncConnection) -> None:
-            await self.db.insert(connection, submissions, [row])
-
-        await self.db.write(work)
-
-    async def void_ask(self, task_id: str, *, code: str | None, message: str | None, now_ms: int) -> bool:
+    @writes
+    async def void_ask(
+        self, connection: AsyncConnection, task_id: str, *, code: str | None, message: str | None, now_ms: int
+    ) -> bool:
         """Close a call that bought nothing for certain: rejected, its hold void. False when it was closed."""
-
-        async def work(connection: AsyncConnection) -> bool:
-            moved = await connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.id == task_id, tasks.c.state == TaskState.SUBMITTED)
-                .where(tasks.c.money == Money.HELD)
-                .values(
-                    state=TaskState.REJECTED,
-                    money=Money.VOIDED,
-                    credits_charged=Decimal(0),
-                    error_code=truncate(code),
-                    error_message=truncate(message),
-                    next_poll_at_ms=None,
-                )
-                .returning(tasks.c.run_id, tasks.c.credits_held)
+        moved = await connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.id == task_id, tasks.c.state == TaskState.SUBMITTED)
+            .where(tasks.c.money == Money.HELD)
+            .values(
+                state=TaskState.REJECTED,
+                money=Money.VOIDED,
+                credits_charged=Decimal(0),
+                error_code=truncate(code),
+                error_message=truncate(message),
+                next_poll_at_ms=None,
             )
-            row = moved.first()
-            if row is None:
-                return False
-            entry = _entry(row.run_id, task_id, "void", row.credits_held, now_ms)
-            await self.db.insert(connection, ledger, [entry])
-            return True
-
-        return await self.db.write(work)
+            .returning(tasks.c.run_id, tasks.c.credits_held)
+        )
+        row = moved.first()
+        if row is None:
+            return False
+        entry = _entry(row.run_id, task_id, "void", row.credits_held, now_ms)
+        await self.db.insert(connection, ledger, [entry])
+        return True
 
 
 def _entry(run_id: str, task_id: str, kind: str, credits: Decimal, now_ms: int) -> dict[str, object]:

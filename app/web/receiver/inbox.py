@@ -7,9 +7,9 @@ single delivery does not wait for company. May not look into a delivery.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,6 +19,9 @@ from app.ports import Clock
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.receiver.waker import SettleWake, Waker
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +37,6 @@ class CommitFailed(Exception):  # noqa: N818
     """The commit that held this delivery failed or took too long. Answer 503; the provider sends it again."""
 
 
-class DeliveryStore(Protocol):
-    """What receiving needs of the store."""
-
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
-        """Ids of those that were stored before."""
-        ...
-
-
 @dataclass(slots=True)
 class _Waiting:
     delivery: RawDelivery
@@ -52,7 +47,7 @@ class Inbox:
     """Group commit with bounds. `start` it, `accept` deliveries, `drain` and `close` it, in this order."""
 
     def __init__(
-        self, store: DeliveryStore, wake: SettleWake, *, limits: WebLimits, clock: Clock, metrics: Metrics
+        self, store: "Store", wake: SettleWake, *, limits: WebLimits, clock: Clock, metrics: Metrics
     ) -> None:
         self._store = store
         self._limits = limits
@@ -179,7 +174,7 @@ class Inbox:
         started_s = time.monotonic()
         due_at_ms = self._clock() + int(self._limits.due_after_s * 1000)
         write = asyncio.ensure_future(
-            self._store.store_deliveries([waiting.delivery for waiting in group], due_at_ms=due_at_ms)
+            self._store.inbox.store_deliveries([waiting.delivery for waiting in group], due_at_ms=due_at_ms)
         )
         try:
             await asyncio.wait({write}, timeout=self._limits.commit_timeout_s)

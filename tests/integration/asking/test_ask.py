@@ -35,8 +35,8 @@ async def test_an_answer_is_billed_with_its_surcharge(
     books = await asking.books()
     assert books.entries("hold") == books.entries("post") == {task["idempotency_key"]: billed}
     assert isinstance(json.loads(books.results[0]["response"]), dict)
-    (run,) = await store.find_runs(asked.run_id)
-    report = await store.report(run)
+    (run,) = await store.queries.find_runs(asked.run_id)
+    report = await store.reports.report(run)
     assert (report.recovered_submits, report.swept, report.unknown) == (0, 0, 0)
 
 

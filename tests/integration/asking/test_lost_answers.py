@@ -75,8 +75,8 @@ async def test_a_lost_answer_is_an_open_hold_and_is_not_repeated(
     task = await asking.task()
     assert (task["state"], task["error_code"], task["money"]) == ("expired", "lost", "held")
     assert (task["credits_held"], task["credits_charged"], task["next_poll_at_ms"]) == (7, None, None)
-    (run,) = await store.find_runs(asked.run_id)
-    report = await store.report(run)
+    (run,) = await store.queries.find_runs(asked.run_id)
+    report = await store.reports.report(run)
     assert (report.unknown, report.held, report.recovered_submits) == (1, 7, 0)
 
 
@@ -163,7 +163,7 @@ async def test_slots_are_read_in_either_spelling(store: Store, clock: SteppedClo
 async def test_a_killed_call_is_given_up_in_the_end(store: Store, clock: SteppedClock) -> None:
     """Nobody else sends it, whatever becomes of its process."""
     asked_for = question()
-    await store.open_ask(
+    await store.sync_calls.open_ask(
         asked_for.spec,
         asked_for.estimate,
         name="ask",
@@ -172,10 +172,10 @@ async def test_a_killed_call_is_given_up_in_the_end(store: Store, clock: Stepped
         now_ms=clock(),
     )
     clock.advance(LIMITS.retention_ms)
-    assert await store.release_overdue_claims(clock()) == 0
-    assert await store.accounts_with_due(clock()) == []
-    (due,) = await store.claim_due_polls(limit=10, now_ms=clock(), interval_ms=1_000)
-    await store.expire_if_unreported([(due.task_id, due.attempt)], code="retention_over", reason="gone")
+    assert await store.submissions.release_overdue_claims(clock()) == 0
+    assert await store.queries.accounts_with_due(clock()) == []
+    (due,) = await store.polls.claim_due_polls(limit=10, now_ms=clock(), interval_ms=1_000)
+    await store.polls.expire_if_unreported([(due.task_id, due.attempt)], code="retention_over", reason="gone")
     (task,) = (await read_books(store)).tasks
     assert (task["state"], task["money"]) == ("expired", "held")
 

@@ -57,9 +57,11 @@ class Account:
     async def send(self, task_type: str = "CHATGPT", credits: int = 5, *, took_ms: int = 0) -> str:
         """A task that was sent and accepted `took_ms` ago, its hold open."""
         if not self.run_id:
-            self.run_id = await self.store.create_run(name="r", source="-", budget=None, now_ms=self.clock())
+            self.run_id = await self.store.runs.create_run(
+                name="r", source="-", budget=None, now_ms=self.clock()
+            )
         spec = TaskSpec(len(self.ids) + 1, task_type, {"prompt": "p", "country": "DE"})
-        (task_id,) = await self.store.add_tasks(self.run_id, [(spec, Decimal(credits))], self.clock())
+        (task_id,) = await self.store.runs.add_tasks(self.run_id, [(spec, Decimal(credits))], self.clock())
         self.ids.append(task_id)
         sent_ms = self.clock() - took_ms
         await self._change(

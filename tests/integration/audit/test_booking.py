@@ -73,13 +73,15 @@ async def test_what_was_taken_for_foreign_is_taken_back(account: Account) -> Non
 
 async def test_what_a_restored_run_sent_before_the_backup_is_not_foreign(account: Account) -> None:
     """The provider charged it before we, for all we know, sent it (W19)."""
-    account.run_id = await account.store.create_run(name="r", source="-", budget=None, now_ms=account.clock())
-    await account.store.start_run_if_loading(account.run_id, sha256="", bad_lines=0)
+    account.run_id = await account.store.runs.create_run(
+        name="r", source="-", budget=None, now_ms=account.clock()
+    )
+    await account.store.runs.start_run_if_loading(account.run_id, sha256="", bad_lines=0)
     await account.audit()
     account.remaining -= 40
     await account.twice("2026-10-10T02:00:00")
     assert (await account.entries())[1:] == [("foreign", Decimal(40), "other_users")], "as far as we know"
-    assert await account.store.resume_restored_run(account.run_id)
+    assert await account.store.runs.resume_restored_run(account.run_id)
     account.clock.advance(HOUR_MS)
     delivered, lost = [await account.send(credits=20) for _ in range(2)]
     await account.settle(delivered, 20)
@@ -241,7 +243,7 @@ async def test_what_is_out_is_told_apart(account: Account) -> None:
     await account.audit()
     await account.send(credits=5)
     lost = await account.send(credits=7)
-    await account.store.expire_if_unreported([(lost, 1)], code="lost", reason="x")
+    await account.store.polls.expire_if_unreported([(lost, 1)], code="lost", reason="x")
     found = await account.audit("2026-10-10T01:00:00")
     exposure = (found.standing or pytest.fail()).exposure
     assert (exposure.held_tasks, exposure.held, exposure.unknown_tasks, exposure.unknown) == (1, 5, 1, 7)
@@ -251,7 +253,7 @@ async def test_what_is_out_is_told_apart(account: Account) -> None:
 
 async def test_product_clusters_may_come_on_top(account: Account) -> None:
     await account.send("AIMODE", 4)
-    (open_one,) = await account.store.open_movements("default", account.clock())
+    (open_one,) = await account.store.charges.open_movements("default", account.clock())
     assert open_one.credits == 10
 
 
@@ -260,12 +262,12 @@ async def test_burn_by_engine_and_country(account: Account) -> None:
     await account.spend(7)
     await account.spend(3, "GOOGLE")
     since = account.clock() - HOUR_MS
-    assert await account.store.burn("default", since) == [
+    assert await account.store.charges.burn("default", since) == [
         ("CHATGPT", "DE", 2, Decimal(12)),
         ("GOOGLE", "DE", 1, Decimal(3)),
     ]
-    assert await account.store.burn("default", account.clock() + DAY_MS) == []
-    assert await account.store.burn("other", since) == []
+    assert await account.store.charges.burn("default", account.clock() + DAY_MS) == []
+    assert await account.store.charges.burn("other", since) == []
 
 
 async def test_old_entries_are_passed_over(account: Account) -> None:
@@ -273,13 +275,15 @@ async def test_old_entries_are_passed_over(account: Account) -> None:
     for _ in range(20):
         await account.spend(5)
         account.clock.advance(HOUR_MS)
-    found = await account.store.post_movements("default", account.clock() - 150 * MINUTE_MS, account.clock())
+    found = await account.store.charges.post_movements(
+        "default", account.clock() - 150 * MINUTE_MS, account.clock()
+    )
     assert [m.credits for m in found] == [5, 5]
     assert all(m.to_ms - m.from_ms == 10_000 for m in found)
 
 
 async def _first_statement(account: Account) -> Statement:
-    known = cycles(await account.store.seen_resets("default"))
+    known = cycles(await account.store.audits.seen_resets("default"))
     return await statement(account.store, "default", known[0])
 
 

@@ -91,7 +91,7 @@ async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch:
     """The balance is taken every minute all the same, and at the end everything taken is judged."""
     monkeypatch.setattr("app.services.audit.RESTS", 20)
     regular, store = audits(account), account.store
-    resets, judged = store.seen_resets, 0
+    resets, judged = store.audits.seen_resets, 0
 
     async def slow(name: str) -> Any:
         nonlocal judged
@@ -99,7 +99,7 @@ async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch:
         account.clock.advance(10_000)
         return await resets(name)
 
-    store.seen_resets = slow  # type: ignore[method-assign]
+    store.audits.seen_resets = slow  # type: ignore[method-assign]
     out = await account.send(credits=5)
     asked = await looks(regular, account, 10)
     assert (asked >= 8, judged) == (True, 3)

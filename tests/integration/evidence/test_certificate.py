@@ -77,7 +77,7 @@ def finish_all() -> list[ClaimedTask]:
     async def work(store: Store) -> list[ClaimedTask]:
         claimed = await claim(store, now_ms=LATER_MS)
         due = {task.id: task.credits_estimate for task in claimed}
-        await store.record_submissions(
+        await store.submissions.record_submissions(
             [ended(t, credits_to_charge=due[t.id], at_ms=LATER_MS) for t in claimed]
         )
         reports = [report_on(t, due[t.id], to_charge=due[t.id]) for t in claimed]
@@ -141,7 +141,9 @@ async def test_an_entry_moved_to_another_run_is_missed(sqlite_pipeline: Pipeline
     await pipeline.start(2)
     await pipeline.submit()
     await pipeline.deliver(*(pipeline.provider.finish(key) for key in pipeline.provider.sends))
-    other = await pipeline.store.create_run(name="other", source="-", budget=None, now_ms=pipeline.clock())
+    other = await pipeline.store.runs.create_run(
+        name="other", source="-", budget=None, now_ms=pipeline.clock()
+    )
     moved = sa.update(ledger).where(ledger.c.kind == "post").values(run_id=other)
     await pipeline.store.db.write(lambda connection: connection.execute(moved))
     document = await certified(pipeline)

@@ -237,7 +237,7 @@ async def test_no_secret_is_in_it(pipeline: Pipeline, tmp_path: Path) -> None:
     told, quiet = pipeline.provider.sends
     over = [pipeline.provider.finish(key, charged=Decimal(9)) for key in (told, quiet)]
     await deliver(pipeline, over[0].body(response={"text": f"my key is {API_KEY}"}), over[1])
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     done = await write(Wronged(pipeline, run), tmp_path / "d.zip")
     assert (done.count, done.deliveries, done.withheld) == (2, 2, 1)
     files = read(tmp_path / "d.zip")
@@ -268,6 +268,6 @@ async def test_a_run_without_discrepancies_makes_no_file(pipeline: Pipeline, tmp
     await pipeline.start(1)
     await pipeline.submit()
     await deliver(pipeline, pipeline.provider.finish(pipeline.provider.sends[0]))
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     assert (await write(Wronged(pipeline, run), tmp_path / "d.zip")).count == 0
     assert "d.zip" not in os.listdir(tmp_path)

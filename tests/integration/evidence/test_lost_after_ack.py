@@ -23,7 +23,6 @@ from app.queue import Queue
 from app.services.lost_webhooks import LostWebhookSearch
 from app.store import Store
 from app.store.tables import deliveries
-from app.store.write.polls import PollWithoutDelivery
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
 from workers.duties.lost_webhooks import run_lost_webhook_search
@@ -33,7 +32,7 @@ GRACE_MS = 300_000
 Handler = Callable[[bytes, Any], Awaitable[None]]
 
 
-def acked(pipeline: Pipeline) -> LostWebhookSearch[PollWithoutDelivery]:
+def acked(pipeline: Pipeline) -> LostWebhookSearch:
     return LostWebhookSearch(
         pipeline.store, read_acknowledged, clock=pipeline.clock, grace_ms=GRACE_MS, look_back_ms=24 * HOUR_MS
     )
@@ -41,7 +40,7 @@ def acked(pipeline: Pipeline) -> LostWebhookSearch[PollWithoutDelivery]:
 
 async def lost(pipeline: Pipeline) -> list[dict[str, Any]]:
     """The findings of that verdict; every other one would be a surprise."""
-    found = await pipeline.store.findings_of(pipeline.run_id)
+    found = await pipeline.store.reports.findings_of(pipeline.run_id)
     assert {f["verdict"] for f in found} <= {"lost_after_ack"}
     return found
 
@@ -90,7 +89,7 @@ async def test_w14_what_was_acknowledged_and_dropped_is_found(pipeline: Pipeline
             headers["X-Cloro-Timestamp"],
             headers["X-Cloro-Signature"],
         )
-        await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock())
+        await pipeline.store.inbox.store_deliveries([raw], due_at_ms=pipeline.clock())
 
     await pipeline.start(12)
     async with (
@@ -211,7 +210,7 @@ async def test_one_that_waits_or_is_set_aside_is_not_lost(pipeline: Pipeline) ->
         raw = RawDelivery(
             new_id(pipeline.clock()), Source.DELIVERY, pipeline.clock(), body, f"{done.id}-1", "1", "v1=0"
         )
-        await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock())
+        await pipeline.store.inbox.store_deliveries([raw], due_at_ms=pipeline.clock())
         if done is broken:
             await pipeline.settle([raw.id])
     pipeline.clock.advance(GRACE_MS + 1)
@@ -227,7 +226,7 @@ async def test_an_attempt_that_was_retried_meanwhile_is_judged_too(pipeline: Pip
     provider.finish(idempotency_key(task_id, 1), "FAILED")
     pipeline.clock.advance(SUBMIT_LIMITS.poll_after_ms)
     await pipeline.sweep()
-    assert await pipeline.store.retry_tasks_if_closed([task_id], pipeline.clock()) == 1
+    assert await pipeline.store.retries.retry_tasks_if_closed([task_id], pipeline.clock()) == 1
     pipeline.clock.advance(GRACE_MS + 1)
     assert await acked(pipeline).judge() == 1
     assert [f["attempt"] for f in await lost(pipeline)] == [1]
@@ -250,12 +249,12 @@ async def test_a_poll_that_is_settled_late_is_not_passed_over(sqlite_pipeline: P
 async def test_two_that_judge_at_once_note_it_once(pipeline: Pipeline) -> None:
     await polled(pipeline, 3)
     pipeline.clock.advance(GRACE_MS + 1)
-    polls = await pipeline.store.polls_without_delivery(
+    polls = await pipeline.store.polls.polls_without_delivery(
         after=new_id(0, 0), before=new_id(pipeline.clock(), 0), limit=10
     )
     noted = [(poll, "lost") for poll in polls]
-    assert await pipeline.store.note_lost_after_ack(noted + noted, pipeline.clock()) == 3
-    assert await pipeline.store.note_lost_after_ack(noted, pipeline.clock()) == 0
+    assert await pipeline.store.polls.note_lost_after_ack(noted + noted, pipeline.clock()) == 3
+    assert await pipeline.store.polls.note_lost_after_ack(noted, pipeline.clock()) == 0
     assert len(await lost(pipeline)) == 3
 
 

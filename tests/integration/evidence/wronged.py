@@ -44,7 +44,7 @@ async def deliver(pipeline: Pipeline, *bodies: Accepted | bytes, account: str = 
     for body in bodies:
         data = body.body() if isinstance(body, Accepted) else body
         raw = signed(pipeline, data, body.id if isinstance(body, Accepted) else "pt", account)
-        await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock() + 60_000)
+        await pipeline.store.inbox.store_deliveries([raw], due_at_ms=pipeline.clock() + 60_000)
         await pipeline.settle([raw.id])
         ids.append(raw.id)
     return ids
@@ -98,19 +98,19 @@ async def wrong_everything(pipeline: Pipeline) -> Wronged:
     await deliver(pipeline, known[key["unknown"]][-1].body(creditsCharged=None))
     await deliver(pipeline, known[key["conflict"]][-1].body(creditsCharged=9))
     await deliver(pipeline, known[key["double_charged"]][-1])
-    await pipeline.store.retry_tasks_if_closed([task["double_charged"]], pipeline.clock())
+    await pipeline.store.retries.retry_tasks_if_closed([task["double_charged"]], pipeline.clock())
     await pipeline.submit()
     await deliver(pipeline, provider.finish(idempotency_key(task["double_charged"], 2)))
     await _lose_after_ack(pipeline, known[key["lost_after_ack"]][-1])
     await deliver_stray(pipeline, "pt-foreign")
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     return Wronged(pipeline, run, task)
 
 
 async def _lose_after_ack(pipeline: Pipeline, done: Accepted) -> None:
     webhook = {"url": "https://us.example/hook", "delivered": True, "deliveredAt": "2026-10-01T00:00:09.000Z"}
     raw = RawDelivery(new_id(pipeline.clock()), Source.POLL, pipeline.clock(), done.body(webhook=webhook))
-    await pipeline.store.store_deliveries([raw], due_at_ms=pipeline.clock())
+    await pipeline.store.inbox.store_deliveries([raw], due_at_ms=pipeline.clock())
     await pipeline.settle([raw.id])
     judge = LostWebhookSearch(
         pipeline.store, read_acknowledged, clock=pipeline.clock, grace_ms=1_000, look_back_ms=HOUR_MS

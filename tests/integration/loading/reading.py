@@ -44,7 +44,7 @@ async def load(
     resume: str | None = None,
     after: int | None = None,
     **new: Any,
-) -> Loaded[BadLine]:
+) -> Loaded:
     """Load a file, for `after` records only if that is given."""
     reader = read_prompts(path, Defaults())
     source = reader if after is None else Interrupted(iter(reader), after)
@@ -60,7 +60,7 @@ async def load(
 
 async def stored_prompts(store: Store, run_id: str) -> list[tuple[int, str]]:
     """(ordinal, prompt) of every task of a run."""
-    return [(row["ordinal"], row["payload"]["prompt"]) async for row in store.export(run_id)]
+    return [(row["ordinal"], row["payload"]["prompt"]) async for row in store.exports.export(run_id)]
 
 
 async def run_state(store: Store, run_id: str) -> str:

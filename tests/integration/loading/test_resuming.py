@@ -25,7 +25,7 @@ async def interrupted_run(store: Store, path: Path, clock: SteppedClock, after: 
     """A run whose producer was killed after so many records; its id."""
     with pytest.raises(InterruptedError):
         await load(store, path, clock, after=after)
-    (run_id,) = await store.loading_runs(str(path))
+    (run_id,) = await store.loading.loading_runs(str(path))
     return run_id
 
 
@@ -39,7 +39,7 @@ async def test_an_interrupted_submit_goes_on_where_it_was(
     assert (loaded.started, loaded.tasks, loaded.resumed_after) == (True, 1_300, 1_000)
     assert await stored_prompts(store, run_id) == STORED
     assert await run_state(store, run_id) == "running"
-    assert await store.loading_runs(str(path)) == []
+    assert await store.loading.loading_runs(str(path)) == []
 
 
 async def test_a_source_that_cannot_be_read_at_all_leaves_no_open_run(
@@ -48,7 +48,7 @@ async def test_a_source_that_cannot_be_read_at_all_leaves_no_open_run(
     path = write_prompts(tmp_path / "p.csv", PROMPTS)
     with pytest.raises(InterruptedError):
         await load(store, path, clock, after=0)
-    assert await store.loading_runs(str(path)) == []
+    assert await store.loading.loading_runs(str(path)) == []
 
 
 def start_producer(*arguments: str) -> subprocess.Popen[str]:
@@ -61,7 +61,7 @@ async def test_s16_two_producers_of_one_file_end_in_one_set_of_tasks(
     store: Store, store_url: str, tmp_path: Path, clock: SteppedClock, rounds: int
 ) -> None:
     path = write_prompts(tmp_path / "p.csv", PROMPTS)
-    run_id = await store.create_run(name="run", source=str(path), budget=None, now_ms=clock())
+    run_id = await store.runs.create_run(name="run", source=str(path), budget=None, now_ms=clock())
     go = tmp_path / "go"
     producers = [start_producer(store_url, str(path), run_id, str(go)) for _ in range(2)]
     try:
@@ -84,19 +84,19 @@ async def test_a_producer_that_is_killed_is_resumed_without_a_duplicate(
 ) -> None:
     prompts = [f"question {n}" for n in range(1, 20_001)]
     path = write_prompts(tmp_path / "p.csv", prompts)
-    run_id = await store.create_run(name="run", source=str(path), budget=None, now_ms=clock())
+    run_id = await store.runs.create_run(name="run", source=str(path), budget=None, now_ms=clock())
     go = tmp_path / "go"
     go.touch()
     producer = start_producer(store_url, str(path), run_id, str(go))
     try:
         async with asyncio.timeout(60):
-            while not await store.last_ordinal(run_id):  # noqa: ASYNC110 - a condition of another process
+            while not await store.loading.last_ordinal(run_id):  # noqa: ASYNC110 - a condition of another process
                 await asyncio.sleep(0.005)
     finally:
         producer.kill()
         producer.communicate()
     assert await run_state(store, run_id) == "loading"
-    known = await store.last_ordinal(run_id)
+    known = await store.loading.last_ordinal(run_id)
     loaded = await load(store, path, clock, resume=run_id)
     assert (loaded.started, loaded.tasks, loaded.resumed_after) == (True, 20_000, known)
     assert await stored_prompts(store, run_id) == list(enumerate(prompts, 1))
@@ -182,7 +182,7 @@ async def test_a_longer_file_that_came_first_keeps_the_shorter_one_from_beginnin
 async def test_a_cancelled_run_is_not_resumed(store: Store, tmp_path: Path, clock: SteppedClock) -> None:
     path = write_prompts(tmp_path / "p.csv", PROMPTS)
     run_id = await interrupted_run(store, path, clock)
-    await store.cancel_run(run_id, "by hand")
+    await store.runs.cancel_run(run_id, "by hand")
     with pytest.raises(SourceChanged, match="record 1001 is not in the run, which is cancelled"):
         await load(store, path, clock, resume=run_id)
     assert len(await stored_prompts(store, run_id)) == 1_000
@@ -220,7 +220,7 @@ async def test_s18_repeated_records_can_be_merged_however_the_file_is_cut(
     assert (whole.tasks, whole.duplicates) == (len(expected), 1_600 - len(expected))
     with pytest.raises(InterruptedError):
         await load(store, path, clock, duplicates=Duplicates.MERGE, after=chance.randrange(600, 1_500))
-    (run_id,) = await store.loading_runs(str(path))
+    (run_id,) = await store.loading.loading_runs(str(path))
     resumed = await load(store, path, clock, duplicates=Duplicates.MERGE, resume=run_id)
     assert await stored_prompts(store, run_id) == expected, f"seed {seed}"
     assert (resumed.started, resumed.tasks, resumed.duplicates) == (True, whole.tasks, whole.duplicates)

@@ -40,14 +40,14 @@ async def test_an_equal_recent_result_answers_for_nothing(pipeline: Pipeline, tm
     clock.advance(HOUR_MS)
     loaded = await load(store, write_prompts(path, ["b", "c"]), clock, reuse_within_ms=2 * HOUR_MS)
     assert (loaded.tasks, loaded.reused, loaded.estimate) == (2, 1, Decimal(5))
-    reused, fresh = [row async for row in store.export(loaded.run_id)]
-    bought = [row async for row in store.export(first)][1]
+    reused, fresh = [row async for row in store.exports.export(loaded.run_id)]
+    bought = [row async for row in store.exports.export(first)][1]
     assert (reused["state"], reused["settled_by"], reused["credits_charged"]) == ("completed", "reuse", 0)
     assert (reused["reused_from"], reused["response"]) == (bought["task_id"], bought["response"])
     assert json.loads(reused["response"]) == ANSWER
     assert (fresh["state"], fresh["reused_from"], fresh["response"]) == ("pending", None, None)
-    (run,) = await store.find_runs(loaded.run_id)
-    report = await store.report(run)
+    (run,) = await store.queries.find_runs(loaded.run_id)
+    report = await store.reports.report(run)
     assert (report.reused, report.posted, report.held, report.progress.estimate) == (1, 0, 0, 5)
     check_books(await read_books(store))
 
@@ -77,10 +77,10 @@ async def test_other_accounts_failures_and_other_questions_do_not_answer(
     await buy(pipeline, path, ["a"])
     other = await load(store, path, clock, reuse_within_ms=HOUR_MS, account="eu")
     assert other.reused == 0
-    await store.cancel_run(other.run_id, "looked at")
+    await store.runs.cancel_run(other.run_id, "looked at")
     abroad = await load(store, write_prompts(path, ["a"], country="FR"), clock, reuse_within_ms=HOUR_MS)
     assert abroad.reused == 0
-    await store.cancel_run(abroad.run_id, "looked at")
+    await store.runs.cancel_run(abroad.run_id, "looked at")
     await buy(pipeline, path, ["never answered"], completed=False)
     assert (await load(store, path, clock, reuse_within_ms=HOUR_MS)).reused == 0
 
@@ -107,7 +107,7 @@ async def test_resuming_decides_as_the_run_was_asked_to(pipeline: Pipeline, tmp_
     """A stretch that is written again, its commit's answer lost, changes nothing either."""
     store, clock, path = pipeline.store, pipeline.clock, tmp_path / "p.csv"
     await buy(pipeline, path, ["a"])
-    run_id = await store.create_run(
+    run_id = await store.runs.create_run(
         name="r", source=str(path), budget=None, now_ms=clock(), reuse_within_ms=HOUR_MS
     )
     for _ in range(2):

@@ -10,6 +10,8 @@ import pytest
 from app.config import load_settings
 from app.services.schedule import LEASE, OpenSource, SlotOutcome, start_due
 from app.store import Database, Store
+from app.store.write.load import LoadWrites
+from app.store.write.schedules import ScheduleWrites
 from tests.books import Row, read_books
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import write_prompts
@@ -25,7 +27,7 @@ def opener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenSource:
 
 
 async def add(store: Store, clock: SteppedClock, path: Path, **options: Any) -> str:
-    schedule_id = await store.add_schedule(
+    schedule_id = await store.schedules.add_schedule(
         name=path.stem,
         source=str(path),
         options=json.dumps(options),
@@ -70,7 +72,7 @@ async def test_of_missed_slots_only_the_latest_is_run_and_the_others_are_told(
     assert [(o.skipped, o.tasks) for o in outcomes] == [(3, 0), (0, 1)]
     (run,) = await slot_runs(store)
     assert run["slot_ms"] == clock() - 5
-    (schedule,) = await store.list_schedules()
+    (schedule,) = await store.schedules.list_schedules()
     assert run["reason"] == schedule.last_error == "3 earlier slots were skipped: nothing ran"
 
 
@@ -110,10 +112,10 @@ async def test_a_slot_whose_worker_died_is_read_by_another(
 
     # An InterruptedError is an OSError: the lease is kept and the outcome lost, as when a process is killed.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "give_slot_up", _killed)
+        patch.setattr(ScheduleWrites, "give_slot_up", _killed)
         with pytest.raises(asyncio.CancelledError):
             await tick(store, dying, clock)
-    assert await store.acquire_lease(LEASE + schedule_id, "dead", until_ms=clock() + 100, now_ms=clock())
+    assert await store.runs.acquire_lease(LEASE + schedule_id, "dead", until_ms=clock() + 100, now_ms=clock())
     assert await tick(store, opener, clock) == [], "its lease is not over"
     clock.advance(100)
     (outcome,) = await tick(store, opener, clock, "other")
@@ -141,7 +143,7 @@ async def test_a_schedule_that_cannot_run_says_so_and_holds_nobody_up(
     outcomes = await tick(store, opener, clock)
     assert [(o.schedule, o.error is None) for o in outcomes if o.error is None] == [("good", True)]
     (failed,) = [o for o in outcomes if o.error is not None]
-    bad, good = await store.list_schedules()
+    bad, good = await store.schedules.list_schedules()
     assert bad.last_error == failed.error
     assert good.last_error is None
     said = {
@@ -164,7 +166,7 @@ async def test_the_error_goes_with_the_next_good_slot(
     write_prompts(path, ["a"])
     clock.advance(HOUR_MS)
     await tick(store, opener, clock)
-    assert [row.last_error for row in await store.list_schedules()] == [None]
+    assert [row.last_error for row in await store.schedules.list_schedules()] == [None]
 
 
 async def test_a_file_that_changes_while_it_is_read_is_given_up(
@@ -173,7 +175,7 @@ async def test_a_file_that_changes_while_it_is_read_is_given_up(
     path = write_prompts(tmp_path / "p.csv", [f"q{n}" for n in range(700)])
     await add(store, clock, path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "finish_loading", _killed)
+        patch.setattr(LoadWrites, "finish_loading", _killed)
         with pytest.raises(asyncio.CancelledError):
             await tick(store, opener, clock)
     write_prompts(path, ["edited"])
@@ -187,15 +189,15 @@ async def test_paused_removed_and_named_once(
 ) -> None:
     path = write_prompts(tmp_path / "p.csv", ["a"])
     schedule_id = await add(store, clock, path)
-    again = await store.add_schedule(
+    again = await store.schedules.add_schedule(
         name="p", source=str(path), options="{}", every_ms=1, next_at_ms=clock(), now_ms=clock()
     )
     assert again is None
-    await store.enable_schedule(schedule_id, enabled=False, next_at_ms=clock())
+    await store.schedules.enable_schedule(schedule_id, enabled=False, next_at_ms=clock())
     assert await tick(store, opener, clock) == []
-    await store.enable_schedule(schedule_id, enabled=True, next_at_ms=clock())
+    await store.schedules.enable_schedule(schedule_id, enabled=True, next_at_ms=clock())
     assert len(await tick(store, opener, clock)) == 1
-    await store.remove_schedule(schedule_id)
+    await store.schedules.remove_schedule(schedule_id)
     clock.advance(HOUR_MS)
     assert await tick(store, opener, clock) == []
     assert len(await slot_runs(store)) == 1

@@ -54,7 +54,7 @@ def test_a_forecast_of_a_new_run(cli: Cli) -> None:
     async def told(store: Store) -> None:
         from app.bootstrap import now_ms
 
-        await store.store_balance("default", Balance(now_ms(), Decimal(7), None, None))
+        await store.accounts.store_balance("default", Balance(now_ms(), Decimal(7), None, None))
 
     on_store(told)
     document = cli("forecast latest --json").document

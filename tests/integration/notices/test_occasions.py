@@ -22,12 +22,12 @@ from tests.integration.services.pipeline import Pipeline
 
 async def told(store: Store) -> list[tuple[str, str]]:
     """(kind, state) of every notice, oldest first."""
-    return [(row.kind, row.state) for row in reversed(await store.list_notices())]
+    return [(row.kind, row.state) for row in reversed(await store.notices.list_notices())]
 
 
 async def last(store: Store) -> dict[str, Any]:
     """What the newest notice says."""
-    row = (await store.list_notices(1))[0]
+    row = (await store.notices.list_notices(1))[0]
     document: dict[str, Any] = json.loads(row.body)
     assert document["type"] == row.kind
     data: dict[str, Any] = document["data"]
@@ -45,11 +45,11 @@ async def test_the_life_of_a_run(store: Store, clock: SteppedClock) -> None:
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(3)
     assert await watcher.look() == 0
-    await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
+    await store.runs.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
     assert [await watcher.look() for _ in range(2)] == [1, 0]
     assert (await last(store))["message"] == "Run run is paused: paused by hand."
     clock.advance(1_000)
-    await store.resume_run_if_halted(pipeline.run_id)
+    await store.runs.resume_run_if_halted(pipeline.run_id)
     assert [await watcher.look() for _ in range(3)] == [0, 1, 0], "goes on when seen twice"
     await pipeline.submit()
     clock.advance(1_000)
@@ -62,7 +62,7 @@ async def test_the_life_of_a_run(store: Store, clock: SteppedClock) -> None:
     assert data["message"] == "Run run is finished: 3 completed; 15 credits charged."
     assert (data["run"], data["run_id"], data["credits_charged"]) == ("run", pipeline.run_id, 15)
     assert (data["states"], data["verdicts"]) == ({"completed": 3}, {"matched": 3})
-    for row in await store.list_notices():
+    for row in await store.notices.list_notices():
         assert not any(f'"p{n}"' in row.body or "prompt" in row.body for n in range(1, 4)), row.body
 
 
@@ -73,7 +73,7 @@ async def test_a_retried_run_is_told_again(store: Store, clock: SteppedClock) ->
     key = f"{pipeline.task_ids[0]}.1"
     await pipeline.deliver(pipeline.provider.finish(key, "FAILED"))
     assert await watcher.look() == 1
-    await store.retry_chunk(
+    await store.retries.retry_chunk(
         pipeline.run_id, [TaskState.FAILED], after=0, limit=9, even_if_held=False, now_ms=clock.advance(1_000)
     )
     assert [await watcher.look() for _ in range(2)] == [0, 1]
@@ -89,7 +89,7 @@ async def test_a_run_whose_tasks_are_all_at_the_provider_is_open(store: Store, c
     pipeline = Pipeline(store, clock)
     await pipeline.start(1)
     await pipeline.submit()
-    await store.halt_run_if_running(
+    await store.runs.halt_run_if_running(
         pipeline.run_id, RunState.STOPPED, RunReason(ReasonCode.BAD_KEY, "the key is wrong")
     )
     await Watcher(store, clock=clock).look()
@@ -100,9 +100,9 @@ async def test_a_run_that_only_tries_for_credits_does_not_go_on(store: Store, cl
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(1)
     for _ in range(3):
-        await store.halt_account_if_running("default", RunState.PAUSED, NO_CREDITS)
+        await store.accounts.halt_account_if_running("default", RunState.PAUSED, NO_CREDITS)
         await watcher.look()
-        await store.resume_account_if_paused_for("default", NO_CREDITS.code)
+        await store.accounts.resume_account_if_paused_for("default", NO_CREDITS.code)
         await watcher.look()
     assert await told(store) == [("run.paused", "new")]
 
@@ -115,7 +115,7 @@ async def test_budgets(store: Store, clock: SteppedClock) -> None:
     assert ((await last(store))["run"], (await last(store))["state"]) == ("run", "paused")
     clock.advance(1)
     await pipeline.start(1)
-    await store.note_waiting("default", MONTH_BUDGET)
+    await store.accounts.note_waiting("default", MONTH_BUDGET)
     assert [await watcher.look() for _ in range(2)] == [1, 0]
     assert await Watcher(store, clock=clock).look() == 0
     assert (await last(store))["month"] == "2026-10"
@@ -130,14 +130,14 @@ async def test_f6_an_unknown_balance_is_told_once_for_each_silence(store: Store,
     unknown = RunReason(ReasonCode.BALANCE_UNKNOWN, "waiting: balance unknown since then (HTTP 502)")
     for n in range(2):
         told_ms = clock()
-        await store.store_balance("default", Balance(told_ms, Decimal(100), None, None, "credits"))
+        await store.accounts.store_balance("default", Balance(told_ms, Decimal(100), None, None, "credits"))
         clock.advance(600_001)
-        await store.note_waiting("default", unknown)
+        await store.accounts.note_waiting("default", unknown)
         assert [await watcher.look() for _ in range(2)] == [1, 0]
         clock.advance(60_000)
         assert await Watcher(store, clock=clock).look() == 0
         assert (await last(store))["last_at_ms"] == told_ms
-        await store.note_waiting("default", None)
+        await store.accounts.note_waiting("default", None)
         assert await watcher.look() == 0
         assert [kind for kind, _ in await told(store)] == ["balance.unknown"] * (n + 1)
 
@@ -170,7 +170,7 @@ async def test_discrepancies_are_told_by_run_and_verdict_as_they_grow(
     await finish(pipeline, 1, charged=4)
     clock.advance(1)
     assert await watcher.look() == 2
-    rows = await store.list_notices()
+    rows = await store.notices.list_notices()
     assert sorted(json.loads(row.body)["data"]["count"] for row in rows) == [1, 3, 10]
     # A delivery of a task that we never sent.
     stranger = pipeline.provider.finish(f"{pipeline.task_ids[-1]}.1")

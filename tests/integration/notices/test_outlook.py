@@ -21,7 +21,7 @@ async def told(
     store: Store, at_ms: int, remaining: int, *, source: str = "credits", account: str = "default"
 ) -> None:
     plan = (Decimal(37_500), RESET) if source == "credits" else (None, None)
-    await store.store_balance(account, Balance(at_ms, Decimal(remaining), *plan, source=source))
+    await store.accounts.store_balance(account, Balance(at_ms, Decimal(remaining), *plan, source=source))
 
 
 def plain(work: OpenWork) -> OpenWork:
@@ -33,14 +33,16 @@ async def test_the_picture_is_that_of_the_books(store: Store, clock: SteppedCloc
     pipeline = Pipeline(store, clock)
     await pipeline.start(4)
     await pipeline.submit(claim_size=3)
-    await store.add_tasks(pipeline.run_id, [(TaskSpec(9, "GOOGLE", {"query": "q"}), Decimal(3))], clock())
+    await store.runs.add_tasks(
+        pipeline.run_id, [(TaskSpec(9, "GOOGLE", {"query": "q"}), Decimal(3))], clock()
+    )
     clock.advance(10 * MINUTE_MS)
     ids = pipeline.task_ids
     await pipeline.deliver(
         pipeline.provider.finish(f"{ids[0]}.1", charged=Decimal(7)),
         pipeline.provider.finish(f"{ids[1]}.1", "FAILED"),
     )
-    picture = await store.forecast_input("default", clock(), slots=8)
+    picture = await store.forecasts.forecast_input("default", clock(), slots=8)
     assert picture.finished == [Finished(start + 10 * MINUTE_MS, "CHATGPT", "DE", 2, Decimal(7), Decimal(10))]
     work = sorted(picture.work, key=lambda one: one.task_type)
     assert {one.run_id for one in work} == {pipeline.run_id}
@@ -51,7 +53,7 @@ async def test_the_picture_is_that_of_the_books(store: Store, clock: SteppedCloc
     ]
     assert picture.runs == [OpenRun(pipeline.run_id, "run", "running", None)]
     assert (picture.balances, picture.charged_since, picture.slots) == ([], 0, 8)
-    other = await store.forecast_input("eu", clock())
+    other = await store.forecasts.forecast_input("eu", clock())
     assert (other.finished, other.work, other.runs, other.balances) == ([], [], [], [])
 
 
@@ -68,7 +70,7 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     await told(store, start - 8 * 24 * HOUR_MS, 30_000)
     await told(store, start + HOUR_MS + 30_500, 900)
     await told(store, start, 5, account="eu")
-    picture = await store.forecast_input("default", clock())
+    picture = await store.forecasts.forecast_input("default", clock())
     assert picture.balances == [
         BalancePoint(start + 50 * MINUTE_MS, Decimal(950), Decimal(37_500), RESET),
         BalancePoint(start + HOUR_MS + 30_500, Decimal(900), Decimal(37_500), RESET),
@@ -76,22 +78,22 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     assert (picture.charged_since, picture.charged_perhaps) == (5, 10)
     assert forecast(picture).available is not None
     await told(store, start + HOUR_MS + 40_000, 890, source="header")
-    last = (await store.forecast_input("default", clock())).balances[-1]
+    last = (await store.forecasts.forecast_input("default", clock())).balances[-1]
     assert last == BalancePoint(start + HOUR_MS + 40_000, Decimal(890), None, None, True)
 
 
 async def test_the_busiest_second(store: Store, clock: SteppedClock) -> None:
     pipeline = Pipeline(store, clock)
-    assert await store.busiest_second("default", clock()) == 0
+    assert await store.forecasts.busiest_second("default", clock()) == 0
     await pipeline.start(12)
     await pipeline.submit()
     clock.advance(1_000)
     await pipeline.start(5)
     await pipeline.submit()
-    assert await store.busiest_second("default", clock()) == 12
-    assert await store.busiest_second("eu", clock()) == 0
+    assert await store.forecasts.busiest_second("default", clock()) == 12
+    assert await store.forecasts.busiest_second("eu", clock()) == 0
     clock.advance(60_000)
-    assert await store.busiest_second("default", clock()) == 0
+    assert await store.forecasts.busiest_second("default", clock()) == 0
 
 
 class Told:
@@ -114,8 +116,8 @@ async def test_an_outlook(store: Store, clock: SteppedClock) -> None:
     assert kinds[:2] == [NoticeKind.CREDITS_LOW, NoticeKind.CREDITS_SHORT] and NoticeKind.SLOTS_HIGH in kinds
     assert seen.forecast.queued == 30 and seen.forecast.queued_cost.likely == 150
     assert seen.forecast.runs_out.likely is not None
-    await store.add_tasks(pipeline.run_id, [(TaskSpec(99, "CHATGPT", {}), Decimal(5))], clock())
-    await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
+    await store.runs.add_tasks(pipeline.run_id, [(TaskSpec(99, "CHATGPT", {}), Decimal(5))], clock())
+    await store.runs.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
     halted = await look_ahead(store, "default", provider=None, rate_per_s=None, now_ms=clock())
     (run,) = halted.forecast.runs
     assert (run.open, run.why_not) == (31, "paused: paused by hand")

@@ -53,22 +53,22 @@ def notice(number: int = 1, **changes: Any) -> Notice:
 
 
 async def only(store: Store) -> Any:
-    (row,) = await store.list_notices()
+    (row,) = await store.notices.list_notices()
     return row
 
 
 async def test_a_notice_is_stored_once_and_sent_once(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
-    assert await store.add_notices([notice(1), notice(2)], clock()) == 2
-    assert await store.add_notices([notice(2, message="other"), notice(3)], clock()) == 1
+    assert await store.notices.add_notices([notice(1), notice(2)], clock()) == 2
+    assert await store.notices.add_notices([notice(2, message="other"), notice(3)], clock()) == 1
     sender = notifier(store, poster, clock)
     ended = await sender.send_due()
     assert [(due.tries, outcome.state) for due, outcome in ended] == [(1, NoticeState.SENT)] * 3
     assert await sender.send_due() == []
     assert (receiver.refused, len(receiver.got), len(set(receiver.ids))) == ([], 3, 3)
     assert sorted(d["data"]["message"] for _, d in receiver.got) == ["No. 1.", "No. 2.", "No. 3."]
-    rows = await store.list_notices()
+    rows = await store.notices.list_notices()
     assert {(row.state, row.tries, row.sent_at_ms) for row in rows} == {("sent", 1, clock())}
 
 
@@ -76,7 +76,7 @@ async def test_a_receiver_that_recovers_gets_it_under_the_same_id(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
     receiver.answers.extend([web.Response(status=500), web.Response(status=500)])
-    await store.add_notices([notice()], clock())
+    await store.notices.add_notices([notice()], clock())
     sender = notifier(store, poster, clock)
     await sender.send_due()
     assert await sender.send_due() == [], "tried again at once"
@@ -97,7 +97,7 @@ async def test_retry_after_is_respected(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
     receiver.answers.append(web.Response(status=503, headers={"Retry-After": "600"}))
-    await store.add_notices([notice()], clock())
+    await store.notices.add_notices([notice()], clock())
     await notifier(store, poster, clock).send_due()
     assert (await only(store)).due_at_ms == clock() + 600_000
 
@@ -106,7 +106,7 @@ async def test_silence_and_absence_are_given_up_in_the_end(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
     receiver.answers.append(5.0)
-    await store.add_notices([notice()], clock())
+    await store.notices.add_notices([notice()], clock())
     sender = notifier(store, poster, clock)
     ((_, outcome),) = await sender.send_due()
     assert (outcome.state, outcome.error) == (NoticeState.NEW, "TimeoutError")
@@ -128,7 +128,7 @@ async def test_no_redirect_is_followed(
     receiver.answers.extend(
         web.Response(status=status, headers={"Location": "/elsewhere"}) for status in (301, 307, 308)
     )
-    await store.add_notices([notice(n) for n in range(3)], clock())
+    await store.notices.add_notices([notice(n) for n in range(3)], clock())
     ended = await notifier(store, poster, clock).send_due()
     assert {outcome.state for _, outcome in ended} == {NoticeState.NEW}
     assert (receiver.elsewhere, len(receiver.got)) == (0, 3)
@@ -139,17 +139,17 @@ async def test_a_receiver_that_is_gone_is_left_alone(
 ) -> None:
     receiver.answers.append(web.Response(status=410))
     sender = notifier(store, poster, clock)
-    await store.add_notices([notice(1)], clock())
+    await store.notices.add_notices([notice(1)], clock())
     await sender.send_due()
     assert (await only(store)).state == "failed"
-    await store.add_notices([notice(2)], clock())
+    await store.notices.add_notices([notice(2)], clock())
     await sender.send_due()
-    assert sorted(row.state for row in await store.list_notices()) == ["failed", "logged"]
+    assert sorted(row.state for row in await store.notices.list_notices()) == ["failed", "logged"]
     assert len(receiver.got) == 1
 
 
 async def test_without_a_url_it_is_logged(store: Store, clock: SteppedClock) -> None:
-    await store.add_notices([notice()], clock())
+    await store.notices.add_notices([notice()], clock())
     ((_, outcome),) = await notifier(store, None, clock).send_due()
     assert outcome.state is NoticeState.LOGGED
     assert ((await only(store)).state, await notifier(store, None, clock).send_due()) == ("logged", [])
@@ -158,8 +158,8 @@ async def test_without_a_url_it_is_logged(store: Store, clock: SteppedClock) -> 
 async def test_a_turn_is_bounded_and_old_news_is_told_to_nobody(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
-    await store.add_notices([notice(n) for n in range(5)], clock())
-    await store.add_notices([notice(9)], clock(), state=NoticeState.LOGGED)
+    await store.notices.add_notices([notice(n) for n in range(5)], clock())
+    await store.notices.add_notices([notice(9)], clock(), state=NoticeState.LOGGED)
     sender = notifier(store, poster, clock, size=2)
     assert [len(await sender.send_due()) for _ in range(4)] == [2, 2, 1, 0]
     assert len(receiver.got) == 5
@@ -169,7 +169,7 @@ async def test_two_workers_at_once_send_each_notice_once(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
     found = [notice(n) for n in range(12)]
-    stored = await asyncio.gather(*(store.add_notices(found, clock()) for _ in range(4)))
+    stored = await asyncio.gather(*(store.notices.add_notices(found, clock()) for _ in range(4)))
     assert sum(stored) == 12
     senders = [notifier(store, poster, clock, size=3) for _ in range(4)]
     while any([await sender.send_due() for sender in senders]) or any(
@@ -182,18 +182,18 @@ async def test_two_workers_at_once_send_each_notice_once(
 async def test_a_worker_that_dies_leaves_its_notice_to_the_next(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
 ) -> None:
-    await store.add_notices([notice()], clock())
-    (lost,) = await store.claim_due_notices(limit=1, now_ms=clock(), lease_until_ms=clock() + 30_000)
+    await store.notices.add_notices([notice()], clock())
+    (lost,) = await store.notices.claim_due_notices(limit=1, now_ms=clock(), lease_until_ms=clock() + 30_000)
     sender = notifier(store, poster, clock)
     assert await sender.send_due() == []
     clock.advance(30_000)
-    (again,) = await store.claim_due_notices(limit=1, now_ms=clock(), lease_until_ms=clock() + 30_000)
+    (again,) = await store.notices.claim_due_notices(limit=1, now_ms=clock(), lease_until_ms=clock() + 30_000)
     # What the first one thought of its try comes too late, both now and when the notice is sent.
     late = [(lost, Outcome(NoticeState.FAILED, error="late"))]
-    await store.record_tries(late, clock())
+    await store.notices.record_tries(late, clock())
     assert ((await only(store)).state, again.tries) == ("new", 2)
     clock.advance(30_000)
     await sender.send_due()
-    await store.record_tries(late, clock())
+    await store.notices.record_tries(late, clock())
     row = await only(store)
     assert (row.state, row.error, row.tries) == ("sent", None, 3)

@@ -63,7 +63,7 @@ async def test_two_workers_tell_each_thing_once(
                 await stack.enter_async_context(running(run_notices(one), one))
             await pipeline.start(2)
             await pipeline.submit()
-            await store.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
+            await store.runs.halt_run_if_running(pipeline.run_id, RunState.PAUSED, BY_HAND)
             await until(lambda: len(receiver.got) == 1)
             first = receiver.ids[0]
             done = [pipeline.provider.finish(f"{i}.1", charged=None) for i in pipeline.task_ids]
@@ -79,7 +79,7 @@ async def test_two_workers_tell_each_thing_once(
     assert sorted(line["kind"] for line in told) == ["discrepancy.found", "run.finished", "run.paused"]
     assert {line["log_level"] for line in told if line["kind"] != "run.finished"} == {"warning"}
     assert [line["event"] for line in logs if line["event"] in ("turn_failed", "store_unavailable")] == []
-    assert {row.state for row in await store.list_notices()} == {"sent"}
+    assert {row.state for row in await store.notices.list_notices()} == {"sent"}
 
 
 async def test_warnings_are_told_and_a_silent_receiver_holds_nothing_up(
@@ -91,11 +91,11 @@ async def test_warnings_are_told_and_a_silent_receiver_holds_nothing_up(
     one = context_on(sqlite_store, clock, pipeline, **where)
     await pipeline.start(30)
     await pipeline.submit()
-    await sqlite_store.store_balance("default", Balance(clock(), Decimal(50), None, None))
+    await sqlite_store.accounts.store_balance("default", Balance(clock(), Decimal(50), None, None))
     async with running(run_notices(one), one):
         await until(lambda: len(receiver.got) >= 2)
         await until_rows(sqlite_store, lambda rows: all(row.error == "TimeoutError" for row in rows))
-        while {row.state for row in await sqlite_store.list_notices()} != {"sent"}:
+        while {row.state for row in await sqlite_store.notices.list_notices()} != {"sent"}:
             clock.advance(10_000)
             await asyncio.sleep(0.02)
     assert set(receiver.types) == {"credits.low", "credits.short"}
@@ -104,7 +104,7 @@ async def test_warnings_are_told_and_a_silent_receiver_holds_nothing_up(
 
 async def until_rows(store: Store, condition: Callable[[list[Any]], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition(await store.list_notices()):  # noqa: ASYNC110 - rows have no event
+        while not condition(await store.notices.list_notices()):  # noqa: ASYNC110 - rows have no event
             await asyncio.sleep(0.02)
 
 
@@ -112,7 +112,7 @@ async def test_without_a_url_the_log_is_all(sqlite_store: Store, clock: SteppedC
     pipeline = Pipeline(sqlite_store, clock)
     one = context_on(sqlite_store, clock, pipeline)
     await pipeline.start(1)
-    await sqlite_store.halt_run_if_running(
+    await sqlite_store.runs.halt_run_if_running(
         pipeline.run_id, RunState.STOPPED, RunReason(ReasonCode.BAD_KEY, "the key is wrong")
     )
     with capture_logs() as logs:
@@ -133,12 +133,12 @@ async def test_a_document_is_stored_as_it_is_sent(
     pipeline = Pipeline(sqlite_store, clock)
     one = context_on(sqlite_store, clock, pipeline, notice_url=receiver.url, notice_secret=SECRET)
     await pipeline.start(1)
-    await sqlite_store.halt_run_if_running(
+    await sqlite_store.runs.halt_run_if_running(
         pipeline.run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, 'ünïcode \x00 \ud800 "quoted"')
     )
     async with running(run_notices(one), one):
         await until(lambda: len(receiver.got) == 1)
-    (row,) = await sqlite_store.list_notices()
+    (row,) = await sqlite_store.notices.list_notices()
     assert json.loads(row.body) == receiver.got[0][1]
 
 

@@ -35,29 +35,29 @@ DAY = NOW - NOW % DAY_MS
 
 async def run_of(store: Store, count: int) -> RunRow:
     """A running run of four engines in turn."""
-    run_id = await store.create_run(name="run", source="-", budget=None, now_ms=NOW)
+    run_id = await store.runs.create_run(name="run", source="-", budget=None, now_ms=NOW)
     asked = cycle(ASKED)
     specs = [
         TaskSpec(n, task_type, {"prompt": 'says "country": "FR"', **more})
         for n, (task_type, more) in zip(range(1, count + 1), asked, strict=False)
     ]
-    await store.add_tasks(run_id, [(spec, FIVE) for spec in specs], NOW)
-    await store.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
-    return (await store.find_runs(run_id))[0]
+    await store.runs.add_tasks(run_id, [(spec, FIVE) for spec in specs], NOW)
+    await store.runs.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
+    return (await store.queries.find_runs(run_id))[0]
 
 
 async def test_parts_add_up_to_the_whole(store: Store) -> None:
     run = await run_of(store, 40)
     sent = await claim(store, 36)
     await start_run(store, 3)  # of somebody else
-    await store.record_submissions([ended(task) for task in sent])
+    await store.submissions.record_submissions([ended(task) for task in sent])
     await settle_all(
         store,
         *(report_on(task, "5.25") for task in sent[:20]),
         *(failed_on(task) for task in sent[20:28]),
         report_on(sent[28], None),
     )
-    full = await store.full_report(run, 100)
+    full = await store.reports.full_report(run, 100)
     parts = full.breakdown
     assert {(one.task_type, one.country) for one in parts.engine_countries} == {
         ("CHATGPT", "US"),
@@ -74,8 +74,8 @@ async def test_parts_add_up_to_the_whole(store: Store) -> None:
     assert parts.adjusted == 0
     await correct(store, run.id, Decimal("-0.25"))
     await correct(store, run.id, Decimal(1))
-    assert (await store.full_report(run, 0)).breakdown.adjusted == Decimal("0.75")
-    assert len((await store.full_report(run, 2)).findings) == 2
+    assert (await store.reports.full_report(run, 0)).breakdown.adjusted == Decimal("0.75")
+    assert len((await store.reports.full_report(run, 2)).findings) == 2
 
 
 async def correct(store: Store, run_id: str, credits: Decimal) -> None:
@@ -89,11 +89,11 @@ async def correct(store: Store, run_id: str, credits: Decimal) -> None:
 async def test_days_begin_at_midnight_utc(store: Store) -> None:
     run = await run_of(store, 8)
     sent = await claim(store)
-    await store.record_submissions([ended(task) for task in sent])
+    await store.submissions.record_submissions([ended(task) for task in sent])
     moments = (DAY, DAY + DAY_MS - 1, DAY + DAY_MS, *[DAY + 40 * DAY_MS] * 5)
     for task, at_ms in zip(sent, moments, strict=True):
         await settle_all(store, report_on(task), now_ms=at_ms)
-    days = (await store.full_report(run, 0)).breakdown.days
+    days = (await store.reports.full_report(run, 0)).breakdown.days
     assert days[:3] == [
         EngineDay("2026-10-01", "AIMODE", FIVE),
         EngineDay("2026-10-01", "CHATGPT", FIVE),
@@ -111,8 +111,8 @@ async def test_percentiles_are_those_of_the_sorted_list(store: Store, count: int
     edges = [-500, 0, 999, 1_000, 4_999, 86_400_000]
     waited = [rng.choice([*edges, rng.randrange(100_000_000)]) for _ in range(count)]
     await lasting(store, ids, waited)
-    (run,) = await store.find_runs(run_id)
-    (latency,) = (await store.full_report(run, 0)).breakdown.latencies
+    (run,) = await store.queries.find_runs(run_id)
+    (latency,) = (await store.reports.full_report(run, 0)).breakdown.latencies
     truth = sorted(max(ms, 0) for ms in waited)
     ranks = [truth[-(-count * p // 100) - 1] for p in PERCENTILES]
     assert (latency.tasks, latency.max_ms, list(latency.percentiles_ms)) == (count, truth[-1], ranks), seed
@@ -136,11 +136,11 @@ async def lasting(store: Store, ids: Sequence[str], waited: Sequence[int]) -> No
 async def test_an_attempt_that_a_retry_replaced_still_counts(store: Store) -> None:
     run_id, ids = await start_run(store, 2)
     sent = await claim(store)
-    await store.record_submissions([ended(task) for task in sent])
+    await store.submissions.record_submissions([ended(task) for task in sent])
     await settle_all(store, failed_on(sent[0], 3))
-    await store.expire_if_unreported([(ids[1], 1)], code="retention_over", reason="gone")
-    assert await store.retry_tasks_if_closed(ids, NOW + 5_000) == 2
-    full = await store.full_report((await store.find_runs(run_id))[0], 10)
+    await store.polls.expire_if_unreported([(ids[1], 1)], code="retention_over", reason="gone")
+    assert await store.retries.retry_tasks_if_closed(ids, NOW + 5_000) == 2
+    full = await store.reports.full_report((await store.queries.find_runs(run_id))[0], 10)
     (one,) = full.breakdown.engine_countries
     assert (one.posted, full.report.posted, one.states) == (3, 3, {"pending": 2})
     assert (one.held, full.breakdown.unknown, full.breakdown.in_flight.attempts) == (
@@ -152,7 +152,7 @@ async def test_an_attempt_that_a_retry_replaced_still_counts(store: Store) -> No
 
 async def test_an_empty_run(store: Store) -> None:
     run_id, _ = await start_run(store, 0)
-    (run,) = await store.find_runs(run_id)
-    parts = (await store.full_report(run, 10)).breakdown
+    (run,) = await store.queries.find_runs(run_id)
+    parts = (await store.reports.full_report(run, 10)).breakdown
     assert (list(parts.engine_countries), list(parts.days), list(parts.latencies)) == ([], [], [])
     assert (parts.unknown, parts.in_flight) == (CreditsAtStake(0, Decimal(0)), CreditsAtStake(0, Decimal(0)))

@@ -28,7 +28,9 @@ async def charged_again(url: str) -> str:
             for task_id in failed:
                 key = idempotency_key(task_id, attempt)
                 await pipeline.deliver(pipeline.provider.finish(key, "FAILED", charged=Decimal(5)))
-            assert await store.retry_tasks_if_closed(failed, pipeline.clock.advance(1_000)) == len(failed)
+            assert await store.retries.retry_tasks_if_closed(failed, pipeline.clock.advance(1_000)) == len(
+                failed
+            )
             await pipeline.submit()
         for place in (0, 2):
             key = idempotency_key(ids[place], FAILURES[place] + 1)

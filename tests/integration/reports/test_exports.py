@@ -14,6 +14,7 @@ from app.cli.runs.export import Format, rows_of, write_file
 from app.cli.runs.export_rows import COLUMNS, ExportContent
 from app.store import Store
 from app.store.read import exports
+from app.store.read.exports import ExportReads
 from app.store.tables import account_entries
 from tests.integration.store.scenes import NOW, claim, ended, failed_on, report_on, settle_all, start_run
 
@@ -26,7 +27,7 @@ async def run_id(store: Store) -> str:
     """A run with something of everything: answered, failed, unknown, sent, pending; and a correction."""
     run_id, ids = await start_run(store, TASKS)
     sent = await claim(store, 20)
-    await store.record_submissions([ended(task) for task in sent])
+    await store.submissions.record_submissions([ended(task) for task in sent])
     text = json.dumps({"text": "=zwei\r\nZeilen, „ja“", "sources": [{"url": "https://a.example"}]})
     await settle_all(
         store,
@@ -140,7 +141,7 @@ async def test_an_answer_above_the_bound_ends_its_chunk(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    read = Store._export_chunk
+    read = ExportReads._export_chunk
 
     async def counted(self: Store, run_id: str, after: int) -> tuple[list[Any], bool]:
         found = await read(self, run_id, after)
@@ -148,8 +149,8 @@ async def test_an_answer_above_the_bound_ends_its_chunk(
         return found
 
     monkeypatch.setattr(exports, "CHUNK_CHARS", 60)
-    monkeypatch.setattr(Store, "_export_chunk", counted)
-    found = [row["ordinal"] async for row in store.export(run_id)]
+    monkeypatch.setattr(ExportReads, "_export_chunk", counted)
+    found = [row["ordinal"] async for row in store.exports.export(run_id)]
     assert found == list(range(1, TASKS + 1))
     assert sizes[:12] == [1] * 12
     assert max(sizes) == 7

@@ -28,11 +28,11 @@ async def retried_run(store: Store) -> str:
     run_id, ids = await start_run(store, 5)
     answered, charged, unsent, free, forgotten = await submit_all(store)
     await settle_all(store, report_on(answered), failed_on(charged, 5), failed_on(unsent, 5), failed_on(free))
-    await store.expire_if_unreported([(forgotten.id, 1)], code="expired", reason="forgotten")
-    assert await store.retry_tasks_if_closed([ids[1], ids[3], ids[4]], NOW) == 3
+    await store.polls.expire_if_unreported([(forgotten.id, 1)], code="expired", reason="forgotten")
+    assert await store.retries.retry_tasks_if_closed([ids[1], ids[3], ids[4]], NOW) == 3
     again = await submit_all(store)
     await settle_all(store, *(report_on(task) for task in again if task.id != forgotten.id))
-    assert await store.retry_tasks_if_closed([ids[2]], NOW) == 1
+    assert await store.retries.retry_tasks_if_closed([ids[2]], NOW) == 1
     return run_id
 
 
@@ -101,22 +101,22 @@ def test_what_is_exported_adds_up_to_it(told: Told) -> None:
 async def test_every_reader_of_the_store_says_the_same(store: Store) -> None:
     run_id = await retried_run(store)
     other, _ = await start_run(store, 2)
-    (row,) = [row for row in await store.list_runs() if row.id == run_id]
-    progress, report = await store.progress(run_id), await store.report(row)
+    (row,) = [row for row in await store.queries.list_runs() if row.id == run_id]
+    progress, report = await store.queries.progress(run_id), await store.reports.report(row)
     assert (progress.charged, progress.held, progress.estimate) == (CHARGED, HELD, ESTIMATE)
     assert (progress.tasks, sum(progress.states.values()), progress.verdicts) == (5, 5, VERDICTS)
-    many = await store.progress_of_runs([run_id, other])
-    assert many == {run_id: progress, other: await store.progress(other)}
+    many = await store.queries.progress_of_runs([run_id, other])
+    assert many == {run_id: progress, other: await store.queries.progress(other)}
     assert found_side(report, unmatched=0)["credits_charged"] == CHARGED
-    charges = await store.charges(run_id)
+    charges = await store.reports.charges(run_id)
     assert (len(charges), sum(charge or 0 for charge in charges.values())) == (8, CHARGED)
     assert (await certify(store, run_id, clock=lambda: NOW))["credits"]["charged"] == CHARGED
-    full = await store.full_report(row, 0)
+    full = await store.reports.full_report(row, 0)
     assert sum(one.posted for one in full.breakdown.engine_countries) == CHARGED
     assert sum(one.posted for one in full.breakdown.days) == CHARGED
-    assert sum(burnt for *_, burnt in await store.burn("default", 0)) == CHARGED
+    assert sum(burnt for *_, burnt in await store.charges.burn("default", 0)) == CHARGED
     # Sent and charged or held, by whichever attempt: the budget of a month counts nothing else.
-    assert await store.spent_since("default", 0) == CHARGED + HELD
+    assert await store.accounts.spent_since("default", 0) == CHARGED + HELD
 
 
 async def test_a_notice_says_the_same(store: Store) -> None:
@@ -126,9 +126,11 @@ async def test_a_notice_says_the_same(store: Store) -> None:
     out = await rows(store, "SELECT id, attempt FROM tasks WHERE state = 'submitted'")
     assert len(out) == 1
     (forgotten,) = [
-        row async for row in store.export((await store.list_runs())[0].id) if row["attempt"] == 2
+        row
+        async for row in store.exports.export((await store.queries.list_runs())[0].id)
+        if row["attempt"] == 2
     ][-1:]
-    await store.expire_if_unreported([(forgotten["task_id"], 2)], code="expired", reason="forgotten")
+    await store.polls.expire_if_unreported([(forgotten["task_id"], 2)], code="expired", reason="forgotten")
     await Watcher(store, clock=lambda: NOW + 10_000).look()
     (notice,) = await rows(store, "SELECT body FROM notices WHERE kind = 'run.finished'")
     data = json.loads(notice["body"])["data"]

@@ -12,9 +12,9 @@ from tests.servers.valkey import ValkeyServer
 
 @pytest.mark.parametrize("round_", [1, 2])
 async def test_each_store_is_migrated_and_empty(store: Store, round_: int) -> None:
-    assert await store.schema_revision() == newest_revision()
-    assert await store.list_runs() == []
-    await store.create_run(name=f"run {round_}", source="-", budget=None, now_ms=1)
+    assert await store.queries.schema_revision() == newest_revision()
+    assert await store.queries.list_runs() == []
+    await store.runs.create_run(name=f"run {round_}", source="-", budget=None, now_ms=1)
 
 
 def test_the_clock_moves_only_by_hand(clock: SteppedClock) -> None:

@@ -60,13 +60,15 @@ class Pipeline:
 
     async def start(self, tasks: int, *, budget: Decimal | None = None) -> list[str]:
         """A running run of that many tasks of 5 credits each; their ids."""
-        self.run_id = await self.store.create_run(name="run", source="-", budget=budget, now_ms=self.clock())
+        self.run_id = await self.store.runs.create_run(
+            name="run", source="-", budget=budget, now_ms=self.clock()
+        )
         specs = [
             (TaskSpec(n, "CHATGPT", {"prompt": f"p{n}", "country": "DE"}), ESTIMATE)
             for n in range(1, tasks + 1)
         ]
-        self.task_ids = await self.store.add_tasks(self.run_id, specs, self.clock())
-        await self.store.start_run_if_loading(self.run_id, sha256="", bad_lines=0)
+        self.task_ids = await self.store.runs.add_tasks(self.run_id, specs, self.clock())
+        await self.store.runs.start_run_if_loading(self.run_id, sha256="", bad_lines=0)
         return self.task_ids
 
     async def submit(
@@ -99,7 +101,7 @@ class Pipeline:
             )
             for body in bodies
         ]
-        await self.store.store_deliveries(raw, due_at_ms=self.clock() + SWEEP_LIMITS.sweep_after_ms)
+        await self.store.inbox.store_deliveries(raw, due_at_ms=self.clock() + SWEEP_LIMITS.sweep_after_ms)
         return [delivery.id for delivery in raw]
 
     async def settle(self, delivery_ids: list[str]) -> SettleSummary:

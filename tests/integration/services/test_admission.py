@@ -71,7 +71,7 @@ async def send(pipeline: Pipeline, provider: Account, gate: Admission | None = N
 
 
 async def reason_of(pipeline: Pipeline) -> tuple[str, str | None]:
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     return run.state, run.reason
 
 
@@ -133,7 +133,9 @@ async def test_s10_a_paused_run_goes_on_when_the_balance_is_back(pipeline: Pipel
     assert await funding.resume_due() == 1
     await send(pipeline, provider)
     assert (await pipeline.books()).states() == {"submitted": 5}
-    assert await pipeline.store.retry_tasks_if_closed(pipeline.task_ids, pipeline.clock()) == 0, "none failed"
+    assert await pipeline.store.retries.retry_tasks_if_closed(pipeline.task_ids, pipeline.clock()) == 0, (
+        "none failed"
+    )
 
 
 async def test_s10_without_a_balance_endpoint_it_is_tried(pipeline: Pipeline) -> None:
@@ -152,25 +154,25 @@ async def test_s14_a_bad_key_stops_every_run_of_the_account(pipeline: Pipeline) 
     await pipeline.start(2)
     first = pipeline.run_id
     await pipeline.start(2)
-    other = await pipeline.store.create_run(
+    other = await pipeline.store.runs.create_run(
         name="eu", source="-", budget=None, now_ms=pipeline.clock(), account="eu"
     )
-    await pipeline.store.start_run_if_loading(other, sha256="", bad_lines=0)
+    await pipeline.store.runs.start_run_if_loading(other, sha256="", bad_lines=0)
     provider = Account()
     provider.tell(CreateAnswer(Answer.BAD_KEY, 401, "INVALID_OR_EXPIRED_API_KEY"))
     await send(pipeline, provider)
-    states = {run.id: run.state for run in await pipeline.store.list_runs()}
+    states = {run.id: run.state for run in await pipeline.store.queries.list_runs()}
     assert states == {first: "stopped", pipeline.run_id: "stopped", other: "running"}
     assert len(provider.sends) <= SUBMIT_LIMITS.in_flight
 
 
 async def start_batches(pipeline: Pipeline, tasks: int, size: int) -> None:
-    pipeline.run_id = await pipeline.store.create_run(
+    pipeline.run_id = await pipeline.store.runs.create_run(
         name="batch", source="-", budget=None, now_ms=pipeline.clock(), batch_size=size
     )
     specs = [(TaskSpec(n, "CHATGPT", {"prompt": f"p{n}"}), Decimal(5)) for n in range(1, tasks + 1)]
-    pipeline.task_ids = await pipeline.store.add_tasks(pipeline.run_id, specs, pipeline.clock())
-    await pipeline.store.start_run_if_loading(pipeline.run_id, sha256="", bad_lines=0)
+    pipeline.task_ids = await pipeline.store.runs.add_tasks(pipeline.run_id, specs, pipeline.clock())
+    await pipeline.store.runs.start_run_if_loading(pipeline.run_id, sha256="", bad_lines=0)
 
 
 async def test_batches_of_the_run_s_size(pipeline: Pipeline) -> None:
@@ -245,7 +247,7 @@ async def test_w19_what_was_over_before_the_restore_is_not_outstanding(pipeline:
     gate = admission(pipeline.store, account, pipeline.clock)
     task_ids = await pipeline.start(20)
     account.bound |= {idempotency_key(task_id, 1) for task_id in task_ids[:12]}
-    assert await pipeline.store.resume_restored_run(pipeline.run_id)
+    assert await pipeline.store.runs.resume_restored_run(pipeline.run_id)
     for _ in range(4):
         await send(pipeline, account, gate)
         pipeline.clock.advance(ASK_MS)
@@ -284,7 +286,7 @@ async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_told_again
     pipeline.clock.advance(UnknownBalance().age_max_ms + 1)
     assert await send(pipeline, provider, gate) == 1_000
     assert provider.sends == []
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     assert (run.state, run.reason_code) == ("running", "balance_unknown")
     assert (
         run.reason == f"waiting: balance unknown since {iso_utc(told_ms)} (HTTP 403, text/html, <h1>Blocked)"
@@ -345,7 +347,7 @@ async def test_f6_a_key_that_is_refused_is_found_out_by_one_request(pipeline: Pi
     await pipeline.start(30)
     provider.tell(Answer.BAD_KEY)
     await send(pipeline, provider, admission(pipeline.store, provider, pipeline.clock))
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     assert (len(provider.sends), run.state, run.reason_code) == (1, "stopped", "bad_key")
 
 

@@ -23,7 +23,7 @@ async def test_s21_a_queue_cleared_by_somebody_else_makes_tasks_vanish_and_not_f
     assert len(books.entries("hold")) == 4, "what they may have cost stays an open question"
     # Nobody queues them again by itself; asked to, they get new keys.
     expired = [task["id"] for task in books.tasks if task["state"] == "expired"]
-    assert await pipeline.store.retry_tasks_if_closed(expired, pipeline.clock()) == 3
+    assert await pipeline.store.retries.retry_tasks_if_closed(expired, pipeline.clock()) == 3
     await pipeline.submit()
     assert len(set(pipeline.provider.sends)) == 7
     assert survivor in pipeline.provider.bound
@@ -39,9 +39,11 @@ async def test_s22_a_price_that_changes_under_way_is_a_finding_and_no_wrong_char
     pipeline.clock.advance(HOUR_MS)
     await pipeline.submit()
     await pipeline.deliver(*(pipeline.provider.finish(key) for key in pipeline.provider.sends))
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
-    report = await pipeline.store.report(run)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
+    report = await pipeline.store.reports.report(run)
     repriced = 6 - len(before)
     assert report.verdicts == {"matched": 6, "repriced": repriced}
     assert report.posted == 5 * len(before) + 7 * repriced
-    assert all(f["expected"] == 5 and f["actual"] == 7 for f in await pipeline.store.findings_of(run.id))
+    assert all(
+        f["expected"] == 5 and f["actual"] == 7 for f in await pipeline.store.reports.findings_of(run.id)
+    )

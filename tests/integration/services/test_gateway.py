@@ -64,7 +64,7 @@ async def send(pipeline: Pipeline, provider: Behind, reach: Reachability) -> int
 
 
 async def state_of(pipeline: Pipeline) -> tuple[str, str | None]:
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     return run.state, run.reason_code
 
 
@@ -111,11 +111,11 @@ async def test_f1_when_it_goes_on_runs_pause_and_try_again_by_themselves(
         await send(pipeline, provider, reach)
         pipeline.clock.advance(1_000)
     assert await state_of(pipeline) == ("paused", ReasonCode.PROVIDER_AWAY)
-    [run] = await pipeline.store.find_runs(pipeline.run_id)
+    [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     assert PAGE in (run.reason or "")
     await watcher.look()
-    assert [notice.kind for notice in await pipeline.store.list_notices()] == ["run.paused"]
-    assert PAGE.split("<", maxsplit=1)[0] in (await pipeline.store.list_notices())[0].body
+    assert [notice.kind for notice in await pipeline.store.notices.list_notices()] == ["run.paused"]
+    assert PAGE.split("<", maxsplit=1)[0] in (await pipeline.store.notices.list_notices())[0].body
     # Tried again, by one request, and paused again at once.
     assert await funding.resume_due() == 0
     pipeline.clock.advance(PROBE_MS)

@@ -42,7 +42,7 @@ async def standing(pipeline: Pipeline) -> tuple[str, str]:
 
 async def retry(pipeline: Pipeline, *, even_if_held: bool = False) -> RetriedChunk:
     states = [TaskState.REJECTED, TaskState.EXPIRED, TaskState.FAILED]
-    return await pipeline.store.retry_chunk(
+    return await pipeline.store.retries.retry_chunk(
         pipeline.run_id, states, after=0, limit=100, even_if_held=even_if_held, now_ms=pipeline.clock()
     )
 
@@ -95,9 +95,11 @@ async def test_f2_the_report_of_what_was_refused_settles_it(pipeline: Pipeline) 
 async def test_f2_a_claim_whose_end_nobody_wrote_down_is_such_a_send(pipeline: Pipeline) -> None:
     await pipeline.start(1)
     now = pipeline.clock()
-    await pipeline.store.claim_pending(limit=1, claim="killed", now_ms=now, lease_until_ms=now + 1_000)
+    await pipeline.store.submissions.claim_pending(
+        limit=1, claim="killed", now_ms=now, lease_until_ms=now + 1_000
+    )
     pipeline.clock.advance(1_001)
-    await pipeline.store.release_overdue_claims(pipeline.clock())
+    await pipeline.store.submissions.release_overdue_claims(pipeline.clock())
     pipeline.provider.tell(REFUSED)
     await pipeline.submit()
     assert await standing(pipeline) == ("submitted", "held")
@@ -117,7 +119,7 @@ async def test_f2_a_refusal_closes_what_nobody_can_have_taken(
         pipeline.provider.tell(answer)  # type: ignore[arg-type]
         await pipeline.submit()
         pipeline.clock.advance(200_000)
-        await pipeline.store.resume_run_if_halted(pipeline.run_id)
+        await pipeline.store.runs.resume_run_if_halted(pipeline.run_id)
     assert await standing(pipeline) == ("rejected", "none")
     await agreed(pipeline, complete=True)
     assert (await retry(pipeline)).retried == 1

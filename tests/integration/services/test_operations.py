@@ -41,7 +41,7 @@ async def one_round(pipeline: Pipeline, told: set[str], *, sends: int = TASKS //
     pipeline.clock.advance(SUBMIT_LIMITS.claim_lease_ms + 1)
     with contextlib.suppress(StoreUnavailable):
         await pipeline.sweep()
-        return (await pipeline.store.progress(pipeline.run_id)).open == 0
+        return (await pipeline.store.queries.progress(pipeline.run_id)).open == 0
     return False
 
 
@@ -108,7 +108,7 @@ async def test_w9_without_a_free_connection_the_store_is_away_until_there_is_one
         with pytest.raises(StoreUnavailable, match="too many clients"):
             await pipeline.submit()
         with pytest.raises(StoreUnavailable, match="too many clients"):
-            await store.progress(pipeline.run_id)
+            await store.queries.progress(pipeline.run_id)
         assert pipeline.provider.sends == []
     finally:
         await asyncio.gather(*(connection.close() for connection in held))
@@ -153,8 +153,8 @@ async def test_w18_this_version_goes_on_while_a_later_one_migrates(
         await migrate(other)
         monkeypatch.setenv("DATABASE_URL", empty_url)
         async with opened_store(load_settings(_env_file=None)) as again:
-            assert await again.schema_revision() == "9999", "as it was left"
-            assert (await again.progress(pipeline.run_id)).states == {"completed": TASKS}
+            assert await again.queries.schema_revision() == "9999", "as it was left"
+            assert (await again.queries.progress(pipeline.run_id)).states == {"completed": TASKS}
     finally:
         await store.close()
         await other.close()
@@ -192,7 +192,7 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
         await pipeline.submit(in_flight=1)
         [run] = (await pipeline.books()).runs
         assert (run["state"], "restored" in run["reason"]) == ("stopped", True), "it may be a copy (S8)"
-        assert await pipeline.store.resume_restored_run(pipeline.run_id)
+        assert await pipeline.store.runs.resume_restored_run(pipeline.run_id)
         assert (await pipeline.submit()).answers == {Answer.EXISTS: len(since)}
         assert not before & set(pipeline.provider.sends[sends:])
         await pipeline.receive(*(pipeline.provider.accepted[key][-1] for key in again))

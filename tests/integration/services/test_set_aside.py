@@ -88,7 +88,7 @@ def test_what_is_set_aside_is_told_and_can_be_tried_again(cli: Cli, scene: Any) 
     async def look(pipeline: Pipeline) -> list[Any]:
         for _ in range(2):
             await Watcher(pipeline.store, clock=pipeline.clock).look()
-        return await pipeline.store.list_notices(10)
+        return await pipeline.store.notices.list_notices(10)
 
     assert [row.kind for row in scene(look)].count("delivery.set_aside") == 1, "told once"
 

@@ -17,6 +17,7 @@ from app.services.settle import RACED_PASSES, decide
 from app.store import Database, Store
 from app.store.tables import deliveries, ledger, tasks
 from app.store.write.inbox import HELD_UP_MS_MAX
+from app.store.write.settlement import SettlementWrites
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import SWEEP_LIMITS, UNMATCHED_MS, Pipeline
 from tests.scripted_provider import LOSE, Accepted
@@ -384,7 +385,7 @@ async def test_w15_an_answer_that_explains_its_charge(pipeline: Pipeline) -> Non
     """AI Mode with expandProducts: one credit more for each product cluster (C-E.2)."""
     await pipeline.start(1)
     payload: dict[str, object] = {"prompt": "p", "country": "DE", "include": {"expandProducts": True}}
-    [task_id] = await pipeline.store.add_tasks(
+    [task_id] = await pipeline.store.runs.add_tasks(
         pipeline.run_id, [(TaskSpec(2, "AIMODE", payload), Decimal(4))], pipeline.clock()
     )
     await pipeline.submit()
@@ -424,7 +425,7 @@ async def test_s11_a_task_that_fails_for_want_of_credits_pauses_its_run(pipeline
     assert "credits" in books.runs[0]["reason"]
     assert books.task(pipeline.task_ids[0])["error_code"] == "INSUFFICIENT_CREDITS"
     # A person resumes the run; the same report again is no news.
-    await pipeline.store.resume_run_if_halted(pipeline.run_id)
+    await pipeline.store.runs.resume_run_if_halted(pipeline.run_id)
     await pipeline.deliver(out_of_credits)
     assert (await pipeline.books()).runs[0]["state"] == "running"
 
@@ -439,8 +440,8 @@ async def test_w1_an_absent_store_leaves_the_deliveries_waiting(
         raise StoreUnavailable("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "settle_deliveries", away)
-        patch.setattr(Store, "try_settling", away)
+        patch.setattr(SettlementWrites, "settle_deliveries", away)
+        patch.setattr(SettlementWrites, "try_settling", away)
         with pytest.raises(StoreUnavailable):
             await pipeline.settle(ids)
     assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}, "none is quarantined"
@@ -452,14 +453,14 @@ async def test_w4_a_settlement_whose_commit_was_lost_is_repeated_without_harm(
 ) -> None:
     done = await submitted(pipeline, 5)
     ids = await pipeline.receive(*done)
-    apply = Store.settle_deliveries
+    apply = SettlementWrites.settle_deliveries
 
     async def cut(*args: Any, **when: Any) -> Any:
         await apply(*args, **when)
         raise StoreUnavailable("connection lost at COMMIT")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "settle_deliveries", cut)
+        patch.setattr(SettlementWrites, "settle_deliveries", cut)
         assert len((await pipeline.settle(ids)).held_up) == 0
     assert (await pipeline.settle(ids)).settled == 0
     assert (await pipeline.books()).posted() == pipeline.provider.bill()
@@ -495,7 +496,7 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
         "charge unknown": done.body(creditsCharged=None),
     }[second]
     first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(other)
-    apply = Store._apply
+    apply = SettlementWrites._apply
     both = asyncio.Barrier(2)
     arrived = itertools.count()
 
@@ -505,7 +506,7 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
             await both.wait()
         return await apply(store, *args)
 
-    monkeypatch.setattr(Store, "_apply", together)
+    monkeypatch.setattr(SettlementWrites, "_apply", together)
     summaries = await asyncio.gather(pipeline.settle(first_ids), pipeline.settle(second_ids))
     assert [(s.left, s.quarantined) for s in summaries] == [(0, 0), (0, 0)]
     books = await pipeline.books()
@@ -528,7 +529,7 @@ async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_
     [key] = pipeline.provider.accepted
     done = pipeline.provider.finish(key)
     first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(done)
-    marked, is_first = Store._marked, itertools.count()
+    marked, is_first = SettlementWrites._marked, itertools.count()
 
     async def late(store: Store, *args: Any) -> Any:
         # SQLite has one writer: there nobody settles in between.
@@ -536,7 +537,7 @@ async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_
             await pipeline.settle(first_ids)
         return await marked(store, *args)
 
-    monkeypatch.setattr(Store, "_marked", late)
+    monkeypatch.setattr(SettlementWrites, "_marked", late)
     await pipeline.settle(second_ids)
     await pipeline.settle(first_ids)
     books = await pipeline.books()
@@ -555,7 +556,7 @@ async def test_a_delivery_that_is_raced_to_the_end_is_left_for_the_sweep(
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_apply", always_late)
+        patch.setattr(SettlementWrites, "_apply", always_late)
         summary = await pipeline.deliver(*done)
     assert (summary.settled, summary.left, next(passes)) == (0, 2, RACED_PASSES)
     assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}

@@ -24,7 +24,7 @@ CLAIM_MS = SUBMIT_LIMITS.claim_lease_ms
 async def claim(pipeline: Pipeline, limit: int = 50, token: str = "killed") -> list[ClaimedTask]:
     """What a process has done just before it is killed: its claims, and nothing recorded."""
     now = pipeline.clock()
-    return await pipeline.store.claim_pending(
+    return await pipeline.store.submissions.claim_pending(
         account="default", limit=limit, claim=token, now_ms=now, lease_until_ms=now + CLAIM_MS
     )
 
@@ -144,7 +144,7 @@ async def test_s5_a_claim_of_a_dead_process_is_not_sent_again_after_a_day(pipeli
     await pipeline.provider.create(claimed)
     pipeline.clock.advance(25 * HOUR_MS)
     pipeline.provider.forget(list(pipeline.provider.bound))
-    await pipeline.store.release_overdue_claims(pipeline.clock())
+    await pipeline.store.submissions.release_overdue_claims(pipeline.clock())
     # A submit job may run between the two statements of a sweep.
     await pipeline.submit()
     assert len(pipeline.provider.sends) == 1
@@ -176,12 +176,12 @@ async def test_s8_a_key_that_another_process_sent_meanwhile_is_ours(
     async def other_was_quicker(task: ClaimedTask) -> None:
         pipeline.provider.before_answer = None
         pipeline.clock.advance(CLAIM_MS)
-        await pipeline.store.release_overdue_claims(pipeline.clock())
+        await pipeline.store.submissions.release_overdue_claims(pipeline.clock())
         for again in await claim(pipeline, token="other"):
             pipeline.provider.bound.add(again.idempotency_key)
             if end is not None:
                 ended = Submission(again, end, pipeline.clock(), next_poll_at_ms=pipeline.clock() + 60_000)
-                await pipeline.store.record_submissions([ended])
+                await pipeline.store.submissions.record_submissions([ended])
 
     pipeline.provider.before_answer = other_was_quicker
     pipeline.provider.tell(Answer.EXISTS)
@@ -196,7 +196,7 @@ async def test_s8_that_there_is_no_other_copy_may_be_said_while_it_sends(pipelin
 
     async def say(task: ClaimedTask) -> None:
         if task.id == task_ids[2]:
-            assert await pipeline.store.resume_restored_run(pipeline.run_id)
+            assert await pipeline.store.runs.resume_restored_run(pipeline.run_id)
 
     pipeline.provider.before_answer = say
     assert (await pipeline.submit(in_flight=1)).answers == {Answer.ACCEPTED: 9, Answer.EXISTS: 1}
@@ -234,7 +234,7 @@ async def test_s10_without_credits_the_run_pauses_and_goes_on_later(pipeline: Pi
     pipeline.clock.advance(72 * HOUR_MS)
     assert (await pipeline.sweep()).unidentified == 0
     pipeline.provider.script.clear()
-    assert await pipeline.store.resume_run_if_halted(pipeline.run_id)
+    assert await pipeline.store.runs.resume_run_if_halted(pipeline.run_id)
     assert (await pipeline.submit()).answers == {Answer.ACCEPTED: 30}
     assert {len(tasks) for tasks in pipeline.provider.accepted.values()} == {1}
 
@@ -283,7 +283,7 @@ async def test_s12_a_pause_of_the_account_ends_the_job_and_sends_nothing(pipelin
     unsent = [row for row in rows if row["state"] == "pending"]
     assert len(unsent) == 99
     assert {(row["sends"], row["first_sent_at_ms"]) for row in unsent} == {(0, None)}
-    assert (await pipeline.store.cancel_run(pipeline.run_id, "enough")) == 99, "they never left us"
+    assert (await pipeline.store.runs.cancel_run(pipeline.run_id, "enough")) == 99, "they never left us"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -352,7 +352,9 @@ async def test_one_process_sends_at_a_time(pipeline: Pipeline) -> None:
 async def test_a_killed_sender_is_replaced_when_its_lease_is_over(pipeline: Pipeline) -> None:
     await pipeline.start(3)
     now = pipeline.clock()
-    await pipeline.store.acquire_lease(LEASE, "killed", until_ms=now + SUBMIT_LIMITS.lease_ms, now_ms=now)
+    await pipeline.store.runs.acquire_lease(
+        LEASE, "killed", until_ms=now + SUBMIT_LIMITS.lease_ms, now_ms=now
+    )
     assert (await pipeline.submit()).busy
     pipeline.clock.advance(SUBMIT_LIMITS.lease_ms)
     assert (await pipeline.submit()).answers == {Answer.ACCEPTED: 3}
@@ -362,7 +364,7 @@ async def test_w2_a_sender_that_stood_still_stops_when_it_was_replaced(pipeline:
     await pipeline.start(50)
     store, provider = pipeline.store, pipeline.provider
     flushed = asyncio.Event()
-    prolong = store.acquire_lease
+    prolong = store.runs.acquire_lease
 
     async def tell(name: str, owner: str, **when: int) -> bool:
         got = await prolong(name, owner, **when)
@@ -378,7 +380,7 @@ async def test_w2_a_sender_that_stood_still_stops_when_it_was_replaced(pipeline:
         else:
             await flushed.wait()
 
-    store.acquire_lease = tell  # type: ignore[method-assign]
+    store.runs.acquire_lease = tell  # type: ignore[method-assign]
     provider.before_answer = stand_still
     summary = await pipeline.submit(token="slow", in_flight=2, job_ms=10**9)
     assert len(provider.sends) <= 4, "those in flight when it noticed"
@@ -405,10 +407,10 @@ async def test_w2_a_late_record_does_not_take_a_claim_back(pipeline: Pipeline) -
     [task_id] = await pipeline.start(1)
     [first] = await claim(pipeline, token="first")
     pipeline.clock.advance(CLAIM_MS)
-    await pipeline.store.release_overdue_claims(pipeline.clock())
+    await pipeline.store.submissions.release_overdue_claims(pipeline.clock())
     await claim(pipeline, token="second")
     for answer in (Answer.RATE_LIMITED, Answer.DEFERRED):
-        await pipeline.store.record_submissions([Submission(first, answer, pipeline.clock())])
+        await pipeline.store.submissions.record_submissions([Submission(first, answer, pipeline.clock())])
         row = (await pipeline.books()).task(task_id)
         assert (row["state"], row["claim"], row["sends"]) == ("submitting", "second", 2)
 
@@ -458,7 +460,7 @@ async def test_the_last_records_are_committed_before_the_job_ends(pipeline: Pipe
     await pipeline.start(6)
     store = pipeline.store
     recording, go_on = asyncio.Event(), asyncio.Event()
-    record = store.record_submissions
+    record = store.submissions.record_submissions
 
     async def slowly(ended: Any) -> None:
         recording.set()
@@ -469,7 +471,7 @@ async def test_the_last_records_are_committed_before_the_job_ends(pipeline: Pipe
         if len(pipeline.provider.sends) == 6:
             await recording.wait()
 
-    store.record_submissions = slowly  # type: ignore[method-assign]
+    store.submissions.record_submissions = slowly  # type: ignore[method-assign]
     pipeline.provider.before_answer = last
     job = asyncio.create_task(pipeline.submit(in_flight=1))
     await until(lambda: len(pipeline.provider.sends) == 6 and recording.is_set())
@@ -487,7 +489,7 @@ async def test_a_job_that_is_cut_off_while_it_records(pipeline: Pipeline, commit
     await pipeline.start(6)
     store = pipeline.store
     recording, go_on = asyncio.Event(), asyncio.Event()
-    record = store.record_submissions
+    record = store.submissions.record_submissions
 
     async def slowly(ended: Any) -> None:
         if committed:
@@ -501,7 +503,7 @@ async def test_a_job_that_is_cut_off_while_it_records(pipeline: Pipeline, commit
         if len(pipeline.provider.sends) == 6:
             await asyncio.Event().wait()
 
-    store.record_submissions = slowly  # type: ignore[method-assign]
+    store.submissions.record_submissions = slowly  # type: ignore[method-assign]
     pipeline.provider.before_answer = last
     job = asyncio.create_task(pipeline.submit(in_flight=1))
     await recording.wait()
@@ -524,7 +526,7 @@ async def test_a_job_that_is_cut_off_while_it_records(pipeline: Pipeline, commit
 async def test_records_that_failed_once_are_tried_again_at_the_end(pipeline: Pipeline) -> None:
     await pipeline.start(6)
     store = pipeline.store
-    record = store.record_submissions
+    record = store.submissions.record_submissions
     failed = asyncio.Event()
 
     async def fail_once(ended: Any) -> None:
@@ -537,7 +539,7 @@ async def test_records_that_failed_once_are_tried_again_at_the_end(pipeline: Pip
         if len(pipeline.provider.sends) == 6:
             await failed.wait()
 
-    store.record_submissions = fail_once  # type: ignore[method-assign]
+    store.submissions.record_submissions = fail_once  # type: ignore[method-assign]
     pipeline.provider.before_answer = last
     with pytest.raises(StoreUnavailable):
         await pipeline.submit(in_flight=1)
@@ -550,17 +552,17 @@ async def test_an_absent_store_leaves_everything_waiting(pipeline: Pipeline, cut
     """`cut`: the records were committed, only the word of it was lost (W4)."""
     task_ids = await pipeline.start(5)
     store = pipeline.store
-    record = store.record_submissions
+    record = store.submissions.record_submissions
 
     async def away(ended: Any) -> None:
         if cut:
             await record(ended)
         raise StoreUnavailable("stopped")
 
-    store.record_submissions = away  # type: ignore[method-assign]
+    store.submissions.record_submissions = away  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         await pipeline.submit()
-    store.record_submissions = record  # type: ignore[method-assign]
+    store.submissions.record_submissions = record  # type: ignore[method-assign]
     assert (await pipeline.books()).states() == ({"submitted": 5} if cut else {"submitting": 5})
     pipeline.clock.advance(CLAIM_MS)
     await pipeline.sweep()
@@ -575,7 +577,7 @@ async def test_a_store_that_goes_away_at_the_claim_is_told_as_such(pipeline: Pip
     async def away(**_: Any) -> Any:
         raise StoreUnavailable("stopped")
 
-    pipeline.store.claim_pending = away  # type: ignore[method-assign]
+    pipeline.store.submissions.claim_pending = away  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         await pipeline.submit()
 
@@ -608,7 +610,7 @@ async def test_a_lost_send_counts_against_the_budget_and_is_resent(pipeline: Pip
     again = (await pipeline.submit(in_flight=1)).again_in_ms
     assert len(pipeline.provider.accepted) == 2
     pipeline.clock.advance(again or 0)
-    await pipeline.store.resume_run_if_halted(pipeline.run_id)
+    await pipeline.store.runs.resume_run_if_halted(pipeline.run_id)
     assert (await pipeline.submit()).answers == {Answer.EXISTS: 1}, "the same key cannot cost twice"
     assert sum((await pipeline.books()).entries("hold").values()) == 10
 

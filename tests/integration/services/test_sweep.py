@@ -284,15 +284,15 @@ async def test_a_store_that_goes_away_in_the_middle_loses_nothing(pipeline: Pipe
         pipeline.provider.finish(idempotency_key(i, 1))
     pipeline.clock.advance(POLL_AFTER_MS)
     store = pipeline.store
-    keep = store.store_deliveries
+    keep = store.inbox.store_deliveries
 
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("stopped")
 
-    store.store_deliveries = away  # type: ignore[method-assign]
+    store.inbox.store_deliveries = away  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         await pipeline.sweep()
-    store.store_deliveries = keep  # type: ignore[method-assign]
+    store.inbox.store_deliveries = keep  # type: ignore[method-assign]
     pipeline.clock.advance(POLL_EVERY_MS)
     assert (await pipeline.sweep()).found_finished == 3
     assert (await pipeline.books()).states() == {"completed": 3}

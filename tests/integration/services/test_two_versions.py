@@ -64,9 +64,9 @@ async def test_f2_two_that_end_one_attempt_log_it_in_the_order_of_what_they_did(
             await other.execute(
                 sa.select(tasks.c.id).where(tasks.c.id == pipeline.task_ids[1]).with_for_update()
             )
-            one = asyncio.create_task(stores[0].record_submissions(ends[:2]))
+            one = asyncio.create_task(stores[0].submissions.record_submissions(ends[:2]))
             await _until_blocked(stores[2], 1, one)
-            two = asyncio.create_task(stores[1].record_submissions(ends[2:]))
+            two = asyncio.create_task(stores[1].submissions.record_submissions(ends[2:]))
             await _until_blocked(stores[2], 2, two)
         await asyncio.gather(one, two)
         await agreed(pipeline, complete=False)
@@ -78,11 +78,13 @@ async def test_f2_two_that_end_one_attempt_log_it_in_the_order_of_what_they_did(
 async def _sent_twice(pipeline: Pipeline, first: Answer, second: Answer) -> list[Submission]:
     """Ends of a claim of both tasks, which ran out for the first one, and of that one's next claim."""
     now, store = pipeline.clock(), pipeline.store
-    one = await store.claim_pending(limit=1, claim="one", now_ms=now, lease_until_ms=now + 1)
-    one += await store.claim_pending(limit=1, claim="one", now_ms=now, lease_until_ms=now + 60_000)
+    one = await store.submissions.claim_pending(limit=1, claim="one", now_ms=now, lease_until_ms=now + 1)
+    one += await store.submissions.claim_pending(
+        limit=1, claim="one", now_ms=now, lease_until_ms=now + 60_000
+    )
     now = pipeline.clock.advance(75)
-    await store.release_overdue_claims(now)
-    two = await store.claim_pending(limit=2, claim="two", now_ms=now, lease_until_ms=now + 60_000)
+    await store.submissions.release_overdue_claims(now)
+    two = await store.submissions.claim_pending(limit=2, claim="two", now_ms=now, lease_until_ms=now + 60_000)
     ended = [
         Submission(
             task, answer, now, next_poll_at_ms=now + 600_000, http_status=503, code="SERVICE_UNAVAILABLE"

@@ -34,16 +34,16 @@ async def start_run(
     now_ms: int = NOW,
 ) -> tuple[str, list[str]]:
     """A running run with CHATGPT tasks; (run id, task ids in order)."""
-    run_id = await store.create_run(name="run", source="-", budget=budget, now_ms=now_ms)
+    run_id = await store.runs.create_run(name="run", source="-", budget=budget, now_ms=now_ms)
     specs = [TaskSpec(n, "CHATGPT", {"prompt": f"p{n}", "country": "US"}) for n in range(1, tasks + 1)]
-    ids = await store.add_tasks(run_id, [(spec, estimate) for spec in specs], now_ms)
-    assert await store.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
+    ids = await store.runs.add_tasks(run_id, [(spec, estimate) for spec in specs], now_ms)
+    assert await store.runs.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
     return run_id, ids
 
 
 async def claim(store: Store, limit: int = 100, *, token: str = "me", now_ms: int = NOW) -> list[ClaimedTask]:
     """Claim for a minute."""
-    return await store.claim_pending(
+    return await store.submissions.claim_pending(
         limit=limit, claim=token, now_ms=now_ms, lease_until_ms=now_ms + LEASE_MS
     )
 
@@ -62,7 +62,7 @@ def ended(task: ClaimedTask, answer: Answer = Answer.ACCEPTED, **changes: Any) -
 async def submit_all(store: Store, *, now_ms: int = NOW) -> list[ClaimedTask]:
     """Claim everything due and record it as accepted."""
     claimed = await claim(store, 10_000, now_ms=now_ms)
-    await store.record_submissions([ended(task) for task in claimed])
+    await store.submissions.record_submissions([ended(task) for task in claimed])
     return claimed
 
 
@@ -91,13 +91,15 @@ async def receive(
     """Put reports into the inbox, as parsed as a settle job would have them."""
     parsed = [ParsedDelivery(new_id(now_ms, next(_numbers)), source, now_ms, report) for report in reports]
     raw = [RawDelivery(p.id, p.source, p.received_at_ms, json.dumps(p.id).encode()) for p in parsed]
-    await store.store_deliveries(raw, due_at_ms=now_ms + 10_000)
+    await store.inbox.store_deliveries(raw, due_at_ms=now_ms + 10_000)
     return parsed
 
 
 async def apply(store: Store, parsed: Sequence[ParsedDelivery], *, now_ms: int = NOW + 3_000) -> SettleCount:
     """Settle deliveries; what fits no task may wait for a minute."""
-    return await store.settle_deliveries(parsed, decide, now_ms=now_ms, unmatched_until_ms=now_ms - 60_000)
+    return await store.settlements.settle_deliveries(
+        parsed, decide, now_ms=now_ms, unmatched_until_ms=now_ms - 60_000
+    )
 
 
 async def settle_all(store: Store, *reports: Report, now_ms: int = NOW + 3_000, **how: Any) -> SettleCount:

@@ -30,8 +30,8 @@ async def test_a_retry_archives_the_old_attempt(store: Store) -> None:
     (task,) = await submit_all(store)
     await settle_all(store, failed_on(task))
     before = await task_row(store, ids[0])
-    assert await store.retry_tasks_if_closed(ids, LATER) == 1
-    assert await store.retry_tasks_if_closed(ids, LATER) == 0
+    assert await store.retries.retry_tasks_if_closed(ids, LATER) == 1
+    assert await store.retries.retry_tasks_if_closed(ids, LATER) == 0
     row = await task_row(store, ids[0])
     assert (row["state"], row["attempt"], row["idempotency_key"]) == ("pending", 2, f"{ids[0]}.2")
     assert (row["money"], row["sends"], row["polls"], row["not_before_ms"]) == ("none", 0, 0, LATER)
@@ -64,17 +64,17 @@ async def test_a_retry_archives_the_old_attempt(store: Store) -> None:
 async def test_open_and_completed_tasks_are_not_retried(store: Store, answer: Answer) -> None:
     _, ids = await start_run(store, 3)
     tasks = await claim(store, 2)
-    await store.record_submissions([ended(tasks[0]), ended(tasks[1], answer)])
+    await store.submissions.record_submissions([ended(tasks[0]), ended(tasks[1], answer)])
     await settle_all(store, report_on(tasks[0]))
-    assert await store.retry_tasks_if_closed(ids, LATER) == 0
-    assert await store.retry_tasks_if_closed([], LATER) == 0
+    assert await store.retries.retry_tasks_if_closed(ids, LATER) == 0
+    assert await store.retries.retry_tasks_if_closed([], LATER) == 0
 
 
 async def test_the_new_attempt_is_sent_and_settled_by_itself(store: Store) -> None:
     run_id, ids = await start_run(store)
     (first,) = await submit_all(store)
     await settle_all(store, failed_on(first))
-    await store.retry_tasks_if_closed(ids, NOW)
+    await store.retries.retry_tasks_if_closed(ids, NOW)
     (second,) = await submit_all(store)
     assert (second.attempt, second.sends, second.idempotency_key) == (2, 1, f"{ids[0]}.2")
     # What the provider still says about the first attempt does not touch the second.
@@ -82,7 +82,7 @@ async def test_the_new_attempt_is_sent_and_settled_by_itself(store: Store) -> No
     assert (await task_row(store, ids[0]))["state"] == "submitted"
     await settle_all(store, report_on(second))
     assert (await task_row(store, ids[0]))["state"] == "completed"
-    assert await store.findings_of(run_id) == []
+    assert await store.reports.findings_of(run_id) == []
     assert await count(store, "SELECT count(*) FROM results") == 2
     await check_books(store)
 
@@ -90,8 +90,8 @@ async def test_the_new_attempt_is_sent_and_settled_by_itself(store: Store) -> No
 async def expired_then_retried(store: Store) -> tuple[str, list]:  # type: ignore[type-arg]
     run_id, ids = await start_run(store)
     (first,) = await submit_all(store)
-    await store.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten")
-    await store.retry_tasks_if_closed(ids, NOW)
+    await store.polls.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten")
+    await store.retries.retry_tasks_if_closed(ids, NOW)
     (second,) = await submit_all(store)
     return run_id, [first, second]
 
@@ -124,11 +124,11 @@ async def test_two_charged_attempts_are_a_finding(store: Store, together: bool, 
     else:
         for report in reports:
             await settle_all(store, report)
-    findings = await store.findings_of(run_id)
+    findings = await store.reports.findings_of(run_id)
     assert [(f["verdict"], f["attempt"], f["actual"]) for f in findings] == [
         ("double_charged", 2 if order == "old first" else 1, 5)
     ]
-    assert (await store.report((await store.find_runs(run_id))[0])).posted == 10
+    assert (await store.reports.report((await store.queries.find_runs(run_id))[0])).posted == 10
     await check_books(store)
 
 
@@ -136,14 +136,14 @@ async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
-    reached, go_on, finish = asyncio.Event(), asyncio.Event(), one._finish
+    reached, go_on, finish = asyncio.Event(), asyncio.Event(), one.settlements._finish
 
     async def held(*args: Any) -> None:
         reached.set()
         await go_on.wait()
         await finish(*args)
 
-    monkeypatch.setattr(one, "_finish", held)
+    monkeypatch.setattr(one.settlements, "_finish", held)
     blocked = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -158,7 +158,7 @@ async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
                 await asyncio.sleep(0.01)
         go_on.set()
         await asyncio.gather(*settling)
-        assert [f["verdict"] for f in await one.findings_of(run_id)] == ["double_charged"]
+        assert [f["verdict"] for f in await one.reports.findings_of(run_id)] == ["double_charged"]
         await check_books(one)
     finally:
         await one.close()
@@ -168,14 +168,14 @@ async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
 async def test_a_free_attempt_is_no_double_charge(store: Store) -> None:
     run_id, tasks = await expired_then_retried(store)
     await settle_all(store, failed_on(tasks[0]), report_on(tasks[1]))
-    assert await store.findings_of(run_id) == []
+    assert await store.reports.findings_of(run_id) == []
     await check_books(store)
 
 
 async def test_many_at_once(store: Store) -> None:
     _, ids = await start_run(store, 3_000)
-    await store.record_submissions([ended(t, Answer.REJECTED) for t in await claim(store, 3_000)])
+    await store.submissions.record_submissions([ended(t, Answer.REJECTED) for t in await claim(store, 3_000)])
     # More ids than one statement takes as single parameters.
     unknown = [f"01a0f4c2-c400-7cdb-b405-{n:012x}" for n in range(40_000)]
-    assert await store.retry_tasks_if_closed(ids + unknown, NOW) == 3_000
+    assert await store.retries.retry_tasks_if_closed(ids + unknown, NOW) == 3_000
     await check_books(store)

@@ -35,7 +35,7 @@ async def retry(
     after: int = 0,
     limit: int = 100,
 ) -> RetriedChunk:
-    return await store.retry_chunk(
+    return await store.retries.retry_chunk(
         run_id, states, after=after, limit=limit, even_if_held=even_if_held, now_ms=NOW
     )
 
@@ -44,7 +44,7 @@ async def expired_run(store: Store, tasks: int = 1) -> str:
     """A run whose tasks were accepted and never heard of again: closed, their holds open."""
     run_id, ids = await start_run(store, tasks)
     await submit_all(store)
-    await store.expire_if_unreported([(i, 1) for i in ids], code="retention_over", reason="gone")
+    await store.polls.expire_if_unreported([(i, 1) for i in ids], code="retention_over", reason="gone")
     return run_id
 
 
@@ -85,7 +85,7 @@ async def test_a_stretch_goes_on_where_the_last_one_ended(store: Store) -> None:
 async def test_only_the_states_that_were_asked_for(store: Store) -> None:
     run_id, _ = await start_run(store, 2)
     tasks = await claim(store)
-    await store.record_submissions([ended(tasks[0]), ended(tasks[1], Answer.REJECTED)])
+    await store.submissions.record_submissions([ended(tasks[0]), ended(tasks[1], Answer.REJECTED)])
     await settle_all(store, failed_on(tasks[0]))
     assert (await retry(store, run_id, states=[TaskState.REJECTED])).retried == 1
     assert (await retry(store, run_id, states=[TaskState.FAILED])).retried == 1
@@ -101,15 +101,15 @@ async def test_open_money_is_left_alone_unless_told(store: Store) -> None:
 async def test_an_unidentified_task_may_be_charged_too(store: Store) -> None:
     run_id, _ = await start_run(store)
     (task,) = await claim(store)
-    await store.record_submissions([ended(task, Answer.LOST, not_before_ms=NOW)])
-    assert await store.expire_unidentified(sent_before_ms=NOW, reason="old") == 1
+    await store.submissions.record_submissions([ended(task, Answer.LOST, not_before_ms=NOW)])
+    assert await store.submissions.expire_unidentified(sent_before_ms=NOW, reason="old") == 1
     assert (await retry(store, run_id)).held == 1
 
 
 async def test_an_answer_that_came_late_is_not_bought_again(store: Store) -> None:
     run_id, ids = await start_run(store)
     (task,) = await submit_all(store)
-    await store.expire_if_unreported([(ids[0], 1)], code="retention_over", reason="gone")
+    await store.polls.expire_if_unreported([(ids[0], 1)], code="retention_over", reason="gone")
     await settle_all(store, report_on(task))
     for even_if_held in (False, True):
         assert await retry(store, run_id, even_if_held=even_if_held) == RetriedChunk(1, answered=1)
@@ -120,20 +120,20 @@ async def test_a_run_that_does_not_send_gets_no_attempts(store: Store, state: st
     run_id, _ = await start_run(store)
     await settle_all(store, *(failed_on(task) for task in await submit_all(store)))
     if state == "cancelled":
-        await store.cancel_run(run_id, "by hand")
+        await store.runs.cancel_run(run_id, "by hand")
         assert await retry(store, run_id) == RetriedChunk(0)
     else:
-        fresh = await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
+        fresh = await store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW)
         assert await retry(store, fresh) == RetriedChunk(0)
 
 
 async def test_a_cancelled_run_takes_with_it_what_did_not_arrive(store: Store) -> None:
     run_id, _ = await start_run(store, 4)
     tasks = await claim(store)
-    assert await store.cancel_run(run_id, "by hand") == 0, "all are on their way"
+    assert await store.runs.cancel_run(run_id, "by hand") == 0, "all are on their way"
     answers = [Answer.ACCEPTED, Answer.RATE_LIMITED, Answer.DEFERRED, Answer.LOST]
-    await store.record_submissions([ended(t, a) for t, a in zip(tasks, answers, strict=True)])
+    await store.submissions.record_submissions([ended(t, a) for t, a in zip(tasks, answers, strict=True)])
     states = await rows(store, "SELECT state FROM tasks ORDER BY ordinal")
     # The lost one may have been accepted: it waits under its key for its report or its age.
     assert [row["state"] for row in states] == ["submitted", "cancelled", "cancelled", "pending"]
-    assert (await store.find_runs(run_id))[0].state == RunState.CANCELLED
+    assert (await store.queries.find_runs(run_id))[0].state == RunState.CANCELLED

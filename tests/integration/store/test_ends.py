@@ -27,7 +27,7 @@ LATER = NOW + 60_000
 
 
 async def run_of(store: Store, run_id: str) -> RunRow:
-    return next(run for run in await store.list_runs() if run.id == run_id)
+    return next(run for run in await store.queries.list_runs() if run.id == run_id)
 
 
 async def stands(store: Store, run_id: str) -> tuple[str, int | None]:
@@ -37,22 +37,22 @@ async def stands(store: Store, run_id: str) -> tuple[str, int | None]:
 
 async def test_a_run_ends_with_its_last_task(store: Store) -> None:
     run_id, _ = await start_run(store, 2)
-    for_nothing = await store.finish_runs(LATER), await stands(store, run_id)
+    for_nothing = await store.run_ends.finish_runs(LATER), await stands(store, run_id)
     assert for_nothing == (0, ("running", None))
     first, second = await submit_all(store)
     await settle_all(store, report_on(first))
-    assert await store.finish_runs(LATER) == 0
+    assert await store.run_ends.finish_runs(LATER) == 0
     await settle_all(store, failed_on(second), now_ms=NOW + 5_000)
-    assert (await store.finish_runs(LATER), await store.finish_runs(LATER)) == (1, 0)
+    assert (await store.run_ends.finish_runs(LATER), await store.run_ends.finish_runs(LATER)) == (1, 0)
     assert await stands(store, run_id) == ("finished", NOW + 5_000), "the moment of the last settlement"
-    assert await store.accounts_with_due(LATER) == []
+    assert await store.queries.accounts_with_due(LATER) == []
 
 
 async def test_ends_without_a_settlement_have_the_moment_of_the_look(store: Store) -> None:
     rejected, _ = await start_run(store)
-    await store.record_submissions([ended(task, Answer.REJECTED) for task in await claim(store)])
+    await store.submissions.record_submissions([ended(task, Answer.REJECTED) for task in await claim(store)])
     empty, _ = await start_run(store, 0)
-    assert await store.finish_runs(LATER) == 2
+    assert await store.run_ends.finish_runs(LATER) == 2
     assert await stands(store, rejected) == await stands(store, empty) == ("finished", LATER)
 
 
@@ -60,15 +60,17 @@ async def test_a_retried_run_goes_on_and_ends_again(store: Store) -> None:
     run_id, ids = await start_run(store)
     (task,) = await submit_all(store)
     await settle_all(store, failed_on(task))
-    await store.finish_runs(LATER)
-    stretch = await store.retry_chunk(run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER)  # type: ignore[list-item]
+    await store.run_ends.finish_runs(LATER)
+    stretch = await store.retries.retry_chunk(
+        run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER
+    )  # type: ignore[list-item]
     assert (stretch.retried, await stands(store, run_id)) == (1, ("running", None))
-    assert await store.accounts_with_due(LATER) == ["default"]
+    assert await store.queries.accounts_with_due(LATER) == ["default"]
     (again,) = await submit_all(store, now_ms=LATER)
     await settle_all(store, failed_on(again), now_ms=LATER + 1)
-    await store.finish_runs(LATER + 2)
+    await store.run_ends.finish_runs(LATER + 2)
     assert await stands(store, run_id) == ("finished", LATER + 1)
-    assert await store.retry_tasks_if_closed(ids, LATER) == 1
+    assert await store.retries.retry_tasks_if_closed(ids, LATER) == 1
     assert await stands(store, run_id) == ("running", None)
     await check_books(store)
 
@@ -77,29 +79,34 @@ async def test_a_retry_of_nothing_leaves_it_finished(store: Store) -> None:
     run_id, _ = await start_run(store)
     (task,) = await submit_all(store)
     await settle_all(store, report_on(task))
-    await store.finish_runs(LATER)
-    stretch = await store.retry_chunk(run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER)  # type: ignore[list-item]
+    await store.run_ends.finish_runs(LATER)
+    stretch = await store.retries.retry_chunk(
+        run_id, ["failed"], after=0, limit=10, even_if_held=False, now_ms=LATER
+    )  # type: ignore[list-item]
     assert (stretch.retried, (await stands(store, run_id))[0]) == (0, "finished")
 
 
 async def test_a_late_report_does_not_open_it(store: Store) -> None:
     run_id, ids = await start_run(store)
     (task,) = await submit_all(store)
-    await store.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten")
-    assert await store.finish_runs(LATER) == 1
+    await store.polls.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten")
+    assert await store.run_ends.finish_runs(LATER) == 1
     await settle_all(store, report_on(task), now_ms=LATER + 1)
-    assert (await store.finish_runs(LATER + 2), await stands(store, run_id)) == (0, ("finished", LATER))
+    assert (await store.run_ends.finish_runs(LATER + 2), await stands(store, run_id)) == (
+        0,
+        ("finished", LATER),
+    )
     await check_books(store)
 
 
 async def test_a_cancelled_run_stays_so_and_ends_with_what_is_out(store: Store) -> None:
     run_id, _ = await start_run(store, 2)
     (task,) = await claim(store, 1)
-    await store.record_submissions([ended(task)])
-    await store.cancel_run(run_id, "cancelled by hand")
-    assert (await store.finish_runs(LATER), await stands(store, run_id)) == (0, ("cancelled", None))
+    await store.submissions.record_submissions([ended(task)])
+    await store.runs.cancel_run(run_id, "cancelled by hand")
+    assert (await store.run_ends.finish_runs(LATER), await stands(store, run_id)) == (0, ("cancelled", None))
     await settle_all(store, report_on(task))
-    assert (await store.finish_runs(LATER), await store.finish_runs(LATER)) == (1, 0)
+    assert (await store.run_ends.finish_runs(LATER), await store.run_ends.finish_runs(LATER)) == (1, 0)
     assert await stands(store, run_id) == ("cancelled", LATER)
     assert (await run_of(store, run_id)).reason == "cancelled by hand"
 
@@ -108,13 +115,13 @@ async def test_a_cancelled_run_stays_so_and_ends_with_what_is_out(store: Store) 
 async def test_a_halted_run_whose_tasks_are_closed_is_over(store: Store, state: RunState) -> None:
     run_id, _ = await start_run(store)
     (task,) = await submit_all(store)
-    await store.halt_run_if_running(run_id, state, RunReason(ReasonCode.BY_HAND, "why"))
+    await store.runs.halt_run_if_running(run_id, state, RunReason(ReasonCode.BY_HAND, "why"))
     await settle_all(store, report_on(task))
-    await store.finish_runs(LATER)
+    await store.run_ends.finish_runs(LATER)
     run = await run_of(store, run_id)
     assert (run.state, run.reason, run.reason_code) == ("finished", None, None)
-    assert not await store.resume_run_if_halted(run_id)
-    assert await store.resume_restored_run(run_id)
+    assert not await store.runs.resume_run_if_halted(run_id)
+    assert await store.runs.resume_restored_run(run_id)
     run = await run_of(store, run_id)
     assert (run.state, run.restored) == ("finished", True), "it goes on when its tasks are retried"
 
@@ -128,7 +135,7 @@ async def test_a_remark_stays_with_the_finished_run(store: Store) -> None:
         await connection.execute(sa.text("UPDATE runs SET reason = '2 slots were skipped'"))  # type: ignore[attr-defined]
 
     await store.db.write(remark)
-    await store.finish_runs(LATER)
+    await store.run_ends.finish_runs(LATER)
     assert (await run_of(store, run_id)).reason == "2 slots were skipped"
 
 
@@ -137,21 +144,21 @@ async def test_a_retry_beside_the_look_is_not_lost(
 ) -> None:
     """The look found the run over; a retry that is not committed yet holds it."""
     one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
-    reached, go_on, next_attempts = asyncio.Event(), asyncio.Event(), one._next_attempts
+    reached, go_on, next_attempts = asyncio.Event(), asyncio.Event(), one.retries._next_attempts
 
     async def held(*args: object) -> None:
         await next_attempts(*args)  # type: ignore[arg-type]
         reached.set()
         await go_on.wait()
 
-    monkeypatch.setattr(one, "_next_attempts", held)
+    monkeypatch.setattr(one.retries, "_next_attempts", held)
     try:
         run_id, ids = await start_run(one)
         (task,) = await submit_all(one)
         await settle_all(one, failed_on(task))
-        retrying = asyncio.create_task(one.retry_tasks_if_closed(ids, LATER))
+        retrying = asyncio.create_task(one.retries.retry_tasks_if_closed(ids, LATER))
         await reached.wait()
-        finishing = asyncio.create_task(other.finish_runs(LATER))
+        finishing = asyncio.create_task(other.run_ends.finish_runs(LATER))
         blocked = (
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )

@@ -62,7 +62,7 @@ async def test_sums_are_right_whoever_writes(store: Store) -> None:
         "DELETE FROM tasks WHERE ordinal = 5",
     )
     assert await spending_kept(store) == await spending_of_rows(store)
-    assert await store.retry_tasks_if_closed(ids[1:3], NOW) == 2
+    assert await store.retries.retry_tasks_if_closed(ids[1:3], NOW) == 2
     await execute(store, "UPDATE attempts SET credits_charged = 3000000")
     assert await spending_kept(store) == await spending_of_rows(store)
     assert sum((await spending_kept(store)).values()) == 31_000_000
@@ -75,14 +75,18 @@ async def test_changes_are_added_up(store: Store) -> None:
     tasks = await submit_all(store)
     assert len(tasks) == 3, "the budget"
     before = await spending_kept(store)
-    folded = await store.fold_spending()
+    folded = await store.spending.fold_spending()
     assert folded == (0 if store.db.is_sqlite else await count(store, "SELECT 2"))
-    assert await count(store, "SELECT count(*) FROM spending_changes") == await store.fold_spending() == 0
+    assert (
+        await count(store, "SELECT count(*) FROM spending_changes")
+        == await store.spending.fold_spending()
+        == 0
+    )
     assert await spending_kept(store) == before == await spending_of_rows(store)
     await settle_all(store, failed_on(tasks[0]))
-    await store.resume_run_if_halted(run_id)
+    await store.runs.resume_run_if_halted(run_id)
     assert len(await claim(store)) == 1, "what is free again may be spent"
-    assert await store.spent_since("default", 0) == 15
+    assert await store.accounts.spent_since("default", 0) == 15
     await check_books(store)
 
 
@@ -95,8 +99,8 @@ async def test_claims_of_one_run_at_once_keep_to_its_budget(store_url: str) -> N
             sent = 0
             while tasks := await claim(store, 7, token=token):
                 sent += len(tasks)
-                await store.record_submissions([ended(task) for task in tasks])
-                await store.fold_spending()
+                await store.submissions.record_submissions([ended(task) for task in tasks])
+                await store.spending.fold_spending()
             return sent
 
         assert sum(await asyncio.gather(*(send(s, f"{n}") for n, s in enumerate(stores)))) == 20
@@ -111,14 +115,14 @@ async def test_a_second_sender_finds_what_the_first_does_not_hold(
 ) -> None:
     """The first rows of every run are held by a claim that is not committed yet."""
     one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
-    reached, go_on, within_budget = asyncio.Event(), asyncio.Event(), one._within_budget
+    reached, go_on, within_budget = asyncio.Event(), asyncio.Event(), one.submissions._within_budget
 
     async def held(*args: Any) -> Any:
         reached.set()
         await go_on.wait()
         return await within_budget(*args)
 
-    monkeypatch.setattr(one, "_within_budget", held)
+    monkeypatch.setattr(one.submissions, "_within_budget", held)
     try:
         await start_run(one, 8)
         first = asyncio.create_task(claim(one, 4))
@@ -141,10 +145,10 @@ async def test_a_second_sender_finds_what_the_first_does_not_hold(
 async def test_the_order_is_that_of_priority_run_and_source_whatever_the_limit(store: Store) -> None:
     expected = []
     for n, priorities in enumerate(((1, 5, 1), (3, 5, 9), (1, 1, 1, 9))):
-        run_id = await store.create_run(name="r", source="-", budget=None, now_ms=NOW + n)
+        run_id = await store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW + n)
         specs = [TaskSpec(i, "GROK", {"prompt": "x"}, p) for i, p in enumerate(priorities, 1)]
-        await store.add_tasks(run_id, [(spec, FIVE) for spec in specs], NOW)
-        await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+        await store.runs.add_tasks(run_id, [(spec, FIVE) for spec in specs], NOW)
+        await store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
         expected += [(-p, run_id, i) for i, p in enumerate(priorities, 1)]
     for limit in (1, 2, 3, 4):
         claimed = [(-t.priority, t.run_id, t.ordinal) for t in await claim(store, limit)]
@@ -153,7 +157,7 @@ async def test_the_order_is_that_of_priority_run_and_source_whatever_the_limit(s
         found = await rows(
             store, "SELECT priority, run_id, ordinal FROM tasks WHERE state = 'pending' ORDER BY 1 DESC, 2, 3"
         )
-        as_text = {run.id.replace("-", ""): run.id for run in await store.list_runs()}
+        as_text = {run.id.replace("-", ""): run.id for run in await store.queries.list_runs()}
         expected = [(-r["priority"], as_text[r["run_id"]], r["ordinal"]) for r in found]
     assert expected == []
 
@@ -184,32 +188,34 @@ SELDOM = (
 
 
 async def _look_ahead(store: Store) -> None:
-    await store.forecast_input("default", NOW)
-    await store.charged_since("default", NOW)
+    await store.forecasts.forecast_input("default", NOW)
+    await store.accounts.charged_since("default", NOW)
 
 
 async def _turn(store: Store) -> None:
     """Everything that is done over and over, once."""
     (task, *_) = tasks = await claim(store, 5)
-    await store.record_submissions([ended(t) for t in tasks[:3]] + [ended(t, Answer.LOST) for t in tasks[3:]])
+    await store.submissions.record_submissions(
+        [ended(t) for t in tasks[:3]] + [ended(t, Answer.LOST) for t in tasks[3:]]
+    )
     await apply(store, await receive(store, report_on(task)))
-    await store.release_overdue_claims(NOW + LEASE_MS)
-    await store.fold_spending()
-    await store.finish_runs(NOW)
-    await store.quarantine_unended(tries_max=5)
-    await store.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)
-    await store.expire_unidentified(sent_before_ms=NOW - 1, reason="too old")
-    await store.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)
-    await store.accounts_with_due(NOW)
-    await store.paused_accounts(ReasonCode.NO_CREDITS)
-    await store.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS)
-    await store.note_waiting("default", None)
-    await store.outstanding("default")
-    await store.oldest_waiting_poll()
-    await store.waiting_count()
+    await store.submissions.release_overdue_claims(NOW + LEASE_MS)
+    await store.spending.fold_spending()
+    await store.run_ends.finish_runs(NOW)
+    await store.inbox.quarantine_unended(tries_max=5)
+    await store.inbox.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)
+    await store.submissions.expire_unidentified(sent_before_ms=NOW - 1, reason="too old")
+    await store.polls.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)
+    await store.queries.accounts_with_due(NOW)
+    await store.accounts.paused_accounts(ReasonCode.NO_CREDITS)
+    await store.accounts.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS)
+    await store.accounts.note_waiting("default", None)
+    await store.accounts.outstanding("default")
+    await store.polls.oldest_waiting_poll()
+    await store.queries.waiting_count()
     await Watcher(store, clock=lambda: NOW).look()
-    await store.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)
-    await store.spent_since("default", NOW)
+    await store.notices.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)
+    await store.accounts.spent_since("default", NOW)
 
 
 @pytest.mark.parametrize("statistics", ["fresh", "stale"])
@@ -307,8 +313,8 @@ def _walk(node: dict[str, Any]) -> Any:
 
 async def test_a_paused_run_stands_before_nobody(store: Store) -> None:
     run_id, _ = await start_run(store, 3_000)
-    await store.halt_run_if_running(run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "by hand"))
+    await store.runs.halt_run_if_running(run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "by hand"))
     other, ids = await start_run(store, 2, now_ms=NOW + 1)
     assert [task.id for task in await claim(store)] == ids
-    assert await store.accounts_with_due(NOW) == []
+    assert await store.queries.accounts_with_due(NOW) == []
     assert other != run_id

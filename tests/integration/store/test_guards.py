@@ -41,7 +41,7 @@ from tests.servers.postgres import OTHERS_OFF
 
 
 async def enter(store: Store, task_id: str, kind: str, attempt: int = 1) -> None:
-    run = (await store.list_runs())[0].id
+    run = (await store.queries.list_runs())[0].id
     row = {"at_ms": NOW, "run_id": run, "task_id": task_id, "attempt": attempt, "kind": kind, "credits": FIVE}
 
     async def work(connection: AsyncConnection) -> None:
@@ -114,10 +114,10 @@ async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str)
         return done
 
     try:
-        run_id = await losing(store.create_run(name="r", source="-", budget=None, now_ms=NOW))
+        run_id = await losing(store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW))
         specs = [(TaskSpec(n, "CHATGPT", {"prompt": "x"}), FIVE) for n in range(1, 5)]
-        ids = await losing(store.add_tasks(run_id, specs, NOW))
-        await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
+        ids = await losing(store.runs.add_tasks(run_id, specs, NOW))
+        await store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
         claimed = await claim(store)
         answers = [Answer.ACCEPTED, Answer.ACCEPTED, Answer.EXISTS, Answer.REJECTED]
         price = Decimal(6)
@@ -125,16 +125,16 @@ async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str)
             ended(task, answer, credits_to_charge=price if answer is Answer.ACCEPTED else None)
             for task, answer in zip(claimed, answers, strict=True)
         ]
-        await losing(store.record_submissions(sent))
+        await losing(store.submissions.record_submissions(sent))
         assert await count(store, "SELECT count(*) FROM findings") == 2
         (first, *_) = parsed = await losing_receive(store, database, claimed[0], claimed[1])
         await losing(settle(store, parsed))
         assert (await settle(store, [first])).effects == {}
-        await losing(store.retry_tasks_if_closed(ids, NOW))
+        await losing(store.retries.retry_tasks_if_closed(ids, NOW))
         await check_books(store)
         assert await count(store, "SELECT count(*) FROM attempts") == 2
         assert (await task_row(store, ids[1]))["attempt"] == 2
-        assert await store.waiting_count() == 0
+        assert await store.queries.waiting_count() == 0
     finally:
         await store.close()
 
@@ -162,7 +162,7 @@ async def test_a_database_that_does_not_come_back_is_unavailable(
     store = Store(database)
     try:
         with pytest.raises(StoreUnavailable):
-            await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
+            await store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW)
         assert tries == WRITE_TRIES - 1
     finally:
         await store.close()
@@ -174,9 +174,9 @@ async def test_nobody_listening_is_unavailable_for_reads_and_writes() -> None:
     store = Store(Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none"))
     try:
         with pytest.raises(StoreUnavailable):
-            await store.list_runs()
+            await store.queries.list_runs()
         with pytest.raises(StoreUnavailable):
-            await store.create_run(name="r", source="-", budget=None, now_ms=NOW)
+            await store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW)
     finally:
         await store.close()
 
@@ -253,7 +253,7 @@ async def test_w8_writers_that_deadlock_both_get_through(postgres_url: str) -> N
 
     try:
         for name in ("a", "b"):
-            await store.acquire_lease(name, "me", until_ms=0, now_ms=0)
+            await store.runs.acquire_lease(name, "me", until_ms=0, now_ms=0)
         await asyncio.gather(cross("a", "b"), cross("b", "a"))
         assert tries == 3
         assert await rows(store, "SELECT DISTINCT until_ms FROM leases") == [{"until_ms": 2}]
@@ -298,16 +298,16 @@ async def test_w7_a_full_disk_is_the_database_s_absence_and_no_bad_delivery(
     bodies = [random.Random(n).randbytes(60_000) for n in range(8)]
     raw = [RawDelivery(new_id(clock()), Source.DELIVERY, clock(), body) for body in bodies]
     with pytest.raises(StoreUnavailable, match="full"):
-        await sqlite_store.store_deliveries(raw, due_at_ms=clock())
-    assert await sqlite_store.waiting_count() == 0, "all or none"
+        await sqlite_store.inbox.store_deliveries(raw, due_at_ms=clock())
+    assert await sqlite_store.queries.waiting_count() == 0, "all or none"
 
 
 async def test_a_read_replaces_a_connection_that_went_stale(postgres_url: str) -> None:
     store, other = Store(Database(postgres_url, pool_size=1)), Database(postgres_url, pool_size=1)
     try:
-        assert await store.waiting_count() == 0
+        assert await store.queries.waiting_count() == 0
         assert (await other.write(lambda connection: connection.scalar(sa.text(OTHERS_OFF)))) is True
-        assert await store.waiting_count() == 0
+        assert await store.queries.waiting_count() == 0
     finally:
         await store.close()
         await other.close()
@@ -317,11 +317,11 @@ async def test_deliveries_are_stored_after_the_kept_connection_was_cut(postgres_
     store, other = Store(Database(postgres_url)), Database(postgres_url)
     raw = [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}") for _ in range(3)]
     try:
-        await store.store_deliveries(raw[:1], due_at_ms=NOW)
+        await store.inbox.store_deliveries(raw[:1], due_at_ms=NOW)
         assert (await other.write(lambda connection: connection.scalar(sa.text(OTHERS_OFF)))) is True
-        await store.store_deliveries(raw[1:], due_at_ms=NOW)
-        await store.store_deliveries(raw, due_at_ms=NOW)
-        assert await store.waiting_count() == 3
+        await store.inbox.store_deliveries(raw[1:], due_at_ms=NOW)
+        await store.inbox.store_deliveries(raw, due_at_ms=NOW)
+        assert await store.queries.waiting_count() == 3
     finally:
         await store.close()
         await other.close()
@@ -334,7 +334,7 @@ async def test_a_store_of_deliveries_that_is_cancelled_leaves_the_next_one_alone
 
     async def hold_and_give_up(connection: AsyncConnection) -> None:
         await connection.execute(sa.text("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE"))
-        writing = asyncio.create_task(store.store_deliveries(raw, due_at_ms=NOW))
+        writing = asyncio.create_task(store.inbox.store_deliveries(raw, due_at_ms=NOW))
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'deliveries'::regclass"
         while not await connection.scalar(sa.text(waiting)):  # noqa: ASYNC110 - nobody tells us of a lock
             await asyncio.sleep(0.01)
@@ -343,10 +343,10 @@ async def test_a_store_of_deliveries_that_is_cancelled_leaves_the_next_one_alone
             await writing
 
     try:
-        await store.store_deliveries(raw, due_at_ms=NOW)
+        await store.inbox.store_deliveries(raw, due_at_ms=NOW)
         await other.write(hold_and_give_up)
-        await store.store_deliveries(raw, due_at_ms=NOW)
-        assert await store.waiting_count() == 1
+        await store.inbox.store_deliveries(raw, due_at_ms=NOW)
+        assert await store.queries.waiting_count() == 1
     finally:
         await store.close()
         await other.close()

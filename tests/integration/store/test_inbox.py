@@ -44,14 +44,14 @@ def raw(body: bytes = b"{}", **changes: str) -> RawDelivery:
 )
 async def test_bodies_come_back_byte_for_byte(store: Store, body: bytes) -> None:
     delivery = raw(body, webhook_id="w", signed_at="2026-10-01T00:00:00Z", signature="sha256=00")
-    await store.store_deliveries([delivery], due_at_ms=NOW)
-    (found,) = (await store.waiting_deliveries([delivery.id])).readable
+    await store.inbox.store_deliveries([delivery], due_at_ms=NOW)
+    (found,) = (await store.inbox.waiting_deliveries([delivery.id])).readable
     assert found == delivery
 
 
 async def test_long_bodies_are_stored_compressed(store: Store) -> None:
     delivery = raw(b'{"text":"the same again and again"}' * 1_000)
-    await store.store_deliveries([delivery], due_at_ms=NOW)
+    await store.inbox.store_deliveries([delivery], due_at_ms=NOW)
     (row,) = await rows(store, "SELECT encoding, length(body) AS size FROM deliveries")
     assert row["encoding"] == "zstd"
     assert row["size"] < len(delivery.body) / 20
@@ -60,58 +60,60 @@ async def test_long_bodies_are_stored_compressed(store: Store) -> None:
 async def test_a_batch_is_stored_all_or_none(store: Store) -> None:
     broken = RawDelivery(new_id(NOW), None, NOW, b"")  # type: ignore[arg-type]
     with pytest.raises(RowsRefused):
-        await store.store_deliveries([raw(), broken], due_at_ms=NOW)
+        await store.inbox.store_deliveries([raw(), broken], due_at_ms=NOW)
     assert await count(store, "SELECT count(*) FROM deliveries") == 0
 
 
 async def test_waiting_deliveries_are_the_oldest_first_and_only_those_asked_for(store: Store) -> None:
     stored = [RawDelivery(new_id(NOW + n), Source.POLL, NOW + n, b"") for n in range(4)]
-    await store.store_deliveries(stored, due_at_ms=NOW)
+    await store.inbox.store_deliveries(stored, due_at_ms=NOW)
     asked = [stored[3].id, stored[0].id, stored[2].id, new_id(NOW)]
-    waiting = await store.waiting_deliveries(asked)
+    waiting = await store.inbox.waiting_deliveries(asked)
     assert [d.id for d in waiting.readable] == [stored[n].id for n in (0, 2, 3)]
-    assert (await store.waiting_deliveries([])).readable == []
-    assert await store.waiting_count() == 4
+    assert (await store.inbox.waiting_deliveries([])).readable == []
+    assert await store.queries.waiting_count() == 4
 
 
 async def overdue(store: Store, now_ms: int, *, limit: int = 10) -> list[str]:
-    return await store.claim_overdue_deliveries(limit=limit, now_ms=now_ms, next_due_at_ms=now_ms + 1_000)
+    return await store.inbox.claim_overdue_deliveries(
+        limit=limit, now_ms=now_ms, next_due_at_ms=now_ms + 1_000
+    )
 
 
 async def test_overdue_deliveries_are_claimed_for_a_while(store: Store) -> None:
     stored = [raw() for _ in range(3)]
-    await store.store_deliveries(stored, due_at_ms=NOW)
+    await store.inbox.store_deliveries(stored, due_at_ms=NOW)
     assert await overdue(store, NOW - 1) == []
     first = await overdue(store, NOW, limit=2)
     rest = await overdue(store, NOW, limit=2)
     assert len(first) == 2
     assert sorted(first + rest) == sorted(d.id for d in stored)
-    await store.release_deliveries(first + rest)
+    await store.inbox.release_deliveries(first + rest)
     assert await overdue(store, NOW + 999) == []
     assert len(await overdue(store, NOW + 1_000)) == 3
 
 
 async def test_what_was_begun_and_never_ended_is_set_aside(store: Store) -> None:
-    await store.store_deliveries([delivery := raw()], due_at_ms=NOW)
+    await store.inbox.store_deliveries([delivery := raw()], due_at_ms=NOW)
     for n in range(3):
-        assert await store.quarantine_unended(tries_max=3) == {}
+        assert await store.inbox.quarantine_unended(tries_max=3) == {}
         assert len(await overdue(store, NOW + n * 1_000)) == 1
         assert await count(store, "SELECT tries FROM deliveries") == n + 1
     error = "begun 3 times, and its worker ended each time before the work did"
-    assert await store.quarantine_unended(tries_max=3) == {delivery.id: error}
+    assert await store.inbox.quarantine_unended(tries_max=3) == {delivery.id: error}
     assert await overdue(store, NOW + 10_000) == []
     (row,) = await rows(store, "SELECT state, error, tries FROM deliveries")
     assert row == {"state": "quarantined", "error": error, "tries": 3}
-    assert await store.waiting_count() == 0
+    assert await store.queries.waiting_count() == 0
 
 
 async def test_what_was_begun_before_is_claimed_alone_and_after_the_others(store: Store) -> None:
     stored = [raw() for _ in range(4)]
-    await store.store_deliveries(stored, due_at_ms=NOW)
+    await store.inbox.store_deliveries(stored, due_at_ms=NOW)
     begun = await overdue(store, NOW, limit=2)
     fresh = await overdue(store, NOW + 1_000)
     assert sorted(begun + fresh) == sorted(d.id for d in stored)
-    await store.release_deliveries(fresh)
+    await store.inbox.release_deliveries(fresh)
     assert await overdue(store, NOW + 2_000) == sorted(fresh)
     alone = [await overdue(store, NOW + 2_000) for _ in range(3)]
     assert sorted(alone) == sorted([[], *([i] for i in begun)])
@@ -126,17 +128,17 @@ async def test_work_that_came_to_its_end_is_not_counted(store: Store) -> None:
     for n in range(5):
         assert await overdue(store, NOW + 20_000 + n * 1_000) == [delivery.id]
         await apply(store, [delivery], now_ms=NOW)
-        await store.release_deliveries([delivery.id])
-        assert await store.quarantine_unended(tries_max=1) == {}
+        await store.inbox.release_deliveries([delivery.id])
+        assert await store.inbox.quarantine_unended(tries_max=1) == {}
 
 
 async def test_what_is_held_up_is_looked_at_again_less_and_less_often(store: Store) -> None:
     delivery = raw()
-    await store.store_deliveries([delivery], due_at_ms=NOW)
+    await store.inbox.store_deliveries([delivery], due_at_ms=NOW)
     waits = []
     now = NOW
     for _ in range(8):
-        await store.hold_up_deliveries([(delivery.id, "KeyError at rules.py:1: 'x'")], now_ms=now)
+        await store.inbox.hold_up_deliveries([(delivery.id, "KeyError at rules.py:1: 'x'")], now_ms=now)
         (row,) = await rows(store, "SELECT state, error, tries, due_at_ms FROM deliveries")
         assert (row["state"], row["tries"], row["error"][:8]) == ("new", 0, "KeyError")
         waits.append(row["due_at_ms"] - now)
@@ -146,11 +148,11 @@ async def test_what_is_held_up_is_looked_at_again_less_and_less_often(store: Sto
 
 async def test_quarantine_keeps_the_bytes_and_the_reason(store: Store) -> None:
     stored = [raw(b"good"), raw(b"bad")]
-    await store.store_deliveries(stored, due_at_ms=NOW)
+    await store.inbox.store_deliveries(stored, due_at_ms=NOW)
     reason = "ValueError: \x00 and \ud800" + "x" * 5_000
-    await store.quarantine_deliveries([(stored[1].id, reason)])
-    await store.quarantine_deliveries([])
-    waiting = await store.waiting_deliveries([d.id for d in stored])
+    await store.inbox.quarantine_deliveries([(stored[1].id, reason)])
+    await store.inbox.quarantine_deliveries([])
+    waiting = await store.inbox.waiting_deliveries([d.id for d in stored])
     assert [d.body for d in waiting.readable] == [b"good"]
     (row,) = await rows(store, "SELECT body, error, state FROM deliveries WHERE state <> 'new'")
     assert (bytes(row["body"]), row["state"]) == (b"bad", "quarantined")
@@ -164,7 +166,7 @@ async def test_what_is_settled_is_not_quarantined(store: Store) -> None:
     (task,) = await submit_all(store)
     (delivery,) = await receive(store, report_on(task))
     await apply(store, [delivery])
-    await store.quarantine_deliveries([(delivery.id, "too late")])
+    await store.inbox.quarantine_deliveries([(delivery.id, "too late")])
     assert await rows(store, "SELECT state, error FROM deliveries") == [{"state": "done", "error": None}]
     await check_books(store)
 
@@ -176,15 +178,15 @@ async def test_what_comes_again_changes_the_count_and_nothing_else(store: Store)
     (settled,) = await receive(store, report_on(task))
     await apply(store, [settled])
     waiting, bad = raw(b"waiting", webhook_id="w", signature="v1=00"), raw(b"bad")
-    assert await store.store_deliveries([waiting, bad], due_at_ms=NOW) == set()
-    await store.quarantine_deliveries([(bad.id, "ValueError: bad")])
+    assert await store.inbox.store_deliveries([waiting, bad], due_at_ms=NOW) == set()
+    await store.inbox.quarantine_deliveries([(bad.id, "ValueError: bad")])
     before = await rows(store, "SELECT * FROM deliveries ORDER BY id")
     again = [
         RawDelivery(each.id, Source.DELIVERY, NOW + 7, each_body, webhook_id="other")
         for each, each_body in ((settled, b"s"), (waiting, b"waiting"), (bad, b"bad"))
     ]
     new = raw(b"new")
-    known = await store.store_deliveries([*again, new, again[1], new], due_at_ms=NOW + 9)
+    known = await store.inbox.store_deliveries([*again, new, again[1], new], due_at_ms=NOW + 9)
     assert known == {settled.id, waiting.id, bad.id}
     after = await rows(store, "SELECT * FROM deliveries ORDER BY id")
     counts = {row["id"]: row.pop("repeats") for row in after}
@@ -204,7 +206,7 @@ async def test_processes_that_store_the_same_deliveries_count_each_and_block_nob
         groups = [both, both[::-1], both[20:] + both[:20]]
         told = await asyncio.gather(
             *(
-                each.store_deliveries(group, due_at_ms=NOW)
+                each.inbox.store_deliveries(group, due_at_ms=NOW)
                 for _ in range(5)
                 for each, group in zip(stores, groups, strict=True)
             )
@@ -231,7 +233,7 @@ async def test_a_second_try_after_a_lost_answer_counts_no_repeat(
     monkeypatch.setattr(store.db, "_append_once", cut)
     try:
         delivery = raw()
-        assert await store.store_deliveries([delivery], due_at_ms=NOW) == set(), "so it is woken for"
+        assert await store.inbox.store_deliveries([delivery], due_at_ms=NOW) == set(), "so it is woken for"
         assert not lost
         assert await rows(store, "SELECT repeats FROM deliveries") == [{"repeats": 0}]
     finally:

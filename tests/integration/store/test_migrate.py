@@ -41,10 +41,10 @@ async def test_from_nothing_and_again(empty_url: str) -> None:
     store = Store(Database(empty_url))
     try:
         await migrate(store.db)
-        assert await store.schema_revision() == newest_revision()
-        await store.create_run(name="kept", source="-", budget=None, now_ms=1)
+        assert await store.queries.schema_revision() == newest_revision()
+        await store.runs.create_run(name="kept", source="-", budget=None, now_ms=1)
         await migrate(store.db)
-        assert [run.name for run in await store.list_runs()] == ["kept"]
+        assert [run.name for run in await store.queries.list_runs()] == ["kept"]
     finally:
         await store.close()
 
@@ -53,7 +53,7 @@ async def test_a_database_that_was_never_migrated_says_so(empty_url: str, tmp_pa
     (tmp_path / "new folder").mkdir(exist_ok=True)
     store = Store(Database(empty_url))
     try:
-        assert await store.schema_revision() is None
+        assert await store.queries.schema_revision() is None
     finally:
         await store.close()
 
@@ -81,7 +81,7 @@ async def test_several_processes_at_once(empty_url: str, tmp_path: Path) -> None
     assert [process.returncode for process in processes] == [0] * 4, [err.decode()[-500:] for _, err in ends]
     store = Store(Database(empty_url))
     try:
-        assert await store.schema_revision() == newest_revision()
+        assert await store.queries.schema_revision() == newest_revision()
     finally:
         await store.close()
 
@@ -194,7 +194,7 @@ async def test_a_database_that_holds_repeats_keeps_them_and_counts_from_then_on(
         assert await repeats() == [0, 0, 0]
         new = RawDelivery(new_id(2), Source.DELIVERY, 2, b"{}", "w-1", "1", "v1=00", "default")
         for _ in range(2):
-            await store.store_deliveries([new], due_at_ms=2)
+            await store.inbox.store_deliveries([new], due_at_ms=2)
         old = [replace(old[0], id=new_id(3))]
         await database.write(as_before)
         assert await repeats() == [0, 0, 0, 1, 0]

@@ -38,10 +38,10 @@ async def test_f18_polls_of_a_clock_that_was_ahead_are_due_again(store: Store) -
     await start_run(store, 2)
     await submit_all(store)
     await put(store, tasks, next_poll_at_ms=NOW + LONGEST.poll)
-    assert await store.bring_back_moments(NOW, LONGEST) == 0, "as far as it may be"
+    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 0, "as far as it may be"
     await put(store, tasks, next_poll_at_ms=NOW + AHEAD_MS)
-    assert await store.bring_back_moments(NOW, LONGEST) == 2
-    assert len(await store.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)) == 2
+    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 2
+    assert len(await store.polls.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)) == 2
 
 
 async def test_f18_a_call_that_is_under_way_keeps_its_time(store: Store) -> None:
@@ -53,7 +53,7 @@ async def test_f18_a_call_that_is_under_way_keeps_its_time(store: Store) -> None
         await connection.execute(sa.text("UPDATE runs SET source = 'ask'"))
 
     await store.db.write(ask)
-    assert await store.bring_back_moments(NOW, LONGEST) == 0
+    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 0
 
 
 async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -> None:
@@ -61,29 +61,29 @@ async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -
     claimed = await claim(store)
     await receive(store, report_on(claimed[0]))
     notice = Notice(NoticeKind.TEST, "default", "one", "A test.", NOW)
-    await store.add_notices([notice], NOW)
-    await store.add_schedule(
+    await store.notices.add_notices([notice], NOW)
+    await store.schedules.add_schedule(
         name="daily", source="a", options="{}", every_ms=HOUR_MS, next_at_ms=NOW + AHEAD_MS + 5, now_ms=NOW
     )
     await put(store, tasks, lease_until_ms=NOW + AHEAD_MS)
     await put(store, deliveries, due_at_ms=NOW + AHEAD_MS)
     await put(store, notices, due_at_ms=NOW + AHEAD_MS)
-    assert await store.bring_back_moments(NOW, LONGEST) == 6
-    assert await store.release_overdue_claims(NOW) == 3
-    assert len(await store.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)) == 1
-    assert len(await store.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)) == 1
+    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 6
+    assert await store.submissions.release_overdue_claims(NOW) == 3
+    assert len(await store.inbox.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)) == 1
+    assert len(await store.notices.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)) == 1
     [slot] = await read(store, schedules.c.next_at_ms)
     assert NOW < slot <= NOW + HOUR_MS and (slot - NOW - 5) % HOUR_MS == 0, "on the same line"
-    assert await store.bring_back_moments(NOW, LONGEST) == 0
+    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 0
 
 
 async def test_f18_a_task_that_was_put_off_too_far_is_sent(store: Store) -> None:
     await start_run(store, 2)
     await put(store, tasks, not_before_ms=NOW + HOUR_MS)
     assert await claim(store) == []
-    assert await store.accounts_with_due(NOW) == []
+    assert await store.queries.accounts_with_due(NOW) == []
     await put(store, tasks, not_before_ms=NOW + AHEAD_MS)
-    assert await store.accounts_with_due(NOW) == ["default"]
+    assert await store.queries.accounts_with_due(NOW) == ["default"]
     assert len(await claim(store)) == 2
 
 
@@ -93,38 +93,38 @@ async def test_f18_a_task_that_was_put_off_too_far_is_sent(store: Store) -> None
 async def test_f18_a_lease_that_lies_too_far_ahead_holds_nobody_up(
     store: Store, ahead_ms: int, taken: bool
 ) -> None:
-    assert await store.acquire_lease("sweep", "ahead", until_ms=NOW + ahead_ms, now_ms=NOW)
-    assert await store.acquire_lease("sweep", "me", until_ms=NOW + 60_000, now_ms=NOW) is taken
+    assert await store.runs.acquire_lease("sweep", "ahead", until_ms=NOW + ahead_ms, now_ms=NOW)
+    assert await store.runs.acquire_lease("sweep", "me", until_ms=NOW + 60_000, now_ms=NOW) is taken
 
 
 async def test_f18_a_balance_that_is_dated_ahead_stands_before_no_other(store: Store) -> None:
     """It would be the last one for as long as the clock was ahead, and its age be no age."""
     for at_ms, credits in ((NOW - 5_000, 1), (NOW + AHEAD_MS, 7_200), (NOW - 1_000, 3)):
-        await store.store_balance("default", Balance(at_ms, Decimal(credits), None, None))
-    last = await store.last_balance("default", NOW)
-    told = await store.last_snapshot("default", NOW)
+        await store.accounts.store_balance("default", Balance(at_ms, Decimal(credits), None, None))
+    last = await store.accounts.last_balance("default", NOW)
+    told = await store.audits.last_snapshot("default", NOW)
     assert last is not None and told is not None
     assert (last.remaining, told.remaining) == (3, 3)
-    picture = await store.forecast_input("default", NOW)
+    picture = await store.forecasts.forecast_input("default", NOW)
     assert picture.balances[-1].remaining == 3
-    later = await store.last_balance("default", NOW + AHEAD_MS)
+    later = await store.accounts.last_balance("default", NOW + AHEAD_MS)
     assert later is not None and later.remaining == 7_200, "what is no longer ahead"
 
 
 async def test_f18_a_run_that_is_dated_ahead_is_not_the_latest(store: Store) -> None:
     """`tallyhook cancel latest` would take back another run than the one that was just submitted."""
-    now = await store.database_ms()
+    now = await store.health.database_ms()
     for name, at_ms in (("first", now - 5_000), ("ahead", now + AHEAD_MS), ("last", now)):
-        await store.create_run(name=name, source="a", budget=None, now_ms=at_ms)
-    assert [run.name for run in await store.list_runs()] == ["last", "first", "ahead"]
+        await store.runs.create_run(name=name, source="a", budget=None, now_ms=at_ms)
+    assert [run.name for run in await store.queries.list_runs()] == ["last", "first", "ahead"]
     assert (await choose_run(store, "latest")).name == "last"
-    assert [run.name for run in await store.list_runs(1)] == ["last"]
+    assert [run.name for run in await store.queries.list_runs(1)] == ["last"]
 
 
 async def test_f18_the_database_tells_its_time_and_who_worked_last(store: Store) -> None:
-    assert abs(await store.database_ms() - time.time() * 1000) < 5_000
-    assert (await store.last_seen("worker")).seen_ms is None
+    assert abs(await store.health.database_ms() - time.time() * 1000) < 5_000
+    assert (await store.health.last_seen("worker")).seen_ms is None
     one, other = "01a0f4c2-c400-7000-8000-000000000001", "01a0f4c2-c400-7000-8000-000000000002"
-    told = [await store.beat(which, "worker") for which in (one, other, one)]
-    seen = await store.last_seen("worker")
+    told = [await store.health.beat(which, "worker") for which in (one, other, one)]
+    seen = await store.health.last_seen("worker")
     assert seen.seen_ms == told[-1] <= seen.now_ms

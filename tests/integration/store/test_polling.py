@@ -23,7 +23,7 @@ EVERY = 60_000
 
 
 async def due(store: Store, now_ms: int, *, limit: int = 10) -> list:  # type: ignore[type-arg]
-    return await store.claim_due_polls(limit=limit, now_ms=now_ms, interval_ms=EVERY)
+    return await store.polls.claim_due_polls(limit=limit, now_ms=now_ms, interval_ms=EVERY)
 
 
 async def test_a_task_without_a_report_is_asked_for_when_it_is_due(store: Store) -> None:
@@ -53,7 +53,7 @@ async def test_the_longest_overdue_is_asked_first(store: Store) -> None:
     await start_run(store, 3)
     tasks = await claim(store)
     order = [2, 0, 1]
-    await store.record_submissions(
+    await store.submissions.record_submissions(
         [ended(tasks[n], next_poll_at_ms=DUE + place) for place, n in enumerate(order)]
     )
     asked = [(await due(store, DUE + 10, limit=1))[0].task_id for _ in order]
@@ -74,7 +74,7 @@ async def test_two_sweeps_ask_for_different_tasks(store: Store) -> None:
 async def test_only_what_is_open_is_asked_for(store: Store) -> None:
     _, ids = await start_run(store, 5)
     tasks = await claim(store, 4)
-    await store.record_submissions([ended(task) for task in tasks[:3]])
+    await store.submissions.record_submissions([ended(task) for task in tasks[:3]])
     await settle_all(store, report_on(tasks[0]), report_on(tasks[1], None))
     asked = {poll.task_id for poll in await due(store, DUE)}
     # The one whose charge is unknown, and the one without a report; not what is settled, claimed or pending.
@@ -84,14 +84,14 @@ async def test_only_what_is_open_is_asked_for(store: Store) -> None:
 async def test_expiry_closes_the_work_and_not_the_money(store: Store) -> None:
     run_id, ids = await start_run(store)
     (task,) = await submit_all(store)
-    assert await store.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten") == 1
-    assert await store.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten") == 0
-    assert await store.expire_if_unreported([], code="", reason="") == 0
+    assert await store.polls.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten") == 1
+    assert await store.polls.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten") == 0
+    assert await store.polls.expire_if_unreported([], code="", reason="") == 0
     row = await task_row(store, ids[0])
     assert (row["state"], row["money"], row["next_poll_at_ms"]) == ("expired", "held", None)
     assert (row["error_code"], row["error_message"]) == ("expired", "forgotten")
     assert await due(store, DUE * 2) == []
-    report = await store.report((await store.find_runs(run_id))[0])
+    report = await store.reports.report((await store.queries.find_runs(run_id))[0])
     assert (report.held, report.unknown) == (5, 1)
     await check_books(store)
     await settle_all(store, failed_on(task))
@@ -106,7 +106,7 @@ async def test_a_report_that_was_faster_is_not_expired(store: Store) -> None:
     tasks = await submit_all(store)
     await settle_all(store, report_on(tasks[0]), report_on(tasks[1], None))
     expired = [(task_id, 1) for task_id in ids]
-    assert await store.expire_if_unreported(expired, code="expired", reason="forgotten") == 0
+    assert await store.polls.expire_if_unreported(expired, code="expired", reason="forgotten") == 0
     assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "completed"]
     # There is nobody left to ask for the charge, and its money stays open for a person to see.
     row = await task_row(store, ids[1])
@@ -118,7 +118,7 @@ async def test_another_attempt_is_not_expired(store: Store) -> None:
     _, ids = await start_run(store)
     (task,) = await submit_all(store)
     await settle_all(store, failed_on(task))
-    await store.retry_tasks_if_closed(ids, NOW)
+    await store.retries.retry_tasks_if_closed(ids, NOW)
     await submit_all(store)
-    assert await store.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten") == 0
+    assert await store.polls.expire_if_unreported([(ids[0], 1)], code="expired", reason="forgotten") == 0
     assert (await task_row(store, ids[0]))["state"] == "submitted"

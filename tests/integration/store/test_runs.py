@@ -34,11 +34,13 @@ from tests.integration.store.scenes import (
 
 
 async def test_a_run_and_its_tasks_are_stored_as_given(store: Store) -> None:
-    run_id = await store.create_run(name="n", source="f.csv", budget=Decimal("9.5"), now_ms=NOW)
+    run_id = await store.runs.create_run(name="n", source="f.csv", budget=Decimal("9.5"), now_ms=NOW)
     payload = {"prompt": 'Ünï "quoted"\n\x00\U0001f600', "country": "US", "include": {"markdown": True}}
-    (task_id,) = await store.add_tasks(run_id, [(TaskSpec(7, "GEMINI", payload, 3), Decimal("4.25"))], NOW)
-    await store.start_run_if_loading(run_id, sha256="ab" * 32, bad_lines=2)
-    (run,) = await store.list_runs()
+    (task_id,) = await store.runs.add_tasks(
+        run_id, [(TaskSpec(7, "GEMINI", payload, 3), Decimal("4.25"))], NOW
+    )
+    await store.runs.start_run_if_loading(run_id, sha256="ab" * 32, bad_lines=2)
+    (run,) = await store.queries.list_runs()
     assert (run.id, run.name, run.source, run.state, run.reason) == (run_id, "n", "f.csv", "running", None)
     assert (run.budget, run.bad_lines, run.created_at_ms) == (Decimal("9.5"), 2, NOW)
     row = await task_row(store, task_id)
@@ -49,25 +51,27 @@ async def test_a_run_and_its_tasks_are_stored_as_given(store: Store) -> None:
 
 
 async def test_odd_characters_in_names_and_reasons(store: Store) -> None:
-    run_id = await store.create_run(name="a\x00b", source="caf\udce9.csv", budget=None, now_ms=NOW)
-    await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
-    await store.halt_run_if_running(run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "half \ud800"))
-    (run,) = await store.list_runs()
+    run_id = await store.runs.create_run(name="a\x00b", source="caf\udce9.csv", budget=None, now_ms=NOW)
+    await store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
+    await store.runs.halt_run_if_running(
+        run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "half \ud800")
+    )
+    (run,) = await store.queries.list_runs()
     assert (run.name, run.source, run.reason) == ("a\\0b", "caf\\udce9.csv", "half \\ud800")
 
 
 async def test_the_reason_of_a_run_has_a_code_for_programs(store: Store) -> None:
     run_id, _ = await start_run(store)
-    await store.halt_run_if_running(run_id, RunState.PAUSED, replace(NO_CREDITS, text="in other words"))
-    (run,) = await store.list_runs()
+    await store.runs.halt_run_if_running(run_id, RunState.PAUSED, replace(NO_CREDITS, text="in other words"))
+    (run,) = await store.queries.list_runs()
     assert (run.reason, run.reason_code) == ("in other words", "no_credits")
-    assert await store.paused_accounts(ReasonCode.BY_HAND) == []
-    assert await store.paused_accounts(ReasonCode.NO_CREDITS) == ["default"]
-    assert await store.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS) == 1
-    await store.note_waiting("default", MONTH_BUDGET)
-    assert await store.accounts_waiting(ReasonCode.MONTH_BUDGET) == ["default"]
-    await store.note_waiting("default", None)
-    (run,) = await store.list_runs()
+    assert await store.accounts.paused_accounts(ReasonCode.BY_HAND) == []
+    assert await store.accounts.paused_accounts(ReasonCode.NO_CREDITS) == ["default"]
+    assert await store.accounts.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS) == 1
+    await store.accounts.note_waiting("default", MONTH_BUDGET)
+    assert await store.notice_triggers.accounts_waiting(ReasonCode.MONTH_BUDGET) == ["default"]
+    await store.accounts.note_waiting("default", None)
+    (run,) = await store.queries.list_runs()
     assert (run.reason, run.reason_code) == (None, None)
 
 
@@ -76,32 +80,32 @@ async def test_a_reason_without_a_code_is_one_of_the_version_before(store: Store
     async with store.db.engine.begin() as connection:
         old = {"state": "paused", "reason": "out of credits at the provider"}
         await connection.execute(sa.update(runs).values(**old))
-    (run,) = await store.list_runs()
+    (run,) = await store.queries.list_runs()
     assert (run.id, run.reason_code) == (run_id, "no_credits")
-    assert await store.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS) == 1
+    assert await store.accounts.resume_account_if_paused_for("default", ReasonCode.NO_CREDITS) == 1
 
 
 async def test_an_ordinal_is_used_once_in_a_run(store: Store) -> None:
     run_id, _ = await start_run(store)
     with pytest.raises(RowsRefused):
-        await store.add_tasks(run_id, [(TaskSpec(1, "GROK", {"prompt": "x"}), FIVE)], NOW)
-    assert (await store.progress(run_id)).tasks == 1
+        await store.runs.add_tasks(run_id, [(TaskSpec(1, "GROK", {"prompt": "x"}), FIVE)], NOW)
+    assert (await store.queries.progress(run_id)).tasks == 1
 
 
 async def test_adding_nothing(store: Store) -> None:
     run_id, _ = await start_run(store)
-    assert await store.add_tasks(run_id, [], NOW) == []
+    assert await store.runs.add_tasks(run_id, [], NOW) == []
 
 
 async def test_cancelling(store: Store) -> None:
     run_id, ids = await start_run(store, 3)
     (task,) = await claim(store, 1)
-    await store.record_submissions([ended(task)])
-    assert await store.cancel_run(run_id, "enough") == 2
-    assert await store.cancel_run(run_id, "again") == 0
-    (run,) = await store.list_runs()
+    await store.submissions.record_submissions([ended(task)])
+    assert await store.runs.cancel_run(run_id, "enough") == 2
+    assert await store.runs.cancel_run(run_id, "again") == 0
+    (run,) = await store.queries.list_runs()
     assert (run.state, run.reason) == ("cancelled", "enough")
-    assert not await store.resume_run_if_halted(run_id)
+    assert not await store.runs.resume_run_if_halted(run_id)
     # What is with the provider goes on.
     await settle_all(store, report_on(task))
     assert [(await task_row(store, i))["state"] for i in ids] == ["completed", "cancelled", "cancelled"]
@@ -109,11 +113,11 @@ async def test_cancelling(store: Store) -> None:
 
 
 async def test_runs_are_found_by_name_and_by_either_end_of_the_id(store: Store) -> None:
-    old = await store.create_run(name="weekly", source="-", budget=None, now_ms=NOW)
-    new = await store.create_run(name="weekly", source="-", budget=None, now_ms=NOW + 10**9)
+    old = await store.runs.create_run(name="weekly", source="-", budget=None, now_ms=NOW)
+    new = await store.runs.create_run(name="weekly", source="-", budget=None, now_ms=NOW + 10**9)
 
     async def found(text: str) -> list[str]:
-        return [run.id for run in await store.find_runs(text)]
+        return [run.id for run in await store.queries.find_runs(text)]
 
     assert await found("weekly") == [new, old]
     assert (
@@ -124,13 +128,13 @@ async def test_runs_are_found_by_name_and_by_either_end_of_the_id(store: Store) 
         == [old]
     )
     assert await found("week") == await found("abc") == await found("%") == []
-    assert [run.id for run in await store.list_runs(limit=1)] == [new]
+    assert [run.id for run in await store.queries.list_runs(limit=1)] == [new]
 
 
 async def test_progress_and_report_of_a_mixed_run(store: Store) -> None:
     run_id, ids = await start_run(store, 8)
     tasks = await claim(store, 6)
-    await store.record_submissions([ended(task) for task in tasks])
+    await store.submissions.record_submissions([ended(task) for task in tasks])
     await settle_all(
         store,
         report_on(tasks[0]),
@@ -140,20 +144,20 @@ async def test_progress_and_report_of_a_mixed_run(store: Store) -> None:
         report_on(tasks[3], None),
         report_on(tasks[4]),
     )
-    progress = await store.progress(run_id)
+    progress = await store.queries.progress(run_id)
     assert progress.states == {"completed": 4, "failed": 1, "submitted": 1, "pending": 2}
     assert progress.verdicts == {"matched": 2, "overcharged": 1, "free_failure": 1, "unknown": 1}
     assert (progress.tasks, progress.open, progress.held, progress.charged) == (8, 3, 10, 17)
     assert progress.estimate == 40
-    report = await store.report((await store.find_runs(run_id))[0])
+    report = await store.reports.report((await store.queries.find_runs(run_id))[0])
     assert (report.held, report.posted, report.voided) == (10, 17, 5)
     assert (report.duplicates, report.swept, report.unknown, report.recovered_submits) == (1, 0, 1, 0)
     (again, *_) = await rows(store, "SELECT id FROM deliveries ORDER BY id")
     repeat = RawDelivery(str(UUID(again["id"])), Source.DELIVERY, NOW, b"{}")
-    await store.store_deliveries([repeat, repeat], due_at_ms=NOW)
-    report = await store.report((await store.find_runs(run_id))[0])
+    await store.inbox.store_deliveries([repeat, repeat], due_at_ms=NOW)
+    report = await store.reports.report((await store.queries.find_runs(run_id))[0])
     assert report.duplicates == 3, "those that are only counted are duplicates too"
-    charges = await store.charges(run_id)
+    charges = await store.reports.charges(run_id)
     assert charges == {
         f"{ids[0]}.1": 5,
         f"{ids[1]}.1": 7,
@@ -171,10 +175,10 @@ async def test_runs_are_told_apart(store: Store) -> None:
     for task in await submit_all(store):
         await settle_all(store, report_on(task, 6))
     for run_id, tasks in ((one, 2), (two, 3)):
-        report = await store.report((await store.find_runs(run_id))[0])
+        report = await store.reports.report((await store.queries.find_runs(run_id))[0])
         assert (report.progress.tasks, report.posted) == (tasks, 6 * tasks)
-        assert len(await store.findings_of(run_id)) == tasks
-    assert len(await store.findings_of(two, limit=2)) == 2
+        assert len(await store.reports.findings_of(run_id)) == tasks
+    assert len(await store.reports.findings_of(two, limit=2)) == 2
 
 
 @pytest.mark.parametrize("tasks", [0, 1, EXPORT_CHUNK, EXPORT_CHUNK + 1, 2 * EXPORT_CHUNK + 7])
@@ -183,7 +187,7 @@ async def test_export_gives_every_task_once_in_order(store: Store, tasks: int) -
     claimed = await submit_all(store)
     if claimed:
         await settle_all(store, *(report_on(task) for task in claimed[::2]))
-    found = [row async for row in store.export(run_id)]
+    found = [row async for row in store.exports.export(run_id)]
     assert [row["ordinal"] for row in found] == list(range(1, tasks + 1))
     assert [row["task_id"] for row in found] == ids
     for row in found:
@@ -195,7 +199,7 @@ async def test_export_gives_every_task_once_in_order(store: Store, tasks: int) -
 
 async def test_a_lease_belongs_to_one_until_it_is_over(store: Store) -> None:
     async def take(owner: str, now_ms: int) -> bool:
-        return await store.acquire_lease("submit", owner, until_ms=now_ms + 100, now_ms=now_ms)
+        return await store.runs.acquire_lease("submit", owner, until_ms=now_ms + 100, now_ms=now_ms)
 
     assert await take("a", NOW)
     assert not await take("b", NOW + 99)
@@ -203,11 +207,11 @@ async def test_a_lease_belongs_to_one_until_it_is_over(store: Store) -> None:
     assert not await take("b", NOW + 149)
     assert await take("b", NOW + 150)
     assert not await take("a", NOW + 151)
-    await store.release_lease("submit", "a")
+    await store.runs.release_lease("submit", "a")
     assert not await take("a", NOW + 152)
-    await store.release_lease("submit", "b")
+    await store.runs.release_lease("submit", "b")
     assert await take("a", NOW + 153)
-    assert await store.acquire_lease("other", "b", until_ms=NOW, now_ms=NOW)
+    assert await store.runs.acquire_lease("other", "b", until_ms=NOW, now_ms=NOW)
 
 
 async def test_of_many_only_one_gets_the_lease(store: Store) -> None:
@@ -215,7 +219,7 @@ async def test_of_many_only_one_gets_the_lease(store: Store) -> None:
     try:
         got = await asyncio.gather(
             *(
-                one.acquire_lease("sweep", f"o{n}", until_ms=NOW + 100, now_ms=NOW)
+                one.runs.acquire_lease("sweep", f"o{n}", until_ms=NOW + 100, now_ms=NOW)
                 for n, one in enumerate([store, other] * 4)
             )
         )

@@ -45,7 +45,7 @@ async def effects(store: Store) -> list[str]:
 
 
 async def verdicts(store: Store, run_id: str) -> list[str]:
-    return [finding["verdict"] for finding in await store.findings_of(run_id)]
+    return [finding["verdict"] for finding in await store.reports.findings_of(run_id)]
 
 
 async def test_a_completed_report(store: Store) -> None:
@@ -69,7 +69,7 @@ async def test_a_completed_report(store: Store) -> None:
     (result,) = await rows(store, "SELECT status, response FROM results")
     assert result == {"status": "completed", "response": '{"text":"yes"}'}
     assert await verdicts(store, run_id) == []
-    progress = await store.progress(run_id)
+    progress = await store.queries.progress(run_id)
     assert (progress.tasks, progress.open, progress.charged, progress.held) == (1, 0, 5, 0)
     await check_books(store)
 
@@ -90,7 +90,7 @@ async def test_a_failed_report_voids_the_hold(store: Store) -> None:
         "it\\0failed\\ud800xxxxx",
         1_000,
     )
-    assert (await store.report((await store.find_runs(run_id))[0])).voided == 5
+    assert (await store.reports.report((await store.queries.find_runs(run_id))[0])).voided == 5
     await check_books(store)
 
 
@@ -111,7 +111,7 @@ async def test_a_verdict_that_needs_explaining_keeps_its_evidence(
     make = report_on if completed else failed_on
     (delivery,) = await receive(store, make(task, charged))
     await apply(store, [delivery])
-    (finding,) = await store.findings_of(run_id)
+    (finding,) = await store.reports.findings_of(run_id)
     assert (finding["verdict"], finding["actual"]) == (verdict, charged)
     assert finding["delivery_id"] == delivery.id
     assert finding["expected"] == (5 if completed else 0)
@@ -136,7 +136,7 @@ async def test_an_equal_report_changes_nothing(store: Store, how: str) -> None:
         assert await task_row(store, ids[0]) == before
     assert await effects(store) == ["settled", "duplicate", "duplicate"]
     assert await verdicts(store, run_id) == []
-    report = await store.report((await store.find_runs(run_id))[0])
+    report = await store.reports.report((await store.queries.find_runs(run_id))[0])
     assert report.duplicates == (0 if how == "again by poll" else 2)
     await check_books(store)
 
@@ -162,7 +162,10 @@ async def test_a_different_report_never_overwrites(store: Store, together: bool)
     assert await rows(store, "SELECT response FROM results") == [{"response": '{"text":"yes"}'}]
     assert await effects(store) == ["settled", "conflict", "conflict", "conflict"]
     assert await verdicts(store, run_id) == ["conflict"] * 3
-    assert (await store.report((await store.find_runs(run_id))[0])).verdicts == {"matched": 1, "conflict": 3}
+    assert (await store.reports.report((await store.queries.find_runs(run_id))[0])).verdicts == {
+        "matched": 1,
+        "conflict": 3,
+    }
     await check_books(store)
 
 
@@ -177,7 +180,7 @@ async def test_a_charge_that_comes_later_is_filled_in(store: Store, together: bo
         row = await task_row(store, ids[0])
         assert (row["state"], row["money"], row["credits_charged"]) == ("completed", "held", None)
         assert row["next_poll_at_ms"] == NOW + 3_000 + ASK_AGAIN_MS
-        assert (await store.report((await store.find_runs(run_id))[0])).unknown == 1
+        assert (await store.reports.report((await store.queries.find_runs(run_id))[0])).unknown == 1
         await check_books(store)
         await settle_all(store, report_on(task, 5), source=Source.POLL, now_ms=NOW + 9_000)
     row = await task_row(store, ids[0])
@@ -196,8 +199,8 @@ async def test_a_charge_that_comes_later_is_filled_in(store: Store, together: bo
 async def test_a_report_overtakes_the_submit_response(store: Store) -> None:
     _, ids = await start_run(store, 3)
     tasks = await claim(store)
-    await store.record_submissions([ended(tasks[1], Answer.LOST)])
-    await store.release_overdue_claims(NOW + 10**6)
+    await store.submissions.record_submissions([ended(tasks[1], Answer.LOST)])
+    await store.submissions.release_overdue_claims(NOW + 10**6)
     # One is pending after a lost response, two after their lease; none is sent again.
     await settle_all(store, *(report_on(task) for task in tasks))
     for task_id in ids:
@@ -235,7 +238,9 @@ async def test_the_key_of_a_task_whose_answer_was_lost_with_the_id_of_another_se
     """Nobody knows the id of the second task, but that of the first is known to be the first one's."""
     _, ids = await start_run(store, 3)
     tasks = await claim(store)
-    await store.record_submissions([ended(tasks[0]), *(ended(task, Answer.LOST) for task in tasks[1:])])
+    await store.submissions.record_submissions(
+        [ended(tasks[0]), *(ended(task, Answer.LOST) for task in tasks[1:])]
+    )
     (known, lost, other) = tasks
     await settle_all(store, report_on(lost, provider_task_id=f"p-{known.id}-1"))
     # In one batch as well: the second one takes its id by its own report, and then it is known.
@@ -257,15 +262,15 @@ async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
     try:
         _, ids = await start_run(one)
         [task] = await claim(one)
-        marked = one._marked
+        marked = one.settlements._marked
 
         async def recorded_meanwhile(*args: Any) -> list[ParsedDelivery]:
-            await other.record_submissions([ended(task)])
+            await other.submissions.record_submissions([ended(task)])
             return await marked(*args)
 
         parsed = await receive(one, report_on(task))
         with monkeypatch.context() as patched:
-            patched.setattr(one, "_marked", recorded_meanwhile)
+            patched.setattr(one.settlements, "_marked", recorded_meanwhile)
             assert (await apply(one, parsed)).lost_updates == 1
         await apply(one, parsed)
         assert (await task_row(one, ids[0]))["state"] == "completed"
@@ -298,8 +303,8 @@ async def test_what_fits_no_task_is_looked_at_again_and_then_a_finding(store: St
     assert done.effects == {"unmatched": 2}
     states = await rows(store, "SELECT state, effect FROM deliveries ORDER BY id")
     assert states == [{"state": "done", "effect": "unmatched"}, {"state": "unmatched", "effect": None}]
-    assert await store.waiting_count() == 1
-    waiting = await store.waiting_deliveries([early.id, late.id])
+    assert await store.queries.waiting_count() == 1
+    waiting = await store.inbox.waiting_deliveries([early.id, late.id])
     assert [d.id for d in waiting.readable] == [late.id]
     (finding,) = await rows(store, "SELECT verdict, run_id, actual, detail FROM findings")
     assert finding == {
@@ -318,7 +323,7 @@ async def test_a_report_before_its_task_is_known_settles_later(store: Store) -> 
     (task,) = await claim(store)
     (delivery,) = await receive(store, report_on(task, idempotency_key=None))
     assert (await apply(store, [delivery])).effects == {"unmatched": 1}
-    await store.record_submissions([ended(task)])
+    await store.submissions.record_submissions([ended(task)])
     assert (await apply(store, [delivery])).effects == {"settled": 1}
     assert (await task_row(store, ids[0]))["state"] == "completed"
     await check_books(store)
@@ -331,7 +336,7 @@ async def test_settlers_of_the_same_deliveries_settle_once(store: Store, other: 
     done = await asyncio.gather(*(apply(one, parsed) for one in (store, other, store, other)))
     assert sum(one.effects.get("settled", 0) for one in done) == 30
     assert await effects(store) == ["settled"] * 30
-    assert await store.waiting_count() == 0
+    assert await store.queries.waiting_count() == 0
     await check_books(store)
 
 
@@ -366,7 +371,7 @@ async def test_a_settler_whose_task_changed_meanwhile_leaves_the_delivery(postgr
         lost_updates = _Raced(store, lambda: apply(faster, [second]))
         done = await lost_updates.apply([first])
         assert (done.lost_updates, done.effects) == (1, {})
-        assert await store.waiting_count() == 1
+        assert await store.queries.waiting_count() == 1
         assert (await apply(store, [first])).effects == {"conflict": 1}
         await check_books(store)
 
@@ -390,14 +395,14 @@ class _Raced:
         self._meanwhile = meanwhile
 
     async def apply(self, parsed: list[ParsedDelivery]) -> Any:
-        read = self._store._stored_responses
+        read = self._store.settlements._stored_responses
 
         async def read_then_wait(*args: Any) -> Any:
             found = await read(*args)
             await self._meanwhile()
             return found
 
-        self._store._stored_responses = read_then_wait  # type: ignore[method-assign]
+        self._store.settlements._stored_responses = read_then_wait  # type: ignore[method-assign]
         return await apply(self._store, parsed)
 
 
@@ -412,14 +417,14 @@ async def test_a_failing_decision_changes_nothing(store: Store) -> None:
         return decide(delivery, attempt, stored)
 
     with pytest.raises(ValueError, match="poison"):
-        await store.settle_deliveries(parsed, poisoned, now_ms=NOW, unmatched_until_ms=0)
+        await store.settlements.settle_deliveries(parsed, poisoned, now_ms=NOW, unmatched_until_ms=0)
     assert [(await task_row(store, i))["state"] for i in ids] == ["submitted", "submitted"]
-    assert await store.waiting_count() == 2
+    assert await store.queries.waiting_count() == 2
     await check_books(store)
 
 
 async def test_settling_nothing(store: Store) -> None:
-    done = await store.settle_deliveries([], decide, now_ms=NOW, unmatched_until_ms=0)
+    done = await store.settlements.settle_deliveries([], decide, now_ms=NOW, unmatched_until_ms=0)
     assert (done.effects, done.lost_updates) == ({}, 0)
 
 
@@ -427,8 +432,8 @@ async def test_exact_credits(store: Store) -> None:
     run_id, _ = await start_run(store, 3, estimate=Decimal("0.1"))
     tasks = await claim(store)
     price = Decimal("0.1")
-    await store.record_submissions([ended(task, credits_to_charge=price) for task in tasks])
+    await store.submissions.record_submissions([ended(task, credits_to_charge=price) for task in tasks])
     await settle_all(store, *(report_on(task, "0.1", to_charge=price) for task in tasks))
-    report = await store.report((await store.find_runs(run_id))[0])
+    report = await store.reports.report((await store.queries.find_runs(run_id))[0])
     assert report.posted == report.progress.charged == Decimal("0.3")
     await check_books(store)

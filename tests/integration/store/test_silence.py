@@ -46,8 +46,8 @@ async def silenced(postgres_url: str, proxy: Proxy) -> AsyncIterator[Store]:
         connect_timeout_s=LIMIT_S,
     )
     store = Store(database)
-    await asyncio.gather(*(store.waiting_count() for _ in range(3)))
-    await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+    await asyncio.gather(*(store.queries.waiting_count() for _ in range(3)))
+    await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
     yield store
     started_s = time.monotonic()
     await store.close()
@@ -59,7 +59,7 @@ def deliveries(count: int) -> list[RawDelivery]:
 
 
 async def lease(store: Store, owner: str = "me") -> bool:
-    return await store.acquire_lease("a", owner, until_ms=NOW + 1, now_ms=NOW)
+    return await store.runs.acquire_lease("a", owner, until_ms=NOW + 1, now_ms=NOW)
 
 
 async def test_f17_reads_writes_and_commits_end_in_time_behind_a_silent_proxy(
@@ -75,17 +75,17 @@ async def test_f17_reads_writes_and_commits_end_in_time_behind_a_silent_proxy(
     # On connections that stand, and then on new ones, which do not come about either.
     for _ in range(2):
         took_s = await asyncio.gather(
-            told(silenced.waiting_count()),
+            told(silenced.queries.waiting_count()),
             told(lease(silenced)),
-            told(silenced.store_deliveries(deliveries(2), due_at_ms=NOW)),
+            told(silenced.inbox.store_deliveries(deliveries(2), due_at_ms=NOW)),
             told(silenced.db.read(lambda c: c.scalar(sa.text("SELECT 1")), long=True)),
         )
         assert max(took_s) < TOLD_WITHIN_S, took_s
     proxy.silent = False
-    assert await silenced.waiting_count() == 1
+    assert await silenced.queries.waiting_count() == 1
     assert await lease(silenced)
-    await silenced.store_deliveries(deliveries(2), due_at_ms=NOW)
-    assert await silenced.waiting_count() == 3
+    await silenced.inbox.store_deliveries(deliveries(2), due_at_ms=NOW)
+    assert await silenced.queries.waiting_count() == 3
 
 
 async def test_f17_a_silent_server_does_not_hold_the_end_up(silenced: Store, proxy: Proxy) -> None:
@@ -97,30 +97,30 @@ async def test_f17_whoever_is_cancelled_in_the_silence_leaves_no_connection_behi
 ) -> None:
     proxy.silent = True
     for _ in range(12):  # more than the pool has
-        waiting = asyncio.gather(lease(silenced), silenced.waiting_count(), return_exceptions=True)
+        waiting = asyncio.gather(lease(silenced), silenced.queries.waiting_count(), return_exceptions=True)
         await asyncio.sleep(0.02)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
     proxy.silent = False
-    assert await asyncio.gather(*(silenced.waiting_count() for _ in range(10))) == [1] * 10
+    assert await asyncio.gather(*(silenced.queries.waiting_count() for _ in range(10))) == [1] * 10
 
 
 async def test_f17_a_statement_that_waits_too_long_is_ended_at_the_server(postgres_url: str) -> None:
     store, other = Store(Database(postgres_url, timeout_s=0.2)), await asyncpg.connect(postgres_url)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
     try:
-        await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+        await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
         async with other.transaction():
             await other.execute("LOCK TABLE deliveries, leases IN ACCESS EXCLUSIVE MODE")
             for _ in range(3):
                 with pytest.raises(StoreUnavailable):
                     await lease(store)
                 with pytest.raises(StoreUnavailable):
-                    await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+                    await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
             assert await other.fetchval(waiting, database_name(postgres_url)) == 0, "nothing piles up"
         assert await lease(store)
-        await store.store_deliveries(deliveries(1), due_at_ms=NOW)
+        await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
     finally:
         await other.close()
         await store.close()
@@ -160,7 +160,7 @@ async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
         with contextlib.suppress(StoreUnavailable):
             await store.db.write(lambda connection: connection.execute(sa.text(slow)))
         assert await asyncio.gather(*(lease(store) for _ in range(5))) == [True] * 5
-        await store.store_deliveries(deliveries(40), due_at_ms=NOW)
+        await store.inbox.store_deliveries(deliveries(40), due_at_ms=NOW)
         assert (
             await store.db.write(lambda connection: connection.scalar(sa.text("SHOW statement_timeout")))
             == "0"
@@ -177,11 +177,11 @@ async def test_f16_deliveries_are_stored_as_soon_as_the_server_is_no_longer_demo
     try:
         postgres.execute(f"{own} SET default_transaction_read_only = on")
         with pytest.raises(StoreUnavailable, match="read-only"):
-            await store.store_deliveries(deliveries(40), due_at_ms=NOW)
+            await store.inbox.store_deliveries(deliveries(40), due_at_ms=NOW)
         with pytest.raises(StoreUnavailable, match="read-only"):
             await lease(store)
         postgres.execute(f"{own} RESET ALL")
-        await store.store_deliveries(deliveries(40), due_at_ms=NOW)
+        await store.inbox.store_deliveries(deliveries(40), due_at_ms=NOW)
         assert await lease(store)
     finally:
         postgres.execute(f"{own} RESET ALL")

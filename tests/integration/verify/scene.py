@@ -71,7 +71,7 @@ class Scene:
     async def claim(self) -> None:
         """Claim whatever is due."""
         names = {task_id: name for name, task_id in self.ids.items()}
-        taken = await self.store.claim_pending(
+        taken = await self.store.submissions.claim_pending(
             limit=1_000, claim="me", now_ms=self.clock(), lease_until_ms=self.clock() + 60_000
         )
         self.claimed = {names[task.id]: task for task in taken}
@@ -112,7 +112,7 @@ class Scene:
             "account": "default",
         }
         raw = RawDelivery(new_id(now), source, now, body, **(signed if source is Source.DELIVERY else {}))
-        await self.store.store_deliveries([raw], due_at_ms=now)
+        await self.store.inbox.store_deliveries([raw], due_at_ms=now)
         self.delivered.setdefault(name, []).append(raw.id)
         self.clock.advance(50)
         await settle(self.store, read_report, [raw.id], clock=self.clock, unmatched_ms=0)
@@ -122,15 +122,15 @@ async def make_scene(store: Store) -> Scene:
     """Everything that may happen to a task, once."""
     clock = SteppedClock()
     scene = Scene(store, clock)
-    scene.run_id = await store.create_run(name="scene", source="-", budget=None, now_ms=clock())
+    scene.run_id = await store.runs.create_run(name="scene", source="-", budget=None, now_ms=clock())
     specs = [
         TaskSpec(n, "CHATGPT", {"prompt": name, "country": "DE"}) for n, name in enumerate(NAMES, start=1)
     ]
     products = {"prompt": "clusters", "country": "US", "include": {"expandProducts": True}}
     specs[NAMES.index("clusters")] = TaskSpec(NAMES.index("clusters") + 1, "AIMODE", products)
-    ids = await store.add_tasks(scene.run_id, [(spec, FIVE) for spec in specs], clock())
+    ids = await store.runs.add_tasks(scene.run_id, [(spec, FIVE) for spec in specs], clock())
     scene.ids = dict(zip(NAMES, ids, strict=True))
-    await store.start_run_if_loading(scene.run_id, sha256="0" * 64, bad_lines=0)
+    await store.runs.start_run_if_loading(scene.run_id, sha256="0" * 64, bad_lines=0)
     await scene.claim()
     await _submit(scene)
     await _report(scene)
@@ -149,11 +149,11 @@ async def _submit(scene: Scene) -> None:
         scene.ended("never_sent", Answer.RATE_LIMITED, http_status=429, not_before_ms=scene.clock() + 10**9),
     ]
     scene.clock.advance(200)
-    await scene.store.record_submissions(ended)
+    await scene.store.submissions.record_submissions(ended)
     late = scene.ended("overtaken")
     await scene.hear("overtaken", scene.body("overtaken"))
     await scene.claim()
-    await scene.store.record_submissions(
+    await scene.store.submissions.record_submissions(
         [late, scene.ended("lost_then_exists", Answer.EXISTS, http_status=409)]
     )
 
@@ -182,10 +182,12 @@ async def _report(scene: Scene) -> None:
 async def _retry(scene: Scene) -> None:
     """`retried` fails and then succeeds; `double` expires, is bought again, and is charged for both."""
     lost = [(scene.ids["double"], 1), (scene.ids["expired"], 1)]
-    await scene.store.expire_if_unreported(lost, code="retention_over", reason="no report came")
-    await scene.store.retry_tasks_if_closed([scene.ids["retried"], scene.ids["double"]], scene.clock())
+    await scene.store.polls.expire_if_unreported(lost, code="retention_over", reason="no report came")
+    await scene.store.retries.retry_tasks_if_closed(
+        [scene.ids["retried"], scene.ids["double"]], scene.clock()
+    )
     await scene.claim()
-    await scene.store.record_submissions([scene.ended("retried"), scene.ended("double")])
+    await scene.store.submissions.record_submissions([scene.ended("retried"), scene.ended("double")])
     await scene.hear("retried", scene.body("retried", attempt=2))
     await scene.hear("double", scene.body("double", attempt=2))
     await scene.hear("double", scene.body("double", attempt=1))
@@ -199,24 +201,28 @@ async def _beside(scene: Scene) -> None:
         ("refused", SyncAnswer(SyncEnd.REFUSED, 422, code="INVALID", message="no")),
     ):
         spec = TaskSpec(1, "CHATGPT", {"prompt": name, "country": "DE"})
-        _, scene.ids[name] = await store.open_ask(
+        _, scene.ids[name] = await store.sync_calls.open_ask(
             spec, Decimal(7), name=name, account="default", next_poll_at_ms=clock() + 10**8, now_ms=clock()
         )
         answer = Answer.ACCEPTED if end.end is SyncEnd.ANSWERED else Answer.REJECTED
-        await store.log_ask(scene.ids[name], answer, end, clock())
+        await store.sync_calls.log_ask(scene.ids[name], answer, end, clock())
         if end.end is SyncEnd.ANSWERED:
             await scene.hear(name, encode_sync_report(f"{scene.ids[name]}.1", end), Source.SYNC)
         else:
-            await store.void_ask(scene.ids[name], code=end.code, message=end.message, now_ms=clock())
-    second = await store.create_run(
+            await store.sync_calls.void_ask(
+                scene.ids[name], code=end.code, message=end.message, now_ms=clock()
+            )
+    second = await store.runs.create_run(
         name="second", source="-", budget=None, now_ms=clock(), reuse_within_ms=10**9
     )
     prompt = TaskSpec(1, "CHATGPT", {"prompt": "matched", "country": "DE"})
-    kept = await store.store_chunk(second, [(prompt, FIVE)], after=0, known_to=0, merge=False, now_ms=clock())
+    kept = await store.loading.store_chunk(
+        second, [(prompt, FIVE)], after=0, known_to=0, merge=False, now_ms=clock()
+    )
     assert kept.reused == 1
-    await store.finish_loading(second, sha256="1" * 64, bad_lines=0, last=1)
+    await store.loading.finish_loading(second, sha256="1" * 64, bad_lines=0, last=1)
     balance = Balance(clock(), Decimal(900), Decimal(1_000), clock() + 20 * 86_400_000)
-    await store.store_balance("default", balance)
+    await store.accounts.store_balance("default", balance)
     assert [entry.kind for entry in await book(store, "default", clock())][:1] == ["allocation"]
     about = {"account": "default", "run_id": scene.run_id, "task_id": scene.ids["overcharged"], "attempt": 1}
     reason = adjustment_reason(Decimal(4), "refund agreed in ticket 123")

@@ -111,4 +111,4 @@ def test_f17_each_process_keeps_the_limits_that_are_set(
     # As it comes to a process of its own.
     plan = pickle.loads(pickle.dumps(VerifyPlan(settings, {}, 300, False)))
     _run_share(plan, [], 1, 2, None)
-    assert made == [{"timeout_s": 3, "long_timeout_s": 44, "connect_timeout_s": 2}]
+    assert made == [{"timeout_s": 3, "long_timeout_s": 44, "connect_timeout_s": 2, "sqlite_busy_ms": 10_000}]

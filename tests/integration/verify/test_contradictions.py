@@ -31,11 +31,11 @@ async def test_f11_an_attempt_that_was_named_before_it_existed_was_not_there(sto
     scene = await make_scene(store)
     await scene.hear("early", scene.body("failed", attempt=2))
     assert await differences(scene) == []
-    assert await store.retry_tasks_if_closed([scene.ids["failed"]], scene.clock()) == 1
+    assert await store.retries.retry_tasks_if_closed([scene.ids["failed"]], scene.clock()) == 1
     assert await differences(scene) == []
     scene.clock.advance(1_000)
     await scene.claim()
-    await store.record_submissions([scene.ended("failed")])
+    await store.submissions.record_submissions([scene.ended("failed")])
     assert await differences(scene) == []
     # Once it is sent, its report belongs to it.
     await scene.hear("failed", scene.body("failed", attempt=2))

@@ -119,6 +119,10 @@ class HeldStore:
     deaf: bool = False
     """Does not end when it is cancelled, as a database that hangs."""
 
+    def __post_init__(self) -> None:
+        # Every part of the store that a receiver uses.
+        self.inbox = self.queries = self.health = self.set_aside = self
+
     async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
         self.groups.append(list(raw))
         self.due_at_ms.append(due_at_ms)

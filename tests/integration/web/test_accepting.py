@@ -173,8 +173,10 @@ async def test_a_delivery_without_wake_is_due_for_the_sweep(
     await receiver.post(delivery_body())
     (kept,) = await stored(store)
     arguments = {"limit": 10, "next_due_at_ms": 0}
-    assert await store.claim_overdue_deliveries(now_ms=receiver.clock() + 9_999, **arguments) == []
-    assert await store.claim_overdue_deliveries(now_ms=receiver.clock() + 10_000, **arguments) == [kept.id]
+    assert await store.inbox.claim_overdue_deliveries(now_ms=receiver.clock() + 9_999, **arguments) == []
+    assert await store.inbox.claim_overdue_deliveries(now_ms=receiver.clock() + 10_000, **arguments) == [
+        kept.id
+    ]
 
 
 async def test_the_challenge_proves_the_secret(store: Store, start_receiver: StartReceiver) -> None:

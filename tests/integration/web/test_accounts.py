@@ -92,11 +92,11 @@ def test_no_account_is_served_without_a_secret(
 async def test_a_delivery_settles_tasks_of_its_own_account_only(
     store: Store, clock: SteppedClock, came_at: str | None, settles: bool, by_key: bool
 ) -> None:
-    run_id = await store.create_run(name="r", source="-", budget=None, now_ms=clock(), account="eu")
+    run_id = await store.runs.create_run(name="r", source="-", budget=None, now_ms=clock(), account="eu")
     spec = TaskSpec(1, "CHATGPT", {"prompt": "x", "country": "US"})
-    await store.add_tasks(run_id, [(spec, FIVE)], clock())
-    await store.start_run_if_loading(run_id, sha256="", bad_lines=0)
-    (task,) = await store.claim_pending(
+    await store.runs.add_tasks(run_id, [(spec, FIVE)], clock())
+    await store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
+    (task,) = await store.submissions.claim_pending(
         account="eu", limit=1, claim="me", now_ms=clock(), lease_until_ms=clock() + 1
     )
     if not by_key:
@@ -104,7 +104,7 @@ async def test_a_delivery_settles_tasks_of_its_own_account_only(
     accepted = Accepted("p-1", task.idempotency_key, FIVE, "COMPLETED", FIVE, {"text": "yes"})
     body = accepted.body() if by_key else accepted.body(idempotencyKey=None)
     raw = RawDelivery(new_id(clock()), Source.DELIVERY, clock(), body, account=came_at)
-    await store.store_deliveries([raw], due_at_ms=clock())
+    await store.inbox.store_deliveries([raw], due_at_ms=clock())
     await settle(store, read_report, [raw.id], clock=clock, unmatched_ms=0)
     books = await read_books(store)
     check_books(books)

@@ -91,14 +91,14 @@ async def test_r16_a_database_that_is_gone_gives_503(
     store: Store, start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receiver = await start_receiver(store)
-    real = store.store_deliveries
+    real = store.inbox.store_deliveries
 
     async def broken(raw: list[RawDelivery], *, due_at_ms: int) -> None:
         # A column that takes no null: fails in the database, after a good row of the same transaction.
         bad = replace(raw[0], id=new_id(0), received_at_ms=None)  # type: ignore[arg-type]
         await real([*raw, bad], due_at_ms=due_at_ms)
 
-    monkeypatch.setattr(store, "store_deliveries", broken)
+    monkeypatch.setattr(store.inbox, "store_deliveries", broken)
     assert (await receiver.post(delivery_body())).status == 503
     monkeypatch.undo()
     assert await stored(store) == []
@@ -282,6 +282,6 @@ async def test_a_store_that_raises_at_once_does_not_end_the_committer(
         raise TypeError("a bug")
 
     with monkeypatch.context() as patched:
-        patched.setattr(held, "store_deliveries", broken)
+        patched.setattr(held.inbox, "store_deliveries", broken)
         assert (await receiver.post(delivery_body())).status == 503
     assert (await receiver.post(delivery_body())).status == 200

@@ -126,7 +126,7 @@ async def test_f21_a_database_that_takes_no_write_is_not_ready(
 
     sa.event.listen(sqlite_store.db.engine.sync_engine, "connect", read_only)
     await sqlite_store.db.engine.dispose()
-    assert await sqlite_store.schema_revision() is not None
+    assert await sqlite_store.queries.schema_revision() is not None
     # What was seen a moment ago may still be told.
     async with asyncio.timeout(10):
         while not (found := await reasons(receiver)):  # noqa: ASYNC110 - nobody tells us
@@ -143,7 +143,7 @@ async def test_a_recent_commit_stands_for_the_database_until_one_fails(
         asked.append(True)
         raise OSError
 
-    held.schema_revision = schema_revision  # type: ignore[method-assign]
+    held.queries.schema_revision = schema_revision  # type: ignore[method-assign]
     held.gate.set()
     receiver = await start_receiver(held)
     await receiver.post(delivery_body())
@@ -202,7 +202,7 @@ async def test_f12_all_who_ask_at_once_cost_the_database_one_look(
         await held.gate.wait()
         return "0001"
 
-    held.schema_revision = schema_revision  # type: ignore[method-assign]
+    held.queries.schema_revision = schema_revision  # type: ignore[method-assign]
     receiver = await start_receiver(held)
     asking = [asyncio.create_task(reasons(receiver)) for _ in range(20)]
     await until(lambda: receiver.app[PROBES].asked == 20)
