@@ -1,4 +1,4 @@
-"""Reads the tables directly and checks what must always be true of them (DESIGN section 3)."""
+"""Reads the tables directly and checks what must always be true of them (docs/architecture.md)."""
 
 from collections import Counter
 from dataclasses import dataclass, field

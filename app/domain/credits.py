@@ -1,4 +1,4 @@
-"""Credits as exact numbers, and what reconciling two of them finds (DESIGN section 4, C-E.5).
+"""Credits as exact numbers, and what reconciling two of them finds (C-E.5).
 
 A missing charge is unknown and never 0; nothing here ever becomes a float.
 """
@@ -97,7 +97,7 @@ def to_json_number(amount: Decimal | None) -> int | str | None:
 def reconcile(
     *, completed: bool, to_charge: Decimal, charged: Decimal | None, extra_explained: Decimal
 ) -> Verdict:
-    """The verdict on one finished task (the table of DESIGN section 4).
+    """The verdict on one finished task (the table in docs/architecture.md).
 
     `extra_explained` is what the contract adds on top of the estimate for this very answer, such as one
     credit for each AI Mode product cluster returned (C-E.2). `charged` None means that nobody told us.

@@ -1,7 +1,6 @@
 """What an answer of the provider means for an attempt, and how long to wait before the next send.
 
-Four kinds of error, closed set: reject the task, retry, stop the run, bug (DESIGN section 9). Sources: C-J.2,
-C-J.3, P16, P20.
+Four kinds of error, closed set: reject the task, retry, stop the run, bug. Sources: C-J.2, C-J.3, P16, P21.
 """
 
 import re

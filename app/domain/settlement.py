@@ -1,4 +1,4 @@
-"""Settlement: our decision on a report (DESIGN sections 3 and 4). Pure: the service applies it.
+"""Settlement: our decision on a report (docs/architecture.md). Pure: the service applies it.
 
 A task is settled at most once. A second equal report changes nothing; a second different one never
 overwrites, it becomes a finding of verdict `conflict`. What is still blank, the charge, a later report fills.

@@ -1,4 +1,4 @@
-"""A task and its states: one prompt for one engine in one country (DESIGN sections 2 and 4).
+"""A task and its states: one prompt for one engine in one country (docs/architecture.md).
 
 May not do I/O, read a clock or log.
 """

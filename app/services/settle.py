@@ -1,4 +1,4 @@
-"""Settling: read raw reports, decide, apply. Deliveries and polls both end here (DESIGN sections 1 and 4).
+"""Settling: read raw reports, decide, apply. Deliveries and polls both end here.
 
 Poison and trouble are different things. Poison is what a delivery itself is to blame for: bytes that are no
 report, rows that the database refuses. It is set aside, alone, and only while the database takes other

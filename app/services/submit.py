@@ -1,4 +1,4 @@
-"""Submitting: claim pending tasks, send one request for each, record how it ended (DESIGN section 3.5)."""
+"""Submitting: claim pending tasks, send one request for each, record how it ended."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The sweep: does what a lost wake, a lost webhook or a lost process left undone (DESIGN section 3.4).
+"""The sweep: does what a lost wake, a lost webhook or a lost process left undone.
 
 The inbox and the task rows say what is still to be done; nothing here depends on Redis.
 """

@@ -1,4 +1,4 @@
-"""The truth: every write and every read of the database (DESIGN section 6)."""
+"""The truth: every write and every read of the database."""
 
 from app.store.database import Database
 from app.store.store import Store

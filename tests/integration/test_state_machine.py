@@ -1,5 +1,5 @@
-"""Whatever happens, in whatever order: the invariants 1, 2, 5 and 7 of the design hold after every step, and
-in the end the ledger is the provider's bill (failure-catalogue 3.4.1).
+"""Whatever happens, in whatever order: the rules 1, 2, 5 and 7 of docs/architecture.md hold after every step,
+and in the end the ledger is the provider's bill (docs/failure-catalogue.md, 3.4).
 
 The services and the store are the real ones. The model is plain dicts: what the provider has accepted, what
 it bills, what it has told us, and which retries were asked for.

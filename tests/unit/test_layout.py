@@ -1,4 +1,4 @@
-"""The import directions of DESIGN section 7, and nothing of one machine in the files.
+"""The import directions of docs/architecture.md, and nothing of one machine in the files.
 
 domain ◀ ports ◀ services ◀ entry points        domain ◀ provider, store, queue, promptfile (adapters)
 """

@@ -169,7 +169,7 @@ class RunTotals:
 
 
 def _balanced(it: AttemptRecord, entries: Sequence[LedgerRecord]) -> bool:
-    """Whether the ledger says of an attempt what its row says (DESIGN section 3, 2)."""
+    """Whether the ledger says of an attempt what its row says (rule 2 of docs/architecture.md)."""
     kinds = {entry.kind: entry.credits for entry in entries}
     closing: dict[str, dict[str, Decimal | None]] = {
         Money.NONE: {},
