@@ -1,6 +1,5 @@
 """The command inbox: deliveries that were set aside, or that something holds up, and another look at them."""
 
-import base64
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,6 +36,7 @@ def list_(
     itself.
     """
     from app.cli.terminal import show
+    from app.views.inbox import inbox_document
 
     async def work(store: "Store") -> None:
         rows = await store.set_aside.list_inbox(limit)
@@ -57,12 +57,13 @@ def show(
 ) -> None:
     """Show one delivery and why it is not settled. What it says is shown only with --body."""
     from app.cli.terminal import show as show_document
+    from app.views.inbox import body_document, inbox_document
 
     async def work(store: "Store") -> None:
         row = await chosen(store, delivery)
         document = inbox_document(row)
         if body:
-            document |= said(await store.set_aside.inbox_body(row.id))
+            document |= body_document(await store.set_aside.inbox_body(row.id))
         show_document(document, as_json=as_json, draw=draw_delivery)
 
     with_store(settings_for(log_level="warning"), work)
@@ -113,37 +114,6 @@ async def chosen(store: "Store", part: str) -> "InboxRow":
             details=[row.id for row in rows[:20]],
         )
     return rows[0]
-
-
-def inbox_document(row: "InboxRow") -> dict[str, Any]:
-    """A delivery as --json prints it, without what it says."""
-    from app.domain.time_format import iso_utc
-
-    state = {"quarantined": "set_aside"}.get(row.state, "held_up" if row.error else row.state)
-    return {
-        "id": row.id,
-        "state": state,
-        "account": row.account,
-        "source": row.source,
-        "received_at": iso_utc(row.received_at_ms),
-        "webhook_id": row.webhook_id,
-        "error": row.error,
-        "next_try_at": iso_utc(row.due_at_ms) if state == "held_up" else None,
-        "tries": row.tries,
-        "encoding": row.encoding,
-        "stored_bytes": row.stored_bytes,
-    }
-
-
-def said(body: bytes | None) -> dict[str, Any]:
-    """The body as JSON can carry it; bytes that are no text as base64 too."""
-    if body is None:
-        return {"body": None, "bytes": None}
-    try:
-        return {"body": body.decode(), "bytes": len(body)}
-    except UnicodeDecodeError:
-        text = body.decode("utf-8", "backslashreplace")
-        return {"body": text, "bytes": len(body), "body_base64": base64.b64encode(body).decode()}
 
 
 def draw_inbox(output: "Console", document: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The command notices: what was told, and whether it arrived; and a test of the receiver."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from app.store import Store
-    from app.store.write.notices import NoticeRow
 
 NOTICES_SHOWN = 20
 
@@ -39,6 +37,7 @@ def list_(
     Standard Webhooks.
     """
     from app.cli.terminal import show
+    from app.views.notices import notice_document
 
     if context.invoked_subcommand is not None:
         return
@@ -91,25 +90,6 @@ def test(as_json: AsJson = False) -> None:
     show(document, as_json=as_json, draw=draw_line)
     if not taken:
         raise typer.Exit(FAILED)
-
-
-def notice_document(row: "NoticeRow") -> dict[str, Any]:
-    """A notice as --json prints it: what is sent, and what became of it."""
-    from app.domain.time_format import iso_utc
-
-    return {
-        "id": row.id,
-        "kind": row.kind,
-        "at": iso_utc(row.at_ms),
-        "account": row.account,
-        "run_id": row.run_id,
-        "state": row.state,
-        "tries": row.tries,
-        "sent_at": iso_utc(row.sent_at_ms),
-        "error": row.error,
-        "next_try_at": iso_utc(row.due_at_ms) if row.state == "new" else None,
-        "data": json.loads(row.body)["data"],
-    }
 
 
 def draw_notices(output: "Console", document: dict[str, Any]) -> None:

@@ -66,6 +66,7 @@ def add(
     )
     from app.cli.runs.submit_file import printable_stem, refuse_if_not_a_file
     from app.cli.terminal import draw_line, show
+    from app.views.schedules import schedule_document
 
     settings = settings_for(log_level="warning")
     path = Path(file).absolute()
@@ -119,6 +120,7 @@ def add(
 def list_(as_json: AsJson = False) -> None:
     """List the schedules, with what went wrong at their last slot."""
     from app.cli.terminal import draw_schedules, show
+    from app.views.schedules import schedule_document
 
     async def work(store: "Store") -> None:
         found = [schedule_document(row) for row in await store.schedules.list_schedules()]
@@ -131,6 +133,7 @@ def list_(as_json: AsJson = False) -> None:
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Forget SCHEDULE. Its runs stay, and those that have begun go on."""
     from app.cli.terminal import draw_line, show
+    from app.views.schedules import schedule_document
 
     async def work(store: "Store") -> None:
         row = await choose_schedule(store, name)
@@ -156,6 +159,7 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 
 def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
     from app.cli.terminal import draw_line, show
+    from app.views.schedules import schedule_document
 
     async def work(store: "Store") -> None:
         from app.bootstrap import now_ms
@@ -188,29 +192,6 @@ async def choose_schedule(store: "Store", name: str) -> "ScheduleRow":
         "tallyhook schedule list shows them",
         details=[row.name for row in known],
     )
-
-
-def schedule_document(row: "ScheduleRow") -> dict[str, Any]:
-    """A schedule as --json prints it."""
-    import json
-
-    from app.domain.duration import display_duration
-    from app.domain.time_format import iso_utc
-
-    try:
-        options = json.loads(row.options)
-    except ValueError:
-        options = row.options  # not ours; the others are listed all the same
-    return {
-        "id": row.id,
-        "name": row.name,
-        "source": row.source,
-        "every": display_duration(row.every_ms),
-        "state": "enabled" if row.enabled else "paused",
-        "next_at": iso_utc(row.next_at_ms),
-        "options": options,
-        "last_error": row.last_error,
-    }
 
 
 def parse_every(text: str) -> int:

@@ -1,1 +1,1 @@
-"""What is known about runs and accounts, as JSON documents. May import no typer and no rich."""
+"""What is known about runs and accounts, as JSON documents. Imports no typer and no rich, draws nothing."""

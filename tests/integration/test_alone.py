@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 import workers.duties.notices
-from app.cli.schedules import schedule_document
 from app.config import load_settings
 from app.domain.evidence.records import AcknowledgedWebhook
 from app.domain.notices.notice import Answered, Notice, NoticeKind, NoticeState
@@ -38,6 +37,7 @@ from app.store.write.run_ends import RunEndWrites
 from app.store.write.schedules import ScheduleRow
 from app.store.write.spending import SpendingWrites
 from app.store.write.submission import SubmissionWrites
+from app.views.schedules import schedule_document
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import write_prompts
 from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline

@@ -96,6 +96,61 @@ def _draw_intervals(output: Console, document: Document) -> None:
     output.print(table)
 
 
+def draw_forecast(output: Console, document: Document) -> None:
+    """The near future in a few lines, then run by run."""
+    balance, available = document["balance"], document["available"]
+    output.print(f"Account {document['account']}, {_shown_minute(document['at'])} UTC")
+    if balance is None:
+        output.print("  credits  unknown: the provider told no balance yet; tallyhook audit asks")
+    else:
+        output.print(
+            f"  credits  {available['likely']} available, by the balance of {_shown_minute(balance['at'])}; "
+            f"next reset {_shown_minute(document['resets_at'])}"
+        )
+    queued, rate = document["queued"], document["tasks_per_hour"]
+    output.print(f"  queued   {queued['tasks']} tasks, {_from_to(queued['cost'])} credits")
+    how = "" if document["measured"] else ": a guess by the slots, nothing finished lately"
+    output.print(f"  pace     {_from_to(rate)} tasks an hour{how}")
+    output.print(f"  runs out {_time_span(document['runs_out'])}")
+    if document["burn"]:
+        table = _table("engine", "country", "tasks", "credits", "an hour", "per estimate")
+        for row in document["burn"]:
+            figures = (row["tasks"], row["credits"], row["credits_per_hour"], row["per_estimate"])
+            table.add_row(row["task_type"], escape(row["country"] or ""), *map(str, figures))
+        output.print(table)
+    _draw_run_forecasts(output, document)
+    for warning in document["warnings"]:
+        style = "red" if warning["sure"] else "yellow"
+        output.print(f"[{style}]{warning['kind']}[/{style}]: {escape(warning['message'])}")
+
+
+def _draw_run_forecasts(output: Console, document: Document) -> None:
+    if not document["runs"]:
+        output.print("No task is open." if document["run"] is None else "No task of this run is open.")
+        return
+    table = _table("run", "open", "credits", "ends")
+    for row in document["runs"]:
+        ends = row["why_not"] or _time_span(row["ends"])
+        table.add_row(escape(row["run"]["name"]), str(row["open"]), _from_to(row["cost"]), escape(ends))
+    output.print(table)
+
+
+def _from_to(figures: Document) -> str:
+    return f"{figures['likely']} ({figures['low']} to {figures['high']})"
+
+
+def _time_span(span: Document) -> str:
+    if span["earliest"] is None:
+        return "not in sight"
+    latest = _shown_minute(span["latest"]) if span["latest"] else "never"
+    likely = f"likely {_shown_minute(span['likely'])}" if span["likely"] else "likely not"
+    return f"{likely}; from {_shown_minute(span['earliest'])} to {latest}"
+
+
+def _shown_minute(moment: str | None) -> str:
+    return "none" if moment is None else moment[:16].replace("T", " ")
+
+
 def _minute(iso: str) -> str:
     return iso[:16].replace("T", " ")
 

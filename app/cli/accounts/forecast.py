@@ -28,11 +28,12 @@ def forecast(
     how the balance fell. The provider is asked for its slots, if it answers.
     """
     from app.bootstrap import now_ms
+    from app.cli.accounts.draw import draw_forecast
     from app.cli.runs.choose import choose_run
     from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import show
     from app.config import DEFAULT_ACCOUNT
-    from app.views.forecast import draw_forecast, forecast_document
+    from app.views.forecast import forecast_document
 
     settings = settings_for(log_level="warning")
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +54,7 @@ def verify(
     Ends with 1 when anything differs.
     """
     from app.cli.terminal import show
+    from app.views.verify import verify_document
 
     if run and all_:
         raise typer.BadParameter("give RUN or --all, not both", param_hint="--all")
@@ -62,7 +63,7 @@ def verify(
 
     async def work(store: "Store") -> None:
         runs, tally = await _verified(store, plan, run or [], account or None, processes)
-        document = verify_document(runs, tally)
+        document = verify_document(tally, len(runs))
         show(document, as_json=as_json, draw=draw_verified)
         if tally.differences_count:
             raise typer.Exit(FAILED)
@@ -195,22 +196,6 @@ def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":
     return vouch
 
 
-def verify_document(runs: "Sequence[VerifiedRun]", tally: "VerifyTotals") -> dict[str, Any]:
-    """What was found, as --json prints it."""
-    from app.domain.credits import to_json_number
-
-    credits = {name: to_json_number(amount) for name, amount in sorted(tally.sums.items())}
-    counts = dict(sorted(tally.counts.items())) | {"runs": len(runs)}
-    return {
-        "equal": not tally.differences_count,
-        "message": _sentence(tally, len(runs)),
-        "differences_count": tally.differences_count,
-        "differences": [asdict(difference) for difference in tally.differences],
-        "counts": counts,
-        "credits": credits,
-    }
-
-
 def draw_verified(output: "Console", document: dict[str, Any]) -> None:
     """Every difference on a line, then the sentence, then the sums."""
     from rich.markup import escape
@@ -227,17 +212,6 @@ def draw_verified(output: "Console", document: dict[str, Any]) -> None:
     for name in ("credits", "counts"):
         pairs = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in document[name].items())
         output.print(f"  {name:<8} {escape(pairs)}")
-
-
-def _sentence(tally: "VerifyTotals", runs: int) -> str:
-    counts = tally.counts
-    what = f"{counts['tasks']:,} tasks of {runs} run{'s' * (runs != 1)}"
-    if tally.differences_count:
-        places = f"{tally.differences_count:,} place{'s' * (tally.differences_count != 1)}"
-        return f"The books differ from the evidence in {places}; {what} were derived again."
-    unchecked = counts["signatures_unchecked"]
-    doubt = f" {unchecked:,} signatures cannot be checked: their secret is not configured." * bool(unchecked)
-    return f"The books are what the evidence gives: {what} were derived again and nothing differs.{doubt}"
 
 
 VERIFY_EXAMPLES = examples(

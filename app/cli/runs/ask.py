@@ -1,6 +1,6 @@
 """The command ask: one prompt, one answer now."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,8 +42,10 @@ def ask(
     all slots of the account are in use it waits; a call that may have been billed is never repeated. Do not
     interrupt it to save credits: the provider may go on and bill it.
     """
+    from app.cli.runs.choose import choose_run
     from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import draw_asked, show
+    from app.views.sync_call import sync_call_document
 
     settings = settings_for(log_level="warning")
     refuse_unknown_account(settings, account)
@@ -51,7 +53,9 @@ def ask(
 
     async def work(store: "Store") -> None:
         asked = await asked_now(store, settings, asked_for, timeout_s=timeout, wait_s=wait)
-        document = await asked_document(store, asked, asked_for)
+        (task,) = [row async for row in store.exports.export(asked.run_id)]
+        books = await store.reports.report(await choose_run(store, asked.run_id))
+        document = sync_call_document(task, books, asked, asked_for.spec.task_type)
         show(document, as_json=as_json, draw=draw_asked)
         if document["state"] != "completed":
             raise typer.Exit(FAILED)
@@ -122,35 +126,6 @@ async def asked_now(
 
 def _opened(run_id: str) -> None:
     done(f"run {run_id} has asked, and may be billed; tallyhook export {run_id} shows what came of it")
-
-
-async def asked_document(store: "Store", asked: "SyncResult", question: "SyncRequest") -> dict[str, Any]:
-    """As --json prints it; the figures are those of the books."""
-    from app.cli.runs.choose import choose_run
-    from app.cli.runs.export_rows import row_document
-    from app.views.runs import run_document
-
-    (task,) = [row_document(row) async for row in store.exports.export(asked.run_id)]
-    report = await store.reports.report(await choose_run(store, asked.run_id))
-    end = asked.answer
-    return {
-        "run": run_document(report.run),
-        "task_id": asked.task_id,
-        "task_type": question.spec.task_type,
-        "state": task["state"],
-        "verdict": task["verdict"],
-        "calls": asked.calls,
-        "credits": {
-            "estimate": task["credits_estimate"],
-            "charged": task["credits_charged"],
-            "unknown": bool(report.unknown),
-        },
-        "slots": {"limit": end.slots, "used": end.slots_used},
-        "error": None
-        if task["error_code"] is None
-        else {"code": task["error_code"], "message": task["error_message"] or end.message},
-        "answer": task["response"] if task["state"] == "completed" else None,
-    }
 
 
 ASK_EXAMPLES = examples(

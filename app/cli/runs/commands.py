@@ -135,8 +135,8 @@ def export(
     """
     from app.cli.runs.choose import choose_run
     from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
-    from app.cli.runs.export_rows import ExportContent
     from app.cli.terminal import draw_line, show, stdout_bytes
+    from app.views.export_rows import ExportContent
     from app.views.runs import run_document
 
     for value, option, allowed in ((format_, "--format", Format), (what, "--what", ExportContent)):

@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.cli.runs.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row
 from app.cli.user_error import UserError
 from app.store.read.exports import Row
+from app.views.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row
 
 ROW_GROUP_BYTES = 8 << 20
 """Of texts, held before they are written: 230 answers of 18 KB, each of which stands in a row twice. The

@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from app.cli.runs.export import Format, rows_of, write_file
-from app.cli.runs.export_rows import COLUMNS, ExportContent
 from app.store import Store
 from app.store.read import exports
 from app.store.read.exports import ExportReads
 from app.store.tables import account_entries
+from app.views.export_rows import COLUMNS, ExportContent
 from tests.integration.store.scenes import NOW, claim, ended, failed_on, report_on, settle_all, start_run
 
 TASKS = 30

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.cli.main import run
-from app.cli.runs.export_rows import COLUMNS, ExportContent
 from app.store import Database, Store
+from app.views.export_rows import COLUMNS, ExportContent
 from tests.integration.store.scenes import report_on, settle_all, start_run, submit_all
 
 

@@ -1,0 +1,26 @@
+"""A schedule as a JSON document."""
+
+import json
+
+from app.domain.duration import display_duration
+from app.domain.time_format import iso_utc
+from app.store.write.schedules import ScheduleRow
+from app.views.runs import Document
+
+
+def schedule_document(row: ScheduleRow) -> Document:
+    """A schedule as its row says; times in ISO 8601, UTC."""
+    try:
+        options = json.loads(row.options)
+    except ValueError:
+        options = row.options  # not ours; the others are listed all the same
+    return {
+        "id": row.id,
+        "name": row.name,
+        "source": row.source,
+        "every": display_duration(row.every_ms),
+        "state": "enabled" if row.enabled else "paused",
+        "next_at": iso_utc(row.next_at_ms),
+        "options": options,
+        "last_error": row.last_error,
+    }
