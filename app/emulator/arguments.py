@@ -1,7 +1,5 @@
 """The emulator's command line options, one alias each, and how NAME=VALUE settings are applied."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """The command line of the emulator: `tallyhook emulator`, or `python -m app.emulator`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -1,35 +1,44 @@
 """Everything one emulator process can be told, with its default and the reason for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Literal
 
 from app.emulator.checks.validation import Leniency
 from app.emulator.engine.faults import FaultRates
 from app.emulator.setup import OrganizationSpec
 
-DEFAULT_KEY: Final = "sk_test_0123456789abcdef0123456789abcdef"
-DEFAULT_SECRET: Final = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - published, for local use only
+DEFAULT_KEY = "sk_test_0123456789abcdef0123456789abcdef"
+DEFAULT_SECRET = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - published, for local use only
 
 
 @dataclass(slots=True, kw_only=True)
 class Switches:
     """The unknowns of C-L that are a choice; the defaults are that table's recommendations."""
 
-    leniency: Leniency = field(default_factory=Leniency)  # L2
-    lookup_by_key: bool = False  # L5: GET /v1/async/task/{idempotencyKey} works as well
-    wait_for_credits: bool = False  # L7: an uncovered task stays QUEUED instead of failing at pick-up
-    clear_queue: bool = False  # row B23: True serves DELETE /v1/async/queue also where it did not exist
-    price_at_submission: bool = False  # E.5: True keeps the estimate even if prices change before completion
-    batch_against_balance: bool = False  # L10: True checks each batch item against the whole balance
-    bill_canceled: Literal["never", "completed", "always"] | None = None  # L23; None: as row B45
-    ladder_jitter: float = 0.0  # L18: share of a wait that is drawn at random
-    credits_endpoint: bool = True  # row B22: False takes /v1/credits away in editions that had none
-    short_answers: bool = False  # True: empty answers, billed as any other, for runs of very many tasks
-    # The reference and the vendor's notes of the same year spell them differently; None: as row B3.
+    leniency: Leniency = field(default_factory=Leniency)
+    """L2."""
+    lookup_by_key: bool = False
+    """L5: GET /v1/async/task/{idempotencyKey} works as well."""
+    wait_for_credits: bool = False
+    """L7: an uncovered task stays QUEUED instead of failing at pick-up."""
+    clear_queue: bool = False
+    """Row B23: True serves DELETE /v1/async/queue also where it did not exist."""
+    price_at_submission: bool = False
+    """E.5: True keeps the estimate even if prices change before completion."""
+    batch_against_balance: bool = False
+    """L10: True checks each batch item against the whole balance."""
+    bill_canceled: Literal["never", "completed", "always"] | None = None
+    """L23; None: as row B45."""
+    ladder_jitter: float = 0.0
+    """L18: share of a wait that is drawn at random."""
+    credits_endpoint: bool = True
+    """Row B22: False takes /v1/credits away in editions that had none."""
+    short_answers: bool = False
+    """True: empty answers, billed as any other, for runs of very many tasks."""
     concurrency_headers: Literal["concurrent", "concurrency", "both"] | None = None
-    test_keys_free: bool = False  # L29; off, since a rehearsal that costs nothing rehearses nothing
+    """The reference and the vendor's notes of the same year spell them differently; None: as row B3."""
+    test_keys_free: bool = False
+    """L29; off, since a rehearsal that costs nothing rehearses nothing."""
 
     @property
     def state_outside_us(self) -> str:
@@ -50,7 +59,7 @@ class Switches:
         self.leniency = replace(self.leniency, country_case=value == "any")
 
 
-SWITCH_CHOICES: Final = {
+SWITCH_CHOICES = {
     "bill_canceled": ("never", "completed", "always"),
     "concurrency_headers": ("concurrent", "concurrency", "both"),
     "country_case": ("upper", "any"),
@@ -67,30 +76,43 @@ class Options:
     plan: str = "starter"
     organization: str = "default"
     keys: tuple[str, ...] = (DEFAULT_KEY,)
-    organizations: tuple[OrganizationSpec, ...] = ()  # besides the default one
-    webhook_secret: str | None = DEFAULT_SECRET  # None: deliveries are unsigned
+    organizations: tuple[OrganizationSpec, ...] = ()
+    """Besides the default one."""
+    webhook_secret: str | None = DEFAULT_SECRET
+    """None: deliveries are unsigned."""
     time_scale: float = 1.0
-    concurrency: int | None = None  # None: the plan's
-    requests_per_s: int | None = None  # None: the edition's; 0: no limit
-    credits: int | None = None  # opening balance; None: the plan's allocation
-    prices: str | None = None  # a price list by name; None: the edition's
-    todays_prices: bool = False  # the edition's wire, with the prices and paid options in force now
+    concurrency: int | None = None
+    """None: the plan's."""
+    requests_per_s: int | None = None
+    """None: the edition's; 0: no limit."""
+    credits: int | None = None
+    """Opening balance; None: the plan's allocation."""
+    prices: str | None = None
+    """A price list by name; None: the edition's."""
+    todays_prices: bool = False
+    """The edition's wire, with the prices and paid options in force now."""
     seed: int = 0
     faults: FaultRates = field(default_factory=FaultRates)
     switches: Switches = field(default_factory=Switches)
-    grok: bool | None = None  # None: as the edition has it (on in 2025, off in 2026, K.4)
-    attempts_max: int = 5  # internal ones per task (C-H)
-    internal_backoff_s: float = 2.0  # L28
-    delivery_timeout_s: float = 10.0  # real; L17 recommends 10 to 30
+    grok: bool | None = None
+    """None: as the edition has it (on in 2025, off in 2026, K.4)."""
+    attempts_max: int = 5
+    """Internal ones per task (C-H)."""
+    internal_backoff_s: float = 2.0
+    """L28."""
+    delivery_timeout_s: float = 10.0
+    """Real; L17 recommends 10 to 30."""
     deliveries_in_flight_max: int = 64
-    ladder_s: tuple[float, ...] = (120.0, 240.0, 480.0, 960.0)  # waits after a failed attempt (C-I.5)
+    ladder_s: tuple[float, ...] = (120.0, 240.0, 480.0, 960.0)
+    """Waits after a failed attempt (C-I.5)."""
     retention_s: float = 24 * 3600.0
     queue_max: int = 100_000
-    book_lines_max: int = 200_000  # records past retention that the books still list, per organization
-    sync_budget_s: float = 300.0  # no new attempt of a sync call starts after this (C-H)
-    local_html: bool = (
-        False  # links that this process answers, and lets expire, instead of the provider's hosts
-    )
+    book_lines_max: int = 200_000
+    """Records past retention that the books still list, per organization."""
+    sync_budget_s: float = 300.0
+    """No new attempt of a sync call starts after this (C-H)."""
+    local_html: bool = False
+    """Links that this process answers, and lets expire, instead of the provider's hosts."""
 
     @property
     def fault_seed(self) -> int:

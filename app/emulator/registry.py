@@ -1,10 +1,7 @@
 """Who is who: organizations, accounts and keys, and what changes them (C-C, C-F)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import msgspec
 
@@ -18,8 +15,9 @@ from app.emulator.engine.timeline import Timeline
 from app.emulator.options import Options
 from app.emulator.setup import KeySpec, OrganizationSpec
 
-_INVALIDATION_LAG_S: Final = 60.0  # an invalidated key may work that long (C-C)
-_DAY_S: Final = 86_400.0
+_INVALIDATION_LAG_S = 60.0
+"""An invalidated key may work that long (C-C)."""
+_DAY_S = 86_400.0
 
 
 class Registry:

@@ -1,17 +1,15 @@
 """Organizations as a file or a control request describes them; only data, checked when it is read."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 
-COUNT_MAX: Final = 10**12
+COUNT_MAX = 10**12
 """Of credits, slots, tasks: sums of them stay within 64 bits."""
-KEY_PATTERN: Final = r"[!-~]{1,500}"
+KEY_PATTERN = r"[!-~]{1,500}"
 """What a header can say."""
 
 Key = Annotated[str, msgspec.Meta(pattern=rf"\A{KEY_PATTERN}\Z")]
@@ -24,8 +22,10 @@ class KeySpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     """One API key."""
 
     key: Key
-    edition: str | None = None  # None: the process's (issue of editions per key)
-    free: bool | None = None  # True: not billed (C-L row L29); None: as the switch for test keys says
+    edition: str | None = None
+    """None: the process's."""
+    free: bool | None = None
+    """True: not billed (C-L row L29); None: as the switch for test keys says."""
 
 
 class OrganizationSpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -34,13 +34,19 @@ class OrganizationSpec(msgspec.Struct, frozen=True, rename="camel", forbid_unkno
     name: str
     plan: str = "starter"
     keys: tuple[KeySpec, ...] = ()
-    shares_plan_of: str | None = None  # another organization's name: one account for both (C-F)
-    slots: Slots | None = None  # its part of the shared slots, or an override
-    webhook_secret: str | None = None  # None: deliveries are unsigned
-    prices: dict[str, Price] = {}  # base price by task type, instead of the list's
+    shares_plan_of: str | None = None
+    """Another organization's name: one account for both (C-F)."""
+    slots: Slots | None = None
+    """Its part of the shared slots, or an override."""
+    webhook_secret: str | None = None
+    """None: deliveries are unsigned."""
+    prices: dict[str, Price] = {}
+    """Base price by task type, instead of the list's."""
     price_list: str | None = None
-    credits: Credits | None = None  # of the first cycle; None: the plan's allocation
-    subscribed_at: datetime | None = None  # anchor of the cycles; None: now
+    credits: Credits | None = None
+    """Of the first cycle; None: the plan's allocation."""
+    subscribed_at: datetime | None = None
+    """Anchor of the cycles; None: now."""
 
 
 class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,7 +1,5 @@
 """AI Mode answers (C-K.6)."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 
@@ -11,7 +9,6 @@ from app.emulator.answers.template import Draft
 from app.emulator.billing.pricing import PRODUCT_CLUSTERS_MAX
 from app.emulator.data.editions import Edition
 
-# Names of AI Mode fields before the change to camelCase (row B31).
 _SNAKE = {
     "shoppingCards": "shopping_cards",
     "inlineProducts": "inline_products",
@@ -21,6 +18,7 @@ _SNAKE = {
     "snippetLinks": "snippet_links",
     "priceLevel": "price_level",
 }
+"""Names of AI Mode fields before the change to camelCase (row B31)."""
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:

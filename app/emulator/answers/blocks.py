@@ -1,7 +1,5 @@
 """Building blocks that several engines share (C-K.0): text, sources, citation pills, prices."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """ChatGPT answers (C-K.1)."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

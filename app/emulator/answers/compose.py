@@ -1,11 +1,9 @@
 """From a task to the bytes of its result: pick prepared members by seed, leave out what was not asked for
 (C-K)."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,17 +16,19 @@ from app.emulator.data.editions import Edition
 from app.emulator.data.google_url import query_parameters
 from app.emulator.engine.randomness import draw, purpose, word
 
-# Text and extras are picked separately, so 32 of each give 1,024 different answers per engine before the
-# prompt counts.
-VARIANTS: Final = 32
-REFUSAL_SHARE: Final = 0.02  # short answers without sources, billed like any other (C-K.9)
-MODEL_SHARE_2026: Final = 0.02  # row B33
+VARIANTS = 32
+"""Text and extras are picked separately, so 32 of each give 1,024 different answers per engine before the
+prompt counts."""
+REFUSAL_SHARE = 0.02
+"""Short answers without sources, billed like any other (C-K.9)."""
+MODEL_SHARE_2026 = 0.02
+"""Row B33."""
 
-_PICK: Final = purpose("answer")
-_REFUSAL: Final = purpose("refusal")
-_CLUSTERS: Final = purpose("clusters")
-_MODEL: Final = purpose("model")
-_LEADS: Final = (
+_PICK = purpose("answer")
+_REFUSAL = purpose("refusal")
+_CLUSTERS = purpose("clusters")
+_MODEL = purpose("model")
+_LEADS = (
     "Here is what I found about {}:",
     "In short, regarding {}:",
     "Looking at {}, a few things stand out.",
@@ -36,11 +36,11 @@ _LEADS: Final = (
     "This overview covers {}.",
     "About {}: opinions differ, but a pattern shows.",
 )
-_REFUSALS: Final = (
+_REFUSALS = (
     "I'm sorry, but I can't help with that request.",
     "I couldn't find reliable information on this topic. Could you rephrase the question?",
 )
-_GENERATORS: Final[Mapping[str, Generator]] = {
+_GENERATORS: Mapping[str, Generator] = {
     "CHATGPT": chatgpt.generate,
     "GEMINI": gemini.generate,
     "COPILOT": copilot.generate,
@@ -50,8 +50,8 @@ _GENERATORS: Final[Mapping[str, Generator]] = {
     "GOOGLE": google.generate_search,
     "GOOGLE_NEWS": google.generate_news,
 }
-_MARK: Final = QUERY_MARK.encode()
-_CORE: Final = frozenset(
+_MARK = QUERY_MARK.encode()
+_CORE = frozenset(
     {
         "organicResults",
         "newsResults",
@@ -62,8 +62,8 @@ _CORE: Final = frozenset(
         "search_model_queries",
     }
 )
-_DESKTOP_ONLY: Final = frozenset({"localResults", "localResultsMoreLink"})
-_WITHOUT_TEXT: Final = frozenset({"GOOGLE", "GOOGLE_NEWS"})
+_DESKTOP_ONLY = frozenset({"localResults", "localResultsMoreLink"})
+_WITHOUT_TEXT = frozenset({"GOOGLE", "GOOGLE_NEWS"})
 
 
 def clusters_returned(seed: int, number: int, task_type: str, payload: Mapping[str, Any]) -> int:

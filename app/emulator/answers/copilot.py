@@ -1,7 +1,5 @@
 """Copilot and Grok answers (C-K.3, C-K.4)."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gemini answers (C-K.2)."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Google Search and Google News answers (C-K.7, C-K.8)."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 
@@ -10,8 +8,8 @@ from app.emulator.answers.phrases import BRANDS, QUERY_MARK, QUESTIONS, TOPICS
 from app.emulator.answers.template import Draft
 from app.emulator.data.editions import Edition
 
-# Stands for include.aioverview.markdown, which lies one level deeper than the other flags.
 OVERVIEW_MARKDOWN = "aioverview.markdown"
+"""Stands for include.aioverview.markdown, which lies one level deeper than the other flags."""
 
 
 def generate_search(rng: random.Random, edition: Edition) -> Draft:

@@ -1,7 +1,5 @@
 """Perplexity answers (C-K.5); the mixed casing is the provider's."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,10 +1,6 @@
 """Words that answers are built from. All brands, people and domains are invented."""
 
-from __future__ import annotations
-
-from typing import Final
-
-BRANDS: Final = (
+BRANDS = (
     "Alpenrad",
     "Bluefern",
     "Cordova Labs",
@@ -32,7 +28,7 @@ BRANDS: Final = (
     "Yarrow",
     "Zephyr",
 )
-TOPICS: Final = (
+TOPICS = (
     "pricing",
     "support",
     "onboarding",
@@ -48,7 +44,7 @@ TOPICS: Final = (
     "value for money",
     "customer reviews",
 )
-SITES: Final = (
+SITES = (
     ("reviews.example", "Independent reviews"),
     ("guide.example", "Buying guide"),
     ("news.example", "Industry news"),
@@ -62,7 +58,7 @@ SITES: Final = (
     ("press.example", "Press releases"),
     ("video.example", "Video reviews"),
 )
-SENTENCES: Final = (
+SENTENCES = (
     "{brand} is often named first when {topic} matters most, and its latest release widened that lead.",
     "For smaller teams {brand} keeps {topic} simple, although the entry plan leaves out a few features.",
     "Reviewers praise {brand} for {topic}, while noting that {other} costs less over two years.",
@@ -74,13 +70,13 @@ SENTENCES: Final = (
     "Experts advise trying {brand} for thirty days before deciding, because {topic} varies by region.",
     "In surveys {number} percent of customers would choose {brand} again, citing {topic} above all.",
 )
-DESCRIPTIONS: Final = (
+DESCRIPTIONS = (
     "A detailed look at {brand} and {other}, with {topic} measured over several weeks and a summary table.",
     "Our editors compared {number} candidates on {topic}. {brand} came out ahead of {other} mostly.",
     "Readers share their experience with {brand}: what works, what does not, and how {topic} changed.",
     "Updated guide to {topic} for buyers undecided between {brand}, {other} and newer names.",
 )
-QUESTIONS: Final = (
+QUESTIONS = (
     "Is {brand} better than {other}?",
     "How much does {brand} cost?",
     "What do users say about {brand}?",
@@ -89,5 +85,5 @@ QUESTIONS: Final = (
     "Who are the competitors of {brand}?",
 )
 
-# Stands for the task's own query in prepared Google results; replaced when an answer is composed.
-QUERY_MARK: Final = "~query~"
+QUERY_MARK = "~query~"
+"""Stands for the task's own query in prepared Google results; replaced when an answer is composed."""

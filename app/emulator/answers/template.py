@@ -1,8 +1,6 @@
 """A prepared answer: members already encoded, so that a task costs a few joins instead of an encoding of
 15 KB."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,16 +15,17 @@ from app.emulator.data.editions import Edition
 class Draft:
     """One engine's answer with every optional key present, as a generator writes it."""
 
-    text: list[str]  # paragraphs; a lead sentence about the prompt is put in front
+    text: list[str]
+    """Paragraphs; a lead sentence about the prompt is put in front."""
     markdown: str | None = None
-    members: dict[str, Any] = field(default_factory=dict)  # in wire order
-    needs: Mapping[str, str] = field(
-        default_factory=dict
-    )  # member -> include flag without which it is left out
-    counted: frozenset[str] = frozenset()  # members that are lists cut to a count that depends on the request
-    chosen: Mapping[str, tuple[str, Any]] = field(
-        default_factory=dict
-    )  # member -> (flag, value when it is set)
+    members: dict[str, Any] = field(default_factory=dict)
+    """In wire order."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """By member: the include flag without which it is left out."""
+    counted: frozenset[str] = frozenset()
+    """Members that are lists cut to a count that depends on the request."""
+    chosen: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    """By member: a flag, and the value when it is set."""
 
 
 Generator = Callable[[random.Random, Edition], Draft]

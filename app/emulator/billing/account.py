@@ -1,10 +1,8 @@
 """A subscription: plan, billing cycles, charges, and the 60 s old balance that `/v1/credits` shows (C-E,
 C-F)."""
 
-from __future__ import annotations
-
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 from app.emulator.billing.calendar import months_after
 from app.emulator.billing.plans import Plan
@@ -12,8 +10,9 @@ from app.emulator.billing.statement import ChargeLine, Cycle, Invoice
 from app.emulator.data.editions import Edition
 from app.emulator.engine.clock import iso
 
-BALANCE_CACHE_S: Final = 60.0
-CLOSED_CYCLES_MAX: Final = 120  # ten years
+BALANCE_CACHE_S = 60.0
+CLOSED_CYCLES_MAX = 120
+"""Ten years."""
 
 
 class BillingError(Exception):

@@ -1,7 +1,5 @@
 """What the emulator did, task by task: the witness that other ledgers are compared with."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import asdict
 from typing import Any

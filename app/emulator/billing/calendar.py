@@ -1,7 +1,5 @@
 """Billing months: an anchor day, clamped in short months and returned to afterwards (C-F, C-L row L31)."""
 
-from __future__ import annotations
-
 import calendar
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """A tenant: its keys, plan, slots, queue and webhook secret (C-A, C-D.1)."""
 
-from __future__ import annotations
-
 import heapq
 from collections import deque
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ from app.emulator.data.editions import Edition
 from app.emulator.engine.clock import iso
 from app.emulator.engine.tasks import Status, Task
 
-QUEUE_TASKS_MAX = 100_000  # QUEUED per organization (C-D.1)
+QUEUE_TASKS_MAX = 100_000
+"""QUEUED per organization (C-D.1)."""
 
 
 @dataclass(slots=True)
@@ -147,5 +146,7 @@ class ApiKey:
     secret: str
     organization: Organization
     edition: Edition
-    free: bool = False  # a test key whose calls are not billed (C-L row L29)
-    invalid_from_s: float | None = None  # an invalidated key works on for up to a minute (C-C)
+    free: bool = False
+    """A test key whose calls are not billed (C-L row L29)."""
+    invalid_from_s: float | None = None
+    """An invalidated key works on for up to a minute (C-C)."""

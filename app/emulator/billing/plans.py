@@ -1,9 +1,7 @@
 """The plan table, as dated data (C-F)."""
 
-from __future__ import annotations
-
 from importlib import resources
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -23,7 +21,7 @@ class _PlanFile(msgspec.Struct, frozen=True):
     plans: list[Plan]
 
 
-_FILE: Final = msgspec.json.decode(
+_FILE = msgspec.json.decode(
     resources.files("app.emulator").joinpath("data", "plans.json").read_bytes(), type=_PlanFile
 )
-PLANS: Final = {plan.name: plan for plan in _FILE.plans}
+PLANS = {plan.name: plan for plan in _FILE.plans}

@@ -1,17 +1,15 @@
 """What a request costs, from a dated price list (C-E.1 to C-E.3). Nothing here knows balances."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from app.emulator.checks.validation import asked_outside_us
 from app.emulator.data.google_url import pages_of_url
 
-PRODUCT_CLUSTERS_MAX: Final = 6
+PRODUCT_CLUSTERS_MAX = 6
 
 
 class PriceList(msgspec.Struct, frozen=True):
@@ -25,8 +23,8 @@ class PriceList(msgspec.Struct, frozen=True):
     chatgpt_flags: frozenset[str]
     chatgpt_flags_flat: int
     ai_overview: int
-    # Whether the AI Overview and the hydrated "People also ask" box are billed one by one (C-B row B38).
     ai_overview_each: bool
+    """Whether the AI Overview and the hydrated "People also ask" box are billed one by one (C-B row B38)."""
     product_cluster: int
 
 
@@ -34,7 +32,7 @@ class _PriceFile(msgspec.Struct, frozen=True):
     lists: dict[str, PriceList]
 
 
-PRICE_LISTS: Final = msgspec.json.decode(
+PRICE_LISTS = msgspec.json.decode(
     resources.files("app.emulator").joinpath("data", "prices.json").read_bytes(), type=_PriceFile
 ).lists
 

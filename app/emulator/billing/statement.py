@@ -1,7 +1,5 @@
 """The statement of one billing cycle; its figures always balance (C-F)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +36,8 @@ class Grant:
 class ChargeLine:
     """What is charged together on a statement: an engine's calls of one day and one kind."""
 
-    day: str  # UTC, of the charge
+    day: str
+    """UTC, of the charge."""
     organization: str
     task_type: str
     sync: bool
@@ -54,16 +53,19 @@ class Cycle:
     starts_s: float
     ends_s: float
     opening: int
-    allocation: int  # the plan's, after an upgrade the new plan's, plus top-ups
+    allocation: int
+    """The plan's, after an upgrade the new plan's, plus top-ups."""
     charges: int = 0
-    expiry: int = 0  # unused at the end; lost (C-F)
-    overage: int = 0  # used beyond what there was; carried by contract, or written off
-    overage_billed_before: int = (
-        0  # credits of the previous cycle's overage that this cycle's invoice asks for
-    )
+    expiry: int = 0
+    """Unused at the end; lost (C-F)."""
+    overage: int = 0
+    """Used beyond what there was; carried by contract, or written off."""
+    overage_billed_before: int = 0
+    """Credits of the previous cycle's overage that this cycle's invoice asks for."""
     invoices: list[Invoice] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
-    lines: dict[ChargeLine, list[int]] = field(default_factory=dict)  # count and credits
+    lines: dict[ChargeLine, list[int]] = field(default_factory=dict)
+    """Count and credits."""
 
     def grant(self, at_s: float, what: str, credits: int) -> None:
         """Add credits to the allocation."""

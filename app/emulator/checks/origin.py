@@ -1,7 +1,5 @@
 """Where a request wants its answer from: country, gl, or a Google URL that owns them (C-K.0, C-K.7)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

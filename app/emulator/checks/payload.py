@@ -1,7 +1,5 @@
 """Checks on one engine's request body (C-K.0 to C-K.8); where it comes from is checked in `origin`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,10 +1,8 @@
 """The envelope of an async task: type, payload, priority, key and webhook (C-G.1)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from app.emulator.checks.payload import check_payload
 from app.emulator.checks.validation import (
@@ -18,11 +16,12 @@ from app.emulator.checks.validation import (
 )
 from app.emulator.data.editions import Edition
 
-IDEMPOTENCY_CHARACTERS_MAX: Final = 255  # no limit is published (C-L row L26)
-TASK_TYPES: Final = ("AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK")
-_TASK_TYPE_SET: Final = frozenset(TASK_TYPES)
-_TASK_FIELDS: Final = frozenset({"taskType", "payload", "priority", "idempotencyKey", "webhook"})
-_PRINTABLE: Final = re.compile(r"^[^\x00-\x1f\x7f]+$")
+IDEMPOTENCY_CHARACTERS_MAX = 255
+"""No limit is published (C-L row L26)."""
+TASK_TYPES = ("AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK")
+_TASK_TYPE_SET = frozenset(TASK_TYPES)
+_TASK_FIELDS = frozenset({"taskType", "payload", "priority", "idempotencyKey", "webhook"})
+_PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f]+$")
 
 
 def check_task(body: object, edition: Edition, leniency: Leniency) -> list[Problem]:

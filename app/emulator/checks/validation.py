@@ -1,24 +1,25 @@
 """What all request checks share: the validator's words for wrong types, options and unknown keys (C-K.0)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 Problem = dict[str, str]
 
-PROMPT_CHARACTERS_MAX: Final = 10_000
+PROMPT_CHARACTERS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Leniency:
     """Named switches of C-L that soften validation."""
 
-    unknown_fields: bool = False  # L2: strip unknown keys instead of refusing them
-    state_outside_us: bool = False  # ignore `state` there, uncharged, instead of refusing it
-    country_case: bool = False  # take `country` in either case, as `gl` is
+    unknown_fields: bool = False
+    """L2: strip unknown keys instead of refusing them."""
+    state_outside_us: bool = False
+    """Ignore `state` there, uncharged, instead of refusing it."""
+    country_case: bool = False
+    """Take `country` in either case, as `gl` is."""
 
 
 def asked_outside_us(payload: Mapping[str, Any]) -> bool:

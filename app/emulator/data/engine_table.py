@@ -1,26 +1,31 @@
 """What a request to each engine may hold: one row per engine (C-K)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """One row of C-K: the shape of a request to one engine."""
 
-    path: str  # below /v1/monitor/
-    model: str  # its name in /v1/countries?model=
-    subject: str  # "prompt" or "query"
+    path: str
+    """Below /v1/monitor/."""
+    model: str
+    """Its name in /v1/countries?model=."""
+    subject: str
+    """The field that holds the question: "prompt" or "query"."""
     include: frozenset[str]
-    flags: frozenset[str] = frozenset()  # other booleans
-    sent_include: frozenset[str] = frozenset()  # beyond the contract, sent by a shipped client
-    sent_texts: frozenset[str] = frozenset()  # likewise, strings
+    flags: frozenset[str] = frozenset()
+    """Other booleans."""
+    sent_include: frozenset[str] = frozenset()
+    """Beyond the contract, sent by a shipped client."""
+    sent_texts: frozenset[str] = frozenset()
+    """Likewise, strings."""
     devices: tuple[str, ...] = ()
-    google_family: bool = False  # takes gl, hl
-    located: bool = False  # takes location, uule
+    google_family: bool = False
+    """Takes gl, hl."""
+    located: bool = False
+    """Takes location, uule."""
     state: bool = False
     paged: bool = False
     url: bool = False
@@ -31,10 +36,10 @@ class Engine:
         return self.include | self.sent_include
 
 
-_AI: Final = frozenset({"html", "markdown", "rawResponse"})
-_DEVICES: Final = ("desktop", "mobile", "ios", "android")
+_AI = frozenset({"html", "markdown", "rawResponse"})
+_DEVICES = ("desktop", "mobile", "ios", "android")
 
-ENGINES: Final[Mapping[str, Engine]] = {
+ENGINES: Mapping[str, Engine] = {
     "CHATGPT": Engine(
         path="chatgpt",
         model="chatgpt",

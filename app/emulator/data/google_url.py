@@ -1,15 +1,12 @@
 """Google search URLs as requests: which are accepted, and what they ask for (C-K.7)."""
 
-from __future__ import annotations
-
 import re
-from typing import Final
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-# Optional www, then google, then one or more labels of two or three letters; no news. or images. in front.
-_HOST: Final = re.compile(r"^(?:www\.)?google(?:\.[a-z]{2,3})+$")
-RESULTS_PER_PAGE: Final = 10
-PAGES_MAX: Final = 10
+_HOST = re.compile(r"^(?:www\.)?google(?:\.[a-z]{2,3})+$")
+"""Optional www, then google, then labels of two or three letters; no news. or images. in front."""
+RESULTS_PER_PAGE = 10
+PAGES_MAX = 10
 
 
 def query_parameters(url: str) -> dict[str, str]:

@@ -1,9 +1,6 @@
 """Countries, what each engine offers, and US states: data of the provider, read once (C-K.10, C-G.7)."""
 
-from __future__ import annotations
-
 from importlib import resources
-from typing import Final
 
 import msgspec
 
@@ -15,16 +12,16 @@ class _Places(msgspec.Struct, frozen=True):
     states: dict[str, str]
 
 
-_PLACES: Final = msgspec.json.decode(
+_PLACES = msgspec.json.decode(
     resources.files("app.emulator").joinpath("data", "places.json").read_bytes(), type=_Places
 )
 
-COUNTRIES: Final = frozenset(_PLACES.countries)
-# The documented example lists codes by English country name, so the answer keeps the order of the data file.
-COUNTRIES_IN_ORDER: Final = tuple(_PLACES.countries)
-STATES: Final = _PLACES.states
-_OFFERED: Final = {model: COUNTRIES - frozenset(codes) for model, codes in _PLACES.not_offered.items()}
-MODELS: Final = tuple(sorted(_OFFERED))
+COUNTRIES = frozenset(_PLACES.countries)
+COUNTRIES_IN_ORDER = tuple(_PLACES.countries)
+"""The documented example lists codes by English country name, so answers keep the order of the data file."""
+STATES = _PLACES.states
+_OFFERED = {model: COUNTRIES - frozenset(codes) for model, codes in _PLACES.not_offered.items()}
+MODELS = tuple(sorted(_OFFERED))
 
 
 def offered(model: str) -> frozenset[str]:

@@ -5,8 +5,6 @@ retention, billing cycle) follows `now()`. What a client on this machine checks 
 signature's 300 s window and the one-second rate window, follows `wall()`.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
@@ -15,8 +13,6 @@ from datetime import UTC, datetime
 
 class Clock:
     """A scaled clock in Unix seconds; every source of real time is an argument."""
-
-    __slots__ = ("_anchor_s", "_monotonic", "_origin_s", "_scale", "wall")
 
     def __init__(
         self,

@@ -1,12 +1,11 @@
 """Webhook deliveries: signing per attempt, the retry ladder, and a bounded number of requests at once
 (C-I.5)."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,21 +21,24 @@ from app.emulator.options import Options
 log = logging.getLogger(__name__)
 
 _RECENT_MAX = 50
-_STALE_S = 301.0  # one second past the receiver's window (C-I.3)
+_STALE_S = 301.0
+"""One second past the receiver's window (C-I.3)."""
 
 
+@dataclass(slots=True, eq=False)
 class Delivery:
     """One copy of one task's report on its way; a duplicate is a second copy with a ladder of its own."""
 
-    __slots__ = ("attempt", "copy", "organization", "payload", "task")
+    organization: Organization
+    task: Task
+    copy: int
+    attempts: int = 0
+    """Finished ones, of this copy."""
+    payload: dict[str, Any] = field(init=False)
+    """Kept here, since the record may pass its retention while a held-back copy waits."""
 
-    def __init__(self, organization: Organization, task: Task, copy: int) -> None:
-        self.organization = organization
-        self.task = task
-        self.copy = copy
-        self.attempt = 0  # finished ones
-        # The record may pass its retention while a held-back copy waits; the body can then still be made.
-        self.payload: dict[str, Any] = task.payload or {}
+    def __post_init__(self) -> None:
+        self.payload = self.task.payload or {}
 
 
 class Deliveries:
@@ -158,7 +160,7 @@ class Deliveries:
     def _settle(self, delivery: Delivery, status: int, attempt: int) -> None:
         task, organization = delivery.task, delivery.organization
         now_s = self._clock.now()
-        delivery.attempt += 1
+        delivery.attempts += 1
         acked = 200 <= status < 300
         self.recent.append(
             {
@@ -175,8 +177,8 @@ class Deliveries:
             organization.pending_deliveries -= 1
             if task.first_ack_s is None:
                 task.first_ack_s = now_s
-        elif delivery.attempt <= len(self._options.ladder_s):
-            wait_s = self._wait_s(task, delivery.attempt)
+        elif delivery.attempts <= len(self._options.ladder_s):
+            wait_s = self._wait_s(task, delivery.attempts)
             self._timeline.at(now_s + wait_s, partial(self._due, delivery))
         else:
             organization.pending_deliveries -= 1

@@ -1,7 +1,5 @@
 """The emulator without its HTTP: tenants, tasks and their life, on one clock (C-C, C-E, C-G, C-H)."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import uuid
@@ -135,7 +133,7 @@ class Emulator:
         number = next(self._numbers)
         webhook = body.get("webhook")
         task = Task(
-            task_id=self._new_id(),
+            id=self._new_id(),
             number=number,
             edition=key.edition,
             task_type=body["taskType"],

@@ -1,25 +1,21 @@
 """Refusals and how each edition writes them (C-J, rows B4 to B6, B9, B10, B19, B21 of C-B)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from app.emulator.data.editions import Edition
 from app.emulator.engine.clock import iso
 
-# What the oldest layer says where its words are known; otherwise it uses the newer message as its string.
-_OLD_STRINGS: Final = {
+_OLD_STRINGS = {
     "MISSING_API_KEY": "Invalid or missing API key",
     "INVALID_API_KEY_FORMAT": "Invalid or missing API key",
     "INVALID_OR_EXPIRED_API_KEY": "Invalid or missing API key",
     "REQUEST_CANCELED": "Request was canceled",
 }
-_LIMIT_CODES: Final = frozenset(
-    {"CONCURRENT_LIMIT_EXCEEDED", "CONCURRENCY_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"}
-)
+"""What the oldest layer says where its words are known; otherwise it uses the newer message as its string."""
+_LIMIT_CODES = frozenset({"CONCURRENT_LIMIT_EXCEEDED", "CONCURRENCY_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"})
 
 
 class RefusalError(Exception):

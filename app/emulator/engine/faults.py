@@ -1,28 +1,25 @@
 """Seeded misbehaviour, drawn from (seed, number): the same tasks meet the same faults in any order (C-M)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Final
 
 from app.emulator.engine.randomness import draw, purpose, word
 
-FAIL: Final = "fail"
-DUPLICATE: Final = "duplicate"
-DROP: Final = "drop"
-OVERCHARGE: Final = "overcharge"
-UNDERCHARGE: Final = "undercharge"
-CHARGED_FAILURE: Final = "charged_failure"
-LOSE_RESPONSE: Final = "lose_response"
-LATE: Final = "late"
-BAD_SIGNATURE: Final = "bad_signature"
-STALE_TIMESTAMP: Final = "stale_timestamp"
-TRUNCATED_BODY: Final = "truncated_body"
-WRAPPED_RESPONSE: Final = "wrapped_response"
-CREDITS_IN_TASK: Final = "credits_in_task"
-OVERTAKEN: Final = "overtaken"
+FAIL = "fail"
+DUPLICATE = "duplicate"
+DROP = "drop"
+OVERCHARGE = "overcharge"
+UNDERCHARGE = "undercharge"
+CHARGED_FAILURE = "charged_failure"
+LOSE_RESPONSE = "lose_response"
+LATE = "late"
+BAD_SIGNATURE = "bad_signature"
+STALE_TIMESTAMP = "stale_timestamp"
+TRUNCATED_BODY = "truncated_body"
+WRAPPED_RESPONSE = "wrapped_response"
+CREDITS_IN_TASK = "credits_in_task"
+OVERTAKEN = "overtaken"
 
-REQUEST_FAULTS: Final = (
+REQUEST_FAULTS = (
     "storm_429",
     "error_500",
     "unavailable_503",
@@ -32,50 +29,54 @@ REQUEST_FAULTS: Final = (
     "slow",
 )
 
-_FAIL: Final = purpose("fail")
-_DUPLICATE: Final = purpose("duplicate")
-_DROP: Final = purpose("drop")
-_WRONG_CHARGE: Final = purpose("wrong_charge")
-_WRONG_KIND: Final = purpose("wrong_kind")
-_LOSE_RESPONSE: Final = purpose("lose_response")
-_SHUFFLE: Final = purpose("shuffle")
-_LATE: Final = purpose("late")
-_FIRST_ATTEMPT: Final = purpose("first_attempt")
-_WRAPPED: Final = purpose("wrapped_response")
-_CREDITS: Final = purpose("credits_in_task")
-_INTERNAL_RETRY: Final = purpose("internal_retry")
-_REQUEST: Final = purpose("request")
-_STRING_ERROR: Final = purpose("string_error")
-_JITTER: Final = purpose("jitter")
-_OVERTAKEN: Final = purpose("overtaken")
+_FAIL = purpose("fail")
+_DUPLICATE = purpose("duplicate")
+_DROP = purpose("drop")
+_WRONG_CHARGE = purpose("wrong_charge")
+_WRONG_KIND = purpose("wrong_kind")
+_LOSE_RESPONSE = purpose("lose_response")
+_SHUFFLE = purpose("shuffle")
+_LATE = purpose("late")
+_FIRST_ATTEMPT = purpose("first_attempt")
+_WRAPPED = purpose("wrapped_response")
+_CREDITS = purpose("credits_in_task")
+_INTERNAL_RETRY = purpose("internal_retry")
+_REQUEST = purpose("request")
+_STRING_ERROR = purpose("string_error")
+_JITTER = purpose("jitter")
+_OVERTAKEN = purpose("overtaken")
 
 
 @dataclass(slots=True, kw_only=True)
 class FaultRates:
     """Shares between 0 and 1, and a few spans in seconds. All 0: a well-behaved provider."""
 
-    seed: int | None = None  # None: the process's seed
+    seed: int | None = None
+    """None: the process's seed."""
 
     # Of tasks and their deliveries.
     fail: float = 0.0
     duplicate: float = 0.0
     drop: float = 0.0
-    shuffle_s: float = 0.0  # real seconds, since it is the receiver's order that is meant to suffer
+    shuffle_s: float = 0.0
+    """Real seconds, since it is the receiver's order that is meant to suffer."""
     late: float = 0.0
-    late_s: float = 900.0  # emulated seconds
+    late_s: float = 900.0
+    """Emulated seconds."""
     wrong_charge: float = 0.0
     lose_response: float = 0.0
-    internal_retry: float = 0.02  # an attempt goes back to QUEUED; the contract calls it normal (C-H)
-    bad_signature: float = (
-        0.0  # first webhook attempt only; the next one is sound, as is the case for the two below
-    )
+    internal_retry: float = 0.02
+    """An attempt goes back to QUEUED; the contract calls it normal (C-H)."""
+    bad_signature: float = 0.0
+    """First webhook attempt only; the next one is sound, as is the case for the two below."""
     stale_timestamp: float = 0.0
     truncated_body: float = 0.0
-    wrapped_response: float = 0.0  # `response` as {success, result} (C-L row L6)
-    credits_in_task: float = 0.0  # creditsCharged inside `task` (row B16)
-    overtaken: float = (
-        0.0  # the create answer is held back until the webhook has been acknowledged (C-I.5, race)
-    )
+    wrapped_response: float = 0.0
+    """`response` as {success, result} (C-L row L6)."""
+    credits_in_task: float = 0.0
+    """creditsCharged inside `task` (row B16)."""
+    overtaken: float = 0.0
+    """The create answer is held back until the webhook has been acknowledged (C-I.5, race)."""
 
     # Of requests to /v1, before they have any effect.
     storm_429: float = 0.0
@@ -83,11 +84,14 @@ class FaultRates:
     unavailable_503: float = 0.0
     retry_after_s: int = 2
     html_502: float = 0.0
-    gateway: float = 0.0  # a page of something in between, each kind in turn: no word of the provider's
+    gateway: float = 0.0
+    """An intermediary answers instead of the provider, each of its pages in turn."""
     cut_connection: float = 0.0
     slow: float = 0.0
-    slow_s: float = 1.0  # real seconds
-    string_errors: float = 0.0  # of error answers: the oldest layer's form
+    slow_s: float = 1.0
+    """Real seconds."""
+    string_errors: float = 0.0
+    """Of error answers: the oldest layer's form."""
 
     @property
     def disturbs_requests(self) -> bool:
@@ -95,8 +99,8 @@ class FaultRates:
         return any(getattr(self, name) > 0 for name in REQUEST_FAULTS)
 
 
-_SECONDS: Final = frozenset({"shuffle_s", "late_s", "slow_s", "retry_after_s"})
-_SECONDS_MAX: Final = 1e7
+_SECONDS = frozenset({"shuffle_s", "late_s", "slow_s", "retry_after_s"})
+_SECONDS_MAX = 1e7
 
 
 def refuse_rate(name: str, value: float) -> None:
@@ -121,7 +125,8 @@ class TaskFate:
     duplicates: bool
     loses_response: bool
     wrong_charge: bool
-    first_attempt: str | None = None  # what is wrong with the first webhook attempt
+    first_attempt: str | None = None
+    """What is wrong with the first webhook attempt."""
     late_s: float = 0.0
     wrapped: bool = False
     credits_in_task: bool = False
@@ -142,7 +147,7 @@ class TaskFate:
         return [name for name, yes in decided if yes]
 
 
-_WELL_BEHAVED: Final = TaskFate(False, False, False, False, False)
+_WELL_BEHAVED = TaskFate(False, False, False, False, False)
 
 
 def fate_of(rates: FaultRates, seed: int, number: int, *, has_webhook: bool) -> TaskFate:

@@ -1,16 +1,15 @@
 """Request rate limits: fixed one-second windows, and the oldest layer's hourly bucket (C-D, rows B7 and
 B8)."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
-from typing import Final
 
-# The oldest layer "spreads requests evenly", so bursts are refused: this many may come at once (C-L row L32).
-HOURLY_BURST: Final = 20
-_WINDOWS_MAX: Final = 10_000
-_SECONDS_MAX: Final = 7_200  # two hours of history
+HOURLY_BURST = 20
+"""The oldest layer "spreads requests evenly", so bursts are refused: this many may come at once (C-L row
+L32)."""
+_WINDOWS_MAX = 10_000
+_SECONDS_MAX = 7_200
+"""Two hours of history."""
 
 
 class SecondWindows:

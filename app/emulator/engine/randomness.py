@@ -1,8 +1,6 @@
 """Seeded draws: a pure function of (seed, number, purpose), so that no order of arrival can change an
 outcome."""
 
-from __future__ import annotations
-
 import zlib
 
 _MASK = (1 << 64) - 1

@@ -1,12 +1,10 @@
 """From the queue to an outcome: slots, internal retries, charges and retention (C-E.4, C-H)."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from app.emulator.answers import clusters_returned
 from app.emulator.billing.organizations import Organization
@@ -18,13 +16,13 @@ from app.emulator.engine.tasks import Status, Task
 from app.emulator.engine.timeline import Timeline
 from app.emulator.options import Options
 
-_LATENCY: Final = purpose("latency")
-# Shortest and longest attempt in seconds: a few for Google, 30 to 60 for AI answers, Perplexity as measured
-# (C-H).
-LATENCY_S: Final = {"GOOGLE": (2.0, 6.0), "GOOGLE_NEWS": (2.0, 5.0), "PERPLEXITY": (36.0, 45.0)}
-_AI_LATENCY_S: Final = (30.0, 60.0)
-# Records past their retention are dropped together at this grain; lookups check the exact moment themselves.
-_EXPIRY_GRAIN_S: Final = 60.0
+_LATENCY = purpose("latency")
+LATENCY_S = {"GOOGLE": (2.0, 6.0), "GOOGLE_NEWS": (2.0, 5.0), "PERPLEXITY": (36.0, 45.0)}
+"""Shortest and longest attempt in seconds: a few for Google, 30 to 60 for AI answers, Perplexity as measured
+(C-H)."""
+_AI_LATENCY_S = (30.0, 60.0)
+_EXPIRY_GRAIN_S = 60.0
+"""Records past their retention are dropped together at this grain; a lookup checks the exact time itself."""
 
 
 class Scheduler:

@@ -1,8 +1,6 @@
 """Webhook signatures (C-I.2, C-I.3): HMAC-SHA-256 over `timestamp.body`, keyed with the whole secret
 string."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 

@@ -1,15 +1,13 @@
 """Sync calls: one slot each, refused at once without one, retried inside a five-minute budget (C-A, C-D.3,
 C-H)."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -23,10 +21,10 @@ from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import TaskFate, fate_of, retries_internally
 from app.emulator.http.exchange import Exchange
 
-# Sync calls draw from numbers of their own, so that they leave the fates of async tasks as they were.
-_FIRST_NUMBER: Final = 1 << 40
-_RECENT_MAX: Final = 50
-_CONCURRENCY_HEADERS: Final = {
+_FIRST_NUMBER = 1 << 40
+"""Sync calls draw from numbers of their own, so that they leave the fates of async tasks as they were."""
+_RECENT_MAX = 50
+_CONCURRENCY_HEADERS = {
     "concurrent": ("X-Concurrent",),
     "concurrency": ("X-Concurrency",),
     "both": ("X-Concurrency", "X-Concurrent"),
@@ -42,7 +40,8 @@ class Call:
     task_type: str
     body: dict[str, Any]
     number: int
-    price: int  # surcharge included, product clusters not
+    price: int
+    """Surcharge included, product clusters not."""
     fate: TaskFate
     charged: int = 0
 

@@ -1,7 +1,6 @@
 """One task as the provider keeps it, and its wire form (C-G.2, C-G.4, C-I.1)."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -20,94 +19,60 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Task:
-    """The record of one task. The answer is not kept: it is a pure function of seed, number and payload,
-    and is made again for each attempt and poll, which is what keeps 100,000 tasks in memory affordable."""
+    """The record of one task; times are emulated Unix seconds. The answer is not kept: it is a pure function
+    of seed, number and payload, and is made again for each attempt and poll, so that 100,000 tasks fit into
+    memory."""
 
-    __slots__ = (
-        "acked",
-        "attempts",
-        "attempts_sent",
-        "charged",
-        "cleared",
-        "clusters",
-        "completed_s",
-        "created_iso",
-        "created_s",
-        "edition",
-        "error",
-        "estimate",
-        "expires_s",
-        "fate",
-        "faults",
-        "first_ack_s",
-        "first_terminal_poll_s",
-        "free",
-        "id",
-        "idempotency_key",
-        "number",
-        "payload",
-        "prices",
-        "priority",
-        "queued",
-        "response_lost",
-        "sent",
-        "started_s",
-        "status",
-        "task_type",
-        "terminal_polls",
-        "webhook_url",
-    )
+    id: str
+    number: int
+    edition: Edition
+    task_type: str
+    payload: dict[str, Any] | None
+    """None once the record is past its retention."""
+    estimate: int
+    prices: PriceList
+    """The list at submission; another one at completion means that prices have changed."""
+    free: bool
+    """Created with a test key that is not billed (C-L row L29)."""
+    priority: int
+    idempotency_key: str | None
+    webhook_url: str | None
+    fate: TaskFate
+    created_s: float
+    created_iso: str = field(init=False)
+    status: Status = Status.QUEUED
+    cleared: bool = False
+    """Deleted from the queue (C-G.6)."""
+    queued: bool = False
+    """In the organization's queue, as opposed to waiting for an internal retry."""
+    charged: int | None = None
+    """Credits; None until the end."""
+    clusters: int = 0
+    """AI Mode product clusters billed."""
+    error: dict[str, Any] | None = None
+    """Of a failed task."""
+    attempts: int = 0
+    """Internal ones (C-H)."""
+    started_s: float | None = None
+    """First pick-up; None for a task that failed before it."""
+    completed_s: float | None = None
+    expires_s: float | None = None
+    """End of retention; None until the end."""
+    faults: list[str] = field(default_factory=list)
+    response_lost: bool = False
+    attempts_sent: int = 0
+    """Webhook attempts begun, original and duplicate together."""
+    sent: int = 0
+    """Those of them that were posted."""
+    acked: int = 0
+    first_ack_s: float | None = None
+    terminal_polls: int = 0
+    first_terminal_poll_s: float | None = None
 
-    def __init__(
-        self,
-        *,
-        task_id: str,
-        number: int,
-        edition: Edition,
-        task_type: str,
-        payload: dict[str, Any],
-        estimate: int,
-        prices: PriceList,
-        free: bool,
-        priority: int,
-        idempotency_key: str | None,
-        webhook_url: str | None,
-        fate: TaskFate,
-        created_s: float,
-    ) -> None:
-        self.id = task_id
-        self.number = number
-        self.edition = edition
-        self.task_type = task_type
-        self.payload: dict[str, Any] | None = payload  # None once the record is past its retention
-        self.estimate = estimate
-        self.prices = prices  # the list at submission; another one at completion means prices have changed
-        self.free = free  # created with a test key that is not billed (C-L row L29)
-        self.priority = priority
-        self.idempotency_key = idempotency_key
-        self.webhook_url = webhook_url
-        self.fate = fate
-        self.created_s = created_s
-        self.created_iso = iso(created_s)
-        self.status = Status.QUEUED
-        self.cleared = False  # deleted from the queue (C-G.6)
-        self.queued = False  # in the organization's queue, as opposed to waiting for an internal retry
-        self.charged: int | None = None  # None until the end
-        self.clusters = 0  # AI Mode product clusters billed
-        self.error: dict[str, Any] | None = None  # of a failed task
-        self.attempts = 0  # internal ones (C-H)
-        self.started_s: float | None = None  # first pick-up; None for a task that failed before it
-        self.completed_s: float | None = None
-        self.expires_s: float | None = None  # end of retention; None until the end
-        self.faults: list[str] = []
-        self.response_lost = False
-        self.attempts_sent = 0  # webhook attempts, original and duplicate together
-        self.sent = 0
-        self.acked = 0
-        self.first_ack_s: float | None = None
-        self.terminal_polls = 0
-        self.first_terminal_poll_s: float | None = None
+    def __post_init__(self) -> None:
+        self.created_iso = iso(self.created_s)
 
     @property
     def terminal(self) -> bool:

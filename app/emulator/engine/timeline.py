@@ -5,8 +5,6 @@ neither. Actions receive the moment they were due, not the moment they ran, so t
 depend on how busy the machine is, and a stepped clock passes through a month in order.
 """
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 import itertools
@@ -16,8 +14,8 @@ from app.emulator.engine.clock import Clock
 
 Action = Callable[[float], None]
 
-# So many actions run before other callbacks of the loop get a turn: 256 completions are about 5 ms of work.
 _ACTIONS_PER_TURN = 256
+"""Actions that run before other callbacks of the loop get a turn: 256 completions are about 5 ms of work."""
 
 
 class Timeline:

@@ -1,9 +1,7 @@
 """`/v1/async/*` (C-G)."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -14,9 +12,9 @@ from app.emulator.engine.faults import LOSE_RESPONSE
 from app.emulator.engine.tasks import Task
 from app.emulator.http.exchange import ConnectionLostError, Exchange
 
-BATCH_ITEMS_MAX: Final = 500
-_OVERTAKEN_S_MAX: Final = 10.0
-_OVERTAKEN_POLL_S: Final = 0.005
+BATCH_ITEMS_MAX = 500
+_OVERTAKEN_S_MAX = 10.0
+_OVERTAKEN_POLL_S = 0.005
 
 
 class AsyncRoutes:

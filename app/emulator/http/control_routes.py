@@ -1,8 +1,6 @@
 """`/_emulator/*`: clock, faults, books, organizations and state. No key, no rate limit; not part of the
 contract."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, fields
 from functools import wraps

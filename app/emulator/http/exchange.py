@@ -1,14 +1,12 @@
 """One request on its way through the emulator, and the wrapper that turns handlers into answers."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -20,7 +18,8 @@ from app.emulator.engine.emulator import Emulator
 from app.emulator.http import gateway
 from app.emulator.http.gate import Gate
 
-BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # 500 batch items of 10,000 four-byte characters, and their frames
+BODY_BYTES_MAX = 32 * 1024 * 1024
+"""500 batch items of 10,000 four-byte characters, and their frames."""
 
 
 class ConnectionLostError(Exception):

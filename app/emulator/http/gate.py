@@ -1,17 +1,14 @@
 """What every request passes first: authentication, then the rate limit (C-C, C-D.4)."""
 
-from __future__ import annotations
-
 import re
-from typing import Final
 
 from app.emulator.billing.organizations import ApiKey
 from app.emulator.engine import errors
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.limits import HourlyBuckets, SecondWindows, hourly_message
 
-_SCHEME: Final = "Bearer "
-_SHAPE: Final = re.compile(r"^sk_(?:live|test)_[0-9A-Fa-f]{32}$")
+_SCHEME = "Bearer "
+_SHAPE = re.compile(r"^sk_(?:live|test)_[0-9A-Fa-f]{32}$")
 
 
 class Gate:

@@ -1,9 +1,7 @@
 """What answers in the provider's place: a proxy, a firewall, a captive portal. None of it is the provider's
 word, whatever its status says (C-J.2)."""
 
-from __future__ import annotations
-
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -21,8 +19,8 @@ def _html(title: str) -> bytes:
     return f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>".encode()
 
 
-BAD_GATEWAY: Final = Page(502, _html("502 Bad Gateway"))
-PAGES: Final = (
+BAD_GATEWAY = Page(502, _html("502 Bad Gateway"))
+PAGES = (
     BAD_GATEWAY,
     Page(404, _html("404 Not Found")),
     Page(405, _html("405 Not Allowed")),

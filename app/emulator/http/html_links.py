@@ -1,8 +1,6 @@
 """HTML results under links that really answer and really expire, for tests without the provider's hosts
 (row B30)."""
 
-from __future__ import annotations
-
 import re
 from html import escape
 

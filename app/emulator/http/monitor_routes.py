@@ -1,9 +1,7 @@
 """`/v1/monitor/*`, the oldest run endpoints, and the redirect resolver (C-A, C-G.7, rows B2, B28, B50,
 B52)."""
 
-from __future__ import annotations
-
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,9 +14,9 @@ from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.sync_calls import SyncCalls
 from app.emulator.http.exchange import Exchange, Handler
 
-_GOTO_HOSTS: Final = frozenset({"google.com", "www.google.com"})
-_GOTO_PATHS: Final = frozenset({"/goto", "/url"})
-_TYPE_OF_MODEL: Final = {engine.path: task_type for task_type, engine in ENGINES.items()}
+_GOTO_HOSTS = frozenset({"google.com", "www.google.com"})
+_GOTO_PATHS = frozenset({"/goto", "/url"})
+_TYPE_OF_MODEL = {engine.path: task_type for task_type, engine in ENGINES.items()}
 
 
 class MonitorRoutes:

@@ -1,10 +1,8 @@
 """The OpenAPI document of what is served, built from the same tables that serve it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -16,10 +14,10 @@ from app.emulator.data.places import COUNTRIES_IN_ORDER, MODELS, STATES
 
 Schema = dict[str, Any]
 
-_REF: Final = "#/components/schemas/"
-_INTEGER: Final[Schema] = {"type": "integer"}
-_STRING: Final[Schema] = {"type": "string"}
-_BOOLEAN: Final[Schema] = {"type": "boolean"}
+_REF = "#/components/schemas/"
+_INTEGER: Schema = {"type": "integer"}
+_STRING: Schema = {"type": "string"}
+_BOOLEAN: Schema = {"type": "boolean"}
 
 
 @cache

@@ -1,9 +1,6 @@
 """`/v1/credits`, `/v1/countries`, `/v1/states` (C-E.6, C-G.7)."""
 
-from __future__ import annotations
-
 import re
-from typing import Final
 
 import msgspec
 
@@ -13,7 +10,7 @@ from app.emulator.engine import errors
 from app.emulator.engine.emulator import Emulator
 from app.emulator.http.exchange import Exchange
 
-_COUNTRY: Final = re.compile(r"^[A-Z]{2}$")
+_COUNTRY = re.compile(r"^[A-Z]{2}$")
 
 
 class ReferenceRoutes:

@@ -1,9 +1,6 @@
 """The emulator's HTTP face: which path leads where (endpoint map of C-A)."""
 
-from __future__ import annotations
-
 from importlib import resources
-from typing import Final
 
 from aiohttp import web
 
@@ -22,7 +19,7 @@ from app.emulator.http.openapi import document
 from app.emulator.http.reference_routes import ReferenceRoutes
 from app.emulator.options import Options
 
-EMULATOR: Final[web.AppKey[Emulator]] = web.AppKey("emulator", Emulator)
+EMULATOR: web.AppKey[Emulator] = web.AppKey("emulator", Emulator)
 
 
 def create_app(options: Options | None = None, *, clock: Clock | None = None) -> web.Application:
