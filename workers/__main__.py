@@ -156,7 +156,7 @@ async def _sweep_once(
             if moved := await context.store.future_times.bring_back_moments(
                 now, longest_moments(context.settings)
             ):
-                log.warning("moments_brought_back", count=moved)
+                log.warning("future_times_reset", count=moved)
         with each.alone():
             summary = await sweep(
                 context.store,

@@ -76,7 +76,7 @@ def create_app(
         if any(not secret for secret in known) or not (known or allow_unsigned):
             raise ConfigError(_no_secret(account))
     if allow_unsigned:
-        log.warning("deliveries are accepted without a signature: anybody who knows the URL can send some")
+        log.warning("unsigned_deliveries_accepted", risk="anybody who knows the URL can send some")
     metrics, offset = Metrics(), ClockOffset()
     inbox = Inbox(store, wake, limits=limits, clock=clock, metrics=metrics)
     receiver = Receiver(
@@ -151,7 +151,7 @@ async def serve(
                 listening(site.port)
             failed = await _told_or_failed(stop, app[INBOX].tasks)
             app[PROBES].draining = True
-            log.info("ending")
+            log.info("web_stopping")
             await asyncio.sleep(0.0 if failed else drain_delay_s)
             await site.stop()
             app[INBOX].drain()
@@ -159,7 +159,7 @@ async def serve(
             await app[RECEIVER].finish(shutdown_timeout_s)
         finally:
             await runner.cleanup()
-    log.info("ended")
+    log.info("web_stopped")
     if failed is not None:
         raise failed
 

@@ -123,9 +123,10 @@ class Deliveries:
             attempt = delivery.task.attempts_sent
             try:
                 status = await self._attempt(delivery, attempt)
-            except Exception:
+            except Exception as error:
                 # A fault of ours in one delivery: tried again like one that was not answered.
-                log.exception("attempt failed: %s", delivery.task.id)
+                error.add_note(f"task {delivery.task.id}")  # no field: nothing formats our log
+                log.exception("delivery_attempt_failed")
                 status = 0
             self._settle(delivery, status, attempt)
 

@@ -200,7 +200,7 @@ class Inbox:
             await asyncio.wait({write})
             if not write.cancelled() and write.exception() is None:
                 # It succeeded after all. Unacknowledged rows are harmless: the sweep settles them.
-                log.warning("a commit that was given up has succeeded", deliveries=len(group))
+                log.warning("late_commit_succeeded", deliveries=len(group))
         finally:
             self._stalled = False
 
@@ -224,7 +224,7 @@ class Inbox:
             self._metrics.repeats.inc(len(group) - len(new))
         self._metrics.commit_size.observe(len(group))
         self._metrics.commit_seconds.observe(seconds)
-        log.debug("committed", deliveries=len(group), seconds=round(seconds, 4))
+        log.debug("group_committed", deliveries=len(group), seconds=round(seconds, 4))
         self._summary.add(len(group), seconds)
 
     def _failed(self, group: list[_Waiting], reason: str | BaseException) -> None:
@@ -232,7 +232,7 @@ class Inbox:
         detail = (str(getattr(reason, "orig", reason)).splitlines() or [""])[0][:300]
         self.last_error = reason if isinstance(reason, str) else type(reason).__name__
         self._metrics.commit_failures.inc()
-        log.error("deliveries not committed", deliveries=len(group), reason=self.last_error, error=detail)
+        log.error("deliveries_not_committed", deliveries=len(group), reason=self.last_error, error=detail)
         self._fail(group, self.last_error)
 
     def _fail(self, group: Iterable[_Waiting], reason: str) -> None:
@@ -260,7 +260,7 @@ class _Summary:
     def tell(self) -> None:
         if self._commits:
             log.info(
-                "deliveries committed",
+                "deliveries_committed",
                 deliveries=self._deliveries,
                 commits=self._commits,
                 slowest_s=round(self._slowest_s, 4),

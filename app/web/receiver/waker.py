@@ -99,12 +99,12 @@ class Waker:
             pass
         except Exception as error:
             # The port promises not to raise; should it, later deliveries still deserve their wake.
-            log.error("wake raised", error=repr(error))
+            log.error("wake_raised", error=repr(error))
         if not taken:
             self._metrics.wake_failures.inc(len(ids))
         # Only the turns are told: an outage of an hour is two lines.
         if not taken and not self._failing:
-            log.warning("the queue does not take wakes; the sweep finds the deliveries", deliveries=len(ids))
+            log.warning("wakes_not_taken", deliveries=len(ids))
         elif taken and self._failing:
-            log.info("the queue takes wakes again")
+            log.info("wakes_taken_again")
         self._failing = not taken

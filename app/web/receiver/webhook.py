@@ -222,7 +222,7 @@ class Receiver:
         except CommitFailed:
             return self._refuse(503, "not_committed", signed)
         self._log.debug(
-            "delivery",
+            "delivery_acknowledged",
             id=delivery.id,
             webhook_id=delivery.webhook_id,
             bytes=len(body),
@@ -265,7 +265,7 @@ class Receiver:
         if (times := self._seldom.due(reason)) is not None:
             webhook_id = clean_header(signed.webhook_id) if signed else None
             log.warning(
-                "delivery refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
+                "delivery_refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
             )
         response = _answer(status, error=str(reason))
         if status == 415:
