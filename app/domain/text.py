@@ -1,4 +1,4 @@
-"""Text of other people made safe to look at: what a terminal would obey instead of show. Pure."""
+"""Text of other people made safe to store, and to show on a terminal that might obey it. Pure."""
 
 import json
 import re
@@ -11,6 +11,19 @@ _UNSAFE = (
     "\ud800-\udfff"  # no character, and in no encoding
 )
 _HOSTILE = re.compile(f"[{_UNSAFE}]")
+MESSAGE_CHARS_MAX = 1_000
+
+
+def storable(text: str, chars_max: int | None = None) -> str:
+    """The text as every database takes it: without NUL and lone surrogates, and bounded. One that a database
+    refuses would take the records of its whole group with it."""
+    # Cut before too: what is written out only grows, and a long text costs no more than a short one.
+    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:chars_max]
+
+
+def storable_message(text: str | None) -> str | None:
+    """An error's code or message of the provider's, as it is kept with a task."""
+    return None if text is None else storable(text, MESSAGE_CHARS_MAX)
 
 
 def sanitize(text: str) -> str:

@@ -11,6 +11,7 @@ import aiohttp
 
 from app.domain.send_outcome import BACKOFF_MAX_S, Answer, classify
 from app.domain.submission import ClaimedTask
+from app.domain.text import storable
 from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 from app.provider import wire
 from app.provider.batch import encode_batch, read_batch
@@ -261,7 +262,7 @@ class Client:
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    return wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
+    return storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 
 from app.domain.sync_call import SyncAnswer, SyncEnd, end_of
+from app.domain.text import storable
 from app.provider import wire
 from app.provider.client import ANSWER_BYTES_MAX, RateLimiter
 from app.provider.egress import NOT_SENT, STRAIGHT, Egress
@@ -76,7 +77,7 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
         "slots_used": used,
         "charged": None if charged is None else Decimal(charged),
         "remaining": None if remaining is None else Decimal(remaining),
-        "request_id": wire.storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None,
+        "request_id": storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None,
     }
     if 200 <= status < 300:
         whole = wire.without_halves(body)

@@ -3,7 +3,8 @@
 from urllib.parse import urlsplit
 
 from app.domain.evidence.records import AcknowledgedWebhook
-from app.provider.wire import ID_CHARS_MAX, fields_of, storable, value_of
+from app.domain.text import storable
+from app.provider.wire import ID_CHARS_MAX, fields_of, value_of
 
 URL_CHARS_MAX = 200
 TIME_CHARS_MAX = 40

@@ -20,6 +20,7 @@ import msgspec
 from app.domain.credits import ACCOUNT_CREDITS_MAX, parse_credits
 from app.domain.settlement import Report
 from app.domain.submission import ClaimedTask
+from app.domain.text import storable
 from app.ports import Balance, ReportError, Slots
 
 ID_CHARS_MAX = 200
@@ -327,12 +328,6 @@ def is_own_create(body: bytes) -> bool:
     """Whether a 2xx to a create call is the provider's at all, be it readable or not."""
     fields = fields_of(body)
     return bytes(fields.get("task", b""))[:1] == b"{" or bytes(fields.get("results", b""))[:1] == b"["
-
-
-def storable(text: str, chars_max: int) -> str:
-    """A text of the provider's as every database takes it: bounded, without NUL and lone surrogates. One that
-    a database refuses would take the records of its whole group with it."""
-    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def rate_limit(headers: Mapping[str, str]) -> tuple[int | None, int | None]:

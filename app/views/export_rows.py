@@ -13,9 +13,9 @@ import msgspec
 
 from app.domain.credits import to_json_number
 from app.domain.stored_json import read_json
+from app.domain.text import storable
 from app.domain.time_format import iso_utc
 from app.store.read.exports import Row
-from app.store.write.inbox import clean
 
 
 class ExportContent(StrEnum):
@@ -122,7 +122,7 @@ def flat_row(what: ExportContent, row: Row) -> list[Any]:
         flat |= {
             "country": payload.get("country", payload.get("gl")),
             "prompt": payload.get("prompt", payload.get("query")),
-            "answer_text": clean(text) if isinstance(text, str) else None,
+            "answer_text": storable(text) if isinstance(text, str) else None,
             "source_urls": _source_urls(answer),
             "payload": json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
         }
@@ -145,5 +145,7 @@ def _source_urls(answer: dict[str, Any]) -> list[str]:
     for name, field in (("sources", "url"), ("organicResults", "link"), ("newsResults", "link")):
         listed = answer.get(name)
         if isinstance(listed, list):
-            return [clean(s[field]) for s in listed if isinstance(s, dict) and isinstance(s.get(field), str)]
+            return [
+                storable(s[field]) for s in listed if isinstance(s, dict) and isinstance(s.get(field), str)
+            ]
     return []

@@ -159,12 +159,12 @@ def _run_share(
 
 def reading_of(plan: VerifyPlan) -> "Reading":
     """How evidence is read: by the parser and the rules that settled it, and with the secrets configured."""
+    from app.domain.text import storable_message
     from app.provider.wire import read_report
     from app.services.settle import decide
     from app.services.verify.evidence import Reading
-    from app.store.write.inbox import truncate
 
-    return Reading(read_report, decide, truncate, voucher(plan))
+    return Reading(read_report, decide, storable_message, voucher(plan))
 
 
 def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":

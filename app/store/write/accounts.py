@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.submission import SendOptions
 from app.domain.task import RunState
+from app.domain.text import storable
 from app.ports import Balance, Outstanding
 from app.store.part import StorePart, reads, writes
 from app.store.read.charges import first_entry_since
@@ -25,7 +26,6 @@ from app.store.tables import (
     runs,
     tasks,
 )
-from app.store.write.inbox import clean
 from app.store.write.spending import spending
 
 
@@ -54,7 +54,7 @@ class AccountWrites(StorePart):
         done = await connection.execute(
             sa.update(runs)
             .where(IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
-            .values(state=state, reason=clean(reason.text), reason_code=reason.code)
+            .values(state=state, reason=storable(reason.text), reason_code=reason.code)
         )
         return done.rowcount
 

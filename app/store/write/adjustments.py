@@ -6,9 +6,9 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.text import storable
 from app.store.database import Database
 from app.store.tables import account_entries, runs, tasks
-from app.store.write.inbox import clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def add_adjustment(
         "run_id": run_id,
         "task_id": task_id,
         "attempt": attempt,
-        "reason": clean(reason),
+        "reason": storable(reason),
     }
     about = c.run_id == run_id if task_id is None else c.task_id == task_id
     total = sa.select(sa.func.sum(c.credits)).where(c.kind == "adjustment", about)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import RawDelivery
+from app.domain.text import storable
 from app.ports import WaitingDeliveries
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, deliveries
@@ -43,7 +44,6 @@ _compressor = zstd.ZstdCompressor(ZSTD_LEVEL)
 ERROR_CHARS_MAX = 2_000
 HELD_UP_MS_MIN, HELD_UP_MS_MAX = 10_000, 120_000
 """A release that mends it settles what is held up within two minutes of its start."""
-MESSAGE_CHARS_MAX = 1_000
 
 
 class InboxWrites(StorePart):
@@ -138,7 +138,7 @@ class InboxWrites(StorePart):
     async def _say(self, errors: Sequence[tuple[str, str]], values: Mapping[str, Any]) -> None:
         if not errors:
             return
-        data = [{"id": i, "error": clean(error)[:ERROR_CHARS_MAX]} for i, error in errors]
+        data = [{"id": i, "error": storable(error, ERROR_CHARS_MAX)} for i, error in errors]
 
         async def work(connection: AsyncConnection) -> None:
             v = self.db.batch("v", {"id": Id, "error": sa.Text()}, data)
@@ -209,13 +209,3 @@ def unpack(encoding: str, stored: bytes) -> bytes:
     if encoding != "zstd":
         raise LookupError(f"encoding {encoding} is of another version")
     return bytes(zstd.ZstdDecompressor().decompress(stored, BODY_BYTES_MAX))
-
-
-def truncate(text: str | None) -> str | None:
-    """Foreign text as it is kept beside a task: clean and bounded."""
-    return None if text is None else clean(text)[:MESSAGE_CHARS_MAX]
-
-
-def clean(text: str) -> str:
-    """Text that PostgreSQL takes: without NUL and lone surrogates."""
-    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()

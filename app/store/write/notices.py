@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.notices.notice import DueNotice, Notice, NoticeState, Outcome
 from app.domain.task import new_id
+from app.domain.text import storable, storable_message
 from app.store.database import Database
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_NEW_NOTICE, Id, Millis, notices
-from app.store.write.inbox import clean, truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class NoticeWrites(StorePart):
                 "state": outcome.state,
                 "due_at_ms": now_ms + outcome.wait_ms,
                 "sent_at_ms": now_ms if outcome.state is NoticeState.SENT else None,
-                "error": truncate(outcome.error),
+                "error": storable_message(outcome.error),
             }
             for notice, outcome in ended
         ]
@@ -129,7 +129,7 @@ async def insert_notices(
             "kind": notice.kind,
             "account": notice.account,
             "run_id": notice.run_id,
-            "occasion": clean(notice.occasion),
+            "occasion": storable(notice.occasion),
             "body": notice.body(),
             "state": state,
             "tries": 0,

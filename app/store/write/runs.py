@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
+from app.domain.text import storable
 from app.store.part import StorePart, writes
 from app.store.tables import has_come, leases, runs, tasks
-from app.store.write.inbox import clean
 from app.store.write.load import task_row
 from app.store.write.submission import perhaps_accepted
 
@@ -37,8 +37,8 @@ class RunWrites(StorePart):
         run_id = new_id(now_ms)
         row = {
             "id": run_id,
-            "name": clean(name),
-            "source": clean(source),
+            "name": storable(name),
+            "source": storable(source),
             "state": RunState.LOADING,
             "budget": budget,
             "bad_lines": 0,
@@ -82,7 +82,7 @@ class RunWrites(StorePart):
     async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool:
         """Pause or stop a run that is running; False when somebody was faster."""
         return await self._change_run(
-            run_id, (RunState.RUNNING,), state=state, reason=clean(reason.text), reason_code=reason.code
+            run_id, (RunState.RUNNING,), state=state, reason=storable(reason.text), reason_code=reason.code
         )
 
     async def resume_run_if_halted(self, run_id: str) -> bool:

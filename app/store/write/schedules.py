@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.schedule_slots import DueSlot
 from app.domain.task import RunState, TaskState, new_id
+from app.domain.text import storable, storable_message
 from app.store.part import StorePart, reads, writes
 from app.store.tables import runs, schedules, tasks
-from app.store.write.inbox import clean, truncate
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class ScheduleWrites(StorePart):
         """A new schedule; its id. None: there is one of that name."""
         row = {
             "id": new_id(now_ms),
-            "name": clean(name),
-            "source": clean(source),
+            "name": storable(name),
+            "source": storable(source),
             "options": options,
             "every_ms": every_ms,
             "next_at_ms": next_at_ms,
@@ -92,7 +92,7 @@ class ScheduleWrites(StorePart):
         there is to say of slots before it, kept with the run and with the schedule."""
         row = {
             "id": new_id(now_ms),
-            "name": clean(name),
+            "name": storable(name),
             "source": schedule.source,
             "state": RunState.LOADING,
             "reason": reason,
@@ -120,14 +120,14 @@ class ScheduleWrites(StorePart):
         self, connection: AsyncConnection, schedule: ScheduleRow, due: DueSlot, error: str
     ) -> bool:
         """Give a slot up for its error; False when another worker has it."""
-        return await _move_on(connection, schedule, due, last_error=truncate(error))
+        return await _move_on(connection, schedule, due, last_error=storable_message(error))
 
     @writes
     async def note_schedule_error(self, connection: AsyncConnection, schedule_id: str, error: str) -> bool:
         """Keep why a schedule cannot be run, its slot left as it is; False when that is known."""
-        known = sa.func.coalesce(schedules.c.last_error, "") == truncate(error)
+        known = sa.func.coalesce(schedules.c.last_error, "") == storable_message(error)
         mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
-        return (await connection.execute(mine.values(last_error=truncate(error)))).rowcount == 1
+        return (await connection.execute(mine.values(last_error=storable_message(error)))).rowcount == 1
 
     @writes(long=True)
     async def give_slot_up(
@@ -138,7 +138,7 @@ class ScheduleWrites(StorePart):
         done = await connection.execute(
             sa.update(runs)
             .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-            .values(state=RunState.CANCELLED, reason=truncate(error), reason_code=None)
+            .values(state=RunState.CANCELLED, reason=storable_message(error), reason_code=None)
         )
         if not done.rowcount:
             return False
@@ -148,7 +148,7 @@ class ScheduleWrites(StorePart):
             .values(state=TaskState.CANCELLED)
         )
         mine = schedules.c.id == schedule_id
-        await connection.execute(sa.update(schedules).where(mine).values(last_error=truncate(error)))
+        await connection.execute(sa.update(schedules).where(mine).values(last_error=storable_message(error)))
         return True
 
     @reads

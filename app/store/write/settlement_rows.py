@@ -9,9 +9,9 @@ from app.domain.credits import Verdict, to_micro
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Finding, Settlement
 from app.domain.task import Money, TaskState
+from app.domain.text import storable, storable_message
 from app.store.database import Types
 from app.store.tables import Credits, Id, Millis, attempts, tasks
-from app.store.write.inbox import clean, truncate
 
 _MONEY_COLUMNS = (
     "attempt",
@@ -108,9 +108,9 @@ def change_row(
         "charged": after.charged,
         "reported": after.reported,
         "verdict": after.verdict,
-        "provider_task_id": truncate(after.provider_task_id),
-        "error_code": truncate(report.error_code),
-        "error_message": truncate(report.error_message),
+        "provider_task_id": storable_message(after.provider_task_id),
+        "error_code": storable_message(report.error_code),
+        "error_message": storable_message(report.error_message),
         "settled_by": first.source,
         "at_ms": now_ms,
         # Money that is still unknown is asked for again; otherwise there is nothing left to ask.
@@ -177,6 +177,6 @@ def unmatched_row(parsed: ParsedDelivery, now_ms: int) -> dict[str, Any]:
         "verdict": Verdict.UNMATCHED,
         "expected": None,
         "actual": parsed.report.charged,
-        "detail": clean(f"provider task {parsed.report.provider_task_id}"),
+        "detail": storable(f"provider task {parsed.report.provider_task_id}"),
         "delivery_id": parsed.id,
     }

@@ -19,6 +19,7 @@ from app.domain.run_reason import BUDGET
 from app.domain.send_outcome import NOT_TAKEN, Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
+from app.domain.text import storable_message
 from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     IS_OPEN,
@@ -36,7 +37,6 @@ from app.store.tables import (
     submissions,
     tasks,
 )
-from app.store.write.inbox import truncate
 from app.store.write.spending import spending
 
 _NOT_ACCEPTED = frozenset(
@@ -246,7 +246,7 @@ class SubmissionWrites(StorePart):
             {
                 "id": s.task.id,
                 "attempt": s.task.attempt,
-                "provider_task_id": truncate(s.provider_task_id),
+                "provider_task_id": storable_message(s.provider_task_id),
                 "to_charge": s.credits_to_charge,
                 "at_ms": s.at_ms,
                 "poll_ms": s.next_poll_at_ms,
@@ -327,8 +327,8 @@ class SubmissionWrites(StorePart):
             {
                 "id": s.task.id,
                 "attempt": s.task.attempt,
-                "code": truncate(s.code),
-                "message": truncate(s.message),
+                "code": storable_message(s.code),
+                "message": storable_message(s.message),
             }
             for s in rejected
         ]
@@ -548,9 +548,9 @@ def _log_row(s: Submission) -> dict[str, object]:
         "at_ms": s.at_ms,
         "answer": s.answer,
         "http_status": s.http_status,
-        "code": truncate(s.code),
-        "message": truncate(s.message),
-        "provider_task_id": truncate(s.provider_task_id),
+        "code": storable_message(s.code),
+        "message": storable_message(s.message),
+        "provider_task_id": storable_message(s.provider_task_id),
         "credits_to_charge": s.credits_to_charge,
-        "request_id": truncate(s.request_id),
+        "request_id": storable_message(s.request_id),
     }

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.send_outcome import Answer
 from app.domain.sync_call import SyncAnswer
 from app.domain.task import Money, RunState, TaskSpec, TaskState, new_id
+from app.domain.text import storable, storable_message
 from app.store.part import StorePart, writes
 from app.store.tables import ledger, runs, submissions, tasks
-from app.store.write.inbox import clean, truncate
 from app.store.write.load import task_row
 
 
@@ -27,7 +27,7 @@ class SyncCallWrites(StorePart):
         run_id, task_id = new_id(now_ms), new_id(now_ms)
         run = {
             "id": run_id,
-            "name": clean(name),
+            "name": storable(name),
             "source": "ask",
             "state": RunState.RUNNING,
             "bad_lines": 0,
@@ -66,9 +66,9 @@ class SyncCallWrites(StorePart):
             "at_ms": now_ms,
             "answer": answer,
             "http_status": end.http_status,
-            "code": truncate(end.code),
-            "message": truncate(end.message),
-            "request_id": truncate(end.request_id),
+            "code": storable_message(end.code),
+            "message": storable_message(end.message),
+            "request_id": storable_message(end.request_id),
         }
         await self.db.insert(connection, submissions, [row])
 
@@ -85,8 +85,8 @@ class SyncCallWrites(StorePart):
                 state=TaskState.REJECTED,
                 money=Money.VOIDED,
                 credits_charged=Decimal(0),
-                error_code=truncate(code),
-                error_message=truncate(message),
+                error_code=storable_message(code),
+                error_message=storable_message(message),
                 next_poll_at_ms=None,
             )
             .returning(tasks.c.run_id, tasks.c.credits_held)

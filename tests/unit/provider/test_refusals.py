@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from app.domain.submission import ClaimedTask
-from app.provider.wire import encode_create, page_of, rate_limit, read_created, read_error, storable
+from app.domain.text import storable
+from app.provider.wire import encode_create, page_of, rate_limit, read_created, read_error
 
 NOW = datetime(2026, 10, 1, 12, 0, 0, tzinfo=UTC)
 
