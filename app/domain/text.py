@@ -1,4 +1,4 @@
-"""Text of other people made safe to store, and to show on a terminal that might obey it. Pure."""
+"""Text from outside made safe: to show on a terminal, to store in a database. Pure."""
 
 import json
 import re
@@ -12,18 +12,7 @@ _UNSAFE = (
 )
 _HOSTILE = re.compile(f"[{_UNSAFE}]")
 MESSAGE_CHARS_MAX = 1_000
-
-
-def storable(text: str, chars_max: int | None = None) -> str:
-    """The text as every database takes it: without NUL and lone surrogates, and bounded. One that a database
-    refuses would take the records of its whole group with it."""
-    # Cut before too: what is written out only grows, and a long text costs no more than a short one.
-    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:chars_max]
-
-
-def storable_message(text: str | None) -> str | None:
-    """An error's code or message of the provider's, as it is kept with a task."""
-    return None if text is None else storable(text, MESSAGE_CHARS_MAX)
+"""Longest message of the provider's, or of an error, that is stored alongside a task."""
 
 
 def sanitize(text: str) -> str:
@@ -46,6 +35,32 @@ def json_text(document: Any, encoding: str, *, indent: int | None = None) -> str
     except (UnicodeEncodeError, LookupError):
         return json.dumps(document, default=str, indent=indent)
     return text
+
+
+def storable(text: str, chars_max: int | None = None) -> str:
+    """Text that every database takes: NUL and lone surrogates are spelled out. One value that a database
+    refuses would take the records of its whole group with it. The bound counts characters before that."""
+    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def storable_message(text: str | None) -> str | None:
+    """A code or message as it is stored alongside a task: storable and bounded; None stays null."""
+    return None if text is None else storable(text, MESSAGE_CHARS_MAX)[:MESSAGE_CHARS_MAX]
+
+
+def one_line(text: str) -> str:
+    """Printable characters on one line: no control, no escape, nothing that turns the writing direction."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def printable(text: str) -> str:
+    """Each character that cannot be printed as a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def printable_ascii(text: str) -> str:
+    """Each character but printable ASCII as a question mark."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 def _escaped(found: re.Match[str]) -> str:

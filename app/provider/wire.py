@@ -20,7 +20,7 @@ import msgspec
 from app.domain.credits import ACCOUNT_CREDITS_MAX, parse_credits
 from app.domain.settlement import Report
 from app.domain.submission import ClaimedTask
-from app.domain.text import storable
+from app.domain.text import one_line, storable
 from app.ports import Balance, ReportError, Slots
 
 ID_CHARS_MAX = 200
@@ -243,7 +243,7 @@ class WireError:
 
     def told(self, status: int) -> str:
         """For people, who do not know the status yet; a line that no terminal obeys."""
-        return clean(f"HTTP {status}, {self.code or 'no code'}: {self.message}", PAGE_CHARS_MAX * 2)
+        return excerpt(f"HTTP {status}, {self.code or 'no code'}: {self.message}", PAGE_CHARS_MAX * 2)
 
 
 def is_own_error(status: int, body: bytes) -> bool:
@@ -269,21 +269,19 @@ def _is_envelope(status: int, root: Mapping[str, Any]) -> bool:
 def page_of(status: int, headers: Mapping[str, str], body: bytes) -> str:
     """What answered in the provider's place, for people: status, type, where it redirects to, and the first
     characters of it; nothing that a terminal obeys, and no key that it may echo."""
-    kind = clean(headers.get("Content-Type", "").partition(";")[0], TYPE_CHARS_MAX) or "no type"
+    kind = excerpt(headers.get("Content-Type", "").partition(";")[0], TYPE_CHARS_MAX) or "no type"
     to = ""
     if 300 <= status < 400 and (location := headers.get("Location")):
         # Without its query, which may carry what nobody else should see.
         bare = re.sub("//[^/@]*@", "//", re.split("[?#]", location)[0])
-        to = f" to {clean(bare, PAGE_CHARS_MAX)}"
-    text = clean(body[:PAGE_BYTES].decode("utf-8", "replace"), PAGE_CHARS_MAX)
+        to = f" to {excerpt(bare, PAGE_CHARS_MAX)}"
+    text = excerpt(body[:PAGE_BYTES].decode("utf-8", "replace"), PAGE_CHARS_MAX)
     return f"HTTP {status}{to}, {kind}, {text}" if text else f"HTTP {status}{to}, {kind}, empty"
 
 
-def clean(text: str, chars_max: int) -> str:
-    """One line of printable characters: no control, no escape, nothing that turns the writing direction, and
-    no secret by its usual look."""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return _SECRET.sub(lambda found: found[1] + "…", shown)[:chars_max]
+def excerpt(text: str, chars_max: int) -> str:
+    """One line of printable characters, without what looks like a secret."""
+    return _SECRET.sub(lambda found: found[1] + "…", one_line(text))[:chars_max]
 
 
 def read_error(

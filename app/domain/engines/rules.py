@@ -12,6 +12,7 @@ from typing import NamedTuple
 from app.domain.engines.google_url import owned_values, problem_of_url
 from app.domain.engines.places import COUNTRIES, STATES, country_remedy
 from app.domain.engines.table import ENGINES, FIELDS, INCLUDE_NAMES, TASK_TYPES, Engine
+from app.domain.text import printable
 
 __all__ = [
     "ENGINES",
@@ -74,7 +75,7 @@ def check(task_type: str, payload: Mapping[str, object], priority: int = 1) -> l
 def display(value: object) -> str:
     """A value as it may be shown in a problem: quoted, printable and short."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(c if c.isprintable() else "?" for c in text[: SHOWN_CHARS_MAX + 1])
+    text = printable(text[: SHOWN_CHARS_MAX + 1])
     return f"'{text[:SHOWN_CHARS_MAX]}…'" if len(text) > SHOWN_CHARS_MAX else f"'{text}'"
 
 

@@ -17,6 +17,7 @@ from app.config import DEFAULT_ACCOUNT
 from app.domain.delivery import RawDelivery, signed_delivery_id
 from app.domain.settlement import Source
 from app.domain.task import new_id
+from app.domain.text import printable_ascii
 from app.ports import Clock
 from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, ill_formed, verify
 from app.provider.wire import decode
@@ -210,9 +211,9 @@ class Receiver:
             source=Source.DELIVERY,
             received_at_ms=now_ms,
             body=body,
-            webhook_id=clean_header(signed.webhook_id),
-            signed_at=clean_header(signed.timestamp),
-            signature=clean_header(signed.signature),
+            webhook_id=_storable_header(signed.webhook_id),
+            signed_at=_storable_header(signed.timestamp),
+            signature=_storable_header(signed.signature),
             account=account,
         )
         try:
@@ -263,7 +264,7 @@ class Receiver:
         self._metrics.count_refusal(reason)
         # Whoever forges or floods must not fill the disk with our log: one line per reason and interval.
         if (times := self._seldom.due(reason)) is not None:
-            webhook_id = clean_header(signed.webhook_id) if signed else None
+            webhook_id = _storable_header(signed.webhook_id) if signed else None
             log.warning(
                 "delivery_refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
             )
@@ -322,14 +323,11 @@ def is_json_object(body: bytes) -> bool:
     return True
 
 
-def clean_header(value: str | None) -> str | None:
+def _storable_header(value: str | None) -> str | None:
     """A header as it may be stored and logged: printable ASCII, bounded. PostgreSQL takes no NUL."""
     if value is None:
         return None
-    cut = value[:HEADER_CHARS_MAX]
-    if cut.isascii() and cut.isprintable():
-        return cut
-    return "".join(c if " " <= c <= "~" else "?" for c in cut)
+    return printable_ascii(value[:HEADER_CHARS_MAX])
 
 
 def _answer(status: int, **fields: str) -> web.Response:
