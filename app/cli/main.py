@@ -36,7 +36,7 @@ from app.cli.runs import commands, control
 from app.cli.runs.ask import ASK_EXAMPLES, ask
 from app.cli.runs.submit import SUBMIT_EXAMPLES, submit
 from app.cli.schedules import schedule
-from app.cli.user_error import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError
+from app.errors import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError
 
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"

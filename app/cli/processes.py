@@ -13,7 +13,7 @@ import typer
 
 from app.cli import done as told
 from app.cli.options import AsJson, examples, settings_for
-from app.cli.user_error import FAILED, UserError
+from app.errors import FAILED, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings

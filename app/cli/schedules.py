@@ -21,7 +21,7 @@ from app.cli.options import (
     settings_for,
 )
 from app.cli.runs.commands import with_store
-from app.cli.user_error import USAGE, UserError
+from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -58,14 +58,9 @@ def add(
 
     The file is read anew for each run. Of the slots that come while no worker runs, only the latest is run.
     """
-    from app.cli.runs.run_options import (
-        RunOptions,
-        refuse_not_utf8,
-        refuse_unknown_account,
-        refuse_unusable_name,
-    )
     from app.cli.runs.submit_file import printable_stem, refuse_if_not_a_file
     from app.cli.terminal import draw_line, show
+    from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
     from app.views.schedules import schedule_document
 
     settings = settings_for(log_level="warning")
@@ -196,7 +191,7 @@ async def choose_schedule(store: "Store", name: str) -> "ScheduleRow":
 
 def parse_every(text: str) -> int:
     """Milliseconds between two slots. Raises UserError."""
-    from app.cli.runs.run_options import duration_option
+    from app.run_options import duration_option
 
     every_ms = duration_option("--every", text) or 0
     if every_ms < EVERY_MIN_MS:

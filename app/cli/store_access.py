@@ -11,8 +11,8 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, Ope
 
 from app.address import read_database_address
 from app.bootstrap import CLOCK, open_store
-from app.cli.user_error import UserError
 from app.config import Settings
+from app.errors import UserError
 from app.ports import StoreRefused, StoreUnavailable
 from app.store import Store
 from app.store.database import SQLITE_BUSY_MS

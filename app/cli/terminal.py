@@ -21,9 +21,9 @@ from typer.exceptions import TyperException
 from app.cli.done import all_done
 from app.cli.runs.watch import submitted_count
 from app.cli.streams import OutputError
-from app.cli.user_error import UserError
 from app.domain.credits import to_json_number
 from app.domain.text import json_text, sanitize, sanitize_json
+from app.errors import UserError
 from app.log_sink import Sink
 from app.store.read.runs import RunProgress
 from app.views.runs import Document

@@ -110,7 +110,7 @@ def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number:
 def test_a_process_that_cannot_start_is_shown_with_its_log(
     prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.cli.user_error import UserError
+    from app.errors import UserError
 
     monkeypatch.setattr("app.cli.demo.stack.EMULATOR_OPTIONS", ("--plan", "nosuchplan"))
     with pytest.raises(UserError, match="emulator does not start") as caught:

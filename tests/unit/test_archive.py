@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.evidence.archive import SPOOLED_BYTES_MAX, open_archive, suffix_of
-from app.cli.user_error import UserError
+from app.errors import UserError
 
 MADE_MS = 1_790_900_000_000
 

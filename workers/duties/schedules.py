@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.cli.runs.run_options import RunOptions, refuse_unknown_account
-from app.cli.user_error import UserError
 from app.config import Settings
+from app.errors import UserError
 from app.prompts.reader import read_prompts
+from app.run_options import RunOptions, refuse_unknown_account
 from app.services.isolated import Isolated
 from app.services.schedule import Opened, OpenSource, SlotOutcome, start_due
 from workers.jobs import Context

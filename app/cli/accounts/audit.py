@@ -6,7 +6,7 @@ import typer
 
 from app.cli.options import Account, AsJson, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import FAILED, UserError
+from app.errors import FAILED, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -22,8 +22,8 @@ def audit(account: Account = "default", as_json: AsJson = False) -> None:
     while credits move.
     """
     from app.cli.accounts.draw import draw_audit
-    from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import show
+    from app.run_options import refuse_unknown_account
     from app.views.accounts import audit_document
 
     settings = settings_for(log_level="warning")

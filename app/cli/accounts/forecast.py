@@ -6,7 +6,7 @@ import typer
 
 from app.cli.options import Account, AsJson, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import USAGE, UserError
+from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -30,9 +30,9 @@ def forecast(
     from app.bootstrap import now_ms
     from app.cli.accounts.draw import draw_forecast
     from app.cli.runs.choose import choose_run
-    from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import show
     from app.config import DEFAULT_ACCOUNT
+    from app.run_options import refuse_unknown_account
     from app.views.forecast import forecast_document
 
     settings = settings_for(log_level="warning")

@@ -6,7 +6,7 @@ import typer
 
 from app.cli.options import Account, AsJson, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import USAGE, UserError
+from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.domain.accounting.billing import Cycle
@@ -22,8 +22,8 @@ def plan(account: Account = "default", as_json: AsJson = False) -> None:
     """
     from app.bootstrap import now_ms
     from app.cli.accounts.draw import draw_plan
-    from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import show
+    from app.run_options import refuse_unknown_account
     from app.services.audit import standing
     from app.views.accounts import plan_document
 
@@ -56,8 +56,8 @@ def statement(
     overage, and the balance after each line.
     """
     from app.cli.accounts.draw import draw_statement
-    from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import show
+    from app.run_options import refuse_unknown_account
     from app.services import audit
     from app.views.accounts import statement_document
 

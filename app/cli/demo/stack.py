@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-from app.cli.user_error import USAGE, UserError
 from app.config import Settings, load_settings
+from app.errors import USAGE, UserError
 from app.local.processes import Process, Processes, plain_environment
 from app.views.runs import Document
 

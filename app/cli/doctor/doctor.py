@@ -23,9 +23,9 @@ from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have 
 from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
 from app.cli.store_access import answered, display_url, reachable_store
-from app.cli.user_error import UserError
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.egress import egress_to
+from app.errors import UserError
 from app.notice_client import open_poster
 from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
 from app.store.migrate import is_migrated, newest_revision

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
 from app.cli.runs.export import FORMULA_STARTS
-from app.cli.user_error import USAGE, UserError
+from app.errors import USAGE, UserError
 
 SUFFIXES = (".zip", ".tar.gz")
 SPOOLED_BYTES_MAX = 1024 * 1024

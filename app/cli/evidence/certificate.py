@@ -7,7 +7,7 @@ import typer
 
 from app.cli.options import AsJson, RunArgument, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import FAILED
+from app.errors import FAILED
 
 if TYPE_CHECKING:
     from app.store import Store

@@ -12,7 +12,7 @@ import typer
 
 from app.cli.options import AsJson, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import FAILED, USAGE, UserError
+from app.errors import FAILED, USAGE, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

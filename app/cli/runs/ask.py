@@ -7,7 +7,7 @@ import typer
 from app.cli.done import done
 from app.cli.options import Account, AsJson, Include, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import FAILED, USAGE, UserError
+from app.errors import FAILED, USAGE, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -43,8 +43,8 @@ def ask(
     interrupt it to save credits: the provider may go on and bill it.
     """
     from app.cli.runs.choose import choose_run
-    from app.cli.runs.run_options import refuse_unknown_account
     from app.cli.terminal import draw_asked, show
+    from app.run_options import refuse_unknown_account
     from app.views.sync_call import sync_call_document
 
     settings = settings_for(log_level="warning")

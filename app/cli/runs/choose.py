@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.cli.user_error import UserError
+from app.errors import UserError
 from app.store.read.runs import RunRow
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
-from app.cli.user_error import FAILED
+from app.errors import FAILED
 
 if TYPE_CHECKING:
     from app.config import Settings

@@ -9,7 +9,7 @@ import typer
 from app.cli.done import done
 from app.cli.options import AsJson, RunArgument, examples, settings_for
 from app.cli.runs.commands import with_store
-from app.cli.user_error import USAGE, UserError
+from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from app.domain.task import TaskState

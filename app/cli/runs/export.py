@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from app.cli.atomic_file import atomic_file
-from app.cli.user_error import USAGE, UserError
 from app.domain.credits import to_json_number
 from app.domain.time_format import iso_utc
+from app.errors import USAGE, UserError
 from app.store import Store
 from app.store.read.exports import Row
 from app.views.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row, row_line

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.cli.user_error import UserError
+from app.errors import UserError
 from app.store.read.exports import Row
 from app.views.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row
 

@@ -21,10 +21,10 @@ from app.cli.options import (
     settings_for,
 )
 from app.cli.runs.commands import exit_if_halted, follow, with_store
-from app.cli.user_error import STORED, USAGE, UserError
+from app.errors import STORED, USAGE, UserError
 
 if TYPE_CHECKING:
-    from app.cli.runs.run_options import RunOptions
+    from app.run_options import RunOptions
     from app.store import Store
 
 
@@ -60,13 +60,8 @@ def submit(
     run. 3: the run is stored, but --watch saw it halt or could not go on; 1 and 2: nothing will be sent. So
     whoever tries again after 1 or 2 pays nothing twice.
     """
-    from app.cli.runs.run_options import (
-        RunOptions,
-        refuse_not_utf8,
-        refuse_unknown_account,
-        refuse_unusable_name,
-    )
     from app.cli.terminal import draw_status, draw_submitted, show
+    from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
     from app.views.runs import status_document
 
     settings = settings_for(log_level="warning")

@@ -10,11 +10,11 @@ from app.bootstrap import now_ms, open_queue
 from app.cli.done import done
 from app.cli.store_access import TROUBLE
 from app.cli.streams import stdin_fault
-from app.cli.user_error import USAGE, UserError
 from app.config import Settings
 from app.domain.credits import to_json_number
 from app.domain.source_change import SourceChanged
 from app.domain.text import sanitize
+from app.errors import USAGE, UserError
 from app.local.embedded import is_valkey_used, running_valkey
 from app.prompts.reader import BadLine, Defaults, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run

@@ -16,8 +16,8 @@ import structlog
 
 from app.address.listening import listening_remedy
 from app.cli.processes import serve_web
-from app.cli.user_error import UserError
 from app.config import load_settings
+from app.errors import UserError
 from app.web.server import create_app, run, serve
 from tests.clock import SteppedClock
 from tests.integration.web.receiving import (

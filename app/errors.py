@@ -1,18 +1,18 @@
-"""Mistakes and outages that a person can do something about: said in a sentence with the remedy, never as a
-traceback."""
+"""Mistakes and outages that a person can do something about: a sentence and its remedy, never a traceback.
+Imports nothing of ours."""
 
 from collections.abc import Sequence
 
 FAILED = 1
 USAGE = 2
 STORED = 3
-"""What was asked for is stored and stands, but something after it failed: not to be done again."""
+"""The request is stored, but something after it failed: not to be repeated."""
 BUG = 70
 INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Ends a command. `code` is for programs, the text and the remedy are for people."""
+    """Ends a command, or what else a person began. `code` is for programs, text and remedy are for people."""
 
     def __init__(
         self,

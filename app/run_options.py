@@ -1,15 +1,16 @@
-"""The options with which a file becomes a run: as they are given to `submit`, and kept with a schedule."""
+"""The options with which a file becomes a run: as given to `submit`, and stored with a schedule. Shared by
+the command line and the workers; draws and prints nothing."""
 
 import json
 import re
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
 
-from app.cli.user_error import USAGE, UserError
 from app.config import DEFAULT_ACCOUNT, Settings
 from app.domain.credits import ACCOUNT_CREDITS_MAX
 from app.domain.duration import DurationError, parse_duration
 from app.domain.text import sanitize
+from app.errors import USAGE, UserError
 from app.prompts.reader import Defaults, split_include
 from app.services.load import Duplicates, NewRun
 
@@ -23,7 +24,7 @@ BATCH_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a person gave, as text; empty: not given."""
+    """The options as text, unchecked; empty: not given."""
 
     task_type: str = ""
     country: str = ""
