@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml imports-at-run-time.toml
 
 format: install
 	$(BIN)/ruff check --fix .
