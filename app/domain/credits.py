@@ -6,6 +6,8 @@ A missing charge is unknown and never 0; nothing here ever becomes a float.
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
+from app.domain.verdicts import Verdict
+
 MICRO = 1_000_000
 """The books keep credits as whole millionths: the wire type is a JSON number, not an integer (P10)."""
 
@@ -18,27 +20,6 @@ ACCOUNT_CREDITS_MAX = 10**9
 """Of one entry of an account: a balance, an allocation, a correction. Balances are not added up; of the
 others 9,000 of this size would fit, and a cycle has one of most kinds."""
 SHOWN_CHARS_MAX = 40
-
-
-class Verdict(StrEnum):
-    """What reconciling `creditsToCharge` with `creditsCharged` found."""
-
-    MATCHED = "matched"
-    FREE_FAILURE = "free_failure"
-    EXPLAINED = "explained"
-    OVERCHARGED = "overcharged"
-    UNDERCHARGED = "undercharged"
-    CHARGED_FAILURE = "charged_failure"
-    UNKNOWN = "unknown"
-    CONFLICT = "conflict"
-    REPRICED = "repriced"
-    DOUBLE_CHARGED = "double_charged"
-    UNMATCHED = "unmatched"
-    LOST_AFTER_ACK = "lost_after_ack"  # the provider has our 2xx, and we have no delivery (P18)
-
-
-QUIET_VERDICTS = frozenset({Verdict.MATCHED, Verdict.FREE_FAILURE, Verdict.EXPLAINED})
-"""Verdicts that need no evidence; every other one keeps its own."""
 
 
 class ExplanationCode(StrEnum):

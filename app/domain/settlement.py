@@ -11,10 +11,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from app.domain.credits import QUIET_VERDICTS, ExplanationCode, Verdict, reconcile, to_json_number
+from app.domain.credits import ExplanationCode, reconcile, to_json_number
 from app.domain.pricing import PRICE_LISTS, PriceList
 from app.domain.reconciliation import Priced, find_price_change, repriced_detail
 from app.domain.task import OPEN_STATES, Money, TaskState, idempotency_key, parse_idempotency_key
+from app.domain.verdicts import QUIET_VERDICTS, Verdict
 
 
 class Source(StrEnum):

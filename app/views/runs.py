@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict, to_json_number
+from app.domain.credits import to_json_number
 from app.domain.task import RunState, TaskState
 from app.domain.time_format import iso_utc
+from app.domain.verdicts import Verdict
 from app.store.read.runs import RunProgress, RunReport, RunRow
 
 Document = dict[str, Any]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from app.domain.credits import ExplanationCode, Verdict
+from app.domain.credits import ExplanationCode
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec, TaskState
+from app.domain.verdicts import Verdict
 
 SAFE_MS = 20 * 3_600_000
 """A key first sent longer ago is not sent again: the provider may have forgotten it (P2)."""

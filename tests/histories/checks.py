@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from app.domain.accounting.drift import LAG_MS, Drift, Movement, audit
-from app.domain.credits import ExplanationCode, Verdict
+from app.domain.credits import ExplanationCode
 from app.domain.task import Money, parse_idempotency_key
+from app.domain.verdicts import Verdict
 from app.emulator.billing.books import books as witness_books
 from app.emulator.engine.tasks import Task
 from tests.double_entry import Account, Entry, Kind, balances, remaining

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.reconciliation import repriced_detail
 from app.domain.send_outcome import Answer
@@ -22,6 +21,7 @@ from app.domain.task import (
     new_id,
     parse_idempotency_key,
 )
+from app.domain.verdicts import Verdict
 from app.provider.wire import read_report
 from app.services import settle as service
 from tests.histories.books import SAFE_MS, AttemptRow, FindingRow, LedgerRow, Rows

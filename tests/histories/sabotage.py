@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 from app.domain import settlement
 from app.domain.accounting import balances, drift
-from app.domain.credits import Verdict
 from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
+from app.domain.verdicts import Verdict
 from app.services import settle as service
 from tests.histories import memory
 from tests.histories.history import VERBS, History

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from app.domain.credits import ExplanationCode, Verdict
+from app.domain.credits import ExplanationCode
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, new_id, parse_idempotency_key
+from app.domain.verdicts import Verdict
 from app.provider.wire import read_report
 from app.services.settle import settle
 from app.store import Store

@@ -2,8 +2,8 @@
 
 from unittest.mock import patch
 
-from app.domain.credits import Verdict
 from app.domain.settlement import Circumstances
+from app.domain.verdicts import Verdict
 from tests.histories import wrong_charges
 from tests.histories.memory import MemoryBooks
 from tests.histories.wrong_charges import is_perfect, measure, run_scene

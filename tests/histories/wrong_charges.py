@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict
 from app.domain.pricing import estimate
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec
+from app.domain.verdicts import Verdict
 from tests.histories.books import Books, Rows
 from tests.histories.memory import MemoryBooks
 

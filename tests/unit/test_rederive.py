@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.accounting.adjustment import account_entry, adjustment_reason, parse_adjustment, said_credits
-from app.domain.credits import CreditsError, Verdict
+from app.domain.credits import CreditsError
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Effect, Report, Settlement, Source
 from app.domain.task import Money, TaskState
+from app.domain.verdicts import Verdict
 from app.domain.verification.derivation import (
     DerivationInput,
     Event,

@@ -13,7 +13,7 @@ from app.cli.demo.expected import (
     expected_verdict,
     was_polled_first,
 )
-from app.domain.credits import Verdict
+from app.domain.verdicts import Verdict
 
 EARLY, LATE = "2026-11-21T20:00:00.000Z", "2026-11-21T20:00:00.001Z"
 

@@ -30,8 +30,9 @@ from app.cli.runs.submit_file import submit_file
 from app.cli.runs.watch import POLL_S
 from app.cli.store_access import opened_store
 from app.cli.terminal import error_console, live_progress
-from app.domain.credits import Verdict, to_json_number
+from app.domain.credits import to_json_number
 from app.domain.pricing import PRICE_LISTS
+from app.domain.verdicts import Verdict
 from app.errors import USAGE, UserError
 from app.local.embedded import embedded_valkey
 from app.local.processes import Processes

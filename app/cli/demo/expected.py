@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict, to_json_number
+from app.domain.credits import to_json_number
+from app.domain.verdicts import Verdict
 from app.views.runs import Document
 
 COUNTS = (

@@ -9,9 +9,9 @@ from typing import Any
 
 from app.cli.report.style import STYLE
 from app.cli.report.svg import Chart, bars, figure, stacked_columns, text
-from app.domain.credits import QUIET_VERDICTS
 from app.domain.task import TaskState
 from app.domain.time_format import iso_utc
+from app.domain.verdicts import QUIET_VERDICTS
 from app.store.read.breakdown import BUCKETS_MS, PERCENTILES
 from app.views.runs import Document
 

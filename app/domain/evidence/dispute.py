@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from app.domain.credits import Verdict, to_json_number
+from app.domain.credits import to_json_number
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, StoredReport
 from app.domain.pricing import explained_extra
 from app.domain.reconciliation import arithmetic
@@ -17,21 +17,9 @@ from app.domain.settlement import Source
 from app.domain.stored_json import read_json
 from app.domain.task import idempotency_key
 from app.domain.time_format import iso_utc
+from app.domain.verdicts import VERDICTS, VerdictRow
 
 Document = dict[str, Any]
-
-WORDS: Mapping[str, str] = {
-    Verdict.OVERCHARGED: "The task was completed. {expected} credits were due and {actual} were charged.",
-    Verdict.UNDERCHARGED: "The task was completed. {expected} credits were due and {actual} were charged.",
-    Verdict.CHARGED_FAILURE: "The task failed, which is free, and {actual} credits were charged.",
-    Verdict.UNKNOWN: "The task is finished, and no report has said what was charged for it.",
-    Verdict.CONFLICT: "Two reports about one task differ: {detail}. We keep to the first one.",
-    Verdict.REPRICED: "creditsToCharge was {actual} where {expected} was expected: {detail}.",
-    Verdict.DOUBLE_CHARGED: "Two attempts of one prompt were both charged; this one {actual} credits.",
-    Verdict.UNMATCHED: "A valid report came about a task that we never sent ({detail}).",
-    Verdict.LOST_AFTER_ACK: "No credit is in dispute here: {detail}.",
-}
-"""What each verdict means, for somebody who knows none of our words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +116,8 @@ def _in_words(found: Discrepancy) -> str:
         "detail": found.detail,
     }
     shown = {name: "an unknown number of" if value is None else value for name, value in figures.items()}
-    return WORDS.get(found.verdict, "{detail}").format(**shown)
+    row = VERDICTS.get(found.verdict, VerdictRow())
+    return row.words.format(**shown)
 
 
 def _difference(found: Discrepancy) -> int | str | None:

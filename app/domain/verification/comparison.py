@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.credits import Verdict, to_json_number
+from app.domain.credits import to_json_number
 from app.domain.task import TaskState
+from app.domain.verdicts import DERIVED_VERDICTS
 from app.domain.verification.derivation import (
     DerivationInput,
     Expected,
@@ -18,8 +19,6 @@ from app.domain.verification.stored_rows import Row
 
 CLOCK_SKEW_MAX_MS = 5_000
 """The receiver's clock and the worker's may be those of two machines."""
-DERIVED_VERDICTS = frozenset(Verdict) - {Verdict.UNMATCHED, Verdict.LOST_AFTER_ACK}
-"""Findings that follow from an attempt's responses and reports alone."""
 
 StoredText = Callable[[str | None], str | None]
 """The provider's text as the store keeps it: clean and bounded."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import Answer, accounts_for
 from app.domain.settlement import Attempt, Effect, Settlement
 from app.domain.task import OPEN_STATES, Money, TaskState
+from app.domain.verdicts import Verdict
 from app.domain.verification.stored_rows import Row
 
 SettleRule = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]

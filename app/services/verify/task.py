@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import accounts_for
 from app.domain.settlement import Effect
 from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
+from app.domain.verdicts import Verdict
 from app.domain.verification.comparison import Difference, StoredAttempt, compare, display
 from app.domain.verification.derivation import (
     BOUGHT_NOTHING,

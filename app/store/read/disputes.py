@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.credits import Verdict
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Send, StoredReport
 from app.domain.task import OPEN_STATES, Money
+from app.domain.verdicts import LAPSING_VERDICTS, SPANNING_VERDICTS, Verdict
 from app.store.part import StorePart, reads
 from app.store.tables import attempts, deliveries, findings, runs, submissions, tasks
 from app.store.write.inbox import unpack
@@ -93,7 +93,9 @@ def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:
     f, t, a, d = findings.c, tasks.c, attempts.c, deliveries.c
     # A charge that was unknown and has come since is in dispute no more.
     money = sa.case((t.attempt == f.attempt, t.money), else_=a.money)
-    own = sa.and_(f.run_id == scope.run_id, sa.or_(f.verdict != Verdict.UNKNOWN, money == Money.HELD))
+    own = sa.and_(
+        f.run_id == scope.run_id, sa.or_(f.verdict.not_in(sorted(LAPSING_VERDICTS)), money == Money.HELD)
+    )
     stray = sa.and_(
         f.run_id.is_(None),
         f.verdict == Verdict.UNMATCHED,
@@ -206,8 +208,7 @@ def _report(row: Any) -> StoredReport:
 
 
 def _discrepancy(row: Any, task: DisputedTask | None, loose: StoredReport | None) -> Discrepancy:
-    if task is not None and row.verdict != Verdict.DOUBLE_CHARGED:
-        # Only that one says that two attempts of a task must be looked at together.
+    if task is not None and row.verdict not in SPANNING_VERDICTS:
         mine = tuple(a for a in task.attempts if a.attempt == row.attempt)
         task = DisputedTask(task.id, task.ordinal, task.task_type, task.payload_json, task.priority, mine)
     return Discrepancy(

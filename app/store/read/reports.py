@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import OPEN_STATES, Money, idempotency_key
+from app.domain.verdicts import ALONGSIDE_VERDICTS
 from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.read.runs import RunReport, RunRow, progress_of
@@ -70,16 +71,13 @@ class ReportReads(StorePart):
         return {idempotency_key(row[0], row[1]): row[2] for row in rows}
 
 
-_BESIDE = ("conflict", "repriced", "double_charged", "lost_after_ack")
-
-
 async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
     progress = await progress_of(connection, run.id)
     sums = await _ledger_sums(connection, run.id)
     verdicts = dict(progress.verdicts)
     beside = await connection.execute(
         sa.select(findings.c.verdict, sa.func.count())
-        .where(findings.c.run_id == run.id, findings.c.verdict.in_(_BESIDE))
+        .where(findings.c.run_id == run.id, findings.c.verdict.in_(sorted(ALONGSIDE_VERDICTS)))
         .group_by(findings.c.verdict)
     )
     verdicts |= {row[0]: row[1] for row in beside}

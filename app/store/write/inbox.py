@@ -138,7 +138,7 @@ class InboxWrites(StorePart):
     async def _say(self, errors: Sequence[tuple[str, str]], values: Mapping[str, Any]) -> None:
         if not errors:
             return
-        data = [{"id": i, "error": storable(error, ERROR_CHARS_MAX)} for i, error in errors]
+        data = [{"id": i, "error": storable(error)[:ERROR_CHARS_MAX]} for i, error in errors]
 
         async def work(connection: AsyncConnection) -> None:
             v = self.db.batch("v", {"id": Id, "error": sa.Text()}, data)

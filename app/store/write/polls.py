@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.credits import Verdict
 from app.domain.settlement import Source
 from app.domain.task import Money, TaskState
+from app.domain.verdicts import Verdict
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, attempts, deliveries, findings, runs, tasks
 from app.store.write.inbox import unpack

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.credits import Verdict
 from app.domain.task import TaskState
+from app.domain.verdicts import Verdict
 from app.store.database import Database
 from app.store.tables import Id, Millis, findings, results, runs, tasks
 

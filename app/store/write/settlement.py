@@ -13,10 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.credits import Verdict
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, Source
 from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
+from app.domain.verdicts import Verdict
 from app.ports import Decide, RowsRefused, StoreRefused
 from app.store.part import StorePart, writes
 from app.store.provider_ids import owners_of

@@ -5,11 +5,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.domain.credits import Verdict, to_micro
+from app.domain.credits import to_micro
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Finding, Settlement
 from app.domain.task import Money, TaskState
 from app.domain.text import storable, storable_message
+from app.domain.verdicts import Verdict
 from app.store.database import Types
 from app.store.tables import Credits, Id, Millis, attempts, tasks
 

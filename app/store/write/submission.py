@@ -13,13 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.credits import Verdict
 from app.domain.reconciliation import repriced_detail
 from app.domain.run_reason import BUDGET
 from app.domain.send_outcome import NOT_TAKEN, Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
 from app.domain.text import storable_message
+from app.domain.verdicts import Verdict
 from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     IS_OPEN,

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from app.domain.credits import (
     CHARGE_MAX,
     CreditsError,
-    Verdict,
     from_micro,
     parse_credits,
     reconcile,
     to_json_number,
     to_micro,
 )
+from app.domain.verdicts import Verdict
 
 AMOUNTS = st.integers(0, CHARGE_MAX * 1_000_000).map(from_micro)
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.credits import ExplanationCode, Verdict
+from app.domain.credits import ExplanationCode
 from app.domain.pricing import PRICE_LISTS
 from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
 from app.domain.settlement import settle as decide
 from app.domain.task import OPEN_STATES, Money, TaskState
+from app.domain.verdicts import Verdict
 
 SUBMITTED = Attempt(
     task_id="t",

@@ -9,10 +9,11 @@ from itertools import product
 
 import pytest
 
-from app.domain.credits import ExplanationCode, Verdict
+from app.domain.credits import ExplanationCode
 from app.domain.pricing import explained_extra
 from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, settle
 from app.domain.task import OPEN_STATES, Money, TaskState, new_id
+from app.domain.verdicts import Verdict
 from app.provider.wire import read_report
 
 # What an attempt can have gone through, by state, money and the report taken for it. A dash: cannot be.
