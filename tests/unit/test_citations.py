@@ -117,6 +117,30 @@ def test_citations_and_links_in_pages_lead_somewhere() -> None:
     assert not faults, "\n".join(faults)
 
 
+def definitions(source: str) -> set[str]:
+    """Functions and classes at the top of a module, and methods as `Class.method`."""
+    names = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{part.name}" for part in node.body if hasattr(part, "name")}
+    return names
+
+
+def test_the_guide_to_the_code_names_what_is_there() -> None:
+    guide = (ROOT / "app" / "README.md").read_text("utf-8")
+    places = re.findall(r"^\|[^|]+\| `([\w/]+\.py)` \| ((?:`[\w.]+`(?:, )?)+) \|$", guide, re.MULTILINE)
+    assert len(places) > 10, "the table was not found"
+    missing = [
+        (path, name)
+        for path, names in places
+        for name in re.findall(r"[\w.]+", names)
+        if name not in definitions((ROOT / "app" / path).read_text("utf-8"))
+    ]
+    assert not missing
+
+
 def test_the_pages_have_their_rows() -> None:
     counts = {letter: sum(row.startswith(letter) for row in ROWS) for letter in "BLPASRWI"}
     assert counts == {"B": 52, "L": 40, "P": 21, "A": 34, "S": 22, "R": 25, "W": 22, "I": 9}
