@@ -231,7 +231,7 @@ def demo(
 def emulator(context: typer.Context) -> None:
     """Run the provider locally: the async API, signed webhooks, its own books, and faults on request."""
     # Its options are its own, and it imports nothing of ours: they are parsed there.
-    from app.emulator.command import emulator as run
+    from app.emulator.cli.command import emulator as run
     from app.log_sink import guard_standard_streams
 
     @functools.wraps(run)

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 import typer
 
-from app.emulator.command import emulator
+from app.emulator.cli.command import emulator
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ FILES = {
 
 def refused(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """What is said about what it does not begin with."""
-    monkeypatch.setattr("app.emulator.command._run", lambda *_: pytest.fail(f"{arguments} was taken"))
+    monkeypatch.setattr("app.emulator.cli.command.run", lambda *_: pytest.fail(f"{arguments} was taken"))
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(["emulator", *arguments])

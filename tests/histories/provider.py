@@ -12,13 +12,13 @@ from decimal import Decimal
 
 from app.domain.send_outcome import Answer, classify
 from app.domain.submission import ClaimedTask
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.engine.clock import Clock
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.errors import RefusalError
 from app.emulator.engine.faults import FaultRates
+from app.emulator.engine.options import Options
 from app.emulator.engine.tasks import Task
-from app.emulator.options import Options
-from app.emulator.setup import KeySpec, OrganizationSpec
 from app.ports import Balance, CreateAnswer
 from app.provider.wire import encode_create, read_balance, read_created
 

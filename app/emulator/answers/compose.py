@@ -14,7 +14,7 @@ from app.emulator.billing.pricing import PRODUCT_CLUSTERS_MAX, pages
 from app.emulator.data import places
 from app.emulator.data.editions import Edition
 from app.emulator.data.google_url import query_parameters
-from app.emulator.engine.randomness import draw, purpose, word
+from app.emulator.engine.seeded_draws import draw, purpose, word
 
 VARIANTS = 32
 """Text and extras are picked separately, so 32 of each give 1,024 different answers per engine before the

@@ -1,12 +1,13 @@
 """A subscription: plan, billing cycles, charges, and the 60 s old balance that `/v1/credits` shows (C-E,
 C-F)."""
 
+import calendar
 from collections import deque
+from datetime import UTC, datetime
 from typing import Any
 
-from app.emulator.billing.calendar import months_after
-from app.emulator.billing.plans import Plan
-from app.emulator.billing.statement import ChargeLine, Cycle, Invoice
+from app.emulator.billing.cycle import ChargeLine, Cycle, Invoice
+from app.emulator.billing.pricing import Plan
 from app.emulator.data.editions import Edition
 from app.emulator.engine.clock import iso
 
@@ -152,3 +153,13 @@ class Account:
             "perCycle": None if free else self.plan.credits,
             "cycleResetsAt": None if free else iso(self.cycle.ends_s),
         }
+
+
+def months_after(anchor_s: float, months: int) -> float:
+    """The anchor day `months` later, in Unix seconds (C-F, C-L row L31). Counted from the anchor each time,
+    never from the month before: the 31st becomes the 28th in February and is the 31st again in March."""
+    anchor = datetime.fromtimestamp(anchor_s, UTC)
+    month = anchor.month - 1 + months
+    year, month = anchor.year + month // 12, month % 12 + 1
+    day = min(anchor.day, calendar.monthrange(year, month)[1])
+    return anchor.replace(year=year, month=month, day=day).timestamp()

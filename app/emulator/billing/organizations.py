@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from app.emulator.billing.account import Account
-from app.emulator.billing.statement import ChargeLine
+from app.emulator.billing.cycle import ChargeLine
 from app.emulator.data.editions import Edition
 from app.emulator.engine.clock import iso
 from app.emulator.engine.tasks import Status, Task

@@ -1,8 +1,9 @@
-"""What a request costs, from a dated price list (C-E.1 to C-E.3). Nothing here knows balances."""
+"""Plans and price lists as dated data (C-F), and what a request costs (C-E.1 to C-E.3). Nothing here knows
+balances."""
 
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,6 +36,27 @@ class _PriceFile(msgspec.Struct, frozen=True):
 PRICE_LISTS = msgspec.json.decode(
     resources.files("app.emulator").joinpath("data", "prices.json").read_bytes(), type=_PriceFile
 ).lists
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One row of the price page; credits are per billing cycle."""
+
+    name: str
+    usd: int
+    credits: int
+    concurrency: int
+    kind: Literal["free", "public", "self_serve", "contract"]
+
+
+class _PlanFile(msgspec.Struct, frozen=True):
+    as_of: str
+    plans: list[Plan]
+
+
+_PLAN_FILE = msgspec.json.decode(
+    resources.files("app.emulator").joinpath("data", "plans.json").read_bytes(), type=_PlanFile
+)
+PLANS = {plan.name: plan for plan in _PLAN_FILE.plans}
 
 
 def estimate(prices: PriceList, task_type: str, payload: Mapping[str, Any]) -> int:

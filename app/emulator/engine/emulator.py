@@ -10,19 +10,19 @@ import msgspec
 
 from app.emulator.answers import Answers
 from app.emulator.billing.organizations import ApiKey, Organization
-from app.emulator.billing.pricing import estimate
+from app.emulator.billing.registry import Registry
 from app.emulator.checks.task_body import check_task
 from app.emulator.data.editions import Edition
 from app.emulator.data.engine_table import ENGINES
 from app.emulator.engine import errors
+from app.emulator.engine.charging import price_of_request
 from app.emulator.engine.clock import Clock
-from app.emulator.engine.deliveries import Deliveries
 from app.emulator.engine.faults import fate_of
+from app.emulator.engine.options import Options
 from app.emulator.engine.scheduler import Scheduler
 from app.emulator.engine.tasks import Status, Task
 from app.emulator.engine.timeline import Timeline
-from app.emulator.options import Options
-from app.emulator.registry import Registry
+from app.emulator.engine.webhooks import Deliveries
 
 
 def _new_id() -> str:
@@ -106,11 +106,8 @@ class Emulator:
 
     def estimate(self, key: ApiKey, body: dict[str, Any]) -> int:
         """`creditsToCharge` of a valid task object (C-E.1)."""
-        if key.free:
-            return 0
-        return estimate(
-            self.registry.prices(key.organization, key.edition), body["taskType"], body["payload"]
-        )
+        prices = self.registry.prices(key.organization, key.edition)
+        return price_of_request(key, prices, body["taskType"], body["payload"])
 
     def refuse_bound(self, organization: Organization, idempotency_key: str | None) -> None:
         """409 while the record of an earlier task with this key exists, whatever its outcome (C-H, L24,

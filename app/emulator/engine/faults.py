@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.emulator.engine.randomness import draw, purpose, word
+from app.emulator.engine.seeded_draws import draw, purpose, word
 
 FAIL = "fail"
 DUPLICATE = "duplicate"

@@ -8,13 +8,14 @@ from typing import Any
 
 from app.emulator.answers import clusters_returned
 from app.emulator.billing.organizations import Organization
-from app.emulator.billing.pricing import PriceList, clusters_price, estimate
+from app.emulator.billing.pricing import PriceList
 from app.emulator.data.editions import Edition
 from app.emulator.engine import faults
-from app.emulator.engine.randomness import draw, purpose
+from app.emulator.engine.charging import charge_of_completed, charge_with_faults
+from app.emulator.engine.options import Options
+from app.emulator.engine.seeded_draws import draw, purpose
 from app.emulator.engine.tasks import Status, Task
 from app.emulator.engine.timeline import Timeline
-from app.emulator.options import Options
 
 _LATENCY = purpose("latency")
 LATENCY_S = {"GOOGLE": (2.0, 6.0), "GOOGLE_NEWS": (2.0, 5.0), "PERPLEXITY": (36.0, 45.0)}
@@ -134,17 +135,9 @@ class Scheduler:
         organization.totals.completed += 1
         payload = task.payload or {}
         task.clusters = clusters_returned(self._options.seed, task.number, task.task_type, payload)
-        self._end(organization, task, now_s, self._right_charge(organization, task, payload))
-
-    def _right_charge(self, organization: Organization, task: Task, payload: dict[str, Any]) -> int:
-        """The estimate, again at today's prices if they changed since, and the clusters returned (C-E.5)."""
-        if task.free:
-            return 0
         prices = self._prices_of(organization, task.edition)
-        right = task.estimate
-        if prices is not task.prices and not self._options.switches.price_at_submission:
-            right = estimate(prices, task.task_type, payload)
-        return right + clusters_price(prices, task.clusters)
+        at_submission = self._options.switches.price_at_submission
+        self._end(organization, task, now_s, charge_of_completed(task, prices, at_submission=at_submission))
 
     def _fail(self, organization: Organization, task: Task, now_s: float, code: str, message: str) -> None:
         task.status = Status.FAILED
@@ -154,7 +147,7 @@ class Scheduler:
 
     def _end(self, organization: Organization, task: Task, now_s: float, right: int) -> None:
         task.completed_s = now_s
-        task.charged = self._charge_for(task, right)
+        task.charged = charge_with_faults(task, right, self._options.fault_seed)
         if task.charged:
             organization.charge(task.charged, task.task_type, now_s)
         basis_s = task.created_s if task.edition.retention_from_creation else now_s
@@ -164,22 +157,6 @@ class Scheduler:
             self._arm_expiry(now_s)
         if task.webhook_url is not None:
             self._deliver(organization, task, now_s)
-
-    def _charge_for(self, task: Task, right: int) -> int:
-        started = task.started_s is not None  # a task refused at pick-up is never charged, rightly or wrongly
-        if not (task.fate.wrong_charge and started) or task.free:
-            return right
-        include: dict[str, Any] = (task.payload or {}).get("include") or {}
-        charged, kind = faults.wrong_charge(
-            self._options.fault_seed,
-            task.number,
-            right,
-            task.estimate,
-            completed=task.status is Status.COMPLETED,
-            variable=task.task_type == "AIMODE" and include.get("expandProducts") is True,
-        )
-        task.faults.append(kind)
-        return charged
 
     def _arm_expiry(self, now_s: float) -> None:
         self._expiry_armed = True

@@ -10,7 +10,8 @@ from app.emulator.engine import errors
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import LOSE_RESPONSE
 from app.emulator.engine.tasks import Task
-from app.emulator.http.exchange import ConnectionLostError, Exchange
+from app.emulator.http.exchange import Exchange
+from app.emulator.http.request_faults import ConnectionLostError
 
 BATCH_ITEMS_MAX = 500
 _OVERTAKEN_S_MAX = 10.0

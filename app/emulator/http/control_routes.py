@@ -11,14 +11,14 @@ from aiohttp import web
 
 from app.emulator.billing.account import BillingError
 from app.emulator.billing.books import books
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.billing.organizations import Organization
 from app.emulator.data.engine_table import ENGINES
 from app.emulator.engine.clock import iso
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import FaultRates, refuse_rate
-from app.emulator.engine.sync_calls import SyncCalls
 from app.emulator.http.exchange import Front, RawHandler, answer
-from app.emulator.setup import KeySpec, OrganizationSpec
+from app.emulator.http.sync_calls import SyncCalls
 
 
 class ControlError(Exception):
@@ -121,7 +121,7 @@ class ControlRoutes:
     @_json
     async def faults(self, request: web.Request) -> Any:
         """All rates, and how often each request fault has struck."""
-        return {"rates": asdict(self._emulator.options.faults), "injected": dict(self._front.injected)}
+        return {"rates": asdict(self._emulator.options.faults), "injected": dict(self._front.faults.injected)}
 
     @_json
     async def change_faults(self, request: web.Request) -> Any:
@@ -176,7 +176,7 @@ class ControlRoutes:
             ],
             "deliveries": list(emulator.deliveries.recent)[::-1],
             "syncCalls": list(self._calls.recent)[::-1],
-            "faults": {name: count for name, count in self._front.injected.items() if count},
+            "faults": {name: count for name, count in self._front.faults.injected.items() if count},
         }
 
     @_json

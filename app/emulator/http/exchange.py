@@ -1,9 +1,7 @@
 """One request on its way through the emulator, and the wrapper that turns handlers into answers."""
 
-import asyncio
 import time
 import uuid
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,25 +11,13 @@ from aiohttp import web
 
 from app.emulator.billing.organizations import ApiKey
 from app.emulator.data.editions import EDITIONS, Edition
-from app.emulator.engine import errors, faults
+from app.emulator.engine import errors
 from app.emulator.engine.emulator import Emulator
-from app.emulator.http import gateway
 from app.emulator.http.gate import Gate
+from app.emulator.http.request_faults import ConnectionLostError, GatewayError, RequestFaults, cut
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """500 batch items of 10,000 four-byte characters, and their frames."""
-
-
-class ConnectionLostError(Exception):
-    """The answer is to be lost before its first byte (C-M)."""
-
-
-class GatewayError(Exception):
-    """An intermediary answers instead of us (C-J.2)."""
-
-    def __init__(self, page: gateway.Page) -> None:
-        super().__init__(page.status)
-        self.page = page
 
 
 @dataclass(slots=True)
@@ -64,8 +50,7 @@ class Front:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self.gate = Gate(emulator)
-        self._requests = 0
-        self.injected: Counter[str] = Counter()
+        self.faults = RequestFaults(emulator.options)
 
     def guard(self, endpoint: str, handler: Handler) -> RawHandler:
         """An aiohttp handler for one endpoint of the contract."""
@@ -80,8 +65,8 @@ class Front:
             try:
                 key = self.gate.authenticate(request.headers.get("Authorization"))
                 edition = key.edition
-                self.gate.take(key, endpoint, headers)
-                await self._disturb(headers)
+                self.gate.count_request(key, endpoint, headers)
+                await self.faults.disturb(headers)
                 body = await handler(Exchange(request, key, headers))
             except errors.RefusalError as refusal:
                 status = refusal.status
@@ -92,7 +77,7 @@ class Front:
             except ConnectionLostError:
                 return cut(request)
             except GatewayError as instead:
-                return gateway.respond(instead.page)
+                return instead.page.response()
             if edition.request_id_header:
                 headers["X-Request-ID"] = str(uuid.uuid4())
                 headers["X-Latency-Ms"] = str(round((time.monotonic() - started) * 1000))
@@ -101,40 +86,11 @@ class Front:
         return handle
 
     def _refused(self, edition: Edition, refusal: errors.RefusalError, headers: dict[str, str]) -> bytes:
-        rates, seed = self._emulator.options.faults, self._emulator.options.fault_seed
         if refusal.headers:
             headers.update(refusal.headers)
-        if rates.string_errors and faults.string_error(rates, seed, self._requests):
-            self.injected["string_errors"] += 1
+        if self.faults.makes_string_error():
             edition = EDITIONS["legacy"]
         return errors.envelope(edition, refusal, self._emulator.clock.now())
-
-    async def _disturb(self, headers: dict[str, str]) -> None:
-        """The request faults of C-M; they come before any effect, so what fails here was never stored."""
-        rates = self._emulator.options.faults
-        self._requests += 1
-        if not rates.disturbs_requests:
-            return
-        name = faults.request_fault(rates, self._emulator.options.fault_seed, self._requests)
-        if name is None:
-            return
-        self.injected[name] += 1
-        if name == "slow":
-            await asyncio.sleep(rates.slow_s)
-            return
-        if name == "cut_connection":
-            raise ConnectionLostError
-        if name == "html_502":
-            raise GatewayError(gateway.BAD_GATEWAY)
-        if name == "gateway":
-            raise GatewayError(gateway.PAGES[(self.injected[name] - 1) % len(gateway.PAGES)])
-        if name == "storm_429":
-            headers["X-RateLimit-Remaining"] = "0"
-            raise errors.rate_limited()
-        if name == "error_500":
-            raise errors.internal_error()
-        wait = {"Retry-After": str(rates.retry_after_s)}
-        raise errors.RefusalError(503, "SERVICE_UNAVAILABLE", "Service unavailable", headers=wait)
 
 
 def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> web.Response:
@@ -142,10 +98,3 @@ def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> w
     headers = {} if headers is None else headers
     headers["Content-Type"] = "application/json"
     return web.Response(status=status, body=body, headers=headers)
-
-
-def cut(request: web.Request) -> web.Response:
-    """Close the connection before any byte of an answer."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()

@@ -5,7 +5,7 @@ import re
 from app.emulator.billing.organizations import ApiKey
 from app.emulator.engine import errors
 from app.emulator.engine.emulator import Emulator
-from app.emulator.engine.limits import HourlyBuckets, SecondWindows, hourly_message
+from app.emulator.http.rate_limits import HourlyBuckets, SecondWindows, hourly_message
 
 _SCHEME = "Bearer "
 _SHAPE = re.compile(r"^sk_(?:live|test)_[0-9A-Fa-f]{32}$")
@@ -33,7 +33,7 @@ class Gate:
             raise errors.unknown_key()
         return key
 
-    def take(self, key: ApiKey, endpoint: str, headers: dict[str, str]) -> None:
+    def count_request(self, key: ApiKey, endpoint: str, headers: dict[str, str]) -> None:
         """Count one request and write its rate headers, or refuse it (C-D.2, rows B7 to B10)."""
         edition, clock = key.edition, self._emulator.clock
         limit = self._emulator.options.requests_per_s

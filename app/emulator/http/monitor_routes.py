@@ -11,8 +11,8 @@ from app.emulator.data.engine_table import ENGINES
 from app.emulator.data.google_url import query_parameters
 from app.emulator.engine import errors
 from app.emulator.engine.emulator import Emulator
-from app.emulator.engine.sync_calls import SyncCalls
 from app.emulator.http.exchange import Exchange, Handler
+from app.emulator.http.sync_calls import SyncCalls
 
 _GOTO_HOSTS = frozenset({"google.com", "www.google.com"})
 _GOTO_PATHS = frozenset({"/goto", "/url"})

@@ -1,5 +1,7 @@
 """The emulator's HTTP face: which path leads where (endpoint map of C-A)."""
 
+import re
+from html import escape
 from importlib import resources
 
 from aiohttp import web
@@ -9,16 +11,16 @@ from app.emulator.data.engine_table import ENGINES
 from app.emulator.engine import errors
 from app.emulator.engine.clock import Clock
 from app.emulator.engine.emulator import Emulator
-from app.emulator.engine.sync_calls import SyncCalls
+from app.emulator.engine.options import Options
 from app.emulator.http.async_routes import AsyncRoutes
 from app.emulator.http.control_routes import ControlRoutes
 from app.emulator.http.exchange import BODY_BYTES_MAX, Exchange, Front, RawHandler, answer
-from app.emulator.http.html_links import html_page
 from app.emulator.http.monitor_routes import MonitorRoutes
 from app.emulator.http.openapi import document
 from app.emulator.http.reference_routes import ReferenceRoutes
-from app.emulator.options import Options
+from app.emulator.http.sync_calls import SyncCalls
 
+_HTML_PAGE = re.compile(r"^page-\d{1,2}\.html$")
 EMULATOR: web.AppKey[Emulator] = web.AppKey("emulator", Emulator)
 
 
@@ -36,7 +38,7 @@ def app_of(emulator: Emulator) -> web.Application:
     for method, path, handler in ControlRoutes(emulator, front, calls).routes():
         app.router.add_route(method, path, handler)
     app.router.add_get("/_emulator/", _status_page)
-    app.router.add_get("/_emulator/html/{link_id}/{page}", html_page(emulator))
+    app.router.add_get("/_emulator/html/{link_id}/{page}", _html_page(emulator))
     app.router.add_get("/openapi.json", _openapi(emulator))
     app.router.add_route("*", "/v1/{tail:.*}", front.guard("unknown", _no_route))
     app.router.add_route("*", "/{tail:.*}", _outside(emulator))
@@ -105,3 +107,19 @@ async def _status_page(request: web.Request) -> web.StreamResponse:
     """A page that reads /_emulator/state every second."""
     page = resources.files("app.emulator").joinpath("data", "status.html").read_bytes()
     return web.Response(body=page, content_type="text/html", charset="utf-8")
+
+
+def _html_page(emulator: Emulator) -> RawHandler:
+    async def show(request: web.Request) -> web.StreamResponse:
+        """The HTML of a finished task, for as long as the edition keeps it (row B30)."""
+        task = emulator.task_anywhere(request.match_info["link_id"])
+        if task is None or task.completed_s is None or not _HTML_PAGE.match(request.match_info["page"]):
+            raise web.HTTPNotFound
+        age_s = emulator.clock.now() - task.completed_s
+        if age_s >= task.edition.html_lifetime_h * 3600:
+            raise web.HTTPGone
+        title = escape(f"{task.task_type} {task.id}")
+        text = f"<!doctype html><html><head><title>{title}</title></head><body><p>{title}</p></body></html>"
+        return web.Response(text=text, content_type="text/html")
+
+    return show

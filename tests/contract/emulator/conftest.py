@@ -9,7 +9,7 @@ import pytest
 from emulator_harness import Provider, Receiver, start_provider, stop_provider
 
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Options
+from app.emulator.engine.options import Options
 
 Emulate = Callable[..., Awaitable[Provider]]
 

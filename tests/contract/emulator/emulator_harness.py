@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestServer
 
 from app.emulator.engine.clock import Clock
 from app.emulator.engine.emulator import Emulator
+from app.emulator.engine.options import DEFAULT_KEY, Options
 from app.emulator.http.server import EMULATOR, create_app
-from app.emulator.options import DEFAULT_KEY, Options
 
 # 2025-01-15T12:00:00Z: a plain day in the middle of a month.
 START_S = 1_736_942_400.0

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Receiver
 
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.data import places
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Switches
-from app.emulator.setup import KeySpec, OrganizationSpec
+from app.emulator.engine.options import Switches
 
 
 async def test_g2_create(emulate: Any) -> None:

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Provider
 
-from app.emulator.billing.account import Account, BillingError
-from app.emulator.billing.calendar import months_after
-from app.emulator.billing.plans import PLANS
+from app.emulator.billing.account import Account, BillingError, months_after
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
+from app.emulator.billing.pricing import PLANS
 from app.emulator.data.editions import EDITIONS
 from app.emulator.engine.clock import Clock, iso
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Options
-from app.emulator.setup import KeySpec, OrganizationSpec
+from app.emulator.engine.options import Options
 
 OTHER_KEY = "sk_live_22222222222222222222222222222222"
 

@@ -16,7 +16,7 @@ import pytest
 from emulator_harness import Provider, Receiver
 
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Switches
+from app.emulator.engine.options import Switches
 
 T = TypeVar("T")
 EDITIONS = ["2025", "2026"]

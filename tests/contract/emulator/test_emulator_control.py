@@ -213,8 +213,8 @@ async def test_command_takes_switches_and_faults() -> None:
 def test_settings_by_name() -> None:
     import typer
 
-    from app.emulator.arguments import set_fields
-    from app.emulator.options import Switches
+    from app.emulator.cli.arguments import set_fields
+    from app.emulator.engine.options import Switches
 
     switches = Switches()
     set_fields(switches, ["wait-for-credits", "ladder_jitter=0.25", "credits_endpoint=off"], "switch")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
 
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Switches
-from app.emulator.setup import KeySpec, OrganizationSpec
+from app.emulator.engine.options import Switches
 
 CHATGPT = {"prompt": "best shoes", "country": "US"}
 

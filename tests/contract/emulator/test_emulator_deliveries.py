@@ -11,7 +11,7 @@ import pytest
 from emulator_harness import Arrival, Receiver, eventually
 
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import DEFAULT_SECRET, Switches
+from app.emulator.engine.options import DEFAULT_SECRET, Switches
 
 
 def verify(arrival: Arrival, secret: str = DEFAULT_SECRET) -> bool:

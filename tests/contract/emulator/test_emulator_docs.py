@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Switches
+from app.emulator.engine.options import Switches
 
 HERE = Path(__file__).parent
 DOCUMENT = (HERE.parents[2] / "docs" / "emulator.md").read_text()

@@ -10,10 +10,10 @@ import pytest
 from emulator_harness import LIVE_KEY, START_S, Provider, Receiver, eventually
 
 from app.emulator.billing.account import BillingError
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.data.editions import EDITIONS
 from app.emulator.engine.faults import FaultRates
-from app.emulator.options import Switches
-from app.emulator.setup import KeySpec, OrganizationSpec
+from app.emulator.engine.options import Switches
 
 CHATGPT = {"prompt": "best shoes", "country": "US"}
 ALL = ("2025", "legacy", "2026")
@@ -154,7 +154,7 @@ async def test_b8_hourly_limit_spreads_requests(emulate: Any) -> None:
 
 
 async def test_b8_hourly_limit_is_hard(emulate: Any) -> None:
-    from app.emulator.engine.limits import HourlyBuckets
+    from app.emulator.http.rate_limits import HourlyBuckets
 
     buckets, now_s, served = HourlyBuckets(), START_S, 0
     while now_s < START_S + 3600:
@@ -187,7 +187,7 @@ async def test_b9_rate_refusal_body(emulate: Any) -> None:
 
 
 async def test_b9_the_printed_sample(emulate: Any) -> None:
-    from app.emulator.engine.limits import hourly_message
+    from app.emulator.http.rate_limits import hourly_message
 
     assert hourly_message(900) == "Rate limit exceeded. Try again in 15 minutes."
 

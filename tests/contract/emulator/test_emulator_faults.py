@@ -13,7 +13,7 @@ from emulator_harness import Receiver, eventually
 from test_emulator_deliveries import verify
 
 from app.emulator.engine.faults import FaultRates, fate_of
-from app.emulator.http.gateway import PAGES
+from app.emulator.http.request_faults import PAGES
 
 PROMPT = {"prompt": "best shoes", "country": "US"}
 TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
 
+from app.emulator.billing.organization_spec import KeySpec
 from app.emulator.engine.faults import FaultRates
-from app.emulator.setup import KeySpec
 
 CHATGPT = {"prompt": "best shoes", "country": "US"}
 
@@ -70,7 +70,7 @@ async def test_c_invalidated_key_works_for_a_minute(emulate: Any) -> None:
 
 async def test_c_test_keys_may_be_free(emulate: Any) -> None:
     """C-L row L29, a switch: not billed, not gated."""
-    from app.emulator.options import Switches
+    from app.emulator.engine.options import Switches
 
     provider = await emulate(credits=0, switches=Switches(test_keys_free=True))
     task_id = await provider.create("CHATGPT")

@@ -18,17 +18,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from app.emulator.billing.account import BillingError
 from app.emulator.billing.books import books
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.billing.organizations import Organization
-from app.emulator.billing.plans import PLANS
+from app.emulator.billing.pricing import PLANS
 from app.emulator.engine.clock import Clock
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.errors import RefusalError
 from app.emulator.engine.faults import FaultRates
-from app.emulator.engine.sync_calls import SyncCalls
+from app.emulator.engine.options import Options
 from app.emulator.engine.tasks import Task
 from app.emulator.http.exchange import Exchange
-from app.emulator.options import Options
-from app.emulator.setup import KeySpec, OrganizationSpec
+from app.emulator.http.sync_calls import SyncCalls
 
 NAMES = ("public", "contract", "branch", "free")
 TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")

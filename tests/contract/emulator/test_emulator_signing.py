@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from app.emulator.engine import signing
+from app.emulator.engine.webhooks import signature, signed_headers
 
 SECRET = "whsec_test_0123456789abcdef0123456789abcdef"
 STAMP = "1748419200"
@@ -26,7 +26,7 @@ V2 = (
 
 
 def digest(secret: str, stamp: str, body: bytes) -> str:
-    return signing.signature(secret, stamp, body).removeprefix("v1=")
+    return signature(secret, stamp, body).removeprefix("v1=")
 
 
 def test_vector_bodies_are_the_published_ones() -> None:
@@ -82,7 +82,7 @@ def test_wrong_variants_give_the_published_wrong_digests() -> None:
 
 def test_i2_headers() -> None:
     task_id = "b27a21e1-7c39-4aa2-a347-23e828c426f9"
-    assert signing.headers(SECRET, task_id, 1, 1748419200.9, V1) == {
+    assert signed_headers(SECRET, task_id, 1, 1748419200.9, V1) == {
         "X-Cloro-Timestamp": STAMP,
         "X-Cloro-Signature": "v1=0ba195369522a3512b0247caae898da4fd7ad7b0fcff659c75249f7a56b3fc84",
         "X-Cloro-Webhook-Id": f"{task_id}-1",
@@ -90,4 +90,4 @@ def test_i2_headers() -> None:
 
 
 def test_i2_unsigned_deliveries_carry_none_of_the_headers() -> None:
-    assert signing.headers(None, "x", 1, 0.0, b"") == {}
+    assert signed_headers(None, "x", 1, 0.0, b"") == {}

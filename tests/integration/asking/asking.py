@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.cli.runs.ask import question_of
+from app.emulator.engine.options import Options
 from app.emulator.http.server import create_app
-from app.emulator.options import Options
 from app.provider.ratelimit.pacing import Pacer
 from app.provider.sync import SyncClient, encode_sync_report
 from app.provider.wire import read_report

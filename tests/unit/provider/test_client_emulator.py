@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.domain.sync_call import SyncEnd
+from app.emulator.engine.options import Options, Switches
 from app.emulator.http.server import create_app
-from app.emulator.options import Options, Switches
 from app.ports import BalanceEnd
 from app.provider.client import Client
 from app.provider.ratelimit.pacing import Pacer

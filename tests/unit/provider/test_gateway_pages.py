@@ -9,7 +9,7 @@ from aiohttp import web
 
 from app.domain.send_outcome import Answer
 from app.domain.sync_call import SyncEnd
-from app.emulator.http.gateway import PAGES, Page
+from app.emulator.http.request_faults import PAGES, Page
 from app.ports import BalanceEnd
 from app.provider.client import Client
 from app.provider.ratelimit.pacing import Pacer

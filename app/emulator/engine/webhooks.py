@@ -1,7 +1,9 @@
-"""Webhook deliveries: signing per attempt, the retry ladder, and a bounded number of requests at once
-(C-I.5)."""
+"""Webhooks: the signature of each attempt (C-I.2, C-I.3), the retry ladder, and a bounded number of requests
+at once (C-I.5)."""
 
 import asyncio
+import hashlib
+import hmac
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -12,11 +14,11 @@ from typing import Any
 import aiohttp
 
 from app.emulator.billing.organizations import Organization
-from app.emulator.engine import faults, signing
+from app.emulator.engine import faults
 from app.emulator.engine.clock import Clock, iso
+from app.emulator.engine.options import Options
 from app.emulator.engine.tasks import Task
 from app.emulator.engine.timeline import Timeline
-from app.emulator.options import Options
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +138,7 @@ class Deliveries:
         body = self._body_of(task, delivery.payload)
         fault = task.fate.first_attempt if attempt == 1 else None
         wall_s = self._clock.wall() - (_STALE_S if fault == faults.STALE_TIMESTAMP else 0.0)
-        headers = signing.headers(organization.webhook_secret, task.id, attempt, wall_s, body)
+        headers = signed_headers(organization.webhook_secret, task.id, attempt, wall_s, body)
         headers["Content-Type"] = "application/json"
         if fault == faults.BAD_SIGNATURE and "X-Cloro-Signature" in headers:
             headers["X-Cloro-Signature"] = "v1=" + "0" * 64
@@ -189,3 +191,23 @@ class Deliveries:
         options = self._options
         rung_s = options.ladder_s[attempt - 1]
         return faults.jittered(rung_s, options.switches.ladder_jitter, options.seed, task.number, attempt)
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """`v1=` and 64 lower-case hex digits. The secret is used as it stands, `whsec_` included."""
+    return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
+
+
+def signed_headers(
+    secret: str | None, task_id: str, attempt: int, wall_s: float, body: bytes
+) -> dict[str, str]:
+    """The three headers of a signed delivery, none when signing is off. The timestamp is the real clock's,
+    because the receiver compares it with its own."""
+    if secret is None:
+        return {}
+    timestamp = str(int(wall_s))
+    return {
+        "X-Cloro-Timestamp": timestamp,
+        "X-Cloro-Signature": signature(secret, timestamp, body),
+        "X-Cloro-Webhook-Id": f"{task_id}-{attempt}",
+    }

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.emulator.billing.plans import PLANS
-from app.emulator.billing.pricing import PRICE_LISTS
+from app.emulator.billing.organization_spec import COUNT_MAX, KEY_PATTERN
+from app.emulator.billing.pricing import PLANS, PRICE_LISTS
 from app.emulator.data.editions import EDITIONS
 from app.emulator.engine.faults import refuse_rate
-from app.emulator.options import SWITCH_CHOICES
-from app.emulator.setup import COUNT_MAX, KEY_PATTERN
+from app.emulator.engine.options import SWITCH_CHOICES
 
 TIME_SCALE_MAX = 1e6
 """At which a day is a fraction of a second; calendars end in the year 9999."""

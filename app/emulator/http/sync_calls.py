@@ -13,9 +13,10 @@ from aiohttp import web
 
 from app.emulator.answers import clusters_returned
 from app.emulator.billing.organizations import ApiKey, Organization
-from app.emulator.billing.pricing import clusters_price, estimate
+from app.emulator.billing.pricing import clusters_price
 from app.emulator.checks.payload import check_payload
 from app.emulator.engine import errors
+from app.emulator.engine.charging import price_of_sync_call
 from app.emulator.engine.clock import iso
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import TaskFate, fate_of, retries_internally
@@ -86,7 +87,7 @@ class SyncCalls:
         if problems:
             raise errors.validation_failed(400, problems)
         prices = emulator.registry.prices(organization, edition)
-        price = 0 if key.free else estimate(prices, task_type, body) + prices.sync_surcharge
+        price = price_of_sync_call(key, prices, task_type, body)
         self._write_slots(exchange, organization, emulator.options.switches.concurrency_headers)
         if not organization.account.covers(price):
             raise errors.insufficient_credits(edition)

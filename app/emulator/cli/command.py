@@ -5,24 +5,25 @@ import contextlib
 import gc
 import signal
 import socket
+from pathlib import Path
 
 import msgspec
 import typer
 from aiohttp import web
 
-from app.emulator import arguments
 from app.emulator.billing.account import BillingError
+from app.emulator.billing.organization_spec import read_setup
 from app.emulator.checks.validation import Leniency
+from app.emulator.cli import arguments
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import FaultRates
+from app.emulator.engine.options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
 from app.emulator.http.server import app_of
-from app.emulator.options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
-from app.emulator.setup import read_setup
 
 _SHUTDOWN_S = 1.0
 _FREEZE_EVERY_S = 5.0
-"""Tasks are kept for good. Left to the collector, a hundred thousand of them would now and then be looked
-through while every request waits, which is no provider's way."""
+"""Left to the garbage collector, a hundred thousand tasks would now and then be traversed while every request
+waits, which no provider does."""
 
 
 def emulator(
@@ -74,19 +75,27 @@ def emulator(
     options.concurrency, options.credits, options.queue_max = concurrency, credits, queue_max
     options.delivery_timeout_s, options.deliveries_in_flight_max = delivery_timeout, deliveries_in_flight
     options.book_lines_max, options.local_html = book_lines, local_html
+    engine = _engine(options, organizations)
+    _listen(engine, host.removeprefix("[").removesuffix("]"), port, json)
+
+
+def _engine(options: Options, organizations: Path | None) -> Emulator:
+    """The emulator with the organizations of a file. Raises typer.BadParameter for a file that is none."""
     try:
         if organizations is not None:
             options.organizations = read_setup(organizations.read_bytes())
-        engine = Emulator(options)
+        return Emulator(options)
     except (msgspec.MsgspecError, BillingError) as problem:
         # Names out of the file, which a terminal must not obey.
         text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(problem))
         raise typer.BadParameter(f"{organizations}: {text}") from None
     except OSError as problem:
         raise typer.BadParameter(f"cannot read {organizations}: {problem.strerror}") from None
-    host = host.removeprefix("[").removesuffix("]")
+
+
+def _listen(engine: Emulator, host: str, port: int, as_json: bool) -> None:
     try:
-        _run(engine, host, port, json)
+        run(engine, host, port, as_json)
     except OSError as problem:
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         remedy = "--port takes a free one above 1023, or 0; --host an address of this machine"
@@ -94,7 +103,8 @@ def emulator(
         raise typer.Exit(1) from None
 
 
-def _run(engine: Emulator, host: str, port: int, as_json: bool) -> None:
+def run(engine: Emulator, host: str, port: int, as_json: bool) -> None:
+    """Serve until a signal ends it, on uvloop where there is one. Raises OSError if it cannot listen."""
     try:
         import uvloop
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from app.emulator.setup import read_setup
+from app.emulator.billing.organization_spec import read_setup
 
 
 def test_f13_a_name_given_twice_is_refused() -> None:

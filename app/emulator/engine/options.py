@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from app.emulator.billing.organization_spec import OrganizationSpec
 from app.emulator.checks.validation import Leniency
 from app.emulator.engine.faults import FaultRates
-from app.emulator.setup import OrganizationSpec
 
 DEFAULT_KEY = "sk_test_0123456789abcdef0123456789abcdef"
 DEFAULT_SECRET = "whsec_test_0123456789abcdef0123456789abcdef"  # noqa: S105 - published, for local use only

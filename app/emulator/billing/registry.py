@@ -6,14 +6,13 @@ from functools import partial
 import msgspec
 
 from app.emulator.billing.account import Account, BillingError
+from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.billing.organizations import ApiKey, Organization
-from app.emulator.billing.plans import PLANS
-from app.emulator.billing.pricing import PRICE_LISTS, PriceList
+from app.emulator.billing.pricing import PLANS, PRICE_LISTS, PriceList
 from app.emulator.data.editions import EDITIONS, Edition, at_todays_prices
 from app.emulator.engine.clock import Clock
+from app.emulator.engine.options import Options
 from app.emulator.engine.timeline import Timeline
-from app.emulator.options import Options
-from app.emulator.setup import KeySpec, OrganizationSpec
 
 _INVALIDATION_LAG_S = 60.0
 """An invalidated key may work that long (C-C)."""
