@@ -15,10 +15,10 @@ from app.emulator.checks.validation import (
     wrong_type,
 )
 from app.emulator.data.editions import Edition
+from app.emulator.data.engine_table import TASK_TYPES
 
 IDEMPOTENCY_CHARACTERS_MAX = 255
 """No limit is published (C-L row L26)."""
-TASK_TYPES = ("AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK")
 _TASK_TYPE_SET = frozenset(TASK_TYPES)
 _TASK_FIELDS = frozenset({"taskType", "payload", "priority", "idempotencyKey", "webhook"})
 _PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f]+$")

@@ -85,3 +85,6 @@ ENGINES: Mapping[str, Engine] = {
         paged=True,
     ),
 }
+
+TASK_TYPES = ("AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK")
+"""In the order of the provider's reference (C-G.1), as messages and the OpenAPI document list them."""

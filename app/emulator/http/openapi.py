@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from app.emulator.checks.task_body import IDEMPOTENCY_CHARACTERS_MAX, TASK_TYPES
+from app.emulator.checks.task_body import IDEMPOTENCY_CHARACTERS_MAX
 from app.emulator.checks.validation import PROMPT_CHARACTERS_MAX
 from app.emulator.data.editions import Edition
-from app.emulator.data.engine_table import ENGINES, Engine
+from app.emulator.data.engine_table import ENGINES, TASK_TYPES, Engine
 from app.emulator.data.places import COUNTRIES_IN_ORDER, MODELS, STATES
 
 Schema = dict[str, Any]
