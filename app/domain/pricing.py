@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from app.domain.engines.table import ENGINES, EXTRA_BILLING, PAGES_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
@@ -55,11 +57,6 @@ PRICE_LISTS = (
 )
 """Oldest first. COPILOT was 3 at some earlier, undated time (C-B35); no list is kept without a date."""
 
-CHATGPT_PAID_FLAGS = frozenset({"rawResponse", "searchQueries", "ads", "shopping"})
-PAGES_MAX = 10
-CLUSTERS_MAX = 6
-"""AI Mode returns no more product clusters, at one credit each in every list so far (C-E.1)."""
-
 
 def price_list(day: str, lists: Sequence[PriceList] = PRICE_LISTS) -> PriceList:
     """The list in force on an ISO day; the oldest one for days before it."""
@@ -75,13 +72,14 @@ def parts(task_type: str, payload: Mapping[str, object], prices: PriceList) -> l
     raw_include = payload.get("include")
     include: Mapping[str, object] = raw_include if isinstance(raw_include, Mapping) else {}
     found = [Line(task_type, Decimal(prices.base[task_type]))]
-    if task_type == "CHATGPT" and any(include.get(flag) is True for flag in CHATGPT_PAID_FLAGS):
+    engine = ENGINES[task_type]
+    if any(include.get(flag) is True for flag in engine.paid_include):
         found.append(Line("addons", Decimal(prices.chatgpt_addon)))
     if payload.get("state") is not None:
         found.append(Line("state", Decimal(prices.state_addon)))
-    if task_type in ("GOOGLE", "GOOGLE_NEWS") and (more := _pages(payload) - 1):
+    if engine.paged and (more := _pages(payload) - 1):
         found.append(Line("pages", Decimal(prices.page_addon * more)))
-    if task_type == "GOOGLE" and _wants_overview(include):
+    if "aioverview" in engine.include and _wants_overview(include):
         found.append(Line("overview", Decimal(prices.overview_addon)))
     return found
 
@@ -104,13 +102,19 @@ def sync_estimate(task_type: str, payload: Mapping[str, object], day: str) -> De
 def explained_extra(
     task_type: str, payload: Mapping[str, object], response: Mapping[str, object] | None
 ) -> Decimal:
-    """Credits that the contract adds at completion only: one for each AI Mode product cluster returned,
-    when `expandProducts` was asked for, at most six (C-E.1, C-E.5)."""
-    include = payload.get("include")
-    if task_type != "AIMODE" or not isinstance(include, Mapping) or include.get("expandProducts") is not True:
+    """Credits that the contract adds at completion only, such as one for each AI Mode product cluster
+    returned when `expandProducts` was asked for, at most six (C-E.1, C-E.5)."""
+    include, extra = payload.get("include"), EXTRA_BILLING.get(task_type)
+    if extra is None or not isinstance(include, Mapping) or include.get(extra.asked_by) is not True:
         return Decimal(0)
-    clusters = response.get("productResults") if response is not None else None
-    return Decimal(min(len(clusters), CLUSTERS_MAX)) if isinstance(clusters, list) else Decimal(0)
+    items = response.get(extra.counted) if response is not None else None
+    return Decimal(min(len(items), extra.items_max)) if isinstance(items, list) else Decimal(0)
+
+
+def extra_max(task_type: str) -> int:
+    """The most that `explained_extra` can be for a task of this type."""
+    extra = EXTRA_BILLING.get(task_type)
+    return 0 if extra is None else extra.items_max
 
 
 def _wants_overview(include: Mapping[str, object]) -> bool:

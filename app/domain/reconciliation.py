@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from app.domain.credits import to_json_number
-from app.domain.pricing import CLUSTERS_MAX, PRICE_LISTS, Line, PriceList, parts, price_list, total
+from app.domain.pricing import PRICE_LISTS, Line, PriceList, extra_max, parts, price_list, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _changes(lists: Sequence[PriceList], first: str, last: str) -> Iterator[tupl
 def _at(priced: Priced, prices: PriceList) -> Arithmetic:
     lines = parts(priced.task_type, priced.payload, prices)
     if priced.clusters:
-        lines.append(Line("clusters", Decimal(min(priced.clusters, CLUSTERS_MAX))))
+        lines.append(Line("clusters", Decimal(min(priced.clusters, extra_max(priced.task_type)))))
     if priced.sync:
         lines.append(Line("sync", Decimal(prices.sync_surcharge)))
     return Arithmetic(tuple(lines), total(lines), prices.since)

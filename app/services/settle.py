@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
+from app.domain.engines.table import EXTRA_BILLING
 from app.domain.pricing import explained_extra
 from app.domain.run_reason import NO_CREDITS as OUT_OF_CREDITS
 from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source
@@ -178,7 +179,7 @@ def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> 
     top of the estimate, and whether it equals the one already stored. Both are rarely asked for."""
     response = delivery.report.response
     extra = Decimal(0)
-    if attempt.task_type == "AIMODE" and delivery.report.completed:
+    if attempt.task_type in EXTRA_BILLING and delivery.report.completed:
         extra = explained_extra(attempt.task_type, _object(attempt.payload_json), _object(response))
     same = attempt.reported is not None and stored is not None and _same_json(stored, response)
     circumstances = Circumstances(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.domain.engines.google_url import owned_values, problem_of_url
 from app.domain.engines.places import COUNTRIES, STATES, country_remedy
-from app.domain.engines.table import ENGINES, FIELDS, INCLUDE_NAMES, TASK_TYPES, Engine
+from app.domain.engines.table import ENGINES, FIELDS, INCLUDE_NAMES, PAGES_MAX, TASK_TYPES, Engine
 from app.domain.text import printable
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 TEXT_CHARS_MAX = 10_000
-PAGES_MAX = 10
 PRIORITY_MAX = 10
 SHOWN_CHARS_MAX = 40
 

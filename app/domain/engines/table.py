@@ -1,12 +1,27 @@
-"""The engines as rows of data: which fields and extras each takes, and where it is offered (C-K, C-K.10)."""
+"""The engines as rows of data: which fields and extras each takes, which of them are billed on top, and where
+it is offered (C-E.1, C-K, C-K.10). May hold no rule: those are in `rules` and in `pricing`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+PAGES_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraBilling:
+    """Credits that are added at completion only: one for each item of a list in the answer (C-E.1)."""
+
+    asked_by: str
+    """The flag of `include` that asks for the list."""
+    counted: str
+    """The field of the answer that holds it."""
+    items_max: int
+    """More are not returned, at one credit each in every price list so far."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One engine's request: which fields it takes and where it is offered."""
+    """One engine's request: which fields it takes, what is billed on top, and where it is offered."""
 
     subject: str = "prompt"
     """Field that holds what is asked."""
@@ -23,6 +38,9 @@ class Engine:
     paged: bool = False
     by_url: bool = False
     """Takes a Google search address instead of a query."""
+    paid_include: frozenset[str] = frozenset()
+    """Flags of `include` of which any costs the add-on, once."""
+    extra: ExtraBilling | None = None
 
     @property
     def fields(self) -> frozenset[str]:
@@ -51,6 +69,7 @@ ENGINES: Mapping[str, Engine] = {
         blocked=_codes("CN HK IR MO RU VE"),
         state=True,
         flags=frozenset({"legacy", "disableWebSearch"}),
+        paid_include=frozenset({"rawResponse", "searchQueries", "ads", "shopping"}),
     ),
     "COPILOT": Engine(include=_AI, blocked=_codes("BY CN RU SY VE"), state=True),
     "GEMINI": Engine(include=_AI, blocked=_codes("BY CN RU"), state=True),
@@ -62,6 +81,7 @@ ENGINES: Mapping[str, Engine] = {
         devices=("desktop", "mobile"),
         google=True,
         located=True,
+        extra=ExtraBilling(asked_by="expandProducts", counted="productResults", items_max=6),
     ),
     "GOOGLE": Engine(
         subject="query",
@@ -85,4 +105,5 @@ ENGINES: Mapping[str, Engine] = {
 
 TASK_TYPES = tuple(ENGINES)
 INCLUDE_NAMES = frozenset().union(*(engine.include for engine in ENGINES.values()))
+EXTRA_BILLING = {task_type: engine.extra for task_type, engine in ENGINES.items() if engine.extra}
 FIELDS = {task_type: engine.fields for task_type, engine in ENGINES.items()}

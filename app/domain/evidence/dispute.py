@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.domain.credits import to_json_number
+from app.domain.engines.table import EXTRA_BILLING
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, StoredReport
 from app.domain.pricing import explained_extra
 from app.domain.reconciliation import arithmetic
@@ -158,9 +159,9 @@ def _arithmetic(task: DisputedTask | None, attempt: DisputedAttempt | None, *, s
 
 
 def _clusters(task_type: str, payload: Mapping[str, object], reports: Sequence[StoredReport]) -> int:
-    """Product clusters in the answer that was taken; only AI Mode bills them (C-E.1)."""
+    """Product clusters in the answer that was taken, where the engine bills them (C-E.1)."""
     taken = next((r for r in reports if r.effect == "settled"), None)
-    if task_type != "AIMODE" or taken is None:
+    if task_type not in EXTRA_BILLING or taken is None:
         return 0
     try:
         response = read_json(taken.body).get("response")

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.accounting.billing import DAY_MS, CreditExposure, Cycle, PostLine, iso_day
 from app.domain.accounting.movements import Movement
-from app.domain.pricing import CLUSTERS_MAX
+from app.domain.engines.table import EXTRA_BILLING
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.store.part import StorePart, reads
 from app.store.tables import (
@@ -217,9 +217,11 @@ def _open(account: str) -> list[sa.Select[Any]]:
 
 
 def _open_columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    # More may be charged than is held for product clusters alone, and how many there are is told at the end.
-    most = {"AIMODE": Decimal(CLUSTERS_MAX)}
-    extra = [(tasks.c.task_type == name, sa.literal(credits, Credits)) for name, credits in most.items()]
+    # More may be charged than is held for product clusters alone, and how many there are is known at the end.
+    extra = [
+        (tasks.c.task_type == task_type, sa.literal(Decimal(billing.items_max), Credits))
+        for task_type, billing in EXTRA_BILLING.items()
+    ]
     return [
         sa.func.coalesce(table.c.credits_held, table.c.credits_estimate).label("credits"),
         sa.case(*extra, else_=sa.literal(Decimal(0), Credits)).label("clusters"),
