@@ -27,7 +27,7 @@ from app.domain.settlement import Report, Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
 from app.services.notice_triggers import Watcher
-from app.services.settle import decide
+from app.services.settle import decide_delivery
 from app.services.sweep import SweepLimits, sweep
 from app.store import Database, Store
 from app.store.migrate import migrate
@@ -256,8 +256,8 @@ class Bench:
         return parsed
 
     async def _settle(self, parsed: list[ParsedDelivery]) -> None:
-        count = await self._store.settlements.settle_deliveries(
-            parsed, decide, now_ms=self._now_ms, unmatched_until_ms=self._now_ms - 60_000
+        count = await self._store.settlements.apply(
+            parsed, decide_delivery, now_ms=self._now_ms, unmatched_until_ms=self._now_ms - 60_000
         )
         assert not count.lost_updates and sum(count.effects.values()) == GROUP
 

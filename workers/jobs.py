@@ -123,7 +123,7 @@ async def settle_now(
             # What a rule of ours failed at may quote an answer.
             said = error if error.startswith("Store") else error.split(": ")[0]
             log.error("delivery_held_up", id=delivery_id, error=said[:ERROR_CHARS_TOLD])
-        total.add(part)
+        total.merge(part)
     log.info("settled", deliveries=len(ids), settled=total.settled, quarantined=total.quarantined)
     return total
 

@@ -124,7 +124,7 @@ _HEARD_STATES = OPEN_STATES | {TaskState.REJECTED}
 money only; a refusal was wrong about the attempt of which a report tells."""
 
 
-def settle(
+def decide_settlement(
     attempt: Attempt,
     report: Report,
     *,
@@ -140,11 +140,11 @@ def settle(
     if (why := _contradiction(attempt, report, circumstances)) is not None:
         return Settlement(Effect.CONFLICT, attempt, attempt, findings=[_conflict(attempt, report, why)])
     if attempt.reported is None and attempt.charged is None:
-        return _take(attempt, report, extra, circumstances, Effect.SETTLED)
+        return _take_report(attempt, report, extra, circumstances, Effect.SETTLED)
     same_work = attempt.reported is _reported(report)
     if same_work and attempt.charged is None and report.charged is not None:
         # A poll and a delivery may tell the answer in other words (C-G.4); what it cost is told once.
-        filled = _take(attempt, report, extra, circumstances, Effect.FILLED)
+        filled = _take_report(attempt, report, extra, circumstances, Effect.FILLED)
         if not same_response:
             filled.findings.append(
                 _conflict(attempt, report, "same status, another response with the charge")
@@ -178,7 +178,7 @@ def _changes_nothing(attempt: Attempt, report: Report, *, same_response: bool) -
     return same_response and attempt.reported is _reported(report)
 
 
-def _take(
+def _take_report(
     attempt: Attempt, report: Report, extra: Decimal, circumstances: Circumstances, effect: Effect
 ) -> Settlement:
     promised = attempt.to_charge if attempt.to_charge is not None else report.to_charge

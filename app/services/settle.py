@@ -16,8 +16,7 @@ from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.engines.table import EXTRA_BILLING
 from app.domain.pricing import explained_extra
 from app.domain.run_reason import NO_CREDITS as OUT_OF_CREDITS
-from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source
-from app.domain.settlement import settle as decide_settlement
+from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source, decide_settlement
 from app.domain.stored_json import read_json
 from app.domain.task import RunState
 from app.ports import Clock, ReadReport, ReportError, RowsRefused, StoreUnavailable
@@ -25,7 +24,7 @@ from app.ports import Clock, ReadReport, ReportError, RowsRefused, StoreUnavaila
 if TYPE_CHECKING:
     from app.store import Store
 
-RACED_PASSES = 3
+LOST_UPDATE_PASSES = 3
 """A delivery whose task changed under it is looked at again; after this often the sweep has it."""
 NO_CREDITS = "INSUFFICIENT_CREDITS"
 """The error of a task that the account could not pay for when its turn came (C-H)."""
@@ -37,7 +36,7 @@ class SettleSummary:
 
     settled: int = 0
     left: int = 0
-    """Raced to the end; the sweep looks again."""
+    """Their row changed in every pass; the sweep looks again."""
     verdicts: dict[str, int] = field(default_factory=dict)
     out_of_credits: set[str] = field(default_factory=set)
     """Runs of which a task failed because the account had no credits left (S11)."""
@@ -50,7 +49,7 @@ class SettleSummary:
     def quarantined(self) -> int:
         return len(self.set_aside)
 
-    def add(self, part: "SettleSummary") -> None:
+    def merge(self, part: "SettleSummary") -> None:
         """What another call did, but for its verdicts and runs."""
         self.settled += part.settled
         self.left += part.left
@@ -66,8 +65,8 @@ async def settle(
     database would not take any settlement, and then nothing is lost and nothing held against anybody."""
     settling = _Settling(store, read_report, clock, unmatched_ms)
     summary = settling.summary
-    for _ in range(RACED_PASSES):
-        summary.left = await settling.group(delivery_ids)
+    for _ in range(LOST_UPDATE_PASSES):
+        summary.left = await settling.settle_or_halve(delivery_ids)
         if not summary.left:
             break
     for run_id in sorted(summary.out_of_credits):
@@ -86,33 +85,34 @@ class _Settling:
     unmatched_ms: int
     summary: SettleSummary = field(default_factory=SettleSummary)
 
-    async def group(self, ids: Sequence[str]) -> int:
-        """Settle a group at once; halve it when it fails, until what fails stands alone. How many raced."""
+    async def settle_or_halve(self, ids: Sequence[str]) -> int:
+        """Settle a group in one transaction; halve it when it fails, until what fails is alone. How many are
+        left because their row changed meanwhile."""
         try:
-            return await self._at_once(ids)
+            return await self._settle_group(ids)
         except Exception as error:
             # If a settlement that is known to be good fails too, none of these is to blame.
-            await self.store.settlements.try_settling()
+            await self.store.settlements.probe()
             if len(ids) > 1:
                 half = len(ids) // 2
-                return await self.group(ids[:half]) + await self.group(ids[half:])
+                return await self.settle_or_halve(ids[:half]) + await self.settle_or_halve(ids[half:])
             if isinstance(error, RowsRefused):
-                await self._set_aside({ids[0]: told(error)})
+                await self._set_aside({ids[0]: describe_error(error)})
             else:
-                await self._hold_up({ids[0]: told(error)})
+                await self._hold_up({ids[0]: describe_error(error)})
             return 0
 
-    async def _at_once(self, ids: Sequence[str]) -> int:
+    async def _settle_group(self, ids: Sequence[str]) -> int:
         found = await self.store.inbox.waiting_deliveries(ids)
-        parsed, poison, trouble = self._read(found.readable)
+        parsed, poison, trouble = self._parse(found.readable)
         # The raw bodies are let go at once: what is needed of them is in the reports.
         found.readable.clear()
         await self._set_aside({**found.broken, **poison})
-        lost_updates = await self._apply(parsed, trouble) if parsed else 0
+        lost_updates = await self._decide_and_apply(parsed, trouble) if parsed else 0
         await self._hold_up(trouble)
         return lost_updates
 
-    def _read(
+    def _parse(
         self, raw: Sequence[RawDelivery]
     ) -> tuple[list[ParsedDelivery], dict[str, str], dict[str, str]]:
         """The reports, and by delivery what it is to blame for, and what it is not."""
@@ -123,37 +123,26 @@ class _Settling:
             try:
                 report = self.read_report(d.body)
             except ReportError as error:
-                poison[d.id] = told(error)
+                poison[d.id] = describe_error(error)
             except Exception as error:
-                trouble[d.id] = told(error)
+                trouble[d.id] = describe_error(error)
             else:
                 parsed.append(ParsedDelivery(d.id, d.source, d.received_at_ms, report, d.account))
         return parsed, poison, trouble
 
-    async def _apply(self, parsed: Sequence[ParsedDelivery], trouble: dict[str, str]) -> int:
-        """How many raced. A report on which the rules fail goes to `trouble`, and the others settle."""
-        now, out_of_credits, failed = self.clock(), set(), {}
-
-        def deciding(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement | None:
-            try:
-                settlement = decide(delivery, attempt, stored)
-            except Exception as error:
-                failed[delivery.id] = told(error)
-                return None
-            failed.pop(delivery.id, None)  # the transaction may have been begun anew
-            if settlement.effect is Effect.SETTLED and delivery.report.error_code == NO_CREDITS:
-                out_of_credits.add(attempt.run_id)
-            return settlement
-
-        count = await self.store.settlements.settle_deliveries(
-            parsed, deciding, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
+    async def _decide_and_apply(self, parsed: Sequence[ParsedDelivery], trouble: dict[str, str]) -> int:
+        """How many are left because their row changed meanwhile. A report on which the rules fail goes to
+        `trouble`, and the others settle."""
+        rules, now = _GuardedRules(), self.clock()
+        count = await self.store.settlements.apply(
+            parsed, rules.decide, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
         )
         summary = self.summary
-        summary.out_of_credits |= out_of_credits
-        summary.settled += len(parsed) - count.lost_updates - len(failed)
+        summary.out_of_credits |= rules.out_of_credits
+        summary.settled += len(parsed) - count.lost_updates - len(rules.failed)
         for verdict, n in count.verdicts.items():
             summary.verdicts[verdict] = summary.verdicts.get(verdict, 0) + n
-        trouble |= failed
+        trouble |= rules.failed
         return count.lost_updates
 
     async def _set_aside(self, errors: Mapping[str, str]) -> None:
@@ -165,7 +154,28 @@ class _Settling:
         self.summary.held_up |= errors
 
 
-def told(error: Exception) -> str:
+@dataclass(slots=True)
+class _GuardedRules:
+    """The rules within one transaction: a report on which they fail does not fail the others."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    """Delivery id -> the error."""
+    out_of_credits: set[str] = field(default_factory=set)
+    """Runs."""
+
+    def decide(self, delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement | None:
+        try:
+            settlement = decide_delivery(delivery, attempt, stored)
+        except Exception as error:
+            self.failed[delivery.id] = describe_error(error)
+            return None
+        self.failed.pop(delivery.id, None)  # the transaction may have been begun anew
+        if settlement.effect is Effect.SETTLED and delivery.report.error_code == NO_CREDITS:
+            self.out_of_credits.add(attempt.run_id)
+        return settlement
+
+
+def describe_error(error: Exception) -> str:
     """An error in one line; one of ours with the place where it came up, because only that finds it."""
     name = type(error).__name__
     if isinstance(error, ReportError | RowsRefused | StoreUnavailable):
@@ -174,9 +184,9 @@ def told(error: Exception) -> str:
     return f"{name} at {Path(where.filename).name}:{where.lineno}: {error}"
 
 
-def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
+def decide_delivery(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
     """The decision on one report, with the two facts that need the answer's content: what it explains on
-    top of the estimate, and whether it equals the one already stored. Both are rarely asked for."""
+    top of the estimate, and whether it equals the one already stored. Both are rarely needed."""
     response = delivery.report.response
     extra = Decimal(0)
     if attempt.task_type in EXTRA_BILLING and delivery.report.completed:

@@ -1,5 +1,5 @@
 """Connections, and what differs between SQLite and PostgreSQL: how a write transaction begins, and how many
-rows travel in one statement. Whose fault an error is stands in faults.
+rows travel in one statement. Whose fault an error is: `driver_errors`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from app.address import read_database_address
-from app.store.driver_errors import Fault, fault_of, sqlstate_of, told
+from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
 from app.store.postgres import PostgresAddress
 
 Rows = Sequence[Mapping[str, Any]]
@@ -39,8 +39,8 @@ LONG_TIMEOUT_S = 900.0
 """The same for what reads or moves whole runs: a report on a million tasks takes a minute."""
 CONNECT_TIMEOUT_S = 5.0
 TRIES_WITHIN = 1.5
-"""No try begins later than so many times its limit after the first: whoever waits is told within two and a
-half limits."""
+"""No try begins later than so many times its limit after the first: whoever waits has an answer within two
+and a half limits."""
 SQLITE_BUSY_MS = 10_000
 CLOSE_S = 2.0
 THREAD_POLL_S = 0.002
@@ -109,7 +109,7 @@ class Database:
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
         keys make it. `long`: it may take minutes. Raises StoreUnavailable when no try was left, StoreRefused
         when another would not help, and RowsRefused for what the rows themselves are to blame for."""
-        return await self._until_done(lambda: self._write_once(work), long=long, tries=tries)
+        return await self._retry(lambda: self._write_once(work), long=long, tries=tries)
 
     async def append(
         self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
@@ -124,21 +124,20 @@ class Database:
         """
         if not rows:
             return set()
-        tries = itertools.count()
-
-        def work() -> Awaitable[set[str]]:
-            if self.is_sqlite:
-                return self._write_once(lambda c: _append_to_sqlite(c, table, columns, rows, repeats))
-            conflict = _repeat_of(table, repeats, again=next(tries) > 0)
-            return self._append_once(_plain_insert(False, table, tuple(columns), conflict), rows)
-
-        return await self._until_done(work)
+        if self.is_sqlite:
+            return await self.write(
+                lambda connection: _append_to_sqlite(connection, table, columns, rows, repeats)
+            )
+        first = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=False))
+        again = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=True))
+        statements = itertools.chain((first,), itertools.repeat(again))
+        return await self._retry(lambda: self._append_once(next(statements), rows))
 
     async def _append_once(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
         much again."""
         # A row that an update has just made bears the mark of the lock that the conflict took on it.
-        told = f"WITH put AS ({statement} RETURNING id, xmax) SELECT id FROM put WHERE xmax <> 0"  # noqa: S608
+        insert = f"WITH put AS ({statement} RETURNING id, xmax) SELECT id FROM put WHERE xmax <> 0"  # noqa: S608
         async with self._appending:
             if self._appender is not None and self._is_distrusted(self._appender.info):
                 await self._end_appender()
@@ -147,7 +146,7 @@ class Database:
             driver: Any = self._appender.driver_connection
             try:
                 with _as_sqlalchemy(statement, driver):
-                    known = await driver.fetch(told, *_arrays(rows))
+                    known = await driver.fetch(insert, *_arrays(rows))
             except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 await self._end_appender()
@@ -171,8 +170,8 @@ class Database:
         try:
             return await self.engine.raw_connection()
         except refused as error:
-            # No connection is left, or the server is only just starting. Here SQLAlchemy does not tell it as
-            # its own error by itself.
+            # No connection is left, or the server is only just starting. Here SQLAlchemy does not make it its
+            # own error by itself.
             raise DBAPIError.instance(None, None, error, refused, hide_parameters=True) from error
 
     def _note_made(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
@@ -204,7 +203,7 @@ class Database:
             return None
         return self._long_timeout_s if long else self._timeout_s
 
-    async def _until_done(
+    async def _retry(
         self, work: Callable[[], Awaitable[T]], *, long: bool = False, tries: int = WRITE_TRIES
     ) -> T:
         limit_s, started_s = self._limit_s(long), time.monotonic()
@@ -219,7 +218,7 @@ class Database:
                 self._distrust(error)
                 late = limit_s is not None and time.monotonic() - started_s > TRIES_WITHIN * limit_s
                 if fault is not Fault.PASSING or late or attempt + 1 == tries:
-                    raise told(error, fault) from error
+                    raise translate_driver_error(error, fault) from error
                 await asyncio.sleep(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311
         raise AssertionError("unreachable")
 
@@ -233,8 +232,8 @@ class Database:
                 return await work(connection)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
-        """Run `work` in one read transaction: what it sees belongs to one moment on SQLite. A connection that
-        went stale in the pool is replaced once; otherwise trouble is told at once. `long`: it may take
+        """Run `work` in one read transaction: what it sees is of one time on SQLite. A connection that
+        went stale in the pool is replaced once; otherwise trouble is raised at once. `long`: it may take
         minutes. Raises as `write` does."""
         try:
             async with asyncio.timeout(self._limit_s(long)):
@@ -249,7 +248,7 @@ class Database:
             if fault is None:
                 raise
             self._distrust(error)
-            raise told(error, fault) from error
+            raise translate_driver_error(error, fault) from error
 
     async def _read_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.connect() as connection:
@@ -375,7 +374,7 @@ def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
 
 @contextlib.contextmanager
 def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
-    """Errors of the driver's are told as SQLAlchemy tells them, any others as they are."""
+    """Errors of the driver's become SQLAlchemy's, any others stay as they are."""
     try:
         yield
     except (OSError, TimeoutError):

@@ -17,7 +17,7 @@ REASON_CHARS_MAX = 300
 # data_exception, integrity_constraint_violation, program_limit_exceeded.
 _ROWS_CLASSES = ("22", "23", "54")
 # connection_exception; transaction_rollback: deadlocks; insufficient_resources: full disk, too many
-# connections; system_error: what the disk under the server says.
+# connections; system_error: errors of the disk under the server.
 _PASSING_CLASSES = ("08", "40", "53", "58")
 # lock_not_available; admin_shutdown, crash_shutdown, cannot_connect_now: a restarting PostgreSQL;
 # idle_session_timeout, idle_in_transaction_session_timeout; read_only_sql_transaction: one that was demoted;
@@ -38,11 +38,13 @@ _DRIVER = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Fault(Enum):
-    """What an error says, and what is to be done about it."""
+    """What an error means, and what is to be done about it."""
 
-    ROWS = "rows"  # the same rows will fail again: told as RowsRefused
-    PASSING = "passing"  # another try at once may do; then told as StoreUnavailable
-    STANDING = "standing"  # a table, a right, a timeout, the schema: told as StoreRefused, without more tries
+    ROWS = "rows"  # the same rows will fail again: raised as RowsRefused
+    PASSING = "passing"  # another try at once may do; else raised as StoreUnavailable
+    STANDING = (
+        "standing"  # a table, a right, a timeout, the schema: raised as StoreRefused, without more tries
+    )
 
 
 def fault_of(error: BaseException) -> Fault | None:
@@ -57,13 +59,15 @@ def fault_of(error: BaseException) -> Fault | None:
     state = sqlstate_of(error)
     if state is not None:
         return _fault_of_state(state, error)
-    said = getattr(error, "orig", None)
-    if isinstance(said, UnicodeEncodeError | OverflowError) or isinstance(error, IntegrityError | DataError):
+    original = getattr(error, "orig", None)
+    if isinstance(original, UnicodeEncodeError | OverflowError) or isinstance(
+        error, IntegrityError | DataError
+    ):
         return Fault.ROWS
     if getattr(error, "connection_invalidated", False):
         return Fault.PASSING
     if isinstance(error, InterfaceError | asyncpg.InterfaceError) or any(
-        text in str(said) for text in _PASSING_SQLITE
+        text in str(original) for text in _PASSING_SQLITE
     ):
         return Fault.PASSING
     return Fault.STANDING
@@ -78,9 +82,9 @@ def _fault_of_state(state: str, error: BaseException) -> Fault:
 
 def sqlstate_of(error: BaseException) -> str | None:
     """The five characters with which PostgreSQL names an error; None where it was not PostgreSQL."""
-    said = getattr(error, "orig", None) or error
-    for each in (said, said.__cause__):
-        state = getattr(each, "sqlstate", None)
+    original = getattr(error, "orig", None) or error
+    for candidate in (original, original.__cause__):
+        state = getattr(candidate, "sqlstate", None)
         if isinstance(state, str):
             return state
     return None
@@ -88,11 +92,11 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 def why_no_writes(error: BaseException | None) -> str | None:
     """Why a database that answers takes no writes, in words that name nobody; None: it is something else.
-    `error` may also be what was told of the driver's."""
+    `error` may also be what the driver's was translated to."""
     while error is not None:
-        said = _NO_WRITES.get(sqlstate_of(error) or "")
-        if said is not None:
-            return said
+        reason = _NO_WRITES.get(sqlstate_of(error) or "")
+        if reason is not None:
+            return reason
         for sign, words in _NO_WRITES_SQLITE:
             if sign in str(error):
                 return words
@@ -100,16 +104,16 @@ def why_no_writes(error: BaseException | None) -> str | None:
     return None
 
 
-def told(error: BaseException, fault: Fault) -> Exception:
+def translate_driver_error(error: BaseException, fault: Fault) -> Exception:
     """The error as the services know it. Its text quotes no row, as PostgreSQL does from its second line on,
     and its driver behind the first colon of what it calls malformed."""
-    said: BaseException = error
+    original: BaseException = error
     if isinstance(error, DBAPIError) and error.orig is not None:
-        said = error.orig.__cause__ or error.orig
+        original = error.orig.__cause__ or error.orig
     state = sqlstate_of(error)
-    lines = str(said).strip().splitlines()
-    silent = "no answer in time" if isinstance(said, TimeoutError) else type(said).__name__
-    reason = lines[0] if lines else silent
+    lines = str(original).strip().splitlines()
+    wordless = "no answer in time" if isinstance(original, TimeoutError) else type(original).__name__
+    reason = lines[0] if lines else wordless
     if fault is Fault.ROWS and state is not None:
         reason = reason.split(": ")[0]
     text = reason[:REASON_CHARS_MAX] + (f" (SQLSTATE {state})" if state else "")

@@ -154,7 +154,9 @@ class MemoryBooks:
             row = self._attempts[key]
             others = (self._attempts[key[0], n] for n in range(1, self._current[key[0]] + 1) if n != key[1])
             before = replace(row.attempt, charged_elsewhere=any(one.attempt.charged for one in others))
-            self._apply(row, service.decide(parsed, before, self._responses.get(key)), parsed, now_ms)
+            self._apply(
+                row, service.decide_delivery(parsed, before, self._responses.get(key)), parsed, now_ms
+            )
 
     def _find(self, parsed: ParsedDelivery) -> tuple[str, int] | None:
         key = parse_idempotency_key(parsed.report.idempotency_key or "")

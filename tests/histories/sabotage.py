@@ -17,7 +17,7 @@ from tests.histories.history import VERBS, History
 from tests.histories.memory import MemoryBooks
 
 Sabotage = Callable[[], contextlib.AbstractContextManager[object]]
-_settle = settlement.settle
+_decide = settlement.decide_settlement
 
 
 def _deciding(change: Callable[..., Settlement]) -> Sabotage:
@@ -30,35 +30,35 @@ def _deciding(change: Callable[..., Settlement]) -> Sabotage:
 
 
 def _posts_twice(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    return _settle(replace(attempt, reported=None, charged=None), report, **rest)
+    return _decide(replace(attempt, reported=None, charged=None), report, **rest)
 
 
 def _ignores_a_late_charge(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    found = _settle(attempt, report, **rest)
+    found = _decide(attempt, report, **rest)
     late = found.effect is Effect.FILLED
     return Settlement(Effect.DUPLICATE, attempt, attempt) if late else found
 
 
 def _leaves_money_open_for_other_words(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    found = _settle(attempt, report, **rest)
+    found = _decide(attempt, report, **rest)
     differs = found.effect is Effect.FILLED and not rest["same_response"]
     return Settlement(Effect.CONFLICT, attempt, attempt, findings=found.findings[-1:]) if differs else found
 
 
 def _explains_no_price_change(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    return _settle(attempt, report, **rest | {"circumstances": Circumstances()})
+    return _decide(attempt, report, **rest | {"circumstances": Circumstances()})
 
 
 def _explains_no_clusters(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    return _settle(attempt, report, **rest | {"extra": Decimal(0)})
+    return _decide(attempt, report, **rest | {"extra": Decimal(0)})
 
 
 def _takes_missing_for_nothing(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    return _settle(attempt, replace(report, charged=report.charged or Decimal(0)), **rest)
+    return _decide(attempt, replace(report, charged=report.charged or Decimal(0)), **rest)
 
 
 def _charges_the_promise(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    found = _settle(attempt, report, **rest)
+    found = _decide(attempt, report, **rest)
     if found.close is None or not report.completed or found.after.held is None:
         return found
     return replace(found, after=replace(found.after, charged=found.after.held))
@@ -66,14 +66,14 @@ def _charges_the_promise(attempt: Attempt, report: Report, **rest: Any) -> Settl
 
 def _keeps_quiet(verdict: Verdict) -> Sabotage:
     def change(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-        found = _settle(attempt, report, **rest)
+        found = _decide(attempt, report, **rest)
         return replace(found, findings=[one for one in found.findings if one.verdict is not verdict])
 
     return _deciding(change)
 
 
 def _forgets_the_hold(attempt: Attempt, report: Report, **rest: Any) -> Settlement:
-    return replace(_settle(attempt, report, **rest), hold=None)
+    return replace(_decide(attempt, report, **rest), hold=None)
 
 
 @contextlib.contextmanager

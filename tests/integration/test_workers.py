@@ -179,13 +179,13 @@ async def test_a_settle_job_works_in_transactions_of_bounded_size(
     sqlite_store: Store, clock: SteppedClock, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    settle = SettlementWrites.settle_deliveries
+    settle = SettlementWrites.apply
 
     async def counted(store: Store, parsed: Any, *args: Any, **when: Any) -> Any:
         sizes.append(len(parsed))
         return await settle(store, parsed, *args, **when)
 
-    monkeypatch.setattr(SettlementWrites, "settle_deliveries", counted)
+    monkeypatch.setattr(SettlementWrites, "apply", counted)
     async with scene_on(sqlite_store, clock, valkey_url, settle_size=20) as scene:
         ids = await scene.delivered(45)
         await settle_job(scene.ctx, PAYLOAD | {"ids": ids})
@@ -358,14 +358,14 @@ async def test_a17_a_job_that_cannot_be_read_harms_no_other(scene: Scene, valkey
 async def test_a9_stopping_lets_a_running_job_finish(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = await scene.delivered()
     started, go_on = asyncio.Event(), asyncio.Event()
-    settle = SettlementWrites.settle_deliveries
+    settle = SettlementWrites.apply
 
     async def slowly(*args: Any, **when: Any) -> Any:
         started.set()
         await go_on.wait()
         return await settle(*args, **when)
 
-    monkeypatch.setattr(SettlementWrites, "settle_deliveries", slowly)
+    monkeypatch.setattr(SettlementWrites, "apply", slowly)
     async with running(worker.run_arq(scene.context, scene.url), scene.context) as task:
         await scene.context.queue.wake_settle(ids)
         await started.wait()

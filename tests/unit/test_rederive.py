@@ -26,7 +26,7 @@ from app.domain.verification.derivation import (
 )
 from app.domain.verification.signature_checks import SignatureStatus, SignatureSummary
 from app.domain.verification.stored_rows import Row
-from app.services.settle import decide
+from app.services.settle import decide_delivery
 
 FIVE = Decimal(5)
 ACCEPTED: Row = {
@@ -72,7 +72,7 @@ def attempt(*marks: OwnDecision) -> DerivationInput:
 
 
 def derived(*events: Event) -> Expected:
-    return derive(attempt(), events, decide)
+    return derive(attempt(), events, decide_delivery)
 
 
 REPORTS = st.lists(
@@ -90,11 +90,11 @@ def test_money_depends_on_order_only_where_a_conflict_is_found(
     sent: list[Row], reports: list[ParsedDelivery]
 ) -> None:
     events: list[Event] = [*sent, *reports]
-    due = derive(attempt(), events, decide)
+    due = derive(attempt(), events, decide_delivery)
     conflicted = any(f.verdict is Verdict.CONFLICT for f in due.findings)
-    closings = {derive(attempt(), order, decide).closing for order in itertools.permutations(events)}
+    closings = {derive(attempt(), order, decide_delivery).closing for order in itertools.permutations(events)}
     assert len(closings) == 1 or conflicted
-    assert is_order_free(attempt(), due, events, decide) or conflicted
+    assert is_order_free(attempt(), due, events, decide_delivery) or conflicted
 
 
 @given(sent=SENT, reports=REPORTS)
@@ -131,9 +131,9 @@ def test_a_refusal_closes_what_no_earlier_send_may_have_bought(
 ) -> None:
     events: list[Event] = [*([LOST] if sends > 1 else []), REFUSED | {"open_sends": stored}]
     given_ = replace(attempt(), sends=sends)
-    due = derive(given_, events, decide)
+    due = derive(given_, events, decide_delivery)
     assert (due.after.state, due.open_sends) == (state, open_sends)
-    heard = derive(given_, [*events, report(5)], decide)
+    heard = derive(given_, [*events, report(5)], decide_delivery)
     assert (heard.after.state, heard.after.money, heard.error_code) == (
         TaskState.COMPLETED,
         Money.POSTED,
@@ -145,7 +145,7 @@ def test_a_contradiction_is_not_order_free() -> None:
     five, six = report(5), report(6)
     due = derived(ACCEPTED, five, six)
     assert due.closing == (Money.POSTED, FIVE)
-    assert not is_order_free(attempt(), due, [ACCEPTED, five, six], decide)
+    assert not is_order_free(attempt(), due, [ACCEPTED, five, six], decide_delivery)
 
 
 def _in_every_order(
@@ -155,7 +155,7 @@ def _in_every_order(
     for first in reports:
         rest = [one for one in reports if one is not first]
         for order in ([*marks, *sent, first, *rest], [*marks, first, *rest, *sent]):
-            if derive(attempt(*marks), order, decide).closing != due.closing:
+            if derive(attempt(*marks), order, decide_delivery).closing != due.closing:
                 return False
     return True
 
@@ -182,8 +182,10 @@ def test_what_one_report_says_is_heard_once(
     sent: list[Row], reports: list[ParsedDelivery], marks: tuple[OwnDecision, ...]
 ) -> None:
     events: list[Event] = [*marks, *sent, *reports]
-    due = derive(attempt(*marks), events, decide)
-    assert is_order_free(attempt(*marks), due, events, decide) == _in_every_order(sent, reports, due, marks)
+    due = derive(attempt(*marks), events, decide_delivery)
+    assert is_order_free(attempt(*marks), due, events, decide_delivery) == _in_every_order(
+        sent, reports, due, marks
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,10 +209,10 @@ def test_reports_are_heard_a_few_times_each(
     def counting(delivery: ParsedDelivery, one: Attempt, stored: bytes | None) -> Settlement:
         nonlocal heard
         heard += 1
-        return decide(delivery, one, stored)
+        return decide_delivery(delivery, one, stored)
 
     events: list[Event] = [*marks, ACCEPTED, *map(say, range(1, 1_001))]
-    due = derive(attempt(*marks), events, decide)
+    due = derive(attempt(*marks), events, decide_delivery)
     is_order_free(attempt(*marks), due, events, counting)
     assert heard < 10 * len(events)
 
@@ -240,14 +242,14 @@ def test_the_hold_tells_which_order_comes_first(overtaken: bool | None, first: l
 def test_work_that_was_closed_before_stays_closed() -> None:
     expired = attempt(OwnDecision.EXPIRED)
     events = next(possible_orders(expired, [ACCEPTED], [report(5)], overtaken=False))
-    due = derive(expired, events, decide)
+    due = derive(expired, events, decide_delivery)
     assert (due.after.state, due.after.money) == (TaskState.EXPIRED, Money.POSTED)
 
 
 def test_a_report_for_a_call_that_was_given_up_is_a_conflict() -> None:
     refused = attempt(OwnDecision.ASKED, OwnDecision.GIVEN_UP)
     late = report(5)
-    due = derive(refused, next(possible_orders(refused, [], [late], overtaken=False)), decide)
+    due = derive(refused, next(possible_orders(refused, [], [late], overtaken=False)), decide_delivery)
     assert (due.closing, due.effects) == ((Money.VOIDED, Decimal(0)), {late.id: Effect.CONFLICT})
     assert [f.verdict for f in due.findings] == [Verdict.CONFLICT]
 

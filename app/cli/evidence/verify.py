@@ -161,10 +161,10 @@ def reading_of(plan: VerifyPlan) -> "Reading":
     """How evidence is read: by the parser and the rules that settled it, and with the secrets configured."""
     from app.domain.text import storable_message
     from app.provider.wire import read_report
-    from app.services.settle import decide
+    from app.services.settle import decide_delivery
     from app.services.verify.evidence import Reading
 
-    return Reading(read_report, decide, storable_message, voucher(plan))
+    return Reading(read_report, decide_delivery, storable_message, voucher(plan))
 
 
 def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":

@@ -1,8 +1,8 @@
 """Deriving an attempt again from what was said about it: the ends of its sends and the raw reports.
 
-Pure, and independent of the statements that wrote the books: only the rules are shared, `settlement.settle`
-among them. May not do I/O, read a clock, or look at the rows it will be compared with, except for what cannot
-be derived (see `DerivationInput`).
+Pure, and independent of the statements that wrote the books: only the rules are shared,
+`settlement.decide_settlement` among them. May not do I/O, read a clock, or look at the rows it will be
+compared with, except for what cannot be derived (see `DerivationInput`).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -59,12 +59,17 @@ class _Change:
     after: Attempt
     decisions: list[tuple[ParsedDelivery, Settlement]] = field(default_factory=list)
 
+    def row(self, now_ms: int) -> dict[str, Any]:
+        """Of the bulk update; by the first report that changes anything."""
+        first = next(parsed for parsed, settlement in self.decisions if settlement.after != settlement.before)
+        return change_row(self.before, self.after, first, now_ms=now_ms, poll_ms=now_ms + ASK_AGAIN_MS)
+
 
 class SettlementWrites(StorePart):
     """Part of the store."""
 
     @writes
-    async def settle_deliveries(
+    async def apply(
         self,
         connection: AsyncConnection,
         parsed: Sequence[ParsedDelivery],
@@ -76,42 +81,41 @@ class SettlementWrites(StorePart):
         """Settle parsed deliveries that are still waiting. One that fits no task stays unmatched, to be
         looked at again, until it is older than `unmatched_until_ms`; then it becomes a finding."""
         count = SettleCount()
-        mine = await self._lock(connection, parsed)
-        found = await self._attempts_of(connection, mine)
+        locked = await self._lock_waiting(connection, parsed)
+        found = await self._attempts_of(connection, locked)
         stored = await self._stored_responses(connection, found.values())
-        mine = await self._marked(connection, mine, found)
-        changes, unmatched = _fold(mine, found, stored, decide)
-        won = await self._apply(connection, changes, now_ms)
+        marked = await self._mark_anothers_ids(connection, locked, found)
+        changes, unmatched = _decide_all(marked, found, stored, decide)
+        won = await self._move_attempts(connection, changes, now_ms)
         count.lost_updates = sum(len(change.decisions) for change in changes) - sum(
             len(change.decisions) for change in won
         )
         await self._write_entries(connection, won, now_ms)
         await self._set_unmatched(connection, unmatched, now_ms, unmatched_until_ms)
-        await self._finish(connection, won)
-        _tally(count, won, unmatched)
+        await self._close_deliveries(connection, won)
+        _count_effects(count, won, unmatched)
         return count
 
-    async def try_settling(self) -> None:
+    async def probe(self) -> None:
         """Write what a settlement writes, with values that are known to be good, and take it back. Raises
         StoreUnavailable when the database would take no settlement, whatever it said."""
 
-        async def work(connection: AsyncConnection) -> None:
-            change = _of_nobody()
-            await self._apply(
-                connection, [change, replace(change, before=replace(change.before, current=False))], 0
-            )
-            await self._write_entries(connection, [change], 0)
-            await self._finish(connection, [change])
-            raise _TakenBack
-
         try:
-            await self.db.write(work)
-        except _TakenBack:
+            await self._apply_and_roll_back(_trial_change())
+        except _RolledBack:
             return
         except RowsRefused as error:
             raise StoreRefused(f"takes no settlement: {error}") from error
 
-    async def _lock(
+    @writes
+    async def _apply_and_roll_back(self, connection: AsyncConnection, change: _Change) -> None:
+        past = replace(change, before=replace(change.before, current=False))
+        await self._move_attempts(connection, [change, past], 0)
+        await self._write_entries(connection, [change], 0)
+        await self._close_deliveries(connection, [change])
+        raise _RolledBack
+
+    async def _lock_waiting(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
     ) -> list[ParsedDelivery]:
         v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in parsed])
@@ -133,18 +137,18 @@ class SettlementWrites(StorePart):
             key = parse_idempotency_key(p.report.idempotency_key or "")
             if key is not None:
                 by_key[p.id] = key
-        known = await self._by_key(connection, set(by_key.values()))
+        known = await self._attempts_by_key(connection, set(by_key.values()))
         found = {i: known[key] for i, key in by_key.items() if key in known}
         rest = [p for p in parsed if p.id not in found and p.id not in by_key]
         if rest:
             ids = {p.report.provider_task_id for p in rest}
-            by_id = await self._by_provider_id(connection, ids)
+            by_id = await self._attempts_by_provider_id(connection, ids)
             found |= {
                 p.id: by_id[p.report.provider_task_id] for p in rest if p.report.provider_task_id in by_id
             }
-        return await self._of_own_account(connection, parsed, found)
+        return await self._drop_other_accounts(connection, parsed, found)
 
-    async def _marked(
+    async def _mark_anothers_ids(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
     ) -> list[ParsedDelivery]:
         """With a mark on each that names the key of an attempt whose id nobody knows yet, and an id that is
@@ -166,10 +170,10 @@ class SettlementWrites(StorePart):
 
         return [replace(p, has_anothers_id=True) if p.id in blank and is_anothers(p) else p for p in parsed]
 
-    async def _of_own_account(
+    async def _drop_other_accounts(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
     ) -> dict[str, Attempt]:
-        """Without what came at another account's address: its secret vouches for its own tasks only."""
+        """Without what came at another account's address: its secret signs for its own tasks only."""
         came_at = {p.id: p.account for p in parsed if p.account is not None and p.id in found}
         if not came_at:
             return found
@@ -178,7 +182,9 @@ class SettlementWrites(StorePart):
         whose = {row.id: row.account for row in rows}
         return {i: a for i, a in found.items() if came_at.get(i) in (None, whose[a.run_id])}
 
-    async def _by_key(self, connection: AsyncConnection, keys: set[AttemptKey]) -> dict[AttemptKey, Attempt]:
+    async def _attempts_by_key(
+        self, connection: AsyncConnection, keys: set[AttemptKey]
+    ) -> dict[AttemptKey, Attempt]:
         if not keys:
             return {}
         v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted({task_id for task_id, _ in keys})])
@@ -187,11 +193,13 @@ class SettlementWrites(StorePart):
         retried = {task_id for task_id, n in known if n > 1}
         if retried:
             known = {key: a for key, a in known.items() if key[0] not in retried}
-            known |= await self._locked(connection, retried)
-            known |= await self._past(connection, attempts.c.task_id, retried)
+            known |= await self._lock_current(connection, retried)
+            known |= await self._past_attempts(connection, attempts.c.task_id, retried)
         return _mark_charged_elsewhere(known)
 
-    async def _locked(self, connection: AsyncConnection, task_ids: set[str]) -> dict[AttemptKey, Attempt]:
+    async def _lock_current(
+        self, connection: AsyncConnection, task_ids: set[str]
+    ) -> dict[AttemptKey, Attempt]:
         """The current attempts of tasks that had others before, for this transaction alone: of two attempts
         settled side by side each would find the other one uncharged."""
         rows = await connection.execute(
@@ -202,7 +210,7 @@ class SettlementWrites(StorePart):
         )
         return {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
 
-    async def _past(
+    async def _past_attempts(
         self, connection: AsyncConnection, column: sa.ColumnElement[Any], values: set[str]
     ) -> dict[AttemptKey, Attempt]:
         rows = await connection.execute(
@@ -210,7 +218,9 @@ class SettlementWrites(StorePart):
         )
         return {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
 
-    async def _by_provider_id(self, connection: AsyncConnection, ids: set[str]) -> dict[str, Attempt]:
+    async def _attempts_by_provider_id(
+        self, connection: AsyncConnection, ids: set[str]
+    ) -> dict[str, Attempt]:
         v = self.db.batch(
             "v", {"provider_task_id": sa.Text()}, [{"provider_task_id": i} for i in sorted(ids)]
         )
@@ -218,8 +228,8 @@ class SettlementWrites(StorePart):
             sa.select(tasks.c.id, tasks.c.attempt).join(v, tasks.c.provider_task_id == v.c.provider_task_id)
         )
         keys = {(row.id, row.attempt) for row in rows}
-        past = await self._past(connection, attempts.c.provider_task_id, ids)
-        known = await self._by_key(connection, keys | set(past))
+        past = await self._past_attempts(connection, attempts.c.provider_task_id, ids)
+        known = await self._attempts_by_key(connection, keys | set(past))
         return {a.provider_task_id: a for a in known.values() if a.provider_task_id in ids}
 
     async def _stored_responses(
@@ -237,7 +247,7 @@ class SettlementWrites(StorePart):
         )
         return {(row.task_id, row.attempt): row.response.encode() for row in rows}
 
-    async def _apply(
+    async def _move_attempts(
         self, connection: AsyncConnection, changes: Sequence[_Change], now_ms: int
     ) -> list[_Change]:
         """Move the attempts whose rows are still as they were read; those are won."""
@@ -253,7 +263,7 @@ class SettlementWrites(StorePart):
     async def _update_if_unchanged(
         self, connection: AsyncConnection, table: sa.Table, moving: Sequence[_Change], now_ms: int
     ) -> set[AttemptKey]:
-        v = self.db.batch("v", CHANGE_TYPES, [_row_of(change, now_ms) for change in moving])
+        v = self.db.batch("v", CHANGE_TYPES, [change.row(now_ms) for change in moving])
         id_column = table.c.id if table is tasks else table.c.task_id
         values = {
             "state": v.c.state,
@@ -318,7 +328,7 @@ class SettlementWrites(StorePart):
         rows = [unmatched_row(p, now_ms) for p in final]
         await self.db.insert(connection, findings, rows)
 
-    async def _finish(self, connection: AsyncConnection, won: Sequence[_Change]) -> None:
+    async def _close_deliveries(self, connection: AsyncConnection, won: Sequence[_Change]) -> None:
         rows = [
             {"id": p.id, "effect": s.effect, "task_id": s.before.task_id, "attempt": s.before.attempt}
             for change in won
@@ -335,7 +345,7 @@ class SettlementWrites(StorePart):
         )
 
 
-def _fold(
+def _decide_all(
     parsed: Sequence[ParsedDelivery],
     found: dict[str, Attempt],
     stored: dict[AttemptKey, bytes],
@@ -372,11 +382,11 @@ def _fold(
     return list(changes.values()), unmatched
 
 
-class _TakenBack(Exception):  # noqa: N818 - how a transaction of ours is ended on purpose
+class _RolledBack(Exception):  # noqa: N818 - how a transaction of ours is ended on purpose
     """Nothing of it is to stay."""
 
 
-def _of_nobody() -> _Change:
+def _trial_change() -> _Change:
     """A good settlement of a task that does not exist."""
     nobody, nothing = new_id(0), Decimal(0)
     before = Attempt(
@@ -424,11 +434,6 @@ def _first_but_refusal(
     return sa.case((state == TaskState.REJECTED, said), else_=sa.func.coalesce(stands, said))
 
 
-def _row_of(change: _Change, now_ms: int) -> dict[str, Any]:
-    first = next(p for p, s in change.decisions if s.after != s.before)
-    return change_row(change.before, change.after, first, now_ms=now_ms, poll_ms=now_ms + ASK_AGAIN_MS)
-
-
 def _mark_charged_elsewhere(known: dict[AttemptKey, Attempt]) -> dict[AttemptKey, Attempt]:
     charged: dict[str, set[int]] = {}
     for (task_id, n), attempt in known.items():
@@ -440,7 +445,7 @@ def _mark_charged_elsewhere(known: dict[AttemptKey, Attempt]) -> dict[AttemptKey
     }
 
 
-def _tally(count: SettleCount, won: Sequence[_Change], unmatched: Sequence[ParsedDelivery]) -> None:
+def _count_effects(count: SettleCount, won: Sequence[_Change], unmatched: Sequence[ParsedDelivery]) -> None:
     for change in won:
         for _, settlement in change.decisions:
             count.effects[settlement.effect] = count.effects.get(settlement.effect, 0) + 1

@@ -98,7 +98,7 @@ class Inbox:
     def start(self) -> None:
         """Begin to commit."""
         name = "inbox committer"
-        run = keep_running(self._run, name=name, is_over=lambda: self._closing)
+        run = keep_running(self._commit_groups, name=name, is_over=lambda: self._closing)
         self._committer = asyncio.create_task(run, name=name)
         self._waker.start()
 
@@ -150,7 +150,7 @@ class Inbox:
         ):
             raise InboxFull("full")
 
-    async def _run(self) -> None:
+    async def _commit_groups(self) -> None:
         while True:
             while not self._gathered:
                 if self._closing:
@@ -160,7 +160,7 @@ class Inbox:
             size = min(len(self._gathered), self._limits.commit_size_max)
             group = [self._gathered.popleft() for _ in range(size)]
             try:
-                await self._commit(group)
+                await self._commit_group(group)
             except Exception as error:
                 # A bug, not the database; the committer must outlive it all the same.
                 self._failed(group, error)
@@ -170,7 +170,7 @@ class Inbox:
                 self.waiting -= len(group)
                 self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in group)
 
-    async def _commit(self, group: list[_Waiting]) -> None:
+    async def _commit_group(self, group: list[_Waiting]) -> None:
         started_s = time.monotonic()
         due_at_ms = self._clock() + int(self._limits.due_after_s * 1000)
         write = asyncio.ensure_future(
@@ -185,7 +185,7 @@ class Inbox:
             elif (error := write.exception()) is not None:
                 self._failed(group, error)
             else:
-                self._committed(group, write.result(), time.monotonic() - started_s)
+                self._acknowledge(group, write.result(), time.monotonic() - started_s)
         finally:
             write.cancel()
 
@@ -210,7 +210,7 @@ class Inbox:
         self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in self._gathered)
         self._gathered.clear()
 
-    def _committed(self, group: list[_Waiting], known: set[str], seconds: float) -> None:
+    def _acknowledge(self, group: list[_Waiting], known: set[str], seconds: float) -> None:
         self.last_commit_s = time.monotonic()
         self.last_error = None
         for waiting in group:
@@ -225,7 +225,7 @@ class Inbox:
         self._metrics.commit_size.observe(len(group))
         self._metrics.commit_seconds.observe(seconds)
         log.debug("group_committed", deliveries=len(group), seconds=round(seconds, 4))
-        self._summary.add(len(group), seconds)
+        self._summary.note(len(group), seconds)
 
     def _failed(self, group: list[_Waiting], reason: str | BaseException) -> None:
         # A database error may quote what was to be stored, from its second line on.
@@ -250,7 +250,7 @@ class _Summary:
         self._deliveries = 0
         self._slowest_s = 0.0
 
-    def add(self, deliveries: int, seconds: float) -> None:
+    def note(self, deliveries: int, seconds: float) -> None:
         self._commits += 1
         self._deliveries += deliveries
         self._slowest_s = max(self._slowest_s, seconds)

@@ -49,7 +49,7 @@ class Waker:
 
     def start(self) -> None:
         """Begin passing ids on."""
-        run = keep_running(self._run, name="waker", is_over=lambda: self._closing)
+        run = keep_running(self._pass_on_groups, name="waker", is_over=lambda: self._closing)
         self.task = asyncio.create_task(run, name="waker")
 
     def add(self, delivery_ids: Sequence[str]) -> None:
@@ -73,7 +73,7 @@ class Waker:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
-    async def _run(self) -> None:
+    async def _pass_on_groups(self) -> None:
         while True:
             await self._some.wait()
             if not self._closing:
@@ -82,7 +82,7 @@ class Waker:
                         await self._enough.wait()
             ids = [self._pending.popleft() for _ in range(min(self._size, len(self._pending)))]
             if ids:
-                await self._pass_on(ids)
+                await self._pass_on_group(ids)
             if len(self._pending) < self._size and not self._closing:
                 self._enough.clear()
             if not self._pending:
@@ -90,7 +90,7 @@ class Waker:
                     return
                 self._some.clear()
 
-    async def _pass_on(self, ids: list[str]) -> None:
+    async def _pass_on_group(self, ids: list[str]) -> None:
         taken = False
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -118,7 +118,7 @@ class Receiver:
         self._in_flight += 1
         self._is_idle.clear()
         try:
-            response = await self._answer(request)
+            response = await self._respond(request)
             self._metrics.count_answer(response.status)
             if response.status != 200 and has_long_rest(request):
                 await answer_unread(request, response, lingering_s=LINGERING_TIME_S)
@@ -144,13 +144,13 @@ class Receiver:
         """Proof that whoever answers under this URL holds our secret; asked by `tallyhook doctor`."""
         challenge = request.query.get("challenge", "")
         if not CHALLENGE.fullmatch(challenge):
-            return _answer(400, error="challenge must be 16 to 64 lower-case hex digits")
+            return _json_response(400, error="challenge must be 16 to 64 lower-case hex digits")
         secrets = self._secrets.get(_account_of(request))
         if not secrets:
-            return _answer(404, error="no secret is configured")
-        return _answer(200, answer=answer_challenge(secrets[0], challenge))
+            return _json_response(404, error="no secret is configured")
+        return _json_response(200, answer=answer_challenge(secrets[0], challenge))
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _respond(self, request: web.Request) -> web.Response:
         signed = _Signed.of(request)
         refusal = self._inbox.refusal
         refused = self._refusal_by_head(request) if refusal is None else (503, refusal)
@@ -175,7 +175,7 @@ class Receiver:
             return self._refuse(401, checked.reason, signed)
         if checked is False:
             return self._refuse(400, "malformed", signed)
-        return await self._take(account, signed, body, now_ms, checked)
+        return await self._store_and_acknowledge(account, signed, body, now_ms, checked)
 
     def _refusal_by_head(self, request: web.Request) -> tuple[int, str] | None:
         """Status and reason if the head alone tells that the delivery is not taken; its body is not read
@@ -203,7 +203,7 @@ class Receiver:
         async with self._checking:
             return await asyncio.to_thread(self._check, secrets, signed, body, now_ms)
 
-    async def _take(
+    async def _store_and_acknowledge(
         self, account: str, signed: _Signed, body: bytes, now_ms: int, checked: Verified | bool
     ) -> web.Response:
         delivery = RawDelivery(
@@ -268,7 +268,7 @@ class Receiver:
             log.warning(
                 "delivery_refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
             )
-        response = _answer(status, error=str(reason))
+        response = _json_response(status, error=str(reason))
         if status == 415:
             response.headers["Accept-Encoding"] = "identity"
         if status == 503:
@@ -330,5 +330,5 @@ def _storable_header(value: str | None) -> str | None:
     return printable_ascii(value[:HEADER_CHARS_MAX])
 
 
-def _answer(status: int, **fields: str) -> web.Response:
+def _json_response(status: int, **fields: str) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(fields), content_type="application/json")

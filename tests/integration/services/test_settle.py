@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from app.domain.task import TaskSpec, idempotency_key
 from app.ports import RowsRefused, StoreUnavailable
-from app.services.settle import RACED_PASSES, decide
+from app.services.settle import LOST_UPDATE_PASSES, decide_delivery
 from app.store import Database, Store
 from app.store.tables import deliveries, ledger, tasks
 from app.store.write.inbox import HELD_UP_MS_MAX
@@ -188,9 +188,9 @@ def raising_for(monkeypatch: pytest.MonkeyPatch, keys: set[str]) -> None:
     def buggy(delivery: Any, attempt: Any, stored: Any) -> Any:
         if delivery.report.idempotency_key in keys:
             raise ZeroDivisionError("of what the answer says")
-        return decide(delivery, attempt, stored)
+        return decide_delivery(delivery, attempt, stored)
 
-    monkeypatch.setattr("app.services.settle.decide", buggy)
+    monkeypatch.setattr("app.services.settle.decide_delivery", buggy)
 
 
 async def test_a_bug_that_one_delivery_meets_holds_up_that_one(
@@ -440,8 +440,8 @@ async def test_w1_an_absent_store_leaves_the_deliveries_waiting(
         raise StoreUnavailable("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SettlementWrites, "settle_deliveries", away)
-        patch.setattr(SettlementWrites, "try_settling", away)
+        patch.setattr(SettlementWrites, "apply", away)
+        patch.setattr(SettlementWrites, "probe", away)
         with pytest.raises(StoreUnavailable):
             await pipeline.settle(ids)
     assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}, "none is quarantined"
@@ -453,14 +453,14 @@ async def test_w4_a_settlement_whose_commit_was_lost_is_repeated_without_harm(
 ) -> None:
     done = await submitted(pipeline, 5)
     ids = await pipeline.receive(*done)
-    apply = SettlementWrites.settle_deliveries
+    apply = SettlementWrites.apply
 
     async def cut(*args: Any, **when: Any) -> Any:
         await apply(*args, **when)
         raise StoreUnavailable("connection lost at COMMIT")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SettlementWrites, "settle_deliveries", cut)
+        patch.setattr(SettlementWrites, "apply", cut)
         assert len((await pipeline.settle(ids)).held_up) == 0
     assert (await pipeline.settle(ids)).settled == 0
     assert (await pipeline.books()).posted() == pipeline.provider.bill()
@@ -496,7 +496,7 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
         "charge unknown": done.body(creditsCharged=None),
     }[second]
     first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(other)
-    apply = SettlementWrites._apply
+    apply = SettlementWrites._move_attempts
     both = asyncio.Barrier(2)
     arrived = itertools.count()
 
@@ -506,7 +506,7 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
             await both.wait()
         return await apply(store, *args)
 
-    monkeypatch.setattr(SettlementWrites, "_apply", together)
+    monkeypatch.setattr(SettlementWrites, "_move_attempts", together)
     summaries = await asyncio.gather(pipeline.settle(first_ids), pipeline.settle(second_ids))
     assert [(s.left, s.quarantined) for s in summaries] == [(0, 0), (0, 0)]
     books = await pipeline.books()
@@ -529,7 +529,7 @@ async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_
     [key] = pipeline.provider.accepted
     done = pipeline.provider.finish(key)
     first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(done)
-    marked, is_first = SettlementWrites._marked, itertools.count()
+    marked, is_first = SettlementWrites._mark_anothers_ids, itertools.count()
 
     async def late(store: Store, *args: Any) -> Any:
         # SQLite has one writer: there nobody settles in between.
@@ -537,7 +537,7 @@ async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_
             await pipeline.settle(first_ids)
         return await marked(store, *args)
 
-    monkeypatch.setattr(SettlementWrites, "_marked", late)
+    monkeypatch.setattr(SettlementWrites, "_mark_anothers_ids", late)
     await pipeline.settle(second_ids)
     await pipeline.settle(first_ids)
     books = await pipeline.books()
@@ -545,7 +545,7 @@ async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_
     assert not books.findings
 
 
-async def test_a_delivery_that_is_raced_to_the_end_is_left_for_the_sweep(
+async def test_a_delivery_that_loses_every_update_is_left_for_the_sweep(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = await submitted(pipeline, 2)
@@ -556,9 +556,9 @@ async def test_a_delivery_that_is_raced_to_the_end_is_left_for_the_sweep(
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr(SettlementWrites, "_apply", always_late)
+        patch.setattr(SettlementWrites, "_move_attempts", always_late)
         summary = await pipeline.deliver(*done)
-    assert (summary.settled, summary.left, next(passes)) == (0, 2, RACED_PASSES)
+    assert (summary.settled, summary.left, next(passes)) == (0, 2, LOST_UPDATE_PASSES)
     assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}
     pipeline.clock.advance(10_000)
     await pipeline.sweep()

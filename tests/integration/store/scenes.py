@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer
-from app.domain.settlement import Attempt, Circumstances, Report, Settlement, Source, settle
+from app.domain.settlement import Attempt, Circumstances, Report, Settlement, Source, decide_settlement
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
 from app.store import Store
@@ -97,9 +97,7 @@ async def receive(
 
 async def apply(store: Store, parsed: Sequence[ParsedDelivery], *, now_ms: int = NOW + 3_000) -> SettleCount:
     """Settle deliveries; what fits no task may wait for a minute."""
-    return await store.settlements.settle_deliveries(
-        parsed, decide, now_ms=now_ms, unmatched_until_ms=now_ms - 60_000
-    )
+    return await store.settlements.apply(parsed, decide, now_ms=now_ms, unmatched_until_ms=now_ms - 60_000)
 
 
 async def settle_all(store: Store, *reports: Report, now_ms: int = NOW + 3_000, **how: Any) -> SettleCount:
@@ -111,7 +109,9 @@ def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> 
     """The domain's decision, with responses compared byte by byte."""
     same = stored == delivery.report.response
     circumstances = Circumstances(has_anothers_id=delivery.has_anothers_id)
-    return settle(attempt, delivery.report, extra=Decimal(0), same_response=same, circumstances=circumstances)
+    return decide_settlement(
+        attempt, delivery.report, extra=Decimal(0), same_response=same, circumstances=circumstances
+    )
 
 
 async def rows(store: Store, query: str, **values: Any) -> list[dict[str, Any]]:

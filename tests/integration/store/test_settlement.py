@@ -417,14 +417,14 @@ async def test_a_failing_decision_changes_nothing(store: Store) -> None:
         return decide(delivery, attempt, stored)
 
     with pytest.raises(ValueError, match="poison"):
-        await store.settlements.settle_deliveries(parsed, poisoned, now_ms=NOW, unmatched_until_ms=0)
+        await store.settlements.apply(parsed, poisoned, now_ms=NOW, unmatched_until_ms=0)
     assert [(await task_row(store, i))["state"] for i in ids] == ["submitted", "submitted"]
     assert await store.queries.waiting_count() == 2
     await check_books(store)
 
 
 async def test_settling_nothing(store: Store) -> None:
-    done = await store.settlements.settle_deliveries([], decide, now_ms=NOW, unmatched_until_ms=0)
+    done = await store.settlements.apply([], decide, now_ms=NOW, unmatched_until_ms=0)
     assert (done.effects, done.lost_updates) == ({}, 0)
 
 

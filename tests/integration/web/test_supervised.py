@@ -39,16 +39,19 @@ async def test_f14_a_task_that_is_cancelled_is_started_again(
         assert response.status == 200
 
 
-@pytest.mark.parametrize(("part", "name"), [(Inbox, "inbox committer"), (Waker, "waker")])
+@pytest.mark.parametrize(
+    ("part", "loop", "name"),
+    [(Inbox, "_commit_groups", "inbox committer"), (Waker, "_pass_on_groups", "waker")],
+)
 async def test_f14_the_process_ends_with_a_task_that_cannot_be_kept(
-    held: HeldStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, part: type, name: str
+    held: HeldStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, part: type, loop: str, name: str
 ) -> None:
     monkeypatch.setattr(background_tasks, "AGAIN_FIRST_S", 0.0)
 
     async def dies(_self: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(part, "_run", dies)
+    monkeypatch.setattr(part, loop, dies)
     app = create_app(held, WakeDouble(), secrets=(SECRET,), limits=LIMITS, clock=clock)
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(WorkFailed, match=f"{name} failed 5 times in a row: RuntimeError: a bug"):

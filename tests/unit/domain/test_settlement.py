@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.domain.credits import ExplanationCode
 from app.domain.pricing import PRICE_LISTS
 from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
-from app.domain.settlement import settle as decide
+from app.domain.settlement import decide_settlement as decide
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.domain.verdicts import Verdict
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.credits import ExplanationCode
 from app.domain.pricing import explained_extra
-from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, settle
+from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, decide_settlement
 from app.domain.task import OPEN_STATES, Money, TaskState, new_id
 from app.domain.verdicts import Verdict
 from app.provider.wire import read_report
@@ -217,7 +217,7 @@ def decide(attempt: Attempt, status: str, answer: str, charge: str) -> Settlemen
     extra = Decimal(0)
     if report.completed:
         extra = explained_extra(attempt.task_type, json.loads(attempt.payload_json), response)  # type: ignore[arg-type]
-    return settle(
+    return decide_settlement(
         attempt,
         report,
         extra=extra,
