@@ -27,11 +27,11 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "verify_dispute.py"
 SAMPLE_S = 0.02
 
 
-def run(command: list[str], environment: dict[str, str], folder: Path, said: Path) -> dict[str, Any]:
+def run(command: list[str], environment: dict[str, str], folder: Path, printed: Path) -> dict[str, Any]:
     """A process: its exit code, its seconds, those of a processor, and the most memory it had."""
     began, used = time.perf_counter(), _cpu_s()
     peak_kib = 0
-    with said.open("wb") as output:
+    with printed.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output)
         while process.poll() is None:
             peak_kib = max(peak_kib, _peak_kib(process.pid))
@@ -64,22 +64,22 @@ def measure(url: str, folder: Path, name: str) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLORO_", "TALLYHOOK_"))}
     environment |= {"DATABASE_URL": url, "HOOK_SECRET": EMULATOR_WEBHOOK_SECRET}
     tallyhook = str(Path(sys.executable).with_name("tallyhook"))
-    said = folder / "said"
-    measured = {"certificate": run([tallyhook, "certificate", name, "--json"], environment, folder, said)}
-    certified = json.loads(said.read_text())
+    printed = folder / "printed"
+    measured = {"certificate": run([tallyhook, "certificate", name, "--json"], environment, folder, printed)}
+    certified = json.loads(printed.read_text())
     measured["certificate"] |= {"complete": certified["complete"], "prompts": certified["input"]["prompts"]}
     for suffix in (".tar.gz", ".zip"):
         archive = folder / f"{name}{suffix}"
         command = [tallyhook, "dispute", name, "-o", str(archive), "--json"]
-        measured[suffix] = run(command, environment, folder, said)
-        document = json.loads(said.read_text())
+        measured[suffix] = run(command, environment, folder, printed)
+        document = json.loads(printed.read_text())
         measured[suffix] |= {
             "discrepancies": document["discrepancies"],
             "deliveries": document["deliveries"],
             "mb": round(archive.stat().st_size / 1e6, 1),
         }
         check = [sys.executable, "-I", str(SCRIPT), str(archive), "--secret-env", "HOOK_SECRET"]
-        measured[f"verify {suffix}"] = run(check, environment, folder, said)
+        measured[f"verify {suffix}"] = run(check, environment, folder, printed)
     return measured
 
 

@@ -147,20 +147,20 @@ def timed(arguments: list[str], url: str = "") -> dict[str, Any]:
         tempfile.TemporaryFile() as printed,
         subprocess.Popen([sys.executable, *arguments], env=environment, stdout=printed) as process,
     ):
-        # The peak of the process's own memory; what wait4 tells begins with that of the process that forked.
+        # The peak of the process's own memory; wait4 would count that of the process that forked.
         while process.poll() is None:
             peak_kb = max(peak_kb, _peak_kb(process.pid))
             time.sleep(0.02)
         printed.seek(0)
-        said = printed.read()
+        output = printed.read()
     if process.returncode:
-        raise SystemExit(f"{arguments} ended with {process.returncode}: {said.decode()}")
+        raise SystemExit(f"{arguments} ended with {process.returncode}: {output.decode()}")
     seconds = round(time.monotonic() - started, 1)
     return {
         "seconds": seconds,
         "cpu_seconds": round(_processor_s() - used, 1),
         "peak_rss_mb": peak_kb >> 10,
-        "printed": json.loads(said),
+        "printed": json.loads(output),
     }
 
 

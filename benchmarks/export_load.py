@@ -1,7 +1,7 @@
-"""Loads an exported file with a reader that is not ours, and says what it found:
+"""Loads an exported file with a reader that is not ours, and prints what it found:
 `python -m benchmarks.export_load duckdb results parquet results.parquet`. Imports nothing of ours.
 
-DuckDB is told the types of the columns that text cannot carry (credits, times); Parquet carries them.
+DuckDB is given the types of the columns that text cannot carry (credits, times); Parquet carries them.
 """
 
 import json

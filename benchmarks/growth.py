@@ -1,4 +1,4 @@
-"""What claiming, settling and sweeping cost beside a long history: `make bench-growth`.
+"""What claiming, settling and sweeping cost with a long history: `make bench-growth`.
 
 Two databases of each kind: an empty one, and one with old tasks, finished runs and a paused run. Both get a
 run of their own, and each round claims, records, settles and sweeps a group in one and then in the other, so
@@ -148,7 +148,7 @@ def _settled(store: Store, run_id: str, first: int, count: int, before: int) -> 
     words = _Words(store, first, count)
     empty = "x'7b7d'" if store.db.is_sqlite else "'\\x7b7d'::bytea"
     about = {"task_id": words.id("aaa"), "attempt": "1"}
-    told = {"delivery_id": words.id("bbb")}
+    delivered = {"delivery_id": words.id("bbb")}
     entry = {"at_ms": f"{OLD_MS} + n", "run_id": words.given(run_id), **about, "credits": f"{MICRO}"}
     return [
         _tasks(store, run_id, first, count, before, is_old=True),
@@ -170,10 +170,16 @@ def _settled(store: Store, run_id: str, first: int, count: int, before: int) -> 
         ),
         words.insert(
             "results",
-            {**about, **told, "status": "'completed'", "response": "'{}'", "stored_at_ms": f"{OLD_MS} + n"},
+            {
+                **about,
+                **delivered,
+                "status": "'completed'",
+                "response": "'{}'",
+                "stored_at_ms": f"{OLD_MS} + n",
+            },
         ),
         words.insert("ledger", entry | {"kind": "'hold'"}),
-        words.insert("ledger", entry | told | {"kind": "'post'"}),
+        words.insert("ledger", entry | delivered | {"kind": "'post'"}),
     ]
 
 

@@ -98,22 +98,22 @@ def _deliveries(n: int, provider_id: str, body: bytes) -> list[RawDelivery]:
         body = body.replace(b'"COMPLETED"', b'"FAILED"', 1).replace(charge, b'"creditsCharged":0', 1)
     elif unusual == 2:
         body = body.replace(charge, b'"creditsCharged":%d' % (CREDITS + 2), 1)
-    said = [body]
+    bodies = [body]
     if unusual == 3:
-        said.append(body)
+        bodies.append(body)
     elif unusual == 4:
-        said.append(body.replace(charge, b'"creditsCharged":%d' % (CREDITS + 1), 1))
+        bodies.append(body.replace(charge, b'"creditsCharged":%d' % (CREDITS + 1), 1))
     now = now_ms()
     return [
         RawDelivery(
             new_id(now),
             Source.DELIVERY,
             now,
-            each,
-            *signed_headers(provider_id, each, now // 1000).values(),
+            sent,
+            *signed_headers(provider_id, sent, now // 1000).values(),
             "default",
         )
-        for each in said
+        for sent in bodies
     ]
 
 
@@ -144,7 +144,7 @@ async def spoil(url: str) -> str:
 
 
 def run_command(url: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """The real command as a process: seconds, peak memory of it and its children together, what it said."""
+    """The real command as a process: seconds, peak memory with its children, and what it printed."""
     environment = os.environ | {"DATABASE_URL": url, "TALLYHOOK_LOG_LEVEL": "warning"}
     for name in ("CLORO_API_KEY", "CLORO_WEBHOOK_SECRET", "TALLYHOOK_ACCOUNTS"):
         environment.pop(name, None)  # the emulator's secret signed everything
@@ -160,7 +160,7 @@ def run_command(url: str, folder: Path, *arguments: str) -> dict[str, Any]:
         "cpu_s": round(_cpu_s() - used, 2),
         "peak_rss_mb": peak >> 20,
         "exit": process.returncode,
-        "said": json.loads(output.read_text()),
+        "printed": json.loads(output.read_text()),
     }
 
 
@@ -171,14 +171,14 @@ def _cpu_s() -> float:
 
 
 def _watch(process: "subprocess.Popen[bytes]") -> int:
-    """Bytes at the highest moment, the whole family together."""
+    """Bytes at the peak, the process and its children together."""
     peak = 0
     family = psutil.Process(process.pid)
     while process.poll() is None:
         rss = 0
-        for each in (family, *_children(family)):
+        for member in (family, *_children(family)):
             try:
-                rss += each.memory_info().rss
+                rss += member.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
         peak = max(peak, rss)
@@ -201,12 +201,12 @@ def measure(url: str, count: int, folder: Path, processes: Sequence[str]) -> dic
     made_s = time.monotonic() - started
     tenth = run_command(url, folder, "part", *processes)
     whole = run_command(url, folder, *processes)
-    said = whole["said"]
-    assert (tenth["exit"], whole["exit"], said["equal"]) == (0, 0, True), said
-    assert said["counts"]["tasks"] == said["counts"]["settled"] == count, said["counts"]
+    printed = whole["printed"]
+    assert (tenth["exit"], whole["exit"], printed["equal"]) == (0, 0, True), printed
+    assert printed["counts"]["tasks"] == printed["counts"]["settled"] == count, printed["counts"]
     spoiled = asyncio.run(spoil(url))
     found = run_command(url, folder, *processes)
-    named = {(d["table"], d["key"], d["column"]) for d in found["said"]["differences"]}
+    named = {(d["table"], d["key"], d["column"]) for d in found["printed"]["differences"]}
     assert found["exit"] == 1, found
     assert ("tasks", spoiled, "credits_charged") in named, named
     return {
@@ -218,9 +218,9 @@ def measure(url: str, count: int, folder: Path, processes: Sequence[str]) -> dic
         "peak_rss_mb_of_a_tenth": tenth["peak_rss_mb"],
         "seconds_with_one_row_spoiled": found["seconds"],
         "made_in_s": round(made_s, 1),
-        "deliveries": said["counts"]["from_delivery"],
-        "signatures_fit": said["counts"]["signatures_fit"],
-        "credits": said["credits"],
+        "deliveries": printed["counts"]["from_delivery"],
+        "signatures_fit": printed["counts"]["signatures_fit"],
+        "credits": printed["credits"],
     }
 
 

@@ -8,7 +8,7 @@ def _end(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    # Before all else: as process 1 nobody would hear a signal while the rest is imported.
+    # Before all else: as process 1 a signal would be ignored while the rest is imported.
     signal.signal(signal.SIGTERM, _end)
 
 import typer

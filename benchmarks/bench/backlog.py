@@ -41,7 +41,7 @@ class Backlog:
     delivery_ids: tuple[str, ...]
     """One for each key, in the same order; none when the deliveries are still to come."""
     responses: tuple[str, ...]
-    """What each delivery says, as it will be stored."""
+    """What each delivery reports, as it will be stored."""
 
 
 def prepare(rig: Rig, count: int, *, delivered: bool = True) -> Backlog:

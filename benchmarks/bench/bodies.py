@@ -16,7 +16,7 @@ BODY_BYTES = 18 * 1024
 CREDITS = 7
 """What each task of the backlog was accepted for, and is charged."""
 SENTENCES = 6_000
-"""More than one body holds, so that bodies share words and sentences as real answers do, but no stretch."""
+"""More than one body holds: bodies share words and sentences, as real answers do, but no long passage."""
 SOURCES = 10
 
 
@@ -66,12 +66,12 @@ class Writer:
             + msgspec.json.encode(sources)
             + b',"shoppingCards":[],"entities":[],"markdown":"%s","searchQueries":[]}}'
         )
-        # %s twice: four bytes less than they take. Text and markdown say the same, the one without marks.
-        room = BODY_BYTES - len(frame) + 4
-        prose = "".join(self._random.choices(self._sentences, k=room // 80)).encode()
-        half = room // 2
+        # %s twice: four bytes less than they take. The text is the markdown without its marks.
+        prose_bytes = BODY_BYTES - len(frame) + 4
+        prose = "".join(self._random.choices(self._sentences, k=prose_bytes // 80)).encode()
+        half = prose_bytes // 2
         text = prose[:half].ljust(half, b"x")
-        return frame % (text, text.replace(b". ", b"\\n", 8).ljust(room - half, b"x"))
+        return frame % (text, text.replace(b". ", b"\\n", 8).ljust(prose_bytes - half, b"x"))
 
     def _sentence(self) -> str:
         return self._random.choice(self._sentences)

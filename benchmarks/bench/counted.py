@@ -1,5 +1,5 @@
-"""Runs a process of ours on SQLite and counts what it asks of the database's driver:
-`python -m benchmarks.bench.counted FILE web|worker`. FILE holds the count, a moment old at most.
+"""Runs a process of ours on SQLite and counts its calls of the database's driver:
+`python -m benchmarks.bench.counted FILE web|worker`. FILE holds the count, 50 ms old at most.
 
 Every statement that goes into aiosqlite counts, BEGIN and COMMIT included; one may carry many rows.
 PostgreSQL counts by itself (pg_stat_statements).
@@ -19,7 +19,7 @@ import aiosqlite
 WRITE_EVERY_S = 0.05
 STATEMENTS = ("execute", "executemany", "execute_insert", "execute_fetchall", "executescript")
 ENDS = ("commit", "rollback")
-"""They say nothing to the database outside a transaction."""
+"""Outside a transaction they send nothing to the database."""
 
 
 class Count:

@@ -1,4 +1,4 @@
-"""One row of the results: a figure of ours beside its reference of the same run. Computes; reads nothing."""
+"""One row of the results: a figure of ours and its reference of the same run. Computes; reads nothing."""
 
 import statistics
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Row:
     reference_is: str
 
     def document(self) -> dict[str, Any]:
-        """As it stands in the results, figures rounded to what they are worth."""
+        """As it is in the results, figures rounded to what they are worth."""
         return {key: _rounded(value) for key, value in asdict(self).items()}
 
     def line(self) -> str:

@@ -1,4 +1,4 @@
-"""Intake: durable accepts a second of one `web` process, beside three receivers that differ in one thing."""
+"""Intake: durable accepts a second of one `web` process, and of three receivers that differ in one thing."""
 
 import asyncio
 from contextlib import ExitStack

@@ -29,7 +29,7 @@ class Load:
     def __init__(self) -> None:
         self._bodies: list[tuple[str, bytes]] = []
         self._requests: list[bytes] = []
-        self._moments: set[int] = set()
+        self._seconds: set[int] = set()
         self._signed_s = 0
         self._sent = 0
         """Requests before this one were sent as they are signed now."""
@@ -42,15 +42,15 @@ class Load:
         return {"requests": len(self._requests), "bytes": len(self._bodies[0][1])}
 
     def _sign(self) -> None:
-        # Never at a moment that was signed at: what is sent again as it was is only counted.
-        moment_s = int(time.time())
-        while moment_s in self._moments:
-            moment_s -= 1
-        self._moments.add(moment_s)
-        self._signed_s, self._sent = moment_s, 0
-        # Over the seconds before, as fast as the provider is: the moment of signing is where a row is put.
+        # Never twice for the same second: a repeat of a delivery is only counted.
+        second_s = int(time.time())
+        while second_s in self._seconds:
+            second_s -= 1
+        self._seconds.add(second_s)
+        self._signed_s, self._sent = second_s, 0
+        # Over the seconds before, as fast as the provider is: the time of signing decides where a row is put.
         each_s = max(SIGNED_PER_S, len(self._bodies) // SPREAD_MAX_S)
-        first_s = moment_s - len(self._bodies) // each_s
+        first_s = second_s - len(self._bodies) // each_s
         self._requests = [
             self._request(task_id, body, first_s + n // each_s)
             for n, (task_id, body) in enumerate(self._bodies)

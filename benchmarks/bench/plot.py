@@ -7,7 +7,7 @@ from typing import Any
 
 Document = dict[str, Any]
 LEFT, WIDTH, LINE, TOP = 190, 560, 17, 46
-"""Pixels: room for names, for bars, for one bar, for the heading."""
+"""Pixels: space for names, for bars, for one bar, for the heading."""
 COLOURS = {"postgresql": "#336791", "sqlite": "#b5651d"}
 LEAST, MOST = 0.25, 8.0
 """Ends of the axis, as multiples of the bar; it is logarithmic, so that half and double are equally far."""

@@ -1,4 +1,4 @@
-"""What every measurement stands on: a durable PostgreSQL or a SQLite file, Valkey with its append-only file,
+"""What every measurement runs on: a durable PostgreSQL or a SQLite file, Valkey with its append-only file,
 and processes of ours in production settings. Ends only what it started.
 """
 
@@ -82,7 +82,7 @@ class Rig:
         return self.postgres is None
 
     def create_database(self, template: str | None = None) -> str:
-        """URL of a new database; a copy of the one at the URL `template`, which nobody may be using."""
+        """URL of a new database; a copy of the one at the URL `template`, which must not be in use."""
         if self.postgres is not None:
             return self.postgres.create_database(database_name(template) if template else "template0")
         path = self.folder / f"{next(self._numbers)}.db"

@@ -1,5 +1,5 @@
-"""Settlement: how fast one worker empties an inbox of 20,000, beside one that settles them one by one, and
-beside the bare writing of the same result rows.
+"""Settlement: how fast one worker empties an inbox of 20,000, compared with one that settles them one by one,
+and with the bare writing of the same result rows.
 """
 
 import asyncio
@@ -125,7 +125,7 @@ async def _hold_back_naive(rig: Rig, ids: Sequence[str]) -> None:
 
 
 def idle_memory_mb(process: Process) -> float:
-    """Resident memory once a process has started and has nothing to do: its processor time stands still."""
+    """Resident memory of a process that has started and is idle: its processor time no longer grows."""
     deadline, before_s = time.monotonic() + TIMEOUT_S, -1.0
     while (now_s := process.cpu_s()) - before_s > 0.02 or now_s < 0.3:
         assert process.popen.poll() is None, process.log.read_text()[-2_000:]
@@ -136,7 +136,7 @@ def idle_memory_mb(process: Process) -> float:
 
 
 def until_ready(process: Process) -> None:
-    """The naive worker says so itself."""
+    """The naive worker logs it."""
     deadline = time.monotonic() + TIMEOUT_S
     while b"ready" not in process.log.read_bytes()[process.log_from :]:
         assert process.popen.poll() is None, process.log.read_text()[-2_000:]

@@ -1,4 +1,4 @@
-"""Start: seconds from the command to the first answer of `web`, beside a bare aiohttp app."""
+"""Start: seconds from the command to the first answer of `web`, compared with a bare aiohttp app."""
 
 import http.client
 import subprocess

@@ -1,5 +1,5 @@
-"""Submitting: tasks a second of one worker, one request for each, beside a bare client that posts the same
-bodies.
+"""Submitting: tasks a second of one worker, one request for each, compared with a bare client that posts the
+same bodies.
 
 The provider is the emulator without a rate limit, and once more one that does nothing: the emulator checks,
 prices and books each task on the same two cores, which no sender can make quicker.
@@ -30,7 +30,7 @@ from benchmarks.bench.rig import ROOT, TALLYHOOK, Process, Rig, module
 
 CHUNK = 2_500
 RATE_PER_S = "10000"
-"""The highest that may be set; nobody here comes near it."""
+"""The highest that may be set; nothing here comes near it."""
 LOOK_EVERY_S = 0.1
 TIMEOUT_S = 120.0
 EMULATOR = [
@@ -48,7 +48,7 @@ EMULATOR = [
     "--credits",
     "1000000000",
 ]
-"""Time nearly stands still there: no task finishes while tasks are sent, so no delivery is in the way."""
+"""Emulated time hardly passes there: no task finishes while tasks are sent, so no delivery is in the way."""
 WEBHOOK_URL = "http://127.0.0.1:9/webhooks/cloro"
 
 
@@ -60,7 +60,7 @@ class SubmitSize:
 
 
 def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
-    """submit against the emulator, and three more that say what part of it the emulator has."""
+    """submit against the emulator, and three more that show the emulator's part of it."""
     url, ids = asyncio.run(_prepare(rig.create_database(), size.tasks))
     ours: dict[str, list[float]] = {"emulator": [], "noop": []}
     bare: dict[str, list[float]] = {"emulator": [], "noop": []}
@@ -168,7 +168,7 @@ def _ours(rig: Rig, template: str, provider: Process, count: int) -> float:
 
 
 async def _sent_per_s(url: str, count: int, worker: Process) -> float:
-    """Wait until all are accepted; the rate from the first answer to the last, as the rows say."""
+    """Wait until all are accepted; the rate from the first answer to the last, by the rows."""
     db = Database(url, pool_size=1)
     c = submissions.c
     query = sa.select(sa.func.count(), sa.func.min(c.at_ms), sa.func.max(c.at_ms)).where(

@@ -97,5 +97,5 @@ def price(rng: random.Random, *, with_raw: bool = True) -> dict[str, Any]:
 
 
 def redirect_link(rng: random.Random, target: str) -> str:
-    """A Google redirect beside a resolved link (row B28)."""
+    """The Google redirect that goes with a resolved link (row B28)."""
     return f"https://www.google.com/goto?url={quote(target, safe='')}&ved={rng.randint(10**9, 10**10)}"

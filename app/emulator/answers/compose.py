@@ -1,4 +1,4 @@
-"""From a task to the bytes of its result: pick prepared members by seed, leave out what was not asked for
+"""From a task to the bytes of its result: pick prepared members by seed, leave out what was not requested
 (C-K)."""
 
 import random
@@ -125,8 +125,8 @@ class Answers:
             parts.append(self._html(task_type, edition, payload, link_id))
         answer = b"{" + b",".join(parts) + b"}"
         if task_type in _WITHOUT_TEXT:
-            asked = query_parameters(subject).get("q", "") if "url" in payload else subject
-            answer = answer.replace(_MARK, msgspec.json.encode(asked[:80].strip())[1:-1])
+            query = query_parameters(subject).get("q", "") if "url" in payload else subject
+            answer = answer.replace(_MARK, msgspec.json.encode(query[:80].strip())[1:-1])
         return answer
 
     def _text(

@@ -10,7 +10,7 @@ from app.emulator.data.editions import Edition
 
 
 def generate(rng: random.Random, edition: Edition) -> Draft:
-    """One Copilot draft; its search queries come without being asked for."""
+    """One Copilot draft; its search queries are always included."""
     text = blocks.paragraphs(rng, rng.randint(900, 3500))
     listed = blocks.sources(rng, rng.randint(10, 22))
     members: dict[str, Any] = {

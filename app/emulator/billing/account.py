@@ -79,7 +79,7 @@ class Account:
         return self.cycle.balance >= credits or self.may_exceed
 
     def charge(self, credits: int, line: ChargeLine | None = None) -> None:
-        """Deduct for work that has succeeded; None: a charge that no line tells of."""
+        """Deduct for work that has succeeded; None: the statement has no line for it."""
         if line is None:
             self.cycle.charges += credits
         else:

@@ -1,4 +1,4 @@
-"""What the emulator did, task by task: the witness that other ledgers are compared with."""
+"""What the emulator did, task by task: the expected results that other ledgers are compared with."""
 
 import itertools
 from dataclasses import asdict
@@ -9,8 +9,8 @@ from app.emulator.engine.clock import iso
 from app.emulator.engine.tasks import Task
 
 
-def _moment(moment_s: float | None) -> str | None:
-    return None if moment_s is None else iso(moment_s)
+def _iso_or_none(time_s: float | None) -> str | None:
+    return None if time_s is None else iso(time_s)
 
 
 def line(task: Task) -> dict[str, Any]:
@@ -24,13 +24,13 @@ def line(task: Task) -> dict[str, Any]:
         "creditsCharged": task.charged,
         "clusters": task.clusters,
         "createdAt": task.created_iso,
-        "completedAt": _moment(task.completed_s),
+        "completedAt": _iso_or_none(task.completed_s),
         "faults": task.faults,
         "responseLost": task.response_lost,
         "deliveries": {"sent": task.sent, "acked": task.acked},
-        "firstAckAt": _moment(task.first_ack_s),
+        "firstAckAt": _iso_or_none(task.first_ack_s),
         "terminalPolls": task.terminal_polls,
-        "firstTerminalPollAt": _moment(task.first_terminal_poll_s),
+        "firstTerminalPollAt": _iso_or_none(task.first_terminal_poll_s),
     }
 
 

@@ -61,7 +61,7 @@ class Cycle:
     overage: int = 0
     """Used beyond what there was; carried by contract, or written off."""
     overage_billed_before: int = 0
-    """Credits of the previous cycle's overage that this cycle's invoice asks for."""
+    """Credits of the previous cycle's overage that this cycle invoices."""
     invoices: list[Invoice] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
     lines: dict[ChargeLine, list[int]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import msgspec
 COUNT_MAX = 10**12
 """Of credits, slots, tasks: sums of them stay within 64 bits."""
 KEY_PATTERN = r"[!-~]{1,500}"
-"""What a header can say."""
+"""What a header can carry."""
 
 Key = Annotated[str, msgspec.Meta(pattern=rf"\A{KEY_PATTERN}\Z")]
 Price = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
@@ -25,7 +25,7 @@ class KeySpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     edition: str | None = None
     """None: the process's."""
     free: bool | None = None
-    """True: not billed (C-L row L29); None: as the switch for test keys says."""
+    """True: not billed (C-L row L29); None: by the switch for test keys."""
 
 
 class OrganizationSpec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -65,7 +65,7 @@ def _refuse_repeated(pairs: list[tuple[str, object]]) -> None:
 
 def read_setup(raw: bytes) -> tuple[OrganizationSpec, ...]:
     """The organizations of a JSON file; msgspec's error names the offending field."""
-    # Which knows nothing of names that stand twice in one object, and takes the last.
+    # msgspec takes the last of names that are repeated in one object.
     try:
         with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
             json.loads(raw, object_pairs_hook=_refuse_repeated, parse_int=float)

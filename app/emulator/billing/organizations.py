@@ -75,7 +75,7 @@ class Organization:
     def charge(
         self, credits: int, task_type: str = "", at_s: float | None = None, *, sync: bool = False
     ) -> None:
-        """Deduct for work that has succeeded; without a moment no line of the statement tells of it."""
+        """Deduct for work that has succeeded; without `at_s` the statement has no line for it."""
         self.charged += credits
         line = None if at_s is None else ChargeLine(iso(at_s)[:10], self.name, task_type, sync)
         self.account.charge(credits, line)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.emulator.checks.validation import asked_outside_us
+from app.emulator.checks.validation import is_outside_us
 from app.emulator.data.google_url import pages_of_url
 
 PRODUCT_CLUSTERS_MAX = 6
@@ -63,7 +63,7 @@ def estimate(prices: PriceList, task_type: str, payload: Mapping[str, Any]) -> i
     """`creditsToCharge`: base plus add-ons known at submission (C-E.2). The payload has been validated."""
     credits = prices.base[task_type]
     # Elsewhere it was refused, or ignored.
-    if payload.get("state") is not None and not asked_outside_us(payload):
+    if payload.get("state") is not None and not is_outside_us(payload):
         credits += prices.state
     if task_type in ("GOOGLE", "GOOGLE_NEWS"):
         credits += prices.extra_page * (pages(payload) - 1)
@@ -79,7 +79,7 @@ def clusters_price(prices: PriceList, clusters: int) -> int:
 
 
 def pages(payload: Mapping[str, Any]) -> int:
-    """Result pages asked for, by field or by the `num` of a Google URL (C-E.2)."""
+    """Result pages requested, by field or by the `num` of a Google URL (C-E.2)."""
     url = payload.get("url")
     if url is not None:
         return pages_of_url(url)

@@ -20,20 +20,20 @@ _DAY_S = 86_400.0
 
 
 class Registry:
-    """All tenants of the process. `on_room` is called when slots or credits of an organization may have
-    grown."""
+    """All tenants of the process. `on_capacity` is called when slots or credits of an organization may
+    have grown."""
 
     def __init__(
         self,
         options: Options,
         clock: Clock,
         timeline: Timeline,
-        on_room: Callable[[Organization, float], None],
+        on_capacity: Callable[[Organization, float], None],
     ) -> None:
         self._options = options
         self._clock = clock
         self._timeline = timeline
-        self._on_room = on_room
+        self._on_capacity = on_capacity
         named = EDITIONS[options.edition]
         self.edition = at_todays_prices(named) if options.todays_prices else named
         self.organizations: dict[str, Organization] = {}
@@ -107,7 +107,9 @@ class Registry:
 
     def _check_split(self, account: Account, name: str, slots: int | None) -> None:
         """The parts of a shared plan's slots are agreed on beforehand and cannot exceed the plan (C-F)."""
-        others = [o for o in self.organizations.values() if o.account is account and o.name != name]
+        others = [
+            other for other in self.organizations.values() if other.account is account and other.name != name
+        ]
         if not others:
             return
         if slots is None or any(other.slots_share is None for other in others):
@@ -138,7 +140,7 @@ class Registry:
             raise BillingError("an organization needs at least one slot")
         self._check_split(organization.account, organization.name, slots)
         organization.slots_share = slots
-        self._on_room(organization, self._clock.now())
+        self._on_capacity(organization, self._clock.now())
 
     def prices(self, organization: Organization, edition: Edition) -> PriceList:
         """The list an organization pays by: its own or its edition's, with its overrides (C-E.5, C-F)."""
@@ -177,25 +179,25 @@ class Registry:
             self._timeline.at(now_s + wait_s, partial(self._provision, account))
         else:
             self._provision(account, now_s)
-        self._room(account, now_s)
+        self._capacity_changed(account, now_s)
 
     def _provision(self, account: Account, now_s: float) -> None:
         account.slots = account.plan.concurrency
-        self._room(account, now_s)
+        self._capacity_changed(account, now_s)
 
     def top_up(self, organization: Organization, credits: int) -> None:
         """Only the older edition mentions topping up (row B43)."""
         if not self.edition.top_up:
             raise BillingError("this edition has no top-up; upgrade or wait for the next cycle")
         organization.account.top_up(credits, self._clock.now())
-        self._room(organization.account, self._clock.now())
+        self._capacity_changed(organization.account, self._clock.now())
 
     def _renew(self, account: Account, now_s: float) -> None:
         account.renew()
         self._timeline.at(account.cycle.ends_s, partial(self._renew, account))
-        self._room(account, now_s)
+        self._capacity_changed(account, now_s)
 
-    def _room(self, account: Account, now_s: float) -> None:
+    def _capacity_changed(self, account: Account, now_s: float) -> None:
         for organization in self.organizations.values():
             if organization.account is account:
-                self._on_room(organization, now_s)
+                self._on_capacity(organization, now_s)

@@ -8,7 +8,7 @@ from app.emulator.checks.validation import (
     PROMPT_CHARACTERS_MAX,
     Leniency,
     Problem,
-    asked_outside_us,
+    is_outside_us,
     kind_of,
     options_text,
     unknown_keys,
@@ -99,7 +99,7 @@ def _check_optional(
         problems.append({"field": "", "message": message})
     if engine.paged and "pages" in body:
         _check_pages(body, edition, prefix, problems)
-    is_ignored = leniency.state_outside_us and asked_outside_us(body)
+    is_ignored = leniency.state_outside_us and is_outside_us(body)
     if engine.state and edition.state and "state" in body and not is_ignored:
         _check_state(body, prefix, problems)
 
@@ -123,7 +123,7 @@ def _check_state(body: Mapping[str, Any], prefix: str, problems: list[Problem]) 
     value = body["state"]
     if not isinstance(value, str):
         message = wrong_type("string", body, "state")
-    elif asked_outside_us(body):
+    elif is_outside_us(body):
         message = f"`state` is not supported for country {body.get('country')}."
     elif value not in places.STATES:
         message = f'Invalid state "{value}". See GET /v1/states for the supported codes.'

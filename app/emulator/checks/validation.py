@@ -22,8 +22,8 @@ class Leniency:
     """Take `country` in either case, as `gl` is."""
 
 
-def asked_outside_us(payload: Mapping[str, Any]) -> bool:
-    """Whether a prompt is asked from another country than the only one whose states are known (C-K.0)."""
+def is_outside_us(payload: Mapping[str, Any]) -> bool:
+    """Whether a request is for another country than the only one whose states are known (C-K.0)."""
     country = payload.get("country", "US")
     return not isinstance(country, str) or country.upper() != "US"
 

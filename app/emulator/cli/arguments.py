@@ -108,7 +108,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line when l
 
 
 def set_fields(target: Any, settings: list[str], kind: str) -> None:
-    """Apply NAME or NAME=VALUE, dashes as good as underscores, the value in the type of the field it
+    """Apply NAME or NAME=VALUE, dashes allowed for underscores, the value in the type of the field it
     replaces."""
     names = {field.name for field in fields(target)} - {"leniency"}
     if kind == "switch":

@@ -130,7 +130,7 @@ async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
         url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
         if engine.options.local_html:
             engine.answers.html_base = f"{url}/_emulator/html"
-        with contextlib.suppress(OSError):  # nobody reads it
+        with contextlib.suppress(OSError):  # a closed stdout
             _announce(url, engine.options, as_json)
         while not stopped.is_set():
             gc.freeze()
@@ -142,7 +142,7 @@ async def serve(engine: Emulator, host: str, port: int, as_json: bool) -> None:
 
 
 def _ending_signals() -> list[signal.Signals]:
-    """SIGHUP only where whoever started us does not have it ignored, as nohup does."""
+    """SIGHUP only where the parent process has not ignored it, as nohup does."""
     numbers = [signal.SIGTERM, signal.SIGINT]
     hangup = getattr(signal, "SIGHUP", None)  # not on Windows
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:

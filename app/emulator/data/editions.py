@@ -1,4 +1,4 @@
-"""The three editions of the contract as rows of data (C-B). Code asks for a row, never for an edition's
+"""The three editions of the contract as rows of data (C-B). Code reads a field, never an edition's
 name."""
 
 from dataclasses import dataclass, replace
@@ -220,5 +220,5 @@ EDITIONS = {edition.name: edition for edition in (_2025, _LEGACY, _2026)}
 
 def at_todays_prices(edition: Edition) -> Edition:
     """An edition's wire with the newest price list, and with what that list sells: prices are dated data and
-    change without an edition. What somebody gets who asks for no edition by name."""
+    change without an edition. The default where no edition is named."""
     return replace(edition, prices=_2026.prices, state=_2026.state)

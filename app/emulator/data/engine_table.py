@@ -66,7 +66,7 @@ ENGINES: Mapping[str, Engine] = {
         model="google",
         subject="query",
         include=frozenset({"html", "aioverview", "paaAioverview", "googleGoto"}),
-        # The vendor's n8n node asks for the overview's markdown beside the overview, and sends a city.
+        # The vendor's n8n node requests the overview's markdown alongside the overview, and sends a city.
         sent_include=frozenset({"markdown"}),
         sent_texts=frozenset({"city"}),
         devices=_DEVICES,

@@ -1,4 +1,4 @@
-"""Google search URLs as requests: which are accepted, and what they ask for (C-K.7)."""
+"""Google search URLs as requests: which are accepted, and what they request (C-K.7)."""
 
 import re
 from urllib.parse import unquote, unquote_plus, urlsplit

@@ -38,20 +38,20 @@ class Clock:
         return self._anchor_s + (self._monotonic() - self._origin_s) * self._scale
 
     def rescale(self, scale: float) -> None:
-        """Go on from the present emulated moment at another speed."""
+        """Go on from the present emulated time at another speed."""
         self.jump_to(self.now())
         self._scale = scale
 
-    def jump_to(self, moment_s: float) -> None:
-        """Make `moment_s` the present. The engine, not this class, runs what falls due on the way."""
+    def jump_to(self, now_s: float) -> None:
+        """Make `now_s` the present. The engine, not this class, runs what falls due on the way."""
         self._origin_s = self._monotonic()
-        self._anchor_s = moment_s
+        self._anchor_s = now_s
 
     def real_delay_s(self, emulated_s: float) -> float:
-        """Real seconds until `emulated_s` have passed; infinite while the clock stands still."""
+        """Real seconds until `emulated_s` have passed; infinite while the clock is stopped."""
         return emulated_s / self._scale if self._scale > 0 else math.inf
 
 
-def iso(moment_s: float) -> str:
+def iso(time_s: float) -> str:
     """ISO-8601 UTC with milliseconds and Z, the only time format on the wire (C-A)."""
-    return datetime.fromtimestamp(moment_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -41,7 +41,7 @@ class Emulator:
         self.answers = Answers(options.seed)
         self.answers.short = options.switches.short_answers
         self.deliveries = Deliveries(options, self.clock, self.timeline, self.report_body)
-        self.registry = Registry(options, self.clock, self.timeline, self._room)
+        self.registry = Registry(options, self.clock, self.timeline, self._start_ready)
         self.scheduler = Scheduler(options, self.timeline, self.registry.prices, self.deliveries.schedule)
         self.edition = self.registry.edition
         self.organizations = self.registry.organizations
@@ -49,7 +49,7 @@ class Emulator:
         self._new_id = new_id
         self._numbers = itertools.count(1)
 
-    def _room(self, organization: Organization, now_s: float) -> None:
+    def _start_ready(self, organization: Organization, now_s: float) -> None:
         self.scheduler.start_ready(organization, now_s)
 
     async def start(self) -> None:
@@ -69,7 +69,7 @@ class Emulator:
         while (due_s := self.timeline.next_due_s()) is not None and due_s <= target_s:
             self.clock.jump_to(max(due_s, self.clock.now()))
             self.timeline.run_due(due_s)
-            await asyncio.sleep(0)  # sync calls waiting for this moment go on before the next one
+            await asyncio.sleep(0)  # sync calls that wait for this time go on before the next action
             await self.deliveries.idle()
         self.clock.jump_to(max(target_s, self.clock.now()))
         self.timeline.rearm()
@@ -89,7 +89,7 @@ class Emulator:
         return self.accept(key, body, credits)
 
     def problems(self, key: ApiKey, body: object) -> list[dict[str, str]]:
-        """What validation has against a task object."""
+        """Everything wrong with a task object, withdrawn countries included."""
         found = check_task(body, key.edition, self.options.switches.leniency)
         if not found and self.withdrawn and isinstance(body, dict):
             found = self.withdrawal_problems(body["taskType"], body["payload"], "payload.")
@@ -98,7 +98,7 @@ class Emulator:
     def withdrawal_problems(
         self, task_type: str, payload: dict[str, Any], prefix: str
     ) -> list[dict[str, str]]:
-        """What the present availability has against a request that is valid otherwise."""
+        """Problems of a request that is valid but for a country withdrawn from its engine."""
         if not self.scheduler.not_offered(task_type, payload):
             return []
         message = f"The {ENGINES[task_type].model} model is not available in this country."

@@ -14,7 +14,7 @@ _OLD_STRINGS = {
     "INVALID_OR_EXPIRED_API_KEY": "Invalid or missing API key",
     "REQUEST_CANCELED": "Request was canceled",
 }
-"""What the oldest layer says where its words are known; otherwise it uses the newer message as its string."""
+"""Messages of the oldest layer, where they are known; otherwise it uses the newer message as its string."""
 _LIMIT_CODES = frozenset({"CONCURRENT_LIMIT_EXCEEDED", "CONCURRENCY_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"})
 
 
@@ -81,7 +81,7 @@ def malformed_key() -> RefusalError:
 
 
 def unknown_key() -> RefusalError:
-    """Well-formed, but nobody's, revoked or expired (C-C)."""
+    """Well-formed, but unknown, revoked or expired (C-C)."""
     return RefusalError(401, "INVALID_OR_EXPIRED_API_KEY", "Invalid or expired API key")
 
 
@@ -91,12 +91,12 @@ def insufficient_credits(edition: Edition) -> RefusalError:
 
 
 def route_not_found(path: str) -> RefusalError:
-    """404 for a path nobody serves (C-J.2)."""
+    """404 for a path that is not served (C-J.2)."""
     return RefusalError(404, "RESOURCE_NOT_FOUND", "Route not found", {"id": path})
 
 
 def task_not_found(task_id: str) -> RefusalError:
-    """404 for an unknown, foreign or deleted task (C-G.4, L35)."""
+    """404 for a task that is unknown, deleted or another organization's (C-G.4, L35)."""
     return RefusalError(404, "RESOURCE_NOT_FOUND", "Task not found", {"id": task_id})
 
 

@@ -1,4 +1,4 @@
-"""Everything one emulator process can be told, with its default and the reason for it."""
+"""Settings of one emulator process, with their defaults and the reasons for them."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -42,7 +42,7 @@ class Switches:
 
     @property
     def state_outside_us(self) -> str:
-        """The reference refuses `state` outside the US, the vendor's notes say that it is ignored (C-K.0)."""
+        """The reference refuses `state` outside the US, the vendor's notes have it ignored (C-K.0)."""
         return "ignored" if self.leniency.state_outside_us else "refused"
 
     @state_outside_us.setter
@@ -70,14 +70,14 @@ SWITCH_CHOICES = {
 
 @dataclass(slots=True, kw_only=True)
 class Options:
-    """Settings of one process; durations of the provider are in emulated seconds unless they say real."""
+    """Settings of one process; the provider's durations are in emulated seconds, except where marked real."""
 
     edition: str = "2025"
     plan: str = "starter"
     organization: str = "default"
     keys: tuple[str, ...] = (DEFAULT_KEY,)
     organizations: tuple[OrganizationSpec, ...] = ()
-    """Besides the default one."""
+    """In addition to the default one."""
     webhook_secret: str | None = DEFAULT_SECRET
     """None: deliveries are unsigned."""
     time_scale: float = 1.0

@@ -1,7 +1,7 @@
 """One heap of everything that will happen, and one timer for its head.
 
 A sleeping asyncio task per queued prompt would cost a kilobyte and a wake-up each; a heap entry costs
-neither. Actions receive the moment they were due, not the moment they ran, so that emulated results do not
+neither. Actions receive the time they were due, not the time they ran, so that emulated results do not
 depend on how busy the machine is, and a stepped clock passes through a month in order.
 """
 
@@ -19,7 +19,7 @@ _ACTIONS_PER_TURN = 256
 
 
 class Timeline:
-    """Actions ordered by due moment, then by the order they were added."""
+    """Actions ordered by due time, then by the order they were added."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

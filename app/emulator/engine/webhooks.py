@@ -126,7 +126,7 @@ class Deliveries:
             try:
                 status = await self._attempt(delivery, attempt)
             except Exception as error:
-                # A fault of ours in one delivery: tried again like one that was not answered.
+                # A bug in one delivery: tried again like one that was not answered.
                 error.add_note(f"task {delivery.task.id}")  # no field: nothing formats our log
                 log.exception("delivery_attempt_failed")
                 status = 0
@@ -194,7 +194,7 @@ class Deliveries:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """`v1=` and 64 lower-case hex digits. The secret is used as it stands, `whsec_` included."""
+    """`v1=` and 64 lower-case hex digits. The whole secret is the key, `whsec_` included."""
     return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
 
 

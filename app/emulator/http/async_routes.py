@@ -28,11 +28,11 @@ class AsyncRoutes:
         """POST /v1/async/task (C-G.2)."""
         emulator, key = self._emulator, exchange.key
         task = emulator.create_task(key, await exchange.json(key.edition.invalid_task_status))
-        # Written before the task can start: the answer says QUEUED, since that is what was stored.
+        # Written before the task can start: the answer has QUEUED, the state that was stored.
         body = msgspec.json.encode({"success": True, **task.head(key.edition, None)})
         emulator.scheduler.admit(key.organization, task, task.created_s)
         if task.fate.overtaken:
-            await _overtaken(task)
+            await _wait_for_webhook(task)
         if task.fate.loses_response:
             self._lose(exchange, [task])
         return body
@@ -124,7 +124,7 @@ class AsyncRoutes:
         raise ConnectionLostError
 
 
-async def _overtaken(task: Task) -> None:
+async def _wait_for_webhook(task: Task) -> None:
     """Wait, in real time and not for ever, until the webhook has arrived."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _OVERTAKEN_S_MAX

@@ -22,23 +22,30 @@ from app.emulator.http.sync_calls import SyncCalls
 
 
 class ControlError(Exception):
-    """A control request that makes no sense; its text says why."""
+    """A control request that makes no sense; its text is the reason."""
 
 
-_COMPLAINTS = (ControlError, BillingError, msgspec.MsgspecError, ValueError, TypeError, ArithmeticError)
+_BAD_REQUEST_ERRORS = (
+    ControlError,
+    BillingError,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+)
 
 
 def _json(
     handler: Callable[[Any, web.Request], Awaitable[Any]],
 ) -> Callable[[Any, web.Request], Awaitable[Any]]:
-    """Encode what a handler returns; its complaints become 400."""
+    """Encode what a handler returns; errors in the request become 400."""
 
     @wraps(handler)
     async def handle(self: Any, request: web.Request) -> web.StreamResponse:
         try:
             return answer(200, msgspec.json.encode(await handler(self, request)))
-        except _COMPLAINTS as wrong:
-            return answer(400, msgspec.json.encode({"error": str(wrong)}))
+        except _BAD_REQUEST_ERRORS as error:
+            return answer(400, msgspec.json.encode({"error": str(error)}))
 
     return handle
 
@@ -151,8 +158,8 @@ class ControlRoutes:
 
     @_json
     async def availability(self, request: web.Request) -> Any:
-        """`{"CHATGPT": ["CZ"]}`: countries that engines have stopped serving; replaces what was said
-        before."""
+        """`{"CHATGPT": ["CZ"]}`: countries that engines have stopped serving; replaces the earlier
+        list."""
         body = await _body(request)
         if body.keys() - ENGINES.keys():
             raise ControlError(f"unknown task types: {', '.join(sorted(body.keys() - ENGINES.keys()))}")

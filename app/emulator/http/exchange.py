@@ -22,7 +22,7 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 
 @dataclass(slots=True)
 class Exchange:
-    """What a handler gets: who asks, what for, and the headers its answer will carry."""
+    """What a handler gets: the request, its key, and the headers its answer will carry."""
 
     request: web.Request
     key: ApiKey

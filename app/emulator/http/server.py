@@ -59,7 +59,7 @@ def _add_contract(app: web.Application, emulator: Emulator, front: Front, calls:
     add("POST", "/v1/task", front.guard("task", tasks.create_old))
     add("GET", "/v1/async/status", front.guard("async/status", tasks.status))
     add("DELETE", "/v1/async/queue", front.guard("async/queue", tasks.clear_queue))
-    # The second path is what the vendor's n8n node asks.
+    # The second path is the one of the vendor's n8n node.
     for path in ("/v1/async/task/{task_id}", "/v1/tasks/{task_id}"):
         add("GET", path, front.guard("async/task/id", tasks.retrieve))
     for task_type, engine in ENGINES.items():
