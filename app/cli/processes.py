@@ -67,7 +67,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     store,
                     queue,
                     secrets=settings.webhook_secrets,
-                    further=extra_secrets(settings),
+                    extra_accounts=extra_secrets(settings),
                     limits=limits_from(settings),
                     clock=now_ms,
                     allow_unsigned=settings.allow_unsigned,
@@ -78,7 +78,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     port=settings.port,
                     share_port=settings.share_port,
                     drain_delay_s=settings.drain_delay_s,
-                    listening=announce,
+                    on_listening=announce,
                 )
             except OSError as error:
                 where = f"{host_in_url(settings.host)}:{settings.port}"

@@ -1,4 +1,4 @@
-"""Health, readiness and metrics: what an orchestrator and a monitor ask."""
+"""Health, readiness and metrics, for an orchestrator and a monitor. Decides nothing about a delivery."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 COMMIT_PROVES_FOR_S = 5.0
-"""A commit this recent shows that the database is there; otherwise it is asked."""
+"""A commit this recent shows that the database works; otherwise it is tried."""
 DATABASE_TIMEOUT_S = 2.0
 PROBE_BYTES = 65_536
 """As large as a delivery is at most, but for the rarest."""
@@ -28,7 +28,7 @@ METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 
 class Probes:
-    """Handlers of /healthz, /readyz and /metrics. `draining` is set when the process has been told to end."""
+    """Handlers of /healthz, /readyz and /metrics. `draining` is set when the process is asked to end."""
 
     def __init__(
         self,
@@ -47,20 +47,22 @@ class Probes:
         self._window_s = window_s
         self._clock = clock
         self.draining = False
-        self.asked = 0
-        """Times that somebody asked whether this process is ready."""
-        self._looking: asyncio.Task[list[str]] | None = None
-        metrics.watch("tallyhook_inbox_waiting", "Deliveries read but not committed", lambda: inbox.waiting)
-        metrics.watch(
+        self.ready_requests = 0
+        """How often /readyz was requested."""
+        self._ready_check: asyncio.Task[list[str]] | None = None
+        metrics.add_gauge(
+            "tallyhook_inbox_waiting", "Deliveries read but not committed", lambda: inbox.waiting
+        )
+        metrics.add_gauge(
             "tallyhook_inbox_waiting_bytes", "Bytes of those deliveries", lambda: inbox.waiting_bytes
         )
         self._set_aside = float("nan")
-        metrics.watch(
+        metrics.add_gauge(
             "tallyhook_deliveries_set_aside",
             "Stored deliveries that could not be settled and wait for a person; NaN when unknown",
             lambda: self._set_aside,
         )
-        metrics.watch(
+        metrics.add_gauge(
             "tallyhook_clock_offset_seconds",
             "Our clock minus the provider's, median of the last deliveries; NaN when unknown",
             lambda: float("nan") if (offset_s := self.offset_s()) is None else offset_s,
@@ -68,18 +70,18 @@ class Probes:
 
     async def health(self, _request: web.Request) -> web.Response:
         """200 while the process does its work; says nothing about the database. 503 when a task of it is
-        dead: the process ends then by itself, and whoever kills it by this probe is right to."""
+        dead: then the process ends by itself, and killing it by this probe is right too."""
         if not self.draining and self._inbox.is_dead:
             return web.Response(status=503, text="dead\n")
         return web.Response(text="ok\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200, or 503 with every reason why deliveries should go elsewhere."""
-        # The path is as public as the webhook's: one look at the database answers all who ask meanwhile.
-        self.asked += 1
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self.reasons(), name="readiness")
-        reasons = await asyncio.shield(self._looking)
+        # The path is as public as the webhook's: one look at the database answers all requests meanwhile.
+        self.ready_requests += 1
+        if self._ready_check is None or self._ready_check.done():
+            self._ready_check = asyncio.create_task(self.unready_reasons(), name="readiness")
+        reasons = await asyncio.shield(self._ready_check)
         return web.Response(
             status=503 if reasons else 200,
             body=msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
@@ -91,32 +93,32 @@ class Probes:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
                 self._set_aside = await self._store.set_aside.set_aside_count()
-        except Exception:  # the other figures are told all the same
+        except Exception:  # the other figures are shown all the same
             self._set_aside = float("nan")
         return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
 
-    async def reasons(self) -> list[str]:
+    async def unready_reasons(self) -> list[str]:
         """Why this process is not ready; empty when it is."""
-        found = ["draining: the process is ending"] if self.draining else []
-        refusal = self._inbox.refusal
+        reasons = ["draining: the process is ending"] if self.draining else []
+        refusal = self._inbox.refusal_reason
         if refusal is not None and not self.draining:
-            found.append(f"inbox {refusal}")
+            reasons.append(f"inbox {refusal}")
         offset_s = self.offset_s()
         if offset_s is not None and abs(offset_s) > self._window_s:
             side = "ahead of" if offset_s > 0 else "behind"
-            found.append(
+            reasons.append(
                 f"clock {abs(offset_s):.0f} s {side} the provider's, so deliveries are refused: "
                 "set this machine's time"
             )
-        if not self._committed_lately():
-            found.extend(await self._database_reasons())
-        return found
+        if not self._committed_recently():
+            reasons.extend(await self._database_reasons())
+        return reasons
 
     def offset_s(self) -> float | None:
         """Seconds that our clock is ahead; None when too little is known."""
         return self._offset.median_s(now_s=self._clock() / 1000, monotonic_s=time.monotonic())
 
-    def _committed_lately(self) -> bool:
+    def _committed_recently(self) -> bool:
         last_s = self._inbox.last_commit_s
         return (
             self._inbox.last_error is None

@@ -7,7 +7,7 @@ from app.config import ConfigError, Settings
 
 @dataclass(frozen=True, slots=True)
 class WebLimits:
-    """Bounds of the receiver; the arithmetic stands beside the settings of the same names."""
+    """Bounds of the receiver; the settings of the same names (app/config.py) say how they were worked out."""
 
     body_bytes_max: int
     body_read_timeout_s: float
@@ -23,11 +23,11 @@ class WebLimits:
     """Ids of one wake: a job costs 16 to 29 Redis commands, whatever it carries. The worker settles them in
     transactions of settle_size."""
     wake_timeout_s: float = 5.0
-    """Above redis_timeout_s: a second line, should the queue's own timeouts fail."""
+    """Above redis_timeout_s: for when the queue's own timeouts fail."""
     wakes_pending_max: int = 20_000
     """Ids that wait for a slow Redis: 20,000 of 90 bytes are 2 MB. Beyond it the sweep finds the oldest."""
     flush_timeout_s: float = 5.0
-    """For what is gathered when the process ends; for the commit and for the wakes alike."""
+    """For what is queued when the process ends; for the commit and for the wakes each."""
 
     def __post_init__(self) -> None:
         if self.waiting_bytes_max < self.body_bytes_max:

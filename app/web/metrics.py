@@ -6,7 +6,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 RENDERED_FOR_S = 0.25
-"""Nobody scrapes more often than once a second."""
+"""How long a rendered page is served again: nobody scrapes more often than once a second."""
 COMMIT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -66,19 +66,19 @@ class Metrics:
             registry=self.registry,
         )
         self._rendered, self._rendered_s = b"", float("-inf")
-        # Children are kept: looking a label up costs more than counting.
-        self._counts: dict[tuple[str, str], Counter] = {}
+        # Labelled counters are kept: looking a label up costs more than counting.
+        self._labelled: dict[tuple[str, str], Counter] = {}
 
     def count_answer(self, status: int) -> None:
         """One delivery was answered."""
-        self._child(self._answers, "answer", str(status)).inc()
+        self._labelled_counter(self._answers, "answer", str(status)).inc()
 
     def count_refusal(self, reason: str) -> None:
         """One delivery was not stored. `reason` is one of a closed set, never something a stranger sent."""
-        self._child(self._refusals, "reason", reason).inc()
+        self._labelled_counter(self._refusals, "reason", reason).inc()
 
-    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge that asks `value` whenever it is read."""
+    def add_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """A gauge that calls `value` whenever it is read."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
     def render(self) -> bytes:
@@ -89,8 +89,8 @@ class Metrics:
             self._rendered, self._rendered_s = generate_latest(self.registry), now_s
         return self._rendered
 
-    def _child(self, counter: Counter, label: str, value: str) -> Counter:
-        child = self._counts.get((label, value))
+    def _labelled_counter(self, counter: Counter, label: str, value: str) -> Counter:
+        child = self._labelled.get((label, value))
         if child is None:
-            child = self._counts[label, value] = counter.labels(value)
+            child = self._labelled[label, value] = counter.labels(value)
         return child

@@ -4,7 +4,7 @@ What aiohttp 3.14 offers against sockets that never finish is used: a connection
 head is closed after `keepalive_timeout`, a refused body is discarded for `lingering_time` at most, heads are
 bounded in size. Bodies have our own time and size limits, connections our own bound. What is left for a front
 proxy: TLS, limits per client address, cutting slow heads sooner than KEEPALIVE_TIMEOUT_S, and bodies in
-chunks of a few bytes, which aiohttp takes apart one by one, 0.4 µs a byte, before anybody is asked. A proxy
+chunks of a few bytes, which aiohttp parses one by one, 0.4 µs a byte, before any handler runs. A proxy
 that buffers requests, as nginx does, sends them on with a length.
 """
 
@@ -25,7 +25,7 @@ from app.stop_signals import ending_signals
 from app.web.health import Probes
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
-from app.web.receiver.body import expect_continue
+from app.web.receiver.body import answer_expect
 from app.web.receiver.clock_offset import ClockOffset
 from app.web.receiver.connections import BoundedSite, Connections
 from app.web.receiver.inbox import Inbox
@@ -43,7 +43,7 @@ KEEPALIVE_TIMEOUT_S = 75.0
 CONNECTIONS_MAX = 2_000
 DESCRIPTORS_RESERVED = 100
 """For the database, Redis, files."""
-LAST_MOMENT_S = 1.0
+CANCEL_TIMEOUT_S = 1.0
 """For what was not finished within SHUTDOWN_TIMEOUT_S."""
 SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight; with twice flush_timeout_s below the 30 s that orchestrators grant."""
@@ -60,19 +60,19 @@ def create_app(
     wake: SettleWake,
     *,
     secrets: Sequence[str],
-    further: Mapping[str, Sequence[str]] | None = None,
+    extra_accounts: Mapping[str, Sequence[str]] | None = None,
     limits: WebLimits,
     clock: Clock,
     allow_unsigned: bool = False,
 ) -> web.Application:
     """The receiver and its probes; more routes may be added before it is served.
 
-    `secrets` are the default account's, `further` those of the others by name; each account has an address
-    of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. Request bodies
-    are not decoded by aiohttp for any route: that would cost as much as a stranger likes.
+    `secrets` are the default account's, `extra_accounts` those of the others by name; each account has an
+    address of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. aiohttp
+    decodes request bodies for no route: that would cost as much as a stranger likes.
     """
-    by_account = {DEFAULT_ACCOUNT: secrets, **(further or {})}
-    for account, known in by_account.items():
+    secrets_by_account = {DEFAULT_ACCOUNT: secrets, **(extra_accounts or {})}
+    for account, known in secrets_by_account.items():
         if any(not secret for secret in known) or not (known or allow_unsigned):
             raise ConfigError(_no_secret(account))
     if allow_unsigned:
@@ -80,25 +80,25 @@ def create_app(
     metrics, offset = Metrics(), ClockOffset()
     inbox = Inbox(store, wake, limits=limits, clock=clock, metrics=metrics)
     receiver = Receiver(
-        inbox, by_account, offset, metrics, limits=limits, clock=clock, allow_unsigned=allow_unsigned
+        inbox, secrets_by_account, offset, metrics, limits=limits, clock=clock, allow_unsigned=allow_unsigned
     )
     probes = Probes(store, inbox, offset, metrics, window_s=limits.signature_window_s, clock=clock)
-    app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=_handler_args())
+    app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=handler_args())
     app[INBOX], app[METRICS], app[PROBES], app[RECEIVER] = inbox, metrics, probes, receiver
-    metrics.watch(
+    metrics.add_gauge(
         "tallyhook_unverified_bytes",
         "Bytes of large bodies being read or checked",
         lambda: receiver.unverified_bytes,
     )
     app.add_routes(
         [
-            web.post(PATH, receiver.post, expect_handler=receiver.expect),
-            web.get(PATH, receiver.challenge, allow_head=False, expect_handler=expect_continue),
-            web.post(ACCOUNT_PATH, receiver.post, expect_handler=receiver.expect),
-            web.get(ACCOUNT_PATH, receiver.challenge, allow_head=False, expect_handler=expect_continue),
-            web.get("/healthz", probes.health, expect_handler=expect_continue),
-            web.get("/readyz", probes.ready, expect_handler=expect_continue),
-            web.get("/metrics", probes.render_metrics, expect_handler=expect_continue),
+            web.post(PATH, receiver.handle_delivery, expect_handler=receiver.handle_expect),
+            web.get(PATH, receiver.handle_challenge, allow_head=False, expect_handler=answer_expect),
+            web.post(ACCOUNT_PATH, receiver.handle_delivery, expect_handler=receiver.handle_expect),
+            web.get(ACCOUNT_PATH, receiver.handle_challenge, allow_head=False, expect_handler=answer_expect),
+            web.get("/healthz", probes.health, expect_handler=answer_expect),
+            web.get("/readyz", probes.ready, expect_handler=answer_expect),
+            web.get("/metrics", probes.render_metrics, expect_handler=answer_expect),
         ]
     )
     app.cleanup_ctx.append(_run_inbox)
@@ -127,36 +127,38 @@ async def serve(
     drain_delay_s: float = 0.0,
     shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S,
     stop: asyncio.Event | None = None,
-    listening: Callable[[int], None] | None = None,
+    on_listening: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT, SIGHUP or `stop`, then end in order: unready, `drain_delay_s` for a load
     balancer to notice, no new connections, requests in flight, flush of the inbox. Raises WorkFailed when it
     had to end because a task of it could not be kept running.
 
-    Port 0 takes a free one; the bound port is logged as `listening`, and told to `listening`. With
+    Port 0 takes a free one; the bound port is logged as `listening`, and passed to `on_listening`. With
     `share_port` several processes may listen on one port, and the kernel spreads connections over them.
     """
     stop = stop or asyncio.Event()
     connections = Connections(min(connections_max, _connections_allowed()))
-    app.on_response_prepare.append(connections.answered)
-    app[METRICS].watch("tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut)
-    runner = web.AppRunner(app, shutdown_timeout=LAST_MOMENT_S)
+    app.on_response_prepare.append(connections.note_answer)
+    app[METRICS].add_gauge(
+        "tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut
+    )
+    runner = web.AppRunner(app, shutdown_timeout=CANCEL_TIMEOUT_S)
     with _stop_signals(stop):
         try:
             await runner.setup()
             site = BoundedSite(runner, host, port, connections, share_port=share_port)
             await site.start()
             log.info("listening", host=host, port=site.port)
-            if listening is not None:
-                listening(site.port)
-            failed = await _told_or_failed(stop, app[INBOX].tasks)
+            if on_listening is not None:
+                on_listening(site.port)
+            failed = await _stop_or_failure(stop, app[INBOX].tasks)
             app[PROBES].draining = True
             log.info("web_stopping")
             await asyncio.sleep(0.0 if failed else drain_delay_s)
             await site.stop()
             app[INBOX].drain()
             # Before aiohttp ends: from then on it throws away what arrives, and with it the rest of a body.
-            await app[RECEIVER].finish(shutdown_timeout_s)
+            await app[RECEIVER].wait_until_idle(shutdown_timeout_s)
         finally:
             await runner.cleanup()
     log.info("web_stopped")
@@ -164,14 +166,14 @@ async def serve(
         raise failed
 
 
-async def _told_or_failed(stop: asyncio.Event, work: set[asyncio.Task[None]]) -> BaseException | None:
-    """Wait to be told to end; the error of the first task that ended before."""
-    told = asyncio.create_task(stop.wait(), name="stop")
+async def _stop_or_failure(stop: asyncio.Event, work: set[asyncio.Task[None]]) -> BaseException | None:
+    """Wait for `stop`; the error of the first task that ended before it."""
+    stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
-        ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait({stopped, *work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        told.cancel()
-    for task in ended - {told}:
+        stopped.cancel()
+    for task in ended - {stopped}:
         return WorkFailed(f"{task.get_name()} was cancelled") if task.cancelled() else task.exception()
     return None
 
@@ -196,12 +198,12 @@ async def _drain(app: web.Application) -> None:
     app[INBOX].drain()
 
 
-def _handler_args() -> dict[str, Any]:
+def handler_args() -> dict[str, Any]:
     http_log = logging.getLogger("aiohttp.server")
     if _is_noteworthy not in http_log.filters:
         http_log.addFilter(_is_noteworthy)
     return {
-        "access_log": None,  # the receiver tells what matters, without a line per request
+        "access_log": None,  # the receiver logs what matters, without a line per request
         "auto_decompress": False,
         "handler_cancellation": False,  # a client that goes away does not end a handler in mid-commit
         "keepalive_timeout": KEEPALIVE_TIMEOUT_S,
@@ -222,14 +224,14 @@ def _stop_signals(stop: asyncio.Event) -> Any:
     loop = asyncio.get_running_loop()
     numbers = ending_signals()
 
-    def asked() -> None:
+    def request_stop() -> None:
         stop.set()
         for number in numbers:
             loop.remove_signal_handler(number)
 
     try:
         for number in numbers:
-            loop.add_signal_handler(number, asked)
+            loop.add_signal_handler(number, request_stop)
     except (NotImplementedError, RuntimeError, ValueError):
         # Windows, or not the main thread: whoever runs us there uses `stop`.
         pass

@@ -22,7 +22,7 @@ from arq.connections import RedisSettings
 from app.config import EMULATOR_WEBHOOK_SECRET
 from app.domain.task import new_id
 from app.provider.signature import Verified, verify
-from app.web.server import _handler_args, run
+from app.web.server import handler_args, run
 
 WINDOW_S = 300
 POOL_SIZE = 10
@@ -146,7 +146,7 @@ def keeping(mode: str, url: str, redis_url: str) -> AbstractAsyncContextManager[
 
 
 async def _serve(keep: Keep, port: int) -> None:
-    app = web.Application(client_max_size=16 * 1024 * 1024, handler_args=_handler_args())
+    app = web.Application(client_max_size=16 * 1024 * 1024, handler_args=handler_args())
     app.add_routes([web.post("/webhooks/cloro", handler(keep)), web.get("/healthz", health)])
     runner = web.AppRunner(app)
     await runner.setup()

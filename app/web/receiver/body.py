@@ -2,7 +2,7 @@
 
 A body is taken as it is sent. The provider names no content coding and signs the bytes of the body (C-I.3);
 a compressed one would have to be inflated for whoever sends it before it could be verified, and 16 KB may
-hold 17 MB. `encoding_refused` tells before it is read, and aiohttp's own decoding is off (see server.py).
+hold 17 MB. `has_content_coding` tells before it is read, and aiohttp's own decoding is off (server.py).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 
 FREE_BYTES = 64 * 1024
 """The start of each body is not counted against the budget: deliveries of the usual 10 to 30 KB are read
-even when somebody occupies the budget with large slow ones. Connections are bounded, so this is too."""
+even when large slow ones occupy the budget. Connections are bounded, so this is too."""
 
 
 class BodyRefused(Exception):  # noqa: N818
@@ -32,20 +32,20 @@ class ReadBudget:
         self._bytes_max = bytes_max
         self.used_bytes = 0
 
-    def take(self, size: int) -> None:
-        """Raises BodyRefused when there is no room; then nothing was taken."""
+    def reserve(self, size: int) -> None:
+        """Raises BodyRefused when there is no room; then nothing is reserved."""
         if self.used_bytes + size > self._bytes_max:
             raise BodyRefused(503, "full")
         self.used_bytes += size
 
-    def give_back(self, size: int) -> None:
-        """Room for others."""
+    def release(self, size: int) -> None:
+        """Make room for others."""
         self.used_bytes -= size
 
     @contextmanager
-    def held(self, size: int) -> Iterator[None]:
-        """Take a body that was just read until it is verified. Nothing else was taken in between, so there is
-        room."""
+    def reserved(self, size: int) -> Iterator[None]:
+        """Reserve for a body that was just read, until it is verified. Nothing else was reserved in between,
+        so there is room."""
         beyond = max(size - FREE_BYTES, 0)
         self.used_bytes += beyond
         try:
@@ -54,7 +54,7 @@ class ReadBudget:
             self.used_bytes -= beyond
 
 
-def encoding_refused(request: web.BaseRequest) -> bool:
+def has_content_coding(request: web.BaseRequest) -> bool:
     """Whether the body is announced in a content coding, which is answered with 415."""
     return request.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
@@ -66,7 +66,7 @@ async def read_body(request: web.Request, budget: ReadBudget, *, bytes_max: int,
     try:
         if request.content.is_eof():
             # The usual case: all of it came with the head, and no timer is needed.
-            return _within(request.content.read_nowait(), bytes_max)
+            return _at_most(request.content.read_nowait(), bytes_max)
         async with asyncio.timeout(timeout_s):
             return await _read_stream(request.content, budget, bytes_max)
     except TimeoutError:
@@ -77,18 +77,18 @@ async def read_body(request: web.Request, budget: ReadBudget, *, bytes_max: int,
         raise BodyRefused(400, "bad_body") from None
 
 
-def has_long_rest(request: web.BaseRequest) -> bool:
-    """Whether much of the body may still come. What was announced short is on its way already, and is read
-    for the sake of the connection."""
+def has_long_unread_rest(request: web.BaseRequest) -> bool:
+    """Whether much of the body may still come. A body that was announced short is on its way already, and is
+    read to keep the connection."""
     is_short = request.content_length is not None and request.content_length <= FREE_BYTES
     return not is_short and not request.content.is_eof()
 
 
-async def answer_unread(request: web.BaseRequest, response: web.Response, *, lingering_s: float) -> None:
-    """Answer, and end the connection without reading the rest of its body only to throw it away.
+async def answer_and_cut(request: web.BaseRequest, response: web.Response, *, lingering_s: float) -> None:
+    """Answer, and end the connection without reading the rest of the body.
 
-    Nothing more is taken from the socket: its sender has `lingering_s` to see the answer, and waits at its
-    own expense. aiohttp alone would go on reading for as long.
+    Nothing more is read from the socket; its sender has `lingering_s` to see the answer. aiohttp alone would
+    go on reading for as long.
     """
     response.force_close()
     with suppress(ConnectionError):
@@ -100,9 +100,9 @@ async def answer_unread(request: web.BaseRequest, response: web.Response, *, lin
     request.protocol.force_close()
 
 
-async def expect_continue(request: web.Request) -> web.Response | None:
-    """Answers an Expect header: 100 Continue, or 417. For aiohttp's own handler, which fails with a 500 on a
-    header that is not UTF-8."""
+async def answer_expect(request: web.Request) -> web.Response | None:
+    """Answer an Expect header: 100 Continue, or 417. aiohttp's own handler fails with a 500 on a header that
+    is not UTF-8."""
     if request.version < HttpVersion11:
         return None
     if request.headers.get("Expect", "").lower() != "100-continue":
@@ -115,21 +115,21 @@ async def expect_continue(request: web.Request) -> web.Response | None:
 
 async def _read_stream(content: StreamReader, budget: ReadBudget, bytes_max: int) -> bytes:
     body = bytearray()
-    taken = 0
+    reserved = 0
     try:
         while chunk := await content.readany():
-            room = bytes_max - len(body)
-            body += _within(chunk, room)
-            more = len(body) - FREE_BYTES - taken
+            body += _at_most(chunk, bytes_max - len(body))
+            more = len(body) - FREE_BYTES - reserved
             if more > 0:
-                budget.take(more)
-                taken += more
+                budget.reserve(more)
+                reserved += more
     finally:
-        budget.give_back(taken)
+        budget.release(reserved)
     return bytes(body)
 
 
-def _within(data: bytes, size_max: int) -> bytes:
+def _at_most(data: bytes, size_max: int) -> bytes:
+    """The data itself. Raises BodyRefused when there is too much of it."""
     if len(data) > size_max:
         raise BodyRefused(413, "oversize")
     return data

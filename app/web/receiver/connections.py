@@ -18,8 +18,8 @@ BACKLOG = 1024
 class Connections:
     """At the bound, a new connection takes the place of the one that has gone longest without an answer.
 
-    Silent and slow sockets are never answered, so they are the ones to go; a good request is answered within
-    a fraction of a second and survives.
+    Silent and slow sockets are never answered, so they are cut first; a good request is answered within a
+    fraction of a second and survives.
     """
 
     def __init__(self, connections_max: int) -> None:
@@ -28,24 +28,24 @@ class Connections:
         self.cut = 0
         """Connections ended to make room."""
 
-    async def answered(self, request: web.BaseRequest, _response: web.StreamResponse) -> None:
-        """An on_response_prepare signal."""
+    async def note_answer(self, request: web.BaseRequest, _response: web.StreamResponse) -> None:
+        """An on_response_prepare signal: this connection is note_answer now."""
         handler = request.protocol
         if handler in self._by_last_answer:
             del self._by_last_answer[handler]
             self._by_last_answer[handler] = None
 
-    def admit(self, server: web.Server) -> web.RequestHandler:
-        """The protocol of a new connection."""
+    def open_connection(self, server: web.Server) -> web.RequestHandler:
+        """The protocol of a new connection; at the bound, another one is cut."""
         if len(server.connections) >= self._max:
-            self._cut_one()
+            self._cut_longest_unanswered()
         elif len(self._by_last_answer) > 2 * self._max:
-            self._forget_ended()
+            self._forget_closed()
         handler = server()
         self._by_last_answer[handler] = None
         return handler
 
-    def _cut_one(self) -> None:
+    def _cut_longest_unanswered(self) -> None:
         while self._by_last_answer:
             oldest = next(iter(self._by_last_answer))
             del self._by_last_answer[oldest]
@@ -54,8 +54,8 @@ class Connections:
                 self.cut += 1
                 return
 
-    def _forget_ended(self) -> None:
-        for handler in [h for h in self._by_last_answer if h.transport is None]:
+    def _forget_closed(self) -> None:
+        for handler in [known for known in self._by_last_answer if known.transport is None]:
             del self._by_last_answer[handler]
 
 
@@ -74,7 +74,7 @@ class BoundedSite(web.BaseSite):
         super().__init__(runner, backlog=BACKLOG)
         self._share_port = share_port
         self._host = host
-        self._asked_port = port
+        self._requested_port = port
         self._connections = connections
 
     @property
@@ -85,19 +85,21 @@ class BoundedSite(web.BaseSite):
     def port(self) -> int:
         """The bound port, once started."""
         addresses = self._runner.addresses
-        return int(addresses[0][1]) if addresses else self._asked_port
+        return int(addresses[0][1]) if addresses else self._requested_port
 
     async def start(self) -> None:
         await super().start()
         server = self._runner.server
         if server is None:
             raise RuntimeError("the runner is not set up")
-        factory: Callable[[], asyncio.Protocol] = lambda: self._connections.admit(server)  # noqa: E731
+        factory: Callable[[], asyncio.Protocol] = lambda: self._connections.open_connection(server)  # noqa: E731
         loop, backlog = asyncio.get_running_loop(), BACKLOG
-        both = both_stacks(self._host, self._asked_port, backlog=backlog, share_port=self._share_port)
-        if both is not None:
-            self._server = await loop.create_server(factory, sock=both, backlog=backlog)
+        dual_stack = both_stacks(
+            self._host, self._requested_port, backlog=backlog, share_port=self._share_port
+        )
+        if dual_stack is not None:
+            self._server = await loop.create_server(factory, sock=dual_stack, backlog=backlog)
             return
         self._server = await loop.create_server(
-            factory, self._host, self._asked_port, backlog=backlog, reuse_port=self._share_port or None
+            factory, self._host, self._requested_port, backlog=backlog, reuse_port=self._share_port or None
         )

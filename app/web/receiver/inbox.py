@@ -1,7 +1,7 @@
 """The inbox: makes raw deliveries durable, many of them in one commit, before any of them is acknowledged.
 
-One task commits. While one commit runs, the next group gathers; so the group grows with the load, and a
-single delivery does not wait for company. May not look into a delivery.
+One task commits. While one commit runs, the next group is queued; so a group grows with the load, and a
+single delivery does not wait for others. May not look into a delivery.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SUMMARY_EVERY_S = 10.0
-"""One line about commits in this time at most; each by itself is told at debug level."""
+"""One line about commits in this time at most; each single one is logged at debug level."""
 
 
 class InboxFull(Exception):  # noqa: N818 - a state, not an error
-    """Nothing more is taken now; the text is full, stalled or draining. Answer 503."""
+    """No delivery is taken now; the text is full, stalled or draining. Answer 503."""
 
 
 class CommitFailed(Exception):  # noqa: N818
@@ -38,13 +38,13 @@ class CommitFailed(Exception):  # noqa: N818
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _Queued:
     delivery: RawDelivery
     committed: asyncio.Future[None]
 
 
 class Inbox:
-    """Group commit with bounds. `start` it, `accept` deliveries, `drain` and `close` it, in this order."""
+    """Group commit with bounds. `start` it, `commit_delivery`, `drain` and `close` it, in this order."""
 
     def __init__(
         self, store: "Store", wake: SettleWake, *, limits: WebLimits, clock: Clock, metrics: Metrics
@@ -61,20 +61,20 @@ class Inbox:
             pending_max=limits.wakes_pending_max,
             timeout_s=limits.wake_timeout_s,
         )
-        self._gathered: deque[_Waiting] = deque()
-        self._arrived = asyncio.Event()
+        self._queued: deque[_Queued] = deque()
+        self._has_queued = asyncio.Event()
         self._committer: asyncio.Task[None] | None = None
         self._draining = False
         self._closing = False
         self._stalled = False
-        self._summary = _Summary()
+        self._summary = _CommitSummary()
         self.waiting = 0
-        """Deliveries taken and not yet committed, those of the running commit included."""
+        """Deliveries that are not committed yet, those of the running commit included."""
         self.waiting_bytes = 0
         self.last_commit_s: float | None = None
-        """Monotonic moment of the last commit that succeeded."""
+        """Monotonic time of the last commit that succeeded."""
         self.last_error: str | None = None
-        """Why the last commit failed; null when it succeeded."""
+        """Why the last commit failed; None when it succeeded."""
 
     @property
     def is_dead(self) -> bool:
@@ -82,8 +82,8 @@ class Inbox:
         return any(task.done() for task in self.tasks)
 
     @property
-    def refusal(self) -> str | None:
-        """Why nothing more would be taken now; asked before a body is read."""
+    def refusal_reason(self) -> str | None:
+        """Why a delivery would be refused now; checked before a body is read."""
         if self._draining:
             return "draining"
         if self._committer is None or self._committer.done():
@@ -96,10 +96,10 @@ class Inbox:
         return None
 
     def start(self) -> None:
-        """Begin to commit."""
+        """Start the committer and the waker."""
         name = "inbox committer"
-        run = keep_running(self._commit_groups, name=name, is_over=lambda: self._closing)
-        self._committer = asyncio.create_task(run, name=name)
+        commit = keep_running(self.commit_groups, name=name, is_over=lambda: self._closing)
+        self._committer = asyncio.create_task(commit, name=name)
         self._waker.start()
 
     @property
@@ -107,18 +107,18 @@ class Inbox:
         """What must run for deliveries to be taken and passed on; WorkFailed comes out of one that cannot."""
         return {task for task in (self._committer, self._waker.task) if task is not None}
 
-    async def accept(self, delivery: RawDelivery) -> None:
-        """Return once the commit that holds `delivery` has succeeded.
+    async def commit_delivery(self, delivery: RawDelivery) -> None:
+        """Return once the commit that holds `delivery` has succeeded; the caller may acknowledge it then.
 
         Raises InboxFull or CommitFailed. Cancelling the caller changes nothing for the delivery: the commit
         belongs to the inbox, and the row is settled or merely evidence of a repeat (R15).
         """
-        self._check_room(len(delivery.body))
-        waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
+        self._require_room(len(delivery.body))
+        waiting = _Queued(delivery, asyncio.get_running_loop().create_future())
         self.waiting += 1
         self.waiting_bytes += len(delivery.body)
-        self._gathered.append(waiting)
-        self._arrived.set()
+        self._queued.append(waiting)
+        self._has_queued.set()
         await waiting.committed
 
     def drain(self) -> None:
@@ -126,19 +126,19 @@ class Inbox:
         self._draining = True
 
     async def close(self) -> None:
-        """Commit what is gathered, pass its wakes on, end. Bounded by flush_timeout_s for each of the two."""
+        """Commit what is queued, send its wakes, end. Bounded by flush_timeout_s for each of the two."""
         self.drain()
         self._closing = True
-        self._arrived.set()
+        self._has_queued.set()
         if self._committer is not None:
             await asyncio.wait({self._committer}, timeout=self._limits.flush_timeout_s)
             self._committer.cancel()
             await asyncio.gather(self._committer, return_exceptions=True)
-        self._fail_gathered("the receiver has ended")
-        self._summary.tell()
+        self._fail_queued("the receiver has ended")
+        self._summary.write_line()
         await self._waker.close(self._limits.flush_timeout_s)
 
-    def _check_room(self, body_bytes: int) -> None:
+    def _require_room(self, body_bytes: int) -> None:
         if self._closing:
             raise InboxFull("draining")
         if self._stalled:
@@ -150,27 +150,28 @@ class Inbox:
         ):
             raise InboxFull("full")
 
-    async def _commit_groups(self) -> None:
+    async def commit_groups(self) -> None:
+        """The committer's task: commit what is queued, group by group, until `close`."""
         while True:
-            while not self._gathered:
+            while not self._queued:
                 if self._closing:
                     return
-                self._arrived.clear()
-                await self._arrived.wait()
-            size = min(len(self._gathered), self._limits.commit_size_max)
-            group = [self._gathered.popleft() for _ in range(size)]
+                self._has_queued.clear()
+                await self._has_queued.wait()
+            size = min(len(self._queued), self._limits.commit_size_max)
+            group = [self._queued.popleft() for _ in range(size)]
             try:
-                await self._commit_group(group)
+                await self._write_group(group)
             except Exception as error:
                 # A bug, not the database; the committer must outlive it all the same.
-                self._failed(group, error)
+                self._fail_group(group, error)
             finally:
-                # Also when this task is cancelled in the middle: a waiter is answered, whatever happens.
-                self._fail(group, "the receiver has ended")
+                # Also when this task is cancelled in the middle: every caller gets a result.
+                self._fail_callers(group, "the receiver has ended")
                 self.waiting -= len(group)
                 self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in group)
 
-    async def _commit_group(self, group: list[_Waiting]) -> None:
+    async def _write_group(self, group: list[_Queued]) -> None:
         started_s = time.monotonic()
         due_at_ms = self._clock() + int(self._limits.due_after_s * 1000)
         write = asyncio.ensure_future(
@@ -179,23 +180,23 @@ class Inbox:
         try:
             await asyncio.wait({write}, timeout=self._limits.commit_timeout_s)
             if not write.done():
-                await self._give_up(write, group)
+                await self._wait_out_slow_commit(write, group)
             elif write.cancelled():
-                self._failed(group, "cancelled")
+                self._fail_group(group, "cancelled")
             elif (error := write.exception()) is not None:
-                self._failed(group, error)
+                self._fail_group(group, error)
             else:
-                self._acknowledge(group, write.result(), time.monotonic() - started_s)
+                self._finish_group(group, write.result(), time.monotonic() - started_s)
         finally:
             write.cancel()
 
-    async def _give_up(self, write: asyncio.Future[set[str]], group: list[_Waiting]) -> None:
-        """The commit takes too long: answer everybody who waits, and take nothing until it has ended. What it
-        holds stays counted, so a database that hangs cannot make us pile up deliveries."""
+    async def _wait_out_slow_commit(self, write: asyncio.Future[set[str]], group: list[_Queued]) -> None:
+        """Fail everybody who waits, and take nothing until the commit has ended. What it holds stays counted,
+        so a database that hangs cannot make deliveries pile up."""
         self._stalled = True
         try:
-            self._failed(group, "timeout")
-            self._fail_gathered("the commit before it took too long")
+            self._fail_group(group, "timeout")
+            self._fail_queued("the commit before it took too long")
             write.cancel()
             await asyncio.wait({write})
             if not write.cancelled() and write.exception() is None:
@@ -204,13 +205,15 @@ class Inbox:
         finally:
             self._stalled = False
 
-    def _fail_gathered(self, reason: str) -> None:
-        self._fail(self._gathered, reason)
-        self.waiting -= len(self._gathered)
-        self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in self._gathered)
-        self._gathered.clear()
+    def _fail_queued(self, reason: str) -> None:
+        self._fail_callers(self._queued, reason)
+        self.waiting -= len(self._queued)
+        self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in self._queued)
+        self._queued.clear()
 
-    def _acknowledge(self, group: list[_Waiting], known: set[str], seconds: float) -> None:
+    def _finish_group(self, group: list[_Queued], known: set[str], seconds: float) -> None:
+        """Report success to the callers of the group, who answer 2xx now. `known` ids are repeats and wake
+        nobody."""
         self.last_commit_s = time.monotonic()
         self.last_error = None
         for waiting in group:
@@ -219,29 +222,29 @@ class Inbox:
         ids = dict.fromkeys(waiting.delivery.id for waiting in group)
         new = [delivery_id for delivery_id in ids if delivery_id not in known]
         if new:
-            self._waker.add(new)
+            self._waker.wake_soon(new)
         if len(new) < len(group):
             self._metrics.repeats.inc(len(group) - len(new))
         self._metrics.commit_size.observe(len(group))
         self._metrics.commit_seconds.observe(seconds)
         log.debug("group_committed", deliveries=len(group), seconds=round(seconds, 4))
-        self._summary.note(len(group), seconds)
+        self._summary.count_commit(len(group), seconds)
 
-    def _failed(self, group: list[_Waiting], reason: str | BaseException) -> None:
+    def _fail_group(self, group: list[_Queued], reason: str | BaseException) -> None:
         # A database error may quote what was to be stored, from its second line on.
         detail = (str(getattr(reason, "orig", reason)).splitlines() or [""])[0][:300]
         self.last_error = reason if isinstance(reason, str) else type(reason).__name__
         self._metrics.commit_failures.inc()
         log.error("deliveries_not_committed", deliveries=len(group), reason=self.last_error, error=detail)
-        self._fail(group, self.last_error)
+        self._fail_callers(group, self.last_error)
 
-    def _fail(self, group: Iterable[_Waiting], reason: str) -> None:
+    def _fail_callers(self, group: Iterable[_Queued], reason: str) -> None:
         for waiting in group:
             if not waiting.committed.done():
                 waiting.committed.set_exception(CommitFailed(reason))
 
 
-class _Summary:
+class _CommitSummary:
     """One line about many commits."""
 
     def __init__(self) -> None:
@@ -250,14 +253,14 @@ class _Summary:
         self._deliveries = 0
         self._slowest_s = 0.0
 
-    def note(self, deliveries: int, seconds: float) -> None:
+    def count_commit(self, deliveries: int, seconds: float) -> None:
         self._commits += 1
         self._deliveries += deliveries
         self._slowest_s = max(self._slowest_s, seconds)
         if time.monotonic() - self._since_s >= SUMMARY_EVERY_S:
-            self.tell()
+            self.write_line()
 
-    def tell(self) -> None:
+    def write_line(self) -> None:
         if self._commits:
             log.info(
                 "deliveries_committed",

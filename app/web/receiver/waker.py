@@ -1,5 +1,5 @@
-"""Tells the queue about committed deliveries, off the request path. Best effort by design: whatever is not
-told is found by the sweep, so a slow, full or dead Redis costs a delay and never a delivery (R18, R19).
+"""Wakes settlement for committed deliveries, off the request path. Best effort by design: the sweep finds
+whatever was not woken, so a slow, full or dead Redis costs a delay and never a delivery (R18, R19).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class SettleWake(Protocol):
 
 
 class Waker:
-    """Gathers ids for `delay_s`, or until there are `size`, and passes them on; one call at a time."""
+    """Gathers ids for `delay_s`, or until there are `size`, and enqueues them; one call at a time."""
 
     def __init__(
         self,
@@ -41,70 +41,71 @@ class Waker:
         self._size = size
         self._pending: deque[str] = deque(maxlen=pending_max)
         self._timeout_s = timeout_s
-        self._some = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._has_pending = asyncio.Event()
+        self._has_full_wake = asyncio.Event()
         self._closing = False
         self._failing = False
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin passing ids on."""
-        run = keep_running(self._pass_on_groups, name="waker", is_over=lambda: self._closing)
-        self.task = asyncio.create_task(run, name="waker")
+        """Start the task that sends wakes."""
+        send = keep_running(self.send_wakes, name="waker", is_over=lambda: self._closing)
+        self.task = asyncio.create_task(send, name="waker")
 
-    def add(self, delivery_ids: Sequence[str]) -> None:
-        """Pass these on soon. Never waits; when too many wait, the oldest are left to the sweep."""
+    def wake_soon(self, delivery_ids: Sequence[str]) -> None:
+        """Enqueue these soon. Never waits; when too many are pending, the oldest are left to the sweep."""
         room = (self._pending.maxlen or 0) - len(self._pending)
         if len(delivery_ids) > room:
             self._metrics.wakes_dropped.inc(len(delivery_ids) - room)
         self._pending.extend(delivery_ids)
-        self._some.set()
+        self._has_pending.set()
         if len(self._pending) >= self._size:
-            self._enough.set()
+            self._has_full_wake.set()
 
     async def close(self, timeout_s: float) -> None:
-        """Pass on what is left, for `timeout_s` at most."""
+        """Enqueue what is pending, for `timeout_s` at most."""
         self._closing = True
-        self._some.set()
-        self._enough.set()
+        self._has_pending.set()
+        self._has_full_wake.set()
         if self.task is None:
             return
         await asyncio.wait({self.task}, timeout=timeout_s)
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
-    async def _pass_on_groups(self) -> None:
+    async def send_wakes(self) -> None:
+        """The waker's task, until `close`."""
         while True:
-            await self._some.wait()
+            await self._has_pending.wait()
             if not self._closing:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._delay_s):
-                        await self._enough.wait()
+                        await self._has_full_wake.wait()
             ids = [self._pending.popleft() for _ in range(min(self._size, len(self._pending)))]
             if ids:
-                await self._pass_on_group(ids)
+                await self._enqueue_wake(ids)
             if len(self._pending) < self._size and not self._closing:
-                self._enough.clear()
+                self._has_full_wake.clear()
             if not self._pending:
                 if self._closing:
                     return
-                self._some.clear()
+                self._has_pending.clear()
 
-    async def _pass_on_group(self, ids: list[str]) -> None:
-        taken = False
+    async def _enqueue_wake(self, ids: list[str]) -> None:
+        is_taken = False
         try:
             async with asyncio.timeout(self._timeout_s):
-                taken = await self._wake.wake_settle(ids)
+                is_taken = await self._wake.wake_settle(ids)
         except TimeoutError:
             pass
         except Exception as error:
-            # The port promises not to raise; should it, later deliveries still deserve their wake.
+            # The port promises not to raise; should it, later deliveries still get their wake.
             log.error("wake_raised", error=repr(error))
-        if not taken:
+        if not is_taken:
             self._metrics.wake_failures.inc(len(ids))
-        # Only the turns are told: an outage of an hour is two lines.
-        if not taken and not self._failing:
+        # Only changes are logged: an outage of an hour is two lines.
+        if not is_taken and not self._failing:
             log.warning("wakes_not_taken", deliveries=len(ids))
-        elif taken and self._failing:
+        elif is_taken and self._failing:
             log.info("wakes_taken_again")
-        self._failing = not taken
+        self._failing = not is_taken

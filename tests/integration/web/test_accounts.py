@@ -27,7 +27,12 @@ EU_SECRET = "whsec_test_of_the_other_account"
 @asynccontextmanager
 async def receiving(store: Store, clock: SteppedClock) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
     app = create_app(
-        store, WakeDouble(), secrets=(SECRET,), further={"eu": (EU_SECRET,)}, limits=LIMITS, clock=clock
+        store,
+        WakeDouble(),
+        secrets=(SECRET,),
+        extra_accounts={"eu": (EU_SECRET,)},
+        limits=LIMITS,
+        clock=clock,
     )
     async with TestClient(TestServer(app)) as client:
         yield client
@@ -83,7 +88,7 @@ def test_no_account_is_served_without_a_secret(
 ) -> None:
     with pytest.raises(ConfigError, match="webhook_secret of eu is not set"):
         create_app(
-            store, WakeDouble(), secrets=(SECRET,), further={"eu": secrets}, limits=LIMITS, clock=clock
+            store, WakeDouble(), secrets=(SECRET,), extra_accounts={"eu": secrets}, limits=LIMITS, clock=clock
         )
 
 

@@ -59,7 +59,7 @@ async def test_r10_a_bomb_stays_as_small_as_it_came() -> None:
 async def test_bodies_being_read_share_a_budget() -> None:
     budget = ReadBudget(MIB)
     assert len(await read(CountingStream(bytes(MIB)), MIB, budget=budget)) == MIB
-    budget.take(MIB - 100)
+    budget.reserve(MIB - 100)
     with pytest.raises(BodyRefused, match="full") as refused:
         await read(CountingStream(bytes(MIB)), MIB, budget=budget)
     assert refused.value.status == 503

@@ -137,7 +137,7 @@ async def test_r16_a_database_that_hangs_holds_nobody(start_receiver: StartRecei
 
 
 def app_refusal(receiver: Receiving) -> str | None:
-    return receiver.app[INBOX].refusal
+    return receiver.app[INBOX].refusal_reason
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ async def test_r12_bodies_that_were_read_while_it_filled_are_not_taken_either(
     one_more = replace(held.groups[0][0], id=new_id(0))
     with pytest.raises(InboxFull, match="full"):
         async with asyncio.timeout(WAIT_S):
-            await receiver.app[INBOX].accept(one_more)
+            await receiver.app[INBOX].commit_delivery(one_more)
     held.gate.set()
     assert await answers(posts) == [200] * 3
-    await receiver.app[INBOX].accept(one_more)
+    await receiver.app[INBOX].commit_delivery(one_more)
     assert len(held.committed) == 4
 
 
@@ -229,7 +229,7 @@ async def test_r15_a_cancelled_caller_does_not_undo_the_commit(
     posts = await several_waiting(receiver, 1)
     await until(lambda: len(held.groups) == 1)
     delivery = held.groups[0][0]
-    caller = asyncio.create_task(receiver.app[INBOX].accept(delivery))
+    caller = asyncio.create_task(receiver.app[INBOX].commit_delivery(delivery))
     await until(lambda: receiver.waiting == 2)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):

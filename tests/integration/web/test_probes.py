@@ -205,7 +205,7 @@ async def test_f12_all_who_ask_at_once_cost_the_database_one_look(
     held.queries.schema_revision = schema_revision  # type: ignore[method-assign]
     receiver = await start_receiver(held)
     asking = [asyncio.create_task(reasons(receiver)) for _ in range(20)]
-    await until(lambda: receiver.app[PROBES].asked == 20)
+    await until(lambda: receiver.app[PROBES].ready_requests == 20)
     held.gate.set()
     assert await asyncio.gather(*asking) == [[]] * 20
     assert len(asked) == 1

@@ -56,7 +56,9 @@ async def serve_it(clock: SteppedClock) -> AsyncIterator[Serve]:
             port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             stop = asyncio.Event()
             task = asyncio.create_task(
-                serve(app, host="127.0.0.1", stop=stop, listening=port.set_result, **{"port": 0, **options})
+                serve(
+                    app, host="127.0.0.1", stop=stop, on_listening=port.set_result, **{"port": 0, **options}
+                )
             )
 
             async def end() -> None:

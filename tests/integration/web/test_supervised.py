@@ -40,18 +40,17 @@ async def test_f14_a_task_that_is_cancelled_is_started_again(
 
 
 @pytest.mark.parametrize(
-    ("part", "loop", "name"),
-    [(Inbox, "_commit_groups", "inbox committer"), (Waker, "_pass_on_groups", "waker")],
+    ("part", "method", "name"), [(Inbox, "commit_groups", "inbox committer"), (Waker, "send_wakes", "waker")]
 )
 async def test_f14_the_process_ends_with_a_task_that_cannot_be_kept(
-    held: HeldStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, part: type, loop: str, name: str
+    held: HeldStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, part: type, method: str, name: str
 ) -> None:
     monkeypatch.setattr(background_tasks, "AGAIN_FIRST_S", 0.0)
 
     async def dies(_self: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(part, loop, dies)
+    monkeypatch.setattr(part, method, dies)
     app = create_app(held, WakeDouble(), secrets=(SECRET,), limits=LIMITS, clock=clock)
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(WorkFailed, match=f"{name} failed 5 times in a row: RuntimeError: a bug"):

@@ -59,8 +59,8 @@ async def test_ids_gather_until_there_are_enough() -> None:
     wake = WakeDouble()
     gathering = waker(wake)
     gathering.start()
-    gathering.add(["a", "b"])
-    gathering.add(["c", "d"])
+    gathering.wake_soon(["a", "b"])
+    gathering.wake_soon(["c", "d"])
     await until(lambda: wake.calls == [["a", "b", "c"]])
     # The rest waits for company, or for the end.
     await gathering.close(5.0)
@@ -71,10 +71,10 @@ async def test_ids_gather_for_a_while() -> None:
     wake = WakeDouble()
     gathering = waker(wake, delay_s=0.01, size=1_000)
     gathering.start()
-    gathering.add(["a"])
-    gathering.add(["b"])
+    gathering.wake_soon(["a"])
+    gathering.wake_soon(["b"])
     await until(lambda: wake.calls == [["a", "b"]])
-    gathering.add(["c"])
+    gathering.wake_soon(["c"])
     await until(lambda: wake.calls == [["a", "b"], ["c"]])
     await gathering.close(5.0)
 
@@ -83,7 +83,7 @@ async def test_the_end_does_not_wait_for_a_queue_that_hangs() -> None:
     wake = WakeDouble(hangs=True)
     gathering = waker(wake, delay_s=0.0, timeout_s=60.0)
     gathering.start()
-    gathering.add(["a"])
+    gathering.wake_soon(["a"])
     await until(lambda: len(wake.calls) == 1)
     async with asyncio.timeout(10):
         await gathering.close(0.02)
