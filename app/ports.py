@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
+from app.domain.accounting.balances import Balance
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Report, Settlement
@@ -79,19 +80,6 @@ class Slots:
     """None: the provider could not say."""
     used: int | None = None
     """Of them in use, sync calls included; None: the provider could not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """What the provider last said an account has (C-E.6)."""
-
-    at_ms: int
-    remaining: Decimal
-    """May be a minute old, and negative under a contract."""
-    per_cycle: Decimal | None
-    resets_at_ms: int | None
-    source: str = "credits"
-    """`credits`: asked for. `header`: told with a sync answer, and then fresh, but of the balance alone."""
 
 
 class BalanceEnd(StrEnum):

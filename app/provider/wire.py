@@ -17,11 +17,12 @@ from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
+from app.domain.accounting.balances import Balance
 from app.domain.credits import ACCOUNT_CREDITS_MAX, parse_credits
 from app.domain.settlement import Report
 from app.domain.submission import ClaimedTask
 from app.domain.text import one_line, storable
-from app.ports import Balance, ReportError, Slots
+from app.ports import ReportError, Slots
 
 ID_CHARS_MAX = 200
 MESSAGE_CHARS_MAX = 500

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from app.domain.accounting.balances import Balance
 from app.domain.admission import SendQuota, backlog_max, month_start_ms, send_quota
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.time_format import iso_utc
-from app.ports import Balance, BalanceAnswer, BalanceEnd, Clock, Provider, Slots
+from app.ports import BalanceAnswer, BalanceEnd, Clock, Provider, Slots
 
 if TYPE_CHECKING:
     from app.store import Store

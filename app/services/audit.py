@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation
+from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation, Balance
 from app.domain.accounting.billing import (
     DAY_MS,
     AccountEntry,
@@ -22,7 +22,7 @@ from app.domain.accounting.billing import (
 from app.domain.accounting.comparable import by_hand_movements, grain, thinned
 from app.domain.accounting.drift import Drift
 from app.domain.accounting.drift import audit as judge
-from app.ports import Balance, BalanceAnswer, Clock
+from app.ports import BalanceAnswer, Clock
 from app.services.booking import book
 from app.services.isolated import Isolated
 

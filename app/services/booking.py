@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, BalanceSnapshot
+from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, Balance
 from app.domain.accounting.billing import (
     DAY_MS,
     ZERO,
@@ -90,7 +90,7 @@ class _CycleBooking:
         closed = any(entry.kind is EntryKind.EXPIRY for entry in entries)
         return Statement(self._account, chosen, closed, entries, self._posts)
 
-    async def _told(self, after: Cycle | None) -> list[BalanceSnapshot]:
+    async def _told(self, after: Cycle | None) -> list[Balance]:
         """Snapshots that speak of this cycle: by the end that they tell, since clocks may differ."""
         cycle, until_ms = self._cycle, min(self._cycle.ends_ms, self._now_ms)
         taken = await self._store.audits.plan_snapshots(self._account, cycle.starts_ms, until_ms)
@@ -102,7 +102,7 @@ class _CycleBooking:
             and (after is None or s.resets_at_ms < after.ends_ms)
         ]
 
-    async def _grant(self, told: Sequence[BalanceSnapshot], before: Cycle | None) -> None:
+    async def _grant(self, told: Sequence[Balance], before: Cycle | None) -> None:
         """The allocation, and what a change of plan added to it."""
         per_cycle = [s.per_cycle for s in told if s.per_cycle is not None]
         if not per_cycle:
@@ -121,7 +121,7 @@ class _CycleBooking:
     async def _start(self, credits: Decimal, note: str) -> None:
         await self._first(EntryKind.ALLOCATION, EntryReason.CYCLE_START, credits, self._cycle.starts_ms, note)
 
-    async def _open_books(self, first: BalanceSnapshot) -> None:
+    async def _open_books(self, first: Balance) -> None:
         """What the first balance ever seen shows to have happened before there were books."""
         found = await self._judged(self._books().allocation, first)
         extra = found.unexplained if first.remaining else ZERO
@@ -129,7 +129,7 @@ class _CycleBooking:
             note = f"the first balance seen was {first.remaining}"
             await self._reach(kind, EntryReason.BEFORE_THE_BOOKS, credits, first.at_ms, note)
 
-    async def _foreign(self, last: BalanceSnapshot) -> None:
+    async def _foreign(self, last: Balance) -> None:
         """Credits that are gone and were not spent by us, as far as it is certain."""
         books = self._books()
         found = await self._judged(self._granted(), last)
@@ -142,7 +142,7 @@ class _CycleBooking:
         note = f"by the balance of {last.remaining}"
         await self._reach(EntryKind.FOREIGN, EntryReason.OTHER_USERS, target, last.at_ms, note)
 
-    async def _carry_back(self, before: Cycle, last: BalanceSnapshot) -> None:
+    async def _carry_back(self, before: Cycle, last: Balance) -> None:
         """Posts that were begun before the reset and told after it stand in this cycle. If they had all been
         charged in it, so much less would be left: what is left all the same was charged before."""
         start_ms, books = self._cycle.starts_ms, self._books()
@@ -182,13 +182,13 @@ class _CycleBooking:
         return self._movements
 
     async def _judged(
-        self, granted: Decimal, last: BalanceSnapshot, pinned: Sequence[Movement] | None = None
+        self, granted: Decimal, last: Balance, pinned: Sequence[Movement] | None = None
     ) -> Drift:
         """The cycle from its start to one balance, as a single interval. `pinned`: its posts, if their times
         are to be others than are known."""
         posts, open_attempts = await self._moved()
         start_ms = self._cycle.starts_ms
-        start = BalanceSnapshot(start_ms, granted, last.per_cycle, last.resets_at_ms, HEADER)
+        start = Balance(start_ms, granted, last.per_cycle, last.resets_at_ms, HEADER)
         adjustments = by_hand_movements(self._known, start_ms)
         return judge(
             [start, last],

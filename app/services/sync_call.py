@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
+from app.domain.accounting.balances import Balance
 from app.domain.delivery import RawDelivery
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.sync_call import SyncAnswer, SyncEnd, busy_wait_s
 from app.domain.task import TaskSpec, idempotency_key, new_id
-from app.ports import Balance, Clock, Jitter, StoreUnavailable
+from app.ports import Clock, Jitter, StoreUnavailable
 
 if TYPE_CHECKING:
     from app.store import Store

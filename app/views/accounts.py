@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.domain.accounting.balances import BalanceSnapshot
+from app.domain.accounting.balances import Balance
 from app.domain.accounting.billing import (
     ZERO,
     AccountEntry,
@@ -34,12 +34,7 @@ def cycle_document(cycle: Cycle) -> Document:
 
 
 def plan_document(
-    found: CyclePosition,
-    balance: BalanceSnapshot | None,
-    burned: Sequence[Burned],
-    *,
-    burn_hours: int,
-    now_ms: int,
+    found: CyclePosition, balance: Balance | None, burned: Sequence[Burned], *, burn_hours: int, now_ms: int
 ) -> Document:
     """Where an account stands in its running cycle."""
     books, exposure = found.statement, found.exposure

@@ -6,10 +6,10 @@ picks among what is possible then, so that Hypothesis can shrink it. What must b
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain.accounting.drift import BalanceSnapshot
+from app.domain.accounting.balances import Balance
 from app.domain.pricing import estimate
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
@@ -54,7 +54,7 @@ class History:
         self.told: dict[str, list[Told]] = defaultdict(list)
         self.strangers = 0
         self.upgraded = False
-        self.snapshots: list[BalanceSnapshot] = []
+        self.snapshots: list[Balance] = []
         day = START.date().isoformat()
         specs = [
             (TaskSpec(n, task_type, payload), estimate(task_type, payload, day))
@@ -82,7 +82,7 @@ class History:
         fresh = pick % 3 == 2
         b = self.witness.balance(fresh=fresh)
         source = "header" if fresh else "credits"
-        self.snapshots.append(BalanceSnapshot(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, source))
+        self.snapshots.append(replace(b, source=source))
 
     def spend_elsewhere(self, pick: int) -> None:
         self.witness.spend_elsewhere(1 + pick % 9)

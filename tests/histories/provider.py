@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from app.domain.accounting.balances import Balance
 from app.domain.send_outcome import Answer, classify
 from app.domain.submission import ClaimedTask
 from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
@@ -19,7 +20,7 @@ from app.emulator.engine.errors import RefusalError
 from app.emulator.engine.faults import FaultRates
 from app.emulator.engine.options import Options
 from app.emulator.engine.tasks import Task
-from app.ports import Balance, CreateAnswer
+from app.ports import CreateAnswer
 from app.provider.wire import encode_create, read_balance, read_created
 
 ACCOUNT = "ours"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.accounting.balances import HEADER, Balance
 from app.domain.accounting.forecast import Forecast, _Course, forecast
 from app.domain.accounting.rates import (
     HOUR_MS,
     MINUTE_MS,
-    BalancePoint,
     Finished,
     ForecastInput,
     OpenRun,
@@ -50,8 +50,8 @@ def work(tasks: int, *, out: int = 0, run: OpenRun = RUN, engine: str = "CHATGPT
     return OpenWork(run.id, engine, "US", tasks, out, Decimal(5 * tasks), Decimal(5 * out))
 
 
-def balance(remaining: int, *, at_ms: int = NOW, **changes: Any) -> BalancePoint:
-    return replace(BalancePoint(at_ms, Decimal(remaining), Decimal(250_000), RESET), **changes)
+def balance(remaining: int, *, at_ms: int = NOW, **changes: Any) -> Balance:
+    return replace(Balance(at_ms, Decimal(remaining), Decimal(250_000), RESET), **changes)
 
 
 def picture(**changes: Any) -> ForecastInput:
@@ -117,7 +117,7 @@ def test_what_is_available() -> None:
     since = {"charged_since": Decimal(40), "charged_perhaps": Decimal(10)}
     told = forecast(picture(**since)).available
     assert told == Range(Decimal(99_950), Decimal(99_960), Decimal(100_000))
-    fresh = forecast(picture(balances=[balance(9), balance(1_000, is_fresh=True)], **since))
+    fresh = forecast(picture(balances=[balance(9), balance(1_000, source=HEADER)], **since))
     assert fresh.available == Range(Decimal(960), Decimal(960), Decimal(1_000))
     assert fresh.resets_at_ms == RESET, "a header tells the credits alone"
     before = balance(7, at_ms=NOW - 2 * DAY_MS, resets_at_ms=NOW - DAY_MS)
@@ -176,7 +176,7 @@ def test_costs_follow_what_such_tasks_were_charged() -> None:
 
 
 def test_the_usual_burn_is_counted_within_a_cycle() -> None:
-    def at(hours: int, remaining: int, **changes: Any) -> BalancePoint:
+    def at(hours: int, remaining: int, **changes: Any) -> Balance:
         return balance(remaining, at_ms=NOW + hours * HOUR_MS, **changes)
 
     assert usual_burn([at(0, 100)]) is None

@@ -22,16 +22,23 @@ _NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class BalanceSnapshot:
-    """What the provider said an account has (C-E.6)."""
+class Balance:
+    """What the provider reported that an account has (C-E.6)."""
 
     at_ms: int
     remaining: Decimal
+    """Negative under a contract."""
     per_cycle: Decimal | None = None
     """None: no subscription, or a header, which does not say."""
     resets_at_ms: int | None = None
     source: str = "credits"
-    """`credits`, up to a minute old, or `header`, fresh."""
+    """`credits`: of `/v1/credits`, up to a minute old. `header`: of a sync answer, fresh, the
+    balance alone."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """It came with an answer, hence is not older than that."""
+        return self.source == HEADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class Step:
 
     unclear: Span
     """A snapshot that may be of this time could lie on either side, and says nothing."""
-    before: BalanceSnapshot | None = None
+    before: Balance | None = None
     """The last one that is known to lie before it, though it may be of that time."""
     cycle: Point | None = None
     """A cycle that began, with its allocation."""
@@ -68,14 +75,14 @@ class Step:
 
 
 def find_steps(
-    snapshots: Sequence[BalanceSnapshot], allocations: Sequence[Allocation], slack_ms: int = SLACK_MS
+    snapshots: Sequence[Balance], allocations: Sequence[Allocation], slack_ms: int = SLACK_MS
 ) -> list[Step]:
     """Every step between the first snapshot and the last, in order of time: the cycles that are known, and
     what two neighbouring answers of `/v1/credits` say. Headers say nothing of cycles."""
     ordered = sorted(snapshots, key=lambda s: s.at_ms)
     known = [a for a in allocations if ordered and ordered[0].at_ms < a.at_ms <= ordered[-1].at_ms]
     known.sort(key=lambda a: a.at_ms)
-    told = [s for s in ordered if s.source != HEADER]
+    told = [s for s in ordered if not s.is_fresh]
     edges = [told[0].at_ms, told[-1].at_ms] if told else [_NEVER, _NEVER]
     steps = [_cycle(a, slack_ms) for a in known if not edges[0] < a.at_ms <= edges[1]]
     for p, q in pairwise(told):
@@ -91,9 +98,7 @@ def _cycle(cycle: Allocation, slack_ms: int) -> Step:
     return Step(when, cycle=Point(cycle.at_ms, when, cycle.credits))
 
 
-def _between(
-    p: BalanceSnapshot, q: BalanceSnapshot, known: Sequence[Allocation], slack_ms: int
-) -> list[Step]:
+def _between(p: Balance, q: Balance, known: Sequence[Allocation], slack_ms: int) -> list[Step]:
     """The steps that two neighbouring answers tell, or that are known to lie between them."""
     # The answer before is older than a change, whatever the clocks say, but nothing else near it need be; the
     # first one after it may show the new plan beside a cached balance.
@@ -113,7 +118,7 @@ def _between(
     return [*steps, Step(gap, p, granted=(q.per_cycle or ZERO) - known[-1].credits)]
 
 
-def _reset_between(p: BalanceSnapshot, q: BalanceSnapshot, slack_ms: int) -> list[Allocation]:
+def _reset_between(p: Balance, q: Balance, slack_ms: int) -> list[Allocation]:
     """The one cycle that began between two answers, if that is what they say."""
     ended, ends = p.resets_at_ms, q.resets_at_ms
     if ended is None or ends is None or q.per_cycle is None:
@@ -122,22 +127,19 @@ def _reset_between(p: BalanceSnapshot, q: BalanceSnapshot, slack_ms: int) -> lis
     return [Allocation(ended, q.per_cycle)] if one_month and ended <= q.at_ms + slack_ms else []
 
 
-def _growth(p: BalanceSnapshot, q: BalanceSnapshot) -> Decimal | None:
+def _growth(p: Balance, q: Balance) -> Decimal | None:
     if p.per_cycle == q.per_cycle:
         return ZERO
     return None if p.per_cycle is None or q.per_cycle is None else q.per_cycle - p.per_cycle
 
 
 def choose_points(
-    snapshots: Sequence[BalanceSnapshot],
-    steps: Sequence[Step],
-    lag_ms: int = LAG_MS,
-    slack_ms: int = SLACK_MS,
+    snapshots: Sequence[Balance], steps: Sequence[Step], lag_ms: int = LAG_MS, slack_ms: int = SLACK_MS
 ) -> list[Point]:
     """As many snapshots as possible that mean one thing and whose spans do not touch, in order of time."""
     points = []
     for s in snapshots:
-        lag = 0 if s.source == HEADER else lag_ms
+        lag = 0 if s.is_fresh else lag_ms
         when = Span(s.at_ms - lag - slack_ms, s.at_ms + slack_ms)
         if not any(_unclear(step, s, when) for step in steps):
             points.append(Point(s.at_ms, when, s.remaining))
@@ -148,6 +150,6 @@ def choose_points(
     return chosen
 
 
-def _unclear(step: Step, snapshot: BalanceSnapshot, when: Span) -> bool:
+def _unclear(step: Step, snapshot: Balance, when: Span) -> bool:
     overlaps = step.unclear.begin < when.end and when.begin < step.unclear.end
     return overlaps and snapshot is not step.before

@@ -7,7 +7,7 @@ May not do I/O, read a clock or log. Times are UTC milliseconds, credits Decimal
 from collections.abc import Sequence
 from itertools import pairwise
 
-from app.domain.accounting.balances import LAG_MS, SLACK_MS, BalanceSnapshot
+from app.domain.accounting.balances import LAG_MS, SLACK_MS, Balance
 from app.domain.accounting.billing import DAY_MS, AccountEntry
 from app.domain.accounting.movements import Movement
 
@@ -21,7 +21,7 @@ BY_HAND_MS = 2 * DAY_MS
 """Between a correction that was agreed on and its entry, one way or the other."""
 
 
-def steady(told: Sequence[BalanceSnapshot]) -> BalanceSnapshot | None:
+def steady(told: Sequence[Balance]) -> Balance | None:
     """The last balance that cannot be older than the change of plan, or of cycle, before it: the same was
     told a whole lag earlier. None: wait."""
     last = told[-1] if told else None
@@ -47,7 +47,7 @@ def grain(span_ms: int) -> int:
     return 1 if span_ms <= EXACT_MS else GRAIN_MS
 
 
-def thinned(taken: Sequence[BalanceSnapshot]) -> list[BalanceSnapshot]:
+def thinned(taken: Sequence[Balance]) -> list[Balance]:
     """At most about SNAPSHOTS_MAX of them, evenly, and each beside a change of plan or cycle."""
     step = -(-len(taken) // SNAPSHOTS_MAX)
     if step <= 1:

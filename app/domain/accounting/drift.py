@@ -18,14 +18,14 @@ from app.domain.accounting.balances import (
     LAG_MS,
     SLACK_MS,
     Allocation,
-    BalanceSnapshot,
+    Balance,
     Point,
     choose_points,
     find_steps,
 )
 from app.domain.accounting.movements import ZERO, Movement, Movements
 
-__all__ = ["Allocation", "BalanceSnapshot", "Drift", "Interval", "Movement", "Reset", "audit"]
+__all__ = ["Allocation", "Balance", "Drift", "Interval", "Movement", "Reset", "audit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Drift:
 
 
 def audit(
-    snapshots: Sequence[BalanceSnapshot],
+    snapshots: Sequence[Balance],
     posts: Sequence[Movement],
     *,
     open_attempts: Sequence[Movement] = (),

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from app.domain.accounting.balances import Balance
 from app.domain.accounting.billing import months_after
 from app.domain.accounting.rates import (
     HOUR_MS,
     TASK_S_LONGEST,
-    BalancePoint,
     Burn,
     ForecastInput,
     OpenRun,
@@ -54,7 +54,7 @@ class Forecast:
 
     account: str
     now_ms: int
-    balance: BalancePoint | None
+    balance: Balance | None
     """The last one told; None: the edition does not tell, or nobody asked yet."""
     available: Range[Decimal] | None
     resets_at_ms: int | None
@@ -119,7 +119,7 @@ def available_now(picture: ForecastInput) -> Range[Decimal] | None:
     return Range(likely - (NOTHING if last.is_fresh else picture.charged_perhaps), likely, last.remaining)
 
 
-def resets_ahead(plan: BalancePoint | None, now_ms: int) -> list[int]:
+def resets_ahead(plan: Balance | None, now_ms: int) -> list[int]:
     """The next resets, soonest first; empty without a subscription."""
     if plan is None or plan.resets_at_ms is None:
         return []
@@ -133,7 +133,7 @@ def resets_ahead(plan: BalancePoint | None, now_ms: int) -> list[int]:
     return found
 
 
-def _last_plan(balances: Sequence[BalancePoint]) -> BalancePoint | None:
+def _last_plan(balances: Sequence[Balance]) -> Balance | None:
     """The last balance that told the plan as well; a header tells the credits alone."""
     return next((point for point in reversed(balances) if not point.is_fresh), None)
 

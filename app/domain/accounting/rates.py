@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 from typing import Generic, TypeVar
 
+from app.domain.accounting.balances import Balance
 from app.domain.admission import CONCURRENCY_UNKNOWN, SECONDS_PER_TASK
 from app.domain.run_reason import PASSING
 from app.domain.task import RunState
@@ -91,18 +92,6 @@ class OpenRun:
 
 
 @dataclass(frozen=True, slots=True)
-class BalancePoint:
-    """One balance as the provider told it."""
-
-    at_ms: int
-    remaining: Decimal
-    per_cycle: Decimal | None
-    resets_at_ms: int | None
-    is_fresh: bool = False
-    """Told with an answer, hence not older than that."""
-
-
-@dataclass(frozen=True, slots=True)
 class ForecastInput:
     """All that a forecast is made of."""
 
@@ -111,7 +100,7 @@ class ForecastInput:
     finished: Sequence[Finished]
     work: Sequence[OpenWork]
     runs: Sequence[OpenRun]
-    balances: Sequence[BalancePoint]
+    balances: Sequence[Balance]
     """Of recent days, oldest first."""
     charged_since: Decimal = Decimal(0)
     """Posted by us since the last balance."""
@@ -236,7 +225,7 @@ def cost_of(picture: ForecastInput, work: Iterable[OpenWork]) -> Range[Decimal]:
     return Range(round_up(low), round_up(likely), round_up(high))
 
 
-def usual_burn(balances: Sequence[BalancePoint]) -> Range[Decimal] | None:
+def usual_burn(balances: Sequence[Balance]) -> Range[Decimal] | None:
     """Credits an hour by which the balance fell, over the last day and over all that is known; None: too
     little is. Between two cycles, and when the plan changes, nothing is counted."""
     spans = [
@@ -255,7 +244,7 @@ def usual_burn(balances: Sequence[BalancePoint]) -> Range[Decimal] | None:
     return Range(round_up(min(rates) / 2), round_up(rates[-1]), round_up(max(rates) * 2))
 
 
-def _cycle(point: BalancePoint) -> tuple[int | None, Decimal | None]:
+def _cycle(point: Balance) -> tuple[int | None, Decimal | None]:
     return point.resets_at_ms, point.per_cycle
 
 

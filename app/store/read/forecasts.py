@@ -7,16 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.accounting.balances import HEADER, LAG_MS
-from app.domain.accounting.rates import (
-    HOUR_MS,
-    MINUTE_MS,
-    BalancePoint,
-    Finished,
-    ForecastInput,
-    OpenRun,
-    OpenWork,
-)
+from app.domain.accounting.balances import HEADER, LAG_MS, Balance
+from app.domain.accounting.rates import HOUR_MS, MINUTE_MS, Finished, ForecastInput, OpenRun, OpenWork
 from app.domain.task import TaskState
 from app.store.part import StorePart, reads
 from app.store.read.charges import first_entry_since
@@ -173,7 +165,7 @@ async def _open_runs(connection: AsyncConnection, run_ids: set[str]) -> list[Ope
     return sorted((OpenRun(*row) for row in await connection.execute(query)), key=lambda run: run.id)
 
 
-async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> list[BalancePoint]:
+async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> list[Balance]:
     """The last of each hour and source of recent days; at least the last of each source."""
     b = balances.c
     of_account = sa.and_(b.account == account, is_not_ahead(b.at_ms, now_ms))
@@ -185,8 +177,8 @@ async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> l
     each = sa.select(b.id).where(of_account).order_by(b.at_ms.desc(), b.id.desc()).limit(1)
     last = [sa.select(each.where(b.source == source).subquery().c.id) for source in ("credits", HEADER)]
     rows = await connection.execute(
-        sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source == HEADER)
+        sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source)
         .where(b.id.in_(sa.union(hourly, *last)))
         .order_by(b.at_ms, b.id)
     )
-    return [BalancePoint(*row) for row in rows]
+    return [Balance(*row) for row in rows]

@@ -6,11 +6,12 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.accounting.balances import Balance
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.submission import SendOptions
 from app.domain.task import RunState
 from app.domain.text import storable
-from app.ports import Balance, Outstanding
+from app.ports import Outstanding
 from app.store.part import StorePart, reads, writes
 from app.store.read.charges import first_entry_since
 from app.store.tables import (

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.accounting.balances import BalanceSnapshot
+from app.domain.accounting.balances import Balance
 from app.domain.accounting.billing import AccountEntry, EntryKind, SeenReset
 from app.store.part import StorePart, reads, writes
 from app.store.tables import account_entries, balances, credits_sum, is_not_ahead, ledger, runs
@@ -34,7 +34,7 @@ class AuditWrites(StorePart):
     @reads(long=True)
     async def snapshots(
         self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int
-    ) -> list[BalanceSnapshot]:
+    ) -> list[Balance]:
         """Balances told from one moment to another, both included, oldest first."""
         c = balances.c
         query = (
@@ -42,12 +42,12 @@ class AuditWrites(StorePart):
             .where(c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms)
             .order_by(c.at_ms, c.id)
         )
-        return [BalanceSnapshot(*row) for row in await connection.execute(query)]
+        return [Balance(*row) for row in await connection.execute(query)]
 
     @reads(long=True)
     async def plan_snapshots(
         self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int
-    ) -> list[BalanceSnapshot]:
+    ) -> list[Balance]:
         """The first and the last balance told of each plan and cycle between two moments, oldest first."""
         c = balances.c
         inside = c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms, c.per_cycle.is_not(None)
@@ -61,12 +61,10 @@ class AuditWrites(StorePart):
             *inside, c.at_ms.in_(sa.union(sa.select(edges.c.first), sa.select(edges.c.last)))
         )
         rows = await connection.execute(told.order_by(c.at_ms, c.id))
-        return [BalanceSnapshot(*row) for row in rows]
+        return [Balance(*row) for row in rows]
 
     @reads(long=True)
-    async def last_snapshot(
-        self, connection: AsyncConnection, account: str, now_ms: int
-    ) -> BalanceSnapshot | None:
+    async def last_snapshot(self, connection: AsyncConnection, account: str, now_ms: int) -> Balance | None:
         """The newest that was asked for; a header says nothing of cycles."""
         c = balances.c
         query = (
@@ -76,7 +74,7 @@ class AuditWrites(StorePart):
             .limit(1)
         )
         row = (await connection.execute(query)).first()
-        return None if row is None else BalanceSnapshot(*row)
+        return None if row is None else Balance(*row)
 
     @reads(long=True)
     async def account_entries(self, connection: AsyncConnection, account: str) -> list[AccountEntry]:

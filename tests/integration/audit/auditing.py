@@ -7,8 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.accounting.balances import Balance
 from app.domain.task import TaskSpec, new_id
-from app.ports import Balance, BalanceAnswer, BalanceEnd
+from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audited, audit
 from app.store import Store
 from app.store.tables import account_entries, ledger, tasks

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from app.domain.accounting.balances import BalanceSnapshot
+from app.domain.accounting.balances import Balance
 from app.domain.accounting.comparable import SNAPSHOTS_MAX, thinned
 from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audits
@@ -144,8 +144,7 @@ async def test_the_log_tells_entries_and_drift(account: Account) -> None:
 
 def test_a_month_of_snapshots_is_thinned() -> None:
     taken = [
-        BalanceSnapshot(n * MINUTE_MS, Decimal(n), Decimal(1 if n < 30_001 else 2), 10**12)
-        for n in range(43_000)
+        Balance(n * MINUTE_MS, Decimal(n), Decimal(1 if n < 30_001 else 2), 10**12) for n in range(43_000)
     ]
     kept = thinned(taken)
     assert len(kept) <= SNAPSHOTS_MAX + 4

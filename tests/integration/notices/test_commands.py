@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from aiohttp import web
 
-from app.ports import Balance
+from app.domain.accounting.balances import Balance
 from app.store import Store
 from tests.e2e.test_cli import Cli, cli, here, on_store, restored_logging
 from tests.integration.notices.receiver import Receiver, receiving

@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.accounting.balances import Balance
 from app.domain.notices.notice import NoticeState
 from app.domain.notices.triggers import unexplained_drift
 from app.domain.run_reason import BY_HAND, MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
 from app.domain.task import RunState, TaskState
-from app.ports import Balance
 from app.services.notice_triggers import NEWS_MS, Watcher
 from app.store import Store
 from app.store.tables import account_entries

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from app.domain.accounting.balances import HEADER, Balance
 from app.domain.accounting.forecast import forecast
-from app.domain.accounting.rates import HOUR_MS, MINUTE_MS, BalancePoint, Finished, OpenRun, OpenWork
+from app.domain.accounting.rates import HOUR_MS, MINUTE_MS, Finished, OpenRun, OpenWork
 from app.domain.notices.notice import NoticeKind
 from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState, TaskSpec
-from app.ports import Balance, Slots
+from app.ports import Slots
 from app.services.forecast import look_ahead
 from app.store import Store
 from tests.clock import SteppedClock
@@ -72,14 +73,14 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     await told(store, start, 5, account="eu")
     picture = await store.forecasts.forecast_input("default", clock())
     assert picture.balances == [
-        BalancePoint(start + 50 * MINUTE_MS, Decimal(950), Decimal(37_500), RESET),
-        BalancePoint(start + HOUR_MS + 30_500, Decimal(900), Decimal(37_500), RESET),
+        Balance(start + 50 * MINUTE_MS, Decimal(950), Decimal(37_500), RESET),
+        Balance(start + HOUR_MS + 30_500, Decimal(900), Decimal(37_500), RESET),
     ]
     assert (picture.charged_since, picture.charged_perhaps) == (5, 10)
     assert forecast(picture).available is not None
     await told(store, start + HOUR_MS + 40_000, 890, source="header")
     last = (await store.forecasts.forecast_input("default", clock())).balances[-1]
-    assert last == BalancePoint(start + HOUR_MS + 40_000, Decimal(890), None, None, True)
+    assert last == Balance(start + HOUR_MS + 40_000, Decimal(890), None, None, HEADER)
 
 
 async def test_the_busiest_second(store: Store, clock: SteppedClock) -> None:

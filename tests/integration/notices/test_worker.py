@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 import workers.duties.notices
 from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
+from app.domain.accounting.balances import Balance
 from app.domain.run_reason import BY_HAND, ReasonCode, RunReason
 from app.domain.task import RunState
-from app.ports import Balance
 from app.provider.client import Client
 from app.queue import Queue
 from app.store import Store

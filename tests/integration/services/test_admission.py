@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from app.domain.accounting.balances import Balance
 from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.domain.task import TaskSpec, idempotency_key
 from app.domain.time_format import iso_utc
-from app.ports import Balance, BalanceAnswer, BalanceEnd, CreateAnswer, Slots
+from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, Slots
 from app.services.admission import ASK_MS, Admission, UnknownBalance
 from app.services.funding import Funding
 from app.services.submit import submit

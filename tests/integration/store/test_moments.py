@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.runs.choose import choose_run
+from app.domain.accounting.balances import Balance
 from app.domain.notices.notice import Notice, NoticeKind
-from app.ports import Balance
 from app.store import Store
 from app.store.tables import SLACK_MS, deliveries, notices, schedules, tasks
 from app.store.write.future_times import Longest

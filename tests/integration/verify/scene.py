@@ -10,13 +10,13 @@ from typing import Any
 from app.cli.evidence.verify import VerifyPlan, reading_of
 from app.config import load_settings
 from app.domain.accounting.adjustment import adjustment_reason
+from app.domain.accounting.balances import Balance
 from app.domain.delivery import RawDelivery
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.sync_call import SyncAnswer, SyncEnd
 from app.domain.task import TaskSpec, new_id
-from app.ports import Balance
 from app.provider.signature import sign
 from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report

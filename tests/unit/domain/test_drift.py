@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.accounting.balances import LAG_MS
-from app.domain.accounting.drift import Allocation, BalanceSnapshot, Drift, Movement, audit
+from app.domain.accounting.balances import LAG_MS, Balance
+from app.domain.accounting.drift import Allocation, Drift, Movement, audit
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -18,10 +18,8 @@ def D(number: int) -> Decimal:
     return Decimal(number)
 
 
-def snap(
-    minute: float, remaining: int, *, per_cycle: int | None = 1000, resets_day: int = 20
-) -> BalanceSnapshot:
-    return BalanceSnapshot(
+def snap(minute: float, remaining: int, *, per_cycle: int | None = 1000, resets_day: int = 20) -> Balance:
+    return Balance(
         T0 + round(minute * MINUTE),
         D(remaining),
         None if per_cycle is None else D(per_cycle),
@@ -29,8 +27,8 @@ def snap(
     )
 
 
-def header(minute: float, remaining: int) -> BalanceSnapshot:
-    return BalanceSnapshot(T0 + round(minute * MINUTE), D(remaining), source="header")
+def header(minute: float, remaining: int) -> Balance:
+    return Balance(T0 + round(minute * MINUTE), D(remaining), source="header")
 
 
 def moved(credits: int, begin: float, end: float) -> Movement:
@@ -163,7 +161,7 @@ def test_a_header_beside_the_last_old_balance_may_be_newer_than_the_change() -> 
 
 def test_a_gap_of_several_cycles_is_judged_only_where_they_are_known() -> None:
     snapshots = [snap(0, 100), snap(0, 990, resets_day=80)]
-    snapshots[1] = BalanceSnapshot(T0 + 60 * DAY, D(990), D(1000), T0 + 80 * DAY)
+    snapshots[1] = Balance(T0 + 60 * DAY, D(990), D(1000), T0 + 80 * DAY)
     blind = audit(snapshots, [])
     assert (blind.intervals, blind.resets, blind.explained) == ((), (), True)
     cycles = [Allocation(T0 + 20 * DAY, D(1000)), Allocation(T0 + 50 * DAY, D(1000))]
@@ -179,10 +177,10 @@ def test_nothing_is_judged_beyond_the_end_of_the_last_known_cycle() -> None:
 
 def test_a_free_account_without_cycles_is_judged_too() -> None:
     """No subscription, no dates: `perCycle` and `cycleResetsAt` are null (C-E.6)."""
-    snapshots = [BalanceSnapshot(T0 + n * HOUR, D(500 - 5 * n)) for n in range(3)]
+    snapshots = [Balance(T0 + n * HOUR, D(500 - 5 * n)) for n in range(3)]
     found = audit(snapshots, [moved(5, 10, 20), moved(5, 70, 80)])
     assert (len(found.intervals), found.explained, found.foreign_highest) == (2, True, 0)
-    again = [*snapshots, BalanceSnapshot(T0 + 31 * DAY, D(500))]
+    again = [*snapshots, Balance(T0 + 31 * DAY, D(500))]
     assert audit(again, [moved(5, 10, 20), moved(5, 70, 80)]).unexplained == 10
     cycles = [Allocation(T0 + 30 * DAY, D(500))]
     assert audit(again, [moved(5, 10, 20), moved(5, 70, 80)], allocations=cycles).explained
@@ -204,14 +202,14 @@ class Account:
     shown: int = 0
     shown_ms: int = -(10**12)
     foreign: int = 0
-    snapshots: list[BalanceSnapshot] = field(default_factory=list)
+    snapshots: list[Balance] = field(default_factory=list)
     posts: list[Movement] = field(default_factory=list)
     cycles: list[Allocation] = field(default_factory=list)
 
     def ask(self, now: int, ends: int) -> None:
         if now - self.shown_ms >= MINUTE:
             self.shown, self.shown_ms = self.balance, now
-        self.snapshots.append(BalanceSnapshot(now, D(self.shown), D(self.per_cycle), ends))
+        self.snapshots.append(Balance(now, D(self.shown), D(self.per_cycle), ends))
 
 
 def simulate(seed: int, *, hours: int = 150, refund: int = 0, lag_ms: int = LAG_MS) -> tuple[Account, Drift]:
@@ -246,7 +244,7 @@ def simulate(seed: int, *, hours: int = 150, refund: int = 0, lag_ms: int = LAG_
         elif what == "ask":
             account.ask(now, ends)
         elif what == "call":
-            account.snapshots.append(BalanceSnapshot(now, D(account.balance), source="header"))
+            account.snapshots.append(Balance(now, D(account.balance), source="header"))
         else:
             account.balance += credits if what == "refund" else -credits
             account.foreign += credits if what == "foreign" else 0

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from app.ports import Balance, Slots
+from app.domain.accounting.balances import Balance
+from app.ports import Slots
 from app.provider.wire import read_balance, read_slots
 
 NOW = 1_780_000_000_000
