@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from app.domain.run_reason import MONTH_BUDGET, ReasonCode, RunReason
+from app.domain.time_format import utc
 
 QUEUE_MAX = 100_000
 """Tasks that may wait in the provider's queue, per organization (C-D.1)."""
@@ -76,5 +77,5 @@ def send_quota(
 
 def month_start_ms(now_ms: int) -> int:
     """The first moment of the calendar month of `now_ms`, UTC."""
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    now = utc(now_ms)
     return int(datetime(now.year, now.month, 1, tzinfo=UTC).timestamp() * 1000)

@@ -5,12 +5,12 @@ Pure functions over a task, its answer and price lists with dates. May not do I/
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 
 from app.domain.credits import to_json_number
 from app.domain.pricing import PRICE_LISTS, Line, PriceList, extra_max, parts, price_list, total
+from app.domain.time_format import iso_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def find_price_change(
     `made_ms`, `charged_ms`: UTC milliseconds between which the provider may have changed its prices. A list
     comes into force at some hour of its day, so on that day the one before may still be.
     """
-    first, last = _day(made_ms), _day(charged_ms)
+    first, last = iso_day(made_ms), iso_day(charged_ms)
     question = Priced(priced.task_type, priced.payload, priced.sync)
     for before, after in _changes(lists, first, last):
         if priced.task_type not in before.base or priced.task_type not in after.base:
@@ -128,7 +128,3 @@ def _at(priced: Priced, prices: PriceList) -> Arithmetic:
     if priced.sync:
         lines.append(Line("sync", Decimal(prices.sync_surcharge)))
     return Arithmetic(tuple(lines), total(lines), prices.since)
-
-
-def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).date().isoformat()

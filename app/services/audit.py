@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from app.domain.accounting.balances import LAG_MS, SLACK_MS, Allocation, Balance
 from app.domain.accounting.billing import (
-    DAY_MS,
     AccountEntry,
     Cycle,
     CyclePosition,
@@ -22,6 +21,7 @@ from app.domain.accounting.billing import (
 from app.domain.accounting.comparable import by_hand_movements, grain, thinned
 from app.domain.accounting.drift import Drift
 from app.domain.accounting.drift import audit as judge
+from app.domain.time_format import DAY_MS
 from app.ports import BalanceAnswer, Clock
 from app.services.booking import book
 from app.services.isolated import Isolated

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from app.domain.accounting.balances import HEADER, LAG_MS, SLACK_MS, Balance
 from app.domain.accounting.billing import (
-    DAY_MS,
     ZERO,
     AccountEntry,
     Cycle,
@@ -27,6 +26,7 @@ from app.domain.accounting.comparable import EXACT_MS, by_hand_movements, grain,
 from app.domain.accounting.drift import Drift
 from app.domain.accounting.drift import audit as judge
 from app.domain.accounting.movements import Movement
+from app.domain.time_format import DAY_MS
 
 if TYPE_CHECKING:
     from app.store import Store

@@ -8,13 +8,13 @@ source that says something else is refused (SourceChanged).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from app.domain import pricing
 from app.domain.task import TaskSpec
+from app.domain.time_format import iso_day
 from app.ports import Clock
 
 if TYPE_CHECKING:
@@ -186,8 +186,3 @@ async def _store_chunk(
     loaded.estimate += stretch.estimate
     loaded.reused += stretch.reused
     loaded.duplicates += stretch.merged
-
-
-def iso_day(now_ms: int) -> str:
-    """The UTC day of a moment, as price lists are dated."""
-    return datetime.fromtimestamp(now_ms / 1000, UTC).date().isoformat()

@@ -7,11 +7,11 @@ reading a source twice stores it once.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from app.domain.schedule_slots import DueSlot, due_slot
 from app.domain.source_change import SourceChanged
+from app.domain.time_format import utc
 from app.ports import Clock, RowsRefused, StoreUnavailable
 from app.services.isolated import Isolated
 from app.services.load import Loaded, NewRun, load_run
@@ -124,7 +124,7 @@ async def _claim(
 ) -> SlotOutcome | None:
     """What there is to say at once: slots that are skipped."""
     new = open_source(schedule).new
-    slot = datetime.fromtimestamp(due.slot_ms / 1000, UTC)
+    slot = utc(due.slot_ms)
     reason = f"{due.skipped} earlier slots were skipped: nothing ran" if due.skipped else None
     run_id = await store.schedules.claim_slot(
         schedule,

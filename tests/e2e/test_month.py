@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.accounting.billing import EntryKind, Statement, cycles, iso_day
+from app.domain.accounting.billing import EntryKind, Statement, cycles
+from app.domain.time_format import iso_day
 from app.services.audit import drift_since, statement
 from app.store import Database, Store
 from tests.books import check_books, read_books

@@ -75,7 +75,8 @@ def statement(
 async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
     """The cycle that a day lies in; empty: the running one. Raises UserError."""
     from app.bootstrap import now_ms
-    from app.domain.accounting.billing import DAY_MS, cycles, running
+    from app.domain.accounting.billing import cycles, running
+    from app.domain.time_format import DAY_MS, iso_day
 
     starts_ms = _day_ms(day) if day else 0
     known = cycles(await store.audits.seen_resets(account))
@@ -86,7 +87,7 @@ async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
     # The day on which one ends and the next begins is the next one's.
     found = [c for c in known if c.starts_ms < starts_ms + DAY_MS and starts_ms < c.ends_ms]
     if not found:
-        shown = [f"{_day(c.starts_ms)} to {_day(c.ends_ms)}" for c in known]
+        shown = [f"{iso_day(c.starts_ms)} to {iso_day(c.ends_ms)}" for c in known]
         raise UserError(
             "unknown_cycle",
             f"no cycle of account {account} is known for {day}",
@@ -98,19 +99,13 @@ async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
 
 
 def _day_ms(day: str) -> int:
-    from datetime import UTC, datetime
+    from app.domain.time_format import day_start_ms
 
     try:
-        return round(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
+        return day_start_ms(day)
     except ValueError as error:
         problem = f"--cycle {day!r} is not a day"
         raise UserError("bad_option", problem, "write it as 2026-11-21", exit_code=USAGE) from error
-
-
-def _day(at_ms: int) -> str:
-    from app.domain.accounting.billing import iso_day
-
-    return iso_day(at_ms)
 
 
 def _no_cycle(account: str) -> UserError:

@@ -32,12 +32,13 @@ from app.cli.store_access import opened_store
 from app.cli.terminal import error_console, live_progress
 from app.domain.credits import to_json_number
 from app.domain.pricing import PRICE_LISTS
+from app.domain.time_format import iso_day
 from app.domain.verdicts import Verdict
 from app.errors import USAGE, UserError
 from app.local.embedded import embedded_valkey
 from app.local.processes import Processes
 from app.prompts.reader import Defaults
-from app.services.load import NewRun, iso_day
+from app.services.load import NewRun
 from app.store import Store
 from app.store.read.runs import RunProgress, RunReport, RunRow
 from app.views.runs import Document

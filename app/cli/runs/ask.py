@@ -73,8 +73,8 @@ def question_of(
     from app.cli.runs.submit_file import default_name
     from app.domain.pricing import sync_estimate
     from app.domain.task import TaskSpec
+    from app.domain.time_format import iso_day
     from app.prompts.record import Defaults, read_record, split_include
-    from app.services.load import iso_day
     from app.services.sync_call import SyncRequest
 
     cells = {"prompt": prompt, "task_type": engine, "country": country, "state": state}

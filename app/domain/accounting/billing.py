@@ -8,11 +8,11 @@ is derived from that and from our own entries. May not do I/O, read a clock or l
 import calendar
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-DAY_MS = 86_400_000
+from app.domain.time_format import DAY_MS, utc
+
 ZERO = Decimal(0)
 
 
@@ -201,10 +201,10 @@ def cycles(seen: Iterable[SeenReset]) -> list[Cycle]:
         ends = reset.resets_at_ms
         if found and ends <= found[-1].ends_ms:
             continue  # an old answer, told once more
-        starts = months_after(ends, -1, _at(ends).day)
-        day = max(day, _at(ends).day)
+        starts = months_after(ends, -1, utc(ends).day)
+        day = max(day, utc(ends).day)
         if found and reset.first_seen_ms < found[-1].ends_ms:
-            day = _at(ends).day
+            day = utc(ends).day
             cut = min(max(starts, found[-1].starts_ms + 1), reset.first_seen_ms)
             found[-1] = Cycle(found[-1].starts_ms, cut)
         while found and _months(found[-1].ends_ms, ends) > 1:
@@ -220,7 +220,7 @@ def running(known: Sequence[Cycle], now_ms: int) -> Cycle | None:
     inside = next((cycle for cycle in known if cycle.holds(now_ms)), None)
     if inside is not None:
         return inside
-    day = max(_at(cycle.ends_ms).day for cycle in known)
+    day = max(utc(cycle.ends_ms).day for cycle in known)
     last = known[-1]
     while not last.holds(now_ms):
         last = Cycle(last.ends_ms, months_after(last.ends_ms, 1, day))
@@ -230,7 +230,7 @@ def running(known: Sequence[Cycle], now_ms: int) -> Cycle | None:
 def months_after(at_ms: int, months: int, day: int) -> int:
     """The same time of day on `day` of the month so many months later (negative: earlier), or on the last day
     of a month that is shorter (C-F, C-L31)."""
-    at = _at(at_ms)
+    at = utc(at_ms)
     years, month = divmod(at.year * 12 + at.month - 1 + months, 12)
     last = calendar.monthrange(years, month + 1)[1]
     moved = at.replace(year=years, month=month + 1, day=min(day, last))
@@ -249,15 +249,6 @@ def expiring(statement: Statement) -> Decimal:
     return max(ZERO, statement.remaining)
 
 
-def iso_day(at_ms: int) -> str:
-    """The day of a moment, ISO, UTC."""
-    return _at(at_ms).date().isoformat()
-
-
-def _at(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
 def _months(one_ms: int, other_ms: int) -> int:
-    one, other = _at(one_ms), _at(other_ms)
+    one, other = utc(one_ms), utc(other_ms)
     return (other.year - one.year) * 12 + other.month - one.month

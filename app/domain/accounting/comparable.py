@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from app.domain.accounting.balances import LAG_MS, SLACK_MS, Balance
-from app.domain.accounting.billing import DAY_MS, AccountEntry
+from app.domain.accounting.billing import AccountEntry
 from app.domain.accounting.movements import Movement
+from app.domain.time_format import DAY_MS
 
 SNAPSHOTS_MAX = 200
 """Intervals of one comparison. A month of snapshots, one a minute, is told in stretches of some hours."""

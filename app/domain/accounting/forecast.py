@@ -8,7 +8,6 @@ a clock or log.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 
 from app.domain.accounting.balances import Balance
@@ -26,6 +25,7 @@ from app.domain.accounting.rates import (
     finish_rate,
     usual_burn,
 )
+from app.domain.time_format import utc
 
 CYCLES_MAX = 12
 """How many cycles ahead is looked; what lies beyond has no date."""
@@ -123,7 +123,7 @@ def resets_ahead(plan: Balance | None, now_ms: int) -> list[int]:
     """The next resets, soonest first; empty without a subscription."""
     if plan is None or plan.resets_at_ms is None:
         return []
-    day = datetime.fromtimestamp(plan.resets_at_ms / 1000, UTC).day
+    day = utc(plan.resets_at_ms).day
     found: list[int] = []
     months = 0
     while len(found) < CYCLES_MAX:

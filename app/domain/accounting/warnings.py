@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.domain.accounting.billing import iso_day
 from app.domain.accounting.forecast import Forecast, RunForecast
 from app.domain.credits import to_json_number
 from app.domain.notices.notice import Notice, NoticeKind
+from app.domain.time_format import iso_day
 
 CREDITS_LEFT_MIN = Decimal(100)
 SLOTS_SHARE_MAX = 0.8

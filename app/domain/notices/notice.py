@@ -11,11 +11,11 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from app.domain.credits import to_json_number
+from app.domain.time_format import iso_utc
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 KEY_BYTES_MIN, KEY_BYTES_MAX = 24, 64
@@ -77,9 +77,8 @@ class Notice:
     def body(self) -> str:
         """The JSON text that is stored, signed and sent: `type`, `timestamp` of the event, `data`."""
         figures = {key: to_json_number(v) if isinstance(v, Decimal) else v for key, v in self.data.items()}
-        moment = datetime.fromtimestamp(self.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
         data = {"account": self.account, "run_id": self.run_id, "message": self.message, **figures}
-        document = {"type": self.kind.value, "timestamp": moment.replace("+00:00", "Z"), "data": data}
+        document = {"type": self.kind.value, "timestamp": iso_utc(self.at_ms), "data": data}
         return json.dumps(document, separators=(",", ":"))
 
 

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.accounting.billing import DAY_MS, iso_day
 from app.domain.credits import to_json_number
 from app.domain.notices.notice import Notice, NoticeKind
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
-from app.domain.time_format import iso_utc
+from app.domain.time_format import DAY_MS, iso_day, iso_utc
 
 ASK_SOURCE = "ask"
 """Source of a run of `tallyhook ask`: somebody waits for its answer already."""

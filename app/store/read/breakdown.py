@@ -4,7 +4,6 @@ nothing here writes, and no row of a task is loaded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES, Money
+from app.domain.time_format import DAY_MS, iso_day
 from app.store.tables import EVERY_ATTEMPT, account_entries, asked_from, credits_sum, findings, ledger, tasks
 
-DAY_MS = 86_400_000
 PERCENTILES = (50, 90, 95, 99)
 BUCKETS_MS = tuple(s * 1_000 for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600, 21_600, 86_400))
 """Upper ends, exclusive, of the classes of latency; one more class lies above the last."""
@@ -145,11 +144,7 @@ async def _days(connection: AsyncConnection, run_id: str) -> list[EngineDay]:
         .order_by(sa.literal_column("1"), sa.literal_column("2"))
     )
     rows = await connection.execute(_grouped(query, 2))
-    return [EngineDay(_iso_day(int(row[0])), row[1], row[2]) for row in rows]
-
-
-def _iso_day(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY_MS / 1000, UTC).date().isoformat()
+    return [EngineDay(iso_day(int(row[0]) * DAY_MS), row[1], row[2]) for row in rows]
 
 
 async def _latencies(connection: AsyncConnection, run_id: str) -> list[Latency]:

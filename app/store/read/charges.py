@@ -10,10 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.accounting.billing import DAY_MS, CreditExposure, Cycle, PostLine, iso_day
+from app.domain.accounting.billing import CreditExposure, Cycle, PostLine
 from app.domain.accounting.movements import Movement
 from app.domain.engines.table import EXTRA_BILLING
 from app.domain.task import OPEN_STATES, Money, TaskState
+from app.domain.time_format import DAY_MS, iso_day
 from app.store.part import StorePart, reads
 from app.store.tables import (
     EVERY_ATTEMPT,

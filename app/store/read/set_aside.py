@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.notices.triggers import SetAsideGroup
 from app.domain.task import parse_idempotency_key
+from app.domain.time_format import DAY_MS
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_SET_ASIDE, IS_WAITING, Id, deliveries, runs, tasks
 from app.store.write.inbox import unpack
@@ -18,7 +19,6 @@ NAMED_MAX = 200
 """Set-aside deliveries, newest first, that are looked through for the task they name; the others count as
 naming none. There are hardly ever more than a few."""
 NAMED_BYTES_MAX = 1 << 20
-DAY_MS = 86_400_000
 IS_HELD_UP = sa.and_(IS_WAITING, deliveries.c.error.is_not(None))
 _KEY = re.compile(rb'"idempotencyKey"\s*:\s*"([0-9a-f-]{36}\.[0-9]{1,6})"')
 

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.time_format import DAY_MS
 from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import StoreUnavailable
 from app.store.database import Database
@@ -36,7 +37,6 @@ PAGE = 250
 """Records of a source in one page."""
 PAGE_BODY_BYTES_MAX = 8 * 1024 * 1024
 """Stored bodies of one page, about a tenth of what they unpack to, their results beside them."""
-DAY_MS = 86_400_000
 CYCLE_MAX_MS = 32 * DAY_MS
 """A billing cycle is a month (C-F)."""
 ORPHANS_MAX = 1_000

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.task import TaskSpec
+from app.domain.time_format import DAY_MS
 from app.store import Store
-from app.store.read.breakdown import BUCKETS_MS, DAY_MS, PERCENTILES, CreditsAtStake, EngineDay
+from app.store.read.breakdown import BUCKETS_MS, PERCENTILES, CreditsAtStake, EngineDay
 from app.store.read.runs import RunRow
 from app.store.tables import account_entries, tasks
 from tests.integration.store.scenes import (
