@@ -1,7 +1,7 @@
 """The commands of schedules: a prompt file that runs every so often."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from app.cli.runs.commands import with_store
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
+    from app.run_options import RunOptions
     from app.store import Store
     from app.store.write.schedules import ScheduleRow
 
@@ -65,17 +66,9 @@ def add(
 
     settings = settings_for(log_level="warning")
     path = Path(file).absolute()
+    extras = tuple(include or ())
     options = RunOptions(
-        task_type,
-        country,
-        priority,
-        tuple(include or ()),
-        budget,
-        strict,
-        account,
-        batch,
-        reuse_within,
-        duplicates,
+        task_type, country, priority, extras, budget, strict, account, batch, reuse_within, duplicates
     )
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)
@@ -86,22 +79,7 @@ def add(
     refuse_wrong_options(options, path)
 
     async def work(store: "Store") -> None:
-        from app.bootstrap import now_ms
-
-        now = now_ms()
-        schedule_id = await store.schedules.add_schedule(
-            name=wanted,
-            source=str(path),
-            options=options.to_json(),
-            every_ms=every_ms,
-            next_at_ms=now,
-            now_ms=now,
-        )
-        if schedule_id is None:
-            raise UserError(
-                "schedule_exists", f"there is a schedule {wanted!r} already", "give another --name"
-            )
-        done(f"schedule {wanted} is stored")
+        await _add_schedule(store, wanted, path, options, every_ms)
         document = schedule_document(await choose_schedule(store, wanted))
         document["message"] = (
             f"{path.name} runs every {document['every']}, beginning as soon as a worker runs."
@@ -109,6 +87,19 @@ def add(
         show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings, work)
+
+
+async def _add_schedule(store: "Store", name: str, path: Path, options: "RunOptions", every_ms: int) -> None:
+    """Store it, its first slot now. Raises UserError for a name that is taken."""
+    from app.bootstrap import now_ms
+
+    now = now_ms()
+    schedule_id = await store.schedules.add_schedule(
+        name=name, source=str(path), options=options.to_json(), every_ms=every_ms, next_at_ms=now, now_ms=now
+    )
+    if schedule_id is None:
+        raise UserError("schedule_exists", f"there is a schedule {name!r} already", "give another --name")
+    done(f"schedule {name} is stored")
 
 
 @schedule.command("list")
@@ -199,7 +190,7 @@ def parse_every(text: str) -> int:
     return every_ms
 
 
-def refuse_wrong_options(options: Any, path: Path) -> None:
+def refuse_wrong_options(options: "RunOptions", path: Path) -> None:
     """Raises UserError now for what would fail at each slot."""
     from app.prompts.reader import read_prompts
 

@@ -26,6 +26,7 @@ from app.errors import STORED, USAGE, UserError
 if TYPE_CHECKING:
     from app.run_options import RunOptions
     from app.store import Store
+    from app.views.runs import Document
 
 
 def submit(
@@ -60,22 +61,16 @@ def submit(
     run. 3: the run is stored, but --watch saw it halt or could not go on; 1 and 2: nothing will be sent. So
     whoever tries again after 1 or 2 pays nothing twice.
     """
-    from app.cli.terminal import draw_status, draw_submitted, show
+    from app.bootstrap import now_ms
+    from app.cli.runs.choose import choose_run
+    from app.cli.runs.submit_file import default_name, submit_file
+    from app.cli.terminal import draw_submitted, show
     from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
-    from app.views.runs import status_document
 
     settings = settings_for(log_level="warning")
+    extras = tuple(include or ())
     options = RunOptions(
-        task_type,
-        country,
-        priority,
-        tuple(include or ()),
-        budget,
-        strict,
-        account,
-        batch,
-        reuse_within,
-        duplicates,
+        task_type, country, priority, extras, budget, strict, account, batch, reuse_within, duplicates
     )
     refuse_unknown_account(settings, account)
     refuse_unusable_name("--name", name)
@@ -85,26 +80,30 @@ def submit(
     refuse_not_utf8(str(path.absolute()) if path else "")
 
     async def work(store: "Store") -> None:
-        from app.bootstrap import now_ms
-        from app.cli.runs.choose import choose_run
-        from app.cli.runs.submit_file import default_name, submit_file
-
         source = file if path is None else str(path.absolute())
         new = options.new_run(name or default_name(path, now_ms()), source)
         resumed = (await choose_run(store, resume)).id if resume else None
         document = await submit_file(store, settings, path, options.defaults(), new, resume=resumed)
-        if not watch:
+        if watch:
+            await _watch_submitted(store, document, as_json=as_json)
+        else:
             show(document, as_json=as_json, draw=draw_submitted)
-            return
-        if not as_json:
-            show(document, as_json=False, draw=draw_submitted)
-        run, progress = await follow(store, document["run"]["id"])
-        document["status"] = status_document(run, progress)
-        show(document if as_json else document["status"], as_json=as_json, draw=draw_status)
-        # Not 1: who then tries again would pay twice.
-        exit_if_halted(run, progress, code=STORED)
 
     with_store(settings, work)
+
+
+async def _watch_submitted(store: "Store", document: "Document", *, as_json: bool) -> None:
+    """Follow the stored run; as JSON its end and its status are one document."""
+    from app.cli.terminal import draw_status, draw_submitted, show
+    from app.views.runs import status_document
+
+    if not as_json:
+        show(document, as_json=False, draw=draw_submitted)
+    run, progress = await follow(store, document["run"]["id"])
+    document["status"] = status_document(run, progress)
+    show(document if as_json else document["status"], as_json=as_json, draw=draw_status)
+    # Not 1: who then tries again would pay twice.
+    exit_if_halted(run, progress, code=STORED)
 
 
 def refuse_with_resume(name: str, options: "RunOptions") -> None:

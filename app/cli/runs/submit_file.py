@@ -4,22 +4,21 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from app.bootstrap import now_ms, open_queue
 from app.cli.done import done
 from app.cli.store_access import TROUBLE
 from app.cli.streams import stdin_fault
 from app.config import Settings
-from app.domain.credits import to_json_number
 from app.domain.source_change import SourceChanged
 from app.domain.text import sanitize
 from app.errors import USAGE, UserError
 from app.local.embedded import is_valkey_used, running_valkey
-from app.prompts.reader import BadLine, Defaults, read_prompts
+from app.prompts.reader import Defaults, PromptReader, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
-from app.views.runs import Document, run_document
+from app.views.runs import Document
+from app.views.submitted import bad_line_document, submitted_document
 from app.views.workers import workers_document
 
 SHORT_ID_CHARS = 8
@@ -48,9 +47,25 @@ async def submit_file(
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error
     interrupted = [] if resume or path is None else await store.loading.loading_runs(new.source)
+    loaded = await _load(store, reader, new, progress=progress, resume=resume)
+    refuse_if_not_started(loaded, new)
+    done(stored(loaded.run_id))
+    run = next(row for row in await store.queries.find_runs(loaded.run_id) if row.id == loaded.run_id)
+    woken = await wake_workers(settings)
+    worker = await seen_workers(store)
+    steps = next_steps(loaded.run_id, settings, worker, woken=woken)
+    hints = (resume_hint(run_id) for run_id in interrupted)
+    then = [*counted(loaded, new), *steps, *hints]
+    return submitted_document(run, loaded, woken=woken, worker=worker, next_steps=then)
+
+
+async def _load(
+    store: Store, reader: PromptReader, new: NewRun, *, progress: Callable[[int], None], resume: str | None
+) -> Loaded:
+    """Read the source into the database. Raises UserError, and reports what of it is stored all the same."""
     begun: list[str] = []
     try:
-        loaded = await load_run(
+        return await load_run(
             store,
             reader,
             new,
@@ -73,25 +88,6 @@ async def submit_file(
                 "it is stored twice"
             )
         raise
-    refuse_if_not_started(loaded, new)
-    done(stored(loaded.run_id))
-    run = next(row for row in await store.queries.find_runs(loaded.run_id) if row.id == loaded.run_id)
-    woken = await wake_workers(settings)
-    worker = await seen_workers(store)
-    steps = next_steps(loaded.run_id, settings, worker, woken=woken)
-    return {
-        "run": run_document(run),
-        "tasks": loaded.tasks,
-        "credits": {"estimate": to_json_number(loaded.estimate)},
-        "reused": loaded.reused,
-        "duplicates": loaded.duplicates,
-        "resumed_after": loaded.resumed_after,
-        "bad_lines_count": loaded.bad_lines,
-        "bad_lines": [bad_line(bad) for bad in loaded.bad],
-        "woken": woken,
-        "worker": worker,
-        "next": [*counted(loaded, new), *steps, *(resume_hint(run_id) for run_id in interrupted)],
-    }
 
 
 def stored(run_id: str) -> str:
@@ -152,7 +148,7 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
     """Raises UserError when the run was not let to begin."""
     if loaded.started:
         return
-    bad = [bad_line(line) for line in loaded.bad]
+    bad = [bad_line_document(line) for line in loaded.bad]
     if loaded.bad_lines and new.strict:
         remedy = "correct them, or leave out --strict to send the rest"
         raise UserError(
@@ -172,11 +168,6 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
         raise UserError("cancelled", f"run {loaded.run_id} was cancelled; nothing of it is sent")
     remedy = "see examples/prompts.csv for a file that works"
     raise UserError("no_prompts", f"{new.source} has no prompt that can be sent", remedy, details=bad)
-
-
-def bad_line(bad: BadLine) -> dict[str, Any]:
-    """One fault of the input, as it is shown."""
-    return {"line": bad.line, "field": bad.field, "problem": bad.problem, "remedy": bad.remedy}
 
 
 def default_name(path: Path | None, at_ms: int) -> str:
