@@ -69,7 +69,7 @@ class Scheduler:
                 # Validated again at pick-up, so a task can fail before it starts (C-H).
                 self._fail(organization, task, now_s, "VALIDATION_ERROR", "Request validation failed")
                 continue
-            self._begin(organization, task, now_s)
+            self.begin_attempt(organization, task, now_s)
 
     def not_offered(self, task_type: str, payload: dict[str, Any]) -> bool:
         """Whether the engine has been withdrawn from the country of a request."""
@@ -87,7 +87,8 @@ class Scheduler:
             _, _, organization, task = heapq.heappop(self._expiries)
             organization.forget(task)
 
-    def _begin(self, organization: Organization, task: Task, now_s: float) -> None:
+    def begin_attempt(self, organization: Organization, task: Task, now_s: float) -> None:
+        """Take a slot for one attempt of a task that may start."""
         organization.slots_used += 1
         organization.processing += 1
         task.status = Status.PROCESSING

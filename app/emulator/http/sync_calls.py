@@ -58,7 +58,8 @@ class SyncCalls:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._numbers = itertools.count(_FIRST_NUMBER)
-        self._running: set[asyncio.Task[bytes]] = set()
+        self.running: set[asyncio.Task[bytes]] = set()
+        """Calls that occupy a slot."""
         self.recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_MAX)
 
     async def run(self, exchange: Exchange, task_type: str, body: object) -> bytes:
@@ -67,8 +68,8 @@ class SyncCalls:
         organization = exchange.key.organization
         organization.slots_used += 1
         running = asyncio.get_running_loop().create_task(self._occupy(call))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        self.running.add(running)
+        running.add_done_callback(self.running.discard)
         # Shielded: an abandoned call goes on at the provider and holds its slot until its attempt ends (B45).
         answer = await asyncio.shield(running)
         exchange.headers["X-Credits-Remaining"] = str(organization.account.reported)

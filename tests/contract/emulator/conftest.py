@@ -1,7 +1,5 @@
 """Fixtures: `emulate(...)` starts an emulator, `receiver` takes its webhooks; both end with the test."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 

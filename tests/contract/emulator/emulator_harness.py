@@ -1,14 +1,14 @@
 """What the emulator's tests share: a running emulator with a clock in the test's hand, and a webhook
 receiver."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,13 +20,16 @@ from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.options import DEFAULT_KEY, Options
 from app.emulator.http.server import EMULATOR, create_app
 
-# 2025-01-15T12:00:00Z: a plain day in the middle of a month.
+ROOT = Path(__file__).parents[3]
 START_S = 1_736_942_400.0
+"""2025-01-15T12:00:00Z: a plain day in the middle of a month."""
 LIVE_KEY = "sk_live_0123456789abcdef0123456789abcdef"
+CHATGPT = {"prompt": "best shoes", "country": "US"}
+TASK_TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")
 
 
 class Wall:
-    """A wall clock that moves only when told, for the one-second rate window."""
+    """A wall clock that only tests move, for the one-second rate window."""
 
     def __init__(self) -> None:
         self.now_s = START_S
@@ -74,7 +77,7 @@ class Receiver:
         self.default = 200
         self._server: TestServer | None = None
 
-    async def start(self) -> Receiver:
+    async def start(self) -> "Receiver":
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/hook", self._take)
         self._server = TestServer(app)
@@ -99,7 +102,7 @@ class Receiver:
 
 @dataclass
 class Provider:
-    """One emulator over real HTTP. Time stands still unless `step` moves it or a scale was asked for."""
+    """One emulator over real HTTP. Time is stopped unless `step` moves it or a scale was given."""
 
     emulator: Emulator
     server: TestServer
@@ -164,6 +167,30 @@ class Provider:
     async def step(self, seconds: float) -> None:
         await self.emulator.advance(seconds)
 
+    async def finish(self, call: asyncio.Future[Reply], step_s: float = 60.0) -> Reply:
+        """The reply to a sync call, letting emulated time pass until it is there."""
+        while not call.done():
+            await self.step(step_s)
+            await asyncio.sleep(0)
+        return await call
+
+    def begin_sync(self, path: str = "chatgpt", body: Any = None, **rest: Any) -> asyncio.Future[Reply]:
+        """A sync call, sent and not awaited."""
+        return asyncio.ensure_future(self.post(f"/v1/monitor/{path}", body or CHATGPT, **rest))
+
+    async def sync(self, path: str = "chatgpt", body: Any = None, **rest: Any) -> Reply:
+        """A sync call, with the emulated minutes it needs."""
+        return await self.finish(self.begin_sync(path, body, **rest))
+
+    async def abandon_sync(self) -> None:
+        """A sync call whose client closes the connection while the attempt runs."""
+        organization = self.emulator.organizations["default"]
+        call = self.begin_sync()
+        await eventually(lambda: organization.slots_used == 1)
+        connection = next(iter(self.server.runner.server.connections))  # type: ignore[union-attr]
+        call.cancel()
+        await eventually(lambda: connection.transport is None)
+
     async def quiet(self, seconds: float = 20.0) -> Any:
         """Real time: wait until no task is active and no delivery pending; the books then."""
 
@@ -195,6 +222,27 @@ async def start_provider(options: Options, *, scale: float = 0.0, frozen_wall: b
     server = TestServer(app)
     await server.start_server()
     return Provider(app[EMULATOR], server, aiohttp.ClientSession(), wall)
+
+
+async def start_command(*arguments: str) -> asyncio.subprocess.Process:
+    """`python -m app.emulator` in a process of its own, its output in pipes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app.emulator",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+
+
+async def refused_by_command(status: int, *arguments: str) -> str:
+    """What the command writes to stderr when it ends with `status` instead of starting."""
+    process = await start_command(*arguments)
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == status
+    return errors.decode()
 
 
 async def stop_provider(provider: Provider) -> None:

@@ -8,8 +8,6 @@ depend on what else the machine does; CPU seconds of the emulator's process alon
 carry.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """C-K.1 to C-K.9: the shape, size and variety of answers, and that they depend on the seed alone."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """C-G: the async endpoints and the helpers."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Any
 
@@ -163,10 +161,10 @@ async def test_g4_completed_and_failed(emulate: Any) -> None:
 
 
 async def test_g4_not_found(emulate: Any) -> None:
-    """Unknown and foreign ids alike (L35)."""
+    """Unknown ids and those of another organization alike (L35)."""
     provider = await emulate(organizations=(OrganizationSpec(name="other", keys=(KeySpec(key=LIVE_KEY),)),))
-    foreign = await provider.create(key=LIVE_KEY)
-    for task_id in (foreign, str(uuid.uuid4()), "nonsense"):
+    other = await provider.create(key=LIVE_KEY)
+    for task_id in (other, str(uuid.uuid4()), "nonsense"):
         reply = await provider.get(f"/v1/async/task/{task_id}")
         assert (reply.status, reply.error()["code"]) == (404, "RESOURCE_NOT_FOUND")
         assert reply.error()["message"] == "Task not found"

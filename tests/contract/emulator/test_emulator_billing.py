@@ -1,8 +1,6 @@
 """C-F: plans, cycles, proration, overage, shared plans; and a year of billing against a hand-computed
 table."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,12 +19,12 @@ from app.emulator.engine.options import Options
 OTHER_KEY = "sk_live_22222222222222222222222222222222"
 
 
-def moment(text: str) -> float:
+def unix_s(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
 def account(plan: str, subscribed: str, edition: str = "2026", **over: Any) -> Account:
-    at = moment(subscribed)
+    at = unix_s(subscribed)
     return Account("a", PLANS[plan], EDITIONS[edition], subscribed_s=at, now_s=at, **over)
 
 
@@ -95,7 +93,7 @@ def test_f_upgrade_after_use_and_its_price() -> None:
     """30-day cycle, 20 days left: (500 - 100) * 20 / 30 = 266.67 USD; 1,350,000 - 60,000 credits."""
     subject = account("hobby", "2025-04-10T00:00:00")
     subject.charge(60_000)
-    subject.upgrade(PLANS["growth"], moment("2025-04-20T00:00:00"))
+    subject.upgrade(PLANS["growth"], unix_s("2025-04-20T00:00:00"))
     assert (subject.balance, subject.cycle.invoices[-1].cents) == (1_290_000, 26_667)
     assert subject.cycle.plan == "growth"
 
@@ -213,7 +211,7 @@ async def test_f_shares_are_checked(emulate: Any) -> None:
     ],
 )
 def test_f_month_ends(anchor: str, expected: list[str]) -> None:
-    start = moment(anchor)
+    start = unix_s(anchor)
     assert [iso(months_after(start, month))[5:10] for month in range(1, 9)] == expected
     assert iso(months_after(start, 12))[:10] == anchor.replace(anchor[:4], str(int(anchor[:4]) + 1))[:10]
 
@@ -240,7 +238,7 @@ YEAR = [
 
 async def test_f_a_year_of_billing_on_the_stepped_clock() -> None:
     """Twelve cycles over all month ends; each closes at 0 and matches the table."""
-    start = moment("2025-01-31T09:00:00")
+    start = unix_s("2025-01-31T09:00:00")
     options = Options(plan="enterprise-annual", faults=FaultRates(internal_retry=0))
     emulator = Emulator(options, clock=Clock(0.0, start_s=start))
     organization = emulator.organizations["default"]

@@ -3,8 +3,6 @@
 The vendor's Node SDK is not in the npm registry (looked for in November 2026), so it has no test here.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable
@@ -219,13 +217,13 @@ async def test_n8n_node(emulate: Any, edition: str) -> None:
         answer = await provider.post(f"/v1/monitor/{path}", body)
         assert answer.status == 200, (path, answer.body)
         if body.get("include", {}).get("aioverview"):
-            assert "markdown" in answer.body["result"]["aioverview"], "asked for beside it"
+            assert "markdown" in answer.body["result"]["aioverview"], "requested alongside it"
     for model in ("", "?model=grok", "?model=google", "?model=aimode"):
         assert (await provider.get(f"/v1/countries{model}")).status == 200
     task = (await provider.post("/v1/async/task", provider.task())).body["task"]["id"]
-    told = await provider.get(f"/v1/tasks/{task}")
-    assert told.status == 200
-    assert told.body["task"]["id"] == task
+    status = await provider.get(f"/v1/tasks/{task}")
+    assert status.status == 200
+    assert status.body["task"]["id"] == task
     assert (await provider.get("/v1/tasks/nobody")).status == 404
 
 
@@ -346,7 +344,7 @@ APP_PAYLOADS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 # The tools of the vendor's OpenClaw plugin (cloro-dev/openclaw-plugin, index.ts): its country is `us`
-# unless somebody says otherwise.
+# by default.
 PLUGIN_BODIES: list[tuple[str, dict[str, Any]]] = [
     *[
         (engine, {"prompt": "shoes", "country": "us"})
@@ -394,7 +392,7 @@ async def test_sample_apps(emulate: Any, receiver: Receiver, edition: str) -> No
 
 @pytest.mark.parametrize("edition", [*EDITIONS, "legacy"])
 async def test_openclaw_plugin(emulate: Any, edition: str) -> None:
-    """Refused as by the provider, whose validators know upper case only, unless the switch says otherwise."""
+    """Refused as by the provider, whose validators know upper case only, unless the switch allows it."""
     provider: Provider = await emulate(edition=edition, scale=SCALE)
     for path, body in PLUGIN_BODIES:
         refused = await provider.post(f"/v1/monitor/{path}", body)

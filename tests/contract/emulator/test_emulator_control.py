@@ -1,23 +1,17 @@
 """The parts that are not the provider's: clock, books, organizations, state, page, and the process itself."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from emulator_harness import LIVE_KEY
+from emulator_harness import LIVE_KEY, ROOT, refused_by_command, start_command
 
 from app.emulator.engine.clock import Clock, iso
 from app.emulator.engine.timeline import Timeline
-
-ROOT = Path(__file__).parents[3]
 
 
 async def test_clock_steps(emulate: Any) -> None:
@@ -120,19 +114,7 @@ async def test_status_page_and_state(emulate: Any) -> None:
 
 
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "app.emulator",
-        "--port",
-        "0",
-        "--json",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env=dict(os.environ),
-    )
+    process = await start_command("--port", "0", "--json", *arguments)
     assert process.stdout is not None
     return process, json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
 
@@ -156,9 +138,7 @@ async def test_command_ends_cleanly(number: signal.Signals, tmp_path: Path) -> N
 
 async def test_command_alone_is_well_behaved() -> None:
     """One organization on Starter, the published key, no faults; a readable line instead of JSON."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.emulator", "--port", "0", stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
+    process = await start_command("--port", "0")
     assert process.stdout is not None
     line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
     assert "sk_test_0123456789abcdef0123456789abcdef" in line
@@ -171,12 +151,8 @@ async def test_command_alone_is_well_behaved() -> None:
     "wrong", [["--edition", "1999"], ["--plan", "none"], ["--fail", "2"], ["--prices", "x"]]
 )
 async def test_command_refuses_nonsense(wrong: list[str]) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.emulator", *wrong, stderr=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 2
-    assert wrong[0].encode() in errors or b"Invalid value" in errors
+    errors = await refused_by_command(2, *wrong)
+    assert wrong[0] in errors or "Invalid value" in errors
 
 
 def test_emulator_imports_nothing_of_ours_but_itself() -> None:
@@ -236,40 +212,23 @@ def test_settings_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("{", "truncated"),
         ('{"organizations": [{"name": "default"}]}', "already"),
         ('{"organizations": 1}', "array"),
     ],
 )
-async def test_command_says_what_is_wrong_with_the_file(tmp_path: Path, text: str, said: str) -> None:
+async def test_command_says_what_is_wrong_with_the_file(tmp_path: Path, text: str, reason: str) -> None:
     setup = tmp_path / "o.json"
     setup.write_text(text)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "app.emulator",
-        "--port",
-        "0",
-        "--organizations",
-        str(setup),
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 2
-    assert said in errors.decode()
+    assert reason in await refused_by_command(2, "--port", "0", "--organizations", str(setup))
 
 
 async def test_command_says_that_a_port_is_taken() -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.emulator", "--port", str(port), stderr=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    errors = await refused_by_command(1, "--port", str(port))
     server.close()
     await server.wait_closed()
-    assert process.returncode == 1
-    assert f"Cannot listen on 127.0.0.1:{port}" in errors.decode()
+    assert f"Cannot listen on 127.0.0.1:{port}" in errors

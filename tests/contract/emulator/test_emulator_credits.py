@@ -1,38 +1,25 @@
 """C-E.4 to C-E.6: when credits move, when a charge differs from the estimate, and the balance endpoint."""
 
-from __future__ import annotations
-
-import asyncio
 from typing import Any
 
 import pytest
-from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
+from emulator_harness import CHATGPT, LIVE_KEY, Receiver, eventually
 
 from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
 from app.emulator.engine.faults import FaultRates
 from app.emulator.engine.options import Switches
 
-CHATGPT = {"prompt": "best shoes", "country": "US"}
-
-
-async def sync(provider: Provider, path: str = "chatgpt", body: Any = None) -> Any:
-    call = asyncio.ensure_future(provider.post(f"/v1/monitor/{path}", body or CHATGPT))
-    while not call.done():
-        await provider.step(60)
-        await asyncio.sleep(0)
-    return await call
-
 
 async def test_e4_sync_200_costs_the_full_price(emulate: Any) -> None:
     provider = await emulate(edition="2026", credits=100)
-    assert (await sync(provider)).status == 200
+    assert (await provider.sync()).status == 200
     assert (await provider.books())["remaining"] == 93
 
 
 async def test_e4_sync_4xx_and_5xx_are_free(emulate: Any) -> None:
     provider = await emulate(edition="2026", credits=100, faults=FaultRates(fail=1.0))
     assert (await provider.post("/v1/monitor/chatgpt", {})).status == 400
-    assert (await sync(provider)).status == 500
+    assert (await provider.sync()).status == 500
     assert (await provider.books())["remaining"] == 100
 
 
@@ -79,7 +66,7 @@ async def test_e4_clearing_polling_duplicates_and_409_are_free(emulate: Any, rec
 async def test_e4_repeating_a_sync_call_is_billed_again(emulate: Any) -> None:
     provider = await emulate(edition="2026", credits=100)
     for _ in range(2):
-        await sync(provider)
+        await provider.sync()
     assert (await provider.books())["remaining"] == 86
 
 
@@ -102,7 +89,7 @@ async def test_e4_gate_at_submission(emulate: Any) -> None:
 
 
 async def test_e4_recheck_at_pick_up_fails_the_task(emulate: Any, receiver: Receiver) -> None:
-    """C-L row L7: failed, 0 charged, never started, and the webhook says so."""
+    """C-L row L7: failed, 0 charged, never started, and reported so by the webhook."""
     provider = await emulate(edition="2026", credits=5, concurrency=1)
     await provider.create("CHATGPT")
     second = await provider.create("CHATGPT", webhook={"url": receiver.url})
@@ -214,11 +201,9 @@ async def test_e6_overage_shows_as_a_negative_balance(emulate: Any) -> None:
 async def test_concurrent_sync_calls_are_all_gated(emulate: Any) -> None:
     provider = await emulate(edition="2026", credits=7, concurrency=3)
     organization = provider.emulator.organizations["default"]
-    call = asyncio.ensure_future(provider.post("/v1/monitor/chatgpt", CHATGPT))
+    call = provider.begin_sync()
     await eventually(lambda: organization.slots_used == 1)
-    while not call.done():
-        await provider.step(60)
-        await asyncio.sleep(0)
+    await provider.finish(call)
     assert (await provider.post("/v1/monitor/chatgpt", CHATGPT)).status == 403
 
 
@@ -235,7 +220,7 @@ async def test_e2_ai_overview_absent_from_the_answer_is_billed(emulate: Any) -> 
 async def test_e2_sync_surcharge_is_once_per_call(emulate: Any) -> None:
     provider = await emulate(edition="2026")
     body = {"query": "shoes", "country": "US", "pages": 3}
-    assert (await sync(provider, "google", body)).header("X-Credits-Charged") == "9"
+    assert (await provider.sync("google", body)).header("X-Credits-Charged") == "9"
 
 
 async def test_e3_rows_through_the_api(emulate: Any) -> None:
@@ -264,5 +249,5 @@ async def test_e3_sync_rows_through_the_api(emulate: Any) -> None:
         body = provider.task(task_type, payload=extra)["payload"]
         if "url" in extra:
             del body["query"]
-        reply = await sync(provider, ENGINES[task_type].path, body)
+        reply = await provider.sync(ENGINES[task_type].path, body)
         assert reply.header("X-Credits-Charged") == str(charged), f"row {row}"

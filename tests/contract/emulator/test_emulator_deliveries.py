@@ -1,7 +1,5 @@
 """C-I: webhooks over real HTTP: body, headers, signature, ladder, identity."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import time
@@ -76,7 +74,7 @@ async def test_i2_unsigned(emulate: Any, receiver: Receiver) -> None:
 
 
 async def test_i3_rotation_has_no_overlap(emulate: Any, receiver: Receiver) -> None:
-    """From the moment of rotation everything is signed with the new secret, retries included."""
+    """From the rotation on everything is signed with the new secret, retries included."""
     provider = await emulate()
     receiver.script = [500]
     await provider.create(webhook={"url": receiver.url})
@@ -175,7 +173,7 @@ async def test_i5_timeout_counts_as_failure(emulate: Any) -> None:
 
 
 async def test_i5_ladder_jitter(emulate: Any, receiver: Receiver) -> None:
-    """C-L row L18: exact by default, a share of each wait at random if asked for."""
+    """C-L row L18: exact by default, a share of each wait at random on request."""
     provider = await emulate(switches=Switches(ladder_jitter=0.5))
     receiver.default = 500
     for _ in range(12):

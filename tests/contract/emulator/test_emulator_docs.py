@@ -1,7 +1,5 @@
 """docs/emulator.md lists, row by row, which test holds what; this keeps the list true."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import fields
 from pathlib import Path

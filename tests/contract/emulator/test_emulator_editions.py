@@ -1,13 +1,10 @@
 """C-B, row by row: what each edition emits. Names are `test_b<row>_...`; docs/emulator.md lists them."""
 
-from __future__ import annotations
-
-import asyncio
 import json
 from typing import Any
 
 import pytest
-from emulator_harness import LIVE_KEY, START_S, Provider, Receiver, eventually
+from emulator_harness import CHATGPT, LIVE_KEY, START_S, Provider, Receiver, eventually
 
 from app.emulator.billing.account import BillingError
 from app.emulator.billing.organization_spec import KeySpec, OrganizationSpec
@@ -15,17 +12,7 @@ from app.emulator.data.editions import EDITIONS
 from app.emulator.engine.faults import FaultRates
 from app.emulator.engine.options import Switches
 
-CHATGPT = {"prompt": "best shoes", "country": "US"}
 ALL = ("2025", "legacy", "2026")
-
-
-async def sync(provider: Provider, path: str = "chatgpt", body: Any = None, **rest: Any) -> Any:
-    """A sync call, with the emulated minute it needs."""
-    call = asyncio.ensure_future(provider.post(f"/v1/monitor/{path}", body or CHATGPT, **rest))
-    while not call.done():
-        await provider.step(60)
-        await asyncio.sleep(0)
-    return await call
 
 
 async def result(provider: Provider, task_type: str, **over: Any) -> Any:
@@ -59,7 +46,7 @@ async def test_b2_run_endpoint_only_in_the_oldest_layer(emulate: Any) -> None:
             if edition != "legacy":
                 assert (await provider.post(path, CHATGPT)).status == 404
         if edition == "legacy":
-            reply = await sync(provider, "../run", {"model": "gemini", **CHATGPT})
+            reply = await provider.sync("../run", {"model": "gemini", **CHATGPT})
             assert reply.status == 200
             assert reply.header("X-Credits-Charged") == "4"
             assert (await provider.post("/v1/run", {"model": "nobody"})).status == 400
@@ -69,7 +56,7 @@ async def test_b2_run_endpoint_only_in_the_oldest_layer(emulate: Any) -> None:
     ("edition", "family"), [("2025", "X-Concurrent"), ("legacy", "X-Concurrent"), ("2026", "X-Concurrency")]
 )
 async def test_b3_concurrency_header_names(emulate: Any, edition: str, family: str) -> None:
-    reply = await sync(await emulate(edition=edition))
+    reply = await (await emulate(edition=edition)).sync()
     names = {name for name in reply.headers if name.startswith("X-Concurren")}
     assert names == {f"{family}-Limit", f"{family}-Current", f"{family}-Remaining"}
 
@@ -204,7 +191,7 @@ async def test_b11_credit_headers(emulate: Any) -> None:
     """On 200 in every edition; on 429, with 0 charged, only in the older ones."""
     for edition in ("2025", "2026"):
         provider = await emulate(edition=edition, concurrency=1, plan="lite")
-        reply = await sync(provider)
+        reply = await provider.sync()
         assert (reply.header("X-Credits-Charged"), reply.header("X-Credits-Remaining")) == ("7", "37493")
         await provider.create("CHATGPT")
         refused = await provider.post("/v1/monitor/chatgpt", CHATGPT)
@@ -246,7 +233,7 @@ async def test_b15_failures_are_free(emulate: Any) -> None:
     for edition in ALL:
         provider = await emulate(edition=edition, faults=FaultRates(fail=1.0), concurrency=5)
         await provider.post("/v1/monitor/chatgpt", {})
-        assert (await sync(provider)).status == 500
+        assert (await provider.sync()).status == 500
         task_id = await provider.create("CHATGPT")
         await provider.step(3600)
         body = await provider.status(task_id)
@@ -474,7 +461,7 @@ async def test_b35_b36_dated_prices(emulate: Any, row: int, task_type: str, pric
 
 @pytest.mark.parametrize(("edition", "charged"), [("2025", "7"), ("legacy", "5"), ("2026", "7")])
 async def test_b37_sync_surcharge(emulate: Any, edition: str, charged: str) -> None:
-    assert (await sync(await emulate(edition=edition))).header("X-Credits-Charged") == charged
+    assert (await (await emulate(edition=edition)).sync()).header("X-Credits-Charged") == charged
 
 
 @pytest.mark.parametrize(("edition", "credits"), [("2025", 7), ("2026", 5)])
@@ -572,11 +559,7 @@ async def test_b45_billing_of_abandoned_calls(
         faults=FaultRates(fail=fails, internal_retry=0),
     )
     organization = provider.emulator.organizations["default"]
-    call = asyncio.ensure_future(provider.post("/v1/monitor/chatgpt", CHATGPT))
-    await eventually(lambda: organization.slots_used == 1)
-    request = next(iter(provider.server.runner.server.connections))  # type: ignore[union-attr]
-    call.cancel()
-    await eventually(lambda: request.transport is None)
+    await provider.abandon_sync()
     assert organization.slots_used == 1
     await provider.step(120)
     await eventually(lambda: organization.slots_used == 0)
@@ -636,7 +619,7 @@ async def test_b52_news_path(emulate: Any) -> None:
         provider = await emulate(edition=edition)
         charged = set()
         for path in ("google/news", "google-news"):
-            answer = await sync(provider, path, body)
+            answer = await provider.sync(path, body)
             assert answer.status == 200
             assert answer.body["result"]["newsResults"]
             charged.add(answer.headers["X-Credits-Charged"])

@@ -1,16 +1,11 @@
 """C-J.2: every row of the error table, produced by the emulator itself."""
 
-from __future__ import annotations
-
-import asyncio
 import re
 from typing import Any
 
-from emulator_harness import Provider, Reply, eventually
+from emulator_harness import CHATGPT, Provider, Reply, eventually
 
 from app.emulator.engine.faults import FaultRates
-
-CHATGPT = {"prompt": "best shoes", "country": "US"}
 
 
 def check(reply: Reply, status: int, code: str, message: str, details: Any = None) -> None:
@@ -108,11 +103,7 @@ async def test_j2_request_canceled(emulate: Any) -> None:
     """499 goes to a connection that is closed already; the emulator's own record shows it."""
     provider = await new(emulate)
     organization = provider.emulator.organizations["default"]
-    call = asyncio.ensure_future(provider.post("/v1/monitor/chatgpt", CHATGPT))
-    await eventually(lambda: organization.slots_used == 1)
-    connection = next(iter(provider.server.runner.server.connections))  # type: ignore[union-attr]
-    call.cancel()
-    await eventually(lambda: connection.transport is None)
+    await provider.abandon_sync()
     await provider.step(120)
     await eventually(lambda: organization.slots_used == 0)
     calls = (await provider.get("/_emulator/state", key=None)).body["syncCalls"]

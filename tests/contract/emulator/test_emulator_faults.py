@@ -1,6 +1,4 @@
-"""C-M: seeded misbehaviour, and that the books tell exactly what was done."""
-
-from __future__ import annotations
+"""C-M: seeded misbehaviour, and that the books list exactly what was done."""
 
 import asyncio
 import json
@@ -9,14 +7,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from emulator_harness import Receiver, eventually
+from emulator_harness import TASK_TYPES, Receiver, eventually
 from test_emulator_deliveries import verify
 
 from app.emulator.engine.faults import FaultRates, fate_of
 from app.emulator.http.request_faults import PAGES
-
-PROMPT = {"prompt": "best shoes", "country": "US"}
-TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")
 
 
 async def submit(provider: Any, receiver: Receiver, count: int, order: Any = None) -> int:
@@ -25,7 +20,7 @@ async def submit(provider: Any, receiver: Receiver, count: int, order: Any = Non
 
     async def one(number: int) -> None:
         nonlocal lost
-        task_type = TYPES[number % len(TYPES)]
+        task_type = TASK_TYPES[number % len(TASK_TYPES)]
         include = {"expandProducts": True} if task_type == "AIMODE" else {}
         task = provider.task(task_type, payload={"include": include}, webhook={"url": receiver.url})
         try:

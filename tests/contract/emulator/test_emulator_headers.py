@@ -1,24 +1,12 @@
 """C-C and C-D: keys, rate limits, slots, the headers of C-D.2, and the order of checks."""
 
-from __future__ import annotations
-
-import asyncio
 from typing import Any
 
 import pytest
-from emulator_harness import LIVE_KEY, Provider, Receiver, eventually
+from emulator_harness import CHATGPT, LIVE_KEY, Receiver, eventually
 
 from app.emulator.billing.organization_spec import KeySpec
 from app.emulator.engine.faults import FaultRates
-
-CHATGPT = {"prompt": "best shoes", "country": "US"}
-
-
-async def finish(provider: Provider, call: asyncio.Future[Any]) -> Any:
-    while not call.done():
-        await provider.step(60)
-        await asyncio.sleep(0)
-    return await call
 
 
 @pytest.mark.parametrize(
@@ -136,12 +124,12 @@ async def test_d2_concurrency_headers(emulate: Any, edition: str, family: str) -
     """This request included: 1 of 10, then 2 of 10; on the refusal limit + 1 and 0 left (L34)."""
     provider = await emulate(edition=edition, concurrency=2)
     organization = provider.emulator.organizations["default"]
-    first = asyncio.ensure_future(provider.post("/v1/monitor/chatgpt", CHATGPT))
+    first = provider.begin_sync()
     await eventually(lambda: organization.slots_used == 1)
-    second = asyncio.ensure_future(provider.post("/v1/monitor/gemini", CHATGPT))
+    second = provider.begin_sync("gemini")
     await eventually(lambda: organization.slots_used == 2)
     refused = await provider.post("/v1/monitor/copilot", CHATGPT)
-    replies = [await finish(provider, first), await finish(provider, second), refused]
+    replies = [await provider.finish(first), await provider.finish(second), refused]
     seen = [
         tuple(reply.header(f"{family}-{part}") for part in ("Limit", "Current", "Remaining"))
         for reply in replies
@@ -166,8 +154,8 @@ async def test_d2_credit_headers(emulate: Any) -> None:
     """Fresh on every 200 of a sync call, unlike the cached endpoint; on no async answer."""
     provider = await emulate(edition="2026", plan="lite")
     await provider.get("/v1/credits")
-    call = asyncio.ensure_future(provider.post("/v1/monitor/google", {"query": "shoes", "country": "US"}))
-    reply = await finish(provider, call)
+    call = provider.begin_sync("google", {"query": "shoes", "country": "US"})
+    reply = await provider.finish(call)
     assert (reply.header("X-Credits-Remaining"), reply.header("X-Credits-Charged")) == ("37495", "5")
     created = await provider.post("/v1/async/task", provider.task())
     assert created.header("X-Credits-Remaining") is None
@@ -189,14 +177,14 @@ async def test_d3_sync_and_async_share_the_slots(emulate: Any) -> None:
     provider = await emulate(concurrency=2)
     await provider.create("CHATGPT")
     organization = provider.emulator.organizations["default"]
-    call = asyncio.ensure_future(provider.post("/v1/monitor/chatgpt", CHATGPT))
+    call = provider.begin_sync()
     await eventually(lambda: organization.slots_used == 2)
     assert (await provider.post("/v1/monitor/chatgpt", CHATGPT)).status == 429
     await provider.create("CHATGPT")
     status = (await provider.get("/v1/async/status")).body
     assert (status["queuedTasks"], status["processingTasks"]) == (1, 1)
     assert status["concurrency"] == {"used": 2, "max": 2}
-    assert (await finish(provider, call)).status == 200
+    assert (await provider.finish(call)).status == 200
 
 
 async def test_d3_public_upgrade_gives_slots_at_once(emulate: Any) -> None:

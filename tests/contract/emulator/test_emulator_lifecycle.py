@@ -1,8 +1,5 @@
 """C-H: states, order, internal retries, retention; and sync calls over time."""
 
-from __future__ import annotations
-
-import asyncio
 from typing import Any
 
 import pytest
@@ -119,11 +116,7 @@ async def test_h_grok_is_switched_off(emulate: Any) -> None:
 
 async def test_h_grok_sync_is_500(emulate: Any) -> None:
     provider = await emulate(edition="2026")
-    call = asyncio.ensure_future(provider.post("/v1/monitor/grok", {"prompt": "x", "country": "US"}))
-    while not call.done():
-        await provider.step(60)
-        await asyncio.sleep(0)
-    reply = await call
+    reply = await provider.sync("grok", {"prompt": "x", "country": "US"})
     assert (reply.status, reply.error()["code"]) == (500, "INTERNAL_SERVER_ERROR")
     assert reply.error()["message"] == "Maximum retries exceeded"
 
@@ -132,11 +125,7 @@ async def test_h_sync_time_cap(emulate: Any) -> None:
     """No new attempt starts after five minutes."""
     provider = await emulate(edition="2026", faults=FaultRates(fail=1.0), internal_backoff_s=200.0)
     started_s = provider.emulator.clock.now()
-    call = asyncio.ensure_future(provider.post("/v1/monitor/gemini", {"prompt": "x", "country": "US"}))
-    while not call.done():
-        await provider.step(5)
-        await asyncio.sleep(0.001)
-    reply = await call
+    reply = await provider.finish(provider.begin_sync("gemini", {"prompt": "x", "country": "US"}), 5)
     assert reply.error()["message"] == "Maximum timeout (5 minutes) exceeded"
     assert 300 <= provider.emulator.clock.now() - started_s < 900
     assert provider.emulator.organizations["default"].slots_used == 0
@@ -208,9 +197,5 @@ async def test_h_sync_calls_know_no_idempotency(emulate: Any) -> None:
     for _ in range(2):
         headers = {"Idempotency-Key": "same"}
         body = {"prompt": "x", "country": "US"}
-        call = asyncio.ensure_future(provider.post("/v1/monitor/gemini", body, headers=headers))
-        while not call.done():
-            await provider.step(60)
-            await asyncio.sleep(0)
-        assert (await call).status == 200
+        assert (await provider.sync("gemini", body, headers=headers)).status == 200
     assert (await provider.books())["remaining"] == 100 - 2 * 6

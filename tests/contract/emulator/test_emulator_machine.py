@@ -4,14 +4,12 @@ slots forbade.
 It drives the engine without HTTP, on a stopped clock, and keeps its own account of every charge.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from emulator_harness import START_S
+from emulator_harness import START_S, TASK_TYPES
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -31,14 +29,13 @@ from app.emulator.http.exchange import Exchange
 from app.emulator.http.sync_calls import SyncCalls
 
 NAMES = ("public", "contract", "branch", "free")
-TYPES = ("CHATGPT", "GEMINI", "COPILOT", "PERPLEXITY", "AIMODE", "GOOGLE", "GOOGLE_NEWS", "GROK")
 PLAN_NAMES = ("free", "lite", "hobby", "growth", "enterprise-2k", "enterprise-annual")
 
 
 class _Open:
     """A request whose client stays."""
 
-    class transport:  # noqa: N801 - stands for aiohttp's attribute
+    class transport:  # noqa: N801 - in place of aiohttp's attribute
         @staticmethod
         def is_closing() -> bool:
             return False
@@ -50,7 +47,7 @@ def body(task_type: str, **extra: Any) -> dict[str, Any]:
 
 
 class Organizations(RuleBasedStateMachine):
-    """Rules are what customers and the sales team do; invariants are what the books must say."""
+    """Rules are what customers and the sales team do; invariants are what the books must show."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +84,7 @@ class Organizations(RuleBasedStateMachine):
 
     def _watch_starts(self) -> None:
         scheduler = self.emulator.scheduler
-        begin = scheduler._begin
+        begin = scheduler.begin_attempt
 
         def watched(organization: Organization, task: Task, now_s: float) -> None:
             account = organization.account
@@ -96,14 +93,16 @@ class Organizations(RuleBasedStateMachine):
             assert account.balance >= task.estimate or account.plan.kind in kinds, "started without credits"
             begin(organization, task, now_s)
 
-        scheduler._begin = watched  # type: ignore[method-assign]
+        scheduler.begin_attempt = watched  # type: ignore[method-assign]
 
     def _allowed(self, organization: Organization, price: int) -> bool:
         account = organization.account
         exceeding = account.plan.kind in self.emulator.edition.overage_kinds and not account.ended
         return account.balance >= price or exceeding
 
-    @rule(name=st.sampled_from(NAMES), task_types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=5))
+    @rule(
+        name=st.sampled_from(NAMES), task_types=st.lists(st.sampled_from(TASK_TYPES), min_size=1, max_size=5)
+    )
     def submit(self, name: str, task_types: list[str]) -> None:
         for task_type in task_types:
             self._submit(name, task_type)
@@ -127,7 +126,7 @@ class Organizations(RuleBasedStateMachine):
         else:
             assert possible
 
-    @rule(name=st.sampled_from(NAMES), task_type=st.sampled_from(TYPES))
+    @rule(name=st.sampled_from(NAMES), task_type=st.sampled_from(TASK_TYPES))
     def call(self, name: str, task_type: str) -> None:
         key = self.keys[name]
         organization = key.organization
@@ -191,7 +190,7 @@ class Organizations(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(NAMES),
-        prices=st.dictionaries(st.sampled_from(TYPES), st.integers(0, 9), max_size=3),
+        prices=st.dictionaries(st.sampled_from(TASK_TYPES), st.integers(0, 9), max_size=3),
     )
     def negotiate(self, name: str, prices: dict[str, int]) -> None:
         self.emulator.registry.override_prices(self.emulator.organizations[name], prices)
@@ -257,7 +256,7 @@ class Organizations(RuleBasedStateMachine):
         async def drop() -> None:
             for _, call, _ in self.calls:
                 call.cancel()
-            running = list(self.sync._running) if hasattr(self, "sync") else []
+            running = list(self.sync.running) if hasattr(self, "sync") else []
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, *(call for _, call, _ in self.calls), return_exceptions=True)

@@ -1,7 +1,5 @@
 """The OpenAPI document against the server: no 500, no undocumented answer, in every edition."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 
@@ -57,7 +55,7 @@ def run(url: str, key: str, edition: str) -> list[str]:
 
 @pytest.mark.parametrize("edition", ["2025", "legacy", "2026"])
 async def test_schemathesis_finds_no_500_and_nothing_undocumented(emulate: Any, edition: str) -> None:
-    # The generated webhook URLs name hosts that are nobody's business: no delivery leaves.
+    # The generated webhook URLs name hosts that must not be called: no delivery leaves.
     silent = FaultRates(drop=1.0, internal_retry=0)
     provider: Provider = await emulate(
         edition=edition, scale=100_000.0, requests_per_s=0, concurrency=200, grok=True, faults=silent

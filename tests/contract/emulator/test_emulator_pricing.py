@@ -1,8 +1,6 @@
 """C-E.1 to C-E.3: what things cost. One test case per row of the worked table, all three ways a price
 shows."""
 
-from __future__ import annotations
-
 import pytest
 
 from app.emulator.billing.pricing import PRICE_LISTS, clusters_price, estimate, pages

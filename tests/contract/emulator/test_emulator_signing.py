@@ -1,7 +1,5 @@
 """C-I.3 and C-I.4: the emulator's own signer against the published vectors and their wrong variants."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

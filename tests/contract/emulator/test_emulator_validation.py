@@ -1,7 +1,5 @@
 """C-K.0 to C-K.8: what requests may hold, with field paths and messages."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
