@@ -6,8 +6,8 @@ from redis.asyncio import Redis
 
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.database_clock import DatabaseClock
-from app.egress import egress_to
 from app.provider.client import Client
+from app.provider.egress import egress_to
 from app.provider.ratelimit.pacing import Pacer
 from app.provider.ratelimit.shared import SharedPacer
 from app.provider.sync import SyncClient
@@ -63,7 +63,7 @@ def open_provider(
         pacer=_rate_limiter(settings, chosen, redis_url),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
-        egress=egress_to(settings, chosen.base_url),
+        egress=egress_to(settings.outbound, chosen.base_url),
     )
 
 
@@ -77,7 +77,7 @@ def open_sync(
         api_key=chosen.api_key,
         pacer=_rate_limiter(settings, chosen, redis_url),
         timeout_s=timeout_s,
-        egress=egress_to(settings, chosen.base_url),
+        egress=egress_to(settings.outbound, chosen.base_url),
     )
 
 

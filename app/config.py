@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from app.address import AddressError, read_database_address, read_redis_address
 from app.address.listening import host_in_url, reachable_here, read_host
-from app.address.web import goes_straight, proxy_parts, read_http_url
+from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url
 from app.settings_text import (
     ConfigError,
     Problem,
@@ -326,6 +326,16 @@ class Settings(BaseSettings):
     def embedded_provider(self) -> bool:
         """No key is set: the local emulator stands in for the provider."""
         return not self.cloro_api_key.get_secret_value()
+
+    @property
+    def outbound(self) -> Outbound:
+        """How requests leave this machine."""
+        return Outbound(
+            self.http_proxy.get_secret_value(),
+            self.https_proxy.get_secret_value(),
+            self.no_proxy,
+            self.ca_file,
+        )
 
     @property
     def webhook_url(self) -> str:

@@ -12,8 +12,7 @@ import aiohttp
 
 from app.config import ConfigError, Settings
 from app.domain.notices.notice import Answered, NoticeSecretError, signature_of, signing_key
-from app.egress import egress_to
-from app.provider.egress import STRAIGHT, Egress
+from app.provider.egress import STRAIGHT, Egress, egress_to
 from app.provider.wire import read_error
 
 
@@ -96,5 +95,5 @@ def open_poster(settings: Settings) -> NoticePoster | None:
         settings.notice_url,
         keys,
         timeout_s=settings.notice_timeout_s,
-        egress=egress_to(settings, settings.notice_url),
+        egress=egress_to(settings.outbound, settings.notice_url),
     )

@@ -8,8 +8,8 @@ from decimal import Decimal, InvalidOperation
 
 from app.config import DEFAULT_ACCOUNT, Settings
 from app.domain.credits import ACCOUNT_CREDITS_MAX
-from app.domain.duration import DurationError, parse_duration
 from app.domain.text import sanitize
+from app.domain.time_format import DurationError, parse_duration
 from app.errors import USAGE, UserError
 from app.prompts.reader import Defaults, split_include
 from app.services.load import Duplicates, NewRun

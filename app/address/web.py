@@ -2,9 +2,20 @@
 
 import contextlib
 import ipaddress
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from app.address.split import PORT_MAX, AddressError
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """How requests leave this machine, as it is set: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, TALLYHOOK_CA_FILE."""
+
+    http_proxy: str = field(default="", repr=False)
+    https_proxy: str = field(default="", repr=False)
+    no_proxy: str = ""
+    ca_file: str = ""
 
 
 def read_http_url(url: str, *, example: str, whole: bool = False) -> str:

@@ -5,12 +5,15 @@ and no networks in NO_PROXY.
 """
 
 import base64
+import functools
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+
+from app.address.web import Outbound, goes_straight, proxy_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +52,24 @@ class Egress:
 STRAIGHT = Egress()
 NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)
 """No connection to the server, or no tunnel to it: it has nothing of the request."""
+
+
+def egress_to(outbound: Outbound, url: str) -> Egress:
+    """How requests go to a URL."""
+    plain = url.startswith("http://")
+    tls = None if plain else _context(outbound.ca_file)
+    proxy = outbound.http_proxy if plain else outbound.https_proxy
+    if not proxy or goes_straight(url, outbound.no_proxy):
+        return Egress(tls=tls, plain=plain)
+    place, user, password = proxy_parts(proxy)
+    return Egress(place, None if user is None else f"{user}:{password or ''}", tls, plain)
+
+
+@functools.cache
+def _context(ca_file: str) -> ssl.SSLContext | None:
+    """The system's certificates and those of the file; one for all sessions, which takes 10 ms to make."""
+    if not ca_file:
+        return None
+    context = ssl.create_default_context()
+    context.load_verify_locations(ca_file)
+    return context

@@ -2,8 +2,7 @@
 
 import json
 
-from app.domain.duration import display_duration
-from app.domain.time_format import iso_utc
+from app.domain.time_format import display_duration, iso_utc
 from app.store.write.schedules import ScheduleRow
 from app.views.runs import Document
 

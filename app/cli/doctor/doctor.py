@@ -24,9 +24,9 @@ from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
 from app.cli.store_access import answered, display_url, reachable_store
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
-from app.egress import egress_to
 from app.errors import UserError
 from app.notice_client import open_poster
+from app.provider.egress import egress_to
 from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
 from app.store.read.runs import STANDBY
@@ -362,7 +362,7 @@ async def check_webhook(settings: Settings, account: str = DEFAULT_ACCOUNT) -> C
     url = chosen.webhook_url
     challenge = secrets.token_hex(16)
     timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
-    egress = egress_to(settings, url)
+    egress = egress_to(settings.outbound, url)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, connector=egress.connector()) as session,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.duration import DURATION_MS_MAX, DurationError, display_duration, parse_duration
+from app.domain.time_format import DURATION_MS_MAX, DurationError, display_duration, parse_duration
 
 
 @pytest.mark.parametrize(
