@@ -9,7 +9,8 @@ from arq.worker import Worker as ArqWorker
 from arq.worker import func
 
 from app.queue import QUEUE_NAME, SETTLE_JOB, SUBMIT_JOB, serialize
-from workers.jobs import Context, settle_job, submit_job
+from workers.context import Context
+from workers.jobs import settle_job, submit_job
 
 __all__ = ["Worker", "make_worker"]
 

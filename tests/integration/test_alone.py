@@ -42,7 +42,8 @@ from tests.clock import SteppedClock
 from tests.integration.loading.reading import write_prompts
 from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline
 from tests.integration.test_workers import Scene, scene_on
-from workers import jobs
+from workers import sending as worker_sending
+from workers.context import Context
 from workers.duties.schedules import source_opener
 
 HOUR_MS = 3_600_000
@@ -119,16 +120,16 @@ async def test_f19_one_account_that_cannot_be_sent_for_holds_up_no_other(
 ) -> None:
     async with scene_on(sqlite_store, clock, valkey_url) as scene:
         await _also_another_account(scene)
-        real = jobs._submit_account
+        real = worker_sending.submit_account
 
-        async def submit_account(context: jobs.Context, account: str) -> int | None:
+        async def submit_account(context: Context, account: str) -> int | None:
             if account == "another":
                 raise OverflowError("too large")
             return await real(context, account)
 
-        monkeypatch.setattr(jobs, "_submit_account", submit_account)
+        monkeypatch.setattr(worker_sending, "submit_account", submit_account)
         with capture_logs() as logs:
-            await jobs.begin_sending(scene.context)
+            await worker_sending.start_sending(scene.context)
         failed = [line["account"] for line in logs if line["event"] == "sending_failed"]
         assert set(failed) == {"another"}
         assert await scene.count("submitted") == 2
@@ -139,7 +140,7 @@ async def test_f19_an_account_that_takes_long_keeps_no_other_waiting(
 ) -> None:
     async with scene_on(sqlite_store, clock, valkey_url) as scene:
         scene.context.providers = {**scene.context.providers, "another": scene.context.providers["default"]}
-        real, go_on, hung = jobs._submit_account, asyncio.Event(), asyncio.Event()
+        real, go_on, hung = worker_sending.submit_account, asyncio.Event(), asyncio.Event()
         real_due = Queries.accounts_with_due
 
         async def due(now_ms: int) -> list[str]:
@@ -147,17 +148,17 @@ async def test_f19_an_account_that_takes_long_keeps_no_other_waiting(
             others = await real_due(sqlite_store, now_ms) if hung.is_set() else []
             return others if go_on.is_set() else ["another", *others]
 
-        async def submit_account(context: jobs.Context, account: str) -> int | None:
+        async def submit_account(context: Context, account: str) -> int | None:
             if account == "another":
                 hung.set()
                 await go_on.wait()
                 return None
             return await real(context, account)
 
-        monkeypatch.setattr(jobs, "_submit_account", submit_account)
+        monkeypatch.setattr(worker_sending, "submit_account", submit_account)
         await scene.pipeline.start(2)
         scene.context.store.queries.accounts_with_due = due  # type: ignore[method-assign]
-        sending = jobs.begin_sending(scene.context)
+        sending = worker_sending.start_sending(scene.context)
         async with asyncio.timeout(20):
             while await scene.count("submitted") != 2:  # noqa: ASYNC110 - rows have no event
                 await asyncio.sleep(0.02)

@@ -15,8 +15,10 @@ from tests.conftest import StartValkey
 from tests.integration.test_workers import Scene, eventually, running, scene_on
 from tests.servers.valkey import ValkeyServer
 from workers import __main__ as worker
+from workers import arq_loop
 from workers.arq_settings import MAX_JOBS
-from workers.jobs import SETTLES_AT_ONCE
+from workers.context import SETTLES_AT_ONCE
+from workers.duties.wakes import run_wakes, wake_senders
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ async def scene(sqlite_store: Store, clock: SteppedClock, valkey_url: str) -> As
 async def test_f15_what_nobody_claims_is_sent_by_whoever_sees_it(scene: Scene, valkey: ValkeyServer) -> None:
     """As with workers on another queue, or an arq that stands still: every wake is taken."""
     await scene.pipeline.start(5)
-    async with running(worker.run_wakes(scene.context), scene.context):
+    async with running(run_wakes(scene.context), scene.context):
         await eventually(lambda: _counts(scene, "submitted", 5))
     with valkey.client() as client:
         assert client.zcard(QUEUE_NAME), "the queue took the wakes, and still has them"
@@ -36,19 +38,19 @@ async def test_f15_what_nobody_claims_is_sent_by_whoever_sees_it(scene: Scene, v
 
 async def test_f15_a_wake_is_given_its_time_first(scene: Scene) -> None:
     await scene.pipeline.start(1)
-    due = await worker.wake_senders(scene.context, set())
+    due = await wake_senders(scene.context, set())
     assert due == {"default"}
     assert scene.context.sending is None, "whoever takes the job begins"
-    assert await worker.wake_senders(scene.context, due) == due
+    assert await wake_senders(scene.context, due) == due
     assert scene.context.sending is not None
     await scene.context.sending
-    assert await worker.wake_senders(scene.context, due) == set()
+    assert await wake_senders(scene.context, due) == set()
 
 
 async def test_f15_hung_jobs_hold_up_neither_sending_nor_settling(scene: Scene) -> None:
     ids = await scene.delivered()
     for _ in range(SETTLES_AT_ONCE):
-        await scene.context.settling.acquire()  # for good
+        await scene.context.settle_slots.acquire()  # for good
     for _ in range(2 * MAX_JOBS):
         assert await scene.context.queue.wake_settle(ids)
     async with running(worker.run_until_stopped(scene.context, scene.url), scene.context):
@@ -57,7 +59,7 @@ async def test_f15_hung_jobs_hold_up_neither_sending_nor_settling(scene: Scene) 
         await scene.pipeline.start(5)
         await eventually(lambda: _counts(scene, "submitted", 5))
         for _ in range(SETTLES_AT_ONCE):
-            scene.context.settling.release()
+            scene.context.settle_slots.release()
 
 
 async def test_f15_a_user_who_may_not_ask_info_has_workers_all_the_same(
@@ -70,7 +72,7 @@ async def test_f15_a_user_who_may_not_ask_info_has_workers_all_the_same(
     async with scene_on(sqlite_store, clock, url) as scene:
         ids = await scene.delivered()
         with capture_logs() as logs:
-            async with running(worker.run_arq(scene.context, url), scene.context):
+            async with running(arq_loop.run_arq(scene.context, url), scene.context):
                 assert await scene.context.queue.wake_settle(ids)
                 await eventually(lambda: _counts(scene, "completed", 3))
         told = [line["event"] for line in logs if line["log_level"] != "info"]

@@ -29,8 +29,11 @@ from tests.conftest import StartValkey
 from tests.integration.services.pipeline import Pipeline
 from tests.servers.valkey import ValkeyServer
 from workers import __main__ as worker
-from workers import jobs
-from workers.jobs import Context, begin_sending, guarded, settle_job, submit_job
+from workers import arq_loop, sending, settling
+from workers.context import Context
+from workers.duties import sweep as sweep_duty
+from workers.jobs import guarded, settle_job, submit_job
+from workers.sending import start_sending
 
 PAYLOAD = {"v": 1}
 
@@ -141,7 +144,7 @@ async def test_any_other_error_is_swallowed_and_its_rows_wait(
         raise KeyError("bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "settle", bug)
+        patch.setattr(settling, "settle", bug)
         await settle_job(scene.ctx, PAYLOAD | {"ids": ids})
     assert await scene.count("completed") == 0
     await settle_job(scene.ctx, PAYLOAD | {"ids": ids})
@@ -197,14 +200,14 @@ async def test_a_submit_job_sees_to_its_successor(scene: Scene, valkey: ValkeySe
     await scene.pipeline.start(2)
     scene.pipeline.provider.tell(Answer.RATE_LIMITED)
     await submit_job(scene.ctx, PAYLOAD)
-    await begin_sending(scene.context)  # the one that the job began
+    await start_sending(scene.context)  # the one that the job began
     assert await scene.count("submitted") == 1
     with valkey.client() as client:
         [(_, score)] = client.zrange(QUEUE_NAME, 0, -1, withscores=True)
     assert score > time.time() * 1000, "when the one is due that was refused"
     scene.pipeline.clock.advance(10_000)
     await submit_job(scene.ctx, PAYLOAD)
-    await begin_sending(scene.context)
+    await start_sending(scene.context)
     assert await scene.count("submitted") == 2
     with valkey.client() as client:
         assert client.zcard(QUEUE_NAME) == 1, "nothing is left to send"
@@ -212,7 +215,7 @@ async def test_a_submit_job_sees_to_its_successor(scene: Scene, valkey: ValkeySe
 
 async def test_f17_a_sender_that_hangs_is_begun_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     await scene.pipeline.start(3)
-    monkeypatch.setattr(jobs, "hung_after_s", lambda _: 0.2)
+    monkeypatch.setattr(sending, "hung_after_s", lambda _: 0.2)
     claim, hung = SubmissionWrites.claim_pending, 0
 
     async def hanging(store: Store, **which: Any) -> Any:
@@ -223,7 +226,7 @@ async def test_f17_a_sender_that_hangs_is_begun_again(scene: Scene, monkeypatch:
         return await claim(store, **which)
 
     monkeypatch.setattr(SubmissionWrites, "claim_pending", hanging)
-    await begin_sending(scene.context)
+    await start_sending(scene.context)
     assert (hung, await scene.count("submitted")) == (2, 3)
 
 
@@ -232,7 +235,7 @@ async def test_f17_a_sender_that_takes_long_and_goes_on_is_let_alone(
 ) -> None:
     async with scene_on(sqlite_store, clock, valkey_url, claim_size=1) as scene:
         await scene.pipeline.start(5)
-        monkeypatch.setattr(jobs, "hung_after_s", lambda _: 1.0)
+        monkeypatch.setattr(sending, "hung_after_s", lambda _: 1.0)
         claim = SubmissionWrites.claim_pending
 
         async def slow(store: Store, **which: Any) -> Any:
@@ -241,7 +244,7 @@ async def test_f17_a_sender_that_takes_long_and_goes_on_is_let_alone(
 
         monkeypatch.setattr(SubmissionWrites, "claim_pending", slow)
         with capture_logs() as logs:
-            await begin_sending(scene.context)
+            await start_sending(scene.context)
         assert await scene.count("submitted") == 5
         assert not [line for line in logs if line["event"] == "sender_hung"]
 
@@ -261,7 +264,7 @@ async def test_f17_a_sender_that_takes_long_and_goes_on_is_let_alone(
 )
 def test_a15_a_redis_that_may_evict_is_refused(memory: dict[str, object], refused: bool) -> None:
     with pytest.raises(ConfigError, match="noeviction") if refused else contextlib.nullcontext():
-        worker.refuse_evicting(memory)
+        arq_loop.refuse_evicting(memory)
 
 
 async def test_a15_a_worker_ends_at_such_a_redis(
@@ -276,7 +279,7 @@ async def test_a15_a_worker_ends_at_such_a_redis(
 
 async def test_jobs_are_worked_off(scene: Scene) -> None:
     ids = await scene.delivered()
-    async with running(worker.run_arq(scene.context, scene.url), scene.context):
+    async with running(arq_loop.run_arq(scene.context, scene.url), scene.context):
         assert await scene.context.queue.wake_settle(ids)
         await eventually(lambda: _all_completed(scene))
 
@@ -294,20 +297,20 @@ async def test_a11_arq_is_started_again_when_redis_comes_back(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    monkeypatch.setattr(worker, "RESTART_FIRST_S", 0.05)
-    monkeypatch.setattr(worker, "RESTART_MAX_S", 0.2)
+    monkeypatch.setattr(arq_loop, "RESTART_FIRST_S", 0.05)
+    monkeypatch.setattr(arq_loop, "RESTART_MAX_S", 0.2)
     lives: list[None] = []
-    live = worker._one_life
+    connect_and_work = arq_loop.connect_and_work
 
     async def counted(context: Context, url: str) -> None:
         lives.append(None)
-        await live(context, url)
+        await connect_and_work(context, url)
 
-    monkeypatch.setattr(worker, "_one_life", counted)
+    monkeypatch.setattr(arq_loop, "connect_and_work", counted)
     server = start_valkey(appendonly=True)
     async with scene_on(sqlite_store, clock, server.url) as scene:
         ids = await scene.delivered()
-        async with running(worker.run_arq(scene.context, server.url), scene.context):
+        async with running(arq_loop.run_arq(scene.context, server.url), scene.context):
             assert await scene.context.queue.wake_settle(ids[:1])
             await eventually(lambda: _completed_at_least(scene, 1))
             server.stop() if how == "stop" else server.kill()
@@ -328,11 +331,11 @@ async def _more_than(lives: list[None], n: int) -> bool:
 async def test_a12_a_hanging_redis_takes_nothing_down_and_stopping_still_ends_it(
     sqlite_store: Store, clock: SteppedClock, start_valkey: StartValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "RESTART_FIRST_S", 0.05)
+    monkeypatch.setattr(arq_loop, "RESTART_FIRST_S", 0.05)
     server = start_valkey(appendonly=False)
     async with scene_on(sqlite_store, clock, server.url) as scene:
         ids = await scene.delivered()
-        async with running(worker.run_arq(scene.context, server.url), scene.context) as task:
+        async with running(arq_loop.run_arq(scene.context, server.url), scene.context) as task:
             await scene.context.queue.wake_settle(ids)
             await eventually(lambda: _all_completed(scene))
             server.pause()
@@ -349,7 +352,7 @@ async def test_a17_a_job_that_cannot_be_read_harms_no_other(scene: Scene, valkey
             client.set(f"arq:job:bad-{number}", raw)
             client.zadd(QUEUE_NAME, {f"bad-{number}": 1})
         client.zadd(QUEUE_NAME, {"no-body": 1})
-    async with running(worker.run_arq(scene.context, scene.url), scene.context) as task:
+    async with running(arq_loop.run_arq(scene.context, scene.url), scene.context) as task:
         await scene.context.queue.wake_settle(ids)
         await eventually(lambda: _all_completed(scene))
         assert not task.done()
@@ -366,7 +369,7 @@ async def test_a9_stopping_lets_a_running_job_finish(scene: Scene, monkeypatch: 
         return await settle(*args, **when)
 
     monkeypatch.setattr(SettlementWrites, "apply", slowly)
-    async with running(worker.run_arq(scene.context, scene.url), scene.context) as task:
+    async with running(arq_loop.run_arq(scene.context, scene.url), scene.context) as task:
         await scene.context.queue.wake_settle(ids)
         await started.wait()
         scene.context.stopping.set()
@@ -407,11 +410,11 @@ async def test_a_sweep_that_fails_is_tried_again(
             raise failures.pop()
         return await sweep(*args, **kwargs)
 
-    monkeypatch.setattr(worker, "sweep", failing)
+    monkeypatch.setattr(sweep_duty, "sweep", failing)
     async with scene_on(sqlite_store, clock, valkey_url) as scene:
         await scene.delivered()
         clock.advance(10_000)
-        async with running(worker.run_sweep(scene.context), scene.context):
+        async with running(sweep_duty.run_sweep(scene.context), scene.context):
             await eventually(lambda: _all_completed(scene))
     assert failures == []
 
@@ -427,7 +430,7 @@ async def test_a27_one_worker_sweeps_at_a_time(scene: Scene) -> None:
         swept.append(None)
         return len(swept) > 20
 
-    async with running(worker.run_sweep(scene.context), scene.context):
+    async with running(sweep_duty.run_sweep(scene.context), scene.context):
         await eventually(looked)
         assert await scene.count("completed") == 0
         scene.pipeline.clock.advance(10)

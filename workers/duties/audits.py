@@ -8,7 +8,7 @@ from app.domain.credits import to_json_number
 from app.domain.notices.triggers import unexplained_drift
 from app.services.audit import Audited, Audits
 from app.services.isolated import Isolated
-from workers.jobs import Context
+from workers.context import Context
 from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from app.ports import StoreUnavailable
 from app.store import Store
 from app.store.write.future_times import Longest
 from app.store.write.polls import POLL_BACKOFF_STEPS
-from workers.jobs import Context
+from workers.context import Context
 from workers.periodic import run_every, sleep_until
 
 log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ import structlog
 
 from app.provider.webhook_state import read_acknowledged
 from app.services.lost_webhooks import LostWebhookSearch
-from workers.jobs import Context
+from workers.context import Context
 from workers.periodic import run_every, sleep_until
 
 log = structlog.get_logger(__name__)

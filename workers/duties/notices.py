@@ -18,7 +18,7 @@ from app.services.forecast import look_ahead
 from app.services.isolated import Isolated
 from app.services.notice_triggers import Watcher
 from app.services.notify import Notifier, NotifyLimits
-from workers.jobs import Context
+from workers.context import Context
 from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)

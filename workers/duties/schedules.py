@@ -12,7 +12,7 @@ from app.prompts.reader import read_prompts
 from app.run_options import RunOptions, refuse_unknown_account
 from app.services.isolated import Isolated
 from app.services.schedule import Opened, OpenSource, SlotOutcome, start_due
-from workers.jobs import Context
+from workers.context import Context
 from workers.periodic import run_every
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from app.store import Store
 from app.store.tables import deliveries
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
+from workers.context import Context
 from workers.duties.lost_webhooks import run_lost_webhook_search
-from workers.jobs import Context
 
 GRACE_MS = 300_000
 Handler = Callable[[bytes, Any], Awaitable[None]]

@@ -25,8 +25,8 @@ from tests.integration.notices.receiver import Receiver, receiving
 from tests.integration.services.pipeline import Pipeline, until
 from tests.integration.test_workers import running
 from workers.__main__ import serve
+from workers.context import Context
 from workers.duties.notices import run_notices
-from workers.jobs import Context
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

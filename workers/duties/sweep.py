@@ -1,0 +1,76 @@
+"""The sweep, on a timer that needs no Redis, in whichever worker holds the lease."""
+
+import asyncio
+import functools
+import uuid
+
+import structlog
+
+from app.bootstrap import sweep_limits
+from app.services.funding import Funding
+from app.services.isolated import Isolated
+from app.services.sweep import SweepLimits, SweepSummary, sweep
+from workers.context import Context
+from workers.duties.heartbeat import longest_moments
+from workers.periodic import run_every
+from workers.sending import reachability_of
+from workers.settling import log_set_aside, settle_now
+
+log = structlog.get_logger(__name__)
+
+
+async def run_sweep(context: Context) -> None:
+    """Sweep every few seconds until `context.stopping`."""
+    owner = uuid.uuid4().hex
+    limits = sweep_limits(context.settings)
+    unreleased: set[str] = set()
+    funding = Funding(
+        context.store,
+        context.providers,
+        clock=context.clock,
+        probe_ms=round(context.settings.credits_probe_s * 1000),
+    )
+    await run_every(
+        lambda: _sweep_once(context, owner, limits, funding, unreleased),
+        name="sweep",
+        every_s=context.settings.sweep_every_s,
+        stopping=context.stopping,
+    )
+
+
+async def _sweep_once(
+    context: Context, owner: str, limits: SweepLimits, funding: Funding, unreleased: set[str]
+) -> None:
+    now = context.clock()
+    until_ms = now + round(context.settings.sweep_lease_s * 1000)
+    if not await context.store.runs.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
+        return
+    own_slot, isolated, summary = asyncio.Semaphore(), Isolated(), SweepSummary()
+    try:
+        with isolated.alone():
+            if moved := await context.store.future_times.bring_back_moments(
+                now, longest_moments(context.settings)
+            ):
+                log.warning("future_times_reset", count=moved)
+        with isolated.alone():
+            summary = await sweep(
+                context.store,
+                context.providers,
+                # Not behind the jobs: they may all hang.
+                lambda ids: settle_now(context, ids, slots=own_slot),
+                limits=limits,
+                clock=context.clock,
+                unreleased=unreleased,
+                reach=functools.partial(reachability_of, context),
+                each=isolated,
+            )
+        with isolated.alone():
+            if resumed := await funding.resume_due():
+                log.info("resumed", runs=resumed)
+    finally:
+        await context.store.runs.release_lease("sweep", owner)
+    if not summary.is_idle():
+        log_set_aside(summary.set_aside)
+        figures = {name: getattr(summary, name) for name in summary.__slots__}
+        log.info("swept", **figures | {"set_aside": len(summary.set_aside)})
+    isolated.finish()

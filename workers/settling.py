@@ -1,0 +1,46 @@
+"""Settles deliveries in this process, chunk by chunk, for the jobs and for the sweep."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from app.provider.wire import read_report
+from app.services.settle import SettleSummary, settle
+from workers.context import Context
+
+log = structlog.get_logger(__name__)
+
+ERROR_CHARS_MAX = 200
+
+
+async def settle_now(
+    context: Context, ids: Sequence[str], *, slots: asyncio.Semaphore | None = None
+) -> SettleSummary:
+    """Settle in this process, in transactions of bounded size. `slots` bounds how many run at once; None: all
+    jobs of the process share one bound."""
+    size = context.settings.settle_size
+    total = SettleSummary()
+    for start in range(0, len(ids), size):
+        async with slots or context.settle_slots:
+            chunk = await settle(
+                context.store,
+                read_report,
+                ids[start : start + size],
+                clock=context.clock,
+                unmatched_ms=round(context.settings.unmatched_s * 1000),
+            )
+        log_set_aside(chunk.set_aside)
+        for delivery_id, error in chunk.held_up.items():
+            # The message of a rule's error may quote an answer: only its type is logged.
+            reason = error if error.startswith("Store") else error.split(": ")[0]
+            log.error("delivery_held_up", id=delivery_id, error=reason[:ERROR_CHARS_MAX])
+        total.merge(chunk)
+    log.info("settled", deliveries=len(ids), settled=total.settled, quarantined=total.quarantined)
+    return total
+
+
+def log_set_aside(errors: Mapping[str, str]) -> None:
+    """One line for each delivery that waits for a person from now on."""
+    for delivery_id, error in errors.items():
+        log.error("delivery_set_aside", id=delivery_id, error=error[:ERROR_CHARS_MAX])
