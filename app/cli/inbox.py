@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.done import done
 from app.cli.options import AsJson, settings_for
 from app.cli.runs.commands import with_store
+from app.cli.streams import done
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -118,12 +118,14 @@ async def chosen(store: "Store", part: str) -> "InboxRow":
 
 def draw_inbox(output: "Console", document: dict[str, Any]) -> None:
     """One line for each, and under it what is wrong."""
+    from app.cli.terminal import second
+
     if not document["deliveries"]:
         output.print("Nothing is set aside, and nothing is held up.")
     for row in document["deliveries"]:
         style = "red" if row["state"] == "set_aside" else "yellow"
-        moment = row["received_at"][:19].replace("T", " ")
-        output.print(f"{row['id']} [{style}]{row['state']:>9}[/{style}] {moment} {row['account'] or '-'}")
+        received = second(row["received_at"])
+        output.print(f"{row['id']} [{style}]{row['state']:>9}[/{style}] {received} {row['account'] or '-'}")
         output.print(f"  {printable(row['error'] or '')}", markup=False)
 
 

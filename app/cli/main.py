@@ -22,7 +22,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import done, processes, streams
+from app.cli import processes, streams
 from app.cli.accounts.adjust import ADJUST_EXAMPLES, adjust
 from app.cli.accounts.audit import AUDIT_EXAMPLES, audit
 from app.cli.accounts.forecast import FORECAST_EXAMPLES, forecast
@@ -99,7 +99,7 @@ def main() -> None:
     os.umask(0o077)
     streams.take_streams()
     arguments = sys.argv[1:]
-    done.begin()
+    streams.forget_done()
     try:
         code = run(arguments)
     except KeyboardInterrupt:
@@ -107,18 +107,18 @@ def main() -> None:
     except Exception as error:
         code = _bug(error, as_json="--json" in arguments)
     # Once more, for what the lines above have written.
-    sys.exit(code if streams.lost_output() is None or done.all_done() else code or FAILED)
+    sys.exit(code if streams.lost_output() is None or streams.all_done() else code or FAILED)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Raises what is a bug of ours."""
     as_json = "--json" in arguments
-    done.begin()
+    streams.forget_done()
     code = _run(arguments, as_json=as_json)
     lost = streams.lost_output()
     if lost is not None:
         # What was done is done, and a caller that sees another code than 0 does it again.
-        code = code if done.all_done() else code or FAILED
+        code = code if streams.all_done() else code or FAILED
         _tell(UserError("output_lost", str(lost)), as_json=False)
     if lost is not None or code in (STORED, INTERRUPTED):
         _tell_done()
@@ -138,7 +138,7 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
         if told is None:
             raise
         _tell(told, as_json=as_json, usage=error if isinstance(error, TyperException) else None)
-        return STORED if done.all_done() else told.exit_code
+        return STORED if streams.all_done() else told.exit_code
     if code == INTERRUPTED:
         _tell(UserError("interrupted", "interrupted"), as_json=as_json)
     return code
@@ -190,7 +190,7 @@ def _bug(error: Exception, *, as_json: bool) -> int:
         "bug",
         f"this is a bug of Tallyhook: {type(error).__name__}{where}",
         "please report this sentence; TALLYHOOK_LOG_LEVEL=debug shows more, which may hold prompts",
-        exit_code=STORED if done.all_done() else BUG,
+        exit_code=STORED if streams.all_done() else BUG,
     )
     _tell(told, as_json=as_json)
     _tell_done()
@@ -214,7 +214,7 @@ def _tell(told: UserError, *, as_json: bool, usage: TyperException | None = None
 def _tell_done() -> None:
     from app.cli.terminal import draw_done, error_console
 
-    draw_done(error_console(), done.all_done())
+    draw_done(error_console(), streams.all_done())
 
 
 def _code_of(code: object) -> int:

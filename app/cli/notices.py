@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.done import done
 from app.cli.options import LISTED_MAX, AsJson, settings_for
 from app.cli.runs.commands import with_store
+from app.cli.streams import done
 from app.errors import FAILED, USAGE, UserError
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ def draw_notices(output: "Console", document: dict[str, Any]) -> None:
     """One line for each, and under it why it did not arrive."""
     from rich.markup import escape
 
+    from app.cli.terminal import second
+
     if not document["notices"]:
         output.print("Nothing was told yet. Workers tell of runs, budgets, discrepancies and drift.")
     for row in document["notices"]:
         style = {"sent": "green", "failed": "red", "new": "yellow"}.get(row["state"], "dim")
         state = f"[{style}]{row['state']:>6}[/{style}]"
-        output.print(f"{row['at'][:19].replace('T', ' ')} {state} {row['kind']:<17}", end=" ")
+        output.print(f"{second(row['at'])} {state} {row['kind']:<17}", end=" ")
         output.print(escape(row["data"]["message"]))
         if row["error"]:
             output.print(f"{'':27}after {row['tries']} tries: {escape(row['error'])}")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli import done as told
 from app.cli.options import AsJson, examples, settings_for
+from app.cli.streams import done, forget_done
 from app.errors import FAILED, UserError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ async def migrated(settings: "Settings") -> dict[str, object]:
     try:
         before = await answered(store.queries.schema_revision(), settings)
         await upgrade(store, settings)
-        told.done("every table is as this version needs it")
+        done("every table is as this version needs it")
         after = await answered(store.queries.schema_revision(), settings)
     finally:
         await store.close()
@@ -181,8 +181,9 @@ def doctor(as_json: AsJson = False) -> None:
     Configuration, database, Redis, provider, and that the webhook URL reaches our own receiver, which proves
     itself with the secret. Changes nothing. Ends with 1 if there is a fault.
     """
+    from app.cli.doctor.check import draw_checks
     from app.cli.doctor.doctor import document, examine, wrong_settings
-    from app.cli.terminal import draw_checks, show
+    from app.cli.terminal import show
     from app.settings_text import ConfigError
 
     try:
@@ -222,7 +223,7 @@ def demo(
 
     log.configure("auto", "warning")
     document = asyncio.run(run_demo(Demo(prompts, seed, keep)))
-    told.begin()  # its run is gone with its directory, and only the books are asked for
+    forget_done()  # its run is gone with its directory, and only the books are asked for
     show(document, as_json=as_json, draw=draw_demo)
     if not document["agree"]:
         raise typer.Exit(FAILED)

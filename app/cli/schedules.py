@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.done import done
 from app.cli.options import (
     Account,
     AsJson,
@@ -21,12 +20,16 @@ from app.cli.options import (
     settings_for,
 )
 from app.cli.runs.commands import with_store
+from app.cli.streams import done
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from app.run_options import RunOptions
     from app.store import Store
     from app.store.write.schedules import ScheduleRow
+    from app.views.runs import Document
 
 EVERY_MIN_MS = 60_000
 
@@ -105,7 +108,7 @@ async def _add_schedule(store: "Store", name: str, path: Path, options: "RunOpti
 @schedule.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the schedules, with what went wrong at their last slot."""
-    from app.cli.terminal import draw_schedules, show
+    from app.cli.terminal import show
     from app.views.schedules import schedule_document
 
     async def work(store: "Store") -> None:
@@ -164,6 +167,28 @@ def _enable(name: str, *, enabled: bool, as_json: bool) -> None:
         show(document | {"message": f"Schedule {row.name} {then}."}, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)
+
+
+def draw_schedules(output: "Console", document: "Document") -> None:
+    """One line for each schedule, and under it what went wrong last."""
+    from rich.markup import escape
+
+    from app.cli.terminal import second, table
+
+    if not document["schedules"]:
+        output.print("No schedule yet. tallyhook schedule add FILE --every 6h makes one.")
+        return
+    rows = table("name", "every", "state", "next", "file", "last trouble")
+    for row in document["schedules"]:
+        rows.add_row(
+            escape(row["name"]),
+            row["every"],
+            row["state"],
+            second(row["next_at"]),
+            escape(row["source"]),
+            escape(row["last_error"] or ""),
+        )
+    output.print(rows)
 
 
 async def choose_schedule(store: "Store", name: str) -> "ScheduleRow":

@@ -1,4 +1,5 @@
-"""Standard input and output of a command: every byte arrives, or the command says why it did not.
+"""Standard input and output of a command: every byte arrives, or the command says why it did not, and what it
+has done all the same.
 
 What cannot be written is never an OSError: whoever asks a database or a provider would take it for theirs.
 Standard error never fails: what nobody can be told is not told.
@@ -155,3 +156,23 @@ def _stdin(before: TextIO | None) -> TextIO:
         encoding=getattr(before, "encoding", None) or "utf-8",
         errors="surrogateescape",
     )
+
+
+_done: list[str] = []
+"""What the command has done, whatever becomes of the rest of it: reported on standard error when its answer
+is lost, so that nobody repeats it because of that."""
+
+
+def forget_done() -> None:
+    """A command begins: it has done nothing."""
+    _done.clear()
+
+
+def done(what: str) -> None:
+    """From here on `what` is so, a sentence that names it by its id."""
+    _done.append(what)
+
+
+def all_done() -> list[str]:
+    """What was done so far, in its order."""
+    return list(_done)

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import typer
 
-from app.cli.done import done
 from app.cli.options import AsJson, examples, settings_for
 from app.cli.runs.commands import with_store
+from app.cli.streams import done
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from app.cli.terminal import figure, minute, second, table
 from app.views.runs import Document
 
 
@@ -27,15 +27,15 @@ def draw_plan(output: Console, document: Document) -> None:
         output.print(f"  [yellow]overage    {document['overage']}[/yellow]")
     told = document["provider"]
     if told is not None:
-        output.print(f"  provider   {told['remaining']} at {told['at'][:19].replace('T', ' ')}")
+        output.print(f"  provider   {told['remaining']} at {second(told['at'])}")
     burn = document["burn"]
     output.print(f"  burn       {burn['credits_per_day']} credits a day, by the last {burn['hours']} hours")
     if burn["by"]:
-        table = _table("engine", "country", "tasks", "credits", "a day")
+        rows = table("engine", "country", "tasks", "credits", "a day")
         for row in burn["by"]:
             figures = (row["tasks"], row["credits"], row["credits_per_day"])
-            table.add_row(row["task_type"], escape(row["country"]), *map(str, figures))
-        output.print(table)
+            rows.add_row(row["task_type"], escape(row["country"]), *map(str, figures))
+        output.print(rows)
 
 
 def draw_statement(output: Console, document: Document) -> None:
@@ -44,20 +44,20 @@ def draw_statement(output: Console, document: Document) -> None:
     state = "closed" if document["closed"] else "running"
     days = f"{cycle['starts_at'][:10]} to {cycle['ends_at'][:10]}"
     output.print(f"Statement of account {document['account']}, {days} ({state})")
-    table = _table("day", "what", "detail", "count", "credits", "balance")
+    rows = table("day", "what", "detail", "count", "credits", "balance")
     for line in document["lines"]:
         detail = f"{line['task_type']} {line['mode']}" if "task_type" in line else line.get("reason", "")
         count = str(line.get("count", ""))
-        table.add_row(
+        rows.add_row(
             line["day"], line["what"], escape(detail), count, str(line["credits"]), str(line["balance"])
         )
-    output.print(table)
+    output.print(rows)
     output.print("  " + ", ".join(f"{name} {value}" for name, value in totals.items()))
 
 
 def draw_audit(output: Console, document: Document) -> None:
     """Whether every change of the balance is explained, and where it is not."""
-    both = f"balance {_figure(document['balance'])}, books {_figure(document['books'])}"
+    both = f"balance {figure(document['balance'])}, books {figure(document['books'])}"
     output.print(f"Account {document['account']}: {both}")
     exposure, foreign = document["unknown_exposure"], document["foreign"]
     output.print(f"  unknown exposure {exposure['credits']} credits of {exposure['tasks']} tasks")
@@ -68,7 +68,7 @@ def draw_audit(output: Console, document: Document) -> None:
     for reset in document["resets"]:
         lost = f"{reset['expired_lowest']} to {reset['expired_highest']}"
         output.print(
-            f"  new cycle        {_minute(reset['at'])}: {lost} expired, {reset['allocation']} allocated"
+            f"  new cycle        {minute(reset['at'])}: {lost} expired, {reset['allocation']} allocated"
         )
     if document["explained"]:
         output.print("[green]Explained.[/green] Every change of the balance has its entries.")
@@ -80,12 +80,12 @@ def _draw_intervals(output: Console, document: Document) -> None:
     moved = [i for i in document["intervals"] if i["actual"] or i["ours_lowest"] or i["unexplained"]]
     if not moved:
         return
-    table = _table("from", "to", "before", "after", "change", "ours", "foreign", "unexplained")
+    rows = table("from", "to", "before", "after", "change", "ours", "foreign", "unexplained")
     for i in moved:
         low, high = i["ours_lowest"], i["ours_highest"]
-        table.add_row(
-            _minute(i["from"]),
-            _minute(i["to"]),
+        rows.add_row(
+            minute(i["from"]),
+            minute(i["to"]),
             str(i["before"]),
             str(i["after"]),
             str(i["actual"]),
@@ -93,7 +93,7 @@ def _draw_intervals(output: Console, document: Document) -> None:
             str(i["foreign"]),
             str(i["unexplained"]),
         )
-    output.print(table)
+    output.print(rows)
 
 
 def draw_forecast(output: Console, document: Document) -> None:
@@ -113,11 +113,11 @@ def draw_forecast(output: Console, document: Document) -> None:
     output.print(f"  pace     {_from_to(rate)} tasks an hour{how}")
     output.print(f"  runs out {_time_span(document['runs_out'])}")
     if document["burn"]:
-        table = _table("engine", "country", "tasks", "credits", "an hour", "per estimate")
+        rows = table("engine", "country", "tasks", "credits", "an hour", "per estimate")
         for row in document["burn"]:
             figures = (row["tasks"], row["credits"], row["credits_per_hour"], row["per_estimate"])
-            table.add_row(row["task_type"], escape(row["country"] or ""), *map(str, figures))
-        output.print(table)
+            rows.add_row(row["task_type"], escape(row["country"] or ""), *map(str, figures))
+        output.print(rows)
     _draw_run_forecasts(output, document)
     for warning in document["warnings"]:
         style = "red" if warning["sure"] else "yellow"
@@ -128,11 +128,11 @@ def _draw_run_forecasts(output: Console, document: Document) -> None:
     if not document["runs"]:
         output.print("No task is open." if document["run"] is None else "No task of this run is open.")
         return
-    table = _table("run", "open", "credits", "ends")
+    rows = table("run", "open", "credits", "ends")
     for row in document["runs"]:
         ends = row["why_not"] or _time_span(row["ends"])
-        table.add_row(escape(row["run"]["name"]), str(row["open"]), _from_to(row["cost"]), escape(ends))
-    output.print(table)
+        rows.add_row(escape(row["run"]["name"]), str(row["open"]), _from_to(row["cost"]), escape(ends))
+    output.print(rows)
 
 
 def _from_to(figures: Document) -> str:
@@ -147,20 +147,5 @@ def _time_span(span: Document) -> str:
     return f"{likely}; from {_shown_minute(span['earliest'])} to {latest}"
 
 
-def _shown_minute(moment: str | None) -> str:
-    return "none" if moment is None else moment[:16].replace("T", " ")
-
-
-def _minute(iso: str) -> str:
-    return iso[:16].replace("T", " ")
-
-
-def _figure(value: object) -> str:
-    return "unknown" if value is None else str(value)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, no_wrap=column in ("from", "to", "day"))
-    return table
+def _shown_minute(iso: str | None) -> str:
+    return "none" if iso is None else minute(iso)

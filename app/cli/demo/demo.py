@@ -26,10 +26,11 @@ from app.cli.demo.stack import (
     settings_of,
     tallyhook,
 )
+from app.cli.runs.draw import live_progress
 from app.cli.runs.submit_file import submit_file
 from app.cli.runs.watch import POLL_S
 from app.cli.store_access import opened_store
-from app.cli.terminal import error_console, live_progress
+from app.cli.terminal import error_console
 from app.domain.credits import to_json_number
 from app.domain.pricing import PRICE_LISTS
 from app.domain.time_format import iso_day

@@ -200,6 +200,8 @@ def draw_verified(output: "Console", document: dict[str, Any]) -> None:
     """Every difference on a line, then the sentence, then the sums."""
     from rich.markup import escape
 
+    from app.cli.terminal import pairs
+
     for row in document["differences"]:
         place = f"{row['table']} {row['key']}, {row['column']}"
         told = f": stands {row['stands']}, should be {row['should_be']} ({row['why']})"
@@ -210,8 +212,7 @@ def draw_verified(output: "Console", document: dict[str, Any]) -> None:
     style = "green" if document["equal"] else "red"
     output.print(f"[{style}]{escape(document['message'])}[/{style}]")
     for name in ("credits", "counts"):
-        pairs = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in document[name].items())
-        output.print(f"  {name:<8} {escape(pairs)}")
+        output.print(f"  {name:<8} {escape(pairs(document[name]))}")
 
 
 VERIFY_EXAMPLES = examples(

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.done import done
 from app.cli.options import Account, AsJson, Include, examples, settings_for
 from app.cli.runs.commands import with_store
+from app.cli.streams import done
 from app.errors import FAILED, USAGE, UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def ask(
     interrupt it to save credits: the provider may go on and bill it.
     """
     from app.cli.runs.choose import choose_run
-    from app.cli.terminal import draw_asked, show
+    from app.cli.runs.draw import draw_asked
+    from app.cli.terminal import show
     from app.run_options import refuse_unknown_account
     from app.views.sync_call import sync_call_document
 

@@ -28,7 +28,8 @@ def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
 
     Ends with 1 when the run is paused or stopped, and says why.
     """
-    from app.cli.terminal import draw_status, show
+    from app.cli.runs.draw import draw_status
+    from app.cli.terminal import show
     from app.views.runs import status_document
 
     async def work(store: "Store") -> None:
@@ -44,7 +45,8 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List the newest runs."""
-    from app.cli.terminal import draw_runs, show
+    from app.cli.runs.draw import draw_runs
+    from app.cli.terminal import show
     from app.views.runs import status_document
 
     async def work(store: "Store") -> None:
@@ -59,7 +61,8 @@ def runs(
 def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
     """Show where the tasks of RUN stand, its credits so far, and whether a worker is running."""
     from app.cli.runs.choose import choose_run
-    from app.cli.terminal import draw_status, show
+    from app.cli.runs.draw import draw_status
+    from app.cli.terminal import show
     from app.views.runs import status_document
     from app.views.workers import workers_document
 
@@ -86,7 +89,8 @@ def report(
     """Show the books of RUN: verdicts, credits held, posted and voided, by engine and country, how long tasks
     took, and what needs explaining."""
     from app.cli.runs.choose import choose_run
-    from app.cli.terminal import draw_line, draw_report, show
+    from app.cli.runs.draw import draw_report
+    from app.cli.terminal import draw_line, show
     from app.views.report import full_report_document
 
     async def work(store: "Store") -> None:
@@ -181,8 +185,9 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
 async def follow(store: "Store", wanted: str) -> "tuple[RunRow, RunProgress]":
     """Watch a run with a live bar on standard error; how it stood at the end."""
     from app.cli.runs.choose import choose_run
+    from app.cli.runs.draw import live_progress
     from app.cli.runs.watch import watch_run
-    from app.cli.terminal import error_console, live_progress
+    from app.cli.terminal import error_console
 
     row = await choose_run(store, wanted)
     with live_progress(error_console(), row.name) as show_progress:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.done import done
 from app.cli.options import AsJson, RunArgument, examples, settings_for
 from app.cli.runs.commands import with_store
+from app.cli.streams import done
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:

@@ -63,8 +63,9 @@ def submit(
     """
     from app.bootstrap import now_ms
     from app.cli.runs.choose import choose_run
+    from app.cli.runs.draw import draw_submitted
     from app.cli.runs.submit_file import default_name, submit_file
-    from app.cli.terminal import draw_submitted, show
+    from app.cli.terminal import show
     from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
 
     settings = settings_for(log_level="warning")
@@ -94,7 +95,8 @@ def submit(
 
 async def _watch_submitted(store: "Store", document: "Document", *, as_json: bool) -> None:
     """Follow the stored run; as JSON its end and its status are one document."""
-    from app.cli.terminal import draw_status, draw_submitted, show
+    from app.cli.runs.draw import draw_status, draw_submitted
+    from app.cli.terminal import show
     from app.views.runs import status_document
 
     if not as_json:

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.bootstrap import now_ms, open_queue
-from app.cli.done import done
 from app.cli.store_access import TROUBLE
-from app.cli.streams import stdin_fault
+from app.cli.streams import done, stdin_fault
 from app.config import Settings
 from app.domain.source_change import SourceChanged
 from app.domain.text import sanitize

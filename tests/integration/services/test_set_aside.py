@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.done import all_done
+from app.cli.streams import all_done
 from app.domain.task import idempotency_key
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store

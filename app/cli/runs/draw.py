@@ -1,0 +1,190 @@
+"""Draws the documents about runs on a terminal. Everything a person sees and no program reads."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.cli.runs.watch import submitted_count
+from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
+from app.domain.credits import to_json_number
+from app.store.read.runs import RunProgress
+from app.views.runs import Document
+
+SHORT_ID_CHARS = 8
+
+
+def draw_runs(output: Console, document: Document) -> None:
+    """One line for each run."""
+    if not document["runs"]:
+        output.print("No run yet. tallyhook submit FILE makes one.")
+        return
+    rows = table(
+        "id", "name", "account", "state", "tasks", "open", "completed", "failed", "charged", "created"
+    )
+    for status in document["runs"]:
+        run, states = status["run"], status["states"]
+        rows.add_row(
+            run["id"][-SHORT_ID_CHARS:],
+            escape(run["name"]),
+            run["account"],
+            _state(status),
+            str(status["tasks"]),
+            str(status["open"]),
+            str(states["completed"]),
+            str(states["failed"]),
+            str(status["credits"]["charged"]),
+            second(run["created_at"]),
+        )
+    output.print(rows)
+
+
+def draw_status(output: Console, document: Document) -> None:
+    """One run in a few lines."""
+    _draw_run_head(output, document)
+    counts = {state: count for state, count in document["states"].items() if count}
+    output.print(f"  tasks    {document['tasks']}: {pairs(counts)}")
+    output.print(f"  credits  {pairs(document['credits'])}")
+    if worker := document.get("worker"):
+        needed = not worker["running"] and not document["finished"]
+        said = f"[red]{worker['message']}: start tallyhook worker[/red]" if needed else worker["message"]
+        output.print(f"  worker   {said}")
+
+
+def draw_report(output: Console, document: Document) -> None:
+    """The books of one run."""
+    _draw_run_head(output, document)
+    states = ("completed", "failed", "rejected", "expired", "cancelled", "open")
+    found = ("duplicates", "swept", "recovered_submits", "reused", "money_open")
+    output.print(f"  tasks    {document['tasks']}: {pairs({name: document[name] for name in states})}")
+    output.print(f"  seen     {pairs({name: document[name] for name in found})}")
+    output.print(f"  credits  {pairs(document['credits'])}")
+    output.print(f"  verdicts {pairs({k: v for k, v in document['verdicts'].items() if v}) or 'none yet'}")
+    for name, one in document["exposure"].items():
+        if one["attempts"]:
+            said = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
+            output.print(f"  held     {one['credits']} credits of {one['attempts']} attempts {said}")
+    aside = document["set_aside"]
+    if aside["named"] or aside["unnamed"]:
+        output.print(f"  inbox    [red]{aside['named']} deliveries about it set aside[/red], ", end="")
+        output.print(f"{aside['unnamed']} more whose task cannot be made out: tallyhook inbox list")
+    if document["adjusted"]:
+        output.print(f"  adjusted {document['adjusted']} credits by later corrections")
+    _draw_engines(output, document)
+    if document["findings"]:
+        rows = table("verdict", "task", "expected", "actual", "detail")
+        for finding in document["findings"]:
+            rows.add_row(
+                finding["verdict"],
+                str(finding["task_id"]),
+                figure(finding["expected"]),
+                figure(finding["actual"]),
+                escape(finding["detail"]),
+            )
+        output.print(rows)
+
+
+def _draw_engines(output: Console, document: Document) -> None:
+    names = ("tasks", "completed", "failed", "open", "posted", "held")
+    times = ("p50_ms", "p95_ms", "max_ms")
+    latency = {one["task_type"]: one for one in document["latency"]}
+    rows = table("engine", "countries", *names, "p50", "p95", "longest")
+    parts = document["by_engine_country"]
+    for engine in sorted({one["task_type"] for one in parts}):
+        mine = [one for one in parts if one["task_type"] == engine]
+        sums = (to_json_number(sum((Decimal(one[name]) for one in mine), Decimal(0))) for name in names)
+        waited = (f"{latency[engine][name] / 1000:.1f} s" if engine in latency else "" for name in times)
+        rows.add_row(engine, str(len(mine)), *map(str, sums), *waited)
+    if parts:
+        output.print(rows)
+
+
+def draw_submitted(output: Console, document: Document) -> None:
+    """What was stored, which lines were not, and what to do next."""
+    draw_bad_lines(output, document["bad_lines"], document["bad_lines_count"])
+    output.print(
+        f"[green]Run {document['run']['id']}[/green] ({escape(document['run']['name'])}): "
+        f"{document['tasks']} tasks, {document['credits']['estimate']} credits by our estimate."
+    )
+    for line in document["next"]:
+        output.print(f"  {escape(line)}")
+
+
+def draw_asked(output: Console, document: Document) -> None:
+    """The answer, and under it what it cost."""
+    answer, credits = document["answer"], document["credits"]
+    if answer is not None:
+        text = answer.get("text") if isinstance(answer, dict) else None
+        output.print(escape(text if isinstance(text, str) else json.dumps(answer, ensure_ascii=False)))
+    else:
+        error = document["error"] or {}
+        output.print(f"[red]No answer:[/red] {escape(str(error.get('message') or error.get('code')))}")
+    told = "charge unknown, up to" if credits["unknown"] else "charged"
+    figure = credits["estimate"] if credits["unknown"] else credits["charged"]
+    output.print(f"[dim]{told} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
+
+
+def draw_bad_lines(output: Console, lines: Iterable[Document], count: int) -> None:
+    """Lines of the input that cannot be used, each with its field and the remedy."""
+    shown = 0
+    for line in lines:
+        shown += 1
+        where = f"line {line['line']}, {line['field']}" if line["field"] else f"line {line['line']}"
+        remedy = f"; {line['remedy']}" if line["remedy"] else ""
+        output.print(f"[yellow]{escape(where)}:[/yellow] {escape(line['problem'])}{escape(remedy)}")
+    if count > shown:
+        output.print(f"… and {count - shown} more bad lines")
+
+
+@contextlib.contextmanager
+def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress], None]]:
+    """A live bar for a run: settled of all, and beside it submitted, completed, failed and credits. It says
+    nothing where it cannot be redrawn. Gives the function that moves it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("[dim]submitted[/dim] {task.fields[submitted]}"),
+        TextColumn("[green]completed {task.fields[completed_tasks]}[/green]"),
+        TextColumn("[red]failed {task.fields[failed]}[/red]"),
+        TextColumn("[cyan]{task.fields[charged]} credits[/cyan]"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=output, disable=not output.is_terminal, expand=True) as bar:
+        shown = bar.add_task(escape(name), total=None, submitted=0, completed_tasks=0, failed=0, charged=0)
+
+        def move(progress: RunProgress) -> None:
+            states = progress.states
+            bar.update(
+                shown,
+                total=progress.tasks,
+                completed=progress.tasks - progress.open,
+                submitted=submitted_count(progress),
+                completed_tasks=states.get("completed", 0),
+                failed=states.get("failed", 0),
+                charged=to_json_number(progress.charged),
+            )
+
+        yield move
+
+
+def _draw_run_head(output: Console, document: Document) -> None:
+    run = document["run"]
+    output.print(f"Run {run['id']} ({escape(run['name'])}) from {escape(run['source'])}: {_state(document)}")
+    if run["account"] != "default":
+        output.print(f"  paid by account {escape(run['account'])}")
+    if run["reason"]:
+        output.print(f"  [yellow]{escape(run['reason'])}[/yellow]")
+    if run["bad_lines"]:
+        output.print(f"  {run['bad_lines']} lines of its source were bad")
+
+
+def _state(document: Document) -> str:
+    state = document["run"]["state"]
+    shown = "finished" if state == "running" and document["finished"] else state
+    style = STATE_STYLES.get(state, "default")
+    return f"[{style}]{shown}[/{style}]"
