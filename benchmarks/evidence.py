@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import EMULATOR_WEBHOOK_SECRET
+from benchmarks.processor import ended_children_cpu_s
 from benchmarks.verify import make
 from tests.servers.postgres import PostgresServer
 
@@ -29,7 +29,7 @@ SAMPLE_S = 0.02
 
 def run(command: list[str], environment: dict[str, str], folder: Path, printed: Path) -> dict[str, Any]:
     """A process: its exit code, its seconds, those of a processor, and the most memory it had."""
-    began, used = time.perf_counter(), _cpu_s()
+    began, used = time.perf_counter(), ended_children_cpu_s()
     peak_kib = 0
     with printed.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output)
@@ -39,15 +39,9 @@ def run(command: list[str], environment: dict[str, str], folder: Path, printed: 
     return {
         "exit": process.returncode,
         "seconds": round(time.perf_counter() - began, 2),
-        "cpu_s": round(_cpu_s() - used, 2),
+        "cpu_s": round(ended_children_cpu_s() - used, 2),
         "peak_mb": round(peak_kib / 1024, 1),
     }
-
-
-def _cpu_s() -> float:
-    """Processor time of the processes that have ended; other load on the machine does not change it."""
-    times = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return times.ru_utime + times.ru_stime
 
 
 def _peak_kib(pid: int) -> int:

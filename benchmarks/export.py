@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import ledger, results, tasks
 from benchmarks.export_load import LOADERS, expected_of
+from benchmarks.processor import ended_children_cpu_s
 from tests.servers.postgres import PostgresServer
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
@@ -140,7 +140,7 @@ async def fill(url: str, count: int, rng: random.Random) -> str:
 def timed(arguments: list[str], url: str = "") -> dict[str, Any]:
     """Run a process to its end: seconds, of the clock and of the processor; peak memory; what it printed."""
     started = time.monotonic()
-    used = _processor_s()
+    used = ended_children_cpu_s()
     environment = os.environ | {"DATABASE_URL": url}
     peak_kb = 0
     with (
@@ -158,15 +158,10 @@ def timed(arguments: list[str], url: str = "") -> dict[str, Any]:
     seconds = round(time.monotonic() - started, 1)
     return {
         "seconds": seconds,
-        "cpu_seconds": round(_processor_s() - used, 1),
+        "cpu_seconds": round(ended_children_cpu_s() - used, 1),
         "peak_rss_mb": peak_kb >> 10,
         "printed": json.loads(output),
     }
-
-
-def _processor_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _peak_kb(pid: int) -> int:

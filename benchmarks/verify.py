@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import tasks
 from benchmarks.bench.bodies import CREDITS, signed_headers, write_bodies
+from benchmarks.processor import ended_children_cpu_s
 from tests.servers.postgres import PostgresServer
 
 RESULTS = Path(__file__).parent / "results" / "verify.json"
@@ -150,24 +150,18 @@ def run_command(url: str, folder: Path, *arguments: str) -> dict[str, Any]:
         environment.pop(name, None)  # the emulator's secret signed everything
     command = [str(Path(sys.executable).with_name("tallyhook")), "verify", "--json", *arguments]
     output = folder / "verify.out"
-    started, used = time.monotonic(), _cpu_s()
+    started, used = time.monotonic(), ended_children_cpu_s()
     with output.open("wb") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, cwd=folder)
         peak = _watch(process)
     seconds = time.monotonic() - started
     return {
         "seconds": round(seconds, 2),
-        "cpu_s": round(_cpu_s() - used, 2),
+        "cpu_s": round(ended_children_cpu_s() - used, 2),
         "peak_rss_mb": peak >> 20,
         "exit": process.returncode,
         "printed": json.loads(output.read_text()),
     }
-
-
-def _cpu_s() -> float:
-    """Processor time of the processes that have ended; other load on the machine does not change it."""
-    times = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return times.ru_utime + times.ru_stime
 
 
 def _watch(process: "subprocess.Popen[bytes]") -> int:

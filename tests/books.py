@@ -104,6 +104,13 @@ def check_books(books: Books) -> None:
     assert answered == reported | reused
 
 
+async def checked_books(store: Store) -> Books:
+    """The rows, after their invariants have been checked."""
+    books = await read_books(store)
+    check_books(books)
+    return books
+
+
 def _check_reused(attempt: Row) -> None:
     """Answered by another task's result: known to cost nothing, and no report was taken for it."""
     assert (attempt["state"], attempt["money"], attempt["settled_by"]) == ("completed", "none", "reuse")

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import redis
 
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
 from tests.servers.postgres import PostgresServer, database_name
-from tests.servers.processes import end, free_port, wait_for
+from tests.servers.processes import answers, end, free_port, wait_for
 from tests.servers.valkey import ValkeyServer
 
 ROOT = Path(__file__).parents[2]
@@ -184,15 +183,6 @@ def rig(store: str, folder: Path) -> Iterator[Rig]:
 def module(name: str, *arguments: str) -> list[str]:
     """The command that runs a module of ours."""
     return [sys.executable, "-m", name, *arguments]
-
-
-def answers(url: str) -> bool:
-    """Whether something answers there with 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 def _file(url: str) -> Path:

@@ -34,7 +34,7 @@ from app.services.settle import settle
 from app.services.submit import submit
 from app.services.sync_call import SyncLimits, ask
 from app.store import Store
-from tests.clock import SteppedClock
+from tests.clock import SteppedClock, unix_ms
 from tests.e2e.stack import TALLYHOOK
 from tests.integration.services.pipeline import SUBMIT_LIMITS
 
@@ -95,8 +95,8 @@ class Month:
         target_ms = self.starts_ms + round(day * DAY_MS)
         while True:
             state = await self.control("clock")
-            due_ms = target_ms if state["nextDue"] is None else min(_ms(state["nextDue"]), target_ms)
-            now_ms = _ms(state["now"])
+            due_ms = target_ms if state["nextDue"] is None else min(unix_ms(state["nextDue"]), target_ms)
+            now_ms = unix_ms(state["now"])
             self.clock.now_ms = max(now_ms, due_ms)
             # Times are told in milliseconds, so the moment itself may lie a fraction after what was told.
             await self.control("clock", {"advance": max(due_ms - now_ms, 0) / 1000 + 0.001})
@@ -228,7 +228,7 @@ async def stepped_months(folder: Path, store: Store, *options: str) -> AsyncIter
                 month.hook = str(server.make_url("/hook"))
                 stopped = await month.control("clock", {"scale": 0})
                 await month.control("clock", {"advance": _until_new_year(stopped["now"])})
-                month.starts_ms = month.clock.now_ms = _ms((await month.control("clock"))["now"])
+                month.starts_ms = month.clock.now_ms = unix_ms((await month.control("clock"))["now"])
                 try:
                     yield month
                 finally:
@@ -246,7 +246,3 @@ def _until_new_year(iso: str) -> float:
     if begins <= now:
         begins = begins.replace(year=now.year + 1)
     return (begins - now).total_seconds()
-
-
-def _ms(iso: str) -> int:
-    return round(datetime.fromisoformat(iso).timestamp() * 1000)

@@ -22,7 +22,7 @@ from app.domain.pricing import estimate
 from app.domain.task import OPEN_STATES, TaskSpec
 from app.store import Database, Store
 from app.store.tables import tasks
-from tests.servers.processes import ServerError, end, free_port, log_tail, wait_for
+from tests.servers.processes import ServerError, answers, end, free_port, log_tail, wait_for
 
 START_TIMEOUT_S = 30.0
 STOP = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0))
@@ -108,7 +108,7 @@ class Stack:
                 path = {"emulator": "/_emulator/books?tasks=0", "web": "/healthz"}[name]
                 url = f"http://127.0.0.1:{self._ports[name]}{path}"
                 process, log_path = self._processes[name], self._folder / f"{name}.log"
-                wait_for(lambda url=url: _answers(url), process, log_path, START_TIMEOUT_S)  # type: ignore[misc]
+                wait_for(lambda url=url: answers(url), process, log_path, START_TIMEOUT_S)  # type: ignore[misc]
 
     def end(self, name: str, how: tuple[tuple[int, float], ...] = STOP) -> int:
         """End a process by its id; its exit code."""
@@ -265,14 +265,6 @@ class Stack:
     def logs(self) -> str:
         """The end of each process's log."""
         return "\n".join(f"--- {p.stem}\n{log_tail(p)}" for p in sorted(self._folder.glob("*.log")))
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 C-F): a public plan to zero, an upgrade in mid-cycle, an enterprise contract in overage that others use too.
 """
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from app.domain.time_format import iso_day
 from app.services.audit import drift_since, statement
 from app.store import Database, Store
 from tests.books import check_books, read_books
+from tests.clock import unix_ms
 from tests.e2e.month import Month, stepped_months
 
 OURS = ("public", "upgraded", "contract")
@@ -93,8 +93,8 @@ def theirs_of(cycle: dict[str, Any], name: str) -> dict[str, Any]:
     """The emulator's statement of a cycle, seen from one organization."""
     mine = [line for line in cycle["lines"] if line["organization"] == name]
     return {
-        "startsAt": ms(cycle["startsAt"]),
-        "endsAt": ms(cycle["endsAt"]),
+        "startsAt": unix_ms(cycle["startsAt"]),
+        "endsAt": unix_ms(cycle["endsAt"]),
         "grants": [(grant["at"][:10], grant["credits"]) for grant in cycle["grants"]],
         "lines": [(x["day"], x["taskType"], x["sync"], x["count"], x["credits"]) for x in mine],
         "foreign": sum(x["credits"] for x in cycle["lines"]) - sum(x["credits"] for x in mine),
@@ -102,10 +102,6 @@ def theirs_of(cycle: dict[str, Any], name: str) -> dict[str, Any]:
         "overage": cycle["overage"],
         "closing": cycle["closing"],
     }
-
-
-def ms(iso: str) -> int:
-    return round(datetime.fromisoformat(iso).timestamp() * 1000)
 
 
 async def test_our_statement_is_the_providers(sqlite_store: Store, tmp_path: Path) -> None:

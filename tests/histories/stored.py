@@ -5,8 +5,6 @@ from collections.abc import Coroutine, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-
 from app.domain.credits import ExplanationCode
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
@@ -16,8 +14,8 @@ from app.domain.verdicts import Verdict
 from app.provider.wire import read_report
 from app.services.settle import settle
 from app.store import Store
-from app.store.tables import metadata
 from tests.books import check_books, read_books
+from tests.database import delete_all_rows
 from tests.histories.books import SAFE_MS, AttemptRow, FindingRow, LedgerRow, Rows
 
 T = TypeVar("T")
@@ -37,7 +35,7 @@ class StoredBooks:
 
     def load(self, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int) -> None:
         async def work() -> None:
-            await self._store.db.write(_empty)
+            await self._store.db.write(delete_all_rows)
             self._run_id = await self._store.runs.create_run(
                 name="history", source="-", budget=None, now_ms=now_ms
             )
@@ -123,8 +121,3 @@ def _attempt(row: dict[str, Any], task_type: str) -> AttemptRow:
         row["provider_task_id"],
         row["first_sent_at_ms"],
     )
-
-
-async def _empty(connection: Any) -> None:
-    for table in reversed(metadata.sorted_tables):
-        await connection.execute(sa.delete(table))

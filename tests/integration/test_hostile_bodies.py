@@ -17,7 +17,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-import sqlalchemy as sa
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
@@ -30,10 +29,10 @@ from app.provider.wire import read_report
 from app.services.submit import submit
 from app.services.sweep import sweep
 from app.store import Database, Store
-from app.store.tables import metadata
 from app.web.server import create_app
 from tests.books import check_books, read_books
 from tests.clock import SteppedClock
+from tests.database import delete_all_rows
 from tests.integration.hostile_bodies import TASKS, Body, bodies
 from tests.integration.services.pipeline import (
     ESTIMATE,
@@ -339,21 +338,11 @@ class Agreement:
         assert Decimal(str(plan["used"])) == used == self.posted[account]
 
 
-async def clear(store: Store) -> None:
-    """Every row but those of the schema itself."""
-
-    async def work(connection: Any) -> None:
-        for table in reversed(metadata.sorted_tables):
-            await connection.execute(sa.delete(table))
-
-    await store.db.write(work)
-
-
 async def play(url: str, everything: Sequence[Body]) -> list[str]:
     """The runs of the scene after all that."""
     store = Store(Database(url))
     try:
-        await clear(store)
+        await store.db.write(delete_all_rows)
         # What is done at the end is not in the future of the commands, which go by the real time.
         scene = Scene(store, SteppedClock(time.time_ns() // 1_000_000 - RETENTION_MS - HOUR_MS))
         await scene.play(everything)

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import hypothesis
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,9 +25,9 @@ from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import RETRYABLE_STATES, idempotency_key
 from app.ports import CreateAnswer, PollAnswer
 from app.store import Database, Store
-from app.store.tables import metadata
 from tests.books import Books
 from tests.clock import SteppedClock
+from tests.database import delete_all_rows
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
 from tests.scripted_provider import LOSE, Accepted, ScriptedProvider
 
@@ -68,11 +67,7 @@ class World:
         return self.runner.run(work)
 
     async def clear(self) -> None:
-        async def work(connection: Any) -> None:
-            for table in reversed(metadata.sorted_tables):
-                await connection.execute(sa.delete(table))
-
-        await self.store.db.write(work)
+        await self.store.db.write(delete_all_rows)
 
 
 class TellingProvider(ScriptedProvider):

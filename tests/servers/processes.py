@@ -1,8 +1,9 @@
-"""Starting and ending a server process of our own, and waiting for it by asking it."""
+"""Starting and ending a server process of our own, and waiting until it answers."""
 
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +34,7 @@ def package_dir(name: str) -> Path:
 def wait_for(
     ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout_s: float
 ) -> None:
-    """Ask until `ready` is true; raises ServerError when the process ends or the time is over."""
+    """Wait until `ready` is true; raises ServerError when the process ends or the time is over."""
     deadline = time.monotonic() + timeout_s
     while not ready():
         ended = process.poll()
@@ -42,6 +43,15 @@ def wait_for(
         if time.monotonic() > deadline:
             raise ServerError(f"{log.stem} did not answer within {timeout_s:g} s: {log_tail(log)}")
         time.sleep(POLL_S)
+
+
+def answers(url: str) -> bool:
+    """Whether something answers there with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def end(process: subprocess.Popen[bytes], signals: tuple[tuple[int, float], ...]) -> None:

@@ -23,12 +23,9 @@ from app.domain.accounting.billing import (
     plan_change,
     running,
 )
+from tests.clock import unix_ms
 
 DAY_MS = 86_400_000
-
-
-def ms(text: str) -> int:
-    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def days(found: list[Cycle]) -> list[tuple[str, str]]:
@@ -40,7 +37,7 @@ def day(at_ms: int) -> str:
 
 
 def seen(*resets: tuple[str, str]) -> list[SeenReset]:
-    return [SeenReset(ms(ends), ms(first)) for ends, first in resets]
+    return [SeenReset(unix_ms(ends), unix_ms(first)) for ends, first in resets]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +55,7 @@ def seen(*resets: tuple[str, str]) -> list[SeenReset]:
 def test_months_keep_their_day_where_there_is_one(
     anchor: str, months: int, anchor_day: int, then: str
 ) -> None:
-    assert months_after(ms(anchor), months, anchor_day) == ms(then)
+    assert months_after(unix_ms(anchor), months, anchor_day) == unix_ms(then)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +110,7 @@ def test_cycles_follow_the_resets_that_were_told(
 )
 def test_however_often_one_looks_the_cycles_join(subscribed: object, looked: set[int]) -> None:
     """Against the provider's way of counting: months from the day of subscription, each by itself."""
-    anchor = ms(f"{subscribed}T08:15:00")
+    anchor = unix_ms(f"{subscribed}T08:15:00")
     anchor_day = datetime.fromtimestamp(anchor / 1000, UTC).day
     months = sorted(looked)
     told = [
@@ -134,23 +131,23 @@ def test_however_often_one_looks_the_cycles_join(subscribed: object, looked: set
 
 def test_the_running_cycle_goes_on_where_nobody_looked() -> None:
     known = cycles(seen(("2026-01-31", "2026-01-05")))
-    assert running(known, ms("2025-12-30")) is None
-    assert running([], ms("2026-01-01")) is None
-    assert running(known, ms("2026-01-10")) == known[0]
-    assert days([running(known, ms("2026-01-31")) or known[0]]) == [("2026-01-31", "2026-02-28")]
-    assert days([running(known, ms("2026-03-30")) or known[0]]) == [("2026-02-28", "2026-03-31")]
+    assert running(known, unix_ms("2025-12-30")) is None
+    assert running([], unix_ms("2026-01-01")) is None
+    assert running(known, unix_ms("2026-01-10")) == known[0]
+    assert days([running(known, unix_ms("2026-01-31")) or known[0]]) == [("2026-01-31", "2026-02-28")]
+    assert days([running(known, unix_ms("2026-03-30")) or known[0]]) == [("2026-02-28", "2026-03-31")]
 
 
 def test_days_left() -> None:
-    cycle = Cycle(ms("2026-10-15"), ms("2026-11-15"))
-    assert cycle.days_left(ms("2026-10-15")) == 31.0
-    assert cycle.days_left(ms("2026-11-14T12:00:00")) == 0.5
-    assert cycle.days_left(ms("2026-11-20")) == 0.0
+    cycle = Cycle(unix_ms("2026-10-15"), unix_ms("2026-11-15"))
+    assert cycle.days_left(unix_ms("2026-10-15")) == 31.0
+    assert cycle.days_left(unix_ms("2026-11-14T12:00:00")) == 0.5
+    assert cycle.days_left(unix_ms("2026-11-20")) == 0.0
     assert cycle.holds(cycle.starts_ms)
     assert not cycle.holds(cycle.ends_ms)
 
 
-CYCLE = Cycle(ms("2026-04-10"), ms("2026-05-10"))
+CYCLE = Cycle(unix_ms("2026-04-10"), unix_ms("2026-05-10"))
 
 
 def statement(

@@ -17,7 +17,7 @@ from app.provider.wire import read_report
 from app.services.settle import settle
 from app.services.sync_call import SyncLimits, SyncRequest, SyncResult, ask
 from app.store import Store
-from tests.books import Books, Row, check_books, read_books
+from tests.books import Books, Row, checked_books
 from tests.clock import SteppedClock
 
 EMULATOR_KEY = "sk_live_" + "0123456789abcdef" * 2
@@ -70,9 +70,7 @@ class Asking:
             await self.while_waiting()
 
     async def books(self) -> Books:
-        books = await read_books(self.store)
-        check_books(books)
-        return books
+        return await checked_books(self.store)
 
     async def task(self) -> Row:
         (task,) = (await self.books()).tasks

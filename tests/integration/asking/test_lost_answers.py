@@ -13,6 +13,7 @@ from app.provider.wire import read_report
 from app.store import Store
 from tests.books import read_books
 from tests.clock import SteppedClock
+from tests.http_handlers import cut_connection
 from tests.integration.asking.asking import LIMITS, Asking, question, served
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,12 +40,6 @@ def answering(status: int, body: str, **headers: str) -> Handler:
     return handle
 
 
-async def cut(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
 async def half(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": "100", "X-Credits-Charged": "7"})
     await response.prepare(request)
@@ -57,7 +52,7 @@ async def half(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize(
     "handler",
     [
-        cut,
+        cut_connection,
         half,
         answering(502, "<html>Bad gateway</html>"),
         answering(504, ""),

@@ -1,7 +1,6 @@
 """An account whose provider tells the balances that a test sets, and books that a test fills by hand."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,15 +12,11 @@ from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audited, audit
 from app.store import Store
 from app.store.tables import account_entries, ledger, tasks
-from tests.clock import SteppedClock
+from tests.clock import SteppedClock, unix_ms
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
-
-
-def ms(text: str) -> int:
-    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 @dataclass
@@ -32,7 +27,7 @@ class Account:
     clock: SteppedClock
     remaining: Decimal = Decimal(1_000)
     per_cycle: Decimal | None = Decimal(1_000)
-    resets_at_ms: int | None = ms("2026-11-10")
+    resets_at_ms: int | None = unix_ms("2026-11-10")
     """SteppedClock begins on 2026-10-01, so the cycle begins on the 10th of October."""
     asked: int = 0
     run_id: str = ""
@@ -46,7 +41,7 @@ class Account:
     async def audit(self, at: str | None = None) -> Audited:
         """Audit now, or at a later moment."""
         if at is not None:
-            self.clock.now_ms = ms(at)
+            self.clock.now_ms = unix_ms(at)
         return await audit(self.store, "default", self, now_ms=self.clock())
 
     async def twice(self, at: str) -> Audited:

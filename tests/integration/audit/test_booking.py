@@ -8,15 +8,15 @@ import pytest
 from app.domain.accounting.billing import Statement, cycles
 from app.services.audit import audit, statement
 from app.store import Store
-from tests.clock import SteppedClock
-from tests.integration.audit.auditing import DAY_MS, HOUR_MS, MINUTE_MS, Account, ms
+from tests.clock import SteppedClock, unix_ms
+from tests.integration.audit.auditing import DAY_MS, HOUR_MS, MINUTE_MS, Account
 
 START = ("allocation", Decimal(1_000), "cycle_start")
 
 
 @pytest.fixture
 def account(store: Store, clock: SteppedClock) -> Account:
-    clock.now_ms = ms("2026-10-10T00:10:00")
+    clock.now_ms = unix_ms("2026-10-10T00:10:00")
     return Account(store, clock)
 
 
@@ -129,7 +129,7 @@ async def test_what_is_left_at_the_end_expires(account: Account) -> None:
     await account.audit()
     await account.spend(300)
     await account.twice("2026-11-09T23:00:00")
-    account.remaining, account.resets_at_ms = Decimal(1_000), ms("2026-12-10")
+    account.remaining, account.resets_at_ms = Decimal(1_000), unix_ms("2026-12-10")
     found = await account.twice("2026-11-10T00:05:00")
     # The old cycle is closed by the second audit, when no clock can be in doubt about its end any more.
     assert sorted(await account.entries()) == [START, START, ("expiry", Decimal(700), "cycle_end")]
@@ -142,9 +142,9 @@ async def test_what_is_left_at_the_end_expires(account: Account) -> None:
 
 async def test_a_cycle_stays_open_while_its_work_does(account: Account) -> None:
     await account.audit()
-    account.clock.now_ms = ms("2026-11-09T23:59:00")
+    account.clock.now_ms = unix_ms("2026-11-09T23:59:00")
     task_id = await account.send(credits=5)
-    account.resets_at_ms = ms("2026-12-10")
+    account.resets_at_ms = unix_ms("2026-12-10")
     await account.twice("2026-11-10T00:05:00")
     assert [kind for kind, _, _ in await account.entries()] == ["allocation", "allocation"]
     await account.settle(task_id, 5)
@@ -155,13 +155,13 @@ async def test_a_cycle_stays_open_while_its_work_does(account: Account) -> None:
 
 async def test_a_report_later_than_that_corrects_the_expiry(account: Account) -> None:
     await account.audit()
-    account.clock.now_ms = ms("2026-11-09T12:00:00")
+    account.clock.now_ms = unix_ms("2026-11-09T12:00:00")
     task_id = await account.send(credits=5)
-    account.resets_at_ms = ms("2026-12-10")
+    account.resets_at_ms = unix_ms("2026-12-10")
     await account.twice("2026-11-11T13:00:00")
     assert ("expiry", Decimal(1_000), "cycle_end") in await account.entries()
     # Its report was taken before the end, and told no charge; asked again, the provider tells it now.
-    await account.settle(task_id, 5, reported_ms=ms("2026-11-09T12:00:30"))
+    await account.settle(task_id, 5, reported_ms=unix_ms("2026-11-09T12:00:30"))
     await account.twice("2026-11-11T14:00:00")
     assert (await account.entries())[-1] == ("adjustment", Decimal(5), "late_report")
     books = await _first_statement(account)
@@ -172,7 +172,7 @@ async def test_overage_is_what_was_used_beyond_it(account: Account) -> None:
     await account.audit()
     await account.spend(1_200)
     await account.twice("2026-11-09T23:00:00")
-    account.remaining, account.resets_at_ms = Decimal(1_000), ms("2026-12-10")
+    account.remaining, account.resets_at_ms = Decimal(1_000), unix_ms("2026-12-10")
     await account.twice("2026-11-10T00:05:00")
     books = await _first_statement(account)
     assert (books.closed, books.remaining, books.expired, books.overage, books.closing) == (
@@ -213,7 +213,7 @@ async def test_credits_that_come_back_are_unexplained_and_not_booked(account: Ac
 
 async def test_a_month_that_nobody_looked_at(account: Account) -> None:
     await account.twice("2026-10-12T00:00:00")
-    account.resets_at_ms = ms("2027-01-10")
+    account.resets_at_ms = unix_ms("2027-01-10")
     await account.twice("2026-12-20T00:00:00")
     kinds = [kind for kind, _, _ in await account.entries()]
     assert (kinds.count("allocation"), kinds.count("expiry")) == (3, 2)
@@ -306,11 +306,11 @@ async def test_work_on_the_edge_of_a_cycle_is_where_the_balance_says(
 ) -> None:
     """Sent before the reset, reported after it: charged on one side or the other."""
     await account.audit()
-    account.clock.now_ms = ms("2026-11-09T23:59:30")
+    account.clock.now_ms = unix_ms("2026-11-09T23:59:30")
     task_id = await account.send(credits=5)
-    account.resets_at_ms = ms("2026-12-10")
+    account.resets_at_ms = unix_ms("2026-12-10")
     account.remaining = Decimal(1_000) if charged_before else Decimal(995)
-    account.clock.now_ms = ms("2026-11-10T00:00:40")
+    account.clock.now_ms = unix_ms("2026-11-10T00:00:40")
     await account.settle(task_id, 5)
     await account.audit()
     await account.twice("2026-11-10T00:20:00")

@@ -13,8 +13,8 @@ from app.domain.accounting.comparable import SNAPSHOTS_MAX, thinned
 from app.ports import BalanceAnswer, BalanceEnd
 from app.services.audit import Audits
 from app.store import Store
-from tests.clock import SteppedClock
-from tests.integration.audit.auditing import HOUR_MS, MINUTE_MS, Account, ms
+from tests.clock import SteppedClock, unix_ms
+from tests.integration.audit.auditing import HOUR_MS, MINUTE_MS, Account
 from workers.duties.audits import audit_once, tell
 
 EVERY_MS = MINUTE_MS
@@ -22,7 +22,7 @@ EVERY_MS = MINUTE_MS
 
 @pytest.fixture
 async def account(sqlite_store: Store, clock: SteppedClock) -> Account:
-    clock.now_ms = ms("2026-10-10T00:10:00")
+    clock.now_ms = unix_ms("2026-10-10T00:10:00")
     account = Account(sqlite_store, clock)
     await account.spend(5)
     return account
@@ -54,12 +54,12 @@ async def test_as_long_as_credits_move_and_a_while_longer(account: Account) -> N
 
 async def test_a_new_cycle_is_looked_at(account: Account) -> None:
     regular = audits(account)
-    account.clock.now_ms = ms("2026-11-09T20:00:00")
+    account.clock.now_ms = unix_ms("2026-11-09T20:00:00")
     await regular.audit_due()
     await looks(regular, account, 5)
-    account.clock.now_ms = ms("2026-11-10T00:00:30")
+    account.clock.now_ms = unix_ms("2026-11-10T00:00:30")
     assert await regular.audit_due() == []
-    account.clock.now_ms = ms("2026-11-10T00:01:30")
+    account.clock.now_ms = unix_ms("2026-11-10T00:01:30")
     assert len(await regular.audit_due()) == 1
 
 

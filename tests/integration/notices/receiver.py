@@ -39,6 +39,9 @@ def verify(secret: str, headers: Any, body: bytes, *, now_s: float) -> None:
         raise ValueError("no signature fits")
 
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
 @dataclass
 class Receiver:
     """Answers as told, else 204; keeps what came and verified."""

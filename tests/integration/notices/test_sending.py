@@ -13,16 +13,9 @@ from app.notice_client import NoticePoster, open_poster
 from app.services.notify import Notifier, NotifyLimits
 from app.store import Store
 from tests.clock import SteppedClock
-from tests.integration.notices.receiver import Receiver, receiving
+from tests.integration.notices.receiver import SECRET, Receiver
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LIMITS = NotifyLimits(size=10, tries_max=4, lease_ms=30_000)
-
-
-@pytest.fixture
-async def receiver(clock: SteppedClock) -> AsyncIterator[Receiver]:
-    async with receiving(SECRET, clock_s=lambda: clock() / 1000) as opened:
-        yield opened
 
 
 @pytest.fixture

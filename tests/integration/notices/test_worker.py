@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, cast
 
@@ -21,25 +21,17 @@ from app.provider.client import Client
 from app.queue import Queue
 from app.store import Store
 from tests.clock import SteppedClock
-from tests.integration.notices.receiver import Receiver, receiving
+from tests.integration.notices.receiver import SECRET, Receiver
 from tests.integration.services.pipeline import Pipeline, until
 from tests.integration.test_workers import running
 from workers.__main__ import serve
 from workers.context import Context
 from workers.duties.notices import run_notices
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
 
 @pytest.fixture(autouse=True)
 def no_pause_after_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.duties.notices, "LOOK_SHARE", 0)
-
-
-@pytest.fixture
-async def receiver(clock: SteppedClock) -> AsyncIterator[Receiver]:
-    async with receiving(SECRET, clock_s=lambda: clock() / 1000) as opened:
-        yield opened
 
 
 def context_on(store: Store, clock: SteppedClock, pipeline: Pipeline, **settings: Any) -> Context:

@@ -17,7 +17,7 @@ from app.services.settle import SettleSummary, settle
 from app.services.submit import SubmitLimits, SubmitSummary, submit
 from app.services.sweep import SweepLimits, SweepSummary, sweep
 from app.store import Store
-from tests.books import Books, check_books, read_books
+from tests.books import Books, checked_books
 from tests.clock import SteppedClock
 from tests.scripted_provider import Accepted, ScriptedProvider
 
@@ -129,9 +129,7 @@ class Pipeline:
 
     async def books(self) -> Books:
         """The rows, after their invariants have been checked."""
-        books = await read_books(self.store)
-        check_books(books)
-        return books
+        return await checked_books(self.store)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:

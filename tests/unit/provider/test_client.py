@@ -13,6 +13,7 @@ from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.provider.client import TURN_WAIT_MAX_S, Client
 from app.provider.ratelimit.pacing import Pacer
+from tests.http_handlers import cut_connection
 from tests.servers.processes import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -189,12 +190,6 @@ async def test_no_connection_means_nothing_was_sent() -> None:
             await client.get("/v1/credits")
 
 
-async def _cut(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
 async def _cut_mid_body(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": "500"})
     await response.prepare(request)
@@ -211,7 +206,7 @@ async def _no_http(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-@pytest.mark.parametrize("answer", [_cut, _cut_mid_body, _no_http])
+@pytest.mark.parametrize("answer", [cut_connection, _cut_mid_body, _no_http])
 async def test_a_cut_connection_leaves_the_result_unknown(provider: Provider, answer: Handler) -> None:
     provider.answer = answer
     got = await provider.client.create(TASK)
