@@ -260,7 +260,7 @@ def test_a_misfit_is_held_against_its_delivery_only_between_two_that_fit() -> No
         witnesses.note(f"d{at_ms}", at_ms, SignatureStatus(signature_status))
     assert list(witnesses.suspects()) == []
     assert witnesses.unchecked() == 2
-    other.note("d4", 4, SignatureStatus.FITS)
+    other.note("d4", 4, SignatureStatus.VALID)
     other.note("d5", 5, SignatureStatus.UNSIGNED)
     witnesses.add(other)
     assert [misfit.delivery_id for misfit in witnesses.suspects()] == ["d3"]

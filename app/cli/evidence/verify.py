@@ -190,8 +190,8 @@ def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":
             plan.window_s,
         )
         if isinstance(outcome, Verified):
-            return SignatureStatus.FITS
-        return SignatureStatus.STALE if outcome.reason is RefusalReason.STALE else SignatureStatus.MISFIT
+            return SignatureStatus.VALID
+        return SignatureStatus.STALE if outcome.reason is RefusalReason.STALE else SignatureStatus.NO_MATCH
 
     return vouch
 

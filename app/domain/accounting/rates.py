@@ -1,5 +1,5 @@
-"""What a forecast is made of, and what is measured of it: how fast tasks finish, what they are charged beside
-our estimate, how the balance falls. Pure.
+"""What a forecast is made of, and what is measured of it: how fast tasks finish, what they are charged
+against our estimate, how the balance falls. Pure.
 
 `low` and `high` are the least and the most that was seen over windows of several lengths, widened while
 little was. Times are UTC milliseconds, rates of tasks are floats, credits are Decimal. May not do I/O, read a
@@ -75,7 +75,7 @@ class OpenWork:
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run with open tasks. Oldest first in a picture."""
+    """A run with open tasks. Oldest first in ForecastInput."""
 
     id: str
     name: str
@@ -123,35 +123,35 @@ class Burn:
     """Charged for each credit of our estimate; None: nothing was estimated."""
 
 
-def finish_rate(picture: ForecastInput) -> tuple[Range[float], bool]:
+def finish_rate(inputs: ForecastInput) -> tuple[Range[float], bool]:
     """Tasks finished in a millisecond of working time, and whether that was measured."""
-    stretches = _working_spans(picture)
-    if not stretches:
-        slots = picture.slots or CONCURRENCY_UNKNOWN
+    spans = _working_spans(inputs)
+    if not spans:
+        slots = inputs.slots or CONCURRENCY_UNKNOWN
         slow, usual, quick = (slots / (s * 1000) for s in (TASK_S_LONGEST, SECONDS_PER_TASK, TASK_S_SHORTEST))
         return Range(slow, usual, quick), False
     rates: list[float] = []
     likely = 0.0
     for window_ms in WINDOWS_MS:
-        tasks, worked_ms = _within(stretches, window_ms)
+        tasks, worked_ms = _within(spans, window_ms)
         rates.append(tasks / worked_ms)
         likely = rates[-1] if window_ms <= LIKELY_MS else likely
         if worked_ms < window_ms:
             break  # there is no more to see
     # A count is certain to about its root.
-    unsure = min(1 / math.sqrt(sum(tasks for _, tasks in stretches)), 0.9)
+    unsure = min(1 / math.sqrt(sum(tasks for _, tasks in spans)), 0.9)
     return Range(min(rates) * (1 - unsure), likely, max(rates) * (1 + unsure)), True
 
 
-def _working_spans(picture: ForecastInput) -> list[tuple[int, int]]:
+def _working_spans(inputs: ForecastInput) -> list[tuple[int, int]]:
     """Working time as (duration, tasks finished in it), newest first: minutes in which something finished,
     short gaps between them, and the time since the last one while something is at the provider, however long
     that is: a stall shows."""
     minutes: dict[int, int] = {}
-    for one in picture.finished:
-        minutes[one.minute_ms] = minutes.get(one.minute_ms, 0) + one.tasks
+    for group in inputs.finished:
+        minutes[group.minute_ms] = minutes.get(group.minute_ms, 0) + group.tasks
     found: list[tuple[int, int]] = []
-    is_stall, later = any(work.out for work in picture.work), picture.now_ms
+    is_stall, later = any(work.out for work in inputs.work), inputs.now_ms
     for minute in sorted(minutes, reverse=True):
         gap = later - (minute + MINUTE_MS)
         if gap > 0 and (is_stall or gap <= PAUSE_MS):
@@ -161,10 +161,10 @@ def _working_spans(picture: ForecastInput) -> list[tuple[int, int]]:
     return found
 
 
-def _within(stretches: Sequence[tuple[int, int]], window_ms: int) -> tuple[float, float]:
+def _within(spans: Sequence[tuple[int, int]], window_ms: int) -> tuple[float, float]:
     """(tasks, working time) of the newest so much of it; of a minute that is cut, its share."""
     tasks = worked = 0.0
-    for duration, count in stretches:
+    for duration, count in spans:
         share = min((window_ms - worked) / duration, 1.0)
         tasks, worked = tasks + count * share, worked + duration * share
         if worked >= window_ms:
@@ -172,16 +172,16 @@ def _within(stretches: Sequence[tuple[int, int]], window_ms: int) -> tuple[float
     return tasks, worked
 
 
-def burn_of(picture: ForecastInput) -> list[Burn]:
+def burn_of(inputs: ForecastInput) -> list[Burn]:
     """What each engine in each country cost, by the working time of all, dearest first."""
-    worked_ms = sum(duration for duration, _ in _working_spans(picture)) or MINUTE_MS
+    worked_ms = sum(duration for duration, _ in _working_spans(inputs)) or MINUTE_MS
     groups: dict[tuple[str, str | None], tuple[int, Decimal, Decimal]] = {}
-    for one in picture.finished:
-        tasks, credits, estimate = groups.get((one.task_type, one.country), (0, Decimal(0), Decimal(0)))
-        groups[one.task_type, one.country] = (
-            tasks + one.tasks,
-            credits + one.credits,
-            estimate + one.estimate,
+    for group in inputs.finished:
+        tasks, credits, estimate = groups.get((group.task_type, group.country), (0, Decimal(0), Decimal(0)))
+        groups[group.task_type, group.country] = (
+            tasks + group.tasks,
+            credits + group.credits,
+            estimate + group.estimate,
         )
     found = [
         Burn(
@@ -197,7 +197,7 @@ def burn_of(picture: ForecastInput) -> list[Burn]:
     return sorted(found, key=lambda burn: (-burn.credits, burn.task_type, burn.country or ""))
 
 
-def cost_of(picture: ForecastInput, work: Iterable[OpenWork]) -> Range[Decimal]:
+def cost_of(inputs: ForecastInput, work: Iterable[OpenWork]) -> Range[Decimal]:
     """What open tasks will be charged: our estimates, corrected by what such tasks were charged lately.
 
     The correction is unsure by 1/√(n+4) after n settled tasks: by half before the first, by a tenth after a
@@ -205,23 +205,23 @@ def cost_of(picture: ForecastInput, work: Iterable[OpenWork]) -> Range[Decimal]:
     """
     by_group: dict[tuple[str, str | None], tuple[int, Decimal]] = {}
     by_engine: dict[str, tuple[int, Decimal]] = {}
-    for burn in burn_of(picture):
+    for burn in burn_of(inputs):
         if burn.per_estimate is not None:
             by_group[burn.task_type, burn.country] = (burn.tasks, burn.per_estimate)
-    for engine in {one.task_type for one in picture.finished}:
-        rows = [one for one in picture.finished if one.task_type == engine and one.estimate]
-        if estimate := sum((one.estimate for one in rows), Decimal(0)):
-            charged = sum((one.credits for one in rows), Decimal(0))
-            by_engine[engine] = (sum(one.tasks for one in rows), charged / estimate)
+    for engine in {group.task_type for group in inputs.finished}:
+        rows = [group for group in inputs.finished if group.task_type == engine and group.estimate]
+        if estimate := sum((group.estimate for group in rows), Decimal(0)):
+            charged = sum((group.credits for group in rows), Decimal(0))
+            by_engine[engine] = (sum(group.tasks for group in rows), charged / estimate)
     low = likely = high = Decimal(0)
-    for one in work:
-        settled, ratio = by_group.get((one.task_type, one.country), (0, Decimal(1)))
+    for group in work:
+        settled, ratio = by_group.get((group.task_type, group.country), (0, Decimal(1)))
         if settled < SETTLED_MIN:
-            settled, ratio = by_engine.get(one.task_type, (0, Decimal(1)))
+            settled, ratio = by_engine.get(group.task_type, (0, Decimal(1)))
         unsure = 1 / Decimal(settled + 4).sqrt()
-        likely += one.credits * ratio
-        low += one.credits * ratio * (1 - unsure)
-        high += one.credits * max(ratio * (1 + unsure), Decimal(1))
+        likely += group.credits * ratio
+        low += group.credits * ratio * (1 - unsure)
+        high += group.credits * max(ratio * (1 + unsure), Decimal(1))
     return Range(round_up(low), round_up(likely), round_up(high))
 
 

@@ -141,7 +141,7 @@ def conclude(tally: VerifyTotals) -> None:
             tally.differ([Difference("ledger", "all", f"sum of {left}", display(one), display(other), why)])
     for account, witnesses in tally.witnesses.items():
         tally.differ(_suspect(account, misfit) for misfit in witnesses.suspects())
-        tally.counts["signatures_fit"] += witnesses.counts.get(SignatureStatus.FITS, 0)
+        tally.counts["signatures_fit"] += witnesses.counts.get(SignatureStatus.VALID, 0)
         tally.counts["signatures_unchecked"] += witnesses.unchecked()
         tally.counts["unsigned_sources"] += witnesses.counts.get(SignatureStatus.NOT_SIGNED, 0)
         if len(witnesses.unverified) >= UNVERIFIED_KEPT_MAX:
