@@ -57,11 +57,11 @@ async def migrate(db: Database) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async def work(connection: AsyncConnection) -> None:
+    async def upgrade_alone(connection: AsyncConnection) -> None:
         # SQLite's write lock, PostgreSQL's advisory lock: the second process waits, then finds nothing to do.
         if not db.is_sqlite:
             await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
         await connection.run_sync(upgrade)
 
     # Again after a deadlock with a process that works meanwhile.
-    await db.write(work, long=True)
+    await db.write(upgrade_alone, long=True)

@@ -11,6 +11,7 @@ from app.store.read.reports import ReportReads
 from app.store.read.runs import Queries
 from app.store.read.set_aside import SetAsideReads
 from app.store.write.accounts import AccountWrites
+from app.store.write.adjustments import AdjustmentWrites
 from app.store.write.audits import AuditWrites
 from app.store.write.future_times import FutureTimeWrites
 from app.store.write.health import HealthWrites
@@ -50,6 +51,7 @@ class Store:
         self.health = HealthWrites(db)
         self.future_times = FutureTimeWrites(db)
         self.forecasts = ForecastReads(db)
+        self.adjustments = AdjustmentWrites(db)
         self.audits = AuditWrites(db)
         self.charges = ChargeReads(db)
         self.queries = Queries(db)

@@ -55,8 +55,8 @@ async def _beat(store: Store, process_id: str) -> int:
     return await store.health.beat(process_id, KIND)
 
 
-def longest_moments(settings: Settings) -> Longest:
-    """How far ahead each kind of moment may lie, by the settings."""
+def longest_times(settings: Settings) -> Longest:
+    """How far ahead each kind of time may lie, by the settings."""
     poll_s = max(settings.poll_after_s, settings.poll_every_s * POLL_BACKOFF_STEPS)
     return Longest(
         claim=round(settings.claim_lease_s * 1000),

@@ -11,7 +11,7 @@ from app.services.funding import Funding
 from app.services.isolated import Isolated
 from app.services.sweep import SweepLimits, SweepSummary, sweep
 from workers.context import Context
-from workers.duties.heartbeat import longest_moments
+from workers.duties.heartbeat import longest_times
 from workers.periodic import run_every
 from workers.sending import reachability_of
 from workers.settling import log_set_aside, settle_now
@@ -48,8 +48,8 @@ async def _sweep_once(
     own_slot, isolated, summary = asyncio.Semaphore(), Isolated(), SweepSummary()
     try:
         with isolated.alone():
-            if moved := await context.store.future_times.bring_back_moments(
-                now, longest_moments(context.settings)
+            if moved := await context.store.future_times.bring_back_times(
+                now, longest_times(context.settings)
             ):
                 log.warning("future_times_reset", count=moved)
         with isolated.alone():

@@ -37,7 +37,6 @@ def adjust(
     from app.cli.terminal import draw_line, show
     from app.domain.accounting.adjustment import adjustment_reason
     from app.domain.credits import to_json_number
-    from app.store.write.adjustments import add_adjustment
 
     amount, text = _amount(credits), _reason(reason)
 
@@ -48,8 +47,7 @@ def adjust(
             account, run_id, what = run.account, run.id, f"run {run.name}"
         else:
             account, run_id, what = task.account, task.run_id, f"task {task.id}"
-        total = await add_adjustment(
-            store.db,
+        total = await store.adjustments.add_adjustment(
             amount,
             adjustment_reason(amount, text),
             account=account,
@@ -76,13 +74,11 @@ def adjust(
 
 
 async def _task(store: "Store", target: str) -> "AdjustedTask | None":
-    from app.store.write.adjustments import find_task
-
     try:
         task_id = str(UUID(target))
     except ValueError:
         return None
-    return await find_task(store.db, task_id)
+    return await store.adjustments.find_task(task_id)
 
 
 def _amount(text: str) -> "Decimal":

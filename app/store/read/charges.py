@@ -56,28 +56,24 @@ class ChargeReads(StorePart):
         )
         return [PostLine(iso_day(r[0] * DAY_MS), r[1], bool(r[2]), r[3], r[4]) for r in rows]
 
+    @reads(long=True)
     async def post_movements(
-        self, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
+        self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
     ) -> list[Movement]:
         """Posts that may have been charged between two moments. Those whose two times fall into the same
         grains come as one, its times widened to them: a month of a busy account would not fit otherwise, and
         neither would an hour of a large run."""
-
-        async def work(connection: AsyncConnection) -> list[Movement]:
-            nonlocal grain_ms
-            post = await _posts(connection, account, from_ms)
-            if grain_ms < BUSY_GRAIN_MS and await _entries_since(connection, from_ms) > EXACT_ENTRIES_MAX:
-                grain_ms = BUSY_GRAIN_MS
-            first = (post.c.from_ms // grain_ms).label("first")
-            last = (post.c.to_ms // grain_ms).label("last")
-            rows = await connection.execute(
-                sa.select(first, last, credits_sum(post.c.credits))
-                .where(post.c.to_ms >= from_ms, post.c.from_ms <= to_ms, post.c.credits > 0)
-                .group_by(first, last)
-            )
-            return [_movement(r[2], r[0] * grain_ms, (r[1] + 1) * grain_ms - 1) for r in rows]
-
-        return await self.db.read(work, long=True)
+        post = await _posts(connection, account, from_ms)
+        if grain_ms < BUSY_GRAIN_MS and await _entries_since(connection, from_ms) > EXACT_ENTRIES_MAX:
+            grain_ms = BUSY_GRAIN_MS
+        first = (post.c.from_ms // grain_ms).label("first")
+        last = (post.c.to_ms // grain_ms).label("last")
+        rows = await connection.execute(
+            sa.select(first, last, credits_sum(post.c.credits))
+            .where(post.c.to_ms >= from_ms, post.c.from_ms <= to_ms, post.c.credits > 0)
+            .group_by(first, last)
+        )
+        return [_movement(r[2], r[0] * grain_ms, (r[1] + 1) * grain_ms - 1) for r in rows]
 
     @reads(long=True)
     async def open_movements(

@@ -103,21 +103,18 @@ class Queries(StorePart):
             rows += await connection.execute(newest.where(~has_been).limit(limit - len(rows)))
         return [RunRow(*tuple(row)) for row in rows]
 
-    async def find_runs(self, name_or_id: str) -> list[RunRow]:
+    @reads
+    async def find_runs(self, connection: AsyncConnection, name_or_id: str) -> list[RunRow]:
         """Runs whose id is, or begins or ends with, the given text, or whose name it is; newest first."""
         as_text = sa.func.lower(sa.func.replace(sa.cast(runs.c.id, sa.Text), "-", ""))
         wanted = name_or_id.lower().replace("-", "")
         same = [runs.c.name == name_or_id]
         if len(wanted) >= 4 and all(c in "0123456789abcdef" for c in wanted):
             same += [as_text.startswith(wanted), as_text.endswith(wanted)]
-
-        async def work(connection: AsyncConnection) -> list[RunRow]:
-            rows = await connection.execute(
-                sa.select(*_RUN_COLUMNS).where(sa.or_(*same)).order_by(runs.c.created_at_ms.desc())
-            )
-            return [RunRow(*tuple(row)) for row in rows]
-
-        return await self.db.read(work)
+        rows = await connection.execute(
+            sa.select(*_RUN_COLUMNS).where(sa.or_(*same)).order_by(runs.c.created_at_ms.desc())
+        )
+        return [RunRow(*tuple(row)) for row in rows]
 
     @reads
     async def progress(self, connection: AsyncConnection, run_id: str) -> RunProgress:
@@ -159,34 +156,30 @@ class Queries(StorePart):
     async def unsafe_settings(self) -> list[str]:
         """Settings of the server with which it may forget what it has committed, as they stand: "fsync=off".
         SQLite's are ours (engine.py)."""
-        if self.db.is_sqlite:
-            return []
+        return [] if self.db.is_sqlite else await self._unsafe_postgres_settings()
+
+    @reads
+    async def _unsafe_postgres_settings(self, connection: AsyncConnection) -> list[str]:
         query = sa.text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
-
-        async def work(connection: AsyncConnection) -> list[str]:
-            rows = await connection.execute(query, {"names": list(_DURABLE)})
-            return [f"{row.name}={row.setting}" for row in rows if row.setting == "off"]
-
-        return await self.db.read(work)
+        rows = await connection.execute(query, {"names": list(_DURABLE)})
+        return [f"{row.name}={row.setting}" for row in rows if row.setting == "off"]
 
     async def why_read_only(self) -> str | None:
         """Why the server takes no writes: STANDBY, or the setting and where it was set. None: it does."""
-        if self.db.is_sqlite:
-            return None
+        return None if self.db.is_sqlite else await self._why_postgres_is_read_only()
+
+    @reads
+    async def _why_postgres_is_read_only(self, connection: AsyncConnection) -> str | None:
         query = sa.text(
             "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only') AS read_only,"
             " source FROM pg_settings WHERE name = 'default_transaction_read_only'"
         )
-
-        async def work(connection: AsyncConnection) -> str | None:
-            row = (await connection.execute(query)).one()
-            if row.standby:
-                return STANDBY
-            if row.read_only != "on":
-                return None
-            return f"default_transaction_read_only=on, from: {row.source}"
-
-        return await self.db.read(work)
+        row = (await connection.execute(query)).one()
+        if row.standby:
+            return STANDBY
+        if row.read_only != "on":
+            return None
+        return f"default_transaction_read_only=on, from: {row.source}"
 
     @reads
     async def schema_revision(self, connection: AsyncConnection) -> str | None:

@@ -104,7 +104,8 @@ class SetAsideReads(StorePart):
         query = sa.select(sa.func.count()).select_from(deliveries).where(IS_SET_ASIDE)
         return await connection.scalar(query) or 0
 
-    async def set_aside_groups(self, since_ms: int) -> list[SetAsideGroup]:
+    @reads
+    async def set_aside_groups(self, connection: AsyncConnection, since_ms: int) -> list[SetAsideGroup]:
         """By account and day of receipt."""
         c = deliveries.c
         account, day = sa.func.coalesce(c.account, "default"), c.received_at_ms / DAY_MS
@@ -116,12 +117,8 @@ class SetAsideReads(StorePart):
             .where(IS_SET_ASIDE, c.received_at_ms >= since_ms)
             .group_by(account, day)
         )
-
-        async def work(connection: AsyncConnection) -> list[SetAsideGroup]:
-            rows = await connection.execute(query)
-            return [SetAsideGroup(row[0], row[1] * DAY_MS, row[2]) for row in rows]
-
-        return await self.db.read(work)
+        rows = await connection.execute(query)
+        return [SetAsideGroup(row[0], row[1] * DAY_MS, row[2]) for row in rows]
 
     @reads
     async def set_aside_about(self, connection: AsyncConnection, run_id: str) -> SetAside:

@@ -81,24 +81,25 @@ class HealthWrites(StorePart):
     async def try_write(self, *, keep: bool = False, bytes_wanted: int = 0) -> None:
         """Write a row of no meaning, of so many bytes; raises as every write does, at the first trouble.
         Rolled back, unless `keep`: a full disk often shows only at the commit."""
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(sa.delete(leases).where(leases.c.name == PROBE))
-            # Random, or it would be compressed to nothing.
-            row = {"name": PROBE, "owner": os.urandom(bytes_wanted // 2).hex(), "until_ms": 0}
-            await self.db.insert(connection, leases, [row], known="name")
-            if not keep:
-                raise _RolledBackError
-
-        async def take_back(connection: AsyncConnection) -> None:
-            await connection.execute(sa.delete(leases).where(leases.c.name == PROBE))
-
         try:
-            await self.db.write(work, tries=1)
+            await self._write_probe(keep, bytes_wanted)
         except _RolledBackError:
             return
         if bytes_wanted:
-            await self.db.write(take_back, tries=1)
+            await self._delete_probe()
+
+    @writes(tries=1)
+    async def _write_probe(self, connection: AsyncConnection, keep: bool, bytes_wanted: int) -> None:
+        await connection.execute(sa.delete(leases).where(leases.c.name == PROBE))
+        # Random, or it would be compressed to nothing.
+        row = {"name": PROBE, "owner": os.urandom(bytes_wanted // 2).hex(), "until_ms": 0}
+        await self.db.insert(connection, leases, [row], known="name")
+        if not keep:
+            raise _RolledBackError
+
+    @writes(tries=1)
+    async def _delete_probe(self, connection: AsyncConnection) -> None:
+        await connection.execute(sa.delete(leases).where(leases.c.name == PROBE))
 
 
 def database_now(db: Database) -> sa.ColumnElement[int]:

@@ -125,7 +125,8 @@ class InboxWrites(StorePart):
 
     async def quarantine_deliveries(self, errors: Sequence[tuple[str, str]]) -> None:
         """Set deliveries aside, each with its error; the raw bytes stay and nothing else is touched."""
-        await self._say(errors, {"state": "quarantined"})
+        if errors:
+            await self._note_errors(errors, {"state": "quarantined"})
 
     async def hold_up_deliveries(self, errors: Sequence[tuple[str, str]], *, now_ms: int) -> None:
         """Deliveries that wait because of something that is not their fault, each with its error. They are
@@ -133,22 +134,20 @@ class InboxWrites(StorePart):
         now, least, most = (sa.literal(ms, Millis) for ms in (now_ms, HELD_UP_MS_MIN, HELD_UP_MS_MAX))
         waited = now - deliveries.c.received_at_ms
         wait = sa.case((waited < least, least), (waited > most, most), else_=waited)
-        await self._say(errors, {"tries": 0, "due_at_ms": now + wait})
+        if errors:
+            await self._note_errors(errors, {"tries": 0, "due_at_ms": now + wait})
 
-    async def _say(self, errors: Sequence[tuple[str, str]], values: Mapping[str, Any]) -> None:
-        if not errors:
-            return
-        data = [{"id": i, "error": storable(error)[:ERROR_CHARS_MAX]} for i, error in errors]
-
-        async def work(connection: AsyncConnection) -> None:
-            v = self.db.batch("v", {"id": Id, "error": sa.Text()}, data)
-            await connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.id == v.c.id, IS_WAITING)
-                .values(error=v.c.error, **values)
-            )
-
-        await self.db.write(work)
+    @writes
+    async def _note_errors(
+        self, connection: AsyncConnection, errors: Sequence[tuple[str, str]], values: Mapping[str, Any]
+    ) -> None:
+        data = [{"id": i, "error": storable(error, ERROR_CHARS_MAX)} for i, error in errors]
+        v = self.db.batch("v", {"id": Id, "error": sa.Text()}, data)
+        await connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id == v.c.id, IS_WAITING)
+            .values(error=v.c.error, **values)
+        )
 
     @reads
     async def waiting_deliveries(

@@ -73,30 +73,40 @@ class LoadWrites(StorePart):
         new in the file. `merge`: leave out what an earlier record asks. A run that is not loading any more
         takes nothing and is only compared with. Raises SourceChanged, and then nothing is stored.
         """
-        ids = [new_id(now_ms) for _ in specs]
+        records = [(new_id(now_ms), spec, estimate) for spec, estimate in specs]
+        return await self._store_missing(run_id, records, after, known_to, merge, now_ms)
 
-        async def work(connection: AsyncConnection) -> StoredChunk:
-            run = await _lock_run(connection, run_id)
-            earlier = await self._asked_earlier(connection, run_id, specs, after) if merge else set()
-            # Not ours any more: what is left out is judged by what the run holds, so every producer agrees.
-            kept = [(i, one) for i, one in zip(ids, specs, strict=True) if one[0].ordinal not in earlier]
-            said = [spec for _, (spec, _) in kept]
-            last = specs[-1][0].ordinal
+    @writes(long=True)
+    async def _store_missing(
+        self,
+        connection: AsyncConnection,
+        run_id: str,
+        records: Sequence[tuple[str, TaskSpec, Decimal]],
+        after: int,
+        known_to: int,
+        merge: bool,
+        now_ms: int,
+    ) -> StoredChunk:
+        run = await _lock_run(connection, run_id)
+        specs = [(spec, estimate) for _, spec, estimate in records]
+        earlier = await self._asked_earlier(connection, run_id, specs, after) if merge else set()
+        # Not ours any more: what is left out is judged by what the run holds, so every producer agrees.
+        kept = [record for record in records if record[1].ordinal not in earlier]
+        asked = [spec for _, spec, _ in kept]
+        last = records[-1][1].ordinal
+        stored = await _stored_records(connection, run_id, after, last)
+        begun = {n: record for n, record in stored.items() if n <= known_to}
+        refuse_difference([spec for spec in asked if spec.ordinal <= known_to], begun, missing=NEW_BEFORE)
+        refuse_difference(asked, stored, missing=_refusal(run.state))
+        new = [record for record in kept if record[1].ordinal not in stored]
+        if new:
+            await self._insert(connection, run, new, now_ms)
+            # Another producer's rows may have come first: what is stored now is what counts.
             stored = await _stored_records(connection, run_id, after, last)
-            begun = {n: record for n, record in stored.items() if n <= known_to}
-            refuse_difference([spec for spec in said if spec.ordinal <= known_to], begun, missing=NEW_BEFORE)
-            refuse_difference(said, stored, missing=_refusal(run.state))
-            new = [(i, *one) for i, one in kept if one[0].ordinal not in stored]
-            if new:
-                await self._insert(connection, run, new, now_ms)
-                # Another producer's rows may have come first: what stands there now is what counts.
-                stored = await _stored_records(connection, run_id, after, last)
-                refuse_difference(said, stored, missing="could not be stored")
-            reused = {n for n, record in stored.items() if record.reused}
-            estimate = sum((e for _, (s, e) in kept if s.ordinal not in reused), Decimal(0))
-            return StoredChunk(len(kept), len(specs) - len(kept), len(reused), estimate)
-
-        return await self.db.write(work, long=True)
+            refuse_difference(asked, stored, missing="could not be stored")
+        reused = {n for n, record in stored.items() if record.reused}
+        estimated = sum((credits for _, spec, credits in kept if spec.ordinal not in reused), Decimal(0))
+        return StoredChunk(len(kept), len(records) - len(kept), len(reused), estimated)
 
     @writes(long=True)
     async def finish_loading(

@@ -40,11 +40,13 @@ class NoticeWrites(StorePart):
     ) -> int:
         """Store what is not stored yet under its occasion; how many were new. In state LOGGED they are kept
         and told to nobody: old news."""
+        return await self._insert(found, now_ms, state) if found else 0
 
-        async def work(connection: AsyncConnection) -> int:
-            return await insert_notices(self.db, connection, found, now_ms, state=state)
-
-        return await self.db.write(work) if found else 0
+    @writes
+    async def _insert(
+        self, connection: AsyncConnection, found: Sequence[Notice], now_ms: int, state: NoticeState
+    ) -> int:
+        return await insert_notices(self.db, connection, found, now_ms, state=state)
 
     @writes
     async def claim_due_notices(

@@ -89,27 +89,27 @@ class PollWrites(StorePart):
     ) -> int:
         """Close the work of attempts that the provider no longer knows. Their money stays open: a late
         report still posts."""
-        if not expired:
-            return 0
+        return await self._expire(expired, code, reason) if expired else 0
+
+    @writes
+    async def _expire(
+        self, connection: AsyncConnection, expired: Sequence[tuple[str, int]], code: str, reason: str
+    ) -> int:
         data = [{"id": i, "attempt": n} for i, n in expired]
-
-        async def work(connection: AsyncConnection) -> int:
-            v = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
-            mine = tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt
-            done = await connection.execute(
-                sa.update(tasks)
-                .where(*mine, tasks.c.state == TaskState.SUBMITTED)
-                .values(state=TaskState.EXPIRED, next_poll_at_ms=None, error_code=code, error_message=reason)
-            )
-            # Settled, but its charge never came: there is nobody left to ask.
-            await connection.execute(
-                sa.update(tasks)
-                .where(*mine, tasks.c.reported.is_not(None), tasks.c.money == Money.HELD)
-                .values(next_poll_at_ms=None)
-            )
-            return done.rowcount
-
-        return await self.db.write(work)
+        v = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
+        is_expired = tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt
+        done = await connection.execute(
+            sa.update(tasks)
+            .where(*is_expired, tasks.c.state == TaskState.SUBMITTED)
+            .values(state=TaskState.EXPIRED, next_poll_at_ms=None, error_code=code, error_message=reason)
+        )
+        # Settled, but its charge never came: there is nobody left to ask.
+        await connection.execute(
+            sa.update(tasks)
+            .where(*is_expired, tasks.c.reported.is_not(None), tasks.c.money == Money.HELD)
+            .values(next_poll_at_ms=None)
+        )
+        return done.rowcount
 
     @reads
     async def oldest_waiting_poll(self, connection: AsyncConnection) -> str | None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import RunState
-from app.store.part import StorePart
+from app.store.part import StorePart, writes
 from app.store.tables import IS_CANCELLED_OPEN_RUN, IS_OPEN, IS_OPEN_RUN, REASON_CODE, runs, tasks
 
 FINISHED_MAX = 20
@@ -29,20 +29,18 @@ class RunEndWrites(StorePart):
         """Mark runs that are over; how many. Found among those that are not marked, so that it costs the same
         however many are; only read while there is none."""
         ids = await self.db.read(_over)
-        if not ids:
-            return 0
+        return await self._finish_if_over(ids, now_ms) if ids else 0
 
-        async def work(connection: AsyncConnection) -> int:
-            # First: whoever opens a task of one holds its row, and is waited for.
-            held = sa.select(runs.c.id).where(runs.c.id.in_(ids)).order_by(runs.c.id)
-            await connection.execute(held.with_for_update(key_share=True))
-            ended = await _ended(connection, ids)
-            done = 0
-            for run_id in ids:
-                done += await _finish(connection, run_id, ended.get(run_id) or now_ms)
-            return done
-
-        return await self.db.write(work, long=True)
+    @writes(long=True)
+    async def _finish_if_over(self, connection: AsyncConnection, ids: Sequence[str], now_ms: int) -> int:
+        # First: whoever opens a task of one holds its row, and is waited for.
+        held = sa.select(runs.c.id).where(runs.c.id.in_(ids)).order_by(runs.c.id)
+        await connection.execute(held.with_for_update(key_share=True))
+        ended = await _ended(connection, ids)
+        done = 0
+        for run_id in ids:
+            done += await _finish(connection, run_id, ended.get(run_id) or now_ms)
+        return done
 
 
 async def reopen_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> None:

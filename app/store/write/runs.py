@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
 from app.domain.text import storable
+from app.store.database import Rows
 from app.store.part import StorePart, writes
 from app.store.tables import has_come, leases, runs, tasks
 from app.store.write.load import task_row
@@ -49,11 +50,7 @@ class RunWrites(StorePart):
             "schedule_id": schedule_id,
             "slot_ms": slot_ms,
         }
-
-        async def work(connection: AsyncConnection) -> None:
-            await self.db.insert(connection, runs, [row], known="id")
-
-        await self.db.write(work)
+        await self._insert(runs, [row])
         return run_id
 
     async def add_tasks(
@@ -66,12 +63,12 @@ class RunWrites(StorePart):
             task_row(run_id, task_id, spec, estimated)
             for task_id, (spec, estimated) in zip(ids, specs, strict=True)
         ]
-
-        async def work(connection: AsyncConnection) -> None:
-            await self.db.insert(connection, tasks, rows, known="id")
-
-        await self.db.write(work)
+        await self._insert(tasks, rows)
         return ids
+
+    @writes
+    async def _insert(self, connection: AsyncConnection, table: sa.Table, rows: Rows) -> None:
+        await self.db.insert(connection, table, rows, known="id")
 
     async def start_run_if_loading(self, run_id: str, *, sha256: str, bad_lines: int) -> bool:
         """Let a run whose source is read to its end begin to send."""
@@ -116,14 +113,14 @@ class RunWrites(StorePart):
         )
         return done.rowcount
 
-    async def _change_run(self, run_id: str, allowed: Sequence[RunState], **values: object) -> bool:
-        async def work(connection: AsyncConnection) -> bool:
-            done = await connection.execute(
-                sa.update(runs).where(runs.c.id == run_id, runs.c.state.in_(allowed)).values(**values)
-            )
-            return done.rowcount == 1
-
-        return await self.db.write(work)
+    @writes
+    async def _change_run(
+        self, connection: AsyncConnection, /, run_id: str, allowed: Sequence[RunState], **values: object
+    ) -> bool:
+        done = await connection.execute(
+            sa.update(runs).where(runs.c.id == run_id, runs.c.state.in_(allowed)).values(**values)
+        )
+        return done.rowcount == 1
 
     @writes
     async def acquire_lease(

@@ -47,13 +47,12 @@ class ScheduleWrites(StorePart):
             "enabled": True,
             "created_at_ms": now_ms,
         }
+        return await self._insert_schedule(row)
 
-        async def work(connection: AsyncConnection) -> str | None:
-            await self.db.insert(connection, schedules, [row], ignore=True)
-            mine = sa.select(schedules.c.id).where(schedules.c.id == row["id"])
-            return await connection.scalar(mine)
-
-        return await self.db.write(work)
+    @writes
+    async def _insert_schedule(self, connection: AsyncConnection, row: dict[str, Any]) -> str | None:
+        await self.db.insert(connection, schedules, [row], ignore=True)
+        return await connection.scalar(sa.select(schedules.c.id).where(schedules.c.id == row["id"]))
 
     @reads
     async def list_schedules(self, connection: AsyncConnection) -> list[ScheduleRow]:
@@ -105,15 +104,17 @@ class ScheduleWrites(StorePart):
             "slot_ms": due.slot_ms,
             "created_at_ms": now_ms,
         }
+        return await self._insert_slot_run(schedule, due, row)
 
-        async def work(connection: AsyncConnection) -> str | None:
-            if not await _move_on(connection, schedule, due, last_error=reason):
-                return None
-            # The slot's unique index has the last word, should a schedule ever be moved back.
-            await self.db.insert(connection, runs, [row], ignore=True)
-            return await connection.scalar(sa.select(runs.c.id).where(runs.c.id == row["id"]))
-
-        return await self.db.write(work)
+    @writes
+    async def _insert_slot_run(
+        self, connection: AsyncConnection, schedule: ScheduleRow, due: DueSlot, run: dict[str, Any]
+    ) -> str | None:
+        if not await _move_on(connection, schedule, due, last_error=run["reason"]):
+            return None
+        # The slot's unique index has the last word, should a schedule ever be moved back.
+        await self.db.insert(connection, runs, [run], ignore=True)
+        return await connection.scalar(sa.select(runs.c.id).where(runs.c.id == run["id"]))
 
     @writes
     async def skip_slot(
@@ -162,12 +163,9 @@ class ScheduleWrites(StorePart):
         )
         return [(row[0], ScheduleRow(*row[1:])) for row in found]
 
-    async def _change(self, schedule_id: str, **values: object) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            mine = schedules.c.id == schedule_id
-            await connection.execute(sa.update(schedules).where(mine).values(**values))
-
-        await self.db.write(work)
+    @writes
+    async def _change(self, connection: AsyncConnection, /, schedule_id: str, **values: object) -> None:
+        await connection.execute(sa.update(schedules).where(schedules.c.id == schedule_id).values(**values))
 
 
 async def _move_on(connection: AsyncConnection, schedule: ScheduleRow, due: DueSlot, **values: Any) -> bool:

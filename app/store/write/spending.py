@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import TaskState
-from app.store.part import StorePart
+from app.store.part import StorePart, reads, writes
 from app.store.tables import EVERY_ATTEMPT, Id, credits_sum, run_spending, spending_changes, tasks
 
 FOLDED_MAX = 5_000
@@ -61,26 +61,27 @@ class SpendingWrites(StorePart):
         nothing."""
         if self.db.is_sqlite:
             return 0  # one writer at a time: its triggers keep the sums themselves
+        return await self._fold_oldest() if await self._is_any_left() else 0
 
-        async def any_left(connection: AsyncConnection) -> bool:
-            return await connection.scalar(sa.select(spending_changes.c.id).limit(1)) is not None
+    @reads
+    async def _is_any_left(self, connection: AsyncConnection) -> bool:
+        return await connection.scalar(sa.select(spending_changes.c.id).limit(1)) is not None
 
-        async def work(connection: AsyncConnection) -> int:
-            oldest = sa.select(spending_changes.c.id).order_by(spending_changes.c.id).limit(FOLDED_MAX)
-            oldest = oldest.with_for_update(skip_locked=True)
-            taken = await connection.execute(
-                sa.delete(spending_changes)
-                .where(spending_changes.c.id.in_(oldest))
-                .returning(spending_changes.c.run_id, spending_changes.c.credits)
-            )
-            rows = taken.all()
-            sums: dict[str, Decimal] = {}
-            for run_id, credits in rows:
-                sums[run_id] = sums.get(run_id, Decimal(0)) + credits
-            await self._add(connection, sums)
-            return len(rows)
-
-        return await self.db.write(work) if await self.db.read(any_left) else 0
+    @writes
+    async def _fold_oldest(self, connection: AsyncConnection) -> int:
+        oldest = sa.select(spending_changes.c.id).order_by(spending_changes.c.id).limit(FOLDED_MAX)
+        oldest = oldest.with_for_update(skip_locked=True)
+        taken = await connection.execute(
+            sa.delete(spending_changes)
+            .where(spending_changes.c.id.in_(oldest))
+            .returning(spending_changes.c.run_id, spending_changes.c.credits)
+        )
+        rows = taken.all()
+        sums: dict[str, Decimal] = {}
+        for run_id, credits in rows:
+            sums[run_id] = sums.get(run_id, Decimal(0)) + credits
+        await self._add(connection, sums)
+        return len(rows)
 
     async def _add(self, connection: AsyncConnection, sums: dict[str, Decimal]) -> None:
         # In one order, so that two that fold at once wait for each other and no more.

@@ -3,6 +3,7 @@ possible, and it must show also when this process is killed while it waits.
 """
 
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,16 +45,19 @@ class SyncCallWrites(StorePart):
             "next_poll_at_ms": next_poll_at_ms,
         }
 
-        async def work(connection: AsyncConnection) -> None:
-            known = await connection.scalar(sa.select(tasks.c.id).where(tasks.c.id == task_id))
-            if known is not None:
-                return  # an earlier try was committed, its answer lost
-            await self.db.insert(connection, runs, [run])
-            await self.db.insert(connection, tasks, [task])
-            await self.db.insert(connection, ledger, [_entry(run_id, task_id, "hold", estimate, now_ms)])
-
-        await self.db.write(work)
+        await self._insert_call(run, task, _entry(run_id, task_id, "hold", estimate, now_ms))
         return run_id, task_id
+
+    @writes
+    async def _insert_call(
+        self, connection: AsyncConnection, run: dict[str, Any], task: dict[str, Any], hold: dict[str, Any]
+    ) -> None:
+        known = await connection.scalar(sa.select(tasks.c.id).where(tasks.c.id == task["id"]))
+        if known is not None:
+            return  # an earlier try was committed, its answer lost
+        await self.db.insert(connection, runs, [run])
+        await self.db.insert(connection, tasks, [task])
+        await self.db.insert(connection, ledger, [hold])
 
     @writes
     async def log_ask(

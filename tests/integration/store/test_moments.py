@@ -38,9 +38,9 @@ async def test_f18_polls_of_a_clock_that_was_ahead_are_due_again(store: Store) -
     await start_run(store, 2)
     await submit_all(store)
     await put(store, tasks, next_poll_at_ms=NOW + LONGEST.poll)
-    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 0, "as far as it may be"
+    assert await store.future_times.bring_back_times(NOW, LONGEST) == 0, "as far as it may be"
     await put(store, tasks, next_poll_at_ms=NOW + AHEAD_MS)
-    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 2
+    assert await store.future_times.bring_back_times(NOW, LONGEST) == 2
     assert len(await store.polls.claim_due_polls(limit=9, now_ms=NOW, interval_ms=1)) == 2
 
 
@@ -53,7 +53,7 @@ async def test_f18_a_call_that_is_under_way_keeps_its_time(store: Store) -> None
         await connection.execute(sa.text("UPDATE runs SET source = 'ask'"))
 
     await store.db.write(ask)
-    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 0
+    assert await store.future_times.bring_back_times(NOW, LONGEST) == 0
 
 
 async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -> None:
@@ -68,13 +68,13 @@ async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -
     await put(store, tasks, lease_until_ms=NOW + AHEAD_MS)
     await put(store, deliveries, due_at_ms=NOW + AHEAD_MS)
     await put(store, notices, due_at_ms=NOW + AHEAD_MS)
-    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 6
+    assert await store.future_times.bring_back_times(NOW, LONGEST) == 6
     assert await store.submissions.release_overdue_claims(NOW) == 3
     assert len(await store.inbox.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)) == 1
     assert len(await store.notices.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)) == 1
     [slot] = await read(store, schedules.c.next_at_ms)
     assert NOW < slot <= NOW + HOUR_MS and (slot - NOW - 5) % HOUR_MS == 0, "on the same line"
-    assert await store.future_times.bring_back_moments(NOW, LONGEST) == 0
+    assert await store.future_times.bring_back_times(NOW, LONGEST) == 0
 
 
 async def test_f18_a_task_that_was_put_off_too_far_is_sent(store: Store) -> None:

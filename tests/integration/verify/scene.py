@@ -26,7 +26,6 @@ from app.services.verify.books import VerifyTotals, conclude, verify_rest, verif
 from app.services.verify.evidence import Reading
 from app.store import Store
 from app.store.read.verification import BooksSnapshot
-from app.store.write.adjustments import add_adjustment
 from tests.clock import SteppedClock
 
 SECRET = "whsec_of_the_scene"
@@ -226,7 +225,7 @@ async def _beside(scene: Scene) -> None:
     assert [entry.kind for entry in await book(store, "default", clock())][:1] == ["allocation"]
     about = {"account": "default", "run_id": scene.run_id, "task_id": scene.ids["overcharged"], "attempt": 1}
     reason = adjustment_reason(Decimal(4), "refund agreed in ticket 123")
-    await add_adjustment(store.db, Decimal(4), reason, now_ms=clock(), **about)
+    await store.adjustments.add_adjustment(Decimal(4), reason, now_ms=clock(), **about)
 
 
 def scene_reading(*secrets: str) -> Reading:
