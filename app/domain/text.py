@@ -39,13 +39,14 @@ def json_text(document: Any, encoding: str, *, indent: int | None = None) -> str
 
 def storable(text: str, chars_max: int | None = None) -> str:
     """Text that every database takes: NUL and lone surrogates are spelled out. One value that a database
-    refuses would take the records of its whole group with it. The bound counts characters before that."""
-    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+    refuses would take the records of its whole group with it. The bound is of what is stored."""
+    # Cut before too, so that a long text costs no more than a short one: spelling out only adds characters.
+    return text[:chars_max].replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:chars_max]
 
 
 def storable_message(text: str | None) -> str | None:
     """A code or message as it is stored alongside a task: storable and bounded; None stays null."""
-    return None if text is None else storable(text, MESSAGE_CHARS_MAX)[:MESSAGE_CHARS_MAX]
+    return None if text is None else storable(text, MESSAGE_CHARS_MAX)
 
 
 def one_line(text: str) -> str:
