@@ -2,7 +2,7 @@
 
 The libraries' own logs (arq, aiohttp, alembic, sqlalchemy) pass through the same processors. No secret, no
 prompt and no answer reaches a log: values are left out by the name they are logged under, and what looks like
-a key or a password is blotted out of every text.
+a key or a password is redacted in every text.
 
 To log never raises and never waits: not for a stream that takes nothing (app.log_sink), nor for a value that
 cannot be rendered.
@@ -53,7 +53,7 @@ _ENDINGS_LEFT_OUT = ("_secret", "_secrets", "_password", "_token", "_api_key", "
 _DEPTH_MAX = 6
 """Of nested values; what lies deeper is left out."""
 
-_BLOTS = (
+_REDACTIONS = (
     # The provider's keys and webhook secrets.
     (re.compile(r"\b(sk|whsec)_[A-Za-z0-9_\-+/=]{4,}"), r"\1_..."),
     (re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9_\-+/=.~]{8,}"), r"\1 ..."),
@@ -80,7 +80,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     """Send all logs to `stream` (stderr), once per process; calling it again replaces what was set.
 
     `format` is auto (readable on a terminal, JSON elsewhere), json or console. `level` is the least that is
-    told: debug, info, warning or error. Context bound by structlog.contextvars (run_id, task_id) is added.
+    logged: debug, info, warning or error. Context bound by structlog.contextvars (run_id, task_id) is added.
     """
     out = standard_sink(sys.stderr) if stream is None else Sink(stream)
     readable = format == "console" or (format == "auto" and out.isatty())
@@ -116,7 +116,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """For the lines of libraries: one whose arguments do not fit its text is told by its name."""
+    """For the lines of libraries: one whose arguments do not fit its text is logged by its name."""
 
     def format(self, record: logging.LogRecord) -> str:
         try:
@@ -142,12 +142,12 @@ def _rendered(
 
 
 def _unrendered(level: str, name: object, error: Exception) -> str:
-    told = {
+    line = {
         "level": level,
         "event": name if isinstance(name, str) else "unnamed",
         "unrendered": type(error).__name__,
     }
-    return _blot(json.dumps(told))
+    return _redact(json.dumps(line))
 
 
 def leave_out_secrets(
@@ -161,16 +161,16 @@ def leave_out_secrets(
 
 def _clean(name: str, value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
-        return value  # a count under such a name tells nothing
+        return value  # a count under such a name reveals nothing
     if _is_left_out(name) or depth > _DEPTH_MAX or isinstance(value, bytes | bytearray | memoryview):
         return LEFT_OUT
     if isinstance(value, str):
-        return _blot(value)
+        return _redact(value)
     if isinstance(value, Mapping):
-        return {_blot(str(key)): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
+        return {_redact(str(key)): _clean(str(key), inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean("", inner, depth + 1) for inner in value]
-    return _blot(str(value) if isinstance(value, BaseException) else repr(value))
+    return _redact(str(value) if isinstance(value, BaseException) else repr(value))
 
 
 def _is_left_out(name: str) -> bool:
@@ -178,10 +178,10 @@ def _is_left_out(name: str) -> bool:
     return plain in _NAMES_LEFT_OUT or plain.endswith(_ENDINGS_LEFT_OUT)
 
 
-def _blot(text: str) -> str:
-    for pattern, instead in _BLOTS:
-        text = pattern.sub(instead, text)
-    # A log may be read on a terminal: nothing that others wrote is obeyed there.
+def _redact(text: str) -> str:
+    for pattern, replacement in _REDACTIONS:
+        text = pattern.sub(replacement, text)
+    # A log may be read on a terminal: no control character of others is obeyed there.
     return sanitize(text)
 
 

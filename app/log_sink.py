@@ -2,7 +2,7 @@
 
 A closed pipe, a full disk and a limit on the size of files cost lines, nothing else. So does a reader that
 stands still: what goes to a standard stream is written by a thread, so much may wait for it, the rest is
-dropped. How many were lost is said with the first line that can be written again.
+dropped. The first line that can be written again is preceded by the number of lost lines.
 """
 
 import atexit
@@ -37,7 +37,7 @@ class Sink(io.TextIOBase):
         self.lost_line = lost_line
         """None: losses are kept silent, as on standard output."""
         self.lost = 0
-        """Lines dropped since that was last said."""
+        """Lines dropped since that was last reported."""
         self._stream = stream
         self._terminal = _is_terminal(stream)
         self._descriptor = _standard_descriptor(stream)
@@ -113,15 +113,15 @@ class Sink(io.TextIOBase):
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 data, lost = self._waiting.popleft(), self.lost
-            said = self._say_lost(lost)
+            is_reported = self._report_lost(lost)
             written = self._put(data)
             with self._changed:
-                self.lost += (0 if written else _lines(data)) - (lost if said else 0)
+                self.lost += (0 if written else _lines(data)) - (lost if is_reported else 0)
                 self._waiting_bytes -= len(data)
                 self._changed.notify_all()
 
-    def _say_lost(self, lost: int) -> bool:
-        """Whether nothing is left to be said of losses."""
+    def _report_lost(self, lost: int) -> bool:
+        """Report lost lines; whether none is left to report."""
         if not lost or self.lost_line is None:
             return True
         return self._put(self.lost_line(lost).encode("utf-8", "backslashreplace"))

@@ -1,6 +1,6 @@
 """Sends a notice over HTTP, signed by Standard Webhooks: one request, one answer, never repeated here.
 
-The URL is the operator's own setting, no stranger's: it may be on a private network. Redirects are not
+The URL is the operator's own setting: it may be on a private network. Redirects are not
 followed, no cookie is kept, the proxy is the one that is set, and no more of an answer is read than its head.
 """
 
@@ -16,7 +16,7 @@ from app.provider.egress import STRAIGHT, Egress, egress_to
 from app.provider.wire import read_error
 
 
-class NoticePoster:
+class NoticeClient:
     """Posts notices to one URL. An async context manager."""
 
     def __init__(
@@ -45,7 +45,7 @@ class NoticePoster:
 
     async def post(self, notice_id: str, at_s: int, body: bytes) -> Answered:
         """One try; `at_s` is its time, in seconds since 1970. Never raises for what the receiver does."""
-        assert self._session is not None, "use the poster as a context manager"  # noqa: S101
+        assert self._session is not None, "use the client as a context manager"  # noqa: S101
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "tallyhook",
@@ -57,7 +57,7 @@ class NoticePoster:
             async with self._session.post(
                 self.url, data=body, allow_redirects=False, **self._egress.how(headers)
             ) as response:
-                response.close()  # its body is nothing to us, however long it is
+                response.close()  # its body is not read, however long it is
                 wait_s = read_error(response.status, response.headers, b"").wait_s
                 return Answered(response.status, None if wait_s is None else round(wait_s * 1000))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -65,8 +65,8 @@ class NoticePoster:
             return Answered(None, error=type(error).__name__)
 
 
-def open_poster(settings: Settings) -> NoticePoster | None:
-    """The poster that is configured; None: notices go to the log only. Raises ConfigError, also for a secret
+def open_notice_client(settings: Settings) -> NoticeClient | None:
+    """The client as configured; None: notices go to the log only. Raises ConfigError, also for a secret
     without a URL to use it on."""
     secrets = [secret.get_secret_value() for secret in settings.notice_secret]
     if not settings.notice_url:
@@ -91,7 +91,7 @@ def open_poster(settings: Settings) -> NoticePoster | None:
         keys = tuple(signing_key(secret) for secret in secrets)
     except NoticeSecretError as error:
         raise ConfigError(f"TALLYHOOK_NOTICE_SECRET {error}") from error
-    return NoticePoster(
+    return NoticeClient(
         settings.notice_url,
         keys,
         timeout_s=settings.notice_timeout_s,

@@ -1,4 +1,4 @@
-"""The signals that end a process, from its first moment on. Imports nothing that takes time.
+"""The signals that end a process, from its start on. Imports nothing that takes time.
 
 As process 1 of a container a signal without a handler is not delivered at all: SIGTERM in the second that the
 imports take would be lost, and the container killed when its grace is over.
@@ -8,7 +8,7 @@ import signal
 from types import FrameType
 
 LONG_RUNNING = frozenset({"web", "worker", "emulator"})
-"""Commands that run until they are told to end."""
+"""Commands that run until a signal ends them."""
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
@@ -21,9 +21,9 @@ def ending_signals() -> tuple[signal.Signals, ...]:
     return tuple(numbers)
 
 
-def end_at_once_when_told() -> None:
-    """Until an event loop handles them in order, SIGTERM and SIGHUP end the process, cleanly and with 0.
-    What `hold_back` kept counts."""
+def exit_on_signals() -> None:
+    """SIGTERM and SIGHUP end the process at once, with 0, until an event loop handles them. Signals that
+    `block_until_exec` held back arrive now."""
     numbers = [number for number in ending_signals() if number is not signal.SIGINT]
     for number in numbers:
         signal.signal(number, _end)
@@ -31,8 +31,8 @@ def end_at_once_when_told() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
-def hold_back() -> None:
-    """Keep signals for the program that takes our place: between the two nobody would hear them."""
+def block_until_exec() -> None:
+    """Hold signals back for the program that replaces this one: between the two no handler would get them."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, [n for n in ending_signals() if n is not signal.SIGINT])
 

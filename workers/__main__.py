@@ -4,11 +4,11 @@ running; decides nothing of what they do.
 No duty needs Redis: while it is away, the sweep goes on settling and submitting from the database alone.
 """
 
-from app.stop_signals import end_at_once_when_told, ending_signals
+from app.stop_signals import ending_signals, exit_on_signals
 
 if __name__ == "__main__":
     # Before all else: what follows takes a second to import.
-    end_at_once_when_told()
+    exit_on_signals()
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from app.bootstrap import CLOCK, jitter, now_ms, open_provider, open_queue, open
 from app.config import ConfigError, Settings, load_settings
 from app.local.embedded import embedded_valkey
 from app.log_sink import guard_standard_streams
-from app.notice_client import open_poster
+from app.notice_client import open_notice_client
 from workers.arq_loop import run_arq
 from workers.context import Context
 from workers.duties.audits import run_audits
@@ -50,7 +50,7 @@ Duty = Callable[[Context], Awaitable[None]]
 async def serve(settings: Settings) -> None:
     """Run one worker process until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    open_poster(settings)  # refuses, before anything is started, settings of notices that cannot work
+    open_notice_client(settings)  # refuses, before anything is started, settings of notices that cannot work
     with embedded_valkey(settings) as redis_url:
         store = await open_store(settings)
         queue = open_queue(redis_url, settings)

@@ -1,4 +1,7 @@
-"""Work on a timer beside the jobs, which needs no Redis; and how work is brought to its end."""
+"""Turns on a timer, which need no Redis; sleep and cancel for tasks that are asked to stop.
+
+A turn that fails is tried again at its next time. app/background_tasks.py keeps tasks that must not end.
+"""
 
 import asyncio
 import contextlib
@@ -11,10 +14,10 @@ from app.ports import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-AGAIN_S = 1.0
-TURN_S = 300.0
-"""A turn that takes longer is cut short. Each wait in it has a limit of its own, so this is the last resort:
-500 polls of a provider that answers none of them take five minutes and a half."""
+CANCEL_AGAIN_S = 1.0
+TURN_TIMEOUT_S = 300.0
+"""A turn that takes longer is cut short. Each wait in it has its own limit, so this is the last resort: 500
+polls of a provider that answers none of them take five and a half minutes."""
 
 
 async def run_every(
@@ -23,10 +26,10 @@ async def run_every(
     name: str,
     every_s: float,
     stopping: asyncio.Event,
-    within_s: float = TURN_S,
+    within_s: float = TURN_TIMEOUT_S,
 ) -> None:
-    """One `turn` now and then every `every_s`, until `stopping`. What fails, or takes longer than `within_s`,
-    is logged and tried again at the next turn."""
+    """One `turn` now, and the next ones `every_s` after the last has ended, until `stopping`. A turn that
+    fails, or takes longer than `within_s`, is logged; the next one comes."""
     while not stopping.is_set():
         limit = asyncio.timeout(within_s)
         try:
@@ -43,15 +46,15 @@ async def run_every(
 
 
 async def sleep_until(wait_s: float, stopping: asyncio.Event) -> None:
-    """Wait, or less when it is time to stop."""
+    """Sleep for `wait_s`, or until `stopping`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             await stopping.wait()
 
 
 async def cancel_all(tasks: Iterable["asyncio.Task[Any]"], *, within_s: float = 0.0) -> None:
-    """Let tasks end by themselves for so long, then cancel them and wait until they have. Cancelled again
-    and again: a library may take a cancellation for a timeout of its own and go on."""
+    """Give tasks `within_s` to end by themselves, then cancel them until all have ended: a library may take
+    one cancellation for a timeout of its own and go on."""
     late = set(tasks)
     wait_s = within_s
     while late:
@@ -60,4 +63,4 @@ async def cancel_all(tasks: Iterable["asyncio.Task[Any]"], *, within_s: float = 
             if wait_s:
                 log.warning("cut_short", work=task.get_name())
             task.cancel()
-        wait_s = AGAIN_S
+        wait_s = CANCEL_AGAIN_S

@@ -7,11 +7,11 @@ command that needs it, so that --help is quick.
 
 import sys
 
-from app.stop_signals import LONG_RUNNING, end_at_once_when_told
+from app.stop_signals import LONG_RUNNING, exit_on_signals
 
 if LONG_RUNNING.intersection(sys.argv[1:2]):
     # Before all else: what follows, and what these commands import, takes a second.
-    end_at_once_when_told()
+    exit_on_signals()
 
 import os
 import traceback

@@ -58,9 +58,9 @@ def test(as_json: AsJson = False) -> None:
     from app.cli.terminal import draw_line, show
     from app.domain.notices.notice import Answered, Notice, NoticeKind
     from app.domain.task import new_id
-    from app.notice_client import open_poster
+    from app.notice_client import open_notice_client
 
-    poster = open_poster(settings_for(log_level="warning"))
+    poster = open_notice_client(settings_for(log_level="warning"))
     if poster is None:
         raise UserError(
             "no_receiver",

@@ -114,7 +114,7 @@ def worker(
     Any number may run. Without REDIS_URL an embedded Valkey runs beside it, shared with web.
     """
     from app.log_sink import drain_all, guard_standard_streams
-    from app.stop_signals import hold_back
+    from app.stop_signals import block_until_exec
 
     settings = settings_for()
     refuse_unready_database(settings)
@@ -127,7 +127,7 @@ def worker(
         announce_line(json.dumps(started))
     drain_all()
     # In our place, not as our child: signals and exit code are the worker's own.
-    hold_back()
+    block_until_exec()
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own package
 
 

@@ -1,8 +1,8 @@
-"""Runs one command and ends it when nobody needs it any more: `python keeper.py LOCKFILE COMMAND…`.
+"""Supervises one process and ends it when nobody needs it any more: `python supervisor.py LOCKFILE COMMAND…`.
 
-Whoever needs the command holds a shared lock (flock) on LOCKFILE. The keeper waits for the exclusive one: it
-gets it when the last holder has let go, and then stops the command. The kernel lets go for a process that
-ends, however it ends, so a crash, a SIGKILL or an exec in the holder needs no handler anywhere. A parent
+Whoever needs the command holds a shared lock (flock) on LOCKFILE. The supervisor waits for the exclusive
+lock: it gets it when the last holder has let go, and then stops the command. The kernel lets go for a process
+that ends, however it ends, so a crash, a SIGKILL or an exec in the holder needs no handler anywhere. A parent
 death signal alone would do the same only on Linux and only for one parent.
 
 Standard library only, so that it starts in some 15 ms with `-I -S`. POSIX.
@@ -66,7 +66,7 @@ def _prepare_child(parent: int) -> Callable[[], None]:
     """What the child does between fork and exec."""
     prctl: Any = None
     if sys.platform.startswith("linux"):
-        # Second line, for a keeper that is itself killed. Loaded here: after a fork one may only call.
+        # Second line, for a supervisor that is itself killed. Loaded here: after a fork one may only call.
         import ctypes
 
         prctl = ctypes.CDLL(None).prctl

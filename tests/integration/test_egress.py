@@ -16,7 +16,7 @@ from app.config import ConfigError, Settings, load_settings
 from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask
 from app.domain.sync_call import SyncEnd
-from app.notice_client import open_poster
+from app.notice_client import open_notice_client
 from tests.servers.forward_proxy import forward_proxy
 from tests.servers.tls import Authority, make_authority, tls_relay
 
@@ -75,7 +75,7 @@ def settings_for(url: str, **more: Any) -> Settings:
 
 async def reached(settings: Settings) -> list[bool]:
     """Whether create, a sync call, a notice, and both checks of the doctor got through."""
-    poster = open_poster(settings)
+    poster = open_notice_client(settings)
     assert poster is not None
     async with open_provider(settings) as provider, poster:
         created = await provider.create(TASK)

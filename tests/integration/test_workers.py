@@ -444,7 +444,7 @@ async def test_a27_one_worker_sweeps_at_a_time(scene: Scene) -> None:
 async def test_f14_a_duty_that_dies_is_started_again_or_ends_the_worker(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, duty: str, times: int
 ) -> None:
-    monkeypatch.setattr("app.background_tasks.AGAIN_FIRST_S", 0.0)
+    monkeypatch.setattr("app.background_tasks.RESTART_DELAY_S", 0.0)
     lives: list[None] = []
     live = getattr(worker, duty)
 

@@ -63,7 +63,7 @@ async def test_what_ends_in_time_is_not_cancelled() -> None:
 
 async def test_r14_a_lost_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker told to stop once did not: what swallows a cancellation would be waited for without end."""
-    monkeypatch.setattr("workers.periodic.AGAIN_S", 0.01)
+    monkeypatch.setattr("workers.periodic.CANCEL_AGAIN_S", 0.01)
     lost = 0
 
     async def stubborn() -> None:

@@ -26,7 +26,7 @@ from app.domain.notices.notice import (
 )
 from app.domain.notices.triggers import RunSnapshot, run_edge, step_reached
 from app.domain.run_reason import BUDGET, MONTH_BUDGET
-from app.notice_client import open_poster
+from app.notice_client import open_notice_client
 from tests.integration.notices.receiver import verify
 
 # The vector that the reference libraries of Standard Webhooks test with.
@@ -197,9 +197,9 @@ def test_twelve_tries_take_28_to_56_hours() -> None:
 )
 def test_settings_that_cannot_work_are_named(url: str, secret: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        open_poster(load_settings(_env_file=None, notice_url=url, notice_secret=secret))
+        open_notice_client(load_settings(_env_file=None, notice_url=url, notice_secret=secret))
 
 
 def test_without_a_url_there_is_nothing_to_open() -> None:
-    assert open_poster(load_settings(_env_file=None)) is None
-    assert open_poster(load_settings(_env_file=None, notice_url="https://h/x", notice_secret=SECRET))
+    assert open_notice_client(load_settings(_env_file=None)) is None
+    assert open_notice_client(load_settings(_env_file=None, notice_url="https://h/x", notice_secret=SECRET))

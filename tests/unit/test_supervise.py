@@ -12,7 +12,7 @@ from app.background_tasks import FAILURES_MAX, WorkFailed, keep_running
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_tasks, "AGAIN_FIRST_S", 0.0)
+    monkeypatch.setattr(background_tasks, "RESTART_DELAY_S", 0.0)
 
 
 def ending(*ends: BaseException | None) -> tuple[Callable[[], "asyncio.Future[None]"], list[None]]:

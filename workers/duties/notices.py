@@ -13,7 +13,7 @@ import structlog
 
 from app.config import Account, Settings
 from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
-from app.notice_client import open_poster
+from app.notice_client import open_notice_client
 from app.services.forecast import look_ahead
 from app.services.isolated import Isolated
 from app.services.notice_triggers import Watcher
@@ -46,7 +46,7 @@ def notify_limits(settings: Settings) -> NotifyLimits:
 async def run_notices(context: Context) -> None:
     """Look, log and send every few seconds, until told to stop."""
     async with contextlib.AsyncExitStack() as stack:
-        poster = open_poster(context.settings)
+        poster = open_notice_client(context.settings)
         post = None if poster is None else (await stack.enter_async_context(poster)).post
         notifier = Notifier(
             context.store,

@@ -25,7 +25,7 @@ from app.cli.doctor.redis import check_redis
 from app.cli.store_access import answered, display_url, reachable_store
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
 from app.errors import UserError
-from app.notice_client import open_poster
+from app.notice_client import open_notice_client
 from app.provider.egress import egress_to
 from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
 from app.store.migrate import is_migrated, newest_revision
@@ -81,7 +81,7 @@ async def _in_time(name: str, check: Awaitable[Check | list[Check]]) -> list[Che
 def check_notices(settings: Settings) -> list[Check]:
     """A worker does not start with settings of notices that cannot work."""
     try:
-        open_poster(settings)
+        open_notice_client(settings)
     except ConfigError as error:
         return [Check("notices", "fault", f"{error}; worker will not start", "correct it, or unset both")]
     return []

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from app.config import load_settings
 from app.domain.notices.notice import Notice, NoticeKind, NoticeState, Outcome
-from app.notice_client import NoticePoster, open_poster
+from app.notice_client import NoticeClient, open_notice_client
 from app.services.notify import Notifier, NotifyLimits
 from app.store import Store
 from tests.clock import SteppedClock
@@ -19,17 +19,17 @@ LIMITS = NotifyLimits(size=10, tries_max=4, lease_ms=30_000)
 
 
 @pytest.fixture
-async def poster(receiver: Receiver) -> AsyncIterator[NoticePoster]:
+async def poster(receiver: Receiver) -> AsyncIterator[NoticeClient]:
     settings = load_settings(
         _env_file=None, notice_url=receiver.url, notice_secret=SECRET, notice_timeout_s=0.2
     )
-    opened = open_poster(settings)
+    opened = open_notice_client(settings)
     assert opened is not None
     async with opened:
         yield opened
 
 
-def notifier(store: Store, poster: NoticePoster | None, clock: SteppedClock, **limits: int) -> Notifier:
+def notifier(store: Store, poster: NoticeClient | None, clock: SteppedClock, **limits: int) -> Notifier:
     chosen = NotifyLimits(**({"size": 10, "tries_max": 4, "lease_ms": 30_000} | limits))
     return Notifier(store, poster and poster.post, limits=chosen, clock=clock, jitter=lambda: 0.0)
 
@@ -51,7 +51,7 @@ async def only(store: Store) -> Any:
 
 
 async def test_a_notice_is_stored_once_and_sent_once(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     assert await store.notices.add_notices([notice(1), notice(2)], clock()) == 2
     assert await store.notices.add_notices([notice(2, message="other"), notice(3)], clock()) == 1
@@ -66,7 +66,7 @@ async def test_a_notice_is_stored_once_and_sent_once(
 
 
 async def test_a_receiver_that_recovers_gets_it_under_the_same_id(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     receiver.answers.extend([web.Response(status=500), web.Response(status=500)])
     await store.notices.add_notices([notice()], clock())
@@ -87,7 +87,7 @@ async def test_a_receiver_that_recovers_gets_it_under_the_same_id(
 
 
 async def test_retry_after_is_respected(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     receiver.answers.append(web.Response(status=503, headers={"Retry-After": "600"}))
     await store.notices.add_notices([notice()], clock())
@@ -96,7 +96,7 @@ async def test_retry_after_is_respected(
 
 
 async def test_silence_and_absence_are_given_up_in_the_end(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     receiver.answers.append(5.0)
     await store.notices.add_notices([notice()], clock())
@@ -116,7 +116,7 @@ async def test_silence_and_absence_are_given_up_in_the_end(
 
 
 async def test_no_redirect_is_followed(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     receiver.answers.extend(
         web.Response(status=status, headers={"Location": "/elsewhere"}) for status in (301, 307, 308)
@@ -128,7 +128,7 @@ async def test_no_redirect_is_followed(
 
 
 async def test_a_receiver_that_is_gone_is_left_alone(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     receiver.answers.append(web.Response(status=410))
     sender = notifier(store, poster, clock)
@@ -149,7 +149,7 @@ async def test_without_a_url_it_is_logged(store: Store, clock: SteppedClock) -> 
 
 
 async def test_a_turn_is_bounded_and_old_news_is_told_to_nobody(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     await store.notices.add_notices([notice(n) for n in range(5)], clock())
     await store.notices.add_notices([notice(9)], clock(), state=NoticeState.LOGGED)
@@ -159,7 +159,7 @@ async def test_a_turn_is_bounded_and_old_news_is_told_to_nobody(
 
 
 async def test_two_workers_at_once_send_each_notice_once(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     found = [notice(n) for n in range(12)]
     stored = await asyncio.gather(*(store.notices.add_notices(found, clock()) for _ in range(4)))
@@ -173,7 +173,7 @@ async def test_two_workers_at_once_send_each_notice_once(
 
 
 async def test_a_worker_that_dies_leaves_its_notice_to_the_next(
-    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticePoster
+    store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     await store.notices.add_notices([notice()], clock())
     (lost,) = await store.notices.claim_due_notices(limit=1, now_ms=clock(), lease_until_ms=clock() + 30_000)

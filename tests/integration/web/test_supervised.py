@@ -45,7 +45,7 @@ async def test_f14_a_task_that_is_cancelled_is_started_again(
 async def test_f14_the_process_ends_with_a_task_that_cannot_be_kept(
     held: HeldStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, part: type, method: str, name: str
 ) -> None:
-    monkeypatch.setattr(background_tasks, "AGAIN_FIRST_S", 0.0)
+    monkeypatch.setattr(background_tasks, "RESTART_DELAY_S", 0.0)
 
     async def dies(_self: object) -> None:
         raise RuntimeError("a bug")
