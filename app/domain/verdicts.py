@@ -1,6 +1,6 @@
 """The verdicts, each one row of a table: what it means for people, and how findings of it are treated.
 
-Pure data. Which verdict a report gets is decided in `credits.reconcile` and `settlement.settle`.
+Pure data. Which verdict a report gets is decided in `credits.reconcile` and `settlement.decide_settlement`.
 """
 
 from collections.abc import Mapping

@@ -141,6 +141,13 @@ def test_the_guide_to_the_code_names_what_is_there() -> None:
     assert not missing
 
 
+def test_the_files_to_touch_are_there() -> None:
+    page = (DOCS / "extending.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:app|workers|tests)/[\w/.]*)`", page))
+    assert len(named) > 15, "the files were not found"
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_the_pages_have_their_rows() -> None:
     counts = {letter: sum(row.startswith(letter) for row in ROWS) for letter in "BLPASRWI"}
     assert counts == {"B": 52, "L": 40, "P": 21, "A": 34, "S": 22, "R": 25, "W": 22, "I": 9}

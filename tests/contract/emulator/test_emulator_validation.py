@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from app.emulator.checks.payload import check_payload
-from app.emulator.checks.task_body import TASK_TYPES, check_task
+from app.emulator.checks.task_body import check_task
 from app.emulator.checks.validation import Leniency
 from app.emulator.data.editions import EDITIONS
-from app.emulator.data.engine_table import ENGINES
+from app.emulator.data.engine_table import ENGINES, TASK_TYPES
 from app.emulator.data.google_url import problem_with_url
 
 STRICT, LENIENT = Leniency(), Leniency(unknown_fields=True)
