@@ -1,7 +1,6 @@
 """Two accounts in real processes: each with its own provider, key, address and secret; one set of books."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from app.store import Database, Store
 from tests.books import check_books, read_books
 from tests.clock import SteppedClock
-from tests.e2e.stack import TALLYHOOK, Stack
+from tests.e2e.stack import Stack, running_emulator
 from tests.integration.loading.reading import load, write_prompts
 
 EU_KEY = "sk_live_" + "fedcba9876543210" * 2
@@ -21,27 +20,8 @@ PROMPTS = 60
 @pytest.fixture
 def eu_url(tmp_path: Path) -> Iterator[str]:
     """The other account's provider."""
-    command = [
-        TALLYHOOK,
-        "emulator",
-        "--port",
-        "0",
-        "--time-scale",
-        "2000",
-        "--json",
-        "--key",
-        EU_KEY,
-        "--webhook-secret",
-        EU_SECRET,
-    ]
-    with (tmp_path / "eu.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["url"]
-        finally:
-            process.kill()
-            process.communicate()
+    with running_emulator(tmp_path / "eu.log", "--key", EU_KEY, "--webhook-secret", EU_SECRET) as url:
+        yield url
 
 
 async def test_each_account_is_sent_received_and_settled_by_itself(

@@ -1,7 +1,6 @@
 """The commands of everyday work on an embedded SQLite file: run control, resuming, schedules."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from app.config import EMULATOR_KEY
 from app.services.load import CHUNK
 from app.store import Store
-from tests.e2e.stack import TALLYHOOK
+from tests.e2e.stack import running_emulator
 from tests.e2e.test_cli import Cli, cli, here, on_store, restored_logging
 from tests.servers.processes import free_port
 
@@ -203,16 +202,8 @@ def test_doctor_looks_at_every_account(cli: Cli, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def emulator_url(tmp_path: Path) -> Iterator[str]:
-    """An emulator as a process of its own, in which minutes pass in a blink."""
-    command = [TALLYHOOK, "emulator", "--port", "0", "--time-scale", "2000", "--json", "--edition", "2026"]
-    with (tmp_path / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["url"]
-        finally:
-            process.kill()
-            process.communicate()
+    with running_emulator(tmp_path / "emulator.log", "--edition", "2026") as url:
+        yield url
 
 
 def test_ask(cli: Cli, monkeypatch: pytest.MonkeyPatch, emulator_url: str) -> None:

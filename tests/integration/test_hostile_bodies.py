@@ -149,7 +149,12 @@ class Scene:
         """Through the door, each signed for its account and as often as told; settled in groups."""
         wake = WakeDouble()
         app = create_app(
-            self.store, wake, secrets=[SECRET], further={"eu": [EU_SECRET]}, limits=LIMITS, clock=self.clock
+            self.store,
+            wake,
+            secrets=[SECRET],
+            extra_accounts={"eu": [EU_SECRET]},
+            limits=LIMITS,
+            clock=self.clock,
         )
         async with TestClient(TestServer(app)) as client:
             for n, body in enumerate(everything):
