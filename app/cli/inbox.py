@@ -92,10 +92,10 @@ def retry(
         if settled:
             raise UserError("settled", f"delivery {settled[0]} is settled", REMEDY)
         ids = await store.set_aside.retry_inbox(None if all_ else [row.id for row in rows], now_ms())
-        told = f"{len(ids)} {'delivery' if len(ids) == 1 else 'deliveries'} will be looked at again"
+        summary = f"{len(ids)} {'delivery' if len(ids) == 1 else 'deliveries'} will be looked at again"
         if ids:
-            done(told if len(ids) > 1 else f"delivery {ids[0]} will be looked at again")
-        message = f"{told}."
+            done(summary if len(ids) > 1 else f"delivery {ids[0]} will be looked at again")
+        message = f"{summary}."
         show_document({"retried": ids, "message": message}, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)

@@ -1,7 +1,7 @@
 """The command line: `tallyhook COMMAND`. Names the commands and says what went wrong; nothing else.
 
-Exit codes: 0 it worked, 1 it did not, 2 it was asked for wrongly, 3 it was stored and stands, but then
-something failed (not to be done again), 70 a bug, 130 interrupted. Everything heavy is imported by the
+Exit codes: 0 it worked, 1 it did not, 2 wrong usage, 3 it is stored, but then something failed
+(not to be repeated), 70 a bug, 130 interrupted. Everything heavy is imported by the
 command that needs it, so that --help is quick.
 """
 
@@ -119,9 +119,9 @@ def run(arguments: Sequence[str]) -> int:
     if lost is not None:
         # What was done is done, and a caller that sees another code than 0 does it again.
         code = code if streams.all_done() else code or FAILED
-        _tell(UserError("output_lost", str(lost)), as_json=False)
+        _report(UserError("output_lost", str(lost)), as_json=False)
     if lost is not None or code in (STORED, INTERRUPTED):
-        _tell_done()
+        _report_done()
     return code
 
 
@@ -132,15 +132,15 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     except SystemExit as error:
         return _code_of(error.code)
     except streams.OutputError:
-        return FAILED  # told by `run`, which asks for it anyhow
+        return FAILED  # reported by `run`, which asks for it anyhow
     except Exception as error:
-        told = known_error(error)
-        if told is None:
+        problem = known_error(error)
+        if problem is None:
             raise
-        _tell(told, as_json=as_json, usage=error if isinstance(error, TyperException) else None)
-        return STORED if streams.all_done() else told.exit_code
+        _report(problem, as_json=as_json, usage=error if isinstance(error, TyperException) else None)
+        return STORED if streams.all_done() else problem.exit_code
     if code == INTERRUPTED:
-        _tell(UserError("interrupted", "interrupted"), as_json=as_json)
+        _report(UserError("interrupted", "interrupted"), as_json=as_json)
     return code
 
 
@@ -186,32 +186,32 @@ def _bug(error: Exception, *, as_json: bool) -> int:
 
         lines = {"error": "".join(traceback.format_exception(error))}
         sys.stderr.write(str(leave_out_secrets(None, "", lines)["error"]))
-    told = UserError(
+    problem = UserError(
         "bug",
         f"this is a bug of Tallyhook: {type(error).__name__}{where}",
         "please report this sentence; TALLYHOOK_LOG_LEVEL=debug shows more, which may hold prompts",
         exit_code=STORED if streams.all_done() else BUG,
     )
-    _tell(told, as_json=as_json)
-    _tell_done()
-    return told.exit_code
+    _report(problem, as_json=as_json)
+    _report_done()
+    return problem.exit_code
 
 
-def _tell(told: UserError, *, as_json: bool, usage: TyperException | None = None) -> None:
+def _report(problem: UserError, *, as_json: bool, usage: TyperException | None = None) -> None:
     from app.cli.terminal import draw_error, draw_usage, error_console, write_json
 
     if as_json:
         try:
-            write_json(told.document())
+            write_json(problem.document())
         except streams.OutputError:
-            draw_error(error_console(), told)
+            draw_error(error_console(), problem)
     elif usage is not None:
         draw_usage(error_console(), usage)
     else:
-        draw_error(error_console(), told)
+        draw_error(error_console(), problem)
 
 
-def _tell_done() -> None:
+def _report_done() -> None:
     from app.cli.terminal import draw_done, error_console
 
     draw_done(error_console(), streams.all_done())

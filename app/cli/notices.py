@@ -60,8 +60,8 @@ def test(as_json: AsJson = False) -> None:
     from app.domain.task import new_id
     from app.notice_client import open_notice_client
 
-    poster = open_notice_client(settings_for(log_level="warning"))
-    if poster is None:
+    client = open_notice_client(settings_for(log_level="warning"))
+    if client is None:
         raise UserError(
             "no_receiver",
             "TALLYHOOK_NOTICE_URL is not set, so notices go to the log only",
@@ -73,19 +73,19 @@ def test(as_json: AsJson = False) -> None:
     notice = Notice(NoticeKind.TEST, "default", notice_id, "A test notice: nothing has happened.", now)
 
     async def send() -> Answered:
-        async with poster:
-            return await poster.post(notice_id, now // 1000, notice.body().encode())
+        async with client:
+            return await client.post(notice_id, now // 1000, notice.body().encode())
 
     answered = asyncio.run(send())
     done(f"notice {notice_id} was posted")
     taken = answered.status is not None and 200 <= answered.status < 300
-    said = f"HTTP {answered.status}" if answered.status else f"no answer ({answered.error})"
+    outcome = f"HTTP {answered.status}" if answered.status else f"no answer ({answered.error})"
     document = {
         "id": notice_id,
         "taken": taken,
         "status": answered.status,
         "error": answered.error,
-        "message": f"The receiver {'took' if taken else 'did not take'} the test notice: {said}.",
+        "message": f"The receiver {'took' if taken else 'did not take'} the test notice: {outcome}.",
     }
     show(document, as_json=as_json, draw=draw_line)
     if not taken:

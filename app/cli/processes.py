@@ -101,7 +101,7 @@ def extra_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:
     from app.config import DEFAULT_ACCOUNT
 
     accounts = settings.all_accounts().values()
-    return {one.name: one.webhook_secrets for one in accounts if one.name != DEFAULT_ACCOUNT}
+    return {account.name: account.webhook_secrets for account in accounts if account.name != DEFAULT_ACCOUNT}
 
 
 def worker(

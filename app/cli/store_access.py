@@ -30,7 +30,7 @@ TROUBLE = (
     asyncpg.InterfaceError,
 )
 """What a database is to blame for, or its URL, whatever else a command does. An OSError is not: a file, a
-provider or the output may have raised it; the store tells those of its connections as StoreUnavailable."""
+provider or the output may have raised it; the store raises those of its connections as StoreUnavailable."""
 ASKED = (*TROUBLE, OSError)
 """The same where nothing but the database is asked."""
 

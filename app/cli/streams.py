@@ -2,7 +2,7 @@
 has done all the same.
 
 What cannot be written is never an OSError: whoever asks a database or a provider would take it for theirs.
-Standard error never fails: what nobody can be told is not told.
+Standard error never fails: what nobody can read is dropped.
 """
 
 import errno
@@ -65,7 +65,7 @@ class Output(io.RawIOBase):
 
 
 class Input(io.RawIOBase):
-    """A descriptor that is read to its end, also where it has nothing to say at this moment."""
+    """A descriptor that is read to its end, also where it has nothing to say yet."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()

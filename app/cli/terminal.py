@@ -38,7 +38,7 @@ STATE_STYLES = {
 
 
 class CleanConsole(Console):
-    """Shows what it is given, and obeys none of it: whatever stands in a name, a prompt or an answer, the
+    """Shows what it is given, and obeys none of it: whatever is in a name, a prompt or an answer, the
     only escape sequences are those of its own styles. Names in colons are no pictures."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
@@ -55,7 +55,7 @@ class CleanConsole(Console):
 
 
 def console() -> Console:
-    """Standard output, as it is at this moment."""
+    """Standard output, as it is now."""
     return CleanConsole(width=None if sys.stdout.isatty() else WIDTH)
 
 
@@ -136,7 +136,7 @@ def draw_usage(output: Console, error: TyperException) -> None:
 
 
 def draw_done(output: Console, lines: Iterable[str]) -> None:
-    """What stands, whatever became of the output."""
+    """What is done, whatever became of the output."""
     for line in lines:
         output.print(f"[green]Done:[/green] {escape(line)}")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import structlog
 
 from app.config import Settings
-from app.local.processes import STOP_TIMEOUT_S, free_port, hold_lock, keeper_command, plain_environment
+from app.local.processes import STOP_TIMEOUT_S, free_port, hold_lock, plain_environment, supervisor_command
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +39,8 @@ START_TRIES = 3
 READY_POLL_S = 0.02
 PROBE_TIMEOUT_S = 1.0
 
-Keeper = subprocess.Popen[bytes]
-"""The keeper of a server (app.local.supervisor)."""
+Supervisor = subprocess.Popen[bytes]
+"""The supervisor of a server (app.local.supervisor)."""
 
 CONFIGURATION = """\
 bind {host}
@@ -83,7 +83,7 @@ def running_valkey(settings: Settings) -> str | None:
 
 
 def is_valkey_used(settings: Settings) -> bool:
-    """Whether a process uses the embedded server at this moment, and so starts it again when it dies."""
+    """Whether a process uses the embedded server now, and so starts it again when it dies."""
     try:
         descriptor = os.open(_home(settings) / "users.lock", os.O_RDWR)
     except OSError:
@@ -106,7 +106,7 @@ class _User:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._keeper: Keeper | None = None
+        self._supervisor: Supervisor | None = None
         """Of the server, if we started it."""
         self._stopping = threading.Event()
         try:
@@ -137,12 +137,12 @@ class _User:
         removes the directory next shall find nobody in it."""
         self._stopping.set()
         self._watcher.join(STOP_TIMEOUT_S)
-        last = self._keeper is not None and _is_only_user(self._lock)
+        last = self._supervisor is not None and _is_only_user(self._lock)
         os.close(self._lock)
-        if self._keeper is not None and last:
+        if self._supervisor is not None and last:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(STOP_TIMEOUT_S)
-        self._leave_keeper()
+                self._supervisor.wait(STOP_TIMEOUT_S)
+        self._leave_supervisor()
 
     def _first_port(self) -> int:
         recorded = _recorded_port(self._home)
@@ -166,17 +166,17 @@ class _User:
             running = _recorded_port(self._home)
             if running is not None and _is_ours(running, self._home):
                 return running
-            port, keeper = _start(self._home, port, self._stopping)
+            port, supervisor = _start(self._home, port, self._stopping)
         finally:
             os.close(starting)
-        self._leave_keeper()
-        self._keeper = keeper
+        self._leave_supervisor()
+        self._supervisor = supervisor
         return port
 
-    def _leave_keeper(self) -> None:
-        if self._keeper is not None and self._keeper.poll() is None:
+    def _leave_supervisor(self) -> None:
+        if self._supervisor is not None and self._supervisor.poll() is None:
             # It outlives us, and is init's to wait for.
-            self._keeper.returncode = 0
+            self._supervisor.returncode = 0
 
     def _watch(self) -> None:
         told = ""
@@ -185,11 +185,11 @@ class _User:
                 if _is_ours(self._port, self._home):
                     told = ""
                     continue
-                if self._keeper is not None:
-                    self._keeper.poll()  # no zombie
-                before = self._keeper
+                if self._supervisor is not None:
+                    self._supervisor.poll()  # no zombie
+                before = self._supervisor
                 self._start_if_dead(self._port)
-                if self._keeper is not before:
+                if self._supervisor is not before:
                     log.warning("embedded_valkey_restarted", port=self._port)
             except Exception as error:
                 if not self._stopping.is_set() and str(error) != told:
@@ -241,8 +241,8 @@ def _is_ours(port: int, home: Path) -> bool:
     return answer.startswith((b"+PONG\r\n", b"-MISCONF ")) and expected in answer
 
 
-def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int, Keeper]:
-    """(its port, its keeper). `port` None: any that is free."""
+def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int, Supervisor]:
+    """(its port, its supervisor). `port` None: any that is free."""
     problem, chosen = "", 0
     with _sole_writer(home, stopping) as lock:
         _make_private(home)
@@ -268,7 +268,7 @@ def _log_bytes(home: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _begin(home: Path, port: int, lock: int, stopping: threading.Event) -> Keeper | None:
+def _begin(home: Path, port: int, lock: int, stopping: threading.Event) -> Supervisor | None:
     """None: it did not start."""
     server = _launch(home, port, lock)
     if not _wait_until_ready(server, port, home, stopping):
@@ -281,7 +281,7 @@ def _begin(home: Path, port: int, lock: int, stopping: threading.Event) -> Keepe
 
 def _begin_without_files(
     home: Path, port: int, lock: int, stopping: threading.Event, problem: str
-) -> Keeper | None:
+) -> Supervisor | None:
     """What cannot be read would keep the server from starting for ever, and it holds wakes only: the rows say
     what there is to do. If it does not start without the files either, they go back."""
     files, aside = home / "appendonlydir", home / "unreadable"
@@ -317,7 +317,7 @@ def _is_free(port: int) -> bool:
 
 @contextlib.contextmanager
 def _sole_writer(home: Path, stopping: threading.Event) -> Iterator[int]:
-    """The lock that a server and its keeper inherit, and hold for as long as one of them lives, hung or not:
+    """The lock that a server and its supervisor inherit, and hold as long as one of them lives, hung or not:
     the append-only file never has two writers. Raises EmbeddedError."""
     lock = os.open(home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -334,7 +334,7 @@ def _sole_writer(home: Path, stopping: threading.Event) -> Iterator[int]:
         os.close(lock)
 
 
-def _launch(home: Path, port: int, lock: int) -> Keeper:
+def _launch(home: Path, port: int, lock: int) -> Supervisor:
     quoted = str(home).replace("\\", "\\\\").replace('"', '\\"')
     _write_private(home / "valkey.conf", CONFIGURATION.format(host=HOST, port=port, home=quoted))
     log_path = home / "valkey.log"
@@ -342,8 +342,8 @@ def _launch(home: Path, port: int, lock: int) -> Keeper:
         log_path.unlink()
     output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        return subprocess.Popen(  # noqa: S603 - our own keeper
-            keeper_command(home / "users.lock", [_binary(), str(home / "valkey.conf")]),
+        return subprocess.Popen(  # noqa: S603 - our own supervisor
+            supervisor_command(home / "users.lock", [_binary(), str(home / "valkey.conf")]),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -371,7 +371,7 @@ def _make_private(home: Path) -> None:
                 path.chmod(0o700 if path.is_dir() else 0o600)
 
 
-def _wait_until_ready(server: Keeper, port: int, home: Path, stopping: threading.Event) -> bool:
+def _wait_until_ready(server: Supervisor, port: int, home: Path, stopping: threading.Event) -> bool:
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until and not stopping.is_set():
         if _is_ours(port, home):

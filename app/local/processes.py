@@ -16,7 +16,7 @@ from typing import Self
 from app.local import supervisor
 
 STOP_TIMEOUT_S = supervisor.GRACE_S + 5.0
-"""The keeper's own grace, and a little for the keeper."""
+"""The supervisor's own grace, and a little on top."""
 LOG_TAIL_LINES = 20
 
 
@@ -42,7 +42,7 @@ PASSED_ON_FAMILIES = ("LC_", "PYTHON", "COVERAGE_", "PYTEST_", "TALLYHOOK_TEST_"
 
 
 def plain_environment() -> dict[str, str]:
-    """What a program needs to run at all. Keys, passwords and whatever else stands in our environment is
+    """What a program needs to run at all. Keys, passwords and whatever else is in our environment is
     not a child's to know: a crash report or /proc/PID/environ would show it."""
     return {
         name: value
@@ -51,8 +51,8 @@ def plain_environment() -> dict[str, str]:
     }
 
 
-def keeper_command(lock_path: Path, command: Sequence[str]) -> list[str]:
-    """`command`, run under a keeper that ends it when nobody holds the lock any more."""
+def supervisor_command(lock_path: Path, command: Sequence[str]) -> list[str]:
+    """`command`, run under a supervisor that ends it when nobody holds the lock any more."""
     # -I -S: neither the environment nor installed packages can slow it down or break it.
     return [sys.executable, "-I", "-S", supervisor.__file__, str(lock_path), *command]
 
@@ -69,7 +69,7 @@ def hold_lock(path: Path, kind: int) -> int:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that was free a moment ago."""
+    """A port that was free just now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
@@ -77,7 +77,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class Process:
-    """A running command under its keeper."""
+    """A running command under its supervisor."""
 
     def __init__(self, name: str, popen: "subprocess.Popen[bytes]", log: Path) -> None:
         self.name = name
@@ -133,7 +133,7 @@ class Processes:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "ab") as output:
             popen = subprocess.Popen(  # noqa: S603 - commands of our own
-                keeper_command(self._lock_path, command),
+                supervisor_command(self._lock_path, command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -36,7 +36,7 @@ def cycle_document(cycle: Cycle) -> Document:
 def plan_document(
     found: CyclePosition, balance: Balance | None, burned: Sequence[Burned], *, burn_hours: int, now_ms: int
 ) -> Document:
-    """Where an account stands in its running cycle."""
+    """The state of an account in its running cycle."""
     books, exposure = found.statement, found.exposure
     per_day = Decimal(24) / burn_hours
     return {
@@ -112,12 +112,12 @@ def statement_lines(books: Statement) -> list[Document]:
     if books.overage:
         end = (iso_utc(books.cycle.ends_ms) or "")[:10]
         lines.append(("9", 0, books.overage, {"day": end, "what": "overage"}))
-    told: list[Document] = []
+    documents: list[Document] = []
     balance = ZERO
     for _, _, gain, line in lines:
         balance += gain
-        told.append({**line, "credits": to_json_number(gain), "balance": to_json_number(balance)})
-    return told
+        documents.append({**line, "credits": to_json_number(gain), "balance": to_json_number(balance)})
+    return documents
 
 
 def audit_document(found: Audited) -> Document:

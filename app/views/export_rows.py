@@ -108,7 +108,7 @@ def row_line(row: Row) -> bytes:
 
 
 def _one_line(response: str) -> msgspec.Raw:
-    # Inside a JSON string a line break is written \n, so these stand between tokens, where a space does.
+    # Inside a JSON string a line break is written \n, so these are between tokens, where a space does.
     return msgspec.Raw(response.replace("\n", " ").replace("\r", " ").encode())
 
 

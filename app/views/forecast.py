@@ -17,7 +17,7 @@ T = TypeVar("T")
 def forecast_document(seen: AccountForecast, chosen: RunRow | None) -> Document:
     """What lies ahead of an account; with a run, of its runs only that one."""
     found, use = seen.forecast, seen.use
-    runs = [_run(one) for one in found.runs if chosen is None or one.run.id == chosen.id]
+    runs = [_run(entry) for entry in found.runs if chosen is None or entry.run.id == chosen.id]
     return {
         "account": found.account,
         "at": iso_utc(found.now_ms),
@@ -49,20 +49,25 @@ def forecast_document(seen: AccountForecast, chosen: RunRow | None) -> Document:
         "busiest_second": use.busiest_second,
         "runs": runs,
         "warnings": [
-            {"kind": one.kind.value, "sure": one.is_sure, "run_id": one.run_id, "message": one.message}
-            for one in seen.warnings
+            {
+                "kind": entry.kind.value,
+                "sure": entry.is_sure,
+                "run_id": entry.run_id,
+                "message": entry.message,
+            }
+            for entry in seen.warnings
         ],
     }
 
 
-def _run(one: RunForecast) -> Document:
-    run = {"id": one.run.id, "name": one.run.name, "state": one.run.state, "reason": one.run.reason}
+def _run(entry: RunForecast) -> Document:
+    run = {"id": entry.run.id, "name": entry.run.name, "state": entry.run.state, "reason": entry.run.reason}
     return {
         "run": run,
-        "open": one.open,
-        "cost": _range(one.cost, to_json_number),
-        "ends": _span(one.ends),
-        "why_not": one.why_not,
+        "open": entry.open,
+        "cost": _range(entry.cost, to_json_number),
+        "ends": _span(entry.ends),
+        "why_not": entry.why_not,
     }
 
 

@@ -11,18 +11,18 @@ from app.views.runs import Document, report_document
 
 
 def full_report_document(full: FullReport) -> Document:
-    """The books of a run, and what stands behind their sums."""
+    """The books of a run, and the parts of their sums."""
     parts = full.breakdown
     return report_document(full.report, full.findings) | {
         "adjusted": to_json_number(parts.adjusted),
         "findings_count": parts.findings,
         "exposure": {"in_flight": _exposure(parts.in_flight), "unknown": _exposure(parts.unknown)},
-        "by_engine_country": [_engine_country(one) for one in parts.engine_countries],
+        "by_engine_country": [_engine_country(row) for row in parts.engine_countries],
         "by_day": [
-            {"day": one.day, "task_type": one.task_type, "posted": to_json_number(one.posted)}
-            for one in parts.days
+            {"day": row.day, "task_type": row.task_type, "posted": to_json_number(row.posted)}
+            for row in parts.days
         ],
-        "latency": [_latency(one) for one in parts.latencies],
+        "latency": [_latency(row) for row in parts.latencies],
     }
 
 
@@ -30,27 +30,27 @@ def _exposure(exposure: CreditsAtStake) -> Document:
     return {"attempts": exposure.attempts, "credits": to_json_number(exposure.credits)}
 
 
-def _engine_country(one: EngineCountry) -> Document:
+def _engine_country(row: EngineCountry) -> Document:
     return {
-        "task_type": one.task_type,
-        "country": one.country,
-        "tasks": one.tasks,
-        "completed": one.states.get("completed", 0),
-        "failed": one.states.get("failed", 0),
-        "open": sum(one.states.get(state, 0) for state in OPEN_STATES),
-        "posted": to_json_number(one.posted),
-        "held": to_json_number(one.held),
+        "task_type": row.task_type,
+        "country": row.country,
+        "tasks": row.tasks,
+        "completed": row.states.get("completed", 0),
+        "failed": row.states.get("failed", 0),
+        "open": sum(row.states.get(state, 0) for state in OPEN_STATES),
+        "posted": to_json_number(row.posted),
+        "held": to_json_number(row.held),
     }
 
 
-def _latency(one: Latency) -> Document:
-    percentiles = {f"p{p}_ms": ms for p, ms in zip(PERCENTILES, one.percentiles_ms, strict=True)}
-    classes = zip((*BUCKETS_MS, None), one.counts, strict=True)
+def _latency(row: Latency) -> Document:
+    percentiles = {f"p{p}_ms": ms for p, ms in zip(PERCENTILES, row.percentiles_ms, strict=True)}
+    classes = zip((*BUCKETS_MS, None), row.counts, strict=True)
     return {
-        "task_type": one.task_type,
-        "tasks": one.tasks,
+        "task_type": row.task_type,
+        "tasks": row.tasks,
         **percentiles,
-        "max_ms": one.max_ms,
+        "max_ms": row.max_ms,
         # below_ms null: above the last class. Classes without tasks are left out.
         "histogram": [{"below_ms": below, "tasks": count} for below, count in classes if count],
     }

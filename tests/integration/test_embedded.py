@@ -21,7 +21,7 @@ from app.cli.runs.submit_file import next_steps
 from app.config import Settings, load_settings
 from app.local import embedded
 from app.local.embedded import EmbeddedError, embedded_valkey, is_valkey_used, running_valkey
-from app.local.processes import Processes, keeper_command
+from app.local.processes import Processes, supervisor_command
 
 WAIT_S = 30.0
 USER = """
@@ -297,9 +297,9 @@ def test_f20_files_that_are_not_to_blame_stay(settings: Settings, monkeypatch: p
     with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
         client.set("x", "1")
     with monkeypatch.context() as patched:
-        # The first time its keeper ends before there is a server.
-        commands = iter([lambda *_: [sys.executable, "-c", ""], keeper_command, keeper_command])
-        patched.setattr("app.local.embedded.keeper_command", lambda *given: next(commands)(*given))
+        # The first time its supervisor ends before there is a server.
+        commands = iter([lambda *_: [sys.executable, "-c", ""], supervisor_command, supervisor_command])
+        patched.setattr("app.local.embedded.supervisor_command", lambda *given: next(commands)(*given))
         with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
             assert client.get("x") == b"1"
     with monkeypatch.context() as patched:
@@ -345,7 +345,7 @@ def test_a_process_that_ends_by_itself_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_process_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = tmp_path / "keeper.py"
+    quick = tmp_path / "supervisor.py"
     source = Path(sys.modules["app.local.supervisor"].__file__ or "").read_text()
     quick.write_text(source.replace("GRACE_S = 25", "GRACE_S = 1"))
     assert "GRACE_S = 1\n" in quick.read_text()

@@ -25,9 +25,9 @@ def draw_plan(output: Console, document: Document) -> None:
     )
     if document["overage"]:
         output.print(f"  [yellow]overage    {document['overage']}[/yellow]")
-    told = document["provider"]
-    if told is not None:
-        output.print(f"  provider   {told['remaining']} at {second(told['at'])}")
+    balance = document["provider"]
+    if balance is not None:
+        output.print(f"  provider   {balance['remaining']} at {second(balance['at'])}")
     burn = document["burn"]
     output.print(f"  burn       {burn['credits_per_day']} credits a day, by the last {burn['hours']} hours")
     if burn["by"]:

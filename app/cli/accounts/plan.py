@@ -87,12 +87,12 @@ async def chosen_cycle(store: "Store", account: str, day: str) -> "Cycle":
     # The day on which one ends and the next begins is the next one's.
     found = [c for c in known if c.starts_ms < starts_ms + DAY_MS and starts_ms < c.ends_ms]
     if not found:
-        shown = [f"{iso_day(c.starts_ms)} to {iso_day(c.ends_ms)}" for c in known]
+        periods = [f"{iso_day(c.starts_ms)} to {iso_day(c.ends_ms)}" for c in known]
         raise UserError(
             "unknown_cycle",
             f"no cycle of account {account} is known for {day}",
             "use a day of one of these",
-            details=shown,
+            details=periods,
             exit_code=USAGE,
         )
     return found[-1]

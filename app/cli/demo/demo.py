@@ -86,9 +86,9 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
     with embedded_valkey(settings) as redis_url, Processes(directory / "logs") as processes:
         settings = settings.model_copy(update={"redis_url": redis_url})
         async with opened_store(settings) as store, aiohttp.ClientSession() as http:
-            emulator = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
+            emulator_process = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
             web = processes.spawn("web", tallyhook("web", "--json"), env=environment(settings))
-            witness = Emulator(http, (await ready(emulator))["url"])
+            emulator = Emulator(http, (await ready(emulator_process))["url"])
             web_url = (await ready(web))["url"]
             new = NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day())
             submitted = await submit_file(store, settings, prompts, Defaults(), new)
@@ -99,7 +99,7 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
                 [sys.executable, "-m", "workers"],
                 env=environment(
                     settings,
-                    CLORO_BASE_URL=witness.url,
+                    CLORO_BASE_URL=emulator.url,
                     PUBLIC_URL=web_url,
                     TALLYHOOK_POLL_AFTER_S=str(poll_after_s),
                     TALLYHOOK_POLL_EVERY_S="2",
@@ -108,17 +108,17 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
                 ),
             )
             run = (await store.queries.find_runs(submitted["run"]["id"]))[0]
-            await _settled(store, run, witness, processes, DEADLINE_S + 2 * poll_after_s)
-            return await compare(store, run, await witness.books())
+            await _settled(store, run, emulator, processes, DEADLINE_S + 2 * poll_after_s)
+            return await compare(store, run, await emulator.books())
 
 
 async def _settled(
-    store: Store, run: RunRow, witness: "Emulator", processes: Processes, timeout_s: float
+    store: Store, run: RunRow, emulator: "Emulator", processes: Processes, timeout_s: float
 ) -> None:
     """Wait, with a live bar, until nothing is under way on either side. Raises UserError."""
     until = time.monotonic() + timeout_s
     with live_progress(error_console(), run.name) as show:
-        while not await _is_quiet(store, run, witness, show):
+        while not await _is_quiet(store, run, emulator, show):
             dead = processes.dead()
             if dead is not None:
                 raise failed(f"{dead.name} ended by itself with {dead.exit_code}", processes)
@@ -131,11 +131,11 @@ async def _settled(
 
 
 async def _is_quiet(
-    store: Store, run: RunRow, witness: "Emulator", show: Callable[[RunProgress], None]
+    store: Store, run: RunRow, emulator: "Emulator", show: Callable[[RunProgress], None]
 ) -> bool:
     """No task or delivery with the emulator, then none with us: asked in this order, since what the emulator
-    has delivered by then stands in our inbox."""
-    emulator_quiet = await witness.is_quiet()
+    has delivered by then is in our inbox."""
+    emulator_quiet = await emulator.is_quiet()
     progress = await store.queries.progress(run.id)
     show(progress)
     return (
@@ -151,15 +151,15 @@ async def compare(store: Store, run: RunRow, books: Document) -> Document:
     """What was found, what the emulator says, and every difference."""
     report = await store.reports.report(run)
     found = found_side(report, unmatched=await store.queries.stray_count())
-    said = emulator_totals(books["tasks"])
-    keys = differences(found, said)
+    expected = emulator_totals(books["tasks"])
+    keys = differences(found, expected)
     tasks = charge_differences(await store.reports.charges(run.id), books["tasks"])
     drift = Decimal(str(books["opening"])) - Decimal(str(books["remaining"])) - report.posted
     return {
         **found,
         "ledger": {name: to_json_number(getattr(report, name)) for name in ("held", "posted", "voided")},
         "drift": to_json_number(drift),
-        "emulator": said,
+        "emulator": expected,
         "agree": not keys and not tasks and drift == 0 and report.held == 0,
         "differences": {"keys": keys, "tasks": tasks[:DIFFERENCES_SHOWN], "tasks_count": len(tasks)},
     }

@@ -1,4 +1,4 @@
-"""Draws the demo's report: what was found, and beside it what the emulator says it did."""
+"""Draws the demo's report: what was found, next to what the emulator expects."""
 
 from rich.console import Console
 from rich.table import Table
@@ -9,16 +9,16 @@ from app.views.runs import Document
 
 def draw_demo(output: Console, document: Document) -> None:
     """One line a figure; figures that differ are marked."""
-    said = document["emulator"]
+    expected = document["emulator"]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     table.add_column("found", justify="right")
     table.add_column("emulator says", justify="right")
     table.add_column("")
     for name in COUNTS:
-        _add(table, name.replace("_", " "), document[name], said[name])
+        _add(table, name.replace("_", " "), document[name], expected[name])
     for name, count in document["verdicts"].items():
-        _add(table, f"verdict {name.replace('_', ' ')}", count, said["verdicts"][name])
+        _add(table, f"verdict {name.replace('_', ' ')}", count, expected["verdicts"][name])
     output.print(table)
     ledger = document["ledger"]
     output.print(
@@ -37,6 +37,6 @@ def draw_demo(output: Console, document: Document) -> None:
         output.print(f"[red]The books differ[/red], {count} charges among them.")
 
 
-def _add(table: Table, name: str, found: object, said: object) -> None:
-    style = "" if found == said else "red"
-    table.add_row(name, str(found), str(said), "" if found == said else "differs", style=style)
+def _add(table: Table, name: str, found: object, expected: object) -> None:
+    style = "" if found == expected else "red"
+    table.add_row(name, str(found), str(expected), "" if found == expected else "differs", style=style)

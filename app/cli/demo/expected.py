@@ -23,7 +23,7 @@ COUNTS = (
     "recovered_submits",
     "credits_charged",
 )
-"""What is compared as one figure each, beside the verdicts."""
+"""What is compared as one figure each, besides the verdicts."""
 FAULT_OF = {
     "overcharge": Verdict.OVERCHARGED,
     "undercharge": Verdict.UNDERCHARGED,
@@ -71,11 +71,11 @@ def was_polled_first(line: Line) -> bool:
     return polled is not None and (acked is None or polled < acked)
 
 
-def differences(found: Document, said: Document) -> list[Document]:
+def differences(found: Document, expected: Document) -> list[Document]:
     """Every figure in which the two sides differ."""
-    both = [(name, found[name], said[name]) for name in COUNTS]
+    both = [(name, found[name], expected[name]) for name in COUNTS]
     both += [
-        (f"verdicts.{verdict.value}", found["verdicts"][verdict.value], said["verdicts"][verdict.value])
+        (f"verdicts.{verdict.value}", found["verdicts"][verdict.value], expected["verdicts"][verdict.value])
         for verdict in Verdict
     ]
     return [{"key": key, "found": ours, "emulator": theirs} for key, ours, theirs in both if ours != theirs]

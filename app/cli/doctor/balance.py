@@ -12,16 +12,16 @@ async def check_balance(settings: Settings) -> list[Check]:
     the check of the provider says."""
     name = "balance"
     async with open_provider(settings) as provider:
-        told = await provider.balance(now_ms())
-    if told.end is BalanceEnd.REFUSED:
+        answer = await provider.balance(now_ms())
+    if answer.end is BalanceEnd.REFUSED:
         return []
-    if told.end is BalanceEnd.ABSENT:
+    if answer.end is BalanceEnd.ABSENT:
         detail = "this edition does not tell it; runs pause when it says that there are no credits"
         return [Check(name, "ok", detail)]
-    if told.balance is not None:
-        return [Check(name, "ok", f"{to_json_number(told.balance.remaining)} credits; {_policy(settings)}")]
+    if answer.balance is not None:
+        return [Check(name, "ok", f"{to_json_number(answer.balance.remaining)} credits; {_policy(settings)}")]
     remedy = "look at what stands between here and the provider, and at its status page"
-    return [Check(name, "warning", f"nobody tells it ({told.why}); {_policy(settings)}", remedy)]
+    return [Check(name, "warning", f"nobody tells it ({answer.why}); {_policy(settings)}", remedy)]
 
 
 def _policy(settings: Settings) -> str:

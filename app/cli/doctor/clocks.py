@@ -1,4 +1,4 @@
-"""What the doctor says of clocks: this machine's beside the database's, Redis's and the provider's."""
+"""What the doctor says of clocks: this machine's against the database's, Redis's and the provider's."""
 
 import time
 from collections.abc import Callable

@@ -120,7 +120,7 @@ def _account(settings: Settings, what: str, name: str) -> tuple[str, str, Accoun
 def wrong_settings(error: ConfigError) -> list[Check]:
     """What keeps every command from beginning: each wrong setting by its name."""
     problems = error.problems or (Problem("settings", str(error)),)
-    return [Check(one.setting, "fault", *one.parted()) for one in problems]
+    return [Check(problem.setting, "fault", *problem.parted()) for problem in problems]
 
 
 def check_settings(settings: Settings) -> list[Check]:
@@ -282,10 +282,10 @@ async def check_inbox(settings: Settings) -> list[Check]:
             await store.close()
     except UserError:
         return []
-    said = [f"{count} set aside"] if count else []
-    said += [f"{len(waiting)} held up: {waiting[0].error}"] if waiting else []
+    parts = [f"{count} set aside"] if count else []
+    parts += [f"{len(waiting)} held up: {waiting[0].error}"] if waiting else []
     remedy = "tallyhook inbox list says why; tallyhook inbox retry has them looked at again"
-    return [Check("inbox", "warning", "; ".join(said), remedy)] if said else []
+    return [Check("inbox", "warning", "; ".join(parts), remedy)] if parts else []
 
 
 async def check_worker(settings: Settings) -> list[Check]:

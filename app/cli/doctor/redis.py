@@ -56,7 +56,7 @@ async def check_redis(settings: Settings, clocks: Clocks | None = None) -> list[
         pool = open_pool(url, timeout_s=settings.redis_timeout_s)
         try:
             await pool.ping()
-            told = {section: await _info(pool, section) for section in _SECTIONS}
+            sections = {section: await _info(pool, section) for section in _SECTIONS}
             refused = await _refused(pool)
             if clocks is not None:
                 await _compare(pool, clocks)
@@ -66,11 +66,11 @@ async def check_redis(settings: Settings, clocks: Clocks | None = None) -> list[
         detail = f"cannot reach Redis at {read_redis_address(url).shown}: {str(error) or 'no answer in time'}"
         return [Check("redis", "fault", detail, _redis_remedy(str(error)))]
     kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
-    memory = told["memory"]
-    found = [fault for fault in (_other_kind(kind, told), refused, _room(memory)) if fault is not None]
+    memory = sections["memory"]
+    found = [fault for fault in (_other_kind(kind, sections), refused, _room(memory)) if fault is not None]
     return [
         *(found[:1] or [Check("redis", "ok", f"{kind} answers, and takes what a worker writes")]),
-        _persistence(told["persistence"]),
+        _persistence(sections["persistence"]),
         _eviction(memory),
     ]
 
@@ -106,16 +106,16 @@ async def _refused(pool: Redis) -> Check | None:
             trial.execute_command(*command)
         await trial.execute()
     except RedisError as error:
-        said = str(error)
-        remedy = next((remedy for sign, remedy in _REFUSALS if sign in said), _redis_remedy(said))
+        refusal = str(error)
+        remedy = next((remedy for sign, remedy in _REFUSALS if sign in refusal), _redis_remedy(refusal))
         # Redis's own words name a user and a command, never a password.
-        return Check("redis", "fault", f"it answers and refuses what a worker does: {said}", remedy)
+        return Check("redis", "fault", f"it answers and refuses what a worker does: {refusal}", remedy)
     return None
 
 
-def _other_kind(kind: str, told: dict[str, dict[str, Any] | None]) -> Check | None:
+def _other_kind(kind: str, sections: dict[str, dict[str, Any] | None]) -> Check | None:
     """A server that answers, and that no worker can work with."""
-    server, replication = told["server"] or {}, told["replication"] or {}
+    server, replication = sections["server"] or {}, sections["replication"] or {}
     if server.get("redis_mode") == "cluster" or server.get("server_mode") == "cluster":
         return Check("redis", "fault", f"{kind} is a cluster, which keeps a job's keys apart", _NO_CLUSTER)
     if replication.get("role") == "slave":
@@ -141,7 +141,7 @@ async def _info(pool: Redis, section: str) -> dict[str, Any] | None:
         return None
 
 
-def _redis_remedy(said: str) -> str:
+def _redis_remedy(refusal: str) -> str:
     for sign, remedy in (
         ("WRONGPASS", "check user and password in REDIS_URL"),
         ("invalid username-password pair", "check user and password in REDIS_URL"),
@@ -163,7 +163,7 @@ def _redis_remedy(said: str) -> str:
             "check that this is a Redis; one that speaks TLS is written rediss://",
         ),
     ):
-        if sign in said:
+        if sign in refusal:
             return remedy
     return "check REDIS_URL, and that the server runs; results are still received and settled meanwhile"
 

@@ -55,15 +55,15 @@ def _moment_ms(text: str) -> int:
     from datetime import UTC, datetime
 
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(
             f"{text!r} is no time such as 2026-11-21T12:00:00Z", param_hint="--made-at"
         ) from error
-    if not ZIP_YEARS[0] <= moment.year <= ZIP_YEARS[1]:
+    if not ZIP_YEARS[0] <= parsed.year <= ZIP_YEARS[1]:
         text = f"{text!r} is not between {ZIP_YEARS[0]} and {ZIP_YEARS[1]}, which a .zip can say"
         raise typer.BadParameter(text, param_hint="--made-at")
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 DISPUTE_EXAMPLES = examples(

@@ -86,7 +86,7 @@ def _verify_plan(settings: "Settings", account: str, names: Sequence[str]) -> Ve
     from app.config import DEFAULT_ACCOUNT
 
     # An account whose key is not configured any more has books all the same.
-    secrets = {name: list(each.webhook_secrets) for name, each in settings.all_accounts().items()}
+    secrets = {name: list(configured.webhook_secrets) for name, configured in settings.all_accounts().items()}
     for name in names:
         if not os.environ.get(name):
             raise UserError(
@@ -164,16 +164,16 @@ def reading_of(plan: VerifyPlan) -> "Reading":
     from app.services.settle import decide_delivery
     from app.services.verify.evidence import Reading
 
-    return Reading(read_report, decide_delivery, storable_message, voucher(plan))
+    return Reading(read_report, decide_delivery, storable_message, signature_checker(plan))
 
 
-def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":
-    """Checks a stored signature again, as at the moment when the delivery came."""
+def signature_checker(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":
+    """Checks a stored signature again, as of the time when the delivery came."""
     from app.domain.settlement import Source
     from app.domain.verification.signature_checks import SignatureStatus
     from app.provider.signature import RefusalReason, Verified, verify
 
-    def vouch(account: str, row: "Row") -> SignatureStatus:
+    def check(account: str, row: "Row") -> SignatureStatus:
         if row["source"] != Source.DELIVERY or (plan.allow_unsigned and row["signature"] is None):
             return SignatureStatus.NOT_SIGNED
         secrets = plan.secrets.get(account)
@@ -193,7 +193,7 @@ def voucher(plan: VerifyPlan) -> "Callable[[str, Row], SignatureStatus]":
             return SignatureStatus.VALID
         return SignatureStatus.STALE if outcome.reason is RefusalReason.STALE else SignatureStatus.NO_MATCH
 
-    return vouch
+    return check
 
 
 def draw_verified(output: "Console", document: dict[str, Any]) -> None:
@@ -204,8 +204,8 @@ def draw_verified(output: "Console", document: dict[str, Any]) -> None:
 
     for row in document["differences"]:
         place = f"{row['table']} {row['key']}, {row['column']}"
-        told = f": stands {row['stands']}, should be {row['should_be']} ({row['why']})"
-        output.print(f"[red]{escape(place)}[/red]{escape(told)}")
+        values = f": stands {row['stands']}, should be {row['should_be']} ({row['why']})"
+        output.print(f"[red]{escape(place)}[/red]{escape(values)}")
     unnamed = document["differences_count"] - len(document["differences"])
     if unnamed:
         output.print(f"… and {unnamed} more")

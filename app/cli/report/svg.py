@@ -58,10 +58,10 @@ def stacked_columns(chart: Chart, labels: Sequence[str], series: Mapping[str, Se
                 continue
             tall = float(values[n] / top) * height
             base -= tall
-            told = text(f"{name}, {label}: {figure(values[n])} {chart.unit}")
+            tooltip = text(f"{name}, {label}: {figure(values[n])} {chart.unit}")
             parts.append(
                 f'<rect class="s{colour % SERIES_CLASSES}" x="{middle - wide / 2:.1f}" y="{base:.1f}" '
-                f'width="{wide:.1f}" height="{tall:.1f}"><title>{told}</title></rect>'
+                f'width="{wide:.1f}" height="{tall:.1f}"><title>{tooltip}</title></rect>'
             )
         if n % -(-len(labels) // LABELS_MAX) == 0:
             parts.append(_label(middle, HEIGHT - 8, label, "middle"))
@@ -76,11 +76,11 @@ def bars(chart: Chart, rows: Sequence[tuple[str, Number, int]]) -> str:
     for n, (name, value, colour) in enumerate(rows):
         y = TOP + n * ROW_HEIGHT
         long = float(value / top) * room
-        told = text(f"{name}: {figure(value)} {chart.unit}")
+        tooltip = text(f"{name}: {figure(value)} {chart.unit}")
         parts += [
             _label(NAME_WIDTH - 8, y + 15, name, "end"),
             f'<rect class="s{colour % SERIES_CLASSES}" x="{NAME_WIDTH}" y="{y + 3}" width="{long:.1f}" '
-            f'height="{ROW_HEIGHT - 8}"><title>{told}</title></rect>',
+            f'height="{ROW_HEIGHT - 8}"><title>{tooltip}</title></rect>',
             _label(NAME_WIDTH + long + 6, y + 15, figure(value), "start"),
         ]
     return _svg(chart, TOP * 2 + len(rows) * ROW_HEIGHT, parts)

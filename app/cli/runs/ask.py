@@ -82,8 +82,8 @@ def question_of(
     names = "|".join(name for text in include for name in split_include(text))
     spec = read_record(1, cells | {"include": names}, Defaults())
     if not isinstance(spec, TaskSpec):
-        shown = [f"{p.field}: {p.problem}; {p.remedy}" for p in spec]
-        raise UserError("bad_option", shown[0], details=shown[1:], exit_code=USAGE)
+        problems = [f"{p.field}: {p.problem}; {p.remedy}" for p in spec]
+        raise UserError("bad_option", problems[0], details=problems[1:], exit_code=USAGE)
     now = now_ms()
     return SyncRequest(
         spec,

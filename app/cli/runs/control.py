@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.domain.task import TaskState
     from app.store import Store
 
-STRETCH = 500
+CHUNK_TASKS = 500
 """Tasks retried in one transaction."""
 
 Restored = Annotated[
@@ -114,7 +114,7 @@ async def cancelled(store: "Store", run: str) -> dict[str, Any]:
         raise UserError("not_open", f"run {row.name} is {over}; there is nothing to cancel")
     count = await store.runs.cancel_run(row.id, "cancelled by hand")
     done(f"run {row.id} is cancelled")
-    # Once more, for what a sender gave back in the very moment in which the run was being cancelled.
+    # Once more, for what a sender gave back while the run was being cancelled.
     count += await store.runs.cancel_run(row.id, "cancelled by hand")
     progress = await store.queries.progress(row.id)
     message = f"Run {row.name} is cancelled: {count} tasks will not be sent."
@@ -180,21 +180,21 @@ async def retried(
     if row.state in ("loading", "cancelled"):
         remedy = "submit FILE --resume RUN goes on with it" if row.state == "loading" else "submit it anew"
         raise UserError("not_retryable", f"run {row.name} is {row.state}", remedy)
-    stretches: list[RetriedChunk] = []
-    while not stretches or stretches[-1].last:
-        stretch = await store.retries.retry_chunk(
+    chunks: list[RetriedChunk] = []
+    while not chunks or chunks[-1].last:
+        chunk = await store.retries.retry_chunk(
             row.id,
             states,
-            after=stretches[-1].last if stretches else 0,
-            limit=STRETCH,
+            after=chunks[-1].last if chunks else 0,
+            limit=CHUNK_TASKS,
             even_if_held=even_if_held,
             now_ms=now_ms(),
         )
-        stretches.append(stretch)
-        if stretch.retried:
-            done(f"{stretch.retried} tasks of run {row.id} are sent again")
-    count, held = sum(s.retried for s in stretches), sum(s.held for s in stretches)
-    answered, estimate = sum(s.answered for s in stretches), sum((s.estimate for s in stretches), Decimal(0))
+        chunks.append(chunk)
+        if chunk.retried:
+            done(f"{chunk.retried} tasks of run {row.id} are sent again")
+    count, held = sum(s.retried for s in chunks), sum(s.held for s in chunks)
+    answered, estimate = sum(s.answered for s in chunks), sum((s.estimate for s in chunks), Decimal(0))
     message = (
         f"{count} tasks of {row.name} are sent again under new keys; "
         f"they may cost {to_json_number(estimate)} credits by our estimate."

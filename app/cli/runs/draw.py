@@ -51,8 +51,8 @@ def draw_status(output: Console, document: Document) -> None:
     output.print(f"  credits  {pairs(document['credits'])}")
     if worker := document.get("worker"):
         needed = not worker["running"] and not document["finished"]
-        said = f"[red]{worker['message']}: start tallyhook worker[/red]" if needed else worker["message"]
-        output.print(f"  worker   {said}")
+        words = f"[red]{worker['message']}: start tallyhook worker[/red]" if needed else worker["message"]
+        output.print(f"  worker   {words}")
 
 
 def draw_report(output: Console, document: Document) -> None:
@@ -64,10 +64,10 @@ def draw_report(output: Console, document: Document) -> None:
     output.print(f"  seen     {pairs({name: document[name] for name in found})}")
     output.print(f"  credits  {pairs(document['credits'])}")
     output.print(f"  verdicts {pairs({k: v for k, v in document['verdicts'].items() if v}) or 'none yet'}")
-    for name, one in document["exposure"].items():
-        if one["attempts"]:
-            said = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
-            output.print(f"  held     {one['credits']} credits of {one['attempts']} attempts {said}")
+    for name, part in document["exposure"].items():
+        if part["attempts"]:
+            words = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
+            output.print(f"  held     {part['credits']} credits of {part['attempts']} attempts {words}")
     aside = document["set_aside"]
     if aside["named"] or aside["unnamed"]:
         output.print(f"  inbox    [red]{aside['named']} deliveries about it set aside[/red], ", end="")
@@ -91,14 +91,16 @@ def draw_report(output: Console, document: Document) -> None:
 def _draw_engines(output: Console, document: Document) -> None:
     names = ("tasks", "completed", "failed", "open", "posted", "held")
     times = ("p50_ms", "p95_ms", "max_ms")
-    latency = {one["task_type"]: one for one in document["latency"]}
+    latency = {part["task_type"]: part for part in document["latency"]}
     rows = table("engine", "countries", *names, "p50", "p95", "longest")
     parts = document["by_engine_country"]
-    for engine in sorted({one["task_type"] for one in parts}):
-        mine = [one for one in parts if one["task_type"] == engine]
-        sums = (to_json_number(sum((Decimal(one[name]) for one in mine), Decimal(0))) for name in names)
+    for engine in sorted({part["task_type"] for part in parts}):
+        countries = [part for part in parts if part["task_type"] == engine]
+        sums = (
+            to_json_number(sum((Decimal(part[name]) for part in countries), Decimal(0))) for name in names
+        )
         waited = (f"{latency[engine][name] / 1000:.1f} s" if engine in latency else "" for name in times)
-        rows.add_row(engine, str(len(mine)), *map(str, sums), *waited)
+        rows.add_row(engine, str(len(countries)), *map(str, sums), *waited)
     if parts:
         output.print(rows)
 
@@ -123,27 +125,27 @@ def draw_asked(output: Console, document: Document) -> None:
     else:
         error = document["error"] or {}
         output.print(f"[red]No answer:[/red] {escape(str(error.get('message') or error.get('code')))}")
-    told = "charge unknown, up to" if credits["unknown"] else "charged"
+    charge = "charge unknown, up to" if credits["unknown"] else "charged"
     figure = credits["estimate"] if credits["unknown"] else credits["charged"]
-    output.print(f"[dim]{told} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
+    output.print(f"[dim]{charge} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
 
 
 def draw_bad_lines(output: Console, lines: Iterable[Document], count: int) -> None:
     """Lines of the input that cannot be used, each with its field and the remedy."""
-    shown = 0
+    drawn = 0
     for line in lines:
-        shown += 1
+        drawn += 1
         where = f"line {line['line']}, {line['field']}" if line["field"] else f"line {line['line']}"
         remedy = f"; {line['remedy']}" if line["remedy"] else ""
         output.print(f"[yellow]{escape(where)}:[/yellow] {escape(line['problem'])}{escape(remedy)}")
-    if count > shown:
-        output.print(f"… and {count - shown} more bad lines")
+    if count > drawn:
+        output.print(f"… and {count - drawn} more bad lines")
 
 
 @contextlib.contextmanager
 def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress], None]]:
-    """A live bar for a run: settled of all, and beside it submitted, completed, failed and credits. It says
-    nothing where it cannot be redrawn. Gives the function that moves it."""
+    """A live bar for a run: settled of all, then submitted, completed, failed and credits. Not
+    drawn where it cannot be redrawn. Gives the function that moves it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -155,12 +157,12 @@ def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress]
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=output, disable=not output.is_terminal, expand=True) as bar:
-        shown = bar.add_task(escape(name), total=None, submitted=0, completed_tasks=0, failed=0, charged=0)
+        drawn = bar.add_task(escape(name), total=None, submitted=0, completed_tasks=0, failed=0, charged=0)
 
         def move(progress: RunProgress) -> None:
             states = progress.states
             bar.update(
-                shown,
+                drawn,
                 total=progress.tasks,
                 completed=progress.tasks - progress.open,
                 submitted=submitted_count(progress),
@@ -185,6 +187,6 @@ def _draw_run_head(output: Console, document: Document) -> None:
 
 def _state(document: Document) -> str:
     state = document["run"]["state"]
-    shown = "finished" if state == "running" and document["finished"] else state
+    drawn = "finished" if state == "running" and document["finished"] else state
     style = STATE_STYLES.get(state, "default")
-    return f"[{style}]{shown}[/{style}]"
+    return f"[{style}]{drawn}[/{style}]"

@@ -12,7 +12,7 @@ from app.store.read.exports import Row
 from app.views.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row
 
 ROW_GROUP_BYTES = 8 << 20
-"""Of texts, held before they are written: 230 answers of 18 KB, each of which stands in a row twice. The
+"""Of texts, held before they are written: 230 answers of 18 KB, each of which is in its row twice. The
 writer keeps what it knows of each row group until the end of the file; 100,000 results make 430."""
 ROW_BYTES = 256
 """What a row takes besides its texts, so that rows without any are bounded too."""

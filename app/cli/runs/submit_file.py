@@ -108,16 +108,16 @@ def source_changed(change: SourceChanged, source: str) -> UserError:
 
 def counted(loaded: Loaded, new: NewRun) -> list[str]:
     """What happened to records that are not simply sent."""
-    told = []
+    notes = []
     if loaded.resumed_after:
-        told.append(f"resumed after record {loaded.resumed_after}; what was stored is what the file says")
+        notes.append(f"resumed after record {loaded.resumed_after}; what was stored is what the file says")
     if loaded.duplicates:
         merged = new.duplicates is Duplicates.MERGE
         what = "left out" if merged else "kept, each a task of its own (--duplicates merge leaves them out)"
-        told.append(f"{loaded.duplicates} records repeat an earlier one: {what}")
+        notes.append(f"{loaded.duplicates} records repeat an earlier one: {what}")
     if loaded.reused:
-        told.append(f"{loaded.reused} are answered from equal, recent results and cost nothing")
-    return told
+        notes.append(f"{loaded.reused} are answered from equal, recent results and cost nothing")
+    return notes
 
 
 def resume_hint(run_id: str) -> str:

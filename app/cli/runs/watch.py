@@ -19,8 +19,8 @@ POLL_SHARE = 10
 async def watch_run(
     store: "Store", run: RunRow, on_change: Callable[[RunRow, RunProgress], None]
 ) -> tuple[RunRow, RunProgress]:
-    """Call `on_change` about twice a second until the run is finished, or halted with nothing under way; how
-    it stands then."""
+    """Call `on_change` about twice a second until the run is finished, or halted with nothing under way; its
+    last state."""
     clock = asyncio.get_running_loop().time
     while True:
         started = clock()
