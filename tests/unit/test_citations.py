@@ -141,11 +141,11 @@ def test_the_guide_to_the_code_names_what_is_there() -> None:
     assert not missing
 
 
-def test_the_files_to_touch_are_there() -> None:
-    page = (DOCS / "extending.md").read_text("utf-8")
-    named = set(re.findall(r"`((?:app|workers|tests)/[\w/.]*)`", page))
-    assert len(named) > 15, "the files were not found"
-    assert not [name for name in named if not (ROOT / name).exists()]
+def test_the_files_that_pages_name_are_there() -> None:
+    path = re.compile(r"`((?:app|workers|tests|benchmarks|examples|docs)/[\w/.-]*)`")
+    named = {(page.name, name) for page in pages() for name in path.findall(page.read_text("utf-8"))}
+    assert len(named) > 30, "the files were not found"
+    assert not [(page, name) for page, name in named if not (ROOT / name).exists()]
 
 
 def test_the_pages_have_their_rows() -> None:
