@@ -1,7 +1,7 @@
-"""The database's time, told by this process: what is written goes by one clock, however wrong a machine's is.
+"""The database's time, kept by this process: what is written goes by one clock, however wrong a machine's is.
 
 The database is asked every few seconds; in between this machine's monotonic clock goes on from its answer, so
-neither a wrong clock nor one that is set while we run shows anywhere, and no moment costs a round trip. On
+neither a wrong clock nor one that is set while we run shows anywhere, and no reading costs a round trip. On
 SQLite the database's time is the machine's, and what this still spares us is a jump of it.
 """
 
@@ -48,10 +48,10 @@ class DatabaseClock:
     async def read(self, ask: Callable[[], Awaitable[int]]) -> None:
         """Ask the database for its time once. Raises what `ask` raises."""
         asked_s = self._monotonic()
-        told_ms = await ask()
+        database_ms = await ask()
         took_s = self._monotonic() - asked_s
         if self._ahead_ms is None or took_s <= ROUND_TRIP_MAX_S:
-            self._note(told_ms - (asked_s + took_s / 2) * 1000)
+            self._note(database_ms - (asked_s + took_s / 2) * 1000)
 
     def _note(self, ahead_ms: float) -> None:
         if self._ahead_ms is None or abs(ahead_ms - self._ahead_ms) <= JUMP_MS:

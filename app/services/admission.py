@@ -32,7 +32,7 @@ class UnknownBalance:
     age_max_ms: int = 600_000
     """The last one counts for so long, less what was charged since."""
     sends: bool = False
-    """Then send without looking at it; otherwise send nothing until it is told again."""
+    """Then send without looking at it; otherwise send nothing until it is known again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class Admission:
         self._slots: Slots | None = None
         self._unknown = unknown or UnknownBalance()
         self._balance: Balance | None = None
-        """The last one that was told."""
-        self._told = BalanceAnswer(BalanceEnd.UNKNOWN, why="not asked yet")
+        """The last one that was reported."""
+        self._last_answer = BalanceAnswer(BalanceEnd.UNKNOWN, why="not asked yet")
         """The end of the last asking; an edition that has no balance stays so while nobody can be asked."""
         self._silent_since_ms: int | None = None
-        """When it began that nobody tells; None: it was told at the last asking."""
+        """Since when it is not reported; None: it was at the last call."""
         self._charged_since = Decimal(0)
         """Posted since that balance was taken, where it is not of the last asking."""
         self._exposed = (Decimal(0), Decimal(0))
@@ -102,7 +102,7 @@ class Admission:
             outstanding_credits=self._outstanding_credits(),
             budget_left=await self._budget_left(now),
         )
-        if self._told.end is BalanceEnd.REFUSED and found.tasks:
+        if self._last_answer.end is BalanceEnd.REFUSED and found.tasks:
             # One request more finds out, and what the provider then says of the key stops the runs.
             found = SendQuota(1)
         if found.reason != self._noted:
@@ -148,23 +148,23 @@ class Admission:
         answer = await self._provider.balance(now)
         if answer.balance is not None:
             await self._store.accounts.store_balance(self._account, answer.balance)
-            self._told, self._balance, self._silent_since_ms = answer, answer.balance, None
+            self._last_answer, self._balance, self._silent_since_ms = answer, answer.balance, None
             self._charged_since = Decimal(0)
             return
-        if answer.end is BalanceEnd.UNKNOWN and self._told.end is BalanceEnd.ABSENT:
+        if answer.end is BalanceEnd.UNKNOWN and self._last_answer.end is BalanceEnd.ABSENT:
             return
-        self._told = answer
+        self._last_answer = answer
         if self._silent_since_ms is None:
             self._silent_since_ms = now
             self._balance = self._balance or await self._store.accounts.last_balance(self._account, now)
         if answer.end is BalanceEnd.UNKNOWN and self._balance is not None:
-            # It may have been a minute old when it was told.
+            # It may have been a minute old when it was reported.
             since_ms = self._balance.at_ms - LAG_MS
             self._charged_since = await self._store.accounts.charged_since(self._account, since_ms)
 
     def _remaining(self, now: int) -> Decimal | None:
         """What the account has; None: nobody tells, and that is no reason to wait."""
-        if self._told.end in (BalanceEnd.ABSENT, BalanceEnd.REFUSED) or not self._is_known(now):
+        if self._last_answer.end in (BalanceEnd.ABSENT, BalanceEnd.REFUSED) or not self._is_known(now):
             return None
         return None if self._balance is None else self._balance.remaining - self._charged_since
 
@@ -172,10 +172,10 @@ class Admission:
         return self._balance is not None and abs(now - self._balance.at_ms) <= self._unknown.age_max_ms
 
     def _unknown_reason(self, now: int) -> RunReason | None:
-        if self._told.end is not BalanceEnd.UNKNOWN or self._is_known(now) or self._unknown.sends:
+        if self._last_answer.end is not BalanceEnd.UNKNOWN or self._is_known(now) or self._unknown.sends:
             return None
         since_ms = self._balance.at_ms if self._balance is not None else self._silent_since_ms or now
-        text = f"waiting: balance unknown since {iso_utc(since_ms)} ({self._told.why})"
+        text = f"waiting: balance unknown since {iso_utc(since_ms)} ({self._last_answer.why})"
         return RunReason(ReasonCode.BALANCE_UNKNOWN, text)
 
     def _finished_per_s(self) -> float | None:

@@ -49,7 +49,7 @@ class Audited:
     account: str
     at_ms: int
     balance: Balance | None
-    """As the provider told it just now; None: it did not, as in editions without that endpoint (C-B22)."""
+    """As the provider just reported it; None: it did not, as in editions without that endpoint (C-B22)."""
     drift: Drift
     standing: CyclePosition | None
     """None: no billing cycle is known, or nobody looked."""
@@ -81,7 +81,7 @@ async def take_balance(store: "Store", account: str, provider: Balances, now_ms:
 
 
 async def drift_since(store: "Store", account: str, since_ms: int, now_ms: int) -> Drift:
-    """Every change of the balance since a moment, explained or not."""
+    """Every change of the balance since a time, explained or not."""
     taken = thinned(await store.audits.snapshots(account, since_ms, now_ms))
     first_ms = taken[0].at_ms - LAG_MS if taken else now_ms
     entries = await store.audits.account_entries(account)

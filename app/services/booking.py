@@ -36,7 +36,7 @@ LATE_MS = 3 * DAY_MS
 CLOSE_MS = DAY_MS + DAY_MS // 2
 """So long after its end a cycle waits for work that was begun in it; the provider has forgotten it then."""
 EDGE_MS = 600_000
-"""So long it waits where posts lie on its end: the next cycle's balances tell on which side they were."""
+"""So long it waits where posts lie on its end: the next cycle's balances show on which side they were."""
 
 
 async def book(store: "Store", account: str, now_ms: int) -> list[AccountEntry]:
@@ -71,15 +71,15 @@ class _CycleBooking:
 
     async def book(self, before: Cycle | None, after: Cycle | None) -> list[AccountEntry]:
         self._posts = await self._store.charges.post_lines(self._account, self._cycle)
-        told = await self._told(after)
-        await self._grant(told, before)
-        if before is None and told and self._now_ms < told[0].at_ms + LATE_MS:
-            await self._open_books(told[0])
-        last = steady(told)
+        snapshots = await self._snapshots(after)
+        await self._grant(snapshots, before)
+        if before is None and snapshots and self._now_ms < snapshots[0].at_ms + LATE_MS:
+            await self._open_books(snapshots[0])
+        last = steady(snapshots)
         if last is not None:
             if before is not None and last.remaining and self._now_ms < self._cycle.starts_ms + EXACT_MS:
                 await self._carry_back(before, last)
-            await self._foreign(last)
+            await self._book_external_usage(last)
         if self._now_ms >= self._cycle.ends_ms + LAG_MS + SLACK_MS:
             await self._close()
         return self._booked
@@ -90,8 +90,8 @@ class _CycleBooking:
         closed = any(entry.kind is EntryKind.EXPIRY for entry in entries)
         return Statement(self._account, chosen, closed, entries, self._posts)
 
-    async def _told(self, after: Cycle | None) -> list[Balance]:
-        """Snapshots that speak of this cycle: by the end that they tell, since clocks may differ."""
+    async def _snapshots(self, after: Cycle | None) -> list[Balance]:
+        """Snapshots that speak of this cycle: by the end that they report, since clocks may differ."""
         cycle, until_ms = self._cycle, min(self._cycle.ends_ms, self._now_ms)
         taken = await self._store.audits.plan_snapshots(self._account, cycle.starts_ms, until_ms)
         return [
@@ -102,9 +102,9 @@ class _CycleBooking:
             and (after is None or s.resets_at_ms < after.ends_ms)
         ]
 
-    async def _grant(self, told: Sequence[Balance], before: Cycle | None) -> None:
+    async def _grant(self, snapshots: Sequence[Balance], before: Cycle | None) -> None:
         """The allocation, and what a change of plan added to it."""
-        per_cycle = [s.per_cycle for s in told if s.per_cycle is not None]
+        per_cycle = [s.per_cycle for s in snapshots if s.per_cycle is not None]
         if not per_cycle:
             if before is not None:
                 earlier = self._books(before)
@@ -113,7 +113,7 @@ class _CycleBooking:
             return
         await self._start(per_cycle[0], "credits of the plan")
         granted = self._books().allocation
-        at_ms = next(s.at_ms for s in told if s.per_cycle == per_cycle[-1])
+        at_ms = next(s.at_ms for s in snapshots if s.per_cycle == per_cycle[-1])
         note = f"allocation {granted} to {per_cycle[-1]}"
         change = plan_change(granted, per_cycle[-1])
         await self._reach(EntryKind.ADJUSTMENT, EntryReason.PLAN_CHANGED, change, at_ms, note)
@@ -129,7 +129,7 @@ class _CycleBooking:
             note = f"the first balance seen was {first.remaining}"
             await self._reach(kind, EntryReason.BEFORE_THE_BOOKS, credits, first.at_ms, note)
 
-    async def _foreign(self, last: Balance) -> None:
+    async def _book_external_usage(self, last: Balance) -> None:
         """Credits that are gone and were not spent by us, as far as it is certain."""
         books = self._books()
         found = await self._judged(self._granted(), last)
@@ -143,7 +143,7 @@ class _CycleBooking:
         await self._reach(EntryKind.FOREIGN, EntryReason.OTHER_USERS, target, last.at_ms, note)
 
     async def _carry_back(self, before: Cycle, last: Balance) -> None:
-        """Posts that were begun before the reset and told after it stand in this cycle. If they had all been
+        """Posts that were begun before the reset and reported after it are in this cycle. If all had been
         charged in it, so much less would be left: what is left all the same was charged before."""
         start_ms, books = self._cycle.starts_ms, self._books()
         posts, _ = await self._moved()
@@ -163,7 +163,7 @@ class _CycleBooking:
         await self._reach(EntryKind.ADJUSTMENT, cause, -credits, before.ends_ms, note, cycle=before)
 
     def _granted(self) -> Decimal:
-        """Allocation and adjustments, but for those that move the balance at a moment of their own."""
+        """Allocation and adjustments, but for those that move the balance at a time of their own."""
         books = self._books()
         by_hand = sum((entry.credits for entry in books.entries if entry.by_hand), ZERO)
         return books.allocation + books.adjusted - by_hand

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 async def certify(store: "Store", run_id: str, *, clock: Clock) -> Document:
-    """The certificate of a run as it stands at this moment."""
+    """The certificate of a run as it is now."""
     tally, facts = await store.certificates.tally_run(run_id)
     return make_certificate(tally, facts, clock())

@@ -62,7 +62,7 @@ class Dispute:
         self._done = Disputed()
 
     async def write(self, run_id: str) -> Disputed:
-        """All that stands in the books at this moment."""
+        """All that is in the books now."""
         scope = await self._store.disputes.dispute_scope(run_id)
         after = 0
         while chunk := await self._store.disputes.discrepancies(scope, after=after, limit=CHUNK):
@@ -77,7 +77,7 @@ class Dispute:
         done.verdicts[found.verdict] = done.verdicts.get(found.verdict, Sums()).plus(found)
         folder = f"discrepancies/{done.count:06d}-{found.verdict}"
         document = discrepancy_document(found, done.count, folder, sync=self._sync)
-        self._archive.note(self._told(document))
+        self._archive.note(self._redacted(document))
         self._add(f"{folder}/discrepancy.json", document)
         task = found.task
         for attempt in task.attempts if task is not None else ():
@@ -88,8 +88,8 @@ class Dispute:
     def _write_attempt(self, folder: str, task: DisputedTask, attempt: DisputedAttempt) -> None:
         request = self._encode(task, attempt)
         body_path = f"{folder}/request.body"
-        told = {"method": request.method, "path": request.path, "body": body_path}
-        self._add(f"{folder}/request.json", told)
+        shown = {"method": request.method, "path": request.path, "body": body_path}
+        self._add(f"{folder}/request.json", shown)
         self._archive.add(body_path, self._without_secrets(request.body))
         self._add(f"{folder}/answers.json", answers_document(attempt))
         self._write_reports(folder, attempt.reports)
@@ -109,9 +109,9 @@ class Dispute:
         text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
         self._archive.add(path, self._without_secrets(text.encode()))
 
-    def _told(self, document: dict[str, Any]) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self._without_secrets(json.dumps(document).encode()))
-        return told
+    def _redacted(self, document: dict[str, Any]) -> dict[str, Any]:
+        redacted: dict[str, Any] = json.loads(self._without_secrets(json.dumps(document).encode()))
+        return redacted
 
     def _without_secrets(self, data: bytes) -> bytes:
         for secret in self._secrets:

@@ -1,7 +1,7 @@
 """Loading: a source of prompts becomes a stored run. Keys and estimates stand in the rows before anything is
 sent; a run in state loading is never sent, so a source that breaks off half way sends nothing.
 
-Reading goes by stretches, each compared with what the run already holds. So reading the same source again for
+Reading goes by chunks, each compared with what the run already holds. So reading the same source again for
 the same run, after an interruption or beside another producer, adds what is missing and nothing else; a
 source that says something else is refused (SourceChanged).
 """
@@ -173,7 +173,7 @@ async def _read(
 async def _store_chunk(
     store: "Store", chunk: Sequence[tuple[TaskSpec, Decimal]], new: NewRun, loaded: "Loaded", now_ms: int
 ) -> None:
-    stretch = await store.loading.store_chunk(
+    stored = await store.loading.store_chunk(
         loaded.run_id,
         chunk,
         after=loaded.last,
@@ -182,7 +182,7 @@ async def _store_chunk(
         now_ms=now_ms,
     )
     loaded.last = chunk[-1][0].ordinal
-    loaded.tasks += stretch.kept
-    loaded.estimate += stretch.estimate
-    loaded.reused += stretch.reused
-    loaded.duplicates += stretch.merged
+    loaded.tasks += stored.kept
+    loaded.estimate += stored.estimate
+    loaded.reused += stored.reused
+    loaded.duplicates += stored.merged

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from app.store import Store
     from app.store.write.polls import PollWithoutDelivery
 
-STRETCH = 200
+CHUNK = 200
 """Polls read at once; 200 of 18 KB are 3.6 MB."""
 SKEW_MS = 360_000
-"""Webhooks are named by the moment of signing at the provider, whose clock a signature lets differ from ours
+"""Webhooks are named by the time of signing at the provider, whose clock a signature lets differ from ours
 by 300 s; other rows by the clocks of our machines."""
 
 ReadAcknowledged = Callable[[bytes], AcknowledgedWebhook | None]
@@ -53,13 +53,13 @@ class LostWebhookSearch:
         """How many deliveries were found to be lost that were not known to be."""
         now = self._clock()
         if self._judged > new_id(now, 0):
-            # The clock was ahead: what has come since would not be looked at before that moment.
+            # The clock was ahead: what has come since would not be looked at before that time.
             self._judged = self._start(now)
         before = new_id(now - self._grace_ms, 0)
         waiting = await self._store.polls.oldest_waiting_poll()
         end = before if waiting is None else min(before, waiting)
         found, after, each = 0, self._judged, Isolated()
-        while polls := await self._store.polls.polls_without_delivery(after=after, before=end, limit=STRETCH):
+        while polls := await self._store.polls.polls_without_delivery(after=after, before=end, limit=CHUNK):
             found += await self._note(polls, now, each)
             after = polls[-1].id
         # A poll that still waits to be settled is looked at then.

@@ -1,7 +1,7 @@
 """Finds out what there is to tell, from the rows, on a timer: the hot paths write nothing for it.
 
-A notice is stored under the occasion that it is about, so any number of workers may look at once, or again
-after one died, and each thing is told once.
+A notice is stored under the dedupe key of its trigger, so any number of workers may look at once, or again
+after one died, and each thing is sent once.
 """
 
 import json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from app.store import Store
 
 NEWS_MS = 24 * 3_600_000
-"""What ended longer ago, when it is first looked at, is old news: kept as told, and told to nobody."""
+"""What ended longer ago, when it is first looked at, is old news: kept as sent, and sent to nobody."""
 ASIDE_MS = 7 * NEWS_MS
 """A delivery may be set aside days after it came."""
 ENDS_MAX = 20
@@ -46,7 +46,7 @@ class Watcher:
         self._clock = clock
         self._newest_finding = 0
         self._perhaps_resumed: set[str] = set()
-        self._told: set[str] = set()
+        self._known: set[str] = set()
 
     async def look(self) -> int:
         """One look at everything but the forecast; how many notices are new."""
@@ -71,12 +71,12 @@ class Watcher:
         return stored
 
     async def tell(self, found: Iterable[Notice]) -> int:
-        """Store what was not told yet; how many were new."""
-        new = [notice for notice in found if notice.occasion not in self._told]
+        """Store what is not stored yet; how many were new."""
+        new = [notice for notice in found if notice.occasion not in self._known]
         stored = await self._add(new)
-        if len(self._told) > REMEMBERED_MAX:
-            self._told.clear()
-        self._told |= {notice.occasion for notice in new}
+        if len(self._known) > REMEMBERED_MAX:
+            self._known.clear()
+        self._known |= {notice.occasion for notice in new}
         return stored
 
     async def _add(self, found: Sequence[Notice], *, state: NoticeState = NoticeState.NEW) -> int:

@@ -98,7 +98,7 @@ async def _give_up(store: "Store", schedule: "ScheduleRow", due: DueSlot | None,
             return await store.schedules.skip_slot(schedule, due, reason)
         except StoreUnavailable:
             raise
-        except Exception:  # noqa: S110 - its next slot is no moment that can be stored: it stays where it is
+        except Exception:  # noqa: S110 - its next slot is no time that can be stored: it stays where it is
             pass
     return await store.schedules.note_schedule_error(schedule.id, reason)
 

@@ -1,7 +1,7 @@
 """One call of submit: a feeder that claims, senders, and a recorder, side by side.
 
 Nothing is retried in memory. An attempt that is to be sent again goes back to `pending` with its key and a
-moment before which it is not claimed, so that a killed process forgets nothing.
+time before which it is not claimed, so that a killed process forgets nothing.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class Sender:
                 self._all_sent = True
                 self._flush_now.set()
         finally:
-            # Shielded: being told to end must not lose what is known of the sends that ended.
+            # Shielded: being cancelled must not lose what is known of the sends that ended.
             await asyncio.shield(self._finish())
 
     async def _send_all(self) -> None:
@@ -332,7 +332,7 @@ class Sender:
                 async with asyncio.timeout(FLUSH_EVERY_S):
                     await self._flush_now.wait()
             self._flush_now.clear()
-            # Shielded: being told to end must not cut a commit in two.
+            # Shielded: being cancelled must not cut a commit in two.
             self._flushing = asyncio.create_task(self._flush())
             await asyncio.shield(self._flushing)
 

@@ -2,7 +2,7 @@
 
 Poison and trouble are different things. Poison is what a delivery itself is to blame for: bytes that are no
 report, rows that the database refuses. It is set aside, alone, and only while the database takes other
-settlements. Everything else is trouble: it costs time, is told, and nothing is held against a delivery.
+settlements. Everything else is trouble: it costs time, is logged, and nothing is held against a delivery.
 """
 
 import traceback

@@ -115,7 +115,7 @@ async def ask(
                 break
             await sleep(wait_s)
     finally:
-        # Shielded: being told to end must not lose what is known of the call.
+        # Shielded: being cancelled must not lose what is known of the call.
         await asyncio.shield(_close(store, report, settle, task_id, answer, limits, clock))
     await _keep_balance(store, question.account, answer, answered_ms)
     return SyncResult(run_id, task_id, answer, calls)

@@ -232,7 +232,7 @@ class Database:
                 return await work(connection)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
-        """Run `work` in one read transaction: what it sees is of one time on SQLite. A connection that
+        """Run `work` in one read transaction: what it sees is one snapshot on SQLite. A connection that
         went stale in the pool is replaced once; otherwise trouble is raised at once. `long`: it may take
         minutes. Raises as `write` does."""
         try:

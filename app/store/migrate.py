@@ -22,7 +22,7 @@ LOCK_ID = 0x7A11_4800
 
 
 def alembic_config() -> "Config":
-    """Alembic, told where the migrations are; there is no alembic.ini."""
+    """Alembic, configured with where the migrations are; there is no alembic.ini."""
     from alembic.config import Config
 
     config = Config()

@@ -93,7 +93,7 @@ def _keep_alive(connection: asyncpg.Connection) -> None:
 
 
 async def _is_pooled(connection: asyncpg.Connection) -> bool:
-    """Whether the process that serves us is another than the one that we were told of at login. Asked by the
+    """Whether the process that serves us is another than the one reported at login. Asked by the
     simple protocol, in which nothing is prepared; the driver gives no rows then, but their number."""
-    told = connection.get_server_pid()
-    return bool(await connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {told:d}") == "SELECT 0")
+    pid = connection.get_server_pid()
+    return bool(await connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {pid:d}") == "SELECT 0")

@@ -171,7 +171,7 @@ WAIT_MAX_MS = round(WAIT_MAX_S * 1000)
 
 
 def has_come(column: sa.ColumnElement[int], now_ms: int, longest_ms: int) -> sa.ColumnElement[bool]:
-    """Whether a moment has come, or lies so far ahead that a wrong clock wrote it."""
+    """Whether a time has come, or lies so far ahead that a wrong clock wrote it."""
     return sa.or_(column <= now_ms, column > now_ms + longest_ms + SLACK_MS)
 
 
@@ -191,7 +191,7 @@ IS_POLLED = tasks.c.next_poll_at_ms.between(0, (1 << 62))
 """A task that the provider will be asked about: not null, so written that PostgreSQL expects few rows also
 where it has no statistics yet, after a large file was loaded."""
 WAS_RETRIED = tasks.c.attempt > sa.literal_column("1")
-# By run: rows of a paused run, or of one that is over, stand before nobody's. With the moment, so that rows
+# By run: rows of a paused run, or of one that is over, are before nobody's. With the time, so that rows
 # that wait for theirs are passed over within the index.
 sa.Index(
     "ix_tasks_open",
@@ -409,7 +409,7 @@ sa.Index(
     sqlite_where=account_entries.c.kind.in_(("allocation", "expiry")),
 )
 
-# What somebody should be told, written in the transaction that found it out; sent from here with retries.
+# What somebody should know, written in the transaction that found it out; sent from here with retries.
 notices = sa.Table(
     "notices",
     metadata,
@@ -418,7 +418,7 @@ notices = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),  # run.finished, run.paused, budget.reached, …
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("run_id", Id),  # null: about the account
-    sa.Column("occasion", sa.Text, nullable=False, unique=True),  # the same thing is told once
+    sa.Column("occasion", sa.Text, nullable=False, unique=True),  # the dedupe key: one notice for each
     sa.Column("body", sa.Text, nullable=False),  # JSON, as it is sent
     sa.Column("state", sa.Text, nullable=False),  # new, sent, logged (nowhere to send it), failed
     sa.Column("tries", sa.Integer, nullable=False),

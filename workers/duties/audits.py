@@ -17,7 +17,7 @@ LEASE = "audit"
 
 
 async def run_audits(context: Context) -> None:
-    """Audit what is due, in whichever worker holds the lease, until told to stop."""
+    """Audit what is due, in whichever worker holds the lease, until the process stops."""
     owner = uuid.uuid4().hex
     audits = Audits(
         context.store,

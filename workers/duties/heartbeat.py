@@ -23,7 +23,7 @@ AGAIN_S = 1.0
 
 
 async def read_time(context: Context, clock: DatabaseClock) -> None:
-    """Wait for the database's time, before anything is written by this machine's; or until told to stop."""
+    """Wait for the database's time, before anything is written by this machine's; or until a stop."""
     while not context.stopping.is_set():
         try:
             await clock.read(context.store.health.database_ms)
@@ -35,7 +35,7 @@ async def read_time(context: Context, clock: DatabaseClock) -> None:
 
 
 async def run_alive(context: Context, clock: DatabaseClock | None = None) -> None:
-    """Every few seconds until told to stop."""
+    """Every few seconds until the process stops."""
     process_id = str(uuid.uuid4())
 
     async def beat() -> None:

@@ -13,7 +13,7 @@ LOOKS_PER_GRACE = 5
 
 
 async def run_lost_webhook_search(context: Context) -> None:
-    """Judge every so often until told to stop. Several workers may: what one has noted no other notes."""
+    """Judge every so often until the process stops. Several workers may: what one noted no other notes."""
     settings = context.settings
     acked: LostWebhookSearch = LostWebhookSearch(
         context.store,

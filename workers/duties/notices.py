@@ -44,7 +44,7 @@ def notify_limits(settings: Settings) -> NotifyLimits:
 
 
 async def run_notices(context: Context) -> None:
-    """Look, log and send every few seconds, until told to stop."""
+    """Look, log and send every few seconds, until the process stops."""
     async with contextlib.AsyncExitStack() as stack:
         poster = open_notice_client(context.settings)
         post = None if poster is None else (await stack.enter_async_context(poster)).post

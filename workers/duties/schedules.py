@@ -26,7 +26,7 @@ READ_S = 3_600.0
 
 
 async def run_schedules(context: Context) -> None:
-    """Look for slots that have come, every few seconds, until told to stop."""
+    """Look for slots that have come, every few seconds, until the process stops."""
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
 
     async def look() -> None:

@@ -1,4 +1,4 @@
-"""Reads for a certificate: every attempt and ledger entry of a run, as of one moment. Never writes."""
+"""Reads for a certificate: every attempt and ledger entry of a run, in one snapshot. Never writes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class CertificateReads(StorePart):
 
     @reads(long=True)
     async def tally_run(self, connection: AsyncConnection, run_id: str) -> tuple[RunTotals, RunFacts]:
-        """A run folded page by page, so that memory stays flat, as of one moment."""
+        """A run folded page by page, so that memory stays flat, in one snapshot."""
         if not self.db.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ")
         tally, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)

@@ -1,6 +1,6 @@
 """Reads of what an account was charged, and when at the earliest and at the latest. Nothing here writes.
 
-The provider charges a task when it completes, and tells no time (C-G.4): some moment between our first send
+The provider charges a task when it completes, and reports no time (C-G.4): some time between our first send
 of the attempt and the first report of it that reached us.
 """
 
@@ -44,8 +44,8 @@ class ChargeReads(StorePart):
 
     @reads(long=True)
     async def post_lines(self, connection: AsyncConnection, account: str, cycle: Cycle) -> list[PostLine]:
-        """What each engine cost on each day of a cycle, by the day on which the charge was told; posts of 0
-        are left out."""
+        """What each engine cost on each day of a cycle, by the day on which the charge was reported; posts of
+        0 are left out."""
         post = await _posts(connection, account, cycle.starts_ms)
         day = (post.c.to_ms // DAY_MS).label("day")
         rows = await connection.execute(
@@ -60,7 +60,7 @@ class ChargeReads(StorePart):
     async def post_movements(
         self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int, *, grain_ms: int = 1
     ) -> list[Movement]:
-        """Posts that may have been charged between two moments. Those whose two times fall into the same
+        """Posts that may have been charged between two times. Those whose two times fall into the same
         grains come as one, its times widened to them: a month of a busy account would not fit otherwise, and
         neither would an hour of a large run."""
         post = await _posts(connection, account, from_ms)
@@ -108,7 +108,7 @@ class ChargeReads(StorePart):
 
     @reads(long=True)
     async def working_before(self, connection: AsyncConnection, account: str, at_ms: int) -> int:
-        """Attempts first sent before a moment that the provider is still working on."""
+        """Attempts first sent before a time that the provider is still working on."""
         count = 0
         for query in _open(account):
             part = query.subquery()
@@ -121,7 +121,7 @@ class ChargeReads(StorePart):
     async def burn(
         self, connection: AsyncConnection, account: str, since_ms: int
     ) -> list[tuple[str, str, int, Decimal]]:
-        """(engine, country, posts, credits) charged since a moment, dearest first."""
+        """(engine, country, posts, credits) charged since a time, dearest first."""
         country = asked_from(self.db.is_sqlite)
         post = await _posts(connection, account, since_ms, country)
         spent = credits_sum(post.c.credits)
@@ -137,16 +137,16 @@ class ChargeReads(StorePart):
 async def _posts(
     connection: AsyncConnection, account: str, since_ms: int, country: sa.ColumnElement[Any] | None = None
 ) -> sa.Subquery:
-    """Posts told since a moment: credits, task_type, sync, from_ms and to_ms of the charge, and country."""
+    """Posts reported since a time: credits, task_type, sync, from_ms and to_ms of the charge, and country."""
     replaced = attempts.c.attempt.is_not(None)
 
     def of_attempt(name: str) -> sa.ColumnElement[Any]:
         return sa.case((replaced, attempts.c[name]), else_=tasks.c[name])
 
-    told = sa.func.coalesce(deliveries.c.received_at_ms, ledger.c.at_ms)
+    reported = sa.func.coalesce(deliveries.c.received_at_ms, ledger.c.at_ms)
     settled = of_attempt("settled_at_ms")
     # A charge that was asked for again was made before the report that lacked it.
-    to_ms = sa.case((settled < told, settled), else_=told)
+    to_ms = sa.case((settled < reported, settled), else_=reported)
     sent = sa.func.coalesce(_sent_from(of_attempt("first_sent_at_ms")), to_ms)
     floor = await first_entry_since(connection, since_ms)
     columns = [
@@ -203,8 +203,8 @@ async def _first_id(connection: AsyncConnection, at_ms: int) -> int:
 
 
 def _open(account: str) -> list[sa.Select[Any]]:
-    """Attempts whose charge nobody has told: current ones, then those that a retry replaced. `working`: the
-    provider is expected to report; otherwise the work was closed and the money is all that is open."""
+    """Attempts whose charge nobody has reported: current ones, then those that a retry replaced. `working`:
+    the provider is expected to report; otherwise the work was closed and the money is all that is open."""
     return [
         sa.select(*_open_columns(table))
         .select_from(source.join(runs, runs.c.id == tasks.c.run_id))

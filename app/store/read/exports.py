@@ -104,7 +104,7 @@ class ExportReads(StorePart):
 
 def _charged() -> sa.ColumnElement[Any]:
     """What a task cost: the charges of all its attempts, those that retries replaced among them. Null: nobody
-    has told the last one's, and nothing was charged before."""
+    has reported the last one's, and nothing was charged before."""
     before = sa.select(sa.func.sum(attempts.c.credits_charged)).where(attempts.c.task_id == tasks.c.id)
     # Most tasks have no other attempt, and are not looked up.
     earlier = sa.case((tasks.c.attempt > 1, sa.func.nullif(before.scalar_subquery(), 0)))

@@ -44,14 +44,16 @@ class ForecastReads(StorePart):
         self, connection: AsyncConnection, account: str, now_ms: int, *, slots: int | None = None
     ) -> ForecastInput:
         """All that a forecast of one account is made of."""
-        told = await _balances(connection, account, now_ms)
+        balances = await _balances(connection, account, now_ms)
         open_work = await self._open_work(connection, account)
-        charged, perhaps = await _charged_since(connection, account, told[-1].at_ms if told else now_ms)
+        charged, perhaps = await _charged_since(
+            connection, account, balances[-1].at_ms if balances else now_ms
+        )
         return ForecastInput(
             account=account,
             now_ms=now_ms,
             work=open_work,
-            balances=told,
+            balances=balances,
             slots=slots,
             finished=await self._finished(connection, account, now_ms),
             runs=await _open_runs(connection, {one.run_id for one in open_work}),
@@ -144,7 +146,7 @@ async def _newest_closings(connection: AsyncConnection, account: str, after_ms: 
 
 
 async def _charged_since(connection: AsyncConnection, account: str, at_ms: int) -> tuple[Decimal, Decimal]:
-    """(posted after a moment, posted within the lag before it), of the newest entries."""
+    """(posted after a time, posted within the lag before it), of the newest entries."""
     newest = (await _newest_closings(connection, account, at_ms - LAG_MS)).subquery()
     after = newest.c.at_ms > at_ms
     row = await connection.execute(

@@ -28,7 +28,7 @@ RUNS_MAX = 500
 FINDINGS_MAX = 10_000
 """Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
 RUN_OCCASION = "run:"
-"""What is told of a run has the occasions `run:<run id>:1`, `:2`, … in the order of telling."""
+"""Notices of a run have the dedupe keys `run:<run id>:1`, `:2`, … in the order of sending."""
 
 
 class NoticeTriggerReads(StorePart):
@@ -37,7 +37,7 @@ class NoticeTriggerReads(StorePart):
     @reads(long=True)
     async def run_snapshots(self, connection: AsyncConnection) -> list[RunSnapshot]:
         """The newest runs, and every one that is not over. One that was over before its end was kept is so by
-        its moment alone, until it is marked."""
+        its time alone, until it is marked."""
         found: dict[str, sa.Row[Any]] = {}
         for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
             found |= {row.id: row for row in await connection.execute(query)}

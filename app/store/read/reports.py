@@ -39,7 +39,7 @@ class ReportReads(StorePart):
 
     @reads(long=True)
     async def full_report(self, connection: AsyncConnection, run: RunRow, findings_max: int) -> FullReport:
-        """The same with what stands behind its sums, all as of one moment."""
+        """The same with what its sums are made of, all in one snapshot."""
         if not self.db.is_sqlite:
             # Otherwise each statement sees what was committed before it, and the sums would not agree.
             await connection.execution_options(isolation_level="REPEATABLE READ")

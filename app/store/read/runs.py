@@ -94,7 +94,7 @@ class Queries(StorePart):
     @reads
     async def list_runs(self, connection: AsyncConnection, limit: int = 50) -> list[RunRow]:
         """The newest runs first. One that a wrong clock dated ahead stands behind all others: when it was,
-        nobody knows, and it must not be `latest` until its moment has come."""
+        nobody knows, and it must not be `latest` until its time has come."""
         newest = sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc())
         now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
         has_been = is_not_ahead(runs.c.created_at_ms, now)
@@ -215,7 +215,7 @@ async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
 
 async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
     found = {run_id: RunProgress() for run_id in run_ids}
-    # One statement, hence of one moment: a retry in between would count an attempt twice or not at all.
+    # One statement, hence of one snapshot: a retry in between would count an attempt twice or not at all.
     rows = await connection.execute(
         sa.union_all(*(_counts(run_ids, table, source) for table, source in EVERY_ATTEMPT))
     )

@@ -1,4 +1,4 @@
-"""Reads for `tallyhook verify`: every row about a task, page by page, all of one moment. Never writes.
+"""Reads for `tallyhook verify`: every row about a task, page by page, all in one snapshot. Never writes.
 
 Pages follow the source of a run, so that memory stays flat and several processes can share the work.
 """
@@ -45,7 +45,7 @@ ORPHANS_MAX = 1_000
 
 @contextlib.asynccontextmanager
 async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterator[BooksSnapshot]":
-    """One moment of the database, until the block ends. `joined`: the moment that another process exported,
+    """One snapshot of the database, until the block ends. `joined`: the one that another process exported,
     on PostgreSQL."""
     try:
         async with db.engine.connect() as connection:
@@ -61,15 +61,15 @@ async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterat
 
 
 class BooksSnapshot:
-    """Reads of one moment."""
+    """Reads in one snapshot."""
 
     def __init__(self, db: Database, connection: AsyncConnection) -> None:
         self._db = db
         self._connection = connection
 
     async def export(self) -> str | None:
-        """A name under which other processes join this moment; None on SQLite, where each has its own, and a
-        task's rows still belong together."""
+        """A name under which other processes join this snapshot; None on SQLite, where each has its own, and
+        a task's rows still belong together."""
         if self._db.is_sqlite:
             return None
         name: str = (await self._connection.execute(sa.text("SELECT pg_export_snapshot()"))).scalar_one()
@@ -129,7 +129,7 @@ class BooksSnapshot:
 
     async def account_entries(self, account: str | None) -> AsyncIterator[Row]:
         """Entries of the account itself; those about a task come with the task. `granted`: whether a balance
-        of its cycle told the credits of an allocation."""
+        of its cycle reported the credits of an allocation."""
         c, after = account_entries.c, 0
         granted = sa.exists().where(
             balances.c.account == c.account,
@@ -185,9 +185,9 @@ class BooksSnapshot:
             page = run_ids[start : start + PAGE]
             kept = sa.select(runs.c.id, spending(runs.c.id)).where(runs.c.id.in_(page))
             rows = await self._connection.execute(spending_from_rows(page))
-            told = {row[0]: row[1] for row in rows}
+            reported = {row[0]: row[1] for row in rows}
             for run_id, credits in await self._connection.execute(kept):
-                should_be = told.get(run_id, Decimal(0))
+                should_be = reported.get(run_id, Decimal(0))
                 found += [(run_id, credits, should_be)] if credits != should_be else []
         return found
 

@@ -22,7 +22,7 @@ class AuditWrites(StorePart):
 
     @reads(long=True)
     async def seen_resets(self, connection: AsyncConnection, account: str) -> list[SeenReset]:
-        """Every end of cycle that the provider told, with the moment it did so first."""
+        """Every end of cycle that the provider reported, with the time it first did."""
         c = balances.c
         query = (
             sa.select(c.resets_at_ms, sa.func.min(c.at_ms))
@@ -35,7 +35,7 @@ class AuditWrites(StorePart):
     async def snapshots(
         self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int
     ) -> list[Balance]:
-        """Balances told from one moment to another, both included, oldest first."""
+        """Balances reported between two times, both included, oldest first."""
         c = balances.c
         query = (
             sa.select(c.at_ms, c.remaining, c.per_cycle, c.resets_at_ms, c.source)
@@ -48,7 +48,7 @@ class AuditWrites(StorePart):
     async def plan_snapshots(
         self, connection: AsyncConnection, account: str, from_ms: int, to_ms: int
     ) -> list[Balance]:
-        """The first and the last balance told of each plan and cycle between two moments, oldest first."""
+        """The first and the last balance reported of each plan and cycle between two times, oldest first."""
         c = balances.c
         inside = c.account == account, c.at_ms >= from_ms, c.at_ms <= to_ms, c.per_cycle.is_not(None)
         edges = (
@@ -57,10 +57,10 @@ class AuditWrites(StorePart):
             .group_by(c.per_cycle, c.resets_at_ms)
             .subquery()
         )
-        told = sa.select(c.at_ms, c.remaining, c.per_cycle, c.resets_at_ms, c.source).where(
+        reported = sa.select(c.at_ms, c.remaining, c.per_cycle, c.resets_at_ms, c.source).where(
             *inside, c.at_ms.in_(sa.union(sa.select(edges.c.first), sa.select(edges.c.last)))
         )
-        rows = await connection.execute(told.order_by(c.at_ms, c.id))
+        rows = await connection.execute(reported.order_by(c.at_ms, c.id))
         return [Balance(*row) for row in rows]
 
     @reads(long=True)

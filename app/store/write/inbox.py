@@ -43,7 +43,7 @@ _compressor = zstd.ZstdCompressor(ZSTD_LEVEL)
 """Kept: making one for each body costs as much as using it. Its frames are independent of each other."""
 ERROR_CHARS_MAX = 2_000
 HELD_UP_MS_MIN, HELD_UP_MS_MAX = 10_000, 120_000
-"""A release that mends it settles what is held up within two minutes of its start."""
+"""A release that fixes it settles what is held up within two minutes of its start."""
 
 
 class InboxWrites(StorePart):
@@ -80,7 +80,7 @@ class InboxWrites(StorePart):
     ) -> list[str]:
         """Ids of deliveries that should have been settled by now. The try is counted before the work, and
         given back by whoever comes to its end (`release_deliveries`), however that was: what stays counted
-        killed its worker. So one that was begun before is claimed alone, lest it take others along."""
+        killed its worker. So one that was begun before is claimed alone, so that it takes no others along."""
         c = deliveries.c
         for begun, size in ((c.tries == 0, limit), (c.tries > 0, 1)):
             chosen = (

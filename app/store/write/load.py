@@ -1,4 +1,4 @@
-"""Writes of loading: a stretch of the source at a time, stored once however many read the same source.
+"""Writes of loading: a chunk of the source at a time, stored once however many read the same source.
 
 A record is known by its ordinal within its run, and compared by its fingerprint: whoever reads a source
 again, after an interruption or beside another producer, either finds the same records or is refused.
@@ -27,7 +27,7 @@ NEW_BEFORE = "was bad or left out when the run was made, and is a prompt now"
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """What became of one stretch of a source."""
+    """What became of one chunk of a source."""
 
     kept: int
     """Its tasks in the run, whoever stored them."""
@@ -151,7 +151,7 @@ class LoadWrites(StorePart):
         found = await connection.scalars(
             sa.select(tasks.c.fingerprint)
             .join(v, tasks.c.fingerprint == v.c.fingerprint)
-            # Hidden from the index on run and ordinal: going through the whole run for each stretch would
+            # Hidden from the index on run and ordinal: going through the whole run for each chunk would
             # make reading a file quadratic, while a fingerprint has few rows.
             .where(
                 sa.func.coalesce(tasks.c.run_id, sa.literal(run_id, Id)) == run_id, tasks.c.ordinal <= after

@@ -1,4 +1,4 @@
-"""Writes and reads of notices. One is stored under its occasion, once; whoever claims it tries to send it."""
+"""Writes and reads of notices. Each is stored once under its dedupe key; who claims it sends it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class NoticeWrites(StorePart):
     async def add_notices(
         self, found: Sequence[Notice], now_ms: int, *, state: NoticeState = NoticeState.NEW
     ) -> int:
-        """Store what is not stored yet under its occasion; how many were new. In state LOGGED they are kept
-        and told to nobody: old news."""
+        """Store what is not stored yet under its dedupe key; how many were new. In state LOGGED they are kept
+        and sent to nobody: old news."""
         return await self._insert(found, now_ms, state) if found else 0
 
     @writes

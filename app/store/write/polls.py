@@ -124,7 +124,7 @@ class PollWrites(StorePart):
     async def polls_without_delivery(
         self, connection: AsyncConnection, *, after: str, before: str, limit: int
     ) -> list[PollWithoutDelivery]:
-        """Polls with ids in a stretch of time, oldest first, that found a finished task of which no delivery
+        """Polls with ids in a span of time, oldest first, that found a finished task of which no delivery
         is stored."""
         poll, other = deliveries, deliveries.alias("other")
         stored = sa.exists().where(

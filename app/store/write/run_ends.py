@@ -68,7 +68,7 @@ async def _over(connection: AsyncConnection) -> list[str]:
 
 async def _ended(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, int | None]:
     """When the last task was settled, of runs in which each was: other ends (rejected, expired, cancelled)
-    keep no moment."""
+    keep no time."""
     rows = await connection.execute(
         sa.select(tasks.c.run_id, sa.func.max(tasks.c.settled_at_ms))
         .where(tasks.c.run_id.in_(run_ids))
@@ -85,7 +85,7 @@ async def _finish(connection: AsyncConnection, run_id: str, at_ms: int) -> int:
         .where(runs.c.state != RunState.LOADING)
         .values(
             state=sa.case((runs.c.state == RunState.CANCELLED, runs.c.state), else_=RunState.FINISHED),
-            # A run that was over before this column was there has its moment from the migration.
+            # A run that was over before this column was there has its time from the migration.
             finished_at_ms=sa.func.coalesce(runs.c.finished_at_ms, at_ms),
             # What it waited for is over with it; a remark, which has no code, stays.
             reason=sa.case((_IS_REMARK, runs.c.reason)),

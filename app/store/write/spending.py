@@ -32,7 +32,7 @@ def spent(table: sa.Table) -> sa.ColumnElement[Decimal]:
 
 
 def spending(run_id: sa.ColumnElement[str]) -> sa.ColumnElement[Decimal]:
-    """What a run has spent so far, for a select of one moment."""
+    """What a run has spent so far, for a select in one snapshot."""
     changed = sa.select(sa.func.sum(spending_changes.c.credits)).where(spending_changes.c.run_id == run_id)
     kept = sa.select(run_spending.c.credits).where(run_spending.c.run_id == run_id)
     each = [sa.func.coalesce(part.scalar_subquery(), 0) for part in (kept, changed)]

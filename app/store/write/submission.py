@@ -153,7 +153,7 @@ class SubmissionWrites(StorePart):
         )
         limited: dict[str, Decimal] = {row.id: row.budget for row in found}
         if limited:
-            # After the lock, hence of a later moment: what the claim before this one took is in it.
+            # After the lock, hence at a later time: what the claim before this one took is in it.
             spent = sa.select(runs.c.id, spending(runs.c.id)).where(runs.c.id.in_(limited))
             for run_id, credits in await connection.execute(spent):
                 limited[run_id] -= credits
@@ -487,11 +487,13 @@ def accounted_sends(*which: sa.ColumnElement[bool], of: sa.Table = tasks) -> sa.
     the attempt stands."""
     c, task_id = submissions.c, of.c.id if of is tasks else of.c.task_id
     by_itself = c.answer.in_((Answer.REJECTED, Answer.RATE_LIMITED, Answer.QUEUE_FULL))
-    told = sa.and_(c.answer == Answer.UNAVAILABLE, sa.or_(c.http_status.is_(None), c.code == NOT_TAKEN))
+    is_unavailable = sa.and_(
+        c.answer == Answer.UNAVAILABLE, sa.or_(c.http_status.is_(None), c.code == NOT_TAKEN)
+    )
     return (
         # A write that was repeated may have logged one end twice.
         sa.select(sa.func.count(c.at_ms.distinct()))
-        .where(c.task_id == task_id, c.attempt == of.c.attempt, sa.or_(by_itself, told), *which)
+        .where(c.task_id == task_id, c.attempt == of.c.attempt, sa.or_(by_itself, is_unavailable), *which)
         .correlate_except(submissions)
         .scalar_subquery()
     )
