@@ -1,7 +1,7 @@
 """The end of every log line: a text stream that never raises into whoever logs, and never holds it up.
 
 A closed pipe, a full disk and a limit on the size of files cost lines, nothing else. So does a reader that
-stands still: what goes to a standard stream is written by a thread, so much may wait for it, the rest is
+reads nothing: a thread writes to the standard streams, WAITING_BYTES_MAX may wait for it, the rest is
 dropped. The first line that can be written again is preceded by the number of lost lines.
 """
 

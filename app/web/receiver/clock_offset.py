@@ -20,7 +20,7 @@ class ClockOffset:
     """
 
     def __init__(self) -> None:
-        # signature -> (moment of receipt, moment of signing minus moment of receipt), monotonic seconds.
+        # signature -> (time of receipt, time of signing minus time of receipt), monotonic seconds.
         # By signature, so that replaying one captured delivery adds nothing.
         self._samples: dict[str, tuple[float, float]] = {}
 

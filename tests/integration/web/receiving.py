@@ -149,7 +149,7 @@ class HeldStore:
 
 @dataclass
 class Receiving:
-    """A receiver on a loopback port, with what stands around it."""
+    """A receiver on a loopback port, with what surrounds it."""
 
     app: web.Application
     client: TestClient[web.Request, web.Application]

@@ -90,7 +90,7 @@ async def test_r4_a_replay_inside_the_window_is_only_counted(receiver: Receiving
 async def test_r4_one_captured_delivery_makes_few_rows_whatever_is_written_beside_the_signature(
     receiver: Receiving, store: Store
 ) -> None:
-    """Neither the webhook's id nor the scheme before the hex stands under the signature."""
+    """Neither the webhook's id nor the scheme before the hex is covered by the signature."""
     body = delivery_body()
     headers = signed(body, receiver.now_s)
     bare = headers | {"X-Cloro-Signature": headers["X-Cloro-Signature"].removeprefix("v1=")}
@@ -122,7 +122,7 @@ async def _all(connection: AsyncConnection, query: sa.Select[tuple[int]]) -> lis
         pytest.param(delivery_body(0x999), id="R21 a task we never sent"),
         pytest.param(b' {"task":{"status":"EXPLODED"}}\r\n', id="unknown status, white space"),
         pytest.param(rb'{"response":{"text":"cut \ud83d"}}', id="half a surrogate pair"),
-        pytest.param(rb'{"a":"\ud83d","n":' + b"9" * 5_000 + b"}", id="half a pair beside a huge number"),
+        pytest.param(rb'{"a":"\ud83d","n":' + b"9" * 5_000 + b"}", id="half a pair and a huge number"),
         pytest.param(rb'{"response":{"text":"nul \u0000"}}', id="NUL"),
         pytest.param(b'{"n":' + b"9" * 5_000 + b',"f":1e99999}', id="huge numbers"),
         pytest.param(b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}", id="deep nesting"),

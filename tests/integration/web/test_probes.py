@@ -127,7 +127,7 @@ async def test_f21_a_database_that_takes_no_write_is_not_ready(
     sa.event.listen(sqlite_store.db.engine.sync_engine, "connect", read_only)
     await sqlite_store.db.engine.dispose()
     assert await sqlite_store.queries.schema_revision() is not None
-    # What was seen a moment ago may still be told.
+    # What was read just before may still be shown.
     async with asyncio.timeout(10):
         while not (found := await reasons(receiver)):  # noqa: ASYNC110 - nobody tells us
             await asyncio.sleep(0.05)

@@ -20,7 +20,7 @@ async def test_r18_a_queue_that_is_down_changes_no_answer(
     assert [(await receiver.post(delivery_body(i))).status for i in range(5)] == [200] * 5
     assert len(await stored(store)) == 5
     await until(lambda: receiver.count("tallyhook_wake_failures_total") == 5)
-    # Back again: the next delivery is told.
+    # Back again: the next delivery is enqueued.
     wake.takes, wake.error = True, None
     await receiver.post(delivery_body(5))
     await until(lambda: len(wake.taken) == 1)
