@@ -13,7 +13,7 @@ class ReasonCode(StrEnum):
     POLLS_UNANSWERED = "polls_unanswered"  # paused: all is sent, and polls do not reach its API; as above
     BY_HAND = "by_hand"  # paused by a person
     BAD_KEY = "bad_key"  # stopped: the provider refuses the API key
-    FOREIGN_KEY = "foreign_key"  # stopped: the provider knows a key that was never sent from here
+    KEY_COLLISION = "foreign_key"  # stopped: the provider knows a key that was never sent from here
     MONTH_BUDGET = "month_budget"  # running, and waits: the account's budget of the month is used up
     BACKLOG = "backlog"  # running, and waits: as much is at the provider as it finishes in time
     BALANCE_UNKNOWN = "balance_unknown"  # running, and waits: nobody tells what the account has

@@ -12,7 +12,7 @@ class Answer(StrEnum):
 
     ACCEPTED = "accepted"  # 200: the task exists and has an id
     EXISTS = "exists"  # 409: an earlier send of this key was accepted
-    FOREIGN = "foreign"  # 409 to a key that was never sent before: somebody else uses our keys (S8)
+    KEY_COLLISION = "foreign"  # 409 to a key that was never sent before: somebody else uses our keys (S8)
     REJECTED = "rejected"  # 400, 413, 422, 451: this task, for good
     MISDIRECTED = "misdirected"  # its own 404, 405, 410 and the like: the address is wrong, not the task
     RATE_LIMITED = "rate_limited"  # 429 of any kind but the queue's: slow down, send again

@@ -72,11 +72,11 @@ class Watcher:
 
     async def tell(self, found: Iterable[Notice]) -> int:
         """Store what is not stored yet; how many were new."""
-        new = [notice for notice in found if notice.occasion not in self._known]
+        new = [notice for notice in found if notice.dedupe_key not in self._known]
         stored = await self._add(new)
         if len(self._known) > REMEMBERED_MAX:
             self._known.clear()
-        self._known |= {notice.occasion for notice in new}
+        self._known |= {notice.dedupe_key for notice in new}
         return stored
 
     async def _add(self, found: Sequence[Notice], *, state: NoticeState = NoticeState.NEW) -> int:
@@ -108,8 +108,8 @@ class Watcher:
                     # A run that paused for credits is tried every few minutes and refused at once: it goes on
                     # when it does so at two looks.
                     notice = run.notice(edge, f"Run {run.name} goes on.", now)
-                    resumed.add(notice.occasion)
-                    news += [notice] if notice.occasion in self._perhaps_resumed else []
+                    resumed.add(notice.dedupe_key)
+                    news += [notice] if notice.dedupe_key in self._perhaps_resumed else []
                 elif edge is NoticeKind.RUN_FINISHED:
                     if len(news) + len(old) < ENDS_MAX:
                         await self._add_end(run, now, news, old)

@@ -28,7 +28,7 @@ FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
 BATCH_MAX = 500
 """Of the provider's (C-G.3)."""
-FOREIGN_REASON = (
+KEY_COLLISION_REASON = (
     "the provider knows key {}, unsent by us: another copy of this database sends, and must be stopped; or, "
     "if there is no other, this one is a restored backup: tallyhook resume RUN --restored"
 )
@@ -194,8 +194,8 @@ class Sender:
             await self._note_reach(answers)
             for task, given in zip(sendable, answers, strict=True):
                 answer = given
-                if given.answer is Answer.EXISTS and await self._is_foreign(task):
-                    answer = CreateAnswer(Answer.FOREIGN, given.http_status, given.code, given.message)
+                if given.answer is Answer.EXISTS and await self._is_key_collision(task):
+                    answer = CreateAnswer(Answer.KEY_COLLISION, given.http_status, given.code, given.message)
                 if answer.answer is Answer.DEFERRED:
                     self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
                 self._end(task, answer)
@@ -224,7 +224,7 @@ class Sender:
         elif self._is_probe and first.answer is not Answer.DEFERRED:
             self._rest_s = reach.rest(now, self._jitter(), None)
 
-    async def _is_foreign(self, task: ClaimedTask) -> bool:
+    async def _is_key_collision(self, task: ClaimedTask) -> bool:
         """Whether a key that the provider knows is somebody else's: accepted before, though we never sent it
         before, nor since. A process that stood still for longer than its claim lasts comes second to the one
         that sent the task meanwhile."""
@@ -273,10 +273,10 @@ class Sender:
     async def _halt_if_refused(self, task: ClaimedTask, answer: CreateAnswer) -> None:
         """A refusal that is not about the task: halt the run, or with it all runs of the account, and send
         nothing more in this call."""
-        if answer.answer is Answer.FOREIGN:
+        if answer.answer is Answer.KEY_COLLISION:
             self._halted = (
                 RunState.STOPPED,
-                RunReason(ReasonCode.FOREIGN_KEY, FOREIGN_REASON.format(task.idempotency_key)),
+                RunReason(ReasonCode.KEY_COLLISION, KEY_COLLISION_REASON.format(task.idempotency_key)),
             )
             await self._store.runs.halt_run_if_running(task.run_id, *self._halted)
         elif answer.answer in (Answer.NO_CREDITS, Answer.BAD_KEY) and self._halted is None:

@@ -91,7 +91,7 @@ async def ask(
     again: no slot, no turn. Being cancelled in the middle of a call leaves its hold open, because the
     provider may go on and bill it."""
     began = clock()
-    run_id, task_id = await store.sync_calls.open_ask(
+    run_id, task_id = await store.sync_calls.open_call(
         question.spec,
         question.estimate,
         name=question.name,
@@ -108,7 +108,7 @@ async def ask(
             answer = SyncAnswer(SyncEnd.LOST, message="interrupted")
             answer = await provider.ask(question.spec.task_type, question.payload_json)
             answered_ms = clock()
-            await store.sync_calls.log_ask(task_id, _ANSWER_OF[answer.end], answer, clock())
+            await store.sync_calls.log_call(task_id, _ANSWER_OF[answer.end], answer, clock())
             wait_s = busy_wait_s(calls, jitter(), answer)
             out_of_time = clock() + round(wait_s * 1000) > began + limits.slot_wait_ms
             if answer.end is not SyncEnd.BUSY or out_of_time:
@@ -151,7 +151,7 @@ async def _close(
     elif answer.end is SyncEnd.LOST:
         await store.polls.expire_if_unreported([(task_id, 1)], code=LOST, reason=LOST_REASON)
     else:
-        await store.sync_calls.void_ask(
+        await store.sync_calls.void_call(
             task_id, code=answer.code or answer.end.value, message=answer.message, now_ms=now
         )
 

@@ -15,7 +15,7 @@ LOOKS_PER_GRACE = 5
 async def run_lost_webhook_search(context: Context) -> None:
     """Judge every so often until the process stops. Several workers may: what one noted no other notes."""
     settings = context.settings
-    acked: LostWebhookSearch = LostWebhookSearch(
+    search: LostWebhookSearch = LostWebhookSearch(
         context.store,
         read_acknowledged,
         clock=context.clock,
@@ -24,7 +24,7 @@ async def run_lost_webhook_search(context: Context) -> None:
     )
 
     async def judge() -> None:
-        if lost := await acked.judge():
+        if lost := await search.judge():
             log.error("lost_after_ack", deliveries=lost)
 
     every_s = max(settings.sweep_every_s, settings.ack_grace_s / LOOKS_PER_GRACE)

@@ -61,12 +61,12 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to be told, before it is stored."""
+    """One thing to report, before it is stored."""
 
     kind: NoticeKind
     account: str
-    occasion: str
-    """The same thing has the same occasion, and is told once."""
+    dedupe_key: str
+    """The same thing has the same key, and is sent once."""
     message: str
     """A plain sentence."""
     at_ms: int

@@ -1,6 +1,6 @@
 """Occasions: what is worth a notice, and how often, from what the rows say. Pure.
 
-An occasion names one thing; its notice is stored once however often, and by however many, it is found out.
+A dedupe key names one thing; its notice is stored once however often, and by however many, it is found out.
 May not do I/O, read a clock or log.
 """
 
@@ -146,7 +146,7 @@ def discrepancy(group: FindingGroup, now_ms: int) -> Notice:
     if difference:
         word = "more" if difference > 0 else "less"
         message += f": {to_json_number(abs(difference))} credits {word} than expected"
-    occasion = f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
+    dedupe_key = f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
     figures = {
         "run": group.run_name,
         "verdict": group.verdict,
@@ -155,7 +155,7 @@ def discrepancy(group: FindingGroup, now_ms: int) -> Notice:
         "actual": group.actual,
     }
     return Notice(
-        NoticeKind.DISCREPANCY, group.account, occasion, f"{message}.", now_ms, group.run_id, figures
+        NoticeKind.DISCREPANCY, group.account, dedupe_key, f"{message}.", now_ms, group.run_id, figures
     )
 
 
@@ -163,17 +163,17 @@ def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
     """An account's monthly budget is used up."""
     month = iso_day(month_ms)[:7]
     message = f"The budget of account {account} for {month} is reached; its runs wait."
-    occasion = f"budget:{account}:{month}"
-    return Notice(NoticeKind.BUDGET_REACHED, account, occasion, message, now_ms, data={"month": month})
+    dedupe_key = f"budget:{account}:{month}"
+    return Notice(NoticeKind.BUDGET_REACHED, account, dedupe_key, message, now_ms, data={"month": month})
 
 
 def balance_unknown(account: str, last_ms: int | None, now_ms: int) -> Notice:
     """An account's runs wait because nobody tells its balance: once for each time that it was told last."""
     since = "it was never told" if last_ms is None else f"it was told last at {iso_utc(last_ms)}"
     message = f"The balance of account {account} is unknown ({since}); its runs wait."
-    occasion = f"balance_unknown:{account}:{iso_day(now_ms) if last_ms is None else last_ms}"
+    dedupe_key = f"balance_unknown:{account}:{iso_day(now_ms) if last_ms is None else last_ms}"
     return Notice(
-        NoticeKind.BALANCE_UNKNOWN, account, occasion, message, now_ms, data={"last_at_ms": last_ms}
+        NoticeKind.BALANCE_UNKNOWN, account, dedupe_key, message, now_ms, data={"last_at_ms": last_ms}
     )
 
 
@@ -183,18 +183,18 @@ def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
     day, count = iso_day(group.day_ms), group.count
     what = "delivery was" if count == 1 else "deliveries were"
     message = f"{count} {what} set aside at account {group.account} on {day}: tallyhook inbox list."
-    occasion = f"set_aside:{group.account}:{day}:{step_reached(count)}"
+    dedupe_key = f"set_aside:{group.account}:{day}:{step_reached(count)}"
     figures = {"count": count, "day": day}
-    return Notice(NoticeKind.SET_ASIDE, group.account, occasion, message, now_ms, data=figures)
+    return Notice(NoticeKind.SET_ASIDE, group.account, dedupe_key, message, now_ms, data=figures)
 
 
 def foreign_spend(spent: ExternalUsage, now_ms: int) -> Notice:
     """Others spent credits of an account: told again when it has grown tenfold."""
     account, credits, cycle = spent.account, spent.credits, iso_day(spent.cycle_ms)
     message = f"{to_json_number(credits)} credits of account {account} were spent by others since {cycle}."
-    occasion = f"drift:{account}:{spent.cycle_ms}:foreign:{step_reached(int(credits))}"
+    dedupe_key = f"drift:{account}:{spent.cycle_ms}:foreign:{step_reached(int(credits))}"
     figures = {"foreign": credits, "cycle": cycle}
-    return Notice(NoticeKind.DRIFT, account, occasion, message, now_ms, data=figures)
+    return Notice(NoticeKind.DRIFT, account, dedupe_key, message, now_ms, data=figures)
 
 
 def unexplained_drift(account: str, credits: Decimal, now_ms: int) -> Notice:
@@ -203,8 +203,8 @@ def unexplained_drift(account: str, credits: Decimal, now_ms: int) -> Notice:
         f"The balance of account {account} differs from our ledger by {to_json_number(credits)} credits that "
     )
     message += "nothing explains."
-    occasion = f"drift:{account}:{iso_day(now_ms)}:unexplained:{step_reached(int(abs(credits)))}"
-    return Notice(NoticeKind.DRIFT, account, occasion, message, now_ms, data={"unexplained": credits})
+    dedupe_key = f"drift:{account}:{iso_day(now_ms)}:unexplained:{step_reached(int(abs(credits)))}"
+    return Notice(NoticeKind.DRIFT, account, dedupe_key, message, now_ms, data={"unexplained": credits})
 
 
 def schedule_failed(
@@ -212,11 +212,11 @@ def schedule_failed(
 ) -> Notice:
     """A schedule keeps an error: once for each reason and day of its slots."""
     reason = zlib.crc32(error.encode("utf-8", "backslashreplace"))
-    occasion = f"schedule:{schedule_id}:{next_at_ms // DAY_MS}:{reason:08x}"
+    dedupe_key = f"schedule:{schedule_id}:{next_at_ms // DAY_MS}:{reason:08x}"
     return Notice(
         NoticeKind.SCHEDULE_FAILED,
         account,
-        occasion,
+        dedupe_key,
         f"Schedule {name}: {error}.",
         now_ms,
         data={"schedule": name, "error": error},

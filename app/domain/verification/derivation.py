@@ -29,7 +29,7 @@ SURELY_REFUSED = frozenset(
         Answer.QUEUE_FULL,
         Answer.NO_CREDITS,
         Answer.BAD_KEY,
-        Answer.FOREIGN,
+        Answer.KEY_COLLISION,
         Answer.MISDIRECTED,
     }
 )

@@ -38,7 +38,7 @@ class VerifyTotals:
     differences_count: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     sums: dict[str, Decimal] = field(default_factory=dict)
-    witnesses: dict[str, SignatureSummary] = field(default_factory=dict)
+    signatures: dict[str, SignatureSummary] = field(default_factory=dict)
     """By account."""
 
     def differ(self, found: Iterable[Difference]) -> None:
@@ -54,7 +54,7 @@ class VerifyTotals:
     def note(
         self, account: str, delivery_id: str, received_at_ms: int, signature_status: SignatureStatus
     ) -> None:
-        self.witnesses.setdefault(account, SignatureSummary()).note(
+        self.signatures.setdefault(account, SignatureSummary()).note(
             delivery_id, received_at_ms, signature_status
         )
 
@@ -64,8 +64,8 @@ class VerifyTotals:
         self.differences_count += other.differences_count - len(other.differences)
         self.counts.update(other.counts)
         self.sum_up(other.sums)
-        for account, witnesses in other.witnesses.items():
-            self.witnesses.setdefault(account, SignatureSummary()).add(witnesses)
+        for account, signatures in other.signatures.items():
+            self.signatures.setdefault(account, SignatureSummary()).add(signatures)
 
 
 async def verify_share(
@@ -73,20 +73,20 @@ async def verify_share(
 ) -> VerifyTotals:
     """Verify the tasks of some runs; of each `of` pages, the one that is ours. What the runs spent is for the
     first share."""
-    tally = VerifyTotals()
+    totals = VerifyTotals()
     if share == 0:
-        await _spending(snapshot, runs, tally)
+        await _spending(snapshot, runs, totals)
     for run in runs:
         async for page in snapshot.books(run, share, of):
             await _mark_anothers(snapshot, page, reading)
             for books in page:
                 done = verify_task(books, reading)
-                tally.differ(done.differences)
-                tally.counts.update(done.counts)
-                tally.sum_up(done.sums)
+                totals.differ(done.differences)
+                totals.counts.update(done.counts)
+                totals.sum_up(done.sums)
                 for account, delivery_id, received_at_ms, signature_status in done.signature_status:
-                    tally.note(account, delivery_id, received_at_ms, signature_status)
-    return tally
+                    totals.note(account, delivery_id, received_at_ms, signature_status)
+    return totals
 
 
 async def _mark_anothers(snapshot: "BooksSnapshot", page: Sequence[TaskBooks], reading: Reading) -> None:
@@ -108,66 +108,66 @@ async def verify_rest(
 ) -> VerifyTotals:
     """What belongs to no task: deliveries that fit none, entries of the account, rows left behind.
     `default_account`: whose a delivery is that names none."""
-    tally = VerifyTotals()
+    totals = VerifyTotals()
     async for page in snapshot.unfiled():
         mine = [row for row in page if account in (None, row["account"] or default_account)]
-        await _unfiled(snapshot, mine, reading, tally, default_account)
+        await _unfiled(snapshot, mine, reading, totals, default_account)
     async for entry in snapshot.account_entries(account):
-        tally.counts["account_entries"] += 1
+        totals.counts["account_entries"] += 1
         if entry["kind"] == "adjustment":
-            tally.counts["adjustments"] += 1
-            tally.sum_up({"adjusted": entry["credits"]})
-        tally.differ(account_entry(entry))
+            totals.counts["adjustments"] += 1
+            totals.sum_up({"adjusted": entry["credits"]})
+        totals.differ(account_entry(entry))
     if account is None:  # whose a row without its task was, nobody can say
-        tally.differ(_orphaned(orphan) for orphan in await snapshot.orphans())
-    return tally
+        totals.differ(_orphaned(orphan) for orphan in await snapshot.orphans())
+    return totals
 
 
-async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], tally: VerifyTotals) -> None:
+async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], totals: VerifyTotals) -> None:
     """What is kept of each run as spent, which its budget is held to, against its attempts."""
     for run_id, kept, should_be in await snapshot.spending([run.id for run in runs]):
         why = "the sum of what its attempts are charged, hold, or may cost; docs/operations.md makes it anew"
-        tally.differ([Difference("run_spending", run_id, "credits", display(kept), display(should_be), why)])
+        totals.differ([Difference("run_spending", run_id, "credits", display(kept), display(should_be), why)])
 
 
-def conclude(tally: VerifyTotals) -> None:
+def conclude(totals: VerifyTotals) -> None:
     """The last differences: of the sums, and of signatures that fit nothing while their neighbours' do."""
     for left, right, why in (
         ("post", "charged", "sum of posts = sum of credits_charged (architecture, 2)"),
         ("open_holds", "held", "sum of open holds = sum of credits_held of open money (architecture, 2)"),
     ):
-        one, other = (tally.sums.get(name, Decimal(0)) for name in (left, right))
+        one, other = (totals.sums.get(name, Decimal(0)) for name in (left, right))
         if one != other:
-            tally.differ([Difference("ledger", "all", f"sum of {left}", display(one), display(other), why)])
-    for account, witnesses in tally.witnesses.items():
-        tally.differ(_suspect(account, misfit) for misfit in witnesses.suspects())
-        tally.counts["signatures_fit"] += witnesses.counts.get(SignatureStatus.VALID, 0)
-        tally.counts["signatures_unchecked"] += witnesses.unchecked()
-        tally.counts["unsigned_sources"] += witnesses.counts.get(SignatureStatus.NOT_SIGNED, 0)
-        if len(witnesses.unverified) >= UNVERIFIED_KEPT_MAX:
-            tally.counts["misfits_unnamed"] += 1
+            totals.differ([Difference("ledger", "all", f"sum of {left}", display(one), display(other), why)])
+    for account, signatures in totals.signatures.items():
+        totals.differ(_suspect(account, misfit) for misfit in signatures.suspects())
+        totals.counts["signatures_fit"] += signatures.counts.get(SignatureStatus.VALID, 0)
+        totals.counts["signatures_unchecked"] += signatures.unchecked()
+        totals.counts["unsigned_sources"] += signatures.counts.get(SignatureStatus.NOT_SIGNED, 0)
+        if len(signatures.unverified) >= UNVERIFIED_KEPT_MAX:
+            totals.counts["misfits_unnamed"] += 1
 
 
 async def _unfiled(
     snapshot: "BooksSnapshot",
     rows: Sequence[Row],
     reading: Reading,
-    tally: VerifyTotals,
+    totals: VerifyTotals,
     default_account: str,
 ) -> None:
     keys = {}
     for row in rows:
         account = row["account"] or default_account
-        tally.note(account, row["id"], row["received_at_ms"], reading.vouch(account, row))
-        tally.counts[f"inbox_{row['state']}"] += 1
+        totals.note(account, row["id"], row["received_at_ms"], reading.vouch(account, row))
+        totals.counts[f"inbox_{row['state']}"] += 1
         if row["body"] is None:
             why = row["fault"]
-            tally.differ(
+            totals.differ(
                 [Difference("deliveries", row["id"], "body", "unreadable", "bytes as received", why)]
             )
             continue
         if row["state"] == "done":
-            tally.differ(_unmatched(row))
+            totals.differ(_unmatched(row))
             keys[row["id"]] = _key_of(row, reading)
     known = await snapshot.sent_of(key[0] for key in keys.values() if key is not None)
     for row in rows:
@@ -178,7 +178,7 @@ async def _unfiled(
             is_there = key[1] == 1 or (sent_at_ms is not None and sent_at_ms <= row["received_at_ms"])
             if is_there and row["account"] in (None, account):
                 why = "its report names this task's key, so it was not unmatched"
-                tally.differ([Difference("deliveries", row["id"], "task_id", "null", key[0], why)])
+                totals.differ([Difference("deliveries", row["id"], "task_id", "null", key[0], why)])
 
 
 def _unmatched(row: Row) -> Iterator[Difference]:

@@ -131,7 +131,7 @@ async def insert_notices(
             "kind": notice.kind,
             "account": notice.account,
             "run_id": notice.run_id,
-            "occasion": storable(notice.occasion),
+            "occasion": storable(notice.dedupe_key),
             "body": notice.body(),
             "state": state,
             "tries": 0,

@@ -40,7 +40,7 @@ from app.store.tables import (
 from app.store.write.spending import spending
 
 _NOT_ACCEPTED = frozenset(
-    {Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.FOREIGN, Answer.MISDIRECTED}
+    {Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.KEY_COLLISION, Answer.MISDIRECTED}
 )
 """A task that never left us, or that was refused with all others, must not look as if it might exist at the
 provider. Sends that were only put off stay counted: the wait before the next one grows with them."""

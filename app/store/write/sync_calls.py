@@ -20,7 +20,7 @@ from app.store.write.load import task_row
 class SyncCallWrites(StorePart):
     """Part of the store."""
 
-    async def open_ask(
+    async def open_call(
         self, spec: TaskSpec, estimate: Decimal, *, name: str, account: str, next_poll_at_ms: int, now_ms: int
     ) -> tuple[str, str]:
         """A running run of one task that counts as submitted, with its hold; (run id, task id). Nobody else
@@ -60,7 +60,7 @@ class SyncCallWrites(StorePart):
         await self.db.insert(connection, ledger, [hold])
 
     @writes
-    async def log_ask(
+    async def log_call(
         self, connection: AsyncConnection, task_id: str, answer: Answer, end: SyncAnswer, now_ms: int
     ) -> None:
         """Keep how a call ended, as every send is kept."""
@@ -77,7 +77,7 @@ class SyncCallWrites(StorePart):
         await self.db.insert(connection, submissions, [row])
 
     @writes
-    async def void_ask(
+    async def void_call(
         self, connection: AsyncConnection, task_id: str, *, code: str | None, message: str | None, now_ms: int
     ) -> bool:
         """Close a call that bought nothing for certain: rejected, its hold void. False when it was closed."""

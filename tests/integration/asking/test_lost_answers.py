@@ -158,7 +158,7 @@ async def test_slots_are_read_in_either_spelling(store: Store, clock: SteppedClo
 async def test_a_killed_call_is_given_up_in_the_end(store: Store, clock: SteppedClock) -> None:
     """Nobody else sends it, whatever becomes of its process."""
     asked_for = question()
-    await store.sync_calls.open_ask(
+    await store.sync_calls.open_call(
         asked_for.spec,
         asked_for.estimate,
         name="ask",

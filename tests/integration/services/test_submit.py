@@ -155,7 +155,7 @@ async def test_s8_a_409_to_a_key_never_sent_stops_the_run(pipeline: Pipeline) ->
     foreign = idempotency_key(task_ids[3], 1)
     pipeline.provider.bound.add(foreign)
     summary = await pipeline.submit(in_flight=1)
-    assert summary.answers[Answer.FOREIGN] == 1
+    assert summary.answers[Answer.KEY_COLLISION] == 1
     assert summary.again_in_ms is None
     assert len(pipeline.provider.sends) == 4, "nothing more is sent"
     books = await pipeline.books()

@@ -28,7 +28,7 @@ AGAIN = [
     Answer.MISDIRECTED,
     Answer.NO_CREDITS,
     Answer.BAD_KEY,
-    Answer.FOREIGN,
+    Answer.KEY_COLLISION,
     Answer.DEFERRED,
 ]
 
@@ -132,7 +132,7 @@ async def test_again_under_the_same_key(store: Store, answer: Answer) -> None:
         Answer.DEFERRED,
         Answer.NO_CREDITS,
         Answer.BAD_KEY,
-        Answer.FOREIGN,
+        Answer.KEY_COLLISION,
         Answer.MISDIRECTED,
     )
     assert (row["sends"], row["first_sent_at_ms"]) == ((0, None) if surely_not else (1, NOW))

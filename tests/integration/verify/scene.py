@@ -200,15 +200,15 @@ async def _beside(scene: Scene) -> None:
         ("refused", SyncAnswer(SyncEnd.REFUSED, 422, code="INVALID", message="no")),
     ):
         spec = TaskSpec(1, "CHATGPT", {"prompt": name, "country": "DE"})
-        _, scene.ids[name] = await store.sync_calls.open_ask(
+        _, scene.ids[name] = await store.sync_calls.open_call(
             spec, Decimal(7), name=name, account="default", next_poll_at_ms=clock() + 10**8, now_ms=clock()
         )
         answer = Answer.ACCEPTED if end.end is SyncEnd.ANSWERED else Answer.REJECTED
-        await store.sync_calls.log_ask(scene.ids[name], answer, end, clock())
+        await store.sync_calls.log_call(scene.ids[name], answer, end, clock())
         if end.end is SyncEnd.ANSWERED:
             await scene.hear(name, encode_sync_report(f"{scene.ids[name]}.1", end), Source.SYNC)
         else:
-            await store.sync_calls.void_ask(
+            await store.sync_calls.void_call(
                 scene.ids[name], code=end.code, message=end.message, now_ms=clock()
             )
     second = await store.runs.create_run(
