@@ -1,4 +1,4 @@
-"""What must be true of the books after a history, with the emulator's own books as the witness."""
+"""What must be true of the books after a history, compared with the emulator's own books."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from app.domain.accounting.drift import LAG_MS, Drift, Movement, audit
 from app.domain.credits import ExplanationCode
 from app.domain.task import Money, parse_idempotency_key
 from app.domain.verdicts import Verdict
-from app.emulator.billing.books import books as witness_books
+from app.emulator.billing.books import books as emulator_books
 from app.emulator.engine.tasks import Task
 from tests.double_entry import Account, Entry, Kind, balances, remaining
 from tests.histories.books import AttemptRow, Rows
@@ -41,7 +41,7 @@ def check(history: History) -> None:
     _accounts_are_the_balance(history, rows)
     _drift_is_explained(history, rows)
     for row in rows.attempts:
-        task = history.witness.tasks.get(row.key)
+        task = history.provider.tasks.get(row.key)
         if task is not None:
             assert row.verdict in set(_verdicts(row, task)), f"{row}: {task.faults}, {task.charged}"
     _findings_are_those_due(history, rows)
@@ -49,7 +49,7 @@ def check(history: History) -> None:
 
 def _ledger_is_the_bill(history: History, rows: Rows) -> None:
     """Entry by entry: each accepted attempt has a hold and a closing of what it really cost."""
-    bill = history.witness.bill()
+    bill = history.provider.bill()
     holds = [entry.key for entry in rows.ledger if entry.kind == "hold"]
     closings = [entry for entry in rows.ledger if entry.kind != "hold"]
     assert sorted(holds) == sorted(bill)
@@ -63,8 +63,8 @@ def _ledger_is_the_bill(history: History, rows: Rows) -> None:
 
 def _accounts_are_the_balance(history: History, rows: Rows) -> None:
     """The ledger in double entry, with the cycles of the emulator's own statement, leaves its balance."""
-    statement = witness_books(history.witness.organization, history.now_ms / 1000, with_tasks=False)
-    entries = [Entry(Kind.FOREIGN, Decimal(history.witness.foreign))]
+    statement = emulator_books(history.provider.organization, history.now_ms / 1000, with_tasks=False)
+    entries = [Entry(Kind.FOREIGN, Decimal(history.provider.foreign))]
     for cycle in statement["cycles"]:
         entries.append(Entry(Kind.ALLOCATION, Decimal(cycle["allocation"])))
         entries.append(Entry(Kind.EXPIRY, Decimal(cycle["expiry"])))
@@ -81,10 +81,10 @@ def _accounts_are_the_balance(history: History, rows: Rows) -> None:
 def _drift_is_explained(history: History, rows: Rows) -> None:
     drift = drift_of(history, rows)
     assert drift.explained, drift
-    foreign = history.witness.foreign
+    foreign = history.provider.foreign
     assert drift.foreign_lowest <= foreign, (foreign, drift)
     # A balance of 0 hides what others took below it; a key too old to be sent again may have been accepted.
-    hidden = history.witness.organization.account.closed or any(one.overdrawn for one in drift.intervals)
+    hidden = history.provider.organization.account.closed or any(one.overdrawn for one in drift.intervals)
     hidden = hidden or history.snapshots[-1].remaining == 0
     if not hidden and drift.exposure == 0:
         assert drift.foreign_lowest == drift.foreign_highest == foreign, (foreign, drift)
@@ -135,7 +135,7 @@ def _findings_are_those_due(history: History, rows: Rows) -> None:
 def _contradicted(history: History) -> set[str]:
     """Keys about which two reports said different things; no charge is not a different one."""
     found = set()
-    for key, said in history.told.items():
+    for key, said in history.reported.items():
         charges = {one.charged for one in said} - {None}
         if len({(one.status, one.answer) for one in said}) > 1 or len(charges) > 1:
             found.add(key)

@@ -18,7 +18,7 @@ from app.domain.task import RETRYABLE_STATES, Money, TaskSpec, TaskState
 from app.emulator.engine.tasks import Task
 from app.ports import CreateAnswer
 from tests.histories.books import Books
-from tests.histories.provider import CHANGE, START, Setting, Witness
+from tests.histories.provider import CHANGE, START, EmulatedProvider, Setting
 
 HOUR_S = 3_600
 QUIET_S = 130
@@ -35,7 +35,7 @@ QUESTIONS: Sequence[tuple[str, dict[str, object]]] = (
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """What one report said, as far as two reports can contradict each other."""
 
     status: str
@@ -48,10 +48,10 @@ class History:
 
     def __init__(self, setting: Setting, books: Books) -> None:
         self.setting = setting
-        self.witness = Witness(setting)
+        self.provider = EmulatedProvider(setting)
         self.books = books
         self.late: list[Submission] = []
-        self.told: dict[str, list[Told]] = defaultdict(list)
+        self.reported: dict[str, list[Reported]] = defaultdict(list)
         self.strangers = 0
         self.upgraded = False
         self.snapshots: list[Balance] = []
@@ -62,11 +62,11 @@ class History:
         ]
         books.load(specs, self.now_ms)
         self.look(0)
-        self.witness.advance(QUIET_S)
+        self.provider.advance(QUIET_S)
 
     @property
     def now_ms(self) -> int:
-        return self.witness.now_ms
+        return self.provider.now_ms
 
     def step(self, verb: str, pick: int) -> None:
         """One thing happens, if it can."""
@@ -75,26 +75,26 @@ class History:
     # Time and balances.
 
     def wait(self, pick: int) -> None:
-        self.witness.advance(WAITS_S[pick % len(WAITS_S)])
+        self.provider.advance(WAITS_S[pick % len(WAITS_S)])
 
     def look(self, pick: int) -> None:
         """Take a balance, fresh or as it is cached."""
         fresh = pick % 3 == 2
-        b = self.witness.balance(fresh=fresh)
+        b = self.provider.balance(fresh=fresh)
         source = "header" if fresh else "credits"
         self.snapshots.append(replace(b, source=source))
 
     def spend_elsewhere(self, pick: int) -> None:
-        self.witness.spend_elsewhere(1 + pick % 9)
+        self.provider.spend_elsewhere(1 + pick % 9)
 
     def reprice(self, pick: int) -> None:
         """The new price may begin at any hour of its day."""
         if self.now_ms >= 1000 * CHANGE.timestamp():
-            self.witness.reprice()
+            self.provider.reprice()
 
     def upgrade(self, pick: int) -> None:
         if not self.upgraded:
-            self.witness.emulator.registry.change_plan(self.witness.organization, "hobby")
+            self.provider.emulator.registry.change_plan(self.provider.organization, "hobby")
             self.upgraded = True
 
     # What we do.
@@ -106,7 +106,7 @@ class History:
             if fate == 5:
                 self.books.record(self._ended(task, CreateAnswer(Answer.LOST)))
                 continue
-            answer = self.witness.create(task)
+            answer = self.provider.create(task)
             if fate == 6:
                 self.books.record(self._ended(task, CreateAnswer(Answer.LOST)))
             elif fate == 7:
@@ -144,31 +144,31 @@ class History:
         if not asked:
             return
         row = asked[pick % len(asked)]
-        body = self.witness.status(str(row.provider_task_id))
+        body = self.provider.status(str(row.provider_task_id))
         if body is None:
             self.books.give_up(row.key)
-        elif self.witness.tasks[row.key].terminal:
-            self._receive([(self.witness.tasks[row.key], body, "true")], Source.POLL)
+        elif self.provider.tasks[row.key].terminal:
+            self._receive([(self.provider.tasks[row.key], body, "true")], Source.POLL)
 
     # What the provider delivers.
 
     def deliver(self, pick: int) -> None:
         """One to three reports in one batch, in any order, perhaps the same one twice; others never come."""
-        finished = self.witness.finished()
+        finished = self.provider.finished()
         if finished:
             chosen = [finished[(pick >> 2 + 4 * n) % len(finished)] for n in range(1 + pick % 3)]
-            self._receive([(task, self.witness.report(task), "true") for task in chosen])
+            self._receive([(task, self.provider.report(task), "true") for task in chosen])
 
     def deliver_blank(self, pick: int) -> None:
         """A report that does not tell the charge, perhaps in other words than the next one."""
-        blank = [task for task in self.witness.finished() if not self._charge_is_told(task)]
+        blank = [task for task in self.provider.finished() if not self._charge_is_told(task)]
         if blank:
             task = blank[pick // 2 % len(blank)]
             self._receive([(task, *self._altered(task, charge=None, other_words=bool(pick % 2)))])
 
     def contradict(self, pick: int) -> None:
         """Another status, charge or answer for a task whose charge is known."""
-        known = [task for task in self.witness.finished() if self._charge_is_told(task)]
+        known = [task for task in self.provider.finished() if self._charge_is_told(task)]
         if not known:
             return
         task = known[pick // 3 % len(known)]
@@ -180,20 +180,20 @@ class History:
         self._receive([(task, *self._altered(task, **changes))])
 
     def stranger(self, pick: int) -> None:
-        finished = self.witness.finished()
+        finished = self.provider.finished()
         if finished:
-            body = json.loads(self.witness.report(finished[pick % len(finished)]))
+            body = json.loads(self.provider.report(finished[pick % len(finished)]))
             body["task"] |= {"id": f"stranger-{pick}", "idempotencyKey": "somebody.else"}
             self.books.receive([json.dumps(body).encode()], Source.DELIVERY, self.now_ms)
             self.strangers += 1
 
     def _charge_is_told(self, task: Task) -> bool:
-        return any(one.charged is not None for one in self.told[str(task.idempotency_key)])
+        return any(one.charged is not None for one in self.reported[str(task.idempotency_key)])
 
     def _altered(
         self, task: Task, *, charge: int | None = -1, other_words: bool = False, flip: bool = False
     ) -> tuple[bytes, str]:
-        body = json.loads(self.witness.report(task))
+        body = json.loads(self.provider.report(task))
         if charge != -1:
             place = body["credits"] if "credits" in body else body["task"]
             place["creditsCharged"] = charge
@@ -207,24 +207,24 @@ class History:
         for task, body, answer in reports:
             said = json.loads(body)
             place = said["credits"] if "credits" in said else said["task"]
-            told = Told(said["task"]["status"], answer, place["creditsCharged"])
-            self.told[str(task.idempotency_key)].append(told)
+            reported = Reported(said["task"]["status"], answer, place["creditsCharged"])
+            self.reported[str(task.idempotency_key)].append(reported)
         self.books.receive([body for _, body, _ in reports], source, self.now_ms)
 
     def end(self) -> None:
         """Everything is sent and arrives in the end, and then nothing moves any more."""
-        self.witness.advance(WAITS_S[0])
+        self.provider.advance(WAITS_S[0])
         for task in self.books.claim(len(QUESTIONS), self.now_ms):
-            self.books.record(self._ended(task, self.witness.create(task)))
-        while any(not task.terminal for task in self.witness.tasks.values()):
-            self.witness.advance(HOUR_S)
+            self.books.record(self._ended(task, self.provider.create(task)))
+        while any(not task.terminal for task in self.provider.tasks.values()):
+            self.provider.advance(HOUR_S)
         for one in self.late:
             self.books.record(one)
-        finished = self.witness.finished()
+        finished = self.provider.finished()
         if finished:
-            self._receive([(task, self.witness.report(task), "true") for task in reversed(finished)])
+            self._receive([(task, self.provider.report(task), "true") for task in reversed(finished)])
         for _ in range(2):
-            self.witness.advance(QUIET_S)
+            self.provider.advance(QUIET_S)
             self.look(0)
 
     def still_open(self) -> bool:

@@ -1,4 +1,4 @@
-"""The witness: the emulator's own engine and books, in this process, on a clock that only a history moves.
+"""The provider: the emulator's own engine and books, in this process, on a clock that only a history moves.
 
 Nothing of ours decides here; what crosses the border are bytes of the wire.
 """
@@ -45,7 +45,7 @@ class Setting:
     fail: float = 0.0
 
 
-class Witness:
+class EmulatedProvider:
     """One organization at one provider."""
 
     def __init__(self, setting: Setting) -> None:

@@ -107,7 +107,7 @@ def _without_lag() -> contextlib.AbstractContextManager[object]:
 
 
 def _spend_unseen(history: History, pick: int) -> None:
-    history.witness.organization.charge(1 + pick % 9)
+    history.provider.organization.charge(1 + pick % 9)
 
 
 SABOTAGES: dict[str, Sabotage] = {
@@ -127,6 +127,6 @@ SABOTAGES: dict[str, Sabotage] = {
     "the lag of balances is ignored": _without_lag,
     "resets are ignored": _without_steps(lambda step: step.cycle is None),
     "changes of plan are ignored": _without_steps(lambda step: not step.granted),
-    "the witness does not know what others spent": lambda: patch.dict(VERBS, spend_elsewhere=_spend_unseen),
+    "the provider leaves out what others spent": lambda: patch.dict(VERBS, spend_elsewhere=_spend_unseen),
 }
 """What is broken -> how to break it."""

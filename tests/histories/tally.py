@@ -28,7 +28,7 @@ class Tally:
 
     def add(self, history: History, steps: int) -> None:
         """One history that ended well."""
-        rows, account = history.books.rows(), history.witness.organization.account
+        rows, account = history.books.rows(), history.provider.organization.account
         self.steps += steps
         self.verdicts.update(row.verdict.value for row in rows.attempts if row.verdict)
         self.findings.update(one.verdict.value for one in rows.findings)
@@ -36,10 +36,10 @@ class Tally:
         self.others.update(
             attempts=len(rows.attempts),
             resets=len(account.closed),
-            foreign=history.witness.foreign,
+            foreign=history.provider.foreign,
             upgrades=int(history.upgraded),
             snapshots=len(history.snapshots),
-            conflicts_409=history.witness.organization.totals.conflicts,
+            conflicts_409=history.provider.organization.totals.conflicts,
         )
 
     def counts(self) -> dict[str, dict[str, int]]:

@@ -228,7 +228,7 @@ def run_scene(verdict: Verdict, seed: int, books: Books) -> tuple[set[str], set[
 
 def _found(verdict: Verdict, rows: Rows) -> tuple[set[str], int]:
     if verdict is Verdict.UNKNOWN:
-        # Told later, it is unknown no longer; the finding stays as its history.
+        # Reported later, it is no longer unknown; the finding stays as its history.
         found = {row.key for row in rows.attempts if row.verdict is verdict and row.money is Money.HELD}
         return found, sum(one.verdict is not verdict for one in rows.findings)
     found = {one.key or one.detail for one in rows.findings if one.verdict is verdict}
