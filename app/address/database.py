@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 from app.address.split import (
     AddressError,
     Parts,
+    display_url,
     existing_file,
     host_and_port,
     is_folder,
     one_of,
     printable,
     refuse_fragment,
-    shown,
     split,
     unknown_option,
     unquoted,
@@ -109,7 +109,7 @@ _YES_NO = {
 class DatabaseAddress:
     """Where a database is and how to connect to it."""
 
-    shown: str
+    display: str
     """For people: without its password."""
     sqlite_path: str | None = None
     """None: PostgreSQL."""
@@ -192,7 +192,7 @@ def _postgresql(parts: Parts) -> DatabaseAddress:
         arguments["timeout"] = float(timeout_s)
     _agreeable(options)
     return DatabaseAddress(
-        f"{shown('postgresql', user, password, hosts)}/{database or ''}",
+        f"{display_url('postgresql', user, password, hosts)}/{database or ''}",
         arguments={name: value for name, value in arguments.items() if value is not None},
         system_ca=options.get("sslrootcert") == SYSTEM_CA,
         prepared_statements=_prepared_statements(options),

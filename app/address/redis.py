@@ -8,10 +8,10 @@ from typing import Any
 from app.address.split import (
     AddressError,
     Parts,
+    display_url,
     existing_file,
     one_of,
     printable,
-    shown,
     split,
     unknown_option,
     whole_number,
@@ -75,7 +75,7 @@ KNOWN = ("db", "username", "password", "client_name", "protocol", *_TLS, *_SENTI
 class RedisAddress:
     """Where Redis is and how to connect to it."""
 
-    shown: str
+    display: str
     """For people: without its password."""
     arguments: Mapping[str, Any] = field(repr=False)
     """Of a connection of redis-py's: password, database, certificates, and host and port or path."""
@@ -137,7 +137,7 @@ def _single(parts: Parts) -> RedisAddress:
     host, port = parts.hosts[0] if parts.hosts else ("localhost", None)
     place = {"host": host, "port": port or PORT}
     return RedisAddress(
-        _shown(parts, parts.path), {**_common(parts, parts.path), **_tls(parts, tls), **place}, tls
+        _display(parts, parts.path), {**_common(parts, parts.path), **_tls(parts, tls), **place}, tls
     )
 
 
@@ -146,7 +146,7 @@ def _socket(parts: Parts) -> RedisAddress:
     if parts.hosts or path == "/":
         raise AddressError("names no file: write unix:///FOLDER/redis.sock, with the database as ?db=0")
     _only_with(parts, (*_TLS, *_SENTINEL_OPTIONS), "a host: a socket takes none of it")
-    return RedisAddress(_shown(parts, parts.path), {**_common(parts, ""), "path": path})
+    return RedisAddress(_display(parts, parts.path), {**_common(parts, ""), "path": path})
 
 
 def _sentinel(parts: Parts) -> RedisAddress:
@@ -162,7 +162,7 @@ def _sentinel(parts: Parts) -> RedisAddress:
         if f"sentinel_{name}" in parts.options
     }
     return RedisAddress(
-        _shown(parts, parts.path),
+        _display(parts, parts.path),
         {**_common(parts, database), **certificates},
         tls,
         tuple((host, port or SENTINEL_PORT) for host, port in parts.hosts),
@@ -224,5 +224,5 @@ def _tls(parts: Parts, tls: bool) -> dict[str, Any]:
     }
 
 
-def _shown(parts: Parts, path: str) -> str:
-    return f"{shown(parts.scheme, parts.user, parts.password, parts.hosts)}/{path}"
+def _display(parts: Parts, path: str) -> str:
+    return f"{display_url(parts.scheme, parts.user, parts.password, parts.hosts)}/{path}"

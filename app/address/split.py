@@ -152,8 +152,8 @@ def unknown_option(name: str, known: Iterable[str]) -> AddressError:
 
 def printable(text: str, chars_max: int = 40) -> str:
     """A word of a stranger's for an error: no control characters, not long."""
-    shown = "".join(char if char.isprintable() else "?" for char in text[:chars_max])
-    return f"{shown!r}" if len(text) <= chars_max else f"{shown + '…'!r}"
+    clean = "".join(char if char.isprintable() else "?" for char in text[:chars_max])
+    return f"{clean!r}" if len(text) <= chars_max else f"{clean + '…'!r}"
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
@@ -191,7 +191,7 @@ def is_folder(path: str) -> bool:
         return False
 
 
-def shown(
+def display_url(
     scheme: str, user: str | None, password: str | None, hosts: Iterable[tuple[str, int | None]]
 ) -> str:
     """A URL for people to read: who and where, never the password."""

@@ -271,4 +271,4 @@ def display_url(settings: Settings) -> str:
     """The database's URL without its password."""
     if not settings.database_url:
         return f"sqlite:///{(settings.data_dir / DATABASE_NAME).absolute()}"
-    return read_database_address(settings.store_url).shown
+    return read_database_address(settings.store_url).display

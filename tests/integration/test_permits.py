@@ -21,7 +21,7 @@ def pacer_of(redis: Redis, account: str = "a", rate_per_s: float = RATE_PER_S, *
 
 async def lease(pacer: SharedPacer, count: int) -> list[int]:
     """The moments of a block of turns, in µs of Redis's clock."""
-    turns = await pacer._ask(count, 10**6)
+    turns = await pacer._lease_block(count, 10**6)
     assert isinstance(turns, list)
     return [turn.redis_us for turn in turns]
 
@@ -64,7 +64,7 @@ async def test_turns_further_away_are_not_leased_ahead(valkey_url: str) -> None:
     """Who gets one of them would sleep for all that time, and they are gone if the process ends."""
     async with Redis.from_url(valkey_url) as redis:
         pacer = pacer_of(redis, per_hour=100)
-        turns = await pacer._ask(BLOCK_MAX, 50.0)
+        turns = await pacer._lease_block(BLOCK_MAX, 50.0)
         assert isinstance(turns, list)
         assert [turn.number for turn in turns] == [1, 2], "now and in 36 s"
         waits = await asyncio.gather(*(pacer.acquire(within_s=0.2) for _ in range(5)))
@@ -80,9 +80,9 @@ async def test_who_is_cancelled_gives_its_turn_back(valkey_url: str) -> None:
 
     async with Redis.from_url(valkey_url) as redis:
         pacer = pacer_of(redis, rate_per_s=0.1, sleep=sleep)
-        turns = await pacer._ask(2, 60)
+        turns = await pacer._lease_block(2, 60)
         assert isinstance(turns, list)
-        pacer._turns.append(turns[1])  # In ten seconds.
+        pacer._permits.append(turns[1])  # In ten seconds.
         waiting = asyncio.create_task(pacer.acquire())
         await asleep.wait()
         waiting.cancel()

@@ -57,7 +57,7 @@ async def test_f23_passwords_users_and_sockets(guarded: ValkeyServer, tmp_path: 
         f"redis://tally:p%23s%2Fw%40o%3Fr%3Ad%25@127.0.0.1:{guarded.port}",
         f"unix://:{PASSWORD}@{tmp_path / 'v.sock'}?db=2",
     ):
-        assert await answers(url), read_redis_address(url).shown
+        assert await answers(url), read_redis_address(url).display
     with pytest.raises(AuthenticationError):
         await open_pool(f"redis://:wrong@127.0.0.1:{guarded.port}", timeout_s=TIMEOUT_S).ping()
 

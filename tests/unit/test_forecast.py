@@ -208,7 +208,7 @@ def test_few_credits() -> None:
     low = forecast(picture(balances=[balance(99)], **idle))
     assert warned(low) == [(NoticeKind.CREDITS_LOW, True)]
     upgraded = forecast(picture(balances=[balance(99, per_cycle=Decimal(500_000))], **idle))
-    assert warnings_of(low, LimitUsage())[0].occasion != warnings_of(upgraded, LimitUsage())[0].occasion
+    assert warnings_of(low, LimitUsage())[0].dedupe_key != warnings_of(upgraded, LimitUsage())[0].dedupe_key
 
 
 # The witness: the same world minute by minute.

@@ -63,7 +63,9 @@ async def check_redis(settings: Settings, clocks: Clocks | None = None) -> list[
         finally:
             await pool.aclose(close_connection_pool=True)
     except (RedisError, OSError, TimeoutError, ValueError) as error:
-        detail = f"cannot reach Redis at {read_redis_address(url).shown}: {str(error) or 'no answer in time'}"
+        detail = (
+            f"cannot reach Redis at {read_redis_address(url).display}: {str(error) or 'no answer in time'}"
+        )
         return [Check("redis", "fault", detail, _redis_remedy(str(error)))]
     kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
     memory = sections["memory"]

@@ -34,7 +34,7 @@ class LimitWarning:
     """One warning."""
 
     kind: NoticeKind
-    occasion: str
+    dedupe_key: str
     """It is told once for each."""
     message: str
     is_sure: bool = True
@@ -44,7 +44,7 @@ class LimitWarning:
 
     def notice(self, account: str, now_ms: int) -> Notice:
         """As it is told."""
-        return Notice(self.kind, account, self.occasion, self.message, now_ms, self.run_id, self.figures)
+        return Notice(self.kind, account, self.dedupe_key, self.message, now_ms, self.run_id, self.figures)
 
 
 def warnings_of(found: Forecast, use: LimitUsage) -> list[LimitWarning]:
@@ -86,7 +86,7 @@ def _credits(found: Forecast) -> Iterator[LimitWarning]:
 
 
 def _plan(found: Forecast) -> object:
-    """So that an upgrade within the cycle is a new occasion."""
+    """So that an upgrade within the cycle is a new key."""
     return to_json_number(found.balance.per_cycle) if found.balance else None
 
 
@@ -94,22 +94,22 @@ def _late_runs(found: Forecast) -> Iterator[LimitWarning]:
     reset = found.resets_at_ms
     if reset is None:
         return
-    for one in found.runs:
-        if one.why_not is None and _is_late(one.ends.high, reset):
+    for late in found.runs:
+        if late.why_not is None and _is_late(late.ends.high, reset):
             # While nothing is measured the likely end is no more than a guess.
-            is_sure = found.is_measured and _is_late(one.ends.likely, reset)
-            yield _late(one, reset, is_sure)
+            is_sure = found.is_measured and _is_late(late.ends.likely, reset)
+            yield _late(late, reset, is_sure)
 
 
-def _late(one: RunForecast, reset: int, is_sure: bool) -> LimitWarning:
+def _late(run: RunForecast, reset: int, is_sure: bool) -> LimitWarning:
     return LimitWarning(
         NoticeKind.RUN_LATE,
-        f"run.late:{one.run.id}:{iso_day(reset)}",
-        f"Run {one.run.name} {'will' if is_sure else 'may'} not finish before the reset on {iso_day(reset)}: "
-        f"{one.open} tasks are open.",
+        f"run.late:{run.run.id}:{iso_day(reset)}",
+        f"Run {run.run.name} {'will' if is_sure else 'may'} not finish before the reset on {iso_day(reset)}: "
+        f"{run.open} tasks are open.",
         is_sure,
-        one.run.id,
-        {"run": one.run.name, "open": one.open},
+        run.run.id,
+        {"run": run.run.name, "open": run.open},
     )
 
 

@@ -61,7 +61,7 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to report, before it is stored."""
+    """One notice, before it is stored."""
 
     kind: NoticeKind
     account: str

@@ -1,6 +1,6 @@
-"""Occasions: what is worth a notice, and how often, from what the rows say. Pure.
+"""Triggers: what is worth a notice, and how often, from what the rows say. Pure.
 
-A dedupe key names one thing; its notice is stored once however often, and by however many, it is found out.
+A dedupe key names one thing; its notice is stored once, however often and by however many it is found.
 May not do I/O, read a clock or log.
 """
 

@@ -69,13 +69,13 @@ class Pacer:
         rate_per_s: float,
         *,
         per_hour: int | None = None,
-        room: RateWindow | None = None,
+        window: RateWindow | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._configured = Windows(rate_per_s, per_hour)
         self.windows = self._configured
-        self.room = room or RateWindow(monotonic)
+        self.window = window or RateWindow(monotonic)
         self._said: tuple[int | None, float] = (None, HEADROOM)
         self._monotonic = monotonic
         self._sleep = sleep
@@ -97,41 +97,41 @@ class Pacer:
             self._turns.append(at)
             if at > now:
                 await self._sleep(at - now)
-            # A busy event loop wakes many evenly spaced turns together.
+            # A busy event loop wakes many evenly spaced permits together.
             while (wait_s := self.full_for_s()) > CLOCK_STEP_S:
                 await self._sleep(wait_s)
-            # A pause that began while this request slept holds it too; it takes a new turn then.
+            # A pause that began while this request slept holds it too; it takes a new permit then.
             if self._paused_until_s <= self._monotonic():
                 self.count()
                 return 0.0
 
     def full_for_s(self, number: int | None = None) -> float:
         """Seconds until the last second, and the provider's, has room for one more request; 0 when they have
-        now. Whoever goes then, says so by `count` before anything else happens. The number is the turn's
+        now. Whoever goes then, says so by `count` before anything else happens. The number is the permit's
         among those of all processes."""
         now = self._monotonic()
         while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
             self._gone.popleft()
-        room = self.windows.cap - len(self._gone)
+        left = self.windows.cap - len(self._gone)
         # Of those that are too many, the one that must have left the window first.
-        own_s = 0.0 if room > 0 else self._gone[-room] + WINDOW_S - now
-        return max(own_s, self.room.full_for_s(number))
+        own_s = 0.0 if left > 0 else self._gone[-left] + WINDOW_S - now
+        return max(own_s, self.window.full_for_s(number))
 
     def count(self, number: int | None = None) -> None:
         """One request goes now."""
         self._gone.append(self._monotonic())
-        self.room.sent(number)
+        self.window.sent(number)
 
     def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
         """One request is answered, so long after its turn, or given up; with what its headers said of the
         limit (C-D.2). One below the configured limit is taken over."""
-        self.room.answered(took_s, limit, remaining)
+        self.window.answered(took_s, limit, remaining)
         self.lower(limit)
 
     def lower(self, limit: int | None = None) -> None:
         """Keep to this limit when it is below the configured one; without one, to the last one."""
         limit = limit if limit is not None and limit > 0 else self._said[0]
-        is_exact = self.room.is_known and self.room.processes == 1
+        is_exact = self.window.is_known and self.window.processes == 1
         headroom = KNOWN_HEADROOM if is_exact else HEADROOM
         if self._said != (limit, headroom):
             self._said = (limit, headroom)

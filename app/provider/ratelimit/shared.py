@@ -1,11 +1,11 @@
-"""One rate limit for all processes of an account: turns are leased from Redis in blocks.
+"""One rate limit for all processes of an account: permits are leased from Redis in blocks.
 
-Redis keeps the moments of the last turns that were given away, newest first, and one script adds to them. A
-turn comes no sooner than one interval after the last one (a shorter one after a stall), than a second after
-the one as many turns back as a second may have, and the same for an hour. So what all processes send
+Redis keeps the times of the last permits that were given away, newest first, and one script adds to them. A
+permit comes no sooner than one interval after the last one (a shorter one after a stall), than a second
+after the one as many permits back as a second may have, and the same for an hour. So what all processes send
 together is spaced like one sender's, what a stall cost is caught up without ever being one too many for its
-second, and a turn costs a fraction of a round trip. Redis's own clock decides, so the processes' clocks need
-not agree.
+second, and a permit costs a fraction of a round trip. Redis's own clock decides, so the processes' clocks
+need not agree.
 
 Without Redis each process keeps to its share, by the number of processes that were last seen: slower, and
 never above the limit.
@@ -26,15 +26,15 @@ from app.provider.ratelimit.pacing import RECENT_S, Pacer, Windows
 from app.provider.ratelimit.window import CLOCK_STEP_S, RateWindow
 
 BLOCK_MAX = 16
-"""Turns leased at once: 32 ms at 500/s, about 30 round trips a second. What a killed process held is lost."""
+"""Permits leased at once: 32 ms at 500/s, about 30 round trips a second. A killed process loses its own."""
 SHARED_HEADROOM = 0.984
 """Share of the limit that several processes are given together. Each loses some to being late by itself; what
 they are all late by, the provider's own count bounds (`RateWindow`)."""
 LEAD_S = 0.1
-"""How far ahead turns are leased. Those that come back too late leave gaps, and gaps behind which turns are
-given away already are not made up for."""
+"""How far ahead permits are leased. Those that come back too late leave gaps, and gaps before permits that
+are given away already are not made up for."""
 LATE_S = 0.01
-"""A turn not taken within this goes back when others share the limit: used later, it could be one too many
+"""A permit not taken within this goes back when others share the limit: used later, it could be one too many
 for its second. A process alone counts for itself."""
 KNOWN_LATE_S = 0.04
 """The same where the provider says how much is left."""
@@ -47,12 +47,12 @@ TIMEOUT_S = 0.5
 
 _TROUBLE = (RedisError, OSError, TimeoutError)
 
-# KEYS: turns, processes, pause, number. ARGV: turns wanted, interval (µs), turns a second, turns an hour (0:
-# no limit), furthest acceptable turn (µs from now), process id, for how long a process counts (µs),
-# pause (µs from now; 0: none), interval while catching up (µs), which moment is recent (µs ago), then turns
-# given back. Returns the number of the last turn given (0: none), processes seen, Redis's moment, and the
-# moments of the turns, or of the one that is too far away. Moments are µs of Redis's clock.
-_LEASE = """
+# KEYS: turns, processes, pause, number. ARGV: permits wanted, interval (µs), permits a second, permits an
+# hour (0: no limit), furthest acceptable permit (µs from now), process id, for how long a process counts
+# (µs), pause (µs from now; 0: none), interval while catching up (µs), what is recent (µs ago), then permits
+# given back. Returns the number of the last permit given (0: none), processes seen, Redis's time, and the
+# times of the permits, or of the one that is too far away. Times are µs of Redis's clock.
+_LEASE_SCRIPT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local turns, processes, pause = KEYS[1], KEYS[2], KEYS[3]
@@ -98,12 +98,12 @@ redis.call('PEXPIRE', KEYS[4], kept)
 return answer
 """
 UNUSED_MAX = 64
-"""Turns given back with one lease; more are lost."""
+"""Permits given back with one lease; more are lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Permit:
-    """One turn that is ours: its moment by our clock, and by Redis's, which names it; and its number."""
+    """One permit of ours: its time by our clock, and by Redis's, which names it; and its number."""
 
     at_s: float
     redis_us: int
@@ -125,18 +125,18 @@ class SharedPacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        room = self._room = RateWindow(monotonic)
-        room.processes = processes_expected
-        self._local = Pacer(rate_per_s, per_hour=per_hour, room=room, monotonic=monotonic, sleep=sleep)
+        window = self._window = RateWindow(monotonic)
+        window.processes = processes_expected
+        self._local = Pacer(rate_per_s, per_hour=per_hour, window=window, monotonic=monotonic, sleep=sleep)
         self._share = Pacer(
             rate_per_s / processes_expected,
             per_hour=None if per_hour is None else max(per_hour // processes_expected, 1),
-            room=room,
+            window=window,
             monotonic=monotonic,
             sleep=sleep,
         )
         self._redis = redis
-        self._lease = redis.register_script(_LEASE)
+        self._script = redis.register_script(_LEASE_SCRIPT)
         self._keys = [
             f"tallyhook:pace:{account}:{name}" for name in ("turns", "processes", "pause", "number")
         ]
@@ -144,7 +144,7 @@ class SharedPacer:
         self._timeout_s = timeout_s
         self._monotonic = monotonic
         self._sleep = sleep
-        self._turns: deque[_Permit] = deque()
+        self._permits: deque[_Permit] = deque()
         self._unused: deque[int] = deque(maxlen=UNUSED_MAX)
         self._leasing = asyncio.Lock()
         self._waiting = 0
@@ -157,22 +157,22 @@ class SharedPacer:
         return self._local.windows
 
     async def acquire(self, within_s: float = math.inf) -> float:
-        """Wait for this request's turn; 0 once it has come. When it would not come within `within_s`, no
-        turn is used up: the seconds until then."""
+        """Wait for this request's permit; 0 once it has come. When it would not come within `within_s`, no
+        permit is used up: the seconds until then."""
         self._waiting += 1
         deadline_s = self._monotonic() + within_s
         try:
             while True:
-                turn = await self._turn(deadline_s)
-                if turn is None:
+                permit = await self._next_permit(deadline_s)
+                if permit is None:
                     return await self._share.acquire(max(deadline_s - self._monotonic(), 0.0))
-                if isinstance(turn, float):
-                    return max(turn, CLOCK_STEP_S)
-                number = await self._until(turn)
-                if self._is_good(turn):
+                if isinstance(permit, float):
+                    return max(permit, CLOCK_STEP_S)
+                number = await self._sleep_until(permit)
+                if self._is_good(permit):
                     self._local.count(number)
                     return 0.0
-                self._unused.append(turn.redis_us)
+                self._unused.append(permit.redis_us)
         finally:
             self._waiting -= 1
 
@@ -185,8 +185,8 @@ class SharedPacer:
 
     def pause(self, wait_s: float) -> None:
         """Nobody sends for a while: the provider said so. The others learn it with our next lease."""
-        self._unused.extend(turn.redis_us for turn in self._turns)
-        self._turns.clear()
+        self._unused.extend(permit.redis_us for permit in self._permits)
+        self._permits.clear()
         self._share.pause(wait_s)
         self._paused_until_s = max(self._paused_until_s, self._monotonic() + wait_s)
 
@@ -194,53 +194,53 @@ class SharedPacer:
         """Give the connection back."""
         await self._redis.aclose()
 
-    async def _until(self, turn: _Permit) -> int:
-        """Sleep until its moment and until there is room for it; its number by then."""
+    async def _sleep_until(self, permit: _Permit) -> int:
+        """Sleep until its time and until the window has room for it; its number by then."""
         try:
-            if (wait_s := turn.at_s - self._monotonic()) > 0:
+            if (wait_s := permit.at_s - self._monotonic()) > 0:
                 await self._sleep(wait_s)
-            while (wait_s := self._local.full_for_s(number := self._number_now(turn))) > CLOCK_STEP_S:
+            while (wait_s := self._local.full_for_s(number := self._number_now(permit))) > CLOCK_STEP_S:
                 await self._sleep(wait_s)
         except asyncio.CancelledError:
-            self._unused.append(turn.redis_us)
+            self._unused.append(permit.redis_us)
             raise
         return number
 
-    def _number_now(self, turn: _Permit) -> int:
-        """The number of the turn whose moment it is when this one goes: others went before a late one."""
-        late_s = max(self._monotonic() - turn.at_s, 0.0)
-        return turn.number + int(late_s / self.windows.spacing_s)
+    def _number_now(self, permit: _Permit) -> int:
+        """The number of the permit whose time it is when this one goes: others went before a late one."""
+        late_s = max(self._monotonic() - permit.at_s, 0.0)
+        return permit.number + int(late_s / self.windows.spacing_s)
 
-    def _is_good(self, turn: _Permit) -> bool:
+    def _is_good(self, permit: _Permit) -> bool:
         now = self._monotonic()
-        if turn.at_s < self._paused_until_s and now < self._paused_until_s:
+        if permit.at_s < self._paused_until_s and now < self._paused_until_s:
             return False
-        late_s = KNOWN_LATE_S if self._room.is_known else LATE_S
-        return self._room.processes == 1 or now - turn.at_s <= late_s
+        late_s = KNOWN_LATE_S if self._window.is_known else LATE_S
+        return self._window.processes == 1 or now - permit.at_s <= late_s
 
-    async def _turn(self, deadline_s: float) -> _Permit | float | None:
-        """A turn that is ours, or in how many seconds there would be one when that is after the deadline.
+    async def _next_permit(self, deadline_s: float) -> _Permit | float | None:
+        """A permit of ours, or in how many seconds there would be one when that is after the deadline.
         None without Redis."""
         async with self._leasing:
-            while self._turns:
-                turn = self._turns.popleft()
-                if self._is_good(turn):
-                    return turn
-                self._unused.append(turn.redis_us)
+            while self._permits:
+                permit = self._permits.popleft()
+                if self._is_good(permit):
+                    return permit
+                self._unused.append(permit.redis_us)
             if self._monotonic() < self._away_until_s:
                 return None
-            while isinstance(answer := await self._ask(min(self._waiting, BLOCK_MAX), LEAD_S), float):
+            while isinstance(answer := await self._lease_block(min(self._waiting, BLOCK_MAX), LEAD_S), float):
                 if self._monotonic() + answer > deadline_s:
                     return answer
                 # The others have nothing to do meanwhile either.
                 await self._sleep(max(answer - LEAD_S / 2, CLOCK_STEP_S))
             if answer is not None:
-                self._turns.extend(answer[1:])
+                self._permits.extend(answer[1:])
                 return answer[0]
             return None
 
-    async def _ask(self, count: int, within_s: float) -> list[_Permit] | float | None:
-        """At most `count` turns, or the seconds until the first one when that is too far away, or None when
+    async def _lease_block(self, count: int, within_s: float) -> list[_Permit] | float | None:
+        """At most `count` permits, or the seconds until the first one when that is too far away, or None when
         Redis did not answer."""
         windows = self.windows
         pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
@@ -260,27 +260,27 @@ class SharedPacer:
         ]
         try:
             async with asyncio.timeout(self._timeout_s):
-                last, processes, now_us, *moments = await self._lease(keys=self._keys, args=arguments)
+                last, processes, now_us, *times_us = await self._script(keys=self._keys, args=arguments)
         except _TROUBLE:
             self._away_until_s = self._monotonic() + AWAY_S
             return None
-        if processes != self._room.processes:
-            self._room.processes = processes
+        if processes != self._window.processes:
+            self._window.processes = processes
             self._share_out()
         if not last:
-            return float(moments[0] - now_us) / 1e6
-        # Measured after the answer: a turn begins at most one way of the network too late, never too early.
+            return float(times_us[0] - now_us) / 1e6
+        # Measured after the answer: a permit begins at most one way of the network too late, never too early.
         now = self._monotonic()
         return [
-            _Permit(now + (moment - now_us) / 1e6, moment, number)
-            for number, moment in enumerate(moments, last - len(moments) + 1)
+            _Permit(now + (time_us - now_us) / 1e6, time_us, number)
+            for number, time_us in enumerate(times_us, last - len(times_us) + 1)
         ]
 
     def _cap(self) -> int:
-        if self._room.processes == 1:
+        if self._window.processes == 1:
             return self.windows.cap
         return max(int(self.windows.rate_per_s * SHARED_HEADROOM), 1)
 
     def _share_out(self) -> None:
         self._local.lower()
-        self._share.lower(max(int(self.windows.rate_per_s / self._room.processes), 1))
+        self._share.lower(max(int(self.windows.rate_per_s / self._window.processes), 1))

@@ -99,7 +99,7 @@ class RateWindow:
         self._newest_s = max(self._newest_s, went_s)
 
     def full_for_s(self, number: int | None = None) -> float:
-        """Seconds until there may be room for one more, the turn of that number; 0 when there is now."""
+        """Seconds until there may be room for one more, the permit of that number; 0 when there is now."""
         if self._limit is None:
             return 0.0
         over_in_s = self._ends_s - self._monotonic()

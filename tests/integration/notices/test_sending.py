@@ -38,7 +38,7 @@ def notice(number: int = 1, **changes: Any) -> Notice:
     given: dict[str, Any] = {
         "kind": NoticeKind.RUN_PAUSED,
         "account": "default",
-        "occasion": f"o{number}",
+        "dedupe_key": f"o{number}",
         "message": f"No. {number}.",
         "at_ms": 1_790_812_800_000,
     }

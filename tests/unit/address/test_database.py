@@ -160,7 +160,7 @@ def test_f22_a_password_may_be_written_as_it_is(password: str) -> None:
     """Where it can be told from the rest; else it is refused, and its escaped form taken."""
     found = read_database_address(f"postgres://u:{quote(password, safe='')}@h:1/d")
     assert (found.arguments["password"], found.arguments["host"]) == (password, ["h"])
-    assert found.shown == "postgresql://u:***@h:1/d"
+    assert found.display == "postgresql://u:***@h:1/d"
     with contextlib.suppress(AddressError):
         assert read_database_address(f"postgres://u:{password}@h:1/d").arguments == found.arguments
 

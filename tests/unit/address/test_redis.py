@@ -102,4 +102,4 @@ def test_f23_what_is_wrong_is_told_and_no_secret(url: str, words: str) -> None:
 def test_nothing_that_is_kept_shows_a_password() -> None:
     found = read_redis_address("redis+sentinel://:hush@a/m?sentinel_password=hush")
     assert "hush" not in repr(found)
-    assert found.shown == "redis+sentinel://***@a/m"
+    assert found.display == "redis+sentinel://***@a/m"

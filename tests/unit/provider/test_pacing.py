@@ -127,7 +127,7 @@ def test_where_the_provider_says_what_is_left_less_headroom_is_needed() -> None:
     pacer = Pacer(500)
     pacer.answered(0.01, 500, 499)
     assert pacer.windows.cap == 497
-    pacer.room.processes = 2
+    pacer.window.processes = 2
     pacer.answered(0.01, 500, 498)
     assert pacer.windows.cap == 489, "but not for what others have on their way"
 

@@ -154,7 +154,7 @@ async def test_several_processes_hold_back_for_each_other() -> None:
     provider = Provider(time, random.Random(2))
     pacers = [pacer_of(time) for _ in range(2)]
     for pacer in pacers:
-        pacer.room.processes = len(pacers)
+        pacer.window.processes = len(pacers)
     share = await send(provider, pacers)
     assert provider.refused <= 2, "in the first second nobody knows of the other"
     assert share >= 0.9
