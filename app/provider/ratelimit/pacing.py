@@ -16,10 +16,10 @@ KNOWN_HEADROOM = 0.994
 """The same where the provider says how much is left: `RateWindow` then holds back
 what would be one too many."""
 CATCH_UP = 1.15
-"""How much denser than the limit turns may be after a stall in the midst of sending: 0.15 s are made up for
+"""How much denser than the limit permits may be after a stall in the midst of sending: 0.15 s are made up for
 within a second. The limit's own spacing makes up for 22 ms, less than two busy cores lose in some seconds."""
 RECENT_S = 2.0
-"""Whoever sent a second's worth of turns within this time is in the midst of sending."""
+"""Whoever sent a second's worth of permits within this time is in the midst of sending."""
 BURST_S = 0.008
 """How far behind schedule sending may be made up for at once: 4 requests at 500/s, inside the headroom."""
 HOUR_S = 3_600.0
@@ -35,12 +35,12 @@ class Windows:
 
     @property
     def spacing_s(self) -> float:
-        """Between two turns: the limit's own. One by the hour wants its requests spread over it (C-D.1)."""
+        """Between two permits: the limit's own. One by the hour wants its requests spread over it (C-D.1)."""
         return self._spacing_s(1.0)
 
     @property
     def catch_up_s(self) -> float:
-        """Between two turns while a stall is being made up for, below the cap all the same."""
+        """Between two permits while a stall is being made up for, below the cap all the same."""
         return self._spacing_s(CATCH_UP)
 
     def _spacing_s(self, denser: float) -> float:
@@ -59,7 +59,7 @@ class Windows:
 
 
 class Pacer:
-    """The turns of all requests of one API key in this process.
+    """The permits of all requests of one API key in this process.
 
     Raising the rate above what was configured is left to the one who configures it; headers only lower it.
     """
@@ -81,20 +81,20 @@ class Pacer:
         self._sleep = sleep
         self._paused_until_s = 0.0
         # Turns given, newest last: what the next one must keep its distance from.
-        self._turns: deque[float] = deque(maxlen=max(math.ceil(rate_per_s), per_hour or 0))
+        self._permits: deque[float] = deque(maxlen=max(math.ceil(rate_per_s), per_hour or 0))
         # Turns are spaced, but a busy event loop wakes many of them together; so those of the last second
         # are counted as well when they go. At most one second's worth of entries.
         self._gone: deque[float] = deque()
 
     async def acquire(self, within_s: float = math.inf) -> float:
-        """Wait for this request's turn; 0 once it has come. When it is further away than `within_s`, nothing
-        is waited for and no turn is used up: the seconds until then."""
+        """Wait for this request's permit; 0 once it has come. When that is further than `within_s`, nothing
+        is waited for and no permit is used up: the seconds until then."""
         while True:
             now = self._monotonic()
-            at = self._next_turn(now)
+            at = self._next_permit(now)
             if at - now > within_s:
                 return at - now
-            self._turns.append(at)
+            self._permits.append(at)
             if at > now:
                 await self._sleep(at - now)
             # A busy event loop wakes many evenly spaced permits together.
@@ -123,7 +123,7 @@ class Pacer:
         self.window.sent(number)
 
     def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
-        """One request is answered, so long after its turn, or given up; with what its headers said of the
+        """One request is answered, so long after its permit, or given up; with what its headers said of the
         limit (C-D.2). One below the configured limit is taken over."""
         self.window.answered(took_s, limit, remaining)
         self.lower(limit)
@@ -144,13 +144,13 @@ class Pacer:
     async def close(self) -> None:
         """Nothing to give back."""
 
-    def _next_turn(self, now: float) -> float:
+    def _next_permit(self, now: float) -> float:
         at = max(now - BURST_S, self._paused_until_s)
-        windows, turns = self.windows, self._turns
-        if turns:
-            is_under_way = len(turns) >= windows.cap and at - turns[-windows.cap] < RECENT_S
-            at = max(at, turns[-1] + (windows.catch_up_s if is_under_way else windows.spacing_s))
+        windows, permits = self.windows, self._permits
+        if permits:
+            is_under_way = len(permits) >= windows.cap and at - permits[-windows.cap] < RECENT_S
+            at = max(at, permits[-1] + (windows.catch_up_s if is_under_way else windows.spacing_s))
         for count, seconds in ((windows.cap, WINDOW_S), (windows.per_hour, HOUR_S)):
-            if count is not None and len(turns) >= count:
-                at = max(at, turns[-count] + seconds)
+            if count is not None and len(permits) >= count:
+                at = max(at, permits[-count] + seconds)
         return at
