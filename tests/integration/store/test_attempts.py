@@ -136,14 +136,14 @@ async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
-    reached, go_on, finish = asyncio.Event(), asyncio.Event(), one.settlements._finish
+    reached, go_on, finish = asyncio.Event(), asyncio.Event(), one.settlements._close_deliveries
 
     async def held(*args: Any) -> None:
         reached.set()
         await go_on.wait()
         await finish(*args)
 
-    monkeypatch.setattr(one.settlements, "_finish", held)
+    monkeypatch.setattr(one.settlements, "_close_deliveries", held)
     blocked = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -262,7 +262,7 @@ async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
     try:
         _, ids = await start_run(one)
         [task] = await claim(one)
-        marked = one.settlements._marked
+        marked = one.settlements._mark_anothers_ids
 
         async def recorded_meanwhile(*args: Any) -> list[ParsedDelivery]:
             await other.submissions.record_submissions([ended(task)])
@@ -270,7 +270,7 @@ async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
 
         parsed = await receive(one, report_on(task))
         with monkeypatch.context() as patched:
-            patched.setattr(one.settlements, "_marked", recorded_meanwhile)
+            patched.setattr(one.settlements, "_mark_anothers_ids", recorded_meanwhile)
             assert (await apply(one, parsed)).lost_updates == 1
         await apply(one, parsed)
         assert (await task_row(one, ids[0]))["state"] == "completed"

@@ -63,7 +63,7 @@ async def _nothing_differs(scene: Scene) -> None:
         "double_charged",
         "unmatched",
     }
-    assert tally.witnesses["default"].counts[SignatureStatus.NOT_SIGNED] == 2, "the poll and the sync answer"
+    assert tally.signatures["default"].counts[SignatureStatus.NOT_SIGNED] == 2, "the poll and the sync answer"
 
 
 async def _corrupted(scene: Scene, statements: Any) -> VerifyTotals:
