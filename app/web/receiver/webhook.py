@@ -148,7 +148,8 @@ class Receiver:
     async def handle_expect(self, request: web.Request) -> web.Response | None:
         """For a sender that waits for 100 Continue before it sends the body: what is refused by its head is
         refused here, so the body is not sent."""
-        if self._inbox.refusal_reason is not None or self._refusal_by_head(request) is not None:
+        headers = SignatureHeaders.from_request(request)
+        if self._inbox.refusal_reason is not None or self._refusal_by_head(request, headers) is not None:
             return await self.handle_delivery(request)
         return await answer_expect(request)
 
@@ -166,7 +167,7 @@ class Receiver:
         """Refuse by the head, read, verify; what is valid goes to `_store_and_acknowledge`."""
         headers = SignatureHeaders.from_request(request)
         inbox_refusal = self._inbox.refusal_reason
-        refused = self._refusal_by_head(request) if inbox_refusal is None else (503, inbox_refusal)
+        refused = self._refusal_by_head(request, headers) if inbox_refusal is None else (503, inbox_refusal)
         if refused is not None:
             return self._refuse(*refused, headers)
         limits = self._limits
@@ -194,7 +195,7 @@ class Receiver:
         delivery = _delivery(account, headers, body, now_ms, outcome)
         return await self._store_and_acknowledge(delivery, headers)
 
-    def _refusal_by_head(self, request: web.Request) -> tuple[int, str] | None:
+    def _refusal_by_head(self, request: web.Request, headers: SignatureHeaders) -> tuple[int, str] | None:
         """Status and reason if the head alone shows that the delivery is refused; then its body is not read.
         Everything here costs the same, whatever a stranger sends."""
         secrets = self._secrets.get(_account_of(request))
@@ -204,7 +205,6 @@ class Receiver:
             return 413, "oversize"
         if has_content_coding(request):
             return 415, "content_encoding"
-        headers = SignatureHeaders.from_request(request)
         if not self._must_be_signed(secrets, headers):
             return None
         refused = ill_formed(headers.timestamp, headers.signature)
