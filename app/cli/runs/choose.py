@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from app.store import Store
 
 CANDIDATES_MAX = 10
+SHORT_ID_CHARS = 8
+"""Of the end of a run's id, where it is shown to be typed again."""
 
 
 async def choose_run(store: "Store", wanted: str) -> RunRow:

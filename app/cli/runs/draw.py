@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.runs.watch import submitted_count
 from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
 from app.domain.credits import to_json_number
 from app.store.read.runs import RunProgress
 from app.views.runs import Document
-
-SHORT_ID_CHARS = 8
 
 
 def draw_runs(output: Console, document: Document) -> None:

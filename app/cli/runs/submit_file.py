@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.bootstrap import now_ms, open_queue
+from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.store_access import TROUBLE
 from app.cli.streams import done, stdin_fault
 from app.config import Settings
@@ -20,7 +21,6 @@ from app.views.runs import Document
 from app.views.submitted import bad_line_document, submitted_document
 from app.views.workers import workers_document
 
-SHORT_ID_CHARS = 8
 STEM_CHARS_MAX = 100
 """Of a file's name in the name of a run."""
 
