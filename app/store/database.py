@@ -131,13 +131,17 @@ class Database:
         first = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=False))
         again = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=True))
         statements = itertools.chain((first,), itertools.repeat(again))
-        return await self._retry(lambda: self._append_once(next(statements), rows))
+        count = columns.index(repeats)
+        return await self._retry(lambda: self._append_once(next(statements), rows, repeats, count))
 
-    async def _append_once(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> set[str]:
+    async def _append_once(
+        self, statement: str, rows: Sequence[tuple[Any, ...]], repeats: str, count: int
+    ) -> set[str]:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
-        much again."""
-        # A row that an update has just made bears the mark of the lock that the conflict took on it.
-        insert = f"WITH put AS ({statement} RETURNING id, xmax) SELECT id FROM put WHERE xmax <> 0"  # noqa: S608
+        much again. `count`: which column `repeats` is."""
+        # A row that was there already has counted more repeats than we sent. Not by xmax, which a partitioned
+        # table does not return.
+        insert = f"WITH put AS ({statement} RETURNING id, {repeats}) SELECT * FROM put WHERE {repeats} > 0"  # noqa: S608
         async with self._appending:
             if self._appender is not None and self._is_distrusted(self._appender.info):
                 await self._end_appender()
@@ -151,7 +155,10 @@ class Database:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 await self._end_appender()
                 raise
-        return {str(row[0]) for row in known}
+        if not known:
+            return set()
+        sent = {UUID(row[0]): row[count] for row in rows}
+        return {str(row[0]) for row in known if row[1] > sent[row[0]]}
 
     async def _end_appender(self) -> None:
         """Closed in order, as far as the server answers: it cancels a statement that still runs."""
