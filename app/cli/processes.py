@@ -142,12 +142,21 @@ def refuse_unready_database(settings: "Settings") -> None:
     asyncio.run(look())
 
 
-def migrate(as_json: AsJson = False) -> None:
+def migrate(
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish",
+            help="Also do what the version before could not live with: when none of its processes is left.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database to the schema that this version needs.
 
     For DATABASE_URL, as a release step before web and worker are started; several at once do no harm. With
     DATABASE_DIRECT_URL it goes there instead, past a pooler, to the same database. The embedded
-    SQLite file is migrated by whichever command comes first.
+    SQLite file is migrated by whichever command comes first. `tallyhook doctor` says when --finish is due.
     """
     from app.cli.terminal import draw_line, show
 
@@ -155,12 +164,13 @@ def migrate(as_json: AsJson = False) -> None:
     if settings.database_url and settings.database_direct_url:
         # Past the pooler: a migration may wait longer for its locks than one lets a client wait.
         settings = settings.model_copy(update={"database_url": settings.database_direct_url})
-    show(asyncio.run(migrated(settings)), as_json=as_json, draw=draw_line)
+    show(asyncio.run(migrated(settings, finished=finish)), as_json=as_json, draw=draw_line)
 
 
-async def migrated(settings: "Settings") -> dict[str, object]:
-    """Migrate; from which revision to which."""
+async def migrated(settings: "Settings", *, finished: bool = False) -> dict[str, object]:
+    """Migrate, and finish it where that is asked; from which revision to which, and which steps were done."""
     from app.cli.store_access import answered, display_url, reachable_store, upgrade
+    from app.store.finish import finish
 
     store = await reachable_store(settings)
     try:
@@ -168,11 +178,20 @@ async def migrated(settings: "Settings") -> dict[str, object]:
         await upgrade(store, settings)
         done("every table is as this version needs it")
         after = await answered(store.queries.schema_revision(), settings)
+        steps = [step.name for step in await answered(finish(store.db), settings)] if finished else []
     finally:
         await store.close()
     what = "was already at" if before == after else "is now at"
     message = f"{display_url(settings)} {what} revision {after}."
-    return {"database": display_url(settings), "from": before, "to": after, "message": message}
+    if finished:
+        message += f" Finished: {'; '.join(steps) or 'nothing was left to do'}."
+    return {
+        "database": display_url(settings),
+        "from": before,
+        "to": after,
+        "finished": steps,
+        "message": message,
+    }
 
 
 def doctor(as_json: AsJson = False) -> None:

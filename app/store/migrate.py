@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
+from app.store.finish import finish
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -43,25 +44,29 @@ def is_migrated(revision: str | None) -> bool:
 
 
 async def migrate(db: Database) -> None:
-    """Upgrade to the newest revision; nothing to do is quick and harmless. A newer one stays as it is."""
+    """Upgrade to the newest revision; nothing to do is quick and harmless. A newer one stays as it is. What
+    is made from nothing is finished at once, as no process of the version before can know it."""
     if db.sqlite_path:
         Path(db.sqlite_path).parent.mkdir(parents=True, exist_ok=True)
 
     from alembic import command
     from alembic.migration import MigrationContext
 
-    def upgrade(connection: sa.Connection) -> None:
-        if is_migrated(MigrationContext.configure(connection).get_current_revision()):
-            return
+    def upgrade(connection: sa.Connection) -> bool:
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if is_migrated(revision):
+            return False
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        return revision is None
 
-    async def upgrade_alone(connection: AsyncConnection) -> None:
+    async def upgrade_alone(connection: AsyncConnection) -> bool:
         # SQLite's write lock, PostgreSQL's advisory lock: the second process waits, then finds nothing to do.
         if not db.is_sqlite:
             await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
-        await connection.run_sync(upgrade)
+        return await connection.run_sync(upgrade)
 
     # Again after a deadlock with a process that works meanwhile.
-    await db.write(upgrade_alone, long=True)
+    if await db.write(upgrade_alone, long=True):
+        await finish(db)

@@ -28,6 +28,7 @@ from app.errors import UserError
 from app.notice_client import open_notice_client
 from app.provider.egress import egress_to
 from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
+from app.store.finish import steps_due
 from app.store.migrate import is_migrated, newest_revision
 from app.store.read.runs import STANDBY
 from app.views.workers import workers_document
@@ -50,6 +51,7 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
     clocks = clocks or Clocks()
     asked = await asyncio.gather(
         _in_time("database", check_database(settings, clocks)),
+        _in_time("upgrade", check_upgrade(settings)),
         _in_time("inbox", check_inbox(settings)),
         _in_time("redis", check_redis(settings, clocks)),
         _in_time("provider", check_provider(settings, clocks=clocks)),
@@ -263,6 +265,24 @@ def _check_data_dir(name: str, settings: Settings) -> Check:
             name, "fault", str(error).partition(": ")[0], "set TALLYHOOK_DATA_DIR to another directory"
         )
     return _check_place(name, settings.data_dir.absolute())
+
+
+async def check_upgrade(settings: Settings) -> list[Check]:
+    """Whether the database waits for the second half of an upgrade; nothing is said where it does not."""
+    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
+        return []
+    try:
+        store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
+        try:
+            if not is_migrated(await answered(store.queries.schema_revision(), settings)):
+                return []
+            due = [step.name for step in await answered(steps_due(store.db), settings)]
+        finally:
+            await store.close()
+    except UserError:  # told by the check of the database
+        return []
+    remedy = "run, when no process of the version before is left: tallyhook migrate --finish"
+    return [Check("upgrade", "warning", f"to be finished: {'; '.join(due)}", remedy)] if due else []
 
 
 async def check_inbox(settings: Settings) -> list[Check]:
