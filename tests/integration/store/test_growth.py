@@ -238,6 +238,28 @@ async def test_nothing_that_is_done_over_and_over_scans_the_history(store: Store
     assert long == set(), "\n".join(sorted(long))
 
 
+async def test_a_group_is_looked_up_by_its_ids_before_there_are_statistics(postgres_url: str) -> None:
+    """Right after a large file was loaded, the open tasks seem to be few: going through all of them for each
+    group of ids, or for each id, would seem to be shorter."""
+    store = Store(Database(postgres_url))
+
+    async def send() -> None:
+        answers = (Answer.ACCEPTED, Answer.REJECTED)
+        sent = [ended(task, answers[task.ordinal % 2]) for task in await claim(store, 50)]
+        await store.submissions.record_submissions(sent)
+
+    try:
+        await start_run(store, 4_000)
+        plans = await plans_of(store, send)
+    finally:
+        await store.close()
+    moved = [_root(plan) for statement, plan in plans.items() if statement.startswith("UPDATE tasks")]
+    assert len(moved) == 3
+    for plan in moved:
+        by_id = "pk_tasks" in str(plan) or "Hash Cond" in str(plan)
+        assert by_id and "ix_tasks_" not in str(plan), json.dumps(plan, indent=1)
+
+
 async def add_ended_runs(store: Store, many: int) -> None:
     """Runs without tasks that were told of, and balances: so many that going through all of them is not the
     shortest way."""
@@ -266,6 +288,15 @@ async def add_ended_runs(store: Store, many: int) -> None:
 async def scans_of(store: Store, work: Callable[[], Awaitable[object]]) -> list[str]:
     """Of the plan of each statement: what goes through a table or an index from end to end, or `-` for each
     step that does not."""
+    found: list[str] = []
+    for statement, plan in (await plans_of(store, work)).items():
+        steps = _sqlite_scans(plan) if store.db.is_sqlite else _postgres_scans(plan)
+        found += [f"{step} in {statement[:400]}" if step != "-" else step for step in steps]
+    return found
+
+
+async def plans_of(store: Store, work: Callable[[], Awaitable[object]]) -> dict[str, Any]:
+    """Each statement that `work` runs, and its plan as the database tells it."""
     seen: dict[str, Any] = {}
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
@@ -278,14 +309,12 @@ async def scans_of(store: Store, work: Callable[[], Awaitable[object]]) -> list[
         await work()
     finally:
         sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
-    found: list[str] = []
+    explain = "EXPLAIN QUERY PLAN " if store.db.is_sqlite else "EXPLAIN (FORMAT JSON) "
     async with engine.connect() as connection:
-        explain = "EXPLAIN QUERY PLAN " if store.db.is_sqlite else "EXPLAIN (FORMAT JSON) "
-        for statement, parameters in seen.items():
-            plan = (await connection.exec_driver_sql(explain + statement, parameters)).all()
-            steps = _sqlite_scans(plan) if store.db.is_sqlite else _postgres_scans(plan)
-            found += [f"{step} in {statement[:400]}" if step != "-" else step for step in steps]
-    return found
+        return {
+            statement: (await connection.exec_driver_sql(explain + statement, parameters)).all()
+            for statement, parameters in seen.items()
+        }
 
 
 def _sqlite_scans(plan: Any) -> list[str]:
@@ -297,8 +326,12 @@ def _sqlite_scans(plan: Any) -> list[str]:
 
 
 def _postgres_scans(plan: Any) -> list[str]:
+    return list(_walk(_root(plan)))
+
+
+def _root(plan: Any) -> dict[str, Any]:
     (document,) = json.loads(plan[0][0]) if isinstance(plan[0][0], str) else plan[0][0]
-    return list(_walk(document["Plan"]))
+    return dict(document["Plan"])
 
 
 def _walk(node: dict[str, Any]) -> Any:
