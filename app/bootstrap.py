@@ -11,6 +11,7 @@ from app.provider.egress import egress_to
 from app.provider.ratelimit.pacing import Pacer
 from app.provider.ratelimit.shared import SharedPacer
 from app.provider.sync import SyncClient
+from app.provider.wire import read_answer
 from app.queue import CONNECTIONS_MAX, Queue
 from app.redis_pool import RedisPool
 from app.services.submit import SubmitLimits
@@ -47,7 +48,7 @@ async def open_store(
     )
     if migrated and not settings.database_url:
         await migrate(db)
-    return Store(db)
+    return Store(db, read_answer)
 
 
 def open_provider(

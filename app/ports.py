@@ -135,6 +135,10 @@ class ReadReport(Protocol):
     def __call__(self, body: bytes) -> Report: ...
 
 
+ReadAnswer = Callable[[bytes], bytes]
+"""The answer in a raw report, unwrapped, as UTF-8; raises ReportError for one that cannot be used."""
+
+
 @dataclass(slots=True)
 class WaitingDeliveries:
     """Deliveries that still wait to be settled."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.task import TaskSpec, idempotency_key, new_id
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import ledger, results, tasks
@@ -117,7 +118,7 @@ def answer_of(ordinal: int, rng: random.Random, words: list[str]) -> str:
 async def fill(url: str, count: int, rng: random.Random) -> str:
     """A finished run; its id."""
     words = ["".join(rng.choices("abcdefghijklmnoprstuvwxyz", k=6)) for _ in range(5_000)]
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         run_id = await store.runs.create_run(
             name=f"run of {count}", source="bench", budget=None, now_ms=START_MS

@@ -26,6 +26,7 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Report, Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
+from app.provider.wire import read_answer
 from app.services.notice_triggers import Watcher
 from app.services.settle import decide_delivery
 from app.services.sweep import SweepLimits, sweep
@@ -319,7 +320,7 @@ async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, ro
 @asynccontextmanager
 async def opened(urls: list[str]) -> AsyncIterator[list[Store]]:
     """Migrated stores."""
-    stores = [Store(Database(url)) for url in urls]
+    stores = [Store(Database(url), read_answer) for url in urls]
     try:
         for store in stores:
             await migrate(store.db)

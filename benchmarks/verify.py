@@ -27,7 +27,7 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import Submission
 from app.domain.task import TaskSpec, new_id
-from app.provider.wire import read_report
+from app.provider.wire import read_answer, read_report
 from app.services.settle import settle
 from app.store import Database, Store
 from app.store.migrate import migrate
@@ -119,7 +119,7 @@ def _deliveries(n: int, provider_id: str, body: bytes) -> list[RawDelivery]:
 
 async def make(url: str, counts: dict[str, int]) -> None:
     """The database with its runs."""
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         await migrate(store.db)
         for name, count in counts.items():
@@ -132,7 +132,7 @@ async def make(url: str, counts: dict[str, int]) -> None:
 
 async def spoil(url: str) -> str:
     """Change one charge, somewhere in the middle; the task's id."""
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     some = sa.select(tasks.c.id).order_by(tasks.c.id).offset(77).limit(1).scalar_subquery()
     change = (
         sa.update(tasks).where(tasks.c.id == some).values(credits_charged=Decimal(1)).returning(tasks.c.id)

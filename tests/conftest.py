@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import structlog
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from tests.clock import SteppedClock
@@ -212,7 +213,7 @@ async def _migrate(url: str) -> None:
 
 
 async def _open(url: str) -> AsyncIterator[Store]:
-    opened = Store(Database(url))
+    opened = Store(Database(url), read_answer)
     try:
         yield opened
     finally:

@@ -128,13 +128,7 @@ def read_report(body: bytes) -> Report:
 
     Raises ReportError when it is not JSON, not final, names no task, or carries a malformed charge.
     """
-    try:
-        envelope = decode(_envelope, body)
-        response = unwrapped(bytes(envelope.response))
-        response.decode()
-    except UNREADABLE as error:
-        reason = "UnicodeDecodeError" if isinstance(error, UnicodeDecodeError) else error
-        raise ReportError(f"not readable as JSON: {reason}") from error
+    envelope, response = _opened(body)
     task = fields_of(envelope.task)
     if not task:
         raise ReportError("task is missing")
@@ -155,6 +149,23 @@ def read_report(body: bytes) -> Report:
         error_code=code,
         error_message=message,
     )
+
+
+def read_answer(body: bytes) -> bytes:
+    """`response` of what `read_report` reads, and nothing else of it. Raises ReportError when it is not
+    JSON."""
+    return _opened(body)[1]
+
+
+def _opened(body: bytes) -> tuple[_Envelope, bytes]:
+    try:
+        envelope = decode(_envelope, body)
+        response = unwrapped(bytes(envelope.response))
+        response.decode()
+    except UNREADABLE as error:
+        reason = "UnicodeDecodeError" if isinstance(error, UnicodeDecodeError) else error
+        raise ReportError(f"not readable as JSON: {reason}") from error
+    return envelope, response
 
 
 def unwrapped(response: bytes) -> bytes:

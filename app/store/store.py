@@ -1,5 +1,6 @@
 """One store: a part for each subject, all on one database. Decides nothing."""
 
+from app.ports import ReadAnswer
 from app.store.database import Database
 from app.store.read.certificates import CertificateReads
 from app.store.read.charges import ChargeReads
@@ -32,8 +33,10 @@ from app.store.write.sync_calls import SyncCallWrites
 class Store:
     """The truth: every write and every read of the database."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
+        """`read_answer`: how the answer is taken from a stored body, which is the only copy of it."""
         self.db = db
+        self.read_answer = read_answer
         self.runs = RunWrites(db)
         self.loading = LoadWrites(db)
         self.retries = RetryWrites(db)

@@ -15,7 +15,7 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.submission import Submission
 from app.domain.task import TaskSpec, new_id
-from app.provider.wire import read_report
+from app.provider.wire import read_answer, read_report
 from app.queue import QUEUE_NAME, Queue
 from app.store import Database, Store
 from app.store.migrate import migrate
@@ -50,7 +50,7 @@ def prepare(rig: Rig, count: int, *, delivered: bool = True) -> Backlog:
 
 
 async def _prepare(url: str, count: int, delivered: bool) -> Backlog:
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         await migrate(store.db)
         keys, ids, responses = await fill(store, count, delivered=delivered)

@@ -8,6 +8,7 @@ import itertools
 import time
 from dataclasses import dataclass
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from benchmarks.bench.figures import Row, row
 from benchmarks.bench.intake import migrated
@@ -36,7 +37,7 @@ def measure(rig: Rig, size: PipelineSize) -> list[Row]:
 
 async def _measure(rig: Rig, count: int) -> list[Row]:
     url = await asyncio.to_thread(migrated, rig)
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     stack = Stack(rig.folder, store, url, rig.valkey.url)
     for name in QUICK:
         stack.env.pop(name)  # production's own settings

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from app.domain.submission import ClaimedTask
 from app.domain.task import TaskSpec
-from app.provider.wire import encode_create
+from app.provider.wire import encode_create, read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import submissions
@@ -97,7 +97,7 @@ def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
 
 async def _prepare(url: str, count: int) -> tuple[str, list[str]]:
     """A database with a running run of `count` tasks, none of them sent; their ids."""
-    store, now = Store(Database(url)), time.time_ns() // 1_000_000
+    store, now = Store(Database(url), read_answer), time.time_ns() // 1_000_000
     ids: list[str] = []
     try:
         await migrate(store.db)

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
 from app.domain.pricing import estimate
 from app.domain.task import OPEN_STATES, TaskSpec
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.tables import tasks
 from tests.servers.processes import ServerError, answers, end, free_port, log_tail, wait_for
@@ -286,7 +287,7 @@ async def running_stack(
     folder: Path, store_url: str, redis_url: str, *emulator_options: str
 ) -> AsyncIterator[Stack]:
     """A stack with its three processes running."""
-    store = Store(Database(store_url))
+    store = Store(Database(store_url), read_answer)
     stack = Stack(folder, store, store_url, redis_url)
     stack.emulator_options = list(emulator_options)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.books import check_books, read_books
 from tests.clock import SteppedClock
@@ -27,7 +28,7 @@ def eu_url(tmp_path: Path) -> Iterator[str]:
 async def test_each_account_is_sent_received_and_settled_by_itself(
     store_url: str, valkey_url: str, tmp_path: Path, eu_url: str, clock: SteppedClock
 ) -> None:
-    store = Store(Database(store_url))
+    store = Store(Database(store_url), read_answer)
     stack = Stack(tmp_path, store, store_url, valkey_url)
     stack.emulator_options = ["--time-scale", "2000"]
     account = {"api_key": EU_KEY, "webhook_secret": EU_SECRET, "base_url": eu_url}

@@ -24,6 +24,7 @@ from app.cli.doctor.redis import check_redis
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.database_clock import wall_ms
 from app.local.processes import Process, Processes
+from app.provider.wire import read_answer
 from app.store import Database, Store, database
 from app.store.migrate import migrate
 from app.store.tables import processes
@@ -74,7 +75,7 @@ def settings_for(urls: dict[str, str], **changes: str) -> Settings:
 
 def beat(url: str, process_id: str = "00000000-0000-4000-8000-000000000001") -> None:
     async def work() -> None:
-        store = Store(Database(url))
+        store = Store(Database(url), read_answer)
         await store.health.beat(process_id, "worker")
         await store.close()
 
@@ -386,7 +387,10 @@ async def test_f21_a_worker_that_ended_or_was_killed_is_told_with_the_time(
     postgres_url: str, urls: dict[str, str]
 ) -> None:
     """By the database's time; a moment that lies ahead says nothing."""
-    settings, store = settings_for(urls, DATABASE_URL=postgres_url), Store(Database(postgres_url))
+    settings, store = (
+        settings_for(urls, DATABASE_URL=postgres_url),
+        Store(Database(postgres_url), read_answer),
+    )
     (check,) = await check_worker(settings)
     assert (check.state, "none is known to have run" in check.detail) == ("warning", True)
     first, second = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2))

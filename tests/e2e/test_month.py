@@ -9,6 +9,7 @@ import pytest
 
 from app.domain.accounting.billing import EntryKind, Statement, cycles
 from app.domain.time_format import iso_day
+from app.provider.wire import read_answer
 from app.services.audit import drift_since, statement
 from app.store import Database, Store
 from tests.books import check_books, read_books
@@ -110,7 +111,7 @@ async def test_our_statement_is_the_providers(sqlite_store: Store, tmp_path: Pat
 
 @pytest.mark.slow
 async def test_our_statement_is_the_providers_on_postgres(postgres_url: str, tmp_path: Path) -> None:
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     try:
         await compare_two_months(store, tmp_path)
     finally:

@@ -12,6 +12,7 @@ import pytest
 
 from app.cli.doctor.doctor import check_database
 from app.config import load_settings
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.conftest import StartValkey
 from tests.e2e.stack import TALLYHOOK, running_stack
@@ -120,7 +121,7 @@ async def test_f22_migrate_goes_by_the_direct_address(
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        store = Store(Database(direct_url))
+        store = Store(Database(direct_url), read_answer)
         assert await store.queries.schema_revision()
         await store.close()
     finally:

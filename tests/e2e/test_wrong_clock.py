@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.tables import deliveries, leases, tasks
 from tests.conftest import StartValkey
@@ -21,7 +22,7 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
     postgres_url: str, tmp_path: Path, start_valkey: StartValkey, ahead_s: float
 ) -> None:
     """And one that is wrong in the middle: the offset changes while they run."""
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     stack = Stack(tmp_path, store, postgres_url, start_valkey(appendonly=False).url)
     offset = tmp_path / "offset"
     offset.write_text(str(ahead_s))

@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.e2e.chaos import Trouble
 from tests.e2e.stack import Stack
@@ -148,7 +149,7 @@ async def troubled_stack(
     assert address.port is not None
     offset_file = folder / "clock_offset"
     await asyncio.to_thread(offset_file.write_text, "0")
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     with ExitStack() as stack_of:
         proxy = stack_of.enter_context(Proxy(address.port))
         behind = address.set(port=proxy.port).render_as_string(hide_password=False)

@@ -14,6 +14,7 @@ import tempfile
 import time
 import traceback
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from tests.histories.memory import MemoryBooks
@@ -36,7 +37,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
             database = Database(f"sqlite:///{folder}/histories.db")
             runner.run(migrate(database))
-            store = Store(database)
+            store = Store(database, read_answer)
             try:
                 return _report(options.store, options.seed, lambda: StoredBooks(runner, store))
             finally:

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.histories.memory import MemoryBooks
 from tests.histories.sabotage import SABOTAGES
@@ -23,7 +24,7 @@ def test_histories_end_with_the_emulators_books() -> None:
 
 def test_histories_on_the_real_store(sqlite_url: str) -> None:
     with asyncio.Runner() as runner:
-        store = Store(Database(sqlite_url))
+        store = Store(Database(sqlite_url), read_answer)
         try:
             run_histories(4, SEED, lambda: StoredBooks(runner, store), Tally())
         finally:

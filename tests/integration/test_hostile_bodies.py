@@ -25,7 +25,7 @@ from app.cli.main import run
 from app.domain.send_outcome import Answer
 from app.domain.task import TaskSpec, idempotency_key
 from app.provider.signature import sign
-from app.provider.wire import read_report
+from app.provider.wire import read_answer, read_report
 from app.services.submit import submit
 from app.services.sweep import sweep
 from app.store import Database, Store
@@ -345,7 +345,7 @@ class Agreement:
 
 async def play(url: str, everything: Sequence[Body]) -> list[str]:
     """The runs of the scene after all that."""
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         await store.db.write(delete_all_rows)
         # What is done at the end is not in the future of the commands, which go by the real time.

@@ -24,6 +24,7 @@ from app.domain.send_outcome import RETRIED, Answer, backoff_s
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import RETRYABLE_STATES, idempotency_key
 from app.ports import CreateAnswer, PollAnswer
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.books import Books
 from tests.clock import SteppedClock
@@ -333,7 +334,7 @@ class PipelineMachine(RuleBasedStateMachine):
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     url = request.getfixturevalue(f"{request.param}_url")
     with asyncio.Runner() as runner:
-        world = World(runner, Store(Database(url)))
+        world = World(runner, Store(Database(url), read_answer))
         yield world
         runner.run(world.store.close())
 

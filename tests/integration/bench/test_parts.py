@@ -23,7 +23,7 @@ from app.domain.submission import ClaimedTask
 from app.provider.client import Client
 from app.provider.ratelimit.pacing import Pacer
 from app.provider.signature import Verified, verify
-from app.provider.wire import read_report
+from app.provider.wire import read_answer, read_report
 from app.services.settle import settle
 from app.store import Database, Store
 from app.store.tables import deliveries, ledger, results, tasks
@@ -126,7 +126,7 @@ async def test_the_naive_receiver_keeps_what_it_is_sent(store_url: str) -> None:
         figures = await load.run(port, seconds=30, connections=4)
     assert figures["statuses"] == {200: 20}
     assert figures["per_s"] > 0
-    store = Store(Database(store_url))
+    store = Store(Database(store_url), read_answer)
     try:
         kept = await read(store, sa.select(deliveries.c.id, deliveries.c.body, deliveries.c.signature))
         raw = (await store.inbox.waiting_deliveries([row.id for row in kept])).readable
@@ -157,7 +157,7 @@ async def test_what_is_not_signed_is_refused_by_the_references_too() -> None:
 
 
 async def test_the_naive_worker_writes_what_ours_writes(store_url: str) -> None:
-    store = Store(Database(store_url))
+    store = Store(Database(store_url), read_answer)
     try:
         await backlog.fill(store, 4, delivered=True)
         waiting = await read(store, sa.select(deliveries.c.id).order_by(deliveries.c.id))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from app.prompts.reader import Defaults, read_prompts
+from app.provider.wire import read_answer
 from app.services.load import NewRun, load_run
 from app.store import Database, Store
 
@@ -25,7 +26,7 @@ def wait_for(path: Path) -> None:
 
 
 async def main(url: str, file: str, run_id: str, go: str) -> None:
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     wait_for(Path(go))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.config import load_settings
+from app.provider.wire import read_answer
 from app.services.schedule import LEASE, OpenSource, SlotOutcome, start_due
 from app.store import Database, Store
 from app.store.write.load import LoadWrites
@@ -80,7 +81,7 @@ async def test_a_slot_is_run_once_however_many_workers_look(
     store: Store, store_url: str, opener: OpenSource, tmp_path: Path, clock: SteppedClock
 ) -> None:
     await add(store, clock, write_prompts(tmp_path / "p.csv", [f"q{n}" for n in range(700)]))
-    workers = [Store(Database(store_url)) for _ in range(4)]
+    workers = [Store(Database(store_url), read_answer) for _ in range(4)]
     try:
         for _ in range(3):
             await asyncio.gather(*(tick(w, opener, clock, f"w{n}") for n, w in enumerate(workers)))

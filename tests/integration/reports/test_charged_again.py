@@ -5,6 +5,7 @@ import time
 from decimal import Decimal
 
 from app.domain.task import idempotency_key
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
@@ -18,7 +19,7 @@ FAILURES = (3, 2, 0)
 
 async def charged_again(url: str) -> str:
     """The run."""
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         pipeline = Pipeline(store, SteppedClock(time.time_ns() // 1_000_000 - HOUR_MS))
         ids = await pipeline.start(len(FAILURES))

@@ -13,6 +13,7 @@ import pytest
 
 from app.cli.demo.demo import found_side
 from app.cli.main import run
+from app.provider.wire import read_answer
 from app.services.certify import certify
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
@@ -48,7 +49,7 @@ def told(
     monkeypatch.setenv("DATABASE_URL", sqlite_url)
 
     async def prepare() -> None:
-        store = Store(Database(sqlite_url))
+        store = Store(Database(sqlite_url), read_answer)
         try:
             await retried_run(store)
         finally:

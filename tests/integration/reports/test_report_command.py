@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.cli.main import run
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.views.export_rows import COLUMNS, ExportContent
 from tests.integration.store.scenes import report_on, settle_all, start_run, submit_all
@@ -33,7 +34,7 @@ def call(
 
 
 async def _prepare(url: str) -> None:
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         await start_run(store, 3)
         sent = await submit_all(store)

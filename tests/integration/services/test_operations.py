@@ -15,6 +15,7 @@ from app.config import load_settings
 from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
 from app.ports import StoreUnavailable
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import metadata
@@ -60,7 +61,7 @@ async def assert_all_charged(pipeline: Pipeline) -> None:
 
 
 async def test_w5_connections_that_are_cut_all_the_time(postgres_url: str, clock: SteppedClock) -> None:
-    store, cuts = Store(Database(postgres_url)), 0
+    store, cuts = Store(Database(postgres_url), read_answer), 0
     pipeline, told = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
     admin, commits = await asyncpg.connect(postgres_url), asyncio.Semaphore(0)
@@ -94,7 +95,7 @@ async def test_w9_without_a_free_connection_the_store_is_away_until_there_is_one
     postgres_url: str, clock: SteppedClock
 ) -> None:
     """Held by somebody else, all that the server allows."""
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     pipeline = Pipeline(store, clock)
     await pipeline.start(TASKS)
     await store.close()
@@ -130,7 +131,7 @@ async def test_w18_this_version_goes_on_while_a_later_one_migrates(
     empty_url: str, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What later migrations may do: add, to every table. Nothing stops, and what is started again starts."""
-    store, other = Store(Database(empty_url)), Database(empty_url)
+    store, other = Store(Database(empty_url), read_answer), Database(empty_url)
     await migrate(other)
     pipeline, told = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
@@ -166,7 +167,7 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
     """What was accepted before the backup is fetched, whatever has become of it since. What was sent since is
     known to the provider by its key: it is not paid again, and settles with its delivery if that comes once
     more. Nothing else names it, so without one it is listed as expired, its exposure open."""
-    store = Store(Database(store_url))
+    store = Store(Database(store_url), read_answer)
     pipeline, told = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
     await pipeline.submit(stopping=lambda: len(pipeline.provider.sends) >= TASKS // 2)
@@ -184,7 +185,7 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
     await store.close()
     sends = len(pipeline.provider.sends)
 
-    pipeline.store = Store(Database(backup))
+    pipeline.store = Store(Database(backup), read_answer)
     try:
         since = sorted(told - before)
         assert 0 < len(since) < TASKS

@@ -9,6 +9,7 @@ import pytest
 
 from app.cli.streams import all_done
 from app.domain.task import idempotency_key
+from app.provider.wire import read_answer
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from tests.clock import SteppedClock
@@ -30,7 +31,7 @@ def scene(
 
     def on(work: Callable[[Pipeline], Awaitable[Any]]) -> Any:
         async def opened() -> Any:
-            store = Store(Database(store_url))
+            store = Store(Database(store_url), read_answer)
             pipeline = Pipeline(store, clock)
             for name, value in kept.items():
                 setattr(pipeline, name, value)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from app.domain.task import TaskSpec, idempotency_key
 from app.ports import RowsRefused, StoreUnavailable
+from app.provider.wire import read_answer
 from app.services.settle import LOST_UPDATE_PASSES, decide_delivery
 from app.store import Database, Store
 from app.store.tables import deliveries, ledger, tasks
@@ -320,7 +321,7 @@ async def test_trouble_of_the_database_is_held_against_no_delivery(
 async def test_trouble_of_postgresql_is_held_against_no_delivery(
     postgres_url: str, clock: SteppedClock, breaks: str, mends: str
 ) -> None:
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     try:
         await through_trouble(Pipeline(store, clock), breaks, mends)
     finally:
@@ -360,7 +361,7 @@ async def test_one_that_alone_meets_trouble_waits_and_the_others_settle(
     other = Database(postgres_url)
     name = sa.make_url(postgres_url).database
     await other.write(saying(f"ALTER DATABASE {name} SET lock_timeout = '20ms'"))
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     pipeline = Pipeline(store, clock)
     try:
         done = await submitted(pipeline, 8)
@@ -470,7 +471,7 @@ async def test_w11_eight_workers_on_the_same_deliveries(pipeline: Pipeline, stor
     """Each with connections of its own."""
     done = await submitted(pipeline, 40)
     ids = await pipeline.receive(*done, *done)
-    others = [Store(Database(store_url, pool_size=1)) for _ in range(8)]
+    others = [Store(Database(store_url, pool_size=1), read_answer) for _ in range(8)]
     try:
         workers = [Pipeline(store, pipeline.clock, pipeline.provider) for store in others]
         order = random.Random(11)

@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.task import idempotency_key
 from app.ports import PollAnswer, StoreUnavailable
+from app.provider.wire import read_answer
 from app.services.sweep import BATCHES_MAX, VANISHED_POLLS
 from app.store import Database, Store
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, SWEEP_LIMITS, Pipeline
@@ -209,7 +210,7 @@ async def test_w11_eight_sweeps_at_once_settle_once(pipeline: Pipeline, store_ur
     done = [pipeline.provider.finish(idempotency_key(i, 1)) for i in task_ids]
     await pipeline.receive(*done[:20])
     pipeline.clock.advance(POLL_AFTER_MS)
-    others = [Store(Database(store_url, pool_size=1)) for _ in range(8)]
+    others = [Store(Database(store_url, pool_size=1), read_answer) for _ in range(8)]
     try:
         sweeps = [Pipeline(store, pipeline.clock, pipeline.provider) for store in others]
         await asyncio.gather(*(each.sweep() for each in sweeps))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from app.domain.send_outcome import Answer
 from app.domain.submission import Submission
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.tables import submissions, tasks
 from tests.clock import SteppedClock
@@ -55,7 +56,7 @@ async def test_f2_two_that_end_one_attempt_log_it_in_the_order_of_what_they_did(
     postgres_url: str, clock: SteppedClock, first: Answer, second: Answer
 ) -> None:
     """The first is held up by the row of another task when the second comes."""
-    stores = [Store(Database(postgres_url)) for _ in range(3)]
+    stores = [Store(Database(postgres_url), read_answer) for _ in range(3)]
     try:
         pipeline = Pipeline(stores[0], clock)
         await pipeline.start(2)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.domain.send_outcome import Answer
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.integration.store.scenes import (
     NOW,
@@ -135,7 +136,7 @@ async def test_two_charged_attempts_are_a_finding(store: Store, together: bool, 
 async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
     reached, go_on, finish = asyncio.Event(), asyncio.Event(), one.settlements._close_deliveries
 
     async def held(*args: Any) -> None:

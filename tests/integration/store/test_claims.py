@@ -8,6 +8,7 @@ import pytest
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.send_outcome import Answer
 from app.domain.task import RunState, TaskSpec
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.integration.store.scenes import (
     FIVE,
@@ -113,7 +114,7 @@ async def test_cancelling_takes_in_what_the_provider_surely_has_not(store: Store
 
 async def test_two_claimers_never_share_a_row(store: Store) -> None:
     _, ids = await start_run(store, 60)
-    other = Store(Database(store.db.url))
+    other = Store(Database(store.db.url), read_answer)
     try:
         batches = await asyncio.gather(
             *(claim(one, 10, token=f"c{n}") for n, one in enumerate([store, other] * 4))
@@ -205,7 +206,7 @@ async def test_a_resend_is_claimed_whatever_the_budget_says(store: Store) -> Non
 
 async def test_two_claimers_together_keep_within_the_budget(store: Store) -> None:
     _, _ = await start_run(store, 40, budget=Decimal(50))
-    other = Store(Database(store.db.url))
+    other = Store(Database(store.db.url), read_answer)
     try:
         batches = await asyncio.gather(
             *(claim(one, 4, token=f"c{n}") for n, one in enumerate([store, other] * 4))

@@ -7,6 +7,7 @@ import pytest
 
 from app.domain.send_outcome import Answer
 from app.domain.task import RETRYABLE_STATES, RunState, TaskState
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.write.retries import RetriedChunk
 from tests.integration.store.scenes import (
@@ -61,7 +62,7 @@ async def test_failed_tasks_get_new_attempts_under_new_keys(store: Store) -> Non
 async def test_retried_once_however_many_ask(store: Store, store_url: str) -> None:
     run_id, _ = await start_run(store, 40)
     await settle_all(store, *(failed_on(task) for task in await submit_all(store)))
-    others = [Store(Database(store_url)) for _ in range(3)]
+    others = [Store(Database(store_url), read_answer) for _ in range(3)]
     try:
         done = await asyncio.gather(*(retry(one, run_id) for one in (store, *others)))
     finally:

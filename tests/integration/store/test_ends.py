@@ -7,6 +7,7 @@ import pytest
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.send_outcome import Answer
 from app.domain.task import RunState
+from app.provider.wire import read_answer
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from app.store.read.runs import RunRow
@@ -143,7 +144,7 @@ async def test_a_retry_beside_the_look_is_not_lost(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look found the run over; a retry that is not committed yet holds it."""
-    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
     reached, go_on, next_attempts = asyncio.Event(), asyncio.Event(), one.retries._next_attempts
 
     async def held(*args: object) -> None:

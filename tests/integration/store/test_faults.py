@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import new_id
 from app.ports import RowsRefused, StoreRefused, StoreUnavailable
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import ledger, results
@@ -40,7 +41,7 @@ STATES = {
 
 @pytest.fixture
 async def postgres_store(postgres_url: str) -> Any:
-    opened = Store(Database(postgres_url))
+    opened = Store(Database(postgres_url), read_answer)
     yield opened
     await opened.close()
 
@@ -135,7 +136,7 @@ async def test_a_sum_that_overflows_is_not_held_against_a_row(sqlite_store: Stor
 
 async def test_a_plan_that_was_kept_over_a_migration_is_made_anew(postgres: PostgresServer) -> None:
     url = postgres.create_database()
-    store, other = Store(Database(url, pool_size=1)), Database(url)
+    store, other = Store(Database(url, pool_size=1), read_answer), Database(url)
     try:
         await migrate(store.db)
         ask = "SELECT * FROM leases"

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.send_outcome import Answer
 from app.domain.task import RunState, TaskSpec, new_id
+from app.provider.wire import read_answer
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from app.store.tables import balances, notices, runs
@@ -91,7 +92,7 @@ async def test_changes_are_added_up(store: Store) -> None:
 
 
 async def test_claims_of_one_run_at_once_keep_to_its_budget(store_url: str) -> None:
-    stores = [Store(Database(store_url)) for _ in range(4)]
+    stores = [Store(Database(store_url), read_answer) for _ in range(4)]
     try:
         await start_run(stores[0], 60, budget=Decimal(100))
 
@@ -114,7 +115,7 @@ async def test_a_second_sender_finds_what_the_first_does_not_hold(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first rows of every run are held by a claim that is not committed yet."""
-    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
     reached, go_on, within_budget = asyncio.Event(), asyncio.Event(), one.submissions._within_budget
 
     async def held(*args: Any) -> Any:

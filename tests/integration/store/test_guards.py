@@ -16,6 +16,7 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import TaskSpec, new_id
 from app.ports import RowsRefused, StoreRefused, StoreUnavailable
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.database import WRITE_TRIES
 from app.store.tables import ledger, results, tasks
@@ -105,7 +106,7 @@ class Forgetful(Database):
 
 async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str) -> None:
     database = Forgetful(store_url)
-    store = Store(database)
+    store = Store(database, read_answer)
 
     async def losing(made: Awaitable[Any]) -> Any:
         database.loses = 1
@@ -159,7 +160,7 @@ async def test_a_database_that_does_not_come_back_is_unavailable(
     monkeypatch.setattr("app.store.database.asyncio.sleep", no_wait)
     database = Forgetful(sqlite_url)
     database.loses = WRITE_TRIES
-    store = Store(database)
+    store = Store(database, read_answer)
     try:
         with pytest.raises(StoreUnavailable):
             await store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW)
@@ -171,7 +172,7 @@ async def test_a_database_that_does_not_come_back_is_unavailable(
 async def test_nobody_listening_is_unavailable_for_reads_and_writes() -> None:
     from tests.servers.processes import free_port
 
-    store = Store(Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none"))
+    store = Store(Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none"), read_answer)
     try:
         with pytest.raises(StoreUnavailable):
             await store.queries.list_runs()
@@ -182,7 +183,7 @@ async def test_nobody_listening_is_unavailable_for_reads_and_writes() -> None:
 
 
 async def test_a_write_whose_connection_is_cut_is_repeated(postgres_url: str) -> None:
-    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    store, other = Store(Database(postgres_url), read_answer), Database(postgres_url)
     tries = 0
 
     async def cut(connection: AsyncConnection) -> None:
@@ -205,7 +206,7 @@ async def test_a_write_whose_connection_is_cut_is_repeated(postgres_url: str) ->
 
 
 async def test_a_copy_whose_connection_is_cut_is_repeated(postgres_url: str) -> None:
-    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    store, other = Store(Database(postgres_url), read_answer), Database(postgres_url)
     row = new_id(NOW), 1, new_id(NOW), "completed", '{"text":"\u00e9"}', NOW
     tries = 0
 
@@ -231,7 +232,7 @@ async def test_a_copy_whose_connection_is_cut_is_repeated(postgres_url: str) -> 
 
 
 async def test_w8_writers_that_deadlock_both_get_through(postgres_url: str) -> None:
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     locked = asyncio.Barrier(2)
     tries = 0
 
@@ -303,7 +304,10 @@ async def test_w7_a_full_disk_is_the_database_s_absence_and_no_bad_delivery(
 
 
 async def test_a_read_replaces_a_connection_that_went_stale(postgres_url: str) -> None:
-    store, other = Store(Database(postgres_url, pool_size=1)), Database(postgres_url, pool_size=1)
+    store, other = (
+        Store(Database(postgres_url, pool_size=1), read_answer),
+        Database(postgres_url, pool_size=1),
+    )
     try:
         assert await store.queries.waiting_count() == 0
         assert (await other.write(lambda connection: connection.scalar(sa.text(OTHERS_OFF)))) is True
@@ -314,7 +318,7 @@ async def test_a_read_replaces_a_connection_that_went_stale(postgres_url: str) -
 
 
 async def test_deliveries_are_stored_after_the_kept_connection_was_cut(postgres_url: str) -> None:
-    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    store, other = Store(Database(postgres_url), read_answer), Database(postgres_url)
     raw = [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}") for _ in range(3)]
     try:
         await store.inbox.store_deliveries(raw[:1], due_at_ms=NOW)
@@ -329,7 +333,7 @@ async def test_deliveries_are_stored_after_the_kept_connection_was_cut(postgres_
 
 async def test_a_store_of_deliveries_that_is_cancelled_leaves_the_next_one_alone(postgres_url: str) -> None:
     """A commit that takes too long is given up while a lock holds it; what it held may come again."""
-    store, other = Store(Database(postgres_url)), Database(postgres_url)
+    store, other = Store(Database(postgres_url), read_answer), Database(postgres_url)
     raw = [RawDelivery(new_id(NOW), Source.DELIVERY, NOW, b"{}")]
 
     async def hold_and_give_up(connection: AsyncConnection) -> None:

@@ -10,6 +10,7 @@ from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import RowsRefused
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.integration.store.scenes import (
     NOW,
@@ -200,7 +201,7 @@ async def test_what_comes_again_changes_the_count_and_nothing_else(store: Store)
 
 async def test_processes_that_store_the_same_deliveries_count_each_and_block_nobody(store_url: str) -> None:
     """In opposite orders, which is what two transactions deadlock by."""
-    stores = [Store(Database(store_url)) for _ in range(3)]
+    stores = [Store(Database(store_url), read_answer) for _ in range(3)]
     both = [raw(b"%d" % n) for n in range(40)]
     try:
         groups = [both, both[::-1], both[20:] + both[:20]]
@@ -221,7 +222,7 @@ async def test_processes_that_store_the_same_deliveries_count_each_and_block_nob
 async def test_a_second_try_after_a_lost_answer_counts_no_repeat(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
     once, lost = store.db._append_once, [ConnectionResetError("after the commit")]
 
     async def cut(*arguments: Any) -> set[str]:

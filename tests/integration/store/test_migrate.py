@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import MIGRATIONS, alembic_config, is_migrated, migrate, newest_revision
 from app.store.tables import metadata
@@ -38,7 +39,7 @@ asyncio.run(main())
 
 
 async def test_from_nothing_and_again(empty_url: str) -> None:
-    store = Store(Database(empty_url))
+    store = Store(Database(empty_url), read_answer)
     try:
         await migrate(store.db)
         assert await store.queries.schema_revision() == newest_revision()
@@ -51,7 +52,7 @@ async def test_from_nothing_and_again(empty_url: str) -> None:
 
 async def test_a_database_that_was_never_migrated_says_so(empty_url: str, tmp_path: Path) -> None:
     (tmp_path / "new folder").mkdir(exist_ok=True)
-    store = Store(Database(empty_url))
+    store = Store(Database(empty_url), read_answer)
     try:
         assert await store.queries.schema_revision() is None
     finally:
@@ -79,7 +80,7 @@ async def test_several_processes_at_once(empty_url: str, tmp_path: Path) -> None
         await process.stdout.readline()
     ends = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
     assert [process.returncode for process in processes] == [0] * 4, [err.decode()[-500:] for _, err in ends]
-    store = Store(Database(empty_url))
+    store = Store(Database(empty_url), read_answer)
     try:
         assert await store.queries.schema_revision() == newest_revision()
     finally:
@@ -137,7 +138,7 @@ async def test_a_database_that_holds_repeats_keeps_them_and_counts_from_then_on(
     """The version before kept a row of each, and its processes go on doing so until they are replaced."""
     (tmp_path / "new folder").mkdir(exist_ok=True)
     database = Database(empty_url)
-    store = Store(database)
+    store = Store(database, read_answer)
     old = [
         RawDelivery(new_id(1), Source.DELIVERY, 1, b"{}", "w-1", "1", "v1=00", "default") for _ in range(3)
     ]

@@ -3,6 +3,7 @@
 import asyncio
 
 from app.domain.task import TaskState
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.write.polls import POLL_BACKOFF_STEPS
 from tests.integration.store.scenes import (
@@ -63,7 +64,7 @@ async def test_the_longest_overdue_is_asked_first(store: Store) -> None:
 async def test_two_sweeps_ask_for_different_tasks(store: Store) -> None:
     _, ids = await start_run(store, 40)
     await submit_all(store)
-    other = Store(Database(store.db.url))
+    other = Store(Database(store.db.url), read_answer)
     try:
         found = await asyncio.gather(*(due(one, DUE, limit=10) for one in [store, other] * 4))
     finally:

@@ -14,6 +14,7 @@ from app.domain.run_reason import MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReaso
 from app.domain.settlement import Source
 from app.domain.task import RunState, TaskSpec
 from app.ports import RowsRefused
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.read.exports import EXPORT_CHUNK
 from app.store.tables import runs
@@ -215,7 +216,7 @@ async def test_a_lease_belongs_to_one_until_it_is_over(store: Store) -> None:
 
 
 async def test_of_many_only_one_gets_the_lease(store: Store) -> None:
-    other = Store(Database(store.db.url))
+    other = Store(Database(store.db.url), read_answer)
     try:
         got = await asyncio.gather(
             *(

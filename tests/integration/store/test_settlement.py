@@ -11,6 +11,7 @@ import pytest
 from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Attempt, Settlement, Source
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.write.settlement import ASK_AGAIN_MS
 from tests.integration.store.scenes import (
@@ -35,7 +36,7 @@ from tests.integration.store.scenes import (
 @pytest.fixture
 async def other(store: Store) -> AsyncIterator[Store]:
     """A second process's view of the same database."""
-    opened = Store(Database(store.db.url))
+    opened = Store(Database(store.db.url), read_answer)
     yield opened
     await opened.close()
 
@@ -258,7 +259,7 @@ async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The submit response is committed between the look at the attempt and the look for the id's owner."""
-    one, other = Store(Database(postgres_url)), Store(Database(postgres_url))
+    one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
     try:
         _, ids = await start_run(one)
         [task] = await claim(one)
@@ -378,7 +379,7 @@ async def test_a_settler_whose_task_changed_meanwhile_leaves_the_delivery(postgr
 
 class _opened:  # noqa: N801 - reads as a function
     def __init__(self, url: str) -> None:
-        self._store = Store(Database(url))
+        self._store = Store(Database(url), read_answer)
 
     async def __aenter__(self) -> Store:
         return self._store

@@ -16,6 +16,7 @@ from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.ports import StoreUnavailable
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.database import CLOSE_S, TRIES_WITHIN
 from tests.integration.store.scenes import NOW
@@ -45,7 +46,7 @@ async def silenced(postgres_url: str, proxy: Proxy) -> AsyncIterator[Store]:
         long_timeout_s=2 * LIMIT_S,
         connect_timeout_s=LIMIT_S,
     )
-    store = Store(database)
+    store = Store(database, read_answer)
     await asyncio.gather(*(store.queries.waiting_count() for _ in range(3)))
     await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
     yield store
@@ -107,7 +108,10 @@ async def test_f17_whoever_is_cancelled_in_the_silence_leaves_no_connection_behi
 
 
 async def test_f17_a_statement_that_waits_too_long_is_ended_at_the_server(postgres_url: str) -> None:
-    store, other = Store(Database(postgres_url, timeout_s=0.2)), await asyncpg.connect(postgres_url)
+    store, other = (
+        Store(Database(postgres_url, timeout_s=0.2), read_answer),
+        await asyncpg.connect(postgres_url),
+    )
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
     try:
         await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
@@ -147,7 +151,7 @@ async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
     postgres_url: str, postgres: PostgresServer, setting: str
 ) -> None:
     """A session keeps what it began with, and so does the one that is kept for deliveries."""
-    store, own = Store(Database(postgres_url)), f'ALTER DATABASE "{database_name(postgres_url)}"'
+    store, own = Store(Database(postgres_url), read_answer), f'ALTER DATABASE "{database_name(postgres_url)}"'
     slow = "DELETE FROM leases WHERE (SELECT pg_sleep(0.3)) IS NULL"
     try:
         postgres.execute(f"{own} SET {setting}")
@@ -173,7 +177,7 @@ async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
 async def test_f16_deliveries_are_stored_as_soon_as_the_server_is_no_longer_demoted(
     postgres_url: str, postgres: PostgresServer
 ) -> None:
-    store, own = Store(Database(postgres_url)), f'ALTER DATABASE "{database_name(postgres_url)}"'
+    store, own = Store(Database(postgres_url), read_answer), f'ALTER DATABASE "{database_name(postgres_url)}"'
     try:
         postgres.execute(f"{own} SET default_transaction_read_only = on")
         with pytest.raises(StoreUnavailable, match="read-only"):

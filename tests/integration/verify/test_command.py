@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from app.cli import main
 from app.cli.evidence.verify import VerifyPlan, _run_share
 from app.config import load_settings
+from app.provider.wire import read_answer
 from app.services.verify.books import VerifyTotals, verify_share
 from app.store import Database, Store
 from app.store.read import verification
@@ -74,7 +75,7 @@ async def test_shares_add_up_to_the_whole(sqlite_store: Store, monkeypatch: pyte
 
 
 async def _make(url: str) -> dict[str, str]:
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         return (await make_scene(store)).ids
     finally:
@@ -82,7 +83,7 @@ async def _make(url: str) -> dict[str, str]:
 
 
 async def _spoil(url: str, task_id: str) -> None:
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     change = sa.update(tasks).where(tasks.c.id == task_id).values(state="failed")
     try:
         await store.db.write(lambda connection: connection.execute(change))

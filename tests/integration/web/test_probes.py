@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.config import ConfigError
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.web import metrics
 from app.web.receiver.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
@@ -106,7 +107,7 @@ async def test_a_database_that_is_gone_is_not_ready(start_receiver: StartReceive
 async def test_a_database_without_tables_is_not_ready(
     tmp_path: object, start_receiver: StartReceiver
 ) -> None:
-    store = Store(Database(f"sqlite:///{tmp_path}/empty.db"))
+    store = Store(Database(f"sqlite:///{tmp_path}/empty.db"), read_answer)
     try:
         receiver = await start_receiver(store)
         assert await reasons(receiver) == ["database: never migrated, run `tallyhook migrate`"]
