@@ -36,6 +36,21 @@ class RowsRefused(Exception):  # noqa: N818 - of the rows, not of the caller
     already), and would again. None of them was written."""
 
 
+class ObjectsUnavailable(Exception):  # noqa: N818 - a state of the world, as above
+    """Trouble of object storage that passes: no answer, a full disk. What was asked may have been done, and
+    can be asked again."""
+
+
+class ObjectsRefused(Exception):  # noqa: N818 - of the settings, not of the caller
+    """Object storage cannot be used as it is set up: credentials, a right, a bucket, a region. It lasts until
+    a person does what `remedy` says."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}: {remedy}")
+        self.message = message
+        self.remedy = remedy
+
+
 @dataclass(frozen=True, slots=True)
 class CreateAnswer:
     """The end of one create call, whatever edition answered it."""

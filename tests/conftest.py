@@ -17,6 +17,7 @@ from app.store import Database, Store
 from app.store.migrate import migrate
 from tests.clock import SteppedClock
 from tests.servers.postgres import PostgresServer, database_name, run_apart
+from tests.servers.s3 import S3Server
 from tests.servers.valkey import ValkeyServer
 
 # No deadline: two cores are shared with servers. The blob printed with a failure reproduces it.
@@ -202,6 +203,33 @@ def start_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartValk
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3 for the session; use `s3`."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The session's S3, with what its clients read in the environment. Leave it as it was found."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An address of each kind of object storage, with nothing there yet."""
+    if request.param == "folder":
+        return str(tmp_path / "objects")
+    return f"s3://{request.getfixturevalue('s3').new_bucket()}/some/prefix"
 
 
 async def _migrate(url: str) -> None:
