@@ -299,8 +299,8 @@ class Settings(BaseSettings):
     def _proxy_of(self, url: str) -> tuple[str, str]:
         """(the variable, what it says)."""
         plain = url.startswith("http://")
-        said = self.http_proxy if plain else self.https_proxy
-        return "HTTP_PROXY" if plain else "HTTPS_PROXY", said.get_secret_value()
+        proxy = self.http_proxy if plain else self.https_proxy
+        return "HTTP_PROXY" if plain else "HTTPS_PROXY", proxy.get_secret_value()
 
     @field_validator("accounts")
     @classmethod

@@ -19,7 +19,7 @@ class Account(StrEnum):
     AVAILABLE = "available"
     HELD = "held"  # promised to accepted attempts
     SPENT = "spent"  # charged for our attempts
-    FOREIGN = "foreign"  # charged for somebody else's
+    EXTERNAL = "external"  # charged for somebody else's
     EXPIRED = "expired"  # unused at the end of a cycle (C-F)
     ADJUSTED = "adjusted"  # the other side of corrections
 
@@ -33,7 +33,7 @@ class Kind(StrEnum):
     VOID = "void"
     ALLOCATION = "allocation"
     EXPIRY = "expiry"
-    FOREIGN = "foreign"
+    EXTERNAL_USAGE = "foreign"
     ADJUSTMENT = "adjustment"
 
 
@@ -50,7 +50,7 @@ class Entry:
 
     kind: Kind
     credits: Decimal
-    """Never negative, but for an adjustment that takes credits away, and a foreign entry that takes an
+    """Never negative, but for an adjustment that takes credits away, and external usage that takes an
     earlier one back."""
     attempt: tuple[str, int] | None = None
     """(task id, attempt) of a hold, a post or a void."""
@@ -69,7 +69,7 @@ _MOVES = {
     Kind.VOID: (Account.HELD, Account.AVAILABLE),
     Kind.ALLOCATION: (Account.PROVIDER, Account.AVAILABLE),
     Kind.EXPIRY: (Account.AVAILABLE, Account.EXPIRED),
-    Kind.FOREIGN: (Account.AVAILABLE, Account.FOREIGN),
+    Kind.EXTERNAL_USAGE: (Account.AVAILABLE, Account.EXTERNAL),
     Kind.ADJUSTMENT: (Account.ADJUSTED, Account.AVAILABLE),
 }
 

@@ -258,9 +258,9 @@ def _ssl_mode(options: Mapping[str, str]) -> str | None:
     mode = options.get("sslmode")
     if mode is None and "ssl" in options:
         # As SQLAlchemy's users and JDBC's write it.
-        said = options["ssl"].lower()
-        one_of("ssl", said, (*SSL_MODES, UNCHECKED, *_YES_NO))
-        mode = said if said not in _YES_NO else "require" if _YES_NO[said] else "disable"
+        value = options["ssl"].lower()
+        one_of("ssl", value, (*SSL_MODES, UNCHECKED, *_YES_NO))
+        mode = value if value not in _YES_NO else "require" if _YES_NO[value] else "disable"
     if mode == UNCHECKED:
         mode = "require"
     if options.get("sslrootcert") == SYSTEM_CA:

@@ -211,8 +211,8 @@ def _tls(parts: Parts, tls: bool) -> dict[str, Any]:
         _only_with(parts, _TLS, "TLS: write rediss://")
         return {}
     options = parts.options
-    said = options.get("ssl_cert_reqs", "required").lower()
-    verifying = _VERIFYING[one_of("ssl_cert_reqs", said, _VERIFYING)]
+    mode = options.get("ssl_cert_reqs", "required").lower()
+    verifying = _VERIFYING[one_of("ssl_cert_reqs", mode, _VERIFYING)]
     certificates = {name: existing_file(name, options[name]) for name in _TLS_FILES if name in options}
     if "ssl_keyfile" in certificates and "ssl_certfile" not in certificates:
         raise AddressError("has ssl_keyfile without ssl_certfile: write both")

@@ -140,5 +140,5 @@ def draw_delivery(output: "Console", document: dict[str, Any]) -> None:
 
 
 def printable(text: str) -> str:
-    """Foreign text for a terminal: what could move the cursor or turn the writing around is spelled out."""
+    """Text of others for a terminal: what could move the cursor or turn the writing around is spelled out."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

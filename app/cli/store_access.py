@@ -169,11 +169,13 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
             if settings.database_url
             else "move it away, or set TALLYHOOK_DATA_DIR to another directory",
         )
-    if (said := why_no_writes(error)) is not None:
+    if (trouble := why_no_writes(error)) is not None:
         return UserError(
             "database_takes_no_writes",
-            f"the database at {display_url(settings)} answers and takes no writes, {said}: {reason}",
-            _BY_SQLSTATE["25006"] if said == READ_ONLY and settings.database_url else _DISK_REMEDIES[said],
+            f"the database at {display_url(settings)} answers and takes no writes, {trouble}: {reason}",
+            _BY_SQLSTATE["25006"]
+            if trouble == READ_ONLY and settings.database_url
+            else _DISK_REMEDIES[trouble],
         )
     if isinstance(error, StoreRefused) and _state_of(error) not in _BY_SQLSTATE:
         return UserError(

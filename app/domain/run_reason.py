@@ -29,9 +29,9 @@ class RunReason:
     """For people; may change, and nothing compares it."""
 
 
-def not_allowed(said: str) -> RunReason:
+def not_allowed(code: str) -> RunReason:
     """A refusal like that for want of credits that says that it is another: treated alike, told as it is."""
-    return RunReason(ReasonCode.NO_CREDITS, f"the provider refuses the account ({said}); tried again")
+    return RunReason(ReasonCode.NO_CREDITS, f"the provider refuses the account ({code}); tried again")
 
 
 NO_CREDITS = RunReason(ReasonCode.NO_CREDITS, "out of credits at the provider")

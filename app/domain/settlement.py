@@ -119,7 +119,7 @@ class Circumstances(NamedTuple):
 
 
 _UNKNOWN = Circumstances()
-_HEARD_STATES = OPEN_STATES | {TaskState.REJECTED}
+_REPORTABLE_STATES = OPEN_STATES | {TaskState.REJECTED}
 """Work that a report closes. What we gave up ourselves (expired, say) stays so, and a late report moves its
 money only; a refusal was wrong about the attempt of which a report tells."""
 
@@ -195,7 +195,7 @@ def _take_report(
     close = _closing(report)
     after = replace(
         attempt,
-        state=_reported(report) if attempt.state in _HEARD_STATES else attempt.state,
+        state=_reported(report) if attempt.state in _REPORTABLE_STATES else attempt.state,
         money=close or Money.HELD,
         held=attempt.held if hold is None else hold,
         to_charge=promised,

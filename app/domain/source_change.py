@@ -31,9 +31,9 @@ def refuse_difference(
     `specs` are all good records of the stretch, `stored` all that the run holds of it by ordinal. `missing`
     says what it means that one of `specs` is not stored; None: that it may be stored now.
     """
-    said = {spec.ordinal: spec for spec in specs}
-    for ordinal in sorted(said.keys() | stored.keys()):
-        spec, before = said.get(ordinal), stored.get(ordinal)
+    by_ordinal = {spec.ordinal: spec for spec in specs}
+    for ordinal in sorted(by_ordinal.keys() | stored.keys()):
+        spec, before = by_ordinal.get(ordinal), stored.get(ordinal)
         if spec is None:
             raise SourceChanged(ordinal, "is in the run, and is bad, repeated or gone in the file now")
         if before is None:

@@ -46,7 +46,7 @@ class RunState(StrEnum):
     LOADING = "loading"  # rows are still being read in; nothing is sent yet
     RUNNING = "running"
     PAUSED = "paused"  # out of credits, or the budget is reached; may go on later
-    STOPPED = "stopped"  # a fault that needs a person: bad key, foreign idempotency key
+    STOPPED = "stopped"  # a fault that needs a person: bad key, key collision
     CANCELLED = "cancelled"
     FINISHED = "finished"  # none of its tasks is open; marked within seconds, and undone by a retry
 

@@ -178,7 +178,7 @@ class Client:
         if status == 404 and not refusal.is_route:
             return PollAnswer(found=False)
         elsewhere = classify(status, refusal.code) is Answer.MISDIRECTED
-        return PollAnswer(found=None, gateway=refusal.told(status) if elsewhere else None)
+        return PollAnswer(found=None, gateway=refusal.describe(status) if elsewhere else None)
 
     async def get(self, path: str) -> GetAnswer:
         """Any other GET, for the doctor. Raises OSError or TimeoutError when there is no answer."""
@@ -206,7 +206,7 @@ class Client:
             return status, headers, body
         refusal = self._refusal("POST", status, headers, body)
         kind = classify(status, refusal.code) if refusal.is_own else Answer.GATEWAY
-        message = refusal.told(status) if kind is Answer.MISDIRECTED else refusal.message
+        message = refusal.describe(status) if kind is Answer.MISDIRECTED else refusal.message
         return CreateAnswer(
             kind, status, refusal.code, message, wait_s=refusal.wait_s, request_id=_request_id(headers)
         )

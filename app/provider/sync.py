@@ -71,7 +71,7 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
     limit, used, left = (_slots(headers, part) for part in ("Limit", "Current", "Remaining"))
     charged = _number(headers.get("X-Credits-Charged"))
     remaining = _signed(headers.get("X-Credits-Remaining"))
-    said: dict[str, Any] = {
+    common: dict[str, Any] = {
         "http_status": status,
         "slots": limit,
         "slots_used": used,
@@ -84,12 +84,12 @@ def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswe
         result = wire.unwrapped(whole)
         # Wrapped, or with the provider's own header: any other JSON object may be anybody's.
         if wire.is_object(result) and (result != whole or charged is not None):
-            return SyncAnswer(SyncEnd.ANSWERED, result=result, **said)
+            return SyncAnswer(SyncEnd.ANSWERED, result=result, **common)
         page = wire.page_of(status, headers, body)
-        return SyncAnswer(SyncEnd.LOST, message=f"2xx without a readable answer: {page}", **said)
+        return SyncAnswer(SyncEnd.LOST, message=f"2xx without a readable answer: {page}", **common)
     error = wire.read_error(status, headers, body)
     end = end_of(status, error.code, enveloped=error.is_own, slots_left=left)
-    return SyncAnswer(end, code=error.code, message=error.message, wait_s=error.wait_s, **said)
+    return SyncAnswer(end, code=error.code, message=error.message, wait_s=error.wait_s, **common)
 
 
 def encode_sync_report(key: str, end: SyncAnswer) -> bytes:

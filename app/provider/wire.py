@@ -42,7 +42,7 @@ _ESCAPE = re.compile(
 _HALF_BYTES = len(rb"\ud83d")
 _REPLACED = rb"\ufffd"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding foreign bytes may raise: bad JSON, bad UTF-8, nesting without end."""
+"""What decoding bytes from outside may raise: bad JSON, bad UTF-8, nesting without end."""
 
 
 class _Envelope(msgspec.Struct):
@@ -85,7 +85,7 @@ def encode_create(task: ClaimedTask, webhook_url: str | None) -> bytes:
 
 
 def decode(decoder: msgspec.json.Decoder[D], body: bytes) -> D:
-    """What `decoder` makes of foreign bytes. Raises what `UNREADABLE` names."""
+    """What `decoder` makes of bytes from outside. Raises what `UNREADABLE` names."""
     try:
         return decoder.decode(body)
     except msgspec.DecodeError:
@@ -253,7 +253,7 @@ class WireError:
     is_route: bool = False
     """It does not know the path, and says nothing of a task."""
 
-    def told(self, status: int) -> str:
+    def describe(self, status: int) -> str:
         """For people, who do not know the status yet; a line that no terminal obeys."""
         return excerpt(f"HTTP {status}, {self.code or 'no code'}: {self.message}", PAGE_CHARS_MAX * 2)
 
@@ -402,11 +402,11 @@ def _word(value: object) -> str:
 def _wait_s(headers: Mapping[str, str], root: Mapping[str, object], now: datetime) -> float | None:
     """The first that makes sense: Retry-After in seconds or as a date, then `retry_after` (C-B9)."""
     header = headers.get("Retry-After")
-    said = root.get("retry_after")
+    in_body = root.get("retry_after")
     for wait in (
         None if header is None else _number(header),
         None if header is None else _until(header, now),
-        _number(said) if isinstance(said, int | float) and not isinstance(said, bool) else None,
+        _number(in_body) if isinstance(in_body, int | float) and not isinstance(in_body, bool) else None,
     ):
         if wait is not None and math.isfinite(wait) and wait >= 0:
             return min(wait, WAIT_S_MAX)
@@ -421,22 +421,22 @@ def _number(value: str | float) -> float | None:
 
 
 def _until(http_date: str, now: datetime) -> float | None:
-    moment = _moment(http_date)
-    return None if moment is None else max((moment - now).total_seconds(), 0.0)
+    time = _http_time(http_date)
+    return None if time is None else max((time - now).total_seconds(), 0.0)
 
 
 def dated_ms(headers: Mapping[str, str]) -> int | None:
     """The header Date: UTC milliseconds, of a whole second; None where there is none that can be read."""
-    moment = _moment(headers.get("Date", ""))
-    return None if moment is None else round(moment.timestamp()) * 1000
+    time = _http_time(headers.get("Date", ""))
+    return None if time is None else round(time.timestamp()) * 1000
 
 
-def _moment(http_date: str) -> datetime | None:
+def _http_time(http_date: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(http_date)
+        time = parsedate_to_datetime(http_date)
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _integer(text: str | None) -> int | None:
@@ -467,10 +467,10 @@ def read_balance(body: bytes, now_ms: int) -> Balance | None:
     try:
         per_cycle = parse_credits(root.get("perCycle"), "perCycle", ACCOUNT_CREDITS_MAX)
         amount = parse_credits(abs(remaining), "remaining", ACCOUNT_CREDITS_MAX) or Decimal(0)
-        moment = datetime.fromisoformat(resets_at) if isinstance(resets_at, str) else None
+        time = datetime.fromisoformat(resets_at) if isinstance(resets_at, str) else None
     except ValueError:
         return None
-    resets_at_ms = round(moment.timestamp() * 1000) if moment is not None else None
+    resets_at_ms = round(time.timestamp() * 1000) if time is not None else None
     return Balance(now_ms, -amount if remaining < 0 else amount, per_cycle, resets_at_ms)
 
 

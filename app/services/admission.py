@@ -84,13 +84,13 @@ class Admission:
         self._sent_credits = Decimal(0)
         self._noted: RunReason | None = None
 
-    async def room(self) -> SendQuota:
+    async def quota(self) -> SendQuota:
         """How many tasks may go now; the account's runs say why when it is none."""
         now = self._clock()
         if not self._seen or not 0 <= now - self._seen[-1].at_ms < REFRESH_MS:
             await self._refresh(now)
         last = self._seen[-1]
-        found = send_quota(
+        quota = send_quota(
             outstanding_tasks=last.outstanding + self._sent - last.sent,
             backlog=backlog_max(
                 concurrency=self._slots.concurrency if self._slots else None,
@@ -102,13 +102,13 @@ class Admission:
             outstanding_credits=self._outstanding_credits(),
             budget_left=await self._budget_left(now),
         )
-        if self._last_answer.end is BalanceEnd.REFUSED and found.tasks:
+        if self._last_answer.end is BalanceEnd.REFUSED and quota.tasks:
             # One request more finds out, and what the provider then says of the key stops the runs.
-            found = SendQuota(1)
-        if found.reason != self._noted:
-            await self._store.accounts.note_waiting(self._account, found.reason)
-            self._noted = found.reason
-        return found
+            quota = SendQuota(1)
+        if quota.reason != self._noted:
+            await self._store.accounts.note_waiting(self._account, quota.reason)
+            self._noted = quota.reason
+        return quota
 
     def _outstanding_credits(self) -> Decimal:
         """What the balance may not show yet: the most that was outstanding within its lag, and all that was

@@ -49,8 +49,8 @@ async def book(store: "Store", account: str, now_ms: int) -> list[AccountEntry]:
         if done and now_ms >= cycle.ends_ms + LATE_MS:
             continue
         before, after = (known[n - 1] if n else None), (known[n + 1] if n + 1 < len(known) else None)
-        one = _CycleBooking(store, account, now_ms, cycle, [*entries, *booked])
-        booked += await one.book(before, after)
+        booking = _CycleBooking(store, account, now_ms, cycle, [*entries, *booked])
+        booked += await booking.book(before, after)
     return booked
 
 
@@ -125,7 +125,10 @@ class _CycleBooking:
         """What the first balance ever seen shows to have happened before there were books."""
         found = await self._judged(self._books().allocation, first)
         extra = found.unexplained if first.remaining else ZERO
-        for kind, credits in ((EntryKind.FOREIGN, found.foreign_lowest), (EntryKind.ADJUSTMENT, extra)):
+        for kind, credits in (
+            (EntryKind.EXTERNAL_USAGE, found.external_lowest),
+            (EntryKind.ADJUSTMENT, extra),
+        ):
             note = f"the first balance seen was {first.remaining}"
             await self._reach(kind, EntryReason.BEFORE_THE_BOOKS, credits, first.at_ms, note)
 
@@ -133,14 +136,14 @@ class _CycleBooking:
         """Credits that are gone and were not spent by us, as far as it is certain."""
         books = self._books()
         found = await self._judged(self._granted(), last)
-        before = books.total(EntryKind.FOREIGN, EntryReason.BEFORE_THE_BOOKS)
+        before = books.total(EntryKind.EXTERNAL_USAGE, EntryReason.BEFORE_THE_BOOKS)
         # While work is out the balance allows a range. What is booked stays unless it lies outside.
-        target = max(books.foreign - before, found.foreign_lowest - before)
+        target = max(books.external_usage - before, found.external_lowest - before)
         if last.remaining:
             # A balance of 0 hides what was overdrawn, and with it how much.
-            target = min(target, max(ZERO, found.foreign_highest - before))
+            target = min(target, max(ZERO, found.external_highest - before))
         note = f"by the balance of {last.remaining}"
-        await self._reach(EntryKind.FOREIGN, EntryReason.OTHER_USERS, target, last.at_ms, note)
+        await self._reach(EntryKind.EXTERNAL_USAGE, EntryReason.OTHER_USERS, target, last.at_ms, note)
 
     async def _carry_back(self, before: Cycle, last: Balance) -> None:
         """Posts that were begun before the reset and reported after it are in this cycle. If all had been

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 async def certify(store: "Store", run_id: str, *, clock: Clock) -> Document:
     """The certificate of a run as it is now."""
-    tally, facts = await store.certificates.tally_run(run_id)
-    return make_certificate(tally, facts, clock())
+    totals, facts = await store.certificates.total_run(run_id)
+    return make_certificate(totals, facts, clock())

@@ -36,16 +36,14 @@ async def look_ahead(
     """`provider` is asked for its slots; None, or no answer: they are not known. `rate_per_s`: the account's
     limit of requests."""
     slots = None if provider is None else await _slots(provider)
-    picture = await store.forecasts.forecast_input(
-        account, now_ms, slots=slots.concurrency if slots else None
-    )
+    inputs = await store.forecasts.forecast_input(account, now_ms, slots=slots.concurrency if slots else None)
     use = LimitUsage(
         slots.concurrency if slots else None,
         slots.used if slots else None,
         rate_per_s,
         await store.forecasts.busiest_second(account, now_ms),
     )
-    found = forecast(picture)
+    found = forecast(inputs)
     return AccountForecast(found, use, warnings_of(found, use))
 
 

@@ -71,17 +71,17 @@ class LostWebhookSearch:
         return new_id(max(now - self._look_back_ms, 0), 0)
 
     async def _note(self, polls: "Sequence[PollWithoutDelivery]", now: int, each: Isolated) -> int:
-        said = []
+        acknowledged = []
         for poll in polls:
             with each.alone():
                 if (ack := self._read(poll.body)) is not None:
-                    said.append((poll, ack))
-        if not said:
+                    acknowledged.append((poll, ack))
+        if not acknowledged:
             return 0
         # A delivery that was not settled, or could not be read, is stored all the same.
-        since = new_id(max(min(poll.first_sent_at_ms for poll, _ in said) - SKEW_MS, 0), 0)
+        since = new_id(max(min(poll.first_sent_at_ms for poll, _ in acknowledged) - SKEW_MS, 0), 0)
         stored = await self._store.polls.webhooks_without_task(since)
-        lost = [(poll, _detail(ack)) for poll, ack in said if ack.provider_task_id not in stored]
+        lost = [(poll, _detail(ack)) for poll, ack in acknowledged if ack.provider_task_id not in stored]
         return await self._store.polls.note_lost_after_ack(lost, now) if lost else 0
 
 

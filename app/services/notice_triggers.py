@@ -16,7 +16,7 @@ from app.domain.notices.triggers import (
     budget_reached,
     discrepancy,
     ended,
-    foreign_spend,
+    external_usage,
     halted,
     run_edge,
     schedule_failed,
@@ -62,7 +62,7 @@ class Watcher:
             self._of_budgets,
             self._of_balances,
             self._of_inbox,
-            self._of_foreign_spend,
+            self._of_external_usage,
             self._of_schedules,
         ):
             with each.alone():
@@ -160,10 +160,10 @@ class Watcher:
             set_aside(group, now) for group in await self._store.set_aside.set_aside_groups(now - ASIDE_MS)
         ]
 
-    async def _of_foreign_spend(self) -> list[Notice]:
+    async def _of_external_usage(self) -> list[Notice]:
         now = self._clock()
-        spent = await self._store.notice_triggers.foreign_spend(now - NEWS_MS)
-        return [foreign_spend(one, now) for one in spent if one.credits > 0]
+        spent = await self._store.notice_triggers.external_usage(now - NEWS_MS)
+        return [external_usage(one, now) for one in spent if one.credits > 0]
 
     async def _of_schedules(self) -> list[Notice]:
         now = self._clock()

@@ -27,7 +27,7 @@ class Silence:
     count: int = 0
     page: str = ""
 
-    def heard(self) -> None:
+    def answered(self) -> None:
         """The provider itself answered."""
         self.since_ms, self.count = None, 0
 
@@ -67,7 +67,7 @@ class Reachability:
 
     def heard_send(self) -> None:
         """The provider itself answered a create call."""
-        self.sends.heard()
+        self.sends.answered()
         self.rests, self.rest_until_ms = 0, 0
 
     def rest(self, now_ms: int, jitter: float, asked_s: float | None) -> float:

@@ -171,11 +171,11 @@ def _not_started(loaded: Loaded) -> str:
 
 
 def _reason(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) else None
+    why = error.strerror if isinstance(error, OSError) else None
     if _bug(error) is not None:
         # Its text may quote what the file says.
         return f"it cannot be run ({type(error).__name__}): look at the worker's log"
-    return said or str(error) or type(error).__name__
+    return why or str(error) or type(error).__name__
 
 
 def _bug(error: Exception) -> Exception | None:

@@ -144,12 +144,12 @@ class Sender:
         while not self._is_over():
             limit = max(self._limits.claim_size, *(run.batch_size for run in self._options.values()), 1)
             if self._admission is not None:
-                room = await self._admission.room()
+                quota = await self._admission.quota()
                 self._went_on()
-                if not room.tasks:
+                if not quota.tasks:
                     self.has_room = False
                     break
-                limit = min(limit, room.tasks)
+                limit = min(limit, quota.tasks)
             if self._is_probe:
                 limit = 1
             now = self._clock()

@@ -198,7 +198,7 @@ async def _note_reach(
     is sent pause, so that somebody looks; their polls go on, and the first good one lets them go on."""
     pages = [answer.gateway for answer in answers if answer.gateway is not None]
     if any(answer.found is not None for answer in answers):
-        reach.polls.heard()
+        reach.polls.answered()
         await store.accounts.resume_account_if_paused_for(account, ReasonCode.POLLS_UNANSWERED)
     elif pages:
         reach.polls.unheard(pages[-1], now)

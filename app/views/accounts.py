@@ -44,7 +44,7 @@ def plan_document(
         "cycle": cycle_document(books.cycle) | {"days_left": books.cycle.days_left(now_ms)},
         "allocation": to_json_number(books.allocation + books.adjusted),
         "used": to_json_number(books.used),
-        "foreign": to_json_number(books.foreign),
+        "foreign": to_json_number(books.external_usage),
         "held": {"tasks": exposure.held_tasks, "credits": to_json_number(exposure.held)},
         "unknown": {"tasks": exposure.unknown_tasks, "credits": to_json_number(exposure.unknown)},
         "remaining": to_json_number(books.remaining),
@@ -82,7 +82,7 @@ def statement_document(books: Statement) -> Document:
             "allocation": to_json_number(books.allocation),
             "adjusted": to_json_number(books.adjusted),
             "used": to_json_number(books.used),
-            "foreign": to_json_number(books.foreign),
+            "foreign": to_json_number(books.external_usage),
             "expired": to_json_number(books.expired),
             "overage": to_json_number(books.overage),
             "closing": to_json_number(books.closing),
@@ -133,8 +133,8 @@ def audit_document(found: Audited) -> Document:
         "explained": found.drift.explained,
         "unexplained": to_json_number(found.drift.unexplained),
         "foreign": {
-            "lowest": to_json_number(found.drift.foreign_lowest),
-            "highest": to_json_number(found.drift.foreign_highest),
+            "lowest": to_json_number(found.drift.external_lowest),
+            "highest": to_json_number(found.drift.external_highest),
         },
         "unknown_exposure": {
             "tasks": exposure.held_tasks + exposure.unknown_tasks,
@@ -151,19 +151,19 @@ def audit_document(found: Audited) -> Document:
 
 
 def _interval(interval: Interval) -> Document:
-    figures = (
-        "before",
-        "granted",
-        "after",
-        "actual",
-        "ours_lowest",
-        "ours_highest",
-        "exposure",
-        "foreign",
-        "unexplained",
-    )
+    figures = {
+        "before": interval.before,
+        "granted": interval.granted,
+        "after": interval.after,
+        "actual": interval.actual,
+        "ours_lowest": interval.ours_lowest,
+        "ours_highest": interval.ours_highest,
+        "exposure": interval.exposure,
+        "foreign": interval.external,
+        "unexplained": interval.unexplained,
+    }
     times: dict[str, Any] = {"from": iso_utc(interval.from_ms), "to": iso_utc(interval.to_ms)}
-    return times | {name: to_json_number(getattr(interval, name)) for name in figures}
+    return times | {name: to_json_number(credits) for name, credits in figures.items()}
 
 
 def _resets(drift: Drift) -> list[Document]:
@@ -187,4 +187,4 @@ def _rounded(credits: Decimal) -> Decimal:
 
 
 _GRANTS = (EntryKind.ALLOCATION, EntryKind.ADJUSTMENT)
-_ORDER = (EntryKind.ALLOCATION, EntryKind.ADJUSTMENT, EntryKind.FOREIGN, EntryKind.EXPIRY)
+_ORDER = (EntryKind.ALLOCATION, EntryKind.ADJUSTMENT, EntryKind.EXTERNAL_USAGE, EntryKind.EXPIRY)

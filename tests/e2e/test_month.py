@@ -83,7 +83,7 @@ def ours_of(books: Statement) -> dict[str, Any]:
             if e.kind in (EntryKind.ALLOCATION, EntryKind.ADJUSTMENT)
         ],
         "lines": [(p.day, p.task_type, p.sync, p.count, p.credits) for p in books.posts],
-        "foreign": books.foreign,
+        "foreign": books.external_usage,
         "expiry": books.expired,
         "overage": books.overage,
         "closing": books.closing,

@@ -64,7 +64,7 @@ def _ledger_is_the_bill(history: History, rows: Rows) -> None:
 def _accounts_are_the_balance(history: History, rows: Rows) -> None:
     """The ledger in double entry, with the cycles of the emulator's own statement, leaves its balance."""
     statement = emulator_books(history.provider.organization, history.now_ms / 1000, with_tasks=False)
-    entries = [Entry(Kind.FOREIGN, Decimal(history.provider.foreign))]
+    entries = [Entry(Kind.EXTERNAL_USAGE, Decimal(history.provider.external))]
     for cycle in statement["cycles"]:
         entries.append(Entry(Kind.ALLOCATION, Decimal(cycle["allocation"])))
         entries.append(Entry(Kind.EXPIRY, Decimal(cycle["expiry"])))
@@ -74,20 +74,20 @@ def _accounts_are_the_balance(history: History, rows: Rows) -> None:
     found = balances(entries)
     assert sum(found.values()) == 0
     assert found[Account.HELD] == 0
-    assert found[Account.SPENT] + found[Account.FOREIGN] == statement["charged"]
+    assert found[Account.SPENT] + found[Account.EXTERNAL] == statement["charged"]
     assert remaining(found) == statement["remaining"]
 
 
 def _drift_is_explained(history: History, rows: Rows) -> None:
     drift = drift_of(history, rows)
     assert drift.explained, drift
-    foreign = history.provider.foreign
-    assert drift.foreign_lowest <= foreign, (foreign, drift)
+    external = history.provider.external
+    assert drift.external_lowest <= external, (external, drift)
     # A balance of 0 hides what others took below it; a key too old to be sent again may have been accepted.
     hidden = history.provider.organization.account.closed or any(one.overdrawn for one in drift.intervals)
     hidden = hidden or history.snapshots[-1].remaining == 0
     if not hidden and drift.exposure == 0:
-        assert drift.foreign_lowest == drift.foreign_highest == foreign, (foreign, drift)
+        assert drift.external_lowest == drift.external_highest == external, (external, drift)
 
 
 def _verdicts(row: AttemptRow, task: Task) -> Iterator[Verdict]:

@@ -78,7 +78,7 @@ class EmulatedProvider:
         self.emulator.answers.short = True
         self._key = self.emulator.registry.keys[KEY]
         self.organization = self._key.organization
-        self.foreign = 0
+        self.external = 0
         self.tasks: dict[str, Task] = {}
         self._payloads: dict[str, dict[str, object]] = {}
         self.emulator.timeline.at(
@@ -150,7 +150,7 @@ class EmulatedProvider:
     def spend_elsewhere(self, credits: int) -> None:
         """Somebody else uses the account."""
         self.organization.charge(credits)
-        self.foreign += credits
+        self.external += credits
 
     def bill(self) -> dict[str, int]:
         """Idempotency key -> what it really cost."""

@@ -36,7 +36,7 @@ class Tally:
         self.others.update(
             attempts=len(rows.attempts),
             resets=len(account.closed),
-            foreign=history.provider.foreign,
+            external=history.provider.external,
             upgrades=int(history.upgraded),
             snapshots=len(history.snapshots),
             conflicts_409=history.provider.organization.totals.conflicts,

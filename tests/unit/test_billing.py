@@ -151,12 +151,12 @@ CYCLE = Cycle(unix_ms("2026-04-10"), unix_ms("2026-05-10"))
 
 
 def statement(
-    *, used: int, foreign: int = 0, expired: int | None = None, granted: int = 250_000, change: int = 0
+    *, used: int, external: int = 0, expired: int | None = None, granted: int = 250_000, change: int = 0
 ) -> Statement:
     amounts = {
         EntryKind.ALLOCATION: granted,
         EntryKind.ADJUSTMENT: change,
-        EntryKind.FOREIGN: foreign,
+        EntryKind.EXTERNAL_USAGE: external,
         EntryKind.EXPIRY: expired,
     }
     entries = [
@@ -176,7 +176,7 @@ def test_an_upgrade_leaves_the_new_allocation_less_what_was_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "foreign", "expired", "remaining", "overage", "closing"),
+    ("used", "external", "expired", "remaining", "overage", "closing"),
     [
         (1_000, 0, None, 249_000, 0, 249_000),
         (1_000, 0, 249_000, 249_000, 0, 0),
@@ -187,11 +187,11 @@ def test_an_upgrade_leaves_the_new_allocation_less_what_was_used() -> None:
     ],
 )
 def test_a_statement_balances(
-    used: int, foreign: int, expired: int | None, remaining: int, overage: int, closing: int
+    used: int, external: int, expired: int | None, remaining: int, overage: int, closing: int
 ) -> None:
-    found = statement(used=used, foreign=foreign, expired=expired)
+    found = statement(used=used, external=external, expired=expired)
     assert (found.remaining, found.overage, found.closing) == (remaining, overage, closing)
-    assert expiring(statement(used=used, foreign=foreign)) == max(0, remaining)
+    assert expiring(statement(used=used, external=external)) == max(0, remaining)
 
 
 def test_what_is_out_is_not_available() -> None:
@@ -200,4 +200,7 @@ def test_what_is_out_is_not_available() -> None:
 
 
 def test_the_cause_is_the_first_word_of_the_reason() -> None:
-    assert AccountEntry(0, EntryKind.FOREIGN, Decimal(1), 0, "other_users: seen at 3").cause == "other_users"
+    assert (
+        AccountEntry(0, EntryKind.EXTERNAL_USAGE, Decimal(1), 0, "other_users: seen at 3").cause
+        == "other_users"
+    )

@@ -184,11 +184,11 @@ def test_what_was_never_sent_needs_no_money() -> None:
     assert made([reused], [])["complete"] is True
 
 
-def test_a_run_that_is_still_read_or_has_foreign_entries_is_not_complete() -> None:
+def test_a_run_that_is_still_read_or_has_entries_of_others_is_not_complete() -> None:
     loading = made([standing()], hold_and_post(), replace(RUN, state="loading"))
     assert loading["statement"] == "Not complete: the source is not read to its end."
-    foreign = made([standing()], hold_and_post(), replace(RUN, entries=5))
-    assert foreign["statement"] == "Not complete: ledger entries of no task of the run: 3."
+    strange = made([standing()], hold_and_post(), replace(RUN, entries=5))
+    assert strange["statement"] == "Not complete: ledger entries of no task of the run: 3."
     assert made([], [])["statement"] == "Complete: there was no prompt to run."
 
 

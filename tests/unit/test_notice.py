@@ -100,7 +100,7 @@ def test_a_document_says_what_happened_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "is_open", "told", "expected"),
+    ("state", "is_open", "last_kind", "expected"),
     [
         ("loading", True, None, None),
         ("loading", False, None, None),
@@ -125,8 +125,10 @@ def test_a_document_says_what_happened_when() -> None:
         ("cancelled", False, None, NoticeKind.RUN_FINISHED),
     ],
 )
-def test_edges_of_a_run(state: str, is_open: bool, told: str | None, expected: NoticeKind | None) -> None:
-    run = RunSnapshot("r", "monday", "default", "f.csv", state, None, None, 0, is_open, told, 1)
+def test_edges_of_a_run(
+    state: str, is_open: bool, last_kind: str | None, expected: NoticeKind | None
+) -> None:
+    run = RunSnapshot("r", "monday", "default", "f.csv", state, None, None, 0, is_open, last_kind, 1)
     assert run_edge(run) is expected
     assert run_edge(replace(run, source="ask")) is None
 

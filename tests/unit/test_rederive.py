@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.accounting.adjustment import account_entry, adjustment_reason, parse_adjustment, said_credits
+from app.domain.accounting.adjustment import account_entry, adjustment_reason, noted_credits, parse_adjustment
 from app.domain.credits import CreditsError
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Effect, Report, Settlement, Source
@@ -55,7 +55,7 @@ def report(
     key: str | None = "key",
 ) -> ParsedDelivery:
     """One report about the attempt."""
-    said = Report(
+    content = Report(
         provider_id,
         key,
         completed,
@@ -63,12 +63,12 @@ def report(
         None if charged is None else Decimal(charged),
         f'{{"text":"{text}"}}'.encode(),
     )
-    return ParsedDelivery(f"{next(_ids):08}", Source.DELIVERY, 2_000, said)
+    return ParsedDelivery(f"{next(_ids):08}", Source.DELIVERY, 2_000, content)
 
 
-def attempt(*marks: OwnDecision) -> DerivationInput:
+def attempt(*decisions: OwnDecision) -> DerivationInput:
     """An attempt of a task that was estimated at five credits."""
-    return DerivationInput(TASK, "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(marks))
+    return DerivationInput(TASK, "r", 1, True, "CHATGPT", "{}", FIVE, False, frozenset(decisions))
 
 
 def derived(*events: Event) -> Expected:
@@ -90,20 +90,20 @@ def test_money_depends_on_order_only_where_a_conflict_is_found(
     sent: list[Row], reports: list[ParsedDelivery]
 ) -> None:
     events: list[Event] = [*sent, *reports]
-    due = derive(attempt(), events, decide_delivery)
-    conflicted = any(f.verdict is Verdict.CONFLICT for f in due.findings)
+    expected = derive(attempt(), events, decide_delivery)
+    conflicted = any(f.verdict is Verdict.CONFLICT for f in expected.findings)
     closings = {derive(attempt(), order, decide_delivery).closing for order in itertools.permutations(events)}
     assert len(closings) == 1 or conflicted
-    assert is_order_free(attempt(), due, events, decide_delivery) or conflicted
+    assert is_order_free(attempt(), expected, events, decide_delivery) or conflicted
 
 
 @given(sent=SENT, reports=REPORTS)
 def test_one_hold_and_one_closing_whatever_is_said(sent: list[Row], reports: list[ParsedDelivery]) -> None:
-    due = derived(*sent, *reports)
-    kinds = [entry.kind for entry in due.entries]
+    expected = derived(*sent, *reports)
+    kinds = [entry.kind for entry in expected.entries]
     assert kinds.count("hold") == 1
-    assert kinds.count("post") + kinds.count("void") == (due.after.charged is not None)
-    settled = [i for i, effect in due.effects.items() if effect is Effect.SETTLED]
+    assert kinds.count("post") + kinds.count("void") == (expected.after.charged is not None)
+    settled = [i for i, effect in expected.effects.items() if effect is Effect.SETTLED]
     assert settled == [reports[0].id]
 
 
@@ -131,10 +131,10 @@ def test_a_refusal_closes_what_no_earlier_send_may_have_bought(
 ) -> None:
     events: list[Event] = [*([LOST] if sends > 1 else []), REFUSED | {"open_sends": stored}]
     given_ = replace(attempt(), sends=sends)
-    due = derive(given_, events, decide_delivery)
-    assert (due.after.state, due.open_sends) == (state, open_sends)
-    heard = derive(given_, [*events, report(5)], decide_delivery)
-    assert (heard.after.state, heard.after.money, heard.error_code) == (
+    expected = derive(given_, events, decide_delivery)
+    assert (expected.after.state, expected.open_sends) == (state, open_sends)
+    applied = derive(given_, [*events, report(5)], decide_delivery)
+    assert (applied.after.state, applied.after.money, applied.error_code) == (
         TaskState.COMPLETED,
         Money.POSTED,
         None,
@@ -143,19 +143,19 @@ def test_a_refusal_closes_what_no_earlier_send_may_have_bought(
 
 def test_a_contradiction_is_not_order_free() -> None:
     five, six = report(5), report(6)
-    due = derived(ACCEPTED, five, six)
-    assert due.closing == (Money.POSTED, FIVE)
-    assert not is_order_free(attempt(), due, [ACCEPTED, five, six], decide_delivery)
+    expected = derived(ACCEPTED, five, six)
+    assert expected.closing == (Money.POSTED, FIVE)
+    assert not is_order_free(attempt(), expected, [ACCEPTED, five, six], decide_delivery)
 
 
 def _in_every_order(
-    sent: list[Row], reports: list[ParsedDelivery], due: Expected, marks: Sequence[OwnDecision]
+    sent: list[Row], reports: list[ParsedDelivery], expected: Expected, decisions: Sequence[OwnDecision]
 ) -> bool:
     """The same question, asked of each report by deriving it all again with that one first."""
     for first in reports:
-        rest = [one for one in reports if one is not first]
-        for order in ([*marks, *sent, first, *rest], [*marks, first, *rest, *sent]):
-            if derive(attempt(*marks), order, decide_delivery).closing != due.closing:
+        rest = [other for other in reports if other is not first]
+        for order in ([*decisions, *sent, first, *rest], [*decisions, first, *rest, *sent]):
+            if derive(attempt(*decisions), order, decide_delivery).closing != expected.closing:
                 return False
     return True
 
@@ -176,15 +176,15 @@ HOSTILE = st.lists(
 @given(
     sent=SENT,
     reports=HOSTILE,
-    marks=st.sampled_from([(), (OwnDecision.EXPIRED,), (OwnDecision.ASKED, OwnDecision.GIVEN_UP)]),
+    decisions=st.sampled_from([(), (OwnDecision.EXPIRED,), (OwnDecision.ASKED, OwnDecision.GIVEN_UP)]),
 )
-def test_what_one_report_says_is_heard_once(
-    sent: list[Row], reports: list[ParsedDelivery], marks: tuple[OwnDecision, ...]
+def test_what_one_report_says_is_applied_once(
+    sent: list[Row], reports: list[ParsedDelivery], decisions: tuple[OwnDecision, ...]
 ) -> None:
-    events: list[Event] = [*marks, *sent, *reports]
-    due = derive(attempt(*marks), events, decide_delivery)
-    assert is_order_free(attempt(*marks), due, events, decide_delivery) == _in_every_order(
-        sent, reports, due, marks
+    events: list[Event] = [*decisions, *sent, *reports]
+    expected = derive(attempt(*decisions), events, decide_delivery)
+    assert is_order_free(attempt(*decisions), expected, events, decide_delivery) == _in_every_order(
+        sent, reports, expected, decisions
     )
 
 
@@ -200,34 +200,37 @@ def test_what_one_report_says_is_heard_once(
     ],
     ids=["repeats", "charges", "ids", "ids without a charge", "keys", "all of it"],
 )
-@pytest.mark.parametrize("marks", [(), (OwnDecision.ASKED, OwnDecision.GIVEN_UP)])
-def test_reports_are_heard_a_few_times_each(
-    say: Callable[[int], ParsedDelivery], marks: tuple[OwnDecision, ...]
+@pytest.mark.parametrize("decisions", [(), (OwnDecision.ASKED, OwnDecision.GIVEN_UP)])
+def test_each_report_is_applied_a_few_times_at_most(
+    say: Callable[[int], ParsedDelivery], decisions: tuple[OwnDecision, ...]
 ) -> None:
-    heard = 0
+    applied = 0
 
-    def counting(delivery: ParsedDelivery, one: Attempt, stored: bytes | None) -> Settlement:
-        nonlocal heard
-        heard += 1
-        return decide_delivery(delivery, one, stored)
+    def counting(delivery: ParsedDelivery, attempt_before: Attempt, stored: bytes | None) -> Settlement:
+        nonlocal applied
+        applied += 1
+        return decide_delivery(delivery, attempt_before, stored)
 
-    events: list[Event] = [*marks, ACCEPTED, *map(say, range(1, 1_001))]
-    due = derive(attempt(*marks), events, decide_delivery)
-    is_order_free(attempt(*marks), due, events, counting)
-    assert heard < 10 * len(events)
+    events: list[Event] = [*decisions, ACCEPTED, *map(say, range(1, 1_001))]
+    expected = derive(attempt(*decisions), events, decide_delivery)
+    is_order_free(attempt(*decisions), expected, events, counting)
+    assert applied < 10 * len(events)
 
 
 def test_a_late_charge_fills_and_keeps_the_first_answer() -> None:
-    due = derived(ACCEPTED, first := report(None), filled := report(5))
-    assert due.first is first
-    assert due.effects == {first.id: Effect.SETTLED, filled.id: Effect.FILLED}
-    assert [(e.kind, e.delivery_id) for e in due.entries] == [("hold", None), ("post", filled.id)]
+    expected = derived(ACCEPTED, first := report(None), filled := report(5))
+    assert expected.first is first
+    assert expected.effects == {first.id: Effect.SETTLED, filled.id: Effect.FILLED}
+    assert [(e.kind, e.delivery_id) for e in expected.entries] == [("hold", None), ("post", filled.id)]
 
 
 def test_a_report_that_overtook_writes_the_hold() -> None:
-    due = derived(one := report(5), ACCEPTED)
-    assert [(e.kind, e.delivery_id) for e in due.entries] == [("hold", one.id), ("post", one.id)]
-    assert due.submitted_at_ms == 1_000
+    expected = derived(overtaking := report(5), ACCEPTED)
+    assert [(e.kind, e.delivery_id) for e in expected.entries] == [
+        ("hold", overtaking.id),
+        ("post", overtaking.id),
+    ]
+    assert expected.submitted_at_ms == 1_000
 
 
 @pytest.mark.parametrize(
@@ -242,16 +245,16 @@ def test_the_hold_tells_which_order_comes_first(overtaken: bool | None, first: l
 def test_work_that_was_closed_before_stays_closed() -> None:
     expired = attempt(OwnDecision.EXPIRED)
     events = next(possible_orders(expired, [ACCEPTED], [report(5)], overtaken=False))
-    due = derive(expired, events, decide_delivery)
-    assert (due.after.state, due.after.money) == (TaskState.EXPIRED, Money.POSTED)
+    expected = derive(expired, events, decide_delivery)
+    assert (expected.after.state, expected.after.money) == (TaskState.EXPIRED, Money.POSTED)
 
 
 def test_a_report_for_a_call_that_was_given_up_is_a_conflict() -> None:
     refused = attempt(OwnDecision.ASKED, OwnDecision.GIVEN_UP)
     late = report(5)
-    due = derive(refused, next(possible_orders(refused, [], [late], overtaken=False)), decide_delivery)
-    assert (due.closing, due.effects) == ((Money.VOIDED, Decimal(0)), {late.id: Effect.CONFLICT})
-    assert [f.verdict for f in due.findings] == [Verdict.CONFLICT]
+    expected = derive(refused, next(possible_orders(refused, [], [late], overtaken=False)), decide_delivery)
+    assert (expected.closing, expected.effects) == ((Money.VOIDED, Decimal(0)), {late.id: Effect.CONFLICT})
+    assert [f.verdict for f in expected.findings] == [Verdict.CONFLICT]
 
 
 def test_a_misfit_is_held_against_its_delivery_only_between_two_that_fit() -> None:
@@ -271,7 +274,7 @@ def test_a_misfit_is_held_against_its_delivery_only_between_two_that_fit() -> No
 def test_an_adjustment_says_its_credits_twice(text: str, credits: str) -> None:
     amount = parse_adjustment(text)
     assert amount == Decimal(credits)
-    assert said_credits(adjustment_reason(amount, "ticket 1: 7 credits")) == amount
+    assert noted_credits(adjustment_reason(amount, "ticket 1: 7 credits")) == amount
     entry = {
         "id": 1,
         "kind": "adjustment",

@@ -190,11 +190,11 @@ def _ended_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the demo in order, as Ctrl-C does; the exit code is the shell's, 143."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - only a coroutine gets here
-    told = False
+    interrupted = False
 
     def end() -> None:
-        nonlocal told
-        told = True
+        nonlocal interrupted
+        interrupted = True
         task.cancel()
 
     loop = asyncio.get_running_loop()
@@ -202,7 +202,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        if told:
+        if interrupted:
             raise SystemExit(128 + signal.SIGTERM) from None
         raise
     finally:

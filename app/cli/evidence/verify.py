@@ -62,10 +62,10 @@ def verify(
     plan = _verify_plan(settings, account, secret_env or [])
 
     async def work(store: "Store") -> None:
-        runs, tally = await _verified(store, plan, run or [], account or None, processes)
-        document = verify_document(tally, len(runs))
+        runs, totals = await _verified(store, plan, run or [], account or None, processes)
+        document = verify_document(totals, len(runs))
         show(document, as_json=as_json, draw=draw_verified)
-        if tally.differences_count:
+        if totals.differences_count:
             raise typer.Exit(FAILED)
 
     with_store(settings, work)
@@ -107,22 +107,22 @@ async def _verified(
     from app.store.read.verification import open_snapshot
 
     run_ids = [(await choose_run(store, name)).id for name in wanted]
-    tally, reading = VerifyTotals(), reading_of(plan)
+    totals, reading = VerifyTotals(), reading_of(plan)
     async with open_snapshot(store.db) as snapshot:
         runs = await snapshot.runs(account, run_ids)
         spread = processes or min(PROCESSES, os.cpu_count() or 1)
         if sum(run.last_ordinal for run in runs) < SPREAD_FROM_TASKS and not processes:
             spread = 1
         if spread == 1:
-            tally.add(await verify_share(snapshot, runs, reading))
+            totals.add(await verify_share(snapshot, runs, reading))
         else:
             for share in await _in_processes(plan, runs, spread, await snapshot.export()):
-                tally.add(share)
+                totals.add(share)
         if not wanted:
             rest = await verify_rest(snapshot, reading, account=account, default_account=DEFAULT_ACCOUNT)
-            tally.add(rest)
-    conclude(tally)
-    return runs, tally
+            totals.add(rest)
+    conclude(totals)
+    return runs, totals
 
 
 async def _in_processes(
@@ -150,7 +150,7 @@ def _run_share(
         store = await open_store(plan.settings, migrated=False)
         try:
             async with open_snapshot(store.db, joined) as snapshot:
-                return await verify_share(snapshot, runs, reading_of(plan), share=share, of=of)
+                return await verify_share(snapshot, runs, reading_of(plan), share=share, shares=of)
         finally:
             await store.close()
 

@@ -17,7 +17,7 @@ KINDS = ("allocation", "expiry", "foreign", "adjustment")
 """Of account entries."""
 PRESUMED = "presumed"
 """In the reason of an allocation that no balance told of: nobody looked in that cycle."""
-_SAID = re.compile(r"([+-]\d+(?:\.\d+)?) credits: ")
+_NOTED = re.compile(r"([+-]\d+(?:\.\d+)?) credits: ")
 
 
 def parse_adjustment(text: str) -> Decimal:
@@ -42,10 +42,10 @@ def adjustment_reason(credits: Decimal, reason: str) -> str:
     return f"{sign}{to_json_number(credits)} credits: {reason}"
 
 
-def said_credits(stored_reason: str) -> Decimal | None:
+def noted_credits(stored_reason: str) -> Decimal | None:
     """The credits that a stored reason begins with; None: it was not made by hand."""
-    said = _SAID.match(stored_reason)
-    return None if said is None else Decimal(said[1])
+    noted = _NOTED.match(stored_reason)
+    return None if noted is None else Decimal(noted[1])
 
 
 def account_entry(entry: Row) -> Iterator[Difference]:
@@ -56,10 +56,10 @@ def account_entry(entry: Row) -> Iterator[Difference]:
     if not entry["reason"].strip():
         why = "each entry says why it stands"
         yield Difference("account_entries", key, "reason", "empty", "a reason", why)
-    said = said_credits(entry["reason"]) if entry["kind"] == "adjustment" else None
-    if said is not None and said != entry["credits"]:
+    noted = noted_credits(entry["reason"]) if entry["kind"] == "adjustment" else None
+    if noted is not None and noted != entry["credits"]:
         why = "its reason says the credits in words of its own"
-        yield Difference("account_entries", key, "credits", display(entry["credits"]), display(said), why)
+        yield Difference("account_entries", key, "credits", display(entry["credits"]), display(noted), why)
     if entry["kind"] in ("allocation", "expiry") and entry["cycle_ms"] is None:
         why = "it belongs to one"
         yield Difference("account_entries", key, "cycle_ms", "null", "start of a cycle", why)

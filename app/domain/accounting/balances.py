@@ -82,14 +82,14 @@ def find_steps(
     ordered = sorted(snapshots, key=lambda s: s.at_ms)
     known = [a for a in allocations if ordered and ordered[0].at_ms < a.at_ms <= ordered[-1].at_ms]
     known.sort(key=lambda a: a.at_ms)
-    told = [s for s in ordered if not s.is_fresh]
-    edges = [told[0].at_ms, told[-1].at_ms] if told else [_NEVER, _NEVER]
+    reported = [s for s in ordered if not s.is_fresh]
+    edges = [reported[0].at_ms, reported[-1].at_ms] if reported else [_NEVER, _NEVER]
     steps = [_cycle(a, slack_ms) for a in known if not edges[0] < a.at_ms <= edges[1]]
-    for p, q in pairwise(told):
+    for p, q in pairwise(reported):
         steps += _between(p, q, [a for a in known if p.at_ms < a.at_ms <= q.at_ms], slack_ms)
-    if told and told[-1].resets_at_ms is not None:
+    if reported and reported[-1].resets_at_ms is not None:
         # Nobody has said yet what the next cycle begins with.
-        steps.append(Step(Span(told[-1].resets_at_ms - slack_ms, _NEVER), blind=True))
+        steps.append(Step(Span(reported[-1].resets_at_ms - slack_ms, _NEVER), blind=True))
     return sorted(steps, key=lambda step: step.unclear)
 
 

@@ -22,7 +22,7 @@ class EntryKind(StrEnum):
     ALLOCATION = "allocation"  # what the plan grants at the start of a cycle; one in each
     EXPIRY = "expiry"  # what was left at the end of a cycle and is lost; one in each
     ADJUSTMENT = "adjustment"  # a change of plan, or a correction; its reason says which
-    FOREIGN = "foreign"  # charged to the account, but not for a task of ours
+    EXTERNAL_USAGE = "foreign"  # charged to the account, but not for a task of ours
 
 
 class EntryReason(StrEnum):
@@ -70,7 +70,7 @@ class AccountEntry:
     at_ms: int
     kind: EntryKind
     credits: Decimal
-    """As a rule positive; an adjustment, or a foreign entry that takes an earlier one back, may not be."""
+    """As a rule positive; an adjustment, or external usage that takes an earlier one back, may not be."""
     cycle_ms: int | None
     """Start of the cycle that it belongs to; None: the one that was running."""
     reason: str
@@ -106,8 +106,8 @@ class PostLine:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """The books of an account over one cycle: allocation + adjusted - used - foreign - expired + overage =
-    closing."""
+    """The books of an account over one cycle: allocation + adjusted - used - external usage -
+    expired + overage = closing."""
 
     account: str
     cycle: Cycle
@@ -137,9 +137,9 @@ class Statement:
         return sum((line.credits for line in self.posts), ZERO)
 
     @property
-    def foreign(self) -> Decimal:
+    def external_usage(self) -> Decimal:
         """Charged for others that use the account."""
-        return self.total(EntryKind.FOREIGN)
+        return self.total(EntryKind.EXTERNAL_USAGE)
 
     @property
     def expired(self) -> Decimal:
@@ -149,7 +149,7 @@ class Statement:
     @property
     def remaining(self) -> Decimal:
         """What is left before anything expires; negative once more was used than there was."""
-        return self.allocation + self.adjusted - self.used - self.foreign
+        return self.allocation + self.adjusted - self.used - self.external_usage
 
     @property
     def overage(self) -> Decimal:
@@ -249,6 +249,6 @@ def expiring(statement: Statement) -> Decimal:
     return max(ZERO, statement.remaining)
 
 
-def _months(one_ms: int, other_ms: int) -> int:
-    one, other = utc(one_ms), utc(other_ms)
-    return (other.year - one.year) * 12 + other.month - one.month
+def _months(from_ms: int, to_ms: int) -> int:
+    start, end = utc(from_ms), utc(to_ms)
+    return (end.year - start.year) * 12 + end.month - start.month

@@ -22,11 +22,11 @@ BY_HAND_MS = 2 * DAY_MS
 """Between a correction that was agreed on and its entry, one way or the other."""
 
 
-def steady(told: Sequence[Balance]) -> Balance | None:
+def steady(balances: Sequence[Balance]) -> Balance | None:
     """The last balance that cannot be older than the change of plan, or of cycle, before it: the same was
     told a whole lag earlier. None: wait."""
-    last = told[-1] if told else None
-    for earlier in reversed(told):
+    last = balances[-1] if balances else None
+    for earlier in reversed(balances):
         if last is None or (earlier.per_cycle, earlier.resets_at_ms) != (last.per_cycle, last.resets_at_ms):
             return None
         if last.at_ms - earlier.at_ms > LAG_MS + SLACK_MS:
@@ -55,8 +55,8 @@ def thinned(taken: Sequence[Balance]) -> list[Balance]:
         return list(taken)
     kept = set(range(0, len(taken), step)) | {len(taken) - 1}
     known = [n for n, s in enumerate(taken) if s.resets_at_ms is not None]
-    for one, other in pairwise(known):
-        before, after = taken[one], taken[other]
+    for first, second in pairwise(known):
+        before, after = taken[first], taken[second]
         if (before.per_cycle, before.resets_at_ms) != (after.per_cycle, after.resets_at_ms):
-            kept |= {one, other}
+            kept |= {first, second}
     return [taken[n] for n in sorted(kept)]

@@ -45,7 +45,7 @@ class Interval:
     """Posts that it may have charged in it."""
     exposure: Decimal
     """Highest sum of open attempts that it may have charged in it: nobody has said yet."""
-    foreign: Decimal
+    external: Decimal
     """Spent by others for certain: whatever of ours fell into it, so much more is gone."""
     unexplained: Decimal
     """Credits that should be gone and are not."""
@@ -78,9 +78,9 @@ class Drift:
 
     intervals: tuple[Interval, ...]
     resets: tuple[Reset, ...]
-    foreign_lowest: Decimal
+    external_lowest: Decimal
     """Spent by others for certain."""
-    foreign_highest: Decimal
+    external_highest: Decimal
     """Spent by others at most; the same once nothing is in flight."""
     exposure: Decimal
     """Unknown exposure: credits of attempts that are accepted without a known charge."""
@@ -140,16 +140,16 @@ def audit(
     return Drift(
         tuple(intervals),
         tuple(resets),
-        foreign_lowest=sum((one.foreign_lowest for one in closed), ZERO),
-        foreign_highest=sum((one.foreign_highest for one in closed), ZERO),
-        exposure=sum((one.credits for one in open_attempts), ZERO),
-        unexplained=sum((one.unexplained for one in intervals), ZERO),
+        external_lowest=sum((part.external_lowest for part in closed), ZERO),
+        external_highest=sum((part.external_highest for part in closed), ZERO),
+        exposure=sum((part.credits for part in open_attempts), ZERO),
+        unexplained=sum((part.unexplained for part in intervals), ZERO),
         unjudged=len(snapshots) - len(points),
     )
 
 
 class _Chain:
-    """Snapshots of one cycle, from the first one or the cycle's start. Foreign spending since then lies
+    """Snapshots of one cycle, from the first one or the cycle's start. External usage since then lies
     between two bounds, which every further snapshot narrows: a post that may fall into either of two
     neighbouring intervals is never counted in both."""
 
@@ -158,7 +158,7 @@ class _Chain:
         self._posts = posts
         self._open = open_attempts
         self._gone = self._sure = ZERO
-        self.foreign_lowest = self.foreign_highest = ZERO
+        self.external_lowest = self.external_highest = ZERO
 
     def go_on(self, point: Point, granted: Decimal) -> Interval:
         """Judge the time since the last snapshot."""
@@ -168,8 +168,8 @@ class _Chain:
         exposure = self._open.highest(when, point.when)
         missing = max(ZERO, lowest - gone)
         low, high = self._bounds(point, gone + missing)
-        low = max(low, self.foreign_lowest + max(ZERO, gone + missing - highest - exposure))
-        high = min(high, self.foreign_highest + gone + missing - lowest)
+        low = max(low, self.external_lowest + max(ZERO, gone + missing - highest - exposure))
+        high = min(high, self.external_highest + gone + missing - lowest)
         if low > high:
             # Credits that were taken for others' have come back.
             missing += low - high
@@ -185,16 +185,16 @@ class _Chain:
             lowest,
             highest,
             exposure,
-            foreign=low - self.foreign_lowest,
+            external=low - self.external_lowest,
             unexplained=missing - overdrawn,
             overdrawn=overdrawn,
         )
-        self.foreign_lowest, self.foreign_highest = low, high
+        self.external_lowest, self.external_highest = low, high
         self._last = replace(point, remaining=point.remaining - overdrawn)
         return interval
 
     def _bounds(self, point: Point, gone: Decimal) -> tuple[Decimal, Decimal]:
-        """Foreign spending since the chain's base, from the sums over all of it."""
+        """External usage since the chain's base, from the sums over all of it."""
         since = self._base.when
         self._gone += gone
         self._sure += self._posts.sure(since, self._last.when.begin, point.when.begin)

@@ -72,51 +72,51 @@ class Forecast:
     runs: Sequence[RunForecast]
 
 
-def forecast(picture: ForecastInput) -> Forecast:
+def forecast(inputs: ForecastInput) -> Forecast:
     """The range for one account and each of its open runs."""
-    rate, is_measured = finish_rate(picture)
-    going = {run.id for run in picture.runs if run.goes_on}
-    work = [one if one.run_id in going else _only_out(one) for one in picture.work]
-    tasks, cost = sum(one.tasks for one in work), cost_of(picture, work)
-    last, plan = next(reversed(picture.balances), None), _last_plan(picture.balances)
+    rate, is_measured = finish_rate(inputs)
+    going = {run.id for run in inputs.runs if run.goes_on}
+    work = [one if one.run_id in going else _only_out(one) for one in inputs.work]
+    tasks, cost = sum(one.tasks for one in work), cost_of(inputs, work)
+    last, plan = next(reversed(inputs.balances), None), _last_plan(inputs.balances)
     course = _Course(
-        now_ms=picture.now_ms,
+        now_ms=inputs.now_ms,
         rate=rate,
-        available=available_now(picture),
-        usual=usual_burn(picture.balances),
-        resets=resets_ahead(plan, picture.now_ms),
+        available=available_now(inputs),
+        usual=usual_burn(inputs.balances),
+        resets=resets_ahead(plan, inputs.now_ms),
         per_cycle=plan.per_cycle if plan else None,
         is_stopped_by_credits=last is not None and last.remaining >= 0,
     )
     return Forecast(
-        account=picture.account,
-        now_ms=picture.now_ms,
+        account=inputs.account,
+        now_ms=inputs.now_ms,
         balance=last,
         available=course.available,
         resets_at_ms=course.resets[0] if course.resets else None,
         tasks_per_hour=Range(*(one * HOUR_MS for one in (rate.low, rate.likely, rate.high))),
         is_measured=is_measured,
-        burn=burn_of(picture),
+        burn=burn_of(inputs),
         usual_per_hour=course.usual,
         queued=tasks,
         queued_cost=cost,
         runs_out=course.runs_out(tasks, cost),
-        runs=_run_forecasts(picture, course, tasks, cost),
+        runs=_run_forecasts(inputs, course, tasks, cost),
     )
 
 
-def available_now(picture: ForecastInput) -> Range[Decimal] | None:
+def available_now(inputs: ForecastInput) -> Range[Decimal] | None:
     """Credits left now: the last balance less what we posted since. None: no balance is known."""
-    if not picture.balances:
+    if not inputs.balances:
         return None
-    last, plan = picture.balances[-1], _last_plan(picture.balances)
+    last, plan = inputs.balances[-1], _last_plan(inputs.balances)
     resets_at_ms, per_cycle = (plan.resets_at_ms, plan.per_cycle) if plan else (None, None)
-    if resets_at_ms and per_cycle is not None and last.at_ms < resets_at_ms <= picture.now_ms:
+    if resets_at_ms and per_cycle is not None and last.at_ms < resets_at_ms <= inputs.now_ms:
         # Told before the reset: since then there is a whole allocation, less what was posted after it.
-        least = per_cycle - picture.charged_since
+        least = per_cycle - inputs.charged_since
         return Range(least, least, per_cycle)
-    likely = last.remaining - picture.charged_since
-    return Range(likely - (NOTHING if last.is_fresh else picture.charged_perhaps), likely, last.remaining)
+    likely = last.remaining - inputs.charged_since
+    return Range(likely - (NOTHING if last.is_fresh else inputs.charged_perhaps), likely, last.remaining)
 
 
 def resets_ahead(plan: Balance | None, now_ms: int) -> list[int]:
@@ -144,14 +144,14 @@ def _only_out(work: OpenWork) -> OpenWork:
 
 
 def _run_forecasts(
-    picture: ForecastInput, course: "_Course", tasks: int, cost: Range[Decimal]
+    inputs: ForecastInput, course: "_Course", tasks: int, cost: Range[Decimal]
 ) -> list[RunForecast]:
     """Each open run, oldest first: that is the order in which tasks of one priority are sent."""
     found = []
     before_tasks, before_cost = 0, NOTHING
-    for run in picture.runs:
-        work = [one for one in picture.work if one.run_id == run.id]
-        own_tasks, own_cost = sum(one.tasks for one in work), cost_of(picture, work)
+    for run in inputs.runs:
+        work = [one for one in inputs.work if one.run_id == run.id]
+        own_tasks, own_cost = sum(one.tasks for one in work), cost_of(inputs, work)
         if not run.goes_on:
             why = f"{run.state}: {run.reason}" if run.reason else run.state
             found.append(RunForecast(run, own_tasks, own_cost, NEVER, why))

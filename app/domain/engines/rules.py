@@ -129,9 +129,9 @@ def _check_country(task_type: str, engine: Engine, payload: Mapping[str, object]
         else:
             codes[field] = code
     if len(set(codes.values())) > 1:
-        said = ", ".join(f"{field} says {code}" for field, code in codes.items())
+        values = ", ".join(f"{field} says {code}" for field, code in codes.items())
         yield EngineProblem(
-            "gl" if "gl" in codes else "country", f"two countries: {said}", "keep one of them"
+            "gl" if "gl" in codes else "country", f"two countries: {values}", "keep one of them"
         )
 
 

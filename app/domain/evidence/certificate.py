@@ -94,20 +94,20 @@ class RunTotals:
     _results: Any = field(default_factory=hashlib.sha256)
     _ledger: Any = field(default_factory=hashlib.sha256)
 
-    def page(self, standings: Sequence[AttemptRecord], entries: Iterable[LedgerRecord]) -> None:
+    def page(self, records: Sequence[AttemptRecord], entries: Iterable[LedgerRecord]) -> None:
         """Attempts in the order of ordinal and attempt, with all their entries."""
-        of: dict[tuple[str | None, int | None], list[LedgerRecord]] = {}
+        entries_of: dict[tuple[str | None, int | None], list[LedgerRecord]] = {}
         for entry in entries:
-            of.setdefault((entry.task_id, entry.attempt), []).append(entry)
-        for standing in standings:
+            entries_of.setdefault((entry.task_id, entry.attempt), []).append(entry)
+        for record in records:
             # A hold before what closes it, whichever was written first.
-            mine = sorted(of.get((standing.task_id, standing.attempt), ()), key=lambda e: e.kind)
-            for entry in mine:
+            own = sorted(entries_of.get((record.task_id, record.attempt), ()), key=lambda e: e.kind)
+            for entry in own:
                 self._entry(entry)
-            self.entries += len(mine)
-            if [entry.kind for entry in mine] == ["hold"]:
-                self._add("open", mine[0].credits)
-            self._attempt(standing, mine)
+            self.entries += len(own)
+            if [entry.kind for entry in own] == ["hold"]:
+                self._add("open", own[0].credits)
+            self._attempt(record, own)
 
     def adjustments(self, entries: Iterable[LedgerRecord]) -> None:
         """At the end, in the order they were made."""
@@ -120,40 +120,40 @@ class RunTotals:
         del document["at_ms"]
         self._ledger.update(canonical(document) + b"\n")
 
-    def _attempt(self, it: AttemptRecord, entries: Sequence[LedgerRecord]) -> None:
-        self._add("estimated", it.estimate)
-        self._add("to_charge", it.to_charge)
-        self._add("charged", it.charged)
-        self.unbalanced += not _balanced(it, entries)
-        self.contradicted += it.state == TaskState.REJECTED and it.reported is not None
-        self.unstored += it.reported is not None and it.response_sha256 is None
-        if it.state not in OPEN_STATES:
-            self._open_money(it)
-        if it.verdict is not None:
-            self.verdicts[it.verdict] += 1
-        if not it.current:
+    def _attempt(self, record: AttemptRecord, entries: Sequence[LedgerRecord]) -> None:
+        self._add("estimated", record.estimate)
+        self._add("to_charge", record.to_charge)
+        self._add("charged", record.charged)
+        self.unbalanced += not _balanced(record, entries)
+        self.contradicted += record.state == TaskState.REJECTED and record.reported is not None
+        self.unstored += record.reported is not None and record.response_sha256 is None
+        if record.state not in OPEN_STATES:
+            self._open_money(record)
+        if record.verdict is not None:
+            self.verdicts[record.verdict] += 1
+        if not record.current:
             self.retried += 1
             return
-        self.ends[it.state] += 1
+        self.ends[record.state] += 1
         document = {
-            "ordinal": it.ordinal,
-            "task_id": it.task_id,
-            "attempt": it.attempt,
-            "state": it.state,
-            "verdict": it.verdict,
-            "charged": to_json_number(it.charged),
-            "response_sha256": it.response_sha256,
+            "ordinal": record.ordinal,
+            "task_id": record.task_id,
+            "attempt": record.attempt,
+            "state": record.state,
+            "verdict": record.verdict,
+            "charged": to_json_number(record.charged),
+            "response_sha256": record.response_sha256,
         }
         self._results.update(canonical(document) + b"\n")
 
-    def _open_money(self, it: AttemptRecord) -> None:
+    def _open_money(self, record: AttemptRecord) -> None:
         """Work that is closed and money that is not: what it may have cost is not known."""
-        if it.money == Money.HELD:
+        if record.money == Money.HELD:
             self.unknown += 1
-            self._add("unknown", it.held)
-        elif it.money == Money.NONE and ((it.state == TaskState.EXPIRED and it.sends) or it.in_doubt):
+            self._add("unknown", record.held)
+        elif record.money == Money.NONE and (record.in_doubt or _is_expired_after_a_send(record)):
             self.unidentified += 1
-            self._add("unidentified", it.estimate)
+            self._add("unidentified", record.estimate)
 
     def _add(self, name: str, credits: Decimal | None) -> None:
         if credits is not None:
@@ -168,16 +168,20 @@ class RunTotals:
         return self.sums.get(name, Decimal(0))
 
 
-def _balanced(it: AttemptRecord, entries: Sequence[LedgerRecord]) -> bool:
+def _is_expired_after_a_send(record: AttemptRecord) -> bool:
+    return record.state == TaskState.EXPIRED and record.sends > 0
+
+
+def _balanced(record: AttemptRecord, entries: Sequence[LedgerRecord]) -> bool:
     """Whether the ledger says of an attempt what its row says (rule 2 of docs/architecture.md)."""
     kinds = {entry.kind: entry.credits for entry in entries}
     closing: dict[str, dict[str, Decimal | None]] = {
         Money.NONE: {},
-        Money.HELD: {"hold": it.held},
-        Money.POSTED: {"hold": it.held, "post": it.charged},
-        Money.VOIDED: {"hold": it.held, "void": it.held},
+        Money.HELD: {"hold": record.held},
+        Money.POSTED: {"hold": record.held, "post": record.charged},
+        Money.VOIDED: {"hold": record.held, "void": record.held},
     }
-    return len(kinds) == len(entries) and kinds == closing.get(it.money)
+    return len(kinds) == len(entries) and kinds == closing.get(record.money)
 
 
 def canonical(document: Document) -> bytes:

@@ -27,21 +27,21 @@ UNNAMED = (
 )
 
 
-def certify(tally: RunTotals, run: RunFacts, made_ms: int) -> Document:
+def certify(totals: RunTotals, run: RunFacts, made_ms: int) -> Document:
     """The certificate, its own hash included. `tally` has seen every page of the run."""
-    results_sha256, ledger_sha256 = tally.hashes()
-    questions = open_questions(tally, run)
+    results_sha256, ledger_sha256 = totals.hashes()
+    questions = open_questions(totals, run)
     document: Document = {
         "format": FORMAT,
         "made_at": iso_utc(made_ms),
         "complete": not questions,
-        "statement": _statement(tally, run, questions),
+        "statement": _statement(totals, run, questions),
         "run": {"id": run.id, "name": run.name, "account": run.account, "begun_at": iso_utc(run.begun_ms)},
-        "input": {"source": run.source, "prompts": tally.ends.total(), "bad_lines": run.bad_lines},
-        "ends": {state.value: tally.ends[state] for state in TaskState},
-        "retried_attempts": tally.retried,
-        "verdicts": dict(sorted(tally.verdicts.items())),
-        "credits": {figure: to_json_number(tally.sum(name)) for figure, name in CREDITS.items()},
+        "input": {"source": run.source, "prompts": totals.ends.total(), "bad_lines": run.bad_lines},
+        "ends": {state.value: totals.ends[state] for state in TaskState},
+        "retried_attempts": totals.retried,
+        "verdicts": dict(sorted(totals.verdicts.items())),
+        "credits": {figure: to_json_number(totals.sum(name)) for figure, name in CREDITS.items()},
         "hashes": {
             "source_sha256": run.source_sha256,
             "results_sha256": results_sha256,
@@ -53,24 +53,24 @@ def certify(tally: RunTotals, run: RunFacts, made_ms: int) -> Document:
     return document | {"certificate_sha256": certificate_sha256(document)}
 
 
-def open_questions(tally: RunTotals, run: RunFacts) -> list[Document]:
+def open_questions(totals: RunTotals, run: RunFacts) -> list[Document]:
     """What stands between a run and its completeness; empty when nothing does."""
-    still = sum(tally.ends[state] for state in OPEN_STATES)
-    told = tally.sums
+    still = sum(totals.ends[state] for state in OPEN_STATES)
+    sums = totals.sums
     asked = [
         (int(run.state == RunState.LOADING), "the source is not read to its end", ""),
         (still, "{tasks} without an end yet", ""),
-        (tally.unknown, "{tasks} whose charge nobody has told, up to {credits} credits", "unknown"),
+        (totals.unknown, "{tasks} whose charge nobody has told, up to {credits} credits", "unknown"),
         (
-            tally.unidentified,
+            totals.unidentified,
             "{tasks} that the provider may have charged without our knowing, up to {credits} credits",
             "unidentified",
         ),
-        (tally.unstored, "{tasks} with a report and no stored answer", ""),
-        (tally.contradicted, "{tasks} refused, and reported all the same; tallyhook verify names them", ""),
-        (tally.unbalanced, "{tasks} whose ledger entries do not fit; tallyhook verify names them", ""),
+        (totals.unstored, "{tasks} with a report and no stored answer", ""),
+        (totals.contradicted, "{tasks} refused, and reported all the same; tallyhook verify names them", ""),
+        (totals.unbalanced, "{tasks} whose ledger entries do not fit; tallyhook verify names them", ""),
         (run.set_aside, "deliveries about it that were set aside: {count}; tallyhook inbox list", ""),
-        (abs(run.entries - tally.entries), "ledger entries of no task of the run: {count}", ""),
+        (abs(run.entries - totals.entries), "ledger entries of no task of the run: {count}", ""),
     ]
     if run.unnamed and any(count for count, _, _ in asked):
         # Where nothing else is open, a delivery that names nothing leaves nothing open either.
@@ -78,38 +78,40 @@ def open_questions(tally: RunTotals, run: RunFacts) -> list[Document]:
     return [
         {
             "question": text.format(
-                tasks=counted(count, "task"), count=count, credits=to_json_number(told.get(name))
+                tasks=counted(count, "task"), count=count, credits=to_json_number(sums.get(name))
             ),
             "count": count,
-            "credits": to_json_number(told.get(name)),
+            "credits": to_json_number(sums.get(name)),
         }
         for count, text, name in asked
         if count
     ]
 
 
-def _statement(tally: RunTotals, run: RunFacts, questions: Sequence[Document]) -> str:
+def _statement(totals: RunTotals, run: RunFacts, questions: Sequence[Document]) -> str:
     if questions:
         return f"Not complete: {'; '.join(question['question'] for question in questions)}."
-    prompts, found = tally.ends.total(), sum(run.findings.values())
-    ends = ", ".join(f"{count:,} {state}" for state, count in sorted(tally.ends.items()))
-    said = ["Complete: there was no prompt to run."]
+    prompts, found = totals.ends.total(), sum(run.findings.values())
+    ends = ", ".join(f"{count:,} {state}" for state, count in sorted(totals.ends.items()))
+    sentences = ["Complete: there was no prompt to run."]
     if prompts:
-        said = [
+        sentences = [
             f"Complete: each of the {counted(prompts, 'prompt')} has an end ({ends}), every answer is stored "
-            f"and every credit is accounted for: {_figure(to_json_number(tally.sum('charged')))} charged."
+            f"and every credit is accounted for: {_figure(to_json_number(totals.sum('charged')))} charged."
         ]
     if run.bad_lines:
-        said.append(f"{counted(run.bad_lines, 'line')} of the source could not be used.")
+        sentences.append(f"{counted(run.bad_lines, 'line')} of the source could not be used.")
     if found:
         need = "needs" if found == 1 else "need"
-        said.append(f"{counted(found, 'discrepancy', 'discrepancies')} {need} explaining: tallyhook dispute.")
-    return " ".join(said)
+        sentences.append(
+            f"{counted(found, 'discrepancy', 'discrepancies')} {need} explaining: tallyhook dispute."
+        )
+    return " ".join(sentences)
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, singular: str, plural: str = "") -> str:
     """`1 task`, `1,200 tasks`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def certificate_text(document: Document) -> str:

@@ -33,7 +33,7 @@ class RunSnapshot:
     created_at_ms: int
     is_open: bool
     """A task of it is still to be done."""
-    told: str | None
+    last_kind: str | None
     """Kind of the last notice about its state; None: nothing yet."""
     edges: int
     """How many there were."""
@@ -98,8 +98,8 @@ def run_edge(run: RunSnapshot) -> NoticeKind | None:
         now = NoticeKind.RUN_STOPPED
     else:
         # Cancelled with tasks still at the provider: its end is told.
-        now = NoticeKind.RUN_RESUMED if run.state == RunState.RUNNING and run.told is not None else None
-    return None if now == run.told else now
+        now = NoticeKind.RUN_RESUMED if run.state == RunState.RUNNING and run.last_kind is not None else None
+    return None if now == run.last_kind else now
 
 
 def step_reached(count: int) -> int:
@@ -188,7 +188,7 @@ def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
     return Notice(NoticeKind.SET_ASIDE, group.account, dedupe_key, message, now_ms, data=figures)
 
 
-def foreign_spend(spent: ExternalUsage, now_ms: int) -> Notice:
+def external_usage(spent: ExternalUsage, now_ms: int) -> Notice:
     """Others spent credits of an account: told again when it has grown tenfold."""
     account, credits, cycle = spent.account, spent.credits, iso_day(spent.cycle_ms)
     message = f"{to_json_number(credits)} credits of account {account} were spent by others since {cycle}."

@@ -105,9 +105,9 @@ def _row(
         ),
         ("settled_by", expected.settled_by, "how the first report came"),
     ]
-    if OwnDecision.ASKED not in inputs.marks:
+    if OwnDecision.ASKED not in inputs.decisions:
         pairs.append(("submitted_at_ms", expected.submitted_at_ms, "when the submit response came"))
-    if not inputs.marks & {OwnDecision.EXPIRED, OwnDecision.GIVEN_UP}:  # their texts are ours
+    if not inputs.decisions & {OwnDecision.EXPIRED, OwnDecision.GIVEN_UP}:  # their texts are ours
         pairs.append(("error_code", stored_text(expected.error_code), "of the refusal or the first report"))
         pairs.append(
             ("error_message", stored_text(expected.error_message), "of the refusal or the first report")

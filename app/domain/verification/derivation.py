@@ -63,7 +63,7 @@ class DerivationInput:
     payload_json: str
     estimate: Decimal
     charged_elsewhere: bool
-    marks: frozenset[OwnDecision]
+    decisions: frozenset[OwnDecision]
     """Decisions of ours in the row, which no evidence about the attempt forbids."""
     sends: int = 0
     """How often it was claimed for sending: a claim whose end nobody wrote down is in no other row."""
@@ -199,27 +199,27 @@ def _responses(sent: Sequence[Row]) -> Iterator[Sequence[Row]]:
     if len(accepted) < 2:
         return
     for row in accepted:
-        others = [it for it in accepted if it is not row]
-        rest = [it for it in sent if it not in accepted]
-        yield [*rest, row, *others]
-        yield [*rest, row]
+        others = [other for other in accepted if other is not row]
+        refused = [other for other in sent if other not in accepted]
+        yield [*refused, row, *others]
+        yield [*refused, row]
 
 
 def _orders(
     inputs: DerivationInput, sent: Sequence[Row], reports: Sequence[ParsedDelivery], *, overtaken: bool | None
 ) -> Iterator[list[Event]]:
-    before: list[Event] = [decision for decision in (OwnDecision.ASKED,) if decision in inputs.marks]
+    before: list[Event] = [decision for decision in (OwnDecision.ASKED,) if decision in inputs.decisions]
     # Work that a report closes is not closed once more by us, so what we closed was closed before it.
     closed = [
         decision
         for decision in (OwnDecision.EXPIRED, OwnDecision.CANCELLED, OwnDecision.GIVEN_UP)
-        if decision in inputs.marks
+        if decision in inputs.decisions
     ]
     if not overtaken:
         yield [*before, *sent, *closed, *reports]
         if len(sent) > 1:  # a first send was recorded in time, and a later one's answer was not
             yield [*before, *sent[:-1], *closed, *reports, *sent[-1:]]
-    if overtaken is not False or OwnDecision.EXPIRED in inputs.marks:
+    if overtaken is not False or OwnDecision.EXPIRED in inputs.decisions:
         for n in sorted({min(len(reports), 1), len(reports)}):
             yield [*before, *closed, *reports[:n], *sent, *reports[n:]]
     if not inputs.current:  # the response of a replaced attempt is logged, and nobody takes it any more
@@ -235,14 +235,14 @@ def is_order_free(
     and each is applied a few times at most."""
     reports = [event for event in events if isinstance(event, ParsedDelivery)]
     # What we decided ourselves has its place: a sync call is held before anything is reported.
-    marks = [event for event in events if isinstance(event, OwnDecision)]
+    decisions = [event for event in events if isinstance(event, OwnDecision)]
     sent: list[Event] = [event for event in events if not isinstance(event, ParsedDelivery | OwnDecision)]
     distinct: dict[object, ParsedDelivery] = {}
     for report in reports:
         distinct.setdefault(_money_key(report), report)
     return all(
         closing == expected.closing
-        for before, after_them in (([*marks, *sent], []), (marks, sent))
+        for before, after_them in (([*decisions, *sent], []), (decisions, sent))
         for closing in _closings(derive(inputs, before, decide), list(distinct.values()), after_them, decide)
     )
 

@@ -69,15 +69,20 @@ class VerifyTotals:
 
 
 async def verify_share(
-    snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], reading: Reading, *, share: int = 0, of: int = 1
+    snapshot: "BooksSnapshot",
+    runs: Sequence[VerifiedRun],
+    reading: Reading,
+    *,
+    share: int = 0,
+    shares: int = 1,
 ) -> VerifyTotals:
-    """Verify the tasks of some runs; of each `of` pages, the one that is ours. What the runs spent is for the
-    first share."""
+    """Verify the tasks of some runs: of every `shares` pages the one at `share`. What the runs spent is
+    checked by the first share."""
     totals = VerifyTotals()
     if share == 0:
         await _spending(snapshot, runs, totals)
     for run in runs:
-        async for page in snapshot.books(run, share, of):
+        async for page in snapshot.books(run, share, shares):
             await _mark_anothers(snapshot, page, reading)
             for books in page:
                 done = verify_task(books, reading)
@@ -95,11 +100,11 @@ async def _mark_anothers(snapshot: "BooksSnapshot", page: Sequence[TaskBooks], r
     named: list[tuple[TaskBooks, Row, str]] = []
     for books in page:
         for row in books.deliveries:
-            if row["effect"] == Effect.CONFLICT and (said := _id_named(row, reading)) is not None:
-                named.append((books, row, said))
-    owners = await snapshot.owners_of({said for *_, said in named}) if named else {}
-    for books, row, said in named:
-        if owners.get(said, set()) - {(books.task["id"], row["attempt"])}:
+            if row["effect"] == Effect.CONFLICT and (provider_task_id := _id_named(row, reading)) is not None:
+                named.append((books, row, provider_task_id))
+    owners = await snapshot.owners_of({provider_task_id for *_, provider_task_id in named}) if named else {}
+    for books, row, provider_task_id in named:
+        if owners.get(provider_task_id, set()) - {(books.task["id"], row["attempt"])}:
             books.anothers.add(row["id"])
 
 
@@ -110,8 +115,8 @@ async def verify_rest(
     `default_account`: whose a delivery is that names none."""
     totals = VerifyTotals()
     async for page in snapshot.unfiled():
-        mine = [row for row in page if account in (None, row["account"] or default_account)]
-        await _unfiled(snapshot, mine, reading, totals, default_account)
+        rows = [row for row in page if account in (None, row["account"] or default_account)]
+        await _unfiled(snapshot, rows, reading, totals, default_account)
     async for entry in snapshot.account_entries(account):
         totals.counts["account_entries"] += 1
         if entry["kind"] == "adjustment":
@@ -125,9 +130,11 @@ async def verify_rest(
 
 async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], totals: VerifyTotals) -> None:
     """What is kept of each run as spent, which its budget is held to, against its attempts."""
-    for run_id, kept, should_be in await snapshot.spending([run.id for run in runs]):
+    for run_id, stored, should_be in await snapshot.spending([run.id for run in runs]):
         why = "the sum of what its attempts are charged, hold, or may cost; docs/operations.md makes it anew"
-        totals.differ([Difference("run_spending", run_id, "credits", display(kept), display(should_be), why)])
+        totals.differ(
+            [Difference("run_spending", run_id, "credits", display(stored), display(should_be), why)]
+        )
 
 
 def conclude(totals: VerifyTotals) -> None:
@@ -158,7 +165,7 @@ async def _unfiled(
     keys = {}
     for row in rows:
         account = row["account"] or default_account
-        totals.note(account, row["id"], row["received_at_ms"], reading.vouch(account, row))
+        totals.note(account, row["id"], row["received_at_ms"], reading.check_signature(account, row))
         totals.counts[f"inbox_{row['state']}"] += 1
         if row["body"] is None:
             why = row["fault"]
@@ -224,9 +231,9 @@ def _suspect(account: str, misfit: UnverifiedDelivery) -> Difference:
         return Difference(
             *where, "received_at_ms", display(misfit.received_at_ms), "the time it was signed", why
         )
-    stands = "none" if misfit.signature_status is SignatureStatus.UNSIGNED else "one that fits no secret"
+    signature = "none" if misfit.signature_status is SignatureStatus.UNSIGNED else "one that fits no secret"
     why = (
         f"deliveries of account {account} before and after it fit: altered, or signed by a secret that is "
         "no longer configured (--secret-env)"
     )
-    return Difference(*where, "signature", stands, "one that fits", why)
+    return Difference(*where, "signature", signature, "one that fits", why)

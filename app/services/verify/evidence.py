@@ -21,7 +21,7 @@ class Reading:
     report: ReadReport
     decide: SettleRule
     stored_text: StoredText
-    vouch: Callable[[str, Row], SignatureStatus]
+    check_signature: Callable[[str, Row], SignatureStatus]
     """(account, delivery row) -> what its stored signature says."""
 
 
@@ -31,7 +31,7 @@ class Evidence:
     def __init__(self, books: TaskBooks, reading: Reading) -> None:
         self._books, self._reading = books, reading
         self._id: str = books.task["id"]
-        self.heard: dict[int, list[ParsedDelivery]] = {}
+        self.reports: dict[int, list[ParsedDelivery]] = {}
         self.rows: dict[str, Row] = {}
         """Deliveries by id."""
         self.broken: set[int] = set()
@@ -68,21 +68,21 @@ class Evidence:
         task = self._books.task
         account = row["account"] or task["account"]
         self.signature_status.append(
-            (account, row["id"], row["received_at_ms"], self._reading.vouch(account, row))
+            (account, row["id"], row["received_at_ms"], self._reading.check_signature(account, row))
         )
         parsed, fault = self.parse(row)
         if parsed is None:
             self.broken.add(row["attempt"])
             yield Difference("deliveries", row["id"], "body", "bytes that cannot be read", "a report", fault)
             return
-        said = parse_idempotency_key(parsed.report.idempotency_key or "") or (self._id, row["attempt"])
+        key = parse_idempotency_key(parsed.report.idempotency_key or "") or (self._id, row["attempt"])
         why = f"its report names the key {parsed.report.idempotency_key}"
-        if said[0] != self._id:
-            yield Difference("deliveries", row["id"], "task_id", self._id, said[0], why)
+        if key[0] != self._id:
+            yield Difference("deliveries", row["id"], "task_id", self._id, key[0], why)
             return
-        if said[1] != row["attempt"]:
+        if key[1] != row["attempt"]:
             yield Difference(
-                "deliveries", row["id"], "attempt", display(row["attempt"]), display(said[1]), why
+                "deliveries", row["id"], "attempt", display(row["attempt"]), display(key[1]), why
             )
         if row["account"] not in (None, task["account"]):
             why = "another account's secret vouches for its own tasks only"
@@ -90,7 +90,7 @@ class Evidence:
         if row["state"] != "done":
             why = "it is filed under a task, so it was settled"
             yield Difference("deliveries", row["id"], "state", row["state"], "done", why)
-        self._keep(row, parsed, said[1])
+        self._keep(row, parsed, key[1])
 
     def _elsewhere(self, row: Row) -> Iterator[Difference]:
         """One that rows of the task name and that is not filed under it."""
@@ -102,21 +102,21 @@ class Evidence:
             self.broken |= self._naming(row["id"])
             yield Difference("deliveries", row["id"], "body", "bytes that cannot be read", "a report", fault)
             return
-        said = parse_idempotency_key(parsed.report.idempotency_key or "")
-        if said is not None and said[0] == self._id:
-            self._keep(row, parsed, said[1])  # where it is filed instead, that is said
+        key = parse_idempotency_key(parsed.report.idempotency_key or "")
+        if key is not None and key[0] == self._id:
+            self._keep(row, parsed, key[1])  # where it is filed instead, that is said
             if row["task_id"] is None and row["state"] != "done":
                 why = "rows of the task come from it, so it was settled"
                 yield Difference("deliveries", row["id"], "state", row["state"], "done", why)
             return
         self.broken |= self._naming(row["id"])
         why = f"rows of task {self._id} come from it"
-        stands = display(row["task_id"])
-        yield Difference("deliveries", row["id"], "task_id", stands, self._id, why)
+        filed_under = display(row["task_id"])
+        yield Difference("deliveries", row["id"], "task_id", filed_under, self._id, why)
 
     def _keep(self, row: Row, parsed: ParsedDelivery, attempt: int) -> None:
         self.rows[row["id"]] = row
-        self.heard.setdefault(attempt, []).append(parsed)
+        self.reports.setdefault(attempt, []).append(parsed)
 
     def _naming(self, delivery_id: str) -> set[int]:
         rows = (*self._books.results, *self._books.ledger, *self._books.findings)

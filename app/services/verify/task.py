@@ -70,19 +70,19 @@ def _differences(
         counts["reused"] += 1
         yield from _reused(books, evidence)
         return
-    dues = []
+    all_expected = []
     for n in range(1, number + 1):
         counts["attempts"] += 1
         if n in evidence.broken:
             counts["underivable"] += 1
             continue
-        due, found = _attempt(books, evidence, reading, n)
+        expected, found = _attempt(books, evidence, reading, n)
         yield from found
-        if due.first is not None and not due.order_free:
+        if expected.first is not None and not expected.order_free:
             counts["order_decided"] += 1
-        dues.append(due)
+        all_expected.append(expected)
     if not evidence.broken:
-        yield from _double_charges(books, dues)
+        yield from _double_charges(books, all_expected)
 
 
 def _identity(books: TaskBooks, number: int) -> Iterator[Difference]:
@@ -109,36 +109,36 @@ def _attempt(
     books: TaskBooks, evidence: Evidence, reading: Reading, n: int
 ) -> tuple[Expected, Sequence[Difference]]:
     """What should stand for one attempt, by the order that explains most of what stands, and the rest."""
-    standing = _standing(books, evidence, n)
+    stored = _stored_attempt(books, evidence, n)
     sent = [row for row in books.submissions if row["attempt"] == n]
-    heard = _recorded_order(standing, evidence.heard.get(n, []))
-    given = _given(books, standing, n, sent)
-    holds = [entry["delivery_id"] for entry in standing.entries if entry["kind"] == "hold"]
+    reports = _recorded_order(stored, evidence.reports.get(n, []))
+    inputs = _derivation_input(books, stored, n, sent)
+    holds = [entry["delivery_id"] for entry in stored.entries if entry["kind"] == "hold"]
     overtaken = holds[0] is not None if holds else None
     candidates = []
-    for events in possible_orders(given, sent, heard, overtaken=overtaken):
-        due = derive(given, events, reading.decide)
-        found = compare(standing, given, due, reading.stored_text)
-        candidates.append((found, due, events))
+    for events in possible_orders(inputs, sent, reports, overtaken=overtaken):
+        expected = derive(inputs, events, reading.decide)
+        found = compare(stored, inputs, expected, reading.stored_text)
+        candidates.append((found, expected, events))
         if not found:
             break
-    found, due, events = min(candidates, key=lambda candidate: len(candidate[0]))
-    due.order_free = is_order_free(given, due, events, reading.decide)
-    found += _contradicted(standing, due)
-    found += _open_sends(sent, due)
-    found += _another_task(books, n, sent, heard)
-    return due, found
+    found, expected, events = min(candidates, key=lambda candidate: len(candidate[0]))
+    expected.order_free = is_order_free(inputs, expected, events, reading.decide)
+    found += _contradicted(stored, expected)
+    found += _open_sends(sent, expected)
+    found += _another_task(books, n, sent, reports)
+    return expected, found
 
 
-def _contradicted(standing: StoredAttempt, due: Expected) -> Iterator[Difference]:
-    if not due.order_free and not any(f.verdict is Verdict.CONFLICT for f in due.findings):
+def _contradicted(stored: StoredAttempt, expected: Expected) -> Iterator[Difference]:
+    if not expected.order_free and not any(f.verdict is Verdict.CONFLICT for f in expected.findings):
         why = "another order of the same reports closes the money otherwise, and no conflict says so"
-        yield Difference("ledger", standing.key, "row", "one closing", "the same in any order", why)
+        yield Difference("ledger", stored.key, "row", "one closing", "the same in any order", why)
 
 
-def _open_sends(sent: Sequence[Row], due: Expected) -> Iterator[Difference]:
+def _open_sends(sent: Sequence[Row], expected: Expected) -> Iterator[Difference]:
     for row in sent:
-        should_be = due.open_sends.get(row["id"])
+        should_be = expected.open_sends.get(row["id"])
         if should_be is not None and row["open_sends"] != should_be:
             why = "sends of the attempt before this refusal that nobody had answered for"
             where = "submissions", display(row["id"]), "open_sends"
@@ -146,19 +146,19 @@ def _open_sends(sent: Sequence[Row], due: Expected) -> Iterator[Difference]:
 
 
 def _another_task(
-    books: TaskBooks, n: int, sent: Sequence[Row], heard: Sequence[ParsedDelivery]
+    books: TaskBooks, n: int, sent: Sequence[Row], reports: Sequence[ParsedDelivery]
 ) -> Iterator[Difference]:
     """A report without our key is about the attempt whose provider id it names, if somebody else named it."""
-    keyed = {d.id for d in heard if parse_idempotency_key(d.report.idempotency_key or "")}
+    keyed = {d.id for d in reports if parse_idempotency_key(d.report.idempotency_key or "")}
     named = {row["provider_task_id"] for row in sent}
-    named |= {d.report.provider_task_id for d in heard if d.id in keyed}
-    for delivery in heard:
-        if delivery.id not in keyed and delivery.report.provider_task_id not in named:
-            why = f"it names provider task {delivery.report.provider_task_id}, which attempt {n} is not"
-            yield Difference("deliveries", delivery.id, "task_id", books.task["id"], "another or none", why)
+    named |= {d.report.provider_task_id for d in reports if d.id in keyed}
+    for report in reports:
+        if report.id not in keyed and report.report.provider_task_id not in named:
+            why = f"it names provider task {report.report.provider_task_id}, which attempt {n} is not"
+            yield Difference("deliveries", report.id, "task_id", books.task["id"], "another or none", why)
 
 
-def _standing(books: TaskBooks, evidence: Evidence, n: int) -> StoredAttempt:
+def _stored_attempt(books: TaskBooks, evidence: Evidence, n: int) -> StoredAttempt:
     current = n == len(books.attempts) + 1
     entries, results, findings = (
         [row for row in rows if row["attempt"] == n] for rows in (books.ledger, books.results, books.findings)
@@ -169,47 +169,51 @@ def _standing(books: TaskBooks, evidence: Evidence, n: int) -> StoredAttempt:
         entries,
         results,
         findings,
-        [evidence.rows[d.id] for d in evidence.heard.get(n, [])],
+        [evidence.rows[d.id] for d in evidence.reports.get(n, [])],
     )
 
 
-def _given(books: TaskBooks, standing: StoredAttempt, n: int, sent: Sequence[Row]) -> DerivationInput:
-    task, row = books.task, standing.row
-    marks = set()
-    asked = bool(task["asked"]) and n == 1
-    if asked:
-        marks.add(OwnDecision.ASKED)
+def _derivation_input(
+    books: TaskBooks, stored: StoredAttempt, n: int, sent: Sequence[Row]
+) -> DerivationInput:
+    task, row = books.task, stored.row
+    decisions = set()
+    is_sync = bool(task["asked"]) and n == 1
+    if is_sync:
+        decisions.add(OwnDecision.ASKED)
     if row["state"] == TaskState.EXPIRED and row["error_code"] in EXPIRY_CODES:
-        marks.add(OwnDecision.EXPIRED)
+        decisions.add(OwnDecision.EXPIRED)
     refused = all(
         s["answer"] in SURELY_REFUSED or accounts_for(s["answer"], s["http_status"], s["code"]) for s in sent
     )
     if row["state"] == TaskState.CANCELLED and task["run_state"] == "cancelled" and refused:
-        marks.add(OwnDecision.CANCELLED)
-    if asked and row["state"] == TaskState.REJECTED and (not sent or sent[-1]["answer"] in BOUGHT_NOTHING):
-        marks.add(OwnDecision.GIVEN_UP)
+        decisions.add(OwnDecision.CANCELLED)
+    if is_sync and row["state"] == TaskState.REJECTED and (not sent or sent[-1]["answer"] in BOUGHT_NOTHING):
+        decisions.add(OwnDecision.GIVEN_UP)
     return DerivationInput(
         task["id"],
         task["run_id"],
         n,
-        standing.table == "tasks",
+        stored.table == "tasks",
         task["task_type"],
         task["payload"],
         row["credits_estimate"],
-        any(f["verdict"] == Verdict.DOUBLE_CHARGED for f in standing.findings),
-        frozenset(marks),
+        any(f["verdict"] == Verdict.DOUBLE_CHARGED for f in stored.findings),
+        frozenset(decisions),
         row["sends"],
     )
 
 
-def _double_charges(books: TaskBooks, dues: Sequence[Expected]) -> Iterator[Difference]:
-    charged = sum(1 for due in dues if due.after.charged)
-    told = sum(1 for due in dues for f in due.findings if f.verdict is Verdict.DOUBLE_CHARGED)
-    if told != max(charged - 1, 0):
+def _double_charges(books: TaskBooks, all_expected: Sequence[Expected]) -> Iterator[Difference]:
+    charged = sum(1 for expected in all_expected if expected.after.charged)
+    noted = sum(
+        1 for expected in all_expected for f in expected.findings if f.verdict is Verdict.DOUBLE_CHARGED
+    )
+    if noted != max(charged - 1, 0):
         why = f"{charged} attempts were charged; each after the first is double"
         should_be = f"{max(charged - 1, 0)} findings double_charged"
         where = "findings", books.task["id"], "row"
-        yield Difference(*where, f"{told} findings double_charged", should_be, why)
+        yield Difference(*where, f"{noted} findings double_charged", should_be, why)
 
 
 def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
@@ -239,25 +243,25 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
         parsed = None if origin is None else evidence.parse(origin)[0]
         if origin is None or parsed is None:
             continue  # said where it is missing, or where it is filed
-        for column, stands, should_be in (
+        for column, stored, should_be in (
             ("delivery_id", origin["task_id"], task["reused_from"]),
             ("response", result["response"], parsed.report.response.decode()),
         ):
-            if stands != should_be:
+            if stored != should_be:
                 why = f"copied from task {task['reused_from']}"
-                yield Difference(*where, column, display(stands), display(should_be), why)
+                yield Difference(*where, column, display(stored), display(should_be), why)
 
 
-def _recorded_order(standing: StoredAttempt, heard: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
+def _recorded_order(stored: StoredAttempt, reports: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
     """The order in which reports were taken, as far as the books say it: what settled first, conflicts that
     were found while the charge was unknown, what filled it in, the rest. Where what settled told the charge,
     such a conflict came before it: it named another task as well."""
-    effects = {row["id"]: row["effect"] for row in standing.deliveries}
+    effects = {row["id"]: row["effect"] for row in stored.deliveries}
     settled = {i for i, effect in effects.items() if effect == Effect.SETTLED}
-    settled = settled or {row["delivery_id"] for row in standing.results}
-    conflicts = [f for f in standing.findings if f["verdict"] == Verdict.CONFLICT]
+    settled = settled or {row["delivery_id"] for row in stored.results}
+    conflicts = [f for f in stored.findings if f["verdict"] == Verdict.CONFLICT]
     early = {f["delivery_id"] for f in conflicts if f["expected"] is None}
-    is_charge_told = any(d.id in settled and d.report.charged is not None for d in heard)
+    is_charge_known = any(d.id in settled and d.report.charged is not None for d in reports)
 
     def rank(delivery: ParsedDelivery) -> tuple[int, str]:
         if delivery.id in settled:
@@ -265,10 +269,10 @@ def _recorded_order(standing: StoredAttempt, heard: Sequence[ParsedDelivery]) ->
         if effects[delivery.id] == Effect.FILLED:
             return 3, delivery.id
         if delivery.id in early:
-            return (0 if is_charge_told else 2), delivery.id
+            return (0 if is_charge_known else 2), delivery.id
         return 4, delivery.id
 
-    return sorted(heard, key=rank)
+    return sorted(reports, key=rank)
 
 
 def _sums(books: TaskBooks) -> dict[str, Decimal]:

@@ -16,7 +16,7 @@ from app.store.write.submission import is_refusal_in_doubt
 PAGE = 250
 """Tasks read at once: on SQLite their answers, 18 KB each, come with them to be hashed."""
 
-_STANDING = (
+_ATTEMPT_COLUMNS = (
     "state",
     "money",
     "credits_estimate",
@@ -33,19 +33,19 @@ class CertificateReads(StorePart):
     """Part of the store."""
 
     @reads(long=True)
-    async def tally_run(self, connection: AsyncConnection, run_id: str) -> tuple[RunTotals, RunFacts]:
+    async def total_run(self, connection: AsyncConnection, run_id: str) -> tuple[RunTotals, RunFacts]:
         """A run folded page by page, so that memory stays flat, in one snapshot."""
         if not self.db.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ")
-        tally, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)
-        while standings := await _current(connection, run_id, after, answer):
-            after = standings[-1].ordinal
-            ids = [standing.task_id for standing in standings]
+        totals, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)
+        while current := await _current(connection, run_id, after, answer):
+            after = current[-1].ordinal
+            ids = [record.task_id for record in current]
             past = await _past(connection, ids, answer)
-            every = sorted([*standings, *past], key=lambda it: (it.ordinal, it.attempt))
-            tally.page(every, await _entries(connection, ids))
-        tally.adjustments(await _adjustments(connection, run_id))
-        return tally, await _facts(connection, run_id)
+            every = sorted([*current, *past], key=lambda record: (record.ordinal, record.attempt))
+            totals.page(every, await _entries(connection, ids))
+        totals.adjustments(await _adjustments(connection, run_id))
+        return totals, await _facts(connection, run_id)
 
 
 async def _current(
@@ -58,7 +58,7 @@ async def _current(
             t.id,
             t.attempt,
             sa.true(),
-            *(t[name] for name in _STANDING),
+            *(t[name] for name in _ATTEMPT_COLUMNS),
             answer,
             is_refusal_in_doubt(),
         )
@@ -67,23 +67,23 @@ async def _current(
         .order_by(t.ordinal)
         .limit(PAGE)
     )
-    return [_standing(row) for row in await connection.execute(query)]
+    return [_attempt_record(row) for row in await connection.execute(query)]
 
 
 async def _past(
     connection: AsyncConnection, ids: Sequence[str], answer: sa.ColumnElement[Any]
 ) -> list[AttemptRecord]:
     a = attempts.c
-    said = (a[name] for name in _STANDING)
+    columns = (a[name] for name in _ATTEMPT_COLUMNS)
     query = (
         sa.select(
-            tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *said, answer, is_refusal_in_doubt(attempts)
+            tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *columns, answer, is_refusal_in_doubt(attempts)
         )
         .join(tasks, tasks.c.id == a.task_id)
         .outerjoin(results, sa.and_(results.c.task_id == a.task_id, results.c.attempt == a.attempt))
         .where(a.task_id.in_(ids))
     )
-    return [_standing(row) for row in await connection.execute(query)]
+    return [_attempt_record(row) for row in await connection.execute(query)]
 
 
 def _answer(is_sqlite: bool) -> sa.ColumnElement[Any]:
@@ -93,7 +93,7 @@ def _answer(is_sqlite: bool) -> sa.ColumnElement[Any]:
     return sa.func.encode(sa.func.sha256(sa.func.convert_to(results.c.response, "UTF8")), "hex")
 
 
-def _standing(row: Any) -> AttemptRecord:
+def _attempt_record(row: Any) -> AttemptRecord:
     *values, answer, in_doubt = row
     sha256 = hashlib.sha256(answer).hexdigest() if isinstance(answer, bytes) else answer
     return AttemptRecord._make([*values, sha256, bool(in_doubt)])

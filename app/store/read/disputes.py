@@ -19,7 +19,7 @@ AFTER_MS = 3_600_000
 """A report that fits no task counts to a run until this long after its last event: the provider tries a
 delivery for half an hour (P5)."""
 
-_STANDING = (
+_ATTEMPT_COLUMNS = (
     "attempt",
     "state",
     "money",
@@ -65,13 +65,13 @@ class DisputeReads(StorePart):
         """The scope as it stands now."""
         run = (await connection.execute(sa.select(runs).where(runs.c.id == run_id))).one()
         last = await connection.scalar(sa.select(sa.func.max(findings.c.id)))
-        mine = tasks.c.run_id == run_id
+        of_run = tasks.c.run_id == run_id
         is_open = await connection.scalar(
-            sa.select(sa.exists().where(mine, tasks.c.state.in_(sorted(OPEN_STATES))))
+            sa.select(sa.exists().where(of_run, tasks.c.state.in_(sorted(OPEN_STATES))))
         )
         ended = await connection.scalar(
             sa.select(sa.func.max(sa.func.coalesce(tasks.c.settled_at_ms, tasks.c.submitted_at_ms))).where(
-                mine
+                of_run
             )
         )
         until_ms = None if is_open else (ended or run.created_at_ms) + AFTER_MS
@@ -122,27 +122,27 @@ async def _tasks(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, D
         return {}
     sends = await _sends(connection, ids)
     reports = await _reports(connection, ids)
-    standing: dict[str, list[Any]] = defaultdict(list)
-    past = sa.select(attempts.c.task_id, *(attempts.c[name] for name in _STANDING))
+    replaced: dict[str, list[Any]] = defaultdict(list)
+    past = sa.select(attempts.c.task_id, *(attempts.c[name] for name in _ATTEMPT_COLUMNS))
     for row in await connection.execute(past.where(attempts.c.task_id.in_(ids))):
-        standing[row.task_id].append(row)
+        replaced[row.task_id].append(row)
     current = sa.select(
         tasks.c.id.label("task_id"),
         tasks.c.ordinal,
         tasks.c.task_type,
         tasks.c.payload,
         tasks.c.priority,
-        *(tasks.c[name] for name in _STANDING),
+        *(tasks.c[name] for name in _ATTEMPT_COLUMNS),
     ).where(tasks.c.id.in_(ids))
     known = {}
     for row in await connection.execute(current):
-        each = []
-        for one in sorted([*standing[row.task_id], row], key=lambda one: one.attempt):
-            values = [one._mapping[name] for name in _STANDING]
-            key = row.task_id, one.attempt
-            each.append(DisputedAttempt(*[*values, tuple(sends[key]), tuple(reports[key])]))
+        disputed = []
+        for attempt in sorted([*replaced[row.task_id], row], key=lambda attempt: attempt.attempt):
+            values = [attempt._mapping[name] for name in _ATTEMPT_COLUMNS]
+            key = row.task_id, attempt.attempt
+            disputed.append(DisputedAttempt(*[*values, tuple(sends[key]), tuple(reports[key])]))
         known[row.task_id] = DisputedTask(
-            row.task_id, row.ordinal, row.task_type, row.payload, row.priority, tuple(each)
+            row.task_id, row.ordinal, row.task_type, row.payload, row.priority, tuple(disputed)
         )
     return known
 
@@ -209,8 +209,10 @@ def _report(row: Any) -> StoredReport:
 
 def _discrepancy(row: Any, task: DisputedTask | None, loose: StoredReport | None) -> Discrepancy:
     if task is not None and row.verdict not in SPANNING_VERDICTS:
-        mine = tuple(a for a in task.attempts if a.attempt == row.attempt)
-        task = DisputedTask(task.id, task.ordinal, task.task_type, task.payload_json, task.priority, mine)
+        of_attempt = tuple(a for a in task.attempts if a.attempt == row.attempt)
+        task = DisputedTask(
+            task.id, task.ordinal, task.task_type, task.payload_json, task.priority, of_attempt
+        )
     return Discrepancy(
         row.id,
         row.at_ms,

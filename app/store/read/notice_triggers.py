@@ -27,7 +27,7 @@ RUNS_MAX = 500
 """Runs that are looked at, newest first; and beside them every older one that is not over."""
 FINDINGS_MAX = 10_000
 """Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
-RUN_OCCASION = "run:"
+RUN_KEY = "run:"
 """Notices of a run have the dedupe keys `run:<run id>:1`, `:2`, … in the order of sending."""
 
 
@@ -41,13 +41,13 @@ class NoticeTriggerReads(StorePart):
         found: dict[str, sa.Row[Any]] = {}
         for query in (_newest_runs(), _runs(IS_OPEN_RUN), _runs(IS_CANCELLED_OPEN_RUN)):
             found |= {row.id: row for row in await connection.execute(query)}
-        told = await _told(connection, list(found))
+        edges = await _edges(connection, list(found))
         return [
             RunSnapshot(
                 **row._mapping,
                 is_open=row.finished_at_ms is None,
-                edges=told[row.id][0],
-                told=told[row.id][1],
+                edges=edges[row.id][0],
+                last_kind=edges[row.id][1],
             )
             for row in found.values()
         ]
@@ -81,17 +81,17 @@ class NoticeTriggerReads(StorePart):
         return sorted(await connection.scalars(query))
 
     @reads(long=True)
-    async def foreign_spend(self, connection: AsyncConnection, since_ms: int) -> list[ExternalUsage]:
+    async def external_usage(self, connection: AsyncConnection, since_ms: int) -> list[ExternalUsage]:
         """What others spent, in each cycle for which an audit booked some of it since then."""
         e = account_entries.c
-        is_foreign = e.kind == EntryKind.FOREIGN, e.reason.startswith(EntryReason.OTHER_USERS)
-        lately = sa.select(e.account, e.cycle_ms).where(*is_foreign, e.at_ms >= since_ms).distinct()
+        is_external = e.kind == EntryKind.EXTERNAL_USAGE, e.reason.startswith(EntryReason.OTHER_USERS)
+        lately = sa.select(e.account, e.cycle_ms).where(*is_external, e.at_ms >= since_ms).distinct()
         touched = {tuple(row) for row in await connection.execute(lately)}
         if not touched:
             return []
         sums = await connection.execute(
             sa.select(e.account, e.cycle_ms, credits_sum(e.credits))
-            .where(*is_foreign, e.cycle_ms.in_({cycle for _, cycle in touched}))
+            .where(*is_external, e.cycle_ms.in_({cycle for _, cycle in touched}))
             .group_by(e.account, e.cycle_ms)
         )
         return [ExternalUsage(*row) for row in sums if (row[0], row[1]) in touched]
@@ -118,19 +118,19 @@ def _newest_runs() -> sa.Select[Any]:
     return _runs(sa.true()).order_by(runs.c.created_at_ms.desc()).limit(RUNS_MAX)
 
 
-async def _told(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, tuple[int, str | None]]:
+async def _edges(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, tuple[int, str | None]]:
     """Run id -> (notices about its state, kind of the last one)."""
-    told: dict[str, tuple[int, str | None]] = dict.fromkeys(run_ids, (0, None))
+    edges: dict[str, tuple[int, str | None]] = dict.fromkeys(run_ids, (0, None))
     rows = await connection.execute(
         sa.select(notices.c.run_id, notices.c.kind, notices.c.occasion).where(
-            notices.c.run_id.in_(run_ids), notices.c.occasion.startswith(RUN_OCCASION)
+            notices.c.run_id.in_(run_ids), notices.c.occasion.startswith(RUN_KEY)
         )
     )
-    for run_id, kind, occasion in rows:
-        number = int(occasion.rpartition(":")[2])
-        if number > told[run_id][0]:
-            told[run_id] = (number, kind)
-    return told
+    for run_id, kind, dedupe_key in rows:
+        number = int(dedupe_key.rpartition(":")[2])
+        if number > edges[run_id][0]:
+            edges[run_id] = (number, kind)
+    return edges
 
 
 async def _groups_of_runs(

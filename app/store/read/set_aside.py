@@ -146,8 +146,8 @@ async def set_aside_about(connection: AsyncConnection, run_id: str) -> SetAside:
         .order_by(c.received_at_ms.desc())
         .limit(NAMED_MAX)
     )
-    said = [task_named(row.encoding, row.body) for row in await connection.execute(query)]
-    named = [task_id for task_id in said if task_id is not None]
+    names = [task_named(row.encoding, row.body) for row in await connection.execute(query)]
+    named = [task_id for task_id in names if task_id is not None]
     whose = sa.select(tasks.c.id, tasks.c.run_id).where(tasks.c.id.in_(set(named)))
     run_of = {row.id: row.run_id for row in await connection.execute(whose)}
     of_ours = [run_of[task_id] for task_id in named if task_id in run_of]

@@ -25,11 +25,11 @@ async def test_a_cycle_begins_with_its_allocation(account: Account) -> None:
     assert await account.entries() == [START]
     assert found.standing is not None
     assert found.standing.statement.remaining == 1_000
-    assert (found.drift.unexplained, found.drift.foreign_highest) == (0, 0)
+    assert (found.drift.unexplained, found.drift.external_highest) == (0, 0)
     assert account.asked == 2
 
 
-async def test_spending_of_ours_is_not_foreign(account: Account) -> None:
+async def test_spending_of_ours_is_no_external_usage(account: Account) -> None:
     await account.audit()
     await account.spend(5)
     await account.spend(7, "GOOGLE", by="sync")
@@ -56,10 +56,10 @@ async def test_spending_of_others_is_booked_once_it_is_certain(account: Account)
     await account.twice("2026-10-10T03:00:00")
     assert (await account.entries())[2:] == [("foreign", Decimal(35), "other_users")]
     books = (await account.audit()).standing or pytest.fail()
-    assert (books.statement.foreign, books.statement.remaining) == (95, 900)
+    assert (books.statement.external_usage, books.statement.remaining) == (95, 900)
 
 
-async def test_what_was_taken_for_foreign_is_taken_back(account: Account) -> None:
+async def test_what_was_taken_for_external_usage_is_taken_back(account: Account) -> None:
     """A task may cost more than it said; until its report, the rest looks like somebody else's."""
     await account.audit()
     task_id = await account.send(credits=5)
@@ -71,7 +71,7 @@ async def test_what_was_taken_for_foreign_is_taken_back(account: Account) -> Non
     assert (await account.entries())[2:] == [("foreign", Decimal(-4), "other_users")]
 
 
-async def test_what_a_restored_run_sent_before_the_backup_is_not_foreign(account: Account) -> None:
+async def test_what_a_restored_run_sent_before_the_backup_is_no_external_usage(account: Account) -> None:
     """The provider charged it before we, for all we know, sent it (W19)."""
     account.run_id = await account.store.runs.create_run(
         name="r", source="-", budget=None, now_ms=account.clock()
@@ -297,7 +297,7 @@ async def test_a_correction_made_by_hand_explains_what_came_back(account: Accoun
     found = await account.twice("2026-10-16T00:00:00")
     assert found.drift.explained
     books = (found.standing or pytest.fail()).statement
-    assert (books.adjusted, books.remaining, books.foreign) == (20, 720, 0)
+    assert (books.adjusted, books.remaining, books.external_usage) == (20, 720, 0)
 
 
 @pytest.mark.parametrize("charged_before", [True, False])

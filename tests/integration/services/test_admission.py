@@ -102,7 +102,7 @@ async def test_the_reason_goes_away_with_the_backlog(pipeline: Pipeline) -> None
     await send(pipeline, provider, gate)
     assert len(provider.sends) == 12
     pipeline.clock.advance(2_000)
-    await gate.room()
+    await gate.quota()
     assert (await reason_of(pipeline))[1] is None
 
 
@@ -215,7 +215,7 @@ async def test_slots_and_balance_are_not_asked_for_each_claim(pipeline: Pipeline
 
     gate = admission(pipeline.store, Counting(), pipeline.clock)
     for _ in range(20):
-        await gate.room()
+        await gate.quota()
         pipeline.clock.advance(ASK_MS // 10)
     assert len(asked) == 2
 
@@ -270,7 +270,7 @@ async def test_f6_one_failed_answer_is_no_room_for_thousands(pipeline: Pipeline)
     provider = Account(concurrency=100, remaining=Decimal(40))
     await pipeline.start(200)
     gate = admission(pipeline.store, provider, pipeline.clock)
-    await gate.room()
+    await gate.quota()
     provider.unknown = "HTTP 502, text/html, <h1>"
     await drained(pipeline, provider, gate, turns=120)
     assert len(provider.sends) <= 8, "40 credits are 8 tasks of 5, though nobody said that they are gone"
@@ -281,7 +281,7 @@ async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_told_again
     provider = Account(concurrency=100, remaining=Decimal(10_000))
     await pipeline.start(30)
     gate = admission(pipeline.store, provider, pipeline.clock)
-    await gate.room()
+    await gate.quota()
     told_ms = pipeline.clock()
     provider.unknown = "HTTP 403, text/html, <h1>Blocked"
     pipeline.clock.advance(UnknownBalance().age_max_ms + 1)
@@ -302,14 +302,14 @@ async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_told_again
 async def test_f6_a_new_process_takes_the_last_balance_that_was_kept(pipeline: Pipeline) -> None:
     provider = Account(concurrency=100, remaining=Decimal(5))
     await pipeline.start(30)
-    await admission(pipeline.store, provider, pipeline.clock).room()
+    await admission(pipeline.store, provider, pipeline.clock).quota()
     provider.unknown = "no response: TimeoutError"
     pipeline.clock.advance(60_000)
     await send(pipeline, provider, admission(pipeline.store, provider, pipeline.clock))
     assert len(provider.sends) == 1
     never = Account(concurrency=100, unknown="no response: TimeoutError")
     gate = Admission("eu", pipeline.store, never, clock=pipeline.clock, drain_target_s=60.0)
-    room = await gate.room()
+    room = await gate.quota()
     assert (room.tasks, room.reason and room.reason.code) == (0, "balance_unknown"), "none was ever told"
 
 
@@ -332,7 +332,7 @@ async def test_f6_an_edition_without_a_balance_stays_one_while_it_cannot_be_aske
     provider = Account(concurrency=100)
     await pipeline.start(30)
     gate = admission(pipeline.store, provider, pipeline.clock)
-    assert (await gate.room()).tasks > 30
+    assert (await gate.quota()).tasks > 30
     provider.unknown = "no response: TimeoutError"
     pipeline.clock.advance(UnknownBalance().age_max_ms * 2)
     await send(pipeline, provider, gate)
@@ -363,8 +363,8 @@ async def test_f18_a_clock_that_is_set_back_stops_no_asking(store: Store, clock:
 
     admission = Admission("default", store, Counted(), clock=clock, drain_target_s=60.0)
     clock.advance(25 * 3_600_000)
-    await admission.room()
+    await admission.quota()
     clock.advance(-25 * 3_600_000)
-    await admission.room()
-    await admission.room()
+    await admission.quota()
+    await admission.quota()
     assert len(asked) == 2

@@ -68,7 +68,7 @@ async def test_shares_add_up_to_the_whole(sqlite_store: Store, monkeypatch: pyte
     async with verification.open_snapshot(sqlite_store.db) as snapshot:
         runs, summed = await snapshot.runs(None, []), VerifyTotals()
         for share in range(3):
-            summed.add(await verify_share(snapshot, runs, scene_reading(), share=share, of=3))
+            summed.add(await verify_share(snapshot, runs, scene_reading(), share=share, shares=3))
         whole = await verify_share(snapshot, runs, scene_reading())
     assert (summed.counts, summed.sums) == (whole.counts, whole.sums)
     assert (summed.differences_count, summed.counts["tasks"]) == (0, len(NAMES) + 3)

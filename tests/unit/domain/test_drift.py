@@ -40,19 +40,19 @@ def test_what_we_posted_explains_what_is_gone() -> None:
     [interval] = found.intervals
     assert (interval.actual, interval.ours_lowest, interval.ours_highest) == (12, 12, 12)
     assert found.explained
-    assert (found.foreign_lowest, found.foreign_highest) == (0, 0)
+    assert (found.external_lowest, found.external_highest) == (0, 0)
 
 
 def test_what_is_gone_beyond_ours_was_spent_by_others() -> None:
     found = audit([snap(0, 100), snap(10, 80)], [moved(5, 2, 3), moved(7, 4, 6)])
     assert found.explained
-    assert (found.foreign_lowest, found.foreign_highest, found.intervals[0].foreign) == (8, 8, 8)
+    assert (found.external_lowest, found.external_highest, found.intervals[0].external) == (8, 8, 8)
 
 
 def test_what_must_be_gone_and_is_not_is_unexplained() -> None:
     found = audit([snap(0, 100), snap(10, 90)], [moved(5, 2, 3), moved(7, 4, 6)])
     assert not found.explained
-    assert (found.unexplained, found.foreign_highest) == (2, 0)
+    assert (found.unexplained, found.external_highest) == (2, 0)
 
 
 def test_a_balance_may_be_a_minute_old() -> None:
@@ -74,16 +74,16 @@ def test_a_post_between_two_intervals_counts_once() -> None:
     """It may fall into either, but both at once cannot be explained by it."""
     snapshots = [snap(0, 100), snap(10, 95), snap(20, 90)]
     found = audit(snapshots, [moved(5, 9, 12)])
-    assert [one.foreign for one in found.intervals] == [0, 5]
+    assert [interval.external for interval in found.intervals] == [0, 5]
     assert found.explained
 
 
-def test_an_open_attempt_is_exposure_not_foreign() -> None:
+def test_an_open_attempt_is_exposure_not_external_usage() -> None:
     found = audit([snap(0, 100), snap(10, 95)], [], open_attempts=[moved(7, 5, 10)])
     assert (found.intervals[0].exposure, found.exposure) == (7, 7)
-    assert (found.foreign_lowest, found.foreign_highest) == (0, 5)
+    assert (found.external_lowest, found.external_highest) == (0, 5)
     beyond = audit([snap(0, 100), snap(10, 90)], [], open_attempts=[moved(7, 5, 10)])
-    assert (beyond.foreign_lowest, beyond.foreign_highest) == (3, 10)
+    assert (beyond.external_lowest, beyond.external_highest) == (3, 10)
 
 
 def test_a_correction_explains_credits_that_came_back() -> None:
@@ -92,7 +92,7 @@ def test_a_correction_explains_credits_that_came_back() -> None:
     assert audit(snapshots, posts).unexplained == 3
     found = audit(snapshots, posts, adjustments=[moved(-3, 3, 8)])
     assert found.explained
-    assert found.foreign_highest == 0
+    assert found.external_highest == 0
 
 
 def test_a_reset_expires_what_is_left_and_allocates_anew() -> None:
@@ -106,7 +106,7 @@ def test_a_reset_expires_what_is_left_and_allocates_anew() -> None:
     [interval] = found.intervals
     assert (interval.from_ms, interval.before, interval.actual) == (T0 + 20 * DAY, 1000, 10)
     assert found.explained
-    assert found.foreign_highest == 0
+    assert found.external_highest == 0
 
 
 def test_a_snapshot_beside_a_reset_says_nothing() -> None:
@@ -135,7 +135,7 @@ def test_a_balance_that_shows_zero_may_be_lower() -> None:
     assert (found.explained, found.intervals[0].overdrawn) == (True, 3)
     more = [snap(0, 7), snap(10, 0), snap(20, 1997, per_cycle=3000), snap(30, 1997, per_cycle=3000)]
     found = audit(more, posts)
-    assert (found.explained, found.foreign_highest) == (True, 0)
+    assert (found.explained, found.external_highest) == (True, 0)
     assert not audit([snap(0, 8), snap(10, 1)], posts).explained
     assert audit([snap(0, 7), snap(10, -3)], posts).intervals[0].overdrawn == 0
 
@@ -156,7 +156,7 @@ def test_a_header_beside_the_last_old_balance_may_be_newer_than_the_change() -> 
         snap(20, 2100, per_cycle=3000),
     ]
     found = audit(snapshots, [])
-    assert (found.unjudged, found.explained, found.foreign_highest) == (2, True, 0)
+    assert (found.unjudged, found.explained, found.external_highest) == (2, True, 0)
 
 
 def test_a_gap_of_several_cycles_is_judged_only_where_they_are_known() -> None:
@@ -167,7 +167,7 @@ def test_a_gap_of_several_cycles_is_judged_only_where_they_are_known() -> None:
     cycles = [Allocation(T0 + 20 * DAY, D(1000)), Allocation(T0 + 50 * DAY, D(1000))]
     found = audit(snapshots, [moved(10, 55 * 24 * 60, 55 * 24 * 60 + 1)], allocations=cycles)
     assert [reset.expired_highest for reset in found.resets] == [100, 1000]
-    assert (found.explained, found.foreign_highest) == (True, 0)
+    assert (found.explained, found.external_highest) == (True, 0)
 
 
 def test_nothing_is_judged_beyond_the_end_of_the_last_known_cycle() -> None:
@@ -179,7 +179,7 @@ def test_a_free_account_without_cycles_is_judged_too() -> None:
     """No subscription, no dates: `perCycle` and `cycleResetsAt` are null (C-E.6)."""
     snapshots = [Balance(T0 + n * HOUR, D(500 - 5 * n)) for n in range(3)]
     found = audit(snapshots, [moved(5, 10, 20), moved(5, 70, 80)])
-    assert (len(found.intervals), found.explained, found.foreign_highest) == (2, True, 0)
+    assert (len(found.intervals), found.explained, found.external_highest) == (2, True, 0)
     again = [*snapshots, Balance(T0 + 31 * DAY, D(500))]
     assert audit(again, [moved(5, 10, 20), moved(5, 70, 80)]).unexplained == 10
     cycles = [Allocation(T0 + 30 * DAY, D(500))]
@@ -201,7 +201,7 @@ class Account:
     cycle_day: int = 3
     shown: int = 0
     shown_ms: int = -(10**12)
-    foreign: int = 0
+    external: int = 0
     snapshots: list[Balance] = field(default_factory=list)
     posts: list[Movement] = field(default_factory=list)
     cycles: list[Allocation] = field(default_factory=list)
@@ -225,7 +225,7 @@ def simulate(seed: int, *, hours: int = 150, refund: int = 0, lag_ms: int = LAG_
         events.append((begin + took, "charge", credits))
         account.posts.append(Movement(D(credits), begin, begin + took + told))
     events += [
-        (T0 + rng.randrange(hours * HOUR), "foreign", rng.randint(1, 9)) for _ in range(rng.randint(0, 4))
+        (T0 + rng.randrange(hours * HOUR), "external", rng.randint(1, 9)) for _ in range(rng.randint(0, 4))
     ]
     events += [(T0 + rng.randrange(hours * HOUR), "upgrade", 500) for _ in range(rng.randint(0, 2))]
     if refund:
@@ -247,7 +247,7 @@ def simulate(seed: int, *, hours: int = 150, refund: int = 0, lag_ms: int = LAG_
             account.snapshots.append(Balance(now, D(account.balance), source="header"))
         else:
             account.balance += credits if what == "refund" else -credits
-            account.foreign += credits if what == "foreign" else 0
+            account.external += credits if what == "external" else 0
     shuffled = rng.sample(account.snapshots, len(account.snapshots))
     # Whoever keeps books of the cycles may say when they began; it is not needed here.
     cycles = account.cycles if seed % 2 else ()
@@ -258,7 +258,7 @@ def test_a_simulated_account_is_explained_whatever_happened() -> None:
     for seed in range(60):
         account, found = simulate(seed)
         assert found.explained, f"seed {seed}: {found}"
-        assert found.foreign_lowest <= account.foreign, f"seed {seed}"
+        assert found.external_lowest <= account.external, f"seed {seed}"
 
 
 def test_a_balance_that_rose_without_a_reason_is_found() -> None:

@@ -31,8 +31,8 @@ HOLD_A = entry(Kind.HOLD, 5, A)
         ([GRANT, HOLD_A, entry(Kind.POST, 0, A)], {Account.PROVIDER: -100, Account.AVAILABLE: 100}),
         ([GRANT, HOLD_A, entry(Kind.VOID, 5, A)], {Account.PROVIDER: -100, Account.AVAILABLE: 100}),
         (
-            [GRANT, entry(Kind.FOREIGN, 8), entry(Kind.EXPIRY, 92)],
-            {Account.PROVIDER: -100, Account.FOREIGN: 8, Account.EXPIRED: 92},
+            [GRANT, entry(Kind.EXTERNAL_USAGE, 8), entry(Kind.EXPIRY, 92)],
+            {Account.PROVIDER: -100, Account.EXTERNAL: 8, Account.EXPIRED: 92},
         ),
         (
             [GRANT, HOLD_A, entry(Kind.POST, 7, A), entry(Kind.ADJUSTMENT, 2)],
@@ -83,7 +83,9 @@ def test_a_post_alone_cannot_be_moved() -> None:
 AMOUNTS = st.decimals(0, 10_000, places=6)
 ATTEMPTS = st.lists(st.tuples(AMOUNTS, st.sampled_from([None, Kind.POST, Kind.VOID]), AMOUNTS), max_size=20)
 OTHERS = st.lists(
-    st.builds(Entry, st.sampled_from([Kind.ALLOCATION, Kind.EXPIRY, Kind.FOREIGN, Kind.ADJUSTMENT]), AMOUNTS),
+    st.builds(
+        Entry, st.sampled_from([Kind.ALLOCATION, Kind.EXPIRY, Kind.EXTERNAL_USAGE, Kind.ADJUSTMENT]), AMOUNTS
+    ),
     max_size=10,
 )
 
@@ -105,6 +107,6 @@ def test_the_sum_is_zero_and_the_rest_remains(attempts, others, rng) -> None:  #
     found = balances(entries)
     assert sum(found.values()) == 0
     assert (found[Account.SPENT], found[Account.HELD]) == (spent, held)
-    signs = {Kind.ALLOCATION: 1, Kind.ADJUSTMENT: 1, Kind.EXPIRY: -1, Kind.FOREIGN: -1}
+    signs = {Kind.ALLOCATION: 1, Kind.ADJUSTMENT: 1, Kind.EXPIRY: -1, Kind.EXTERNAL_USAGE: -1}
     granted = sum((signs[one.kind] * one.credits for one in others), Decimal(0))
     assert remaining(found) == granted - spent
