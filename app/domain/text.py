@@ -61,6 +61,8 @@ def printable(text: str) -> str:
 
 def printable_ascii(text: str) -> str:
     """Each character but printable ASCII as a question mark."""
+    if text.isascii() and text.isprintable():
+        return text  # without a look at each character: every header of a delivery comes by here
     return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
