@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth chaos test-hostile test-pgbouncer clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-cost chaos test-hostile test-pgbouncer clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -52,6 +52,10 @@ bench: install
 # The runs at full scale; each prints its figures and keeps them in benchmarks/results/scale.json.
 bench-scale: install
 	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+# What a task costs in processor time and bytes, against an earlier commit; ten minutes. Ends with 1 when a bar is missed.
+bench-cost: install
+	$(BIN)/python -m benchmarks.cost $(ARGS)
 
 bench-senders: install
 	$(BIN)/python -m benchmarks.scale --tasks 30000 --workers 4 $(ARGS)

@@ -51,6 +51,11 @@ class Writer:
             },
             "credits": {"creditsToCharge": CREDITS, "creditsCharged": CREDITS},
         }
+        frame = msgspec.json.encode(head)[:-1] + b',"response":%s}'
+        return frame % self.answer(BODY_BYTES - len(frame) + 2)  # %s: two bytes less than it takes
+
+    def answer(self, size_bytes: int) -> bytes:
+        """What the provider found, `size_bytes` of JSON; no less than the 4 KB that sources take."""
         sources = [
             {
                 "position": n + 1,
@@ -61,17 +66,20 @@ class Writer:
             for n in range(SOURCES)
         ]
         frame = (
-            msgspec.json.encode(head)[:-1]
-            + b',"response":{"model":null,"text":"%s","sources":'
+            b'{"model":null,"text":"%s","sources":'
             + msgspec.json.encode(sources)
-            + b',"shoppingCards":[],"entities":[],"markdown":"%s","searchQueries":[]}}'
+            + b',"shoppingCards":[],"entities":[],"markdown":"%s","searchQueries":[]}'
         )
         # %s twice: four bytes less than they take. The text is the markdown without its marks.
-        prose_bytes = BODY_BYTES - len(frame) + 4
+        prose_bytes = size_bytes - len(frame) + 4
         prose = "".join(self._random.choices(self._sentences, k=prose_bytes // 80)).encode()
         half = prose_bytes // 2
         text = prose[:half].ljust(half, b"x")
         return frame % (text, text.replace(b". ", b"\\n", 8).ljust(prose_bytes - half, b"x"))
+
+    def draw_from(self, seed: int) -> None:
+        """Draw what comes next by another seed: the same one gives the same answer again."""
+        self._random.seed(seed)
 
     def _sentence(self) -> str:
         return self._random.choice(self._sentences)

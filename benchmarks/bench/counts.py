@@ -23,7 +23,7 @@ LOOKER = "looker"
 LOOK_EVERY_S = 0.1
 STATEMENTS = f"""SELECT sum(calls)::bigint FROM pg_stat_statements JOIN pg_roles ON oid = userid
     WHERE rolname <> '{LOOKER}'"""
-WAITING = "SELECT count(*) FROM deliveries WHERE state = 'new'"
+WAITING = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state IN ('new', 'unmatched'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +73,53 @@ def _processes(stack: ExitStack, rig: Rig, prepared: Backlog) -> tuple[Process, 
         for name in commands:
             commands[name] = module("benchmarks.bench.counted", str(rig.folder / f"{name}.count"), name)
     else:
-        assert rig.postgres is not None
-        rig.postgres.execute(f"CREATE ROLE {LOOKER} SUPERUSER LOGIN")
+        create_looker(rig)
     web = stack.enter_context(rig.process("web", commands["web"], prepared.url))
     return web, stack.enter_context(rig.process("worker", commands["worker"], prepared.url, path=None))
+
+
+def create_looker(rig: Rig) -> None:
+    """Once a server, on PostgreSQL."""
+    assert rig.postgres is not None
+    rig.postgres.execute(f"CREATE ROLE {LOOKER} SUPERUSER LOGIN")
 
 
 def _one(
     rig: Rig, prepared: Backlog, load: Generator, web: Process, first: int, count: int
 ) -> tuple[float, float]:
-    redis, sql = rig.redis_commands(), _statements(rig)
+    redis, sql = rig.redis_commands(), statements(rig)
     load.run(web.port, seconds=TIMEOUT_S, first=first, count=count)
     deadline = time.monotonic() + TIMEOUT_S
-    while _waiting(rig, prepared.url):
+    while is_waiting(rig, prepared.url):
         assert time.monotonic() < deadline, "the deliveries are not settled"
         time.sleep(LOOK_EVERY_S)
-    return (rig.redis_commands() - redis) / count, (_statements(rig) - sql) / count
+    return (rig.redis_commands() - redis) / count, (statements(rig) - sql) / count
 
 
-def _statements(rig: Rig) -> int:
+def statements(rig: Rig) -> int:
     """Statements that our processes gave the database so far."""
     if rig.is_sqlite:
         time.sleep(2 * WRITE_EVERY_S)
         return sum(int(path.read_text()) for path in rig.folder.glob("*.count"))
     assert rig.postgres is not None
-    return int(asyncio.run(_ask_postgresql(rig.postgres.admin_url, STATEMENTS)))
+    return int(asyncio.run(ask_postgresql(rig.postgres.admin_url, STATEMENTS)))
 
 
-def _waiting(rig: Rig, url: str) -> int:
+def is_waiting(rig: Rig, url: str) -> bool:
+    """Whether a delivery is still to be settled."""
     if rig.is_sqlite:
         import sqlite3
 
         connection = sqlite3.connect(url.removeprefix("sqlite:///"))
         try:
-            return int(connection.execute(WAITING).fetchone()[0])
+            return bool(connection.execute(WAITING).fetchone()[0])
         finally:
             connection.close()
-    return int(asyncio.run(_ask_postgresql(url, WAITING)))
+    return bool(asyncio.run(ask_postgresql(url, WAITING)))
 
 
-async def _ask_postgresql(url: str, query: str) -> Any:
+async def ask_postgresql(url: str, query: str) -> Any:
+    """The first value of the answer; neither this nor any other look of ours counts as a statement."""
     connection = await asyncpg.connect(url, user=LOOKER)
     try:
         return await connection.fetchval(query)

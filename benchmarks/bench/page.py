@@ -27,13 +27,13 @@ def keep(rows: Sequence[Document]) -> None:
     PLOT.write_text(plot(merged))
 
 
-def with_table(page: str, rows: Iterable[Document]) -> str:
-    """The page with its table replaced. Raises ValueError when a marker is missing."""
-    before, begin, rest = page.partition(BEGIN)
+def with_table(page: str, rows: Iterable[Document], mark: str = BEGIN) -> str:
+    """The page with the table after `mark` replaced. Raises ValueError when a marker is missing."""
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"docs/performance.md lacks {BEGIN} or {END}: put both back around the table")
-    return f"{before}{BEGIN}\n{table(rows)}\n{END}{after}"
+        raise ValueError(f"docs/performance.md lacks {mark} or {END}: put both back around the table")
+    return f"{before}{mark}\n{table(rows)}\n{END}{after}"
 
 
 def table(rows: Iterable[Document]) -> str:

@@ -82,6 +82,12 @@ class PostgresServer:
         assert self._admin_url is not None, "not started"
         return self._admin_url.set(drivername="postgresql").render_as_string(hide_password=False)
 
+    @property
+    def pid(self) -> int:
+        """Process id of our own server; its backends are its children."""
+        assert self._process is not None, "only a server of our own"
+        return self._process.pid
+
     def start(self) -> None:
         """Start our own server, unless an existing one is named by the environment."""
         if self._admin_url is not None:

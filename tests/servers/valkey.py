@@ -46,6 +46,12 @@ class ValkeyServer:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Process id, while it runs."""
+        assert self._process is not None, "valkey does not run"
+        return self._process.pid
+
     def start(self) -> None:
         """Start, or come back with what the append-only file kept; returns once it answers."""
         if self.running:

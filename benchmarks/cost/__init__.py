@@ -1,0 +1,1 @@
+"""What a task costs, end to end, against the code of an earlier commit."""
