@@ -18,6 +18,9 @@ from workers.context import Context
 
 log = structlog.get_logger(__name__)
 
+EXTENSION_SHARE = 1 / 60
+"""By so much of itself at least is a limit extended: it is asked for at every request."""
+
 
 def start_sending(context: Context) -> "asyncio.Task[None]":
     """The sending task of this process; started if none runs."""
@@ -113,8 +116,9 @@ async def submit_account(context: Context, account: str) -> int | None:
     limit = asyncio.timeout(hung_s)
 
     def extend_limit() -> None:
-        if not limit.expired():
-            limit.reschedule(monotonic_s() + hung_s)
+        to_s, at_s = monotonic_s() + hung_s, limit.when()
+        if not limit.expired() and at_s is not None and to_s - at_s >= hung_s * EXTENSION_SHARE:
+            limit.reschedule(to_s)
 
     try:
         async with limit:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FLUSH_EVERY_S = 0.1
 FLUSH_SIZE = 250
+RENEWALS = 10
+"""Within one lease, so that nine tenths of it are ever left to a process that records."""
 BATCH_MAX = 500
 """Of the provider's (C-G.3)."""
 KEY_COLLISION_REASON = (
@@ -97,7 +99,8 @@ class Sender:
         self._token = token
         self._stopping = stopping
         self._went_on = went_on
-        self._until_ms = clock() + limits.job_ms
+        self._leased_ms = clock()
+        self._until_ms = self._leased_ms + limits.job_ms
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
         self._options: dict[str, SendOptions] = {}
         self._batch_max = reach.batch_max or BATCH_MAX
@@ -355,6 +358,9 @@ class Sender:
             self._ended = ended + self._ended
             raise
         now = self._clock()
+        if 0 <= now - self._leased_ms < self._limits.lease_ms // RENEWALS:
+            return
+        self._leased_ms = now
         until_ms = now + self._limits.lease_ms
         # Lost: this process stood still for longer than its lease, and another one sends now.
         self._replaced = not await self._store.runs.acquire_lease(

@@ -128,9 +128,7 @@ class RunWrites(StorePart):
     ) -> bool:
         """Take or prolong a named lease: only its owner may, until it is over. One that lies further ahead
         than this one would was written by a wrong clock, and holds nobody up."""
-        row = {"name": name, "owner": owner, "until_ms": 0}
-        await self.db.insert(connection, leases, [row], ignore=True)
-        done = await connection.execute(
+        take = (
             sa.update(leases)
             .where(
                 leases.c.name == name,
@@ -138,7 +136,11 @@ class RunWrites(StorePart):
             )
             .values(owner=owner, until_ms=until_ms)
         )
-        return done.rowcount == 1
+        if (await connection.execute(take)).rowcount:
+            return True
+        row = {"name": name, "owner": owner, "until_ms": 0}
+        await self.db.insert(connection, leases, [row], ignore=True)
+        return (await connection.execute(take)).rowcount == 1
 
     @writes
     async def release_lease(self, connection: AsyncConnection, name: str, owner: str) -> None:

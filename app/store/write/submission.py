@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.credits import to_micro
 from app.domain.reconciliation import repriced_detail
 from app.domain.run_reason import BUDGET
 from app.domain.send_outcome import NOT_TAKEN, Answer
@@ -37,6 +38,7 @@ from app.store.tables import (
     submissions,
     tasks,
 )
+from app.store.write.settlement_rows import DriverId
 from app.store.write.spending import spending
 
 _NOT_ACCEPTED = frozenset(
@@ -47,6 +49,21 @@ provider. Sends that were only put off stay counted: the wait before the next on
 
 _SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
 _ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
+
+_HOLD_COLUMNS = ("at_ms", "run_id", "task_id", "attempt", "kind", "credits")
+_LOG_COLUMNS = (
+    "task_id",
+    "attempt",
+    "at_ms",
+    "answer",
+    "http_status",
+    "code",
+    "message",
+    "provider_task_id",
+    "credits_to_charge",
+    "request_id",
+    "open_sends",
+)
 
 CLAIM_TRIES = (True, False, False, False)
 """Whether each look for due tasks passes over those that somebody holds. Where another sender holds all, it
@@ -199,8 +216,8 @@ class SubmissionWrites(StorePart):
         if taken:
             await self._accept(connection, taken)
         logged = [s for s in ended if s.answer is not Answer.DEFERRED]
-        rows = [_log_row(s) | {"open_sends": open_sends.get(s.task.idempotency_key)} for s in logged]
-        await self.db.insert(connection, submissions, rows)
+        rows = [_log_row(s, open_sends.get(s.task.idempotency_key), self.db.driver_id) for s in logged]
+        await self.db.insert_plain(connection, submissions, _LOG_COLUMNS, rows)
         if refused := [s for s in rejected if not open_sends.get(s.task.idempotency_key)]:
             await self._reject(connection, refused)
         if again := [s for s in ended if s.answer not in (*_ACCEPTED, Answer.REJECTED)]:
@@ -269,26 +286,20 @@ class SubmissionWrites(StorePart):
                 claim=None,
                 lease_until_ms=None,
             )
-            .returning(tasks.c.id, tasks.c.run_id, tasks.c.attempt, tasks.c.credits_held)
+            .returning(
+                tasks.c.id,
+                tasks.c.run_id,
+                tasks.c.attempt,
+                sa.type_coerce(tasks.c.credits_held, sa.BigInteger),
+            )
         )
         held = moved.all()
-        at_ms = max(s.at_ms for s in taken)
-        await self.db.insert(
-            connection,
-            ledger,
-            [
-                {
-                    "at_ms": at_ms,
-                    "run_id": row.run_id,
-                    "task_id": row.id,
-                    "attempt": row.attempt,
-                    "kind": "hold",
-                    "credits": row.credits_held,
-                    "delivery_id": None,
-                }
-                for row in held
-            ],
-        )
+        at_ms, driver_id = max(s.at_ms for s in taken), self.db.driver_id
+        holds = [
+            (at_ms, driver_id(run_id), driver_id(task_id), attempt, "hold", micro)
+            for task_id, run_id, attempt, micro in held
+        ]
+        await self.db.insert_plain(connection, ledger, _HOLD_COLUMNS, holds)
         if len(held) < len(taken):
             await self._fill_blanks(connection, v, mine)
         await self._note_repriced(connection, [s for s in taken if _is_repriced(s)])
@@ -552,16 +563,18 @@ def _repriced_row(s: Submission) -> dict[str, object]:
     }
 
 
-def _log_row(s: Submission) -> dict[str, object]:
-    return {
-        "task_id": s.task.id,
-        "attempt": s.task.attempt,
-        "at_ms": s.at_ms,
-        "answer": s.answer,
-        "http_status": s.http_status,
-        "code": storable_message(s.code),
-        "message": storable_message(s.message),
-        "provider_task_id": storable_message(s.provider_task_id),
-        "credits_to_charge": s.credits_to_charge,
-        "request_id": storable_message(s.request_id),
-    }
+def _log_row(s: Submission, open_sends: int | None, driver_id: DriverId) -> tuple[Any, ...]:
+    """The end of a send as _LOG_COLUMNS."""
+    return (
+        driver_id(s.task.id),
+        s.task.attempt,
+        s.at_ms,
+        s.answer,
+        s.http_status,
+        storable_message(s.code),
+        storable_message(s.message),
+        storable_message(s.provider_task_id),
+        None if s.credits_to_charge is None else to_micro(s.credits_to_charge),
+        storable_message(s.request_id),
+        open_sends,
+    )

@@ -12,6 +12,7 @@ from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import idempotency_key
 from app.ports import CreateAnswer, StoreUnavailable
+from app.services.sender import FLUSH_EVERY_S
 from app.services.submit import LEASE as LEASES
 from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline, until
 from tests.scripted_provider import LOSE, ScriptedProvider
@@ -387,6 +388,27 @@ async def test_w2_a_sender_that_stood_still_stops_when_it_was_replaced(pipeline:
     assert summary.answers[Answer.DEFERRED] >= 46
     assert (await pipeline.submit()).busy, "the other's lease is left alone"
     assert (await pipeline.books()).states()["pending"] >= 46
+
+
+async def test_the_lease_is_prolonged_in_time_and_not_at_each_record(pipeline: Pipeline) -> None:
+    await pipeline.start(24)
+    store, prolong = pipeline.store, pipeline.store.runs.acquire_lease
+    ends_ms: list[int] = []
+    left_ms: list[int] = []
+
+    async def note(name: str, owner: str, *, until_ms: int, now_ms: int) -> bool:
+        ends_ms.append(until_ms)
+        return await prolong(name, owner, until_ms=until_ms, now_ms=now_ms)
+
+    async def go_on(_: ClaimedTask) -> None:
+        left_ms.append(ends_ms[-1] - pipeline.clock.advance(SUBMIT_LIMITS.lease_ms / 80))
+        await asyncio.sleep(FLUSH_EVERY_S * 1.1)
+
+    store.runs.acquire_lease = note  # type: ignore[method-assign]
+    pipeline.provider.before_answer = go_on
+    await pipeline.submit(in_flight=2, job_ms=10**9)
+    assert 2 < len(ends_ms) < 6, "of twelve records"
+    assert min(left_ms) > SUBMIT_LIMITS.lease_ms / 2
 
 
 async def test_w2_claims_kept_past_the_time_of_the_job_are_given_back(pipeline: Pipeline) -> None:
