@@ -16,6 +16,7 @@ from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 from app.provider import wire
 from app.provider.batch import encode_batch, read_batch
 from app.provider.egress import NOT_SENT, STRAIGHT, Egress
+from app.provider.prepared_post import BODY_BYTES_MAX, OnHead, PreparedPost, read_bounded
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A poll's answer carries the whole result; rawResponse can be megabytes (C-I.5)."""
@@ -30,6 +31,7 @@ the pause doubles, up to a minute."""
 TURN_WAIT_MAX_S = 5.0
 """A turn further away is not waited for: the caller's job and its claims would run out meanwhile."""
 
+_CREATE = "/v1/async/task"
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -85,16 +87,18 @@ class Client:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._prepared: PreparedPost | None = None
+        """Creates a task; None: by a proxy, which takes requests of another form."""
         self._key = api_key.encode()
         self._paused_until_s = 0.0
         self._pauses: Counter[str] = Counter()
         """By method: pauses in a row without a success between them."""
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=self._timeout,
-            connector=self._egress.connector(limit=self._connections, keepalive_timeout=30),
-        )
+        connector = self._egress.connector(limit=self._connections, keepalive_timeout=30)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
+        if self._egress.proxy is None:
+            self._prepared = PreparedPost(connector, self._base_url + _CREATE, self._headers, self._timeout)
         return self
 
     async def __aexit__(
@@ -106,7 +110,7 @@ class Client:
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         """POST /v1/async/task (C-G.2)."""
-        sent = await self._post("/v1/async/task", wire.encode_create(task, self._webhook_url))
+        sent = await self._post(_CREATE, wire.encode_create(task, self._webhook_url))
         if isinstance(sent, CreateAnswer):
             return sent
         status, headers, body = sent
@@ -241,38 +245,36 @@ class Client:
     async def _request(
         self, method: str, path: str, body: bytes | None = None, bytes_max: int | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        assert self._session is not None, "use the client as a context manager"  # noqa: S101
         if wait_s := await self._rate_limiter.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
-        url = self._base_url + path
         began_s, is_answered = time.monotonic(), False
+
+        def on_head(headers: Mapping[str, str]) -> None:
+            nonlocal is_answered
+            is_answered = True
+            self._rate_limiter.answered(time.monotonic() - began_s, *wire.rate_limit(headers))
+
+        bytes_max = bytes_max or ANSWER_BYTES_MAX
         try:
-            # Redirects are not followed: one would carry the key elsewhere.
-            async with self._session.request(
-                method, url, data=body, allow_redirects=False, **self._egress.how(self._headers)
-            ) as response:
-                is_answered = True
-                self._rate_limiter.answered(time.monotonic() - began_s, *wire.rate_limit(response.headers))
-                content = await _read_bounded(response, bytes_max or ANSWER_BYTES_MAX)
-                # Its headers are case-insensitive, as the editions need (C-B13).
-                return response.status, response.headers, content
+            if path == _CREATE and self._prepared and body is not None and len(body) <= BODY_BYTES_MAX:
+                return await self._prepared.send(body, on_head, bytes_max)
+            return await self._by_session(method, path, body, on_head, bytes_max)
         finally:
             if not is_answered:
                 self._rate_limiter.answered(time.monotonic() - began_s)
 
+    async def _by_session(
+        self, method: str, path: str, body: bytes | None, on_head: OnHead, bytes_max: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert self._session is not None, "use the client as a context manager"  # noqa: S101
+        # Redirects are not followed: one would carry the key elsewhere.
+        async with self._session.request(
+            method, self._base_url + path, data=body, allow_redirects=False, **self._egress.how(self._headers)
+        ) as response:
+            on_head(response.headers)
+            # Its headers are case-insensitive, as the editions need (C-B13).
+            return response.status, response.headers, await read_bounded(response.content, bytes_max)
+
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
     return storable(headers.get("X-Request-ID", ""), wire.ID_CHARS_MAX) or None
-
-
-async def _read_bounded(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The body, or so much of its beginning: what is longer is no answer of the provider's to this call, and
-    cut off it reads as none."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        chunks.append(chunk)
-        if size > bytes_max:
-            response.close()
-            break
-    return b"".join(chunks)[:bytes_max]
