@@ -1,5 +1,5 @@
 """Settings from the environment, read once. Every loop, batch, body, queue, retry and timeout has its limit
-here, with the arithmetic beside it. Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
+here, with its arithmetic. Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class Account:
     webhook_secrets: tuple[str, ...] = field(repr=False)
     """Current secret first; several while rotating (P8)."""
     webhook_url: str
-    """Where the provider is told to deliver; each account has its own, because each has its own secret."""
+    """Where the provider delivers; each account has its own, because each has its own secret."""
     rate_per_s: float
     rate_per_hour: int | None
     budget_per_month: Decimal | None
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     no_proxy: str = Field("", validation_alias="NO_PROXY")
     """Who is reached without: domains with all below them, addresses, networks, with a port or without."""
     ca_file: str = ""
-    """Certificates (PEM) that are believed beside the system's, for the provider and whoever gets notices."""
+    """Certificates (PEM) that are trusted besides the system's, for the provider and whoever gets notices."""
     host: str = "127.0.0.1"
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
@@ -156,9 +156,9 @@ class Settings(BaseSettings):
 
     # The database.
     database_timeout_s: float = Field(10.0, gt=0, le=HOUR_S)
-    """For a transaction on PostgreSQL, its connection included; whoever waits is told within two and a half
-    times this. Below the 15 s of a sender's lease, so that one which cannot prolong it knows. SQLite waits
-    10 s for another writer."""
+    """For a transaction on PostgreSQL, its connection included; whoever waits has an error within two and a
+    half times this. Below the 15 s of a sender's lease, so that one which cannot prolong it knows. SQLite
+    waits 10 s for another writer."""
     database_long_timeout_s: float = Field(900.0, gt=0, le=DAY_S)
     """The same for what reads or moves whole runs (report, export, verify, archive, migrate, cancel): a
     minute for a million tasks, and fifteen times that for a busy server."""
@@ -187,9 +187,9 @@ class Settings(BaseSettings):
     credits_probe_s: float = Field(300.0, gt=0, le=DAY_S)
     """A run that paused for want of credits tries again after this, where the balance cannot be read."""
     balance_age_max_s: float = Field(600.0, ge=0, le=DAY_S)
-    """While nobody tells the balance, the last one counts for so long, less what was charged since."""
+    """While the balance is unknown, the last one counts for so long, less what was charged since."""
     balance_unknown: str = Field("wait", pattern="^(wait|send)$")
-    """After that: wait sends nothing until it is told again, send does not look at it. An edition that says
+    """After that: wait sends nothing until it is known again, send does not look at it. An edition that says
     that it has no balance is no such case."""
     gateway_pause_s: float = Field(60.0, gt=0, le=DAY_S)
     """Something else answers create calls in the provider's place for so long: the runs pause, and try again
@@ -256,7 +256,7 @@ class Settings(BaseSettings):
     """5 s, 20 s, 80 s, … at most 12 h apart: twelve tries take 28 to 56 hours."""
     notice_timeout_s: float = Field(15.0, gt=0, le=60)
     notice_every_s: float = Field(5.0, gt=0, le=HOUR_S)
-    """How often a worker looks for what there is to tell, and for what is to be sent."""
+    """How often a worker looks for notices to write, and for what is to be sent."""
     notice_size: int = Field(10, ge=1, le=100)
     """Notices tried at once; a turn takes no longer than one request may."""
     forecast_every_s: float = Field(60.0, gt=0, le=DAY_S)
@@ -339,7 +339,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_url(self) -> str:
-        """Where the provider is told to deliver for the default account."""
+        """Where the provider delivers for the default account."""
         base = self.public_url or f"http://{host_in_url(reachable_here(self.host))}:{self.port}"
         return f"{base.rstrip('/')}{WEBHOOK_PATH}"
 

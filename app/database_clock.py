@@ -28,7 +28,7 @@ def wall_ms() -> int:
 
 
 class DatabaseClock:
-    """Satisfies app.ports.Clock. Until the database has answered it tells the machine's time."""
+    """Satisfies app.ports.Clock. Until the database has answered it gives the machine's time."""
 
     def __init__(
         self, *, wall: Callable[[], int] = wall_ms, monotonic: Callable[[], float] = time.monotonic

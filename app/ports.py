@@ -98,17 +98,17 @@ class Slots:
 
 
 class BalanceEnd(StrEnum):
-    """How asking for the balance ended."""
+    """How a request for the balance ended."""
 
     TOLD = "told"
-    ABSENT = "absent"  # the provider says that its edition does not tell it (C-B22)
+    ABSENT = "absent"  # the provider says that its edition does not report it (C-B22)
     REFUSED = "refused"  # the provider does not take our key
     UNKNOWN = "unknown"  # it did not answer, or something else did
 
 
 @dataclass(frozen=True, slots=True)
 class BalanceAnswer:
-    """The end of asking for the balance."""
+    """The end of a request for the balance."""
 
     end: BalanceEnd
     balance: Balance | None = None

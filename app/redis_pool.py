@@ -25,8 +25,10 @@ class MasterAddress:
     check_connection = False
 
     def __init__(self, address: RedisAddress, timeout_s: float) -> None:
-        asking = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        self._sentinel = Sentinel(address.sentinels, sentinel_kwargs={**asking, **address.sentinel_arguments})  # type: ignore[no-untyped-call]
+        timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        self._sentinel = Sentinel(
+            address.sentinels, sentinel_kwargs={**timeouts, **address.sentinel_arguments}
+        )  # type: ignore[no-untyped-call]
         self._name = address.master
 
     async def get_master_address(self) -> Any:

@@ -17,7 +17,7 @@ from app.ports import BalanceAnswer, BalanceEnd, CreateAnswer, PollAnswer, Slots
 LOSE = "accept, and lose the response"
 """The task is stored, but the connection breaks before the answer (S2, S3)."""
 
-Told = CreateAnswer | Answer | str | None
+Scripted = CreateAnswer | Answer | str | None
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class ScriptedProvider:
 
     to_charge: Decimal | None = None
     """What it promises for each task; None: our own estimate."""
-    script: deque[Told] = field(default_factory=deque)
+    script: deque[Scripted] = field(default_factory=deque)
     accepted: dict[str, list[Accepted]] = field(default_factory=dict)
     """By idempotency key. More than one is what must never happen."""
     bound: set[str] = field(default_factory=set)
@@ -61,7 +61,7 @@ class ScriptedProvider:
     unknown: bool = False
     """Polls are answered with 404."""
 
-    def tell(self, *answers: Told) -> None:
+    def tell(self, *answers: Scripted) -> None:
         """Answers of the next create calls, in order; None: accept."""
         self.script.extend(answers)
 
@@ -81,16 +81,18 @@ class ScriptedProvider:
     async def balance(self, now_ms: int) -> BalanceAnswer:
         return BalanceAnswer(BalanceEnd.ABSENT)
 
-    def _decide(self, task: ClaimedTask, told: Told) -> CreateAnswer:
-        if isinstance(told, CreateAnswer):
-            return told
-        if isinstance(told, Answer):
-            return CreateAnswer(told, http_status=None if told is Answer.LOST else 499, code=told.value)
+    def _decide(self, task: ClaimedTask, scripted: Scripted) -> CreateAnswer:
+        if isinstance(scripted, CreateAnswer):
+            return scripted
+        if isinstance(scripted, Answer):
+            return CreateAnswer(
+                scripted, http_status=None if scripted is Answer.LOST else 499, code=scripted.value
+            )
         if task.idempotency_key in self.bound:
             # The 409 names no task (P3).
             return CreateAnswer(Answer.EXISTS, 409, "RESOURCE_ALREADY_EXISTS")
         created = self.accept(task.idempotency_key, self.to_charge or task.credits_estimate)
-        if told == LOSE:
+        if scripted == LOSE:
             return CreateAnswer(Answer.LOST)
         return CreateAnswer(
             Answer.ACCEPTED, 200, provider_task_id=created.id, credits_to_charge=created.to_charge

@@ -156,7 +156,7 @@ def _sentinel(parts: Parts) -> RedisAddress:
         raise AddressError(f"names no sentinel or no master: write {SENTINEL_EXAMPLE}")
     tls = _SENTINEL[parts.scheme]
     certificates = _tls(parts, tls)
-    asking = {
+    common = {
         name: parts.options[f"sentinel_{name}"]
         for name in ("username", "password")
         if f"sentinel_{name}" in parts.options
@@ -167,7 +167,7 @@ def _sentinel(parts: Parts) -> RedisAddress:
         tls,
         tuple((host, port or SENTINEL_PORT) for host, port in parts.hosts),
         master,
-        {**asking, **certificates, **({"ssl": True} if tls else {})},
+        {**common, **certificates, **({"ssl": True} if tls else {})},
     )
 
 

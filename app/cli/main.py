@@ -171,7 +171,8 @@ def known_error(error: Exception) -> UserError | None:
     if embedded is not None and isinstance(error, embedded.EmbeddedError):
         return UserError("embedded_valkey", str(error), error.remedy)
     if isinstance(error, OSError) and error.strerror:
-        # Of the machine: no descriptor left, a file that may not be read. Databases have told theirs already.
+        # Of the machine: no descriptor left, a file that may not be read. Databases have reported theirs
+        # already.
         what = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         return UserError("system", f"the system refused: {error.strerror}{what}")
     return None

@@ -116,7 +116,7 @@ def lost_output() -> OutputError | None:
 
 
 def stdin_fault() -> str:
-    """Why standard input cannot be read, as far as that can be told before; empty: it can."""
+    """Why standard input cannot be read, as far as that can be known before; empty: it can."""
     try:
         descriptor = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):

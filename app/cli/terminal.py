@@ -21,7 +21,7 @@ from app.log_sink import Sink
 from app.views.runs import Document
 
 WIDTH = 200
-"""Of tables that go into a file or a pipe, where nothing tells."""
+"""Of tables that go into a file or a pipe, where nothing shows it."""
 UNBROKEN = ("id", "task", "verdict", "created", "from", "to", "day")
 """Columns of tables whose texts stay on one line."""
 STATE_STYLES = {
@@ -66,7 +66,8 @@ def error_console() -> Console:
 
 def show(document: Any, *, as_json: bool, draw: Callable[[Console, Any], None]) -> None:
     """The answer of a command: one JSON document on one line, or drawn. Raises OutputError when it cannot be
-    written; not for a command that has done something, which goes on: its end tells (app.cli.main)."""
+    written; not for a command that has done something, which goes on (see
+    app.cli.main)."""
     try:
         if as_json:
             write_json(document)

@@ -53,9 +53,9 @@ def send_quota(
     budget_left: Decimal | None = None,
     unknown: RunReason | None = None,
 ) -> SendQuota:
-    """How many tasks may go now. `remaining` None: the edition does not tell its balance. `budget_left`: what
-    the account may still cost this month, less what is on its way; None: it has no budget. `unknown`: the
-    balance should be known and is not, and nothing is to be sent meanwhile."""
+    """How many tasks may go now. `remaining` None: the edition does not report its balance. `budget_left`:
+    what the account may still cost this month, less what is on its way; None: it has no budget. `unknown`:
+    the balance should be known and is not, and nothing is to be sent meanwhile."""
     free = backlog - outstanding_tasks
     if free <= 0:
         text = f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time"
@@ -76,6 +76,6 @@ def send_quota(
 
 
 def month_start_ms(now_ms: int) -> int:
-    """The first moment of the calendar month of `now_ms`, UTC."""
+    """The first millisecond of the calendar month of `now_ms`, UTC."""
     now = utc(now_ms)
     return int(datetime(now.year, now.month, 1, tzinfo=UTC).timestamp() * 1000)

@@ -81,7 +81,7 @@ def reconcile(
     """The verdict on one finished task (the table in docs/architecture.md).
 
     `extra_explained` is what the contract adds on top of the estimate for this very answer, such as one
-    credit for each AI Mode product cluster returned (C-E.2). `charged` None means that nobody told us.
+    credit for each AI Mode product cluster returned (C-E.2). `charged` None means that nobody reported it.
     """
     if charged is None:
         return Verdict.UNKNOWN

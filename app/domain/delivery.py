@@ -13,9 +13,9 @@ _ATTEMPT = re.compile(r".*-([1-9])", re.DOTALL)
 
 def signed_delivery_id(account: str, webhook_id: str | None, signed_s: int, signature: str) -> str:
     """The id of a delivery that was verified: the same whenever the same delivery comes again, so that the
-    key of the table is what keeps one row of it. A UUIDv7 of the moment of signing.
+    key of the table is what keeps one row of it. A UUIDv7 of the time of signing.
 
-    The signature covers moment and body. The webhook id stands under no signature, so whoever has captured
+    The signature covers time and body, not the webhook id, so whoever has captured
     one delivery may write there what he likes; the body names the task, and only the attempt is read from it:
     ten rows come of one captured delivery at most. `signature` is the hex, with or without its scheme.
     """
@@ -40,7 +40,7 @@ class RawDelivery:
     signature: str | None = None
     """X-Cloro-Signature, as sent."""
     account: str | None = None
-    """At whose address it came, and so whose secret vouches for it; None: what we asked for ourselves."""
+    """At whose address it came, and so whose secret verifies it; None: what we asked for ourselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class ReasonCode(StrEnum):
     KEY_COLLISION = "foreign_key"  # stopped: the provider knows a key that was never sent from here
     MONTH_BUDGET = "month_budget"  # running, and waits: the account's budget of the month is used up
     BACKLOG = "backlog"  # running, and waits: as much is at the provider as it finishes in time
-    BALANCE_UNKNOWN = "balance_unknown"  # running, and waits: nobody tells what the account has
+    BALANCE_UNKNOWN = "balance_unknown"  # running, and waits: what the account has is not known
     BALANCE_LOW = "balance_low"  # running, and waits: the balance covers no more than what is under way
 
 
@@ -30,7 +30,7 @@ class RunReason:
 
 
 def not_allowed(code: str) -> RunReason:
-    """A refusal like that for want of credits that says that it is another: treated alike, told as it is."""
+    """A refusal like that for want of credits that says that it is another: treated alike, shown as it is."""
     return RunReason(ReasonCode.NO_CREDITS, f"the provider refuses the account ({code}); tried again")
 
 

@@ -44,7 +44,7 @@ request that it gave up itself (408, 499), the task may stand all the same."""
 
 
 def accounts_for(answer: str, http_status: int | None, code: str | None) -> bool:
-    """Whether this end of a send tells that the provider does not have the task: its own refusal, or no
+    """Whether this end of a send shows that the provider does not have the task: its own refusal, or no
     connection. The end LOST does not, nor does trouble of its own, a page of something in between, or a claim
     without an end."""
     if answer == Answer.UNAVAILABLE:

@@ -63,7 +63,7 @@ class Attempt:
     provider_task_id: str | None
     verdict: Verdict | None
     reported: TaskState | None
-    """COMPLETED or FAILED as the report said that was taken for this attempt; None before there is one."""
+    """COMPLETED or FAILED as in the report that was taken for this attempt; None before there is one."""
     charged_elsewhere: bool = False
     """Another attempt of the same task has a post of more than 0."""
 
@@ -121,7 +121,7 @@ class Circumstances(NamedTuple):
 _UNKNOWN = Circumstances()
 _REPORTABLE_STATES = OPEN_STATES | {TaskState.REJECTED}
 """Work that a report closes. What we gave up ourselves (expired, say) stays so, and a late report moves its
-money only; a refusal was wrong about the attempt of which a report tells."""
+money only; a refusal was wrong about the attempt that a report is about."""
 
 
 def decide_settlement(
@@ -143,7 +143,7 @@ def decide_settlement(
         return _take_report(attempt, report, extra, circumstances, Effect.SETTLED)
     same_work = attempt.reported is _reported(report)
     if same_work and attempt.charged is None and report.charged is not None:
-        # A poll and a delivery may tell the answer in other words (C-G.4); what it cost is told once.
+        # A poll and a delivery may word the answer otherwise (C-G.4); what it cost is reported once.
         filled = _take_report(attempt, report, extra, circumstances, Effect.FILLED)
         if not same_response:
             filled.findings.append(
@@ -157,7 +157,7 @@ def decide_settlement(
 
 
 def _contradiction(attempt: Attempt, report: Report, circumstances: Circumstances) -> str | None:
-    """How a report names another task beside this one: by a key of ours that is not this attempt's, or by
+    """How a report names another task besides this one: by a key of ours that is not this attempt's, or by
     another id than the provider gave it. Such a report settles neither."""
     if circumstances.sync:
         return None  # made by us, of an answer that names no task
@@ -237,7 +237,7 @@ def _is_price_change(
 
 
 def _made_ms(task_id: str) -> int | None:
-    """When a task was read in, which its id tells (UUIDv7): no earlier than it was sent."""
+    """When a task was read in, which its id holds (UUIDv7): no earlier than it was sent."""
     try:
         return int(task_id.replace("-", "")[:12], 16)
     except ValueError:

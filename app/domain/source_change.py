@@ -1,4 +1,5 @@
-"""A source read again must say what it said before: the comparison, record by record, and its refusal."""
+"""A source read again must have the records that it had before: the comparison, record by record, and its
+refusal."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -26,9 +27,9 @@ class SourceChanged(Exception):  # noqa: N818 - the caller's file changed; nothi
 def refuse_difference(
     specs: Sequence[TaskSpec], stored: Mapping[int, StoredRecord], *, missing: str | None
 ) -> None:
-    """Raises SourceChanged for the first record in which a stretch of the source differs from what is stored.
+    """Raises SourceChanged for the first record in which a chunk of the source differs from what is stored.
 
-    `specs` are all good records of the stretch, `stored` all that the run holds of it by ordinal. `missing`
+    `specs` are all good records of the chunk, `stored` all that the run holds of it by ordinal. `missing`
     says what it means that one of `specs` is not stored; None: that it may be stored now.
     """
     by_ordinal = {spec.ordinal: spec for spec in specs}

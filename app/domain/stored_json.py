@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 DIGITS_MAX = 600
-"""Below 640, the least to which Python may be told to bound what it turns into an int."""
+"""Below 640, the least to which Python can be set to bound what it turns into an int."""
 
 
 def read_json(text: str | bytes) -> Any:

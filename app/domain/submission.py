@@ -44,7 +44,7 @@ class Submission:
     answer: Answer
     at_ms: int
     not_before_ms: int = 0
-    """For answers that are sent again: not before this moment."""
+    """For answers that are sent again: not before this time."""
     next_poll_at_ms: int | None = None
     """For accepted attempts: when to ask the provider, should no delivery come."""
     http_status: int | None = None

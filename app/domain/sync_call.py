@@ -43,7 +43,7 @@ class SyncAnswer:
     wait_s: float | None = None
     """What the provider asked us to wait."""
     slots: int | None = None
-    """Calls that may run at once (X-Concurrent*-Limit of either spelling); None: not said."""
+    """Calls that may run at once (X-Concurrent*-Limit of either spelling); None: not reported."""
     slots_used: int | None = None
     """Of those, in use, this call included."""
     request_id: str | None = None

@@ -179,11 +179,11 @@ class _User:
             self._supervisor.returncode = 0
 
     def _watch(self) -> None:
-        reported = ""
+        last_error = ""
         while not self._stopping.wait(WATCH_EVERY_S):
             try:
                 if _is_ours(self._port, self._home):
-                    reported = ""
+                    last_error = ""
                     continue
                 if self._supervisor is not None:
                     self._supervisor.poll()  # no zombie
@@ -192,9 +192,9 @@ class _User:
                 if self._supervisor is not before:
                     log.warning("embedded_valkey_restarted", port=self._port)
             except Exception as error:
-                if not self._stopping.is_set() and str(error) != reported:
-                    reported = str(error)
-                    log.error("embedded_valkey_away", port=self._port, error=reported)
+                if not self._stopping.is_set() and str(error) != last_error:
+                    last_error = str(error)
+                    log.error("embedded_valkey_away", port=self._port, error=last_error)
 
 
 def _is_only_user(users_lock: int) -> bool:

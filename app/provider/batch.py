@@ -1,7 +1,7 @@
 """POST /v1/async/task/batch (C-G.3): up to 500 tasks in one request, each answered for itself.
 
 HTTP 200 is not success here. An item that the answer does not mention, mentions twice, or pairs with another
-item's key is taken as lost: the same key, sent again, tells (S6, S7).
+item's key is taken as lost: the same key, sent again, shows (S6, S7).
 """
 
 from collections.abc import Mapping, Sequence

@@ -231,7 +231,7 @@ class Client:
     def _slow_down(self, method: str, wait_s: float | None) -> None:
         now = time.monotonic()
         if now >= self._paused_until_s:
-            # The others of this moment went before the pause, and are the same refusal.
+            # The others of this time went before the pause, and are the same refusal.
             self._pauses[method] += 1
         own_s = min(RATE_PAUSE_S * 2.0 ** min(self._pauses[method] - 1, 10), BACKOFF_MAX_S)
         pause_s = max(own_s, wait_s or 0.0)

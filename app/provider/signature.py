@@ -80,7 +80,8 @@ def verify(
 ) -> Verified | Refused:
     """Whether one of `secrets` signed `body` within `window_s` of `now_s`.
 
-    The MAC is computed for a stale timestamp too: only so is a wrong clock of ours told from a forgery.
+    The MAC is computed for a stale timestamp too: only so can a wrong clock of ours be distinguished from a
+    forgery.
     """
     if (refused := ill_formed(timestamp_header, signature_header)) is not None:
         return refused

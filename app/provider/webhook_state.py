@@ -12,7 +12,7 @@ TIME_CHARS_MAX = 40
 
 def read_acknowledged(body: bytes) -> AcknowledgedWebhook | None:
     """That the provider had a 2xx for its webhook. None when it had none, when there is no webhook, and in
-    editions that do not tell (C-B26)."""
+    editions that do not report it (C-B26)."""
     answer = fields_of(body)
     task, webhook = (fields_of(answer.get(name, b"")) for name in ("task", "webhook"))
     if not task or value_of(webhook.get("delivered")) is not True:

@@ -191,7 +191,7 @@ def read_task_status(body: bytes) -> str | None:
 
 
 def read_created(body: bytes) -> tuple[str | None, Decimal | None]:
-    """(task id, creditsToCharge) of a 200 to a create call (C-G.2); None for what is not said."""
+    """(task id, creditsToCharge) of a 200 to a create call (C-G.2); None for what is absent."""
     try:
         envelope = decode(_envelope, body)
     except UNREADABLE:
@@ -232,7 +232,7 @@ OLD_STRINGS = frozenset(
         "Maximum retries exceeded",
     }
 )
-"""Errors of the oldest layer that were also met without `success` beside them (C-J.2)."""
+"""Errors of the oldest layer that were also met without `success` next to them (C-J.2)."""
 _CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 """How the provider writes a code, one that is new included; clouds and gateways write theirs otherwise."""
 _SECRET = re.compile(r"(?i)(bearer\s+|\bsk_)[^\s\"'<>&,;]+")
@@ -260,7 +260,7 @@ class WireError:
 
 def is_own_error(status: int, body: bytes) -> bool:
     """Whether an error answer is the provider's, in the form of any edition (C-J.1): an object `error` with a
-    code, or the string of the oldest layer, which says `success: false` beside it."""
+    code, or the string of the oldest layer, which says `success: false` next to it."""
     return not 300 <= status < 400 and _is_envelope(status, _object(body))
 
 

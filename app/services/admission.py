@@ -27,7 +27,7 @@ RATE_OVER_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class UnknownBalance:
-    """What to do while the provider has a balance and nobody tells it."""
+    """What to do while the provider has a balance and it cannot be read."""
 
     age_max_ms: int = 600_000
     """The last one counts for so long, less what was charged since."""
@@ -72,13 +72,13 @@ class Admission:
         self._balance: Balance | None = None
         """The last one that was reported."""
         self._last_answer = BalanceAnswer(BalanceEnd.UNKNOWN, why="not asked yet")
-        """The end of the last asking; an edition that has no balance stays so while nobody can be asked."""
+        """How the last request for it ended; an edition that has no balance stays so while requests fail."""
         self._silent_since_ms: int | None = None
         """Since when it is not reported; None: it was at the last call."""
         self._charged_since = Decimal(0)
-        """Posted since that balance was taken, where it is not of the last asking."""
+        """Posted since that balance was taken, where it is older than the last request."""
         self._exposed = (Decimal(0), Decimal(0))
-        """At the last asking: credits that may have been missing from the balance, `_sent_credits`."""
+        """At the last request: credits that may have been missing from the balance, `_sent_credits`."""
         self._asked_ms: int | None = None
         self._sent = 0
         self._sent_credits = Decimal(0)
@@ -163,7 +163,7 @@ class Admission:
             self._charged_since = await self._store.accounts.charged_since(self._account, since_ms)
 
     def _remaining(self, now: int) -> Decimal | None:
-        """What the account has; None: nobody tells, and that is no reason to wait."""
+        """What the account has; None: it is not reported, and that is no reason to wait."""
         if self._last_answer.end in (BalanceEnd.ABSENT, BalanceEnd.REFUSED) or not self._is_known(now):
             return None
         return None if self._balance is None else self._balance.remaining - self._charged_since

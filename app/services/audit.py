@@ -128,16 +128,16 @@ class Audits:
         self._rest_until_ms: dict[str, int] = {}
         self._resets_at_ms: dict[str, int | None] = {}
 
-    async def audit_due(self, each: Isolated | None = None) -> list[Audited]:
+    async def audit_due(self, isolated: Isolated | None = None) -> list[Audited]:
         """Audit the accounts of which something may have changed since the last time. A balance is taken
         each time; where comparing it takes long, because a month was busy, that is done less often. What
-        fails for one account is kept in `each`, and raised at the end without one."""
+        fails for one account is kept in `isolated`, and raised at the end without one."""
         done: list[Audited] = []
-        kept = each or Isolated()
+        kept = isolated or Isolated()
         for account in await self._store.audits.accounts_with_runs():
             with kept.alone():
                 done += await self._audit_if_due(account)
-        if each is None:
+        if isolated is None:
             kept.finish()
         return done
 

@@ -29,9 +29,9 @@ class Funding:
         """Resume the paused runs of accounts that have credits again, or are to be tried again. How many.
 
         The balance is asked for once a probe interval, which is longer than its lag. An edition that does
-        not tell it (C-B22) is tried: its first refusal pauses the runs again.
+        not report it (C-B22) is tried: its first refusal pauses the runs again.
         """
-        resumed, each = 0, Isolated()
+        resumed, isolated = 0, Isolated()
         for code in (ReasonCode.NO_CREDITS, ReasonCode.PROVIDER_AWAY):
             paused = await self._store.accounts.paused_accounts(code)
             for gone in [key for key in self._looked_ms if key[1] is code and key[0] not in paused]:
@@ -42,10 +42,10 @@ class Funding:
                 if 0 <= now - self._looked_ms.setdefault((account, code), now) < self._probe_ms:
                     continue
                 self._looked_ms[account, code] = now
-                with each.alone():
+                with isolated.alone():
                     if code is ReasonCode.PROVIDER_AWAY or await self._may_have_credits(account, now):
                         resumed += await self._store.accounts.resume_account_if_paused_for(account, code)
-        each.finish()
+        isolated.finish()
         return resumed
 
     async def _may_have_credits(self, account: str, now: int) -> bool:
@@ -54,7 +54,8 @@ class Funding:
             return False
         answer = await provider.balance(now)
         if answer.balance is None:
-            # Nobody tells: then the provider's own refusal does. While it cannot be asked, it is not tried.
+            # It is not reported: then the provider's own refusal does. While it cannot be asked, it is not
+            # tried.
             return answer.end is not BalanceEnd.UNKNOWN
         await self._store.accounts.store_balance(account, answer.balance)
         return answer.balance.remaining >= Decimal(TASK_CREDITS_MIN)

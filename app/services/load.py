@@ -2,8 +2,8 @@
 sent; a run in state loading is never sent, so a source that breaks off half way sends nothing.
 
 Reading goes by chunks, each compared with what the run already holds. So reading the same source again for
-the same run, after an interruption or beside another producer, adds what is missing and nothing else; a
-source that says something else is refused (SourceChanged).
+the same run, after an interruption or in parallel with another producer, adds what is missing and nothing
+else; a source that says something else is refused (SourceChanged).
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -58,22 +58,22 @@ class LostWebhookSearch:
         before = new_id(now - self._grace_ms, 0)
         waiting = await self._store.polls.oldest_waiting_poll()
         end = before if waiting is None else min(before, waiting)
-        found, after, each = 0, self._judged, Isolated()
+        found, after, isolated = 0, self._judged, Isolated()
         while polls := await self._store.polls.polls_without_delivery(after=after, before=end, limit=CHUNK):
-            found += await self._note(polls, now, each)
+            found += await self._note(polls, now, isolated)
             after = polls[-1].id
         # A poll that still waits to be settled is looked at then.
         self._judged = after if end != before else max(after, before)
-        each.finish()
+        isolated.finish()
         return found
 
     def _start(self, now: int) -> str:
         return new_id(max(now - self._look_back_ms, 0), 0)
 
-    async def _note(self, polls: "Sequence[PollWithoutDelivery]", now: int, each: Isolated) -> int:
+    async def _note(self, polls: "Sequence[PollWithoutDelivery]", now: int, isolated: Isolated) -> int:
         acknowledged = []
         for poll in polls:
-            with each.alone():
+            with isolated.alone():
                 if (ack := self._read(poll.body)) is not None:
                     acknowledged.append((poll, ack))
         if not acknowledged:

@@ -1,4 +1,4 @@
-"""Finds out what there is to tell, from the rows, on a timer: the hot paths write nothing for it.
+"""Finds what is worth a notice, from the rows, on a timer: the hot paths write nothing for it.
 
 A notice is stored under the dedupe key of its trigger, so any number of workers may look at once, or again
 after one died, and each thing is sent once.
@@ -50,10 +50,10 @@ class Watcher:
 
     async def look(self) -> int:
         """One look at everything but the forecast; how many notices are new."""
-        stored, each = 0, Isolated()
-        with each.alone():
-            stored += await self._look_at_runs(each)
-        with each.alone():
+        stored, isolated = 0, Isolated()
+        with isolated.alone():
+            stored += await self._look_at_runs(isolated)
+        with isolated.alone():
             newest = await self._store.notice_triggers.newest_finding()
             if newest != self._newest_finding:
                 stored += await self.tell(await self._discrepancies())
@@ -65,9 +65,9 @@ class Watcher:
             self._of_external_usage,
             self._of_schedules,
         ):
-            with each.alone():
+            with isolated.alone():
                 stored += await self.tell(await about())
-        each.finish()
+        isolated.finish()
         return stored
 
     async def tell(self, found: Iterable[Notice]) -> int:
@@ -87,22 +87,22 @@ class Watcher:
             raise
         except Exception:
             # One of them cannot be stored: the others are.
-            stored, each = 0, Isolated()
+            stored, isolated = 0, Isolated()
             for notice in found:
-                with each.alone():
+                with isolated.alone():
                     stored += await self._store.notices.add_notices([notice], now, state=state)
             if not stored:
-                each.finish()
+                isolated.finish()
             return stored
 
-    async def _look_at_runs(self, each: Isolated) -> int:
+    async def _look_at_runs(self, isolated: Isolated) -> int:
         now = self._clock()
         news: list[Notice] = []
         old: list[Notice] = []
         resumed: set[str] = set()
         await self._store.run_ends.finish_runs(now)
         for run in await self._store.notice_triggers.run_snapshots():
-            with each.alone():
+            with isolated.alone():
                 edge = run_edge(run)
                 if edge is NoticeKind.RUN_RESUMED:
                     # A run that paused for credits is tried every few minutes and refused at once: it goes on
@@ -163,7 +163,7 @@ class Watcher:
     async def _of_external_usage(self) -> list[Notice]:
         now = self._clock()
         spent = await self._store.notice_triggers.external_usage(now - NEWS_MS)
-        return [external_usage(one, now) for one in spent if one.credits > 0]
+        return [external_usage(usage, now) for usage in spent if usage.credits > 0]
 
     async def _of_schedules(self) -> list[Notice]:
         now = self._clock()

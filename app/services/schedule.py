@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LEASE = "schedule:"
 """And the schedule's id: one worker reads its file at a time."""
 LEASE_MS = 60_000
-"""100,000 prompts are read in a few seconds. Should it take longer, another worker reads beside: harmless."""
+"""100,000 prompts are read in a few seconds. Should it take longer, another worker reads it too: harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,20 @@ class SlotOutcome:
 
 
 async def start_due(
-    store: "Store", open_source: OpenSource, *, clock: Clock, owner: str, each: Isolated | None = None
+    store: "Store", open_source: OpenSource, *, clock: Clock, owner: str, isolated: Isolated | None = None
 ) -> list[SlotOutcome]:
     """Claim every slot that has come, then read the files of claimed slots. A schedule that cannot be run,
     for whatever reason, keeps the error, and its next slot is tried again; the others go on. `owner` names
-    this worker. What the store could not do is kept in `each`, and raised at the end without one."""
+    this worker. What the store could not do is kept in `isolated`, and raised at the end without one."""
     outcomes: list[SlotOutcome] = []
-    kept = each or Isolated()
+    kept = isolated or Isolated()
     for schedule in await store.schedules.list_schedules():
         with kept.alone():
             outcomes += await _claim_if_due(store, open_source, schedule, clock())
     for run_id, schedule in await store.schedules.unread_slots():
         with kept.alone():
             outcomes += await _read_under_lease(store, open_source, schedule, run_id, clock, owner)
-    if each is None:
+    if isolated is None:
         kept.finish()
     return outcomes
 

@@ -237,7 +237,7 @@ class Sender:
 
     async def _is_restored(self, run_id: str) -> bool:
         if not self._options[run_id].is_restored:
-            # The user may have said so since this call began.
+            # The user may have declared it since this call began.
             self._options |= await self._store.accounts.send_options([run_id])
         return self._options[run_id].is_restored
 

@@ -200,12 +200,12 @@ def decide_delivery(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | 
     )
 
 
-def _same_json(one: bytes, other: bytes) -> bool:
-    """Equal as JSON: a poll may space or order what a delivery said otherwise."""
-    if one == other:
+def _same_json(first: bytes, second: bytes) -> bool:
+    """Equal as JSON: a poll may space or order the same content otherwise."""
+    if first == second:
         return True
     try:
-        return bool(read_json(one) == read_json(other))
+        return bool(read_json(first) == read_json(second))
     except (ValueError, RecursionError):
         return False
 

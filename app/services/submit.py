@@ -67,6 +67,6 @@ async def _free_lease(store: "Store", account: str, limits: SubmitLimits, now: i
 
 
 def _plain(group: ExceptionGroup[Exception]) -> Exception:
-    """The store's absence as itself, so that the caller can tell it from a bug."""
+    """The store's absence as itself, so that the caller can distinguish it from a bug."""
     away, other = group.split(StoreUnavailable)
     return StoreUnavailable("while submitting") if away is not None and other is None else group

@@ -79,14 +79,14 @@ async def sweep(
     clock: Clock,
     unreleased: set[str],
     reach: Callable[[str], Reachability] = lambda _: Reachability(),
-    each: Isolated | None = None,
+    isolated: Isolated | None = None,
 ) -> SweepSummary:
     """One pass. `providers` by account name; `settle` settles deliveries by id, in this process.
     `unreleased`: the caller's, empty at first and kept from pass to pass, for deliveries whose work ended in
     trouble before that could be written. `reach`: what this process knows of an account's way to the
-    provider. A part that fails stops none that does not need it: it is kept in `each`, and raised at the end
-    without one."""
-    summary, kept = SweepSummary(), each or Isolated()
+    provider. A part that fails stops none that does not need it: it is kept in `isolated`, and raised at the
+    end without one."""
+    summary, kept = SweepSummary(), isolated or Isolated()
     now = clock()
     with kept.alone():
         if unreleased:
@@ -110,7 +110,7 @@ async def sweep(
             )
         with kept.alone():
             await _poll_overdue(store, providers, settle, limits, clock, summary, reach, kept)
-    if each is None:
+    if isolated is None:
         kept.finish()
     return summary
 
@@ -151,7 +151,7 @@ async def _poll_overdue(
     clock: Clock,
     summary: SweepSummary,
     reach: Callable[[str], Reachability],
-    each: Isolated,
+    isolated: Isolated,
 ) -> None:
     due = await store.polls.claim_due_polls(
         limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
@@ -165,7 +165,7 @@ async def _poll_overdue(
             return PollAnswer(found=None)
         answer = PollAnswer(found=None)
         async with gate:
-            with each.alone():
+            with isolated.alone():
                 answer = await provider.poll(poll.provider_task_id or poll.idempotency_key)
         return answer
 
@@ -174,7 +174,7 @@ async def _poll_overdue(
     summary.polled = len(due)
     for account in {poll.account for poll in due}:
         mine = [answer for poll, answer in zip(due, answers, strict=True) if poll.account == account]
-        with each.alone():
+        with isolated.alone():
             await _note_reach(store, account, reach(account), mine, now)
     raw = [RawDelivery(new_id(now), Source.POLL, now, answer.body) for answer in answers if answer.finished]
     summary.found_finished = len(raw)

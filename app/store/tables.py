@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core. What each column means; null is spelled out where it is allowed.
 
 Times are UTC milliseconds since 1970. Credits are whole millionths (`Credits`), so sums are exact on every
-database. Ids are UUIDv7. Migrations stand beside this file and are what creates the tables.
+database. Ids are UUIDv7. Migrations are in the folder next to this file and are what creates the tables.
 """
 
 from decimal import Decimal
@@ -107,7 +107,7 @@ schedules = sa.Table(
     sa.Column("created_at_ms", Millis, nullable=False),
 )
 
-# What the provider said an account has, and when; it may be a minute old (P11).
+# What the provider reported that an account has, and when; it may be a minute old (P11).
 balances = sa.Table(
     "balances",
     metadata,
@@ -210,7 +210,7 @@ sa.Index(
     sqlite_where=IS_SENT_BEFORE,
 )
 sa.Index("ix_tasks_retried", tasks.c.run_id, postgresql_where=WAS_RETRIED, sqlite_where=WAS_RETRIED)
-# Of versions before, whose processes may run beside ours.
+# Of versions before, whose processes may run alongside ours.
 sa.Index(
     "ix_tasks_pending",
     tasks.c.priority.desc(),
@@ -383,7 +383,7 @@ sa.Index(
     sqlite_where=ledger.c.kind.in_(("post", "void")),
 )
 
-# Append-only, beside the ledger: entries of the account itself, and corrections of what stands there.
+# Append-only, next to the ledger: entries of the account itself, and corrections of what stands there.
 account_entries = sa.Table(
     "account_entries",
     metadata,

@@ -190,7 +190,7 @@ def test_standard_input_is_read(cli: Cli) -> None:
         ("nosuchcommand", 2, "usage"),
     ],
 )
-def test_mistakes_are_told_without_a_traceback(cli: Cli, line: str, code: int, name: str) -> None:
+def test_mistakes_are_reported_without_a_traceback(cli: Cli, line: str, code: int, name: str) -> None:
     ended = cli(f"{line} --json")
     assert (ended.code, ended.document["error"]["code"]) == (code, name), ended
     if "--format csv" not in line:  # fine without --json, were there a run

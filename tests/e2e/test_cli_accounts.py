@@ -123,7 +123,7 @@ def test_an_audit_that_cannot_explain_ends_with_1(cli: Cli, provider: str) -> No
     assert (drawn.code, "100 credits should be gone and are not" in drawn.out) == (1, True)
 
 
-def test_spending_of_others_is_told(cli: Cli, provider: str) -> None:
+def test_spending_of_others_is_reported(cli: Cli, provider: str) -> None:
     cli("audit")
     post(f"{provider}/v1/monitor/google", {"query": "theirs", "country": "US"})
 
@@ -146,7 +146,7 @@ def test_spending_of_others_is_told(cli: Cli, provider: str) -> None:
     assert cli("statement --json").document["totals"]["foreign"] == 5
 
 
-def test_a_provider_that_tells_no_balance(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_reports_no_balance(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLORO_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("CLORO_API_KEY", KEY)
     ended = cli("audit --json")

@@ -147,7 +147,7 @@ def test_each_fault_is_named_with_its_remedy(
     assert check.state == "ok" or check.remedy
 
 
-def test_f6_what_happens_while_nobody_tells_the_balance_is_told(urls: dict[str, str]) -> None:
+def test_f6_what_happens_while_the_balance_is_unknown_is_reported(urls: dict[str, str]) -> None:
     told = examined(settings_for(urls))["balance"]
     assert (told.state, "credits; while it is unknown, the last one counts for 600 s" in told.detail) == (
         "ok",
@@ -190,7 +190,7 @@ def test_w6_a_database_that_forgets_commits_is_a_fault(
         postgres.execute(f"{own} RESET synchronous_commit")
 
 
-def test_f21_a_server_that_takes_no_writes_is_told_as_that(
+def test_f21_a_server_that_takes_no_writes_is_reported_as_that(
     urls: dict[str, str], postgres_url: str, postgres: PostgresServer
 ) -> None:
     name = database_name(postgres_url)
@@ -220,7 +220,7 @@ def test_f21_a_server_that_takes_no_writes_is_told_as_that(
 
 
 @pytest.mark.parametrize("held", ["write", "everything"])
-def test_f21_a_file_that_another_process_keeps_locked_is_told_in_time(
+def test_f21_a_file_that_another_process_keeps_locked_is_reported_in_time(
     urls: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
     monkeypatch.setattr("app.cli.doctor.doctor.SQLITE_BUSY_MS", 100)
@@ -257,7 +257,7 @@ def test_f21_what_a_full_disk_refuses_is_found_though_a_rollback_never_meets_it(
         assert looked.execute("SELECT count(*) FROM leases").fetchone() == (0,), "what was tried is gone"
 
 
-def test_f21_a_place_where_no_database_can_be_made_is_told(urls: dict[str, str], tmp_path: Path) -> None:
+def test_f21_a_place_where_no_database_can_be_made_is_reported(urls: dict[str, str], tmp_path: Path) -> None:
     settings = settings_for(urls).model_copy(update={"data_dir": Path("/proc/nowhere/data")})
     check = asyncio.run(check_database(settings))
     assert (check.state, "cannot make the embedded SQLite" in check.detail) == ("fault", True), check
@@ -267,7 +267,7 @@ def test_f21_a_place_where_no_database_can_be_made_is_told(urls: dict[str, str],
 
 
 @pytest.mark.parametrize(("made", "words"), [("a directory", "is a directory"), ("cut", "is damaged")])
-def test_f21_an_embedded_database_that_is_none_is_told(
+def test_f21_an_embedded_database_that_is_none_is_reported(
     urls: dict[str, str], sqlite_url: str, tmp_path: Path, made: str, words: str
 ) -> None:
     data_dir = tmp_path / "100%41 #1?"
@@ -378,12 +378,12 @@ def test_f21_whatever_hangs_each_check_ends_in_time(
         assert checks[name].state == "fault" and checks[name].remedy, checks[name]
 
 
-def test_f21_settings_with_which_no_worker_starts_are_told(urls: dict[str, str]) -> None:
+def test_f21_settings_with_which_no_worker_starts_are_reported(urls: dict[str, str]) -> None:
     settings = settings_for(urls).model_copy(update={"notice_url": "https://hooks.example.com/"})
     assert examined(settings)["notices"].state == "fault"
 
 
-async def test_f21_a_worker_that_ended_or_was_killed_is_told_with_the_time(
+async def test_f21_a_worker_that_ended_or_was_killed_is_reported_with_the_time(
     postgres_url: str, urls: dict[str, str]
 ) -> None:
     """By the database's time; a moment that lies ahead says nothing."""
@@ -418,7 +418,7 @@ async def test_f21_a_worker_that_ended_or_was_killed_is_told_with_the_time(
         await store.close()
 
 
-def test_f21_a_redis_that_answers_and_cannot_be_used_is_told(
+def test_f21_a_redis_that_answers_and_cannot_be_used_is_reported(
     urls: dict[str, str], start_valkey: StartValkey
 ) -> None:
     def looked_at(url: str) -> Check:

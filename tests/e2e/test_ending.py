@@ -101,7 +101,7 @@ def running(
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_f25_sigterm_is_heard_before_anything_is_imported(name: str, tmp_path: Path) -> None:
+def test_f25_sigterm_is_handled_before_anything_is_imported(name: str, tmp_path: Path) -> None:
     with running(name, tmp_path) as process:
         process.until(lambda: process.hears(signal.SIGTERM))
         maps = Path(f"/proc/{process.popen.pid}/maps").read_text()
@@ -116,7 +116,7 @@ def test_f25_sigterm_is_heard_before_anything_is_imported(name: str, tmp_path: P
     reason="no right to make a namespace of processes",
 )
 @pytest.mark.parametrize("after_s", [0.2, 0.6, 1.0])
-def test_f25_process_1_of_a_container_ends_whenever_it_is_told(after_s: float, tmp_path: Path) -> None:
+def test_f25_process_1_of_a_container_ends_whenever_it_is_signalled(after_s: float, tmp_path: Path) -> None:
     """A signal that it has no handler for would be lost, and it would run until it is killed. Among the
     moments are those at which `tallyhook worker` gives its place to the worker."""
     with running("worker", tmp_path, alone=True) as process:

@@ -164,7 +164,7 @@ def test_f26_a_file_name_with_escapes_makes_a_name_without(here: Path) -> None:
     assert r"(\x1b[31mred-" in text
 
 
-def test_f26_a_bug_is_told_in_one_sentence(
+def test_f26_a_bug_is_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not by `run`, from which tests hear of it as it is."""

@@ -59,7 +59,7 @@ def test_f8_a_file_is_whole_when_the_word_about_it_is_lost(
     (forked.here / name).unlink(missing_ok=True)
     ran = forked.run(*line.split(), *as_json, **redirected)  # type: ignore[arg-type]
     assert (forked.here / name).stat().st_size > 0
-    assert reason in told(ran)
+    assert reason in checked_stderr(ran)
     assert ran.code == (0 if "Done: " in ran.err else 1)
 
 
@@ -71,11 +71,11 @@ def test_f7_a_question_that_was_asked_says_so_when_its_answer_is_lost(
     arguments = ("ask", "what?", "--engine", "chatgpt", "--country", "US", "--wait", "0", *as_json)
     env = {"CLORO_BASE_URL": "http://127.0.0.1:9", "CLORO_API_KEY": "sk_test_1"}
     ran = forked.run(*arguments, out=FULL, env=env)
-    assert "has asked, and may be billed" in told(ran)
+    assert "has asked, and may be billed" in checked_stderr(ran)
     assert "No space left on device" in ran.err
 
 
-def told(ran: Ran) -> str:
+def checked_stderr(ran: Ran) -> str:
     """Standard error, and that it blames neither a database nor a bug."""
     for word in ("database", "bug", "Traceback"):
         assert word not in ran.err, ran.err
@@ -84,13 +84,15 @@ def told(ran: Ran) -> str:
 
 @pytest.mark.parametrize("as_json", JSON, ids=("text", "json"))
 @pytest.mark.parametrize("how", LOST)
-def test_f7_a_stored_run_is_told_and_ends_with_0(forked: Forks, how: str, as_json: tuple[str, ...]) -> None:
+def test_f7_a_stored_run_is_reported_and_ends_with_0(
+    forked: Forks, how: str, as_json: tuple[str, ...]
+) -> None:
     name = f"{how}{as_json}"
     redirected, reason = LOST[how]
     ran = forked.run("submit", "good.csv", "--name", name, *as_json, **redirected)  # type: ignore[arg-type]
     (run_id,) = runs_named(forked, name)
     assert ran.code == 0
-    assert f"run {run_id} is stored" in told(ran)
+    assert f"run {run_id} is stored" in checked_stderr(ran)
     assert reason in ran.err
 
 
@@ -177,7 +179,7 @@ def test_f7_every_command_that_changes_something_says_so(forked: Forks, command:
             database.execute(BEFOREHAND[command], (run.replace("-", ""),))
     ran = forked.run(*last, out=FULL)
     assert ran.code == 0
-    assert "Done: " in told(ran)
+    assert "Done: " in checked_stderr(ran)
     assert run in ran.err or command == "migrate" or (command.startswith("schedule") and name in ran.err)
 
 
@@ -216,7 +218,9 @@ def test_f8_no_command_ends_with_0_when_its_output_is_lost(forked: Forks, line: 
     as_json = [] if "--json" in line or line in EITHER_WAY else ["--json"]
     ran = forked.run(*arguments, *as_json, out=FULL)
     assert ran.code in (1, 2)
-    assert "standard output could not be written: No space left on device" in told(ran).replace("\n", " ")
+    assert "standard output could not be written: No space left on device" in checked_stderr(ran).replace(
+        "\n", " "
+    )
 
 
 @pytest.mark.parametrize("line", ["export many", "export many --format csv", "export many --what ledger"])
@@ -231,7 +235,7 @@ def test_f8_an_export_is_whole_or_ends_with_1(forked: Forks, line: str) -> None:
             ran = forked.run(*line.split(), file_bytes_max=limit, env=env)
             assert ran.out == whole[:limit]
             assert ran.code == (1 if len(whole) > limit else 0)
-            assert ("File too large" in told(ran)) == (len(whole) > limit)
+            assert ("File too large" in checked_stderr(ran)) == (len(whole) > limit)
 
 
 def test_f8_a_pipe_that_does_not_block_is_waited_for(forked: Forks) -> None:
@@ -253,7 +257,7 @@ def test_f8_a_pipe_that_does_not_block_is_waited_for(forked: Forks) -> None:
 def test_f26_standard_input_that_is_closed_is_a_usage_error(forked: Forks, line: str) -> None:
     ran = forked.run(*line.split(), stdin="closed")
     assert ran.code == 2
-    assert "cannot read standard input: it is closed" in told(ran) + ran.out.decode()
+    assert "cannot read standard input: it is closed" in checked_stderr(ran) + ran.out.decode()
     assert runs_named(forked, "nothing") == []
 
 

@@ -92,9 +92,9 @@ async def test_f19_one_bad_schedule_stops_no_other(
     watcher = Watcher(store, clock=clock)
     await watcher.look()
     await Watcher(store, clock=clock).look()
-    told = [row for row in await store.notices.list_notices() if row.kind == NoticeKind.SCHEDULE_FAILED]
-    assert len(told) == 4
-    assert "somebody" not in "".join(row.body for row in told)
+    stored = [row for row in await store.notices.list_notices() if row.kind == NoticeKind.SCHEDULE_FAILED]
+    assert len(stored) == 4
+    assert "somebody" not in "".join(row.body for row in stored)
     # What stays where it is, is not said over and over.
     again = await start_due(store, open_source, clock=clock, owner="me")
     assert again == []
@@ -203,10 +203,10 @@ async def test_f19_one_account_that_cannot_be_audited_holds_up_no_other(clock: S
     with pytest.raises(ExceptionGroup):
         await audits.audit_due()
     assert asked == ["a", "b", "c"]
-    each = Isolated()
+    isolated = Isolated()
     clock.advance(10)
-    assert await audits.audit_due(each) == []
-    assert len(each.failed) == 3
+    assert await audits.audit_due(isolated) == []
+    assert len(isolated.failed) == 3
 
 
 async def test_f19_one_account_that_cannot_be_resumed_holds_up_no_other(clock: SteppedClock) -> None:
@@ -285,7 +285,7 @@ async def test_f19_one_notice_that_cannot_be_sent_stops_no_other(
     assert states == [NoticeState.FAILED, NoticeState.SENT, NoticeState.SENT]
 
 
-async def test_f19_one_run_or_kind_of_news_that_cannot_be_told_stops_no_other(
+async def test_f19_one_run_or_kind_of_news_that_cannot_be_reported_stops_no_other(
     sqlite_store: Store, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = Pipeline(sqlite_store, clock)
@@ -305,8 +305,8 @@ async def test_f19_one_run_or_kind_of_news_that_cannot_be_told_stops_no_other(
     monkeypatch.setattr(NoticeTriggerReads, "accounts_waiting", raises)
     with pytest.raises(ExceptionGroup):
         await Watcher(sqlite_store, clock=clock).look()
-    told = [(row.kind, row.run_id) for row in await sqlite_store.notices.list_notices()]
-    assert sorted(told, key=str) == sorted(
+    stored = [(row.kind, row.run_id) for row in await sqlite_store.notices.list_notices()]
+    assert sorted(stored, key=str) == sorted(
         [
             (NoticeKind.RUN_FINISHED, ends[0]),
             (NoticeKind.RUN_FINISHED, ends[2]),
@@ -352,11 +352,11 @@ async def test_f19_one_poll_that_cannot_be_read_hides_no_lost_delivery(clock: St
     assert len(noted) == 2
 
 
-def test_f19_an_absent_database_is_told_as_that() -> None:
-    each = Isolated()
+def test_f19_an_absent_database_is_reported_as_that() -> None:
+    isolated = Isolated()
     for error in (StoreUnavailable("one"), StoreUnavailable("two")):
-        with each.alone():
+        with isolated.alone():
             raise error
     with pytest.raises(StoreUnavailable, match="one"):
-        each.finish()
-    each.finish()
+        isolated.finish()
+    isolated.finish()

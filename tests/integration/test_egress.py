@@ -79,7 +79,7 @@ async def reached(settings: Settings) -> list[bool]:
     assert poster is not None
     async with open_provider(settings) as provider, poster:
         created = await provider.create(TASK)
-        told = await poster.post("n1", 1, b"{}")
+        found = await poster.post("n1", 1, b"{}")
     sync = open_sync(settings, "default", timeout_s=5)
     asked = await sync.ask("CHATGPT", "{}")
     await sync.close()
@@ -87,9 +87,9 @@ async def reached(settings: Settings) -> list[bool]:
     # A request that never left may be sent again under its key without a doubt.
     assert created.answer in (Answer.ACCEPTED, Answer.UNAVAILABLE), created
     assert asked.end in (SyncEnd.ANSWERED, SyncEnd.NOT_SENT), asked
-    said = [created.message, asked.message, told.error, *(one.detail + one.remedy for one in checks)]
+    said = [created.message, asked.message, found.error, *(one.detail + one.remedy for one in checks)]
     assert "hush5ecret" not in str(said)
-    ends = [created.answer is Answer.ACCEPTED, asked.end is SyncEnd.ANSWERED, told.status == 200]
+    ends = [created.answer is Answer.ACCEPTED, asked.end is SyncEnd.ANSWERED, found.status == 200]
     return [*ends, checks[0].state == "ok", "not with our secret" in checks[1].detail]
 
 
@@ -185,7 +185,7 @@ def test_f25_whom_no_proxy_names(url: str, no_proxy: str, straight: bool) -> Non
         ("ca_file", __file__, "TALLYHOOK_CA_FILE names a file that cannot be read as certificates"),
     ],
 )
-def test_f25_what_is_wrong_is_told(setting: str, value: str, words: str) -> None:
+def test_f25_what_is_wrong_is_reported(setting: str, value: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_for("https://provider.test", **{setting: value})
     assert words in str(caught.value)
@@ -193,7 +193,7 @@ def test_f25_what_is_wrong_is_told(setting: str, value: str, words: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("proxies", "told"),
+    ("proxies", "found"),
     [
         ({"ALL_PROXY": "socks5://u:hush5ecret@h:1"}, ["ALL_PROXY"]),
         ({"all_proxy": "http://h:1"}, ["ALL_PROXY"]),
@@ -201,8 +201,8 @@ def test_f25_what_is_wrong_is_told(setting: str, value: str, words: str) -> None
         ({"ALL_PROXY": "http://h:1", "NO_PROXY": ".test"}, []),
     ],
 )
-def test_f25_a_proxy_that_nobody_reads_is_told(
-    proxies: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_f25_a_proxy_that_nobody_reads_is_reported(
+    proxies: dict[str, str], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.upper().endswith("_PROXY")]:
         monkeypatch.delenv(name)
@@ -210,7 +210,7 @@ def test_f25_a_proxy_that_nobody_reads_is_told(
         monkeypatch.setenv(name, value)
     settings = load_settings(_env_file=None, CLORO_API_KEY="k", CLORO_BASE_URL="https://provider.test")
     checks = [check for check in check_settings(settings) if "proxy" in check.detail]
-    assert [check.name for check in checks] == told
+    assert [check.name for check in checks] == found
     assert "hush5ecret" not in repr(checks)
 
 

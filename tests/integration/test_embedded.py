@@ -63,7 +63,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_it_keeps_what_it_is_told_and_drops_nothing(settings: Settings) -> None:
+def test_it_keeps_what_it_is_given_and_drops_nothing(settings: Settings) -> None:
     assert running_valkey(settings) is None
     with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
         assert client.config_get("appendonly")["appendonly"] == "yes"
@@ -174,7 +174,7 @@ def test_f20_a_port_that_nobody_else_looks_at_is_given_up_for_another(settings: 
         assert other != url
 
 
-def test_f20_a_server_that_hangs_gets_no_second_one_beside_it(
+def test_f20_a_server_that_hangs_gets_no_second_one(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "WATCH_EVERY_S", 0.05)
@@ -211,7 +211,7 @@ def test_f20_a_server_that_cannot_write_its_file_is_there_all_the_same(settings:
         client.config_set("save", "")
 
 
-async def test_f20_doctor_and_submit_tell_the_truth_about_it(
+async def test_f20_doctor_and_submit_report_the_truth_about_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "WATCH_EVERY_S", WAIT_S)
@@ -287,8 +287,8 @@ def test_f20_files_that_cannot_be_read_keep_it_from_nothing(
         spoil(settings.data_dir / "valkey" / "appendonlydir")
         with capture_logs() as logs, embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
             client.set("x", "2")
-        told = [line for line in logs if line["event"] == "embedded_valkey_files_set_aside"]
-        assert len(told) == int(spoil is not _cut)
+        lines = [line for line in logs if line["event"] == "embedded_valkey_files_set_aside"]
+        assert len(lines) == int(spoil is not _cut)
         with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
             assert client.get("x") == b"2"
 
@@ -310,7 +310,7 @@ def test_f20_files_that_are_not_to_blame_stay(settings: Settings, monkeypatch: p
         assert client.get("x") == b"1"
 
 
-def test_why_it_does_not_start_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_it_does_not_start_is_reported(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.local.embedded.CONFIGURATION", "no-such-setting {host}{port}{home}\n")
     with pytest.raises(EmbeddedError, match="no-such-setting"), embedded_valkey(settings):
         pass

@@ -198,8 +198,8 @@ class Balance(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         resets = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(time.time() + 12 * 86_400))
         is_known = self.path == "/v1/credits"
-        told = {"remaining": 30_000, "perCycle": 37_500, "cycleResetsAt": resets} if is_known else {}
-        body = json.dumps(told).encode()
+        run_command = {"remaining": 30_000, "perCycle": 37_500, "cycleResetsAt": resets} if is_known else {}
+        body = json.dumps(run_command).encode()
         self.send_response(200 if is_known else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -220,17 +220,17 @@ def balances_url() -> Iterator[str]:
         thread.join()
 
 
-Told = Callable[..., tuple[int, str]]
+RunCommand = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def told(
+def run_command(
     store_url: str,
     balances_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-) -> Told:
+) -> RunCommand:
     """A command's exit code and what it prints."""
     monkeypatch.chdir(tmp_path)
     eu = {"api_key": "sk_eu", "webhook_secret": EU_SECRET, "base_url": balances_url}
@@ -258,12 +258,12 @@ def told(
 class Agreement:
     """Every command works, and all say the same."""
 
-    told: Told
+    run_command: RunCommand
     posted: dict[str, Decimal] = field(default_factory=lambda: dict.fromkeys(SECRETS, Decimal(0)))
     named: int = 0
 
     def asked(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
-        code, out = self.told(*arguments, "--json")
+        code, out = self.run_command(*arguments, "--json")
         assert code in codes, (arguments, code, out[:2_000])
         return json.loads(out)
 
@@ -291,11 +291,11 @@ class Agreement:
             "forecast",
             "verify",
         ):
-            assert self.told(*words.split())[0] in (0, 1), words
+            assert self.run_command(*words.split())[0] in (0, 1), words
 
     def _of_run(self, run_id: str, listed: dict[str, Any]) -> None:
         status, report = self.asked("status", run_id), self.asked("report", run_id)
-        code, out = self.told("certificate", run_id, "--json")
+        code, out = self.run_command("certificate", run_id, "--json")
         made = json.loads(out)
         assert (code == 0) == made["complete"] == (not made["open_questions"])
         assert listed.items() <= status.items()
@@ -323,14 +323,14 @@ class Agreement:
         self.asked("forecast", run_id)
 
     def _exported(self, run_id: str, status: dict[str, Any], charged: Decimal) -> None:
-        code, out = self.told("export", run_id)
+        code, out = self.run_command("export", run_id)
         rows = [json.loads(line, parse_int=Decimal) for line in out.splitlines()]
         assert code == 0 and len(rows) == status["tasks"]
         assert Counter(row["state"] for row in rows) == Counter(
             {k: n for k, n in status["states"].items() if n}
         )
         assert sum(Decimal(str(row["credits_charged"] or 0)) for row in rows) == charged
-        code, out = self.told("export", run_id, "--what", "ledger")
+        code, out = self.run_command("export", run_id, "--what", "ledger")
         entries = [json.loads(line, parse_int=Decimal) for line in out.splitlines()]
         posts = [Decimal(str(entry["credits"])) for entry in entries if entry["kind"] == "post"]
         assert code == 0 and sum(posts, Decimal(0)) == charged
@@ -356,7 +356,7 @@ async def play(url: str, everything: Sequence[Body]) -> list[str]:
         await store.close()
 
 
-def hostile(told: Told, url: str, examples: int, *, derandomize: bool) -> None:
+def hostile(run_command: RunCommand, url: str, examples: int, *, derandomize: bool) -> None:
     @hypothesis.settings(
         max_examples=examples,
         phases=[Phase.explicit, Phase.generate],
@@ -367,17 +367,17 @@ def hostile(told: Told, url: str, examples: int, *, derandomize: bool) -> None:
     @hypothesis.given(st.lists(bodies, min_size=BODIES[0], max_size=BODIES[1]))
     def held(everything: list[Body]) -> None:
         hypothesis.assume(len(set(everything)) > BODIES[0] // 2)  # not the simplest, which is always first
-        Agreement(told).check(asyncio.run(play(url, everything)))
+        Agreement(run_command).check(asyncio.run(play(url, everything)))
 
     held()
 
 
-def test_f11_whatever_a_signed_body_says_all_agree(told: Told, store_url: str) -> None:
+def test_f11_whatever_a_signed_body_says_all_agree(run_command: RunCommand, store_url: str) -> None:
     """The same ones each time; the long form goes on looking."""
-    hostile(told, store_url, EXAMPLES, derandomize=True)
+    hostile(run_command, store_url, EXAMPLES, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-def test_f11_whatever_many_signed_bodies_say_all_agree(told: Told, store_url: str) -> None:
-    hostile(told, store_url, EXAMPLES_LONG, derandomize=False)
+def test_f11_whatever_many_signed_bodies_say_all_agree(run_command: RunCommand, store_url: str) -> None:
+    hostile(run_command, store_url, EXAMPLES_LONG, derandomize=False)

@@ -66,7 +66,7 @@ async def test_a31_more_wakes_than_connections_wait_for_one(queue: Queue, valkey
     assert len(jobs(valkey)) == 60
 
 
-async def test_a_redis_that_is_down_is_told_as_false_at_once(start_valkey: StartValkey) -> None:
+async def test_a_redis_that_is_down_returns_false_at_once(start_valkey: StartValkey) -> None:
     server = start_valkey(appendonly=False)
     queue = Queue(server.url, timeout_s=TIMEOUT_S)
     try:
@@ -93,7 +93,7 @@ async def test_a12_a_redis_that_hangs_holds_nobody(start_valkey: StartValkey) ->
         await queue.close()
 
 
-async def test_a14_a_redis_that_is_full_is_told_as_false(start_valkey: StartValkey) -> None:
+async def test_a14_a_redis_that_is_full_returns_false(start_valkey: StartValkey) -> None:
     server = start_valkey(appendonly=False, maxmemory="1kb")
     queue = Queue(server.url, timeout_s=TIMEOUT_S)
     try:

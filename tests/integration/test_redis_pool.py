@@ -62,7 +62,7 @@ async def test_f23_passwords_users_and_sockets(guarded: ValkeyServer, tmp_path: 
         await open_pool(f"redis://:wrong@127.0.0.1:{guarded.port}", timeout_s=TIMEOUT_S).ping()
 
 
-async def test_f23_doctor_tells_what_is_wrong_and_no_password(guarded: ValkeyServer) -> None:
+async def test_f23_doctor_reports_what_is_wrong_and_no_password(guarded: ValkeyServer) -> None:
     for url, remedy in (
         (f"redis://:hush{PASSWORD}@127.0.0.1:{guarded.port}", "check user and password in REDIS_URL"),
         (f"redis://127.0.0.1:{guarded.port}", "write the password into REDIS_URL"),

@@ -76,12 +76,12 @@ class TellingProvider(ScriptedProvider):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
     async def poll(self, task_id_or_key: str) -> PollAnswer:
         answer = await ScriptedProvider.poll(self, task_id_or_key)
         if answer.finished:
-            self.told |= {key for key, [task] in self.accepted.items() if task.id == task_id_or_key}
+            self.reported |= {key for key, [task] in self.accepted.items() if task.id == task_id_or_key}
         return answer
 
 
@@ -108,11 +108,11 @@ class PipelineMachine(RuleBasedStateMachine):
 
     # What we do.
 
-    @rule(told=st.lists(tellings, max_size=TASKS), in_flight=st.integers(1, 3), overtaken=st.booleans())
-    def submit(self, told: list[Any], in_flight: int, overtaken: bool) -> None:
+    @rule(answers=st.lists(tellings, max_size=TASKS), in_flight=st.integers(1, 3), overtaken=st.booleans())
+    def submit(self, answers: list[Any], in_flight: int, overtaken: bool) -> None:
         """One submit job; `overtaken`: each accepted task is reported before its create call is answered."""
         self.provider.script.clear()
-        self.provider.tell(*told)
+        self.provider.tell(*answers)
         self.provider.before_answer = self._report_first if overtaken else None
         self.run(self._submit_and_resume(in_flight))
         self.provider.script.clear()
@@ -132,14 +132,16 @@ class PipelineMachine(RuleBasedStateMachine):
         self.run(self._claim(limit))
 
     @rule(
-        limit=st.integers(1, TASKS), recorded=st.integers(0, TASKS), told=st.lists(tellings, max_size=TASKS)
+        limit=st.integers(1, TASKS),
+        recorded=st.integers(0, TASKS),
+        answers=st.lists(tellings, max_size=TASKS),
     )
-    def crash_after_sending(self, limit: int, recorded: int, told: list[Any]) -> None:
+    def crash_after_sending(self, limit: int, recorded: int, answers: list[Any]) -> None:
         """Some answers were recorded; the others may still come, from a process that only stood still."""
 
         async def work() -> None:
             self.provider.script.clear()
-            self.provider.tell(*told)
+            self.provider.tell(*answers)
             ended = []
             for task in await self._claim(limit):
                 if task.first_sent_at_ms > self.clock() - SUBMIT_LIMITS.safe_resend_ms:
@@ -231,7 +233,7 @@ class PipelineMachine(RuleBasedStateMachine):
 
     async def _deliver(self, *tasks: Accepted) -> None:
         await self.pipeline.deliver(*tasks)
-        self.provider.told |= {task.key for task in tasks}
+        self.provider.reported |= {task.key for task in tasks}
 
     @precondition(lambda self: self._accepted(finished=True))
     @rule(pick=picks)
@@ -246,7 +248,7 @@ class PipelineMachine(RuleBasedStateMachine):
         if finished:
             task = finished[pick % len(finished)]
             self.run(self.pipeline.receive(task))
-            self.provider.told.add(task.key)
+            self.provider.reported.add(task.key)
 
     @precondition(lambda self: self._known())
     @rule(
@@ -281,7 +283,7 @@ class PipelineMachine(RuleBasedStateMachine):
     def the_ledger_is_the_bill(self) -> None:
         bill = self.provider.bill()
         for key, credits in self.books.posted().items():
-            assert key in self.provider.told, f"nobody said what {key} cost"
+            assert key in self.provider.reported, f"nobody said what {key} cost"
             assert credits == bill[key]
 
     def no_attempt_is_two_tasks(self) -> None:

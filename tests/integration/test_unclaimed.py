@@ -75,8 +75,8 @@ async def test_f15_a_user_who_may_not_ask_info_has_workers_all_the_same(
             async with running(arq_loop.run_arq(scene.context, url), scene.context):
                 assert await scene.context.queue.wake_settle(ids)
                 await eventually(lambda: _counts(scene, "completed", 3))
-        told = [line["event"] for line in logs if line["log_level"] != "info"]
-        assert told == ["eviction_policy_unknown"]
+        events = [line["event"] for line in logs if line["log_level"] != "info"]
+        assert events == ["eviction_policy_unknown"]
     checks = await check_redis(load_settings(_env_file=None, redis_url=url))
     assert {check.name: check.state for check in checks} == {
         "redis": "ok",

@@ -38,7 +38,7 @@ async def test_f14_it_is_started_again_whatever_ended_it() -> None:
     assert [line["failures"] for line in logs if line["event"] == "task_failed"] == [1, 2, 3]
 
 
-async def test_f14_one_that_cannot_be_kept_running_is_told() -> None:
+async def test_f14_one_that_cannot_be_kept_running_is_reported() -> None:
     run, lives = ending(*[ValueError("a bug")] * FAILURES_MAX)
     with pytest.raises(WorkFailed, match=r"work failed 5 times in a row: ValueError: a bug"):
         await keep_running(run, name="work", is_over=lambda: False)

@@ -98,7 +98,7 @@ def test_months_keep_their_day_where_there_is_one(
         ),
     ],
 )
-def test_cycles_follow_the_resets_that_were_told(
+def test_cycles_follow_the_resets_that_were_reported(
     resets: list[tuple[str, str]], expected: list[tuple[str, str]]
 ) -> None:
     assert days(cycles(seen(*resets))) == expected
@@ -113,14 +113,14 @@ def test_however_often_one_looks_the_cycles_join(subscribed: object, looked: set
     anchor = unix_ms(f"{subscribed}T08:15:00")
     anchor_day = datetime.fromtimestamp(anchor / 1000, UTC).day
     months = sorted(looked)
-    told = [
+    resets = [
         SeenReset(months_after(anchor, n, anchor_day), months_after(anchor, n - 1, anchor_day) + DAY_MS)
         for n in months
     ]
-    found = cycles(told)
+    found = cycles(resets)
     assert len(found) == months[-1] - months[0] + 1
     assert all(one.ends_ms == other.starts_ms for one, other in itertools.pairwise(found))
-    assert {reset.resets_at_ms for reset in told} <= {cycle.ends_ms for cycle in found}
+    assert {reset.resets_at_ms for reset in resets} <= {cycle.ends_ms for cycle in found}
     # Unless the day is hidden by a short month, each boundary is the provider's.
     if anchor_day <= 28:
         assert found[0].starts_ms == months_after(anchor, months[0] - 1, anchor_day)

@@ -100,7 +100,7 @@ def test_a_complete_run_says_so() -> None:
     assert document["input"] == {"source": "p.csv", "prompts": 2, "bad_lines": 0}
 
 
-def test_discrepancies_and_bad_lines_are_said_and_are_no_open_question() -> None:
+def test_discrepancies_and_bad_lines_are_reported_and_are_no_open_question() -> None:
     run = replace(RUN, findings={"overcharged": 2, "repriced": 1}, bad_lines=1)
     document = made([standing()], hold_and_post(), run)
     assert document["complete"] is True

@@ -8,7 +8,7 @@ from app.cli.doctor.clocks import Clocks
 NOW_MS = 1_700_000_000_000
 
 
-def told(**others_ms: float) -> dict[str, Check]:
+def checks(**others_ms: float) -> dict[str, Check]:
     """Of clocks that differ from ours by so many ms, each asked with a round trip of 1 s."""
     seconds = iter(range(100))
     clocks = Clocks(wall=lambda: NOW_MS, monotonic=lambda: next(seconds))
@@ -33,17 +33,17 @@ def told(**others_ms: float) -> dict[str, Check]:
 def test_f18_two_seconds_and_half_the_round_trip_are_no_difference(
     other_ms: float, state: str, words: str
 ) -> None:
-    check = told(database=other_ms)["database clock"]
+    check = checks(database=other_ms)["database clock"]
     assert (check.state, words in check.detail) == (state, True), check
 
 
 def test_f18_whose_clock_to_set() -> None:
-    only = told(database=90_000, redis=0, provider=100)
+    only = checks(database=90_000, redis=0, provider=100)
     assert [check.state for check in only.values()] == ["fault", "ok", "ok"]
     assert "set whichever is wrong" in only["database clock"].remedy
-    every = told(database=90_000, redis=90_000, provider=90_000)
+    every = checks(database=90_000, redis=90_000, provider=90_000)
     assert {check.remedy for check in every.values()} == {
         "set this machine's time, by NTP: no other that was asked agrees with it"
     }
-    assert "this machine, and of the database's" in told(redis=0, provider=-9_000)["provider clock"].remedy
-    assert told() == {}
+    assert "this machine, and of the database's" in checks(redis=0, provider=-9_000)["provider clock"].remedy
+    assert checks() == {}

@@ -223,14 +223,14 @@ def test_memory_does_not_grow_with_the_run(format_: Format, monkeypatch: pytest.
     assert peak(400) < peak(50) + 500_000
 
 
-async def test_a_credit_that_does_not_fit_is_told(tmp_path: Path) -> None:
+async def test_a_credit_that_does_not_fit_is_reported(tmp_path: Path) -> None:
     source = stream(row(credits_charged=Decimal(10**12)))
     with pytest.raises(UserError, match="does not fit"):
         await write_file(source, ExportContent.RESULTS, Format.PARQUET, tmp_path / "x.parquet")
     assert os.listdir(tmp_path) == []
 
 
-def test_without_pyarrow_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_the_remedy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError) as told:
         refuse_without_pyarrow()

@@ -1,4 +1,4 @@
-"""The forecast: worked examples, a simulation by small steps as its witness, what must hold for any input."""
+"""The forecast: worked examples, a simulation by small steps as its oracle, what must hold for any input."""
 
 import math
 from dataclasses import replace
@@ -115,8 +115,8 @@ def test_the_usual_burn_goes_on_after_the_queue() -> None:
 
 def test_what_is_available() -> None:
     since = {"charged_since": Decimal(40), "charged_perhaps": Decimal(10)}
-    told = forecast(picture(**since)).available
-    assert told == Range(Decimal(99_950), Decimal(99_960), Decimal(100_000))
+    available = forecast(picture(**since)).available
+    assert available == Range(Decimal(99_950), Decimal(99_960), Decimal(100_000))
     fresh = forecast(picture(balances=[balance(9), balance(1_000, source=HEADER)], **since))
     assert fresh.available == Range(Decimal(960), Decimal(960), Decimal(1_000))
     assert fresh.resets_at_ms == RESET, "a header tells the credits alone"
@@ -211,7 +211,7 @@ def test_few_credits() -> None:
     assert warnings_of(low, LimitUsage())[0].dedupe_key != warnings_of(upgraded, LimitUsage())[0].dedupe_key
 
 
-# The witness: the same world minute by minute.
+# The oracle: the same world minute by minute.
 
 STEP_MS = MINUTE_MS
 

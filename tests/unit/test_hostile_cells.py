@@ -59,7 +59,7 @@ def as_jsonl(column: str, value: object) -> bytes:
 
 @pytest.mark.parametrize("write", [as_csv, as_jsonl])
 @pytest.mark.parametrize("column", [*COLUMNS, "\x1b[31m", "x" * 10_000, "naïve\u202e"])
-def test_f26_no_cell_is_too_hostile_to_be_told(column: str, write: object) -> None:
+def test_f26_no_cell_is_too_hostile_to_be_reported(column: str, write: object) -> None:
     for engine in ("GEMINI", "GOOGLE"):
         for value in VALUES if write is as_jsonl else TEXTS:
             body = write(column, value)  # type: ignore[operator]

@@ -54,7 +54,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     assert not found
 
 
-def test_a_foreign_name_is_found() -> None:
+def test_a_name_from_outside_is_found() -> None:
     for name in FOREIGN:
         assert foreign_in(f"see {name}x for it") == [name]
     assert not foreign_in("the /workers folder and ~/root")

@@ -169,7 +169,7 @@ def test_bad_records_count_and_the_rest_goes_on() -> None:
     assert (reader.records, reader.bad_records) == (4, 2)
 
 
-def test_all_faults_of_a_record_are_told() -> None:
+def test_all_faults_of_a_record_are_reported() -> None:
     assert faults("prompt,country,state,priority\nx,UK,ZZ,11\n") == [
         (2, "country"),
         (2, "state"),

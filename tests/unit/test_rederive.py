@@ -98,7 +98,9 @@ def test_money_depends_on_order_only_where_a_conflict_is_found(
 
 
 @given(sent=SENT, reports=REPORTS)
-def test_one_hold_and_one_closing_whatever_is_said(sent: list[Row], reports: list[ParsedDelivery]) -> None:
+def test_one_hold_and_one_closing_whatever_is_reported(
+    sent: list[Row], reports: list[ParsedDelivery]
+) -> None:
     expected = derived(*sent, *reports)
     kinds = [entry.kind for entry in expected.entries]
     assert kinds.count("hold") == 1
@@ -236,7 +238,7 @@ def test_a_report_that_overtook_writes_the_hold() -> None:
 @pytest.mark.parametrize(
     ("overtaken", "first"), [(False, ["sent", "heard"]), (None, ["sent", "heard"]), (True, ["heard", "sent"])]
 )
-def test_the_hold_tells_which_order_comes_first(overtaken: bool | None, first: list[str]) -> None:
+def test_the_hold_shows_which_order_comes_first(overtaken: bool | None, first: list[str]) -> None:
     found = list(possible_orders(attempt(), [ACCEPTED], [report(5)], overtaken=overtaken))
     assert _named(found[0]) == first
     assert len(found) == (2 if overtaken is None else 1)

@@ -60,7 +60,7 @@ def test_f27_no_repr_shows_a_secret() -> None:
 
 
 @pytest.mark.usefixtures("everything_set")
-def test_f27_a_child_is_told_what_it_needs_and_no_more(
+def test_f27_a_child_is_given_what_it_needs_and_no_more(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)

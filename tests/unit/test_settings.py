@@ -246,7 +246,7 @@ def test_f24_the_largest_budget_is_kept_exactly() -> None:
     assert to_micro(settings.budget_per_month) < 2**63
 
 
-def test_f24_settings_that_do_not_go_well_together_are_told() -> None:
+def test_f24_settings_that_do_not_go_well_together_are_reported() -> None:
     assert load_settings().doubts() == []
     said = load_settings(claim_lease_s=5).doubts()
     assert [(name, "TALLYHOOK_REQUEST_TIMEOUT_S" in what) for name, what, _ in said] == [
@@ -258,7 +258,7 @@ def test_f24_settings_that_do_not_go_well_together_are_told() -> None:
     assert "hush" not in what + remedy
 
 
-def test_f24_a_name_that_nobody_reads_is_told_with_the_one_that_was_meant() -> None:
+def test_f24_a_name_that_nobody_reads_is_reported_with_the_one_that_was_meant() -> None:
     names = [
         "TALLYHOOK_RATE_PER_SEC",
         "CLORO_APIKEY",

@@ -1,1 +1,1 @@
-"""What a worker does on a timer, beside its jobs. None of it needs Redis."""
+"""What a worker does on a timer, in parallel with its jobs. None of it needs Redis."""

@@ -1,4 +1,5 @@
-"""Audits the accounts, beside the sweep: a provider that answers slowly must not hold the sweep up."""
+"""Audits the accounts in parallel with the sweep: a provider that answers slowly must not hold the sweep
+up."""
 
 import uuid
 
@@ -39,17 +40,17 @@ async def audit_once(context: Context, owner: str, audits: Audits) -> None:
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.runs.acquire_lease(LEASE, owner, until_ms=until_ms, now_ms=now):
         return
-    each = Isolated()
+    isolated = Isolated()
     try:
-        for found in await audits.audit_due(each):
-            with each.alone():
+        for found in await audits.audit_due(isolated):
+            with isolated.alone():
                 tell(found)
                 if not found.drift.explained:
                     notice = unexplained_drift(found.account, found.drift.unexplained, found.at_ms)
                     await context.store.notices.add_notices([notice], context.clock())
     finally:
         await context.store.runs.release_lease(LEASE, owner)
-    each.finish()
+    isolated.finish()
 
 
 def tell(found: Audited) -> None:

@@ -1,4 +1,4 @@
-"""Judges what polls say of webhooks that never came, beside the sweep and far less often."""
+"""Judges what polls say of webhooks that never came, in parallel with the sweep and far less often."""
 
 import structlog
 

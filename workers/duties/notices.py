@@ -1,4 +1,4 @@
-"""Tells what there is to tell, beside the sweep: a receiver that is away must not hold the sweep up.
+"""Writes and sends notices in parallel with the sweep: a receiver that is away must not hold the sweep up.
 
 One worker at a time looks for news; every worker sends what is stored.
 """
@@ -89,16 +89,16 @@ class Looker:
         store, now = self._context.store, self._context.clock()
         if not await store.runs.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
             return
-        each = Isolated()
-        with each.alone():
+        isolated = Isolated()
+        with isolated.alone():
             await self._watcher.look()
         every_ms = self._context.settings.forecast_every_s * 1000
         if self._looked_ahead_ms is None or not 0 <= now - self._looked_ahead_ms < every_ms:
             self._looked_ahead_ms = now
             for name, account in self._context.settings.all_accounts().items():
-                with each.alone():
+                with isolated.alone():
                     await self._look_ahead(name, account)
-        each.finish()
+        isolated.finish()
 
     async def _look_ahead(self, name: str, account: Account) -> None:
         now = self._context.clock()

@@ -1,4 +1,4 @@
-"""Starts the runs of schedules, beside the sweep: reading a long file must not hold the sweep up."""
+"""Starts the runs of schedules in parallel with the sweep: reading a long file must not hold the sweep up."""
 
 import uuid
 from pathlib import Path
@@ -30,13 +30,15 @@ async def run_schedules(context: Context) -> None:
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
 
     async def look() -> None:
-        each = Isolated()
-        outcomes = await start_due(context.store, open_source, clock=context.clock, owner=owner, each=each)
+        isolated = Isolated()
+        outcomes = await start_due(
+            context.store, open_source, clock=context.clock, owner=owner, isolated=isolated
+        )
         for outcome in outcomes:
             tell(outcome)
         if any(outcome.tasks for outcome in outcomes):
             await context.queue.wake_submit()
-        each.finish()
+        isolated.finish()
 
     await run_every(
         look,

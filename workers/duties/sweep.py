@@ -62,7 +62,7 @@ async def _sweep_once(
                 clock=context.clock,
                 unreleased=unreleased,
                 reach=functools.partial(reachability_of, context),
-                each=isolated,
+                isolated=isolated,
             )
         with isolated.alone():
             if resumed := await funding.resume_due():

@@ -8,7 +8,8 @@ from app.cli.doctor.check import Check
 from app.database_clock import wall_ms
 
 WARNING_MS = 2_000
-"""Above this and half the round trip it is no inaccuracy of asking: machines with NTP are within 0.1 s."""
+"""Above this and half the round trip it is no inaccuracy of the request: machines with NTP are within 0.1
+s."""
 FAULT_MS = 60_000
 _REMEDIES = {
     "database": "set whichever is wrong, by NTP: everything is dated by the database's time, and the "
@@ -43,7 +44,7 @@ class Reading:
 
 
 class Clocks:
-    """Gathers what is told while other things are looked at."""
+    """Gathers the answers while other things are looked at."""
 
     def __init__(
         self, *, wall: Callable[[], int] = wall_ms, monotonic: Callable[[], float] = time.monotonic

@@ -70,7 +70,7 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
 
 
 async def _in_time(name: str, check: Awaitable[Check | list[Check]]) -> list[Check]:
-    """Each check alone: what hangs is told as that, and keeps nobody from the others."""
+    """Each check alone: what hangs is reported as that, and keeps nobody from the others."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             found = await check
@@ -279,14 +279,14 @@ async def check_upgrade(settings: Settings) -> list[Check]:
             due = [step.name for step in await answered(steps_due(store.db), settings)]
         finally:
             await store.close()
-    except UserError:  # told by the check of the database
+    except UserError:  # reported by the check of the database
         return []
     remedy = "run, when no process of the version before is left: tallyhook migrate --finish"
     return [Check("upgrade", "warning", f"to be finished: {'; '.join(due)}", remedy)] if due else []
 
 
 async def check_inbox(settings: Settings) -> list[Check]:
-    """Deliveries that wait for a person, or that something holds up; nothing is said where there are none."""
+    """Deliveries that wait for a person, or that something holds up; no line where there are none."""
     if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
         return []
     try:
@@ -323,7 +323,7 @@ async def check_worker(settings: Settings) -> list[Check]:
             due = await answered(store.queries.accounts_with_due(now), settings)
         finally:
             await store.close()
-    except UserError:  # told by the check of the database
+    except UserError:  # reported by the check of the database
         return []
     if worker["running"]:
         return [Check("worker", "ok", worker["message"])]

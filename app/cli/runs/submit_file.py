@@ -170,7 +170,7 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
 
 
 def default_name(path: Path | None, at_ms: int) -> str:
-    """The file's name and the second: a file submitted twice makes two runs that can be told apart."""
+    """The file's name and the second: a file submitted twice makes two runs that can be distinguished."""
     stem = printable_stem(path) if path is not None else "stdin"
     return f"{stem}-{datetime.fromtimestamp(at_ms / 1000, UTC):%Y%m%d-%H%M%S}"
 

@@ -16,7 +16,7 @@ REASON_CHARS_MAX = 500
 KINDS = ("allocation", "expiry", "foreign", "adjustment")
 """Of account entries."""
 PRESUMED = "presumed"
-"""In the reason of an allocation that no balance told of: nobody looked in that cycle."""
+"""In the reason of an allocation that no balance shows: nobody looked in that cycle."""
 _NOTED = re.compile(r"([+-]\d+(?:\.\d+)?) credits: ")
 
 
@@ -49,7 +49,7 @@ def noted_credits(stored_reason: str) -> Decimal | None:
 
 
 def account_entry(entry: Row) -> Iterator[Difference]:
-    """What is wrong with an entry of an account. `granted`, of an allocation: a balance told its credits."""
+    """What is wrong with an entry of an account. `granted`, of an allocation: a balance shows its credits."""
     key = display(entry["id"])
     if entry["kind"] not in KINDS:
         yield Difference("account_entries", key, "kind", entry["kind"], " or ".join(KINDS), "no such kind")

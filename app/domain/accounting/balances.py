@@ -1,4 +1,4 @@
-"""Balances as the provider tells them, and where they were set anew: cycles, changes of plan (C-E.6, C-F).
+"""Balances as the provider reports them, and where they were set anew: cycles, changes of plan (C-E.6, C-F).
 
 May not do I/O, read a clock or log. Times are UTC milliseconds of our own clock, credits Decimal.
 """
@@ -51,7 +51,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A balance that held at some moment of a span."""
+    """A balance that was right at some time in a span."""
 
     at_ms: int
     when: Span
@@ -60,7 +60,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment at which the balance changed without spending."""
+    """A time at which the balance changed without spending."""
 
     unclear: Span
     """A snapshot that may be of this time could lie on either side, and says nothing."""
@@ -71,7 +71,7 @@ class Step:
     granted: Decimal = ZERO
     """By a change of plan; of a step with a cycle, perhaps still in the cycle before."""
     blind: bool = False
-    """Something happened that the snapshots do not tell; judging begins anew after it."""
+    """Something happened that the snapshots do not show; judging begins anew after it."""
 
 
 def find_steps(
@@ -88,7 +88,7 @@ def find_steps(
     for p, q in pairwise(reported):
         steps += _between(p, q, [a for a in known if p.at_ms < a.at_ms <= q.at_ms], slack_ms)
     if reported and reported[-1].resets_at_ms is not None:
-        # Nobody has said yet what the next cycle begins with.
+        # Nobody has reported yet what the next cycle begins with.
         steps.append(Step(Span(reported[-1].resets_at_ms - slack_ms, _NEVER), blind=True))
     return sorted(steps, key=lambda step: step.unclear)
 
@@ -99,9 +99,9 @@ def _cycle(cycle: Allocation, slack_ms: int) -> Step:
 
 
 def _between(p: Balance, q: Balance, known: Sequence[Allocation], slack_ms: int) -> list[Step]:
-    """The steps that two neighbouring answers tell, or that are known to lie between them."""
+    """The steps that two neighbouring answers show, or that are known to lie between them."""
     # The answer before is older than a change, whatever the clocks say, but nothing else near it need be; the
-    # first one after it may show the new plan beside a cached balance.
+    # first one after it may show the new plan with a cached balance.
     gap, grown = Span(p.at_ms - slack_ms, q.at_ms), _growth(p, q)
     if not known and p.resets_at_ms != q.resets_at_ms:
         known = _reset_between(p, q, slack_ms)

@@ -1,8 +1,8 @@
 """Billing cycles and the statement of one (C-F): when a cycle starts and ends, what it allocates, what was
 used of it, what is left. Pure.
 
-The provider tells when the running cycle resets and what a cycle allocates, and nothing else; everything here
-is derived from that and from our own entries. May not do I/O, read a clock or log.
+The provider reports when the running cycle resets and what a cycle allocates, and nothing else; everything
+here is derived from that and from our own entries. May not do I/O, read a clock or log.
 """
 
 import calendar
@@ -17,7 +17,7 @@ ZERO = Decimal(0)
 
 
 class EntryKind(StrEnum):
-    """Entries of the account itself, beside the holds, posts and voids of its tasks."""
+    """Entries of the account itself, besides the holds, posts and voids of its tasks."""
 
     ALLOCATION = "allocation"  # what the plan grants at the start of a cycle; one in each
     EXPIRY = "expiry"  # what was left at the end of a cycle and is lost; one in each
@@ -40,11 +40,11 @@ class EntryReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SeenReset:
-    """One end of cycle as the provider told it."""
+    """One end of cycle as the provider reported it."""
 
     resets_at_ms: int
     first_seen_ms: int
-    """When it was told first."""
+    """When it was reported first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Cycle:
     ends_ms: int
 
     def holds(self, at_ms: int) -> bool:
-        """Whether a moment lies in it."""
+        """Whether a time lies in it."""
         return self.starts_ms <= at_ms < self.ends_ms
 
     def days_left(self, now_ms: int) -> float:
@@ -87,7 +87,7 @@ class AccountEntry:
 
     @property
     def by_hand(self) -> bool:
-        """A correction that no balance told of and a person agreed on."""
+        """A correction that no balance shows and a person agreed on."""
         return self.kind is EntryKind.ADJUSTMENT and self.cause not in tuple(EntryReason)
 
 
@@ -96,7 +96,7 @@ class PostLine:
     """What one engine cost on one day."""
 
     day: str
-    """ISO date, UTC, of the report that told the charge."""
+    """ISO date, UTC, of the report that had the charge."""
     task_type: str
     sync: bool
     """Called directly, with the surcharge, and not by the queue."""
@@ -190,17 +190,17 @@ class CyclePosition:
 def cycles(seen: Iterable[SeenReset]) -> list[Cycle]:
     """Every cycle from the first that was seen to the last, without a gap, oldest first.
 
-    Each end is as the provider told it. A cycle of which nothing was seen, because nobody looked for a month,
-    ends on the day of the month on which its neighbours do (C-F: the same day, clamped in short months). A
-    reset that moved although its cycle was not over is a new subscription: the cycle before ends where the
-    new one begins.
+    Each end is as the provider reported it. A cycle of which nothing was seen, because nobody looked for a
+    month, ends on the day of the month on which its neighbours do (C-F: the same day, clamped in short
+    months). A reset that moved although its cycle was not over is a new subscription: the cycle before ends
+    where the new one begins.
     """
     found: list[Cycle] = []
     day = 0
     for reset in sorted(seen, key=lambda reset: reset.first_seen_ms):
         ends = reset.resets_at_ms
         if found and ends <= found[-1].ends_ms:
-            continue  # an old answer, told once more
+            continue  # an old answer, once more
         starts = months_after(ends, -1, utc(ends).day)
         day = max(day, utc(ends).day)
         if found and reset.first_seen_ms < found[-1].ends_ms:

@@ -1,5 +1,5 @@
-"""What books and balances need before drift can compare them: which balances to believe, how exactly times
-are told. Pure.
+"""What books and balances need before drift can compare them: which balances to believe, how exact times
+are. Pure.
 
 May not do I/O, read a clock or log. Times are UTC milliseconds, credits Decimal.
 """
@@ -13,7 +13,7 @@ from app.domain.accounting.movements import Movement
 from app.domain.time_format import DAY_MS
 
 SNAPSHOTS_MAX = 200
-"""Intervals of one comparison. A month of snapshots, one a minute, is told in stretches of some hours."""
+"""Intervals of one comparison. A month of snapshots, one a minute, is shown in spans of some hours."""
 GRAIN_MS = 60_000
 """Posts of the same minute are judged as one; no finer than the lag of what they are compared with."""
 EXACT_MS = DAY_MS
@@ -24,7 +24,7 @@ BY_HAND_MS = 2 * DAY_MS
 
 def steady(balances: Sequence[Balance]) -> Balance | None:
     """The last balance that cannot be older than the change of plan, or of cycle, before it: the same was
-    told a whole lag earlier. None: wait."""
+    reported a whole lag earlier. None: wait."""
     last = balances[-1] if balances else None
     for earlier in reversed(balances):
         if last is None or (earlier.per_cycle, earlier.resets_at_ms) != (last.per_cycle, last.resets_at_ms):
@@ -44,12 +44,12 @@ def by_hand_movements(entries: Sequence[AccountEntry], since_ms: int) -> list[Mo
 
 
 def grain(span_ms: int) -> int:
-    """How exactly the times of posts are told over so long a time."""
+    """How exact the times of posts are over so long a span."""
     return 1 if span_ms <= EXACT_MS else GRAIN_MS
 
 
 def thinned(taken: Sequence[Balance]) -> list[Balance]:
-    """At most about SNAPSHOTS_MAX of them, evenly, and each beside a change of plan or cycle."""
+    """At most about SNAPSHOTS_MAX of them, evenly, and each next to a change of plan or cycle."""
     step = -(-len(taken) // SNAPSHOTS_MAX)
     if step <= 1:
         return list(taken)

@@ -1,7 +1,7 @@
 """Drift: our ledger against the provider's balance, in intervals and never in instants (C-E.4, C-E.6, P11).
 
 A balance from `/v1/credits` may be a minute old, and when the provider charged a task is known only to lie
-between the moment we sent it and the moment its report came. So each snapshot is true for some moment in a
+between our sending it and the arrival of its report. So each snapshot is true at some time in a
 window, each post falls into an interval for certain or perhaps, and what is judged are the lowest and highest
 sums that fit. Credits that went beyond the highest are the account's other users'; credits that did not go
 although they must have are unexplained. May not do I/O, read a clock or log.
@@ -44,7 +44,7 @@ class Interval:
     ours_highest: Decimal
     """Posts that it may have charged in it."""
     exposure: Decimal
-    """Highest sum of open attempts that it may have charged in it: nobody has said yet."""
+    """Highest sum of open attempts that it may have charged in it: not reported yet."""
     external: Decimal
     """Spent by others for certain: whatever of ours fell into it, so much more is gone."""
     unexplained: Decimal
@@ -171,7 +171,7 @@ class _Chain:
         low = max(low, self.external_lowest + max(ZERO, gone + missing - highest - exposure))
         high = min(high, self.external_highest + gone + missing - lowest)
         if low > high:
-            # Credits that were taken for others' have come back.
+            # Credits that were taken for external usage have come back.
             missing += low - high
             self._gone += low - high
             high = low

@@ -1,7 +1,7 @@
 """Forecast: when an account's credits run out and when its runs end, as a range and not as one guess. Pure.
 
 From what was measured (`rates.py`) the course of the next cycles is computed three times: quick, as likely,
-slow. A moment is computed in floats, because it is one; credits stay Decimal elsewhere. May not do I/O, read
+slow. A time is computed in floats, because it is one; credits stay Decimal elsewhere. May not do I/O, read
 a clock or log.
 """
 
@@ -55,7 +55,7 @@ class Forecast:
     account: str
     now_ms: int
     balance: Balance | None
-    """The last one told; None: the edition does not tell, or nobody asked yet."""
+    """The last one reported; None: the edition does not report it, or nobody asked yet."""
     available: Range[Decimal] | None
     resets_at_ms: int | None
     """The next reset; None: no subscription, or not known."""
@@ -76,8 +76,8 @@ def forecast(inputs: ForecastInput) -> Forecast:
     """The range for one account and each of its open runs."""
     rate, is_measured = finish_rate(inputs)
     going = {run.id for run in inputs.runs if run.goes_on}
-    work = [one if one.run_id in going else _only_out(one) for one in inputs.work]
-    tasks, cost = sum(one.tasks for one in work), cost_of(inputs, work)
+    work = [open_work if open_work.run_id in going else _only_out(open_work) for open_work in inputs.work]
+    tasks, cost = sum(open_work.tasks for open_work in work), cost_of(inputs, work)
     last, plan = next(reversed(inputs.balances), None), _last_plan(inputs.balances)
     course = _Course(
         now_ms=inputs.now_ms,
@@ -94,7 +94,7 @@ def forecast(inputs: ForecastInput) -> Forecast:
         balance=last,
         available=course.available,
         resets_at_ms=course.resets[0] if course.resets else None,
-        tasks_per_hour=Range(*(one * HOUR_MS for one in (rate.low, rate.likely, rate.high))),
+        tasks_per_hour=Range(*(open_work * HOUR_MS for open_work in (rate.low, rate.likely, rate.high))),
         is_measured=is_measured,
         burn=burn_of(inputs),
         usual_per_hour=course.usual,
@@ -112,7 +112,7 @@ def available_now(inputs: ForecastInput) -> Range[Decimal] | None:
     last, plan = inputs.balances[-1], _last_plan(inputs.balances)
     resets_at_ms, per_cycle = (plan.resets_at_ms, plan.per_cycle) if plan else (None, None)
     if resets_at_ms and per_cycle is not None and last.at_ms < resets_at_ms <= inputs.now_ms:
-        # Told before the reset: since then there is a whole allocation, less what was posted after it.
+        # Reported before the reset: since then there is a whole allocation, less what was posted after it.
         least = per_cycle - inputs.charged_since
         return Range(least, least, per_cycle)
     likely = last.remaining - inputs.charged_since
@@ -134,7 +134,7 @@ def resets_ahead(plan: Balance | None, now_ms: int) -> list[int]:
 
 
 def _last_plan(balances: Sequence[Balance]) -> Balance | None:
-    """The last balance that told the plan as well; a header tells the credits alone."""
+    """The last balance with its plan; a header has the credits alone."""
     return next((point for point in reversed(balances) if not point.is_fresh), None)
 
 
@@ -150,8 +150,8 @@ def _run_forecasts(
     found = []
     before_tasks, before_cost = 0, NOTHING
     for run in inputs.runs:
-        work = [one for one in inputs.work if one.run_id == run.id]
-        own_tasks, own_cost = sum(one.tasks for one in work), cost_of(inputs, work)
+        work = [open_work for open_work in inputs.work if open_work.run_id == run.id]
+        own_tasks, own_cost = sum(open_work.tasks for open_work in work), cost_of(inputs, work)
         if not run.goes_on:
             why = f"{run.state}: {run.reason}" if run.reason else run.state
             found.append(RunForecast(run, own_tasks, own_cost, NEVER, why))
@@ -202,17 +202,17 @@ class _Course:
     ) -> tuple[int | None, int | None]:
         """(when the tasks are done, when the credits first run out); None: not within the cycles ahead.
         After the tasks the usual burn goes on."""
-        left, each = float(tasks), float(cost) / max(tasks, 1)
+        left, cost_each = float(tasks), float(cost) / max(tasks, 1)
         has = max(float(funds), 0.0) if self.is_stopped_by_credits else math.inf
         at, done, dry = float(self.now_ms), None if tasks else float(self.now_ms), None
         for until in [float(reset) for reset in self.resets] or [math.inf]:
             if left:
-                ready, empty = at + _over(left, rate), at + _over(has, rate * each)
+                ready, empty = at + _over(left, rate), at + _over(has, rate * cost_each)
                 if min(ready, empty) > until:
                     left, at = max(left - rate * (until - at), 0.0), until
                     done = None if left else until
                 elif ready <= empty:
-                    done, at, has, left = ready, ready, has - each * left, 0.0
+                    done, at, has, left = ready, ready, has - cost_each * left, 0.0
                 else:
                     # The rest waits for the reset.
                     dry, left = dry or empty, left - rate * (empty - at)
@@ -220,7 +220,7 @@ class _Course:
                 emptied = at + _over(has, float(usual) / HOUR_MS)
                 dry = dry or (emptied if emptied < until else None)
             at, has = until, float(self.per_cycle or 0) if self.is_stopped_by_credits else math.inf
-        return _moment(done), _moment(dry)
+        return _whole_ms(done), _whole_ms(dry)
 
 
 def _over(amount: float, speed: float) -> float:
@@ -228,5 +228,5 @@ def _over(amount: float, speed: float) -> float:
     return amount / speed if speed > 0 else math.inf
 
 
-def _moment(at: float | None) -> int | None:
+def _whole_ms(at: float | None) -> int | None:
     return None if at is None or math.isinf(at) else round(at)

@@ -1,4 +1,4 @@
-"""Credits that moved at moments known only to lie between two: the lowest and highest sums that fit a time.
+"""Credits that moved at times known only to lie between two: the lowest and highest sums that fit a time.
 
 May not do I/O, read a clock or log. Times are UTC milliseconds, credits Decimal.
 """
@@ -14,7 +14,7 @@ ZERO = Decimal(0)
 
 
 class Span(NamedTuple):
-    """A moment somewhere between two, both included."""
+    """A time somewhere between two, both included."""
 
     begin: int
     end: int
@@ -22,13 +22,13 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """Credits that left the balance once, at an unknown moment between two; negative ones came back."""
+    """Credits that left the balance once, at an unknown time between two; negative ones came back."""
 
     credits: Decimal
     from_ms: int
     """Of a post: when the attempt was first sent."""
     to_ms: int
-    """Of a post: when the report arrived that told its charge. Of an open attempt: the present."""
+    """Of a post: when the report with its charge arrived. Of an open attempt: the present."""
 
 
 class Movements:
@@ -40,7 +40,7 @@ class Movements:
         self._back = _Ordered([m for m in every if m.credits < 0])
 
     def lowest(self, a: Span, b: Span) -> Decimal:
-        """Lowest sum that fits a time from a moment in `a` to one in `b`; `a` ends before `b` begins."""
+        """Lowest sum that fits a span from a time in `a` to one in `b`; `a` ends before `b` begins."""
         return self.sure(a, a.end, b.begin) + self._back.possible(a, b)
 
     def highest(self, a: Span, b: Span) -> Decimal:
@@ -48,8 +48,8 @@ class Movements:
         return self._gone.possible(a, b) + self._back.sure(a.end, a.end, b.begin)
 
     def sure(self, since: Span, told_after: int, told_until: int) -> Decimal:
-        """What went for certain after `since`, by when its end was told, so that a sum over a long time can
-        be carried on from one stretch to the next; what came back is left out."""
+        """What went for certain after `since`, by when its end was reported, so that a sum over a long time
+        can be carried on from one span to the next; what came back is left out."""
         return self._gone.sure(since.end, told_after, told_until)
 
     def back(self, a: Span, b: Span) -> Decimal:

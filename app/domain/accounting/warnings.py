@@ -35,7 +35,7 @@ class LimitWarning:
 
     kind: NoticeKind
     dedupe_key: str
-    """It is told once for each."""
+    """It is reported once for each."""
     message: str
     is_sure: bool = True
     """False: only at the far end of the range. Shown, but nobody is called for it."""
@@ -43,7 +43,7 @@ class LimitWarning:
     figures: Mapping[str, object] = field(default_factory=dict)
 
     def notice(self, account: str, now_ms: int) -> Notice:
-        """As it is told."""
+        """As it is reported."""
         return Notice(self.kind, account, self.dedupe_key, self.message, now_ms, self.run_id, self.figures)
 
 

@@ -57,7 +57,7 @@ class LedgerRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """The run, and what is counted beside its tasks."""
+    """The run, and what is counted besides its tasks."""
 
     id: str
     name: str
@@ -190,6 +190,6 @@ def canonical(document: Document) -> bytes:
 
 
 def certificate_sha256(document: Document) -> str:
-    """The hash of a certificate, over all but the moment it was made and the hash itself."""
+    """The hash of a certificate, over all but the time it was made and the hash itself."""
     hashed = {name: value for name, value in document.items() if name not in UNHASHED}
     return hashlib.sha256(canonical(hashed)).hexdigest()

@@ -21,14 +21,14 @@ CREDITS = {
     "charged": "charged",
     "adjustments": "adjustment",
 }
-"""Figure of the certificate -> the tally's sum."""
+"""Figure of the certificate -> the sum in its totals."""
 UNNAMED = (
     "deliveries set aside that may be about it, whose task cannot be made out: {count}; tallyhook inbox list"
 )
 
 
 def certify(totals: RunTotals, run: RunFacts, made_ms: int) -> Document:
-    """The certificate, its own hash included. `tally` has seen every page of the run."""
+    """The certificate, its own hash included. `totals` has seen every page of the run."""
     results_sha256, ledger_sha256 = totals.hashes()
     questions = open_questions(totals, run)
     document: Document = {

@@ -132,7 +132,7 @@ def _key(task: DisputedTask | None, attempt: int | None) -> str | None:
 
 
 def _credits(attempt: DisputedAttempt) -> Document:
-    """What each side said."""
+    """What each side reported."""
     return {
         "our_estimate": to_json_number(attempt.estimate),
         "creditsToCharge": to_json_number(attempt.to_charge),

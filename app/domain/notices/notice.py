@@ -1,4 +1,4 @@
-"""Notices: what somebody should be told, how often, and how it is signed and sent again. Pure.
+"""Notices: what somebody should know, how often, and how it is signed and sent again. Pure.
 
 Signed by Standard Webhooks 1.0 (standardwebhooks.com). A notice holds names, counts and credits; never a
 prompt, an answer or a secret. May not do I/O, read a clock or log.
@@ -42,7 +42,7 @@ class NoticeKind(StrEnum):
     DISCREPANCY = "discrepancy.found"
     DRIFT = "drift.found"
     SET_ASIDE = "delivery.set_aside"
-    BALANCE_UNKNOWN = "balance.unknown"  # nobody tells it, and runs wait for it
+    BALANCE_UNKNOWN = "balance.unknown"  # it is unknown, and runs wait for it
     CREDITS_LOW = "credits.low"
     CREDITS_SHORT = "credits.short"  # will not suffice for what is queued
     SLOTS_HIGH = "slots.high"

@@ -21,7 +21,7 @@ ASK_SOURCE = "ask"
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A run, and what was told of it."""
+    """A run, and what was reported of it."""
 
     id: str
     name: str
@@ -65,7 +65,7 @@ class FindingGroup:
     count: int
     expected: Decimal
     actual: Decimal
-    """Sums over those findings that tell both."""
+    """Sums over those findings that have both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class ExternalUsage:
 
 
 def run_edge(run: RunSnapshot) -> NoticeKind | None:
-    """What to tell of a run now; None: nothing new."""
+    """What to report of a run now; None: nothing new."""
     if run.state == RunState.LOADING or run.source == ASK_SOURCE:
         return None
     if not run.is_open:
@@ -97,13 +97,13 @@ def run_edge(run: RunSnapshot) -> NoticeKind | None:
     elif run.state == RunState.STOPPED:
         now = NoticeKind.RUN_STOPPED
     else:
-        # Cancelled with tasks still at the provider: its end is told.
+        # Cancelled with tasks still at the provider: its end is reported.
         now = NoticeKind.RUN_RESUMED if run.state == RunState.RUNNING and run.last_kind is not None else None
     return None if now == run.last_kind else now
 
 
 def step_reached(count: int) -> int:
-    """The largest of 1, 10, 100, … that a count has reached: what grows is told at each."""
+    """The largest of 1, 10, 100, … that a count has reached: what grows is reported at each."""
     return int("1" + "0" * (len(str(max(count, 1))) - 1))
 
 
@@ -168,7 +168,7 @@ def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:
 
 
 def balance_unknown(account: str, last_ms: int | None, now_ms: int) -> Notice:
-    """An account's runs wait because nobody tells its balance: once for each time that it was told last."""
+    """An account's runs wait because its balance is unknown: once for each time it was last known."""
     since = "it was never told" if last_ms is None else f"it was told last at {iso_utc(last_ms)}"
     message = f"The balance of account {account} is unknown ({since}); its runs wait."
     dedupe_key = f"balance_unknown:{account}:{iso_day(now_ms) if last_ms is None else last_ms}"
@@ -178,7 +178,7 @@ def balance_unknown(account: str, last_ms: int | None, now_ms: int) -> Notice:
 
 
 def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
-    """Deliveries that nobody could settle: told for each day of theirs, and again when they have grown
+    """Deliveries that nobody could settle: reported for each day of theirs, and again when they have grown
     tenfold."""
     day, count = iso_day(group.day_ms), group.count
     what = "delivery was" if count == 1 else "deliveries were"
@@ -189,7 +189,7 @@ def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
 
 
 def external_usage(spent: ExternalUsage, now_ms: int) -> Notice:
-    """Others spent credits of an account: told again when it has grown tenfold."""
+    """Others spent credits of an account: reported again when it has grown tenfold."""
     account, credits, cycle = spent.account, spent.credits, iso_day(spent.cycle_ms)
     message = f"{to_json_number(credits)} credits of account {account} were spent by others since {cycle}."
     dedupe_key = f"drift:{account}:{spent.cycle_ms}:foreign:{step_reached(int(credits))}"

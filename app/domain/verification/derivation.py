@@ -107,11 +107,11 @@ class Expected:
     """Delivery id -> what it did."""
     sends: int = 0
     accounted: set[int] = field(default_factory=set)
-    """Moments of ends that tell that the provider has nothing."""
+    """Times of ends after which the provider has nothing."""
     open_sends: dict[object, int] = field(default_factory=dict)
     """Id of a refusal's row -> sends before it that nobody had answered for."""
     order_free: bool = True
-    """Another order of what was said closes the money alike."""
+    """Another order of the reports closes the money alike."""
 
     @property
     def closing(self) -> tuple[Money, Decimal | None]:

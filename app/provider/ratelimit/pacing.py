@@ -123,7 +123,7 @@ class Pacer:
         self.window.sent(number)
 
     def answered(self, took_s: float, limit: int | None = None, remaining: int | None = None) -> None:
-        """One request is answered, so long after its permit, or given up; with what its headers said of the
+        """One request is answered, so long after its permit, or given up; with what its headers say of the
         limit (C-D.2). One below the configured limit is taken over."""
         self.window.answered(took_s, limit, remaining)
         self.lower(limit)

@@ -21,18 +21,18 @@ LOOK_S = 0.01
 FORGET_S = 1e-6
 """By how much the shortest way that was seen grows with every answer: half a millisecond in a second."""
 KNOWN_FOR_S = 10.0
-"""After the last answer that said what is left, it counts as said for so long."""
+"""The last answer that reported what is left counts for so long."""
 
 
 class RateWindow:
     """Requests that one API key may still send in the provider's present second (C-D.2, C-D.4).
 
     Every response says how many were left when its request was counted. Whatever is on its way may be counted
-    at any moment, so it counts as used up already; what it was counted as then, its answer says. So nothing
+    at any time, so it counts as used up already; what it was counted as then, its answer says. So nothing
     that one process sends is one too many, however long anything stands still. Every request is `sent` once
     and `answered` once. Without headers there is room for everything: then the pace alone must do.
 
-    A second begins, seen from here, at the moment at which a request must leave to be the first one in it.
+    A second begins, seen from here, at the time at which a request must leave to be the first one in it.
     That lies as far before the first answer from it as the fastest answer takes.
 
     Where several processes share the key, their turns are numbered: what lies between the turn that was

@@ -1,6 +1,6 @@
 """Verifying the books: everything that can be derived is derived again and compared; the rest is checked.
 
-Reads one moment of the database and writes nothing: a correction is a new entry, made by a person.
+Reads one snapshot of the database and writes nothing: a correction is a new entry, made by a person.
 """
 
 from collections import Counter

@@ -35,7 +35,7 @@ class Evidence:
         self.rows: dict[str, Row] = {}
         """Deliveries by id."""
         self.broken: set[int] = set()
-        """Attempts of which evidence is missing or unreadable: nothing is said about them twice."""
+        """Attempts of which evidence is missing or unreadable: they are reported once."""
         self.signature_status: list[tuple[str, str, int, SignatureStatus]] = []
         """(account, delivery id, received at, what its signature says)."""
 
@@ -104,7 +104,7 @@ class Evidence:
             return
         key = parse_idempotency_key(parsed.report.idempotency_key or "")
         if key is not None and key[0] == self._id:
-            self._keep(row, parsed, key[1])  # where it is filed instead, that is said
+            self._keep(row, parsed, key[1])  # reported where it is filed instead
             if row["task_id"] is None and row["state"] != "done":
                 why = "rows of the task come from it, so it was settled"
                 yield Difference("deliveries", row["id"], "state", row["state"], "done", why)

@@ -108,7 +108,8 @@ def _identity(books: TaskBooks, number: int) -> Iterator[Difference]:
 def _attempt(
     books: TaskBooks, evidence: Evidence, reading: Reading, n: int
 ) -> tuple[Expected, Sequence[Difference]]:
-    """What should stand for one attempt, by the order that explains most of what stands, and the rest."""
+    """What should be stored for one attempt, by the order that explains most of what is, and the
+    differences."""
     stored = _stored_attempt(books, evidence, n)
     sent = [row for row in books.submissions if row["attempt"] == n]
     reports = _recorded_order(stored, evidence.reports.get(n, []))
@@ -242,7 +243,7 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
         origin = evidence.rows.get(result["delivery_id"])
         parsed = None if origin is None else evidence.parse(origin)[0]
         if origin is None or parsed is None:
-            continue  # said where it is missing, or where it is filed
+            continue  # reported where it is missing, or where it is filed
         for column, stored, should_be in (
             ("delivery_id", origin["task_id"], task["reused_from"]),
             ("response", result["response"], parsed.report.response.decode()),
@@ -253,8 +254,8 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
 
 
 def _recorded_order(stored: StoredAttempt, reports: Sequence[ParsedDelivery]) -> list[ParsedDelivery]:
-    """The order in which reports were taken, as far as the books say it: what settled first, conflicts that
-    were found while the charge was unknown, what filled it in, the rest. Where what settled told the charge,
+    """The order in which reports were taken, as far as the books show it: what settled first, conflicts that
+    were found while the charge was unknown, what filled it in, the rest. Where what settled had the charge,
     such a conflict came before it: it named another task as well."""
     effects = {row["id"]: row["effect"] for row in stored.deliveries}
     settled = {i for i, effect in effects.items() if effect == Effect.SETTLED}

@@ -117,17 +117,17 @@ async def _engine_countries(connection: AsyncConnection, run_id: str) -> list[En
         tasks.c.run_id == run_id
     )
     for task_type, where, state, count in await connection.execute(_grouped(counts, 3)):
-        one = found.setdefault((task_type, where), EngineCountry(task_type, where))
-        one.states[state] = count
+        figures = found.setdefault((task_type, where), EngineCountry(task_type, where))
+        figures.states[state] = count
     sums = (
         sa.select(tasks.c.task_type, country, ledger.c.kind, credits_sum(ledger.c.credits))
         .select_from(ledger.join(tasks, tasks.c.id == ledger.c.task_id))
         .where(ledger.c.run_id == run_id, ledger.c.kind != "void", open_or_closing())
     )
     for task_type, where, kind, total in await connection.execute(_grouped(sums, 3)):
-        one = found.setdefault((task_type, where), EngineCountry(task_type, where))
-        setattr(one, "posted" if kind == "post" else "held", total)
-    return sorted(found.values(), key=lambda one: (one.task_type, one.country or ""))
+        figures = found.setdefault((task_type, where), EngineCountry(task_type, where))
+        setattr(figures, "posted" if kind == "post" else "held", total)
+    return sorted(found.values(), key=lambda figures: (figures.task_type, figures.country or ""))
 
 
 def _grouped(query: sa.Select[Any], columns: int) -> sa.Select[Any]:

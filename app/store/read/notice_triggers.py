@@ -1,4 +1,4 @@
-"""What there may be to tell, read from the rows that say it. Every read is bounded; nothing here writes."""
+"""What may be worth a notice, read from the rows that show it. Every read is bounded; nothing here writes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ from app.store.tables import (
 )
 
 RUNS_MAX = 500
-"""Runs that are looked at, newest first; and beside them every older one that is not over."""
+"""Runs that are looked at, newest first; and with them every older one that is not over."""
 FINDINGS_MAX = 10_000
 """Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
 RUN_KEY = "run:"

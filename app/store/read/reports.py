@@ -75,12 +75,12 @@ async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
     progress = await progress_of(connection, run.id)
     sums = await _ledger_sums(connection, run.id)
     verdicts = dict(progress.verdicts)
-    beside = await connection.execute(
+    findings_by_verdict = await connection.execute(
         sa.select(findings.c.verdict, sa.func.count())
         .where(findings.c.run_id == run.id, findings.c.verdict.in_(sorted(ALONGSIDE_VERDICTS)))
         .group_by(findings.c.verdict)
     )
-    verdicts |= {row[0]: row[1] for row in beside}
+    verdicts |= {row[0]: row[1] for row in findings_by_verdict}
     return RunReport(
         run=run,
         progress=progress,
@@ -125,13 +125,13 @@ Conditions = Callable[[sa.ColumnCollection[str, Any]], Sequence[sa.ColumnElement
 
 async def _count(connection: AsyncConnection, run_id: str, conditions: Conditions) -> int:
     """Attempts of a run, those that retries replaced among them."""
-    each = [
+    counts = [
         sa.select(sa.func.count().label("n"))
         .select_from(source)
         .where(tasks.c.run_id == run_id, *conditions(table.c))
         for table, source in EVERY_ATTEMPT
     ]
-    return await connection.scalar(sa.select(sa.func.sum(sa.union_all(*each).subquery().c.n))) or 0
+    return await connection.scalar(sa.select(sa.func.sum(sa.union_all(*counts).subquery().c.n))) or 0
 
 
 async def _reused(connection: AsyncConnection, run_id: str) -> int:

@@ -75,7 +75,7 @@ class RunReport:
     run: RunRow
     progress: RunProgress
     verdicts: dict[str, int]
-    """Verdicts of settled tasks, and findings of the kinds that stand beside a task's own verdict."""
+    """Verdicts of settled tasks, and findings of the kinds alongside a task's own verdict."""
     duplicates: int
     swept: int
     recovered_submits: int

@@ -39,9 +39,11 @@ class AccountWrites(StorePart):
 
     async def halt_sent_runs_if_running(self, account: str, state: RunState, reason: RunReason) -> int:
         """The same, of those runs only that have tasks at the provider and none to send. How many."""
-        mine = tasks.c.run_id == runs.c.id
-        out = sa.exists().where(mine, IS_OPEN, tasks.c.next_poll_at_ms.is_not(None))
-        return await self._halt(account, state, reason, out, ~sa.exists().where(mine, IS_OPEN, IS_PENDING))
+        of_run = tasks.c.run_id == runs.c.id
+        has_sent = sa.exists().where(of_run, IS_OPEN, tasks.c.next_poll_at_ms.is_not(None))
+        return await self._halt(
+            account, state, reason, has_sent, ~sa.exists().where(of_run, IS_OPEN, IS_PENDING)
+        )
 
     @writes
     async def _halt(
@@ -93,7 +95,7 @@ class AccountWrites(StorePart):
 
     @writes
     async def store_balance(self, connection: AsyncConnection, account: str, balance: Balance) -> None:
-        """Keep what the provider said, append-only."""
+        """Keep what the provider reported, append-only."""
         row = {
             "account": account,
             "at_ms": balance.at_ms,

@@ -22,7 +22,7 @@ RUNS_WITHIN_MS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """When a process of a kind last said that it runs."""
+    """When a process of a kind last reported that it runs."""
 
     now_ms: int
     """The database's time."""
@@ -47,8 +47,8 @@ class HealthWrites(StorePart):
     async def beat(self, connection: AsyncConnection, process_id: str, kind: str) -> int:
         """Say that a process runs; the database's time."""
         now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
-        mine = processes.c.id == process_id
-        seen = await connection.execute(sa.update(processes).where(mine).values(seen_at_ms=now))
+        own = processes.c.id == process_id
+        seen = await connection.execute(sa.update(processes).where(own).values(seen_at_ms=now))
         if not seen.rowcount:
             old = processes.c.seen_at_ms < now - KEPT_MS
             await connection.execute(sa.delete(processes).where(old))
@@ -59,9 +59,9 @@ class HealthWrites(StorePart):
     @writes(tries=1)
     async def end_process(self, connection: AsyncConnection, process_id: str, kind: str) -> None:
         """Say that a process does not run any more."""
-        mine = processes.c.id == process_id
+        own = processes.c.id == process_id
         values = {"kind": kind + ENDED, "seen_at_ms": database_now(self.db)}
-        await connection.execute(sa.update(processes).where(mine).values(values))
+        await connection.execute(sa.update(processes).where(own).values(values))
 
     @reads
     async def last_seen(self, connection: AsyncConnection, kind: str) -> LastSeen:

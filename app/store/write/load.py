@@ -1,7 +1,8 @@
 """Writes of loading: a chunk of the source at a time, stored once however many read the same source.
 
 A record is known by its ordinal within its run, and compared by its fingerprint: whoever reads a source
-again, after an interruption or beside another producer, either finds the same records or is refused.
+again, after an interruption or in parallel with another producer, either finds the same records or is
+refused.
 """
 
 import json
@@ -147,10 +148,12 @@ class LoadWrites(StorePart):
         self, connection: AsyncConnection, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], after: int
     ) -> set[int]:
         prints = {spec.ordinal: spec.fingerprint() for spec, _ in specs}
-        v = self.db.batch("v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in set(prints.values())])
+        batch = self.db.batch(
+            "v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in set(prints.values())]
+        )
         found = await connection.scalars(
             sa.select(tasks.c.fingerprint)
-            .join(v, tasks.c.fingerprint == v.c.fingerprint)
+            .join(batch, tasks.c.fingerprint == batch.c.fingerprint)
             # Hidden from the index on run and ordinal: going through the whole run for each chunk would
             # make reading a file quadratic, while a fingerprint has few rows.
             .where(

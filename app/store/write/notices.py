@@ -101,11 +101,15 @@ class NoticeWrites(StorePart):
             }
             for notice, outcome in ended
         ]
-        v = self.db.batch("v", types, rows)
+        batch = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(notices)
-            .where(notices.c.id == v.c.id, notices.c.tries == v.c.tries, notices.c.state == NoticeState.NEW)
-            .values({name: v.c[name] for name in ("state", "due_at_ms", "sent_at_ms", "error")})
+            .where(
+                notices.c.id == batch.c.id,
+                notices.c.tries == batch.c.tries,
+                notices.c.state == NoticeState.NEW,
+            )
+            .values({name: batch.c[name] for name in ("state", "due_at_ms", "sent_at_ms", "error")})
         )
 
     @reads
@@ -140,5 +144,5 @@ async def insert_notices(
         for notice in found
     ]
     await db.insert(connection, notices, rows, ignore=True)
-    mine = sa.select(sa.func.count()).where(notices.c.id.in_([row["id"] for row in rows]))
-    return await connection.scalar(mine) or 0
+    stored = sa.select(sa.func.count()).where(notices.c.id.in_([row["id"] for row in rows]))
+    return await connection.scalar(stored) or 0

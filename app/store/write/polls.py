@@ -96,8 +96,8 @@ class PollWrites(StorePart):
         self, connection: AsyncConnection, expired: Sequence[tuple[str, int]], code: str, reason: str
     ) -> int:
         data = [{"id": i, "attempt": n} for i, n in expired]
-        v = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
-        is_expired = tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt
+        batch = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
+        is_expired = tasks.c.id == batch.c.id, tasks.c.attempt == batch.c.attempt
         done = await connection.execute(
             sa.update(tasks)
             .where(*is_expired, tasks.c.state == TaskState.SUBMITTED)
@@ -171,18 +171,18 @@ class PollWrites(StorePart):
         """A finding for each poll with its detail, unless its attempt has one, or a delivery came after all;
         how many were new."""
         ids = sorted({poll.task_id for poll, _ in lost})
-        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in ids])
+        batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in ids])
         # Whoever notes the same tasks waits here, and then sees what was noted.
-        locked = sa.select(tasks.c.id).join(v, tasks.c.id == v.c.id).order_by(tasks.c.id)
+        locked = sa.select(tasks.c.id).join(batch, tasks.c.id == batch.c.id).order_by(tasks.c.id)
         await connection.execute(locked.with_for_update(of=tasks))
         noted = await connection.execute(
             sa.select(findings.c.task_id, findings.c.attempt)
-            .join(v, findings.c.task_id == v.c.id)
+            .join(batch, findings.c.task_id == batch.c.id)
             .where(findings.c.verdict == Verdict.LOST_AFTER_ACK)
         )
         came = await connection.execute(
             sa.select(deliveries.c.task_id, deliveries.c.attempt)
-            .join(v, deliveries.c.task_id == v.c.id)
+            .join(batch, deliveries.c.task_id == batch.c.id)
             .where(deliveries.c.source == Source.DELIVERY)
         )
         known = {tuple(row) for row in noted} | {tuple(row) for row in came}

@@ -1,5 +1,5 @@
 """Writes of a retry: the next attempt of a task whose work is closed. Same row, new key; the old attempt is
-kept beside it, because its money may still move.
+kept with it, because its money may still move.
 """
 
 from collections.abc import Sequence
@@ -43,13 +43,13 @@ class RetryWrites(StorePart):
         self, connection: AsyncConnection, task_ids: Sequence[str], now_ms: int
     ) -> int:
         """Give failed, expired or rejected tasks their next attempt, under a new key; how many."""
-        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
-        theirs = sa.select(tasks.c.run_id).join(v, tasks.c.id == v.c.id)
+        batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted(set(task_ids))])
+        theirs = sa.select(tasks.c.run_id).join(batch, tasks.c.id == batch.c.id)
         locked = sa.select(runs.c.id).where(runs.c.id.in_(theirs)).order_by(runs.c.id)
         await connection.execute(locked.with_for_update(key_share=True))
         chosen = await connection.execute(
             _with_attempt()
-            .join(v, tasks.c.id == v.c.id)
+            .join(batch, tasks.c.id == batch.c.id)
             .where(tasks.c.state.in_(RETRYABLE_STATES))
             .order_by(tasks.c.id)
             .with_for_update(of=tasks)
@@ -114,7 +114,7 @@ class RetryWrites(StorePart):
             {"id": row.id, "attempt": row.attempt + 1, "key": idempotency_key(row.id, row.attempt + 1)}
             for row in rows
         ]
-        v = self.db.batch("v", types, data)
+        batch = self.db.batch("v", types, data)
         blank = dict.fromkeys(
             (
                 "credits_to_charge",
@@ -136,11 +136,11 @@ class RetryWrites(StorePart):
         )
         await connection.execute(
             sa.update(tasks)
-            .where(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt - 1)
+            .where(tasks.c.id == batch.c.id, tasks.c.attempt == batch.c.attempt - 1)
             .values(
                 state=TaskState.PENDING,
-                attempt=v.c.attempt,
-                idempotency_key=v.c.key,
+                attempt=batch.c.attempt,
+                idempotency_key=batch.c.key,
                 money=Money.NONE,
                 sends=0,
                 polls=0,

@@ -19,7 +19,7 @@ async def find_answers(
     """Fingerprint -> the task whose answer will do: completed for this account, after `since_ms`, with a
     result that nobody disputes, the newest. Not one that was itself answered so: age counts from the
     purchase."""
-    v = db.batch("v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in sorted(prints)])
+    batch = db.batch("v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in sorted(prints)])
     t = tasks.c
     disputed = sa.exists().where(findings.c.task_id == t.id, findings.c.verdict == Verdict.CONFLICT)
     newest_first = sa.func.row_number().over(
@@ -27,7 +27,7 @@ async def find_answers(
     )
     found = (
         sa.select(t.fingerprint, t.id, newest_first.label("place"))
-        .join(v, t.fingerprint == v.c.fingerprint)
+        .join(batch, t.fingerprint == batch.c.fingerprint)
         .join(runs, runs.c.id == t.run_id)
         .join(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
         .where(
@@ -46,7 +46,7 @@ async def find_answers(
 async def copy_results(db: Database, connection: AsyncConnection, ids: Sequence[str], now_ms: int) -> None:
     """The answer becomes the run's own, with the delivery it came by: whatever is done with the other
     run, this one can still be exported and explained."""
-    v = db.batch("v", {"id": Id}, [{"id": i} for i in ids])
+    batch = db.batch("v", {"id": Id}, [{"id": i} for i in ids])
     origin = tasks.alias("origin")
     chosen = (
         sa.select(
@@ -57,7 +57,7 @@ async def copy_results(db: Database, connection: AsyncConnection, ids: Sequence[
             results.c.response,
             sa.literal(now_ms, Millis),
         )
-        .join(v, tasks.c.id == v.c.id)
+        .join(batch, tasks.c.id == batch.c.id)
         .join(origin, origin.c.id == tasks.c.reused_from)
         .join(results, sa.and_(results.c.task_id == origin.c.id, results.c.attempt == origin.c.attempt))
         .where(tasks.c.reused_from.is_not(None))

@@ -105,7 +105,7 @@ class RunWrites(StorePart):
             .values(state=RunState.CANCELLED, reason=reason, reason_code=None)
         )
         # A task that was sent before, its response lost, may exist at the provider: it stays pending
-        # under its key until its report or its age tells.
+        # under its key until its report or its age decides.
         done = await connection.execute(
             sa.update(tasks)
             .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted())
@@ -145,5 +145,5 @@ class RunWrites(StorePart):
     @writes
     async def release_lease(self, connection: AsyncConnection, name: str, owner: str) -> None:
         """Give a lease back early."""
-        mine = leases.c.name == name, leases.c.owner == owner
-        await connection.execute(sa.update(leases).where(*mine).values(until_ms=0))
+        own_lease = leases.c.name == name, leases.c.owner == owner
+        await connection.execute(sa.update(leases).where(*own_lease).values(until_ms=0))

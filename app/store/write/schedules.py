@@ -127,8 +127,10 @@ class ScheduleWrites(StorePart):
     async def note_schedule_error(self, connection: AsyncConnection, schedule_id: str, error: str) -> bool:
         """Keep why a schedule cannot be run, its slot left as it is; False when that is known."""
         known = sa.func.coalesce(schedules.c.last_error, "") == storable_message(error)
-        mine = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
-        return (await connection.execute(mine.values(last_error=storable_message(error)))).rowcount == 1
+        is_schedule = sa.update(schedules).where(schedules.c.id == schedule_id, ~known)
+        return (
+            await connection.execute(is_schedule.values(last_error=storable_message(error)))
+        ).rowcount == 1
 
     @writes(long=True)
     async def give_slot_up(
@@ -148,8 +150,10 @@ class ScheduleWrites(StorePart):
             .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING)
             .values(state=TaskState.CANCELLED)
         )
-        mine = schedules.c.id == schedule_id
-        await connection.execute(sa.update(schedules).where(mine).values(last_error=storable_message(error)))
+        is_schedule = schedules.c.id == schedule_id
+        await connection.execute(
+            sa.update(schedules).where(is_schedule).values(last_error=storable_message(error))
+        )
         return True
 
     @reads

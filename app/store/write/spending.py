@@ -35,8 +35,8 @@ def spending(run_id: sa.ColumnElement[str]) -> sa.ColumnElement[Decimal]:
     """What a run has spent so far, for a select in one snapshot."""
     changed = sa.select(sa.func.sum(spending_changes.c.credits)).where(spending_changes.c.run_id == run_id)
     kept = sa.select(run_spending.c.credits).where(run_spending.c.run_id == run_id)
-    each = [sa.func.coalesce(part.scalar_subquery(), 0) for part in (kept, changed)]
-    return sa.type_coerce(each[0] + each[1], run_spending.c.credits.type)
+    parts = [sa.func.coalesce(part.scalar_subquery(), 0) for part in (kept, changed)]
+    return sa.type_coerce(parts[0] + parts[1], run_spending.c.credits.type)
 
 
 def spending_from_rows(run_ids: Sequence[str]) -> sa.Select[Any]:
@@ -88,9 +88,9 @@ class SpendingWrites(StorePart):
         data = [{"run_id": run_id, "credits": credits} for run_id, credits in sorted(sums.items())]
         new = [row | {"credits": Decimal(0)} for row in data]
         await self.db.insert(connection, run_spending, new, known="run_id")
-        v = self.db.batch("v", {"run_id": Id, "credits": run_spending.c.credits.type}, data)
+        batch = self.db.batch("v", {"run_id": Id, "credits": run_spending.c.credits.type}, data)
         await connection.execute(
             sa.update(run_spending)
-            .where(run_spending.c.run_id == v.c.run_id)
-            .values(credits=run_spending.c.credits + v.c.credits)
+            .where(run_spending.c.run_id == batch.c.run_id)
+            .values(credits=run_spending.c.credits + batch.c.credits)
         )

@@ -24,7 +24,7 @@ class SyncCallWrites(StorePart):
         self, spec: TaskSpec, estimate: Decimal, *, name: str, account: str, next_poll_at_ms: int, now_ms: int
     ) -> tuple[str, str]:
         """A running run of one task that counts as submitted, with its hold; (run id, task id). Nobody else
-        sends it. `next_poll_at_ms`: when it is given up, should nothing more be heard of this call."""
+        sends it. `next_poll_at_ms`: when it is given up, should nothing more come of this call."""
         run_id, task_id = new_id(now_ms), new_id(now_ms)
         run = {
             "id": run_id,

@@ -142,7 +142,7 @@ async def test_f_renewal_happens_by_itself(emulate: Any) -> None:
     assert [cycle["closing"] for cycle in books["cycles"]] == [0, 37_500]
 
 
-async def test_f_a_statement_tells_grants_and_charges_line_by_line(emulate: Any) -> None:
+async def test_f_a_statement_lists_grants_and_charges_line_by_line(emulate: Any) -> None:
     """2025-01-15 12:00 on: Lite, an upgrade to Hobby on the third day."""
     provider = await emulate(plan="lite", edition="2026", concurrency=5)
     for task_type in ("GOOGLE", "GOOGLE", "CHATGPT"):

@@ -108,7 +108,7 @@ async def test_b7_rate_limit_size_and_scope(emulate: Any) -> None:
     assert (await new.get("/v1/credits", key=LIVE_KEY)).header("X-RateLimit-Remaining") == "999"
 
 
-async def test_what_each_second_saw_is_told(emulate: Any) -> None:
+async def test_requests_of_each_second_are_reported(emulate: Any) -> None:
     """Refused requests count, and so does every endpoint."""
     provider = await emulate(requests_per_s=2)
     for _ in range(5):

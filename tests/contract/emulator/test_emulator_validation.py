@@ -236,7 +236,7 @@ def test_k7_url_owns_its_values(extra: dict[str, Any], field: str | None) -> Non
     assert [item[0] for item in found] == ([] if field is None else [field])
 
 
-def test_k7_hl_beside_a_url_must_agree() -> None:
+def test_k7_hl_next_to_a_url_must_agree() -> None:
     assert problems("GOOGLE", {"url": f"{GOOGLE}&gl=us&hl=de", "hl": "DE"}) == []
     assert problems("GOOGLE", {"url": f"{GOOGLE}&gl=us&hl=de", "hl": "en"})[0][0] == "hl"
 

@@ -24,8 +24,8 @@ async def test_the_balance_of_an_answer_is_kept(store: Store, clock: SteppedCloc
 
 
 def test_a_balance_below_zero_is_read() -> None:
-    told = {"X-Credits-Remaining": "-12", "X-Credits-Charged": "7"}
-    answer = read_sync(200, told, b'{"success":true,"result":{"text":"x"}}')
+    headers = {"X-Credits-Remaining": "-12", "X-Credits-Charged": "7"}
+    answer = read_sync(200, headers, b'{"success":true,"result":{"text":"x"}}')
     assert (answer.remaining, answer.charged) == (Decimal(-12), Decimal(7))
     for odd in ("", "-", "--3", "1.5", "x", "-x"):
         assert read_sync(200, {"X-Credits-Remaining": odd}, b"{}").remaining is None

@@ -19,7 +19,7 @@ from tests.integration.asking.asking import LIMITS, Asking, question, served
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def told(handler: Handler) -> tuple[web.Application, list[str]]:
+def scripted(handler: Handler) -> tuple[web.Application, list[str]]:
     """A provider that answers as told, and the requests it got."""
     got: list[str] = []
 
@@ -63,7 +63,7 @@ async def half(request: web.Request) -> web.StreamResponse:
 async def test_a_lost_answer_is_an_open_hold_and_is_not_repeated(
     store: Store, clock: SteppedClock, handler: Handler
 ) -> None:
-    app, got = told(handler)
+    app, got = scripted(handler)
     async with served(store, clock, app) as asking:
         asked = await asking(question())
     assert (asked.answer.end, got) == (SyncEnd.LOST, ["/v1/monitor/chatgpt"])
@@ -82,7 +82,7 @@ async def test_a_call_that_takes_too_long_is_lost(store: Store, clock: SteppedCl
         await ended.wait()
         return web.Response()
 
-    app, _ = told(silent)
+    app, _ = scripted(silent)
     async with served(store, clock, app) as asking:
         asking.timeout_s = 0.2
         assert (await asking(question())).answer.end is SyncEnd.LOST
@@ -98,7 +98,7 @@ async def test_an_interrupted_call_is_lost(store: Store, clock: SteppedClock) ->
         await ended.wait()
         return web.Response()
 
-    app, _ = told(silent)
+    app, _ = scripted(silent)
     async with served(store, clock, app) as asking:
         asked = asyncio.create_task(asking(question()))
         await begun.wait()
@@ -110,7 +110,7 @@ async def test_an_interrupted_call_is_lost(store: Store, clock: SteppedClock) ->
 
 
 async def test_no_charge_header_is_an_unknown_charge(store: Store, clock: SteppedClock) -> None:
-    app, _ = told(answering(200, '{"success": true, "result": {"text": "yes"}}'))
+    app, _ = scripted(answering(200, '{"success": true, "result": {"text": "yes"}}'))
     async with served(store, clock, app) as asking:
         await asking(question())
     task = await asking.task()
@@ -122,7 +122,9 @@ async def test_no_charge_header_is_an_unknown_charge(store: Store, clock: Steppe
 async def test_another_charge_is_a_finding(
     store: Store, clock: SteppedClock, charge: str, verdict: str
 ) -> None:
-    app, _ = told(answering(200, '{"success": true, "result": {"text": "yes"}}', X_Credits_Charged=charge))
+    app, _ = scripted(
+        answering(200, '{"success": true, "result": {"text": "yes"}}', X_Credits_Charged=charge)
+    )
     async with served(store, clock, app) as asking:
         await asking(question())
     task = await asking.task()
@@ -132,7 +134,7 @@ async def test_another_charge_is_a_finding(
 async def test_an_unreadable_answer_that_says_its_charge_is_a_charged_failure(
     store: Store, clock: SteppedClock
 ) -> None:
-    app, _ = told(answering(200, "<html>", X_Credits_Charged="7"))
+    app, _ = scripted(answering(200, "<html>", X_Credits_Charged="7"))
     async with served(store, clock, app) as asking:
         await asking(question())
     task = await asking.task()
@@ -148,7 +150,7 @@ async def test_a_provider_that_cannot_be_reached_costs_nothing(store: Store, clo
 @pytest.mark.parametrize("family", ["X-Concurrent", "X-Concurrency", "x-concurrency"])
 async def test_slots_are_read_in_either_spelling(store: Store, clock: SteppedClock, family: str) -> None:
     headers = {f"{family}-Limit": "10", f"{family}-Current": "11", f"{family}-Remaining": "0"}
-    app, got = told(answering(409, "{}", **headers))
+    app, got = scripted(answering(409, "{}", **headers))
     async with served(store, clock, app) as asking:
         asked = await asking(question())
     assert (asked.answer.slots, asked.answer.slots_used) == (10, 11)

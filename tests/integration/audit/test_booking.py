@@ -239,7 +239,7 @@ async def test_any_number_of_audits_write_once(account: Account) -> None:
     assert await account.entries() == [START, ("foreign", Decimal(100), "other_users")]
 
 
-async def test_what_is_out_is_told_apart(account: Account) -> None:
+async def test_what_is_out_is_listed_apart(account: Account) -> None:
     await account.audit()
     await account.send(credits=5)
     lost = await account.send(credits=7)

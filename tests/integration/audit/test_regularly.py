@@ -131,7 +131,7 @@ async def test_one_worker_at_a_time(account: Account) -> None:
     assert account.asked == 2
 
 
-async def test_the_log_tells_entries_and_drift(account: Account) -> None:
+async def test_the_log_has_entries_and_drift(account: Account) -> None:
     with structlog.testing.capture_logs() as logs:
         tell(await account.audit())
         account.remaining += 50

@@ -152,18 +152,18 @@ async def test_an_entry_moved_to_another_run_is_missed(sqlite_pipeline: Pipeline
 
 def test_the_commands(cli: Cli, here: Path) -> None:
     cli("submit good.csv --name monday --json")
-    told = cli("certificate monday --json")
-    assert told.code == 1
-    document = told.document
+    ran = cli("certificate monday --json")
+    assert ran.code == 1
+    document = ran.document
     assert document["statement"] == "Not complete: 2 tasks without an end yet."
     assert document["input"]["source"] == str(here / "good.csv")
     assert document["hashes"]["source_sha256"] == hashlib.sha256((here / "good.csv").read_bytes()).hexdigest()
-    told = cli("certificate monday")
-    assert told.code == 1 and document["certificate_sha256"] in told.out
+    ran = cli("certificate monday")
+    assert ran.code == 1 and document["certificate_sha256"] in ran.out
     tasks = finish_all()
-    told = cli("certificate monday --json -o c.json")
-    assert told.code == 0
-    assert told.out.startswith("Complete: each of the 2 prompts has an end (2 completed)")
+    ran = cli("certificate monday --json -o c.json")
+    assert ran.code == 0
+    assert ran.out.startswith("Complete: each of the 2 prompts has an end (2 completed)")
     written = json.loads((here / "c.json").read_text())
     assert written["complete"] is True and written["made_at"] > document["made_at"]
     nothing = cli("dispute monday --json")

@@ -174,12 +174,12 @@ async def test_the_same_books_make_the_same_bytes(sqlite_pipeline: Pipeline, tmp
             assert int.from_bytes(first[4:8], "little") == MADE_MS // 1000, "no moment but the one given"
 
 
-def alter(files: Files, name: str, *, told: bool = False) -> Files:
-    """One byte of a file changed; `told`: and the manifest made to agree."""
+def alter(files: Files, name: str, *, listed: bool = False) -> Files:
+    """One byte of a file changed; `listed`: and the manifest made to agree."""
     data = bytearray(files[name])
     data[len(data) // 2] ^= 1
     changed = {**files, name: bytes(data)}
-    if told:
+    if listed:
         manifest = json.loads(files["manifest.json"])
         entry = next(e for e in manifest["files"] if e["path"] == name)
         entry["sha256"] = hashlib.sha256(data).hexdigest()
@@ -211,7 +211,7 @@ async def test_an_altered_byte_is_found(
         code, out = check(pack(alter(files, name), tmp_path / "x.zip"), capsys, monkeypatch)
         assert code == 1 and f"{name}: is not what the manifest says" in out
     for name in [name for name in files if "/deliveries/" in name and name.endswith(".body")][-2:]:
-        code, out = check(pack(alter(files, name, told=True), tmp_path / "x.zip"), capsys, monkeypatch)
+        code, out = check(pack(alter(files, name, listed=True), tmp_path / "x.zip"), capsys, monkeypatch)
         assert code == 1 and f"{name}: no secret given made this signature" in out
     cuts: dict[str, Callable[[Files], Files]] = {
         "is missing": lambda f: {n: d for n, d in f.items() if n != "README.txt"},

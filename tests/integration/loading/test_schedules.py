@@ -64,7 +64,7 @@ async def test_each_slot_is_a_run_of_its_own(
     assert runs[0]["name"] == "p-20261001-000000"
 
 
-async def test_of_missed_slots_only_the_latest_is_run_and_the_others_are_told(
+async def test_of_missed_slots_only_the_latest_is_run_and_the_others_are_reported(
     store: Store, opener: OpenSource, tmp_path: Path, clock: SteppedClock
 ) -> None:
     await add(store, clock, write_prompts(tmp_path / "p.csv", ["a"]))

@@ -51,12 +51,12 @@ def test_a_forecast_of_a_new_run(cli: Cli) -> None:
     ends = run["ends"]
     assert document["at"] < ends["earliest"] < ends["likely"] < ends["latest"]
 
-    async def told(store: Store) -> None:
+    async def store_low_balance(store: Store) -> None:
         from app.bootstrap import now_ms
 
         await store.accounts.store_balance("default", Balance(now_ms(), Decimal(7), None, None))
 
-    on_store(told)
+    on_store(store_low_balance)
     document = cli("forecast latest --json").document
     assert [one["kind"] for one in document["warnings"]] == ["credits.low", "credits.short"]
     assert document["available"] == {"low": 7, "likely": 7, "high": 7}

@@ -20,7 +20,7 @@ from tests.clock import SteppedClock
 from tests.integration.services.pipeline import Pipeline
 
 
-async def told(store: Store) -> list[tuple[str, str]]:
+async def stored_notices(store: Store) -> list[tuple[str, str]]:
     """(kind, state) of every notice, oldest first."""
     return [(row.kind, row.state) for row in reversed(await store.notices.list_notices())]
 
@@ -57,7 +57,7 @@ async def test_the_life_of_a_run(store: Store, clock: SteppedClock) -> None:
     assert await watcher.look() == 0
     await finish(pipeline, 1)
     assert [await watcher.look() for _ in range(2)] == [1, 0]
-    assert [kind for kind, _ in await told(store)] == ["run.paused", "run.resumed", "run.finished"]
+    assert [kind for kind, _ in await stored_notices(store)] == ["run.paused", "run.resumed", "run.finished"]
     data = await last(store)
     assert data["message"] == "Run run is finished: 3 completed; 15 credits charged."
     assert (data["run"], data["run_id"], data["credits_charged"]) == ("run", pipeline.run_id, 15)
@@ -66,7 +66,7 @@ async def test_the_life_of_a_run(store: Store, clock: SteppedClock) -> None:
         assert not any(f'"p{n}"' in row.body or "prompt" in row.body for n in range(1, 4)), row.body
 
 
-async def test_a_retried_run_is_told_again(store: Store, clock: SteppedClock) -> None:
+async def test_a_retried_run_is_reported_again(store: Store, clock: SteppedClock) -> None:
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(1)
     await pipeline.submit()
@@ -82,7 +82,11 @@ async def test_a_retried_run_is_told_again(store: Store, clock: SteppedClock) ->
     await pipeline.deliver(pipeline.provider.finish(f"{pipeline.task_ids[0]}.2"))
     # Another process, which remembers nothing.
     assert await Watcher(store, clock=clock).look() == 1
-    assert [kind for kind, _ in await told(store)] == ["run.finished", "run.resumed", "run.finished"]
+    assert [kind for kind, _ in await stored_notices(store)] == [
+        "run.finished",
+        "run.resumed",
+        "run.finished",
+    ]
 
 
 async def test_a_run_whose_tasks_are_all_at_the_provider_is_open(store: Store, clock: SteppedClock) -> None:
@@ -93,7 +97,7 @@ async def test_a_run_whose_tasks_are_all_at_the_provider_is_open(store: Store, c
         pipeline.run_id, RunState.STOPPED, RunReason(ReasonCode.BAD_KEY, "the key is wrong")
     )
     await Watcher(store, clock=clock).look()
-    assert await told(store) == [("run.stopped", "new")]
+    assert await stored_notices(store) == [("run.stopped", "new")]
 
 
 async def test_a_run_that_only_tries_for_credits_does_not_go_on(store: Store, clock: SteppedClock) -> None:
@@ -104,7 +108,7 @@ async def test_a_run_that_only_tries_for_credits_does_not_go_on(store: Store, cl
         await watcher.look()
         await store.accounts.resume_account_if_paused_for("default", NO_CREDITS.code)
         await watcher.look()
-    assert await told(store) == [("run.paused", "new")]
+    assert await stored_notices(store) == [("run.paused", "new")]
 
 
 async def test_budgets(store: Store, clock: SteppedClock) -> None:
@@ -121,10 +125,12 @@ async def test_budgets(store: Store, clock: SteppedClock) -> None:
     assert (await last(store))["month"] == "2026-10"
     clock.advance(31 * 86_400_000)
     assert await watcher.look() == 1
-    assert [kind for kind, _ in await told(store)] == ["budget.reached"] * 3
+    assert [kind for kind, _ in await stored_notices(store)] == ["budget.reached"] * 3
 
 
-async def test_f6_an_unknown_balance_is_told_once_for_each_silence(store: Store, clock: SteppedClock) -> None:
+async def test_f6_an_unknown_balance_is_reported_once_for_each_silence(
+    store: Store, clock: SteppedClock
+) -> None:
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(1)
     unknown = RunReason(ReasonCode.BALANCE_UNKNOWN, "waiting: balance unknown since then (HTTP 502)")
@@ -139,20 +145,20 @@ async def test_f6_an_unknown_balance_is_told_once_for_each_silence(store: Store,
         assert (await last(store))["last_at_ms"] == told_ms
         await store.accounts.note_waiting("default", None)
         assert await watcher.look() == 0
-        assert [kind for kind, _ in await told(store)] == ["balance.unknown"] * (n + 1)
+        assert [kind for kind, _ in await stored_notices(store)] == ["balance.unknown"] * (n + 1)
 
 
-async def test_old_news_is_kept_and_told_to_nobody(store: Store, clock: SteppedClock) -> None:
+async def test_old_news_is_kept_and_sent_to_nobody(store: Store, clock: SteppedClock) -> None:
     pipeline = Pipeline(store, clock)
     await pipeline.start(1)
     await pipeline.submit()
     await finish(pipeline, 1)
     clock.advance(NEWS_MS)
     assert await Watcher(store, clock=clock).look() == 0
-    assert await told(store) == [("run.finished", NoticeState.LOGGED)]
+    assert await stored_notices(store) == [("run.finished", NoticeState.LOGGED)]
 
 
-async def test_discrepancies_are_told_by_run_and_verdict_as_they_grow(
+async def test_discrepancies_are_reported_by_run_and_verdict_as_they_grow(
     store: Store, clock: SteppedClock
 ) -> None:
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
@@ -213,7 +219,7 @@ async def test_what_others_spent(store: Store, clock: SteppedClock) -> None:
     assert await Watcher(store, clock=clock).tell([drift]) == 0
 
 
-async def test_any_number_of_workers_tell_each_thing_once(store: Store, clock: SteppedClock) -> None:
+async def test_any_number_of_workers_report_each_thing_once(store: Store, clock: SteppedClock) -> None:
     pipelines = [Pipeline(store, clock) for _ in range(4)]
     for number, pipeline in enumerate(pipelines):
         await pipeline.start(2)
@@ -223,4 +229,7 @@ async def test_any_number_of_workers_tell_each_thing_once(store: Store, clock: S
     counts: Sequence[int] = await asyncio.gather(*(watcher.look() for watcher in watchers))
     counts = [*counts, *await asyncio.gather(*(watcher.look() for watcher in watchers))]
     assert sum(counts) == 7, counts
-    assert sorted(kind for kind, _ in await told(store)) == ["discrepancy.found"] * 3 + ["run.finished"] * 4
+    assert (
+        sorted(kind for kind, _ in await stored_notices(store))
+        == ["discrepancy.found"] * 3 + ["run.finished"] * 4
+    )

@@ -18,7 +18,7 @@ from tests.integration.services.pipeline import Pipeline
 RESET = 1_791_000_000_000
 
 
-async def told(
+async def store_balance(
     store: Store, at_ms: int, remaining: int, *, source: str = "credits", account: str = "default"
 ) -> None:
     plan = (Decimal(37_500), RESET) if source == "credits" else (None, None)
@@ -67,10 +67,10 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
         clock.now_ms = start + HOUR_MS + after_ms
         await pipeline.deliver(pipeline.provider.finish(f"{pipeline.task_ids[n]}.1"))
     for minute in range(0, 60, 10):
-        await told(store, start + minute * MINUTE_MS, 1_000 - minute)
-    await told(store, start - 8 * 24 * HOUR_MS, 30_000)
-    await told(store, start + HOUR_MS + 30_500, 900)
-    await told(store, start, 5, account="eu")
+        await store_balance(store, start + minute * MINUTE_MS, 1_000 - minute)
+    await store_balance(store, start - 8 * 24 * HOUR_MS, 30_000)
+    await store_balance(store, start + HOUR_MS + 30_500, 900)
+    await store_balance(store, start, 5, account="eu")
     picture = await store.forecasts.forecast_input("default", clock())
     assert picture.balances == [
         Balance(start + 50 * MINUTE_MS, Decimal(950), Decimal(37_500), RESET),
@@ -78,7 +78,7 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     ]
     assert (picture.charged_since, picture.charged_perhaps) == (5, 10)
     assert forecast(picture).available is not None
-    await told(store, start + HOUR_MS + 40_000, 890, source="header")
+    await store_balance(store, start + HOUR_MS + 40_000, 890, source="header")
     last = (await store.forecasts.forecast_input("default", clock())).balances[-1]
     assert last == Balance(start + HOUR_MS + 40_000, Decimal(890), None, None, HEADER)
 
@@ -97,7 +97,7 @@ async def test_the_busiest_second(store: Store, clock: SteppedClock) -> None:
     assert await store.forecasts.busiest_second("default", clock()) == 0
 
 
-class Told:
+class ReportedBalance:
     """A provider that tells its slots."""
 
     async def slots(self) -> Slots | None:
@@ -111,8 +111,8 @@ async def test_an_outlook(store: Store, clock: SteppedClock) -> None:
     clock.advance(MINUTE_MS)
     done = [pipeline.provider.finish(f"{i}.1") for i in pipeline.task_ids[:10]]
     await pipeline.deliver(*done)
-    await told(store, clock(), 90)
-    seen = await look_ahead(store, "default", provider=Told(), rate_per_s=500, now_ms=clock())
+    await store_balance(store, clock(), 90)
+    seen = await look_ahead(store, "default", provider=ReportedBalance(), rate_per_s=500, now_ms=clock())
     kinds = [one.kind for one in seen.warnings]
     assert kinds[:2] == [NoticeKind.CREDITS_LOW, NoticeKind.CREDITS_SHORT] and NoticeKind.SLOTS_HIGH in kinds
     assert seen.forecast.queued == 30 and seen.forecast.queued_cost.likely == 150

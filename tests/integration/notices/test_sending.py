@@ -148,7 +148,7 @@ async def test_without_a_url_it_is_logged(store: Store, clock: SteppedClock) -> 
     assert ((await only(store)).state, await notifier(store, None, clock).send_due()) == ("logged", [])
 
 
-async def test_a_turn_is_bounded_and_old_news_is_told_to_nobody(
+async def test_a_round_is_bounded_and_old_news_is_sent_to_nobody(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
     await store.notices.add_notices([notice(n) for n in range(5)], clock())

@@ -42,7 +42,7 @@ def context_on(store: Store, clock: SteppedClock, pipeline: Pipeline, **settings
     )
 
 
-async def test_two_workers_tell_each_thing_once(
+async def test_two_workers_report_each_thing_once(
     store: Store, clock: SteppedClock, receiver: Receiver
 ) -> None:
     pipeline = Pipeline(store, clock)
@@ -67,14 +67,14 @@ async def test_two_workers_tell_each_thing_once(
             await until(lambda: len(receiver.got) == 4)
     assert receiver.refused == [] and receiver.ids[3] == first
     assert sorted(receiver.types) == ["discrepancy.found", "run.finished", "run.paused", "run.paused"]
-    told = [line for line in logs if line["event"] == "notice"]
-    assert sorted(line["kind"] for line in told) == ["discrepancy.found", "run.finished", "run.paused"]
-    assert {line["log_level"] for line in told if line["kind"] != "run.finished"} == {"warning"}
+    lines = [line for line in logs if line["event"] == "notice"]
+    assert sorted(line["kind"] for line in lines) == ["discrepancy.found", "run.finished", "run.paused"]
+    assert {line["log_level"] for line in lines if line["kind"] != "run.finished"} == {"warning"}
     assert [line["event"] for line in logs if line["event"] in ("turn_failed", "store_unavailable")] == []
     assert {row.state for row in await store.notices.list_notices()} == {"sent"}
 
 
-async def test_warnings_are_told_and_a_silent_receiver_holds_nothing_up(
+async def test_warnings_are_reported_and_a_silent_receiver_holds_nothing_up(
     sqlite_store: Store, clock: SteppedClock, receiver: Receiver
 ) -> None:
     pipeline = Pipeline(sqlite_store, clock)

@@ -9,9 +9,9 @@ from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
-from tests.integration.test_hostile_bodies import Agreement, Told, balances_url, told
+from tests.integration.test_hostile_bodies import Agreement, RunCommand, balances_url, run_command
 
-__all__ = ["balances_url", "told"]
+__all__ = ["balances_url", "run_command"]
 
 FAILURES = (3, 2, 0)
 """Of each task, charged with 5 credits each; then the first and the last are answered, and one stays out."""
@@ -42,9 +42,11 @@ async def charged_again(url: str) -> str:
         await store.close()
 
 
-def test_f5_all_that_failed_at_a_price_is_counted_by_every_command(told: Told, store_url: str) -> None:
+def test_f5_all_that_failed_at_a_price_is_counted_by_every_command(
+    run_command: RunCommand, store_url: str
+) -> None:
     run_id = asyncio.run(charged_again(store_url))
-    agreement = Agreement(told)
+    agreement = Agreement(run_command)
     agreement.check([run_id])
     assert agreement.posted["default"] == 35
     status, report = agreement.asked("status", run_id), agreement.asked("report", run_id)

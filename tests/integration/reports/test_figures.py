@@ -37,13 +37,13 @@ async def retried_run(store: Store) -> str:
     return run_id
 
 
-Told = Callable[..., str]
+RunCommand = Callable[..., str]
 
 
 @pytest.fixture
-def told(
+def run_command(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Told:
+) -> RunCommand:
     """What a command prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", sqlite_url)
@@ -64,10 +64,10 @@ def told(
     return called
 
 
-def test_every_command_says_the_same(told: Told) -> None:
-    status, report = (json.loads(told(name, "latest", "--json")) for name in ("status", "report"))
-    made = json.loads(told("certificate", "latest", "--json", code=1))
-    (listed,) = json.loads(told("runs", "--json"))["runs"]
+def test_every_command_says_the_same(run_command: RunCommand) -> None:
+    status, report = (json.loads(run_command(name, "latest", "--json")) for name in ("status", "report"))
+    made = json.loads(run_command("certificate", "latest", "--json", code=1))
+    (listed,) = json.loads(run_command("runs", "--json"))["runs"]
     expected = {"charged": CHARGED, "held": HELD, "estimate": ESTIMATE}
     assert status["credits"] == listed["credits"] == expected
     assert report["credits"] == expected | {"posted": CHARGED, "voided": 5}
@@ -82,20 +82,20 @@ def test_every_command_says_the_same(told: Told) -> None:
     unknown = next(q for q in made["open_questions"] if "nobody has told" in q["question"])
     assert report["money_open"] == report["exposure"]["unknown"]["attempts"] == unknown["count"] == 1
     page = "page.html"
-    told("report", "--html", page)
+    run_command("report", "--html", page)
     assert f"{CHARGED} credits posted, {HELD} held." in Path(page).read_text()
-    terminal = told("report")
+    terminal = run_command("report")
     assert "charged 25" in terminal and "posted 25" in terminal, terminal
 
 
-def test_what_is_exported_adds_up_to_it(told: Told) -> None:
-    results = [json.loads(line) for line in told("export").splitlines()]
+def test_what_is_exported_adds_up_to_it(run_command: RunCommand) -> None:
+    results = [json.loads(line) for line in run_command("export").splitlines()]
     assert sum(row["credits_charged"] or 0 for row in results) == CHARGED
     assert [row["credits_charged"] for row in results] == [5, 10, 5, 5, None]
-    told("export", "--format", "csv", "-o", "out.csv")
+    run_command("export", "--format", "csv", "-o", "out.csv")
     with Path("out.csv").open(newline="") as file:
         assert sum(Decimal(row["credits_charged"] or 0) for row in csv.DictReader(file)) == CHARGED
-    ledger = [json.loads(line) for line in told("export", "--what", "ledger").splitlines()]
+    ledger = [json.loads(line) for line in run_command("export", "--what", "ledger").splitlines()]
     assert sum(entry["credits"] for entry in ledger if entry["kind"] == "post") == CHARGED
 
 

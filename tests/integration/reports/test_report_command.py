@@ -77,7 +77,7 @@ def test_a_person_reads_it_on_the_terminal(call: Any) -> None:
     assert "overcharged" in out
 
 
-def test_a_page_that_cannot_be_written_is_told(call: Any) -> None:
+def test_a_page_that_cannot_be_written_is_reported(call: Any) -> None:
     code, out, _ = call("report latest --html no/such/page.html --json")
     assert (code, json.loads(out)["error"]["code"]) == (2, "unwritable")
 
@@ -98,17 +98,17 @@ def test_the_ledger_goes_to_standard_output_too(call: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("--format parquet", "give --output FILE"),
         ("--what money", "is not one of: results, ledger"),
         ("--format xml", "is not one of: jsonl, csv, parquet"),
     ],
 )
-def test_what_cannot_be_exported_is_told(call: Any, options: str, told: str) -> None:
+def test_what_cannot_be_exported_is_reported(call: Any, options: str, message: str) -> None:
     code, out, _ = call(f"export latest {options} --json")
     assert (code, json.loads(out)["error"]["code"]) == (2, "usage")
-    assert told in json.loads(out)["error"]["message"]
+    assert message in json.loads(out)["error"]["message"]
 
 
 def test_without_pyarrow_only_parquet_is_missing(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:

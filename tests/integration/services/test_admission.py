@@ -277,7 +277,7 @@ async def test_f6_one_failed_answer_is_no_room_for_thousands(pipeline: Pipeline)
     assert await reason_of(pipeline) != ("running", None)
 
 
-async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_told_again(pipeline: Pipeline) -> None:
+async def test_f6_a_balance_that_is_too_old_stops_sending_until_it_is_known_again(pipeline: Pipeline) -> None:
     provider = Account(concurrency=100, remaining=Decimal(10_000))
     await pipeline.start(30)
     gate = admission(pipeline.store, provider, pipeline.clock)

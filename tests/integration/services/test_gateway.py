@@ -149,7 +149,7 @@ async def test_f1_a_batch_too_large_for_a_proxy_is_sent_in_smaller_ones(pipeline
     assert reach.batch_max is not None and reach.batch_max <= 4
 
 
-async def test_f1_a_gateway_that_answers_polls_expires_nothing_and_is_told(pipeline: Pipeline) -> None:
+async def test_f1_a_gateway_that_answers_polls_expires_nothing_and_is_reported(pipeline: Pipeline) -> None:
     provider = Behind(is_away=False)
     reach = Reachability()
     await pipeline.start(3)

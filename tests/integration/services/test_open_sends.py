@@ -26,7 +26,7 @@ OLD_5XX = CreateAnswer(Answer.UNAVAILABLE, 503, None, "Maximum retries exceeded"
 PAGE = CreateAnswer(Answer.GATEWAY, 504, message="HTTP 504, text/html")
 
 
-async def told(pipeline: Pipeline, *answers: object) -> None:
+async def send_and_record(pipeline: Pipeline, *answers: object) -> None:
     """One task, sent as often as there are answers."""
     await pipeline.start(1)
     for answer in answers:
@@ -64,7 +64,7 @@ async def agreed(pipeline: Pipeline, *, complete: bool) -> None:
 async def test_f2_a_refusal_closes_nothing_while_an_earlier_send_is_open(
     pipeline: Pipeline, first: object
 ) -> None:
-    await told(pipeline, first, REFUSED)
+    await send_and_record(pipeline, first, REFUSED)
     assert await standing(pipeline) == ("submitted", "held")
     await agreed(pipeline, complete=False)
     assert (await retry(pipeline)).retried == 0
@@ -126,7 +126,7 @@ async def test_f2_a_refusal_closes_what_nobody_can_have_taken(
 
 
 async def test_f2_without_a_report_it_expires_and_its_money_stays_open(pipeline: Pipeline) -> None:
-    await told(pipeline, LOSE, REFUSED)
+    await send_and_record(pipeline, LOSE, REFUSED)
     pipeline.provider.unknown = True  # an edition that is not asked by key
     pipeline.clock.advance(25 * HOUR_MS)
     await pipeline.sweep()
@@ -138,7 +138,7 @@ async def test_f2_without_a_report_it_expires_and_its_money_stays_open(pipeline:
 
 
 async def test_f2_what_a_version_before_closed_is_not_bought_again_in_silence(pipeline: Pipeline) -> None:
-    await told(pipeline, LOSE)
+    await send_and_record(pipeline, LOSE)
     (key,) = pipeline.provider.accepted
     async with pipeline.store.db.engine.begin() as connection:
         row = {"answer": "rejected", "http_status": 404, "at_ms": pipeline.clock(), "attempt": 1}
@@ -155,7 +155,7 @@ async def test_f2_what_a_version_before_closed_is_not_bought_again_in_silence(pi
 
 
 async def test_f2_a_late_refusal_after_the_report_changes_nothing(pipeline: Pipeline) -> None:
-    await told(pipeline, LOSE)
+    await send_and_record(pipeline, LOSE)
 
     async def first_reported(task: object) -> None:
         (key,) = pipeline.provider.accepted
@@ -171,7 +171,7 @@ async def test_f2_a_late_refusal_after_the_report_changes_nothing(pipeline: Pipe
 async def test_f2_a_retry_on_purpose_keeps_what_a_version_before_closed_in_the_certificate(
     pipeline: Pipeline,
 ) -> None:
-    await told(pipeline, LOSE)
+    await send_and_record(pipeline, LOSE)
     async with pipeline.store.db.engine.begin() as connection:
         row = {"answer": "rejected", "http_status": 404, "at_ms": pipeline.clock(), "attempt": 1}
         await connection.execute(sa.insert(submissions).values(task_id=pipeline.task_ids[0], **row))

@@ -27,17 +27,17 @@ TASKS = 120
 ROUNDS_MAX = 500
 
 
-async def one_round(pipeline: Pipeline, told: set[str], *, sends: int = TASKS // 6) -> bool:
+async def one_round(pipeline: Pipeline, answered: set[str], *, sends: int = TASKS // 6) -> bool:
     """Submit a few, deliver what is accepted, sweep; whether everything is settled. The store may be away at
     any time, and then the provider tries again; any other error is a fault."""
     sent = pipeline.provider.sends
     enough = len(sent) + sends
     with contextlib.suppress(StoreUnavailable):
         await pipeline.submit(claim_size=sends, in_flight=2, stopping=lambda: len(sent) >= enough)
-    for key in sorted(pipeline.provider.accepted.keys() - told):
+    for key in sorted(pipeline.provider.accepted.keys() - answered):
         with contextlib.suppress(StoreUnavailable):
             await pipeline.receive(pipeline.provider.finish(key))
-            told.add(key)
+            answered.add(key)
     # Whoever holds a claim or a lease is thought dead by then, and what waited in the inbox is due.
     pipeline.clock.advance(SUBMIT_LIMITS.claim_lease_ms + 1)
     with contextlib.suppress(StoreUnavailable):
@@ -46,9 +46,9 @@ async def one_round(pipeline: Pipeline, told: set[str], *, sends: int = TASKS //
     return False
 
 
-async def settle_all(pipeline: Pipeline, told: set[str]) -> None:
+async def settle_all(pipeline: Pipeline, answered: set[str]) -> None:
     for _ in range(ROUNDS_MAX):
-        if await one_round(pipeline, told):
+        if await one_round(pipeline, answered):
             return
     raise AssertionError(f"not over after {ROUNDS_MAX} rounds")
 
@@ -62,7 +62,7 @@ async def assert_all_charged(pipeline: Pipeline) -> None:
 
 async def test_w5_connections_that_are_cut_all_the_time(postgres_url: str, clock: SteppedClock) -> None:
     store, cuts = Store(Database(postgres_url), read_answer), 0
-    pipeline, told = Pipeline(store, clock), set[str]()
+    pipeline, answered = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
     admin, commits = await asyncpg.connect(postgres_url), asyncio.Semaphore(0)
     sa.event.listen(store.db.engine.sync_engine, "commit", lambda _: commits.release())
@@ -78,7 +78,7 @@ async def test_w5_connections_that_are_cut_all_the_time(postgres_url: str, clock
             # Once in every round, each time at another place.
             commits = asyncio.Semaphore(0)
             cutting = asyncio.create_task(cut(number % 8))
-            is_over = await one_round(pipeline, told, sends=4)
+            is_over = await one_round(pipeline, answered, sends=4)
             for _ in range(8):
                 commits.release()
             await cutting
@@ -133,7 +133,7 @@ async def test_w18_this_version_goes_on_while_a_later_one_migrates(
     """What later migrations may do: add, to every table. Nothing stops, and what is started again starts."""
     store, other = Store(Database(empty_url), read_answer), Database(empty_url)
     await migrate(other)
-    pipeline, told = Pipeline(store, clock), set[str]()
+    pipeline, answered = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
 
     async def change(statement: str) -> None:
@@ -145,11 +145,11 @@ async def test_w18_this_version_goes_on_while_a_later_one_migrates(
     try:
         for table in metadata.sorted_tables:
             added = f"ALTER TABLE {table.name} ADD COLUMN later INTEGER NOT NULL DEFAULT 0"
-            await asyncio.gather(one_round(pipeline, told, sends=5), change(added))
-        assert len(told) < TASKS, "all of it under traffic"
+            await asyncio.gather(one_round(pipeline, answered, sends=5), change(added))
+        assert len(answered) < TASKS, "all of it under traffic"
         for statement in LATER.split(";"):
             await change(statement)
-        await settle_all(pipeline, told)
+        await settle_all(pipeline, answered)
         await assert_all_charged(pipeline)
         await migrate(other)
         monkeypatch.setenv("DATABASE_URL", empty_url)
@@ -168,7 +168,7 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
     known to the provider by its key: it is not paid again, and settles with its delivery if that comes once
     more. Nothing else names it, so without one it is listed as expired, its exposure open."""
     store = Store(Database(store_url), read_answer)
-    pipeline, told = Pipeline(store, clock), set[str]()
+    pipeline, answered = Pipeline(store, clock), set[str]()
     await pipeline.start(TASKS)
     await pipeline.submit(stopping=lambda: len(pipeline.provider.sends) >= TASKS // 2)
     before = set(pipeline.provider.accepted)
@@ -180,14 +180,14 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
         server: PostgresServer = request.getfixturevalue("postgres")
         backup = server.create_database(database_name(store_url))
         request.addfinalizer(lambda: server.drop_database(backup))
-    await settle_all(pipeline, told)
+    await settle_all(pipeline, answered)
     await assert_all_charged(pipeline)
     await store.close()
     sends = len(pipeline.provider.sends)
 
     pipeline.store = Store(Database(backup), read_answer)
     try:
-        since = sorted(told - before)
+        since = sorted(answered - before)
         assert 0 < len(since) < TASKS
         again, lost = since[: len(since) // 2], since[len(since) // 2 :]
         await pipeline.submit(in_flight=1)
@@ -213,11 +213,11 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
 @pytest.mark.parametrize("back_ms", [1_000, 600_000, 86_400_000])
 async def test_w22_a_clock_that_is_set_back_costs_time_only(pipeline: Pipeline, back_ms: int) -> None:
     await pipeline.start(TASKS)
-    told: set[str] = set()
-    await one_round(pipeline, told)
+    answered: set[str] = set()
+    await one_round(pipeline, answered)
     pipeline.clock.advance(-back_ms)
-    await one_round(pipeline, told)
+    await one_round(pipeline, answered)
     pipeline.clock.advance(back_ms)
-    await settle_all(pipeline, told)
+    await settle_all(pipeline, answered)
     await assert_all_charged(pipeline)
     assert len(pipeline.provider.sends) == TASKS, "nothing was sent twice, not even under its key"

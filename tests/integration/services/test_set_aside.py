@@ -59,7 +59,7 @@ async def poisoned(pipeline: Pipeline) -> list[str]:
     return ids
 
 
-def test_what_is_set_aside_is_told_and_can_be_tried_again(cli: Cli, scene: Any) -> None:
+def test_what_is_set_aside_is_reported_and_can_be_tried_again(cli: Cli, scene: Any) -> None:
     cut, dear, nothing, _ = scene(poisoned)
     listed = cli("inbox list --json").document
     assert listed["set_aside"] == 3
@@ -114,7 +114,7 @@ def test_a_wrong_question_is_a_usage_error(cli: Cli, scene: Any, line: str) -> N
 
 
 @pytest.mark.parametrize("line", ["inbox show ffff0000", "inbox show nothing", "inbox retry ffff0000"])
-def test_what_is_not_there_is_said(cli: Cli, scene: Any, line: str) -> None:
+def test_what_is_not_there_is_reported(cli: Cli, scene: Any, line: str) -> None:
     ended = cli(f"{line} --json")
     assert (ended.code, ended.document["error"]["code"]) == (1, "no_such_delivery")
 

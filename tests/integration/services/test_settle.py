@@ -90,7 +90,7 @@ async def test_r20_a_shape_nobody_knows_is_quarantined_alone(pipeline: Pipeline)
     assert books.states() == {"completed": 3}
 
 
-async def test_r21_a_report_about_nothing_of_ours_is_kept_and_told(pipeline: Pipeline) -> None:
+async def test_r21_a_report_about_nothing_of_ours_is_kept_and_reported(pipeline: Pipeline) -> None:
     await submitted(pipeline, 1)
     foreign = Accepted("pt-foreign", "somebody.else", Decimal(5), "COMPLETED", Decimal(5), {})
     await pipeline.deliver(foreign)

@@ -191,7 +191,7 @@ async def test_s8_a_key_that_another_process_sent_meanwhile_is_ours(
     assert (await pipeline.books()).states() == {"submitted": 2}
 
 
-async def test_s8_that_there_is_no_other_copy_may_be_said_while_it_sends(pipeline: Pipeline) -> None:
+async def test_s8_that_there_is_no_other_copy_may_be_stated_while_it_sends(pipeline: Pipeline) -> None:
     task_ids = await pipeline.start(10)
     pipeline.provider.bound.add(idempotency_key(task_ids[5], 1))
 
@@ -593,7 +593,7 @@ async def test_an_absent_store_leaves_everything_waiting(pipeline: Pipeline, cut
     assert set(pipeline.provider.sends) == {idempotency_key(i, 1) for i in task_ids}
 
 
-async def test_a_store_that_goes_away_at_the_claim_is_told_as_such(pipeline: Pipeline) -> None:
+async def test_a_store_that_goes_away_at_the_claim_is_reported_as_such(pipeline: Pipeline) -> None:
     await pipeline.start(1)
 
     async def away(**_: Any) -> Any:

@@ -171,7 +171,7 @@ async def test_w13_an_unusable_answer_expires_nothing(pipeline: Pipeline) -> Non
 
 
 @pytest.mark.parametrize("lost", [True, False])
-async def test_r17_a_report_in_the_inbox_is_heard_before_its_task_is_given_up(
+async def test_r17_a_report_in_the_inbox_is_read_before_its_task_is_given_up(
     pipeline: Pipeline, lost: bool
 ) -> None:
     """The receiver was up, every worker was down for more than a day."""

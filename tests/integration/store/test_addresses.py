@@ -93,7 +93,7 @@ async def test_f22_tls_is_checked_as_libpq_checks_it(postgres_url: str, tmp_path
         (("{port}", "1"), "127.0.0.1:1/", "check DATABASE_URL"),
     ],
 )
-def test_f22_what_is_wrong_is_told_with_its_remedy(
+def test_f22_what_is_wrong_is_reported_with_its_remedy(
     postgres: PostgresServer, postgres_url: str, change: tuple[str, str], words: str, remedy: str
 ) -> None:
     names = {"database": database_name(postgres_url), "port": str(sa.make_url(postgres_url).port)}

@@ -133,7 +133,7 @@ async def test_two_charged_attempts_are_a_finding(store: Store, together: bool, 
     await check_books(store)
 
 
-async def test_two_attempts_charged_at_the_same_moment_are_a_finding(
+async def test_two_attempts_charged_at_the_same_time_are_a_finding(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)

@@ -92,7 +92,7 @@ async def test_only_the_states_that_were_asked_for(store: Store) -> None:
     assert (await retry(store, run_id, states=[TaskState.FAILED])).retried == 1
 
 
-async def test_open_money_is_left_alone_unless_told(store: Store) -> None:
+async def test_open_money_is_left_alone_unless_asked_for(store: Store) -> None:
     run_id = await expired_run(store, 2)
     assert await retry(store, run_id) == RetriedChunk(2, held=2)
     assert await retry(store, run_id, even_if_held=True) == RetriedChunk(2, 2, Decimal(10))

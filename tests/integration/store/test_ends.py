@@ -49,7 +49,7 @@ async def test_a_run_ends_with_its_last_task(store: Store) -> None:
     assert await store.queries.accounts_with_due(LATER) == []
 
 
-async def test_ends_without_a_settlement_have_the_moment_of_the_look(store: Store) -> None:
+async def test_ends_without_a_settlement_have_the_time_of_the_look(store: Store) -> None:
     rejected, _ = await start_run(store)
     await store.submissions.record_submissions([ended(task, Answer.REJECTED) for task in await claim(store)])
     empty, _ = await start_run(store, 0)
@@ -140,7 +140,7 @@ async def test_a_remark_stays_with_the_finished_run(store: Store) -> None:
     assert (await run_of(store, run_id)).reason == "2 slots were skipped"
 
 
-async def test_a_retry_beside_the_look_is_not_lost(
+async def test_a_retry_during_the_look_is_not_lost(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look found the run over; a retry that is not committed yet holds it."""

@@ -266,7 +266,7 @@ async def add_ended_runs(store: Store, many: int) -> None:
     shortest way."""
     row = {"name": "old", "source": "-", "state": "finished", "finished_at_ms": 2, "created_at_ms": 1}
     found = [row | {"id": new_id(1)} for _ in range(many)]
-    told = [
+    notices_of_runs = [
         {
             "id": new_id(1),
             "at_ms": 1,
@@ -282,7 +282,7 @@ async def add_ended_runs(store: Store, many: int) -> None:
         for run in found
     ]
     seen = [{"account": "default", "at_ms": n, "remaining": FIVE} for n in range(many)]
-    for table, some in ((runs, found), (notices, told), (balances, seen)):
+    for table, some in ((runs, found), (notices, notices_of_runs), (balances, seen)):
         await store.db.write(lambda connection, t=table, s=some: store.db.insert(connection, t, s))  # type: ignore[misc]
 
 

@@ -205,14 +205,14 @@ async def test_processes_that_store_the_same_deliveries_count_each_and_block_nob
     both = [raw(b"%d" % n) for n in range(40)]
     try:
         groups = [both, both[::-1], both[20:] + both[:20]]
-        told = await asyncio.gather(
+        returned = await asyncio.gather(
             *(
                 each.inbox.store_deliveries(group, due_at_ms=NOW)
                 for _ in range(5)
                 for each, group in zip(stores, groups, strict=True)
             )
         )
-        assert sum(len(both) - len(known) for known in told) == 40, "each is new to one of them"
+        assert sum(len(both) - len(known) for known in returned) == 40, "each is new to one of them"
         assert await rows(stores[0], "SELECT DISTINCT repeats FROM deliveries") == [{"repeats": 14}]
     finally:
         for each in stores:

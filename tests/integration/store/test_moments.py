@@ -102,9 +102,9 @@ async def test_f18_a_balance_that_is_dated_ahead_stands_before_no_other(store: S
     for at_ms, credits in ((NOW - 5_000, 1), (NOW + AHEAD_MS, 7_200), (NOW - 1_000, 3)):
         await store.accounts.store_balance("default", Balance(at_ms, Decimal(credits), None, None))
     last = await store.accounts.last_balance("default", NOW)
-    told = await store.audits.last_snapshot("default", NOW)
-    assert last is not None and told is not None
-    assert (last.remaining, told.remaining) == (3, 3)
+    returned = await store.audits.last_snapshot("default", NOW)
+    assert last is not None and returned is not None
+    assert (last.remaining, returned.remaining) == (3, 3)
     picture = await store.forecasts.forecast_input("default", NOW)
     assert picture.balances[-1].remaining == 3
     later = await store.accounts.last_balance("default", NOW + AHEAD_MS)
@@ -121,10 +121,10 @@ async def test_f18_a_run_that_is_dated_ahead_is_not_the_latest(store: Store) -> 
     assert [run.name for run in await store.queries.list_runs(1)] == ["last"]
 
 
-async def test_f18_the_database_tells_its_time_and_who_worked_last(store: Store) -> None:
+async def test_f18_the_database_has_its_time_and_who_worked_last(store: Store) -> None:
     assert abs(await store.health.database_ms() - time.time() * 1000) < 5_000
     assert (await store.health.last_seen("worker")).seen_ms is None
     one, other = "01a0f4c2-c400-7000-8000-000000000001", "01a0f4c2-c400-7000-8000-000000000002"
-    told = [await store.health.beat(which, "worker") for which in (one, other, one)]
+    returned = [await store.health.beat(which, "worker") for which in (one, other, one)]
     seen = await store.health.last_seen("worker")
-    assert seen.seen_ms == told[-1] <= seen.now_ms
+    assert seen.seen_ms == returned[-1] <= seen.now_ms

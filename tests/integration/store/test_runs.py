@@ -170,7 +170,7 @@ async def test_progress_and_report_of_a_mixed_run(store: Store) -> None:
     await check_books(store)
 
 
-async def test_runs_are_told_apart(store: Store) -> None:
+async def test_runs_can_be_distinguished(store: Store) -> None:
     one, _ = await start_run(store, 2)
     two, _ = await start_run(store, 3)
     for task in await submit_all(store):

@@ -66,7 +66,7 @@ async def lease(store: Store, owner: str = "me") -> bool:
 async def test_f17_reads_writes_and_commits_end_in_time_behind_a_silent_proxy(
     silenced: Store, proxy: Proxy
 ) -> None:
-    async def told(asked: object) -> float:
+    async def seconds_until_error(asked: object) -> float:
         started_s = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await asked  # type: ignore[misc]
@@ -76,10 +76,10 @@ async def test_f17_reads_writes_and_commits_end_in_time_behind_a_silent_proxy(
     # On connections that stand, and then on new ones, which do not come about either.
     for _ in range(2):
         took_s = await asyncio.gather(
-            told(silenced.queries.waiting_count()),
-            told(lease(silenced)),
-            told(silenced.inbox.store_deliveries(deliveries(2), due_at_ms=NOW)),
-            told(silenced.db.read(lambda c: c.scalar(sa.text("SELECT 1")), long=True)),
+            seconds_until_error(silenced.queries.waiting_count()),
+            seconds_until_error(lease(silenced)),
+            seconds_until_error(silenced.inbox.store_deliveries(deliveries(2), due_at_ms=NOW)),
+            seconds_until_error(silenced.db.read(lambda c: c.scalar(sa.text("SELECT 1")), long=True)),
         )
         assert max(took_s) < TOLD_WITHIN_S, took_s
     proxy.silent = False

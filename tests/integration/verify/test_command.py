@@ -34,26 +34,26 @@ def environment(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_verify_and_adjust(environment: str, capsys: pytest.CaptureFixture[str]) -> None:
     ids = asyncio.run(_make(environment))
 
-    def told(*arguments: str, code: int = 0) -> dict[str, Any]:
+    def verify(*arguments: str, code: int = 0) -> dict[str, Any]:
         assert main.run([*arguments, "--json"]) == code
         document: dict[str, Any] = json.loads(capsys.readouterr().out)
         return document
 
-    clean = told("verify", "--secret-env", "RETIRED", "--processes", "2")
+    clean = verify("verify", "--secret-env", "RETIRED", "--processes", "2")
     assert (clean["equal"], clean["counts"]["tasks"]) == (True, len(NAMES) + 3)
     assert clean["counts"]["signatures_unchecked"] == 0
 
-    adjusted = told("adjust", ids["overcharged"], "--credits=-1.5", "--reason", "charged after all")
+    adjusted = verify("adjust", ids["overcharged"], "--credits=-1.5", "--reason", "charged after all")
     assert (adjusted["credits"], adjusted["adjusted_in_all"]) == ("-1.5", "2.5")
-    assert told("adjust", "second", "--credits", "3", "--reason", "goodwill")["adjusted_in_all"] == 3
-    rotated = told("verify", "--all")
+    assert verify("adjust", "second", "--credits", "3", "--reason", "goodwill")["adjusted_in_all"] == 3
+    rotated = verify("verify", "--all")
     assert rotated["credits"]["adjusted"] == "5.5"
     assert rotated["counts"]["signatures_unchecked"] > 0, "today's secret signed nothing"
     for credits, reason in (("0", "why"), ("5", " "), ("5", "x" * 501)):
-        assert "error" in told("adjust", "scene", "--credits", credits, "--reason", reason, code=2)
+        assert "error" in verify("adjust", "scene", "--credits", credits, "--reason", reason, code=2)
 
     asyncio.run(_spoil(environment, ids["matched"]))
-    found = told("verify", "scene", code=1)
+    found = verify("verify", "scene", code=1)
     assert not found["equal"]
     (difference,) = (d for d in found["differences"] if d["table"] == "tasks")
     assert (difference["key"], difference["column"]) == (ids["matched"], "state")

@@ -87,7 +87,7 @@ async def test_r4_a_replay_inside_the_window_is_only_counted(receiver: Receiving
     assert len(set(receiver.wake.taken)) == 2, "nobody is woken for a repeat"
 
 
-async def test_r4_one_captured_delivery_makes_few_rows_whatever_is_written_beside_the_signature(
+async def test_r4_one_captured_delivery_makes_few_rows_whatever_is_written_next_to_the_signature(
     receiver: Receiving, store: Store
 ) -> None:
     """Neither the webhook's id nor the scheme before the hex is covered by the signature."""
@@ -192,7 +192,7 @@ async def test_the_challenge_proves_the_secret(store: Store, start_receiver: Sta
             assert SECRET not in await response.text()
 
 
-async def test_unsigned_deliveries_are_taken_only_when_told_so(
+async def test_unsigned_deliveries_are_taken_only_when_allowed(
     store: Store, start_receiver: StartReceiver
 ) -> None:
     receiver = await start_receiver(store, secrets=(), allow_unsigned=True)

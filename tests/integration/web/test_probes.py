@@ -155,7 +155,7 @@ async def test_a_recent_commit_stands_for_the_database_until_one_fails(
     assert await reasons(receiver) == ["database: OSError"]
 
 
-async def test_metrics_tell_answers_and_refusals(receiver: Receiving) -> None:
+async def test_metrics_count_answers_and_refusals(receiver: Receiving) -> None:
     await receiver.post(delivery_body())
     await receiver.post(delivery_body(), {})
     async with receiver.client.get("/metrics") as response:

@@ -351,7 +351,7 @@ async def test_a_body_that_breaks_off_is_nobody_s_error(
         ("\udc80", 100, 417),
     ],
 )
-async def test_a_sender_that_asks_first_is_told_before_it_sends(
+async def test_a_sender_that_asks_first_is_answered_before_it_sends(
     sqlite_store: Store, start_receiver: StartReceiver, expect: str, length: int, status: int
 ) -> None:
     receiver = await start_receiver(sqlite_store)

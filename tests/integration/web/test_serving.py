@@ -75,7 +75,7 @@ async def serve_it(clock: SteppedClock) -> AsyncIterator[Serve]:
         yield start
 
 
-async def test_a_free_port_is_taken_and_told(serve_it: Serve, held: HeldStore) -> None:
+async def test_a_free_port_is_taken_and_reported(serve_it: Serve, held: HeldStore) -> None:
     with structlog.testing.capture_logs() as lines:
         served = await serve_it(held)
     (line,) = [line for line in lines if line["event"] == "listening"]
@@ -92,7 +92,7 @@ async def test_a_free_port_is_taken_and_told(serve_it: Serve, held: HeldStore) -
         ("127.0.0.1", "set PORT to a free one"),
     ],
 )
-async def test_f25_where_nobody_can_listen_is_told(host: str, remedy: str, tmp_path: Path) -> None:
+async def test_f25_where_nobody_can_listen_is_reported(host: str, remedy: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = load_settings(
             _env_file=None,
@@ -106,7 +106,7 @@ async def test_f25_where_nobody_can_listen_is_told(host: str, remedy: str, tmp_p
     assert remedy in caught.value.remedy
 
 
-def test_f25_a_port_of_the_systems_is_told() -> None:
+def test_f25_a_port_of_the_systems_is_reported() -> None:
     """Whom the system lets have it meets no such error."""
     assert "above 1023" in listening_remedy(PermissionError(errno.EACCES, "permission denied"))
 

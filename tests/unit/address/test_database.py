@@ -147,7 +147,7 @@ def test_f22_a_pooler_may_be_named(option: str, kept: bool | None) -> None:
         ("postgres://u:hush#1/d", "# where a host belongs"),
     ],
 )
-def test_f22_what_is_wrong_is_told_and_no_secret(url: str, words: str) -> None:
+def test_f22_what_is_wrong_is_reported_and_no_secret(url: str, words: str) -> None:
     with pytest.raises(AddressError) as caught:
         read_database_address(url)
     assert words in str(caught.value)
@@ -195,7 +195,7 @@ def test_sqlite_is_a_file() -> None:
         ("host=a,b&load_balance_hosts=random", "load_balance_hosts=random has no effect"),
     ],
 )
-def test_f22_what_is_taken_and_not_done_is_told(option: str, words: str | None) -> None:
+def test_f22_what_is_taken_and_not_done_is_reported(option: str, words: str | None) -> None:
     doubts = read_database_address(f"{P}/d?{option}").doubts
     assert [words in what for what, _ in doubts if words] == ([True] if words else [])
     assert bool(doubts) == bool(words)

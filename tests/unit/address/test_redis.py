@@ -92,7 +92,7 @@ def test_f23_certificates_of_a_private_ca(tmp_path: Path) -> None:
         ("redis://h?hu sh=1", "unknown option after"),
     ],
 )
-def test_f23_what_is_wrong_is_told_and_no_secret(url: str, words: str) -> None:
+def test_f23_what_is_wrong_is_reported_and_no_secret(url: str, words: str) -> None:
     with pytest.raises(AddressError) as caught:
         read_redis_address(url)
     assert words in str(caught.value)

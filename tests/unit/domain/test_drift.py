@@ -109,7 +109,7 @@ def test_a_reset_expires_what_is_left_and_allocates_anew() -> None:
     assert found.external_highest == 0
 
 
-def test_a_snapshot_beside_a_reset_says_nothing() -> None:
+def test_a_snapshot_next_to_a_reset_says_nothing() -> None:
     """The cache may show the old cycle's balance beside the new cycle's date."""
     day = 24 * 60
     beside = snap(20 * day + 0.5, 400, resets_day=50)
@@ -148,7 +148,7 @@ def test_a_change_of_plan_grants_the_difference() -> None:
     assert found.explained
 
 
-def test_a_header_beside_the_last_old_balance_may_be_newer_than_the_change() -> None:
+def test_a_header_next_to_the_last_old_balance_may_be_newer_than_the_change() -> None:
     snapshots = [
         snap(0, 100),
         header(0, 2100),
@@ -193,7 +193,7 @@ def test_no_snapshots_no_verdict() -> None:
 
 @dataclass
 class Account:
-    """A provider's account, second by second: the witness."""
+    """A provider's account, second by second: the oracle."""
 
     rng: random.Random
     balance: int = 0

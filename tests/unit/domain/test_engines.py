@@ -206,7 +206,7 @@ def test_a_field_of_another_engine_is_named(task_type: str) -> None:
 
 
 @pytest.mark.parametrize("task_type", ["AIMODE", "GOOGLE", "GOOGLE_NEWS"])
-def test_gl_instead_of_or_beside_country(task_type: str) -> None:
+def test_gl_instead_of_or_with_country(task_type: str) -> None:
     for gl in ("us", "US"):
         assert fields_of(task_type, ask(task_type, country=None, gl=gl)) == []
         assert fields_of(task_type, ask(task_type, gl=gl)) == []

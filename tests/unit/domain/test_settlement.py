@@ -164,7 +164,7 @@ def test_an_accounts_own_prices_explain_its_charges() -> None:
     assert found.reason is ExplanationCode.PRICE_CHANGE
 
 
-def test_a_promise_that_only_the_report_tells_is_held_against_the_estimate() -> None:
+def test_a_promise_that_only_the_report_has_is_held_against_the_estimate() -> None:
     """The submit response was lost, so nobody compared the two before."""
     lost = replace(PERPLEXITY, to_charge=None)
     [finding] = settle(lost, report(4, to_charge=Decimal(4))).findings

@@ -28,7 +28,7 @@ def test_ids_are_ordered_by_their_time(a_ms: int, b_ms: int, a_bits: int, b_bits
         assert new_id(a_ms, a_bits) < new_id(b_ms, b_bits)
 
 
-def test_ids_of_one_moment_differ() -> None:
+def test_ids_of_one_millisecond_differ() -> None:
     assert len({new_id(1) for _ in range(1_000)}) == 1_000
 
 
@@ -72,7 +72,7 @@ KEY = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
         f"{KEY.replace('-', '')}0000.1",
     ],
 )
-def test_foreign_keys_are_not_ours(key: str) -> None:
+def test_keys_of_others_are_not_ours(key: str) -> None:
     assert parse_idempotency_key(key) is None
 
 

@@ -15,13 +15,13 @@ def body(webhook: Any, task: Any = None) -> bytes:
     return json.dumps({"task": task or {"id": "pt"}, "webhook": webhook, "response": {}}).encode()
 
 
-def told(**changes: Any) -> bytes:
+def poll_body(**changes: Any) -> bytes:
     return body({"url": "https://us.example/hook", "delivered": True, "deliveredAt": AT} | changes)
 
 
 def test_an_acknowledged_one_is_read() -> None:
-    assert read_acknowledged(told()) == AcknowledgedWebhook("pt", AT, "https://us.example/hook")
-    assert read_acknowledged(told(deliveredAt=None, url=None)) == AcknowledgedWebhook("pt", None, None)
+    assert read_acknowledged(poll_body()) == AcknowledgedWebhook("pt", AT, "https://us.example/hook")
+    assert read_acknowledged(poll_body(deliveredAt=None, url=None)) == AcknowledgedWebhook("pt", None, None)
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_an_acknowledged_one_is_read() -> None:
         body(None),
         body([]),
         body("x"),
-        told(delivered=False),
-        told(delivered=None),
-        told(delivered="true"),
-        told(delivered=1),
+        poll_body(delivered=False),
+        poll_body(delivered=None),
+        poll_body(delivered="true"),
+        poll_body(delivered=1),
         body({"delivered": True}, task="pt"),
         b'{"webhook":' + b"[" * 100_000,
     ],
@@ -57,7 +57,7 @@ def test_anything_else_says_nothing(sent: bytes) -> None:
     ],
 )
 def test_where_it_went_is_shown_without_what_may_be_secret(url: str, shown: str | None) -> None:
-    found = read_acknowledged(told(url=url))
+    found = read_acknowledged(poll_body(url=url))
     assert found is not None and found.url == shown
 
 

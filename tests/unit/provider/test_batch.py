@@ -59,7 +59,7 @@ def test_s6_each_code_is_one_item_s_answer(code: str | None, answer: Answer) -> 
     assert read([accepted(0), refused(1, code), accepted(2)], 3) == [Answer.ACCEPTED, answer, Answer.ACCEPTED]
 
 
-def test_s6_missing_repeated_and_foreign_items_are_lost() -> None:
+def test_s6_missing_repeated_and_unknown_items_are_lost() -> None:
     results = [accepted(0), accepted(2), accepted(2), accepted(3, idempotencyKey="key-0"), accepted(9)]
     assert read(results, 5) == [Answer.ACCEPTED, Answer.LOST, Answer.LOST, Answer.LOST, Answer.LOST]
 

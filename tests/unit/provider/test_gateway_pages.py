@@ -96,12 +96,12 @@ async def test_no_page_is_the_providers_word(call: Callable[[Client], Awaitable[
         provider.client._rate_limiter = Pacer(10_000)
         for page in ALL:
             provider.answer = instead(page)
-            told = await call(provider.client)
+            answer = await call(provider.client)
             provider.client._rate_limiter = Pacer(10_000)
             if call is not slots:
-                assert told is not None, page
-                assert told.startswith(f"HTTP {page.status}"), page
-                assert told.isprintable() and len(told) < 250, page
+                assert answer is not None, page
+                assert answer.startswith(f"HTTP {page.status}"), page
+                assert answer.isprintable() and len(answer) < 250, page
 
 
 async def test_a_sync_call_that_something_else_answered_is_lost_and_not_repeated() -> None:

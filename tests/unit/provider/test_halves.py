@@ -72,7 +72,7 @@ def test_a_body_without_halves_is_left_as_it_is() -> None:
         assert wire.without_halves(body) is body
 
 
-def test_a_report_with_half_an_emoji_beside_a_long_number() -> None:
+def test_a_report_with_half_an_emoji_and_a_long_number() -> None:
     report = wire.read_report(answered(f'{TASK},{PAID},"response":{{"text":"\\ud83d",{BESIDE}}}'))
     assert (report.provider_task_id, report.idempotency_key) == ("pt", "k")
     assert (report.to_charge, report.charged) == (Decimal(5), Decimal(5))
@@ -86,7 +86,7 @@ def test_the_answer_may_be_wrapped() -> None:
     assert wire.read_report(body).response == b'{"text":"\\ufffd"}'
 
 
-def test_a_failure_tells_why() -> None:
+def test_a_failure_says_why() -> None:
     failed = TASK.replace("COMPLETED", "FAILED")
     error = '{"error":{"code":"X","message":"half \\ud83d"}}'
     report = wire.read_report(answered(f'{failed},{PAID},"response":{error}'))
@@ -115,10 +115,13 @@ def test_every_other_reader_takes_it() -> None:
     assert slots is not None and slots.concurrency == 3
     balance = wire.read_balance(f'{{"remaining":7,{BESIDE}}}'.encode(), 0)
     assert balance is not None and balance.remaining == 7
-    told = read_acknowledged(
+    acknowledged = read_acknowledged(
         f'{{"task":{{"id":"pt",{BESIDE}}},"webhook":{{"delivered":true,"url":"https://x/\\ud83d"}}}}'.encode()
     )
-    assert told is not None and (told.provider_task_id, told.url) == ("pt", "https://x/\ufffd")
+    assert acknowledged is not None and (acknowledged.provider_task_id, acknowledged.url) == (
+        "pt",
+        "https://x/\ufffd",
+    )
 
 
 def test_a_batch_with_half_an_emoji_is_accepted() -> None:

@@ -25,12 +25,12 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @pytest.mark.parametrize(
-    ("header", "told"), FORMS, ids=["zero", "negative", "just past", "in the body", "none"]
+    ("header", "in_body"), FORMS, ids=["zero", "negative", "just past", "in the body", "none"]
 )
 async def test_f9_a_wait_of_nothing_pauses_for_our_own_and_longer_each_time(
-    provider: Provider, header: str | None, told: str
+    provider: Provider, header: str | None, in_body: str
 ) -> None:
-    provider.answers(429, REFUSAL % told, **({"Retry_After": header} if header is not None else {}))
+    provider.answers(429, REFUSAL % in_body, **({"Retry_After": header} if header is not None else {}))
     pauses = []
     for _ in range(4):
         assert (await provider.client.create(TASK)).answer is Answer.RATE_LIMITED
@@ -41,7 +41,7 @@ async def test_f9_a_wait_of_nothing_pauses_for_our_own_and_longer_each_time(
     assert [round(pause) for pause in pauses] == [1, 2, 4, 8]
     provider.answers(200, '{"task":{"id":"t"}}')
     await provider.client.create(TASK)
-    provider.answers(429, REFUSAL % told)
+    provider.answers(429, REFUSAL % in_body)
     await provider.client.create(TASK)
     assert await provider.pacer.acquire(within_s=0.0) == pytest.approx(1.0, abs=0.3)
 

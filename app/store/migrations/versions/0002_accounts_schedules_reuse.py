@@ -1,6 +1,6 @@
 """Accounts, schedules, reuse, batches and balances.
 
-Revision: 0002, after 0001. Only adds: code of 0001 runs beside it.
+Revision: 0002, after 0001. Only adds: code of 0001 runs alongside it.
 """
 
 import sqlalchemy as sa

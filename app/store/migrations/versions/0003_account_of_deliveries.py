@@ -1,6 +1,6 @@
 """The account at whose address a delivery came.
 
-Revision: 0003, after 0002. Only adds: code of 0002 runs beside it, and its rows are not bound to an account.
+Revision: 0003, after 0002. Only adds: code of 0002 runs alongside it, and its rows are not bound to an account.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """Entries of an account beside those of its tasks, why an entry is what it is, notices.
 
-Revision: 0004, after 0003. Only adds: code of 0003 runs beside it.
+Revision: 0004, after 0003. Only adds: code of 0003 runs alongside it.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """Runs of a restored backup; findings by task, of which a changed price makes one for every task of a run.
 
-Revision: 0005, after 0004. Only adds: code of 0004 runs beside it.
+Revision: 0005, after 0004. Only adds: code of 0004 runs alongside it.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """A code beside the reason of a run, for what programs compare.
 
-Revision: 0006, after 0005. Only adds: code of 0005 runs beside it and leaves it null.
+Revision: 0006, after 0005. Only adds: code of 0005 runs alongside it and leaves it null.
 """
 
 import sqlalchemy as sa

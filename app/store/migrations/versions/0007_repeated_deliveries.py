@@ -1,6 +1,6 @@
 """How often a delivery came again: a row is kept of each, and its repeats are counted.
 
-Revision: 0007, after 0006. Only adds: code of 0006 runs beside it, and keeps a row of each repeat as before.
+Revision: 0007, after 0006. Only adds: code of 0006 runs alongside it, and keeps a row of each repeat as before.
 Rows of repeats that are there already stay as they are.
 """
 

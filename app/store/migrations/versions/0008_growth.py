@@ -1,6 +1,6 @@
 """What must not grow with the history: ends of runs, sums of what they spent, indexes of what is open.
 
-Revision: 0008, after 0007. Only adds: code of 0007 runs beside it. The sums are kept by triggers, so they are
+Revision: 0008, after 0007. Only adds: code of 0007 runs alongside it. The sums are kept by triggers, so they are
 right whichever version writes. Going through the tasks once for the sums and once for each index takes about
 10 s for each million; meanwhile nobody writes them, and deliveries are received as ever.
 """

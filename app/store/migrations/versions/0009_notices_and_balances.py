@@ -1,6 +1,6 @@
 """Indexes for what looks at notices and balances over and over.
 
-Revision: 0009, after 0008. Only adds: code of 0008 runs beside it.
+Revision: 0009, after 0008. Only adds: code of 0008 runs alongside it.
 """
 
 import sqlalchemy as sa

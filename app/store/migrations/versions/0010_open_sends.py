@@ -1,6 +1,6 @@
 """How many earlier sends of its key nobody had answered for when a refusal was recorded.
 
-Revision: 0010, after 0009. Only adds: code of 0009 runs beside it and leaves it null.
+Revision: 0010, after 0009. Only adds: code of 0009 runs alongside it and leaves it null.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """An index of the deliveries that are set aside: they are few, and are counted often.
 
-Revision: 0011, after 0010. Only adds: code of 0010 runs beside it.
+Revision: 0011, after 0010. Only adds: code of 0010 runs alongside it.
 """
 
 import sqlalchemy as sa

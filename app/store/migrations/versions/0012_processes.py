@@ -1,6 +1,6 @@
 """When each worker was seen last, by the database's time.
 
-Revision: 0012, after 0011. Only adds: code of 0011 runs beside it and is not seen.
+Revision: 0012, after 0011. Only adds: code of 0011 runs alongside it and is not seen.
 """
 
 import sqlalchemy as sa
