@@ -84,7 +84,9 @@ def has_long_unread_rest(request: web.BaseRequest) -> bool:
     return not is_short and not request.content.is_eof()
 
 
-async def answer_and_cut(request: web.BaseRequest, response: web.Response, *, lingering_s: float) -> None:
+async def answer_and_cut(
+    request: web.BaseRequest, response: web.StreamResponse, *, lingering_s: float
+) -> None:
     """Answer, and end the connection without reading the rest of the body.
 
     Nothing more is read from the socket; its sender has `lingering_s` to see the answer. aiohttp alone would

@@ -24,6 +24,7 @@ from app.provider.signature import RefusalReason, Refused, Verified, answer_chal
 from app.provider.wire import decode
 from app.web.limits import WebLimits
 from app.web.metrics import Metrics
+from app.web.receiver.acknowledgement import acknowledge
 from app.web.receiver.body import (
     BodyRefused,
     ReadBudget,
@@ -124,7 +125,7 @@ class Receiver:
         """Of large bodies that are being read or verified, beyond the free part of each."""
         return self._read_budget.used_bytes
 
-    async def handle_delivery(self, request: web.Request) -> web.Response:
+    async def handle_delivery(self, request: web.Request) -> web.StreamResponse:
         """Answer one delivery. 200 only after its bytes are committed; 401 and 4xx leave nothing behind."""
         self._in_flight += 1
         self._is_idle.clear()
@@ -145,7 +146,7 @@ class Receiver:
             async with asyncio.timeout(within_s):
                 await self._is_idle.wait()
 
-    async def handle_expect(self, request: web.Request) -> web.Response | None:
+    async def handle_expect(self, request: web.Request) -> web.StreamResponse | None:
         """For a sender that waits for 100 Continue before it sends the body: what is refused by its head is
         refused here, so the body is not sent."""
         headers = SignatureHeaders.from_request(request)
@@ -163,7 +164,7 @@ class Receiver:
             return _json_response(404, error="no secret is configured")
         return _json_response(200, answer=answer_challenge(secrets[0], challenge))
 
-    async def _verify_and_store(self, request: web.Request) -> web.Response:
+    async def _verify_and_store(self, request: web.Request) -> web.StreamResponse:
         """Refuse by the head, read, verify; what is valid goes to `_store_and_acknowledge`."""
         headers = SignatureHeaders.from_request(request)
         inbox_refusal = self._inbox.refusal_reason
@@ -193,7 +194,7 @@ class Receiver:
         if outcome is WithoutSignature.MALFORMED:
             return self._refuse(400, outcome.value, headers)
         delivery = _delivery(account, headers, body, now_ms, outcome)
-        return await self._store_and_acknowledge(delivery, headers)
+        return await self._store_and_acknowledge(request, delivery, headers)
 
     def _refusal_by_head(self, request: web.Request, headers: SignatureHeaders) -> tuple[int, str] | None:
         """Status and reason if the head alone shows that the delivery is refused; then its body is not read.
@@ -220,7 +221,9 @@ class Receiver:
         async with self._large_check:
             return await asyncio.to_thread(self._verify_body, secrets, headers, body, now_ms)
 
-    async def _store_and_acknowledge(self, delivery: RawDelivery, headers: SignatureHeaders) -> web.Response:
+    async def _store_and_acknowledge(
+        self, request: web.Request, delivery: RawDelivery, headers: SignatureHeaders
+    ) -> web.StreamResponse:
         """The only place where a delivery gets its 2xx: after the commit that holds its raw bytes. 503 when
         the inbox is full or the commit failed; then the provider sends it again."""
         try:
@@ -236,7 +239,7 @@ class Receiver:
             bytes=len(delivery.body),
             took_ms=self._clock() - delivery.received_at_ms,
         )
-        return web.Response(body=b'{"received": true}', content_type="application/json")
+        return acknowledge(request)
 
     def _verify_body(
         self, secrets: Sequence[str], headers: SignatureHeaders, body: bytes, now_ms: int

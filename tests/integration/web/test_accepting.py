@@ -4,6 +4,8 @@ import asyncio
 import json
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -244,3 +246,32 @@ async def test_w10_a_large_body_holds_up_nobody(
     assert (await posting).status == 200
     assert waited == [True]
     assert len(await stored(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "stays_open"),
+    [("1.1", "", True), ("1.1", "close", False), ("1.0", "", False), ("1.0", "keep-alive", True)],
+)
+async def test_an_acknowledgement_is_whole_http_on_any_connection(
+    receiver: Receiving, store: Store, version: str, connection: str, stays_open: bool
+) -> None:
+    reader, writer = await asyncio.open_connection(receiver.client.host, receiver.client.port)
+    for number in range(2 if stays_open else 1):
+        body = delivery_body(number)
+        headers = signed(body, receiver.now_s) | {"Host": "a", "Content-Length": str(len(body))}
+        if connection:
+            headers["Connection"] = connection
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"POST {PATH} HTTP/{version}\r\n{head}\r\n".encode() + body)
+        async with asyncio.timeout(WAIT_S):
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            fields = dict(line.split(": ", 1) for line in lines if line)
+            assert status == f"HTTP/{version} 200 OK"
+            assert fields["Content-Type"] == "application/json"
+            assert abs((parsedate_to_datetime(fields["Date"]) - datetime.now(UTC)).total_seconds()) < WAIT_S
+            assert json.loads(await reader.readexactly(int(fields["Content-Length"]))) == {"received": True}
+    if not stays_open:
+        async with asyncio.timeout(WAIT_S):
+            assert await reader.read() == b""
+    writer.close()
+    assert len(await stored(store)) == (2 if stays_open else 1)

@@ -198,6 +198,26 @@ async def test_r11_silent_sockets_give_way_to_good_traffic(
         writer.transport.abort()
 
 
+async def test_r11_an_acknowledged_connection_outlives_silent_ones(
+    serve_it: Serve, held: HeldStore, clock: SteppedClock
+) -> None:
+    held.gate.set()
+    served = await serve_it(held, connections_max=5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    silent = []
+    for number in range(20):
+        body = delivery_body(number)
+        headers = signed(body, clock() // 1000) | {"Host": "x", "Content-Length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"POST {PATH} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        async with asyncio.timeout(WAIT_S):
+            answer = await reader.readuntil(b"}")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        silent.append((await asyncio.open_connection("127.0.0.1", served.port))[1])
+    for each in (writer, *silent):
+        each.close()
+
+
 async def test_r11_connections_that_were_answered_long_ago_give_way_too(
     serve_it: Serve, held: HeldStore
 ) -> None:
