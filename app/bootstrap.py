@@ -14,8 +14,6 @@ from app.provider.sync import SyncClient
 from app.provider.wire import read_answer
 from app.queue import CONNECTIONS_MAX, Queue
 from app.redis_pool import RedisPool
-from app.services.submit import SubmitLimits
-from app.services.sweep import SweepLimits
 from app.store import Database, Store
 from app.store.database import SQLITE_BUSY_MS
 from app.store.migrate import migrate
@@ -94,31 +92,3 @@ def _rate_limiter(settings: Settings, account: Account, redis_url: str | None) -
 def open_queue(redis_url: str, settings: Settings) -> Queue:
     """The enqueue side of arq."""
     return Queue(redis_url, timeout_s=settings.redis_timeout_s)
-
-
-def submit_limits(settings: Settings) -> SubmitLimits:
-    """What bounds submitting."""
-    return SubmitLimits(
-        claim_size=settings.claim_size,
-        in_flight=settings.submit_in_flight,
-        claim_lease_ms=round(settings.claim_lease_s * 1000),
-        job_ms=round(settings.submit_job_s * 1000),
-        poll_after_ms=round(settings.poll_after_s * 1000),
-        lease_ms=round(settings.submit_lease_s * 1000),
-        safe_resend_ms=round(settings.safe_resend_s * 1000),
-        senders=settings.senders,
-    )
-
-
-def sweep_limits(settings: Settings) -> SweepLimits:
-    """What bounds the sweep."""
-    return SweepLimits(
-        settle_size=settings.settle_size,
-        sweep_after_ms=round(settings.sweep_after_s * 1000),
-        tries_max=settings.deliveries_tries_max,
-        poll_size=settings.poll_size,
-        poll_every_ms=round(settings.poll_every_s * 1000),
-        polls_in_flight=min(settings.submit_in_flight, 16),
-        retention_ms=round(settings.retention_s * 1000),
-        safe_resend_ms=round(settings.safe_resend_s * 1000),
-    )

@@ -1,5 +1,5 @@
-"""Settings from the environment, read once. Every loop, batch, body, queue, retry and timeout has its limit
-here, with its arithmetic. Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
+"""Settings from the environment, read once: where things are and the keys to them here, limits in limits.py.
+Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.address import AddressError, read_database_address, read_redis_address
 from app.address.listening import host_in_url, reachable_here, read_host
 from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url
+from app.limits import CREDITS_MAX, HOUR_S, RATE_PER_HOUR_MAX, Limits, NoticeLimits
 from app.settings_text import (
     ConfigError,
     Problem,
@@ -50,14 +51,6 @@ DEFAULT_ACCOUNT = "default"
 SECRETS = ("cloro_webhook_secret", "notice_secret", "webhook_secret")
 """Several, comma-separated, and in a file perhaps each on a line of its own."""
 ACCOUNT_NAME = "^[a-z0-9][a-z0-9_-]{0,31}$"
-HOUR_S = 3_600
-DAY_S = 24 * HOUR_S
-BODY_BYTES_MAX = 64 * 1024 * 1024
-"""No body is read back from the database that unpacks to more."""
-CREDITS_MAX = 1_000_000_000_000
-"""Credits are whole millionths in 63 bits, and sums of them must be too."""
-RATE_PER_HOUR_MAX = 36_000_000
-"""10,000 a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +95,8 @@ class AccountSettings(BaseModel):
         return cleaned
 
 
-class Settings(BaseSettings):
-    """Everything that can be set. With nothing set, all runs embedded: a SQLite file, a Valkey from its
-    wheel, the emulator."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="TALLYHOOK_",
-        env_file=".env",
-        env_file_encoding="utf-8-sig",
-        extra="ignore",
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-    )
+class Environment(BaseModel):
+    """Where things are, and the keys to them."""
 
     # Names that the ecosystem already has.
     database_url: str = Field("", repr=False, validation_alias="DATABASE_URL")
@@ -154,113 +137,28 @@ class Settings(BaseSettings):
     allow_unsigned: bool = False
     """Accept deliveries without verifying them. Only for a provider account without signing (P7)."""
 
-    # The database.
-    database_timeout_s: float = Field(10.0, gt=0, le=HOUR_S)
-    """For a transaction on PostgreSQL, its connection included; whoever waits has an error within two and a
-    half times this. Below the 15 s of a sender's lease, so that one which cannot prolong it knows. SQLite
-    waits 10 s for another writer."""
-    database_long_timeout_s: float = Field(900.0, gt=0, le=DAY_S)
-    """The same for what reads or moves whole runs (report, export, verify, archive, migrate, cancel): a
-    minute for a million tasks, and fifteen times that for a busy server."""
-    database_connect_timeout_s: float = Field(5.0, gt=0, le=HOUR_S)
-    """For a new connection: TLS and login take milliseconds, a server that is full answers at once."""
 
-    # Submission.
-    rate_per_s: float = Field(500.0, gt=0, le=10_000)
-    """Create and poll calls a second, all together (C-B7). Response headers may lower it, never raise it."""
-    rate_per_hour: int | None = Field(None, ge=1, le=RATE_PER_HOUR_MAX)
-    """As many an hour as well, spread evenly: 1,000 for a key of the oldest layer (C-B8). Unset: none."""
-    budget_per_month: Decimal | None = Field(None, gt=0, le=CREDITS_MAX, decimal_places=6)
-    """Credits that all runs begun in a calendar month (UTC) may cost the default account; unset: no limit."""
-    submit_in_flight: int = Field(64, ge=1, le=1_000)
-    """Requests open at once: 500/s at 100 ms an answer need 50."""
-    claim_size: int = Field(250, ge=1, le=5_000)
-    """Tasks claimed at once: half a second's worth at full rate."""
-    claim_lease_s: float = Field(60.0, gt=0, le=DAY_S)
-    """A claim is sent within seconds; after this its sender is taken for dead and it is pending again."""
-    senders: int = Field(1, ge=1, le=16)
-    """Processes that send at a time for one account. One does 500/s with half a core."""
-    submit_lease_s: float = Field(15.0, gt=0, le=HOUR_S)
-    """A sender prolongs this at each record, and is replaced when it does not."""
-    drain_target_s: float = Field(12 * HOUR_S, gt=0, le=30 * DAY_S)
-    """No more is sent than the provider finishes within this: half of its retention of 24 h (P1, P17)."""
-    credits_probe_s: float = Field(300.0, gt=0, le=DAY_S)
-    """A run that paused for want of credits tries again after this, where the balance cannot be read."""
-    balance_age_max_s: float = Field(600.0, ge=0, le=DAY_S)
-    """While the balance is unknown, the last one counts for so long, less what was charged since."""
-    balance_unknown: str = Field("wait", pattern="^(wait|send)$")
-    """After that: wait sends nothing until it is known again, send does not look at it. An edition that says
-    that it has no balance is no such case."""
-    gateway_pause_s: float = Field(60.0, gt=0, le=DAY_S)
-    """Something else answers create calls in the provider's place for so long: the runs pause, and try again
-    every TALLYHOOK_CREDITS_PROBE_S. Before that the account's sending rests for 1, 2, 4, … s."""
-    submit_job_s: float = Field(300.0, gt=0, le=DAY_S)
-    """Sending begins anew after this, without a pause that would show."""
-    request_timeout_s: float = Field(30.0, gt=0, le=HOUR_S)
-    safe_resend_s: float = Field(20 * HOUR_S, gt=0, le=DAY_S)
-    """A key older than this is not sent again: the provider forgets keys after about 24 h (P2)."""
+class NoticeAddress(BaseModel):
+    """Where notices go."""
 
-    # Receiving.
-    body_bytes_max: int = Field(16 * 1024 * 1024, ge=1_024, le=BODY_BYTES_MAX)
-    """Answers are 10 to 30 KB, rawResponse can be megabytes (C-I.5)."""
-    body_read_timeout_s: float = Field(15.0, gt=0, le=HOUR_S)
-    deliveries_waiting_max: int = Field(2_000, ge=1, le=1_000_000)
-    """Deliveries read but not yet committed; 2,000 of 18 KB are 36 MB. Above it: 503."""
-    waiting_bytes_max: int = Field(64 * 1024 * 1024, ge=1_024, le=2**40)
-    """The same bound in bytes, for large answers."""
-    commit_size_max: int = Field(256, ge=1, le=10_000)
-    """Deliveries that share one commit."""
-    commit_timeout_s: float = Field(10.0, gt=0, le=HOUR_S)
-    signature_window_s: int = Field(300, ge=1, le=DAY_S)
-    """Deliveries signed further away than this from our clock are refused (C-I.3)."""
-
-    # Settlement and the queue.
-    settle_size: int = Field(250, ge=1, le=2_000)
-    """Deliveries of one settling transaction: 250 of 18 KB are 4.5 MB, and a worker has two of them open."""
-    wake_delay_s: float = Field(0.2, ge=0, le=HOUR_S)
-    """How long the receiver gathers ids before it enqueues a settle job."""
-    redis_timeout_s: float = Field(2.0, gt=0, le=HOUR_S)
-    """For each command; arq itself sets none (A12)."""
-    job_timeout_s: int = Field(30, ge=5, le=HOUR_S)
-    """arq's. A killed worker's job runs again after this plus 10 s (A6); the sweep does not wait for it."""
-    deliveries_tries_max: int = Field(8, ge=1, le=1_000)
-    """Workers that may die over one delivery before it is set aside; other trouble uses none up."""
-
-    # The sweep.
-    sweep_every_s: float = Field(5.0, gt=0, le=HOUR_S)
-    sweep_lease_s: float = Field(60.0, gt=0, le=DAY_S)
-    """One process sweeps at a time; a killed one is replaced after this."""
-    sweep_after_s: float = Field(10.0, gt=0, le=DAY_S)
-    """A delivery not settled after this lost its wake."""
-    poll_after_s: float = Field(600.0, gt=0, le=30 * DAY_S)
-    """A task without a report after this is asked for (C-I.5)."""
-    poll_every_s: float = Field(60.0, gt=0, le=DAY_S)
-    """First interval between two polls of one task; it grows."""
-    poll_size: int = Field(500, ge=1, le=10_000)
-    """Polls of one sweep: one second of the provider's rate at most."""
-    retention_s: float = Field(DAY_S, gt=0, le=366 * DAY_S)
-    """After this the provider has deleted a task; counted from its creation, the earlier reading (P1)."""
-    unmatched_s: float = Field(60.0, ge=0, le=DAY_S)
-    """A delivery that fits no task is looked at again until it is this old."""
-    ack_grace_s: float = Field(300.0, gt=0, le=DAY_S)
-    """A delivery that the provider had a 2xx for may be missing this long before it counts as lost (P18)."""
-    audit_every_s: float = Field(60.0, gt=0, le=DAY_S)
-    """While credits move, an account's balance is compared with the books so often: as old as it may be."""
-
-    # Notices.
     notice_url: str = Field("", repr=False)
     """Where notices are posted to; unset: they go to the log only."""
     notice_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""
-    notice_tries_max: int = Field(12, ge=1, le=30)
-    """5 s, 20 s, 80 s, … at most 12 h apart: twelve tries take 28 to 56 hours."""
-    notice_timeout_s: float = Field(15.0, gt=0, le=60)
-    notice_every_s: float = Field(5.0, gt=0, le=HOUR_S)
-    """How often a worker looks for notices to write, and for what is to be sent."""
-    notice_size: int = Field(10, ge=1, le=100)
-    """Notices tried at once; a turn takes no longer than one request may."""
-    forecast_every_s: float = Field(60.0, gt=0, le=DAY_S)
-    """How often the warnings of the forecast are looked at; the balance lags as much (P11)."""
+
+
+class Settings(NoticeLimits, NoticeAddress, Limits, Environment, BaseSettings):
+    """Everything that can be set. With nothing set, all runs embedded: a SQLite file, a Valkey from its
+    wheel, the emulator. Of several wrong settings those of the last base are named first."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TALLYHOOK_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -278,11 +176,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
-        if self.waiting_bytes_max < self.body_bytes_max:
-            raise ValueError(
-                "TALLYHOOK_WAITING_BYTES_MAX is below TALLYHOOK_BODY_BYTES_MAX, so the largest allowed body "
-                "could never be taken: raise the first or lower the second"
-            )
         if "data_dir" in self.model_fields_set and not (self.database_url and self.redis_url):
             # Where it is not set, commands that need none of it shall run in a directory that is read-only.
             refuse_folder(self.data_dir, "TALLYHOOK_DATA_DIR")

@@ -26,10 +26,11 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Report, Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
+from app.limits import Limits
 from app.provider.wire import read_answer
 from app.services.notice_triggers import Watcher
 from app.services.settle import decide_delivery
-from app.services.sweep import SweepLimits, sweep
+from app.services.sweep import sweep
 from app.store import Database, Store
 from app.store.migrate import migrate
 from tests.servers.postgres import PostgresServer
@@ -48,16 +49,7 @@ WARM_ROUNDS = 6
 """Not counted: statements are prepared, and PostgreSQL decides on their plans, after five of them."""
 FIVE = Decimal(5)
 MICRO = 5_000_000
-SWEEP = SweepLimits(
-    settle_size=GROUP,
-    sweep_after_ms=10_000,
-    tries_max=10,
-    poll_size=25,
-    poll_every_ms=60_000,
-    polls_in_flight=4,
-    retention_ms=86_400_000,
-    safe_resend_ms=72_000_000,
-)
+SWEEP = Limits(settle_size=GROUP, deliveries_tries_max=10, poll_size=25, submit_in_flight=4)
 
 
 async def add_history(store: Store, *, tasks: int, runs: int, paused: int) -> None:

@@ -23,7 +23,7 @@ import uvloop
 
 from app import log as logging
 from app.background_tasks import WorkFailed, keep_running
-from app.bootstrap import CLOCK, jitter, now_ms, open_provider, open_queue, open_store, submit_limits
+from app.bootstrap import CLOCK, jitter, now_ms, open_provider, open_queue, open_store
 from app.config import ConfigError, Settings, load_settings
 from app.local.embedded import embedded_valkey
 from app.log_sink import guard_standard_streams
@@ -59,9 +59,7 @@ async def serve(settings: Settings) -> None:
                 name: await clients.enter_async_context(open_provider(settings, name, redis_url=redis_url))
                 for name in settings.all_accounts()
             }
-            context = Context(
-                settings, store, providers, queue, submit_limits(settings), clock=now_ms, jitter=jitter
-            )
+            context = Context(settings, store, providers, queue, clock=now_ms, jitter=jitter)
             for signum in ending_signals():
                 loop.add_signal_handler(signum, context.stopping.set)
             await read_time(context, CLOCK)

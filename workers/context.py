@@ -10,7 +10,6 @@ from app.provider.client import Client
 from app.queue import Queue
 from app.services.admission import Admission
 from app.services.reachability import Reachability
-from app.services.submit import SubmitLimits
 from app.store import Store
 
 SETTLES_AT_ONCE = 3
@@ -27,7 +26,6 @@ class Context:
     providers: Mapping[str, Client]
     """By account name."""
     queue: Queue
-    submit_limits: SubmitLimits
     clock: Clock
     jitter: Jitter
     admissions: dict[str, Admission] = field(default_factory=dict)

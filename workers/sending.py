@@ -128,7 +128,7 @@ async def submit_account(context: Context, account: str) -> int | None:
                 account=account,
                 admission=_admission_of(context, account),
                 reach=reachability_of(context, account),
-                limits=context.submit_limits,
+                limits=context.settings,
                 clock=context.clock,
                 jitter=context.jitter,
                 token=uuid.uuid4().hex,

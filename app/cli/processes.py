@@ -48,7 +48,6 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_line
     from app.local.embedded import embedded_valkey
-    from app.web.limits import limits_from
     from app.web.server import create_app, serve
 
     def announce(port: int) -> None:
@@ -68,7 +67,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     queue,
                     secrets=settings.webhook_secrets,
                     extra_accounts=extra_secrets(settings),
-                    limits=limits_from(settings),
+                    limits=settings,
                     clock=now_ms,
                     allow_unsigned=settings.allow_unsigned,
                 )

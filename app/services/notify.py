@@ -7,10 +7,10 @@ to the next, so a receiver may see one twice, under the same `webhook-id`.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.domain.notices.notice import GONE, Answered, DueNotice, NoticeState, Outcome, outcome_of
+from app.limits import NoticeLimits, to_ms
 from app.ports import Clock, Jitter
 
 if TYPE_CHECKING:
@@ -20,22 +20,11 @@ Post = Callable[[str, int, bytes], Awaitable[Answered]]
 """(notice id, time of the try in seconds, body) -> how it ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotifyLimits:
-    """See config.py for the arithmetic."""
-
-    size: int
-    """Notices of one turn, tried side by side."""
-    tries_max: int
-    lease_ms: int
-    """How long a notice is its worker's; longer than a request may take."""
-
-
 class Notifier:
     """Sends for one process. `post` None: there is nowhere to send to, and the log is all."""
 
     def __init__(
-        self, store: "Store", post: Post | None, *, limits: NotifyLimits, clock: Clock, jitter: Jitter
+        self, store: "Store", post: Post | None, *, limits: NoticeLimits, clock: Clock, jitter: Jitter
     ) -> None:
         self._store = store
         self._post = post
@@ -49,7 +38,9 @@ class Notifier:
         caller."""
         now = self._clock()
         due = await self._store.notices.claim_due_notices(
-            limit=self._limits.size, now_ms=now, lease_until_ms=now + self._limits.lease_ms
+            limit=self._limits.notice_size,
+            now_ms=now,
+            lease_until_ms=now + to_ms(self._limits.notice_lease_s),
         )
         ended = list(zip(due, await asyncio.gather(*map(self._try_alone, due)), strict=True))
         if ended:
@@ -63,7 +54,7 @@ class Notifier:
         except Exception as error:
             answered = Answered(None, error=type(error).__name__)
             return outcome_of(
-                answered, tries=notice.tries, tries_max=self._limits.tries_max, jitter=self._jitter()
+                answered, tries=notice.tries, tries_max=self._limits.notice_tries_max, jitter=self._jitter()
             )
 
     async def _try(self, notice: DueNotice) -> Outcome:
@@ -76,5 +67,5 @@ class Notifier:
             # Standard Webhooks: send it nothing more. A worker that starts anew asks once more.
             self._gone = True
         return outcome_of(
-            answered, tries=notice.tries, tries_max=self._limits.tries_max, jitter=self._jitter()
+            answered, tries=notice.tries, tries_max=self._limits.notice_tries_max, jitter=self._jitter()
         )

@@ -17,6 +17,7 @@ from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason, not_allowed
 from app.domain.send_outcome import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
 from app.domain.submission import ClaimedTask, SendOptions, Submission
 from app.domain.task import RunState
+from app.limits import Limits, to_ms
 from app.ports import Clock, CreateAnswer, Jitter, Provider
 from app.services.admission import Admission
 from app.services.reachability import Reachability
@@ -39,21 +40,6 @@ TOO_LARGE = 413
 """A proxy takes smaller requests than the provider does."""
 STALE_WAIT_S = 60.0
 """An attempt too old to be sent again waits this long for the sweep to close it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitLimits:
-    """See config.py for the arithmetic."""
-
-    claim_size: int
-    in_flight: int
-    claim_lease_ms: int
-    job_ms: int
-    poll_after_ms: int
-    lease_ms: int
-    safe_resend_ms: int
-    senders: int = 1
-    """A key first sent longer ago is not sent again: the provider may have forgotten it (P2, S5)."""
 
 
 @dataclass(slots=True)
@@ -79,7 +65,7 @@ class Sender:
         admission: Admission | None,
         reach: Reachability,
         lease: str,
-        limits: SubmitLimits,
+        limits: Limits,
         clock: Clock,
         jitter: Jitter,
         token: str,
@@ -100,7 +86,7 @@ class Sender:
         self._stopping = stopping
         self._went_on = went_on
         self._leased_ms = clock()
-        self._until_ms = self._leased_ms + limits.job_ms
+        self._until_ms = self._leased_ms + to_ms(limits.submit_job_s)
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
         self._options: dict[str, SendOptions] = {}
         self._batch_max = reach.batch_max or BATCH_MAX
@@ -137,7 +123,7 @@ class Sender:
 
     @property
     def _senders(self) -> int:
-        return 1 if self._is_probe else self._limits.in_flight
+        return 1 if self._is_probe else self._limits.submit_in_flight
 
     def _is_over(self) -> bool:
         late = self._replaced or self._clock() >= self._until_ms
@@ -161,7 +147,7 @@ class Sender:
                 limit=limit,
                 claim=self._token,
                 now_ms=now,
-                lease_until_ms=now + self._limits.claim_lease_ms,
+                lease_until_ms=now + to_ms(self._limits.claim_lease_s),
             )
             self._went_on()
             if not claimed:
@@ -247,7 +233,7 @@ class Sender:
         if self._is_over():
             self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=self._rest_s))
             return True
-        if task.first_sent_at_ms <= self._clock() - self._limits.safe_resend_ms:
+        if task.first_sent_at_ms <= self._clock() - to_ms(self._limits.safe_resend_s):
             self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=STALE_WAIT_S))
             return True
         return False
@@ -303,7 +289,7 @@ class Sender:
                 answer.answer,
                 now,
                 not_before_ms=now + wait_ms,
-                next_poll_at_ms=now + self._limits.poll_after_ms,
+                next_poll_at_ms=now + to_ms(self._limits.poll_after_s),
                 http_status=answer.http_status,
                 code=answer.code,
                 message=answer.message,
@@ -358,10 +344,11 @@ class Sender:
             self._ended = ended + self._ended
             raise
         now = self._clock()
-        if 0 <= now - self._leased_ms < self._limits.lease_ms // RENEWALS:
+        lease_ms = to_ms(self._limits.submit_lease_s)
+        if 0 <= now - self._leased_ms < lease_ms // RENEWALS:
             return
         self._leased_ms = now
-        until_ms = now + self._limits.lease_ms
+        until_ms = now + lease_ms
         # Lost: this process stood still for longer than its lease, and another one sends now.
         self._replaced = not await self._store.runs.acquire_lease(
             self._lease, self._token, until_ms=until_ms, now_ms=now

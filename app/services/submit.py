@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from app.limits import Limits, to_ms
 from app.ports import Clock, Jitter, Provider, StoreUnavailable
 from app.services.admission import Admission
 from app.services.reachability import Reachability
-from app.services.sender import Sender, SubmitLimits, SubmitSummary
+from app.services.sender import Sender, SubmitSummary
 
 if TYPE_CHECKING:
     from app.store import Store
 
-__all__ = ["SubmitLimits", "SubmitSummary", "submit"]
+__all__ = ["SubmitSummary", "submit"]
 
 LEASE = "submit:"
 """And the account's name; with several senders, a number for each beyond the first."""
@@ -26,7 +27,7 @@ async def submit(
     account: str = "default",
     admission: Admission | None = None,
     reach: Reachability | None = None,
-    limits: SubmitLimits,
+    limits: Limits,
     clock: Clock,
     jitter: Jitter,
     token: str,
@@ -58,10 +59,11 @@ async def submit(
     return sender.summary
 
 
-async def _free_lease(store: "Store", account: str, limits: SubmitLimits, now: int, token: str) -> str | None:
+async def _free_lease(store: "Store", account: str, limits: Limits, now: int, token: str) -> str | None:
+    until_ms = now + to_ms(limits.submit_lease_s)
     for number in range(limits.senders):
         lease = f"{LEASE}{account}:{number}" if number else LEASE + account
-        if await store.runs.acquire_lease(lease, token, until_ms=now + limits.lease_ms, now_ms=now):
+        if await store.runs.acquire_lease(lease, token, until_ms=until_ms, now_ms=now):
             return lease
     return None
 

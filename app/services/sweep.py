@@ -12,6 +12,7 @@ from app.domain.delivery import RawDelivery
 from app.domain.run_reason import ReasonCode
 from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
+from app.limits import Limits, to_ms
 from app.ports import Clock, PollAnswer, Provider
 from app.services.isolated import Isolated
 from app.services.reachability import Reachability
@@ -26,20 +27,6 @@ BATCHES_MAX = 50
 """Deliveries of one sweep are bounded, so that its lease is not overrun; the next sweep goes on."""
 
 Settle = Callable[[Sequence[str]], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class SweepLimits:
-    """See config.py for the arithmetic."""
-
-    settle_size: int
-    sweep_after_ms: int
-    tries_max: int
-    poll_size: int
-    poll_every_ms: int
-    polls_in_flight: int
-    retention_ms: int
-    safe_resend_ms: int
 
 
 @dataclass(slots=True)
@@ -75,7 +62,7 @@ async def sweep(
     providers: Mapping[str, Provider],
     settle: Settle,
     *,
-    limits: SweepLimits,
+    limits: Limits,
     clock: Clock,
     unreleased: set[str],
     reach: Callable[[str], Reachability] = lambda _: Reachability(),
@@ -91,7 +78,7 @@ async def sweep(
     with kept.alone():
         if unreleased:
             await _release(store, unreleased)
-        summary.set_aside = await store.inbox.quarantine_unended(tries_max=limits.tries_max)
+        summary.set_aside = await store.inbox.quarantine_unended(tries_max=limits.deliveries_tries_max)
     with kept.alone():
         summary.claims_released = await store.submissions.release_overdue_claims(now)
     with kept.alone():
@@ -105,7 +92,7 @@ async def sweep(
     if all_settled:
         with kept.alone():
             summary.unidentified = await store.submissions.expire_unidentified(
-                sent_before_ms=now - limits.safe_resend_ms,
+                sent_before_ms=now - to_ms(limits.safe_resend_s),
                 reason="accepted or not, the provider may have forgotten the key; retry under a new one",
             )
         with kept.alone():
@@ -116,18 +103,13 @@ async def sweep(
 
 
 async def _settle_overdue(
-    store: "Store",
-    settle: Settle,
-    limits: SweepLimits,
-    clock: Clock,
-    summary: SweepSummary,
-    unreleased: set[str],
+    store: "Store", settle: Settle, limits: Limits, clock: Clock, summary: SweepSummary, unreleased: set[str]
 ) -> bool:
     """Whether nothing overdue is left."""
     for _ in range(BATCHES_MAX):
         now = clock()
         ids = await store.inbox.claim_overdue_deliveries(
-            limit=limits.settle_size, now_ms=now, next_due_at_ms=now + limits.sweep_after_ms
+            limit=limits.settle_size, now_ms=now, next_due_at_ms=now + to_ms(limits.sweep_after_s)
         )
         if not ids:
             return True
@@ -147,14 +129,14 @@ async def _poll_overdue(
     store: "Store",
     providers: Mapping[str, Provider],
     settle: Settle,
-    limits: SweepLimits,
+    limits: Limits,
     clock: Clock,
     summary: SweepSummary,
     reach: Callable[[str], Reachability],
     isolated: Isolated,
 ) -> None:
     due = await store.polls.claim_due_polls(
-        limit=limits.poll_size, now_ms=clock(), interval_ms=limits.poll_every_ms
+        limit=limits.poll_size, now_ms=clock(), interval_ms=to_ms(limits.poll_every_s)
     )
     gate = asyncio.Semaphore(limits.polls_in_flight)
 
@@ -180,10 +162,10 @@ async def _poll_overdue(
     summary.found_finished = len(raw)
     for start in range(0, len(raw), limits.settle_size):
         group = raw[start : start + limits.settle_size]
-        await store.inbox.store_deliveries(group, due_at_ms=now + limits.sweep_after_ms)
+        await store.inbox.store_deliveries(group, due_at_ms=now + to_ms(limits.sweep_after_s))
         await settle([delivery.id for delivery in group])
     gone = [poll for poll, answer in zip(due, answers, strict=True) if answer.found is False]
-    over = [poll for poll in gone if now - poll.first_sent_at_ms >= limits.retention_ms]
+    over = [poll for poll in gone if now - poll.first_sent_at_ms >= to_ms(limits.retention_s)]
     perhaps = [p for p in gone if p not in over and p.provider_task_id and p.polls >= VANISHED_POLLS]
     # Asked once more: earlier polls may have found it, and one 404 alone could be the provider's hiccup.
     again = await asyncio.gather(*(ask(poll) for poll in perhaps))

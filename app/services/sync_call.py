@@ -17,6 +17,7 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.sync_call import SyncAnswer, SyncEnd, busy_wait_s
 from app.domain.task import TaskSpec, idempotency_key, new_id
+from app.limits import Limits, to_ms
 from app.ports import Clock, Jitter, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -54,17 +55,6 @@ class SyncRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncLimits:
-    """How long to try."""
-
-    slot_wait_ms: int
-    """For a free slot or a turn, over all calls."""
-    retention_ms: int
-    """A call whose process died counts as lost after this."""
-    sweep_after_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class SyncResult:
     """What became of a question."""
 
@@ -81,7 +71,8 @@ async def ask(
     settle: Settle,
     question: SyncRequest,
     *,
-    limits: SyncLimits,
+    limits: Limits,
+    slot_wait_s: float,
     clock: Clock,
     jitter: Jitter,
     sleep: Sleep = asyncio.sleep,
@@ -96,7 +87,7 @@ async def ask(
         question.estimate,
         name=question.name,
         account=question.account,
-        next_poll_at_ms=began + limits.retention_ms,
+        next_poll_at_ms=began + to_ms(limits.retention_s),
         now_ms=began,
     )
     opened(run_id)
@@ -110,7 +101,7 @@ async def ask(
             answered_ms = clock()
             await store.sync_calls.log_call(task_id, _ANSWER_OF[answer.end], answer, clock())
             wait_s = busy_wait_s(calls, jitter(), answer)
-            out_of_time = clock() + round(wait_s * 1000) > began + limits.slot_wait_ms
+            out_of_time = clock() + to_ms(wait_s) > began + to_ms(slot_wait_s)
             if answer.end is not SyncEnd.BUSY or out_of_time:
                 break
             await sleep(wait_s)
@@ -137,7 +128,7 @@ async def _close(
     settle: Settle,
     task_id: str,
     answer: SyncAnswer,
-    limits: SyncLimits,
+    limits: Limits,
     clock: Clock,
 ) -> None:
     now = clock()
@@ -146,7 +137,7 @@ async def _close(
     if answer.end in (SyncEnd.ANSWERED, SyncEnd.FAILED) or unreadable_but_charged:
         body = report(idempotency_key(task_id, 1), answer)
         delivery = RawDelivery(new_id(now), Source.SYNC, now, body)
-        await store.inbox.store_deliveries([delivery], due_at_ms=now + limits.sweep_after_ms)
+        await store.inbox.store_deliveries([delivery], due_at_ms=now + to_ms(limits.sweep_after_s))
         await settle([delivery.id])
     elif answer.end is SyncEnd.LOST:
         await store.polls.expire_if_unreported([(task_id, 1)], code=LOST, reason=LOST_REASON)

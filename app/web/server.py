@@ -20,10 +20,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from app.background_tasks import WorkFailed
 from app.config import DEFAULT_ACCOUNT, ConfigError
+from app.limits import Limits
 from app.ports import Clock
 from app.stop_signals import ending_signals
 from app.web.health import Probes
-from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.receiver.body import answer_expect
 from app.web.receiver.clock_offset import ClockOffset
@@ -61,7 +61,7 @@ def create_app(
     *,
     secrets: Sequence[str],
     extra_accounts: Mapping[str, Sequence[str]] | None = None,
-    limits: WebLimits,
+    limits: Limits,
     clock: Clock,
     allow_unsigned: bool = False,
 ) -> web.Application:

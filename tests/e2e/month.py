@@ -32,11 +32,11 @@ from app.services.audit import Audits
 from app.services.funding import Funding
 from app.services.settle import settle
 from app.services.submit import submit
-from app.services.sync_call import SyncLimits, ask
+from app.services.sync_call import ask
 from app.store import Store
 from tests.clock import SteppedClock, unix_ms
 from tests.e2e.stack import TALLYHOOK
-from tests.integration.services.pipeline import SUBMIT_LIMITS
+from tests.integration.services.pipeline import LIMITS
 
 SECRET = "whsec_test_of_a_month_0000000000000000000"
 MINUTE_MS = 60_000
@@ -136,7 +136,7 @@ class Month:
             self.clients[account],
             account=account,
             admission=self._admissions[account],
-            limits=SUBMIT_LIMITS,
+            limits=LIMITS,
             clock=self.clock,
             jitter=lambda: 0.5,
             token=new_id(self.clock()),
@@ -145,7 +145,6 @@ class Month:
     async def ask(self, account: str, engine: str, day: float) -> None:
         """A sync call that is answered while time is stepped to a moment."""
         provider = SyncClient(base_url=self.url, api_key=self.keys[account], pacer=Pacer(500), timeout_s=20)
-        limits = SyncLimits(60_000, DAY_MS, 10_000)
         asking = asyncio.create_task(
             ask(
                 self.store,
@@ -153,7 +152,8 @@ class Month:
                 encode_sync_report,
                 self.settle,
                 question_of("Which CRM?", engine, "US", [], "", account),
-                limits=limits,
+                limits=LIMITS,
+                slot_wait_s=60,
                 clock=self.clock,
                 jitter=lambda: 0.5,
             )

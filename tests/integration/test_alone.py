@@ -19,6 +19,7 @@ from app.domain.evidence.records import AcknowledgedWebhook
 from app.domain.notices.notice import Answered, Notice, NoticeKind, NoticeState
 from app.domain.run_reason import ReasonCode
 from app.domain.task import idempotency_key
+from app.limits import NoticeLimits, to_ms
 from app.ports import BalanceAnswer, PollAnswer, StoreUnavailable
 from app.provider.client import Client
 from app.services.audit import Audits
@@ -26,7 +27,7 @@ from app.services.funding import Funding
 from app.services.isolated import Isolated
 from app.services.lost_webhooks import LostWebhookSearch
 from app.services.notice_triggers import Watcher
-from app.services.notify import Notifier, NotifyLimits
+from app.services.notify import Notifier
 from app.services.schedule import Opened, start_due
 from app.store import Store
 from app.store.read.notice_triggers import NoticeTriggerReads
@@ -40,7 +41,7 @@ from app.store.write.submission import SubmissionWrites
 from app.views.schedules import schedule_document
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import write_prompts
-from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline
+from tests.integration.services.pipeline import LIMITS, Pipeline
 from tests.integration.test_workers import Scene, scene_on
 from workers import sending as worker_sending
 from workers.context import Context
@@ -243,7 +244,7 @@ async def test_f19_one_poll_or_part_of_the_sweep_that_fails_stops_no_other(
     await pipeline.submit()
     for task_id in task_ids:
         pipeline.provider.finish(idempotency_key(task_id, 1))
-    clock.advance(SUBMIT_LIMITS.poll_after_ms)
+    clock.advance(to_ms(LIMITS.poll_after_s))
     real, polled = type(pipeline.provider).poll, []
 
     async def poll(self: Any, key: str) -> PollAnswer:
@@ -277,7 +278,7 @@ async def test_f19_one_notice_that_cannot_be_sent_stops_no_other(
             raise OverflowError("too large")
         return Answered(204)
 
-    limits = NotifyLimits(size=10, tries_max=1, lease_ms=30_000)
+    limits = NoticeLimits(notice_tries_max=1)
     notifier = Notifier(sqlite_store, post, limits=limits, clock=clock, jitter=lambda: 0.0)
     ended = await notifier.send_due()
     workers.duties.notices.tell([(replace(ended[0][0], body="[]"), ended[0][1]), *ended[1:]])

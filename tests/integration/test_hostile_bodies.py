@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from app.cli.main import run
 from app.domain.send_outcome import Answer
 from app.domain.task import TaskSpec, idempotency_key
+from app.limits import to_ms
 from app.provider.signature import sign
 from app.provider.wire import read_answer, read_report
 from app.services.submit import submit
@@ -34,15 +35,9 @@ from tests.books import check_books, read_books
 from tests.clock import SteppedClock
 from tests.database import delete_all_rows
 from tests.integration.hostile_bodies import TASKS, Body, bodies
-from tests.integration.services.pipeline import (
-    ESTIMATE,
-    HOUR_MS,
-    SUBMIT_LIMITS,
-    SWEEP_LIMITS,
-    UNMATCHED_MS,
-    Pipeline,
-)
-from tests.integration.web.receiving import LIMITS, PATH, SECRET, WakeDouble
+from tests.integration.services.pipeline import ESTIMATE, HOUR_MS, LIMITS, UNMATCHED_MS, Pipeline
+from tests.integration.web.receiving import LIMITS as WEB_LIMITS
+from tests.integration.web.receiving import PATH, SECRET, WakeDouble
 from tests.scripted_provider import LOSE, ScriptedProvider
 
 EU_SECRET = "whsec_test_of_the_other_account"
@@ -51,7 +46,7 @@ EXAMPLES, EXAMPLES_LONG = 1, 60
 BODIES = 40, 80
 """Of one example, from and to."""
 RUNS = (("default", 5), ("default", 1), ("eu", 2))
-RETENTION_MS = SWEEP_LIMITS.retention_ms
+RETENTION_MS = to_ms(LIMITS.retention_s)
 
 
 @dataclass
@@ -111,7 +106,7 @@ class Scene:
             self.store,
             self.provider,
             account=account,
-            limits=SUBMIT_LIMITS,
+            limits=LIMITS,
             clock=self.clock,
             jitter=lambda: 0.5,
             token=f"{account} {self.clock.advance(1)}",
@@ -122,12 +117,12 @@ class Scene:
     async def look(self) -> None:
         """What a sweep does, until nothing is left."""
         for _ in range(3):
-            self.clock.advance(SWEEP_LIMITS.poll_every_ms + UNMATCHED_MS)
+            self.clock.advance(to_ms(LIMITS.poll_every_s) + UNMATCHED_MS)
             await sweep(
                 self.store,
                 dict.fromkeys(SECRETS, self.provider),
                 self.settle,
-                limits=SWEEP_LIMITS,
+                limits=LIMITS,
                 clock=self.clock,
                 unreleased=set(),
             )
@@ -153,7 +148,7 @@ class Scene:
             wake,
             secrets=[SECRET],
             extra_accounts={"eu": [EU_SECRET]},
-            limits=LIMITS,
+            limits=WEB_LIMITS,
             clock=self.clock,
         )
         async with TestClient(TestServer(app)) as client:

@@ -23,13 +23,14 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from app.domain.send_outcome import RETRIED, Answer, backoff_s
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import RETRYABLE_STATES, idempotency_key
+from app.limits import to_ms
 from app.ports import CreateAnswer, PollAnswer
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.books import Books
 from tests.clock import SteppedClock
 from tests.database import delete_all_rows
-from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
+from tests.integration.services.pipeline import HOUR_MS, LIMITS, Pipeline
 from tests.scripted_provider import LOSE, Accepted, ScriptedProvider
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class PipelineMachine(RuleBasedStateMachine):
         self.provider.before_answer = None
 
     async def _submit_and_resume(self, in_flight: int) -> None:
-        await self.pipeline.submit(in_flight=in_flight)
+        await self.pipeline.submit(submit_in_flight=in_flight)
         await self.world.store.runs.resume_run_if_halted(self.pipeline.run_id)
 
     async def _report_first(self, task: ClaimedTask) -> None:
@@ -144,7 +145,7 @@ class PipelineMachine(RuleBasedStateMachine):
             self.provider.tell(*answers)
             ended = []
             for task in await self._claim(limit):
-                if task.first_sent_at_ms > self.clock() - SUBMIT_LIMITS.safe_resend_ms:
+                if task.first_sent_at_ms > self.clock() - to_ms(LIMITS.safe_resend_s):
                     ended.append(self._ended(task, await self.provider.create(task)))
             await self.world.store.submissions.record_submissions(ended[:recorded])
             self.late += ended[recorded:]
@@ -159,7 +160,7 @@ class PipelineMachine(RuleBasedStateMachine):
             limit=limit,
             claim=f"dead-{now}",
             now_ms=now,
-            lease_until_ms=now + SUBMIT_LIMITS.claim_lease_ms,
+            lease_until_ms=now + to_ms(LIMITS.claim_lease_s),
         )
 
     def _ended(self, task: ClaimedTask, answer: CreateAnswer) -> Submission:
@@ -170,7 +171,7 @@ class PipelineMachine(RuleBasedStateMachine):
             answer.answer,
             now,
             not_before_ms=now + wait_ms,
-            next_poll_at_ms=now + SUBMIT_LIMITS.poll_after_ms,
+            next_poll_at_ms=now + to_ms(LIMITS.poll_after_s),
             http_status=answer.http_status,
             code=answer.code,
             provider_task_id=answer.provider_task_id,

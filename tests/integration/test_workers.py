@@ -13,7 +13,6 @@ from arq.worker import Retry
 from structlog.testing import capture_logs
 
 from app.background_tasks import WorkFailed
-from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
 from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
@@ -69,7 +68,7 @@ async def scene_on(store: Store, clock: SteppedClock, url: str, **settings: Any)
     pipeline = Pipeline(store, clock)
     queue = Queue(url, timeout_s=chosen.redis_timeout_s)
     providers = {"default": cast(Client, pipeline.provider)}
-    context = Context(chosen, store, providers, queue, submit_limits(chosen), clock=clock, jitter=lambda: 0.0)
+    context = Context(chosen, store, providers, queue, clock=clock, jitter=lambda: 0.0)
     try:
         yield Scene(context, pipeline, url)
     finally:

@@ -15,8 +15,9 @@ from app.cli import processes
 from app.cli.doctor import doctor
 from app.cli.main import run
 from app.cli.runs.submit import submit
-from app.config import BODY_BYTES_MAX, ConfigError, Settings, known_variables, load_settings
+from app.config import ConfigError, Settings, known_variables, load_settings
 from app.domain.credits import to_micro
+from app.limits import BODY_BYTES_MAX
 from app.settings_text import unknown_variables
 from app.store.write import inbox
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from app.config import Account, Settings
+from app.config import Account
 from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
 from app.notice_client import open_notice_client
 from app.services.forecast import look_ahead
 from app.services.isolated import Isolated
 from app.services.notice_triggers import Watcher
-from app.services.notify import Notifier, NotifyLimits
+from app.services.notify import Notifier
 from workers.context import Context
 from workers.periodic import run_every
 
@@ -33,27 +33,13 @@ QUIET = frozenset({NoticeKind.RUN_FINISHED, NoticeKind.RUN_RESUMED, NoticeKind.T
 """Kinds that need nobody: logged as information, the others as warnings."""
 
 
-def notify_limits(settings: Settings) -> NotifyLimits:
-    """What bounds telling."""
-    return NotifyLimits(
-        size=settings.notice_size,
-        tries_max=settings.notice_tries_max,
-        # A turn takes as long as its slowest request; the rest is for the database.
-        lease_ms=round(settings.notice_timeout_s * 1000) + 30_000,
-    )
-
-
 async def run_notices(context: Context) -> None:
     """Look, log and send every few seconds, until the process stops."""
     async with contextlib.AsyncExitStack() as stack:
         poster = open_notice_client(context.settings)
         post = None if poster is None else (await stack.enter_async_context(poster)).post
         notifier = Notifier(
-            context.store,
-            post,
-            limits=notify_limits(context.settings),
-            clock=context.clock,
-            jitter=context.jitter,
+            context.store, post, limits=context.settings, clock=context.clock, jitter=context.jitter
         )
         looker = Looker(context)
 

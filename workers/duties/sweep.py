@@ -6,10 +6,9 @@ import uuid
 
 import structlog
 
-from app.bootstrap import sweep_limits
 from app.services.funding import Funding
 from app.services.isolated import Isolated
-from app.services.sweep import SweepLimits, SweepSummary, sweep
+from app.services.sweep import SweepSummary, sweep
 from workers.context import Context
 from workers.duties.heartbeat import longest_times
 from workers.periodic import run_every
@@ -22,7 +21,6 @@ log = structlog.get_logger(__name__)
 async def run_sweep(context: Context) -> None:
     """Sweep every few seconds until `context.stopping`."""
     owner = uuid.uuid4().hex
-    limits = sweep_limits(context.settings)
     unreleased: set[str] = set()
     funding = Funding(
         context.store,
@@ -31,16 +29,14 @@ async def run_sweep(context: Context) -> None:
         probe_ms=round(context.settings.credits_probe_s * 1000),
     )
     await run_every(
-        lambda: _sweep_once(context, owner, limits, funding, unreleased),
+        lambda: _sweep_once(context, owner, funding, unreleased),
         name="sweep",
         every_s=context.settings.sweep_every_s,
         stopping=context.stopping,
     )
 
 
-async def _sweep_once(
-    context: Context, owner: str, limits: SweepLimits, funding: Funding, unreleased: set[str]
-) -> None:
+async def _sweep_once(context: Context, owner: str, funding: Funding, unreleased: set[str]) -> None:
     now = context.clock()
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.runs.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
@@ -58,7 +54,7 @@ async def _sweep_once(
                 context.providers,
                 # Not behind the jobs: they may all hang.
                 lambda ids: settle_now(context, ids, slots=own_slot),
-                limits=limits,
+                limits=context.settings,
                 clock=context.clock,
                 unreleased=unreleased,
                 reach=functools.partial(reachability_of, context),

@@ -103,11 +103,8 @@ async def asked_now(
     from app.provider.sync import encode_sync_report
     from app.provider.wire import read_report
     from app.services.settle import settle
-    from app.services.sync_call import SyncLimits, ask
+    from app.services.sync_call import ask
 
-    limits = SyncLimits(
-        round(wait_s * 1000), round(settings.retention_s * 1000), round(settings.sweep_after_s * 1000)
-    )
     provider = open_sync(settings, question.account, timeout_s=timeout_s, redis_url=running_valkey(settings))
     try:
         return await ask(
@@ -116,7 +113,8 @@ async def asked_now(
             encode_sync_report,
             lambda ids: settle(store, read_report, ids, clock=now_ms, unmatched_ms=0),
             question,
-            limits=limits,
+            limits=settings,
+            slot_wait_s=wait_s,
             clock=now_ms,
             jitter=jitter,
             opened=_opened,

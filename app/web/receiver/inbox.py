@@ -15,8 +15,8 @@ import structlog
 
 from app.background_tasks import keep_running
 from app.domain.delivery import RawDelivery
+from app.limits import Limits
 from app.ports import Clock
-from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.receiver.waker import SettleWake, Waker
 
@@ -47,7 +47,7 @@ class Inbox:
     """Group commit with bounds. `start` it, `commit_delivery`, `drain` and `close` it, in this order."""
 
     def __init__(
-        self, store: "Store", wake: SettleWake, *, limits: WebLimits, clock: Clock, metrics: Metrics
+        self, store: "Store", wake: SettleWake, *, limits: Limits, clock: Clock, metrics: Metrics
     ) -> None:
         self._store = store
         self._limits = limits
@@ -173,7 +173,7 @@ class Inbox:
 
     async def _write_group(self, group: list[_Queued]) -> None:
         started_s = time.monotonic()
-        due_at_ms = self._clock() + int(self._limits.due_after_s * 1000)
+        due_at_ms = self._clock() + int(self._limits.sweep_after_s * 1000)
         write = asyncio.ensure_future(
             self._store.inbox.store_deliveries([waiting.delivery for waiting in group], due_at_ms=due_at_ms)
         )

@@ -19,10 +19,10 @@ from app.domain.delivery import RawDelivery, signed_delivery_id
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.domain.text import printable_ascii
+from app.limits import Limits
 from app.ports import Clock
 from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, ill_formed, verify
 from app.provider.wire import decode
-from app.web.limits import WebLimits
 from app.web.metrics import Metrics
 from app.web.receiver.acknowledgement import acknowledge
 from app.web.receiver.body import (
@@ -100,7 +100,7 @@ class Receiver:
         offset: ClockOffset,
         metrics: Metrics,
         *,
-        limits: WebLimits,
+        limits: Limits,
         clock: Clock,
         allow_unsigned: bool,
     ) -> None:

@@ -11,18 +11,20 @@ from aiohttp.test_utils import TestServer
 from app.cli.runs.ask import question_of
 from app.emulator.engine.options import Options
 from app.emulator.http.server import create_app
+from app.limits import Limits
 from app.provider.ratelimit.pacing import Pacer
 from app.provider.sync import SyncClient, encode_sync_report
 from app.provider.wire import read_report
 from app.services.settle import settle
-from app.services.sync_call import SyncLimits, SyncRequest, SyncResult, ask
+from app.services.sync_call import SyncRequest, SyncResult, ask
 from app.store import Store
 from tests.books import Books, Row, checked_books
 from tests.clock import SteppedClock
 
 EMULATOR_KEY = "sk_live_" + "0123456789abcdef" * 2
 EDITIONS = ["2025", "2026"]
-LIMITS = SyncLimits(slot_wait_ms=60_000, retention_ms=86_400_000, sweep_after_ms=10_000)
+LIMITS = Limits()
+SLOT_WAIT_S = 60
 SCALE = 2_000.0
 
 
@@ -52,6 +54,7 @@ class Asking:
                 self.settle,
                 asked_for,
                 limits=LIMITS,
+                slot_wait_s=SLOT_WAIT_S,
                 clock=self.clock,
                 jitter=lambda: 0.5,
                 sleep=self.sleep,

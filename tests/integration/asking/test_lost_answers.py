@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from app.domain.sync_call import SyncAnswer, SyncEnd
+from app.limits import to_ms
 from app.provider.sync import encode_sync_report
 from app.provider.wire import read_report
 from app.store import Store
@@ -165,10 +166,10 @@ async def test_a_killed_call_is_given_up_in_the_end(store: Store, clock: Stepped
         asked_for.estimate,
         name="ask",
         account="default",
-        next_poll_at_ms=clock() + LIMITS.retention_ms,
+        next_poll_at_ms=clock() + to_ms(LIMITS.retention_s),
         now_ms=clock(),
     )
-    clock.advance(LIMITS.retention_ms)
+    clock.advance(to_ms(LIMITS.retention_s))
     assert await store.submissions.release_overdue_claims(clock()) == 0
     assert await store.queries.accounts_with_due(clock()) == []
     (due,) = await store.polls.claim_due_polls(limit=10, now_ms=clock(), interval_ms=1_000)

@@ -233,7 +233,7 @@ async def test_no_secret_is_in_it(pipeline: Pipeline, tmp_path: Path) -> None:
         known = pipeline.provider.accept(key, Decimal(5)).id
         answer = CreateAnswer(Answer.ACCEPTED, 200, None, None, known, Decimal(5), None, f"rid {API_KEY}")
         pipeline.provider.tell(answer)
-    await pipeline.submit(in_flight=1)
+    await pipeline.submit(submit_in_flight=1)
     told, quiet = pipeline.provider.sends
     over = [pipeline.provider.finish(key, charged=Decimal(9)) for key in (told, quiet)]
     await deliver(pipeline, over[0].body(response={"text": f"my key is {API_KEY}"}), over[1])

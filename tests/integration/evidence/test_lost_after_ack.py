@@ -10,11 +10,11 @@ from typing import Any, cast
 import sqlalchemy as sa
 from aiohttp import web
 
-from app.bootstrap import submit_limits
 from app.config import EMULATOR_KEY, load_settings
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import idempotency_key, new_id
+from app.limits import to_ms
 from app.ports import PollAnswer
 from app.provider.client import Client
 from app.provider.ratelimit.pacing import Pacer
@@ -23,7 +23,7 @@ from app.queue import Queue
 from app.services.lost_webhooks import LostWebhookSearch
 from app.store import Store
 from app.store.tables import deliveries
-from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
+from tests.integration.services.pipeline import HOUR_MS, LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
 from workers.context import Context
 from workers.duties.lost_webhooks import run_lost_webhook_search
@@ -107,7 +107,7 @@ async def test_w14_what_was_acknowledged_and_dropped_is_found(pipeline: Pipeline
         async with asyncio.timeout(20):
             while not await idle(client):  # noqa: ASYNC110 - another process has no event
                 await asyncio.sleep(0.02)
-        pipeline.clock.advance(SUBMIT_LIMITS.poll_after_ms)
+        pipeline.clock.advance(to_ms(LIMITS.poll_after_s))
         await pipeline.sweep(client)
     books = await pipeline.books()
     assert books.states() == {"completed": 12}, "the answers come by poll as ever"
@@ -152,7 +152,7 @@ async def polled(pipeline: Pipeline, tasks: int = 1, *, delivered: bool = True) 
     await pipeline.start(tasks)
     await pipeline.submit()
     finished = [provider.finish(key) for key in provider.sends]
-    pipeline.clock.advance(SUBMIT_LIMITS.poll_after_ms)
+    pipeline.clock.advance(to_ms(LIMITS.poll_after_s))
     assert (await pipeline.sweep()).found_finished == tasks
     return finished
 
@@ -224,7 +224,7 @@ async def test_an_attempt_that_was_retried_meanwhile_is_judged_too(pipeline: Pip
     [task_id] = await pipeline.start(1)
     await pipeline.submit()
     provider.finish(idempotency_key(task_id, 1), "FAILED")
-    pipeline.clock.advance(SUBMIT_LIMITS.poll_after_ms)
+    pipeline.clock.advance(to_ms(LIMITS.poll_after_s))
     await pipeline.sweep()
     assert await pipeline.store.retries.retry_tasks_if_closed([task_id], pipeline.clock()) == 1
     pipeline.clock.advance(GRACE_MS + 1)
@@ -265,15 +265,7 @@ async def test_every_worker_looks_for_them(sqlite_pipeline: Pipeline) -> None:
     settings = load_settings(_env_file=None, ack_grace_s=0.05, sweep_every_s=0.01)
     queue = Queue("redis://127.0.0.1:1", timeout_s=1)
     providers = {"default": cast(Client, pipeline.provider)}
-    context = Context(
-        settings,
-        pipeline.store,
-        providers,
-        queue,
-        submit_limits(settings),
-        clock=pipeline.clock,
-        jitter=lambda: 0.0,
-    )
+    context = Context(settings, pipeline.store, providers, queue, clock=pipeline.clock, jitter=lambda: 0.0)
     working = asyncio.create_task(run_lost_webhook_search(context))
     try:
         async with asyncio.timeout(20):

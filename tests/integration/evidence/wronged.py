@@ -82,7 +82,7 @@ async def wrong_everything(pipeline: Pipeline) -> Wronged:
     )
     provider.tell(*([None] * VERDICTS.index("repriced")), dearer)
     provider.accept(key["repriced"], Decimal(6))
-    await pipeline.submit(in_flight=1)
+    await pipeline.submit(submit_in_flight=1)
     known = provider.accepted
     provider.finish(key["matched"])
     provider.finish(key["overcharged"], charged=Decimal(7))

@@ -9,13 +9,15 @@ from aiohttp import web
 
 from app.config import load_settings
 from app.domain.notices.notice import Notice, NoticeKind, NoticeState, Outcome
+from app.limits import NoticeLimits
 from app.notice_client import NoticeClient, open_notice_client
-from app.services.notify import Notifier, NotifyLimits
+from app.services.notify import Notifier
 from app.store import Store
+from tests.changed_limits import changed
 from tests.clock import SteppedClock
 from tests.integration.notices.receiver import SECRET, Receiver
 
-LIMITS = NotifyLimits(size=10, tries_max=4, lease_ms=30_000)
+LIMITS = NoticeLimits(notice_tries_max=4)
 
 
 @pytest.fixture
@@ -30,8 +32,9 @@ async def poster(receiver: Receiver) -> AsyncIterator[NoticeClient]:
 
 
 def notifier(store: Store, poster: NoticeClient | None, clock: SteppedClock, **limits: int) -> Notifier:
-    chosen = NotifyLimits(**({"size": 10, "tries_max": 4, "lease_ms": 30_000} | limits))
-    return Notifier(store, poster and poster.post, limits=chosen, clock=clock, jitter=lambda: 0.0)
+    return Notifier(
+        store, poster and poster.post, limits=changed(LIMITS, **limits), clock=clock, jitter=lambda: 0.0
+    )
 
 
 def notice(number: int = 1, **changes: Any) -> Notice:
@@ -153,7 +156,7 @@ async def test_a_round_is_bounded_and_old_news_is_sent_to_nobody(
 ) -> None:
     await store.notices.add_notices([notice(n) for n in range(5)], clock())
     await store.notices.add_notices([notice(9)], clock(), state=NoticeState.LOGGED)
-    sender = notifier(store, poster, clock, size=2)
+    sender = notifier(store, poster, clock, notice_size=2)
     assert [len(await sender.send_due()) for _ in range(4)] == [2, 2, 1, 0]
     assert len(receiver.got) == 5
 
@@ -164,7 +167,7 @@ async def test_two_workers_at_once_send_each_notice_once(
     found = [notice(n) for n in range(12)]
     stored = await asyncio.gather(*(store.notices.add_notices(found, clock()) for _ in range(4)))
     assert sum(stored) == 12
-    senders = [notifier(store, poster, clock, size=3) for _ in range(4)]
+    senders = [notifier(store, poster, clock, notice_size=3) for _ in range(4)]
     while any([await sender.send_due() for sender in senders]) or any(
         await asyncio.gather(*(sender.send_due() for sender in senders))
     ):

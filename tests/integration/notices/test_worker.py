@@ -12,7 +12,6 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 import workers.duties.notices
-from app.bootstrap import submit_limits
 from app.config import ConfigError, load_settings
 from app.domain.accounting.balances import Balance
 from app.domain.run_reason import BY_HAND, ReasonCode, RunReason
@@ -37,9 +36,7 @@ def no_pause_after_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def context_on(store: Store, clock: SteppedClock, pipeline: Pipeline, **settings: Any) -> Context:
     chosen = load_settings(_env_file=None, notice_every_s=0.02, forecast_every_s=0.001, **settings)
     providers = {"default": cast(Client, pipeline.provider)}
-    return Context(
-        chosen, store, providers, cast(Queue, None), submit_limits(chosen), clock=clock, jitter=lambda: 0.0
-    )
+    return Context(chosen, store, providers, cast(Queue, None), clock=clock, jitter=lambda: 0.0)
 
 
 async def test_two_workers_report_each_thing_once(

@@ -4,43 +4,27 @@ reach the code, so that a change of its calls is followed in one place.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
 
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import TaskSpec, new_id
+from app.limits import Limits, to_ms
 from app.ports import Provider
 from app.provider.wire import read_report
 from app.services.settle import SettleSummary, settle
-from app.services.submit import SubmitLimits, SubmitSummary, submit
-from app.services.sweep import SweepLimits, SweepSummary, sweep
+from app.services.submit import SubmitSummary, submit
+from app.services.sweep import SweepSummary, sweep
 from app.store import Store
 from tests.books import Books, checked_books
+from tests.changed_limits import changed
 from tests.clock import SteppedClock
 from tests.scripted_provider import Accepted, ScriptedProvider
 
 HOUR_MS = 3_600_000
-SUBMIT_LIMITS = SubmitLimits(
-    claim_size=50,
-    in_flight=8,
-    claim_lease_ms=60_000,
-    job_ms=15_000,
-    poll_after_ms=600_000,
-    lease_ms=15_000,
-    safe_resend_ms=20 * HOUR_MS,
-)
-SWEEP_LIMITS = SweepLimits(
-    settle_size=20,
-    sweep_after_ms=10_000,
-    tries_max=8,
-    poll_size=100,
-    poll_every_ms=60_000,
-    polls_in_flight=4,
-    retention_ms=24 * HOUR_MS,
-    safe_resend_ms=20 * HOUR_MS,
-)
+LIMITS = Limits(claim_size=50, submit_in_flight=8, submit_job_s=15, settle_size=20, poll_size=100)
 UNMATCHED_MS = 60_000
 ESTIMATE = Decimal(5)
 
@@ -54,7 +38,7 @@ class Pipeline:
     store: Store
     clock: SteppedClock
     provider: ScriptedProvider = field(default_factory=ScriptedProvider)
-    submit_limits: SubmitLimits = SUBMIT_LIMITS
+    limits: Limits = LIMITS
     run_id: str = ""
     task_ids: list[str] = field(default_factory=list)
 
@@ -77,13 +61,13 @@ class Pipeline:
         provider: Provider | None = None,
         token: str | None = None,
         stopping: Callable[[], bool] = lambda: False,
-        **limits: int,
+        **limits: float,
     ) -> SubmitSummary:
         """One submit job."""
         return await submit(
             self.store,
             provider or self.provider,
-            limits=replace(self.submit_limits, **limits),
+            limits=changed(self.limits, **limits),
             clock=self.clock,
             jitter=lambda: 0.5,
             token=token or f"job-{next(_tokens)}",
@@ -101,7 +85,7 @@ class Pipeline:
             )
             for body in bodies
         ]
-        await self.store.inbox.store_deliveries(raw, due_at_ms=self.clock() + SWEEP_LIMITS.sweep_after_ms)
+        await self.store.inbox.store_deliveries(raw, due_at_ms=self.clock() + to_ms(LIMITS.sweep_after_s))
         return [delivery.id for delivery in raw]
 
     async def settle(self, delivery_ids: list[str]) -> SettleSummary:
@@ -115,14 +99,14 @@ class Pipeline:
         return await self.settle(await self.receive(*bodies))
 
     async def sweep(
-        self, provider: Provider | None = None, *, unreleased: set[str] | None = None, **limits: int
+        self, provider: Provider | None = None, *, unreleased: set[str] | None = None, **limits: float
     ) -> SweepSummary:
         """One pass of the sweep, in a process of its own unless it is given what the one before left."""
         return await sweep(
             self.store,
             {"default": provider or self.provider},
             lambda ids: self.settle(list(ids)),
-            limits=replace(SWEEP_LIMITS, **limits),
+            limits=changed(LIMITS, **limits),
             clock=self.clock,
             unreleased=set() if unreleased is None else unreleased,
         )

@@ -15,7 +15,7 @@ from app.services.funding import Funding
 from app.services.submit import submit
 from app.store import Store
 from tests.clock import SteppedClock
-from tests.integration.services.pipeline import SUBMIT_LIMITS, Pipeline
+from tests.integration.services.pipeline import LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
 
 
@@ -63,7 +63,7 @@ async def send(pipeline: Pipeline, provider: Account, gate: Admission | None = N
         pipeline.store,
         provider,
         admission=gate,
-        limits=SUBMIT_LIMITS,
+        limits=LIMITS,
         clock=pipeline.clock,
         jitter=lambda: 0.0,
         token=f"t{pipeline.clock()}",
@@ -164,7 +164,7 @@ async def test_s14_a_bad_key_stops_every_run_of_the_account(pipeline: Pipeline) 
     await send(pipeline, provider)
     states = {run.id: run.state for run in await pipeline.store.queries.list_runs()}
     assert states == {first: "stopped", pipeline.run_id: "stopped", other: "running"}
-    assert len(provider.sends) <= SUBMIT_LIMITS.in_flight
+    assert len(provider.sends) <= LIMITS.submit_in_flight
 
 
 async def start_batches(pipeline: Pipeline, tasks: int, size: int) -> None:

@@ -2,8 +2,9 @@
 
 from decimal import Decimal
 
+from app.limits import to_ms
 from app.services.sweep import VANISHED_POLLS
-from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, SWEEP_LIMITS, Pipeline
+from tests.integration.services.pipeline import HOUR_MS, LIMITS, Pipeline
 
 
 async def test_s21_a_queue_cleared_by_somebody_else_makes_tasks_vanish_and_not_fail(
@@ -13,10 +14,10 @@ async def test_s21_a_queue_cleared_by_somebody_else_makes_tasks_vanish_and_not_f
     await pipeline.submit()
     survivor, *cleared = pipeline.provider.sends
     pipeline.provider.forget(cleared)
-    pipeline.clock.advance(SUBMIT_LIMITS.poll_after_ms)
+    pipeline.clock.advance(to_ms(LIMITS.poll_after_s))
     for _ in range(VANISHED_POLLS):
         await pipeline.sweep()
-        pipeline.clock.advance(SWEEP_LIMITS.poll_every_ms * VANISHED_POLLS)
+        pipeline.clock.advance(to_ms(LIMITS.poll_every_s) * VANISHED_POLLS)
     books = await pipeline.books()
     assert books.states() == {"expired": 3, "submitted": 1}
     assert {task["error_code"] for task in books.tasks if task["state"] == "expired"} == {"vanished"}

@@ -13,7 +13,7 @@ from app.services.notice_triggers import Watcher
 from app.services.reachability import IN_A_ROW, Reachability
 from app.services.submit import submit
 from app.services.sweep import sweep
-from tests.integration.services.pipeline import SUBMIT_LIMITS, SWEEP_LIMITS, Pipeline
+from tests.integration.services.pipeline import LIMITS, Pipeline
 from tests.scripted_provider import ScriptedProvider
 
 PAGE = "HTTP 404, text/html, <h1>404 Not Found</h1>"
@@ -55,7 +55,7 @@ async def send(pipeline: Pipeline, provider: Behind, reach: Reachability) -> int
         pipeline.store,
         provider,
         reach=reach,
-        limits=SUBMIT_LIMITS,
+        limits=LIMITS,
         clock=pipeline.clock,
         jitter=lambda: 0.5,
         token=f"t{pipeline.clock()}",
@@ -161,7 +161,7 @@ async def test_f1_a_gateway_that_answers_polls_expires_nothing_and_is_reported(p
             pipeline.store,
             {"default": provider},
             lambda ids: pipeline.settle(list(ids)),
-            limits=SWEEP_LIMITS,
+            limits=LIMITS,
             clock=pipeline.clock,
             unreleased=set(),
             reach=lambda _: reach,
@@ -270,7 +270,7 @@ async def test_f9_a_rest_is_as_long_as_the_provider_asks(pipeline: Pipeline) -> 
     again_ms = await send(pipeline, provider, reach)
     assert again_ms is not None and 90_000 <= again_ms < 100_000
     before = provider.requests
-    assert before <= IN_A_ROW + SUBMIT_LIMITS.in_flight, "and nobody else tries meanwhile"
+    assert before <= IN_A_ROW + LIMITS.submit_in_flight, "and nobody else tries meanwhile"
     pipeline.clock.advance(89_000)
     await send(pipeline, provider, reach)
     assert provider.requests == before

@@ -14,13 +14,14 @@ from app.cli.store_access import opened_store
 from app.config import load_settings
 from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
+from app.limits import to_ms
 from app.ports import StoreUnavailable
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import metadata
 from tests.clock import SteppedClock
-from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline
+from tests.integration.services.pipeline import HOUR_MS, LIMITS, Pipeline
 from tests.servers.postgres import OTHERS_OFF, PostgresServer, database_name
 
 TASKS = 120
@@ -33,13 +34,13 @@ async def one_round(pipeline: Pipeline, answered: set[str], *, sends: int = TASK
     sent = pipeline.provider.sends
     enough = len(sent) + sends
     with contextlib.suppress(StoreUnavailable):
-        await pipeline.submit(claim_size=sends, in_flight=2, stopping=lambda: len(sent) >= enough)
+        await pipeline.submit(claim_size=sends, submit_in_flight=2, stopping=lambda: len(sent) >= enough)
     for key in sorted(pipeline.provider.accepted.keys() - answered):
         with contextlib.suppress(StoreUnavailable):
             await pipeline.receive(pipeline.provider.finish(key))
             answered.add(key)
     # Whoever holds a claim or a lease is thought dead by then, and what waited in the inbox is due.
-    pipeline.clock.advance(SUBMIT_LIMITS.claim_lease_ms + 1)
+    pipeline.clock.advance(to_ms(LIMITS.claim_lease_s) + 1)
     with contextlib.suppress(StoreUnavailable):
         await pipeline.sweep()
         return (await pipeline.store.queries.progress(pipeline.run_id)).open == 0
@@ -190,7 +191,7 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
         since = sorted(answered - before)
         assert 0 < len(since) < TASKS
         again, lost = since[: len(since) // 2], since[len(since) // 2 :]
-        await pipeline.submit(in_flight=1)
+        await pipeline.submit(submit_in_flight=1)
         [run] = (await pipeline.books()).runs
         assert (run["state"], "restored" in run["reason"]) == ("stopped", True), "it may be a copy (S8)"
         assert await pipeline.store.runs.resume_restored_run(pipeline.run_id)

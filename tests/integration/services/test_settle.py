@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.task import TaskSpec, idempotency_key
+from app.limits import to_ms
 from app.ports import RowsRefused, StoreUnavailable
 from app.provider.wire import read_answer
 from app.services.settle import LOST_UPDATE_PASSES, decide_delivery
@@ -20,7 +21,7 @@ from app.store.tables import deliveries, ledger, tasks
 from app.store.write.inbox import HELD_UP_MS_MAX
 from app.store.write.settlement import SettlementWrites
 from tests.clock import SteppedClock
-from tests.integration.services.pipeline import SWEEP_LIMITS, UNMATCHED_MS, Pipeline
+from tests.integration.services.pipeline import LIMITS, UNMATCHED_MS, Pipeline
 from tests.scripted_provider import LOSE, Accepted
 
 
@@ -205,7 +206,7 @@ async def test_a_bug_that_one_delivery_meets_holds_up_that_one(
         [row] = [row for row in (await pipeline.books()).deliveries if row["state"] != "done"]
         assert (row["state"], row["tries"]) == ("new", 0)
         assert row["error"].startswith("ZeroDivisionError at test_settle.py:")
-        for _ in range(2 * SWEEP_LIMITS.tries_max):
+        for _ in range(2 * LIMITS.deliveries_tries_max):
             pipeline.clock.advance(HELD_UP_MS_MAX)
             await pipeline.sweep()
         # What a poll brought meanwhile meets it too.
@@ -253,7 +254,7 @@ async def test_one_that_cannot_be_unpacked_takes_no_neighbour_along(pipeline: Pi
         task.response = {"text": "x" * 2_000}
     ids = await pipeline.receive(*done)
     await pipeline.store.db.write(alter(deliveries.c.id == ids[7], body=b"no frame"))
-    pipeline.clock.advance(SWEEP_LIMITS.sweep_after_ms)
+    pipeline.clock.advance(to_ms(LIMITS.sweep_after_s))
     summary = await pipeline.sweep()
     assert summary.deliveries == 20
     books = await pipeline.books()
@@ -335,8 +336,8 @@ async def through_trouble(pipeline: Pipeline, breaks: str, mends: str) -> None:
     unreleased: set[str] = set()
     await pipeline.store.db.write(saying(breaks))
     try:
-        for _ in range(SWEEP_LIMITS.tries_max + 2):
-            pipeline.clock.advance(SWEEP_LIMITS.sweep_after_ms)
+        for _ in range(LIMITS.deliveries_tries_max + 2):
+            pipeline.clock.advance(to_ms(LIMITS.sweep_after_s))
             with pytest.raises(StoreUnavailable):
                 await pipeline.sweep(unreleased=unreleased)
             with pytest.raises(StoreUnavailable):
@@ -345,7 +346,7 @@ async def through_trouble(pipeline: Pipeline, breaks: str, mends: str) -> None:
         await pipeline.store.db.write(saying(mends))
     rows = (await pipeline.books()).deliveries
     assert {(row["state"], row["error"]) for row in rows} == {("new", None)}
-    pipeline.clock.advance(SWEEP_LIMITS.sweep_after_ms)
+    pipeline.clock.advance(to_ms(LIMITS.sweep_after_s))
     assert (await pipeline.sweep(unreleased=unreleased)).deliveries == 12
     assert (await pipeline.books()).states() == {"completed": 12}
 

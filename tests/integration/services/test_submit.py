@@ -11,15 +11,16 @@ import pytest
 from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import idempotency_key
+from app.limits import to_ms
 from app.ports import CreateAnswer, StoreUnavailable
 from app.services.sender import FLUSH_EVERY_S
 from app.services.submit import LEASE as LEASES
-from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, Pipeline, until
+from tests.integration.services.pipeline import HOUR_MS, LIMITS, Pipeline, until
 from tests.scripted_provider import LOSE, ScriptedProvider
 
 SWEEP_MS = 5_000
 LEASE = LEASES + "default"
-CLAIM_MS = SUBMIT_LIMITS.claim_lease_ms
+CLAIM_MS = to_ms(LIMITS.claim_lease_s)
 
 
 async def claim(pipeline: Pipeline, limit: int = 50, token: str = "killed") -> list[ClaimedTask]:
@@ -155,7 +156,7 @@ async def test_s8_a_409_to_a_key_never_sent_stops_the_run(pipeline: Pipeline) ->
     task_ids = await pipeline.start(30)
     foreign = idempotency_key(task_ids[3], 1)
     pipeline.provider.bound.add(foreign)
-    summary = await pipeline.submit(in_flight=1)
+    summary = await pipeline.submit(submit_in_flight=1)
     assert summary.answers[Answer.KEY_COLLISION] == 1
     assert summary.again_in_ms is None
     assert len(pipeline.provider.sends) == 4, "nothing more is sent"
@@ -186,7 +187,8 @@ async def test_s8_a_key_that_another_process_sent_meanwhile_is_ours(
 
     pipeline.provider.before_answer = other_was_quicker
     pipeline.provider.tell(Answer.EXISTS)
-    assert (await pipeline.submit(in_flight=1, job_ms=2 * CLAIM_MS)).answers == {Answer.EXISTS: 2}
+    summary = await pipeline.submit(submit_in_flight=1, submit_job_s=CLAIM_MS / 500)
+    assert summary.answers == {Answer.EXISTS: 2}
     assert (await pipeline.books()).runs[0]["state"] == "running"
     assert (await pipeline.books()).states() == {"submitted": 2}
 
@@ -200,7 +202,7 @@ async def test_s8_that_there_is_no_other_copy_may_be_stated_while_it_sends(pipel
             assert await pipeline.store.runs.resume_restored_run(pipeline.run_id)
 
     pipeline.provider.before_answer = say
-    assert (await pipeline.submit(in_flight=1)).answers == {Answer.ACCEPTED: 9, Answer.EXISTS: 1}
+    assert (await pipeline.submit(submit_in_flight=1)).answers == {Answer.ACCEPTED: 9, Answer.EXISTS: 1}
 
 
 async def test_s9_a_delivery_may_overtake_the_submit_response(pipeline: Pipeline) -> None:
@@ -223,7 +225,7 @@ async def test_s9_a_delivery_may_overtake_the_submit_response(pipeline: Pipeline
 async def test_s10_without_credits_the_run_pauses_and_goes_on_later(pipeline: Pipeline) -> None:
     await pipeline.start(40)
     pipeline.provider.tell(*[None] * 10, *[Answer.NO_CREDITS] * 30)
-    summary = await pipeline.submit(in_flight=4)
+    summary = await pipeline.submit(submit_in_flight=4)
     assert summary.again_in_ms is None
     assert len(pipeline.provider.sends) <= 10 + 4, "those in flight, and no more"
     books = await pipeline.books()
@@ -266,7 +268,7 @@ async def submit_to_the_end(pipeline: Pipeline, jobs_max: int = 500) -> None:
 async def test_s12_a_full_queue_is_asked_again_after_minutes(pipeline: Pipeline) -> None:
     await pipeline.start(2)
     pipeline.provider.tell(Answer.QUEUE_FULL, CreateAnswer(Answer.RATE_LIMITED, 429, wait_s=7.0))
-    summary = await pipeline.submit(in_flight=1)
+    summary = await pipeline.submit(submit_in_flight=1)
     now = pipeline.clock()
     waits = sorted(row["not_before_ms"] - now for row in (await pipeline.books()).tasks)
     assert summary.again_in_ms == waits[0]
@@ -277,7 +279,7 @@ async def test_s12_a_full_queue_is_asked_again_after_minutes(pipeline: Pipeline)
 async def test_s12_a_pause_of_the_account_ends_the_job_and_sends_nothing(pipeline: Pipeline) -> None:
     await pipeline.start(100)
     pipeline.provider.tell(None, *[CreateAnswer(Answer.DEFERRED, wait_s=900.0)] * 8)
-    summary = await pipeline.submit(in_flight=2)
+    summary = await pipeline.submit(submit_in_flight=2)
     assert summary.again_in_ms == 900_000
     assert len(pipeline.provider.sends) <= 3
     rows = (await pipeline.books()).tasks
@@ -309,7 +311,7 @@ async def test_s14_a_revoked_key_stops_the_run(pipeline: Pipeline) -> None:
     pipeline.provider.tell(
         None, None, *[CreateAnswer(Answer.BAD_KEY, 401, "INVALID_OR_EXPIRED_API_KEY")] * 98
     )
-    summary = await pipeline.submit(in_flight=4)
+    summary = await pipeline.submit(submit_in_flight=4)
     assert len(pipeline.provider.sends) <= 2 + 4
     assert summary.answers[Answer.ACCEPTED] == 2
     books = await pipeline.books()
@@ -323,7 +325,7 @@ async def test_s15_a_rejected_task_is_final_and_the_others_go_on(pipeline: Pipel
     task_ids = await pipeline.start(5)
     refused = CreateAnswer(Answer.REJECTED, 400, "VALIDATION_ERROR", "bad (country: unknown)")
     pipeline.provider.tell(None, refused)
-    await pipeline.submit(in_flight=1)
+    await pipeline.submit(submit_in_flight=1)
     books = await pipeline.books()
     assert books.states() == {"submitted": 4, "rejected": 1}
     row = books.task(task_ids[1])
@@ -354,10 +356,10 @@ async def test_a_killed_sender_is_replaced_when_its_lease_is_over(pipeline: Pipe
     await pipeline.start(3)
     now = pipeline.clock()
     await pipeline.store.runs.acquire_lease(
-        LEASE, "killed", until_ms=now + SUBMIT_LIMITS.lease_ms, now_ms=now
+        LEASE, "killed", until_ms=now + to_ms(LIMITS.submit_lease_s), now_ms=now
     )
     assert (await pipeline.submit()).busy
-    pipeline.clock.advance(SUBMIT_LIMITS.lease_ms)
+    pipeline.clock.advance(to_ms(LIMITS.submit_lease_s))
     assert (await pipeline.submit()).answers == {Answer.ACCEPTED: 3}
 
 
@@ -375,15 +377,15 @@ async def test_w2_a_sender_that_stood_still_stops_when_it_was_replaced(pipeline:
 
     async def stand_still(_: ClaimedTask) -> None:
         if len(provider.sends) == 1:
-            pipeline.clock.advance(SUBMIT_LIMITS.lease_ms)
+            pipeline.clock.advance(to_ms(LIMITS.submit_lease_s))
             now = pipeline.clock()
-            assert await prolong(LEASE, "other", until_ms=now + SUBMIT_LIMITS.lease_ms, now_ms=now)
+            assert await prolong(LEASE, "other", until_ms=now + to_ms(LIMITS.submit_lease_s), now_ms=now)
         else:
             await flushed.wait()
 
     store.runs.acquire_lease = tell  # type: ignore[method-assign]
     provider.before_answer = stand_still
-    summary = await pipeline.submit(token="slow", in_flight=2, job_ms=10**9)
+    summary = await pipeline.submit(token="slow", submit_in_flight=2, submit_job_s=86_400)
     assert len(provider.sends) <= 4, "those in flight when it noticed"
     assert summary.answers[Answer.DEFERRED] >= 46
     assert (await pipeline.submit()).busy, "the other's lease is left alone"
@@ -401,14 +403,14 @@ async def test_the_lease_is_prolonged_in_time_and_not_at_each_record(pipeline: P
         return await prolong(name, owner, until_ms=until_ms, now_ms=now_ms)
 
     async def go_on(_: ClaimedTask) -> None:
-        left_ms.append(ends_ms[-1] - pipeline.clock.advance(SUBMIT_LIMITS.lease_ms / 80))
+        left_ms.append(ends_ms[-1] - pipeline.clock.advance(to_ms(LIMITS.submit_lease_s) / 80))
         await asyncio.sleep(FLUSH_EVERY_S * 1.1)
 
     store.runs.acquire_lease = note  # type: ignore[method-assign]
     pipeline.provider.before_answer = go_on
-    await pipeline.submit(in_flight=2, job_ms=10**9)
+    await pipeline.submit(submit_in_flight=2, submit_job_s=86_400)
     assert 2 < len(ends_ms) < 6, "of twelve records"
-    assert min(left_ms) > SUBMIT_LIMITS.lease_ms / 2
+    assert min(left_ms) > to_ms(LIMITS.submit_lease_s) / 2
 
 
 async def test_w2_claims_kept_past_the_time_of_the_job_are_given_back(pipeline: Pipeline) -> None:
@@ -418,7 +420,7 @@ async def test_w2_claims_kept_past_the_time_of_the_job_are_given_back(pipeline: 
         pipeline.clock.advance(CLAIM_MS + 1)
 
     pipeline.provider.before_answer = stand_still
-    summary = await pipeline.submit(in_flight=1)
+    summary = await pipeline.submit(submit_in_flight=1)
     assert summary.answers == {Answer.ACCEPTED: 1, Answer.DEFERRED: 19}
     assert summary.again_in_ms == 0
     rows = (await pipeline.books()).tasks
@@ -439,7 +441,7 @@ async def test_w2_a_late_record_does_not_take_a_claim_back(pipeline: Pipeline) -
 
 async def test_stopping_ends_early_and_leaves_the_rest_sendable(pipeline: Pipeline) -> None:
     await pipeline.start(200)
-    summary = await pipeline.submit(stopping=lambda: len(pipeline.provider.sends) >= 10, in_flight=2)
+    summary = await pipeline.submit(stopping=lambda: len(pipeline.provider.sends) >= 10, submit_in_flight=2)
     assert summary.answers[Answer.ACCEPTED] <= 12
     books = await pipeline.books()
     assert books.states()["submitting"] == 0
@@ -458,7 +460,7 @@ async def test_a_job_that_is_cut_off_keeps_what_it_knows(pipeline: Pipeline) -> 
             await asyncio.Event().wait()
 
     pipeline.provider.before_answer = hang
-    job = asyncio.create_task(pipeline.submit(in_flight=2))
+    job = asyncio.create_task(pipeline.submit(submit_in_flight=2))
     await hung.wait()
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -495,7 +497,7 @@ async def test_the_last_records_are_committed_before_the_job_ends(pipeline: Pipe
 
     store.submissions.record_submissions = slowly  # type: ignore[method-assign]
     pipeline.provider.before_answer = last
-    job = asyncio.create_task(pipeline.submit(in_flight=1))
+    job = asyncio.create_task(pipeline.submit(submit_in_flight=1))
     await until(lambda: len(pipeline.provider.sends) == 6 and recording.is_set())
     await asyncio.sleep(0)
     assert not job.done()
@@ -527,7 +529,7 @@ async def test_a_job_that_is_cut_off_while_it_records(pipeline: Pipeline, commit
 
     store.submissions.record_submissions = slowly  # type: ignore[method-assign]
     pipeline.provider.before_answer = last
-    job = asyncio.create_task(pipeline.submit(in_flight=1))
+    job = asyncio.create_task(pipeline.submit(submit_in_flight=1))
     await recording.wait()
     job.cancel()
     for _ in range(10):
@@ -564,7 +566,7 @@ async def test_records_that_failed_once_are_tried_again_at_the_end(pipeline: Pip
     store.submissions.record_submissions = fail_once  # type: ignore[method-assign]
     pipeline.provider.before_answer = last
     with pytest.raises(StoreUnavailable):
-        await pipeline.submit(in_flight=1)
+        await pipeline.submit(submit_in_flight=1)
     states = (await pipeline.books()).states()
     assert states["submitted"] >= 5, "their answers were not forgotten"
 
@@ -629,7 +631,7 @@ async def test_a_run_pauses_at_its_budget(pipeline: Pipeline) -> None:
 async def test_a_lost_send_counts_against_the_budget_and_is_resent(pipeline: Pipeline) -> None:
     await pipeline.start(3, budget=Decimal(10))
     pipeline.provider.tell(LOSE)
-    again = (await pipeline.submit(in_flight=1)).again_in_ms
+    again = (await pipeline.submit(submit_in_flight=1)).again_in_ms
     assert len(pipeline.provider.accepted) == 2
     pipeline.clock.advance(again or 0)
     await pipeline.store.runs.resume_run_if_halted(pipeline.run_id)

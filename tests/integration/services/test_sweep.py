@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from app.domain.task import idempotency_key
+from app.limits import to_ms
 from app.ports import PollAnswer, StoreUnavailable
 from app.provider.wire import read_answer
 from app.services.sweep import BATCHES_MAX, VANISHED_POLLS
 from app.store import Database, Store
-from tests.integration.services.pipeline import HOUR_MS, SUBMIT_LIMITS, SWEEP_LIMITS, Pipeline
+from tests.integration.services.pipeline import HOUR_MS, LIMITS, Pipeline
 from tests.scripted_provider import LOSE, ScriptedProvider
 
-POLL_AFTER_MS = SUBMIT_LIMITS.poll_after_ms
-POLL_EVERY_MS = SWEEP_LIMITS.poll_every_ms
-SWEEP_AFTER_MS = SWEEP_LIMITS.sweep_after_ms
+POLL_AFTER_MS = to_ms(LIMITS.poll_after_s)
+POLL_EVERY_MS = to_ms(LIMITS.poll_every_s)
+SWEEP_AFTER_MS = to_ms(LIMITS.sweep_after_s)
 
 
 async def test_an_idle_sweep_does_nothing(pipeline: Pipeline) -> None:
@@ -109,7 +110,7 @@ class Moody(ScriptedProvider):
 async def test_w12_one_that_always_fails_does_not_hold_up_the_rest(pipeline: Pipeline) -> None:
     pipeline.provider = Moody()
     task_ids = await pipeline.start(6)
-    await pipeline.submit(in_flight=1)
+    await pipeline.submit(submit_in_flight=1)
     for i in task_ids:
         pipeline.provider.finish(idempotency_key(i, 1))
     pipeline.clock.advance(POLL_AFTER_MS)
@@ -240,14 +241,14 @@ async def test_r23_one_that_kills_its_worker_is_quarantined_in_the_end(
         raise Killed
 
     monkeypatch.setattr(pipeline, "settle", dies)
-    for _ in range(SWEEP_LIMITS.tries_max):
+    for _ in range(LIMITS.deliveries_tries_max):
         pipeline.clock.advance(SWEEP_AFTER_MS)
         with pytest.raises(Killed):
             await pipeline.sweep()
     pipeline.clock.advance(SWEEP_AFTER_MS)
     await pipeline.sweep()
     [row] = (await pipeline.books()).deliveries
-    assert (row["state"], row["tries"]) == ("quarantined", SWEEP_LIMITS.tries_max)
+    assert (row["state"], row["tries"]) == ("quarantined", LIMITS.deliveries_tries_max)
 
 
 async def test_one_that_kills_its_workers_takes_no_neighbour_along(
@@ -265,7 +266,7 @@ async def test_one_that_kills_its_workers_takes_no_neighbour_along(
 
     monkeypatch.setattr(pipeline, "settle", dies)
     kills = 0
-    for _ in range(3 * SWEEP_LIMITS.tries_max):
+    for _ in range(3 * LIMITS.deliveries_tries_max):
         pipeline.clock.advance(SWEEP_AFTER_MS)
         try:
             summary = await pipeline.sweep()
@@ -274,7 +275,7 @@ async def test_one_that_kills_its_workers_takes_no_neighbour_along(
         else:
             if summary.set_aside:
                 break
-    assert (kills, list(summary.set_aside)) == (SWEEP_LIMITS.tries_max, [ids[3]])
+    assert (kills, list(summary.set_aside)) == (LIMITS.deliveries_tries_max, [ids[3]])
     assert (await pipeline.books()).states() == {"completed": 9, "submitted": 1}
 
 

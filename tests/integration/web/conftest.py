@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app.store import Store
 from app.web.server import create_app
+from tests.changed_limits import changed
 from tests.clock import SteppedClock
 from tests.integration.web.receiving import LIMITS, SECRET, HeldStore, Receiving, WakeDouble
 
@@ -35,7 +35,7 @@ async def start_receiver(clock: SteppedClock) -> AsyncIterator[StartReceiver]:
                 store,
                 woken,
                 secrets=secrets,
-                limits=replace(LIMITS, **limits),
+                limits=changed(LIMITS, **limits),
                 clock=clock,
                 allow_unsigned=allow_unsigned,
             )

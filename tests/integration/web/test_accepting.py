@@ -171,7 +171,7 @@ async def test_a_large_body_is_checked_off_the_loop_and_stored(receiver: Receivi
 async def test_a_delivery_without_wake_is_due_for_the_sweep(
     store: Store, start_receiver: StartReceiver
 ) -> None:
-    receiver = await start_receiver(store, due_after_s=10.0)
+    receiver = await start_receiver(store, sweep_after_s=10.0)
     await receiver.post(delivery_body())
     (kept,) = await stored(store)
     arguments = {"limit": 10, "next_due_at_ms": 0}
