@@ -47,8 +47,9 @@ THREAD_POLL_S = 0.002
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
-_NOT_OF_THE_SESSION = ("22", "23", "40", "53")
-"""Classes of data, constraints, deadlocks, a full server: a new session would be no better, or not be had."""
+_NOT_OF_THE_SESSION = ("22", "23", "40", "53", "55P03")
+"""Classes of data, constraints, deadlocks, a full server; a lock that was waited for as long as was asked: a
+new session would be no better, or not be had."""
 _POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 

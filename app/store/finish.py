@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.store.database import Database
+from app.store.partitioning import is_unpartitioned, partition_deliveries
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class FinishStep:
     """Idempotent, and goes on where a killed one ended. Several may call it at once."""
 
 
-STEPS: tuple[FinishStep, ...] = ()
+STEPS: tuple[FinishStep, ...] = (
+    FinishStep("divide deliveries into a partition for each day", is_unpartitioned, partition_deliveries),
+)
 """In their order."""
 
 

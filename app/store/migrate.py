@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
 from app.store.finish import finish
+from app.store.write.health import database_now
+from app.store.write.partitions import PartitionWrites
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -20,6 +22,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _NUMBER = re.compile(r"\d{4}")
 LOCK_ID = 0x7A11_4800
 """Any fixed number: PostgreSQL's advisory lock that one migrating process holds."""
+
+
+def is_compared(name: str | None, kind: str, _parents: object) -> bool:
+    """Whether a table is compared with those of the code: partitions are made as days come."""
+    return kind != "table" or not (name or "").startswith("deliveries_")
 
 
 def alembic_config() -> "Config":
@@ -70,3 +77,6 @@ async def migrate(db: Database) -> None:
     # Again after a deadlock with a process that works meanwhile.
     if await db.write(upgrade_alone, long=True):
         await finish(db)
+    if not db.is_sqlite:
+        now_ms = await db.read(lambda connection: connection.scalar(sa.select(database_now(db))))
+        await PartitionWrites(db).add_partitions(int(now_ms or 0))

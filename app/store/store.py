@@ -19,6 +19,7 @@ from app.store.write.health import HealthWrites
 from app.store.write.inbox import InboxWrites
 from app.store.write.load import LoadWrites
 from app.store.write.notices import NoticeWrites
+from app.store.write.partitions import PartitionWrites
 from app.store.write.polls import PollWrites
 from app.store.write.retries import RetryWrites
 from app.store.write.run_ends import RunEndWrites
@@ -45,6 +46,7 @@ class Store:
         self.inbox = InboxWrites(db)
         self.settlements = SettlementWrites(db)
         self.polls = PollWrites(db)
+        self.partitions = PartitionWrites(db)
         self.run_ends = RunEndWrites(db)
         self.spending = SpendingWrites(db)
         self.schedules = ScheduleWrites(db)

@@ -2,12 +2,14 @@
 
 from alembic import context
 
+from app.store.migrate import is_compared
 from app.store.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=metadata,
+    include_name=is_compared,
     render_as_batch=connection.dialect.name == "sqlite",
     transaction_per_migration=True,
 )

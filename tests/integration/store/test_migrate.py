@@ -19,7 +19,7 @@ from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.provider.wire import read_answer
 from app.store import Database, Store
-from app.store.migrate import MIGRATIONS, alembic_config, is_migrated, migrate, newest_revision
+from app.store.migrate import MIGRATIONS, alembic_config, is_compared, is_migrated, migrate, newest_revision
 from app.store.tables import metadata
 
 SCRIPT = """
@@ -117,7 +117,8 @@ def test_a_migration_only_adds(path: Path) -> None:
 
 async def test_the_migrated_tables_are_those_of_the_code(store: Store) -> None:
     def difference(connection: sa.Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+        context = MigrationContext.configure(connection, opts={"include_name": is_compared})
+        return list(compare_metadata(context, metadata))
 
     async with store.db.engine.connect() as connection:
         assert await connection.run_sync(difference) == []

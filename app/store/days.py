@@ -1,0 +1,51 @@
+"""Days of deliveries: an id is a UUIDv7, so it tells the time, and a day is a range of ids.
+
+On PostgreSQL a statement that names such a range touches the partitions of these days only, whatever the
+planner thinks of the rows. SQLite has no partitions, and would take the range for a way to search.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.task import new_id
+from app.store.database import Database
+
+DAY_MS = 86_400_000
+EARLIER_MS = DAY_MS
+"""A delivery is never older than its task, but for what two clocks differ; a signed one tells the provider's
+time. One more partition in each look-up is the price of believing it of a clock that is a day behind."""
+
+
+def day_of(ms: int) -> int:
+    """The midnight (UTC) before a time, both in milliseconds."""
+    return ms - ms % DAY_MS
+
+
+def first_id(ms: int) -> str:
+    """No id of this time or later is lower."""
+    return new_id(max(ms, 0), 0)
+
+
+def time_of(delivery_id: str) -> int:
+    """The milliseconds in an id."""
+    return int(delivery_id.replace("-", "")[:12], 16)
+
+
+def within(db: Database, column: sa.ColumnElement[Any], ids: Iterable[str]) -> sa.ColumnElement[bool]:
+    """That a delivery's id is not before or behind all of `ids`; said beside a join with them."""
+    known = sorted(ids)
+    if db.is_sqlite or not known:
+        return sa.true()
+    return column.between(known[0], known[-1])
+
+
+def since_tasks(
+    db: Database, column: sa.ColumnElement[Any], task_ids: Iterable[str]
+) -> sa.ColumnElement[bool]:
+    """That a delivery's id is not older than the oldest of these tasks (or runs)."""
+    oldest = min(task_ids, default=None)
+    if db.is_sqlite or oldest is None:
+        return sa.true()
+    return column >= first_id(time_of(oldest) - EARLIER_MS)
