@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.store.database import Database
+from app.store.key_index import drop_key_index, has_key_index
 from app.store.partitioning import is_unpartitioned, partition_deliveries
 
 
@@ -25,6 +26,7 @@ class FinishStep:
 
 STEPS: tuple[FinishStep, ...] = (
     FinishStep("divide deliveries into a partition for each day", is_unpartitioned, partition_deliveries),
+    FinishStep("drop the unique index of tasks on idempotency_key", has_key_index, drop_key_index),
 )
 """In their order."""
 

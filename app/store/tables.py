@@ -157,7 +157,6 @@ tasks = sa.Table(
     sa.Column("fingerprint", sa.Text),  # of engine and payload: equal prompts are equal; null on old rows
     sa.Column("reused_from", Id),  # the task whose result answers this one, charged 0; null: its own
     sa.UniqueConstraint("run_id", "ordinal"),
-    sa.UniqueConstraint("idempotency_key"),
 )
 IS_PENDING = tasks.c.state == sa.literal_column("'pending'")
 IS_SUBMITTING = tasks.c.state == sa.literal_column("'submitting'")

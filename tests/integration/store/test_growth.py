@@ -242,7 +242,7 @@ async def test_nothing_that_is_done_over_and_over_scans_the_history(store: Store
 async def test_a_group_is_looked_up_by_its_ids_before_there_are_statistics(postgres_url: str) -> None:
     """Right after a large file was loaded, the open tasks seem to be few: going through all of them for each
     group of ids, or for each id, would seem to be shorter."""
-    store = Store(Database(postgres_url))
+    store = Store(Database(postgres_url), read_answer)
 
     async def send() -> None:
         answers = (Answer.ACCEPTED, Answer.REJECTED)

@@ -18,7 +18,8 @@ from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.provider.wire import read_answer
-from app.store import Database, Store
+from app.store import Database, Store, key_index
+from app.store.finish import finish
 from app.store.migrate import MIGRATIONS, alembic_config, is_compared, is_migrated, migrate, newest_revision
 from app.store.tables import metadata
 
@@ -116,12 +117,33 @@ def test_a_migration_only_adds(path: Path) -> None:
 
 
 async def test_the_migrated_tables_are_those_of_the_code(store: Store) -> None:
+    def is_ours(_object: object, name: str | None, *_: object) -> bool:
+        return not (store.db.is_sqlite and name == key_index.NAME)
+
     def difference(connection: sa.Connection) -> list[object]:
-        context = MigrationContext.configure(connection, opts={"include_name": is_compared})
+        opts = {"include_name": is_compared, "include_object": is_ours}
+        context = MigrationContext.configure(connection, opts=opts)
         return list(compare_metadata(context, metadata))
 
     async with store.db.engine.connect() as connection:
         assert await connection.run_sync(difference) == []
+
+
+async def test_the_index_of_keys_goes_when_an_upgrade_is_finished(postgres_url: str) -> None:
+    db = Database(postgres_url)
+
+    async def bring_back(connection: AsyncConnection) -> None:
+        constraint = f"ADD CONSTRAINT {key_index.NAME} UNIQUE (idempotency_key)"
+        await connection.execute(sa.text(f"ALTER TABLE tasks {constraint}"))
+
+    try:
+        await db.write(bring_back)
+        (step,) = [step for step in await finish(db) if "idempotency_key" in step.name]
+        assert not await step.is_due(db)
+        await step.run(db)
+        assert step not in await finish(db)
+    finally:
+        await db.close()
 
 
 async def test_the_guards_are_in_the_migrated_database(store: Store) -> None:
