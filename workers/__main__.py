@@ -34,6 +34,7 @@ from workers.duties.audits import run_audits
 from workers.duties.heartbeat import read_time, run_alive
 from workers.duties.lost_webhooks import run_lost_webhook_search
 from workers.duties.notices import run_notices
+from workers.duties.partitions import run_partitions
 from workers.duties.schedules import run_schedules
 from workers.duties.sweep import run_sweep
 from workers.duties.wakes import run_wakes
@@ -87,6 +88,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
         "run_audits": run_audits,
         "run_lost_webhook_search": run_lost_webhook_search,
         "run_notices": run_notices,
+        "run_partitions": run_partitions,
     }
     work = [
         asyncio.create_task(

@@ -62,6 +62,13 @@ class Probes:
             "Stored deliveries that could not be settled and wait for a person; NaN when unknown",
             lambda: self._set_aside,
         )
+        self._partition_days_ahead = float("nan")
+        metrics.add_gauge(
+            "tallyhook_partition_days_ahead",
+            "Days after today that have their partition of deliveries; -1: today has none, or DEFAULT holds "
+            "rows; NaN when unknown, or not partitioned",
+            lambda: self._partition_days_ahead,
+        )
         metrics.add_gauge(
             "tallyhook_clock_offset_seconds",
             "Our clock minus the provider's, median of the last deliveries; NaN when unknown",
@@ -93,9 +100,16 @@ class Probes:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
                 self._set_aside = await self._store.set_aside.set_aside_count()
+                self._partition_days_ahead = await self._days_ahead()
         except Exception:  # the other figures are shown all the same
-            self._set_aside = float("nan")
+            self._set_aside = self._partition_days_ahead = float("nan")
         return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    async def _days_ahead(self) -> float:
+        state = await self._store.partitions.partition_state(self._clock())
+        if state is None:
+            return float("nan")
+        return -1 if state.has_rows_in_default else state.days_ahead
 
     async def unready_reasons(self) -> list[str]:
         """Why this process is not ready; empty when it is."""

@@ -31,6 +31,7 @@ from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, 
 from app.store.finish import steps_due
 from app.store.migrate import is_migrated, newest_revision
 from app.store.read.runs import STANDBY
+from app.store.write.partitions import PartitionState
 from app.views.workers import workers_document
 
 CHALLENGE_PREFIX = "tallyhook-doctor."
@@ -268,7 +269,7 @@ def _check_data_dir(name: str, settings: Settings) -> Check:
 
 
 async def check_upgrade(settings: Settings) -> list[Check]:
-    """Whether the database waits for the second half of an upgrade; nothing is said where it does not."""
+    """Whether the database waits for the second half of an upgrade, or lacks partitions; else nothing."""
     if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
         return []
     try:
@@ -277,12 +278,30 @@ async def check_upgrade(settings: Settings) -> list[Check]:
             if not is_migrated(await answered(store.queries.schema_revision(), settings)):
                 return []
             due = [step.name for step in await answered(steps_due(store.db), settings)]
+            now = await answered(store.health.database_ms(), settings)
+            state = await answered(store.partitions.partition_state(now), settings)
         finally:
             await store.close()
     except UserError:  # reported by the check of the database
         return []
     remedy = "run, when no process of the version before is left: tallyhook migrate --finish"
-    return [Check("upgrade", "warning", f"to be finished: {'; '.join(due)}", remedy)] if due else []
+    found = [Check("upgrade", "warning", f"to be finished: {'; '.join(due)}", remedy)] if due else []
+    return found + check_partitions(state)
+
+
+def check_partitions(state: PartitionState | None) -> list[Check]:
+    """Nothing is lost without them: DEFAULT takes what has none, and is slow to be rid of again."""
+    if state is None:
+        return []
+    faults = []
+    if state.days_ahead < 1:
+        faults.append(f"{'tomorrow' if state.days_ahead == 0 else 'today'} has none")
+    if state.has_rows_in_default:
+        faults.append("DEFAULT holds deliveries of days that have none")
+    if not faults:
+        return []
+    remedy = "run tallyhook migrate, which makes them; a worker that runs does so days ahead"
+    return [Check("partitions", "warning", "; ".join(faults), remedy)]
 
 
 async def check_inbox(settings: Settings) -> list[Check]:

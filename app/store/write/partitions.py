@@ -126,13 +126,15 @@ class PartitionWrites(StorePart):
         return None if oldest is None else day_of(time_of(oldest))
 
     async def drop_partition(self, partition: Partition, before: Work[None] | None = None) -> bool:
-        """Drop a partition with all its rows. `before` runs in the same transaction, when nobody can write to
-        the partition any more: what it raises keeps the partition, and is raised. False: somebody holds a
-        lock for longer than is waited, and all is as it was; try again later."""
+        """Drop a partition with all its rows. `before` runs in the same transaction, when nobody else can use
+        any delivery: it may take milliseconds, and what it raises keeps the partition, and is raised. False:
+        somebody holds a lock for longer than is waited, and all is as it was; try again later."""
 
         async def work(connection: AsyncConnection) -> bool:
-            # First what nobody else uses: whoever works on other days goes on meanwhile.
-            await connection.execute(sa.text(f"LOCK TABLE {partition.name} IN SHARE ROW EXCLUSIVE MODE"))
+            # The parent first, as everybody does: the other way round, a statement that has the parent and
+            # wants the partition would wait for us, and we for it.
+            await connection.execute(sa.text("LOCK TABLE ONLY deliveries IN ACCESS EXCLUSIVE MODE"))
+            await connection.execute(sa.text(f"LOCK TABLE {partition.name} IN ACCESS EXCLUSIVE MODE"))
             if before is not None:
                 await before(connection)
             # Not CONCURRENTLY, which PostgreSQL refuses beside a DEFAULT partition.

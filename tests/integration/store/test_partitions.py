@@ -5,16 +5,20 @@ and none of it loses a row or keeps anybody waiting.
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
+from app.cli.doctor.doctor import check_partitions
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
+from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.days import DAY_MS, day_of
 from app.store.finish import steps_due
@@ -23,6 +27,7 @@ from app.store.partitioning import CHECK, _bound, _validate, drop_stale_check, p
 from app.store.write.partitions import AHEAD_DAYS, LOCK_MS
 from tests.integration.store.scenes import count, rows
 from tests.servers.postgres import PostgresServer
+from workers.duties.partitions import look_ahead
 
 
 def raw(ms: int, body: bytes = b"{}") -> RawDelivery:
@@ -58,7 +63,7 @@ async def place_of(store: Store, delivery: RawDelivery) -> str:
 async def days(postgres: PostgresServer) -> AsyncIterator[Store]:
     """A store whose partitions are the test's own."""
     url = postgres.create_database()
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
     try:
         await migrate(store.db)
         yield store
@@ -71,7 +76,7 @@ async def days(postgres: PostgresServer) -> AsyncIterator[Store]:
 async def plain(postgres: PostgresServer) -> AsyncIterator[Store]:
     """As an installation of before is: migrated, and not finished."""
     url = postgres.create_database()
-    store = Store(Database(url))
+    store = Store(Database(url), read_answer)
 
     def to_head(connection: sa.Connection) -> None:
         config = alembic_config()
@@ -261,3 +266,25 @@ async def test_a_day_is_deleted_in_batches(store: Store) -> None:
     sizes: list[Any] = [await store.partitions.delete_deliveries(day_of(now), limit=2) for _ in range(4)]
     assert sizes == [2, 2, 1, 0]
     assert await count(store, "SELECT count(*) FROM deliveries") == 2
+
+
+async def test_a_worker_makes_them_and_says_what_it_cannot(
+    days: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = await now_of(days) + 20 * DAY_MS
+    await keep(days, later)
+    assert [check.detail for check in check_partitions(await days.partitions.partition_state(later))] == [
+        "today has none; DEFAULT holds deliveries of days that have none"
+    ]
+    context: Any = SimpleNamespace(store=days, clock=lambda: later)
+    with capture_logs() as told:
+        async with days.db.engine.connect() as reader:
+            monkeypatch.setattr("app.store.write.partitions.LOCK_TRIES", 1)
+            await reader.execute(sa.text("SELECT count(*) FROM deliveries"))
+            await look_ahead(context, "me")
+        monkeypatch.undo()
+        await look_ahead(context, "me")
+        await look_ahead(context, "me")
+    assert [each["event"] for each in told] == ["partitions_missing", "partitions_made"]
+    assert (told[0]["days_ahead"], told[0]["rows_in_default"]) == (-1, True)
+    assert check_partitions(await days.partitions.partition_state(later)) == []

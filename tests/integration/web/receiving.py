@@ -125,7 +125,7 @@ class HeldStore:
 
     def __post_init__(self) -> None:
         # Every part of the store that a receiver uses.
-        self.inbox = self.queries = self.health = self.set_aside = self
+        self.inbox = self.queries = self.health = self.set_aside = self.partitions = self
 
     async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
         self.groups.append(list(raw))
