@@ -302,8 +302,8 @@ class Settings(NoticeLimits, NoticeAddress, Limits, Environment, BaseSettings):
         if self.redis_url:
             redis = read_redis_address(self.redis_url)
             arguments += [redis.arguments, redis.sentinel_arguments]
-        proxies = [one.get_secret_value() for one in (self.http_proxy, self.https_proxy)]
-        passwords = [each.get("password") for each in arguments]
+        proxies = [proxy.get_secret_value() for proxy in (self.http_proxy, self.https_proxy)]
+        passwords = [parsed.get("password") for parsed in arguments]
         for proxy in proxies:
             with contextlib.suppress(AddressError):  # one that nobody is reached by
                 passwords.append(proxy_parts(proxy)[2])

@@ -100,7 +100,7 @@ class Slots:
 class BalanceEnd(StrEnum):
     """How a request for the balance ended."""
 
-    TOLD = "told"
+    REPORTED = "told"
     ABSENT = "absent"  # the provider says that its edition does not report it (C-B22)
     REFUSED = "refused"  # the provider does not take our key
     UNKNOWN = "unknown"  # it did not answer, or something else did

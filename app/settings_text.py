@@ -45,7 +45,7 @@ class ConfigError(Exception):
     def of(cls, problems: Iterable[Problem]) -> Self:
         """One error for all of them."""
         found = tuple(problems)
-        return cls("; ".join(f"{one.setting} {one.text}" for one in found), found)
+        return cls("; ".join(f"{problem.setting} {problem.text}" for problem in found), found)
 
 
 def cleaned(text: str, *, lines: bool = False) -> str:
@@ -149,13 +149,15 @@ def problems_of(
 ) -> list[Problem]:
     """What pydantic found, in our words. `name_of` gives the variable of a field."""
     fields = list(account_fields)
-    return [_problem(one, name_of, fields) for one in error.errors(include_url=False, include_input=False)]
+    return [
+        _problem(problem, name_of, fields) for problem in error.errors(include_url=False, include_input=False)
+    ]
 
 
-def _problem(one: Mapping[str, Any], name_of: Callable[[str], str], account_fields: list[str]) -> Problem:
-    where, context = [str(part) for part in one["loc"] if part != "[key]"], one.get("ctx", {})
-    text = _words(one["type"], context, str(one["msg"]))
-    if one["type"] == "extra_forbidden":
+def _problem(error: Mapping[str, Any], name_of: Callable[[str], str], account_fields: list[str]) -> Problem:
+    where, context = [str(part) for part in error["loc"] if part != "[key]"], error.get("ctx", {})
+    text = _words(error["type"], context, str(error["msg"]))
+    if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(where[-1], account_fields, n=1)
         text = f"is no field of an account{f'; did you mean {near[0]}?' if near else ': remove it'}"
     if not where:
@@ -166,9 +168,9 @@ def _problem(one: Mapping[str, Any], name_of: Callable[[str], str], account_fiel
     return Problem(name_of(where[0]), inside + text)
 
 
-def _words(kind: str, context: Mapping[str, Any], said: str) -> str:
+def _words(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind == "value_error":
-        return str(context.get("error", said))
+        return str(context.get("error", message))
     if kind == "string_pattern_mismatch":
         choice = str(context.get("pattern", "")).strip("^$()").split("|")
         if len(choice) > 1:
@@ -197,7 +199,7 @@ def _words(kind: str, context: Mapping[str, Any], said: str) -> str:
         "model": 'is not an object: write {"api_key": "…", "webhook_secret": "…"}',
         "dict": 'is not an object: write {"NAME": {"api_key": "…"}}',
     }
-    return wrong.get(kind.partition("_")[0], f"cannot be used: {said}")
+    return wrong.get(kind.partition("_")[0], f"cannot be used: {message}")
 
 
 def read_dotenv(path: Path) -> list[str]:

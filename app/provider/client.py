@@ -158,7 +158,7 @@ class Client:
         except _TROUBLE as error:
             return BalanceAnswer(BalanceEnd.UNKNOWN, why=f"no response: {type(error).__name__}")
         if status == 200 and (balance := wire.read_balance(body, now_ms)) is not None:
-            return BalanceAnswer(BalanceEnd.TOLD, balance)
+            return BalanceAnswer(BalanceEnd.REPORTED, balance)
         refusal = self._refusal("GET", status, headers, body)
         if not refusal.is_own:
             return BalanceAnswer(BalanceEnd.UNKNOWN, why=refusal.message)

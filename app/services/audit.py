@@ -51,7 +51,7 @@ class Audited:
     balance: Balance | None
     """As the provider just reported it; None: it did not, as in editions without that endpoint (C-B22)."""
     drift: Drift
-    standing: CyclePosition | None
+    position: CyclePosition | None
     """None: no billing cycle is known, or nobody looked."""
     booked: Sequence[AccountEntry] = field(default_factory=list)
     """What this audit added to the books."""
@@ -64,7 +64,7 @@ async def audit(
     cycle began. Without a provider only what is known already is judged."""
     balance = None if provider is None else await take_balance(store, account, provider, now_ms)
     booked = await book(store, account, now_ms)
-    found = await standing(store, account, now_ms)
+    found = await cycle_position(store, account, now_ms)
     if since_ms is None:
         # A day more, for a balance of the cycle before: what its end took and gave is judged too.
         since_ms = 0 if found is None else found.statement.cycle.starts_ms - DAY_MS
@@ -98,7 +98,7 @@ async def drift_since(store: "Store", account: str, since_ms: int, now_ms: int) 
     )
 
 
-async def standing(store: "Store", account: str, now_ms: int) -> CyclePosition | None:
+async def cycle_position(store: "Store", account: str, now_ms: int) -> CyclePosition | None:
     """Where an account stands in its running cycle; None when no cycle is known."""
     cycle = running(cycles(await store.audits.seen_resets(account)), now_ms)
     if cycle is None:

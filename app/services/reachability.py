@@ -65,7 +65,7 @@ class Reachability:
         left_ms = self.rest_until_ms - now_ms
         return left_ms if 0 < left_ms <= REST_MAX_MS else 0
 
-    def heard_send(self) -> None:
+    def note_send(self) -> None:
         """The provider itself answered a create call."""
         self.sends.answered()
         self.rests, self.rest_until_ms = 0, 0

@@ -195,7 +195,7 @@ class Sender:
         the account rests, longer and longer; when that goes on, its runs pause."""
         now, reach, first = self._clock(), self._reach, answers[0]
         if any(answer.is_providers and answer.answer is not Answer.UNAVAILABLE for answer in answers):
-            reach.heard_send()
+            reach.note_send()
         elif first.answer is Answer.UNAVAILABLE:
             # Its own trouble, or no connection: no reason to pause runs, nor to go through all tasks with it.
             reach.sends.count += 1

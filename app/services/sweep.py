@@ -155,9 +155,9 @@ async def _poll_overdue(
     now = clock()
     summary.polled = len(due)
     for account in {poll.account for poll in due}:
-        mine = [answer for poll, answer in zip(due, answers, strict=True) if poll.account == account]
+        own_answers = [answer for poll, answer in zip(due, answers, strict=True) if poll.account == account]
         with isolated.alone():
-            await _note_reach(store, account, reach(account), mine, now)
+            await _note_reach(store, account, reach(account), own_answers, now)
     raw = [RawDelivery(new_id(now), Source.POLL, now, answer.body) for answer in answers if answer.finished]
     summary.found_finished = len(raw)
     for start in range(0, len(raw), limits.settle_size):

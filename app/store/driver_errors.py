@@ -42,7 +42,7 @@ class Fault(Enum):
 
     ROWS = "rows"  # the same rows will fail again: raised as RowsRefused
     PASSING = "passing"  # another try at once may do; else raised as StoreUnavailable
-    STANDING = (
+    PERMANENT = (
         "standing"  # a table, a right, a timeout, the schema: raised as StoreRefused, without more tries
     )
 
@@ -70,14 +70,14 @@ def fault_of(error: BaseException) -> Fault | None:
         text in str(original) for text in _PASSING_SQLITE
     ):
         return Fault.PASSING
-    return Fault.STANDING
+    return Fault.PERMANENT
 
 
 def _fault_of_state(state: str, error: BaseException) -> Fault:
     if state.startswith(_ROWS_CLASSES):
         return Fault.ROWS
     passes = state in _PASSING or state.startswith(_PASSING_CLASSES)
-    return Fault.PASSING if passes or getattr(error, "connection_invalidated", False) else Fault.STANDING
+    return Fault.PASSING if passes or getattr(error, "connection_invalidated", False) else Fault.PERMANENT
 
 
 def sqlstate_of(error: BaseException) -> str | None:

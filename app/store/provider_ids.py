@@ -17,9 +17,11 @@ async def owners_of(
     owners: dict[str, set[tuple[str, int]]] = {}
     if not wanted:
         return owners
-    v = db.batch("v", {"provider_task_id": sa.Text()}, [{"provider_task_id": i} for i in wanted])
+    batch = db.batch("v", {"provider_task_id": sa.Text()}, [{"provider_task_id": i} for i in wanted])
     for table, id_column in ((tasks, tasks.c.id), (attempts, attempts.c.task_id)):
         query = sa.select(table.c.provider_task_id, id_column, table.c.attempt)
-        for row in await connection.execute(query.join(v, table.c.provider_task_id == v.c.provider_task_id)):
+        for row in await connection.execute(
+            query.join(batch, table.c.provider_task_id == batch.c.provider_task_id)
+        ):
             owners.setdefault(row[0], set()).add((row[1], row[2]))
     return owners

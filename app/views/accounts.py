@@ -122,14 +122,14 @@ def statement_lines(books: Statement) -> list[Document]:
 
 def audit_document(found: Audited) -> Document:
     """An audit: the balance now, what it added to the books, and every change, explained or not."""
-    balance, standing = found.balance, found.standing
-    exposure = CreditExposure() if standing is None else standing.exposure
+    balance, position = found.balance, found.position
+    exposure = CreditExposure() if position is None else position.exposure
     return {
         "account": found.account,
         "at": iso_utc(found.at_ms),
         "balance": None if balance is None else to_json_number(balance.remaining),
-        "books": None if standing is None else to_json_number(standing.statement.remaining),
-        "cycle": None if standing is None else cycle_document(standing.statement.cycle),
+        "books": None if position is None else to_json_number(position.statement.remaining),
+        "cycle": None if position is None else cycle_document(position.statement.cycle),
         "explained": found.drift.explained,
         "unexplained": to_json_number(found.drift.unexplained),
         "foreign": {

@@ -49,7 +49,7 @@ class Running:
             assert time.monotonic() < until_s, self.log.read_text()
             time.sleep(0.002)
 
-    def said(self, text: str) -> bool:
+    def has_printed(self, text: str) -> bool:
         return text in self.log.read_text()
 
     def hears(self, number: signal.Signals) -> bool:
@@ -141,7 +141,7 @@ def test_f25_process_1_of_a_container_ends_whenever_it_is_signalled(after_s: flo
 @pytest.mark.parametrize("name", ["web", "worker", "emulator"])
 def test_f25_sighup_ends_in_order_unless_it_is_ignored(name: str, tmp_path: Path) -> None:
     with running(name, tmp_path) as process:
-        process.until(lambda: process.said(READY[name]))
+        process.until(lambda: process.has_printed(READY[name]))
         process.popen.send_signal(signal.SIGHUP)
         assert process.ended() == 0, process.log.read_text()
     with running(name, tmp_path, nohup=True) as process:
@@ -173,7 +173,9 @@ async def test_f25_ipv6_is_listened_on_and_written_as_it_must_be(
         command += ["--host", host, "--port", str(port)]
     monkeypatch.setitem(COMMANDS, name, command)
     with running(name, tmp_path, TALLYHOOK_HOST=host, PORT=str(port)) as process:
-        process.until(lambda: process.said('"event":"ready"') or process.said('"event": "ready"'))
+        process.until(
+            lambda: process.has_printed('"event":"ready"') or process.has_printed('"event": "ready"')
+        )
         lines = [json.loads(one) for one in process.log.read_text().splitlines() if one.startswith("{")]
         (ready,) = [one for one in lines if one["event"] == "ready"]
         assert ready["url"] == f"http://[{bare}]:{port}"
@@ -193,7 +195,7 @@ async def test_f25_what_is_half_sent_at_sigterm_is_taken_and_the_balancer_has_ti
     port = free_port()
     settings = {"PORT": str(port), "TALLYHOOK_DRAIN_DELAY_S": "1.5"}
     with running("web", tmp_path, **settings) as process:
-        process.until(lambda: process.said("istening on"))
+        process.until(lambda: process.has_printed("istening on"))
         body = b'{"half": "' + b"x" * 100_000 + b'"}'
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head(body) + body[:70_000])

@@ -182,7 +182,7 @@ def test_f26_a_bug_is_reported_in_one_sentence(
     finally:
         os.umask(umask)
     assert end.value.code == 70
-    said = capsys.readouterr().err
-    assert "bug of Tallyhook: ZeroDivisionError" in said
-    assert "Traceback" not in said
-    assert "bank" not in said
+    printed = capsys.readouterr().err
+    assert "bug of Tallyhook: ZeroDivisionError" in printed
+    assert "Traceback" not in printed
+    assert "bank" not in printed

@@ -48,9 +48,9 @@ async def test_f23_a_run_outlives_a_fail_over(
 
         async def worked_off() -> bool:
             with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
-                said = server.info("commandstats")
+                stats = server.info("commandstats")
                 # What arq writes as it ends a job; a replica that copies the old master's is not asked.
-                return bool(said.get("cmdstat_exec", {}).get("calls", 0) > before)
+                return bool(stats.get("cmdstat_exec", {}).get("calls", 0) > before)
 
         async with running_stack(tmp_path, sqlite_url, url, *EMULATOR) as stack:
             await stack.submit(COUNT)

@@ -47,17 +47,17 @@ def test_f24_processes_answer_in_words(command: str, tmp_path: Path) -> None:
 
     # Each command and each setting; all of them by all stand in the unit tests.
     for name in list(WRONG)[list(COMMANDS).index(command) :: len(COMMANDS)]:
-        code, said = ended(COMMANDS[command], tmp_path, **{name: WRONG[name]})
-        assert code == (1 if command == "doctor" else 2), said
-        assert name in said
-        assert "Traceback" not in said, said
-        assert SECRET not in said
+        code, printed = ended(COMMANDS[command], tmp_path, **{name: WRONG[name]})
+        assert code == (1 if command == "doctor" else 2), printed
+        assert name in printed
+        assert "Traceback" not in printed, printed
+        assert SECRET not in printed
     assert not (tmp_path / ".tallyhook").exists(), "nothing was begun"
 
 
 def test_f24_a_file_of_settings_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("PORT=8081\nPUBLIC_URL=https://café.example".encode("latin-1"))
-    code, said = ended(COMMANDS["worker"], tmp_path)
-    assert code == 2, said
-    assert ".env is not UTF-8 in line 2" in said
-    assert "Traceback" not in said
+    code, printed = ended(COMMANDS["worker"], tmp_path)
+    assert code == 2, printed
+    assert ".env is not UTF-8 in line 2" in printed
+    assert "Traceback" not in printed

@@ -205,9 +205,9 @@ class History:
 
     def _receive(self, reports: Sequence[tuple[Task, bytes, str]], source: Source = Source.DELIVERY) -> None:
         for task, body, answer in reports:
-            said = json.loads(body)
-            place = said["credits"] if "credits" in said else said["task"]
-            reported = Reported(said["task"]["status"], answer, place["creditsCharged"])
+            report = json.loads(body)
+            place = report["credits"] if "credits" in report else report["task"]
+            reported = Reported(report["task"]["status"], answer, place["creditsCharged"])
             self.reported[str(task.idempotency_key)].append(reported)
         self.books.receive([body for _, body, _ in reports], source, self.now_ms)
 

@@ -52,18 +52,18 @@ class Case:
 
     def body(self, **changes: Any) -> bytes:
         """The report of it (C-I.1)."""
-        said: dict[str, Any] = {
+        columns: dict[str, Any] = {
             "status": "COMPLETED" if self.completed else "FAILED",
             "charged": self.charged,
             "text": "an answer",
             "id": f"pt-{self.task.idempotency_key}",
             "key": self.task.idempotency_key,
         } | changes
-        credits = {"creditsToCharge": self.promised, "creditsCharged": said["charged"]}
-        if said["charged"] == "missing":
+        credits = {"creditsToCharge": self.promised, "creditsCharged": columns["charged"]}
+        if columns["charged"] == "missing":
             del credits["creditsCharged"]
-        response = {"text": said["text"], "productResults": [{}] * self.clusters}
-        task = {"id": said["id"], "status": said["status"], "idempotencyKey": said["key"]}
+        response = {"text": columns["text"], "productResults": [{}] * self.clusters}
+        task = {"id": columns["id"], "status": columns["status"], "idempotencyKey": columns["key"]}
         return json.dumps({"task": task, "credits": credits, "response": response}).encode()
 
 

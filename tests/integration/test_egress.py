@@ -87,8 +87,8 @@ async def reached(settings: Settings) -> list[bool]:
     # A request that never left may be sent again under its key without a doubt.
     assert created.answer in (Answer.ACCEPTED, Answer.UNAVAILABLE), created
     assert asked.end in (SyncEnd.ANSWERED, SyncEnd.NOT_SENT), asked
-    said = [created.message, asked.message, found.error, *(one.detail + one.remedy for one in checks)]
-    assert "hush5ecret" not in str(said)
+    texts = [created.message, asked.message, found.error, *(one.detail + one.remedy for one in checks)]
+    assert "hush5ecret" not in str(texts)
     ends = [created.answer is Answer.ACCEPTED, asked.end is SyncEnd.ANSWERED, found.status == 200]
     return [*ends, checks[0].state == "ok", "not with our secret" in checks[1].detail]
 

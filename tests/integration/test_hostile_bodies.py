@@ -241,10 +241,10 @@ def run_command(
     def call(*arguments: str) -> tuple[int, str]:
         capsys.readouterr()  # what the receiver logged
         code = run(list(arguments))
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        said.out.encode()
-        return code, said.out
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        captured.out.encode()
+        return code, captured.out
 
     return call
 

@@ -33,7 +33,7 @@ RUN = RunFacts(
 )
 
 
-def standing(n: int = 1, **changes: Any) -> AttemptRecord:
+def record(n: int = 1, **changes: Any) -> AttemptRecord:
     """A task that was completed and charged as promised."""
     done = AttemptRecord(
         n,
@@ -70,16 +70,16 @@ def made(
     *,
     made_ms: int = MADE_MS,
 ) -> dict[str, Any]:
-    tally = RunTotals()
-    tally.page(standings, entries)
-    return certify(tally, replace(run, entries=len(entries)) if run.entries == 0 else run, made_ms)
+    totals = RunTotals()
+    totals.page(standings, entries)
+    return certify(totals, replace(run, entries=len(entries)) if run.entries == 0 else run, made_ms)
 
 
 def test_a_complete_run_says_so() -> None:
-    failed = standing(
+    failed = record(
         2, state="failed", reported="failed", money="voided", charged=Decimal(0), verdict="free_failure"
     )
-    document = made([standing(), failed], [*hold_and_post(), entry(2), entry(2, "void")])
+    document = made([record(), failed], [*hold_and_post(), entry(2), entry(2, "void")])
     assert document["complete"] is True
     assert document["open_questions"] == []
     assert document["statement"] == (
@@ -102,7 +102,7 @@ def test_a_complete_run_says_so() -> None:
 
 def test_discrepancies_and_bad_lines_are_reported_and_are_no_open_question() -> None:
     run = replace(RUN, findings={"overcharged": 2, "repriced": 1}, bad_lines=1)
-    document = made([standing()], hold_and_post(), run)
+    document = made([record()], hold_and_post(), run)
     assert document["complete"] is True
     assert document["statement"].endswith(
         "1 line of the source could not be used. 3 discrepancies need explaining: tallyhook dispute."
@@ -114,44 +114,44 @@ HELD = {"money": "held", "charged": None, "verdict": None}
 OPEN = {"reported": None, "response_sha256": None}
 NONE = {"money": "none", "held": None, "charged": None, **OPEN}
 INCOMPLETE: dict[str, tuple[AttemptRecord, list[LedgerRecord], str]] = {
-    "pending": (standing(state="pending", **NONE), [], "1 task without an end yet"),
-    "submitted": (standing(state="submitted", **HELD, **OPEN), [entry()], "1 task without an end yet"),
-    "charge unknown": (standing(**HELD), [entry()], "1 task whose charge nobody has told, up to 5 credits"),
+    "pending": (record(state="pending", **NONE), [], "1 task without an end yet"),
+    "submitted": (record(state="submitted", **HELD, **OPEN), [entry()], "1 task without an end yet"),
+    "charge unknown": (record(**HELD), [entry()], "1 task whose charge nobody has told, up to 5 credits"),
     "expired with its hold": (
-        standing(state="expired", **HELD, **OPEN),
+        record(state="expired", **HELD, **OPEN),
         [entry()],
         "1 task whose charge nobody has told, up to 5 credits",
     ),
     "expired, never identified": (
-        standing(state="expired", **NONE),
+        record(state="expired", **NONE),
         [],
         "1 task that the provider may have charged without our knowing, up to 5 credits",
     ),
     "past attempt with its hold": (
-        standing(current=False, state="expired", **HELD, **OPEN),
+        record(current=False, state="expired", **HELD, **OPEN),
         [entry()],
         "1 task whose charge nobody has told, up to 5 credits",
     ),
     "answer gone": (
-        standing(response_sha256=None),
+        record(response_sha256=None),
         hold_and_post(),
         "1 task with a report and no stored answer",
     ),
-    "post missing": (standing(), [entry()], "1 task whose ledger entries do not fit"),
-    "hold missing": (standing(), [entry(1, "post")], "1 task whose ledger entries do not fit"),
-    "two holds": (standing(), [entry(), *hold_and_post()], "1 task whose ledger entries do not fit"),
+    "post missing": (record(), [entry()], "1 task whose ledger entries do not fit"),
+    "hold missing": (record(), [entry(1, "post")], "1 task whose ledger entries do not fit"),
+    "two holds": (record(), [entry(), *hold_and_post()], "1 task whose ledger entries do not fit"),
     "post and void": (
-        standing(),
+        record(),
         [*hold_and_post(), entry(1, "void")],
         "1 task whose ledger entries do not fit",
     ),
     "post of another amount": (
-        standing(),
+        record(),
         [entry(), entry(1, "post", Decimal(6))],
         "1 task whose ledger entries do not fit",
     ),
     "post where nothing was sent": (
-        standing(state="cancelled", **NONE),
+        record(state="cancelled", **NONE),
         hold_and_post(),
         "1 task whose ledger entries do not fit",
     ),
@@ -168,7 +168,7 @@ def test_what_keeps_a_run_from_being_complete(name: str) -> None:
 
 
 def test_what_was_never_sent_needs_no_money() -> None:
-    never = standing(
+    never = record(
         state="cancelled",
         money="none",
         held=None,
@@ -185,15 +185,15 @@ def test_what_was_never_sent_needs_no_money() -> None:
 
 
 def test_a_run_that_is_still_read_or_has_entries_of_others_is_not_complete() -> None:
-    loading = made([standing()], hold_and_post(), replace(RUN, state="loading"))
+    loading = made([record()], hold_and_post(), replace(RUN, state="loading"))
     assert loading["statement"] == "Not complete: the source is not read to its end."
-    strange = made([standing()], hold_and_post(), replace(RUN, entries=5))
+    strange = made([record()], hold_and_post(), replace(RUN, entries=5))
     assert strange["statement"] == "Not complete: ledger entries of no task of the run: 3."
     assert made([], [])["statement"] == "Complete: there was no prompt to run."
 
 
 def test_the_hashes_are_over_lines_that_anybody_can_write() -> None:
-    document = made([standing()], hold_and_post())
+    document = made([record()], hold_and_post())
     result = (
         '{"attempt":1,"charged":5,"ordinal":1,"response_sha256":"'
         + "cd" * 32
@@ -220,13 +220,13 @@ def test_the_hashes_are_over_lines_that_anybody_can_write() -> None:
 
 def test_the_hashes_change_with_what_they_are_over_and_with_nothing_else() -> None:
     entries = hold_and_post() + hold_and_post(2)
-    whole = made([standing(), standing(2)], entries)
-    later = made([standing(), standing(2)], list(reversed(entries)), made_ms=MADE_MS + 1)
+    whole = made([record(), record(2)], entries)
+    later = made([record(), record(2)], list(reversed(entries)), made_ms=MADE_MS + 1)
     assert later["hashes"] == whole["hashes"], "in which order entries were written says nothing"
     assert later["certificate_sha256"] == whole["certificate_sha256"] == certificate_sha256(later)
     paged = RunTotals()
-    paged.page([standing()], hold_and_post())
-    paged.page([standing(2)], hold_and_post(2))
+    paged.page([record()], hold_and_post())
+    paged.page([record(2)], hold_and_post(2))
     assert certify(paged, replace(RUN, entries=4), MADE_MS) == whole
     for changed in (
         {"charged": Decimal(6)},
@@ -234,29 +234,29 @@ def test_the_hashes_change_with_what_they_are_over_and_with_nothing_else() -> No
         {"state": "failed"},
         {"verdict": None},
     ):
-        other = made([standing(), standing(2, **changed)], entries)
+        other = made([record(), record(2, **changed)], entries)
         assert other["hashes"]["results_sha256"] != whole["hashes"]["results_sha256"]
         assert other["certificate_sha256"] != whole["certificate_sha256"]
     for changed_entry in ({"reason": "x"}, {"at_ms": 1}, {"delivery_id": "d2"}, {"credits": Decimal("5.5")}):
-        other = made([standing(), standing(2)], [*entries[:3], entries[3]._replace(**changed_entry)])
+        other = made([record(), record(2)], [*entries[:3], entries[3]._replace(**changed_entry)])
         assert other["hashes"]["ledger_sha256"] != whole["hashes"]["ledger_sha256"]
 
 
 def test_adjustments_are_in_the_ledger_s_hash_and_sum() -> None:
-    tally = RunTotals()
-    tally.page([standing()], hold_and_post())
-    before = certify(tally, replace(RUN, entries=2), MADE_MS)
-    tally.adjustments(
+    totals = RunTotals()
+    totals.page([record()], hold_and_post())
+    before = certify(totals, replace(RUN, entries=2), MADE_MS)
+    totals.adjustments(
         [LedgerRecord(1_790_000_000_000, "t1", 1, "adjustment", Decimal("-1.5"), None, "agreed")]
     )
-    after = certify(tally, replace(RUN, entries=2), MADE_MS)
+    after = certify(totals, replace(RUN, entries=2), MADE_MS)
     assert after["credits"]["adjustments"] == "-1.5"
     assert after["hashes"]["ledger_sha256"] != before["hashes"]["ledger_sha256"]
     assert after["complete"] is True
 
 
 def test_a_person_reads_the_same() -> None:
-    text = certificate_text(made([standing(**HELD)], [entry()]))
+    text = certificate_text(made([record(**HELD)], [entry()]))
     assert "Not complete: 1 task whose charge nobody has told, up to 5 credits." in text
     assert "open questions" in text.lower()
     assert "None" not in text

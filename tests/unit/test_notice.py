@@ -61,7 +61,7 @@ def test_an_independent_check_agrees(new: bytes, old: bytes, body: bytes, at_s: 
 
 
 @pytest.mark.parametrize(
-    ("secret", "said"),
+    ("secret", "message"),
     [
         ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "does not begin with whsec_"),
         ("whsec_!!!", "not base64"),
@@ -69,8 +69,8 @@ def test_an_independent_check_agrees(new: bytes, old: bytes, body: bytes, at_s: 
         ("whsec_" + base64.b64encode(b"x" * 65).decode(), "has 65 bytes"),
     ],
 )
-def test_a_secret_that_cannot_be_used_is_not_quoted(secret: str, said: str) -> None:
-    with pytest.raises(NoticeSecretError, match=said) as caught:
+def test_a_secret_that_cannot_be_used_is_not_quoted(secret: str, message: str) -> None:
+    with pytest.raises(NoticeSecretError, match=message) as caught:
         signing_key(secret)
     assert secret not in str(caught.value) and "24 to 64 random bytes" in str(caught.value)
 
@@ -186,7 +186,7 @@ def test_twelve_tries_take_28_to_56_hours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "secret", "said"),
+    ("url", "secret", "message"),
     [
         ("ftp://host/x", SECRET, "TALLYHOOK_NOTICE_URL"),
         ("https://", SECRET, "TALLYHOOK_NOTICE_URL"),
@@ -197,8 +197,8 @@ def test_twelve_tries_take_28_to_56_hours() -> None:
         ("", SECRET, "TALLYHOOK_NOTICE_URL is not"),
     ],
 )
-def test_settings_that_cannot_work_are_named(url: str, secret: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_settings_that_cannot_work_are_named(url: str, secret: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         open_notice_client(load_settings(_env_file=None, notice_url=url, notice_secret=secret))
 
 

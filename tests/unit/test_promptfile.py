@@ -183,7 +183,7 @@ def test_blank_rows_are_no_records() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "field", "said"),
+    ("text", "line", "field", "message"),
     [
         ("", 1, "file", "empty"),
         ("\n \n", 1, "file", "empty"),
@@ -204,13 +204,13 @@ def test_blank_rows_are_no_records() -> None:
         ("prompt\x00\nx\n", 1, "line", "NUL"),
     ],
 )
-def test_a_fault_of_the_file_ends_it(text: str, line: int, field: str, said: str) -> None:
+def test_a_fault_of_the_file_ends_it(text: str, line: int, field: str, message: str) -> None:
     found = read(text)
     assert len(found) == 1, found
     fault = found[0]
     assert isinstance(fault, BadLine)
     assert (fault.line, fault.field) == (line, field)
-    assert said in f"{fault.problem}; {fault.remedy}"
+    assert message in f"{fault.problem}; {fault.remedy}"
 
 
 def test_utf_16_is_named() -> None:
@@ -226,7 +226,7 @@ def test_a_task_type_is_needed_somewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "field", "said"),
+    ("bad", "field", "message"),
     [
         (b"x", "line", "1 fields, but the header has 2"),
         (b"x,US,extra", "line", "put quotes around"),
@@ -240,14 +240,14 @@ def test_a_task_type_is_needed_somewhere() -> None:
         (b"x,\xc3\x84", "country", "not a country code"),
     ],
 )
-def test_a_bad_csv_record_leaves_the_next_alone(bad: bytes, field: str, said: str) -> None:
+def test_a_bad_csv_record_leaves_the_next_alone(bad: bytes, field: str, message: str) -> None:
     found = read(b"prompt,country\n" + bad + b"\nnext,US\n")
     assert len(found) == 2, found
     fault, spec = found
     assert isinstance(fault, BadLine)
     assert isinstance(spec, TaskSpec)
     assert (fault.line, fault.field) == (2, field)
-    assert said in f"{fault.problem}; {fault.remedy}"
+    assert message in f"{fault.problem}; {fault.remedy}"
     assert (spec.ordinal, spec.payload["prompt"]) == (2, "next")
 
 
@@ -351,7 +351,7 @@ def test_what_is_asked_keeps_its_blanks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("defaults", "said"),
+    ("defaults", "message"),
     [
         (Defaults(task_type="CHATGTP"), "task_type: 'CHATGTP' is not an engine; use CHATGPT"),
         (Defaults(country="UK"), "country: 'UK' is not a country code; use GB"),
@@ -360,8 +360,8 @@ def test_what_is_asked_keeps_its_blanks() -> None:
         (Defaults(task_type="google", include=("markdown",)), "include: 'markdown' is not taken by GOOGLE"),
     ],
 )
-def test_wrong_defaults_are_refused_at_once(defaults: Defaults, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_wrong_defaults_are_refused_at_once(defaults: Defaults, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_prompts(io.BytesIO(b""), defaults)
 
 

@@ -281,9 +281,9 @@ def test_figures_are_exact() -> None:
     assert page.row("overcharged") == ["overcharged", "9"]
     assert ["unknown", "t-2", "1", "5", "unknown", "no charge"] in page.cells
     assert "The first 2 of 10; --findings shows more." in page.texts
-    said = " ".join(page.texts)
-    assert "What 1 finished attempts cost is not known yet. 10 findings to explain." in said
-    assert "As of 2026-09-21 14:13:20." in said
+    text = " ".join(page.texts)
+    assert "What 1 finished attempts cost is not known yet. 10 findings to explain." in text
+    assert "As of 2026-09-21 14:13:20." in text
 
 
 def test_days_without_charges_stand_in_the_chart() -> None:

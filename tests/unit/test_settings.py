@@ -118,12 +118,12 @@ def test_f24_no_command_ends_in_a_traceback(
         if command == "doctor":
             fault = document["checks"][0]
             assert (code, fault["name"], fault["state"]) == (1, name, "fault")
-            said, remedy = fault["detail"], fault["remedy"]
+            message, remedy = fault["detail"], fault["remedy"]
         else:
             assert (code, document["error"]["code"]) == (2, "configuration")
-            said, remedy = document["error"]["message"], document["error"]["remedy"]
-        assert said.startswith(f"{name} "), said
-        assert remedy or "did you mean" in said, said
+            message, remedy = document["error"]["message"], document["error"]["remedy"]
+        assert message.startswith(f"{name} "), message
+        assert remedy or "did you mean" in message, message
         assert SECRET not in printed.out + printed.err
 
 
@@ -139,9 +139,9 @@ def test_f24_no_setting_gets_past_a_command_in_any_way(
             COMMANDS[command]()
         monkeypatch.delenv(name)
         printed = capsys.readouterr().out
-        said = printed if command == "doctor" else str(caught.value)
-        assert name in said, (name, kind)
-        assert SECRET not in said, (name, kind)
+        message = printed if command == "doctor" else str(caught.value)
+        assert name in message, (name, kind)
+        assert SECRET not in message, (name, kind)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +249,8 @@ def test_f24_the_largest_budget_is_kept_exactly() -> None:
 
 def test_f24_settings_that_do_not_go_well_together_are_reported() -> None:
     assert load_settings().doubts() == []
-    said = load_settings(claim_lease_s=5).doubts()
-    assert [(name, "TALLYHOOK_REQUEST_TIMEOUT_S" in what) for name, what, _ in said] == [
+    message = load_settings(claim_lease_s=5).doubts()
+    assert [(name, "TALLYHOOK_REQUEST_TIMEOUT_S" in what) for name, what, _ in message] == [
         ("TALLYHOOK_CLAIM_LEASE_S", True)
     ]
     url = "postgresql://u:hush@h/d?sslmode=require&channel_binding=require"

@@ -46,7 +46,7 @@ async def audited(store: "Store", settings: "Settings", account: str) -> "Audite
 
     async with open_provider(settings, account, redis_url=running_valkey(settings)) as provider:
         found = await audit(store, account, provider, now_ms=now_ms())
-    if found.balance is None and found.standing is None and not found.drift.intervals:
+    if found.balance is None and found.position is None and not found.drift.intervals:
         raise UserError(
             "no_balance",
             f"the provider tells no balance of account {account}, and none was seen before",

@@ -24,7 +24,7 @@ def plan(account: Account = "default", as_json: AsJson = False) -> None:
     from app.cli.accounts.draw import draw_plan
     from app.cli.terminal import show
     from app.run_options import refuse_unknown_account
-    from app.services.audit import standing
+    from app.services.audit import cycle_position
     from app.views.accounts import plan_document
 
     settings = settings_for(log_level="warning")
@@ -32,7 +32,7 @@ def plan(account: Account = "default", as_json: AsJson = False) -> None:
 
     async def work(store: "Store") -> None:
         now = now_ms()
-        found = await standing(store, account, now)
+        found = await cycle_position(store, account, now)
         if found is None:
             raise _no_cycle(account)
         burned = await store.charges.burn(account, now - BURN_HOURS * 3_600_000)

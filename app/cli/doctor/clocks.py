@@ -23,7 +23,7 @@ _OURS = "set this machine's time, by NTP: no other that was asked agrees with it
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """When somebody was asked for the time."""
 
     wall_ms: int
@@ -53,14 +53,14 @@ class Clocks:
         self._monotonic = monotonic
         self._readings: dict[str, Reading] = {}
 
-    def ask(self) -> Asked:
+    def ask(self) -> Request:
         """Just before somebody is asked."""
-        return Asked(self._wall(), self._monotonic())
+        return Request(self._wall(), self._monotonic())
 
-    def note(self, whose: str, told_ms: float, asked: Asked) -> None:
+    def note(self, whose: str, answer_ms: float, request: Request) -> None:
         """Just after; `told_ms` is taken for the time in the middle of the way."""
-        took_ms = (self._monotonic() - asked.monotonic_s) * 1000
-        self._readings[whose] = Reading(asked.wall_ms + took_ms / 2 - told_ms, took_ms)
+        took_ms = (self._monotonic() - request.monotonic_s) * 1000
+        self._readings[whose] = Reading(request.wall_ms + took_ms / 2 - answer_ms, took_ms)
 
     def checks(self) -> list[Check]:
         """One for each that was asked, in the order of `_REMEDIES`."""
@@ -76,12 +76,12 @@ def _check(whose: str, reading: Reading, remedy: str) -> Check:
     name, other = f"{whose} clock", "Redis's" if whose == "redis" else f"the {whose}'s"
     if not reading.is_off:
         return Check(name, "ok", f"this machine's agrees with {other}")
-    far, side = _shown(abs(reading.ahead_ms) / 1000), "ahead of" if reading.ahead_ms > 0 else "behind"
+    far, side = _duration(abs(reading.ahead_ms) / 1000), "ahead of" if reading.ahead_ms > 0 else "behind"
     detail = f"this machine's clock is {far} {side} {other}"
     return Check(name, "fault" if abs(reading.ahead_ms) > FAULT_MS else "warning", detail, remedy)
 
 
-def _shown(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     for length_s, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):

@@ -22,10 +22,12 @@ _SECTIONS = ("memory", "persistence", "server", "replication")
 _SCRIPT = "redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('TIME')"
 _NO_CLUSTER = "give REDIS_URL a single server, or one behind Sentinel; a cluster is not supported"
 _NO_REPLICA = "give REDIS_URL the primary, or Sentinels, which know who that is"
-_MORE_ROOM = "raise maxmemory, or remove what else is kept there; results are received and settled meanwhile"
+_MORE_MEMORY = (
+    "raise maxmemory, or remove what else is kept there; results are received and settled meanwhile"
+)
 _REFUSALS = (
-    ("OOM", _MORE_ROOM),
-    ("maxmemory", _MORE_ROOM),
+    ("OOM", _MORE_MEMORY),
+    ("maxmemory", _MORE_MEMORY),
     ("permissions", "give the user of REDIS_URL what is missing: ACL SETUSER NAME +@all ~*"),
     ("No permission", "give the user of REDIS_URL what is missing: ACL SETUSER NAME +@all ~*"),
     ("EXEC without MULTI", "give the user of REDIS_URL the command MULTI: ACL SETUSER NAME +multi"),
@@ -69,7 +71,9 @@ async def check_redis(settings: Settings, clocks: Clocks | None = None) -> list[
         return [Check("redis", "fault", detail, _redis_remedy(str(error)))]
     kind = "REDIS_URL" if settings.redis_url else "embedded Valkey"
     memory = sections["memory"]
-    found = [fault for fault in (_other_kind(kind, sections), refused, _room(memory)) if fault is not None]
+    found = [
+        fault for fault in (_other_kind(kind, sections), refused, _memory_check(memory)) if fault is not None
+    ]
     return [
         *(found[:1] or [Check("redis", "ok", f"{kind} answers, and takes what a worker writes")]),
         _persistence(sections["persistence"]),
@@ -126,13 +130,13 @@ def _other_kind(kind: str, sections: dict[str, dict[str, Any] | None]) -> Check 
     return None
 
 
-def _room(memory: dict[str, Any] | None) -> Check | None:
+def _memory_check(memory: dict[str, Any] | None) -> Check | None:
     """A server that is nearly full."""
     used, most = (float((memory or {}).get(name) or 0) for name in ("used_memory", "maxmemory"))
     if not most or used < FULL * most:
         return None
     detail = f"{used / 2**20:.0f} of {most / 2**20:.0f} MiB are used"
-    return Check("redis", "warning", detail, _MORE_ROOM)
+    return Check("redis", "warning", detail, _MORE_MEMORY)
 
 
 async def _info(pool: Redis, section: str) -> dict[str, Any] | None:

@@ -71,11 +71,11 @@ def stacked_columns(chart: Chart, labels: Sequence[str], series: Mapping[str, Se
 def bars(chart: Chart, rows: Sequence[tuple[str, Number, int]]) -> str:
     """One bar for each (name, value, colour), from the left."""
     top = max((value for _, value, _ in rows), default=0) or 1
-    room = WIDTH - NAME_WIDTH - VALUE_WIDTH
+    bar_width = WIDTH - NAME_WIDTH - VALUE_WIDTH
     parts = []
     for n, (name, value, colour) in enumerate(rows):
         y = TOP + n * ROW_HEIGHT
-        long = float(value / top) * room
+        long = float(value / top) * bar_width
         tooltip = text(f"{name}: {figure(value)} {chart.unit}")
         parts += [
             _label(NAME_WIDTH - 8, y + 15, name, "end"),

@@ -198,7 +198,7 @@ class _Chain:
         since = self._base.when
         self._gone += gone
         self._sure += self._posts.sure(since, self._last.when.begin, point.when.begin)
-        lowest = self._sure + self._posts.back(since, point.when)
+        lowest = self._sure + self._posts.came_back(since, point.when)
         highest = self._posts.highest(since, point.when) + self._open.highest(since, point.when)
         return self._gone - highest, self._gone - lowest
 

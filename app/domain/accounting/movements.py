@@ -47,12 +47,12 @@ class Movements:
         """Highest sum that fits it."""
         return self._gone.possible(a, b) + self._back.sure(a.end, a.end, b.begin)
 
-    def sure(self, since: Span, told_after: int, told_until: int) -> Decimal:
+    def sure(self, since: Span, reported_after: int, reported_until: int) -> Decimal:
         """What went for certain after `since`, by when its end was reported, so that a sum over a long time
         can be carried on from one span to the next; what came back is left out."""
-        return self._gone.sure(since.end, told_after, told_until)
+        return self._gone.sure(since.end, reported_after, reported_until)
 
-    def back(self, a: Span, b: Span) -> Decimal:
+    def came_back(self, a: Span, b: Span) -> Decimal:
         """Lowest sum, 0 or negative, of what perhaps came back."""
         return self._back.possible(a, b)
 

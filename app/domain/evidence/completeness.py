@@ -109,9 +109,9 @@ def _statement(totals: RunTotals, run: RunFacts, questions: Sequence[Document]) 
     return " ".join(sentences)
 
 
-def counted(count: int, singular: str, plural: str = "") -> str:
+def counted(count: int, one: str, many: str = "") -> str:
     """`1 task`, `1,200 tasks`."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def certificate_text(document: Document) -> str:

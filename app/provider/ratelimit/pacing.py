@@ -76,7 +76,7 @@ class Pacer:
         self._configured = Windows(rate_per_s, per_hour)
         self.windows = self._configured
         self.window = window or RateWindow(monotonic)
-        self._said: tuple[int | None, float] = (None, HEADROOM)
+        self._reported: tuple[int | None, float] = (None, HEADROOM)
         self._monotonic = monotonic
         self._sleep = sleep
         self._paused_until_s = 0.0
@@ -130,11 +130,11 @@ class Pacer:
 
     def lower(self, limit: int | None = None) -> None:
         """Keep to this limit when it is below the configured one; without one, to the last one."""
-        limit = limit if limit is not None and limit > 0 else self._said[0]
+        limit = limit if limit is not None and limit > 0 else self._reported[0]
         is_exact = self.window.is_known and self.window.processes == 1
         headroom = KNOWN_HEADROOM if is_exact else HEADROOM
-        if self._said != (limit, headroom):
-            self._said = (limit, headroom)
+        if self._reported != (limit, headroom):
+            self._reported = (limit, headroom)
             self.windows = replace(self._configured.lowered(limit), headroom=headroom)
 
     def pause(self, wait_s: float) -> None:

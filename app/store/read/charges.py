@@ -112,9 +112,9 @@ class ChargeReads(StorePart):
         count = 0
         for query in _open(account):
             part = query.subquery()
-            mine = sa.select(sa.func.count()).select_from(part)
-            mine = mine.where(part.c.working == sa.true(), part.c.from_ms < at_ms)
-            count += await connection.scalar(mine) or 0
+            before = sa.select(sa.func.count()).select_from(part)
+            before = before.where(part.c.working == sa.true(), part.c.from_ms < at_ms)
+            count += await connection.scalar(before) or 0
         return count
 
     @reads(long=True)
@@ -158,13 +158,13 @@ async def _posts(
     ]
     if country is not None:
         columns.append(country.label("country"))
-    mine = sa.and_(attempts.c.task_id == ledger.c.task_id, attempts.c.attempt == ledger.c.attempt)
+    is_same_attempt = sa.and_(attempts.c.task_id == ledger.c.task_id, attempts.c.attempt == ledger.c.attempt)
     return (
         sa.select(*columns)
         .select_from(ledger)
         .join(runs, runs.c.id == ledger.c.run_id)
         .join(tasks, tasks.c.id == ledger.c.task_id)
-        .outerjoin(attempts, mine)
+        .outerjoin(attempts, is_same_attempt)
         .outerjoin(deliveries, deliveries.c.id == ledger.c.delivery_id)
         .where(ledger.c.id >= floor, ledger.c.kind == "post", runs.c.account == account)
         .subquery("post")

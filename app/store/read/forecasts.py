@@ -56,7 +56,7 @@ class ForecastReads(StorePart):
             balances=balances,
             slots=slots,
             finished=await self._finished(connection, account, now_ms),
-            runs=await _open_runs(connection, {one.run_id for one in open_work}),
+            runs=await _open_runs(connection, {work.run_id for work in open_work}),
             charged_since=charged,
             charged_perhaps=perhaps,
         )
@@ -110,21 +110,21 @@ class ForecastReads(StorePart):
             asked_from(self.db.is_sqlite).label("country"),
             sa.func.coalesce(tasks.c.credits_held, tasks.c.credits_estimate).label("credits"),
         )
-        each = sa.union_all(
+        attempt_rows = sa.union_all(
             sa.select(*columns, sa.literal(0).label("out")).where(IS_PENDING),
             sa.select(*columns, sa.literal(1).label("out")).where(IS_SUBMITTING),
             sa.select(*columns, sa.literal(1).label("out")).where(*submitted),
         ).subquery()
-        key = each.c.run_id, each.c.task_type, each.c.country
+        key = attempt_rows.c.run_id, attempt_rows.c.task_type, attempt_rows.c.country
         rows = await connection.execute(
             sa.select(
                 *key,
                 sa.func.count(),
-                sa.func.sum(each.c.out),
-                credits_sum(each.c.credits),
-                credits_sum(sa.case((each.c.out == 1, each.c.credits), else_=0)),
+                sa.func.sum(attempt_rows.c.out),
+                credits_sum(attempt_rows.c.credits),
+                credits_sum(sa.case((attempt_rows.c.out == 1, attempt_rows.c.credits), else_=0)),
             )
-            .join(runs, runs.c.id == each.c.run_id)
+            .join(runs, runs.c.id == attempt_rows.c.run_id)
             .where(runs.c.account == account)
             .group_by(*key)
         )
@@ -176,8 +176,10 @@ async def _balances(connection: AsyncConnection, account: str, now_ms: int) -> l
         .where(of_account, b.at_ms > now_ms - BALANCES_MS)
         .group_by(b.source, b.at_ms // HOUR_MS)
     )
-    each = sa.select(b.id).where(of_account).order_by(b.at_ms.desc(), b.id.desc()).limit(1)
-    last = [sa.select(each.where(b.source == source).subquery().c.id) for source in ("credits", HEADER)]
+    attempt_rows = sa.select(b.id).where(of_account).order_by(b.at_ms.desc(), b.id.desc()).limit(1)
+    last = [
+        sa.select(attempt_rows.where(b.source == source).subquery().c.id) for source in ("credits", HEADER)
+    ]
     rows = await connection.execute(
         sa.select(b.at_ms, b.remaining, b.per_cycle, b.resets_at_ms, b.source)
         .where(b.id.in_(sa.union(hourly, *last)))

@@ -93,8 +93,8 @@ class SetAsideReads(StorePart):
         c = deliveries.c
         again = sa.update(deliveries).where(sa.or_(IS_SET_ASIDE, IS_HELD_UP))
         if delivery_ids is not None:
-            v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
-            again = again.where(c.id.in_(sa.select(v.c.id)))
+            batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+            again = again.where(c.id.in_(sa.select(batch.c.id)))
         values = {"state": "new", "tries": 0, "due_at_ms": now_ms, "error": None}
         return sorted(await connection.scalars(again.values(**values).returning(c.id)))
 
@@ -132,17 +132,19 @@ async def set_aside_about(connection: AsyncConnection, run_id: str) -> SetAside:
     run = (
         await connection.execute(sa.select(runs.c.account, runs.c.created_at_ms).where(runs.c.id == run_id))
     ).one()
-    mine = (
+    is_set_aside = (
         IS_SET_ASIDE,
         c.received_at_ms >= run.created_at_ms,
         sa.or_(c.account.is_(None), c.account == run.account),
     )
-    total = await connection.scalar(sa.select(sa.func.count()).select_from(deliveries).where(*mine)) or 0
+    total = (
+        await connection.scalar(sa.select(sa.func.count()).select_from(deliveries).where(*is_set_aside)) or 0
+    )
     if not total:
         return SetAside()
     query = (
         sa.select(c.encoding, c.body)
-        .where(*mine, sa.func.length(c.body) <= NAMED_BYTES_MAX)
+        .where(*is_set_aside, sa.func.length(c.body) <= NAMED_BYTES_MAX)
         .order_by(c.received_at_ms.desc())
         .limit(NAMED_MAX)
     )

@@ -36,7 +36,7 @@ class Account:
     async def balance(self, now_ms: int) -> BalanceAnswer:
         self.asked += 1
         balance = Balance(now_ms, self.remaining, self.per_cycle, self.resets_at_ms)
-        return BalanceAnswer(BalanceEnd.TOLD, balance)
+        return BalanceAnswer(BalanceEnd.REPORTED, balance)
 
     async def audit(self, at: str | None = None) -> Audited:
         """Audit now, or at a later moment."""

@@ -23,8 +23,8 @@ def account(store: Store, clock: SteppedClock) -> Account:
 async def test_a_cycle_begins_with_its_allocation(account: Account) -> None:
     found = await account.twice("2026-10-10T00:10:00")
     assert await account.entries() == [START]
-    assert found.standing is not None
-    assert found.standing.statement.remaining == 1_000
+    assert found.position is not None
+    assert found.position.statement.remaining == 1_000
     assert (found.drift.unexplained, found.drift.external_highest) == (0, 0)
     assert account.asked == 2
 
@@ -36,7 +36,7 @@ async def test_spending_of_ours_is_no_external_usage(account: Account) -> None:
     found = await account.twice("2026-10-10T02:00:00")
     assert await account.entries() == [START]
     assert found.drift.explained
-    books = (found.standing or pytest.fail()).statement
+    books = (found.position or pytest.fail()).statement
     assert [(p.day, p.task_type, p.sync, p.count, p.credits) for p in books.posts] == [
         ("2026-10-10", "CHATGPT", False, 1, Decimal(5)),
         ("2026-10-10", "GOOGLE", True, 1, Decimal(7)),
@@ -55,7 +55,7 @@ async def test_spending_of_others_is_booked_once_it_is_certain(account: Account)
     await account.settle(task_id, 5)
     await account.twice("2026-10-10T03:00:00")
     assert (await account.entries())[2:] == [("foreign", Decimal(35), "other_users")]
-    books = (await account.audit()).standing or pytest.fail()
+    books = (await account.audit()).position or pytest.fail()
     assert (books.statement.external_usage, books.statement.remaining) == (95, 900)
 
 
@@ -112,7 +112,7 @@ async def test_an_upgrade_is_an_adjustment(account: Account) -> None:
     found = await account.twice("2026-10-20T00:00:00")
     assert await account.entries() == [START, ("adjustment", Decimal(4_000), "plan_changed")]
     assert found.drift.explained
-    assert (found.standing or pytest.fail()).statement.remaining == 4_700
+    assert (found.position or pytest.fail()).statement.remaining == 4_700
 
 
 async def test_a_balance_that_lags_behind_an_upgrade_is_not_believed(account: Account) -> None:
@@ -137,7 +137,7 @@ async def test_what_is_left_at_the_end_expires(account: Account) -> None:
     assert [(r.allocation, r.expired_lowest, r.expired_highest) for r in found.drift.resets] == [
         (1_000, 700, 700)
     ]
-    assert (found.standing or pytest.fail()).statement.remaining == 1_000
+    assert (found.position or pytest.fail()).statement.remaining == 1_000
 
 
 async def test_a_cycle_stays_open_while_its_work_does(account: Account) -> None:
@@ -198,7 +198,7 @@ async def test_a_first_balance_above_the_allocation(account: Account) -> None:
     account.remaining = Decimal(1_500)
     found = await account.twice("2026-10-20T00:00:00")
     assert await account.entries() == [START, ("adjustment", Decimal(500), "before_the_books")]
-    assert (found.standing or pytest.fail()).statement.remaining == 1_500
+    assert (found.position or pytest.fail()).statement.remaining == 1_500
 
 
 async def test_credits_that_come_back_are_unexplained_and_not_booked(account: Account) -> None:
@@ -224,7 +224,7 @@ async def test_without_a_subscription_there_is_no_cycle(account: Account) -> Non
     await account.audit()
     await account.spend(5)
     found = await account.twice("2026-10-12T00:00:00")
-    assert (await account.entries(), found.standing) == ([], None)
+    assert (await account.entries(), found.position) == ([], None)
     assert found.drift.explained
 
 
@@ -245,10 +245,10 @@ async def test_what_is_out_is_listed_apart(account: Account) -> None:
     lost = await account.send(credits=7)
     await account.store.polls.expire_if_unreported([(lost, 1)], code="lost", reason="x")
     found = await account.audit("2026-10-10T01:00:00")
-    exposure = (found.standing or pytest.fail()).exposure
+    exposure = (found.position or pytest.fail()).exposure
     assert (exposure.held_tasks, exposure.held, exposure.unknown_tasks, exposure.unknown) == (1, 5, 1, 7)
     assert found.drift.exposure == 12
-    assert (found.standing or pytest.fail()).available == 988
+    assert (found.position or pytest.fail()).available == 988
 
 
 async def test_product_clusters_may_come_on_top(account: Account) -> None:
@@ -296,7 +296,7 @@ async def test_a_correction_made_by_hand_explains_what_came_back(account: Accoun
     await account.correct(20, "+20 credits: agreed with support")
     found = await account.twice("2026-10-16T00:00:00")
     assert found.drift.explained
-    books = (found.standing or pytest.fail()).statement
+    books = (found.position or pytest.fail()).statement
     assert (books.adjusted, books.remaining, books.external_usage) == (20, 720, 0)
 
 
@@ -322,7 +322,7 @@ async def test_work_on_the_edge_of_a_cycle_is_where_the_balance_says(
     first = await _first_statement(account)
     assert (first.closed, first.expired, first.closing) == (True, 995 if charged_before else 1_000, 0)
     found = await account.audit()
-    assert (found.standing or pytest.fail()).statement.remaining == account.remaining
+    assert (found.position or pytest.fail()).statement.remaining == account.remaining
     assert found.drift.explained
 
 
@@ -334,5 +334,5 @@ async def test_a_balance_of_0_hides_what_is_overdrawn(account: Account) -> None:
     account.remaining = Decimal(0)
     found = await account.twice("2026-10-12T00:00:00")
     assert (found.drift.explained, await account.entries()) == (True, [START])
-    books = (found.standing or pytest.fail()).statement
+    books = (found.position or pytest.fail()).statement
     assert (books.overage, books.closing) == (200, 0)

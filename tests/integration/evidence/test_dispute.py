@@ -102,8 +102,8 @@ async def test_the_script_verifies_it_and_each_verdict_has_its_evidence(
         assert done.deliveries >= done.count
         ended = run_script(tmp_path / f"d{suffix}")
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        said = f" {done.deliveries} deliveries signed by the secret, 0 unsigned, 0 withheld, 0 faults"
-        assert said in ended.stdout
+        message = f" {done.deliveries} deliveries signed by the secret, 0 unsigned, 0 withheld, 0 faults"
+        assert message in ended.stdout
     wrong = run_script(tmp_path / "d.zip", "whsec_another")
     assert wrong.returncode == 1
     assert f"{done.deliveries} faults" in wrong.stdout
@@ -218,9 +218,9 @@ async def test_an_altered_byte_is_found(
         "is not in the manifest": lambda f: {**f, "more.txt": b"x"},
         "there is no manifest.json": lambda f: {n: d for n, d in f.items() if n != "manifest.json"},
     }
-    for said, cut in cuts.items():
+    for message, cut in cuts.items():
         code, out = check(pack(cut(files), tmp_path / "x.zip"), capsys, monkeypatch)
-        assert code == 1 and said in out
+        assert code == 1 and message in out
     (tmp_path / "no.zip").write_bytes(b"PK nothing")
     assert check(tmp_path / "no.zip", capsys, monkeypatch)[0] == 1
 

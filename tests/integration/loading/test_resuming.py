@@ -69,12 +69,12 @@ async def test_s16_two_producers_of_one_file_end_in_one_set_of_tasks(
             assert producer.stdout is not None
             assert producer.stdout.readline() == "ready\n"
         go.touch()
-        said = [json.loads(producer.communicate(timeout=60)[0]) for producer in producers]
+        documents = [json.loads(producer.communicate(timeout=60)[0]) for producer in producers]
     finally:
         for producer in producers:
             producer.kill()
             producer.wait()
-    assert said == [{"started": True, "tasks": 1_300}] * 2
+    assert documents == [{"started": True, "tasks": 1_300}] * 2
     assert await stored_prompts(store, run_id) == STORED
     assert await run_state(store, run_id) == "running"
 

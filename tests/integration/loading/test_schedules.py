@@ -147,13 +147,13 @@ async def test_a_schedule_that_cannot_run_says_so_and_holds_nobody_up(
     bad, good = await store.schedules.list_schedules()
     assert bad.last_error == failed.error
     assert good.last_error is None
-    said = {
+    errors = {
         "missing": "does not exist",
         "bad": "lines of its file are bad",
         "options": "country",
         "account": "no account 'gone'",
     }
-    assert said[fault] in str(bad.last_error)
+    assert errors[fault] in str(bad.last_error)
     assert await tick(store, opener, clock) == [], "not again before its next slot"
 
 

@@ -39,7 +39,7 @@ class Account(ScriptedProvider):
             return BalanceAnswer(BalanceEnd.UNKNOWN, why=self.unknown)
         if self.remaining is None:
             return BalanceAnswer(BalanceEnd.ABSENT)
-        return BalanceAnswer(BalanceEnd.TOLD, Balance(now_ms, self.remaining, None, None))
+        return BalanceAnswer(BalanceEnd.REPORTED, Balance(now_ms, self.remaining, None, None))
 
     async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None:
         if not self.takes_batches:

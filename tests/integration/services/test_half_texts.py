@@ -51,8 +51,8 @@ def test_f4_what_is_exported_is_text_and_says_what_was_there(
         import pyarrow.parquet
 
         rows = pyarrow.parquet.read_table(here / "out").to_pylist()
-        said = [str(row) for row in rows]
-        assert all("\ufffd" in text for text in said) and "\ud83d" not in "".join(said)
+        texts = [str(row) for row in rows]
+        assert all("\ufffd" in text for text in texts) and "\ud83d" not in "".join(texts)
         return
     text = (here / "out").read_bytes().decode()
     assert "\ud83d" not in text and "\\ud83d b" not in text

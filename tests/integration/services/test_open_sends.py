@@ -35,7 +35,7 @@ async def send_and_record(pipeline: Pipeline, *answers: object) -> None:
         pipeline.clock.advance(61_000)
 
 
-async def standing(pipeline: Pipeline) -> tuple[str, str]:
+async def state_and_money(pipeline: Pipeline) -> tuple[str, str]:
     (task,) = (await pipeline.books()).tasks
     return task["state"], task["money"]
 
@@ -50,8 +50,8 @@ async def retry(pipeline: Pipeline, *, even_if_held: bool = False) -> RetriedChu
 async def agreed(pipeline: Pipeline, *, complete: bool) -> None:
     """The books are derived again alike, and the certificate says the same of them."""
     async with open_snapshot(pipeline.store.db) as snapshot:
-        tally = await verified(snapshot)
-    assert not tally.differences, "\n".join(map(str, tally.differences))
+        totals = await verified(snapshot)
+    assert not totals.differences, "\n".join(map(str, totals.differences))
     document = await certify(pipeline.store, pipeline.run_id, clock=pipeline.clock)
     assert document["complete"] is complete, document["statement"]
 
@@ -65,7 +65,7 @@ async def test_f2_a_refusal_closes_nothing_while_an_earlier_send_is_open(
     pipeline: Pipeline, first: object
 ) -> None:
     await send_and_record(pipeline, first, REFUSED)
-    assert await standing(pipeline) == ("submitted", "held")
+    assert await state_and_money(pipeline) == ("submitted", "held")
     await agreed(pipeline, complete=False)
     assert (await retry(pipeline)).retried == 0
     # It is not sent again either: the provider has refused it.
@@ -102,7 +102,7 @@ async def test_f2_a_claim_whose_end_nobody_wrote_down_is_such_a_send(pipeline: P
     await pipeline.store.submissions.release_overdue_claims(pipeline.clock())
     pipeline.provider.tell(REFUSED)
     await pipeline.submit()
-    assert await standing(pipeline) == ("submitted", "held")
+    assert await state_and_money(pipeline) == ("submitted", "held")
     await agreed(pipeline, complete=False)
 
 
@@ -120,7 +120,7 @@ async def test_f2_a_refusal_closes_what_nobody_can_have_taken(
         await pipeline.submit()
         pipeline.clock.advance(200_000)
         await pipeline.store.runs.resume_run_if_halted(pipeline.run_id)
-    assert await standing(pipeline) == ("rejected", "none")
+    assert await state_and_money(pipeline) == ("rejected", "none")
     await agreed(pipeline, complete=True)
     assert (await retry(pipeline)).retried == 1
 
@@ -130,7 +130,7 @@ async def test_f2_without_a_report_it_expires_and_its_money_stays_open(pipeline:
     pipeline.provider.unknown = True  # an edition that is not asked by key
     pipeline.clock.advance(25 * HOUR_MS)
     await pipeline.sweep()
-    assert await standing(pipeline) == ("expired", "held")
+    assert await state_and_money(pipeline) == ("expired", "held")
     await agreed(pipeline, complete=False)
     left = await retry(pipeline)
     assert (left.retried, left.held) == (0, 1)
@@ -150,7 +150,7 @@ async def test_f2_what_a_version_before_closed_is_not_bought_again_in_silence(pi
     left = await retry(pipeline)
     assert (left.retried, left.held) == (0, 1)
     await pipeline.deliver(pipeline.provider.finish(key, charged=Decimal(5)))
-    assert await standing(pipeline) == ("completed", "posted")
+    assert await state_and_money(pipeline) == ("completed", "posted")
     await agreed(pipeline, complete=True)
 
 
@@ -164,7 +164,7 @@ async def test_f2_a_late_refusal_after_the_report_changes_nothing(pipeline: Pipe
     pipeline.provider.before_answer = first_reported
     pipeline.provider.tell(REFUSED)
     await pipeline.submit()
-    assert await standing(pipeline) == ("completed", "posted")
+    assert await state_and_money(pipeline) == ("completed", "posted")
     await agreed(pipeline, complete=True)
 
 

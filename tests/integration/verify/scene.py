@@ -78,9 +78,12 @@ class Scene:
     def ended(self, name: str, answer: Answer = Answer.ACCEPTED, **changes: Any) -> Submission:
         """The end of one send, now."""
         task = self.claimed[name]
-        said = {"provider_task_id": f"p-{name}-{task.attempt}", "credits_to_charge": task.credits_estimate}
+        acceptance = {
+            "provider_task_id": f"p-{name}-{task.attempt}",
+            "credits_to_charge": task.credits_estimate,
+        }
         base = Submission(task, answer, self.clock(), next_poll_at_ms=self.clock() + 600_000)
-        return replace(base, **((said if answer is Answer.ACCEPTED else {}) | changes))
+        return replace(base, **((acceptance if answer is Answer.ACCEPTED else {}) | changes))
 
     def body(self, name: str, charged: int | None = 5, *, attempt: int = 1, **changes: Any) -> bytes:
         """A report; `changes` of status, key, to_charge and response."""
@@ -238,7 +241,7 @@ def scene_reading(*secrets: str) -> Reading:
 async def verified(snapshot: BooksSnapshot, *secrets: str) -> VerifyTotals:
     """The whole of the books, in this process."""
     reading = scene_reading(*secrets)
-    tally = await verify_share(snapshot, await snapshot.runs(None, []), reading)
-    tally.add(await verify_rest(snapshot, reading, account=None, default_account="default"))
-    conclude(tally)
-    return tally
+    totals = await verify_share(snapshot, await snapshot.runs(None, []), reading)
+    totals.add(await verify_rest(snapshot, reading, account=None, default_account="default"))
+    conclude(totals)
+    return totals

@@ -21,15 +21,15 @@ async def test_each_corruption_is_found_and_named(store: Store, subtests: pytest
     await _a_retired_secret_leaves_deliveries_unchecked(scene)
     for corruption in CORRUPTIONS:
         with subtests.test(corruption.name):
-            tally = await _corrupted(scene, corruption.make(scene))
+            totals = await _corrupted(scene, corruption.make(scene))
             named = [
                 d
-                for d in tally.differences
+                for d in totals.differences
                 if (d.table, d.column) == (corruption.table, corruption.column)
                 and corruption.key(scene) in d.key
             ]
-            assert named, f"found instead: {[str(d) for d in tally.differences]}"
-            assert all(d.stands != d.should_be and d.why for d in tally.differences)
+            assert named, f"found instead: {[str(d) for d in totals.differences]}"
+            assert all(d.stands != d.should_be and d.why for d in totals.differences)
     await _nothing_differs(scene)
 
 
@@ -46,11 +46,11 @@ async def _nothing_differs(scene: Scene) -> None:
     books = await read_books(scene.store)
     check_books(books)
     async with open_snapshot(scene.store.db) as snapshot:
-        tally = await verified(snapshot)
-    assert not tally.differences, "\n".join(map(str, tally.differences))
-    assert tally.counts["tasks"] == len(books.tasks) == len(NAMES) + 3
-    assert tally.counts["order_decided"] == 1, "the conflict of charges, and nothing else, depends on order"
-    assert {kind: tally.sums[kind] for kind in ("hold", "post", "void")} == {
+        totals = await verified(snapshot)
+    assert not totals.differences, "\n".join(map(str, totals.differences))
+    assert totals.counts["tasks"] == len(books.tasks) == len(NAMES) + 3
+    assert totals.counts["order_decided"] == 1, "the conflict of charges, and nothing else, depends on order"
+    assert {kind: totals.sums[kind] for kind in ("hold", "post", "void")} == {
         kind: sum((e["credits"] for e in books.ledger if e["kind"] == kind), Decimal(0))
         for kind in ("hold", "post", "void")
     }
@@ -63,7 +63,9 @@ async def _nothing_differs(scene: Scene) -> None:
         "double_charged",
         "unmatched",
     }
-    assert tally.signatures["default"].counts[SignatureStatus.NOT_SIGNED] == 2, "the poll and the sync answer"
+    assert totals.signatures["default"].counts[SignatureStatus.NOT_SIGNED] == 2, (
+        "the poll and the sync answer"
+    )
 
 
 async def _corrupted(scene: Scene, statements: Any) -> VerifyTotals:
@@ -74,6 +76,6 @@ async def _corrupted(scene: Scene, statements: Any) -> VerifyTotals:
         for statement in statements:
             changed = (await connection.execute(statement)).rowcount
         assert changed, "the corruption changed nothing"
-        tally = await verified(BooksSnapshot(db, connection))
+        totals = await verified(BooksSnapshot(db, connection))
         await connection.rollback()
-    return tally
+    return totals

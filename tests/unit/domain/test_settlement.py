@@ -69,13 +69,13 @@ def report(charged: int | str | None = 5, *, completed: bool = True, **changes: 
     )
 
 
-def settle(attempt: Attempt, said: Report, *, extra: int = 0, same_response: bool = True) -> Settlement:
-    return decide(attempt, said, extra=Decimal(extra), same_response=same_response)
+def settle(attempt: Attempt, incoming: Report, *, extra: int = 0, same_response: bool = True) -> Settlement:
+    return decide(attempt, incoming, extra=Decimal(extra), same_response=same_response)
 
 
 @pytest.mark.parametrize("attempt", [SUBMITTED, SUBMITTING, replace(SUBMITTING, state=TaskState.PENDING)])
 @pytest.mark.parametrize(
-    ("said", "state", "money", "verdict", "loud"),
+    ("incoming", "state", "money", "verdict", "loud"),
     [
         (report(5), TaskState.COMPLETED, Money.POSTED, Verdict.MATCHED, False),
         (report(6), TaskState.COMPLETED, Money.POSTED, Verdict.OVERCHARGED, True),
@@ -88,13 +88,13 @@ def settle(attempt: Attempt, said: Report, *, extra: int = 0, same_response: boo
     ],
 )
 def test_a_first_report_is_taken(
-    attempt: Attempt, said: Report, state: TaskState, money: Money, verdict: Verdict, loud: bool
+    attempt: Attempt, incoming: Report, state: TaskState, money: Money, verdict: Verdict, loud: bool
 ) -> None:
-    found = settle(attempt, said)
+    found = settle(attempt, incoming)
     assert found.effect is Effect.SETTLED
     assert (found.after.state, found.after.money, found.after.verdict) == (state, money, verdict)
-    assert found.after.reported is (TaskState.COMPLETED if said.completed else TaskState.FAILED)
-    assert found.after.charged == said.charged
+    assert found.after.reported is (TaskState.COMPLETED if incoming.completed else TaskState.FAILED)
+    assert found.after.charged == incoming.charged
     assert found.close is (None if money is Money.HELD else money)
     assert found.stores_result
     assert [finding.verdict for finding in found.findings] == ([verdict] if loud else [])
@@ -149,8 +149,8 @@ PERPLEXITY = replace(
 def test_a_new_price_is_explained_in_its_time_only(
     attempt: Attempt, circumstances: Circumstances, reason: ExplanationCode | None
 ) -> None:
-    said = report(4, to_charge=Decimal(3))
-    found = decide(attempt, said, extra=Decimal(0), same_response=True, circumstances=circumstances)
+    incoming = report(4, to_charge=Decimal(3))
+    found = decide(attempt, incoming, extra=Decimal(0), same_response=True, circumstances=circumstances)
     assert found.reason is reason
     assert found.after.verdict is (Verdict.EXPLAINED if reason else Verdict.OVERCHARGED)
     assert [finding.verdict for finding in found.findings] == ([] if reason else [Verdict.OVERCHARGED])
@@ -159,8 +159,8 @@ def test_a_new_price_is_explained_in_its_time_only(
 def test_an_accounts_own_prices_explain_its_charges() -> None:
     dear = [prices.with_overrides({"PERPLEXITY": 3 + 2 * n}) for n, prices in enumerate(PRICE_LISTS)]
     circumstances = Circumstances(reported_ms=1_788_500_000_000, lists=dear)
-    said = report(5, to_charge=Decimal(3))
-    found = decide(PERPLEXITY, said, extra=Decimal(0), same_response=True, circumstances=circumstances)
+    incoming = report(5, to_charge=Decimal(3))
+    found = decide(PERPLEXITY, incoming, extra=Decimal(0), same_response=True, circumstances=circumstances)
     assert found.reason is ExplanationCode.PRICE_CHANGE
 
 
@@ -202,7 +202,7 @@ def test_a_second_charge_for_one_task_is_a_finding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempt", "said"),
+    ("attempt", "incoming"),
     [
         (COMPLETED, report(5)),
         (COMPLETED, report(None)),
@@ -211,12 +211,12 @@ def test_a_second_charge_for_one_task_is_a_finding() -> None:
         (UNPRICED, report(None)),
     ],
 )
-def test_an_equal_report_changes_nothing(attempt: Attempt, said: Report) -> None:
-    assert settle(attempt, said) == Settlement(Effect.DUPLICATE, attempt, attempt)
+def test_an_equal_report_changes_nothing(attempt: Attempt, incoming: Report) -> None:
+    assert settle(attempt, incoming) == Settlement(Effect.DUPLICATE, attempt, attempt)
 
 
 @pytest.mark.parametrize(
-    ("attempt", "said", "same_response", "detail"),
+    ("attempt", "incoming", "same_response", "detail"),
     [
         (COMPLETED, report(6), True, "same status, another charge"),
         (COMPLETED, report(0), True, "same status, another charge"),
@@ -228,14 +228,14 @@ def test_an_equal_report_changes_nothing(attempt: Attempt, said: Report) -> None
     ],
 )
 def test_a_different_report_never_overwrites(
-    attempt: Attempt, said: Report, same_response: bool, detail: str
+    attempt: Attempt, incoming: Report, same_response: bool, detail: str
 ) -> None:
-    found = settle(attempt, said, same_response=same_response)
+    found = settle(attempt, incoming, same_response=same_response)
     assert found.effect is Effect.CONFLICT
     assert found.after == attempt
     assert (found.hold, found.close, found.stores_result) == (None, None, False)
     assert [(f.verdict, f.actual, f.detail) for f in found.findings] == [
-        (Verdict.CONFLICT, said.charged, detail)
+        (Verdict.CONFLICT, incoming.charged, detail)
     ]
 
 
@@ -246,12 +246,12 @@ def test_a_charge_that_comes_later_fills_the_blank() -> None:
     assert (found.close, found.hold, found.stores_result) == (Money.POSTED, None, False)
 
 
-@pytest.mark.parametrize("said", [report(5), report(0, completed=False)])
-def test_a_report_after_expiry_moves_the_money_and_leaves_the_work_closed(said: Report) -> None:
-    found = settle(EXPIRED, said)
+@pytest.mark.parametrize("incoming", [report(5), report(0, completed=False)])
+def test_a_report_after_expiry_moves_the_money_and_leaves_the_work_closed(incoming: Report) -> None:
+    found = settle(EXPIRED, incoming)
     assert found.effect is Effect.SETTLED
     assert found.after.state is TaskState.EXPIRED
-    assert found.after.money is (Money.POSTED if said.completed else Money.VOIDED)
+    assert found.after.money is (Money.POSTED if incoming.completed else Money.VOIDED)
     assert found.stores_result
 
 
@@ -268,12 +268,12 @@ REPORTS = st.builds(
 
 
 @given(STATES, st.lists(st.tuples(REPORTS, st.booleans()), max_size=6))
-def test_whatever_is_reported_is_settled_once(attempt: Attempt, said: list[tuple[Report, bool]]) -> None:
+def test_whatever_is_reported_is_settled_once(attempt: Attempt, incoming: list[tuple[Report, bool]]) -> None:
     before = attempt
     holds = [attempt.held] if attempt.held is not None else []
     closes = [attempt.money] if attempt.money in (Money.POSTED, Money.VOIDED) else []
     results = int(attempt.reported is not None)
-    for one, same in said:
+    for one, same in incoming:
         found = settle(attempt, one, same_response=same)
         assert found.before is attempt
         holds += [found.hold] if found.hold is not None else []
@@ -283,7 +283,7 @@ def test_whatever_is_reported_is_settled_once(attempt: Attempt, said: list[tuple
     assert len(holds) <= 1
     assert len(closes) <= 1
     assert results <= 1
-    if said:
+    if incoming:
         assert results == 1
         assert attempt.state not in OPEN_STATES
         assert attempt.held is not None

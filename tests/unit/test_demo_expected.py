@@ -68,14 +68,14 @@ def test_swept_is_what_was_fetched_before_it_was_delivered(
 
 
 def test_the_testimony_counts_what_was_done() -> None:
-    said = emulator_totals(
+    expected = emulator_totals(
         [
             line("a", deliveries={"sent": 3, "acked": 3}),
             line("b", status="FAILED", faults=["fail"], creditsCharged=0, responseLost=True),
             line("c", deliveries={"sent": 0, "acked": 0}, firstAckAt=None, firstTerminalPollAt=EARLY),
         ]
     )
-    assert {name: said[name] for name in COUNTS} == {
+    assert {name: expected[name] for name in COUNTS} == {
         "tasks": 3,
         "completed": 2,
         "failed": 1,
@@ -86,7 +86,7 @@ def test_the_testimony_counts_what_was_done() -> None:
         "recovered_submits": 1,
         "credits_charged": 8,
     }
-    assert {k: n for k, n in said["verdicts"].items() if n} == {"matched": 2, "free_failure": 1}
+    assert {k: n for k, n in expected["verdicts"].items() if n} == {"matched": 2, "free_failure": 1}
 
 
 def test_equal_sides_have_no_difference() -> None:
@@ -95,16 +95,18 @@ def test_equal_sides_have_no_difference() -> None:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_figure_is_compared(name: str) -> None:
-    said = emulator_totals([line()])
-    found = said | {name: said[name] + 1}
-    assert differences(found, said) == [{"key": name, "found": said[name] + 1, "emulator": said[name]}]
+    expected = emulator_totals([line()])
+    found = expected | {name: expected[name] + 1}
+    assert differences(found, expected) == [
+        {"key": name, "found": expected[name] + 1, "emulator": expected[name]}
+    ]
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_is_compared(verdict: Verdict) -> None:
-    said = emulator_totals([line()])
-    found = said | {"verdicts": said["verdicts"] | {verdict.value: 7}}
-    assert [difference["key"] for difference in differences(found, said)] == [f"verdicts.{verdict}"]
+    expected = emulator_totals([line()])
+    found = expected | {"verdicts": expected["verdicts"] | {verdict.value: 7}}
+    assert [difference["key"] for difference in differences(found, expected)] == [f"verdicts.{verdict}"]
 
 
 def test_charges_are_compared_task_by_task() -> None:
