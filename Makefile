@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-cost chaos test-hostile test-pgbouncer clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos test-hostile test-pgbouncer clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -66,6 +66,10 @@ bench-million: install
 # What claim, settle and sweep cost beside 2,000,000 old tasks; ends with 1 when it is a fifth more.
 bench-growth: install
 	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+# The same beside 10,000,000 old tasks in PostgreSQL, and what dropping a day does: half an hour, 25 GB of disk.
+bench-history: install
+	$(BIN)/python -m benchmarks.history $(ARGS)
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)

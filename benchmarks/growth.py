@@ -3,7 +3,8 @@
 Two databases of each kind: an empty one, and one with old tasks, finished runs and a paused run. Both get a
 run of their own, and each round claims, records, settles and sweeps a group in one and then in the other, so
 that what else the machine does meets both alike. Prints one JSON object: medians in milliseconds, and their
-ratios. Ends with 1 when claim, record, settle or sweep of the grown database needs more than a fifth more.
+ratios. Ends with 1 when claim, record, settle, sweep or report of the grown database needs more than a fifth
+more. benchmarks/history.py does the same beside ten million old tasks in 90 partitions.
 """
 
 import argparse
@@ -19,8 +20,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Report, Source
@@ -33,155 +32,20 @@ from app.services.settle import decide_delivery
 from app.services.sweep import sweep
 from app.store import Database, Store
 from app.store.migrate import migrate
+from app.store.read.runs import RunRow
+from benchmarks.old_tasks import START_MS, add_history, execute
 from tests.servers.postgres import PostgresServer
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
-START_MS = 1_790_812_800_000
-OLD_MS = START_MS - 90 * 86_400_000
-STRETCH = 50_000
-"""Old tasks written by one statement."""
 GROUP = 250
 """Tasks of a claim and of a settlement, as `claim_size` and `settle_size` are by default."""
 RATIO_MAX = 1.2
-JUDGED = ("claim", "record", "settle", "sweep")
+JUDGED = ("claim", "record", "settle", "sweep", "report")
 """The others are bounded in another way: a look for notices reads the 500 newest runs."""
 WARM_ROUNDS = 6
 """Not counted: statements are prepared, and PostgreSQL decides on their plans, after five of them."""
 FIVE = Decimal(5)
-MICRO = 5_000_000
 SWEEP = Limits(settle_size=GROUP, deliveries_tries_max=10, poll_size=25, submit_in_flight=4)
-
-
-async def add_history(store: Store, *, tasks: int, runs: int, paused: int) -> None:
-    """Settled tasks with all their rows in finished runs, and a paused run whose tasks were never sent. By
-    statements that make their own rows."""
-    old = [
-        await store.runs.create_run(name=f"old {n}", source="-", budget=None, now_ms=OLD_MS + n)
-        for n in range(runs)
-    ]
-    halted = await store.runs.create_run(name="paused", source="-", budget=None, now_ms=OLD_MS - 1)
-    each = tasks // runs
-    for n, run_id in enumerate(old):
-        for first in range(0, each, STRETCH):
-            count = min(STRETCH, each - first)
-            await _execute(store, _settled(store, run_id, n * each + first, count, first))
-    for first in range(0, paused, STRETCH):
-        pending = _tasks(store, halted, tasks + first, min(STRETCH, paused - first), first, is_old=False)
-        await _execute(store, [pending])
-    ended = f"UPDATE runs SET state = 'finished', finished_at_ms = {OLD_MS + 60_000} WHERE state = 'loading'"
-    paused_now = f"UPDATE runs SET state = 'paused' WHERE id = '{store.db.driver_id(halted)}'"
-    await _execute(store, [paused_now, ended])
-    while await store.spending.fold_spending():
-        pass
-
-
-class _Words:
-    """The few words in which the two databases differ."""
-
-    def __init__(self, store: Store, first: int, count: int) -> None:
-        self._is_sqlite = store.db.is_sqlite
-        last = first + count - 1
-        numbers = f"(WITH RECURSIVE g(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM g WHERE n < {last}) "
-        self.numbers = (
-            f"{numbers}SELECT n FROM g)" if self._is_sqlite else f"generate_series({first}, {last}) g(n)"
-        )
-
-    def text(self, kind: str) -> str:
-        """An id as text, made of the number n; ids of each kind are in the order of n."""
-        start = f"01900000-0000-7{kind}-8000-"
-        return f"'{start}' || " + ("printf('%012x', n)" if self._is_sqlite else "lpad(to_hex(n), 12, '0')")
-
-    def id(self, kind: str) -> str:
-        return f"replace({self.text(kind)}, '-', '')" if self._is_sqlite else f"({self.text(kind)})::uuid"
-
-    def given(self, run_id: str) -> str:
-        return f"'{run_id.replace('-', '')}'" if self._is_sqlite else f"'{run_id}'::uuid"
-
-    def insert(self, table: str, values: dict[str, str]) -> str:
-        names = ", ".join(values)
-        return f"INSERT INTO {table} ({names}) SELECT {', '.join(values.values())} FROM {self.numbers}"
-
-
-def _tasks(store: Store, run_id: str, first: int, count: int, before: int, *, is_old: bool) -> str:
-    words = _Words(store, first, count)
-    values = {
-        "id": words.id("aaa"),
-        "run_id": words.given(run_id),
-        "ordinal": f"n - {first - before} + 1",
-        "task_type": "'CHATGPT'",
-        "payload": """'{"prompt":"prompt ' || n || '","country":"US"}'""",
-        "priority": "1",
-        "state": "'completed'" if is_old else "'pending'",
-        "attempt": "1",
-        "idempotency_key": f"{words.text('aaa')} || '.1'",
-        "money": "'posted'" if is_old else "'none'",
-        "credits_estimate": f"{MICRO}",
-        "sends": f"{is_old:d}",
-        "not_before_ms": "0",
-        "polls": "0",
-        "fingerprint": "'f' || n",
-    }
-    if is_old:
-        values |= {
-            "credits_to_charge": f"{MICRO}",
-            "credits_held": f"{MICRO}",
-            "credits_charged": f"{MICRO}",
-            "reported": "'completed'",
-            "verdict": "'matched'",
-            "provider_task_id": "'p-' || n",
-            "first_sent_at_ms": f"{OLD_MS} + n",
-            "submitted_at_ms": f"{OLD_MS} + n",
-            "settled_at_ms": f"{OLD_MS} + n + 9000",
-            "settled_by": "'delivery'",
-        }
-    return words.insert("tasks", values)
-
-
-def _settled(store: Store, run_id: str, first: int, count: int, before: int) -> list[str]:
-    words = _Words(store, first, count)
-    empty = "x'7b7d'" if store.db.is_sqlite else "'\\x7b7d'::bytea"
-    about = {"task_id": words.id("aaa"), "attempt": "1"}
-    delivered = {"delivery_id": words.id("bbb")}
-    entry = {"at_ms": f"{OLD_MS} + n", "run_id": words.given(run_id), **about, "credits": f"{MICRO}"}
-    return [
-        _tasks(store, run_id, first, count, before, is_old=True),
-        words.insert("submissions", {"at_ms": f"{OLD_MS} + n", **about, "answer": "'accepted'"}),
-        words.insert(
-            "deliveries",
-            {
-                "id": words.id("bbb"),
-                "source": "'delivery'",
-                "received_at_ms": f"{OLD_MS} + n",
-                "encoding": "'identity'",
-                "body": empty,
-                "state": "'done'",
-                "effect": "'settled'",
-                "tries": "0",
-                "due_at_ms": f"{OLD_MS} + n",
-                **about,
-            },
-        ),
-        words.insert(
-            "results",
-            {
-                **about,
-                **delivered,
-                "status": "'completed'",
-                "response": "'{}'",
-                "stored_at_ms": f"{OLD_MS} + n",
-            },
-        ),
-        words.insert("ledger", entry | {"kind": "'hold'"}),
-        words.insert("ledger", entry | delivered | {"kind": "'post'"}),
-    ]
-
-
-async def _execute(store: Store, statements: list[str]) -> None:
-    async def work(connection: AsyncConnection) -> None:
-        for statement in statements:
-            await connection.exec_driver_sql(statement)
-
-    await store.db.write(work)
 
 
 class Bench:
@@ -190,6 +54,7 @@ class Bench:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._now_ms = START_MS
+        self._run: RunRow | None = None
         self._claimed: list[ClaimedTask] = []
         self.seen: dict[str, list[float]] = {}
 
@@ -204,6 +69,7 @@ class Bench:
             ]
             await self._store.runs.add_tasks(run_id, [(spec, FIVE) for spec in specs], self._now_ms)
         await self._store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
+        self._run = (await self._store.queries.find_runs(run_id))[0]
 
     async def round(self) -> None:
         """A group from its claim to its settlement, and a sweep that finds nothing."""
@@ -213,6 +79,7 @@ class Bench:
         parsed = await self._deliver()
         await self._measure("settle", lambda: self._settle(parsed))
         await self._measure("sweep", self._sweep)
+        await self._measure("report", self._report)
         await self._measure("notices", Watcher(self._store, clock=lambda: self._now_ms).look)
         await self._measure("admission", self._admission)
 
@@ -267,6 +134,10 @@ class Bench:
         await sweep(self._store, {}, settle, limits=SWEEP, clock=lambda: self._now_ms, unreleased=set())
         await self._store.queries.accounts_with_due(self._now_ms)
 
+    async def _report(self) -> None:
+        assert self._run is not None, "it has begun"
+        await self._store.reports.report(self._run)
+
     async def _admission(self) -> None:
         await self._store.accounts.outstanding("default")
         await self._store.accounts.spent_since("default", START_MS - 86_400_000)
@@ -277,8 +148,18 @@ async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, ro
     started = time.perf_counter()
     await add_history(stores[1], tasks=tasks, runs=runs, paused=paused)
     if not stores[1].db.is_sqlite:
-        await _execute(stores[1], ["ANALYZE"])
+        await execute(stores[1].db, ["ANALYZE"])
     loaded_s = time.perf_counter() - started
+    return {
+        "old_tasks": tasks,
+        "old_runs": runs,
+        "paused_tasks": paused,
+        "loaded_s": round(loaded_s),
+    } | await measure(stores, rounds)
+
+
+async def measure(stores: list[Store], rounds: int) -> dict[str, Any]:
+    """Medians of an empty store and of one with a history, and whether each bar holds."""
     empty, _ = benches = [Bench(store) for store in stores]
     for bench in benches:
         await bench.begin(rounds + WARM_ROUNDS + 1)  # one group is left: the run is not over
@@ -296,12 +177,8 @@ async def compare(stores: list[Store], *, tasks: int, runs: int, paused: int, ro
     }
     return {
         "store": "sqlite" if stores[0].db.is_sqlite else "postgresql",
-        "old_tasks": tasks,
-        "old_runs": runs,
-        "paused_tasks": paused,
         "rounds": rounds,
         "group": GROUP,
-        "loaded_s": round(loaded_s),
         "empty_ms": {name: round(before, 2) for name, (before, _) in found.items()},
         "grown_ms": {name: round(after, 2) for name, (_, after) in found.items()},
         "ratios": ratios,

@@ -17,7 +17,7 @@ from app.provider.wire import read_answer
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from app.store.tables import balances, notices, runs
-from benchmarks.growth import add_history
+from benchmarks.old_tasks import add_history
 from tests.integration.store.scenes import (
     FIVE,
     LEASE_MS,
