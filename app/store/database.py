@@ -25,6 +25,7 @@ from sqlalchemy.util import await_only
 from app.address import read_database_address
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
 from app.store.postgres import PostgresAddress
+from app.store.sqlite_append import Append, append_rows
 
 Rows = Sequence[Mapping[str, Any]]
 Types = Mapping[str, Any]
@@ -125,41 +126,36 @@ class Database:
         """
         if not rows:
             return set()
+        count = columns.index(repeats)
         if self.is_sqlite:
-            return await self.write(
-                lambda connection: _append_to_sqlite(connection, table, columns, rows, repeats)
-            )
+            insert = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
+            how = Append(table.name, insert, repeats, count)
+            return await self._retry(lambda: self._append_once(lambda driver: append_rows(driver, how, rows)))
         first = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=False))
         again = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=True))
         statements = itertools.chain((first,), itertools.repeat(again))
-        count = columns.index(repeats)
-        return await self._retry(lambda: self._append_once(next(statements), rows, repeats, count))
+        return await self._retry(
+            lambda: self._append_once(
+                functools.partial(
+                    _append_to_postgresql, next(statements), rows=rows, repeats=repeats, count=count
+                )
+            )
+        )
 
-    async def _append_once(
-        self, statement: str, rows: Sequence[tuple[Any, ...]], repeats: str, count: int
-    ) -> set[str]:
+    async def _append_once(self, insert: Callable[[Any], Awaitable[set[str]]]) -> set[str]:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
-        much again. `count`: which column `repeats` is."""
-        # A row that was there already has counted more repeats than we sent. Not by xmax, which a partitioned
-        # table does not return.
-        insert = f"WITH put AS ({statement} RETURNING id, {repeats}) SELECT * FROM put WHERE {repeats} > 0"  # noqa: S608
-        async with self._appending:
+        much again."""
+        async with self._writer if self.is_sqlite else self._appending:
             if self._appender is not None and self._is_distrusted(self._appender.info):
                 await self._end_appender()
             if self._appender is None:
                 self._appender = await self._connect()
-            driver: Any = self._appender.driver_connection
             try:
-                with _as_sqlalchemy(statement, driver):
-                    known = await driver.fetch(insert, *_arrays(rows))
+                return await insert(self._appender.driver_connection)
             except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 await self._end_appender()
                 raise
-        if not known:
-            return set()
-        sent = {UUID(row[0]): row[count] for row in rows}
-        return {str(row[0]) for row in known if row[1] > sent[row[0]]}
 
     async def _end_appender(self) -> None:
         """Closed in order, as far as the server answers: it cancels a statement that still runs."""
@@ -168,9 +164,11 @@ class Database:
             return
         driver: Any = appender.driver_connection
         try:
-            with contextlib.suppress(Exception):
-                await driver.close(timeout=CLOSE_S)
+            if not self.is_sqlite:
+                with contextlib.suppress(Exception):
+                    await driver.close(timeout=CLOSE_S)
         finally:
+            # On SQLite its thread closes it, after the statement that it is at.
             appender.invalidate()
 
     async def _connect(self) -> PoolProxiedConnection:
@@ -196,7 +194,7 @@ class Database:
             raise DisconnectionError
 
     def _is_distrusted(self, info: Mapping[Any, Any]) -> bool:
-        return bool(info["made_s"] <= self._distrusted_s)
+        return not self.is_sqlite and bool(info["made_s"] <= self._distrusted_s)
 
     def _distrust(self, error: Exception) -> None:
         """After trouble that the session may be to blame for (a server that was demoted or went silent,
@@ -269,6 +267,7 @@ class Database:
     async def close(self) -> None:
         """Give every connection back, in order where the server answers, and soon in any case."""
         if self.is_sqlite:
+            await self._end_appender()
             await self.engine.dispose()
             # Of a connection that was cancelled in the middle of a statement the thread ends later, and would
             # answer a loop that is closed by then.
@@ -394,30 +393,19 @@ def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
         ) from error
 
 
-async def _append_to_sqlite(
-    connection: AsyncConnection,
-    table: sa.Table,
-    columns: Sequence[str],
-    rows: Sequence[tuple[Any, ...]],
-    repeats: str,
+async def _append_to_postgresql(
+    statement: str, driver: Any, *, rows: Sequence[tuple[Any, ...]], repeats: str, count: int
 ) -> set[str]:
-    statement = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
-    inserted = (await connection.exec_driver_sql(statement, list(rows))).rowcount
-    if inserted == len(rows):
+    """`count`: which column `repeats` is."""
+    # A row that was there already has counted more repeats than we sent. Not by xmax, which a partitioned
+    # table does not return.
+    insert = f"WITH put AS ({statement} RETURNING id, {repeats}) SELECT * FROM put WHERE {repeats} > 0"  # noqa: S608
+    with _as_sqlalchemy(statement, driver):
+        known = await driver.fetch(insert, *_arrays(rows))
+    if not known:
         return set()
-    # SQLite numbers its rows upwards, and a write transaction is alone: the last ones are those just made.
-    known = sa.text(
-        f"SELECT id FROM {table.name} WHERE id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
-        f" AND rowid <= (SELECT max(rowid) FROM {table.name}) - :inserted"
-    ).columns(id=sa.String)
-    ids = json.dumps([row[0] for row in rows])
-    stood = set(await connection.scalars(known, {"ids": ids, "inserted": inserted}))
-    count = columns.index(repeats)
-    await connection.exec_driver_sql(
-        f"UPDATE {table.name} SET {repeats} = {repeats} + ? + 1 WHERE id = ?",  # noqa: S608
-        [(row[count], row[0]) for row in rows if row[0] in stood],
-    )
-    return {str(UUID(each)) for each in stood}
+    sent = {UUID(row[0]): row[count] for row in rows}
+    return {str(row[0]) for row in known if row[1] > sent[row[0]]}
 
 
 @functools.cache

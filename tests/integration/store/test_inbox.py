@@ -4,6 +4,7 @@ import asyncio
 import os
 from typing import Any
 
+import aiosqlite
 import pytest
 
 from app.domain.delivery import RawDelivery
@@ -239,3 +240,21 @@ async def test_a_second_try_after_a_lost_answer_counts_no_repeat(
         assert await rows(store, "SELECT repeats FROM deliveries") == [{"repeats": 0}]
     finally:
         await store.close()
+
+
+async def test_a_cancelled_group_leaves_sqlite_to_the_next_one(sqlite_store: Store, sqlite_url: str) -> None:
+    """Its thread may still wait for the lock; the connection is not used again."""
+    await sqlite_store.inbox.store_deliveries([raw()], due_at_ms=NOW)
+    other = await aiosqlite.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    await other.execute("BEGIN IMMEDIATE")
+    late = asyncio.create_task(sqlite_store.inbox.store_deliveries([raw()], due_at_ms=NOW))
+    while not sqlite_store.db._writer.locked():  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    await other.execute("ROLLBACK")
+    await other.close()
+    delivery = raw()
+    assert await sqlite_store.inbox.store_deliveries([delivery], due_at_ms=NOW) == set()
+    assert await sqlite_store.inbox.store_deliveries([delivery], due_at_ms=NOW) == {delivery.id}
