@@ -115,12 +115,12 @@ def _status(url: str, body: bytes | None = None) -> int:
 def test_f14_a_receiver_outlives_its_log(
     receivers: dict[str, tuple[str, "subprocess.Popen[bytes]"]], tmp_path: Path
 ) -> None:
-    told: dict[str, list[int]] = {}
+    statuses: dict[str, list[int]] = {}
     for kind, (url, _) in receivers.items():
         posts = [f'{{"task": {{"id": "{kind}-{n}"}}}}'.encode() for n in range(30)]
-        told[kind] = [_status(f"{url}/webhooks/cloro", body) for body in posts]
-        told[kind].append(_status(f"{url}/healthz"))
-    assert told == {kind: [200] * 31 for kind in KINDS}
+        statuses[kind] = [_status(f"{url}/webhooks/cloro", body) for body in posts]
+        statuses[kind].append(_status(f"{url}/healthz"))
+    assert statuses == {kind: [200] * 31 for kind in KINDS}
     assert (tmp_path / "limited.log").stat().st_size == LIMIT_BYTES, "its log did reach the limit"
     for _, process in receivers.values():
         process.send_signal(signal.SIGTERM)

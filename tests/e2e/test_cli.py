@@ -194,10 +194,10 @@ def test_mistakes_are_reported_without_a_traceback(cli: Cli, line: str, code: in
     ended = cli(f"{line} --json")
     assert (ended.code, ended.document["error"]["code"]) == (code, name), ended
     if "--format csv" not in line:  # fine without --json, were there a run
-        told = cli(line)
-        assert (told.code, told.out) == (code, "")
-        assert "Traceback" not in told.err
-        assert "Error" in told.err or "Usage" in told.err
+        ran = cli(line)
+        assert (ran.code, ran.out) == (code, "")
+        assert "Traceback" not in ran.err
+        assert "Error" in ran.err or "Usage" in ran.err
 
 
 def test_a_run_is_found_by_name_id_and_parts_of_it(cli: Cli) -> None:
@@ -213,9 +213,9 @@ def test_an_ambiguous_name_is_answered_with_candidates(cli: Cli) -> None:
     error = cli("report monday --json").document["error"]
     assert error["code"] == "run_ambiguous"
     assert {candidate["id"] for candidate in error["details"]} == ids
-    told = cli("report monday")
-    assert told.code == 1
-    assert all(run_id in told.err for run_id in ids)
+    ran = cli("report monday")
+    assert ran.code == 1
+    assert all(run_id in ran.err for run_id in ids)
 
 
 def test_export_as_csv_keeps_formulas_out(cli: Cli, here: Path) -> None:

@@ -83,20 +83,20 @@ def test_an_account_from_its_first_balance_to_its_statement(cli: Cli, provider: 
     )
     assert "held 0 (0 tasks)" in cli("plan").out
 
-    told = cli("statement --json").document
-    assert [(line["what"], line["credits"], line["balance"]) for line in told["lines"]] == [
+    document = cli("statement --json").document
+    assert [(line["what"], line["credits"], line["balance"]) for line in document["lines"]] == [
         ("allocation", 37_500, 37_500),
         ("posts", -6, 37_494),
     ]
-    assert (told["lines"][1]["task_type"], told["lines"][1]["mode"], told["lines"][1]["count"]) == (
-        "GEMINI",
-        "sync",
-        1,
-    )
-    assert (told["totals"]["closing"], told["closed"]) == (37_494, False)
+    assert (
+        document["lines"][1]["task_type"],
+        document["lines"][1]["mode"],
+        document["lines"][1]["count"],
+    ) == ("GEMINI", "sync", 1)
+    assert (document["totals"]["closing"], document["closed"]) == (37_494, False)
     assert "GEMINI sync" in cli("statement").out
-    day = told["cycle"]["starts_at"][:10]
-    assert cli(f"statement --cycle {day} --json").document["cycle"] == told["cycle"]
+    day = document["cycle"]["starts_at"][:10]
+    assert cli(f"statement --cycle {day} --json").document["cycle"] == document["cycle"]
     assert cli("statement --cycle 2001-01-01 --json").document["error"]["code"] == "unknown_cycle"
     assert cli("statement --cycle yesterday --json").document["error"]["code"] == "bad_option"
     assert cli("plan --account nobody --json").document["error"]["code"] == "unknown_account"

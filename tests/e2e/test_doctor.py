@@ -148,11 +148,11 @@ def test_each_fault_is_named_with_its_remedy(
 
 
 def test_f6_what_happens_while_the_balance_is_unknown_is_reported(urls: dict[str, str]) -> None:
-    told = examined(settings_for(urls))["balance"]
-    assert (told.state, "credits; while it is unknown, the last one counts for 600 s" in told.detail) == (
+    answer = examined(settings_for(urls))["balance"]
+    assert (answer.state, "credits; while it is unknown, the last one counts for 600 s" in answer.detail) == (
         "ok",
         True,
-    ), told
+    ), answer
     # Something else in the provider's place.
     away = settings_for(urls, CLORO_BASE_URL=urls["web"])
     for policy, words in (("wait", "then nothing is sent"), ("send", "it is not looked at")):
@@ -206,9 +206,9 @@ def test_f21_a_server_that_takes_no_writes_is_reported_as_that(
         prompts = Path(urls["data_dir"]) / "prompts.jsonl"
         prompts.write_text('{"prompt": "x", "engine": "chatgpt", "country": "US"}\n')
         done = run_tallyhook("submit", str(prompts), "--json", env={"DATABASE_URL": postgres_url})
-        told = json.loads(done.stdout)["error"]
-        assert (done.returncode, told["code"]) == (1, "database_takes_no_writes"), told
-        assert "cannot reach" not in told["message"], told
+        answer = json.loads(done.stdout)["error"]
+        assert (done.returncode, answer["code"]) == (1, "database_takes_no_writes"), answer
+        assert "cannot reach" not in answer["message"], answer
     finally:
         postgres.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
     assert "pg_is_in_recovery" not in looked_at(postgres_url).detail
@@ -327,12 +327,12 @@ def test_f18_a_process_with_a_wrong_clock_says_so(
         "SHIFTED_CLOCK_FILE": str(tmp_path / "offset"),
     }
     done = run_tallyhook("doctor", "--json", env=env)
-    told = json.loads(done.stdout)
+    answer = json.loads(done.stdout)
     faults = [
-        check["name"] for check in told["checks"] if check["state"] == "fault" and "clock" in check["name"]
+        check["name"] for check in answer["checks"] if check["state"] == "fault" and "clock" in check["name"]
     ]
-    assert (done.returncode, told["healthy"]) == (1, False)
-    assert faults == ["database clock", "redis clock", "provider clock"], told
+    assert (done.returncode, answer["healthy"]) == (1, False)
+    assert faults == ["database clock", "redis clock", "provider clock"], answer
 
 
 def test_w18_a_database_of_a_later_version_is_no_fault(urls: dict[str, str], tmp_path: Path) -> None:

@@ -128,9 +128,9 @@ async def compare_two_months(store: Store, folder: Path) -> None:
             theirs = (await month.control(f"books?organization={name}&tasks=0"))["cycles"]
             known = cycles(await store.audits.seen_resets(name))
             assert len(known) == len(theirs) == 3
-            for cycle, told in zip(known, theirs, strict=True):
+            for cycle, reported in zip(known, theirs, strict=True):
                 books = await statement(store, name, cycle)
-                assert ours_of(books) == theirs_of(told, name), name
+                assert ours_of(books) == theirs_of(reported, name), name
             drift = await drift_since(store, name, 0, month.clock())
             assert drift.explained, (name, drift.unexplained)
             check_scene(name, *theirs[:2])

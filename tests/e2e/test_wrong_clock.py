@@ -46,7 +46,7 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
         now = await store.health.database_ms()
 
         async def furthest(connection: AsyncConnection) -> list[int]:
-            moments = (
+            columns = (
                 tasks.c.first_sent_at_ms,
                 tasks.c.submitted_at_ms,
                 tasks.c.settled_at_ms,
@@ -55,9 +55,9 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
                 deliveries.c.received_at_ms,
                 leases.c.until_ms,
             )
-            newest = [await connection.scalar(sa.select(sa.func.max(moment))) for moment in moments]
+            newest = [await connection.scalar(sa.select(sa.func.max(column))) for column in columns]
             first = await connection.scalar(sa.select(sa.func.min(tasks.c.first_sent_at_ms)))
-            return [now - (first or 0), *((moment or 0) - now for moment in newest)]
+            return [now - (first or 0), *((column or 0) - now for column in newest)]
 
         assert max(await store.db.read(furthest)) < HOUR_MS / 4
         seen = await store.health.last_seen("worker")

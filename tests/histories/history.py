@@ -161,14 +161,14 @@ class History:
 
     def deliver_blank(self, pick: int) -> None:
         """A report that does not tell the charge, perhaps in other words than the next one."""
-        blank = [task for task in self.provider.finished() if not self._charge_is_told(task)]
+        blank = [task for task in self.provider.finished() if not self._charge_is_reported(task)]
         if blank:
             task = blank[pick // 2 % len(blank)]
             self._receive([(task, *self._altered(task, charge=None, other_words=bool(pick % 2)))])
 
     def contradict(self, pick: int) -> None:
         """Another status, charge or answer for a task whose charge is known."""
-        known = [task for task in self.provider.finished() if self._charge_is_told(task)]
+        known = [task for task in self.provider.finished() if self._charge_is_reported(task)]
         if not known:
             return
         task = known[pick // 3 % len(known)]
@@ -187,7 +187,7 @@ class History:
             self.books.receive([json.dumps(body).encode()], Source.DELIVERY, self.now_ms)
             self.strangers += 1
 
-    def _charge_is_told(self, task: Task) -> bool:
+    def _charge_is_reported(self, task: Task) -> bool:
         return any(one.charged is not None for one in self.reported[str(task.idempotency_key)])
 
     def _altered(

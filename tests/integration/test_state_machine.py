@@ -40,7 +40,7 @@ SQLITE_SHARE = 3
 POSTGRES_SHARE = 10
 TASKS = 3
 
-tellings = st.sampled_from(
+answer_kinds = st.sampled_from(
     [
         None,
         None,
@@ -109,7 +109,9 @@ class PipelineMachine(RuleBasedStateMachine):
 
     # What we do.
 
-    @rule(answers=st.lists(tellings, max_size=TASKS), in_flight=st.integers(1, 3), overtaken=st.booleans())
+    @rule(
+        answers=st.lists(answer_kinds, max_size=TASKS), in_flight=st.integers(1, 3), overtaken=st.booleans()
+    )
     def submit(self, answers: list[Any], in_flight: int, overtaken: bool) -> None:
         """One submit job; `overtaken`: each accepted task is reported before its create call is answered."""
         self.provider.script.clear()
@@ -135,7 +137,7 @@ class PipelineMachine(RuleBasedStateMachine):
     @rule(
         limit=st.integers(1, TASKS),
         recorded=st.integers(0, TASKS),
-        answers=st.lists(tellings, max_size=TASKS),
+        answers=st.lists(answer_kinds, max_size=TASKS),
     )
     def crash_after_sending(self, limit: int, recorded: int, answers: list[Any]) -> None:
         """Some answers were recorded; the others may still come, from a process that only stood still."""
@@ -269,8 +271,8 @@ class PipelineMachine(RuleBasedStateMachine):
 
     @rule()
     def a_stranger_is_delivered(self) -> None:
-        foreign = Accepted("pt-foreign", "somebody.else", Decimal(5), "COMPLETED", Decimal(5), {})
-        self.run(self.pipeline.deliver(foreign))
+        unknown_report = Accepted("pt-foreign", "somebody.else", Decimal(5), "COMPLETED", Decimal(5), {})
+        self.run(self.pipeline.deliver(unknown_report))
 
     # What must hold after each of these.
 

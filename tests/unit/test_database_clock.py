@@ -24,9 +24,9 @@ class World:
     async def read(self) -> None:
         async def ask() -> int:
             self.pass_s(self.took_s / 2)
-            told = self.database_ms
+            reported = self.database_ms
             self.pass_s(self.took_s / 2)
-            return told
+            return reported
 
         await self.clock.read(ask)
 

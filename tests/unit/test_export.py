@@ -232,10 +232,10 @@ async def test_a_credit_that_does_not_fit_is_reported(tmp_path: Path) -> None:
 
 def test_without_pyarrow_the_remedy_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         refuse_without_pyarrow()
-    assert told.value.code == "parquet_missing"
-    assert "tallyhook[parquet]" in (told.value.remedy or "")
+    assert raised.value.code == "parquet_missing"
+    assert "tallyhook[parquet]" in (raised.value.remedy or "")
 
 
 @pytest.mark.parametrize("format_", list(Format))

@@ -54,7 +54,7 @@ def balance(remaining: int, *, at_ms: int = NOW, **changes: Any) -> Balance:
     return replace(Balance(at_ms, Decimal(remaining), Decimal(250_000), RESET), **changes)
 
 
-def picture(**changes: Any) -> ForecastInput:
+def forecast_input(**changes: Any) -> ForecastInput:
     base = ForecastInput("default", NOW, minutes(60, 100), [work(6_000)], [RUN], [balance(100_000)])
     return replace(base, **changes)
 
@@ -64,7 +64,7 @@ def warned(found: Forecast, use: LimitUsage | None = None) -> list[tuple[NoticeK
 
 
 def test_a_steady_hour() -> None:
-    found = forecast(picture())
+    found = forecast(forecast_input())
     assert found.is_measured and found.tasks_per_hour.likely == pytest.approx(6_000)
     (run,) = found.runs
     assert run.ends.likely == pytest.approx(NOW + HOUR_MS, abs=1_000)
@@ -75,7 +75,7 @@ def test_a_steady_hour() -> None:
 
 
 def test_credits_run_out_within_the_queue() -> None:
-    found = forecast(picture(balances=[balance(15_000)]))
+    found = forecast(forecast_input(balances=[balance(15_000)]))
     assert found.runs_out.likely == pytest.approx(NOW + HOUR_MS / 2, abs=1_000)
     assert (found.runs_out.low or 0) < (found.runs_out.likely or 0) < (found.runs_out.high or 0)
     # The rest waits for the reset, and is done half an hour after it.
@@ -85,13 +85,13 @@ def test_credits_run_out_within_the_queue() -> None:
 
 def test_without_a_reset_the_rest_waits_for_ever() -> None:
     free = balance(15_000, per_cycle=None, resets_at_ms=None)
-    found = forecast(picture(balances=[free]))
+    found = forecast(forecast_input(balances=[free]))
     assert found.runs[0].ends == Range(None, None, None)
     assert found.runs_out.likely is not None and warned(found) == [(NoticeKind.CREDITS_SHORT, True)]
 
 
 def test_a_queue_longer_than_the_cycle() -> None:
-    slow = picture(finished=minutes(60, 1), work=[work(40_000)], balances=[balance(240_000)])
+    slow = forecast_input(finished=minutes(60, 1), work=[work(40_000)], balances=[balance(240_000)])
     found = forecast(slow)
     assert found.runs[0].ends.likely == pytest.approx(NOW + 40_000 * MINUTE_MS, rel=1e-6)
     assert warned(found) == [(NoticeKind.RUN_LATE, True)]
@@ -103,32 +103,32 @@ def test_a_queue_longer_than_the_cycle() -> None:
 
 def test_the_usual_burn_goes_on_after_the_queue() -> None:
     history = [balance(100_000 - 100 * n, at_ms=NOW - (48 - n) * HOUR_MS) for n in range(49)]
-    found = forecast(picture(work=[], runs=[], finished=[], balances=history))
+    found = forecast(forecast_input(work=[], runs=[], finished=[], balances=history))
     assert found.usual_per_hour == Range(Decimal(50), Decimal(100), Decimal(200))
     left = 95_200
     assert found.runs_out == Range(None, None, None), "the reset on the 10th comes first"
     near = [replace(point, remaining=point.remaining - 85_200) for point in history]
-    found = forecast(picture(work=[], runs=[], finished=[], balances=near))
+    found = forecast(forecast_input(work=[], runs=[], finished=[], balances=near))
     assert (left - 85_200, found.runs_out.likely) == (10_000, NOW + 100 * HOUR_MS)
     assert (found.runs_out.low, found.runs_out.high) == (NOW + 50 * HOUR_MS, NOW + 200 * HOUR_MS)
 
 
 def test_what_is_available() -> None:
     since = {"charged_since": Decimal(40), "charged_perhaps": Decimal(10)}
-    available = forecast(picture(**since)).available
+    available = forecast(forecast_input(**since)).available
     assert available == Range(Decimal(99_950), Decimal(99_960), Decimal(100_000))
-    fresh = forecast(picture(balances=[balance(9), balance(1_000, source=HEADER)], **since))
+    fresh = forecast(forecast_input(balances=[balance(9), balance(1_000, source=HEADER)], **since))
     assert fresh.available == Range(Decimal(960), Decimal(960), Decimal(1_000))
     assert fresh.resets_at_ms == RESET, "a header tells the credits alone"
     before = balance(7, at_ms=NOW - 2 * DAY_MS, resets_at_ms=NOW - DAY_MS)
-    after = forecast(picture(balances=[before], **since))
+    after = forecast(forecast_input(balances=[before], **since))
     assert after.available == Range(Decimal(249_960), Decimal(249_960), Decimal(250_000))
     assert after.resets_at_ms == int(datetime(2026, 10, 30, tzinfo=UTC).timestamp() * 1000)
-    assert forecast(picture(balances=[])).available is None
+    assert forecast(forecast_input(balances=[])).available is None
 
 
 def test_below_zero_credits_stop_nothing() -> None:
-    found = forecast(picture(balances=[balance(-500)]))
+    found = forecast(forecast_input(balances=[balance(-500)]))
     assert found.runs[0].ends.likely == pytest.approx(NOW + HOUR_MS, abs=1_000)
     assert found.runs_out == Range(None, None, None)
 
@@ -138,7 +138,7 @@ def test_runs_end_one_after_the_other_and_paused_ones_do_not() -> None:
     paused = OpenRun("run-3", "paused", "paused", "paused by hand")
     funds = OpenRun("run-4", "funds", "paused", NO_CREDITS.text, NO_CREDITS.code)
     open_work = [work(3_000), work(3_000, run=second), work(500, run=paused, out=200), work(100, run=funds)]
-    found = forecast(picture(runs=[RUN, second, paused, funds], work=open_work))
+    found = forecast(forecast_input(runs=[RUN, second, paused, funds], work=open_work))
     one, two, three, four = found.runs
     assert one.ends.likely == pytest.approx(NOW + HOUR_MS / 2, abs=1_000)
     assert two.ends.likely == pytest.approx(NOW + HOUR_MS, abs=1_000)
@@ -149,7 +149,7 @@ def test_runs_end_one_after_the_other_and_paused_ones_do_not() -> None:
 
 
 def test_a_stall_shows_and_a_night_without_work_does_not() -> None:
-    quiet = picture(finished=minutes(60, 100, ago=600), work=[work(6_000)])
+    quiet = forecast_input(finished=minutes(60, 100, ago=600), work=[work(6_000)])
     assert finish_rate(quiet)[0].likely * HOUR_MS == pytest.approx(6_000)
     stalled = replace(quiet, work=[work(6_000, out=50)])
     rate, is_measured = finish_rate(stalled)
@@ -159,19 +159,19 @@ def test_a_stall_shows_and_a_night_without_work_does_not() -> None:
 
 def test_a_rate_that_changed_widens_the_range() -> None:
     lately = minutes(15, 10) + [replace(m, minute_ms=m.minute_ms - 15 * MINUTE_MS) for m in minutes(345, 100)]
-    rate, _ = finish_rate(picture(finished=lately))
+    rate, _ = finish_rate(forecast_input(finished=lately))
     low, likely, high = (one * HOUR_MS for one in (rate.low, rate.likely, rate.high))
     assert 550 < low < 600 and likely == pytest.approx(15 * 10 + 45 * 100) and 5_700 < high < 6_100
 
 
 def test_costs_follow_what_such_tasks_were_charged() -> None:
-    dear = picture(finished=minutes(60, 100, charged=6))
+    dear = forecast_input(finished=minutes(60, 100, charged=6))
     assert cost_of(dear, [work(100)]).likely == 600
     assert cost_of(dear, [work(100, engine="GEMINI")]).likely == 500, "another engine"
-    failing = picture(finished=minutes(60, 100, charged=4))
+    failing = forecast_input(finished=minutes(60, 100, charged=4))
     cost = cost_of(failing, [work(100)])
     assert cost.likely == 400 and cost.high == 500, "perhaps nothing fails"
-    unknown = cost_of(picture(finished=[]), [work(100)])
+    unknown = cost_of(forecast_input(finished=[]), [work(100)])
     assert unknown == Range(Decimal(250), Decimal(500), Decimal(750))
 
 
@@ -199,15 +199,15 @@ def test_the_usual_burn_is_counted_within_a_cycle() -> None:
     ],
 )
 def test_the_providers_thresholds(use: LimitUsage, kinds: list[NoticeKind]) -> None:
-    assert [kind for kind, _ in warned(forecast(picture()), use)] == kinds
+    assert [kind for kind, _ in warned(forecast(forecast_input()), use)] == kinds
 
 
 def test_few_credits() -> None:
     idle = {"work": [], "runs": [], "finished": []}
-    assert warned(forecast(picture(balances=[balance(100)], **idle))) == []
-    low = forecast(picture(balances=[balance(99)], **idle))
+    assert warned(forecast(forecast_input(balances=[balance(100)], **idle))) == []
+    low = forecast(forecast_input(balances=[balance(99)], **idle))
     assert warned(low) == [(NoticeKind.CREDITS_LOW, True)]
-    upgraded = forecast(picture(balances=[balance(99, per_cycle=Decimal(500_000))], **idle))
+    upgraded = forecast(forecast_input(balances=[balance(99, per_cycle=Decimal(500_000))], **idle))
     assert warnings_of(low, LimitUsage())[0].dedupe_key != warnings_of(upgraded, LimitUsage())[0].dedupe_key
 
 
@@ -293,7 +293,7 @@ def test_low_is_never_above_high(
     ]
     plan = {} if resets else {"per_cycle": None, "resets_at_ms": None}
     found = forecast(
-        picture(
+        forecast_input(
             finished=[f for ago, n, charged in seen for f in minutes(1, n, ago=ago, charged=charged)],
             runs=runs,
             work=[work(n, run=run, out=n // 2) for (n, _), run in zip(queued, runs, strict=True)],

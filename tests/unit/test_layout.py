@@ -26,7 +26,7 @@ def project_files() -> list[Path]:
 
 
 # Joined here, so that this file does not name them itself.
-FOREIGN = [
+OUTSIDE = [
     "/" + "work/",
     "/" + "root/",
     "pypi." + "org",
@@ -38,9 +38,9 @@ FOREIGN = [
 ]
 
 
-def foreign_in(text: str) -> list[str]:
+def outside_names_in(text: str) -> list[str]:
     """Which places of one machine, and which package registries, a text names."""
-    return [name for name in FOREIGN if name in text]
+    return [name for name in OUTSIDE if name in text]
 
 
 def test_no_file_names_a_machine_or_a_registry() -> None:
@@ -49,12 +49,12 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     found = {
         str(path.relative_to(ROOT)): names
         for path in files
-        if (names := foreign_in(path.read_bytes().decode("utf-8", "replace")))
+        if (names := outside_names_in(path.read_bytes().decode("utf-8", "replace")))
     }
     assert not found
 
 
 def test_a_name_from_outside_is_found() -> None:
-    for name in FOREIGN:
-        assert foreign_in(f"see {name}x for it") == [name]
-    assert not foreign_in("the /workers folder and ~/root")
+    for name in OUTSIDE:
+        assert outside_names_in(f"see {name}x for it") == [name]
+    assert not outside_names_in("the /workers folder and ~/root")

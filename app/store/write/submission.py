@@ -90,10 +90,10 @@ class SubmissionWrites(StorePart):
         due = await self._due(connection, account, limit, now_ms)
         if not due:
             return []
-        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in due])
+        batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in due])
         claimed = await connection.execute(
             sa.update(tasks)
-            .where(tasks.c.id == v.c.id, _found(v, IS_PENDING))
+            .where(tasks.c.id == batch.c.id, _found(batch, IS_PENDING))
             .values(
                 state=TaskState.SUBMITTING,
                 claim=claim,
@@ -177,10 +177,10 @@ class SubmissionWrites(StorePart):
         return limited
 
     async def _give_back(self, connection: AsyncConnection, task_ids: Sequence[str]) -> None:
-        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in task_ids])
+        batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in task_ids])
         await connection.execute(
             sa.update(tasks)
-            .where(tasks.c.id == v.c.id, IS_SUBMITTING)
+            .where(tasks.c.id == batch.c.id, IS_SUBMITTING)
             .values(
                 state=TaskState.PENDING,
                 claim=None,
@@ -227,8 +227,8 @@ class SubmissionWrites(StorePart):
         """By a statement of its own, so that the next one sees what was logged while this one waited."""
         if not ended or self.db.is_sqlite:
             return
-        v = self.db.batch("v", {"id": Id}, [{"id": s.task.id} for s in ended])
-        query = sa.select(tasks.c.id).join(v, tasks.c.id == v.c.id).order_by(tasks.c.id)
+        batch = self.db.batch("v", {"id": Id}, [{"id": s.task.id} for s in ended])
+        query = sa.select(tasks.c.id).join(batch, tasks.c.id == batch.c.id).order_by(tasks.c.id)
         await connection.execute(query.with_for_update(of=tasks))
 
     async def _open_sends(
@@ -240,12 +240,12 @@ class SubmissionWrites(StorePart):
             return {}
         types = {"id": Id, "attempt": sa.Integer(), "at_ms": Millis()}
         data = [{"id": s.task.id, "attempt": s.task.attempt, "at_ms": s.at_ms} for s in rejected]
-        v = self.db.batch("v", types, data)
+        batch = self.db.batch("v", types, data)
         # Logged already, when a write whose answer was lost is repeated.
-        others = tasks.c.sends - accounted_sends(submissions.c.at_ms != v.c.at_ms)
+        others = tasks.c.sends - accounted_sends(submissions.c.at_ms != batch.c.at_ms)
         rows = await connection.execute(
             sa.select(tasks.c.idempotency_key, others).join(
-                v, sa.and_(tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt)
+                batch, sa.and_(tasks.c.id == batch.c.id, tasks.c.attempt == batch.c.attempt)
             )
         )
         return {key: max(count - 1, 0) for key, count in rows}
@@ -270,19 +270,19 @@ class SubmissionWrites(StorePart):
             }
             for s in taken
         ]
-        v = self.db.batch("v", types, rows)
-        mine = tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt
+        batch = self.db.batch("v", types, rows)
+        is_sent = tasks.c.id == batch.c.id, tasks.c.attempt == batch.c.attempt
         moved = await connection.execute(
             sa.update(tasks)
-            .where(*mine, _found(v, tasks.c.state.in_(_SENDING), tasks.c.money == Money.NONE))
+            .where(*is_sent, _found(batch, tasks.c.state.in_(_SENDING), tasks.c.money == Money.NONE))
             .values(
                 state=TaskState.SUBMITTED,
                 money=Money.HELD,
-                submitted_at_ms=v.c.at_ms,
-                provider_task_id=v.c.provider_task_id,
-                credits_to_charge=v.c.to_charge,
-                credits_held=sa.func.coalesce(v.c.to_charge, tasks.c.credits_estimate),
-                next_poll_at_ms=v.c.poll_ms,
+                submitted_at_ms=batch.c.at_ms,
+                provider_task_id=batch.c.provider_task_id,
+                credits_to_charge=batch.c.to_charge,
+                credits_held=sa.func.coalesce(batch.c.to_charge, tasks.c.credits_estimate),
+                next_poll_at_ms=batch.c.poll_ms,
                 claim=None,
                 lease_until_ms=None,
             )
@@ -301,7 +301,7 @@ class SubmissionWrites(StorePart):
         ]
         await self.db.insert_plain(connection, ledger, _HOLD_COLUMNS, holds)
         if len(held) < len(taken):
-            await self._fill_blanks(connection, v, mine)
+            await self._fill_blanks(connection, batch, is_sent)
         await self._note_repriced(connection, [s for s in taken if _is_repriced(s)])
 
     async def _note_repriced(self, connection: AsyncConnection, repriced: Sequence[Submission]) -> None:
@@ -319,16 +319,16 @@ class SubmissionWrites(StorePart):
         await self.db.insert(connection, findings, fresh)
 
     async def _fill_blanks(
-        self, connection: AsyncConnection, v: sa.Subquery, mine: tuple[object, ...]
+        self, connection: AsyncConnection, batch: sa.Subquery, is_sent: tuple[object, ...]
     ) -> None:
         """A report overtook the submit response and won; the late response only adds what is missing."""
         await connection.execute(
             sa.update(tasks)
-            .where(*mine, tasks.c.state.not_in(_SENDING))  # type: ignore[arg-type]
+            .where(*is_sent, tasks.c.state.not_in(_SENDING))  # type: ignore[arg-type]
             .values(
-                submitted_at_ms=sa.func.coalesce(tasks.c.submitted_at_ms, v.c.at_ms),
-                provider_task_id=sa.func.coalesce(tasks.c.provider_task_id, v.c.provider_task_id),
-                credits_to_charge=sa.func.coalesce(tasks.c.credits_to_charge, v.c.to_charge),
+                submitted_at_ms=sa.func.coalesce(tasks.c.submitted_at_ms, batch.c.at_ms),
+                provider_task_id=sa.func.coalesce(tasks.c.provider_task_id, batch.c.provider_task_id),
+                credits_to_charge=sa.func.coalesce(tasks.c.credits_to_charge, batch.c.to_charge),
             )
         )
 
@@ -343,16 +343,18 @@ class SubmissionWrites(StorePart):
             }
             for s in rejected
         ]
-        v = self.db.batch("v", types, rows)
+        batch = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(tasks)
             .where(
-                tasks.c.id == v.c.id, tasks.c.attempt == v.c.attempt, _found(v, tasks.c.state.in_(_SENDING))
+                tasks.c.id == batch.c.id,
+                tasks.c.attempt == batch.c.attempt,
+                _found(batch, tasks.c.state.in_(_SENDING)),
             )
             .values(
                 state=TaskState.REJECTED,
-                error_code=v.c.code,
-                error_message=v.c.message,
+                error_code=batch.c.code,
+                error_message=batch.c.message,
                 claim=None,
                 lease_until_ms=None,
             )
@@ -369,19 +371,19 @@ class SubmissionWrites(StorePart):
             }
             for s in again
         ]
-        v = self.db.batch("v", types, rows)
+        batch = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(tasks)
             # Only the claim that sent it: a lease that ran out meanwhile belongs to somebody else now.
-            .where(tasks.c.id == v.c.id, tasks.c.claim == v.c.claim, IS_SUBMITTING)
+            .where(tasks.c.id == batch.c.id, tasks.c.claim == batch.c.claim, IS_SUBMITTING)
             .values(
                 state=TaskState.PENDING,
                 claim=None,
                 lease_until_ms=None,
-                not_before_ms=v.c.not_before_ms,
-                sends=tasks.c.sends - v.c.back,
+                not_before_ms=batch.c.not_before_ms,
+                sends=tasks.c.sends - batch.c.back,
                 first_sent_at_ms=sa.case(
-                    (tasks.c.sends - v.c.back <= 0, None), else_=tasks.c.first_sent_at_ms
+                    (tasks.c.sends - batch.c.back <= 0, None), else_=tasks.c.first_sent_at_ms
                 ),
             )
         )
@@ -389,7 +391,7 @@ class SubmissionWrites(StorePart):
         is_cancelled = sa.exists().where(runs.c.id == tasks.c.run_id, runs.c.state == RunState.CANCELLED)
         await connection.execute(
             sa.update(tasks)
-            .where(tasks.c.id == v.c.id, IS_PENDING, is_cancelled, ~perhaps_accepted())
+            .where(tasks.c.id == batch.c.id, IS_PENDING, is_cancelled, ~perhaps_accepted())
             .values(state=TaskState.CANCELLED)
         )
 
@@ -417,11 +419,11 @@ class SubmissionWrites(StorePart):
         return done.rowcount
 
 
-def _found(v: Any, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def _found(batch: Any, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """Conditions on tasks that `v` names, asked once a row is found by its id. Of all tasks, few seem to
     meet them while PostgreSQL has no statistics of a file that was just loaded; then it would go through all
     that are open for each group of ids."""
-    return sa.case((tasks.c.id == v.c.id, sa.and_(*conditions)), else_=sa.false())
+    return sa.case((tasks.c.id == batch.c.id, sa.and_(*conditions)), else_=sa.false())
 
 
 def _running(account: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -445,12 +447,12 @@ def _any_due(account: str, now_ms: int) -> sa.Select[Any]:
 
 def _first_due(account: str, limit: int, now_ms: int) -> sa.Select[Any]:
     """The first due tasks of an account; PostgreSQL."""
-    each = _due_of(runs.c.id, limit, now_ms).lateral("each")
+    due_of_run = _due_of(runs.c.id, limit, now_ms).lateral("each")
     first = (
-        sa.select(each)
-        .select_from(runs.join(each, sa.true()))
+        sa.select(due_of_run)
+        .select_from(runs.join(due_of_run, sa.true()))
         .where(*_running(account))
-        .order_by(*_order(each.c))
+        .order_by(*_order(due_of_run.c))
         .limit(limit)
         .subquery("first")
     )

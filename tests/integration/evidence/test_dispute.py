@@ -234,8 +234,8 @@ async def test_no_secret_is_in_it(pipeline: Pipeline, tmp_path: Path) -> None:
         answer = CreateAnswer(Answer.ACCEPTED, 200, None, None, known, Decimal(5), None, f"rid {API_KEY}")
         pipeline.provider.tell(answer)
     await pipeline.submit(submit_in_flight=1)
-    told, quiet = pipeline.provider.sends
-    over = [pipeline.provider.finish(key, charged=Decimal(9)) for key in (told, quiet)]
+    charged, quiet = pipeline.provider.sends
+    over = [pipeline.provider.finish(key, charged=Decimal(9)) for key in (charged, quiet)]
     await deliver(pipeline, over[0].body(response={"text": f"my key is {API_KEY}"}), over[1])
     [run] = await pipeline.store.queries.find_runs(pipeline.run_id)
     done = await write(Wronged(pipeline, run), tmp_path / "d.zip")

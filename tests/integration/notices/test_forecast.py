@@ -43,17 +43,17 @@ async def test_the_picture_is_that_of_the_books(store: Store, clock: SteppedCloc
         pipeline.provider.finish(f"{ids[0]}.1", charged=Decimal(7)),
         pipeline.provider.finish(f"{ids[1]}.1", "FAILED"),
     )
-    picture = await store.forecasts.forecast_input("default", clock(), slots=8)
-    assert picture.finished == [Finished(start + 10 * MINUTE_MS, "CHATGPT", "DE", 2, Decimal(7), Decimal(10))]
-    work = sorted(picture.work, key=lambda one: one.task_type)
+    inputs = await store.forecasts.forecast_input("default", clock(), slots=8)
+    assert inputs.finished == [Finished(start + 10 * MINUTE_MS, "CHATGPT", "DE", 2, Decimal(7), Decimal(10))]
+    work = sorted(inputs.work, key=lambda one: one.task_type)
     assert {one.run_id for one in work} == {pipeline.run_id}
     assert sum(one.tasks for one in work) == 3
     assert [plain(one) for one in work] == [
         OpenWork("", "CHATGPT", "DE", 2, 2, Decimal(10), Decimal(10)),
         OpenWork("", "GOOGLE", None, 1, 0, Decimal(3), Decimal(0)),
     ]
-    assert picture.runs == [OpenRun(pipeline.run_id, "run", "running", None)]
-    assert (picture.balances, picture.charged_since, picture.slots) == ([], 0, 8)
+    assert inputs.runs == [OpenRun(pipeline.run_id, "run", "running", None)]
+    assert (inputs.balances, inputs.charged_since, inputs.slots) == ([], 0, 8)
     other = await store.forecasts.forecast_input("eu", clock())
     assert (other.finished, other.work, other.runs, other.balances) == ([], [], [], [])
 
@@ -71,13 +71,13 @@ async def test_balances_are_thinned_and_charges_since_counted(store: Store, cloc
     await store_balance(store, start - 8 * 24 * HOUR_MS, 30_000)
     await store_balance(store, start + HOUR_MS + 30_500, 900)
     await store_balance(store, start, 5, account="eu")
-    picture = await store.forecasts.forecast_input("default", clock())
-    assert picture.balances == [
+    inputs = await store.forecasts.forecast_input("default", clock())
+    assert inputs.balances == [
         Balance(start + 50 * MINUTE_MS, Decimal(950), Decimal(37_500), RESET),
         Balance(start + HOUR_MS + 30_500, Decimal(900), Decimal(37_500), RESET),
     ]
-    assert (picture.charged_since, picture.charged_perhaps) == (5, 10)
-    assert forecast(picture).available is not None
+    assert (inputs.charged_since, inputs.charged_perhaps) == (5, 10)
+    assert forecast(inputs).available is not None
     await store_balance(store, start + HOUR_MS + 40_000, 890, source="header")
     last = (await store.forecasts.forecast_input("default", clock())).balances[-1]
     assert last == Balance(start + HOUR_MS + 40_000, Decimal(890), None, None, HEADER)

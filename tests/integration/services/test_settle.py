@@ -93,8 +93,8 @@ async def test_r20_a_shape_nobody_knows_is_quarantined_alone(pipeline: Pipeline)
 
 async def test_r21_a_report_about_nothing_of_ours_is_kept_and_reported(pipeline: Pipeline) -> None:
     await submitted(pipeline, 1)
-    foreign = Accepted("pt-foreign", "somebody.else", Decimal(5), "COMPLETED", Decimal(5), {})
-    await pipeline.deliver(foreign)
+    unknown_report = Accepted("pt-foreign", "somebody.else", Decimal(5), "COMPLETED", Decimal(5), {})
+    await pipeline.deliver(unknown_report)
     books = await pipeline.books()
     assert effects(books) == {"unmatched": 1}
     assert [row["state"] for row in books.deliveries] == ["unmatched"], "it may be early"
@@ -372,8 +372,8 @@ async def test_one_that_alone_meets_trouble_waits_and_the_others_settle(
             )
             summary = await pipeline.deliver(*done)
         assert (summary.settled, summary.quarantined) == (7, 0)
-        [said] = summary.held_up.values()
-        assert said.startswith("StoreUnavailable") and "55P03" in said
+        [message] = summary.held_up.values()
+        assert message.startswith("StoreUnavailable") and "55P03" in message
         pipeline.clock.advance(HELD_UP_MS_MAX)
         await pipeline.sweep()
         assert (await pipeline.books()).states() == {"completed": 8}

@@ -154,15 +154,15 @@ async def test_s5_a_claim_of_a_dead_process_is_not_sent_again_after_a_day(pipeli
 
 async def test_s8_a_409_to_a_key_never_sent_stops_the_run(pipeline: Pipeline) -> None:
     task_ids = await pipeline.start(30)
-    foreign = idempotency_key(task_ids[3], 1)
-    pipeline.provider.bound.add(foreign)
+    key_of_others = idempotency_key(task_ids[3], 1)
+    pipeline.provider.bound.add(key_of_others)
     summary = await pipeline.submit(submit_in_flight=1)
     assert summary.answers[Answer.KEY_COLLISION] == 1
     assert summary.again_in_ms is None
     assert len(pipeline.provider.sends) == 4, "nothing more is sent"
     books = await pipeline.books()
     assert books.runs[0]["state"] == "stopped"
-    assert foreign in books.runs[0]["reason"]
+    assert key_of_others in books.runs[0]["reason"]
     row = books.task(task_ids[3])
     assert (row["state"], row["money"]) == ("pending", "none"), "not ours to settle"
     assert books.states() == {"submitted": 3, "pending": 27}

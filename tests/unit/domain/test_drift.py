@@ -220,10 +220,10 @@ def simulate(seed: int, *, hours: int = 150, refund: int = 0, lag_ms: int = LAG_
     events: list[tuple[int, str, int]] = []
     for _ in range(rng.randint(0, 60)):
         begin = T0 + rng.randrange(hours * HOUR)
-        took, told = rng.randrange(40 * MINUTE), rng.choice([0, 0, rng.randrange(3 * HOUR)])
+        took, reported = rng.randrange(40 * MINUTE), rng.choice([0, 0, rng.randrange(3 * HOUR)])
         credits = rng.randint(1, 9)
         events.append((begin + took, "charge", credits))
-        account.posts.append(Movement(D(credits), begin, begin + took + told))
+        account.posts.append(Movement(D(credits), begin, begin + took + reported))
     events += [
         (T0 + rng.randrange(hours * HOUR), "external", rng.randint(1, 9)) for _ in range(rng.randint(0, 4))
     ]

@@ -16,8 +16,8 @@ CHANGE_DAY = NEW.since
 
 
 def at_ms(day: str, hour: int = 12) -> int:
-    moment = dt.datetime.fromisoformat(day).replace(hour=hour, tzinfo=dt.UTC)
-    return round(moment.timestamp() * 1000)
+    time = dt.datetime.fromisoformat(day).replace(hour=hour, tzinfo=dt.UTC)
+    return round(time.timestamp() * 1000)
 
 
 @pytest.mark.parametrize(

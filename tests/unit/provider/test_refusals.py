@@ -156,9 +156,9 @@ def test_how_long_to_wait(header: str | None, body: dict[str, Any], wait_s: floa
 
 @pytest.mark.parametrize(("offset_s", "wait_s"), [(90, 90.0), (0, 0.0), (-600, 0.0), (7_200, 3_600.0)])
 def test_a_wait_given_as_a_date(offset_s: int, wait_s: float) -> None:
-    moment = datetime.fromtimestamp(NOW.timestamp() + offset_s, UTC)
-    assert refusal({}, 503, Retry_After=format_datetime(moment, usegmt=True)).wait_s == wait_s
-    without_zone = moment.strftime("%a, %d %b %Y %H:%M:%S -0000")
+    time = datetime.fromtimestamp(NOW.timestamp() + offset_s, UTC)
+    assert refusal({}, 503, Retry_After=format_datetime(time, usegmt=True)).wait_s == wait_s
+    without_zone = time.strftime("%a, %d %b %Y %H:%M:%S -0000")
     assert refusal({}, 503, Retry_After=without_zone).wait_s == wait_s
 
 
