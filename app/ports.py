@@ -9,15 +9,15 @@ from typing import Protocol
 from app.domain.accounting.balances import Balance
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer
-from app.domain.settlement import Attempt, Report, Settlement
+from app.domain.settlement import Attempt, Report, Settlement, StoredAnswer
 from app.domain.submission import ClaimedTask
 
 Clock = Callable[[], int]
 """UTC milliseconds since 1970."""
 Jitter = Callable[[], float]
 """A number in [0, 1)."""
-Decide = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement | None]
-"""(delivery, the attempt as it stands, the response already stored for it) -> decision; None: none could be
+Decide = Callable[[ParsedDelivery, Attempt, StoredAnswer | None], Settlement | None]
+"""(delivery, the attempt as it stands, the answer already taken for it) -> decision; None: none could be
 made, and the delivery stays as it is."""
 
 

@@ -8,6 +8,7 @@ the data were made with. Prints one JSON object; keeps it in benchmarks/results/
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -24,7 +25,8 @@ from app.domain.task import TaskSpec, idempotency_key, new_id
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
-from app.store.tables import ledger, results, tasks
+from app.store.tables import deliveries, ledger, results, tasks
+from app.store.write.inbox import pack
 from benchmarks.export_load import LOADERS, expected_of
 from benchmarks.processor import ended_children_cpu_s
 from tests.servers.postgres import PostgresServer
@@ -42,7 +44,8 @@ cache, which the small run does not fill."""
 
 
 def made(run_id: str, first: int, count: int, rng: random.Random, words: list[str]) -> Iterator[Any]:
-    """Rows of (tasks, results, ledger) for settled tasks: one in 25 failed, some charges with decimals."""
+    """Rows of (tasks, results, ledger, deliveries) of settled tasks: one in 25 failed, some charges with
+    decimals."""
     for ordinal in range(first, first + count):
         at_ms = START_MS + ordinal * 40
         task_id = new_id(at_ms, rng.getrandbits(74))
@@ -85,8 +88,24 @@ def made(run_id: str, first: int, count: int, rng: random.Random, words: list[st
             "attempt": 1,
             "delivery_id": task_id,
             "status": state,
-            "response": answer,
             "stored_at_ms": at_ms + 9_000,
+            "answer_bytes": len(answer.encode()),
+            "answer_sha256": hashlib.sha256(answer.encode()).digest(),
+            "seq": ordinal,
+        }
+        encoding, body = pack(f'{{"task":{{"id":"p-{ordinal}"}},"response":{answer}}}'.encode())
+        delivery = {
+            "id": task_id,
+            "source": "delivery",
+            "received_at_ms": at_ms + 9_000,
+            "encoding": encoding,
+            "body": body,
+            "state": "done",
+            "effect": "settled",
+            "tries": 0,
+            "due_at_ms": at_ms + 9_000,
+            "task_id": task_id,
+            "attempt": 1,
         }
         entries = [
             {
@@ -103,7 +122,7 @@ def made(run_id: str, first: int, count: int, rng: random.Random, words: list[st
                 (9_000, "void" if failed else "post", charged or Decimal(5)),
             )
         ]
-        yield task, result, entries
+        yield task, result, entries, delivery
 
 
 def answer_of(ordinal: int, rng: random.Random, words: list[str]) -> str:
@@ -129,6 +148,7 @@ async def fill(url: str, count: int, rng: random.Random) -> str:
             async def work(connection: Any, rows: list[Any] = rows) -> None:
                 await store.db.insert(connection, tasks, [row[0] for row in rows])
                 await store.db.insert(connection, results, [row[1] for row in rows])
+                await store.db.insert(connection, deliveries, [row[3] for row in rows])
                 await store.db.insert(connection, ledger, [entry for row in rows for entry in row[2]])
 
             await store.db.write(work)

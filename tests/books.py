@@ -1,5 +1,6 @@
 """Reads the tables directly and checks what must always be true of them (docs/architecture.md)."""
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -8,8 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.task import idempotency_key
+from app.ports import ReportError
+from app.provider.wire import read_answer
 from app.store import Store
 from app.store.tables import attempts, deliveries, findings, ledger, results, runs, submissions, tasks
+from app.store.write.inbox import unpack
 
 Row = dict[str, Any]
 
@@ -51,7 +55,7 @@ class Books:
 
 
 async def read_books(store: Store) -> Books:
-    """All rows, read in one transaction."""
+    """All rows, read in one transaction; `response` of a result is what its body says."""
     tables = {
         "tasks": tasks,
         "attempts": attempts,
@@ -68,6 +72,10 @@ async def read_books(store: Store) -> Books:
             name: [dict(row._mapping) for row in await connection.execute(sa.select(table))]
             for name, table in tables.items()
         }
+        bodies = {d["id"]: unpack(d["encoding"], d["body"]) for d in found["deliveries"]}
+        for result in found["results"]:
+            with contextlib.suppress(KeyError, ReportError):
+                result["response"] = read_answer(bodies[result["delivery_id"]]).decode()
         return Books(**found)
 
     return await store.db.read(work)

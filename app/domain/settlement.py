@@ -44,6 +44,15 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What is known of the answer that was taken for an attempt before. One of the two is."""
+
+    sha256: bytes | None
+    content: bytes | None
+    """None where it was not looked at, or its body is not stored any more: then only the hash can tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt of a task as the books know it when the decision is made."""
 
@@ -116,6 +125,8 @@ class Circumstances(NamedTuple):
     """The prices of the account, oldest first; its own ones by `PriceList.with_overrides`."""
     has_anothers_id: bool = False
     """The report names an id that the provider gave to another attempt."""
+    hash_only: bool = False
+    """The answer taken before is not stored any more: `same_response` goes by its hash."""
 
 
 _UNKNOWN = Circumstances()
@@ -146,13 +157,15 @@ def decide_settlement(
         # A poll and a delivery may word the answer otherwise (C-G.4); what it cost is reported once.
         filled = _take_report(attempt, report, extra, circumstances, Effect.FILLED)
         if not same_response:
-            filled.findings.append(
-                _conflict(attempt, report, "same status, another response with the charge")
-            )
+            why = "same status, another response with the charge"
+            filled.findings.append(_conflict(attempt, report, why + _by_hash(circumstances)))
         return filled
     if _changes_nothing(attempt, report, same_response=same_response):
         return Settlement(Effect.DUPLICATE, attempt, attempt)
-    finding = _conflict(attempt, report, _difference(attempt, report))
+    why = _difference(attempt, report)
+    if why == ANOTHER_RESPONSE:
+        why += _by_hash(circumstances)
+    finding = _conflict(attempt, report, why)
     return Settlement(Effect.CONFLICT, attempt, attempt, findings=[finding])
 
 
@@ -297,6 +310,13 @@ def _conflict(attempt: Attempt, report: Report, detail: str) -> Finding:
     return Finding(Verdict.CONFLICT, attempt.charged, report.charged, detail)
 
 
+ANOTHER_RESPONSE = "same status and charge, another response"
+
+
+def _by_hash(circumstances: Circumstances) -> str:
+    return "; by its hash only, as the first one is not stored any more" if circumstances.hash_only else ""
+
+
 def _difference(attempt: Attempt, report: Report) -> str:
     if attempt.reported is None:
         return f"closed without a report, then {_reported(report)}"
@@ -304,4 +324,4 @@ def _difference(attempt: Attempt, report: Report) -> str:
         return f"first {attempt.reported}, then {_reported(report)}"
     if attempt.charged != report.charged:
         return "same status, another charge"
-    return "same status and charge, another response"
+    return ANOTHER_RESPONSE

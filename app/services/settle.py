@@ -5,6 +5,7 @@ report, rows that the database refuses. It is set aside, alone, and only while t
 settlements. Everything else is trouble: it costs time, is logged, and nothing is held against a delivery.
 """
 
+import hashlib
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,15 @@ from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.engines.table import EXTRA_BILLING
 from app.domain.pricing import explained_extra
 from app.domain.run_reason import NO_CREDITS as OUT_OF_CREDITS
-from app.domain.settlement import Attempt, Circumstances, Effect, Settlement, Source, decide_settlement
+from app.domain.settlement import (
+    Attempt,
+    Circumstances,
+    Effect,
+    Settlement,
+    Source,
+    StoredAnswer,
+    decide_settlement,
+)
 from app.domain.stored_json import read_json
 from app.domain.task import RunState
 from app.ports import Clock, ReadReport, ReportError, RowsRefused, StoreUnavailable
@@ -163,7 +172,9 @@ class _GuardedRules:
     out_of_credits: set[str] = field(default_factory=set)
     """Runs."""
 
-    def decide(self, delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement | None:
+    def decide(
+        self, delivery: ParsedDelivery, attempt: Attempt, stored: StoredAnswer | None
+    ) -> Settlement | None:
         try:
             settlement = decide_delivery(delivery, attempt, stored)
         except Exception as error:
@@ -184,20 +195,29 @@ def describe_error(error: Exception) -> str:
     return f"{name} at {Path(where.filename).name}:{where.lineno}: {error}"
 
 
-def decide_delivery(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
+def decide_delivery(delivery: ParsedDelivery, attempt: Attempt, stored: StoredAnswer | None) -> Settlement:
     """The decision on one report, with the two facts that need the answer's content: what it explains on
     top of the estimate, and whether it equals the one already stored. Both are rarely needed."""
     response = delivery.report.response
     extra = Decimal(0)
     if attempt.task_type in EXTRA_BILLING and delivery.report.completed:
         extra = explained_extra(attempt.task_type, _object(attempt.payload_json), _object(response))
-    same = attempt.reported is not None and stored is not None and _same_json(stored, response)
+    same = attempt.reported is not None and stored is not None and _is_same(stored, response)
     circumstances = Circumstances(
-        delivery.received_at_ms, sync=delivery.source == Source.SYNC, has_anothers_id=delivery.has_anothers_id
+        delivery.received_at_ms,
+        sync=delivery.source == Source.SYNC,
+        has_anothers_id=delivery.has_anothers_id,
+        hash_only=stored is not None and stored.content is None,
     )
     return decide_settlement(
         attempt, delivery.report, extra=extra, same_response=same, circumstances=circumstances
     )
+
+
+def _is_same(stored: StoredAnswer, response: bytes) -> bool:
+    if stored.content is not None:
+        return _same_json(stored.content, response)
+    return stored.sha256 == hashlib.sha256(response).digest()
 
 
 def _same_json(first: bytes, second: bytes) -> bool:

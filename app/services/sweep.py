@@ -84,6 +84,8 @@ async def sweep(
     with kept.alone():
         await store.spending.fold_spending()
     with kept.alone():
+        await store.results.complete_results()
+    with kept.alone():
         summary.runs_finished = await store.run_ends.finish_runs(now)
     all_settled = False
     with kept.alone():

@@ -354,22 +354,6 @@ class Database:
         # Not executemany: it travels as one message too, but runs as a statement for each row.
         await connection.exec_driver_sql(statement, _arrays(rows))
 
-    async def insert_long(
-        self,
-        connection: AsyncConnection,
-        table: sa.Table,
-        columns: Sequence[str],
-        rows: Sequence[tuple[Any, ...]],
-    ) -> None:
-        """As `insert_plain`, for rows of long texts: by COPY where there is one, which sends them as it goes
-        instead of making a message of megabytes first."""
-        if not rows or self.is_sqlite:
-            await self.insert_plain(connection, table, columns, rows)
-            return
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        with _as_sqlalchemy(f"COPY {table.name}", driver):
-            await driver.copy_records_to_table(table.name, columns=columns, records=rows)
-
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
         return text.replace("-", "") if self.is_sqlite else text

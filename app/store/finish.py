@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from app.store.database import Database
 from app.store.key_index import drop_key_index, has_key_index
 from app.store.partitioning import is_unpartitioned, partition_deliveries
+from app.store.finish_results import drop_response, has_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class FinishStep:
 STEPS: tuple[FinishStep, ...] = (
     FinishStep("divide deliveries into a partition for each day", is_unpartitioned, partition_deliveries),
     FinishStep("drop the unique index of tasks on idempotency_key", has_key_index, drop_key_index),
+    FinishStep("drop the column response of results", has_response, drop_response),
 )
 """In their order."""
 

@@ -4,22 +4,29 @@ Alembic is imported only to migrate: a process that finds its database as it sho
 """
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
 from app.store.finish import finish
 from app.store.write.health import database_now
 from app.store.write.partitions import PartitionWrites
+from app.store.migrations import narrow_results
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NUMBER = re.compile(r"\d{4}")
+T = TypeVar("T")
+PROGRESS_S = 10.0
+log = structlog.get_logger()
 LOCK_ID = 0x7A11_4800
 """Any fixed number: PostgreSQL's advisory lock that one migrating process holds."""
 
@@ -55,28 +62,57 @@ async def migrate(db: Database) -> None:
     is made from nothing is finished at once, as no process of the version before can know it."""
     if db.sqlite_path:
         Path(db.sqlite_path).parent.mkdir(parents=True, exist_ok=True)
-
-    from alembic import command
-    from alembic.migration import MigrationContext
-
-    def upgrade(connection: sa.Connection) -> bool:
-        revision = MigrationContext.configure(connection).get_current_revision()
-        if is_migrated(revision):
-            return False
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        return revision is None
-
-    async def upgrade_alone(connection: AsyncConnection) -> bool:
-        # SQLite's write lock, PostgreSQL's advisory lock: the second process waits, then finds nothing to do.
-        if not db.is_sqlite:
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
-        return await connection.run_sync(upgrade)
-
-    # Again after a deadlock with a process that works meanwhile.
-    if await db.write(upgrade_alone, long=True):
+    revision = await _alone(db, _revision)
+    if revision is not None and _NUMBER.fullmatch(revision) and revision < "0013":
+        await _upgrade(db, "0012")
+        await _narrow_results(db)
+    if await _upgrade(db, newest_revision()):
         await finish(db)
     if not db.is_sqlite:
         now_ms = await db.read(lambda connection: connection.scalar(sa.select(database_now(db))))
         await PartitionWrites(db).add_partitions(int(now_ms or 0))
+
+
+async def _upgrade(db: Database, target: str) -> bool:
+    """Whether the database was made from nothing."""
+    from alembic import command
+
+    def upgrade(connection: sa.Connection) -> bool:
+        revision = _revision(connection)
+        if revision is not None and _NUMBER.fullmatch(revision) and revision >= target:
+            return False
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, target)
+        return revision is None
+
+    return await _alone(db, upgrade)
+
+
+async def _narrow_results(db: Database) -> None:
+    """All of revision 0013 that takes long, in short transactions."""
+    if not await _alone(db, narrow_results.begin):
+        return
+    told_s, begun_s = time.monotonic(), time.monotonic()
+    while left := await _alone(db, narrow_results.copy_batch):
+        if time.monotonic() - told_s > PROGRESS_S:
+            told_s = time.monotonic()
+            log.info("results_being_copied", left=left, seconds=round(told_s - begun_s))
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+async def _alone(db: Database, work: Callable[[sa.Connection], T]) -> T:
+    """In one transaction, while no other process migrates; again after a deadlock with one that works."""
+
+    async def locked(connection: AsyncConnection) -> T:
+        # SQLite's write lock, PostgreSQL's advisory lock: the second process waits, then finds nothing to do.
+        if not db.is_sqlite:
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
+        return await connection.run_sync(work)
+
+    return await db.write(locked, long=True)

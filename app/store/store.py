@@ -21,6 +21,7 @@ from app.store.write.load import LoadWrites
 from app.store.write.notices import NoticeWrites
 from app.store.write.partitions import PartitionWrites
 from app.store.write.polls import PollWrites
+from app.store.write.results import ResultWrites
 from app.store.write.retries import RetryWrites
 from app.store.write.run_ends import RunEndWrites
 from app.store.write.runs import RunWrites
@@ -44,7 +45,8 @@ class Store:
         self.accounts = AccountWrites(db)
         self.submissions = SubmissionWrites(db)
         self.inbox = InboxWrites(db)
-        self.settlements = SettlementWrites(db)
+        self.settlements = SettlementWrites(db, read_answer)
+        self.results = ResultWrites(db, read_answer)
         self.polls = PollWrites(db)
         self.partitions = PartitionWrites(db)
         self.run_ends = RunEndWrites(db)
@@ -61,9 +63,9 @@ class Store:
         self.charges = ChargeReads(db)
         self.queries = Queries(db)
         self.reports = ReportReads(db)
-        self.exports = ExportReads(db)
+        self.exports = ExportReads(db, read_answer)
         self.disputes = DisputeReads(db)
-        self.certificates = CertificateReads(db)
+        self.certificates = CertificateReads(db, read_answer)
         self.set_aside = SetAsideReads(db)
 
     async def close(self) -> None:

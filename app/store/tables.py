@@ -339,15 +339,40 @@ sa.Index(
 )
 sa.Index("ix_deliveries_due", deliveries.c.due_at_ms, postgresql_where=IS_WAITING, sqlite_where=IS_WAITING)
 
+# What a report was taken for an attempt. The answer itself stands once, in the body of its delivery.
 results = sa.Table(
     "results",
     metadata,
     sa.Column("task_id", Id, primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
-    sa.Column("delivery_id", Id, nullable=False),  # where it came from
+    sa.Column("delivery_id", Id, nullable=False),  # where it came from; its body may have been dropped since
     sa.Column("status", sa.Text, nullable=False),  # completed or failed
-    sa.Column("response", sa.Text, nullable=False),  # JSON text, unwrapped
     sa.Column("stored_at_ms", Millis, nullable=False),
+    # Of the answer, unwrapped, in UTF-8. Null: of the version before, until a sweep fills it in.
+    sa.Column("answer_bytes", sa.BigInteger),
+    sa.Column("answer_sha256", sa.LargeBinary),  # 32 bytes
+    # Its place in the order of settlement, committed in that order; null: of the version before, as above.
+    sa.Column("seq", sa.BigInteger),
+    sa.Index("uq_results_seq", "seq", unique=True),
+    sqlite_with_rowid=False,
+)
+IS_INCOMPLETE = sa.or_(results.c.seq.is_(None), results.c.answer_sha256.is_(None))
+"""A result that a process of the version before wrote, or copied, and no sweep has seen yet."""
+sa.Index(
+    "ix_results_incomplete",
+    results.c.task_id,
+    results.c.attempt,
+    postgresql_where=IS_INCOMPLETE,
+    sqlite_where=IS_INCOMPLETE,
+)
+
+# One row: the last number given to a result. Taken as the last lock of a transaction, so that numbers are
+# committed in their order.
+settle_sequence = sa.Table(
+    "settle_sequence",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
 )
 
 # Append-only. A correction is a new entry with a reason, never an edit.

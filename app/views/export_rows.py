@@ -63,6 +63,7 @@ COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
         "source_urls": ColumnKind.TEXTS,
         "payload": ColumnKind.TEXT,
         "response": ColumnKind.LONG_TEXT,
+        "answer_sha256": ColumnKind.ID,
     },
     ExportContent.LEDGER: {
         "book": ColumnKind.WORD,

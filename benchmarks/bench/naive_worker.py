@@ -5,6 +5,7 @@ does for a task that is settled by its first report, statement by statement, in 
 """
 
 import asyncio
+import hashlib
 import os
 import sys
 import time
@@ -36,8 +37,10 @@ UPDATE = """UPDATE tasks SET state = ?1, money = 'posted', credits_charged = ?2,
     WHERE id = ?5 AND attempt = ?6 AND state = 'submitted' AND money = 'held'"""
 LEDGER = """INSERT INTO ledger (at_ms, run_id, task_id, attempt, kind, credits, delivery_id)
     VALUES (?1, ?2, ?3, ?4, 'post', ?5, ?6)"""
-RESULT = """INSERT INTO results (task_id, attempt, delivery_id, status, response, stored_at_ms)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)"""
+RESULT = """INSERT INTO results
+    (task_id, attempt, delivery_id, status, stored_at_ms, answer_bytes, answer_sha256, seq)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"""
+NUMBER = "UPDATE settle_sequence SET value = value + 1 RETURNING value"
 DONE = "UPDATE deliveries SET state = 'done', effect = 'settled', task_id = ?1, attempt = ?2 WHERE id = ?3"
 
 
@@ -96,8 +99,11 @@ async def settle_one(ctx: dict[Any, Any], delivery_id: str) -> None:
         verdict = "matched" if charged == to_charge else "overcharged"
         await run(UPDATE, status, charged, verdict, now_ms, task_id, attempt)
         await run(LEDGER, now_ms, run_id, task_id, attempt, charged, stored_id)
-        await run(RESULT, task_id, attempt, stored_id, status, report.response.decode(), now_ms)
         await run(DONE, task_id, attempt, stored_id)
+        answer = report.response
+        (seq,) = (await run(NUMBER))[0]
+        hashed = hashlib.sha256(answer).digest()
+        await run(RESULT, task_id, attempt, stored_id, status, now_ms, len(answer), hashed, seq)
 
 
 async def serve() -> None:

@@ -1,5 +1,5 @@
 """Settlement: how fast one worker empties an inbox of 20,000, compared with one that settles them one by one,
-and with the bare writing of the same result rows.
+and with the bare writing of the answers as rows with their text.
 """
 
 import asyncio
@@ -25,7 +25,11 @@ LOOK_EVERY_S = 0.02
 LOOK_SELDOM_S = 0.1
 """Where looking means counting what is left."""
 TIMEOUT_S = 300.0
-RESULT_COLUMNS = ("task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms")
+ANSWER_COLUMNS = ("task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms")
+ANSWERS = """CREATE TABLE answers (task_id {id} NOT NULL, attempt INTEGER NOT NULL, delivery_id {id} NOT NULL,
+    status TEXT NOT NULL, response TEXT NOT NULL, stored_at_ms BIGINT NOT NULL,
+    PRIMARY KEY (task_id, attempt))"""
+"""What the reference writes to: results as they were when each had its answer beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,9 @@ def measure(rig: Rig, rounds: int, size: SettleSize) -> list[Row]:
             seen.bulk,
             unit="deliveries/s",
             at_least=0.45,
-            reference_is="COPY of the same result rows by one connection"
+            reference_is="COPY of the answers as rows with their text by one connection"
             if store == "postgresql"
-            else "executemany of the same result rows by one connection",
+            else "executemany of the answers as rows with their text by one connection",
         ),
         row(
             "memory worker",
@@ -176,7 +180,7 @@ async def _few_wait(db: Database, left: int) -> bool:
 
 
 def result_records(rig: Rig, prepared: Backlog) -> list[tuple[Any, ...]]:
-    """The rows of `results` that settling the backlog writes."""
+    """The answers of the backlog, as rows with their text."""
     stored = (lambda i: i.replace("-", "")) if rig.is_sqlite else str
     rows = zip(prepared.keys, prepared.delivery_ids, prepared.responses, strict=True)
     return [
@@ -194,8 +198,9 @@ def _bulk(rig: Rig, prepared: Backlog, records: Sequence[tuple[Any, ...]]) -> fl
 
 async def _copy(url: str, records: Sequence[tuple[Any, ...]]) -> float:
     connection = await asyncpg.connect(url)
+    await connection.execute(ANSWERS.format(id="UUID"))
     started = time.perf_counter()
-    await connection.copy_records_to_table("results", records=records, columns=RESULT_COLUMNS)
+    await connection.copy_records_to_table("answers", records=records, columns=ANSWER_COLUMNS)
     seconds = time.perf_counter() - started
     await connection.close()
     return seconds
@@ -205,11 +210,12 @@ async def _executemany(url: str, records: Sequence[tuple[Any, ...]]) -> float:
     connection = await aiosqlite.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         await connection.execute(f"PRAGMA {pragma}")
-    marks = ", ".join("?" * len(RESULT_COLUMNS))
+    await connection.execute(ANSWERS.format(id="CHAR(32)"))
+    marks = ", ".join("?" * len(ANSWER_COLUMNS))
     started = time.perf_counter()
     await connection.execute("BEGIN IMMEDIATE")
     await connection.executemany(
-        f"INSERT INTO results ({', '.join(RESULT_COLUMNS)}) VALUES ({marks})", records
+        f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}) VALUES ({marks})", records
     )
     await connection.execute("COMMIT")
     seconds = time.perf_counter() - started

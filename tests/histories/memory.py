@@ -2,6 +2,7 @@
 thousand histories take minutes. The same histories run on the real store too.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from decimal import Decimal
 from app.domain.delivery import ParsedDelivery
 from app.domain.reconciliation import repriced_detail
 from app.domain.send_outcome import Answer
-from app.domain.settlement import Attempt, Effect, Settlement, Source
+from app.domain.settlement import Attempt, Effect, Settlement, Source, StoredAnswer
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import (
     RETRYABLE_STATES,
@@ -154,9 +155,9 @@ class MemoryBooks:
             row = self._attempts[key]
             others = (self._attempts[key[0], n] for n in range(1, self._current[key[0]] + 1) if n != key[1])
             before = replace(row.attempt, charged_elsewhere=any(one.attempt.charged for one in others))
-            self._apply(
-                row, service.decide_delivery(parsed, before, self._responses.get(key)), parsed, now_ms
-            )
+            taken = self._responses.get(key)
+            stored = None if taken is None else StoredAnswer(hashlib.sha256(taken).digest(), taken)
+            self._apply(row, service.decide_delivery(parsed, before, stored), parsed, now_ms)
 
     def _find(self, parsed: ParsedDelivery) -> tuple[str, int] | None:
         key = parse_idempotency_key(parsed.report.idempotency_key or "")

@@ -256,6 +256,8 @@ class PostgresServer:
                 tables = await connection.fetch(_TABLES)
                 if names := ", ".join(f'"{row[0]}"' for row in tables):
                     await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+                if any(row[0] == "settle_sequence" for row in tables):
+                    await connection.execute("INSERT INTO settle_sequence (id, value) VALUES (1, 0)")
             finally:
                 await connection.close()
 

@@ -12,13 +12,13 @@ from enum import StrEnum
 
 from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import Answer, accounts_for
-from app.domain.settlement import Attempt, Effect, Settlement
+from app.domain.settlement import Attempt, Effect, Settlement, StoredAnswer
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.domain.verdicts import Verdict
 from app.domain.verification.stored_rows import Row
 
-SettleRule = Callable[[ParsedDelivery, Attempt, bytes | None], Settlement]
-"""(delivery, the attempt so far, the response already taken for it) -> decision."""
+SettleRule = Callable[[ParsedDelivery, Attempt, StoredAnswer | None], Settlement]
+"""(delivery, the attempt so far, the answer already taken for it) -> decision."""
 
 ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
 BOUGHT_NOTHING = frozenset({Answer.REJECTED, Answer.RATE_LIMITED, Answer.UNAVAILABLE})
@@ -295,8 +295,8 @@ def _closing_after(
 
 
 def _apply_report(expected: Expected, delivery: ParsedDelivery, decide: SettleRule) -> None:
-    response = None if expected.first is None else expected.first.report.response
-    settlement = decide(delivery, expected.after, response)
+    taken = None if expected.first is None else StoredAnswer(None, expected.first.report.response)
+    settlement = decide(delivery, expected.after, taken)
     after, report = settlement.after, delivery.report
     expected.effects[delivery.id] = settlement.effect
     if settlement.hold is not None:

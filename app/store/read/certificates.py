@@ -8,13 +8,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.evidence.certificate import AttemptRecord, LedgerRecord, RunFacts, RunTotals
+from app.ports import ReadAnswer
+from app.store.database import Database
 from app.store.part import StorePart, reads
+from app.store.read.bodies import read_answers
 from app.store.read.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, findings, ledger, results, runs, tasks
 from app.store.write.submission import is_refusal_in_doubt
 
 PAGE = 250
-"""Tasks read at once: on SQLite their answers, 18 KB each, come with them to be hashed."""
+"""Tasks read at once."""
 
 _ATTEMPT_COLUMNS = (
     "state",
@@ -32,25 +35,40 @@ _ATTEMPT_COLUMNS = (
 class CertificateReads(StorePart):
     """Part of the store."""
 
+    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
+        super().__init__(db)
+        self._read_answer = read_answer
+
     @reads(long=True)
     async def total_run(self, connection: AsyncConnection, run_id: str) -> tuple[RunTotals, RunFacts]:
         """A run folded page by page, so that memory stays flat, in one snapshot."""
         if not self.db.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ")
-        totals, after, answer = RunTotals(), 0, _answer(self.db.is_sqlite)
-        while current := await _current(connection, run_id, after, answer):
+        totals, after = RunTotals(), 0
+        while current := await _current(connection, run_id, after):
             after = current[-1].ordinal
             ids = [record.task_id for record in current]
-            past = await _past(connection, ids, answer)
+            past = await _past(connection, ids)
             every = sorted([*current, *past], key=lambda record: (record.ordinal, record.attempt))
+            every = await self._hashed(connection, every)
             totals.page(every, await _entries(connection, ids))
         totals.adjustments(await _adjustments(connection, run_id))
         return totals, await _facts(connection, run_id)
 
+    async def _hashed(
+        self, connection: AsyncConnection, records: Sequence[AttemptRecord]
+    ) -> list[AttemptRecord]:
+        """With the hashes that no sweep has noted yet, from the bodies."""
+        blank = {it.response_sha256 for it in records if it.response_sha256 and "-" in it.response_sha256}
+        answers = await read_answers(self.db, connection, self._read_answer, blank) if blank else {}
+        hashes = {i: hashlib.sha256(answer).hexdigest() for i, answer in answers.items()}
+        return [
+            it._replace(response_sha256=hashes.get(it.response_sha256)) if it.response_sha256 in blank else it
+            for it in records
+        ]
 
-async def _current(
-    connection: AsyncConnection, run_id: str, after: int, answer: sa.ColumnElement[Any]
-) -> list[AttemptRecord]:
+
+async def _current(connection: AsyncConnection, run_id: str, after: int) -> list[AttemptRecord]:
     t = tasks.c
     query = (
         sa.select(
@@ -59,7 +77,7 @@ async def _current(
             t.attempt,
             sa.true(),
             *(t[name] for name in _ATTEMPT_COLUMNS),
-            answer,
+            *_ANSWER,
             is_refusal_in_doubt(),
         )
         .outerjoin(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
@@ -70,14 +88,12 @@ async def _current(
     return [_attempt_record(row) for row in await connection.execute(query)]
 
 
-async def _past(
-    connection: AsyncConnection, ids: Sequence[str], answer: sa.ColumnElement[Any]
-) -> list[AttemptRecord]:
+async def _past(connection: AsyncConnection, ids: Sequence[str]) -> list[AttemptRecord]:
     a = attempts.c
     columns = (a[name] for name in _ATTEMPT_COLUMNS)
     query = (
         sa.select(
-            tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *columns, answer, is_refusal_in_doubt(attempts)
+            tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *columns, *_ANSWER, is_refusal_in_doubt(attempts)
         )
         .join(tasks, tasks.c.id == a.task_id)
         .outerjoin(results, sa.and_(results.c.task_id == a.task_id, results.c.attempt == a.attempt))
@@ -86,17 +102,14 @@ async def _past(
     return [_attempt_record(row) for row in await connection.execute(query)]
 
 
-def _answer(is_sqlite: bool) -> sa.ColumnElement[Any]:
-    """The hash of the stored answer where the database can make it, otherwise its bytes."""
-    if is_sqlite:
-        return sa.cast(results.c.response, sa.LargeBinary)
-    return sa.func.encode(sa.func.sha256(sa.func.convert_to(results.c.response, "UTF8")), "hex")
+_ANSWER = (results.c.delivery_id, results.c.answer_sha256)
 
 
 def _attempt_record(row: Any) -> AttemptRecord:
-    *values, answer, in_doubt = row
-    sha256 = hashlib.sha256(answer).hexdigest() if isinstance(answer, bytes) else answer
-    return AttemptRecord._make([*values, sha256, bool(in_doubt)])
+    *values, delivery_id, sha256, in_doubt = row
+    # Where no sweep has hashed it yet, the delivery's id stands in its place for now.
+    said = sha256.hex() if sha256 is not None else delivery_id
+    return AttemptRecord._make([*values, said, bool(in_doubt)])
 
 
 _HOLD = ledger.c.kind == sa.literal_column("'hold'")

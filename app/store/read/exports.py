@@ -2,24 +2,30 @@
 their answers. Nothing here writes.
 """
 
+import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ports import ReadAnswer
+from app.store.database import Database
 from app.store.part import StorePart, reads
+from app.store.read.bodies import read_answers
 from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
 
 Row = dict[str, Any]
 
 EXPORT_CHUNK = 500
 """Rows of one read transaction: a slow reader of the export must not hold one open, or SQLite's log grows."""
-CHUNK_CHARS = 8 << 20
+CHUNK_BYTES = 8 << 20
 """Answers of one read transaction, together: 450 of 18 KB. One row more may stand above it."""
+UNKNOWN_BYTES = 1 << 20
+"""Taken for the size of an answer that no sweep has measured yet."""
 ROWS_FETCHED = 20
-"""Asked of the database at a time, within a chunk. At 16 MB each (`body_bytes_max`) that is 320 MB."""
+"""Asked of the database at a time, within a chunk."""
 LEDGER_CHUNK = 5_000
 """Entries are 300 bytes: 1.5 MB. Larger than above, since each chunk may sort the run's entries anew."""
 
@@ -27,9 +33,14 @@ LEDGER_CHUNK = 5_000
 class ExportReads(StorePart):
     """Part of the store."""
 
+    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
+        super().__init__(db)
+        self._read_answer = read_answer
+
     async def export(self, run_id: str) -> AsyncIterator[Row]:
         """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`
-        the JSON text as it came, null without an answer."""
+        the JSON text as it came, null without an answer, or when its body is not stored any more: then
+        `answer_sha256`, the hash of that text in hex, is all that is left."""
         after = 0
         while True:
             rows, is_last = await self._export_chunk(run_id, after)
@@ -64,7 +75,9 @@ class ExportReads(StorePart):
                 t.settled_at_ms,
                 t.settled_by,
                 t.reused_from,
-                results.c.response,
+                results.c.delivery_id,
+                results.c.answer_bytes,
+                results.c.answer_sha256,
             )
             .outerjoin(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
             .where(t.run_id == run_id, t.ordinal > after)
@@ -73,14 +86,30 @@ class ExportReads(StorePart):
             .execution_options(yield_per=ROWS_FETCHED)
         )
         rows: list[Row] = []
-        chars = 0
+        size, is_last = 0, True
         async with connection.stream(query) as found:
             async for row in found:
                 rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
-                chars += len(row.response or "")
-                if chars >= CHUNK_CHARS:
-                    return rows, False
-        return rows, len(rows) < EXPORT_CHUNK
+                if row.delivery_id is not None:
+                    size += UNKNOWN_BYTES if row.answer_bytes is None else row.answer_bytes
+                if size >= CHUNK_BYTES:
+                    is_last = False
+                    break
+        await self._fill_answers(connection, rows)
+        return rows, is_last and len(rows) < EXPORT_CHUNK
+
+    async def _fill_answers(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+        """From the bodies; `response` stays null where there is no answer, or its body is not stored."""
+        ids = {row["delivery_id"] for row in rows} - {None}
+        answers = await read_answers(self.db, connection, self._read_answer, ids)
+        texts = {i: answer.decode() for i, answer in answers.items()}
+        for row in rows:
+            delivery_id, sha256 = row.pop("delivery_id"), row.pop("answer_sha256")
+            del row["answer_bytes"]
+            row["response"] = texts.get(delivery_id)
+            if sha256 is None and delivery_id in answers:
+                sha256 = hashlib.sha256(answers[delivery_id]).digest()
+            row["answer_sha256"] = sha256.hex() if sha256 else None
 
     async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
         """Every ledger entry of a run in the order of writing, then what the account's books say about it:

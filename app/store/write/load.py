@@ -18,7 +18,7 @@ from app.domain.source_change import SourceChanged, StoredRecord, refuse_differe
 from app.domain.task import Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
 from app.store.part import StorePart, reads, writes
 from app.store.tables import Id, runs, tasks
-from app.store.write.reuse import copy_results, find_answers
+from app.store.write.reuse import find_answers, point_results
 
 SETTLED_BY_REUSE = "reuse"
 """In tasks.settled_by: answered from another task's result. No report was taken, so `reported` and `verdict`
@@ -186,7 +186,7 @@ class LoadWrites(StorePart):
         ]
         await self.db.insert(connection, tasks, rows, ignore=True)
         if answers:
-            await copy_results(self.db, connection, [i for i, _, _ in new], now_ms)
+            await point_results(self.db, connection, [i for i, _, _ in new], now_ms)
 
 
 def task_row(run_id: str, task_id: str, spec: TaskSpec, estimate: Decimal) -> dict[str, object]:

@@ -1,16 +1,15 @@
-"""Reuse: which stored answers will do for new prompts, and giving the new tasks a copy of them."""
+"""Reuse: which stored answers will do for new prompts, and giving them to the new tasks."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import TaskState
 from app.domain.verdicts import Verdict
 from app.store.database import Database
-from app.store.tables import Id, Millis, findings, results, runs, tasks
+from app.store.tables import Id, deliveries, findings, results, runs, tasks
+from app.store.write.results import take_numbers
 
 
 async def find_answers(
@@ -36,6 +35,8 @@ async def find_answers(
             t.settled_at_ms > since_ms,
             runs.c.account == account,
             ~disputed,
+            # What is dropped answers nothing.
+            sa.exists().where(deliveries.c.id == results.c.delivery_id),
         )
         .subquery()
     )
@@ -43,25 +44,27 @@ async def find_answers(
     return {row.fingerprint: row.id for row in rows}
 
 
-async def copy_results(db: Database, connection: AsyncConnection, ids: Sequence[str], now_ms: int) -> None:
-    """The answer becomes the run's own, with the delivery it came by: whatever is done with the other
+async def point_results(db: Database, connection: AsyncConnection, ids: Sequence[str], now_ms: int) -> None:
+    """Results of the run's own that point to the delivery the answer came by: whatever is done with the other
     run, this one can still be exported and explained."""
     batch = db.batch("v", {"id": Id}, [{"id": i} for i in ids])
-    origin = tasks.alias("origin")
-    chosen = (
-        sa.select(
-            tasks.c.id,
-            tasks.c.attempt,
-            results.c.delivery_id,
-            results.c.status,
-            results.c.response,
-            sa.literal(now_ms, Millis),
-        )
+    origin, own = tasks.alias("origin"), results.alias("own")
+    c = results.c
+    found = await connection.execute(
+        sa.select(tasks.c.id, tasks.c.attempt, c.delivery_id, c.status, c.answer_bytes, c.answer_sha256)
         .join(batch, tasks.c.id == batch.c.id)
         .join(origin, origin.c.id == tasks.c.reused_from)
-        .join(results, sa.and_(results.c.task_id == origin.c.id, results.c.attempt == origin.c.attempt))
-        .where(tasks.c.reused_from.is_not(None))
+        .join(results, sa.and_(c.task_id == origin.c.id, c.attempt == origin.c.attempt))
+        .outerjoin(own, sa.and_(own.c.task_id == tasks.c.id, own.c.attempt == tasks.c.attempt))
+        .where(tasks.c.reused_from.is_not(None), own.c.task_id.is_(None))
+        .order_by(tasks.c.ordinal)
     )
-    columns = ["task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms"]
-    insert: Any = (sqlite if db.is_sqlite else postgresql).insert(results)
-    await connection.execute(insert.from_select(columns, chosen).on_conflict_do_nothing())
+    if not (rows := found.all()):
+        return
+    first = await take_numbers(connection, len(rows))
+    named = ("task_id", "attempt", "delivery_id", "status", "answer_bytes", "answer_sha256")
+    values = [
+        dict(zip(named, row, strict=True)) | {"stored_at_ms": now_ms, "seq": first + n}
+        for n, row in enumerate(rows)
+    ]
+    await db.insert(connection, results, values)

@@ -5,7 +5,8 @@ in between wins: an update whose condition no longer holds changes nothing, and 
 look.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -14,13 +15,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import ParsedDelivery
-from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, Source
+from app.domain.settlement import Attempt, Effect, Finding, Report, Settlement, Source, StoredAnswer
 from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
 from app.domain.verdicts import Verdict
-from app.ports import Decide, RowsRefused, StoreRefused
+from app.ports import Decide, ReadAnswer, RowsRefused, StoreRefused
+from app.store.database import Database
 from app.store.part import StorePart, writes
 from app.store.provider_ids import owners_of
+from app.store.read.bodies import read_answers
 from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, runs, tasks
+from app.store.write.results import take_numbers
 from app.store.write.settlement_rows import (
     CHANGE_TYPES,
     CURRENT_COLUMNS,
@@ -68,6 +72,10 @@ class _Change:
 class SettlementWrites(StorePart):
     """Part of the store."""
 
+    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
+        super().__init__(db)
+        self._read_answer = read_answer
+
     @writes
     async def apply(
         self,
@@ -83,7 +91,7 @@ class SettlementWrites(StorePart):
         count = SettleCount()
         locked = await self._lock_waiting(connection, parsed)
         found = await self._attempts_of(connection, locked)
-        stored = await self._stored_responses(connection, found.values())
+        stored = await self._stored_answers(connection, locked, found)
         marked = await self._mark_anothers_ids(connection, locked, found)
         changes, unmatched = _decide_all(marked, found, stored, decide)
         won = await self._move_attempts(connection, changes, now_ms)
@@ -93,6 +101,7 @@ class SettlementWrites(StorePart):
         await self._write_entries(connection, won, now_ms)
         await self._set_unmatched(connection, unmatched, now_ms, unmatched_until_ms)
         await self._close_deliveries(connection, won)
+        await self._write_results(connection, won, now_ms)
         _count_effects(count, won, unmatched)
         return count
 
@@ -113,6 +122,7 @@ class SettlementWrites(StorePart):
         await self._move_attempts(connection, [change, past], 0)
         await self._write_entries(connection, [change], 0)
         await self._close_deliveries(connection, [change])
+        await self._write_results(connection, [change], 0)
         raise _RolledBack
 
     async def _lock_waiting(
@@ -232,20 +242,33 @@ class SettlementWrites(StorePart):
         known = await self._attempts_by_key(connection, keys | set(past))
         return {a.provider_task_id: a for a in known.values() if a.provider_task_id in ids}
 
-    async def _stored_responses(
-        self, connection: AsyncConnection, found: Iterable[Attempt]
-    ) -> dict[AttemptKey, bytes]:
-        keys = sorted({(a.task_id, a.attempt) for a in found if a.reported is not None})
+    async def _stored_answers(
+        self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery], found: dict[str, Attempt]
+    ) -> dict[AttemptKey, StoredAnswer]:
+        """The answers taken before, of attempts that are reported on again: their hashes, and their content
+        where a report has another hash, and the body still stands."""
+        keys = sorted({(a.task_id, a.attempt) for a in found.values() if a.reported is not None})
         if not keys:
             return {}
         data = [{"id": i, "attempt": n} for i, n in keys]
         v = self.db.batch("v", {"id": Id, "attempt": sa.Integer()}, data)
+        c = results.c
         rows = await connection.execute(
-            sa.select(results.c.task_id, results.c.attempt, results.c.response).join(
-                v, sa.and_(results.c.task_id == v.c.id, results.c.attempt == v.c.attempt)
+            sa.select(c.task_id, c.attempt, c.delivery_id, c.answer_sha256).join(
+                v, sa.and_(c.task_id == v.c.id, c.attempt == v.c.attempt)
             )
         )
-        return {(row.task_id, row.attempt): row.response.encode() for row in rows}
+        stored = {(row.task_id, row.attempt): row for row in rows}
+        differing = set()
+        for p in parsed:
+            attempt = found.get(p.id)
+            row = attempt and stored.get((attempt.task_id, attempt.attempt))
+            if row and row.answer_sha256 != hashlib.sha256(p.report.response).digest():
+                differing.add(row.delivery_id)
+        content = await read_answers(self.db, connection, self._read_answer, differing)
+        return {
+            key: StoredAnswer(row.answer_sha256, content.get(row.delivery_id)) for key, row in stored.items()
+        }
 
     async def _move_attempts(
         self, connection: AsyncConnection, changes: Sequence[_Change], now_ms: int
@@ -298,16 +321,27 @@ class SettlementWrites(StorePart):
         return {(row[0], row[1]) for row in moved}
 
     async def _write_entries(self, connection: AsyncConnection, won: Sequence[_Change], now_ms: int) -> None:
-        entries, answers, found = [], [], []
+        entries, found = [], []
         for change in won:
             for parsed, settlement in change.decisions:
                 entries += ledger_rows(parsed, settlement, now_ms, self.db.driver_id)
-                if settlement.stores_result:
-                    answers.append(result_row(parsed, settlement.after, now_ms, self.db.driver_id))
                 found += [finding_row(parsed, settlement.before, f, now_ms) for f in settlement.findings]
         await self.db.insert_plain(connection, ledger, LEDGER_COLUMNS, entries)
-        await self.db.insert_long(connection, results, RESULT_COLUMNS, answers)
         await self.db.insert(connection, findings, found)
+
+    async def _write_results(self, connection: AsyncConnection, won: Sequence[_Change], now_ms: int) -> None:
+        """Last of all: from the numbers on, everybody else who settles waits."""
+        rows = [
+            result_row(parsed, settlement.after, now_ms, self.db.driver_id)
+            for change in won
+            for parsed, settlement in change.decisions
+            if settlement.stores_result
+        ]
+        if not rows:
+            return
+        first = await take_numbers(connection, len(rows))
+        numbered = [(*row, first + n) for n, row in enumerate(rows)]
+        await self.db.insert_plain(connection, results, RESULT_COLUMNS, numbered)
 
     async def _set_unmatched(
         self, connection: AsyncConnection, unmatched: Sequence[ParsedDelivery], now_ms: int, until_ms: int
@@ -348,7 +382,7 @@ class SettlementWrites(StorePart):
 def _decide_all(
     parsed: Sequence[ParsedDelivery],
     found: dict[str, Attempt],
-    stored: dict[AttemptKey, bytes],
+    stored: dict[AttemptKey, StoredAnswer],
     decide: Decide,
 ) -> tuple[list[_Change], list[ParsedDelivery]]:
     """Decide in order of arrival; a second report in the same batch sees what the first one did."""
@@ -374,7 +408,7 @@ def _decide_all(
         if settlement is None:
             continue
         if settlement.stores_result:
-            stored[key] = p.report.response
+            stored[key] = StoredAnswer(None, p.report.response)
         change.after = settlement.after
         if settlement.after.charged and not attempt.charged:
             charged.setdefault(key[0], set()).add(key[1])

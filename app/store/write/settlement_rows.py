@@ -1,5 +1,6 @@
 """Rows in and out of a settlement: plain conversions, no statements."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,16 @@ CHANGE_TYPES: Types = {
 }
 
 LEDGER_COLUMNS = ("at_ms", "run_id", "task_id", "attempt", "kind", "credits", "delivery_id", "reason")
-RESULT_COLUMNS = ("task_id", "attempt", "delivery_id", "status", "response", "stored_at_ms")
+RESULT_COLUMNS = (
+    "task_id",
+    "attempt",
+    "delivery_id",
+    "status",
+    "stored_at_ms",
+    "answer_bytes",
+    "answer_sha256",
+    "seq",
+)
 DriverId = Callable[[str], str]
 """Database.driver_id: these two go to the driver as they are."""
 
@@ -148,9 +158,17 @@ def ledger_rows(
 
 
 def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int, driver_id: DriverId) -> tuple[Any, ...]:
-    """The answer as it is stored, as RESULT_COLUMNS. Raises UnicodeDecodeError for what is no text."""
-    response = parsed.report.response.decode()
-    return driver_id(after.task_id), after.attempt, driver_id(parsed.id), after.reported, response, now_ms
+    """What is stored of the answer beside its body, as RESULT_COLUMNS but for its number, the last."""
+    answer = parsed.report.response
+    return (
+        driver_id(after.task_id),
+        after.attempt,
+        driver_id(parsed.id),
+        after.reported,
+        now_ms,
+        len(answer),
+        hashlib.sha256(answer).digest(),
+    )
 
 
 def finding_row(parsed: ParsedDelivery, about: Attempt, finding: Finding, now_ms: int) -> dict[str, Any]:

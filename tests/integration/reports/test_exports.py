@@ -148,7 +148,7 @@ async def test_an_answer_above_the_bound_ends_its_chunk(
         sizes.append(len(found[0]))
         return found
 
-    monkeypatch.setattr(exports, "CHUNK_CHARS", 60)
+    monkeypatch.setattr(exports, "CHUNK_BYTES", 60)
     monkeypatch.setattr(ExportReads, "_export_chunk", counted)
     found = [row["ordinal"] async for row in store.exports.export(run_id)]
     assert found == list(range(1, TASKS + 1))

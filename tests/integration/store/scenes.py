@@ -1,7 +1,7 @@
 """Short ways to bring tasks into each state, and the invariants of the books read from the tables alone."""
 
+import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -12,7 +12,15 @@ import sqlalchemy as sa
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer
-from app.domain.settlement import Attempt, Circumstances, Report, Settlement, Source, decide_settlement
+from app.domain.settlement import (
+    Attempt,
+    Circumstances,
+    Report,
+    Settlement,
+    Source,
+    StoredAnswer,
+    decide_settlement,
+)
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import TaskSpec, new_id
 from app.store import Store
@@ -90,9 +98,14 @@ async def receive(
 ) -> list[ParsedDelivery]:
     """Put reports into the inbox, as parsed as a settle job would have them."""
     parsed = [ParsedDelivery(new_id(now_ms, next(_numbers)), source, now_ms, report) for report in reports]
-    raw = [RawDelivery(p.id, p.source, p.received_at_ms, json.dumps(p.id).encode()) for p in parsed]
+    raw = [RawDelivery(p.id, p.source, p.received_at_ms, _body(p)) for p in parsed]
     await store.inbox.store_deliveries(raw, due_at_ms=now_ms + 10_000)
     return parsed
+
+
+def _body(parsed: ParsedDelivery) -> bytes:
+    """As much of a report as its answer is read from."""
+    return b'{"id":"%s","response":%s}' % (parsed.id.encode(), parsed.report.response)
 
 
 async def apply(store: Store, parsed: Sequence[ParsedDelivery], *, now_ms: int = NOW + 3_000) -> SettleCount:
@@ -105,9 +118,11 @@ async def settle_all(store: Store, *reports: Report, now_ms: int = NOW + 3_000, 
     return await apply(store, await receive(store, *reports, **how), now_ms=now_ms)
 
 
-def decide(delivery: ParsedDelivery, attempt: Attempt, stored: bytes | None) -> Settlement:
+def decide(delivery: ParsedDelivery, attempt: Attempt, stored: StoredAnswer | None) -> Settlement:
     """The domain's decision, with responses compared byte by byte."""
-    same = stored == delivery.report.response
+    response = delivery.report.response
+    hashed = hashlib.sha256(response).digest()
+    same = stored is not None and (stored.content == response or stored.sha256 == hashed)
     circumstances = Circumstances(has_anothers_id=delivery.has_anothers_id)
     return decide_settlement(
         attempt, delivery.report, extra=Decimal(0), same_response=same, circumstances=circumstances

@@ -92,12 +92,10 @@ BAD_ROWS = {
 async def test_rows_that_no_database_takes_are_their_own_fault(
     store: Store, response: Any, at_ms: int
 ) -> None:
-    row = new_id(NOW), 1, new_id(NOW), "completed", response, at_ms
+    row = new_id(NOW), 1, new_id(NOW), response, at_ms, 2, bytes(32), 1
 
     async def work(connection: AsyncConnection) -> None:
-        for insert in (store.db.insert_long, store.db.insert_plain):
-            async with connection.begin_nested():
-                await insert(connection, results, RESULT_COLUMNS, [row])
+        await store.db.insert_plain(connection, results, RESULT_COLUMNS, [row])
 
     assert type(await raised(store.db.write(work))) is RowsRefused
 

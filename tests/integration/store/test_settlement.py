@@ -1,6 +1,7 @@
 """Settling deliveries: once, whatever is delivered, redelivered, polled, reordered or raced."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
@@ -67,8 +68,9 @@ async def test_a_completed_report(store: Store) -> None:
         "delivery",
     )
     assert (row["next_poll_at_ms"], row["claim"]) == (None, None)
-    (result,) = await rows(store, "SELECT status, response FROM results")
-    assert result == {"status": "completed", "response": '{"text":"yes"}'}
+    (result,) = await rows(store, "SELECT status, answer_bytes, answer_sha256, seq FROM results")
+    sha256 = hashlib.sha256(b'{"text":"yes"}').digest()
+    assert result == {"status": "completed", "answer_bytes": 14, "answer_sha256": sha256, "seq": 1}
     assert await verdicts(store, run_id) == []
     progress = await store.queries.progress(run_id)
     assert (progress.tasks, progress.open, progress.charged, progress.held) == (1, 0, 5, 0)
@@ -160,7 +162,8 @@ async def test_a_different_report_never_overwrites(store: Store, together: bool)
         "matched",
         NOW + 3_000,
     )
-    assert await rows(store, "SELECT response FROM results") == [{"response": '{"text":"yes"}'}]
+    sha256 = hashlib.sha256(b'{"text":"yes"}').digest()
+    assert await rows(store, "SELECT answer_sha256 FROM results") == [{"answer_sha256": sha256}]
     assert await effects(store) == ["settled", "conflict", "conflict", "conflict"]
     assert await verdicts(store, run_id) == ["conflict"] * 3
     assert (await store.reports.report((await store.queries.find_runs(run_id))[0])).verdicts == {
@@ -396,14 +399,14 @@ class _Raced:
         self._meanwhile = meanwhile
 
     async def apply(self, parsed: list[ParsedDelivery]) -> Any:
-        read = self._store.settlements._stored_responses
+        read = self._store.settlements._stored_answers
 
         async def read_then_wait(*args: Any) -> Any:
             found = await read(*args)
             await self._meanwhile()
             return found
 
-        self._store.settlements._stored_responses = read_then_wait  # type: ignore[method-assign]
+        self._store.settlements._stored_answers = read_then_wait  # type: ignore[method-assign]
         return await apply(self._store, parsed)
 
 

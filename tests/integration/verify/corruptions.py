@@ -196,21 +196,21 @@ CORRUPTIONS = [
         _delivery("duplicate", 1),
     ),
     Corruption(
-        "a result's text is altered",
-        _set(results, "matched", response='{"text":"no"}'),
+        "a result's hash is altered",
+        _set(results, "matched", answer_sha256=bytes(32)),
         "results",
-        "response",
+        "answer_sha256",
         _task("matched"),
     ),
     Corruption(
-        "a reused answer is altered",
+        "the size of a reused answer is altered",
         lambda scene: [
             sa.update(results)
             .where(results.c.task_id.in_(sa.select(tasks.c.id).where(tasks.c.reused_from.is_not(None))))
-            .values(response="{}")
+            .values(answer_bytes=1)
         ],
         "results",
-        "response",
+        "answer_bytes",
     ),
     Corruption(
         "a result's status is flipped",
