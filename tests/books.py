@@ -13,7 +13,7 @@ from app.ports import ReportError
 from app.provider.wire import read_answer
 from app.store import Store
 from app.store.tables import attempts, deliveries, findings, ledger, results, runs, submissions, tasks
-from app.store.write.inbox import unpack
+from app.store.write.inbox import unpack, zstd
 
 Row = dict[str, Any]
 
@@ -72,10 +72,10 @@ async def read_books(store: Store) -> Books:
             name: [dict(row._mapping) for row in await connection.execute(sa.select(table))]
             for name, table in tables.items()
         }
-        bodies = {d["id"]: unpack(d["encoding"], d["body"]) for d in found["deliveries"]}
+        packed = {d["id"]: (d["encoding"], d["body"]) for d in found["deliveries"]}
         for result in found["results"]:
-            with contextlib.suppress(KeyError, ReportError):
-                result["response"] = read_answer(bodies[result["delivery_id"]]).decode()
+            with contextlib.suppress(LookupError, ReportError, zstd.ZstdError):
+                result["response"] = read_answer(unpack(*packed[result["delivery_id"]])).decode()
         return Books(**found)
 
     return await store.db.read(work)

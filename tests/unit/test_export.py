@@ -48,6 +48,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "settled_by": None,
         "reused_from": None,
         "response": '{"text":"because","sources":[{"url":"https://a.example"},{"label":"none"}]}',
+        "answer_sha256": None,
         **changes,
     }
 
@@ -171,6 +172,7 @@ async def test_parquet_has_a_type_for_everything() -> None:
         "submitted_at": pa.timestamp("ms", "UTC"),
         "answer_text": pa.large_string(),
         "response": pa.large_string(),
+        "answer_sha256": pa.string(),
         "source_urls": pa.list_(pa.string()),
     }
     assert {name: table.schema.field(name).type for name in expected} == expected
