@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.store.database import Database
+from app.store.finish_results import drop_response, has_response
 from app.store.key_index import drop_key_index, has_key_index
 from app.store.partitioning import is_unpartitioned, partition_deliveries
-from app.store.finish_results import drop_response, has_response
 
 
 @dataclass(frozen=True, slots=True)

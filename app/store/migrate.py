@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
 from app.store.finish import finish
+from app.store.migrations import narrow_results
 from app.store.write.health import database_now
 from app.store.write.partitions import PartitionWrites
-from app.store.migrations import narrow_results
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -93,7 +93,13 @@ async def _past(connection: AsyncConnection, ids: Sequence[str]) -> list[Attempt
     columns = (a[name] for name in _ATTEMPT_COLUMNS)
     query = (
         sa.select(
-            tasks.c.ordinal, a.task_id, a.attempt, sa.false(), *columns, *_ANSWER, is_refusal_in_doubt(attempts)
+            tasks.c.ordinal,
+            a.task_id,
+            a.attempt,
+            sa.false(),
+            *columns,
+            *_ANSWER,
+            is_refusal_in_doubt(attempts),
         )
         .join(tasks, tasks.c.id == a.task_id)
         .outerjoin(results, sa.and_(results.c.task_id == a.task_id, results.c.attempt == a.attempt))

@@ -132,7 +132,8 @@ async def test_the_version_before_goes_on_and_a_sweep_completes_what_it_writes(b
 
 async def test_the_upgrade_is_finished_once(before: Store) -> None:
     await migrate(before.db)
-    assert len(await steps_due(before.db)) == 1
-    assert len(await finish(before.db)) == 1
+    name = "drop the column response of results"
+    assert name in [step.name for step in await steps_due(before.db)]
+    assert name in [step.name for step in await finish(before.db)]
     assert await finish(before.db) == []
     assert len(await stored(before.db)) == COUNT
