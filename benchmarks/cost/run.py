@@ -25,6 +25,7 @@ from benchmarks.processor import ended_children_cpu_s, family_cpu_s
 
 RATE_PER_S = "10000"
 """The highest that may be set; nothing here comes near it."""
+ENGINES = ("CHATGPT", "GEMINI", "PERPLEXITY", "GOOGLE", "COPILOT")
 LOOK_EVERY_S = 0.1
 TIMEOUT_S = 600.0
 STANDS_STILL, RUNS, AT_ONCE = "0.001", "60", 1_000_000
@@ -36,7 +37,8 @@ class Size:
     """What is run."""
 
     tasks: int
-    answer_bytes: int
+    answer_bytes: int | None = None
+    """None: the emulator's own answers, 13.4 KB on average over the engines of the file."""
     apart: bool = False
 
 
@@ -88,8 +90,13 @@ class _Run:
             "--credits": "1000000000",
             "--internal-retry": "0",
         }
-        command = module("benchmarks.bench.sized_emulator", str(self._size.answer_bytes), "--json")
-        command += [part for option in options.items() for part in option]
+        sized = self._size.answer_bytes
+        command = (
+            [TALLYHOOK, "emulator"]
+            if sized is None
+            else module("benchmarks.bench.sized_emulator", str(sized))
+        )
+        command += ["--json", *(part for option in options.items() for part in option)]
         return self._rig.process("emulator", command, self._url, path="/_emulator/books?tasks=0")
 
     def _command(self, name: str) -> list[str]:
@@ -202,11 +209,14 @@ def _at_rest(written: Written) -> int:
 
 def _prompts(folder: Path, count: int) -> Path:
     path = folder / "prompts.jsonl"
-    lines = (
-        json.dumps({"prompt": f"question {n}", "task_type": "CHATGPT", "country": "US"}) for n in range(count)
-    )
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(_line(n) for n in range(count)) + "\n")
     return path
+
+
+def _line(number: int) -> str:
+    engine = ENGINES[number % len(ENGINES)]
+    asked = "query" if engine == "GOOGLE" else "prompt"
+    return json.dumps({asked: f"question {number}", "task_type": engine, "country": "US"})
 
 
 def tallyhook(rig: Rig, url: str, arguments: Sequence[str], env: dict[str, str]) -> None:

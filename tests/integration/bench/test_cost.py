@@ -102,7 +102,7 @@ def test_a_commit_that_the_clone_lacks_is_said_so(tmp_path: Path) -> None:
 def test_bars_are_of_the_sum_of_our_processes_and_of_all_stored_bytes() -> None:
     def cost(of_all: int) -> Cost:
         return Cost(
-            Size(10, 13_400),
+            Size(10),
             seconds=1,
             cpu_s={"web": 1, "worker": of_all, "redis": 1, "submit": 50, "emulator": 90},
             written_bytes=10,
