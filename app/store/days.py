@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import new_id
-from app.store.database import Database
+from app.domain.time_format import DAY_MS
 
-DAY_MS = 86_400_000
 EARLIER_MS = DAY_MS
 """A delivery is never older than its task, but for what two clocks differ; a signed one tells the provider's
 time. One more partition in each look-up is the price of believing it of a clock that is a day behind."""
@@ -33,19 +33,28 @@ def time_of(delivery_id: str) -> int:
     return int(delivery_id.replace("-", "")[:12], 16)
 
 
-def within(db: Database, column: sa.ColumnElement[Any], ids: Iterable[str]) -> sa.ColumnElement[bool]:
+def within(
+    connection: AsyncConnection, column: sa.ColumnElement[Any], ids: Iterable[str]
+) -> sa.ColumnElement[bool]:
     """That a delivery's id is not before or behind all of `ids`; said beside a join with them."""
     known = sorted(ids)
-    if db.is_sqlite or not known:
+    if _is_sqlite(connection) or not known:
         return sa.true()
     return column.between(known[0], known[-1])
 
 
 def since_tasks(
-    db: Database, column: sa.ColumnElement[Any], task_ids: Iterable[str]
+    connection: AsyncConnection, column: sa.ColumnElement[Any], task_ids: Iterable[str]
 ) -> sa.ColumnElement[bool]:
     """That a delivery's id is not older than the oldest of these tasks (or runs)."""
     oldest = min(task_ids, default=None)
-    if db.is_sqlite or oldest is None:
-        return sa.true()
-    return column >= first_id(time_of(oldest) - EARLIER_MS)
+    return sa.true() if oldest is None else since(connection, column, time_of(oldest) - EARLIER_MS)
+
+
+def since(connection: AsyncConnection, column: sa.ColumnElement[Any], ms: int) -> sa.ColumnElement[bool]:
+    """That a delivery's id is of a time or later."""
+    return sa.true() if _is_sqlite(connection) else column >= first_id(ms)
+
+
+def _is_sqlite(connection: AsyncConnection) -> bool:
+    return connection.dialect.name == "sqlite"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.time_format import DAY_MS
 from app.ports import StoreUnavailable
 from app.store.database import Database
-from app.store.days import DAY_MS, day_of, first_id, time_of
+from app.store.days import day_of, first_id, time_of
 from app.store.write.health import database_now
 from app.store.write.partitions import (
     AHEAD_DAYS,

@@ -15,6 +15,7 @@ from app.domain.accounting.movements import Movement
 from app.domain.engines.table import EXTRA_BILLING
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.domain.time_format import DAY_MS, iso_day
+from app.store.days import since
 from app.store.part import StorePart, reads
 from app.store.tables import (
     EVERY_ATTEMPT,
@@ -158,6 +159,8 @@ async def _posts(
     ]
     if country is not None:
         columns.append(country.label("country"))
+    # One that waited for a week is taken to be of when it was settled.
+    recent = since(connection, deliveries.c.id, since_ms - 7 * DAY_MS)
     is_same_attempt = sa.and_(attempts.c.task_id == ledger.c.task_id, attempts.c.attempt == ledger.c.attempt)
     return (
         sa.select(*columns)
@@ -165,7 +168,7 @@ async def _posts(
         .join(runs, runs.c.id == ledger.c.run_id)
         .join(tasks, tasks.c.id == ledger.c.task_id)
         .outerjoin(attempts, is_same_attempt)
-        .outerjoin(deliveries, deliveries.c.id == ledger.c.delivery_id)
+        .outerjoin(deliveries, sa.and_(deliveries.c.id == ledger.c.delivery_id, recent))
         .where(ledger.c.id >= floor, ledger.c.kind == "post", runs.c.account == account)
         .subquery("post")
     )

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Send, StoredReport
 from app.domain.task import OPEN_STATES, Money
 from app.domain.verdicts import LAPSING_VERDICTS, SPANNING_VERDICTS, Verdict
+from app.store.days import since_tasks, within
 from app.store.part import StorePart, reads
 from app.store.tables import attempts, deliveries, findings, runs, submissions, tasks
 from app.store.write.inbox import unpack
@@ -181,7 +182,8 @@ async def _reports(
     connection: AsyncConnection, ids: Sequence[str]
 ) -> dict[tuple[str, int], list[StoredReport]]:
     found: dict[tuple[str, int], list[StoredReport]] = defaultdict(list)
-    for row in await connection.execute(_reports_where(deliveries.c.task_id.in_(ids))):
+    mine = deliveries.c.task_id.in_(ids), since_tasks(connection, deliveries.c.id, ids)
+    for row in await connection.execute(_reports_where(*mine)):
         found[row.task_id, row.attempt].append(_report(row))
     return found
 
@@ -189,7 +191,8 @@ async def _reports(
 async def _loose(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, StoredReport]:
     if not ids:
         return {}
-    rows = await connection.execute(_reports_where(deliveries.c.id.in_(ids)))
+    mine = deliveries.c.id.in_(ids), within(connection, deliveries.c.id, ids)
+    rows = await connection.execute(_reports_where(*mine))
     return {row.id: _report(row) for row in rows}
 
 

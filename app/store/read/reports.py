@@ -14,6 +14,7 @@ from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import OPEN_STATES, Money, idempotency_key
 from app.domain.verdicts import ALONGSIDE_VERDICTS
+from app.store.days import since_tasks
 from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.read.runs import RunReport, RunRow, progress_of
@@ -144,7 +145,8 @@ async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
     per_attempt = (
         sa.select((sa.func.count() + sa.func.sum(deliveries.c.repeats)).label("n"))
         .select_from(deliveries.join(tasks, deliveries.c.task_id == tasks.c.id))
-        .where(tasks.c.run_id == run_id, deliveries.c.source == "delivery", deliveries.c.state == "done")
+        .where(tasks.c.run_id == run_id, since_tasks(connection, deliveries.c.id, [run_id]))
+        .where(deliveries.c.source == "delivery", deliveries.c.state == "done")
         .group_by(deliveries.c.task_id, deliveries.c.attempt)
         .subquery()
     )

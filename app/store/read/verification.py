@@ -16,6 +16,7 @@ from app.domain.time_format import DAY_MS
 from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import StoreUnavailable
 from app.store.database import Database
+from app.store.days import since_tasks, within
 from app.store.provider_ids import owners_of
 from app.store.tables import (
     Id,
@@ -207,7 +208,9 @@ class BooksSnapshot:
             return []
         d = deliveries.c
         size = sa.func.sum(sa.func.length(d.body))
-        query = sa.select(d.task_id, size).join(v := self._ids(page), d.task_id == v.c.id).group_by(d.task_id)
+        v = self._ids(page)
+        query = sa.select(d.task_id, size).join(v, d.task_id == v.c.id).where(self._since(page))
+        query = query.group_by(d.task_id)
         sizes = {row[0]: int(row[1]) for row in await self._connection.execute(query)}
         parts: list[list[TaskBooks]] = [[]]
         room = PAGE_BODY_BYTES_MAX
@@ -234,7 +237,8 @@ class BooksSnapshot:
 
         await file(about(attempts).order_by(attempts.c.attempt), lambda books: books.attempts)
         await file(about(submissions).order_by(submissions.c.id), lambda books: books.submissions)
-        await file(about(deliveries).order_by(deliveries.c.id), lambda books: books.deliveries, unpacked=True)
+        reports = about(deliveries).where(self._since(part)).order_by(deliveries.c.id)
+        await file(reports, lambda books: books.deliveries, unpacked=True)
         await file(about(results), lambda books: books.results)
         # One after the other, in the words of the two partial indexes.
         await file(
@@ -261,10 +265,15 @@ class BooksSnapshot:
         if not wanted:
             return
         v = self._db.batch("v", {"id": Id}, [{"id": i} for i in sorted(wanted)])
-        query = sa.select(deliveries).join(v, deliveries.c.id == v.c.id)
+        among = within(self._connection, deliveries.c.id, wanted)
+        query = sa.select(deliveries).join(v, deliveries.c.id == v.c.id).where(among)
         for row in [_unpacked(row) for row in await self._connection.execute(query)]:
             for books in wanted[row["id"]]:
                 books.elsewhere.append(row)
+
+    def _since(self, page: Sequence[TaskBooks]) -> sa.ColumnElement[bool]:
+        """No report of theirs is older; one that is named and older is fetched by its id."""
+        return since_tasks(self._connection, deliveries.c.id, (books.task["id"] for books in page))
 
     def _ids(self, page: Sequence[TaskBooks]) -> Any:
         return self._db.batch("v", {"id": Id}, [{"id": books.task["id"]} for books in page])

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import RawDelivery
 from app.domain.text import storable
 from app.ports import WaitingDeliveries
+from app.store.days import within
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, deliveries
 
@@ -107,7 +108,9 @@ class InboxWrites(StorePart):
         c = deliveries.c
         v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
         await connection.execute(
-            sa.update(deliveries).where(c.id == v.c.id, IS_WAITING, c.tries > 0).values(tries=0)
+            sa.update(deliveries)
+            .where(c.id == v.c.id, within(connection, c.id, delivery_ids), IS_WAITING, c.tries > 0)
+            .values(tries=0)
         )
 
     @writes
@@ -145,7 +148,7 @@ class InboxWrites(StorePart):
         v = self.db.batch("v", {"id": Id, "error": sa.Text()}, data)
         await connection.execute(
             sa.update(deliveries)
-            .where(deliveries.c.id == v.c.id, IS_WAITING)
+            .where(deliveries.c.id == v.c.id, within(connection, deliveries.c.id, dict(errors)), IS_WAITING)
             .values(error=v.c.error, **values)
         )
 
@@ -169,7 +172,7 @@ class InboxWrites(StorePart):
                 c.account,
             )
             .join(v, c.id == v.c.id)
-            .where(IS_WAITING)
+            .where(within(connection, c.id, delivery_ids), IS_WAITING)
         )
         waiting = WaitingDeliveries([], {})
         for row in sorted(found, key=lambda row: str(row.id)):

@@ -15,9 +15,10 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.time_format import DAY_MS
 from app.ports import StoreUnavailable
 from app.store.database import Database
-from app.store.days import DAY_MS, day_of, first_id, time_of
+from app.store.days import day_of, first_id, time_of
 from app.store.driver_errors import sqlstate_of
 from app.store.part import StorePart, reads, writes
 from app.store.tables import deliveries

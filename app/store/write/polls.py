@@ -10,13 +10,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.settlement import Source
 from app.domain.task import Money, TaskState
+from app.domain.time_format import DAY_MS
 from app.domain.verdicts import Verdict
+from app.store.days import since, since_tasks, time_of
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, attempts, deliveries, findings, runs, tasks
 from app.store.write.inbox import unpack
 
 POLL_BACKOFF_STEPS = 8
 """The interval grows by its first value at each poll, up to this many times it."""
+
+KEPT_DAYS = 3
+"""The provider forgets a task after a day. A webhook that came earlier than this before its poll is looked
+for only where it seems to be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,8 @@ class PollWrites(StorePart):
             other.c.task_id == poll.c.task_id,
             other.c.attempt == poll.c.attempt,
             other.c.source == Source.DELIVERY,
+            # One from before is found when this is noted.
+            since(connection, other.c.id, time_of(after) - KEPT_DAYS * DAY_MS),
         )
         query = (
             sa.select(
@@ -184,6 +192,7 @@ class PollWrites(StorePart):
             sa.select(deliveries.c.task_id, deliveries.c.attempt)
             .join(batch, deliveries.c.task_id == batch.c.id)
             .where(deliveries.c.source == Source.DELIVERY)
+            .where(since_tasks(connection, deliveries.c.id, (poll.task_id for poll, _ in lost)))
         )
         known = {tuple(row) for row in noted} | {tuple(row) for row in came}
         rows = [

@@ -20,6 +20,7 @@ from app.domain.task import Money, TaskState, new_id, parse_idempotency_key
 from app.domain.verdicts import Verdict
 from app.ports import Decide, ReadAnswer, RowsRefused, StoreRefused
 from app.store.database import Database
+from app.store.days import within
 from app.store.part import StorePart, writes
 from app.store.provider_ids import owners_of
 from app.store.read.bodies import read_answers
@@ -132,7 +133,7 @@ class SettlementWrites(StorePart):
         locked = await connection.scalars(
             sa.select(deliveries.c.id)
             .join(v, deliveries.c.id == v.c.id)
-            .where(IS_WAITING)
+            .where(within(connection, deliveries.c.id, (p.id for p in parsed)), IS_WAITING)
             .with_for_update(of=deliveries, skip_locked=True)
         )
         waiting = set(locked)
@@ -350,13 +351,14 @@ class SettlementWrites(StorePart):
             return
         final = [p for p in unmatched if p.received_at_ms <= until_ms]
         v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in unmatched if p.received_at_ms > until_ms])
+        among = within(connection, deliveries.c.id, (p.id for p in unmatched))
         await connection.execute(
-            sa.update(deliveries).where(deliveries.c.id == v.c.id).values(state="unmatched")
+            sa.update(deliveries).where(deliveries.c.id == v.c.id, among).values(state="unmatched")
         )
         v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in final])
         await connection.execute(
             sa.update(deliveries)
-            .where(deliveries.c.id == v.c.id)
+            .where(deliveries.c.id == v.c.id, among)
             .values(state="done", effect=Effect.UNMATCHED)
         )
         rows = [unmatched_row(p, now_ms) for p in final]
@@ -374,7 +376,11 @@ class SettlementWrites(StorePart):
         v = self.db.batch("v", types, rows)
         await connection.execute(
             sa.update(deliveries)
-            .where(deliveries.c.id == v.c.id, IS_WAITING)
+            .where(
+                deliveries.c.id == v.c.id,
+                within(connection, deliveries.c.id, (p.id for change in won for p, _ in change.decisions)),
+                IS_WAITING,
+            )
             .values(state="done", effect=v.c.effect, task_id=v.c.task_id, attempt=v.c.attempt, error=None)
         )
 

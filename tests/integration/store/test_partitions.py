@@ -18,9 +18,10 @@ from app.cli.doctor.doctor import check_partitions
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
+from app.domain.time_format import DAY_MS
 from app.provider.wire import read_answer
 from app.store import Database, Store
-from app.store.days import DAY_MS, day_of
+from app.store.days import day_of
 from app.store.finish import steps_due
 from app.store.migrate import alembic_config, migrate
 from app.store.partitioning import CHECK, _bound, _validate, drop_stale_check, partition_deliveries
