@@ -83,33 +83,9 @@ class ExportReads(StorePart):
             .where(t.run_id == run_id, t.ordinal > after)
             .order_by(t.ordinal)
             .limit(EXPORT_CHUNK)
-            .execution_options(yield_per=ROWS_FETCHED)
         )
-        rows: list[Row] = []
-        size, is_last = 0, True
-        async with connection.stream(query) as found:
-            async for row in found:
-                rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
-                if row.delivery_id is not None:
-                    size += UNKNOWN_BYTES if row.answer_bytes is None else row.answer_bytes
-                if size >= CHUNK_BYTES:
-                    is_last = False
-                    break
-        await self._fill_answers(connection, rows)
-        return rows, is_last and len(rows) < EXPORT_CHUNK
-
-    async def _fill_answers(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
-        """From the bodies; `response` stays null where there is no answer, or its body is not stored."""
-        ids = {row["delivery_id"] for row in rows} - {None}
-        answers = await read_answers(self.db, connection, self._read_answer, ids)
-        texts = {i: answer.decode() for i, answer in answers.items()}
-        for row in rows:
-            delivery_id, sha256 = row.pop("delivery_id"), row.pop("answer_sha256")
-            del row["answer_bytes"]
-            row["response"] = texts.get(delivery_id)
-            if sha256 is None and delivery_id in answers:
-                sha256 = hashlib.sha256(answers[delivery_id]).digest()
-            row["answer_sha256"] = sha256.hex() if sha256 else None
+        rows, is_cut = await read_results(self.db, connection, self._read_answer, query)
+        return rows, not is_cut and len(rows) < EXPORT_CHUNK
 
     async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
         """Every ledger entry of a run in the order of writing, then what the account's books say about it:
@@ -129,6 +105,38 @@ class ExportReads(StorePart):
     @reads(long=True)
     async def _entries(self, connection: AsyncConnection, query: sa.Select[Any]) -> list[Row]:
         return [dict(row._mapping) for row in await connection.execute(query)]
+
+
+async def read_results(
+    db: Database, connection: AsyncConnection, read_answer: ReadAnswer, query: sa.Select[Any]
+) -> tuple[list[Row], bool]:
+    """(the rows of a query on results, with their answers; whether it was cut short because these are long).
+    `response` is null without an answer, and where its body is not stored or cannot be read."""
+    rows: list[Row] = []
+    size = 0
+    async with connection.stream(query.execution_options(yield_per=ROWS_FETCHED)) as found:
+        async for row in found:
+            rows.append(dict(row._mapping) | {"payload": json.loads(row.payload)})
+            if row.delivery_id is not None:
+                size += UNKNOWN_BYTES if row.answer_bytes is None else row.answer_bytes
+            if size >= CHUNK_BYTES:
+                break
+    await _fill_answers(db, connection, read_answer, rows)
+    return rows, size >= CHUNK_BYTES
+
+
+async def _fill_answers(
+    db: Database, connection: AsyncConnection, read_answer: ReadAnswer, rows: Sequence[Row]
+) -> None:
+    answers = await read_answers(db, connection, read_answer, {row["delivery_id"] for row in rows} - {None})
+    texts = {i: answer.decode() for i, answer in answers.items()}
+    for row in rows:
+        delivery_id, sha256 = row.pop("delivery_id"), row.pop("answer_sha256")
+        del row["answer_bytes"]
+        row["response"] = texts.get(delivery_id)
+        if sha256 is None and delivery_id in answers:
+            sha256 = hashlib.sha256(answers[delivery_id]).digest()
+        row["answer_sha256"] = sha256.hex() if sha256 else None
 
 
 def _charged() -> sa.ColumnElement[Any]:
