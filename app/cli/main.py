@@ -9,7 +9,7 @@ import sys
 
 from app.stop_signals import LONG_RUNNING, exit_on_signals
 
-if LONG_RUNNING.intersection(sys.argv[1:2]):
+if LONG_RUNNING.intersection(sys.argv[1:2]) or any(part.startswith("--follow") for part in sys.argv):
     # Before all else: what follows, and what these commands import, takes a second.
     exit_on_signals()
 

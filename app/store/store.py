@@ -11,6 +11,7 @@ from app.store.read.notice_triggers import NoticeTriggerReads
 from app.store.read.reports import ReportReads
 from app.store.read.runs import Queries
 from app.store.read.set_aside import SetAsideReads
+from app.store.read.settled import SettledReads
 from app.store.write.accounts import AccountWrites
 from app.store.write.adjustments import AdjustmentWrites
 from app.store.write.audits import AuditWrites
@@ -64,6 +65,7 @@ class Store:
         self.queries = Queries(db)
         self.reports = ReportReads(db)
         self.exports = ExportReads(db, read_answer)
+        self.settled = SettledReads(db, read_answer)
         self.disputes = DisputeReads(db)
         self.certificates = CertificateReads(db, read_answer)
         self.set_aside = SetAsideReads(db)

@@ -4,7 +4,7 @@ Credits stay exact and times whole milliseconds. What other people wrote (answer
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -82,6 +82,17 @@ COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
     },
 }
 
+SETTLED_COLUMNS: dict[str, ColumnKind] = {
+    "seq": ColumnKind.WHOLE,
+    "run_id": ColumnKind.ID,
+    "run_name": ColumnKind.WORD,
+    "account": ColumnKind.WORD,
+    "stored_at": ColumnKind.TIME,
+    **COLUMNS[ExportContent.RESULTS],
+    "response_note": ColumnKind.WORD,
+}
+"""Of a result by itself: of one attempt of a task. `credits_charged` is what this attempt was charged."""
+
 
 def _read(response: str) -> Any:
     try:
@@ -115,19 +126,30 @@ def _one_line(response: str) -> msgspec.Raw:
 
 def flat_row(what: ExportContent, row: Row) -> list[Any]:
     """The values of COLUMNS: whole numbers, Decimals, UTC milliseconds, texts; None where none is known."""
-    flat = dict(row)
-    if what is ExportContent.RESULTS:
-        payload = row["payload"]
-        answer = _answer(row["response"])
-        text = answer.get("text")
-        flat |= {
-            "country": payload.get("country", payload.get("gl")),
-            "prompt": payload.get("prompt", payload.get("query")),
-            "answer_text": storable(text) if isinstance(text, str) else None,
-            "source_urls": _source_urls(answer),
-            "payload": json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
-        }
-    return [flat[f"{name}_ms" if kind is ColumnKind.TIME else name] for name, kind in COLUMNS[what].items()]
+    return _values(COLUMNS[what], row | _from_answer(row) if what is ExportContent.RESULTS else row)
+
+
+def settled_row(row: Row) -> list[Any]:
+    """The same of SETTLED_COLUMNS."""
+    return _values(SETTLED_COLUMNS, row | _from_answer(row))
+
+
+def _values(columns: Mapping[str, ColumnKind], row: Row) -> list[Any]:
+    return [row[f"{name}_ms" if kind is ColumnKind.TIME else name] for name, kind in columns.items()]
+
+
+def _from_answer(row: Row) -> Row:
+    """The columns that are made of a result's payload and response."""
+    payload = row["payload"]
+    answer = _answer(row["response"])
+    text = answer.get("text")
+    return {
+        "country": payload.get("country", payload.get("gl")),
+        "prompt": payload.get("prompt", payload.get("query")),
+        "answer_text": storable(text) if isinstance(text, str) else None,
+        "source_urls": _source_urls(answer),
+        "payload": json.dumps(payload, ensure_ascii=False, separators=(",", ":")),
+    }
 
 
 def _answer(response: str | None) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Stack:
         self.emulator_options: list[str] = []
         self.seed = 7
         self.run_id = ""
+        self.follow_to = ""
         self.env_of: dict[str, dict[str, str]] = {}
         """Beside `env`, by process."""
         self.log_to: dict[str, int] = {}
@@ -75,7 +76,7 @@ class Stack:
         return {name: process.pid for name, process in self._processes.items()}
 
     def command(self, name: str) -> list[str]:
-        """How each process is started; `worker2` is another worker."""
+        """How each process is started; `worker2` is another worker, a follower adds to `follow_to`."""
         options = [
             "--port",
             str(self._ports["emulator"]),
@@ -88,6 +89,7 @@ class Stack:
             "emulator": [TALLYHOOK, "emulator", *options],
             "web": [TALLYHOOK, "web"],
             "worker": [sys.executable, "-m", "workers"],
+            "follower": [TALLYHOOK, "export", "--follow", self.follow_to, "--every", "1s"],
         }[name.rstrip("0123456789")]
 
     def start(self, *names: str) -> None:

@@ -117,26 +117,78 @@ def _write_page(document: "Document", path: Path) -> None:
 
 
 def export(
-    run: RunArgument = "latest",
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Name or id of a run, the beginning or end of an id, or [b]latest[/b].",
+            show_default="latest; all runs with --follow",
+        ),
+    ] = None,
     what: Annotated[
         str,
         typer.Option(metavar="results|ledger", help="Tasks with their answers, or entries of the ledger."),
     ] = "results",
     format_: Annotated[
-        str, typer.Option("--format", metavar="jsonl|csv|parquet", help="One JSON object a line, or a table.")
-    ] = "jsonl",
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="jsonl|csv|parquet",
+            help="One JSON object a line, or a table.",
+            show_default="jsonl; parquet with --follow",
+        ),
+    ] = None,
     output: Annotated[
         str,
         typer.Option("--output", "-o", help="File to write; whole or not at all. Default: standard output."),
     ] = "-",
+    follow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|URL",
+            help="Keep adding results, as they are settled, to a folder or to s3://, gs:// or az://.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --follow: how often to look.", show_default="1m")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="With --follow: add what is there, and end.")] = False,
+    account: Annotated[
+        list[str] | None, typer.Option(help="With --follow: results of this account only; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write every task of RUN with its answer, in the order of its source, or every entry of its ledger.
 
     Memory stays flat however long the run is. Credits are exact. In CSV a text that a spreadsheet would take
     for a formula gets an apostrophe before it, and the column response holds the whole answer as JSON.
-    Parquet has types for everything and needs pip install 'tallyhook[parquet]'.
+    Parquet has types for everything and needs pip install 'tallyhook\\[parquet]'.
+
+    With --follow results are added to Parquet files by day and engine, in the order in which they were
+    settled and each exactly once, until Ctrl-C or SIGTERM: for DuckDB, pandas or a warehouse, which may read
+    all the while. Started again it goes on where it was. See docs/warehouse.md.
     """
+    if follow is not None:
+        from app.cli.follow.command import follow_results
+
+        _refuse_with_follow({"--what": what == "results", "--output": output == "-"}, format_)
+        follow_results(
+            follow, run=run, every=every or "1m", once=once, accounts=account or [], as_json=as_json
+        )
+        return
+    for option, is_given in (("--every", every), ("--once", once), ("--account", account)):
+        if is_given:
+            raise typer.BadParameter("it goes with --follow only", param_hint=option)
+    _export_run(run or "latest", what, format_ or "jsonl", output, as_json=as_json)
+
+
+def _refuse_with_follow(is_default: dict[str, bool], format_: str | None) -> None:
+    for option, is_fine in (is_default | {"--format": format_ in (None, "parquet")}).items():
+        if not is_fine:
+            raise typer.BadParameter("--follow writes Parquet files of results only", param_hint=option)
+
+
+def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool) -> None:
     from app.cli.runs.choose import choose_run
     from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
     from app.cli.terminal import draw_line, show, stdout_bytes
@@ -212,4 +264,5 @@ EXPORT_EXAMPLES = examples(
     "tallyhook export latest --format csv --output answers.csv",
     "tallyhook export monday | jq -r .response.text",
     "tallyhook export monday --what ledger --format parquet -o ledger.parquet",
+    "tallyhook export --follow s3://bucket/results --every 5m",
 )

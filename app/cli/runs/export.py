@@ -2,6 +2,7 @@
 many there are.
 """
 
+import functools
 from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
@@ -51,7 +52,7 @@ def sink_for(what: ExportContent, format_: Format, output: BinaryIO) -> Sink:
     refuse_without_pyarrow()
     from app.cli.runs.export_parquet import ParquetTable
 
-    return ParquetTable(what, output)
+    return ParquetTable(COLUMNS[what], functools.partial(flat_row, what), output)
 
 
 def refuse_without_pyarrow() -> None:

@@ -2,6 +2,7 @@
 the extra `tallyhook[parquet]` brings.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from app.errors import UserError
 from app.store.read.exports import Row
-from app.views.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row
+from app.views.export_rows import ColumnKind
 
 ROW_GROUP_BYTES = 8 << 20
 """Of texts, held before they are written: 230 answers of 18 KB, each of which is in its row twice. The
@@ -36,9 +37,10 @@ TYPES = {
 class ParquetTable:
     """Keeps one row group's rows at a time."""
 
-    def __init__(self, what: ExportContent, output: BinaryIO) -> None:
-        self._what = what
-        kinds = COLUMNS[what]
+    def __init__(
+        self, kinds: Mapping[str, ColumnKind], values_of: Callable[[Row], list[Any]], output: BinaryIO
+    ) -> None:
+        self._values_of = values_of
         self._schema = pa.schema([pa.field(name, TYPES[kind]) for name, kind in kinds.items()])
         ordered = (ColumnKind.WHOLE, ColumnKind.CREDITS, ColumnKind.TIME, ColumnKind.WORD, ColumnKind.ID)
         self._writer = pq.ParquetWriter(
@@ -53,21 +55,27 @@ class ParquetTable:
         self._rows: list[list[Any]] = []
         self._bytes = 0
 
+    @property
+    def kept_bytes(self) -> int:
+        """What is not written yet."""
+        return self._bytes
+
     def write(self, row: Row) -> None:
-        values = flat_row(self._what, row)
+        values = self._values_of(row)
         self._rows.append(values)
         self._bytes += ROW_BYTES + sum(len(value) for value in values if isinstance(value, str))
         if self._bytes >= ROW_GROUP_BYTES:
-            self._write_group()
+            self.write_group()
 
     def close(self) -> None:
         try:
             if self._rows:
-                self._write_group()
+                self.write_group()
         finally:
             self._writer.close()
 
-    def _write_group(self) -> None:
+    def write_group(self) -> None:
+        """Write what is kept, which must be something. Raises UserError."""
         rows, self._rows, self._bytes = self._rows, [], 0
         columns = [list(column) for column in zip(*rows, strict=True)]
         try:
