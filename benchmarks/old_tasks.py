@@ -192,7 +192,7 @@ class Rows:
             "stored_at_ms": f"{self.words.at_ms} + 9000",
             "answer_bytes": "29",
             "answer_sha256": self.words.binary(bytes(32)),
-            "seq": "-1 - n",
+            "seq": "n + 1",
         }
         return {name: value for name, value in values.items() if name in results.c}
 
