@@ -52,6 +52,24 @@ class ObjectsRefused(Exception):  # noqa: N818 - of the settings, not of the cal
 
 
 @dataclass(frozen=True, slots=True)
+class ArchivedBlock:
+    """One object of the archive: deliveries of a day, from one id to another."""
+
+    day_ms: int
+    """Midnight (UTC)."""
+    path: str
+    """Within the archive."""
+    first_id: str
+    last_id: str
+    count: int
+    body_bytes: int
+    """Of the bodies, as they were received."""
+    block_bytes: int
+    sha256: str
+    """Of the whole object, in hex."""
+
+
+@dataclass(frozen=True, slots=True)
 class CreateAnswer:
     """The end of one create call, whatever edition answered it."""
 

@@ -14,6 +14,7 @@ from app.store.read.set_aside import SetAsideReads
 from app.store.read.settled import SettledReads
 from app.store.write.accounts import AccountWrites
 from app.store.write.adjustments import AdjustmentWrites
+from app.store.write.archives import ArchiveWrites
 from app.store.write.audits import AuditWrites
 from app.store.write.future_times import FutureTimeWrites
 from app.store.write.health import HealthWrites
@@ -50,6 +51,7 @@ class Store:
         self.results = ResultWrites(db, read_answer)
         self.polls = PollWrites(db)
         self.partitions = PartitionWrites(db)
+        self.archives = ArchiveWrites(db)
         self.run_ends = RunEndWrites(db)
         self.spending = SpendingWrites(db)
         self.schedules = ScheduleWrites(db)

@@ -375,6 +375,31 @@ settle_sequence = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
+# Append-only: objects of the archive that were read back and compared, each with deliveries of one day.
+archive_blocks = sa.Table(
+    "archive_blocks",
+    metadata,
+    sa.Column("day_ms", Millis, primary_key=True),  # midnight (UTC)
+    sa.Column("number", sa.Integer, primary_key=True),  # from 1: of two that archive a day one is refused
+    sa.Column("path", sa.Text, nullable=False),  # within the archive
+    sa.Column("first_id", Id, nullable=False),
+    sa.Column("last_id", Id, nullable=False),
+    sa.Column("deliveries", sa.Integer, nullable=False),
+    sa.Column("body_bytes", sa.BigInteger, nullable=False),  # of the bodies, as they were received
+    sa.Column("block_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),  # of the object, in hex
+    sa.Column("archive", sa.Text, nullable=False),  # which one, for people
+    sa.Column("stored_at_ms", Millis, nullable=False),
+)
+# Days that are archived, or are about to be.
+archived_days = sa.Table(
+    "archived_days",
+    metadata,
+    sa.Column("day_ms", Millis, primary_key=True),
+    sa.Column("left_out", sa.Text, nullable=False),  # JSON: ids that were not closed, and are in no block yet
+    sa.Column("archived_at_ms", Millis),  # when all others were in blocks; null: not yet
+)
+
 # Append-only. A correction is a new entry with a reason, never an edit.
 ledger = sa.Table(
     "ledger",
