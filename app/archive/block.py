@@ -21,6 +21,9 @@ FOOTER_BYTES_MAX = 4_096
 """A reader that fetches so much of the end has the footer."""
 DICTIONARY_BYTES = 112_640
 """The size that zstd recommends; it is stored once in a block of 64 MB."""
+DICTIONARY_BYTES_MIN = 1_024
+DICTIONARY_SHARE = 20
+"""Of few bodies it is no larger than a twentieth: it must not cost more than it saves."""
 SAMPLES_MAX = 2_000
 """Bodies that a dictionary is made from: of 18 KB they are 36 MB."""
 LEVEL = 6
@@ -186,7 +189,10 @@ def read_block(read: Callable[[int, int], bytes], block_bytes: int) -> Iterator[
 def _train(samples: Iterable[bytes]) -> bytes | None:
     """A dictionary made from some bodies; None where they are too few or too short to make one."""
     chosen = [sample for sample in samples if sample][:SAMPLES_MAX]
+    size = min(DICTIONARY_BYTES, sum(map(len, chosen)) // DICTIONARY_SHARE)
+    if size < DICTIONARY_BYTES_MIN:
+        return None
     try:
-        return bytes(zstd.train_dict(chosen, DICTIONARY_BYTES).dict_content)
+        return bytes(zstd.train_dict(chosen, size).dict_content)
     except (zstd.ZstdError, ValueError):
         return None

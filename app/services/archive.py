@@ -95,7 +95,7 @@ async def _store_block(
     ids: list[str] = []
     new = await archive.begin_block(await pages.samples())
     try:
-        while new.size_bytes < block_bytes and (page := await pages.next()):
+        while (not ids or new.size_bytes < block_bytes) and (page := await pages.next()):
             await new.add((delivery.row, delivery.body) for delivery in page)
             ids += [delivery.row["id"] for delivery in page]
         return await new.store(day_ms), ids
