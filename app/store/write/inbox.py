@@ -1,6 +1,5 @@
 """Writes of the inbox: raw deliveries in, quarantine, and the due rows that a lost wake left behind."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +13,7 @@ from app.ports import WaitingDeliveries
 from app.store.days import within
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, deliveries
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from app.zstd import zstd
 
 COMPRESS_FROM_BYTES = 512
 ZSTD_LEVEL = 1
