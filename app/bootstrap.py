@@ -4,8 +4,11 @@ import random
 
 from redis.asyncio import Redis
 
+from app.address import read_objects_address
+from app.archive import Archive
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.database_clock import DatabaseClock
+from app.objects import open_objects
 from app.provider.client import Client
 from app.provider.egress import egress_to
 from app.provider.ratelimit.pacing import Pacer
@@ -46,7 +49,15 @@ async def open_store(
     )
     if migrated and not settings.database_url:
         await migrate(db)
-    return Store(db, read_answer)
+    return Store(db, read_answer, open_archive(settings))
+
+
+def open_archive(settings: Settings) -> Archive | None:
+    """None: none is set."""
+    if not settings.archive_url:
+        return None
+    address = read_objects_address(settings.archive_url)
+    return Archive(address.display, lambda: open_objects(address, ca_file=settings.ca_file))
 
 
 def open_provider(

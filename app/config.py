@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from app.address import AddressError, read_database_address, read_redis_address
+from app.address import AddressError, read_database_address, read_objects_address, read_redis_address
 from app.address.listening import host_in_url, reachable_here, read_host
 from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url
 from app.limits import CREDITS_MAX, HOUR_S, RATE_PER_HOUR_MAX, Limits, NoticeLimits
@@ -126,6 +126,9 @@ class Environment(BaseModel):
     host: str = "127.0.0.1"
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
+    archive_url: str = ""
+    """Where bodies of days that are over are archived before they are pruned: a folder, s3://BUCKET/PREFIX,
+    gs://BUCKET/PREFIX or az://CONTAINER/PREFIX. Unset: nowhere."""
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
     """auto: readable on a terminal, JSON elsewhere."""
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
@@ -356,6 +359,8 @@ def _checked(value: Any, name: str) -> Any:
         if name == "public_url" and f"{WEBHOOK_PATH}/" in f"{url}/":
             raise AddressError(f"has {WEBHOOK_PATH} in it, which we add ourselves: leave it out")
         return url
+    elif name == "archive_url":
+        read_objects_address(text)
     elif name == "notice_url":
         return read_http_url(text, example="https://HOST/PATH", whole=True)
     elif name in ("ca_file", "data_dir"):

@@ -120,6 +120,11 @@ class Limits(BaseModel):
     audit_every_s: float = Field(60.0, gt=0, le=DAY_S)
     """While credits move, an account's balance is compared with the books so often: as old as it may be."""
 
+    # The archive.
+    archive_after_days: int = Field(2, ge=1, le=3_660)
+    """A day is archived so many days after its end (UTC). By then the provider neither reports nor redelivers
+    any more (P1, P5), and nearly everything is settled."""
+
     # Not settings: nobody has needed another value.
     wake_size: ClassVar[int] = 500
     """Ids of one wake: a job costs 16 to 29 Redis commands, whatever it carries. The worker settles them in

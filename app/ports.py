@@ -1,10 +1,10 @@
 """What the services call, as protocols: they import these and the domain, nothing else of ours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.domain.accounting.balances import Balance
 from app.domain.delivery import ParsedDelivery, RawDelivery
@@ -67,6 +67,18 @@ class ArchivedBlock:
     block_bytes: int
     sha256: str
     """Of the whole object, in hex."""
+
+
+class BlockDamaged(Exception):  # noqa: N818 - a state of the block
+    """Bytes of the archive that are no block, or not the one that was written; the text says why."""
+
+
+class ArchivedDeliveries(Protocol):
+    """The archive, as who reads it knows it."""
+
+    async def deliveries(self, block: ArchivedBlock, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Delivery id -> its row as it stood in the database, `body` as it was received (encoding identity).
+        Without those that are not in the block. Raises BlockDamaged, ObjectsUnavailable, ObjectsRefused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from app.log_sink import guard_standard_streams
 from app.notice_client import open_notice_client
 from workers.arq_loop import run_arq
 from workers.context import Context
+from workers.duties.archive import run_archive
 from workers.duties.audits import run_audits
 from workers.duties.heartbeat import read_time, run_alive
 from workers.duties.lost_webhooks import run_lost_webhook_search
@@ -89,6 +90,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
         "run_lost_webhook_search": run_lost_webhook_search,
         "run_notices": run_notices,
         "run_partitions": run_partitions,
+        "run_archive": run_archive,
     }
     work = [
         asyncio.create_task(

@@ -5,10 +5,11 @@ nothing else.
 """
 
 import asyncio
+import functools
 import hashlib
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from app.archive.block import (
     FOOTER_BYTES_MAX,
-    BlockDamaged,
     BlockSummary,
     BlockWriter,
     BodyReader,
@@ -25,7 +25,7 @@ from app.archive.block import (
     read_footer,
     read_index,
 )
-from app.ports import ArchivedBlock
+from app.ports import ArchivedBlock, BlockDamaged
 
 if TYPE_CHECKING:
     from app.objects import Objects
@@ -47,14 +47,16 @@ class _OpenBlock:
 class Archive:
     """Deliveries that have left the database, in one place of object storage."""
 
-    def __init__(self, objects: "Objects") -> None:
-        self._objects = objects
+    def __init__(self, display: str, objects: Callable[[], "Objects"]) -> None:
+        """`display`: where it is, for people; holds no secret. `objects` is called at first use: most
+        processes never use it."""
+        self.display = display
+        self._opener = objects
         self._open: OrderedDict[str, _OpenBlock] = OrderedDict()
 
-    @property
-    def display(self) -> str:
-        """Where it is, for people; holds no secret."""
-        return self._objects.display
+    @functools.cached_property
+    def _objects(self) -> "Objects":
+        return self._opener()
 
     async def begin_block(self, samples: Sequence[bytes]) -> "NewBlock":
         """A block to fill; `samples` are bodies that its dictionary is made from. Close it at the end."""

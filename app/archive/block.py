@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from app.ports import BlockDamaged
 from app.zstd import zstd
 
 MAGIC = b"tallyhook-block1"
@@ -29,10 +30,6 @@ SAMPLES_MAX = 2_000
 LEVEL = 6
 """See docs/performance.md (Choices); a body is packed so once, by a worker that has time."""
 _TAIL = 4 + len(MAGIC)
-
-
-class BlockDamaged(ValueError):  # noqa: N818 - a state of the block
-    """Bytes that are no block, or not the one that was written; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)

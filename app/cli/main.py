@@ -27,6 +27,7 @@ from app.cli.accounts.adjust import ADJUST_EXAMPLES, adjust
 from app.cli.accounts.audit import AUDIT_EXAMPLES, audit
 from app.cli.accounts.forecast import FORECAST_EXAMPLES, forecast
 from app.cli.accounts.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
+from app.cli.archive import ARCHIVE_EXAMPLES, archive
 from app.cli.evidence.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
 from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
@@ -89,6 +90,7 @@ app.add_typer(notices, name="notices", rich_help_panel="Accounts")
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
+_add(archive, "Processes", ARCHIVE_EXAMPLES)
 _add(processes.migrate, "Processes")
 _add(processes.doctor, "Processes", processes.DOCTOR_EXAMPLES)
 

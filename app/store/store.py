@@ -1,6 +1,6 @@
 """One store: a part for each subject, all on one database. Decides nothing."""
 
-from app.ports import ReadAnswer
+from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 from app.store.read.certificates import CertificateReads
 from app.store.read.charges import ChargeReads
@@ -37,10 +37,14 @@ from app.store.write.sync_calls import SyncCallWrites
 class Store:
     """The truth: every write and every read of the database."""
 
-    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
-        """`read_answer`: how the answer is taken from a stored body, which is the only copy of it."""
+    def __init__(
+        self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
+    ) -> None:
+        """`read_answer`: how the answer is taken from a stored body, which is the only copy of it. `archive`:
+        where bodies are that have left the database."""
         self.db = db
         self.read_answer = read_answer
+        self.archive = archive
         self.runs = RunWrites(db)
         self.loading = LoadWrites(db)
         self.retries = RetryWrites(db)

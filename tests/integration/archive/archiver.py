@@ -49,7 +49,7 @@ async def main(database: str, archive: str, until_ms: int, block_bytes: int, ste
     objects: Any = Steps(open_objects(read_objects_address(archive)), ("put", "get_range"), counter)
     days = archive_days(
         store,
-        Archive(objects),
+        Archive(archive, lambda: objects),
         until_ms=until_ms,
         days_max=9,
         clock=lambda: until_ms,

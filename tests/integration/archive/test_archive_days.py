@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.address import read_objects_address
-from app.archive import Archive, BlockDamaged
+from app.archive import Archive
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.objects import open_objects
-from app.ports import ArchivedBlock
+from app.ports import ArchivedBlock, BlockDamaged
 from app.services.archive import ArchivedDay, archive_days
 from app.store import Store
 from app.store.days import DAY_MS
@@ -30,6 +30,10 @@ from app.store.tables import archive_blocks, archived_days, deliveries
 DAY = 20_000 * DAY_MS
 UNTIL = DAY + 30 * DAY_MS
 BLOCK_BYTES = 3_000
+
+
+def opened(url: str) -> Archive:
+    return Archive(url, lambda: open_objects(read_objects_address(url)))
 
 
 async def fill(store: Store, count: int, days: int = 1, seed: int = 1) -> dict[str, RawDelivery]:
@@ -82,7 +86,7 @@ async def archived(store: Store, archive: Archive, until_ms: int = UNTIL) -> lis
 
 async def check_archive(store: Store, url: str, expected: dict[str, RawDelivery]) -> None:
     """Each of `expected` is in one block, and comes back as it was received; nothing else is there."""
-    archive = Archive(open_objects(read_objects_address(url)))
+    archive = opened(url)
     times: Counter[str] = Counter()
     for block in await blocks(store):
         found = await archive.deliveries(block, expected)
@@ -102,7 +106,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def archive(url: str) -> Archive:
-    return Archive(open_objects(read_objects_address(url)))
+    return opened(url)
 
 
 async def test_closed_deliveries_of_each_day_are_archived_once(
@@ -172,7 +176,7 @@ async def test_of_two_that_archive_a_day_one_is_counted(store: Store, archive: A
         return await record(*args, **kwargs)  # type: ignore[arg-type]
 
     def replace_first(place: str) -> Archive:
-        return Archive(open_objects(read_objects_address(place)))
+        return opened(place)
 
     store.archives.record_block = overtaken  # type: ignore[method-assign]
     await archived(store, archive)
@@ -199,7 +203,7 @@ async def test_a_block_that_does_not_come_back_as_written_is_not_recorded(
     await fill(store, 50)
     await set_state(store, "done")
     with pytest.raises(BlockDamaged, match="does not come back"):
-        await archived(store, Archive(objects))
+        await archived(store, Archive("", lambda: objects))
     assert await blocks(store) == []
 
 
@@ -211,11 +215,9 @@ async def test_a_block_that_was_damaged_later_is_told(store: Store, archive: Arc
     path = Path(url) / block.path
     path.write_bytes(damaged(path, 3))
     with pytest.raises(BlockDamaged):
-        await Archive(open_objects(read_objects_address(url))).deliveries(block, made)
+        await opened(url).deliveries(block, made)
     with pytest.raises(BlockDamaged):
-        await Archive(open_objects(read_objects_address(url))).deliveries(
-            replace(block, block_bytes=block.block_bytes - 1), made
-        )
+        await opened(url).deliveries(replace(block, block_bytes=block.block_bytes - 1), made)
 
 
 def run_archiver(*arguments: str) -> int:

@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.archive.block import (
-    FOOTER_BYTES_MAX,
-    MAGIC,
-    BlockDamaged,
-    BlockWriter,
-    Packed,
-    read_block,
-    read_footer,
-)
+from app.archive.block import FOOTER_BYTES_MAX, MAGIC, BlockWriter, Packed, read_block, read_footer
+from app.ports import BlockDamaged
 
 
 def bodies(seed: int, count: int) -> list[bytes]:

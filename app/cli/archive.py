@@ -1,0 +1,98 @@
+"""The command archive: days that are over go out to object storage, now."""
+
+from typing import TYPE_CHECKING, Any
+
+from app.cli.options import AsJson, examples, settings_for
+from app.cli.runs.commands import with_store
+from app.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from app.config import Settings
+    from app.services.archive import ArchivedDay
+    from app.store import Store
+
+
+def archive(as_json: AsJson = False) -> None:
+    """Store the bodies of days that are over in TALLYHOOK_ARCHIVE_URL.
+
+    Each block of some 64 MB is read back and compared before it counts. Nothing is deleted: prune does that,
+    and only what is archived. A worker does the same by itself; killed anywhere, the next call goes on.
+    """
+    from app.cli.terminal import show
+
+    settings = settings_for(log_level="warning")
+
+    async def work(store: "Store") -> None:
+        show(await archived(store, settings), as_json=as_json, draw=draw_archived)
+
+    with_store(settings, work)
+
+
+async def archived(store: "Store", settings: "Settings") -> dict[str, Any]:
+    """Archive all that is due; the document. Raises UserError."""
+    from app.bootstrap import now_ms, open_archive
+    from app.domain.time_format import DAY_MS
+    from app.ports import BlockDamaged, ObjectsRefused, ObjectsUnavailable
+    from app.services.archive import archive_days
+
+    place = open_archive(settings)
+    if place is None:
+        raise UserError(
+            "no_archive",
+            "no archive is set",
+            "set TALLYHOOK_ARCHIVE_URL to a folder or to s3://BUCKET/PREFIX",
+        )
+    until_ms = now_ms() - settings.archive_after_days * DAY_MS
+    days: list[ArchivedDay] = []
+    try:
+        async for day in archive_days(store, place, until_ms=until_ms, days_max=DAYS_MAX, clock=now_ms):
+            days.append(day)
+    except ObjectsRefused as error:
+        raise UserError("archive_refused", error.message, error.remedy) from error
+    except (ObjectsUnavailable, BlockDamaged) as error:
+        remedy = "what was recorded stays; call it again when the storage is well"
+        raise UserError("archive_unavailable", str(error), remedy) from error
+    return {"archive": place.display, "days": [_day_document(day) for day in days]}
+
+
+DAYS_MAX = 3_660
+"""Ten years."""
+
+
+def _day_document(day: "ArchivedDay") -> dict[str, Any]:
+    from app.domain.time_format import iso_utc
+
+    return {
+        "day": iso_utc(day.day_ms)[:10],
+        "deliveries": day.deliveries,
+        "blocks": day.blocks,
+        "body_bytes": day.body_bytes,
+        "block_bytes": day.block_bytes,
+        "left_out": day.left_out,
+    }
+
+
+def draw_archived(console: "Console", document: dict[str, Any]) -> None:
+    """A line for each day."""
+    from rich.table import Table
+
+    if not document["days"]:
+        console.print(f"Nothing to archive: every day that is over is in {document['archive']}.")
+        return
+    table = Table("day", box=None, pad_edge=False)
+    for name in ("deliveries", "blocks", "MB as received", "MB archived", "left out"):
+        table.add_column(name, justify="right")
+    for day in document["days"]:
+        sizes = (f"{day[name] / 1e6:,.1f}" for name in ("body_bytes", "block_bytes"))
+        table.add_row(
+            day["day"], f"{day['deliveries']:,}", f"{day['blocks']:,}", *sizes, f"{day['left_out']:,}"
+        )
+    console.print(table)
+    console.print(f"Archived in {document['archive']}. What is left out is not settled yet, and follows.")
+
+
+ARCHIVE_EXAMPLES = examples(
+    "TALLYHOOK_ARCHIVE_URL=s3://bodies/tallyhook tallyhook archive", "tallyhook archive --json | jq .days"
+)
