@@ -22,7 +22,13 @@ from app.settings_text import unknown_variables
 from app.store.write import inbox
 
 VARIABLES = sorted(known_variables())
-FREE = {"CLORO_API_KEY", "CLORO_WEBHOOK_SECRET", "TALLYHOOK_DATA_DIR", "TALLYHOOK_NOTICE_SECRET"}
+FREE = {
+    "CLORO_API_KEY",
+    "CLORO_WEBHOOK_SECRET",
+    "TALLYHOOK_ARCHIVE_URL",
+    "TALLYHOOK_DATA_DIR",
+    "TALLYHOOK_NOTICE_SECRET",
+}
 """Text of which nothing is known but that it is one line."""
 SECRET = "hush5ecret"
 WRONG = {

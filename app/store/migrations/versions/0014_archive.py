@@ -1,13 +1,13 @@
 """Which deliveries are in the archive: its blocks, and the days that are in it as a whole.
 
-Revision: 0013, after 0012. Only adds: code of 0012 runs beside it, and knows no archive.
+Revision: 0014, after 0013. Only adds: code of 0013 runs beside it, and knows no archive.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
