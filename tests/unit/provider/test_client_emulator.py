@@ -28,9 +28,15 @@ SCALE = 2_000.0
 
 @contextlib.asynccontextmanager
 async def emulated(
-    edition: str, *, api_key: str = EMULATOR_KEY, credits: int | None = None, switches: Switches | None = None
+    edition: str,
+    *,
+    api_key: str = EMULATOR_KEY,
+    credits: int | None = None,
+    switches: Switches | None = None,
+    path: str = "",
 ) -> AsyncIterator[Client]:
-    """A client of an emulator of that edition, on a clock that makes answers come within milliseconds."""
+    """A client of an emulator of that edition, on a clock that makes answers come within milliseconds. `path`
+    is put before each of its paths."""
     options = Options(
         edition=edition,
         keys=(EMULATOR_KEY,),
@@ -41,7 +47,7 @@ async def emulated(
     )
     async with TestServer(create_app(options)) as server:
         client = Client(
-            base_url=str(server.make_url("")).rstrip("/"),
+            base_url=str(server.make_url("")).rstrip("/") + path,
             api_key=api_key,
             webhook_url=None,
             pacer=Pacer(500),
@@ -135,15 +141,13 @@ async def test_s15_an_invalid_task_is_rejected_with_the_reason(
 @pytest.mark.parametrize("edition", EDITIONS)
 async def test_f1_a_path_that_it_does_not_serve_says_nothing_of_a_task(edition: str) -> None:
     async with emulated(edition) as client:
-        created = await client.create(prompt())
-        assert created.provider_task_id is not None
         assert (await client.poll("unknown")).found is False, "of a task it does"
-        client._base_url += "/v2"
+    async with emulated(edition, path="/v2") as client:
         refused = await client.create(prompt(2))
         assert (refused.answer, refused.http_status) == (Answer.MISDIRECTED, 404)
         assert refused.message is not None and "Route not found" in refused.message
         assert await client.create_batch([prompt(2), prompt(3)]) is None, "alone they find out"
-        poll = await client.poll(created.provider_task_id)
+        poll = await client.poll("unknown")
         assert (poll.found, poll.finished) == (None, False), "not gone"
         assert poll.gateway is not None and "404" in poll.gateway
 
