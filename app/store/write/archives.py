@@ -12,8 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.time_format import DAY_MS
 from app.ports import ArchivedBlock
-from app.store.days import DAY_MS, day_of, first_id, time_of
+from app.store.days import day_of, first_id, time_of
 from app.store.part import StorePart, reads, writes
 from app.store.tables import Id, archive_blocks, archived_days, deliveries
 from app.store.write.inbox import unpack

@@ -20,11 +20,11 @@ from app.archive import Archive
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
+from app.domain.time_format import DAY_MS
 from app.objects import open_objects
 from app.ports import ArchivedBlock, BlockDamaged
 from app.services.archive import ArchivedDay, archive_days
 from app.store import Store
-from app.store.days import DAY_MS
 from app.store.tables import archive_blocks, archived_days, deliveries
 
 DAY = 20_000 * DAY_MS
