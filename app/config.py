@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.address import AddressError, read_database_address, read_objects_address, read_redis_address
 from app.address.listening import host_in_url, reachable_here, read_host
 from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url
-from app.limits import CREDITS_MAX, HOUR_S, RATE_PER_HOUR_MAX, Limits, NoticeLimits
+from app.limits import CREDITS_MAX, HOUR_S, RATE_PER_HOUR_MAX, Limits, NoticeLimits, RetentionLimits
 from app.settings_text import (
     ConfigError,
     Problem,
@@ -150,7 +150,7 @@ class NoticeAddress(BaseModel):
     """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""
 
 
-class Settings(NoticeLimits, NoticeAddress, Limits, Environment, BaseSettings):
+class Settings(RetentionLimits, NoticeLimits, NoticeAddress, Limits, Environment, BaseSettings):
     """Everything that can be set. With nothing set, all runs embedded: a SQLite file, a Valkey from its
     wheel, the emulator. Of several wrong settings those of the last base are named first."""
 
@@ -268,6 +268,13 @@ class Settings(NoticeLimits, NoticeAddress, Limits, Environment, BaseSettings):
             )
             for name, account in self.accounts.items()
         }
+
+    def keep_days(self) -> dict[str, int]:
+        """Kind of rows (`domain.retention.Kind`) -> days that they are kept; without those that are kept for
+        ever."""
+        kinds = ("bodies",)
+        days = {kind: getattr(self, f"keep_{kind}_days") for kind in kinds}
+        return {kind: kept for kind, kept in days.items() if kept is not None}
 
     def doubts(self) -> list[tuple[str, str, str]]:
         """Settings that work and will not go well together: (variable, what of it, remedy)."""

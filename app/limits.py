@@ -2,6 +2,7 @@
 fields, so each is set from the environment; what is bound takes `limits` as they are. Reads no environment.
 """
 
+import math
 from decimal import Decimal
 from typing import ClassVar, Self
 
@@ -11,6 +12,10 @@ HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """No body is read back from the database that unpacks to more."""
+KEEP_DAYS_MAX = 36_600
+"""A century."""
+KEEP_MARGIN_S = 2 * DAY_S
+"""Beyond the provider's retention: a day that is partly older, and one for a sweep that was away."""
 CREDITS_MAX = 1_000_000_000_000
 """Credits are whole millionths in 63 bits, and sums of them must be too."""
 RATE_PER_HOUR_MAX = 36_000_000
@@ -148,6 +153,31 @@ class Limits(BaseModel):
                 "TALLYHOOK_WAITING_BYTES_MAX is below TALLYHOOK_BODY_BYTES_MAX, so the largest allowed body "
                 "could never be taken: raise the first or lower the second"
             )
+        return self
+
+
+class RetentionLimits(BaseModel):
+    """How many days rows are kept, by kind. Unset: for ever, because nobody's data is deleted unasked. The
+    ledger, tasks and results are always kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    keep_bodies_days: int | None = Field(None, ge=3, le=KEEP_DAYS_MAX)
+    """Bodies of settled deliveries, from which answers are read: 4.5 KB each. A whole day (UTC) goes when its
+    youngest row is so old. The provider keeps a task for a day and tries a delivery for half an hour (P1,
+    P5); the rest is for what was late, and for people."""
+
+    @model_validator(mode="after")
+    def _outlasts_the_provider(self) -> Self:
+        retention_s = getattr(self, "retention_s", DAY_S)
+        for name in ("keep_bodies_days",):
+            days = getattr(self, name)
+            if days is not None and days * DAY_S < retention_s + KEEP_MARGIN_S:
+                raise ValueError(
+                    f"TALLYHOOK_{name.upper()} is {days}, and the provider may report on a task for "
+                    f"TALLYHOOK_RETENTION_S = {retention_s:g} seconds: set it to "
+                    f"{math.ceil((retention_s + KEEP_MARGIN_S) / DAY_S)} or more"
+                )
         return self
 
 

@@ -36,6 +36,7 @@ from workers.duties.heartbeat import read_time, run_alive
 from workers.duties.lost_webhooks import run_lost_webhook_search
 from workers.duties.notices import run_notices
 from workers.duties.partitions import run_partitions
+from workers.duties.pruning import run_pruning
 from workers.duties.schedules import run_schedules
 from workers.duties.sweep import run_sweep
 from workers.duties.wakes import run_wakes
@@ -89,6 +90,7 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
         "run_audits": run_audits,
         "run_lost_webhook_search": run_lost_webhook_search,
         "run_notices": run_notices,
+        "run_pruning": run_pruning,
         "run_partitions": run_partitions,
         "run_archive": run_archive,
     }

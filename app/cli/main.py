@@ -33,6 +33,7 @@ from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
 from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
 from app.cli.inbox import inbox
 from app.cli.notices import notices
+from app.cli.retention import PRUNE_EXAMPLES, RETAIN_EXAMPLES, prune, retain
 from app.cli.runs import commands, control
 from app.cli.runs.ask import ASK_EXAMPLES, ask
 from app.cli.runs.submit import SUBMIT_EXAMPLES, submit
@@ -80,6 +81,7 @@ _add(control.pause, "Runs")
 _add(control.resume, "Runs")
 _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
+_add(retain, "Runs", RETAIN_EXAMPLES)
 app.add_typer(inbox, name="inbox", rich_help_panel="Runs")
 app.add_typer(schedule, name="schedule", rich_help_panel="Runs")
 _add(plan, "Accounts", PLAN_EXAMPLES)
@@ -92,6 +94,7 @@ _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
 _add(archive, "Processes", ARCHIVE_EXAMPLES)
 _add(processes.migrate, "Processes")
+_add(prune, "Processes", PRUNE_EXAMPLES)
 _add(processes.doctor, "Processes", processes.DOCTOR_EXAMPLES)
 
 

@@ -23,6 +23,7 @@ from app.store.write.load import LoadWrites
 from app.store.write.notices import NoticeWrites
 from app.store.write.partitions import PartitionWrites
 from app.store.write.polls import PollWrites
+from app.store.write.pruning import PruneWrites
 from app.store.write.results import ResultWrites
 from app.store.write.retries import RetryWrites
 from app.store.write.run_ends import RunEndWrites
@@ -56,6 +57,7 @@ class Store:
         self.polls = PollWrites(db)
         self.partitions = PartitionWrites(db)
         self.archives = ArchiveWrites(db)
+        self.pruning = PruneWrites(db)
         self.run_ends = RunEndWrites(db)
         self.spending = SpendingWrites(db)
         self.schedules = ScheduleWrites(db)

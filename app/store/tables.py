@@ -67,6 +67,7 @@ runs = sa.Table(
     sa.Column("restored", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("reason_code", sa.Text),  # domain.run_reason.ReasonCode; null: none, or older than this
     sa.Column("finished_at_ms", Millis),  # when the last of its tasks was closed; null: one is open
+    sa.Column("retained_at_ms", Millis),  # since when nothing of it may be pruned; null: it may
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
     # A slot runs once, however many workers there are.
     sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
@@ -514,6 +515,26 @@ processes = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),  # worker
     sa.Column("started_at_ms", Millis, nullable=False),
     sa.Column("seen_at_ms", Millis, nullable=False),
+)
+
+# What was pruned: one receipt for each kind of rows and day (UTC), by the transactions that dropped them.
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),  # domain.retention.Kind
+    sa.Column("from_ms", Millis, nullable=False),  # of a body by its delivery's id, of others by at_ms
+    sa.Column("until_ms", Millis, nullable=False),
+    sa.Column("begun_at_ms", Millis, nullable=False),  # when the first of its rows was dropped
+    sa.Column("at_ms", Millis, nullable=False),  # when the last one was
+    sa.Column("state", sa.Text, nullable=False),  # open while batches go on, then done
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("body_bytes", sa.BigInteger, nullable=False),  # as they stood, packed
+    sa.Column("credits_charged", Credits, nullable=False),  # of attempts whose result a dropped body was
+    sa.Column("kept", sa.BigInteger),  # rows of the day that stayed; null: not counted (yet)
+    sa.Column("sha256", sa.Text, nullable=False),  # over the dropped rows: domain.retention.chain
+    sa.Column("location", sa.Text),  # where the archive has them; null: nowhere
+    sa.UniqueConstraint("kind", "from_ms"),
 )
 
 

@@ -31,6 +31,7 @@ def run_document(run: RunRow) -> Document:
         "created_at": iso_utc(run.created_at_ms),
         "finished_at": iso_utc(run.finished_at_ms),
         "restored": run.restored,
+        "retained_at": iso_utc(run.retained_at_ms),
     }
 
 

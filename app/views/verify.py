@@ -1,8 +1,10 @@
 """What deriving the books again found, as a JSON document."""
 
 from dataclasses import asdict
+from decimal import Decimal
 
 from app.domain.credits import to_json_number
+from app.domain.time_format import iso_utc
 from app.services.verify.books import VerifyTotals
 from app.views.runs import Document
 
@@ -12,6 +14,7 @@ def verify_document(totals: VerifyTotals, runs: int) -> Document:
     credits = {name: to_json_number(amount) for name, amount in sorted(totals.sums.items())}
     counts = dict(sorted(totals.counts.items())) | {"runs": runs}
     return {
+        "pruned": _pruned_document(totals),
         "equal": not totals.differences_count,
         "message": _sentence(totals, runs),
         "differences_count": totals.differences_count,
@@ -19,6 +22,29 @@ def verify_document(totals: VerifyTotals, runs: int) -> Document:
         "counts": counts,
         "credits": credits,
     }
+
+
+def _pruned_document(totals: VerifyTotals) -> Document | None:
+    """Tasks that can be verified no further than their rows among each other; None: there are none."""
+    if not totals.counts["pruned"]:
+        return None
+    times = [found.at_ms for found in totals.pruned.values()]
+    return {
+        "tasks": totals.counts["pruned"],
+        "attempts": sum(found.attempts for found in totals.pruned.values()),
+        "credits_charged": to_json_number(sum((f.credits for f in totals.pruned.values()), Decimal(0))),
+        "first_at": iso_utc(min(times)),
+        "last_at": iso_utc(max(times)),
+    }
+
+
+def _until(totals: VerifyTotals) -> str:
+    pruned = _pruned_document(totals)
+    if pruned is None:
+        return ""
+    first, last = str(pruned["first_at"])[:10], str(pruned["last_at"])[:10]
+    when = f"on {first}" if first == last else f"between {first} and {last}"
+    return f" {pruned['tasks']:,} of them are verified until pruned {when}."
 
 
 def _sentence(totals: VerifyTotals, runs: int) -> str:
@@ -29,4 +55,5 @@ def _sentence(totals: VerifyTotals, runs: int) -> str:
         return f"The books differ from the evidence in {places}; {what} were derived again."
     unchecked = counts["signatures_unchecked"]
     doubt = f" {unchecked:,} signatures cannot be checked: their secret is not configured." * bool(unchecked)
-    return f"The books are what the evidence gives: {what} were derived again and nothing differs.{doubt}"
+    done = "The books are what the evidence gives"
+    return f"{done}: {what} were derived again and nothing differs.{_until(totals)}{doubt}"

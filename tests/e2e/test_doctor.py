@@ -105,6 +105,7 @@ def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
     checks = examined(settings_for(urls, CLORO_API_KEY="", CLORO_WEBHOOK_SECRET=""))
     assert {check.state for check in checks.values()} == {"ok"}, checks
     assert set(checks) == {
+        "retention",
         "API key",
         "webhook secret",
         "public URL",

@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 import tempfile
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
 from app.cli.store_access import answered, display_url, reachable_store
 from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
+from app.domain.time_format import DAY_MS
 from app.errors import UserError
 from app.notice_client import open_notice_client
 from app.provider.egress import egress_to
@@ -280,13 +281,22 @@ async def check_upgrade(settings: Settings) -> list[Check]:
             due = [step.name for step in await answered(steps_due(store.db), settings)]
             now = await answered(store.health.database_ms(), settings)
             state = await answered(store.partitions.partition_state(now), settings)
+            grown = await answered(store.pruning.grown_since(now - DAY_MS), settings)
         finally:
             await store.close()
     except UserError:  # reported by the check of the database
         return []
     remedy = "run, when no process of the version before is left: tallyhook migrate --finish"
     found = [Check("upgrade", "warning", f"to be finished: {'; '.join(due)}", remedy)] if due else []
-    return found + check_partitions(state)
+    return found + check_partitions(state) + [check_retention(settings.keep_days(), *grown)]
+
+
+def check_retention(policy: Mapping[str, int], rows: int, body_bytes: int) -> Check:
+    """What a day adds, and what takes it away again."""
+    grown = f"the last day added {rows:,} deliveries, {body_bytes / 1e6:,.1f} MB"
+    if "bodies" in policy:
+        return Check("retention", "ok", f"{grown}; bodies are kept for {policy['bodies']} days")
+    return Check("retention", "ok", f"{grown}; nothing is pruned: TALLYHOOK_KEEP_BODIES_DAYS is not set")
 
 
 def check_partitions(state: PartitionState | None) -> list[Check]:

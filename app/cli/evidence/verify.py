@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from app.config import Settings
+    from app.domain.retention import Receipt
     from app.domain.verification.signature_checks import SignatureStatus
     from app.domain.verification.stored_rows import Row, VerifiedRun
     from app.services.verify.books import VerifyTotals
@@ -108,6 +109,7 @@ async def _verified(
 
     run_ids = [(await choose_run(store, name)).id for name in wanted]
     totals, reading = VerifyTotals(), reading_of(plan)
+    receipts: list[Receipt] = []
     async with open_snapshot(store.db) as snapshot:
         runs = await snapshot.runs(account, run_ids)
         spread = processes or min(PROCESSES, os.cpu_count() or 1)
@@ -121,7 +123,10 @@ async def _verified(
         if not wanted:
             rest = await verify_rest(snapshot, reading, account=account, default_account=DEFAULT_ACCOUNT)
             totals.add(rest)
-    conclude(totals)
+            # Shares of SQLite each have a snapshot of their own.
+            if account is None and (spread == 1 or not store.db.is_sqlite):
+                receipts = list(await snapshot.receipts())
+    conclude(totals, receipts)
     return runs, totals
 
 

@@ -180,6 +180,8 @@ def _draw_run_head(output: Console, document: Document) -> None:
         output.print(f"  paid by account {escape(run['account'])}")
     if run["reason"]:
         output.print(f"  [yellow]{escape(run['reason'])}[/yellow]")
+    if run["retained_at"]:
+        output.print(f"  retained since {second(run['retained_at'])}: nothing of it is pruned")
     if run["bad_lines"]:
         output.print(f"  {run['bad_lines']} lines of its source were bad")
 

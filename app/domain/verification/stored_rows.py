@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.domain.retention import Receipts
+
 Row = Mapping[str, Any]
 """A stored row: column name -> value, ids as text, credits as Decimal."""
 
@@ -32,7 +34,7 @@ class TaskBooks:
     """Every stored row about one task."""
 
     task: Row
-    """With `account`, `run_state` and `asked` (a sync call) of its run."""
+    """With `account`, `run_state`, `retained_at_ms` and `asked` (a sync call) of its run."""
     attempts: list[Row] = field(default_factory=list)
     submissions: list[Row] = field(default_factory=list)
     """In the order in which they were recorded."""
@@ -46,3 +48,5 @@ class TaskBooks:
     """Deliveries that its rows name and that are not filed under it."""
     anothers: set[str] = field(default_factory=set)
     """Deliveries that conflict here and name an id of the provider's that another attempt has."""
+    receipts: Receipts = field(default_factory=Receipts)
+    """All of the database: what they cover may be gone."""

@@ -10,8 +10,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from app.domain.accounting.adjustment import account_entry
+from app.domain.retention import Kind, Receipt
 from app.domain.settlement import Effect
 from app.domain.task import parse_idempotency_key
+from app.domain.time_format import DAY_MS
 from app.domain.verification.comparison import Difference, display
 from app.domain.verification.signature_checks import (
     UNVERIFIED_KEPT_MAX,
@@ -28,6 +30,18 @@ if TYPE_CHECKING:
 
 DIFFERENCES_KEPT_MAX = 10_000
 """Named; further ones are counted. Some 500 bytes each."""
+SHA256_CHARS = 64
+
+
+@dataclass(slots=True)
+class PrunedResults:
+    """Attempts of which a receipt covers the evidence."""
+
+    at_ms: int
+    """When it was pruned."""
+    attempts: int = 0
+    credits: Decimal = Decimal(0)
+    """Charged for them, by their rows."""
 
 
 @dataclass(slots=True)
@@ -40,6 +54,8 @@ class VerifyTotals:
     sums: dict[str, Decimal] = field(default_factory=dict)
     signatures: dict[str, SignatureSummary] = field(default_factory=dict)
     """By account."""
+    pruned: dict[str, PrunedResults] = field(default_factory=dict)
+    """Id of a receipt -> what the books say of what it covers."""
 
     def differ(self, found: Iterable[Difference]) -> None:
         for difference in found:
@@ -58,6 +74,11 @@ class VerifyTotals:
             delivery_id, received_at_ms, signature_status
         )
 
+    def note_pruned(self, receipt_id: str, found: PrunedResults) -> None:
+        stood = self.pruned.setdefault(receipt_id, PrunedResults(found.at_ms))
+        stood.attempts += found.attempts
+        stood.credits += found.credits
+
     def add(self, other: "VerifyTotals") -> None:
         """Another process's share."""
         self.differ(other.differences)
@@ -66,6 +87,8 @@ class VerifyTotals:
         self.sum_up(other.sums)
         for account, signatures in other.signatures.items():
             self.signatures.setdefault(account, SignatureSummary()).add(signatures)
+        for receipt_id, found in other.pruned.items():
+            self.note_pruned(receipt_id, found)
 
 
 async def verify_share(
@@ -89,6 +112,8 @@ async def verify_share(
                 totals.differ(done.differences)
                 totals.counts.update(done.counts)
                 totals.sum_up(done.sums)
+                for receipt, credits in done.pruned:
+                    totals.note_pruned(receipt.id, PrunedResults(receipt.at_ms, 1, credits))
                 for account, delivery_id, received_at_ms, signature_status in done.signature_status:
                     totals.note(account, delivery_id, received_at_ms, signature_status)
     return totals
@@ -125,7 +150,23 @@ async def verify_rest(
         totals.differ(account_entry(entry))
     if account is None:  # whose a row without its task was, nobody can say
         totals.differ(_orphaned(orphan) for orphan in await snapshot.orphans())
+        for receipt, left in await snapshot.left_of_receipts():
+            totals.counts["receipts"] += 1
+            totals.differ(_uncounted(receipt, left))
     return totals
+
+
+def _uncounted(receipt: Receipt, left: int | None) -> Iterator[Difference]:
+    """Rows of a day that went beside its receipt; `left`: how many still stand."""
+    where = "receipts", receipt.id
+    if receipt.kept is not None and left is not None and left < receipt.kept:
+        why = "rows that stayed when their day was pruned are gone, and nothing says why"
+        yield Difference(*where, "kept", display(receipt.kept), display(left), why)
+    is_day = receipt.until_ms - receipt.from_ms == DAY_MS and receipt.from_ms % DAY_MS == 0
+    if not is_day or receipt.row_count < 1 or len(receipt.sha256) != SHA256_CHARS:
+        yield Difference(
+            *where, "row", "no receipt of a day", "one", "altered: nothing writes such a receipt"
+        )
 
 
 async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], totals: VerifyTotals) -> None:
@@ -137,8 +178,15 @@ async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], tota
         )
 
 
-def conclude(totals: VerifyTotals) -> None:
-    """The last differences: of the sums, and of signatures that fit nothing while their neighbours' do."""
+def conclude(totals: VerifyTotals, receipts: Iterable[Receipt] = ()) -> None:
+    """The last differences: of the sums, and of signatures that fit nothing while their neighbours' do.
+    `receipts`: those that all tasks were gone through for, in one snapshot with them."""
+    for receipt in receipts:
+        found = totals.pruned.get(receipt.id, PrunedResults(receipt.at_ms))
+        if receipt.kind == Kind.BODIES and found.credits != receipt.credits_charged:
+            why = "charged for the results whose bodies it counts, by the rows of their attempts"
+            stands, should_be = display(receipt.credits_charged), display(found.credits)
+            totals.differ([Difference("receipts", receipt.id, "credits_charged", stands, should_be, why)])
     for left, right, why in (
         ("post", "charged", "sum of posts = sum of credits_charged (architecture, 2)"),
         ("open_holds", "held", "sum of open holds = sum of credits_held of open money (architecture, 2)"),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from app.domain.accounting.adjustment import account_entry
 from app.domain.delivery import ParsedDelivery
+from app.domain.retention import Receipt
 from app.domain.settlement import Source
-from app.domain.task import parse_idempotency_key
+from app.domain.task import Money, parse_idempotency_key
 from app.domain.verification.comparison import Difference, StoredText, display
 from app.domain.verification.derivation import SettleRule
 from app.domain.verification.signature_checks import SignatureStatus
@@ -36,6 +37,8 @@ class Evidence:
         """Deliveries by id."""
         self.broken: set[int] = set()
         """Attempts of which evidence is missing or unreadable: they are reported once."""
+        self.pruned: dict[int, Receipt] = {}
+        """Attempts of which evidence was pruned, with the receipt that says so."""
         self.signature_status: list[tuple[str, str, int, SignatureStatus]] = []
         """(account, delivery id, received at, what its signature says)."""
 
@@ -132,12 +135,26 @@ class Evidence:
         ):
             for row in rows:
                 if row["delivery_id"] is not None and row["delivery_id"] not in there:
+                    if (receipt := self._receipt_of(row)) is not None:
+                        self.pruned[row["attempt"]] = receipt
+                        continue
                     self.broken.add(row["attempt"])
                     why = (
                         f"there is no such delivery: deleted, and attempt {row['attempt']} cannot be derived"
                     )
                     key = self._key(table, row)
                     yield Difference(table, key, "delivery_id", row["delivery_id"], "a stored delivery", why)
+
+    def _receipt_of(self, row: Row) -> Receipt | None:
+        """The receipt that covers the delivery a row names; None: it should be there. What was open or
+        retained when its day was pruned, was not dropped."""
+        books, receipt = self._books, self._books.receipts.of_body(row["delivery_id"])
+        attempts = {one["attempt"]: one for one in (books.task, *books.attempts)}
+        attempt = attempts.get(row["attempt"])
+        if receipt is None or attempt is None or attempt["money"] == Money.HELD:
+            return None
+        since_ms = books.task.get("retained_at_ms")
+        return receipt if since_ms is None or since_ms > receipt.begun_at_ms else None
 
     def _astray(self, attempts: int) -> Iterator[Difference]:
         """Rows of attempts that do not exist, or that name another run."""

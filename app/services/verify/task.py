@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from app.domain.delivery import ParsedDelivery
+from app.domain.retention import Receipt
 from app.domain.send_outcome import accounts_for
 from app.domain.settlement import Effect
-from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
+from app.domain.task import OPEN_STATES, Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
 from app.domain.verdicts import Verdict
 from app.domain.verification.comparison import Difference, StoredAttempt, compare, display
 from app.domain.verification.derivation import (
@@ -26,6 +27,7 @@ from app.domain.verification.derivation import (
 )
 from app.domain.verification.signature_checks import SignatureStatus
 from app.domain.verification.stored_rows import Row, TaskBooks
+from app.services.verify.closed import closed_differences
 from app.services.verify.evidence import Evidence, Reading
 
 REUSED = "reuse"
@@ -42,6 +44,9 @@ class TaskCheck:
     sums: dict[str, Decimal] = field(default_factory=dict)
     signature_status: list[tuple[str, str, int, SignatureStatus]] = field(default_factory=list)
     """(account, delivery id, received at, what its signature says)."""
+    pruned: list[tuple[Receipt, Decimal]] = field(default_factory=list)
+    """Of each attempt whose evidence is gone: the receipt, and what its row says was charged for the result
+    that the receipt counts."""
 
 
 def verify_task(books: TaskBooks, reading: Reading) -> TaskCheck:
@@ -58,6 +63,8 @@ def verify_task(books: TaskBooks, reading: Reading) -> TaskCheck:
         )
     _count(books, done.counts)
     done.signature_status = evidence.signature_status
+    done.pruned = list(_pruned(books, evidence))
+    done.counts["pruned"] += bool(done.pruned)
     return done
 
 
@@ -77,12 +84,15 @@ def _differences(
         if n in evidence.broken:
             counts["underivable"] += 1
             continue
+        if n in evidence.pruned or _is_sending_pruned(books, evidence, n):
+            yield from closed_differences(_stored_attempt(books, evidence, n))
+            continue
         expected, found = _attempt(books, evidence, reading, n)
         yield from found
         if expected.first is not None and not expected.order_free:
             counts["order_decided"] += 1
         all_expected.append(expected)
-    if not evidence.broken:
+    if not evidence.broken and not evidence.pruned:
         yield from _double_charges(books, all_expected)
 
 
@@ -130,6 +140,25 @@ def _attempt(
     found += _open_sends(sent, expected)
     found += _another_task(books, n, sent, reports)
     return expected, found
+
+
+def _is_sending_pruned(books: TaskBooks, evidence: Evidence, n: int) -> bool:
+    """Notes and tells whether ends of an attempt's sends may have been pruned."""
+    row = books.task if n == len(books.attempts) + 1 else books.attempts[n - 1]
+    receipt = books.receipts.of_submissions(row["first_sent_at_ms"], row["submitted_at_ms"])
+    if receipt is None or row["state"] in OPEN_STATES or row["money"] == Money.HELD:
+        return False
+    evidence.pruned[n] = receipt
+    return True
+
+
+def _pruned(books: TaskBooks, evidence: Evidence) -> Iterator[tuple[Receipt, Decimal]]:
+    charged = {row["attempt"]: row["credits_charged"] for row in (books.task, *books.attempts)}
+    results = {row["attempt"]: row["delivery_id"] for row in books.results}
+    for n, receipt in evidence.pruned.items():
+        counts = n in results and books.receipts.of_body(results[n]) == receipt
+        is_own = books.task["reused_from"] is None
+        yield receipt, (charged.get(n) or NOTHING) if counts and is_own else NOTHING
 
 
 def _contradicted(stored: StoredAttempt, expected: Expected) -> Iterator[Difference]:

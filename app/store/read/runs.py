@@ -48,6 +48,8 @@ class RunRow:
     """domain.run_reason.ReasonCode of `reason`."""
     finished_at_ms: int | None = None
     """When the last of its tasks was closed; None: one is open, or it was closed within the last seconds."""
+    retained_at_ms: int | None = None
+    """Since when nothing of it is pruned; None: it may be."""
 
 
 @dataclass(slots=True)
@@ -207,6 +209,7 @@ _RUN_COLUMNS = (
     runs.c.restored,
     REASON_CODE,
     runs.c.finished_at_ms,
+    runs.c.retained_at_ms,
 )
 
 

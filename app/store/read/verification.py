@@ -12,11 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.retention import Kind, Receipt, Receipts
 from app.domain.time_format import DAY_MS
 from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import StoreUnavailable
 from app.store.database import Database
-from app.store.days import since_tasks, within
+from app.store.days import first_id, since_tasks, within
 from app.store.provider_ids import owners_of
 from app.store.tables import (
     Id,
@@ -32,6 +33,7 @@ from app.store.tables import (
     tasks,
 )
 from app.store.write.inbox import unpack
+from app.store.write.pruning import receipts_of
 from app.store.write.spending import spending, spending_from_rows
 
 PAGE = 250
@@ -67,6 +69,25 @@ class BooksSnapshot:
     def __init__(self, db: Database, connection: AsyncConnection) -> None:
         self._db = db
         self._connection = connection
+        self._receipts: Receipts | None = None
+
+    async def receipts(self) -> Receipts:
+        """All of them: what they cover may be gone."""
+        if self._receipts is None:
+            self._receipts = await receipts_of(self._connection)
+        return self._receipts
+
+    async def left_of_receipts(self) -> list[tuple[Receipt, int | None]]:
+        """Each receipt with how many deliveries of its day still stand; None: it is not about deliveries."""
+        found: list[tuple[Receipt, int | None]] = []
+        for receipt in await self.receipts():
+            left = None
+            if receipt.kind == Kind.BODIES:
+                d, ends = deliveries.c.id, (first_id(receipt.from_ms), first_id(receipt.until_ms))
+                of_day = sa.select(sa.func.count()).where(d >= ends[0], d < ends[1])
+                left = await self._connection.scalar(of_day) or 0
+            found.append((receipt, left))
+        return found
 
     async def export(self) -> str | None:
         """A name under which other processes join this snapshot; None on SQLite, where each has its own, and
@@ -173,11 +194,11 @@ class BooksSnapshot:
         alone = sa.exists().where(
             deliveries.c.id == findings.c.delivery_id, deliveries.c.effect == "unmatched"
         )
-        invented = (
-            sa.select(findings.c.id).where(findings.c.verdict == "unmatched", ~alone).limit(ORPHANS_MAX)
-        )
-        rows = await self._connection.execute(invented)
-        return found + [Orphan("findings", str(row[0]), "", "delivery_id") for row in rows]
+        f, receipts = findings.c, await self.receipts()
+        invented = sa.select(f.id, f.delivery_id).where(f.verdict == "unmatched", ~alone)
+        odd_rows = (await self._connection.execute(invented)).all()
+        uncovered = [row for row in odd_rows if row[1] is None or receipts.of_body(row[1]) is None]
+        return found + [Orphan("findings", str(row[0]), "", "delivery_id") for row in uncovered[:ORPHANS_MAX]]
 
     async def spending(self, run_ids: Sequence[str]) -> list[tuple[str, Decimal, Decimal]]:
         """(run id, what is kept as spent, what its attempts say) of runs where the two differ."""
@@ -195,12 +216,20 @@ class BooksSnapshot:
     async def _tasks(self, run_id: str, after: int) -> list[TaskBooks]:
         asked = sa.and_(runs.c.source == "ask", runs.c.source_sha256.is_(None))
         query = (
-            sa.select(tasks, runs.c.account, runs.c.state.label("run_state"), asked.label("asked"))
+            sa.select(
+                tasks,
+                runs.c.account,
+                runs.c.state.label("run_state"),
+                runs.c.retained_at_ms,
+                asked.label("asked"),
+            )
             .join(runs, runs.c.id == tasks.c.run_id)
             .where(tasks.c.run_id == run_id, tasks.c.ordinal > after, tasks.c.ordinal <= after + PAGE)
             .order_by(tasks.c.ordinal)
         )
-        return [TaskBooks(dict(row._mapping)) for row in await self._connection.execute(query)]
+        receipts = await self.receipts()
+        rows = await self._connection.execute(query)
+        return [TaskBooks(dict(row._mapping), receipts=receipts) for row in rows]
 
     async def _parts(self, page: list[TaskBooks]) -> list[list[TaskBooks]]:
         """A page cut so that its bodies fit in memory, however large the answers are."""

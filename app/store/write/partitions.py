@@ -126,10 +126,13 @@ class PartitionWrites(StorePart):
         oldest = await connection.scalar(sa.select(deliveries.c.id).order_by(deliveries.c.id).limit(1))
         return None if oldest is None else day_of(time_of(oldest))
 
-    async def drop_partition(self, partition: Partition, before: Work[None] | None = None) -> bool:
+    async def drop_partition(
+        self, partition: Partition, before: Work[None] | None = None, after: Work[None] | None = None
+    ) -> bool:
         """Drop a partition with all its rows. `before` runs in the same transaction, when nobody else can use
-        any delivery: it may take milliseconds, and what it raises keeps the partition, and is raised. False:
-        somebody holds a lock for longer than is waited, and all is as it was; try again later."""
+        any delivery, `after` when the partition is gone: they may take milliseconds, and what they raise
+        keeps the partition, and is raised. False: somebody holds a lock for longer than is waited, and all is
+        as it was; try again later."""
 
         async def work(connection: AsyncConnection) -> bool:
             # The parent first, as everybody does: the other way round, a statement that has the parent and
@@ -141,6 +144,8 @@ class PartitionWrites(StorePart):
             # Not CONCURRENTLY, which PostgreSQL refuses beside a DEFAULT partition.
             await connection.execute(sa.text(f"ALTER TABLE deliveries DETACH PARTITION {partition.name}"))
             await connection.execute(sa.text(f"DROP TABLE {partition.name}"))
+            if after is not None:
+                await after(connection)
             return True
 
         return await in_turn(self.db, work) or False

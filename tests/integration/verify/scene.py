@@ -120,9 +120,9 @@ class Scene:
         await settle(self.store, read_report, [raw.id], clock=self.clock, unmatched_ms=0)
 
 
-async def make_scene(store: Store) -> Scene:
+async def make_scene(store: Store, clock: SteppedClock | None = None) -> Scene:
     """Everything that may happen to a task, once."""
-    clock = SteppedClock()
+    clock = clock or SteppedClock()
     scene = Scene(store, clock)
     scene.run_id = await store.runs.create_run(name="scene", source="-", budget=None, now_ms=clock())
     specs = [
@@ -243,5 +243,5 @@ async def verified(snapshot: BooksSnapshot, *secrets: str) -> VerifyTotals:
     reading = scene_reading(*secrets)
     totals = await verify_share(snapshot, await snapshot.runs(None, []), reading)
     totals.add(await verify_rest(snapshot, reading, account=None, default_account="default"))
-    conclude(totals)
+    conclude(totals, await snapshot.receipts())
     return totals

@@ -1,0 +1,138 @@
+"""Prunes what is older than the policy: day by day, the oldest first, a bounded piece at a time.
+
+Which rows must stay is the store's to say (`store/write/pruning.py`), in the transaction that drops the
+others.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.domain.retention import Kind, kept_since
+from app.domain.time_format import DAY_MS
+from app.ports import Clock
+
+if TYPE_CHECKING:
+    from app.store import Store
+    from app.store.write.partitions import Partition
+    from app.store.write.pruning import Dropped
+
+Policy = Mapping[str, int]
+"""Days that rows of a kind are kept; a kind that is not named is kept for ever."""
+DAYS_A_TURN = 400
+"""Days of deliveries looked at in one turn; the next turn goes on behind them. Where all may go a day takes
+seconds, and where little is left some milliseconds."""
+Pause = Callable[[], Awaitable[None]]
+"""Between two batches: who else writes has a turn, and who stops is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether the bodies of a day may be dropped, and where else they stand."""
+
+    may_drop: bool
+    location: str | None = None
+
+
+async def nowhere(_day_ms: int) -> Place:
+    """There is no archive: the policy alone decides."""
+    return Place(may_drop=True)
+
+
+PlaceOf = Callable[[int], Awaitable[Place]]
+"""Asked for each day (its midnight, UTC, in ms) before anything of it is dropped."""
+
+
+def place_in_archive(store: "Store", archive: str) -> PlaceOf:
+    """With an archive only what is in it goes. `archive`: its URL; empty: there is none."""
+
+    async def place_of(day_ms: int) -> Place:
+        location = await store.pruning.archive_of(day_ms)
+        return Place(location is not None, location)
+
+    return place_of if archive else nowhere
+
+
+class Pruner:
+    """Prunes; remembers where it ended."""
+
+    def __init__(
+        self,
+        store: "Store",
+        policy: Policy,
+        *,
+        clock: Clock,
+        pause: Pause,
+        is_over: Callable[[], bool] = lambda: False,
+        place_of: PlaceOf = nowhere,
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._clock = clock
+        self._pause = pause
+        self._place_of = place_of
+        self._is_over = is_over
+        """Asked between two days or batches: then the turn ends, and the next one goes on there."""
+        self._next_day_ms = 0
+
+    async def turn(self) -> "list[Dropped]":
+        """Drop what is due; days of which something went. Raises as the store does: what went until then is
+        in its receipts."""
+        found = []
+        if (days := self._policy.get(Kind.BODIES)) is not None:
+            found += await self._bodies(kept_since(self._clock(), days))
+        return found
+
+    async def plan(self) -> "list[Dropped]":
+        """What a turn would drop, and what would stay."""
+        found = []
+        if (days := self._policy.get(Kind.BODIES)) is not None:
+            until_ms, day_ms = kept_since(self._clock(), days), await self._store.pruning.next_day(0)
+            while day_ms is not None and day_ms < until_ms:
+                found.append(await self._store.pruning.survey_bodies(day_ms))
+                day_ms = await self._store.pruning.next_day(day_ms + DAY_MS)
+        return found
+
+    async def _bodies(self, until_ms: int) -> "list[Dropped]":
+        partitions = await self._store.partitions.partitions()
+        whole = {one.from_ms: one for one in partitions if one.until_ms - one.from_ms == DAY_MS}
+        found = []
+        for _ in range(DAYS_A_TURN):
+            day_ms = await self._store.pruning.next_day(self._next_day_ms)
+            if day_ms is None or day_ms >= until_ms:
+                self._next_day_ms = 0
+                break
+            place = await self._place_of(day_ms)
+            if place.may_drop:
+                found.append(await self._day(day_ms, whole.get(day_ms), place.location))
+            if self._is_over():
+                self._next_day_ms = day_ms
+                break
+            self._next_day_ms = day_ms + DAY_MS
+        for partition in await self._store.partitions.partitions():
+            if partition.until_ms <= until_ms:
+                await self._store.pruning.drop_empty(partition)
+        return [dropped for dropped in found if dropped.rows]
+
+    async def _day(self, day_ms: int, partition: "Partition | None", location: str | None) -> "Dropped":
+        """A day's bodies: its partition whole where it has one, otherwise in batches."""
+        if partition is not None:
+            dropped = await self._store.pruning.drop_day(partition, self._clock(), location)
+            if dropped is not None:
+                return dropped
+        return await self._in_batches(day_ms, location)
+
+    async def _in_batches(self, day_ms: int, location: str | None) -> "Dropped":
+        pruning, after_id = self._store.pruning, None
+        whole = None
+        while True:
+            batch = await pruning.drop_bodies(day_ms, after_id, self._clock(), location)
+            whole = batch.dropped if whole is None else whole.plus(batch.dropped)
+            after_id = batch.last_id
+            if after_id is None:
+                break
+            if self._is_over():
+                return whole
+            await self._pause()
+        await pruning.close_bodies(day_ms)
+        return whole

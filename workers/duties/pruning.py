@@ -1,0 +1,71 @@
+"""Prunes in parallel with the sweep, in whichever worker holds the lease, where the policy asks for it."""
+
+import asyncio
+import uuid
+
+import structlog
+
+from app.services.prune import Pruner, place_in_archive
+from app.store.write.pruning import Dropped
+from workers.context import Context
+from workers.periodic import run_every
+
+log = structlog.get_logger(__name__)
+
+LEASE = "prune"
+EVERY_S = 3_600.0
+"""A day becomes old enough once a day; an hour later is soon enough."""
+TURN_S = 120.0
+"""A turn goes on no longer; the next one goes on behind it. A day of 50,000 deliveries takes PostgreSQL some
+seconds, SQLite in batches some ten."""
+LEASE_MS = 600_000
+"""Above the longest turn: TURN_S, and the transaction that it ends with."""
+PAUSE_S = 0.05
+"""Between two batches: SQLite has one writer, and settlement is meant to have most of its time."""
+
+
+async def run_pruning(context: Context) -> None:
+    """Prune what is due, once an hour, until the process stops."""
+    policy = context.settings.keep_days()
+    if not policy:  # nobody's data is deleted unasked
+        await context.stopping.wait()
+        return
+    owner, until_s, monotonic_s = uuid.uuid4().hex, [0.0], asyncio.get_running_loop().time
+    pruner = Pruner(
+        context.store,
+        policy,
+        clock=context.clock,
+        pause=lambda: asyncio.sleep(PAUSE_S),
+        place_of=place_in_archive(context.store, context.settings.archive_url),
+        is_over=lambda: context.stopping.is_set() or monotonic_s() > until_s[0],
+    )
+
+    async def turn() -> None:
+        until_s[0] = monotonic_s() + TURN_S
+        await prune_once(context, owner, pruner)
+
+    await run_every(turn, name="pruning", every_s=EVERY_S, stopping=context.stopping)
+
+
+async def prune_once(context: Context, owner: str, pruner: Pruner) -> None:
+    """One turn; nothing where another worker prunes just now."""
+    now = context.clock()
+    if not await context.store.runs.acquire_lease(LEASE, owner, until_ms=now + LEASE_MS, now_ms=now):
+        return
+    try:
+        for dropped in await pruner.turn():
+            tell(dropped)
+    finally:
+        await context.store.runs.release_lease(LEASE, owner)
+
+
+def tell(dropped: Dropped) -> None:
+    """One line for each kind and day of which something went."""
+    log.info(
+        "pruned",
+        kind=dropped.kind.value,
+        day_ms=dropped.day_ms,
+        rows=dropped.rows,
+        body_bytes=dropped.body_bytes,
+        kept=dropped.kept.total(),
+    )
