@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.store.database import Database
 from app.store.finish_results import drop_response, has_response
-from app.store.key_index import drop_key_index, has_key_index
+from app.store.hash_indexes import has_wide_indexes, narrow_indexes
 from app.store.partitioning import is_unpartitioned, partition_deliveries
 
 
@@ -27,7 +27,7 @@ class FinishStep:
 
 STEPS: tuple[FinishStep, ...] = (
     FinishStep("divide deliveries into a partition for each day", is_unpartitioned, partition_deliveries),
-    FinishStep("drop the unique index of tasks on idempotency_key", has_key_index, drop_key_index),
+    FinishStep("index keys and fingerprints of tasks by hashes", has_wide_indexes, narrow_indexes),
     FinishStep("drop the column response of results", has_response, drop_response),
 )
 """In their order."""

@@ -233,7 +233,7 @@ sa.Index(
     sqlite_where=tasks.c.provider_task_id.is_not(None),
 )
 
-sa.Index("ix_tasks_fingerprint", tasks.c.fingerprint, tasks.c.settled_at_ms)
+sa.Index("ix_tasks_fingerprint", tasks.c.fingerprint, postgresql_using="hash")
 
 # An attempt that a retry replaced, as it stood then; its money may still move. Columns as in tasks.
 attempts = sa.Table(
