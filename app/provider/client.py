@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -78,7 +78,9 @@ class Client:
         timeout_s: float,
         connections: int,
         egress: Egress = STRAIGHT,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
         self._base_url = base_url
         self._egress = egress
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
@@ -229,7 +231,7 @@ class Client:
         return refusal
 
     def _slow_down(self, method: str, wait_s: float | None) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         if now >= self._paused_until_s:
             # The others of this time went before the pause, and are the same refusal.
             self._pauses[method] += 1
@@ -247,12 +249,12 @@ class Client:
     ) -> tuple[int, Mapping[str, str], bytes]:
         if wait_s := await self._rate_limiter.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
-        began_s, is_answered = time.monotonic(), False
+        began_s, is_answered = self._monotonic(), False
 
         def on_head(headers: Mapping[str, str]) -> None:
             nonlocal is_answered
             is_answered = True
-            self._rate_limiter.answered(time.monotonic() - began_s, *wire.rate_limit(headers))
+            self._rate_limiter.answered(self._monotonic() - began_s, *wire.rate_limit(headers))
 
         bytes_max = bytes_max or ANSWER_BYTES_MAX
         try:
@@ -261,7 +263,7 @@ class Client:
             return await self._by_session(method, path, body, on_head, bytes_max)
         finally:
             if not is_answered:
-                self._rate_limiter.answered(time.monotonic() - began_s)
+                self._rate_limiter.answered(self._monotonic() - began_s)
 
     async def _by_session(
         self, method: str, path: str, body: bytes | None, on_head: OnHead, bytes_max: int

@@ -66,10 +66,10 @@ async def _measure(rig: Rig, count: int) -> list[Row]:
     finally:
         stack.close()
         await store.close()
-    return [_row(rig.store, seen, count)]
+    return [pipeline_row(rig.store, seen, count)]
 
 
-def _row(store: str, seen: list[tuple[float, int]], count: int) -> Row:
+def pipeline_row(store: str, seen: list[tuple[float, int]], count: int) -> Row:
     """The rate over the whole of the run, less its first and last hundredth: the provider takes a second to
     finish a task. The spread is that of windows of WINDOW_S."""
     steady = [one for one in seen if count * 0.01 <= one[1] <= count * 0.99]

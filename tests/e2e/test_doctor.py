@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_set
 from app.database_clock import wall_ms
 from app.local.processes import Process, Processes
 from app.provider.wire import read_answer
-from app.store import Database, Store, database
+from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.tables import processes
 from tests.conftest import StartValkey
@@ -236,23 +236,20 @@ def test_f21_a_file_that_another_process_keeps_locked_is_reported_in_time(
 
 
 def test_f21_what_a_full_disk_refuses_is_found_though_a_rollback_never_meets_it(
-    urls: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    urls: dict[str, str], sqlite_url: str
 ) -> None:
     """A file that may not grow any more: it answers reads, and small writes that are taken back."""
     path = sqlite_url.removeprefix("sqlite:///")
 
-    def no_growth(busy_ms: int) -> Callable[[Any, Any], None]:
-        def prepare(connection: Any, record: Any) -> None:
-            prepare_sqlite(busy_ms)(connection, record)
-            connection.execute("PRAGMA max_page_count = 1")  # SQLite makes it what there is
+    def no_growth(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite makes it what there is
 
-        return prepare
-
-    prepare_sqlite = database._preparer
-    monkeypatch.setattr(database, "_preparer", no_growth)
-    check = examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"]
+    sa.event.listen(sa.Pool, "connect", no_growth)
+    try:
+        check = examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"]
+    finally:
+        sa.event.remove(sa.Pool, "connect", no_growth)
     assert (check.state, "its disk is full" in check.detail) == ("fault", True), check
-    monkeypatch.setattr(database, "_preparer", prepare_sqlite)
     assert examined(settings_for(urls, DATABASE_URL=sqlite_url))["database"].state == "ok"
     with contextlib.closing(sqlite3.connect(path)) as looked:
         assert looked.execute("SELECT count(*) FROM leases").fetchone() == (0,), "what was tried is gone"

@@ -8,8 +8,12 @@ import threading
 from types import TracebackType
 from typing import Self
 
+import sqlalchemy as sa
+
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65_536
+STORED_NEW = b"SELECT 0\0"
+"""In PostgreSQL's answer to deliveries that are stored, none of which was there before."""
 
 
 class Proxy:
@@ -20,6 +24,8 @@ class Proxy:
         """Of connections to come."""
         self.silent = False
         """Whatever either side says is swallowed meanwhile; new connections are accepted."""
+        self.lost_answer: bytes | None = None
+        """The next answer that holds these is lost, and its connection with it; None once it was."""
         self.port = 0
         self.accepted = 0
         self._ready = threading.Event()
@@ -79,6 +85,14 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
+                if self.lost_answer is not None and self.lost_answer in chunk:
+                    self.lost_answer = None
+                    return
                 if not self.silent:
                     writer.write(chunk)
                     await writer.drain()
+
+
+def through(proxy: Proxy, url: str) -> str:
+    """A database's URL by way of the proxy."""
+    return sa.make_url(url).set(host=HOST, port=proxy.port).render_as_string(hide_password=False)

@@ -9,7 +9,7 @@ import pytest
 from app.address import read_database_address, read_redis_address
 from app.bootstrap import open_provider
 from app.cli.atomic_file import atomic_file
-from app.cli.evidence.verify import _verify_plan
+from app.cli.evidence.verify import plan_of
 from app.cli.store_access import keep_private
 from app.config import load_settings
 from app.local.processes import Processes, plain_environment
@@ -47,7 +47,7 @@ def test_f27_no_repr_shows_a_secret() -> None:
         settings,
         settings.accounts,
         settings.all_accounts(),
-        _verify_plan(settings, "", []),
+        plan_of(settings, "", []),
         open_provider(settings),
         open_provider(settings, "eu"),
         read_database_address(URLS["DATABASE_URL"]),

@@ -60,7 +60,7 @@ def verify(
     if run and all_:
         raise typer.BadParameter("give RUN or --all, not both", param_hint="--all")
     settings = settings_for(log_level="warning")
-    plan = _verify_plan(settings, account, secret_env or [])
+    plan = plan_of(settings, account, secret_env or [])
 
     async def work(store: "Store") -> None:
         runs, totals = await _verified(store, plan, run or [], account or None, processes)
@@ -83,7 +83,8 @@ class VerifyPlan:
     allow_unsigned: bool
 
 
-def _verify_plan(settings: "Settings", account: str, names: Sequence[str]) -> VerifyPlan:
+def plan_of(settings: "Settings", account: str, names: Sequence[str]) -> VerifyPlan:
+    """`names`: variables that hold retired secrets of `account`. Raises UserError for one that is not set."""
     from app.config import DEFAULT_ACCOUNT
 
     # An account whose key is not configured any more has books all the same.
@@ -137,16 +138,16 @@ async def _in_processes(
     # Not forked: a fork would share this process's connections and threads.
     with ProcessPoolExecutor(spread, mp_context=get_context("spawn")) as pool:
         shares = (
-            loop.run_in_executor(pool, _run_share, plan, list(runs), share, spread, joined)
+            loop.run_in_executor(pool, run_share, plan, list(runs), share, spread, joined)
             for share in range(spread)
         )
         return await asyncio.gather(*shares)
 
 
-def _run_share(
+def run_share(
     plan: VerifyPlan, runs: "Sequence[VerifiedRun]", share: int, of: int, joined: str | None
 ) -> "VerifyTotals":
-    """One process's share of the pages."""
+    """One process's share of the pages; what a process of the pool is started with."""
     from app.bootstrap import open_store
     from app.services.verify.books import verify_share
     from app.store.read.verification import open_snapshot

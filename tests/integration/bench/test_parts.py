@@ -33,7 +33,7 @@ from benchmarks.bench.bodies import BODY_BYTES, signed_headers, write_bodies
 from benchmarks.bench.figures import row
 from benchmarks.bench.load import Load
 from benchmarks.bench.page import BEGIN, END, PAGE, with_table
-from benchmarks.bench.pipeline import LIMIT_PER_S, _row
+from benchmarks.bench.pipeline import LIMIT_PER_S, pipeline_row
 from benchmarks.bench.plot import plot
 from tests.servers.valkey import ValkeyServer
 
@@ -94,9 +94,9 @@ def test_the_plot_shows_every_judged_row_and_whether_it_holds() -> None:
 
 def test_the_pipeline_is_judged_by_the_whole_run_not_by_its_best_window() -> None:
     seen = [(n * 0.5, min(n * 250, 10_000)) for n in range(42)]
-    assert _row("sqlite", seen, 10_000).ratio == pytest.approx(1, abs=0.01)
+    assert pipeline_row("sqlite", seen, 10_000).ratio == pytest.approx(1, abs=0.01)
     stalled = [(at + (20 if at > 10 else 0), settled) for at, settled in seen]
-    found = _row("sqlite", stalled, 10_000)
+    found = pipeline_row("sqlite", stalled, 10_000)
     assert found.ratio < 0.6
     assert found.holds is False
     assert found.spread[1] <= 1.01
@@ -148,10 +148,13 @@ async def test_the_queueing_receiver_enqueues_what_it_is_sent(valkey: ValkeyServ
         assert client.zcard("arq:queue") == 8
 
 
-async def test_what_is_not_signed_is_refused_by_the_references_too() -> None:
+async def test_what_is_not_signed_is_refused_by_the_references_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*signed: Any) -> dict[str, str]:
+        return {name: value.replace("v1=", "v1=0") for name, value in signed_headers(*signed).items()}
+
+    monkeypatch.setattr("benchmarks.bench.load.signed_headers", wrong)
     load = Load()
     load.prepare(7, 2)
-    load._requests = [request.replace(b"v1=", b"v1=0") for request in load._requests]
     async with receiver("verify") as port:
         assert (await load.run(port, seconds=30, connections=1))["statuses"] == {401: 2}
 

@@ -18,6 +18,7 @@ from app.domain.run_reason import BY_HAND, ReasonCode, RunReason
 from app.domain.task import RunState
 from app.provider.client import Client
 from app.queue import Queue
+from app.services.notice_triggers import Watcher
 from app.store import Store
 from tests.clock import SteppedClock
 from tests.integration.notices.receiver import SECRET, Receiver
@@ -139,11 +140,11 @@ async def test_looking_takes_a_share_of_the_time_at_most(
     counted: list[int] = []
     looker = workers.duties.notices.Looker(context_on(sqlite_store, clock, Pipeline(sqlite_store, clock)))
 
-    async def look() -> int:
+    async def look(_watcher: Watcher) -> int:
         counted.append(1)
         return 0
 
-    monkeypatch.setattr(looker._watcher, "look", look)
+    monkeypatch.setattr(Watcher, "look", look)
     for _ in range(3):
         await looker.look()
     assert len(counted) == looks

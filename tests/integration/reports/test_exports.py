@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from app.cli.runs.export import Format, rows_of, write_file
 from app.store import Store
 from app.store.read import exports
-from app.store.read.exports import ExportReads
 from app.store.tables import account_entries
 from app.views.export_rows import COLUMNS, ExportContent
 from tests.integration.store.scenes import NOW, claim, ended, failed_on, report_on, settle_all, start_run
+from tests.statements import before_each
 
 TASKS = 30
 CHARGED = Decimal("5.000001")
@@ -141,16 +141,16 @@ async def test_an_answer_above_the_bound_ends_its_chunk(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    read = ExportReads._export_chunk
+    found: list[int] = []
 
-    async def counted(self: Store, run_id: str, after: int) -> tuple[list[Any], bool]:
-        found = await read(self, run_id, after)
-        sizes.append(len(found[0]))
-        return found
+    async def count_chunk() -> None:
+        sizes.append(0)
 
     monkeypatch.setattr(exports, "CHUNK_BYTES", 60)
-    monkeypatch.setattr(ExportReads, "_export_chunk", counted)
-    found = [row["ordinal"] async for row in store.exports.export(run_id)]
+    with before_each(store.db, "SELECT tasks.ordinal", count_chunk):
+        async for row in store.exports.export(run_id):
+            found.append(row["ordinal"])
+            sizes[-1] += 1
     assert found == list(range(1, TASKS + 1))
     assert sizes[:12] == [1] * 12
     assert max(sizes) == 7

@@ -1,10 +1,12 @@
 """Settlement, named after the rows of the failure catalogue (tables R and W), on both stores."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +25,7 @@ from app.store.write.settlement import SettlementWrites
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import LIMITS, UNMATCHED_MS, Pipeline
 from tests.scripted_provider import LOSE, Accepted
+from tests.statements import OWNERS, before_each
 
 
 async def submitted(pipeline: Pipeline, tasks: int) -> list[Accepted]:
@@ -30,6 +33,35 @@ async def submitted(pipeline: Pipeline, tasks: int) -> list[Accepted]:
     task_ids = await pipeline.start(tasks)
     await pipeline.submit()
     return [pipeline.provider.finish(idempotency_key(i, 1)) for i in task_ids]
+
+
+@contextlib.asynccontextmanager
+async def updating_nothing(db: Database) -> AsyncIterator[None]:
+    """No update of a task finds its row, as if somebody else always came before."""
+    on, off = (
+        (
+            ["CREATE TRIGGER lost BEFORE UPDATE ON tasks BEGIN SELECT RAISE(IGNORE); END"],
+            ["DROP TRIGGER lost"],
+        )
+        if db.is_sqlite
+        else (
+            [
+                "CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+                "CREATE TRIGGER lost BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION lost()",
+            ],
+            ["DROP FUNCTION lost CASCADE"],
+        )
+    )
+
+    async def execute(statements: list[str]) -> None:
+        for statement in statements:
+            await db.write(lambda connection, text=statement: connection.execute(sa.text(text)))  # type: ignore[misc]
+
+    await execute(on)
+    try:
+        yield
+    finally:
+        await execute(off)
 
 
 def effects(books: Any) -> Counter[str]:
@@ -487,9 +519,7 @@ async def test_w11_eight_workers_on_the_same_deliveries(pipeline: Pipeline, stor
 
 
 @pytest.mark.parametrize("second", ["same", "conflict", "charge unknown"])
-async def test_w11_two_that_read_the_same_row_settle_it_once(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, second: str
-) -> None:
+async def test_w11_two_that_read_the_same_row_settle_it_once(pipeline: Pipeline, second: str) -> None:
     """Two workers hold two deliveries of one task, and both have read the row before either writes."""
     [done] = await submitted(pipeline, 1)
     other = {
@@ -498,18 +528,16 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
         "charge unknown": done.body(creditsCharged=None),
     }[second]
     first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(other)
-    apply = SettlementWrites._move_attempts
-    both = asyncio.Barrier(2)
-    arrived = itertools.count()
+    both, arrived, db = asyncio.Barrier(2), itertools.count(), pipeline.store.db
 
-    async def together(store: Store, *args: Any) -> Any:
+    async def together() -> None:
         # SQLite has one writer, so the second has not read yet; then nothing is waited for.
-        if not store.db.is_sqlite and next(arrived) < 2:
+        if not db.is_sqlite and next(arrived) < 2:
             await both.wait()
-        return await apply(store, *args)
 
-    monkeypatch.setattr(SettlementWrites, "_move_attempts", together)
-    summaries = await asyncio.gather(pipeline.settle(first_ids), pipeline.settle(second_ids))
+    with before_each(db, "UPDATE tasks", together):
+        summaries = await asyncio.gather(pipeline.settle(first_ids), pipeline.settle(second_ids))
+    assert db.is_sqlite or next(arrived) >= 2
     assert [(s.left, s.quarantined) for s in summaries] == [(0, 0), (0, 0)]
     books = await pipeline.books()
     found = effects(books)
@@ -520,7 +548,7 @@ async def test_w11_two_that_read_the_same_row_settle_it_once(
 
 
 async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_of_itself(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline,
 ) -> None:
     """One worker has read a task whose id nobody knows; another settles it, and with it knows the id."""
     await pipeline.start(1)
@@ -531,35 +559,32 @@ async def test_w11_a_report_that_made_an_id_known_meanwhile_contradicts_no_copy_
     [key] = pipeline.provider.accepted
     done = pipeline.provider.finish(key)
     first_ids, second_ids = await pipeline.receive(done), await pipeline.receive(done)
-    marked, is_first = SettlementWrites._mark_anothers_ids, itertools.count()
+    looked, db = itertools.count(), pipeline.store.db
 
-    async def late(store: Store, *args: Any) -> Any:
+    async def settle_first() -> None:
         # SQLite has one writer: there nobody settles in between.
-        if not next(is_first) and not store.db.is_sqlite:
+        if not next(looked) and not db.is_sqlite:
             await pipeline.settle(first_ids)
-        return await marked(store, *args)
 
-    monkeypatch.setattr(SettlementWrites, "_mark_anothers_ids", late)
-    await pipeline.settle(second_ids)
+    with before_each(db, OWNERS, settle_first):
+        await pipeline.settle(second_ids)
+    assert next(looked)
     await pipeline.settle(first_ids)
     books = await pipeline.books()
     assert effects(books) == {"settled": 1, "duplicate": 1}
     assert not books.findings
 
 
-async def test_a_delivery_that_loses_every_update_is_left_for_the_sweep(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_delivery_that_loses_every_update_is_left_for_the_sweep(pipeline: Pipeline) -> None:
     done = await submitted(pipeline, 2)
-    passes = itertools.count()
+    passes, db = itertools.count(), pipeline.store.db
 
-    async def always_late(store: Store, connection: Any, changes: Any, now_ms: int) -> list[Any]:
+    async def count_pass() -> None:
         next(passes)
-        return []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SettlementWrites, "_move_attempts", always_late)
-        summary = await pipeline.deliver(*done)
+    async with updating_nothing(db):
+        with before_each(db, "UPDATE tasks", count_pass):
+            summary = await pipeline.deliver(*done)
     assert (summary.settled, summary.left, next(passes)) == (0, 2, LOST_UPDATE_PASSES)
     assert {row["state"] for row in (await pipeline.books()).deliveries} == {"new"}
     pipeline.clock.advance(10_000)

@@ -1,7 +1,6 @@
 """Further attempts of a task: same row, new key; the old attempt's money may still move."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from tests.integration.store.scenes import (
     submit_all,
     task_row,
 )
+from tests.statements import held_before
 
 LATER = NOW + 100_000
 
@@ -133,32 +133,17 @@ async def test_two_charged_attempts_are_a_finding(store: Store, together: bool, 
     await check_books(store)
 
 
-async def test_two_attempts_charged_at_the_same_time_are_a_finding(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_attempts_charged_at_the_same_time_are_a_finding(postgres_url: str) -> None:
     one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
-    reached, go_on, finish = asyncio.Event(), asyncio.Event(), one.settlements._close_deliveries
-
-    async def held(*args: Any) -> None:
-        reached.set()
-        await go_on.wait()
-        await finish(*args)
-
-    monkeypatch.setattr(one.settlements, "_close_deliveries", held)
-    blocked = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
     try:
         run_id, (first, second) = await expired_then_retried(one)
-        settling = [asyncio.create_task(settle_all(one, report_on(first)))]
-        await reached.wait()
-        settling.append(asyncio.create_task(settle_all(other, report_on(second))))
-        async with asyncio.timeout(30):
-            while not (await count(one, blocked) or settling[1].done()):  # noqa: ASYNC110 - a lock has no event
-                await asyncio.sleep(0.01)
-        go_on.set()
-        await asyncio.gather(*settling)
+        with held_before(one.db, "UPDATE deliveries") as hold:
+            settling = [asyncio.create_task(settle_all(one, report_on(first)))]
+            await hold.reached.wait()
+            settling.append(asyncio.create_task(settle_all(other, report_on(second))))
+            await hold.until_waited_for(one, settling[1])
+            hold.go_on.set()
+            await asyncio.gather(*settling)
         assert [f["verdict"] for f in await one.reports.findings_of(run_id)] == ["double_charged"]
         await check_books(one)
     finally:

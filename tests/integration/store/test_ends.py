@@ -23,6 +23,7 @@ from tests.integration.store.scenes import (
     start_run,
     submit_all,
 )
+from tests.statements import held_before
 
 LATER = NOW + 60_000
 
@@ -140,34 +141,20 @@ async def test_a_remark_stays_with_the_finished_run(store: Store) -> None:
     assert (await run_of(store, run_id)).reason == "2 slots were skipped"
 
 
-async def test_a_retry_during_the_look_is_not_lost(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_retry_during_the_look_is_not_lost(postgres_url: str) -> None:
     """The look found the run over; a retry that is not committed yet holds it."""
     one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
-    reached, go_on, next_attempts = asyncio.Event(), asyncio.Event(), one.retries._next_attempts
-
-    async def held(*args: object) -> None:
-        await next_attempts(*args)  # type: ignore[arg-type]
-        reached.set()
-        await go_on.wait()
-
-    monkeypatch.setattr(one.retries, "_next_attempts", held)
     try:
         run_id, ids = await start_run(one)
         (task,) = await submit_all(one)
         await settle_all(one, failed_on(task))
-        retrying = asyncio.create_task(one.retries.retry_tasks_if_closed(ids, LATER))
-        await reached.wait()
-        finishing = asyncio.create_task(other.run_ends.finish_runs(LATER))
-        blocked = (
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        async with asyncio.timeout(30):
-            while not await rows(one, blocked):  # noqa: ASYNC110 - a lock has no event
-                await asyncio.sleep(0.01)
-        go_on.set()
-        assert (await retrying, await finishing) == (1, 0)
+        with held_before(one.db, "UPDATE runs") as hold:
+            retrying = asyncio.create_task(one.retries.retry_tasks_if_closed(ids, LATER))
+            await hold.reached.wait()
+            finishing = asyncio.create_task(other.run_ends.finish_runs(LATER))
+            await hold.until_waited_for(other, finishing)
+            hold.go_on.set()
+            assert (await retrying, await finishing) == (1, 0)
         assert await stands(one, run_id) == ("running", None)
     finally:
         await one.close()

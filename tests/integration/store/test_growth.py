@@ -37,6 +37,7 @@ from tests.integration.store.scenes import (
     start_run,
     submit_all,
 )
+from tests.statements import held_before
 
 
 async def execute(store: Store, *statements: str) -> None:
@@ -111,32 +112,18 @@ async def test_claims_of_one_run_at_once_keep_to_its_budget(store_url: str) -> N
             await store.close()
 
 
-async def test_a_second_sender_finds_what_the_first_does_not_hold(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_second_sender_finds_what_the_first_does_not_hold(postgres_url: str) -> None:
     """The first rows of every run are held by a claim that is not committed yet."""
     one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
-    reached, go_on, within_budget = asyncio.Event(), asyncio.Event(), one.submissions._within_budget
-
-    async def held(*args: Any) -> Any:
-        reached.set()
-        await go_on.wait()
-        return await within_budget(*args)
-
-    monkeypatch.setattr(one.submissions, "_within_budget", held)
     try:
         await start_run(one, 8)
-        first = asyncio.create_task(claim(one, 4))
-        await reached.wait()
-        second = asyncio.create_task(claim(other, 4))
-        blocked = (
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        async with asyncio.timeout(30):
-            while not await rows(one, blocked) and not second.done():  # noqa: ASYNC110 - a lock has no event
-                await asyncio.sleep(0.01)
-        go_on.set()
-        claimed = [*(await first), *(await second)]
+        with held_before(one.db, "SELECT runs.id, runs.budget") as hold:
+            first = asyncio.create_task(claim(one, 4))
+            await hold.reached.wait()
+            second = asyncio.create_task(claim(other, 4))
+            await hold.until_waited_for(one, second)
+            hold.go_on.set()
+            claimed = [*(await first), *(await second)]
         assert sorted(task.ordinal for task in claimed) == list(range(1, 9))
     finally:
         await one.close()

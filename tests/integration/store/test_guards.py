@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,7 @@ from app.ports import RowsRefused, StoreRefused, StoreUnavailable
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.database import WRITE_TRIES
+from app.store.sqlite_append import append_rows
 from app.store.tables import ledger, results, tasks
 from app.store.write.settlement_rows import RESULT_COLUMNS
 from tests.clock import SteppedClock
@@ -39,6 +40,8 @@ from tests.integration.store.scenes import (
 )
 from tests.integration.store.scenes import apply as settle
 from tests.servers.postgres import OTHERS_OFF
+from tests.servers.proxy import STORED_NEW, through
+from tests.statements import losing_answers
 
 
 async def enter(store: Store, task_id: str, kind: str, attempt: int = 1) -> None:
@@ -84,35 +87,36 @@ async def test_keys_and_results_are_unique(store: Store, table: sa.Table) -> Non
         await store.db.write(work)
 
 
-class Forgetful(Database):
-    """Commits, and then loses the connection before the answer arrives: the caller cannot know (W4)."""
-
-    loses = 0
-
-    async def _write_once(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        done = await super()._write_once(work)
-        self._lose()
-        return done
-
-    async def _append_once(self, *args: Any) -> None:
-        await super()._append_once(*args)
-        self._lose()
-
-    def _lose(self) -> None:
-        if self.loses:
-            self.loses -= 1
-            raise ConnectionResetError("the answer to the commit was lost")
-
-
-async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str) -> None:
-    database = Forgetful(store_url)
-    store = Store(database, read_answer)
+async def test_a_write_may_be_repeated_after_its_commit_was_lost(
+    store_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = None if store_url.startswith("sqlite") else request.getfixturevalue("proxy")
+    store = Store(Database(through(proxy, store_url) if proxy else store_url), read_answer)
 
     async def losing(made: Awaitable[Any]) -> Any:
-        database.loses = 1
-        done = await made
-        assert database.loses == 0
+        with losing_answers(store.db) as lost:
+            lost.count = 1
+            done = await made
+            assert lost.count == 0
         return done
+
+    async def losing_receive(*claimed: Any) -> list[Any]:
+        # Deliveries are appended by the driver alone: no event of SQLAlchemy's tells of it.
+        if proxy is not None:
+            proxy.lost_answer = STORED_NEW
+        lost = [ConnectionResetError("the answer was lost")] if proxy is None else []
+
+        async def append_and_lose(*args: Any) -> set[str]:
+            known = await append_rows(*args)
+            if lost:
+                raise lost.pop()
+            return known
+
+        monkeypatch.setattr("app.store.database.append_rows", append_and_lose)
+        parsed = await receive(store, report_on(claimed[0], 6), failed_on(claimed[1]))
+        assert not lost and (proxy is None or proxy.lost_answer is None)
+        assert await count(store, "SELECT count(*) FROM deliveries") == 2
+        return list(parsed)
 
     try:
         run_id = await losing(store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW))
@@ -128,7 +132,7 @@ async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str)
         ]
         await losing(store.submissions.record_submissions(sent))
         assert await count(store, "SELECT count(*) FROM findings") == 2
-        (first, *_) = parsed = await losing_receive(store, database, claimed[0], claimed[1])
+        (first, *_) = parsed = await losing_receive(claimed[0], claimed[1])
         await losing(settle(store, parsed))
         assert (await settle(store, [first])).effects == {}
         await losing(store.retries.retry_tasks_if_closed(ids, NOW))
@@ -138,14 +142,6 @@ async def test_a_write_may_be_repeated_after_its_commit_was_lost(store_url: str)
         assert await store.queries.waiting_count() == 0
     finally:
         await store.close()
-
-
-async def losing_receive(store: Store, database: Forgetful, *claimed: Any) -> list[Any]:
-    database.loses = 1
-    parsed = await receive(store, report_on(claimed[0], 6), failed_on(claimed[1]))
-    assert database.loses == 0
-    assert await count(store, "SELECT count(*) FROM deliveries") == 2
-    return parsed
 
 
 async def test_a_database_that_does_not_come_back_is_unavailable(
@@ -158,11 +154,10 @@ async def test_a_database_that_does_not_come_back_is_unavailable(
         tries += 1
 
     monkeypatch.setattr("app.store.database.asyncio.sleep", no_wait)
-    database = Forgetful(sqlite_url)
-    database.loses = WRITE_TRIES
-    store = Store(database, read_answer)
+    store = Store(Database(sqlite_url), read_answer)
     try:
-        with pytest.raises(StoreUnavailable):
+        with losing_answers(store.db) as lost, pytest.raises(StoreUnavailable):
+            lost.count = WRITE_TRIES
             await store.runs.create_run(name="r", source="-", budget=None, now_ms=NOW)
         assert tries == WRITE_TRIES - 1
     finally:

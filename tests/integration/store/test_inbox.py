@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from typing import Any
 
 import aiosqlite
 import pytest
@@ -24,6 +23,7 @@ from tests.integration.store.scenes import (
     start_run,
     submit_all,
 )
+from tests.servers.proxy import STORED_NEW, Proxy, through
 
 
 def raw(body: bytes = b"{}", **changes: str) -> RawDelivery:
@@ -220,23 +220,13 @@ async def test_processes_that_store_the_same_deliveries_count_each_and_block_nob
             await each.close()
 
 
-async def test_a_second_try_after_a_lost_answer_counts_no_repeat(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(Database(postgres_url), read_answer)
-    once, lost = store.db._append_once, [ConnectionResetError("after the commit")]
-
-    async def cut(*arguments: Any) -> set[str]:
-        known = await once(*arguments)
-        if lost:
-            raise lost.pop()
-        return known
-
-    monkeypatch.setattr(store.db, "_append_once", cut)
+async def test_a_second_try_after_a_lost_answer_counts_no_repeat(postgres_url: str, proxy: Proxy) -> None:
+    store = Store(Database(through(proxy, postgres_url)), read_answer)
+    proxy.lost_answer = STORED_NEW
     try:
         delivery = raw()
         assert await store.inbox.store_deliveries([delivery], due_at_ms=NOW) == set(), "so it is woken for"
-        assert not lost
+        assert proxy.lost_answer is None
         assert await rows(store, "SELECT repeats FROM deliveries") == [{"repeats": 0}]
     finally:
         await store.close()

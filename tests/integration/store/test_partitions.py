@@ -24,10 +24,11 @@ from app.store import Database, Store
 from app.store.days import day_of
 from app.store.finish import steps_due
 from app.store.migrate import alembic_config, migrate
-from app.store.partitioning import CHECK, _bound, _validate, drop_stale_check, partition_deliveries
+from app.store.partitioning import CHECK, drop_stale_check, partition_deliveries
 from app.store.write.partitions import AHEAD_DAYS, LOCK_MS
 from tests.integration.store.scenes import count, rows
 from tests.servers.postgres import PostgresServer
+from tests.statements import before_each
 from workers.duties.partitions import look_ahead
 
 
@@ -142,13 +143,26 @@ async def test_an_old_table_is_attached_and_goes_on_being_written_to(plain: Stor
     assert known == {old[0].id}, "a repeat is found where it is"
 
 
-@pytest.mark.parametrize("cut", ["bound", "validated"])
+BOUND = "ALTER TABLE deliveries VALIDATE"
+VALIDATED = "ALTER TABLE deliveries RENAME"
+"""What comes next then."""
+
+
+async def partition_until(db: Database, beginning: str) -> None:
+    """A call that is killed before its first statement that begins so."""
+
+    async def kill() -> None:
+        raise ZeroDivisionError
+
+    with before_each(db, beginning, kill), pytest.raises(ZeroDivisionError):
+        await partition_deliveries(db)
+
+
+@pytest.mark.parametrize("cut", [BOUND, VALIDATED], ids=["bound", "validated"])
 async def test_a_call_that_was_killed_is_gone_on_with(plain: Store, cut: str) -> None:
     now = await now_of(plain)
     await keep(plain, now)
-    await plain.db.write(lambda connection: _bound(plain.db, connection))
-    if cut == "validated":
-        await plain.db.write(_validate)
+    await partition_until(plain.db, cut)
     await keep(plain, now + DAY_MS)
     assert not await drop_stale_check(plain.db, now)
     await partition_deliveries(plain.db)
@@ -159,7 +173,7 @@ async def test_a_call_that_was_killed_is_gone_on_with(plain: Store, cut: str) ->
 async def test_the_check_of_a_killed_call_is_taken_away_before_it_refuses(plain: Store) -> None:
     now = await now_of(plain)
     await keep(plain, now)
-    await plain.db.write(lambda connection: _bound(plain.db, connection))
+    await partition_until(plain.db, BOUND)
     assert await drop_stale_check(plain.db, now + AHEAD_DAYS * DAY_MS + 1)
     await keep(plain, now + 400 * DAY_MS)
     await partition_deliveries(plain.db)

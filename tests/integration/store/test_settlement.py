@@ -32,6 +32,7 @@ from tests.integration.store.scenes import (
     submit_all,
     task_row,
 )
+from tests.statements import OWNERS, before_each
 
 
 @pytest.fixture
@@ -258,23 +259,18 @@ async def test_the_key_of_a_task_whose_answer_was_lost_with_the_id_of_another_se
     await check_books(store)
 
 
-async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_id_that_is_recorded_while_its_report_settles_is_not_another_s(postgres_url: str) -> None:
     """The submit response is committed between the look at the attempt and the look for the id's owner."""
     one, other = Store(Database(postgres_url), read_answer), Store(Database(postgres_url), read_answer)
     try:
         _, ids = await start_run(one)
         [task] = await claim(one)
-        marked = one.settlements._mark_anothers_ids
 
-        async def recorded_meanwhile(*args: Any) -> list[ParsedDelivery]:
+        async def record() -> None:
             await other.submissions.record_submissions([ended(task)])
-            return await marked(*args)
 
         parsed = await receive(one, report_on(task))
-        with monkeypatch.context() as patched:
-            patched.setattr(one.settlements, "_mark_anothers_ids", recorded_meanwhile)
+        with before_each(one.db, OWNERS, record):
             assert (await apply(one, parsed)).lost_updates == 1
         await apply(one, parsed)
         assert (await task_row(one, ids[0]))["state"] == "completed"

@@ -4,13 +4,15 @@ who waits is told in time, and everything goes on with the connections that are 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.util import await_only
 
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
@@ -21,7 +23,7 @@ from app.store import Database, Store
 from app.store.database import CLOSE_S, TRIES_WITHIN
 from tests.integration.store.scenes import NOW
 from tests.servers.postgres import PostgresServer, database_name
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Proxy, through
 
 LIMIT_S = 0.4
 ERROR_WITHIN_S = (TRIES_WITHIN + 1) * LIMIT_S + 2 * CLOSE_S + 2.0
@@ -29,22 +31,10 @@ ERROR_WITHIN_S = (TRIES_WITHIN + 1) * LIMIT_S + 2 * CLOSE_S + 2.0
 
 
 @pytest.fixture
-def proxy(postgres_url: str) -> Iterator[Proxy]:
-    port = sa.make_url(postgres_url).port
-    assert port is not None
-    with Proxy(port) as started:
-        yield started
-
-
-@pytest.fixture
 async def silenced(postgres_url: str, proxy: Proxy) -> AsyncIterator[Store]:
     """A store whose connections go through the proxy, some of them in use before."""
-    url = sa.make_url(postgres_url).set(host="127.0.0.1", port=proxy.port)
     database = Database(
-        url.render_as_string(hide_password=False),
-        timeout_s=LIMIT_S,
-        long_timeout_s=2 * LIMIT_S,
-        connect_timeout_s=LIMIT_S,
+        through(proxy, postgres_url), timeout_s=LIMIT_S, long_timeout_s=2 * LIMIT_S, connect_timeout_s=LIMIT_S
     )
     store = Store(database, read_answer)
     await asyncio.gather(*(store.queries.waiting_count() for _ in range(3)))
@@ -146,6 +136,18 @@ async def test_f17_what_is_long_by_design_may_take_longer(postgres_url: str) -> 
         await database.close()
 
 
+def writable_for_now(db: Database) -> list[Any]:
+    """The driver's connections that are made from here on; each can write until it is reset."""
+    made: list[Any] = []
+
+    def note(connection: Any, _record: Any) -> None:
+        made.append(connection.driver_connection)
+        await_only(made[-1].execute("SET default_transaction_read_only = off; SET statement_timeout = 0"))
+
+    sa.event.listen(db.engine.sync_engine, "connect", note)
+    return made
+
+
 @pytest.mark.parametrize("setting", ["default_transaction_read_only = on", "statement_timeout = 50"])
 async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
     postgres_url: str, postgres: PostgresServer, setting: str
@@ -158,7 +160,10 @@ async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
         async with AsyncExitStack() as stack:
             for _ in range(5):
                 await stack.enter_async_context(store.db.engine.connect())
-        store.db._appender = await store.db._connect()
+        made = writable_for_now(store.db)
+        await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
+        for driver in made:
+            await driver.execute("RESET ALL")
         postgres.execute(f"{own} RESET ALL")
         # One of them has to fail for it, or not even that: it is tried again on another connection.
         with contextlib.suppress(StoreUnavailable):

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.cli import main
-from app.cli.evidence.verify import VerifyPlan, _run_share
+from app.cli.evidence.verify import VerifyPlan, run_share
 from app.config import load_settings
 from app.provider.wire import read_answer
 from app.services.verify.books import VerifyTotals, verify_share
@@ -111,5 +111,5 @@ def test_f17_each_process_keeps_the_limits_that_are_set(
     )
     # As it comes to a process of its own.
     plan = pickle.loads(pickle.dumps(VerifyPlan(settings, {}, 300, False)))
-    _run_share(plan, [], 1, 2, None)
+    run_share(plan, [], 1, 2, None)
     assert made == [{"timeout_s": 3, "long_timeout_s": 44, "connect_timeout_s": 2, "sqlite_busy_ms": 10_000}]

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -26,7 +28,8 @@ TASK = ClaimedTask(
 class Provider:
     """One server whose every path is answered by `answer`, and a client for it."""
 
-    def __init__(self, client: Client, pacer: Pacer) -> None:
+    def __init__(self, url: str, client: Client, pacer: Pacer) -> None:
+        self.url = url
         self.client = client
         self.pacer = pacer
         self.answer: Handler = _no_answer
@@ -57,7 +60,9 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 @contextlib.asynccontextmanager
-async def serving(timeout_s: float = 5.0) -> AsyncIterator[Provider]:
+async def serving(
+    timeout_s: float = 5.0, *, pacer: Pacer | None = None, **changes: Any
+) -> AsyncIterator[Provider]:
     served: list[Provider] = []
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -66,20 +71,27 @@ async def serving(timeout_s: float = 5.0) -> AsyncIterator[Provider]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handle)
     async with TestServer(app) as server:
-        pacer = Pacer(500)
-        async with client_of(str(server.make_url("")).rstrip("/"), pacer, timeout_s) as client:
-            served.append(Provider(client, pacer))
+        url, pacer = str(server.make_url("")).rstrip("/"), pacer or Pacer(500)
+        async with client_of(url, pacer, timeout_s, **changes) as client:
+            served.append(Provider(url, client, pacer))
             yield served[0]
 
 
-def client_of(url: str, pacer: Pacer | None = None, timeout_s: float = 5.0) -> Client:
+def client_of(
+    url: str,
+    pacer: Pacer | None = None,
+    timeout_s: float = 5.0,
+    api_key: str = "sk_test_x",
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Client:
     return Client(
         base_url=url,
-        api_key="sk_test_x",
+        api_key=api_key,
         webhook_url="http://127.0.0.1:1/hook",
         pacer=pacer or Pacer(500),
         timeout_s=timeout_s,
         connections=4,
+        monotonic=monotonic,
     )
 
 

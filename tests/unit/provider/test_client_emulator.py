@@ -28,15 +28,9 @@ SCALE = 2_000.0
 
 @contextlib.asynccontextmanager
 async def emulated(
-    edition: str,
-    *,
-    api_key: str = EMULATOR_KEY,
-    credits: int | None = None,
-    switches: Switches | None = None,
-    path: str = "",
+    edition: str, *, api_key: str = EMULATOR_KEY, credits: int | None = None, switches: Switches | None = None
 ) -> AsyncIterator[Client]:
-    """A client of an emulator of that edition, on a clock that makes answers come within milliseconds. `path`
-    is put before each of its paths."""
+    """A client of an emulator of that edition, on a clock that makes answers come within milliseconds."""
     options = Options(
         edition=edition,
         keys=(EMULATOR_KEY,),
@@ -45,17 +39,18 @@ async def emulated(
         requests_per_s=0,
         switches=switches or Switches(),
     )
-    async with TestServer(create_app(options)) as server:
-        client = Client(
-            base_url=str(server.make_url("")).rstrip("/") + path,
-            api_key=api_key,
-            webhook_url=None,
-            pacer=Pacer(500),
-            timeout_s=10.0,
-            connections=4,
-        )
-        async with client:
-            yield client
+    async with TestServer(create_app(options)) as server, client_of(url_of(server), api_key) as client:
+        yield client
+
+
+def url_of(server: TestServer) -> str:
+    return str(server.make_url("")).rstrip("/")
+
+
+def client_of(url: str, api_key: str = EMULATOR_KEY) -> Client:
+    return Client(
+        base_url=url, api_key=api_key, webhook_url=None, pacer=Pacer(500), timeout_s=10.0, connections=4
+    )
 
 
 def prompt(n: int = 1, **payload: Any) -> ClaimedTask:
@@ -140,14 +135,20 @@ async def test_s15_an_invalid_task_is_rejected_with_the_reason(
 
 @pytest.mark.parametrize("edition", EDITIONS)
 async def test_f1_a_path_that_it_does_not_serve_says_nothing_of_a_task(edition: str) -> None:
-    async with emulated(edition) as client:
+    options = Options(edition=edition, keys=(EMULATOR_KEY,), time_scale=SCALE, requests_per_s=0)
+    async with (
+        TestServer(create_app(options)) as server,
+        client_of(url_of(server)) as client,
+        client_of(url_of(server) + "/v2") as misdirected,
+    ):
+        created = await client.create(prompt())
+        assert created.provider_task_id is not None
         assert (await client.poll("unknown")).found is False, "of a task it does"
-    async with emulated(edition, path="/v2") as client:
-        refused = await client.create(prompt(2))
+        refused = await misdirected.create(prompt(2))
         assert (refused.answer, refused.http_status) == (Answer.MISDIRECTED, 404)
         assert refused.message is not None and "Route not found" in refused.message
-        assert await client.create_batch([prompt(2), prompt(3)]) is None, "alone they find out"
-        poll = await client.poll("unknown")
+        assert await misdirected.create_batch([prompt(2), prompt(3)]) is None, "alone they find out"
+        poll = await misdirected.poll(created.provider_task_id)
         assert (poll.found, poll.finished) == (None, False), "not gone"
         assert poll.gateway is not None and "404" in poll.gateway
 

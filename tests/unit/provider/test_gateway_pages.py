@@ -89,15 +89,19 @@ def instead(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]
     return answer
 
 
+class Unpaused(Pacer):
+    """A 429 pauses all requests, whoever says it; here it does not."""
+
+    def pause(self, wait_s: float) -> None:
+        pass
+
+
 @pytest.mark.parametrize("call", [create, batch, poll, balance, slots, get], ids=lambda call: call.__name__)
 async def test_no_page_is_the_providers_word(call: Callable[[Client], Awaitable[Any]]) -> None:
-    async with serving() as provider:
-        # A 429 pauses all requests, whoever says it.
-        provider.client._rate_limiter = Pacer(10_000)
+    async with serving(pacer=Unpaused(10_000)) as provider:
         for page in ALL:
             provider.answer = instead(page)
             answer = await call(provider.client)
-            provider.client._rate_limiter = Pacer(10_000)
             if call is not slots:
                 assert answer is not None, page
                 assert answer.startswith(f"HTTP {page.status}"), page
@@ -106,9 +110,7 @@ async def test_no_page_is_the_providers_word(call: Callable[[Client], Awaitable[
 
 async def test_a_sync_call_that_something_else_answered_is_lost_and_not_repeated() -> None:
     async with serving() as provider:
-        client = SyncClient(
-            base_url=provider.client._base_url, api_key="sk", pacer=Pacer(10_000), timeout_s=5
-        )
+        client = SyncClient(base_url=provider.url, api_key="sk", pacer=Pacer(10_000), timeout_s=5)
         for page in ALL:
             provider.answer = instead(page)
             got = await client.ask("CHATGPT", "{}")
@@ -117,8 +119,7 @@ async def test_a_sync_call_that_something_else_answered_is_lost_and_not_repeated
 
 
 async def test_what_is_kept_of_a_page_never_holds_our_key() -> None:
-    async with serving() as provider:
-        provider.client._key = b"opaque-key"
+    async with serving(api_key="opaque-key") as provider:
         provider.answers(403, "you sent opaque-key to us")
         got = await provider.client.create(TASK)
         assert got.message is not None and "opaque-key" not in got.message and "you sent" in got.message

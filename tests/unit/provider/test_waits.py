@@ -10,6 +10,8 @@ import pytest
 from aiohttp import web
 
 from app.domain.send_outcome import Answer, backoff_s
+from app.provider.ratelimit.pacing import Pacer
+from tests.clock import SteppedClock
 from tests.unit.provider.test_client import TASK, Provider, serving
 
 REFUSAL = '{"success":false,"error":{"code":"RATE_LIMIT_EXCEEDED","message":"slow down"}%s}'
@@ -28,22 +30,27 @@ async def provider() -> AsyncIterator[Provider]:
     ("header", "in_body"), FORMS, ids=["zero", "negative", "just past", "in the body", "none"]
 )
 async def test_f9_a_wait_of_nothing_pauses_for_our_own_and_longer_each_time(
-    provider: Provider, header: str | None, in_body: str
+    header: str | None, in_body: str
 ) -> None:
-    provider.answers(429, REFUSAL % in_body, **({"Retry_After": header} if header is not None else {}))
-    pauses = []
-    for _ in range(4):
-        assert (await provider.client.create(TASK)).answer is Answer.RATE_LIMITED
-        pauses.append(await provider.pacer.acquire(within_s=0.0))
-        # As if that time had passed.
-        provider.pacer._paused_until_s = 0.0
-        provider.client._paused_until_s = 0.0
-    assert [round(pause) for pause in pauses] == [1, 2, 4, 8]
-    provider.answers(200, '{"task":{"id":"t"}}')
-    await provider.client.create(TASK)
-    provider.answers(429, REFUSAL % in_body)
-    await provider.client.create(TASK)
-    assert await provider.pacer.acquire(within_s=0.0) == pytest.approx(1.0, abs=0.3)
+    clock = SteppedClock()
+
+    def monotonic() -> float:
+        return clock() / 1_000
+
+    async with serving(pacer=Pacer(500, monotonic=monotonic), monotonic=monotonic) as provider:
+        provider.answers(429, REFUSAL % in_body, **({"Retry_After": header} if header is not None else {}))
+        pauses = []
+        for _ in range(4):
+            assert (await provider.client.create(TASK)).answer is Answer.RATE_LIMITED
+            pauses.append(await provider.pacer.acquire(within_s=0.0))
+            clock.advance(pauses[-1] * 1_000 + 100)
+        assert [round(pause) for pause in pauses] == [1, 2, 4, 8]
+        provider.answers(200, '{"task":{"id":"t"}}')
+        await provider.client.create(TASK)
+        provider.answers(429, REFUSAL % in_body)
+        clock.advance(100)
+        await provider.client.create(TASK)
+        assert await provider.pacer.acquire(within_s=0.0) == pytest.approx(1.0, abs=0.3)
 
 
 async def test_f9_a_full_limit_gets_no_storm_of_requests(provider: Provider) -> None:
