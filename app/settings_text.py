@@ -16,6 +16,8 @@ from typing import Any, Self
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
+from app.quoting import in_quotes
+
 QUOTES = "\"'“”‘’`"
 OF_TESTS = "TALLYHOOK_TEST_"
 
@@ -128,20 +130,13 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"names {display(name)} twice: remove one of the two")
+            raise ValueError(f"names {in_quotes(name)} twice: remove one of the two")
         found[name] = value
     return found
 
 
 def _no_constant(_name: str) -> None:
     raise ValueError("has a number that is none (NaN or Infinity): write a number")
-
-
-def display(name: object, chars_max: int = 40) -> str:
-    """A name of a stranger's, printable and short."""
-    text = str(name)
-    clean = "".join(char if char.isprintable() else "?" for char in text[:chars_max])
-    return f"{clean!r}" if len(text) <= chars_max else f"{clean + '…'!r}"
 
 
 def problems_of(
@@ -164,7 +159,7 @@ def _problem(error: Mapping[str, Any], name_of: Callable[[str], str], account_fi
         # Of several settings: it names them itself.
         setting, _, text = text.partition(" ")
         return Problem(setting, text)
-    inside = f"{display('.'.join(where[1:]))} " if where[1:] else ""
+    inside = f"{in_quotes('.'.join(where[1:]))} " if where[1:] else ""
     return Problem(name_of(where[0]), inside + text)
 
 

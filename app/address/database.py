@@ -14,13 +14,13 @@ from app.address.split import (
     host_and_port,
     is_folder,
     one_of,
-    printable,
     refuse_fragment,
     split,
     unknown_option,
     unquoted,
     whole_number,
 )
+from app.quoting import in_quotes
 
 EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE or sqlite:///FILE"
 APPLICATION_NAME = "tallyhook"
@@ -131,7 +131,7 @@ def read_database_address(url: str) -> DatabaseAddress:
     scheme = _SCHEME.fullmatch(head.group(1).lower())
     if scheme is None:
         raise AddressError(
-            f"begins with {printable(head.group())}, which is neither PostgreSQL nor SQLite: write {EXAMPLE}"
+            f"begins with {in_quotes(head.group())}, which is neither PostgreSQL nor SQLite: write {EXAMPLE}"
         )
     if scheme.group(1) == "sqlite":
         return _sqlite(url[head.end() :])
@@ -153,7 +153,7 @@ def _sqlite(rest: str) -> DatabaseAddress:
             "unset it for a file of our own"
         )
     if path.endswith("/") or is_folder(path):
-        inside = printable(path.rstrip("/"), 200)[1:-1]
+        inside = in_quotes(path.rstrip("/"), 200)[1:-1]
         raise AddressError(f"names a folder, not a file: write sqlite:///{inside}/tallyhook.db")
     return DatabaseAddress(f"sqlite:///{path}", sqlite_path=path)
 
@@ -267,7 +267,7 @@ def _ssl_mode(options: Mapping[str, str]) -> str | None:
         # As libpq: the system's certificates prove nothing about a host whose name is not checked.
         if mode not in (None, "verify-full"):
             raise AddressError(
-                f"has sslrootcert=system with sslmode={printable(mode or '')}: write verify-full"
+                f"has sslrootcert=system with sslmode={in_quotes(mode or '')}: write verify-full"
             )
         return "verify-full"
     return mode if mode is None else one_of("sslmode", mode, SSL_MODES)

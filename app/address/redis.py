@@ -11,11 +11,11 @@ from app.address.split import (
     display_url,
     existing_file,
     one_of,
-    printable,
     split,
     unknown_option,
     whole_number,
 )
+from app.quoting import in_quotes
 
 EXAMPLE = "redis://USER:PASSWORD@HOST:6379/0, rediss:// for TLS, or unix:///FOLDER/redis.sock"
 SENTINEL_EXAMPLE = "redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/MASTER/0"
@@ -97,11 +97,11 @@ def read_redis_address(url: str) -> RedisAddress:
     scheme = parts.scheme
     if "cluster" in scheme:
         raise AddressError(
-            f"begins with {printable(scheme + '://')}: Redis Cluster is not supported; write {EXAMPLE} of a "
+            f"begins with {in_quotes(scheme + '://')}: Redis Cluster is not supported; write {EXAMPLE} of a "
             "single Redis or Valkey"
         )
     if scheme not in {*_SINGLE, *_SENTINEL, *_SOCKET}:
-        raise AddressError(f"begins with {printable(scheme + '://')}, which is not Redis's: write {EXAMPLE}")
+        raise AddressError(f"begins with {in_quotes(scheme + '://')}, which is not Redis's: write {EXAMPLE}")
     for name in parts.options:
         if name in _OF_SETTINGS:
             raise AddressError(f"has the option {name}: set TALLYHOOK_REDIS_TIMEOUT_S instead, and remove it")
@@ -200,7 +200,7 @@ def _database(text: str) -> int:
     try:
         return whole_number("database", text.strip("/"), DATABASE_MAX)
     except AddressError:
-        # Not quoted: it could be a piece of a password.
+        # Not in_quotes: it could be a piece of a password.
         raise AddressError(
             "has a database that is not a number: write its number, as in redis://HOST/0"
         ) from None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from app.quoting import in_quotes
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PORT = re.compile(r"[0-9]{1,5}")
 _NOT_FILLED_IN = re.compile(r"\$?[\[<{].*pass.*[\]>}]", re.IGNORECASE)
@@ -94,7 +96,7 @@ def host_and_port(text: str, *, example: str) -> tuple[str, int | None]:
     if any(char.isspace() or not char.isprintable() for char in unquoted(host)):
         raise AddressError(f"has a blank where a host belongs: write {example}")
     if port and not (_PORT.fullmatch(port) and 0 < int(port) <= PORT_MAX):
-        # Not quoted: it could be a piece of a password.
+        # Not in_quotes: it could be a piece of a password.
         raise AddressError(
             f"has a port that is not a number from 1 to {PORT_MAX}; in a password write @ as %40, : as %3A, "
             "/ as %2F, ? as %3F, # as %23"
@@ -139,7 +141,7 @@ def unquoted(text: str) -> str:
 def unknown_option(name: str, known: Iterable[str]) -> AddressError:
     """For an option that nobody knows."""
     if not _NAME.fullmatch(name):
-        # Not quoted: it could be a piece of a password.
+        # Not in_quotes: it could be a piece of a password.
         return AddressError(
             "has an unknown option after a ?: remove it; in a password write ? as %3F, & as %26"
         )
@@ -150,23 +152,17 @@ def unknown_option(name: str, known: Iterable[str]) -> AddressError:
     )
 
 
-def printable(text: str, chars_max: int = 40) -> str:
-    """A word of a stranger's for an error: no control characters, not long."""
-    clean = "".join(char if char.isprintable() else "?" for char in text[:chars_max])
-    return f"{clean!r}" if len(text) <= chars_max else f"{clean + '…'!r}"
-
-
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     """The value of an option that takes a few words only. Raises AddressError."""
     if value not in (words := list(allowed)):
-        raise AddressError(f"has {name}={printable(value)}: write one of {', '.join(words)}")
+        raise AddressError(f"has {name}={in_quotes(value)}: write one of {', '.join(words)}")
     return value
 
 
 def whole_number(name: str, value: str, at_most: int) -> int:
     """The value of an option that takes a number from 0. Raises AddressError."""
     if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) <= at_most):
-        raise AddressError(f"has {name}={printable(value)}: write a whole number from 0 to {at_most}")
+        raise AddressError(f"has {name}={in_quotes(value)}: write a whole number from 0 to {at_most}")
     return int(value)
 
 
@@ -179,7 +175,7 @@ def existing_file(name: str, value: str) -> str:
     except (OSError, RuntimeError, ValueError):  # a name too long, a ~ that leads nowhere
         is_there = False
     if not is_there:
-        raise AddressError(f"has {name}={printable(value, 200)}: there is no such file")
+        raise AddressError(f"has {name}={in_quotes(value, 200)}: there is no such file")
     return str(path)
 
 
