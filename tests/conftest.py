@@ -44,6 +44,7 @@ LEFT_TO_THE_LONG_FORM = {
     "sqlite": (
         "tests/e2e/test_crashes.py",
         "tests/e2e/test_accounts.py",
+        "tests/e2e/test_follow.py",
         "tests/integration/loading/test_resuming.py",
     ),
 }

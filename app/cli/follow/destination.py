@@ -74,15 +74,7 @@ class Destination:
         async for entry in self._objects.list(FOLDER, after=after):
             if entry.path.startswith(f"{FOLDER}/manifest-"):
                 last = await self._read_manifest(entry.path)
-        number = 0 if last is None else last.number
-        if (
-            self._known is not None
-            and last is not None
-            and number > self._known
-            and last.writer != self._writer
-        ):
-            raise self._overtaken(last)
-        self._known = number
+        self._known = 0 if last is None else last.number
         return Position(last, last == latest)
 
     async def announce(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from app.address import read_objects_address
 from app.cli.follow import parts
@@ -16,6 +17,7 @@ from app.errors import UserError
 from app.objects import ObjectEntry, Objects, open_objects
 from app.ports import ObjectsUnavailable
 from app.store import Store
+from app.store.read.settled import GONE
 from tests.integration.follow.scene import (
     follow_once,
     follower_of,
@@ -97,6 +99,21 @@ async def test_each_attempt_is_a_row_of_its_own(sqlite_store: Store, out: Path, 
     assert query(f"SELECT {columns} FROM {table(later)} ORDER BY seq") == expected
 
 
+async def test_a_result_whose_body_is_gone_is_still_a_row(sqlite_store: Store, out: Path) -> None:
+    await settle_some(sqlite_store, 4)
+    gone = sa.text("DELETE FROM deliveries WHERE id = (SELECT delivery_id FROM results WHERE seq = 2)")
+    await sqlite_store.db.write(lambda connection: connection.execute(gone))
+    await follow_once(sqlite_store, str(out))
+    rows = query(f"SELECT seq, response_note, response IS NULL, answer_sha256 FROM {table(out)} ORDER BY seq")
+    assert [row[:3] for row in rows] == [
+        (1, None, False),
+        (2, GONE, True),
+        (3, None, False),
+        (4, None, False),
+    ]
+    assert all(len(row[3]) == 64 for row in rows)
+
+
 async def test_one_run_or_one_account_can_be_followed(sqlite_store: Store, out: Path, tmp_path: Path) -> None:
     chosen = await settle_some(sqlite_store, 6)
     await settle_some(sqlite_store, 6, account="eu")
@@ -124,6 +141,7 @@ async def test_a_range_ends_where_it_is_large_or_has_many_parts(
     monkeypatch.setattr(parts, "PARTS_MAX", 32)
     monkeypatch.setattr(parts, "PART_BYTES_MAX", 0)
     await follow_once(sqlite_store, str(tmp_path / "bytes"))
+    assert len([path for path in await paths(str(tmp_path / "bytes")) if "manifest-" in path]) == 20
     for name in ("parts", "bytes"):
         assert await seen_by_readers(str(tmp_path / name), tmp_path, {}) == list(range(1, 21))
 
