@@ -1,0 +1,134 @@
+"""The commands, a process that is killed in the middle of them, and the worker's duty."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli import main
+from app.domain.retention import DONE, OPEN
+from app.domain.time_format import DAY_MS
+from app.provider.wire import read_answer
+from app.store import Database, Store
+from tests.clock import SteppedClock
+from tests.integration.prune.test_prune import receipts, standing, verify
+from tests.integration.verify.scene import SECRET, Scene, make_scene
+
+SLOWLY = """
+import app.cli.retention
+from app.cli import main
+from app.store.write import pruning
+pruning.BATCH, app.cli.retention.PAUSE_S = 1, 0.3
+main.run(["prune"])
+"""
+
+
+@pytest.fixture
+def environment(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Old books in a database of the user's own, and a policy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", store_url)
+    monkeypatch.setenv("CLORO_API_KEY", "sk_test")
+    monkeypatch.setenv("CLORO_WEBHOOK_SECRET", SECRET)
+    monkeypatch.setenv("TALLYHOOK_KEEP_BODIES_DAYS", "10")
+    return store_url
+
+
+async def with_store(url: str, work: Any) -> Any:
+    store = Store(Database(url), read_answer)
+    try:
+        return await work(store)
+    finally:
+        await store.close()
+
+
+def old_scene(url: str) -> Scene:
+    clock = SteppedClock(round(time.time() * 1000) // DAY_MS * DAY_MS - 40 * DAY_MS)
+    scene: Scene = asyncio.run(with_store(url, lambda store: make_scene(store, clock)))
+    return scene
+
+
+def documents(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    assert main.run([*arguments, "--json"]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_the_commands(environment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    old_scene(environment)
+    retained = documents(capsys, "retain", "second")
+    assert documents(capsys, "retain", "second")["run"] == retained["run"], "asking twice changes nothing"
+    assert documents(capsys, "status", "second")["run"]["retained_at"] is not None
+    assert main.run(["status", "second"]) == 0
+    assert "nothing of it is pruned" in capsys.readouterr().out
+    digests = documents(capsys, "certificate", "scene", code=1)
+
+    planned = documents(capsys, "prune", "--dry-run")
+    assert planned["days"][0]["kept"] == {"disputed": 6, "open": 1, "retained": 1}
+    assert documents(capsys, "prune", "--dry-run")["days"] == planned["days"]
+    pruned = documents(capsys, "prune")
+    assert pruned["days"] == [planned["days"][0] | {"credits_charged": pruned["days"][0]["credits_charged"]}]
+    assert documents(capsys, "prune")["days"] == [], "all that may go is gone"
+    assert documents(capsys, "retain", "second", "--release")["run"]["retained_at"] is None
+    assert main.run(["prune"]) == 0
+    assert "1 rows with" in capsys.readouterr().out
+
+    verified = documents(capsys, "verify", "--all")
+    assert (verified["equal"], verified["pruned"]["tasks"]) == (True, verified["counts"]["pruned"])
+    assert "are verified until pruned on 20" in verified["message"]
+    after = documents(capsys, "certificate", "scene", code=1)
+    assert after["certificate_sha256"] == digests["certificate_sha256"], "hashes are of what stays"
+    assert documents(capsys, "report", "scene")["tasks"] > 0
+
+
+def test_without_a_policy_nothing_goes(
+    environment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TALLYHOOK_KEEP_BODIES_DAYS")
+    old_scene(environment)
+    before = asyncio.run(with_store(environment, standing))
+    assert "no policy is set" in documents(capsys, "prune")["message"]
+    assert asyncio.run(with_store(environment, standing)) == before
+    monkeypatch.setenv("TALLYHOOK_KEEP_BODIES_DAYS", "3")
+    monkeypatch.setenv("TALLYHOOK_RETENTION_S", "200000")
+    refused = documents(capsys, "prune", code=2)["error"]
+    assert "set it to 5 or more" in json.dumps(refused)
+
+
+def test_killed_in_the_middle_it_loses_and_doubles_nothing(
+    environment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old_scene(environment)
+    planned = documents(capsys, "prune", "--dry-run")["days"][0]
+    process = subprocess.Popen([sys.executable, "-c", SLOWLY], env=os.environ | {"PYTHONPATH": _top()})
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := asyncio.run(with_store(environment, receipts))) or found[0].row_count < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (receipt,) = asyncio.run(with_store(environment, receipts))
+    assert (receipt.state, receipt.kept) == (OPEN, None)
+    assert 3 <= receipt.row_count < planned["rows"]
+    assert asyncio.run(with_store(environment, verify)).differences == [], "in the middle"
+
+    rest = documents(capsys, "prune")["days"][0]
+    assert rest["rows"] == planned["rows"] - receipt.row_count
+    (now,) = asyncio.run(with_store(environment, receipts))
+    assert (now.id, now.state, now.row_count) == (receipt.id, DONE, planned["rows"])
+    assert now.body_bytes == planned["bytes"]
+    totals = asyncio.run(with_store(environment, verify))
+    assert totals.differences == []
+
+
+def _top() -> str:
+    return str(Path(main.__file__).parents[2])
