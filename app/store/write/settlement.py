@@ -297,7 +297,6 @@ class SettlementWrites(StorePart):
             "credits_charged": v.c.charged,
             "reported": v.c.reported,
             "verdict": v.c.verdict,
-            "provider_task_id": v.c.provider_task_id,
             # What closed the work first stays: a late report, or a late charge, says nothing new about that.
             # But for a refusal, which the report proves wrong.
             "error_code": _first_but_refusal(table.c.state, table.c.error_code, v.c.error_code),
@@ -305,6 +304,9 @@ class SettlementWrites(StorePart):
             "settled_by": sa.func.coalesce(table.c.settled_by, v.c.settled_by),
             "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
         }
+        if any(c.after.provider_task_id != c.before.provider_task_id for c in moving):
+            # Not named otherwise: SQLite writes the index entry of a column that is set, changed or not.
+            values["provider_task_id"] = v.c.provider_task_id
         if table is tasks:
             values |= {"next_poll_at_ms": v.c.poll_ms, "claim": None, "lease_until_ms": None}
         moved = await connection.execute(
