@@ -200,7 +200,7 @@ def _database(text: str) -> int:
     try:
         return whole_number("database", text.strip("/"), DATABASE_MAX)
     except AddressError:
-        # Not in_quotes: it could be a piece of a password.
+        # Not quoted: it could be a piece of a password.
         raise AddressError(
             "has a database that is not a number: write its number, as in redis://HOST/0"
         ) from None

@@ -96,7 +96,7 @@ def host_and_port(text: str, *, example: str) -> tuple[str, int | None]:
     if any(char.isspace() or not char.isprintable() for char in unquoted(host)):
         raise AddressError(f"has a blank where a host belongs: write {example}")
     if port and not (_PORT.fullmatch(port) and 0 < int(port) <= PORT_MAX):
-        # Not in_quotes: it could be a piece of a password.
+        # Not quoted: it could be a piece of a password.
         raise AddressError(
             f"has a port that is not a number from 1 to {PORT_MAX}; in a password write @ as %40, : as %3A, "
             "/ as %2F, ? as %3F, # as %23"
@@ -141,7 +141,7 @@ def unquoted(text: str) -> str:
 def unknown_option(name: str, known: Iterable[str]) -> AddressError:
     """For an option that nobody knows."""
     if not _NAME.fullmatch(name):
-        # Not in_quotes: it could be a piece of a password.
+        # Not quoted: it could be a piece of a password.
         return AddressError(
             "has an unknown option after a ?: remove it; in a password write ? as %3F, & as %26"
         )
