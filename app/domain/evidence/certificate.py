@@ -16,8 +16,8 @@ from app.domain.credits import to_json_number
 from app.domain.task import OPEN_STATES, Money, TaskState
 from app.domain.time_format import iso_utc
 
-UNHASHED = ("made_at", "certificate_sha256")
-"""The same books give the same hash, whenever it is made."""
+UNHASHED = ("made_at", "certificate_sha256", "pruned")
+"""The same books give the same hash, whenever it is made, and whatever bodies were pruned since."""
 Document = dict[str, Any]
 
 
@@ -75,6 +75,10 @@ class RunFacts:
     """Deliveries that could not be settled and name a task of the run."""
     unnamed: int = 0
     """The same, of its account since it began, whose task cannot be made out."""
+    pruned: int = 0
+    """Results whose bodies were pruned, and are in no archive."""
+    pruned_at_ms: int | None = None
+    """When the first of them were."""
 
 
 @dataclass(slots=True)

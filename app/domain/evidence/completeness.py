@@ -50,6 +50,8 @@ def certify(totals: RunTotals, run: RunFacts, made_ms: int) -> Document:
         "open_questions": questions,
         "discrepancies": dict(sorted(run.findings.items())),
     }
+    if run.pruned:
+        document["pruned"] = {"answers": run.pruned, "verified_until": iso_utc(run.pruned_at_ms)}
     return document | {"certificate_sha256": certificate_sha256(document)}
 
 
@@ -118,6 +120,10 @@ def certificate_text(document: Document) -> str:
     """The certificate as a page of text."""
     run, put_in, hashes = document["run"], document["input"], document["hashes"]
     questions = {str(n): q["question"] for n, q in enumerate(document["open_questions"], 1)}
+    pruned = []
+    if (gone := document.get("pruned")) is not None:
+        until = f"verified until pruned on {gone['verified_until'][:10]}"
+        pruned = [f"The bodies of {counted(gone['answers'], 'answer')} are gone: {until}. The hashes stay."]
     blocks = [
         f"Certificate of the run {run['name']}\n{'=' * (23 + len(run['name']))}\n\n{document['statement']}",
         _block("Run", {"id": run["id"], "account": run["account"], "begun": run["begun_at"]}),
@@ -129,6 +135,7 @@ def certificate_text(document: Document) -> str:
         _block("Open questions", questions),
         _block("Discrepancies", document["discrepancies"]),
         f"Certificate SHA-256: {document['certificate_sha256']}",
+        *pruned,
         f"Made at {document['made_at']}, which is not part of the hash.",
     ]
     return "\n\n".join(blocks) + "\n"

@@ -62,7 +62,8 @@ class Dropped:
     credits_charged: Decimal = Decimal(0)
     kept: Counter[Reason] = field(default_factory=Counter)
     rows_of: list[tuple[str, str]] = field(default_factory=list)
-    """(id, SHA-256) of what goes, in the order of ids."""
+    """(id, SHA-256) of what goes, in the order of ids; empty once it is in a receipt, as years may go in one
+    turn."""
 
     def plus(self, other: "Dropped") -> "Dropped":
         """With another part of the same day."""
@@ -175,6 +176,7 @@ class PruneWrites(StorePart):
                 sa.delete(deliveries).where(d.id.in_(ids), d.id.between(ids[0], ids[-1]))
             )
             await _add_to_receipt(connection, dropped, now_ms, location)
+            dropped.rows_of = []
         return Batch(dropped, rows[-1].id if len(rows) == BATCH else None)
 
     @writes
@@ -214,7 +216,10 @@ class PruneWrites(StorePart):
             gone = await PartitionWrites(self.db).drop_partition(partition, before, after)
         except _ChangedError:
             return None
-        return found if gone else None
+        if not gone:
+            return None
+        found.rows_of = []
+        return found
 
     async def drop_empty(self, partition: Partition) -> bool:
         """Drop a partition of which no row is left."""

@@ -98,6 +98,7 @@ async def test_what_may_go_goes_and_the_rest_stays(scene: Scene, monkeypatch: py
     stays = {scene.ids[name] for name in NOT_SENT_OR_OPEN | IN_DISPUTE}
     assert set(after) == stays & set(before)
     assert all(after[task] == before[task] for task in after), "a task's reports go together, or stay"
+    assert dropped.rows_of == [], "of years they would be gigabytes"
     assert dropped.kept == planned.kept == Counter({Reason.OPEN: 1, Reason.DISPUTED: 6})
     count = {name: sum(map(len, found.values())) for name, found in (("b", before), ("a", after))}
     (receipt,) = await receipts(store)

@@ -85,6 +85,7 @@ def test_the_commands(environment: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "are verified until pruned on 20" in verified["message"]
     after = documents(capsys, "certificate", "scene", code=1)
     assert after["certificate_sha256"] == digests["certificate_sha256"], "hashes are of what stays"
+    assert ("pruned" in digests, after["pruned"]["answers"]) == (False, 11)
     assert documents(capsys, "report", "scene")["tasks"] > 0
 
 
