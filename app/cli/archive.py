@@ -34,7 +34,6 @@ async def archived(store: "Store", settings: "Settings") -> dict[str, Any]:
     """Archive all that is due; the document. Raises UserError."""
     from app.bootstrap import now_ms, open_archive
     from app.domain.time_format import DAY_MS
-    from app.ports import BlockDamaged, ObjectsRefused, ObjectsUnavailable
     from app.services.archive import archive_days
 
     place = open_archive(settings)
@@ -45,16 +44,11 @@ async def archived(store: "Store", settings: "Settings") -> dict[str, Any]:
             "set TALLYHOOK_ARCHIVE_URL to a folder or to s3://BUCKET/PREFIX",
         )
     until_ms = now_ms() - settings.archive_after_days * DAY_MS
-    days: list[ArchivedDay] = []
-    try:
-        async for day in archive_days(store, place, until_ms=until_ms, days_max=DAYS_MAX, clock=now_ms):
-            days.append(day)
-    except ObjectsRefused as error:
-        raise UserError("archive_refused", error.message, error.remedy) from error
-    except (ObjectsUnavailable, BlockDamaged) as error:
-        remedy = "what was recorded stays; call it again when the storage is well"
-        raise UserError("archive_unavailable", str(error), remedy) from error
-    return {"archive": place.display, "days": [_day_document(day) for day in days]}
+    days = [
+        _day_document(day)
+        async for day in archive_days(store, place, until_ms=until_ms, days_max=DAYS_MAX, clock=now_ms)
+    ]
+    return {"archive": place.display, "days": days}
 
 
 DAYS_MAX = 3_660

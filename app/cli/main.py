@@ -164,6 +164,7 @@ def refuse_not_text(arguments: Sequence[str]) -> None:
 def known_error(error: Exception) -> UserError | None:
     """What a person can do something about; None for a bug of ours."""
     from app.config import ConfigError
+    from app.ports import BlockDamaged, ObjectsRefused, ObjectsUnavailable
 
     if isinstance(error, UserError):
         return error
@@ -172,6 +173,11 @@ def known_error(error: Exception) -> UserError | None:
     if isinstance(error, ConfigError):
         alone = error.problems[0].parted() if len(error.problems) == 1 else (str(error), "")
         return UserError("configuration", *alone, exit_code=USAGE)
+    if isinstance(error, ObjectsRefused):
+        return UserError("archive_refused", error.message, error.remedy)
+    if isinstance(error, ObjectsUnavailable | BlockDamaged):
+        remedy = "what is stored and recorded stays; call it again when the storage of the archive is well"
+        return UserError("archive_unavailable", str(error), remedy)
     embedded = sys.modules.get("app.local.embedded")
     if embedded is not None and isinstance(error, embedded.EmbeddedError):
         return UserError("embedded_valkey", str(error), error.remedy)

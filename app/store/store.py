@@ -72,9 +72,9 @@ class Store:
         self.charges = ChargeReads(db)
         self.queries = Queries(db)
         self.reports = ReportReads(db)
-        self.exports = ExportReads(db, read_answer)
+        self.exports = ExportReads(db, read_answer, archive)
         self.settled = SettledReads(db, read_answer)
-        self.disputes = DisputeReads(db)
+        self.disputes = DisputeReads(db, archive)
         self.certificates = CertificateReads(db, read_answer)
         self.set_aside = SetAsideReads(db)
 

@@ -111,7 +111,7 @@ async def _verified(
     run_ids = [(await choose_run(store, name)).id for name in wanted]
     totals, reading = VerifyTotals(), reading_of(plan)
     receipts: list[Receipt] = []
-    async with open_snapshot(store.db) as snapshot:
+    async with open_snapshot(store.db, archive=store.archive) as snapshot:
         runs = await snapshot.runs(account, run_ids)
         spread = processes or min(PROCESSES, os.cpu_count() or 1)
         if sum(run.last_ordinal for run in runs) < SPREAD_FROM_TASKS and not processes:
@@ -155,7 +155,7 @@ def run_share(
     async def work() -> "VerifyTotals":
         store = await open_store(plan.settings, migrated=False)
         try:
-            async with open_snapshot(store.db, joined) as snapshot:
+            async with open_snapshot(store.db, joined, store.archive) as snapshot:
                 return await verify_share(snapshot, runs, reading_of(plan), share=share, shares=of)
         finally:
             await store.close()

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from app.domain.accounting.adjustment import account_entry
+from app.domain.credits import from_micro, to_micro
 from app.domain.retention import Kind, Receipt
 from app.domain.settlement import Effect
 from app.domain.task import parse_idempotency_key
@@ -55,6 +56,9 @@ class VerifyTotals:
     signatures: dict[str, SignatureSummary] = field(default_factory=dict)
     """By account."""
     pruned: dict[str, PrunedResults] = field(default_factory=dict)
+    archived: Counter[str] = field(default_factory=Counter)
+    """Receipt id -> millionths of credits charged for results that it counts, and whose bodies the archive
+    has."""
     """Id of a receipt -> what the books say of what it covers."""
 
     def differ(self, found: Iterable[Difference]) -> None:
@@ -87,6 +91,7 @@ class VerifyTotals:
         self.sum_up(other.sums)
         for account, signatures in other.signatures.items():
             self.signatures.setdefault(account, SignatureSummary()).add(signatures)
+        self.archived.update(other.archived)
         for receipt_id, found in other.pruned.items():
             self.note_pruned(receipt_id, found)
 
@@ -112,6 +117,8 @@ async def verify_share(
                 totals.differ(done.differences)
                 totals.counts.update(done.counts)
                 totals.sum_up(done.sums)
+                for receipt, credits in done.archived:
+                    totals.archived[receipt.id] += to_micro(credits)
                 for receipt, credits in done.pruned:
                     totals.note_pruned(receipt.id, PrunedResults(receipt.at_ms, 1, credits))
                 for account, delivery_id, received_at_ms, signature_status in done.signature_status:
@@ -183,9 +190,10 @@ def conclude(totals: VerifyTotals, receipts: Iterable[Receipt] = ()) -> None:
     `receipts`: those that all tasks were gone through for, in one snapshot with them."""
     for receipt in receipts:
         found = totals.pruned.get(receipt.id, PrunedResults(receipt.at_ms))
-        if receipt.kind == Kind.BODIES and found.credits != receipt.credits_charged:
+        charged = found.credits + from_micro(totals.archived[receipt.id])
+        if receipt.kind == Kind.BODIES and charged != receipt.credits_charged:
             why = "charged for the results whose bodies it counts, by the rows of their attempts"
-            stands, should_be = display(receipt.credits_charged), display(found.credits)
+            stands, should_be = display(receipt.credits_charged), display(charged)
             totals.differ([Difference("receipts", receipt.id, "credits_charged", stands, should_be, why)])
     for left, right, why in (
         ("post", "charged", "sum of posts = sum of credits_charged (architecture, 2)"),

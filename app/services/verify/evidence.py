@@ -39,6 +39,8 @@ class Evidence:
         """Attempts of which evidence is missing or unreadable: they are reported once."""
         self.pruned: dict[int, Receipt] = {}
         """Attempts of which evidence was pruned, with the receipt that says so."""
+        self.archived: dict[int, Receipt] = {}
+        """Attempts whose result was read from the archive, with the receipt that counts it."""
         self.signature_status: list[tuple[str, str, int, SignatureStatus]] = []
         """(account, delivery id, received at, what its signature says)."""
 
@@ -128,6 +130,11 @@ class Evidence:
     def _missing(self) -> Iterator[Difference]:
         books = self._books
         there = {row["id"] for row in (*books.deliveries, *books.elsewhere)}
+        archived = {row["id"] for row in books.deliveries if row.get("archived")}
+        for result in books.results:
+            receipt = books.receipts.of_body(result["delivery_id"])
+            if receipt is not None and result["delivery_id"] in archived:
+                self.archived[result["attempt"]] = receipt
         for table, rows in (
             ("results", books.results),
             ("ledger", books.ledger),

@@ -44,6 +44,8 @@ class TaskCheck:
     sums: dict[str, Decimal] = field(default_factory=dict)
     signature_status: list[tuple[str, str, int, SignatureStatus]] = field(default_factory=list)
     """(account, delivery id, received at, what its signature says)."""
+    archived: list[tuple[Receipt, Decimal]] = field(default_factory=list)
+    """The same of each attempt whose report was read from the archive."""
     pruned: list[tuple[Receipt, Decimal]] = field(default_factory=list)
     """Of each attempt whose evidence is gone: the receipt, and what its row says was charged for the result
     that the receipt counts."""
@@ -63,7 +65,8 @@ def verify_task(books: TaskBooks, reading: Reading) -> TaskCheck:
         )
     _count(books, done.counts)
     done.signature_status = evidence.signature_status
-    done.pruned = list(_pruned(books, evidence))
+    done.pruned = list(_pruned(books, evidence.pruned))
+    done.archived = list(_pruned(books, evidence.archived))
     done.counts["pruned"] += bool(done.pruned)
     return done
 
@@ -152,10 +155,10 @@ def _is_sending_pruned(books: TaskBooks, evidence: Evidence, n: int) -> bool:
     return True
 
 
-def _pruned(books: TaskBooks, evidence: Evidence) -> Iterator[tuple[Receipt, Decimal]]:
+def _pruned(books: TaskBooks, gone: dict[int, Receipt]) -> Iterator[tuple[Receipt, Decimal]]:
     charged = {row["attempt"]: row["credits_charged"] for row in (books.task, *books.attempts)}
     results = {row["attempt"]: row["delivery_id"] for row in books.results}
-    for n, receipt in evidence.pruned.items():
+    for n, receipt in gone.items():
         counts = n in results and books.receipts.of_body(results[n]) == receipt
         is_own = books.task["reused_from"] is None
         yield receipt, (charged.get(n) or NOTHING) if counts and is_own else NOTHING

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,9 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, Send, StoredReport
 from app.domain.task import OPEN_STATES, Money
 from app.domain.verdicts import LAPSING_VERDICTS, SPANNING_VERDICTS, Verdict
+from app.ports import ArchivedDeliveries
+from app.store.database import Database
 from app.store.days import since_tasks, within
 from app.store.part import StorePart, reads
-from app.store.tables import attempts, deliveries, findings, runs, submissions, tasks
+from app.store.read.archived import archived_rows
+from app.store.tables import attempts, deliveries, findings, ledger, results, runs, submissions, tasks
 from app.store.write.inbox import unpack
 
 AFTER_MS = 3_600_000
@@ -61,6 +65,10 @@ class DisputeScope:
 class DisputeReads(StorePart):
     """Part of the store."""
 
+    def __init__(self, db: Database, archive: ArchivedDeliveries | None = None) -> None:
+        super().__init__(db)
+        self._archive = archive
+
     @reads(long=True)
     async def dispute_scope(self, connection: AsyncConnection, run_id: str) -> DisputeScope:
         """The scope as it stands now."""
@@ -85,9 +93,25 @@ class DisputeReads(StorePart):
         """Up to `limit` findings with ids above `after`, oldest first, and all that bears on them."""
         found = (await connection.execute(_findings(scope, after, limit))).all()
         task_ids = sorted({row.task_id for row in found if row.task_id is not None})
-        known = await _tasks(connection, task_ids)
+        archived = await self._archived(connection, task_ids, {row.delivery_id for row in found} - {None})
+        known = await _tasks(connection, task_ids, archived)
         loose = await _loose(connection, [row.delivery_id for row in found if row.task_id is None])
+        loose |= {row.id: _report(row) for row in archived if row.task_id is None}
         return [_discrepancy(row, known.get(row.task_id), loose.get(row.delivery_id)) for row in found]
+
+    async def _archived(
+        self, connection: AsyncConnection, task_ids: Sequence[str], named: set[str]
+    ) -> list[Any]:
+        """Rows of the archive that are not stored any more: of the deliveries that findings, results and the
+        ledger name."""
+        for table in (results, ledger) if task_ids and self._archive is not None else ():
+            query = sa.select(table.c.delivery_id).where(table.c.task_id.in_(task_ids))
+            named |= set(await connection.scalars(query)) - {None}
+        d = deliveries.c.id
+        stored = sa.select(d).where(d.in_(sorted(named)), within(connection, d, named))
+        missing = named - set(await connection.scalars(stored)) if named else set()
+        rows = await archived_rows(self.db, connection, self._archive, missing)
+        return [SimpleNamespace(**row) for _, row in sorted(rows.items())]
 
 
 def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:
@@ -117,12 +141,17 @@ def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:
     )
 
 
-async def _tasks(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, DisputedTask]:
-    """Tasks by id with all their attempts, each with its sends and its reports."""
+async def _tasks(
+    connection: AsyncConnection, ids: Sequence[str], archived: Sequence[Any]
+) -> dict[str, DisputedTask]:
+    """Tasks by id with all their attempts, each with its sends and its reports, those of `archived` among
+    them."""
     if not ids:
         return {}
     sends = await _sends(connection, ids)
     reports = await _reports(connection, ids)
+    for row in archived:
+        reports[row.task_id, row.attempt].append(_report(row))
     replaced: dict[str, list[Any]] = defaultdict(list)
     past = sa.select(attempts.c.task_id, *(attempts.c[name] for name in _ATTEMPT_COLUMNS))
     for row in await connection.execute(past.where(attempts.c.task_id.in_(ids))):

@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ports import ReadAnswer
+from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 from app.store.part import StorePart, reads
+from app.store.read.archived import archived_rows
 from app.store.read.bodies import read_answers
 from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
 
@@ -33,14 +34,17 @@ LEDGER_CHUNK = 5_000
 class ExportReads(StorePart):
     """Part of the store."""
 
-    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
+    def __init__(
+        self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
+    ) -> None:
         super().__init__(db)
         self._read_answer = read_answer
+        self._archive = archive
 
     async def export(self, run_id: str) -> AsyncIterator[Row]:
         """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`
-        the JSON text as it came, null without an answer, or when its body is not stored any more: then
-        `answer_sha256`, the hash of that text in hex, is all that is left."""
+        the JSON text as it came, null without an answer, or when its body is neither stored nor
+        archived any more: then `answer_sha256`, the hash of that text in hex, is all that is left."""
         after = 0
         while True:
             rows, is_last = await self._export_chunk(run_id, after)
@@ -84,7 +88,7 @@ class ExportReads(StorePart):
             .order_by(t.ordinal)
             .limit(EXPORT_CHUNK)
         )
-        rows, is_cut = await read_results(self.db, connection, self._read_answer, query)
+        rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
         return rows, not is_cut and len(rows) < EXPORT_CHUNK
 
     async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
@@ -108,10 +112,15 @@ class ExportReads(StorePart):
 
 
 async def read_results(
-    db: Database, connection: AsyncConnection, read_answer: ReadAnswer, query: sa.Select[Any]
+    db: Database,
+    connection: AsyncConnection,
+    read_answer: ReadAnswer,
+    query: sa.Select[Any],
+    archive: ArchivedDeliveries | None = None,
 ) -> tuple[list[Row], bool]:
     """(the rows of a query on results, with their answers; whether it was cut short because these are long).
-    `response` is null without an answer, and where its body is not stored or cannot be read."""
+    `response` is null without an answer, and where its body is neither stored nor archived, or cannot be
+    read. Raises what the archive raises."""
     rows: list[Row] = []
     size = 0
     async with connection.stream(query.execution_options(yield_per=ROWS_FETCHED)) as found:
@@ -121,14 +130,21 @@ async def read_results(
                 size += UNKNOWN_BYTES if row.answer_bytes is None else row.answer_bytes
             if size >= CHUNK_BYTES:
                 break
-    await _fill_answers(db, connection, read_answer, rows)
+    await _fill_answers(db, connection, read_answer, rows, archive)
     return rows, size >= CHUNK_BYTES
 
 
 async def _fill_answers(
-    db: Database, connection: AsyncConnection, read_answer: ReadAnswer, rows: Sequence[Row]
+    db: Database,
+    connection: AsyncConnection,
+    read_answer: ReadAnswer,
+    rows: Sequence[Row],
+    archive: ArchivedDeliveries | None,
 ) -> None:
-    answers = await read_answers(db, connection, read_answer, {row["delivery_id"] for row in rows} - {None})
+    ids = {row["delivery_id"] for row in rows} - {None}
+    answers = await read_answers(db, connection, read_answer, ids)
+    archived = await archived_rows(db, connection, archive, ids - answers.keys())
+    answers |= {i: read_answer(row["body"]) for i, row in archived.items()}
     texts = {i: answer.decode() for i, answer in answers.items()}
     for row in rows:
         delivery_id, sha256 = row.pop("delivery_id"), row.pop("answer_sha256")

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.retention import Kind, Receipt, Receipts
 from app.domain.time_format import DAY_MS
 from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
-from app.ports import StoreUnavailable
+from app.ports import ArchivedDeliveries, StoreUnavailable
 from app.store.database import Database
 from app.store.days import first_id, since_tasks, within
 from app.store.provider_ids import owners_of
@@ -32,6 +32,7 @@ from app.store.tables import (
     submissions,
     tasks,
 )
+from app.store.write.archives import blocks_of
 from app.store.write.inbox import unpack
 from app.store.write.pruning import receipts_of
 from app.store.write.spending import spending, spending_from_rows
@@ -47,9 +48,11 @@ ORPHANS_MAX = 1_000
 
 
 @contextlib.asynccontextmanager
-async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterator[BooksSnapshot]":
+async def open_snapshot(
+    db: Database, joined: str | None = None, archive: ArchivedDeliveries | None = None
+) -> "AsyncIterator[BooksSnapshot]":
     """One snapshot of the database, until the block ends. `joined`: the one that another process exported,
-    on PostgreSQL."""
+    on PostgreSQL. `archive`: where deliveries are that are not stored any more."""
     try:
         async with db.engine.connect() as connection:
             if not db.is_sqlite:
@@ -58,7 +61,7 @@ async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterat
                 )
                 if joined is not None:
                     await connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{joined}'")
-            yield BooksSnapshot(db, connection)
+            yield BooksSnapshot(db, connection, archive)
     except OSError as error:  # asyncpg lets it through as it is
         raise StoreUnavailable(str(error)) from error
 
@@ -66,8 +69,11 @@ async def open_snapshot(db: Database, joined: str | None = None) -> "AsyncIterat
 class BooksSnapshot:
     """Reads in one snapshot."""
 
-    def __init__(self, db: Database, connection: AsyncConnection) -> None:
+    def __init__(
+        self, db: Database, connection: AsyncConnection, archive: ArchivedDeliveries | None = None
+    ) -> None:
         self._db = db
+        self._archive = archive
         self._connection = connection
         self._receipts: Receipts | None = None
 
@@ -296,9 +302,24 @@ class BooksSnapshot:
         v = self._db.batch("v", {"id": Id}, [{"id": i} for i in sorted(wanted)])
         among = within(self._connection, deliveries.c.id, wanted)
         query = sa.select(deliveries).join(v, deliveries.c.id == v.c.id).where(among)
-        for row in [_unpacked(row) for row in await self._connection.execute(query)]:
-            for books in wanted[row["id"]]:
+        stored = [_unpacked(row) for row in await self._connection.execute(query)]
+        for row in stored:
+            for books in wanted.pop(row["id"]):
                 books.elsewhere.append(row)
+        await self._fetch_archived(wanted)
+
+    async def _fetch_archived(self, wanted: dict[str, list[TaskBooks]]) -> None:
+        """What is named and is not stored any more, from the archive. Raises what the archive raises."""
+        for block in await blocks_of(self._db, self._connection, wanted) if self._archive else ():
+            ids = [i for i in wanted if block.first_id <= i <= block.last_id]
+            rows = await self._archive.deliveries(block, ids) if self._archive else {}
+            for delivery_id, row in rows.items():
+                for books in wanted[delivery_id]:
+                    own = row["task_id"] == books.task["id"]
+                    (books.deliveries if own else books.elsewhere).append(
+                        row | {"fault": None, "archived": True}
+                    )
+                    books.deliveries.sort(key=lambda delivery: str(delivery["id"]))
 
     def _since(self, page: Sequence[TaskBooks]) -> sa.ColumnElement[bool]:
         """No report of theirs is older; one that is named and older is fetched by its id."""

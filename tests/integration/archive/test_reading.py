@@ -1,0 +1,93 @@
+"""What is archived and pruned is read as if it were stored: by verify, the export and a dispute."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from app.address import read_objects_address
+from app.archive import Archive
+from app.domain.retention import Kind
+from app.domain.time_format import DAY_MS
+from app.objects import open_objects
+from app.provider.wire import read_answer
+from app.services.archive import archive_days
+from app.services.prune import Pruner, place_in_archive
+from app.services.verify.books import VerifyTotals
+from app.store import Store
+from app.store.read.verification import open_snapshot
+from tests.integration.verify.scene import Scene, make_scene, verified
+
+
+@pytest.fixture
+async def scene(store: Store) -> Scene:
+    return await make_scene(store)
+
+
+@pytest.fixture
+async def archiving(store: Store, tmp_path: Any) -> AsyncIterator[Store]:
+    """The same database, opened with an archive."""
+    address = read_objects_address(str(tmp_path / "archive"))
+    yield Store(store.db, read_answer, Archive(address.display, lambda: open_objects(address)))
+
+
+async def no_pause() -> None:
+    """Nobody else works."""
+
+
+def pruner_of(scene: Scene, store: Store) -> Pruner:
+    place_of = place_in_archive(store, "set")
+    return Pruner(store, {Kind.BODIES: 10}, clock=scene.clock, pause=no_pause, place_of=place_of)
+
+
+async def archive_and_prune(scene: Scene, store: Store) -> None:
+    scene.clock.advance(20 * DAY_MS)
+    assert isinstance(store.archive, Archive)
+    days = archive_days(store, store.archive, until_ms=scene.clock(), days_max=9, clock=scene.clock)
+    assert [day.left_out async for day in days] == [0]
+
+    (dropped,) = await pruner_of(scene, store).turn()
+    assert dropped.rows > 5
+
+
+async def verify(store: Store) -> VerifyTotals:
+    async with open_snapshot(store.db, archive=store.archive) as snapshot:
+        return await verified(snapshot)
+
+
+async def exported(store: Store, run_id: str) -> list[dict[str, Any]]:
+    return [row async for row in store.exports.export(run_id)]
+
+
+async def disputed(store: Store, run_id: str) -> list[Any]:
+    scope = await store.disputes.dispute_scope(run_id)
+    return await store.disputes.discrepancies(scope, after=0, limit=100)
+
+
+async def test_verify_derives_again_what_is_archived(scene: Scene, archiving: Store) -> None:
+    before = await verify(archiving)
+    await archive_and_prune(scene, archiving)
+    after = await verify(archiving)
+    assert after.differences == before.differences == []
+    assert after.counts["pruned"] == 0
+    assert after.counts["signatures_fit"] >= 5
+    without = await verify(scene.store)
+    assert without.differences == []
+    assert without.counts["pruned"] > 5, "whoever has no archive goes by the receipt"
+
+
+async def test_nothing_is_pruned_that_is_not_archived(scene: Scene, archiving: Store) -> None:
+    scene.clock.advance(20 * DAY_MS)
+
+    assert await pruner_of(scene, archiving).turn() == []
+
+
+async def test_export_and_dispute_say_the_same_before_and_after(scene: Scene, archiving: Store) -> None:
+    run_ids = sorted({run.id for run in await archiving.queries.list_runs()})
+    before = [(await exported(archiving, i), await disputed(archiving, i)) for i in run_ids]
+    await archive_and_prune(scene, archiving)
+    after = [(await exported(archiving, i), await disputed(archiving, i)) for i in run_ids]
+    assert after == before
+    assert sum(row["response"] is not None for rows, _ in after for row in rows) > 5
+    without = [row for i in run_ids for row in await exported(scene.store, i)]
+    assert any(row["response"] is None and row["answer_sha256"] for row in without)
