@@ -81,31 +81,7 @@ async def serve(settings: Settings) -> None:
 async def run_until_stopped(context: Context, redis_url: str) -> None:
     """Run arq and the duties until `context.stopping`. A fault that needs a person (ConfigError), and a task
     that cannot be kept running (WorkFailed), end all."""
-    duties: dict[str, Duty] = {
-        "run_arq": lambda context: run_arq(context, redis_url),
-        "run_alive": lambda context: run_alive(context, CLOCK if context.clock is now_ms else None),
-        "run_sweep": run_sweep,
-        "run_wakes": run_wakes,
-        "run_schedules": run_schedules,
-        "run_audits": run_audits,
-        "run_lost_webhook_search": run_lost_webhook_search,
-        "run_notices": run_notices,
-        "run_pruning": run_pruning,
-        "run_partitions": run_partitions,
-        "run_archive": run_archive,
-    }
-    work = [
-        asyncio.create_task(
-            keep_running(
-                functools.partial(duty, context),
-                name=name,
-                is_over=context.stopping.is_set,
-                fatal=(ConfigError,),
-            ),
-            name=name,
-        )
-        for name, duty in duties.items()
-    ]
+    work = _start_duties(context, redis_url)
     stop = asyncio.create_task(context.stopping.wait())
     try:
         await asyncio.wait([*work, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +96,35 @@ async def run_until_stopped(context: Context, redis_url: str) -> None:
     for task in work:
         if not task.cancelled():
             task.result()
+
+
+def _start_duties(context: Context, redis_url: str) -> list[asyncio.Task[None]]:
+    """A task for each, which is begun again when it fails."""
+    duties: dict[str, Duty] = {
+        "run_arq": lambda context: run_arq(context, redis_url),
+        "run_alive": lambda context: run_alive(context, CLOCK if context.clock is now_ms else None),
+        "run_sweep": run_sweep,
+        "run_wakes": run_wakes,
+        "run_schedules": run_schedules,
+        "run_audits": run_audits,
+        "run_lost_webhook_search": run_lost_webhook_search,
+        "run_notices": run_notices,
+        "run_pruning": run_pruning,
+        "run_partitions": run_partitions,
+        "run_archive": run_archive,
+    }
+    return [
+        asyncio.create_task(
+            keep_running(
+                functools.partial(duty, context),
+                name=name,
+                is_over=context.stopping.is_set,
+                fatal=(ConfigError,),
+            ),
+            name=name,
+        )
+        for name, duty in duties.items()
+    ]
 
 
 def main() -> int:
