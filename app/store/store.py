@@ -73,7 +73,7 @@ class Store:
         self.queries = Queries(db)
         self.reports = ReportReads(db)
         self.exports = ExportReads(db, read_answer, archive)
-        self.settled = SettledReads(db, read_answer)
+        self.settled = SettledReads(db, read_answer, archive)
         self.disputes = DisputeReads(db, archive)
         self.certificates = CertificateReads(db, read_answer)
         self.set_aside = SetAsideReads(db)

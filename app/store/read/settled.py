@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ports import ReadAnswer
+from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 from app.store.part import StorePart, reads
 from app.store.read.exports import EXPORT_CHUNK, Row, read_results
@@ -45,9 +45,12 @@ class SettledPage:
 class SettledReads(StorePart):
     """Part of the store."""
 
-    def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
+    def __init__(
+        self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
+    ) -> None:
         super().__init__(db)
         self._read_answer = read_answer
+        self._archive = archive
 
     @reads(long=True)
     async def settled_after(
@@ -65,7 +68,7 @@ class SettledReads(StorePart):
         top = await connection.scalar(sa.select(sa.func.max(results.c.seq))) or 0
         top = top if through is None else min(top, through)
         query = _query(run_id, accounts).where(results.c.seq > seq, results.c.seq <= top).limit(EXPORT_CHUNK)
-        rows, is_cut = await read_results(self.db, connection, self._read_answer, query)
+        rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
         for row in rows:
             row["response_note"] = GONE if row["response"] is None else None
         if is_cut or len(rows) == EXPORT_CHUNK:

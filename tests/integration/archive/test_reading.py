@@ -89,5 +89,7 @@ async def test_export_and_dispute_say_the_same_before_and_after(scene: Scene, ar
     after = [(await exported(archiving, i), await disputed(archiving, i)) for i in run_ids]
     assert after == before
     assert sum(row["response"] is not None for rows, _ in after for row in rows) > 5
+    page = await archiving.settled.settled_after(0)
+    assert sum(row["response"] is not None for row in page.rows) > 5
     without = [row for i in run_ids for row in await exported(scene.store, i)]
     assert any(row["response"] is None and row["answer_sha256"] for row in without)
