@@ -87,6 +87,10 @@ def test_the_commands(environment: str, capsys: pytest.CaptureFixture[str]) -> N
     assert after["certificate_sha256"] == digests["certificate_sha256"], "hashes are of what stays"
     assert ("pruned" in digests, after["pruned"]["answers"]) == (False, 11)
     assert documents(capsys, "report", "scene")["tasks"] > 0
+    assert main.run(["export", "scene", "--format", "jsonl"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["response"] is None for line in lines if line["state"] == "completed"} == {True, False}
+    assert main.run(["dispute", "scene", "-o", "dispute.zip"]) == 0
 
 
 def test_without_a_policy_nothing_goes(
