@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from app.store import Database, Store
 
 OWNERS = "SELECT tasks.provider_task_id, tasks.id"
 """How the look for the owners of ids begins, between a settlement's reads and its writes."""
+_ON_ROWS = re.compile(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)")
 _WAITS_FOR_A_LOCK = sa.text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
@@ -28,6 +30,19 @@ def before_each(db: Database, beginning: str, work: Callable[[], Awaitable[objec
 
     with _listening(db, "before_cursor_execute", look):
         yield
+
+
+async def statements_of(db: Database, work: Callable[[], Awaitable[object]]) -> dict[str, Any]:
+    """Each statement on rows that `work` runs, and what its parameters were at first."""
+    seen: dict[str, Any] = {}
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if _ON_ROWS.match(statement):
+            seen.setdefault(statement, parameters[0] if many else parameters)
+
+    with _listening(db, "before_cursor_execute", note):
+        await work()
+    return seen
 
 
 @dataclass(frozen=True, slots=True)

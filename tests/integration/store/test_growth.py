@@ -37,7 +37,7 @@ from tests.integration.store.scenes import (
     start_run,
     submit_all,
 )
-from tests.statements import held_before
+from tests.statements import held_before, statements_of
 
 
 async def execute(store: Store, *statements: str) -> None:
@@ -285,18 +285,9 @@ async def scans_of(store: Store, work: Callable[[], Awaitable[object]]) -> list[
 
 async def plans_of(store: Store, work: Callable[[], Awaitable[object]]) -> dict[str, Any]:
     """Each statement that `work` runs, and its plan as the database tells it."""
-    seen: dict[str, Any] = {}
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
-        if re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)", statement) and "pg_catalog" not in statement:
-            seen.setdefault(statement, parameters[0] if many else parameters)
-
+    ran = await statements_of(store.db, work)
+    seen = {statement: values for statement, values in ran.items() if "pg_catalog" not in statement}
     engine = store.db.engine
-    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
-    try:
-        await work()
-    finally:
-        sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
     explain = "EXPLAIN QUERY PLAN " if store.db.is_sqlite else "EXPLAIN (FORMAT JSON) "
     async with engine.connect() as connection:
         return {

@@ -23,6 +23,7 @@ from app.store.write.partitions import AHEAD_DAYS, attach_day
 from tests.integration.store.scenes import apply, receive, report_on, start_run, submit_all
 from tests.integration.store.test_growth import plans_of
 from tests.servers.postgres import PostgresServer, run_apart
+from tests.statements import statements_of
 
 DAYS = 90
 OPEN_DAYS = AHEAD_DAYS + 4
@@ -78,18 +79,9 @@ async def _add_history(url: str) -> None:
 
 async def touched(store: Store, work: Callable[[], Awaitable[object]]) -> dict[str, set[str]]:
     """Each statement of `work` that names deliveries, and the partitions that it went into when it ran."""
-    seen: dict[str, Any] = {}
-
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        if "deliveries" in statement and re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)", statement):
-            seen.setdefault(statement, parameters)
-
+    ran = await statements_of(store.db, work)
+    seen = {statement: values for statement, values in ran.items() if "deliveries" in statement}
     engine = store.db.engine
-    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
-    try:
-        await work()
-    finally:
-        sa.event.remove(engine.sync_engine, "before_cursor_execute", note)
     found = {}
     async with engine.connect() as connection:
         for statement, parameters in seen.items():
