@@ -1,5 +1,5 @@
-"""Two indexes of tasks as hashes, which take half the bytes: the one that keeps idempotency keys apart, and
-the one by which equal prompts are found.
+"""Two indexes of tasks as hashes, which take fewer bytes: the one that keeps idempotency keys apart, and the
+one by which equal prompts are found. A third, of what is pending, goes.
 
 On PostgreSQL an entry of each index is written again by every change of a task's state, so their width
 counts. A hash index cannot be UNIQUE; an EXCLUDE constraint on one refuses the same rows. SQLite, which has
@@ -14,11 +14,15 @@ from app.store.database import Database
 UNIQUE = "uq_tasks_idempotency_key"
 EXCLUDED = "ex_tasks_idempotency_key"
 FINGERPRINT = "ix_tasks_fingerprint"
+PENDING = "ix_tasks_pending"
+"""Of versions before, which claim by it. On PostgreSQL the index of what is open holds what is pending as
+well; SQLite finds a partial index only by its own words."""
 LOCK_WAIT = "2s"
 """Whoever writes tasks waits behind this; then it gives way to a long read, and is tried again."""
 _POSTGRESQL = (
     f"ALTER TABLE tasks ADD CONSTRAINT {EXCLUDED} EXCLUDE USING hash (idempotency_key WITH =)",
     f"ALTER TABLE tasks DROP CONSTRAINT {UNIQUE}",
+    f"DROP INDEX IF EXISTS {PENDING}",
     f"DROP INDEX {FINGERPRINT}",
     f"CREATE INDEX {FINGERPRINT} ON tasks USING hash (fingerprint)",
 )

@@ -210,15 +210,10 @@ sa.Index(
     sqlite_where=IS_SENT_BEFORE,
 )
 sa.Index("ix_tasks_retried", tasks.c.run_id, postgresql_where=WAS_RETRIED, sqlite_where=WAS_RETRIED)
-# Of versions before, whose processes may run alongside ours.
+# Of versions before, whose processes may run alongside ours; on PostgreSQL until an upgrade is finished.
 sa.Index(
-    "ix_tasks_pending",
-    tasks.c.priority.desc(),
-    tasks.c.run_id,
-    tasks.c.ordinal,
-    postgresql_where=IS_PENDING,
-    sqlite_where=IS_PENDING,
-)
+    "ix_tasks_pending", tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal, sqlite_where=IS_PENDING
+).ddl_if(dialect="sqlite")
 sa.Index("ix_tasks_lease", tasks.c.lease_until_ms, postgresql_where=IS_SUBMITTING, sqlite_where=IS_SUBMITTING)
 sa.Index(
     "ix_tasks_next_poll",
