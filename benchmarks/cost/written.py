@@ -23,6 +23,7 @@ class Written:
         self._rig, self._url = rig, url
         self._index = Path(f"{url.removeprefix('sqlite:///')}-shm")
         self._bytes = self._frames = 0
+        self._salt = b""
 
     def bytes_so_far(self) -> int:
         """Only differences mean something."""
@@ -41,11 +42,12 @@ class Written:
             except FileNotFoundError:
                 continue
             if len(header) == INDEX_HEADER_BYTES:
-                self._add(*struct.unpack_from("=14xHI", header))
+                self._add(*struct.unpack_from("=14xHI12x8s", header))
 
-    def _add(self, page_bytes: int, frames: int) -> None:
-        added = frames - self._frames if frames >= self._frames else frames
-        self._frames = frames
+    def _add(self, page_bytes: int, frames: int, salt: bytes) -> None:
+        # The salt is another one for each log that begins anew, as long as the one before or longer.
+        added = frames - self._frames if salt == self._salt else frames
+        self._frames, self._salt = frames, salt
         self._bytes += added * (page_bytes + FRAME_HEADER_BYTES)
 
 

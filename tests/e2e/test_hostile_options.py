@@ -97,7 +97,8 @@ def arguments_of(path: str, parameter: Any, value: str) -> list[str]:
     option = parameter.opts[0]
     if option in given:
         del given[given.index(option) : given.index(option) + 2]
-    return [*path.split(), *given, f"{option}={value}"]
+    once = ["--once"] if option == "--follow" else []  # otherwise it follows for ever
+    return [*path.split(), *given, *once, f"{option}={value}"]
 
 
 @pytest.mark.parametrize(("path", "parameter"), OPTIONS, ids=[f"{path} {p.name}" for path, p in OPTIONS])
