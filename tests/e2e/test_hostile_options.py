@@ -97,7 +97,7 @@ def arguments_of(path: str, parameter: Any, value: str) -> list[str]:
     option = parameter.opts[0]
     if option in given:
         del given[given.index(option) : given.index(option) + 2]
-    once = ["--once"] if option == "--follow" else []  # otherwise it follows for ever
+    once = ["--once"] if option == "--follow" else []  # the run has open tasks, so it would be followed on
     return [*path.split(), *given, *once, f"{option}={value}"]
 
 

@@ -45,7 +45,8 @@ def follow_results(
         follower = Follower(store.settled, destination, selection, every_s=every_ms / 1000, jitter=jitter)
         clock = asyncio.create_task(CLOCK.keep(store.health.database_ms), name="clock")
         try:
-            await _until_stopped(follower, once=once)
+            # Nothing more comes of a run that is over.
+            await _until_stopped(follower, once=once or await _is_over(store, selection.run_id))
         finally:
             clock.cancel()
         followed = follower.followed
@@ -99,6 +100,15 @@ def _signals(stopped: asyncio.Event) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def _is_over(store: "Store", run_id: str | None) -> bool:
+    from app.cli.runs.choose import choose_run
+    from app.views.runs import is_finished
+
+    if run_id is None:
+        return False
+    return is_finished(await choose_run(store, run_id), await store.queries.progress(run_id))
 
 
 async def _selection(store: "Store", run: str | None, accounts: Sequence[str]) -> "Selection":
