@@ -1,14 +1,11 @@
-"""Our side of a history: what both kinds of books can do, and what is read from them in the end."""
+"""What is read from our books at the end of a history."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 from app.domain.credits import ExplanationCode
-from app.domain.settlement import Source
-from app.domain.submission import ClaimedTask, Submission
-from app.domain.task import Money, TaskSpec, TaskState
+from app.domain.task import Money, TaskState
 from app.domain.verdicts import Verdict
 
 SAFE_MS = 20 * 3_600_000
@@ -63,23 +60,3 @@ class Rows:
 
     def attempt(self, key: str) -> AttemptRow:
         return next(row for row in self.attempts if row.key == key)
-
-
-class Books(Protocol):
-    """What a history asks of either kind. Moments are UTC milliseconds."""
-
-    def load(self, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int) -> None: ...
-
-    def claim(self, limit: int, now_ms: int) -> list[ClaimedTask]: ...
-
-    def record(self, ended: Submission) -> None: ...
-
-    def receive(self, bodies: Sequence[bytes], source: Source, now_ms: int) -> None:
-        """Commit raw reports and settle them, all in one batch."""
-
-    def give_up(self, key: str) -> None:
-        """The provider no longer knows the task: the work is closed, the money stays open."""
-
-    def retry(self, task_id: str, now_ms: int) -> None: ...
-
-    def rows(self) -> Rows: ...

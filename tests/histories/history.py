@@ -17,8 +17,8 @@ from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import RETRYABLE_STATES, Money, TaskSpec, TaskState
 from app.emulator.engine.tasks import Task
 from app.ports import CreateAnswer
-from tests.histories.books import Books
 from tests.histories.provider import CHANGE, START, EmulatedProvider, Setting
+from tests.histories.stored import StoredBooks
 
 HOUR_S = 3_600
 QUIET_S = 130
@@ -46,7 +46,7 @@ class Reported:
 class History:
     """Runs the steps of one history against one pair of books."""
 
-    def __init__(self, setting: Setting, books: Books) -> None:
+    def __init__(self, setting: Setting, books: StoredBooks) -> None:
         self.setting = setting
         self.provider = EmulatedProvider(setting)
         self.books = books
@@ -104,15 +104,15 @@ class History:
         for n, task in enumerate(self.books.claim(1 + pick % 3, self.now_ms)):
             fate = (pick >> 2 + 3 * n) % 8
             if fate == 5:
-                self.books.record(self._ended(task, CreateAnswer(Answer.LOST)))
+                self.books.record([self._ended(task, CreateAnswer(Answer.LOST))])
                 continue
             answer = self.provider.create(task)
             if fate == 6:
-                self.books.record(self._ended(task, CreateAnswer(Answer.LOST)))
+                self.books.record([self._ended(task, CreateAnswer(Answer.LOST))])
             elif fate == 7:
                 self.late.append(self._ended(task, answer))
             else:
-                self.books.record(self._ended(task, answer))
+                self.books.record([self._ended(task, answer)])
 
     def _ended(self, task: ClaimedTask, answer: CreateAnswer) -> Submission:
         now = self.now_ms
@@ -129,7 +129,7 @@ class History:
 
     def late_response(self, pick: int) -> None:
         if self.late:
-            self.books.record(self.late.pop(pick % len(self.late)))
+            self.books.record([self.late.pop(pick % len(self.late))])
 
     def retry(self, pick: int) -> None:
         rows = {row.task_id: row for row in self.books.rows().attempts}  # the last attempt of each
@@ -215,11 +215,11 @@ class History:
         """Everything is sent and arrives in the end, and then nothing moves any more."""
         self.provider.advance(WAITS_S[0])
         for task in self.books.claim(len(QUESTIONS), self.now_ms):
-            self.books.record(self._ended(task, self.provider.create(task)))
+            self.books.record([self._ended(task, self.provider.create(task))])
         while any(not task.terminal for task in self.provider.tasks.values()):
             self.provider.advance(HOUR_S)
         for one in self.late:
-            self.books.record(one)
+            self.books.record([one])
         finished = self.provider.finished()
         if finished:
             self._receive([(task, self.provider.report(task), "true") for task in reversed(finished)])

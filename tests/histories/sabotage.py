@@ -12,9 +12,9 @@ from app.domain.accounting import balances, drift
 from app.domain.settlement import Attempt, Circumstances, Effect, Report, Settlement
 from app.domain.verdicts import Verdict
 from app.services import settle as service
-from tests.histories import memory
+from tests.histories import stored
 from tests.histories.history import VERBS, History
-from tests.histories.memory import MemoryBooks
+from tests.histories.stored import StoredBooks
 
 Sabotage = Callable[[], contextlib.AbstractContextManager[object]]
 _decide = settlement.decide_settlement
@@ -78,12 +78,12 @@ def _forgets_the_hold(attempt: Attempt, report: Report, **rest: Any) -> Settleme
 
 @contextlib.contextmanager
 def _ignores_late_reports() -> Iterator[None]:
-    receive = MemoryBooks.receive
+    receive = StoredBooks.receive
 
-    def changed(self: MemoryBooks, bodies: Any, source: Any, now_ms: int) -> None:
+    def changed(self: StoredBooks, bodies: Any, source: Any, now_ms: int) -> None:
         receive(self, bodies[:1], source, now_ms)
 
-    with patch.object(MemoryBooks, "receive", changed):
+    with patch.object(StoredBooks, "receive", changed):
         yield
 
 
@@ -123,7 +123,7 @@ SABOTAGES: dict[str, Sabotage] = {
     "a second charge is not noticed": _keeps_quiet(Verdict.DOUBLE_CHARGED),
     "a new promise in a report is not noticed": _keeps_quiet(Verdict.REPRICED),
     "a batch settles its first report only": _ignores_late_reports,
-    "old keys are sent again": lambda: patch.object(memory, "SAFE_MS", 10**12),
+    "old keys are sent again": lambda: patch.object(stored, "SAFE_MS", 10**12),
     "the lag of balances is ignored": _without_lag,
     "resets are ignored": _without_steps(lambda step: step.cycle is None),
     "changes of plan are ignored": _without_steps(lambda step: not step.granted),

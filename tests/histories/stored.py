@@ -1,8 +1,12 @@
 """Books in the real store, by the real services; one database for all histories, emptied before each."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import contextlib
+import os
+import tempfile
+from collections.abc import Coroutine, Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar
 
 from app.domain.credits import ExplanationCode
@@ -11,9 +15,10 @@ from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, new_id, parse_idempotency_key
 from app.domain.verdicts import Verdict
-from app.provider.wire import read_report
+from app.provider.wire import read_answer, read_report
 from app.services.settle import settle
-from app.store import Store
+from app.store import Database, Store
+from app.store.migrate import migrate
 from tests.books import check_books, read_books
 from tests.database import delete_all_rows
 from tests.histories.books import SAFE_MS, AttemptRow, FindingRow, LedgerRow, Rows
@@ -22,8 +27,24 @@ T = TypeVar("T")
 YEAR_MS = 365 * 86_400_000
 
 
+@contextlib.contextmanager
+def stored_books() -> "Iterator[StoredBooks]":
+    """Books in an SQLite file of their own, in memory where the machine has a place for it: what a history
+    costs is the statements, and no disk need be waited for."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as folder, asyncio.Runner() as runner:
+        database = Database(f"sqlite:///{folder}/histories.db")
+        runner.run(migrate(database))
+        store = Store(database, read_answer)
+        try:
+            yield StoredBooks(runner, store)
+        finally:
+            runner.run(store.close())
+
+
 class StoredBooks:
-    """Satisfies Books."""
+    """What a history asks of our books. Times are UTC milliseconds."""
 
     def __init__(self, runner: asyncio.Runner, store: Store) -> None:
         self._runner = runner
@@ -56,10 +77,12 @@ class StoredBooks:
 
         return self._run(work())
 
-    def record(self, ended: Submission) -> None:
-        self._run(self._store.submissions.record_submissions([ended]))
+    def record(self, ended: Sequence[Submission]) -> None:
+        self._run(self._store.submissions.record_submissions(ended))
 
     def receive(self, bodies: Sequence[bytes], source: Source, now_ms: int) -> None:
+        """Commit raw reports and settle them, all in one batch."""
+
         async def work() -> None:
             raw = [RawDelivery(new_id(now_ms), source, now_ms, body) for body in bodies]
             await self._store.inbox.store_deliveries(raw, due_at_ms=now_ms)
@@ -70,6 +93,7 @@ class StoredBooks:
         self._run(work())
 
     def give_up(self, key: str) -> None:
+        """The provider no longer knows the task: the work is closed, the money stays open."""
         attempt = parse_idempotency_key(key)
         assert attempt is not None
         self._run(self._store.polls.expire_if_unreported([attempt], code="vanished", reason="history"))

@@ -1,18 +1,15 @@
 """Runs random histories and counts what happened in them."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, given
 
-from tests.histories.books import Books
 from tests.histories.checks import check
 from tests.histories.history import History
+from tests.histories.stored import StoredBooks
 from tests.histories.strategies import histories
-
-MakeBooks = Callable[[], Books]
 
 
 @dataclass
@@ -48,7 +45,7 @@ class Tally:
         return {name: dict(sorted(part.items())) for name, part in {**parts, "others": self.others}.items()}
 
 
-def run_histories(count: int, seed: int, make_books: MakeBooks, tally: Tally, *, shrink: bool = True) -> None:
+def run_histories(count: int, seed: int, books: StoredBooks, tally: Tally, *, shrink: bool = True) -> None:
     """Run `count` histories; the first that fails is shrunk and raised."""
 
     @hypothesis.seed(seed)
@@ -65,7 +62,7 @@ def run_histories(count: int, seed: int, make_books: MakeBooks, tally: Tally, *,
     def each(one: tuple) -> None:  # type: ignore[type-arg]
         tally.histories += 1
         setting, steps = one
-        history = History(setting, make_books())
+        history = History(setting, books)
         for verb, pick in steps:
             history.step(verb, pick)
         history.end()

@@ -5,12 +5,13 @@ from unittest.mock import patch
 from app.domain.settlement import Circumstances
 from app.domain.verdicts import Verdict
 from tests.histories import wrong_charges
-from tests.histories.memory import MemoryBooks
+from tests.histories.stored import stored_books
 from tests.histories.wrong_charges import is_perfect, measure, run_scene
 
 
 def test_every_wrong_charge_is_found_and_nothing_else() -> None:
-    result = measure(2)
+    with stored_books() as books:
+        result = measure(2, books)
     assert set(result) == {
         "overcharged",
         "undercharged",
@@ -28,6 +29,9 @@ def test_every_wrong_charge_is_found_and_nothing_else() -> None:
 
 def test_a_new_price_that_is_not_explained_looks_like_a_wrong_charge() -> None:
     """The right ones among the thousand are there to be taken for wrong."""
-    with patch("app.services.settle.Circumstances", lambda *_, **__: Circumstances()):
-        due, found, _ = run_scene(Verdict.OVERCHARGED, 0, MemoryBooks())
+    with (
+        stored_books() as books,
+        patch("app.services.settle.Circumstances", lambda *_, **__: Circumstances()),
+    ):
+        due, found, _ = run_scene(Verdict.OVERCHARGED, 0, books)
     assert found > due

@@ -20,8 +20,8 @@ from app.domain.settlement import Source
 from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, TaskSpec
 from app.domain.verdicts import Verdict
-from tests.histories.books import Books, Rows
-from tests.histories.memory import MemoryBooks
+from tests.histories.books import Rows
+from tests.histories.stored import StoredBooks, stored_books
 
 TASKS, WRONG = 1_000, 50
 MADE_MS, REPORTED_MS = (
@@ -72,7 +72,7 @@ class Scene:
     """1,000 tasks at the moment at which their reports are written."""
 
     rng: random.Random
-    books: Books
+    books: StoredBooks
     cases: list[Case]
     wrong: set[int]
     """Places of the 50 in `cases`."""
@@ -125,7 +125,7 @@ def _double_charged(scene: Scene, case: Case) -> None:
     scene.books.retry(case.task.id, REPORTED_MS)
     [second] = scene.books.claim(1, REPORTED_MS)
     again = Case(second, case.due, case.promised, charged=case.due, clusters=case.clusters)
-    _accept(scene.books, again)
+    scene.books.record([_accepted(again)])
     if scene.rng.random() < 0.5:
         scene.reports.append(again.body())
         scene.later.append(case.body())
@@ -171,20 +171,18 @@ INJECT: dict[Verdict, Callable[[Scene, Case], None]] = {
 NAMED_BY_THEMSELVES = (Verdict.DOUBLE_CHARGED, Verdict.UNMATCHED)
 
 
-def _accept(books: Books, case: Case) -> None:
-    books.record(
-        Submission(
-            case.task,
-            Answer.ACCEPTED,
-            MADE_MS,
-            provider_task_id=f"pt-{case.task.idempotency_key}",
-            credits_to_charge=Decimal(case.promised),
-            http_status=200,
-        )
+def _accepted(case: Case) -> Submission:
+    return Submission(
+        case.task,
+        Answer.ACCEPTED,
+        MADE_MS,
+        provider_task_id=f"pt-{case.task.idempotency_key}",
+        credits_to_charge=Decimal(case.promised),
+        http_status=200,
     )
 
 
-def _prepare(verdict: Verdict, seed: int, books: Books) -> Scene:
+def _prepare(verdict: Verdict, seed: int, books: StoredBooks) -> Scene:
     rng = random.Random(f"{seed} {verdict}")
     specs = []
     for n in range(1, TASKS + 1):
@@ -201,12 +199,12 @@ def _prepare(verdict: Verdict, seed: int, books: Books) -> Scene:
             promised += rng.choice([-2, -1, 1, 2, 7])
             due = promised + clusters
         case = Case(task, due, promised, charged=due, clusters=clusters)
-        _accept(books, case)
         cases.append(case)
+    books.record([_accepted(case) for case in cases])
     return Scene(rng, books, cases, wrong)
 
 
-def run_scene(verdict: Verdict, seed: int, books: Books) -> tuple[set[str], set[str], int]:
+def run_scene(verdict: Verdict, seed: int, books: StoredBooks) -> tuple[set[str], set[str], int]:
     """What must be found of one verdict, what was found, and how many other findings there were."""
     scene = _prepare(verdict, seed, books)
     for n, case in enumerate(scene.cases):
@@ -235,13 +233,13 @@ def _found(verdict: Verdict, rows: Rows) -> tuple[set[str], int]:
     return found, sum(one.verdict is not verdict for one in rows.findings)
 
 
-def measure(seeds: int, make_books: Callable[[], Books] = MemoryBooks, first: int = 0) -> dict[str, Any]:
+def measure(seeds: int, books: StoredBooks, first: int = 0) -> dict[str, Any]:
     """Precision and recall of each verdict over all seeds, and the findings that nobody caused."""
     result: dict[str, Any] = {}
     for verdict in INJECT:
         hits = wanted = given = stray = 0
         for seed in range(first, first + seeds):
-            due, found, strays = run_scene(verdict, seed, make_books())
+            due, found, strays = run_scene(verdict, seed, books)
             hits, wanted, given = hits + len(due & found), wanted + len(due), given + len(found)
             stray += strays
         result[verdict.value] = {
@@ -259,7 +257,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.histories.wrong_charges", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
     seeds, began = parser.parse_args().seeds, time.monotonic()
-    result = measure(seeds)
+    with stored_books() as books:
+        result = measure(seeds, books)
     for name, figures in result.items():
         sys.stdout.write(f"{name:16} {json.dumps(figures)}\n")
     seconds = round(time.monotonic() - began, 1)
