@@ -46,7 +46,7 @@ def column(monthly: int, cost: dict[str, float]) -> dict[str, str]:
     return {
         "prompts a day": f"{daily:,.0f}",
         f"a second, over {HOURS} hours": f"{rate:,.1f}",
-        **{f"cores for {name}": f"{cores[name]:.2f}" for name in PROCESSES},
+        **{f"cores for {name}": f"{cores[name]:.2g}" for name in PROCESSES},
         "processes of web, of worker": f"{processes['web']}, {processes['worker']}",
         "connections to PostgreSQL at most": f"{CONNECTIONS * sum(processes.values())}",
         f"bodies, kept {KEPT_DAYS} days": _size(daily * KEPT_DAYS * cost["stored, deliveries"]),
