@@ -48,13 +48,13 @@ async def archive_days(
 ) -> AsyncIterator[ArchivedDay]:
     """Archive what is not archived of the days that ended before `until_ms`, the oldest first, up to
     `days_max` of them. Raises what store and archive raise; what was recorded by then stays."""
-    day_ms, done = await store.archives.next_day(0), 0
+    day_ms, done = await store.partitions.next_day(0), 0
     while day_ms is not None and day_ms + DAY_MS <= until_ms and done < days_max:
         archived = await _archive_day(store, archive, day_ms, clock, block_bytes)
         if archived is not None:
             done += 1
             yield archived
-        day_ms = await store.archives.next_day(day_ms + DAY_MS)
+        day_ms = await store.partitions.next_day(day_ms + DAY_MS)
 
 
 async def _archive_day(

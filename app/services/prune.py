@@ -87,10 +87,10 @@ class Pruner:
         """What a turn would drop, and what would stay."""
         found = []
         if (days := self._policy.get(Kind.BODIES)) is not None:
-            until_ms, day_ms = kept_since(self._clock(), days), await self._store.pruning.next_day(0)
+            until_ms, day_ms = kept_since(self._clock(), days), await self._store.partitions.next_day(0)
             while day_ms is not None and day_ms < until_ms:
                 found.append(await self._store.pruning.survey_bodies(day_ms))
-                day_ms = await self._store.pruning.next_day(day_ms + DAY_MS)
+                day_ms = await self._store.partitions.next_day(day_ms + DAY_MS)
         return found
 
     async def _bodies(self, until_ms: int) -> "list[Dropped]":
@@ -98,7 +98,7 @@ class Pruner:
         whole = {one.from_ms: one for one in partitions if one.until_ms - one.from_ms == DAY_MS}
         found = []
         for _ in range(DAYS_A_TURN):
-            day_ms = await self._store.pruning.next_day(self._next_day_ms)
+            day_ms = await self._store.partitions.next_day(self._next_day_ms)
             if day_ms is None or day_ms >= until_ms:
                 self._next_day_ms = 0
                 break

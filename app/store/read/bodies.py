@@ -6,13 +6,25 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ports import ReadAnswer
+from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
+from app.store.part import StorePart
 from app.store.tables import Id, deliveries
 from app.store.write.inbox import unpack
 
 BODIES_FETCHED = 20
 """Packed bodies asked of the database at a time."""
+
+
+class AnswerReads(StorePart):
+    """A part of the store that reads answers from where their bodies are."""
+
+    def __init__(
+        self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
+    ) -> None:
+        super().__init__(db)
+        self._read_answer = read_answer
+        self._archive = archive
 
 
 async def read_answers(

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
-from app.store.part import StorePart, reads
+from app.store.part import reads
 from app.store.read.archived import archived_rows
-from app.store.read.bodies import read_answers
+from app.store.read.bodies import AnswerReads, read_answers
 from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
 
 Row = dict[str, Any]
@@ -31,15 +31,8 @@ LEDGER_CHUNK = 5_000
 """Entries are 300 bytes: 1.5 MB. Larger than above, since each chunk may sort the run's entries anew."""
 
 
-class ExportReads(StorePart):
+class ExportReads(AnswerReads):
     """Part of the store."""
-
-    def __init__(
-        self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
-    ) -> None:
-        super().__init__(db)
-        self._read_answer = read_answer
-        self._archive = archive
 
     async def export(self, run_id: str) -> AsyncIterator[Row]:
         """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`

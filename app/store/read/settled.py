@@ -7,9 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ports import ArchivedDeliveries, ReadAnswer
-from app.store.database import Database
-from app.store.part import StorePart, reads
+from app.store.part import reads
+from app.store.read.bodies import AnswerReads
 from app.store.read.exports import EXPORT_CHUNK, Row, read_results
 from app.store.tables import attempts, results, runs, tasks
 
@@ -42,15 +41,8 @@ class SettledPage:
     """Nothing more was settled when this was read."""
 
 
-class SettledReads(StorePart):
+class SettledReads(AnswerReads):
     """Part of the store."""
-
-    def __init__(
-        self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
-    ) -> None:
-        super().__init__(db)
-        self._read_answer = read_answer
-        self._archive = archive
 
     @reads(long=True)
     async def settled_after(

@@ -54,14 +54,6 @@ class DayArchive:
 class ArchiveWrites(StorePart):
     """Part of the store."""
 
-    @reads
-    async def next_day(self, connection: AsyncConnection, after_ms: int) -> int | None:
-        """The first day (its midnight, UTC, in ms) with a delivery, at or after a time."""
-        c = deliveries.c
-        query = sa.select(c.id).where(c.id >= first_id(after_ms)).order_by(c.id).limit(1)
-        found = await connection.scalar(query)
-        return None if found is None else day_of(time_of(found))
-
     @writes
     async def begin_day(self, connection: AsyncConnection, day_ms: int) -> DayArchive:
         """How far a day is archived. The first time, what is not closed is noted before anything is read:

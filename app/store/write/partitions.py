@@ -7,7 +7,7 @@ nobody is held up for longer by somebody who reads for minutes.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -20,7 +20,7 @@ from app.ports import StoreUnavailable
 from app.store.database import Database
 from app.store.days import day_of, first_id, time_of
 from app.store.driver_errors import sqlstate_of
-from app.store.part import StorePart, reads, writes
+from app.store.part import StorePart, reads
 from app.store.tables import deliveries
 
 T = TypeVar("T")
@@ -121,10 +121,12 @@ class PartitionWrites(StorePart):
         return missing + [day for day in await _days_in_default(connection) if day not in missing]
 
     @reads
-    async def oldest_day(self, connection: AsyncConnection) -> int | None:
-        """The midnight (UTC, ms) before the oldest delivery; None: there is none."""
-        oldest = await connection.scalar(sa.select(deliveries.c.id).order_by(deliveries.c.id).limit(1))
-        return None if oldest is None else day_of(time_of(oldest))
+    async def next_day(self, connection: AsyncConnection, from_ms: int) -> int | None:
+        """The first day (its midnight, UTC, in ms) of which a delivery is stored, at or after a time."""
+        d = deliveries.c
+        query = sa.select(d.id).where(d.id >= first_id(from_ms)).order_by(d.id).limit(1)
+        found = await connection.scalar(query)
+        return None if found is None else day_of(time_of(found))
 
     async def drop_partition(
         self, partition: Partition, before: Work[None] | None = None, after: Work[None] | None = None
@@ -149,30 +151,6 @@ class PartitionWrites(StorePart):
             return True
 
         return await in_turn(self.db, work) or False
-
-    @writes
-    async def delete_deliveries(
-        self,
-        connection: AsyncConnection,
-        day_ms: int,
-        *,
-        limit: int,
-        where: Sequence[sa.ColumnElement[bool]] = (),
-    ) -> int:
-        """Delete up to `limit` deliveries of a day that meet all of `where`; how many. SQLite's way of
-        pruning, and on PostgreSQL that of a partition which must keep some of its rows."""
-        c = deliveries.c
-        chosen = (
-            sa.select(c.id)
-            .where(c.id >= first_id(day_ms), c.id < first_id(day_ms + DAY_MS), *where)
-            .order_by(c.id)
-            .limit(limit)
-        )
-        # Locked, and so in a CTE of its own: in a subquery the limit might be met more than once.
-        chosen_ids = sa.select(chosen.with_for_update(skip_locked=True).cte("chosen").c.id)
-        of_day = c.id.between(first_id(day_ms), first_id(day_ms + DAY_MS))
-        gone = sa.delete(deliveries).where(c.id.in_(chosen_ids), of_day).returning(c.id)
-        return len((await connection.scalars(gone)).all())
 
 
 def missing_days(known: Iterable[Partition], now_ms: int) -> list[int]:

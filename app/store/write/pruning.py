@@ -18,7 +18,7 @@ from app.domain.retention import DONE, OPEN, Kind, Reason, Receipt, Receipts, ch
 from app.domain.task import OPEN_STATES, Money, new_id
 from app.domain.time_format import DAY_MS
 from app.domain.verdicts import LAPSING_VERDICTS, Verdict
-from app.store.days import day_of, first_id, time_of
+from app.store.days import first_id
 from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     EVERY_ATTEMPT,
@@ -115,14 +115,6 @@ class PruneWrites(StorePart):
         change = sa.update(runs).where(runs.c.id == run_id).values(retained_at_ms=value)
         since: int | None = await connection.scalar(change.returning(kept_at))
         return since
-
-    @reads
-    async def next_day(self, connection: AsyncConnection, from_ms: int) -> int | None:
-        """The first day from `from_ms` on of which a delivery stands."""
-        d = deliveries.c
-        query = sa.select(d.id).where(d.id >= first_id(from_ms)).order_by(d.id).limit(1)
-        found = await connection.scalar(query)
-        return None if found is None else day_of(time_of(found))
 
     @reads
     async def grown_since(self, connection: AsyncConnection, since_ms: int) -> tuple[int, int]:

@@ -273,14 +273,14 @@ async def test_who_reads_for_long_is_not_waited_for(days: Store, monkeypatch: py
     assert await days.partitions.drop_partition(day)
 
 
-async def test_a_day_is_deleted_in_batches(store: Store) -> None:
+async def test_days_with_deliveries_are_found_one_after_another(store: Store) -> None:
     now = 1_700_000_000_000
-    assert await store.partitions.oldest_day() is None
+    assert await store.partitions.next_day(0) is None
     await keep(store, *(day_of(now) + n for n in range(5)), now + DAY_MS, day_of(now) - 1)
-    assert await store.partitions.oldest_day() == day_of(now) - DAY_MS
-    sizes: list[Any] = [await store.partitions.delete_deliveries(day_of(now), limit=2) for _ in range(4)]
-    assert sizes == [2, 2, 1, 0]
-    assert await count(store, "SELECT count(*) FROM deliveries") == 2
+    assert await store.partitions.next_day(0) == day_of(now) - DAY_MS
+    assert await store.partitions.next_day(day_of(now)) == day_of(now)
+    assert await store.partitions.next_day(day_of(now) + DAY_MS) == day_of(now) + DAY_MS
+    assert await store.partitions.next_day(day_of(now) + 2 * DAY_MS) is None
 
 
 async def test_a_worker_makes_them_and_says_what_it_cannot(
