@@ -93,6 +93,8 @@ class Client:
         """Creates a task; None: by a proxy, which takes requests of another form."""
         self._key = api_key.encode()
         self._paused_until_s = 0.0
+        self._refusals = 0
+        """Create calls with which the account was refused: its key, or its credits."""
         self._pauses: Counter[str] = Counter()
         """By method: pauses in a row without a success between them."""
 
@@ -212,6 +214,7 @@ class Client:
             return status, headers, body
         refusal = self._refusal("POST", status, headers, body)
         kind = classify(status, refusal.code) if refusal.is_own else Answer.GATEWAY
+        self._refusals += kind in (Answer.BAD_KEY, Answer.NO_CREDITS)
         message = refusal.describe(status) if kind is Answer.MISDIRECTED else refusal.message
         return CreateAnswer(
             kind, status, refusal.code, message, wait_s=refusal.wait_s, request_id=_request_id(headers)
@@ -247,8 +250,11 @@ class Client:
     async def _request(
         self, method: str, path: str, body: bytes | None = None, bytes_max: int | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
+        refusals = self._refusals
         if wait_s := await self._rate_limiter.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
+        if method == "POST" and refusals != self._refusals:
+            raise _NotSent(0.0)  # what waited for its turn meanwhile would be refused as well
         began_s, is_answered = self._monotonic(), False
 
         def on_head(headers: Mapping[str, str]) -> None:

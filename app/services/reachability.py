@@ -52,6 +52,9 @@ class Reachability:
     rest_until_ms: int = 0
     """Nothing is sent before this."""
     rests: int = 0
+    is_admitted: bool = False
+    """A request was sent, and the account was not refused with it or since. Before that one request is enough
+    to find out."""
     batch_max: int | None = None
     """Tasks in one request, since something in between found more too large; None: it never did."""
 

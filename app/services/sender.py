@@ -36,6 +36,8 @@ KEY_COLLISION_REASON = (
     "if there is no other, this one is a restored backup: tallyhook resume RUN --restored"
 )
 OUT_OF_CREDITS = ("INSUFFICIENT_CREDITS", 402, 403)
+ALIKE = (Answer.MISDIRECTED, Answer.BAD_KEY, Answer.NO_CREDITS)
+"""Behind one of these the next request would be answered alike."""
 TOO_LARGE = 413
 """A proxy takes smaller requests than the provider does."""
 STALE_WAIT_S = 60.0
@@ -88,6 +90,7 @@ class Sender:
         self._leased_ms = clock()
         self._until_ms = self._leased_ms + to_ms(limits.submit_job_s)
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
+        self._first = asyncio.Lock()
         self._options: dict[str, SendOptions] = {}
         self._batch_max = reach.batch_max or BATCH_MAX
         self._ended: list[Submission] = []
@@ -175,20 +178,31 @@ class Sender:
         return groups
 
     async def _send(self) -> None:
+        """Send what is claimed. The first request goes alone, so that a wrong key is refused once."""
         while (group := await self._todo.get()) is not None:
-            sendable = [task for task in group if not self._is_kept_back(task)]
-            if not sendable:
-                continue
-            answers = await self._create(sendable)
-            await self._note_reach(answers)
-            for task, given in zip(sendable, answers, strict=True):
-                answer = given
-                if given.answer is Answer.EXISTS and await self._is_key_collision(task):
-                    answer = CreateAnswer(Answer.KEY_COLLISION, given.http_status, given.code, given.message)
-                if answer.answer is Answer.DEFERRED:
-                    self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
-                self._end(task, answer)
-                await self._halt_if_refused(task, answer)
+            if not self._reach.is_admitted:
+                async with self._first:
+                    if not self._reach.is_admitted:
+                        await self._send_group(group)
+                        continue
+            await self._send_group(group)
+
+    async def _send_group(self, group: list[ClaimedTask]) -> None:
+        sendable = [task for task in group if not self._is_kept_back(task)]
+        if not sendable:
+            return
+        answers = await self._create(sendable)
+        await self._note_reach(answers)
+        for task, given in zip(sendable, answers, strict=True):
+            answer = given
+            if given.answer is Answer.EXISTS and await self._is_key_collision(task):
+                answer = CreateAnswer(Answer.KEY_COLLISION, given.http_status, given.code, given.message)
+            if answer.answer is Answer.DEFERRED:
+                self._rest_s = max(self._rest_s, answer.wait_s or 0.0)
+            self._end(task, answer)
+            await self._halt_if_refused(task, answer)
+        if self._halted is not None or answers[0].answer is not Answer.DEFERRED:
+            self._reach.is_admitted = self._halted is None
 
     async def _note_reach(self, answers: Sequence[CreateAnswer]) -> None:
         """Whether it was the provider that answered, where it takes tasks. While it is not, all sending of
@@ -252,9 +266,9 @@ class Sender:
             self._batch_max = 1
         alone: list[CreateAnswer] = []
         for task in tasks:
-            if alone and alone[0].answer is Answer.MISDIRECTED:
-                alone.append(CreateAnswer(Answer.DEFERRED))  # so would this one be
-                continue
+            if alone and alone[-1].answer in ALIKE:
+                alone += [CreateAnswer(Answer.DEFERRED)] * (len(tasks) - len(alone))
+                break
             alone.append(await self._provider.create(task))
             self._went_on()
         return alone

@@ -1,5 +1,6 @@
 """Admission, batches and credits that come back, on the real stores."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -165,6 +166,30 @@ async def test_s14_a_bad_key_stops_every_run_of_the_account(pipeline: Pipeline) 
     states = {run.id: run.state for run in await pipeline.store.queries.list_runs()}
     assert states == {first: "stopped", pipeline.run_id: "stopped", other: "running"}
     assert len(provider.sends) <= LIMITS.submit_in_flight
+
+
+async def test_s14_a_wrong_key_is_refused_once_whatever_is_ready_to_be_sent(pipeline: Pipeline) -> None:
+    await pipeline.start(100)
+    provider, refused = Account(), CreateAnswer(Answer.BAD_KEY, 401, "INVALID_OR_EXPIRED_API_KEY")
+
+    async def while_others_are_sent(_: ClaimedTask) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    provider.before_answer = while_others_are_sent
+    provider.tell(*[refused] * 100)
+    await send(pipeline, provider)
+    books = await pipeline.books()
+    assert (len(provider.sends), books.states(), books.runs[0]["state"]) == (1, {"pending": 100}, "stopped")
+
+
+async def test_s14_a_batch_that_is_sent_one_by_one_ends_with_the_first_refusal(pipeline: Pipeline) -> None:
+    provider = Account(takes_batches=False)
+    await start_batches(pipeline, 20, 20)
+    provider.tell(None, *[CreateAnswer(Answer.NO_CREDITS, 403, "INSUFFICIENT_CREDITS")] * 19)
+    await send(pipeline, provider)
+    assert len(provider.sends) == 2
+    assert (await pipeline.books()).states() == {"submitted": 1, "pending": 19}
 
 
 async def start_batches(pipeline: Pipeline, tasks: int, size: int) -> None:

@@ -288,3 +288,12 @@ async def test_any_other_get(provider: Provider) -> None:
     provider.answers(404, "nothing")
     got = await provider.client.get("/v1/credits")
     assert (got.status, got.body, got.refusal.is_own) == (404, b"nothing", False)
+
+
+async def test_s14_what_waits_for_its_turn_is_not_sent_behind_a_refusal_of_the_key() -> None:
+    async with serving(pacer=Pacer(20)) as provider:
+        provider.answers(401, '{"error":"Invalid or missing API key"}')
+        answers = await asyncio.gather(*(provider.client.create(TASK) for _ in range(8)))
+    kinds = [answer.answer for answer in answers]
+    assert len(provider.seen) == kinds.count(Answer.BAD_KEY) <= 2
+    assert kinds.count(Answer.DEFERRED) == 8 - len(provider.seen)
