@@ -5,7 +5,6 @@ import functools
 import gc
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,6 +111,7 @@ def worker(
 
     Any number may run. Without REDIS_URL an embedded Valkey runs beside it, shared with web.
     """
+    from app.local.processes import own_command
     from app.log_sink import drain_all, guard_standard_streams
     from app.stop_signals import block_until_exec
 
@@ -127,7 +127,8 @@ def worker(
     drain_all()
     # In our place, not as our child: signals and exit code are the worker's own.
     block_until_exec()
-    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own package
+    command = own_command("workers")
+    os.execv(command[0], command)  # noqa: S606 - our own package
 
 
 def refuse_unready_database(settings: "Settings") -> None:

@@ -57,6 +57,11 @@ def supervisor_command(lock_path: Path, command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", supervisor.__file__, str(lock_path), *command]
 
 
+def own_command(module: str, *arguments: str) -> list[str]:
+    """A module of ours as a command, whatever the working directory and PYTHONPATH have under its name."""
+    return [sys.executable, "-P", str(Path(__file__).parent / "launch.py"), module, *arguments]
+
+
 def hold_lock(path: Path, kind: int) -> int:
     """An open file with a flock of `kind` on it; waits for it. Closing it, or our end, lets go."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

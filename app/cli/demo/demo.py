@@ -5,7 +5,6 @@ compared. Everything runs as a process of its own, as in production.
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from app.cli.demo.stack import (
     failed,
     ready,
     settings_of,
-    tallyhook,
 )
 from app.cli.runs.draw import live_progress
 from app.cli.runs.submit_file import submit_file
@@ -37,7 +35,7 @@ from app.domain.time_format import iso_day
 from app.domain.verdicts import Verdict
 from app.errors import USAGE, UserError
 from app.local.embedded import embedded_valkey
-from app.local.processes import Processes
+from app.local.processes import Processes, own_command
 from app.prompts.reader import Defaults
 from app.services.load import NewRun
 from app.store import Store
@@ -87,7 +85,9 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
         settings = settings.model_copy(update={"redis_url": redis_url})
         async with opened_store(settings) as store, aiohttp.ClientSession() as http:
             emulator_process = processes.spawn("emulator", emulator_command(demo.seed), env=environment())
-            web = processes.spawn("web", tallyhook("web", "--json"), env=environment(settings))
+            web = processes.spawn(
+                "web", own_command("app.cli.main", "web", "--json"), env=environment(settings)
+            )
             emulator = Emulator(http, (await ready(emulator_process))["url"])
             web_url = (await ready(web))["url"]
             new = NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day())
@@ -96,7 +96,7 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
             poll_after_s = max(POLL_AFTER_S, submitted["tasks"] / TASKS_PER_S)
             processes.spawn(
                 "worker",
-                [sys.executable, "-m", "workers"],
+                own_command("workers"),
                 env=environment(
                     settings,
                     CLORO_BASE_URL=emulator.url,

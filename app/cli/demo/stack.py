@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import aiohttp
 
 from app.config import Settings, load_settings
 from app.errors import USAGE, UserError
-from app.local.processes import Process, Processes, plain_environment
+from app.local.processes import Process, Processes, own_command, plain_environment
 from app.views.runs import Document
 
 EMULATOR_OPTIONS = (
@@ -93,14 +92,11 @@ def environment(settings: Settings | None = None, **more: str) -> dict[str, str]
     }
 
 
-def tallyhook(*arguments: str) -> list[str]:
-    """A command of our own command line."""
-    return [sys.executable, "-m", "app.cli.main", *arguments]
-
-
 def emulator_command(seed: int) -> list[str]:
     """The emulator, misbehaving as the demo wants it."""
-    return tallyhook("emulator", "--port", "0", "--json", "--seed", str(seed), *EMULATOR_OPTIONS)
+    return own_command(
+        "app.cli.main", "emulator", "--port", "0", "--json", "--seed", str(seed), *EMULATOR_OPTIONS
+    )
 
 
 async def ready(process: Process) -> Document:
