@@ -33,6 +33,16 @@ class Reason(StrEnum):
     NEEDED = "needed"  # other rows are explained by it
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where else the bodies of a day stand."""
+
+    location: str | None = None
+    """The archive; None: nowhere."""
+    missing: frozenset[str] = frozenset()
+    """Ids of deliveries that are not there yet."""
+
+
 OPEN, DONE = "open", "done"
 """States of a receipt."""
 

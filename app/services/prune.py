@@ -5,17 +5,16 @@ others.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.domain.retention import Kind, kept_since
+from app.domain.retention import Elsewhere, Kind, kept_since
 from app.domain.time_format import DAY_MS
 from app.ports import Clock
 
 if TYPE_CHECKING:
     from app.store import Store
     from app.store.write.partitions import Partition
-    from app.store.write.pruning import Dropped
+    from app.store.write.receipts import Dropped
 
 Policy = Mapping[str, int]
 """Days that rows of a kind are kept; a kind that is not named is kept for ever."""
@@ -26,31 +25,18 @@ Pause = Callable[[], Awaitable[None]]
 """Between two batches: who else writes has a turn, and who stops is heard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Whether the bodies of a day may be dropped, and where else they stand."""
-
-    may_drop: bool
-    location: str | None = None
-
-
-async def nowhere(_day_ms: int) -> Place:
+async def nowhere(_day_ms: int) -> Elsewhere | None:
     """There is no archive: the policy alone decides."""
-    return Place(may_drop=True)
+    return Elsewhere()
 
 
-PlaceOf = Callable[[int], Awaitable[Place]]
-"""Asked for each day (its midnight, UTC, in ms) before anything of it is dropped."""
+PlaceOf = Callable[[int], Awaitable[Elsewhere | None]]
+"""Asked for each day (its midnight, UTC, in ms) before anything of it is dropped; None: it may not be yet."""
 
 
 def place_in_archive(store: "Store", archive: str) -> PlaceOf:
     """With an archive only what is in it goes. `archive`: its URL; empty: there is none."""
-
-    async def place_of(day_ms: int) -> Place:
-        location = await store.pruning.archive_of(day_ms)
-        return Place(location is not None, location)
-
-    return place_of if archive else nowhere
+    return store.pruning.archive_of if archive else nowhere
 
 
 class Pruner:
@@ -89,7 +75,8 @@ class Pruner:
         if (days := self._policy.get(Kind.BODIES)) is not None:
             until_ms, day_ms = kept_since(self._clock(), days), await self._store.partitions.next_day(0)
             while day_ms is not None and day_ms < until_ms:
-                found.append(await self._store.pruning.survey_bodies(day_ms))
+                if (place := await self._place_of(day_ms)) is not None:
+                    found.append(await self._store.pruning.survey_bodies(day_ms, place))
                 day_ms = await self._store.partitions.next_day(day_ms + DAY_MS)
         return found
 
@@ -103,8 +90,8 @@ class Pruner:
                 self._next_day_ms = 0
                 break
             place = await self._place_of(day_ms)
-            if place.may_drop:
-                found.append(await self._day(day_ms, whole.get(day_ms), place.location))
+            if place is not None:
+                found.append(await self._day(day_ms, whole.get(day_ms), place))
             if self._is_over():
                 self._next_day_ms = day_ms
                 break
@@ -114,19 +101,19 @@ class Pruner:
                 await self._store.pruning.drop_empty(partition)
         return [dropped for dropped in found if dropped.rows]
 
-    async def _day(self, day_ms: int, partition: "Partition | None", location: str | None) -> "Dropped":
+    async def _day(self, day_ms: int, partition: "Partition | None", elsewhere: Elsewhere) -> "Dropped":
         """A day's bodies: its partition whole where it has one, otherwise in batches."""
         if partition is not None:
-            dropped = await self._store.pruning.drop_day(partition, self._clock(), location)
+            dropped = await self._store.pruning.drop_day(partition, self._clock(), elsewhere)
             if dropped is not None:
                 return dropped
-        return await self._in_batches(day_ms, location)
+        return await self._in_batches(day_ms, elsewhere)
 
-    async def _in_batches(self, day_ms: int, location: str | None) -> "Dropped":
+    async def _in_batches(self, day_ms: int, elsewhere: Elsewhere) -> "Dropped":
         pruning, after_id = self._store.pruning, None
         whole = None
         while True:
-            batch = await pruning.drop_bodies(day_ms, after_id, self._clock(), location)
+            batch = await pruning.drop_bodies(day_ms, after_id, self._clock(), elsewhere)
             whole = batch.dropped if whole is None else whole.plus(batch.dropped)
             after_id = batch.last_id
             if after_id is None:

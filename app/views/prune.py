@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from app.domain.credits import to_json_number
 from app.domain.time_format import iso_utc
-from app.store.write.pruning import Dropped
+from app.store.write.receipts import Dropped
 from app.views.runs import Document
 
 

@@ -6,7 +6,7 @@ import uuid
 import structlog
 
 from app.services.prune import Pruner, place_in_archive
-from app.store.write.pruning import Dropped
+from app.store.write.receipts import Dropped
 from workers.context import Context
 from workers.periodic import run_every
 

@@ -17,7 +17,7 @@ from app.store.part import StorePart, reads
 from app.store.read.bodies import read_answers
 from app.store.read.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, deliveries, findings, ledger, results, runs, tasks
-from app.store.write.pruning import receipts_of
+from app.store.write.receipts import receipts_of
 from app.store.write.submission import is_refusal_in_doubt
 
 PAGE = 250

@@ -34,7 +34,7 @@ from app.store.tables import (
 )
 from app.store.write.archives import blocks_of
 from app.store.write.inbox import unpack
-from app.store.write.pruning import receipts_of
+from app.store.write.receipts import receipts_of
 from app.store.write.spending import spending, spending_from_rows
 
 PAGE = 250

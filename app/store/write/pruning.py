@@ -5,27 +5,24 @@ A receipt and what it counts change in one transaction, so whatever is killed, t
 """
 
 import hashlib
-from collections import Counter
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.retention import DONE, OPEN, Kind, Reason, Receipt, Receipts, chain
-from app.domain.task import OPEN_STATES, Money, new_id
+from app.domain.retention import DONE, Elsewhere, Kind, Reason
 from app.domain.time_format import DAY_MS
-from app.domain.verdicts import LAPSING_VERDICTS, Verdict
+from app.store.database import Database
 from app.store.days import first_id
 from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     EVERY_ATTEMPT,
-    account_entries,
     archive_blocks,
     archived_days,
-    attempts,
     credits_sum,
     deliveries,
     findings,
@@ -34,7 +31,9 @@ from app.store.tables import (
     runs,
     tasks,
 )
+from app.store.write.keeping import disputed_tasks, open_tasks, retained_tasks
 from app.store.write.partitions import Partition, PartitionWrites, attach_day
+from app.store.write.receipts import Dropped, add_to_receipt
 
 BATCH = 250
 """Rows of one transaction: of 18 KB, packed to 4.5 KB, SQLite's other writers wait some 20 ms for it."""
@@ -49,33 +48,6 @@ _ALONE = 0x7A11_4802
 
 class _ChangedError(Exception):
     """A partition is not as it was when it was looked at: it is left for the next time."""
-
-
-@dataclass(slots=True)
-class Dropped:
-    """What went, or would go, of one kind of one day, and what stays of it."""
-
-    kind: Kind
-    day_ms: int
-    rows: int = 0
-    body_bytes: int = 0
-    credits_charged: Decimal = Decimal(0)
-    kept: Counter[Reason] = field(default_factory=Counter)
-    rows_of: list[tuple[str, str]] = field(default_factory=list)
-    """(id, SHA-256) of what goes, in the order of ids; empty once it is in a receipt, as years may go in one
-    turn."""
-
-    def plus(self, other: "Dropped") -> "Dropped":
-        """With another part of the same day."""
-        return Dropped(
-            self.kind,
-            self.day_ms,
-            self.rows + other.rows,
-            self.body_bytes + other.body_bytes,
-            self.credits_charged + other.credits_charged,
-            self.kept + other.kept,
-            self.rows_of + other.rows_of,
-        )
 
 
 @dataclass(slots=True)
@@ -109,7 +81,7 @@ class PruneWrites(StorePart):
     ) -> int | None:
         """Lock a run against pruning, or with None let it be pruned again; since when it is locked. Asking
         twice changes nothing."""
-        await self._take_turn(connection)
+        await take_turn(self.db, connection)
         kept_at = runs.c.retained_at_ms
         value = None if retained_at_ms is None else sa.func.coalesce(kept_at, retained_at_ms)
         change = sa.update(runs).where(runs.c.id == run_id).values(retained_at_ms=value)
@@ -124,27 +96,29 @@ class PruneWrites(StorePart):
         return int(row[0]), int(row[1])
 
     @reads
-    async def archive_of(self, connection: AsyncConnection, day_ms: int) -> str | None:
-        """The archive that has all deliveries of a day, those that were dropped already among them; None:
-        some are in no block, as is what was set aside when the day was archived."""
-        b, a, c = archive_blocks.c, archived_days.c, receipts.c
-        complete = a.day_ms == day_ms, a.archived_at_ms.is_not(None), a.left_out == "[]"
-        if not await connection.scalar(sa.select(sa.exists().where(*complete))):
+    async def archive_of(self, connection: AsyncConnection, day_ms: int) -> Elsewhere | None:
+        """The archive that has the deliveries of a day, those that were dropped already among them, but for
+        those that were not closed then; None: others are missing there too."""
+        b, a, c, d = archive_blocks.c, archived_days.c, receipts.c, deliveries.c
+        complete = sa.select(a.left_out).where(a.day_ms == day_ms, a.archived_at_ms.is_not(None))
+        if (text := await connection.scalar(complete)) is None:
             return None
+        left_out = json.loads(text)
         stored = sa.select(sa.func.min(b.archive), sa.func.max(b.archive), sa.func.sum(b.deliveries))
         first, last, count = (await connection.execute(stored.where(b.day_ms == day_ms))).one()
-        stand = await connection.scalar(sa.select(sa.func.count()).where(_of_day(day_ms))) or 0
+        to_come = sa.func.count().filter(d.id.in_(left_out))
+        query = sa.select(sa.func.count(), to_come).where(_of_day(day_ms))
+        stand, waiting = (await connection.execute(query)).one()
         gone = sa.select(c.row_count).where(c.kind == Kind.BODIES, c.from_ms == day_ms)
-        is_all = int(count or 0) == stand + (await connection.scalar(gone) or 0)
-        return first if is_all and first == last else None
+        is_all = int(count or 0) + waiting == stand + (await connection.scalar(gone) or 0)
+        return Elsewhere(first, frozenset(left_out)) if is_all and first and first == last else None
 
     @reads(long=True)
-    async def survey_bodies(self, connection: AsyncConnection, day_ms: int) -> Dropped:
+    async def survey_bodies(self, connection: AsyncConnection, day_ms: int, elsewhere: Elsewhere) -> Dropped:
         """What would go of a day, and what would stay."""
-        whole, after_id = Dropped(Kind.BODIES, day_ms), None
-        while rows := await self._page(connection, day_ms, after_id, SURVEYED, hashed=False):
-            whole, after_id = whole.plus(_sorted_out(day_ms, rows)), rows[-1].id
-        return whole
+        found = (await self._survey_day(connection, day_ms, elsewhere, hashed=False)).found
+        found.rows_of = []
+        return found
 
     @writes
     async def drop_bodies(
@@ -153,12 +127,11 @@ class PruneWrites(StorePart):
         day_ms: int,
         after_id: str | None,
         now_ms: int,
-        location: str | None,
+        elsewhere: Elsewhere,
     ) -> Batch:
-        """Look at up to `BATCH` deliveries of a day, drop those that may go, and add them to its receipt.
-        `location`: where else they stand."""
-        await self._take_turn(connection)
-        rows = await self._page(connection, day_ms, after_id, BATCH, hashed=True)
+        """Look at up to `BATCH` deliveries of a day, drop those that may go, and add them to its receipt."""
+        await take_turn(self.db, connection)
+        rows = await self._page(connection, day_ms, after_id, BATCH, elsewhere, hashed=True)
         dropped = _sorted_out(day_ms, rows)
         ids = [row_id for row_id, _ in dropped.rows_of]
         if ids:
@@ -167,23 +140,24 @@ class PruneWrites(StorePart):
             await connection.execute(
                 sa.delete(deliveries).where(d.id.in_(ids), d.id.between(ids[0], ids[-1]))
             )
-            await _add_to_receipt(connection, dropped, now_ms, location)
+            await add_to_receipt(connection, dropped, now_ms, elsewhere.location)
             dropped.rows_of = []
         return Batch(dropped, rows[-1].id if len(rows) == BATCH else None)
 
     @writes
     async def close_bodies(self, connection: AsyncConnection, day_ms: int) -> None:
         """A day was gone through: its receipt says how many rows stayed."""
-        await self._take_turn(connection)
+        await take_turn(self.db, connection)
         left = sa.select(sa.func.count()).select_from(deliveries).where(_of_day(day_ms)).scalar_subquery()
         c = receipts.c
         of_day = c.kind == Kind.BODIES, c.from_ms == day_ms
         await connection.execute(sa.update(receipts).where(*of_day).values(state=DONE, kept=left))
 
-    async def drop_day(self, partition: Partition, now_ms: int, location: str | None) -> Dropped | None:
+    async def drop_day(self, partition: Partition, now_ms: int, elsewhere: Elsewhere) -> Dropped | None:
         """Drop a day's partition whole; what must stay moves to a new one in the same transaction. None: too
         much must stay, somebody holds a lock, or something changed meanwhile, and all is as it was."""
-        survey = await self.db.read(lambda c: self._survey_day(c, partition.from_ms), long=True)
+        day_ms = partition.from_ms
+        survey = await self.db.read(lambda c: self._survey_day(c, day_ms, elsewhere, hashed=True), long=True)
         found = survey.found
         if not found.rows and found.kept:
             return found
@@ -191,16 +165,16 @@ class PruneWrites(StorePart):
             return None
 
         async def before(connection: AsyncConnection) -> None:
-            await self._take_turn(connection)
+            await take_turn(self.db, connection)
             await _refuse_changed(connection, survey)
             if found.rows:
-                await _add_to_receipt(connection, found, now_ms, location, len(survey.kept_ids))
+                await add_to_receipt(connection, found, now_ms, elsewhere.location, len(survey.kept_ids))
             if survey.kept_ids:
                 await _copy_kept(connection, survey.kept_ids)
 
         async def after(connection: AsyncConnection) -> None:
             if survey.kept_ids:
-                await attach_day(connection, partition.from_ms)
+                await attach_day(connection, day_ms)
                 moved = sa.insert(deliveries).from_select(list(_kept.c.keys()), sa.select(_kept))
                 await connection.execute(moved)
 
@@ -226,16 +200,14 @@ class PruneWrites(StorePart):
         except _ChangedError:
             return False
 
-    async def _take_turn(self, connection: AsyncConnection) -> None:
-        if not self.db.is_sqlite:  # which has one writer at a time
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ALONE})
-
-    async def _survey_day(self, connection: AsyncConnection, day_ms: int) -> "_Survey":
+    async def _survey_day(
+        self, connection: AsyncConnection, day_ms: int, elsewhere: Elsewhere, *, hashed: bool
+    ) -> "_Survey":
         """Everything that the drop needs and that would take too long under its locks."""
         survey = _Survey(Dropped(Kind.BODIES, day_ms), await _retained(connection))
         survey.last_finding = await connection.scalar(sa.select(sa.func.max(findings.c.id))) or 0
         after_id = None
-        while rows := await self._page(connection, day_ms, after_id, SURVEYED, hashed=True):
+        while rows := await self._page(connection, day_ms, after_id, SURVEYED, elsewhere, hashed=hashed):
             after_id = rows[-1].id
             survey.found = survey.found.plus(_sorted_out(day_ms, rows))
             survey.kept_ids += [row.id for row in rows if row.reason is not None]
@@ -246,7 +218,14 @@ class PruneWrites(StorePart):
         return survey
 
     async def _page(
-        self, connection: AsyncConnection, day_ms: int, after_id: str | None, limit: int, *, hashed: bool
+        self,
+        connection: AsyncConnection,
+        day_ms: int,
+        after_id: str | None,
+        limit: int,
+        elsewhere: Elsewhere,
+        *,
+        hashed: bool,
     ) -> Sequence[sa.Row[Any]]:
         """Rows of (id, bytes, reason, sha256), in the order of ids."""
         d = deliveries.c
@@ -254,7 +233,7 @@ class PruneWrites(StorePart):
         if hashed:
             sha256 = d.body if self.db.is_sqlite else sa.func.encode(sa.func.sha256(d.body), "hex")
         query = (
-            sa.select(d.id, _size().label("size"), _reason().label("reason"), sha256.label("sha256"))
+            sa.select(d.id, _size().label("size"), _reason(elsewhere).label("reason"), sha256.label("sha256"))
             .where(_of_day(day_ms), *([] if after_id is None else [d.id > after_id]))
             .order_by(d.id)
             .limit(limit)
@@ -262,56 +241,13 @@ class PruneWrites(StorePart):
         return (await connection.execute(query)).all()
 
 
-async def receipts_of(connection: AsyncConnection) -> Receipts:
-    """All receipts, some 400 bytes each: a day makes five at most."""
-    rows = await connection.execute(sa.select(receipts).order_by(receipts.c.from_ms))
-    return Receipts(Receipt(**row._mapping) for row in rows)
+async def take_turn(db: Database, connection: AsyncConnection) -> None:
+    """Who prunes or retains waits here for who does."""
+    if not db.is_sqlite:  # which has one writer at a time
+        await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ALONE})
 
 
-# Of their own, so that none of them is taken for a table that a statement reads besides.
-_task, _past, _run, _finding = (
-    tasks.alias("own_task"),
-    attempts.alias("own_attempt"),
-    runs.alias("own_run"),
-    findings.alias("own_finding"),
-)
-_NEVER_OPEN = (*sorted(LAPSING_VERDICTS), Verdict.UNMATCHED, Verdict.LOST_AFTER_ACK)
-"""Verdicts of findings that hold nothing up: while a charge is unknown the money is open anyway, and the
-others put no credit of a task in dispute."""
-
-
-def open_tasks(task_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether a task, or the money of one of its attempts, is open."""
-    t, a = _task.c, _past.c
-    is_open = sa.or_(t.state.in_(sorted(OPEN_STATES)), t.money == Money.HELD)
-    current = sa.exists().where(t.id == task_id, is_open)
-    return sa.or_(current, sa.exists().where(a.task_id == task_id, a.money == Money.HELD))
-
-
-def retained_tasks(task_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether a task is of a retained run, or its answer was reused for one."""
-    is_retained = _run.c.retained_at_ms.is_not(None)
-    own = sa.exists().where(_task.c.id == task_id, _task.c.run_id == _run.c.id, is_retained)
-    # Not correlated: made once for a statement, from the few runs that are retained.
-    reuse, its_run = tasks.alias("reuse"), runs.alias("its_run")
-    origins = (
-        sa.select(reuse.c.reused_from)
-        .join(its_run, its_run.c.id == reuse.c.run_id)
-        .where(its_run.c.retained_at_ms.is_not(None), reuse.c.reused_from.is_not(None))
-    )
-    return sa.or_(own, task_id.in_(origins))
-
-
-def disputed_tasks(task_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether a finding about a task needs explaining still: no adjustment of its attempt answers it."""
-    f, e = _finding.c, account_entries.alias("answer").c
-    answered = sa.select(e.task_id, e.attempt).where(e.task_id.is_not(None), e.attempt.is_not(None))
-    return sa.exists().where(
-        f.task_id == task_id, f.verdict.not_in(_NEVER_OPEN), sa.tuple_(f.task_id, f.attempt).not_in(answered)
-    )
-
-
-def _reason() -> sa.ColumnElement[Any]:
+def _reason(elsewhere: Elsewhere) -> sa.ColumnElement[Any]:
     """Why a delivery stays; null: it may go."""
     d, r = deliveries.c, results.alias("own_result").c
     # Written by a version before, and not looked after yet.
@@ -322,6 +258,8 @@ def _reason() -> sa.ColumnElement[Any]:
         (retained_tasks(d.task_id), sa.literal_column(f"'{Reason.RETAINED}'")),
         (disputed_tasks(d.task_id), sa.literal_column(f"'{Reason.DISPUTED}'")),
         (unhashed, sa.literal_column(f"'{Reason.NEEDED}'")),
+        # Set aside when its day was archived, and settled since: it follows into the archive first.
+        (d.id.in_(sorted(elsewhere.missing)), sa.literal_column(f"'{Reason.WAITING}'")),
     )
 
 
@@ -395,35 +333,3 @@ async def _charged(connection: AsyncConnection, ids: Sequence[str]) -> Decimal:
         )
         total += await connection.scalar(query) or Decimal(0)
     return total
-
-
-async def _add_to_receipt(
-    connection: AsyncConnection, dropped: Dropped, now_ms: int, location: str | None, kept: int | None = None
-) -> None:
-    """What goes in this transaction, added to the receipt of its day. `kept`: rows that stay, where that is
-    all of the day."""
-    c = receipts.c
-    known = sa.select(receipts).where(c.kind == dropped.kind, c.from_ms == dropped.day_ms)
-    row = (await connection.execute(known)).first()
-    stood = Receipt(**row._mapping) if row is not None else _new_receipt(dropped, now_ms)
-    now = replace(
-        stood,
-        at_ms=now_ms,
-        state=OPEN if kept is None else DONE,
-        row_count=stood.row_count + dropped.rows,
-        body_bytes=stood.body_bytes + dropped.body_bytes,
-        credits_charged=stood.credits_charged + dropped.credits_charged,
-        kept=kept,
-        sha256=chain(stood.sha256, dropped.rows_of),
-        location=location,
-    )
-    values = {column.name: getattr(now, column.name) for column in receipts.c}
-    if row is None:
-        await connection.execute(sa.insert(receipts).values(values))
-    else:
-        await connection.execute(sa.update(receipts).where(c.id == stood.id).values(values))
-
-
-def _new_receipt(dropped: Dropped, now_ms: int) -> Receipt:
-    span, times = (dropped.day_ms, dropped.day_ms + DAY_MS), (now_ms, now_ms)
-    return Receipt(new_id(now_ms), dropped.kind, *span, *times, OPEN, 0, 0, Decimal(0), None, "")

@@ -4,18 +4,26 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.address import read_objects_address
 from app.archive import Archive
+from app.domain.delivery import RawDelivery
 from app.domain.retention import Kind
+from app.domain.settlement import Source
+from app.domain.task import new_id
 from app.domain.time_format import DAY_MS
 from app.objects import open_objects
-from app.provider.wire import read_answer
+from app.provider.wire import read_answer, read_report
 from app.services.archive import archive_days
 from app.services.prune import Pruner, place_in_archive
+from app.services.settle import settle
 from app.services.verify.books import VerifyTotals
 from app.store import Store
+from app.store.days import day_of
 from app.store.read.verification import open_snapshot
+from app.store.tables import deliveries
+from tests.clock import SteppedClock
 from tests.integration.verify.scene import Scene, make_scene, verified
 
 
@@ -80,6 +88,48 @@ async def test_nothing_is_pruned_that_is_not_archived(scene: Scene, archiving: S
     scene.clock.advance(20 * DAY_MS)
 
     assert await pruner_of(scene, archiving).turn() == []
+
+
+async def test_what_is_set_aside_stays_and_holds_up_no_day(store: Store, archiving: Store) -> None:
+    """It is settled later, archived then, and pruned only after that."""
+    clock = SteppedClock(day_of(await store.health.database_ms()) + 20 * DAY_MS + 3_600_000)
+    await store.partitions.add_partitions(clock())
+    scene = await make_scene(store, clock)
+    name = "duplicate"
+    clock.advance(1)
+    late = RawDelivery(new_id(clock()), Source.POLL, clock(), scene.body(name), account="default")
+    await store.inbox.store_deliveries([late], due_at_ms=clock())
+    await store.inbox.quarantine_deliveries([(late.id, "no report")])
+    clock.advance(20 * DAY_MS)
+
+    async def archive() -> list[int]:
+        assert isinstance(archiving.archive, Archive)
+        days = archive_days(store, archiving.archive, until_ms=clock(), days_max=9, clock=clock)
+        return [day.left_out async for day in days]
+
+    async def stands() -> bool:
+        query = sa.select(deliveries.c.id).where(deliveries.c.id == late.id)
+        return await store.db.read(lambda c: c.scalar(query)) is not None
+
+    async def pruned() -> list[int]:
+        assert [str(d) for d in (await verify(archiving)).differences] == []
+        planned = await pruner_of(scene, archiving).plan()
+        rows = [dropped.rows for dropped in await pruner_of(scene, archiving).turn()]
+        assert rows == [one.rows for one in planned if one.rows]
+        assert [str(d) for d in (await verify(archiving)).differences] == []
+        return rows
+
+    assert await archive() == [1]
+    (rows,) = await pruned()
+    assert rows > 5
+    assert await stands()
+    assert await store.set_aside.retry_inbox([late.id], clock()) == [late.id]
+    await settle(store, read_report, [late.id], clock=clock, unmatched_ms=0)
+    assert await pruned() == [], "it is in no block yet"
+    assert await stands()
+    assert await archive() == [0]
+    assert await pruned() == [1]
+    assert not await stands()
 
 
 async def test_export_and_dispute_say_the_same_before_and_after(scene: Scene, archiving: Store) -> None:

@@ -19,7 +19,7 @@ from app.store.days import day_of
 from app.store.read.verification import open_snapshot
 from app.store.tables import deliveries, runs
 from app.store.write import pruning
-from app.store.write.pruning import receipts_of
+from app.store.write.receipts import receipts_of
 from tests.clock import SteppedClock
 from tests.integration.verify.scene import Scene, make_scene, verified
 from tests.servers.postgres import PostgresServer
