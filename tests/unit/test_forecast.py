@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.domain.accounting.balances import HEADER, Balance
@@ -217,24 +217,26 @@ STEP_MS = MINUTE_MS
 
 
 def stepped(course: _Course, tasks: int, cost: int, per_minute: float, funds: int, usual: int) -> Any:
-    """(minute in which the tasks are done, minute in which the credits run out), by small steps."""
+    """(minute in which the tasks are done, minute in which the credits run out), by small steps. What is left
+    of the minute in which the tasks are done has the usual burn already."""
     left, has, each = float(tasks), float(funds), cost / max(tasks, 1)
     done, dry, at, resets = (None if tasks else NOW), None, NOW, list(course.resets)
     while at < course.resets[-1] and (done is None or dry is None):
         if at >= resets[0]:
             resets.pop(0)
             has = float(course.per_cycle or 0)
+        idle = 1.0
         if left > 0:
             count = min(left, per_minute, has / each if each else math.inf)
             left, has = left - count, has - count * each
             if left <= 1e-9:
-                left, done = 0.0, at
+                left, done, idle = 0.0, at, 1 - count / per_minute
             elif count < per_minute - 1e-9:
                 dry, has = dry or at, 0.0
-        else:
-            spent = min(usual / 60, has)
+        if not left:
+            spent = min(usual / 60 * idle, has)
             has -= spent
-            if spent < usual / 60 - 1e-9:
+            if spent < usual / 60 * idle - 1e-9:
                 dry = dry or at
         at += STEP_MS
     return done, dry
@@ -249,6 +251,8 @@ def stepped(course: _Course, tasks: int, cost: int, per_minute: float, funds: in
     st.integers(0, 4_000),
     st.lists(st.integers(5, 200), min_size=1, max_size=3),
 )
+@example(tasks=36, price=0, per_minute=7, funds=34, usual=33, per_cycle=2, gaps=[67, 5])
+@example(tasks=8, price=1, per_minute=1, funds=5, usual=1, per_cycle=3, gaps=[5, 5])
 def test_the_course_is_that_of_a_simulation(
     tasks: int, price: int, per_minute: int, funds: int, usual: int, per_cycle: int, gaps: list[int]
 ) -> None:

@@ -207,25 +207,26 @@ class _Course:
         at, done, dry = float(self.now_ms), None if tasks else float(self.now_ms), None
         for until in [float(reset) for reset in self.resets] or [math.inf]:
             if left:
-                ready, empty = at + _over(left, rate), at + _over(has, rate * cost_each)
-                if min(ready, empty) > until:
-                    left, at = max(left - rate * (until - at), 0.0), until
-                    done = None if left else until
-                elif ready <= empty:
-                    done, at, has, left = ready, ready, has - cost_each * left, 0.0
-                else:
+                ready, empty = _after(at, left, rate), _after(at, has, rate * cost_each)
+                if ready <= min(empty, until):
+                    done, at, has, left = ready, ready, max(has - cost_each * left, 0.0), 0.0
+                elif empty < until:
                     # The rest waits for the reset.
                     dry, left = dry or empty, left - rate * (empty - at)
+                else:
+                    left -= rate * (until - at)
             if not left:
-                emptied = at + _over(has, float(usual) / HOUR_MS)
+                emptied = _after(at, has, float(usual) / HOUR_MS)
                 dry = dry or (emptied if emptied < until else None)
             at, has = until, float(self.per_cycle or 0) if self.is_stopped_by_credits else math.inf
         return _whole_ms(done), _whole_ms(dry)
 
 
-def _over(amount: float, speed: float) -> float:
-    """How long an amount lasts."""
-    return amount / speed if speed > 0 else math.inf
+def _after(at: float, amount: float, speed: float) -> float:
+    """When an amount is used up. In whole milliseconds: what lasts exactly until a reset must not seem to end
+    a rounding error before it."""
+    spent_at = at + amount / speed if speed > 0 else math.inf
+    return spent_at if math.isinf(spent_at) else float(round(spent_at))
 
 
 def _whole_ms(at: float | None) -> int | None:
