@@ -1,27 +1,50 @@
-"""A year in small: days of work on a stepped clock, pruned as they grow old. Bytes level off, and the books
-verify each month. The short form has twelve days of few tasks."""
+"""A year in small: days of work on a stepped clock, archived when they are over and pruned as they grow old.
+Bytes level off in the database and grow evenly in the archive, and the books verify each month: before, in
+the middle of and after each step. The short form has twelve days of few tasks.
+"""
 
+import itertools
 import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from app.address import read_objects_address
+from app.archive import Archive
 from app.domain.delivery import RawDelivery
+from app.domain.retention import Kind
 from app.domain.settlement import Source
 from app.domain.task import TaskSpec, new_id
 from app.domain.time_format import DAY_MS
+from app.objects import Objects, open_objects
 from app.provider.signature import sign
-from app.provider.wire import read_report
+from app.provider.wire import read_answer, read_report
+from app.services.archive import archive_days
+from app.services.prune import Pruner, place_in_archive
 from app.services.settle import settle
-from app.store import Store
+from app.store import Database, Store
+from app.store.days import day_of
+from app.store.read.verification import open_snapshot
 from app.store.tables import deliveries
+from app.store.write import archives, pruning
+from app.store.write.partitions import AHEAD_DAYS
 from tests.clock import SteppedClock
-from tests.integration.prune.test_prune import pruner_of, receipts, verify
-from tests.integration.verify.scene import FIVE, SECRET, Scene
+from tests.integration.archive.test_archive_days import blocks
+from tests.integration.prune.test_prune import receipts, verify
+from tests.integration.verify.scene import FIVE, SECRET, Scene, verified
+from tests.servers.postgres import PostgresServer
+
+ARCHIVED_AFTER_DAYS = 2
+BLOCK_BYTES = 1_000
+"""Less than a page: a day has two blocks of a page each."""
 
 
-async def work_a_day(scene: Scene, day: int, count: int) -> None:
-    """A run of `count` prompts, each answered."""
+async def work_a_day(scene: Scene, day: int, count: int) -> dict[str, bytes]:
+    """A run of `count` prompts, each answered; delivery id -> body."""
     store, clock = scene.store, scene.clock
     run_id = await store.runs.create_run(name=f"day {day}", source="-", budget=None, now_ms=clock())
     names = [f"{day}-{n}" for n in range(count)]
@@ -35,6 +58,7 @@ async def work_a_day(scene: Scene, day: int, count: int) -> None:
     arrived = [_signed(scene.body(name, response={"text": _text(name)}), now) for name in names]
     await store.inbox.store_deliveries(arrived, due_at_ms=now)
     await settle(store, read_report, [one.id for one in arrived], clock=clock, unmatched_ms=0)
+    return {one.id: one.body for one in arrived}
 
 
 def _text(name: str) -> str:
@@ -61,28 +85,155 @@ async def stored_bytes(store: Store) -> int:
     return int(await store.db.read(lambda connection: connection.scalar(size)) or 0)
 
 
+async def stored(store: Store) -> dict[str, int]:
+    """Delivery id -> how often its row stands: once, but for a bug."""
+    query = sa.select(deliveries.c.id, sa.func.count()).group_by(deliveries.c.id)
+    rows = await store.db.read(lambda connection: connection.execute(query))
+    return {row[0]: row[1] for row in rows}
+
+
+@dataclass
+class Year:
+    """What lives through it."""
+
+    scene: Scene
+    objects: Objects
+    kept: int
+    """Days."""
+    a_day: int
+    """Tasks."""
+    day: int = 0
+    looks: bool = False
+    """Whether the books are verified between the steps of today."""
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """All that was ever received, by delivery id."""
+    looked: int = 0
+
+    async def live(self, day: int) -> None:
+        """Work, then what the duties do: make partitions, archive, prune."""
+        store, clock = self.scene.store, self.scene.clock
+        self.day = day
+        await store.partitions.add_partitions(clock())
+        self.bodies |= await work_a_day(self.scene, day, self.a_day)
+        await self.look()
+        until_ms = clock() - ARCHIVED_AFTER_DAYS * DAY_MS
+        assert isinstance(store.archive, Archive)
+        async for archived in archive_days(
+            store, store.archive, until_ms=until_ms, days_max=3, clock=clock, block_bytes=BLOCK_BYTES
+        ):
+            assert (archived.deliveries, archived.left_out) == (self.a_day, 0)
+        await self.look()
+        await Pruner(
+            store,
+            {Kind.BODIES: self.kept},
+            clock=clock,
+            pause=self.look,
+            place_of=place_in_archive(store, "is"),
+        ).turn()
+        await self.look()
+
+    async def look(self) -> None:
+        """The books derive again from database and archive together, and without the archive by receipts."""
+        if not self.looks:
+            return
+        store = self.scene.store
+        self.looked += 1
+        async with open_snapshot(store.db, archive=store.archive) as snapshot:
+            whole = await verified(snapshot)
+        assert (whole.differences, whole.counts["pruned"]) == ([], 0)
+        assert whole.counts["signatures_fit"] == len(self.bodies)
+        by_receipts = await verify(store)
+        assert by_receipts.differences == []
+        gone = sum(one.row_count for one in await receipts(store))
+        assert by_receipts.counts["pruned"] == gone
+
+    async def assert_nothing_lost_or_doubled(self) -> None:
+        store, archive, times = self.scene.store, self.scene.store.archive, await stored(self.scene.store)
+        assert isinstance(archive, Archive)
+        archived: set[str] = set()
+        for block in await blocks(store):
+            found = await archive.deliveries(block, self.bodies)
+            assert len(found) == block.count and not archived & found.keys()
+            assert all(row["body"] == self.bodies[i] for i, row in found.items())
+            archived |= found.keys()
+        assert set(times.values()) == {1} and times.keys() | archived == self.bodies.keys()
+        gone = await receipts(store)
+        assert sum(one.row_count for one in gone) == len(self.bodies) - len(times)
+        objects = [entry.size_bytes async for entry in self.objects.list()]
+        assert sum(objects) == sum(block.block_bytes for block in await blocks(store)), "nothing left behind"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def books(request: pytest.FixtureRequest, postgres: PostgresServer) -> AsyncIterator[Database]:
+    """A database whose partitions are the test's own."""
+    if request.param == "sqlite":
+        url = request.getfixturevalue("sqlite_url")
+    else:
+        url = postgres.create_database(request.getfixturevalue("postgres_template"))
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+        if request.param != "sqlite":
+            postgres.drop_database(url)
+
+
+LONG = [pytest.mark.slow, pytest.mark.timeout(3_600)]
+
+
 @pytest.mark.parametrize(
-    ("days", "kept", "a_day", "month"),
-    [(12, 4, 3, 6), pytest.param(365, 30, 50, 30, marks=[pytest.mark.slow, pytest.mark.timeout(1_800)])],
+    ("days", "kept", "a_day", "month", "place"),
+    [
+        (12, 4, 3, 6, "folder"),
+        pytest.param(365, 30, 50, 30, "folder", marks=LONG),
+        pytest.param(365, 30, 50, 30, "bucket", marks=LONG),
+    ],
 )
 async def test_bytes_level_off_as_the_policy_says(
-    store: Store, days: int, kept: int, a_day: int, month: int
+    books: Database,
+    days: int,
+    kept: int,
+    a_day: int,
+    month: int,
+    place: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scene = Scene(store, SteppedClock())
-    pruner = pruner_of(scene, kept)
-    sizes = []
+    monkeypatch.setattr(pruning, "BATCH", a_day // 2 + 1)
+    monkeypatch.setattr(archives, "PAGE", a_day // 2 + 1)
+    url = str(tmp_path / "archive")
+    if place == "bucket":
+        url = f"s3://{request.getfixturevalue('s3').new_bucket()}/archive"
+    objects = open_objects(read_objects_address(url))
+    store = Store(books, read_answer, Archive(url, lambda: objects))
+    clock = SteppedClock(day_of(await store.health.database_ms()) + 20 * DAY_MS + 3_600_000)
+    year = Year(Scene(store, clock), objects, kept, a_day)
+    record = store.archives.record_block
+
+    async def record_and_look(*args: Any, **kwargs: Any) -> bool:
+        is_first = await record(*args, **kwargs)
+        await year.look()
+        return is_first
+
+    store.archives.record_block = record_and_look  # type: ignore[method-assign]
+    sizes, archived = [], []
     for day in range(days):
-        start_ms = scene.clock()
-        await work_a_day(scene, day, a_day)
-        await pruner.turn()
+        start_ms = clock()
+        year.looks = day % month == month - 1
+        await year.live(day)
         sizes.append(await stored_bytes(store))
-        if day % month == month - 1:
-            totals = await verify(store)
-            assert totals.differences == []
-            assert totals.counts["pruned"] == max(day - kept, 0) * a_day
-        scene.clock.now_ms = start_ms + DAY_MS
+        archived.append(sum(block.block_bytes for block in await blocks(store)))
+        clock.now_ms = start_ms + DAY_MS
     level = sizes[kept + 1]
     assert sizes[kept - 1] < level
     assert all(abs(size - level) < level * 0.02 for size in sizes[kept + 1 :])
-    gone = await receipts(store)
-    assert sum(one.row_count for one in gone) == (days - kept - 1) * a_day
+    grown = [after - before for before, after in itertools.pairwise(archived[ARCHIVED_AFTER_DAYS + 1 :])]
+    assert max(grown) < min(grown) * 1.1, "the archive grows by a day each day"
+    assert year.looked >= days // month * 5
+    await year.assert_nothing_lost_or_doubled()
+    if not books.is_sqlite:
+        state = await store.partitions.partition_state(clock() - DAY_MS)
+        assert state is not None and (state.days_ahead, state.has_rows_in_default) == (AHEAD_DAYS, False)
+        assert len(await store.partitions.partitions()) <= kept + AHEAD_DAYS + 4
