@@ -236,8 +236,16 @@ class Settings(RetentionLimits, NoticeLimits, NoticeAddress, Limits, Environment
     @property
     def webhook_url(self) -> str:
         """Where the provider delivers for the default account."""
-        base = self.public_url or f"http://{host_in_url(reachable_here(self.host))}:{self.port}"
-        return f"{base.rstrip('/')}{WEBHOOK_PATH}"
+        return f"{self.address_at(self.port)}{WEBHOOK_PATH}"
+
+    def address_at(self, port: int) -> str:
+        """Where the provider reaches `web` that listens on a port of this machine; without our path."""
+        base = self.public_url or f"http://{host_in_url(reachable_here(self.host))}:{port}"
+        return base.rstrip("/")
+
+    def reached_at(self, address: str) -> "Settings":
+        """The same with another address of `web`."""
+        return self.model_copy(update={"public_url": address})
 
     def all_accounts(self) -> dict[str, Account]:
         """Every account by name; the default one first."""

@@ -41,6 +41,7 @@ from workers.duties.schedules import run_schedules
 from workers.duties.sweep import run_sweep
 from workers.duties.wakes import run_wakes
 from workers.periodic import cancel_all
+from workers.webhook_address import WebhookAddress
 
 log = structlog.get_logger(__name__)
 
@@ -62,14 +63,15 @@ async def serve(settings: Settings) -> None:
                 name: await clients.enter_async_context(open_provider(settings, name, redis_url=redis_url))
                 for name in settings.all_accounts()
             }
-            context = Context(settings, store, providers, queue, clock=now_ms, jitter=jitter)
+            address = WebhookAddress(settings, store, providers, monotonic=loop.time)
+            context = Context(settings, store, providers, queue, now_ms, jitter, address=address)
             for signum in ending_signals():
                 loop.add_signal_handler(signum, context.stopping.set)
             await read_time(context, CLOCK)
             # Objects that live as long as the process are not collected again: 5 % of the time of settling.
             gc.collect()
             gc.freeze()
-            log.info("worker_started", accounts=sorted(providers), webhook_url=settings.webhook_url)
+            log.info("worker_started", accounts=sorted(providers))
             try:
                 await run_until_stopped(context, redis_url)
             finally:

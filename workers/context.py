@@ -11,6 +11,7 @@ from app.queue import Queue
 from app.services.admission import Admission
 from app.services.reachability import Reachability
 from app.store import Store
+from workers.webhook_address import WebhookAddress
 
 SETTLES_AT_ONCE = 3
 """Of one process: while one chunk is in the database, the next is unpacked and read. More would be no faster,
@@ -34,5 +35,7 @@ class Context:
     """By account name; made at first use."""
     settle_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SETTLES_AT_ONCE))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    address: WebhookAddress | None = None
+    """None: it is known, and stays as it is."""
     sending: "asyncio.Task[None] | None" = None
     """The task of this process that sends, once it was started."""

@@ -52,6 +52,8 @@ def hung_after_s(settings: Settings) -> float:
 async def submit_now(context: Context) -> int | None:
     """Send what is due of every account, in parallel; an account that another process sends for is left to
     it. Returns in how many ms there will be more to send; None: nothing known."""
+    if context.address is not None:
+        await context.address.until_known(context.stopping)
     started: dict[str, asyncio.Task[int | None]] = {}
     due = await context.store.queries.accounts_with_due(context.clock())
     try:

@@ -46,18 +46,23 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     from app.bootstrap import CLOCK, now_ms, open_queue
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_line
+    from app.config import WEBHOOK_PATH
     from app.local.embedded import embedded_valkey
+    from app.web.presence import stay_known
     from app.web.server import create_app, serve
 
+    known: list[asyncio.Task[None]] = []
+
     def announce(port: int) -> None:
-        url = f"http://{host_in_url(settings.host)}:{port}"
-        ready = json.dumps({"event": "ready", "url": url, "webhook_url": settings.webhook_url})
-        announce_line(ready if as_json else f"Listening on {url}; deliveries go to {settings.webhook_url}.")
+        address = settings.address_at(port)
+        known.append(asyncio.create_task(stay_known(store, CLOCK, address), name="presence"))
+        url, webhook_url = f"http://{host_in_url(settings.host)}:{port}", f"{address}{WEBHOOK_PATH}"
+        ready = json.dumps({"event": "ready", "url": url, "webhook_url": webhook_url})
+        announce_line(ready if as_json else f"Listening on {url}; deliveries go to {webhook_url}.")
 
     with embedded_valkey(settings) as redis_url:
         async with opened_store(settings) as store:
             queue = open_queue(redis_url, settings)
-            clock = asyncio.create_task(CLOCK.keep(store.health.database_ms), name="clock")
             try:
                 gc.enable()
                 gc.freeze()
@@ -90,7 +95,9 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     "start it again; what it acknowledged is stored, the rest is delivered again",
                 ) from error
             finally:
-                clock.cancel()
+                for task in known:
+                    task.cancel()
+                await asyncio.gather(*known, return_exceptions=True)
                 await queue.close()
 
 

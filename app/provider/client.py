@@ -84,7 +84,8 @@ class Client:
         self._base_url = base_url
         self._egress = egress
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-        self._webhook_url = webhook_url
+        self.webhook_url = webhook_url
+        """Where the tasks that are sent from now on are delivered."""
         self._rate_limiter = pacer
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 10.0))
         self._connections = connections
@@ -114,7 +115,7 @@ class Client:
 
     async def create(self, task: ClaimedTask) -> CreateAnswer:
         """POST /v1/async/task (C-G.2)."""
-        sent = await self._post(_CREATE, wire.encode_create(task, self._webhook_url))
+        sent = await self._post(_CREATE, wire.encode_create(task, self.webhook_url))
         if isinstance(sent, CreateAnswer):
             return sent
         status, headers, body = sent
@@ -135,7 +136,7 @@ class Client:
         """POST /v1/async/task/batch (C-G.3): one answer for each task, in order. None when the provider does
         not take them as a batch; they may go one by one."""
         sent = await self._post(
-            "/v1/async/task/batch", encode_batch(tasks, self._webhook_url), BATCH_BYTES_MAX
+            "/v1/async/task/batch", encode_batch(tasks, self.webhook_url), BATCH_BYTES_MAX
         )
         if isinstance(sent, CreateAnswer):
             alone = sent.answer in (Answer.REJECTED, Answer.MISDIRECTED)

@@ -507,9 +507,10 @@ processes = sa.Table(
     "processes",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    sa.Column("kind", sa.Text, nullable=False),  # worker
+    sa.Column("kind", sa.Text, nullable=False),  # worker, web; with -ended behind it when it has
     sa.Column("started_at_ms", Millis, nullable=False),
     sa.Column("seen_at_ms", Millis, nullable=False),
+    sa.Column("address", sa.Text),  # of web: where the provider reaches it, without our path
 )
 
 # What was pruned: one receipt for each kind of rows and day (UTC), by the transactions that dropped them.

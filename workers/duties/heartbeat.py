@@ -10,7 +10,6 @@ from app.config import Settings
 from app.database_clock import EVERY_S, DatabaseClock
 from app.domain.notices.notice import RETRY_MAX_MS
 from app.ports import StoreUnavailable
-from app.store import Store
 from app.store.write.future_times import Longest
 from app.store.write.polls import POLL_BACKOFF_STEPS
 from workers.context import Context
@@ -39,20 +38,19 @@ async def run_alive(context: Context, clock: DatabaseClock | None = None) -> Non
     process_id = str(uuid.uuid4())
 
     async def beat() -> None:
+        address = context.address.announced if context.address is not None else None
         if clock is None:
-            await _beat(context.store, process_id)
+            await context.store.health.beat(process_id, KIND, address)
         else:
-            await clock.read(lambda: _beat(context.store, process_id))
+            await clock.read(lambda: context.store.health.beat(process_id, KIND, address))
+        if context.address is not None and address:
+            await context.address.refresh()  # `web` may be elsewhere by now
 
     await run_every(beat, name="alive", every_s=EVERY_S, stopping=context.stopping)
     # Whoever looks need not wait until it is missed; with a database that is away they must.
     with contextlib.suppress(Exception):
         async with asyncio.timeout(AGAIN_S):
             await context.store.health.end_process(process_id, KIND)
-
-
-async def _beat(store: Store, process_id: str) -> int:
-    return await store.health.beat(process_id, KIND)
 
 
 def longest_times(settings: Settings) -> Longest:

@@ -1,13 +1,14 @@
 """Looks at everything a real run needs, and says what to do about each fault. Changes nothing."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import itertools
 import os
 import secrets
 import tempfile
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa
 async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Check]:
     """Every check, in the order in which faults should be dealt with."""
     clocks = clocks or Clocks()
+    receivers = await receiver_addresses(settings)
+    # Where PUBLIC_URL is not set here, workers announce what `web` says of itself.
+    addressed = settings if settings.public_url or not receivers else settings.reached_at(receivers[0])
     asked = await asyncio.gather(
         _in_time("database", check_database(settings, clocks)),
         _in_time("upgrade", check_upgrade(settings)),
@@ -58,13 +62,13 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
         _in_time("redis", check_redis(settings, clocks)),
         _in_time("provider", check_provider(settings, clocks=clocks)),
         _in_time("balance", check_balance(settings)),
-        _in_time("webhook", check_webhook(settings)),
+        _in_time("webhook", check_webhook(addressed)),
         _in_time("worker", check_worker(settings)),
-        _in_time("further accounts", check_extra_accounts(settings)),
+        _in_time("further accounts", check_extra_accounts(addressed)),
     )
     return [
         *check_settings(settings),
-        *check_configuration(settings),
+        *check_configuration(settings, receivers),
         *check_notices(settings),
         *itertools.chain.from_iterable(asked),
         *clocks.checks(),
@@ -156,7 +160,7 @@ def _unread_proxies(settings: Settings, names: Collection[str]) -> list[Check]:
     ]
 
 
-def check_configuration(settings: Settings) -> list[Check]:
+def check_configuration(settings: Settings, receivers: Sequence[str] = ()) -> list[Check]:
     """Key, secret and public address, as far as they can be judged without asking anybody."""
     if settings.embedded_provider:
         key = Check(
@@ -164,7 +168,8 @@ def check_configuration(settings: Settings) -> list[Check]:
         )
     else:
         key = Check("API key", "ok", f"set, for {settings.base_url}")
-    return [key, _check_secret(settings), _check_public_url(settings)]
+    public_url = _check_public_url(settings, receivers)
+    return [key, _check_secret(settings), public_url, *_check_receivers(settings, receivers)]
 
 
 def _check_secret(settings: Settings) -> Check:
@@ -180,20 +185,47 @@ def _check_secret(settings: Settings) -> Check:
     return Check(name, "ok", "set" if count == 1 else f"{count} set, as while rotating")
 
 
-def _check_public_url(settings: Settings) -> Check:
+def _check_public_url(settings: Settings, receivers: Sequence[str]) -> Check:
     name, remedy = "public URL", "set PUBLIC_URL to the https address at which the provider reaches web"
+    url = settings.public_url or next(iter(receivers), settings.address_at(settings.port))
+    says = "" if settings.public_url or not receivers else ", as web says"
     if settings.embedded_provider and not settings.public_url:
-        return Check(name, "ok", f"not needed for the emulator; deliveries go to {settings.webhook_url}")
-    if not settings.public_url:
-        return Check(name, "fault", f"PUBLIC_URL is not set; {settings.webhook_url} is this machine", remedy)
-    parts = urlsplit(settings.public_url)
+        return Check(name, "ok", f"not needed for the emulator; deliveries go to {url}{says}")
+    parts = urlsplit(url)
     if settings.embedded_provider:
-        return Check(name, "ok", settings.public_url)
+        return Check(name, "ok", url)
     if parts.hostname in LOOPBACK_HOSTS:
-        return Check(name, "fault", f"nobody but this machine can reach {settings.public_url}", remedy)
+        unset = "nobody but this machine can reach" if settings.public_url else "PUBLIC_URL is not set, and"
+        there = "" if settings.public_url else f"{says} is this machine"
+        return Check(name, "fault", f"{unset} {url}{there}", remedy)
     if parts.scheme == "http":
-        return Check(name, "warning", f"{settings.public_url} is not encrypted", remedy)
-    return Check(name, "ok", settings.public_url)
+        return Check(name, "warning", f"{url} is not encrypted", remedy)
+    return Check(name, "ok", f"{url}{says}")
+
+
+def _check_receivers(settings: Settings, receivers: Sequence[str]) -> list[Check]:
+    """Workers send the provider to the PUBLIC_URL of their own; no line where no `web` says another one."""
+    if not settings.public_url or not receivers or settings.public_url.rstrip("/") in receivers:
+        return []
+    detail = f"PUBLIC_URL is {settings.public_url} here, and web says that it is at {', '.join(receivers)}"
+    remedy = "give web and every worker the same PUBLIC_URL, and start them again"
+    return [Check("address of web", "warning", detail, remedy)]
+
+
+async def receiver_addresses(settings: Settings) -> list[str]:
+    """Where each `web` that runs says that it is reached; empty while the database cannot tell."""
+    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
+        return []
+    with contextlib.suppress(UserError, TimeoutError):  # reported by the check of the database
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            store = await reachable_store(settings, sqlite_busy_ms=SQLITE_BUSY_MS)
+            try:
+                if is_migrated(await answered(store.queries.schema_revision(), settings)):
+                    told = await answered(store.health.receivers(), settings)
+                    return [receiver.address for receiver in told if receiver.is_running]
+            finally:
+                await store.close()
+    return []
 
 
 async def check_database(settings: Settings, clocks: Clocks | None = None) -> Check:

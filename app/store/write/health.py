@@ -13,6 +13,8 @@ from app.store.tables import SLACK_MS, Millis, leases, processes
 KEPT_MS = 24 * 3_600_000
 """A process that was not seen for longer is forgotten once another one starts."""
 PROBE = "probe"
+RECEIVER = "web"
+"""The kind of a process that takes deliveries."""
 ENDED = "-ended"
 """Behind the kind of a process that ended in order."""
 RUNS_WITHIN_MS = 30_000
@@ -31,6 +33,15 @@ class LastSeen:
     is_running: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A `web` process, as it told of itself."""
+
+    address: str
+    """Where the provider reaches it, without our path."""
+    is_running: bool
+
+
 class _RolledBackError(Exception):
     """Ends a transaction that was only to be tried."""
 
@@ -44,15 +55,20 @@ class HealthWrites(StorePart):
         return int(await connection.scalar(sa.select(database_now(self.db))) or 0)
 
     @writes
-    async def beat(self, connection: AsyncConnection, process_id: str, kind: str) -> int:
-        """Say that a process runs; the database's time."""
+    async def beat(
+        self, connection: AsyncConnection, process_id: str, kind: str, address: str | None = None
+    ) -> int:
+        """Say that a process runs, and at what address it is reached; the database's time."""
         now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
         own = processes.c.id == process_id
-        seen = await connection.execute(sa.update(processes).where(own).values(seen_at_ms=now))
+        seen = await connection.execute(
+            sa.update(processes).where(own).values(seen_at_ms=now, address=address)
+        )
         if not seen.rowcount:
             old = processes.c.seen_at_ms < now - KEPT_MS
             await connection.execute(sa.delete(processes).where(old))
-            row = {"id": process_id, "kind": kind, "started_at_ms": now, "seen_at_ms": now}
+            times = {"started_at_ms": now, "seen_at_ms": now}
+            row = {"id": process_id, "kind": kind, "address": address, **times}
             await self.db.insert(connection, processes, [row], known="id")
         return now
 
@@ -62,6 +78,23 @@ class HealthWrites(StorePart):
         own = processes.c.id == process_id
         values = {"kind": kind + ENDED, "seen_at_ms": database_now(self.db)}
         await connection.execute(sa.update(processes).where(own).values(values))
+
+    @reads
+    async def receivers(self, connection: AsyncConnection) -> list[Receiver]:
+        """Every `web` that said where it is reached, those that run first, of each the newest first."""
+        c = processes.c
+        now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+        told = (
+            sa.select(c.kind, c.address, c.started_at_ms, c.seen_at_ms)
+            .where(c.kind.in_((RECEIVER, RECEIVER + ENDED)), c.address.is_not(None))
+            .where(c.seen_at_ms <= now + SLACK_MS)
+            .order_by(c.started_at_ms.desc())
+        )
+        found = [
+            Receiver(row.address, row.kind == RECEIVER and now - row.seen_at_ms <= RUNS_WITHIN_MS)
+            for row in await connection.execute(told)
+        ]
+        return sorted(found, key=lambda receiver: not receiver.is_running)
 
     @reads
     async def last_seen(self, connection: AsyncConnection, kind: str) -> LastSeen:

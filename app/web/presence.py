@@ -1,0 +1,28 @@
+"""Says in the database that this receiver runs, and where the provider reaches it: workers announce that."""
+
+import asyncio
+import contextlib
+import uuid
+
+from app.database_clock import DatabaseClock
+from app.store import Store
+from app.store.write.health import RECEIVER
+
+END_WITHIN_S = 1.0
+
+
+async def stay_known(store: Store, clock: DatabaseClock, address: str) -> None:
+    """Until it is cancelled; then it says that the receiver has ended. The clock is read by the way."""
+    process_id = str(uuid.uuid4())
+
+    async def beat() -> int:
+        return await store.health.beat(process_id, RECEIVER, address)
+
+    try:
+        with contextlib.suppress(Exception):  # a database that is away is asked again
+            await clock.read(beat)
+        await clock.keep(beat)
+    finally:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(END_WITHIN_S):
+                await store.health.end_process(process_id, RECEIVER)
