@@ -14,6 +14,7 @@ from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
 from app.limits import Limits, to_ms
 from app.ports import Clock, PollAnswer, Provider
+from app.services.early_polls import bring_polls_forward
 from app.services.isolated import Isolated
 from app.services.reachability import Reachability
 
@@ -98,6 +99,10 @@ async def sweep(
                 reason="accepted or not, the provider may have forgotten the key; retry under a new one",
             )
         with kept.alone():
+            await bring_polls_forward(
+                store, now_ms=clock(), interval_ms=to_ms(limits.poll_every_s), limit=limits.poll_size
+            )
+        with kept.alone():
             await _poll_overdue(store, providers, settle, limits, clock, summary, reach, kept)
     if isolated is None:
         kept.finish()
@@ -168,11 +173,18 @@ async def _poll_overdue(
         await settle([delivery.id for delivery in group])
     gone = [poll for poll, answer in zip(due, answers, strict=True) if answer.found is False]
     over = [poll for poll in gone if now - poll.first_sent_at_ms >= to_ms(limits.retention_s)]
-    perhaps = [p for p in gone if p not in over and p.provider_task_id and p.polls >= VANISHED_POLLS]
+    perhaps = [p for p in gone if p not in over and _may_have_vanished(p, now, limits)]
     # Asked once more: earlier polls may have found it, and one 404 alone could be the provider's hiccup.
     again = await asyncio.gather(*(ask(poll) for poll in perhaps))
     vanished = [poll for poll, answer in zip(perhaps, again, strict=True) if answer.found is False]
     summary.expired = await _expire(store, over, vanished)
+
+
+def _may_have_vanished(poll: "DuePoll", now: int, limits: Limits) -> bool:
+    # Polls that came early count when the regular ones would have begun: what is a 404 for some seconds is
+    # the provider's hiccup.
+    is_old = now - poll.first_sent_at_ms >= to_ms(limits.poll_after_s)
+    return is_old and poll.provider_task_id is not None and poll.polls >= VANISHED_POLLS
 
 
 async def _note_reach(

@@ -16,6 +16,7 @@ from app.store.write.accounts import AccountWrites
 from app.store.write.adjustments import AdjustmentWrites
 from app.store.write.archives import ArchiveWrites
 from app.store.write.audits import AuditWrites
+from app.store.write.early_polls import EarlyPollWrites
 from app.store.write.future_times import FutureTimeWrites
 from app.store.write.health import HealthWrites
 from app.store.write.inbox import InboxWrites
@@ -55,6 +56,7 @@ class Store:
         self.settlements = SettlementWrites(db, read_answer)
         self.results = ResultWrites(db, read_answer)
         self.polls = PollWrites(db)
+        self.early_polls = EarlyPollWrites(db)
         self.partitions = PartitionWrites(db)
         self.archives = ArchiveWrites(db)
         self.pruning = PruneWrites(db)
