@@ -4,7 +4,11 @@ refusal."""
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from app.domain.own_columns import OwnColumns
 from app.domain.task import TaskSpec
+
+OwnText = tuple[str | None, str | None]
+"""(custom_id, metadata)."""
 
 
 class StoredRecord(NamedTuple):
@@ -14,6 +18,12 @@ class StoredRecord(NamedTuple):
     """None only on rows older than fingerprints; one that cannot be compared counts as another."""
     priority: int
     reused: bool = False
+    own: OwnText | None = None
+
+
+def own_text(own: OwnColumns | None) -> OwnText | None:
+    """What of a record's own columns is stored, as it is compared; None: nothing."""
+    return None if own is None else (own.custom_id, own.metadata)
 
 
 class SourceChanged(Exception):  # noqa: N818 - the caller's file changed; nothing of ours is wrong
@@ -44,3 +54,5 @@ def refuse_difference(
             raise SourceChanged(ordinal, "asks something else than what is in the run")
         elif before.priority != spec.priority:
             raise SourceChanged(ordinal, f"has priority {spec.priority}, in the run {before.priority}")
+        elif before.own != own_text(spec.own):
+            raise SourceChanged(ordinal, "has another custom_id or other own columns than in the run")

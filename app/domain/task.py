@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain.own_columns import OwnColumns
+
 
 class TaskState(StrEnum):
     """Where a task's work stands. The money of an attempt has a machine of its own, `Money`."""
@@ -62,6 +64,8 @@ class TaskSpec:
     """The body of the matching provider endpoint (C-K)."""
     priority: int = 1
     """1 to 10, higher is served first (C-G.1)."""
+    own: OwnColumns | None = None
+    """What is kept for the record's author. No part of what is asked, so not of the fingerprint either."""
 
     def fingerprint(self) -> str:
         """Equal for equal questions: engine, prompt, country and options, whatever their order."""

@@ -8,10 +8,12 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from app.domain.engines.rules import EngineProblem
+from app.domain.own_columns import NAMES_MAX, BadLine, own_names
 from app.domain.task import TaskSpec
+from app.prompts.own import too_many_names
 from app.prompts.record import Defaults, check_defaults, read_record, split_include
 from app.prompts.rows import RECORD_BYTES_MAX, Lines, TooLongError, UnreadableError, csv_rows, jsonl_rows
 
@@ -19,16 +21,6 @@ __all__ = ["BadLine", "Defaults", "PromptReader", "read_prompts", "split_include
 
 _SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 _BOM = b"\xef\xbb\xbf"
-
-
-class BadLine(NamedTuple):
-    """One thing wrong with one record. A record with several faults gives several of these."""
-
-    line: int
-    """1-based physical line on which the record begins."""
-    field: str
-    problem: str
-    remedy: str
 
 
 class PromptReader:
@@ -47,6 +39,12 @@ class PromptReader:
         self.records = 0
         """Records read so far, bad ones included; the ordinal of the last one."""
         self.bad_records = 0
+        self._own_names: dict[str, None] = {}
+
+    @property
+    def own_columns(self) -> list[str]:
+        """Columns so far that are not ours; kept with the tasks, not sent."""
+        return list(self._own_names)
 
     @property
     def sha256(self) -> str:
@@ -66,10 +64,12 @@ class PromptReader:
         self._lines = lines = Lines(raw)
         try:
             self.format = _find_format(lines, self._source)
-            rows = csv_rows(lines, self._defaults) if self.format == "csv" else jsonl_rows(lines)
+            rows = (
+                csv_rows(lines, self._defaults) if self.format == "csv" else jsonl_rows(lines, self._defaults)
+            )
             for line, cells in rows:
                 self.records += 1
-                spec = read_record(self.records, cells, self._defaults) if isinstance(cells, dict) else cells
+                spec = self._record(line, cells) if isinstance(cells, dict) else cells
                 if isinstance(spec, TaskSpec):
                     yield spec
                     continue
@@ -79,6 +79,15 @@ class PromptReader:
                 yield BadLine(lines.number, "file", "a header without records", "write one record a line")
         except UnreadableError as error:
             yield from (BadLine(error.line, *problem) for problem in error.problems)
+
+    def _record(self, line: int, cells: dict[str, object]) -> TaskSpec | list[EngineProblem]:
+        spec = read_record(self.records, cells, self._defaults, line=line)
+        if isinstance(spec, TaskSpec) and spec.own is not None and spec.own.metadata is not None:
+            new = [name for name in own_names(spec.own.metadata) if name not in self._own_names]
+            if len(self._own_names) + len(new) > NAMES_MAX:
+                return [too_many_names(new[-1])]
+            self._own_names.update(dict.fromkeys(new))
+        return spec
 
 
 def read_prompts(source: Path | BinaryIO | None, defaults: Defaults) -> PromptReader:

@@ -5,13 +5,11 @@ the rules themselves are the domain's.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from app.domain.engines.google_url import owned_values
 from app.domain.engines.places import COUNTRIES, country_remedy
 from app.domain.engines.rules import (
     ENGINES,
-    FIELDS,
     INCLUDE_NAMES,
     EngineProblem,
     check,
@@ -19,32 +17,11 @@ from app.domain.engines.rules import (
     find_task_type,
     task_type_problem,
 )
+from app.domain.own_columns import PREFIX
 from app.domain.task import TaskSpec
-
-COLUMNS = (
-    "prompt",
-    "query",
-    "task_type",
-    "priority",
-    *sorted(frozenset().union(*FIELDS.values()) - {"prompt", "query"}),
-)
-"""Every name a record may use."""
+from app.prompts.own import read_own
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_MEANT_COLUMN = {
-    "text": "prompt",
-    "question": "prompt",
-    "keyword": "query",
-    "engine": "task_type",
-    "provider": "task_type",
-    "model": "task_type",
-    "type": "task_type",
-    "language": "hl",
-    "lang": "hl",
-    "options": "include",
-    "region": "country",
-    "market": "country",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +34,11 @@ class Defaults:
     include: Sequence[str] = ()
     """Names of extras. One that a record's engine does not know is left out there, since one file may be for
     several engines; a record's own include is taken at its word."""
+
+    def named(self) -> list[str]:
+        """The columns that have one."""
+        given = {"task_type": self.task_type, "country": self.country, "include": self.include}
+        return [column for column, value in given.items() if value]
 
 
 def check_defaults(defaults: Defaults) -> list[EngineProblem]:
@@ -88,28 +70,18 @@ def split_include(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^|,;\s]+", text))
 
 
-def find_column(name: str) -> str | None:
-    """The column meant by any spelling of its name; None if none is."""
-    return _BY_LETTERS.get(_letters(name))
-
-
-def unknown_column(name: str) -> EngineProblem:
-    """What to say about a name that is no column."""
-    letters = _letters(name)
-    near = get_close_matches(letters, _BY_LETTERS, n=1)
-    meant = _BY_LETTERS[near[0]] if near else _MEANT_COLUMN.get(letters)
-    remedy = f"did you mean {meant}?" if meant else f"remove it, or use one of {', '.join(COLUMNS)}"
-    return EngineProblem(display(name)[1:-1], "unknown column", remedy)
-
-
 def read_record(
-    ordinal: int, cells: Mapping[str, object], defaults: Defaults
+    ordinal: int, cells: Mapping[str, object], defaults: Defaults, *, line: int = 0
 ) -> TaskSpec | list[EngineProblem]:
     """The task of one record, or everything that is wrong with it.
 
-    `cells` are keyed by names of COLUMNS; values are texts (CSV) or of any JSON type. Blank means absent.
+    `cells` are keyed as find_column says. Values are texts (CSV) or of any JSON type, those of own columns
+    the JSON text that their author wrote (msgspec.Raw). Blank means absent, but in an own column. `line`: on
+    which the record begins.
     """
-    given = {name: value for name, value in cells.items() if not _is_blank(value)}
+    own = {name: value for name, value in cells.items() if name.startswith(PREFIX)}
+    given = {name: value for name, value in cells.items() if name not in own and not _is_blank(value)}
+    custom_id = given.pop("custom_id", None)
     named = given.pop("task_type", defaults.task_type)
     if named is None:
         return [
@@ -131,7 +103,11 @@ def read_record(
     problems = check(task_type, payload, priority)  # type: ignore[arg-type]
     if "prompt" in given and "query" in given:
         problems.insert(0, EngineProblem("query", "given together with prompt", "leave one of the two blank"))
-    return problems or TaskSpec(ordinal, task_type, payload, priority)  # type: ignore[arg-type]
+    kept = read_own(line, custom_id, own) if own or custom_id is not None else None
+    if isinstance(kept, list):
+        problems += kept
+        kept = None
+    return problems or TaskSpec(ordinal, task_type, payload, priority, kept)  # type: ignore[arg-type]
 
 
 def _payload(task_type: str, given: Mapping[str, object], defaults: Defaults) -> dict[str, object]:
@@ -236,5 +212,4 @@ _READ = {
     "legacy": _flag,
     "disableWebSearch": _flag,
 }
-_BY_LETTERS = {_letters(name): name for name in COLUMNS}
 _INCLUDE_BY_LETTERS = {_letters(name): name for name in INCLUDE_NAMES}

@@ -9,7 +9,9 @@ from typing import BinaryIO
 import msgspec
 
 from app.domain.engines.rules import EngineProblem, display
-from app.prompts.record import COLUMNS, Defaults, find_column, unknown_column
+from app.domain.own_columns import PREFIX
+from app.prompts.columns import COLUMNS, find_column, find_own_column, given_twice, is_asked, unsure_columns
+from app.prompts.record import Defaults
 
 RECORD_BYTES_MAX = 128 * 1024
 """A prompt of 10,000 characters, each written as two \\uXXXX, is 120,000 bytes. Also Python's own limit on a
@@ -74,9 +76,8 @@ class Lines:
         return line
 
 
-def jsonl_rows(lines: Lines) -> Iterator[Row]:
+def jsonl_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
     """A record a line; a faulty one never touches the next."""
-    decode = msgspec.json.Decoder().decode
     while True:
         try:
             line = lines.read()
@@ -88,8 +89,8 @@ def jsonl_rows(lines: Lines) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            value = decode(line)
-            yield lines.number, _repeated(line) or _named(value)
+            fields = _fields(line)
+            yield lines.number, _repeated(line) or _named(fields, defaults)
         except UnicodeDecodeError:
             yield lines.number, [EngineProblem("line", "not UTF-8", "save the file as UTF-8")]
         except msgspec.DecodeError as error:
@@ -120,20 +121,44 @@ def _unread(_number: str) -> None:
     return None
 
 
-def _named(value: object) -> dict[str, object] | list[EngineProblem]:
-    if not isinstance(value, dict):
+def _fields(line: bytes) -> object:
+    """The fields of a JSON object by name; as they were written, where one of them may be an own column, so
+    that not a digit of its numbers changes. Raises DecodeError."""
+    try:
+        value = _DECODER.decode(line)
+    except msgspec.ValidationError:
+        # A number that no machine type holds; an own column may have it.
+        return _RAW_FIELDS.decode(line)
+    if isinstance(value, dict) and not value.keys() <= _COLUMNS:
+        return _RAW_FIELDS.decode(line)
+    return value
+
+
+def _named(fields: object, defaults: Defaults) -> dict[str, object] | list[EngineProblem]:
+    if not isinstance(fields, dict):
         return [EngineProblem("line", "not a JSON object", 'write {"prompt": "…"} with its fields')]
-    cells: dict[str, object] = {}
-    problems = []
-    for name, cell in value.items():
-        column = name if name in _COLUMNS else find_column(name)
-        if column is None:
-            problems.append(unknown_column(name))
-        elif column in cells:
-            problems.append(EngineProblem(column, "given twice", "keep one of them"))
-        else:
-            cells[column] = cell
-    return problems or cells
+    if fields.keys() <= _COLUMNS and not any(type(cell) is msgspec.Raw for cell in fields.values()):
+        return fields
+    found = [pair for name, cell in fields.items() for pair in _columns_of(name, cell)]
+    named = [(column, cell) for column, cell in found if isinstance(column, str)]
+    columns = [column for column, _ in named]
+    problems = [column for column, _ in found if not isinstance(column, str)]
+    problems += given_twice(columns, "given") + unsure_columns(fields, columns, defaults.named())
+    return problems or {column: _read(column, cell) for column, cell in named}
+
+
+def _columns_of(name: str, cell: object) -> Iterator[tuple[str | EngineProblem, object]]:
+    """The column of a field; those of the members of an object `metadata`, which are all own columns."""
+    if name == "metadata" and isinstance(cell, msgspec.Raw) and bytes(cell).startswith(b"{"):
+        for member, value in _RAW_FIELDS.decode(cell).items():
+            yield find_own_column(member), value
+    else:
+        yield find_column(name), cell
+
+
+def _read(column: str, cell: object) -> object:
+    is_read = column.startswith(PREFIX) or not isinstance(cell, msgspec.Raw)
+    return cell if is_read else _DECODER.decode(cell)  # type: ignore[arg-type]
 
 
 class _CsvText:
@@ -225,25 +250,19 @@ def _too_long() -> EngineProblem:
 
 def _header(line: int, row: tuple[str, ...], defaults: Defaults) -> list[str | None]:
     """The column of each cell, None for one without a name; raises UnreadableError with all that is wrong."""
-    columns = [find_column(name) for name in row]
+    found = [find_column(name) if name.strip() else None for name in row]
+    columns = [column if isinstance(column, str) else None for column in found]
     named = [column for column in columns if column is not None]
-    if not named:
+    faults = [column for column in found if isinstance(column, EngineProblem)]
+    faults += unsure_columns(row, named, defaults.named())
+    if not any(is_asked(fault) for fault in faults) and all(name.startswith(PREFIX) for name in named):
         separator = next((s for s in (";", "\t", "|") if s in row[0]), None)
         remedy = "begin the file with a line of column names, such as prompt,task_type,country"
         if separator:
             what = "tabs" if separator == "\t" else display(separator)
             remedy = f"separate columns by commas, not by {what}"
         raise UnreadableError(line, EngineProblem("header", "names no known column", remedy))
-    faults = [
-        unknown_column(name)
-        for name, column in zip(row, columns, strict=True)
-        if column is None and name.strip()
-    ]
-    faults += [
-        EngineProblem(column, "named twice", "keep one of them")
-        for column in sorted(set(named))
-        if named.count(column) > 1
-    ]
+    faults += given_twice(named, "named")
     # A misspelt name explains a missing one.
     if not faults and not {"prompt", "query", "url"} & set(named):
         faults.append(EngineProblem("prompt", "missing column", "add a column named prompt (or query)"))
@@ -273,3 +292,5 @@ def _cells(columns: list[str | None], row: tuple[str, ...]) -> dict[str, object]
 
 
 _COLUMNS = frozenset(COLUMNS)
+_DECODER = msgspec.json.Decoder()
+_RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

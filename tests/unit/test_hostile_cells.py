@@ -9,8 +9,8 @@ import math
 import pytest
 
 from app.domain.task import TaskSpec
+from app.prompts.columns import COLUMNS
 from app.prompts.reader import BadLine, Defaults, read_prompts
-from app.prompts.record import COLUMNS
 
 TEXTS = (
     "9" * 5_000,

@@ -192,7 +192,7 @@ def test_blank_rows_are_no_records() -> None:
         ("promt,country\nx,US\n", 1, "promt", "did you mean prompt"),
         ("prompt,contry\nx,DE\n", 1, "contry", "did you mean country"),
         ("prompt,language\nx,de\n", 1, "language", "did you mean hl"),
-        ("prompt,notes\nx,y\n", 1, "notes", "remove it"),
+        ("prompt,notes,notes\nx,y,z\n", 1, "notes", "named twice"),
         ("prompt,Prompt\nx,y\n", 1, "prompt", "named twice"),
         ("country,state\nUS,CA\n", 1, "prompt", "missing column"),
         ("prompt;country\nx;US\n", 1, "header", "not by ';'"),
