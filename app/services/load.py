@@ -13,12 +13,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from app.domain import pricing
+from app.domain.engines.rules import display
+from app.domain.own_columns import BadLine, OwnColumns
 from app.domain.task import TaskSpec
 from app.domain.time_format import iso_day
 from app.ports import Clock
 
 if TYPE_CHECKING:
-    from app.prompts.reader import BadLine
     from app.store import Store
 
 CHUNK = 500
@@ -66,7 +67,7 @@ class Loaded:
     """False: nothing of it will be sent. Something was bad and refused all of it, or nothing was good."""
     tasks: int = 0
     bad_lines: int = 0
-    bad: "list[BadLine]" = field(default_factory=list)
+    bad: list[BadLine] = field(default_factory=list)
     """What is wrong with the first of them."""
     estimate: Decimal = Decimal(0)
     reused: int = 0
@@ -83,7 +84,7 @@ class Loaded:
 
 async def load_run(
     store: "Store",
-    source: "Iterable[TaskSpec | BadLine]",
+    source: Iterable[TaskSpec | BadLine],
     new: NewRun,
     *,
     sha256: Callable[[], str],
@@ -117,6 +118,7 @@ async def load_run(
         if not resume and not loaded.tasks:
             await store.runs.cancel_run(run_id, "its source could not be read")
         raise
+    loaded.bad.sort(key=lambda bad: bad.line)
     if refusal := await _refusal(store, new, loaded):
         if not resume:
             await store.runs.cancel_run(run_id, refusal)
@@ -143,7 +145,7 @@ async def _refusal(store: "Store", new: NewRun, loaded: "Loaded") -> str | None:
 
 async def _read(
     store: "Store",
-    source: "Iterable[TaskSpec | BadLine]",
+    source: Iterable[TaskSpec | BadLine],
     new: NewRun,
     loaded: "Loaded",
     clock: Clock,
@@ -154,10 +156,8 @@ async def _read(
     bad_line: int | None = None
     for line in source:
         if not isinstance(line, TaskSpec):
-            loaded.bad_lines += line.line != bad_line
+            _note_bad(loaded, line, is_new=line.line != bad_line)
             bad_line = line.line
-            if len(loaded.bad) < FAULTS_KEPT:
-                loaded.bad.append(line)
         # Under strict the rest is read only to name its other bad lines.
         elif not (new.strict and loaded.bad_lines):
             chunk.append((line, pricing.estimate(line.task_type, line.payload, day)))
@@ -170,9 +170,44 @@ async def _read(
         progress(loaded.tasks)
 
 
+def _note_bad(loaded: "Loaded", bad: BadLine, *, is_new: bool) -> None:
+    loaded.bad_lines += is_new
+    if len(loaded.bad) < FAULTS_KEPT:
+        loaded.bad.append(bad)
+
+
+async def _take_repeated_ids_out(
+    store: "Store", chunk: Sequence[tuple[TaskSpec, Decimal]], loaded: "Loaded"
+) -> list[tuple[TaskSpec, Decimal]]:
+    """A chunk without the records whose custom_id an earlier one has: those are bad lines."""
+    ids = {spec.own.custom_id for spec, _ in chunk if spec.own is not None} - {None}
+    if not ids:
+        return list(chunk)
+    known = [custom_id for custom_id in ids if custom_id is not None]
+    lines = await store.loading.lines_of_custom_ids(loaded.run_id, known, through=loaded.last)
+    kept = []
+    for spec, estimate in chunk:
+        custom_id = None if spec.own is None else spec.own.custom_id
+        if spec.own is not None and custom_id in lines:
+            _note_bad(loaded, _repeated_id(spec.own, lines[custom_id]), is_new=True)
+            continue
+        if spec.own is not None and custom_id is not None:
+            lines[custom_id] = spec.own.line
+        kept.append((spec, estimate))
+    return kept
+
+
+def _repeated_id(own: OwnColumns, first_line: int) -> BadLine:
+    problem = f"{display(own.custom_id)} is the custom_id of line {first_line} too"
+    return BadLine(own.line, "custom_id", problem, "give each record one of its own, or leave it blank")
+
+
 async def _store_chunk(
-    store: "Store", chunk: Sequence[tuple[TaskSpec, Decimal]], new: NewRun, loaded: "Loaded", now_ms: int
+    store: "Store", read: Sequence[tuple[TaskSpec, Decimal]], new: NewRun, loaded: "Loaded", now_ms: int
 ) -> None:
+    chunk = await _take_repeated_ids_out(store, read, loaded)
+    if not chunk:
+        return
     stored = await store.loading.store_chunk(
         loaded.run_id,
         chunk,

@@ -230,6 +230,28 @@ sa.Index(
 
 sa.Index("ix_tasks_fingerprint", tasks.c.fingerprint, postgresql_using="hash")
 
+# What a record of a source says for its author (domain.own_columns): a row only where it says something,
+# written once when it is loaded. By record, so that all tasks of one would share it.
+task_metadata = sa.Table(
+    "task_metadata",
+    metadata,
+    sa.Column("run_id", Id, primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("line", sa.Integer, nullable=False),  # of the source, from 1; 0: unknown
+    sa.Column("custom_id", sa.Text),
+    sa.Column("metadata", sa.Text),  # a JSON object; each value as its author wrote it
+    sqlite_with_rowid=False,
+)
+HAS_CUSTOM_ID = task_metadata.c.custom_id.is_not(None)
+sa.Index(
+    "uq_task_metadata_custom_id",
+    task_metadata.c.run_id,
+    task_metadata.c.custom_id,
+    unique=True,
+    postgresql_where=HAS_CUSTOM_ID,
+    sqlite_where=HAS_CUSTOM_ID,
+)
+
 # An attempt that a retry replaced, as it stood then; its money may still move. Columns as in tasks.
 attempts = sa.Table(
     "attempts",

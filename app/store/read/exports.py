@@ -10,12 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.own_columns import own_names
 from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 from app.store.part import reads
 from app.store.read.archived import archived_rows
 from app.store.read.bodies import AnswerReads, read_answers
-from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, tasks
+from app.store.read.own_columns import own_columns
+from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, task_metadata, tasks
 
 Row = dict[str, Any]
 
@@ -27,17 +29,19 @@ UNKNOWN_BYTES = 1 << 20
 """Taken for the size of an answer that no sweep has measured yet."""
 ROWS_FETCHED = 20
 """Asked of the database at a time, within a chunk."""
-LEDGER_CHUNK = 5_000
-"""Entries are 300 bytes: 1.5 MB. Larger than above, since each chunk may sort the run's entries anew."""
+LEDGER_CHUNK = 2_000
+"""Entries are 300 bytes, and their own columns up to 16 KB: 32 MB at most. Larger than above, since
+each chunk may sort the run's entries anew."""
 
 
 class ExportReads(AnswerReads):
     """Part of the store."""
 
     async def export(self, run_id: str) -> AsyncIterator[Row]:
-        """Every task of a run with its answer, in the order of its source. `payload` is parsed, `response`
-        the JSON text as it came, null without an answer, or when its body is neither stored nor
-        archived any more: then `answer_sha256`, the hash of that text in hex, is all that is left."""
+        """Every task of a run with its answer, in the order of its source. `payload` is parsed; `metadata` is
+        the JSON text of own columns, null without any; `response` the JSON text as it came, null without an
+        answer, or when its body is neither stored nor archived any more: then `answer_sha256`, the hash of
+        that text in hex, is all that is left."""
         after = 0
         while True:
             rows, is_last = await self._export_chunk(run_id, after)
@@ -56,6 +60,7 @@ class ExportReads(AnswerReads):
             sa.select(
                 t.ordinal,
                 t.id.label("task_id"),
+                *own_columns(),
                 t.attempt,
                 t.task_type,
                 t.payload,
@@ -83,6 +88,28 @@ class ExportReads(AnswerReads):
         )
         rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
         return rows, not is_cut and len(rows) < EXPORT_CHUNK
+
+    async def own_column_names(self, run_id: str) -> list[str]:
+        """The own columns of a run's tasks, in the order in which they first stand in its source. Reads the
+        own columns of all its tasks, a page at a time; where there are none, nothing."""
+        names: dict[str, None] = {}
+        after = 0
+        while rows := await self._metadata_page(run_id, after):
+            for row in rows:
+                names.update(dict.fromkeys(own_names(row.metadata)))
+            after = rows[-1].ordinal
+        return list(names)
+
+    @reads
+    async def _metadata_page(self, connection: AsyncConnection, run_id: str, after: int) -> list[sa.Row[Any]]:
+        m = task_metadata.c
+        query = (
+            sa.select(m.ordinal, m.metadata)
+            .where(m.run_id == run_id, m.ordinal > after, m.metadata.is_not(None))
+            .order_by(m.ordinal)
+            .limit(EXPORT_CHUNK)
+        )
+        return list(await connection.execute(query))
 
     async def export_ledger(self, run_id: str) -> AsyncIterator[Row]:
         """Every ledger entry of a run in the order of writing, then what the account's books say about it:
@@ -171,6 +198,7 @@ def _ledger_query(run_id: str) -> sa.Select[Any]:
             tasks.c.ordinal,
             tasks.c.task_type,
             e.task_id,
+            *own_columns(),
             e.attempt,
             e.kind,
             e.credits,
@@ -195,6 +223,7 @@ def _account_query(run_id: str) -> sa.Select[Any]:
             tasks.c.ordinal,
             tasks.c.task_type,
             e.task_id,
+            *own_columns(),
             e.attempt,
             e.kind,
             e.credits,

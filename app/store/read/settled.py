@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.store.part import reads
 from app.store.read.bodies import AnswerReads
 from app.store.read.exports import EXPORT_CHUNK, Row, read_results
+from app.store.read.own_columns import own_columns
 from app.store.tables import attempts, results, runs, tasks
 
 _OF_ATTEMPT = (
@@ -88,6 +89,7 @@ def _query(run_id: str | None, accounts: Sequence[str]) -> sa.Select[Any]:
             r.stored_at_ms,
             t.ordinal,
             r.task_id,
+            *own_columns(),
             r.attempt,
             t.task_type,
             t.payload,

@@ -14,10 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.source_change import SourceChanged, StoredRecord, refuse_difference
+from app.domain.own_columns import OwnColumns
+from app.domain.source_change import OwnText, SourceChanged, StoredRecord, refuse_difference
 from app.domain.task import Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
 from app.store.part import StorePart, reads, writes
-from app.store.tables import Id, runs, tasks
+from app.store.tables import HAS_CUSTOM_ID, Id, runs, task_metadata, tasks
 from app.store.write.reuse import find_answers, point_results
 
 SETTLED_BY_REUSE = "reuse"
@@ -58,6 +59,21 @@ class LoadWrites(StorePart):
         )
         return list((await connection.scalars(query)).all())
 
+    @reads
+    async def lines_of_custom_ids(
+        self, connection: AsyncConnection, run_id: str, custom_ids: Sequence[str], *, through: int
+    ) -> dict[str, int]:
+        """custom_id -> line, of those that records of a run have up to ordinal `through`."""
+        ids = [{"custom_id": custom_id} for custom_id in custom_ids]
+        batch = self.db.batch("v", {"custom_id": sa.Text()}, ids)
+        c = task_metadata.c
+        found = await connection.execute(
+            sa.select(c.custom_id, c.line)
+            .join(batch, c.custom_id == batch.c.custom_id)
+            .where(c.run_id == run_id, HAS_CUSTOM_ID, c.ordinal <= through)
+        )
+        return {row.custom_id: row.line for row in found}
+
     async def store_chunk(
         self,
         run_id: str,
@@ -95,7 +111,9 @@ class LoadWrites(StorePart):
         kept = [record for record in records if record[1].ordinal not in earlier]
         asked = [spec for _, spec, _ in kept]
         last = records[-1][1].ordinal
-        stored = await _stored_records(connection, run_id, after, last)
+        # Nobody pays for a look at own columns who has none.
+        with_own = bool(known_to) or any(spec.own is not None for spec in asked)
+        stored = await _stored_records(connection, run_id, after, last, with_own=with_own)
         begun = {n: record for n, record in stored.items() if n <= known_to}
         refuse_difference([spec for spec in asked if spec.ordinal <= known_to], begun, missing=NEW_BEFORE)
         refuse_difference(asked, stored, missing=_refusal(run.state))
@@ -103,7 +121,7 @@ class LoadWrites(StorePart):
         if new:
             await self._insert(connection, run, new, now_ms)
             # Another producer's rows may have come first: what is stored now is what counts.
-            stored = await _stored_records(connection, run_id, after, last)
+            stored = await _stored_records(connection, run_id, after, last, with_own=with_own)
             refuse_difference(asked, stored, missing="could not be stored")
         reused = {n for n, record in stored.items() if record.reused}
         estimated = sum((credits for _, spec, credits in kept if spec.ordinal not in reused), Decimal(0))
@@ -185,6 +203,8 @@ class LoadWrites(StorePart):
             for i, spec, estimate in new
         ]
         await self.db.insert(connection, tasks, rows, ignore=True)
+        own = [_own_row(run.id, spec.ordinal, spec.own) for _, spec, _ in new if spec.own is not None]
+        await self.db.insert(connection, task_metadata, own, ignore=True)
         if answers:
             await point_results(self.db, connection, [i for i, _, _ in new], now_ms)
 
@@ -207,6 +227,16 @@ def task_row(run_id: str, task_id: str, spec: TaskSpec, estimate: Decimal) -> di
         "not_before_ms": 0,
         "polls": 0,
         "fingerprint": spec.fingerprint(),
+    }
+
+
+def _own_row(run_id: str, ordinal: int, own: OwnColumns) -> dict[str, object]:
+    return {
+        "run_id": run_id,
+        "ordinal": ordinal,
+        "line": own.line,
+        "custom_id": own.custom_id,
+        "metadata": own.metadata,
     }
 
 
@@ -240,7 +270,7 @@ async def _lock_run(connection: AsyncConnection, run_id: str) -> sa.Row[Any]:
 
 
 async def _stored_records(
-    connection: AsyncConnection, run_id: str, after: int, last: int
+    connection: AsyncConnection, run_id: str, after: int, last: int, *, with_own: bool
 ) -> dict[int, StoredRecord]:
     t = tasks.c
     rows = await connection.execute(
@@ -248,9 +278,23 @@ async def _stored_records(
             t.run_id == run_id, t.ordinal > after, t.ordinal <= last
         )
     )
+    own = await _stored_own(connection, run_id, after, last) if with_own else {}
     return {
-        row.ordinal: StoredRecord(row.fingerprint, row.priority, row.reused_from is not None) for row in rows
+        row.ordinal: StoredRecord(
+            row.fingerprint, row.priority, row.reused_from is not None, own.get(row.ordinal)
+        )
+        for row in rows
     }
+
+
+async def _stored_own(connection: AsyncConnection, run_id: str, after: int, last: int) -> dict[int, OwnText]:
+    m = task_metadata.c
+    rows = await connection.execute(
+        sa.select(m.ordinal, m.custom_id, m.metadata).where(
+            m.run_id == run_id, m.ordinal > after, m.ordinal <= last
+        )
+    )
+    return {row.ordinal: (row.custom_id, row.metadata) for row in rows}
 
 
 def _last_ordinal(run_id: str) -> sa.Select[tuple[int]]:
