@@ -4,7 +4,7 @@ Credits stay exact and times whole milliseconds. What other people wrote (answer
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ from app.domain.stored_json import read_json
 from app.domain.text import storable
 from app.domain.time_format import iso_utc
 from app.store.read.exports import Row
+from app.views.own_columns import own_cells, own_object, table_names
 
 
 class ExportContent(StrEnum):
@@ -36,12 +37,14 @@ class ColumnKind(StrEnum):
     TEXT = "text"
     LONG_TEXT = "long text"  # an answer: may be many megabytes
     TEXTS = "texts"
+    OWN = "own"  # a cell of an own column: a text, or JSON
 
 
 COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
     ExportContent.RESULTS: {
         "ordinal": ColumnKind.WHOLE,
         "task_id": ColumnKind.ID,
+        "custom_id": ColumnKind.ID,
         "task_type": ColumnKind.WORD,
         "country": ColumnKind.WORD,
         "prompt": ColumnKind.TEXT,
@@ -74,6 +77,7 @@ COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
         "ordinal": ColumnKind.WHOLE,
         "task_type": ColumnKind.WORD,
         "task_id": ColumnKind.ID,
+        "custom_id": ColumnKind.ID,
         "attempt": ColumnKind.WHOLE,
         "kind": ColumnKind.WORD,
         "credits": ColumnKind.CREDITS,
@@ -90,8 +94,10 @@ SETTLED_COLUMNS: dict[str, ColumnKind] = {
     "stored_at": ColumnKind.TIME,
     **COLUMNS[ExportContent.RESULTS],
     "response_note": ColumnKind.WORD,
+    "metadata": ColumnKind.TEXT,
 }
-"""Of a result by itself: of one attempt of a task. `credits_charged` is what this attempt was charged."""
+"""Of a result by itself: of one attempt of a task. `credits_charged` is what this attempt was charged. Own
+columns are one, a JSON object: whatever runs have, all files of a destination have the same columns."""
 
 
 def _read(response: str) -> Any:
@@ -101,14 +107,23 @@ def _read(response: str) -> Any:
         return response
 
 
+def table_columns(what: ExportContent, own: Sequence[str] = ()) -> dict[str, ColumnKind]:
+    """The columns of a table: ours, then own ones."""
+    columns = COLUMNS[what]
+    return columns | dict.fromkeys(table_names(own, columns), ColumnKind.OWN)
+
+
 def row_document(row: Row, answer: Callable[[str], Any] = _read) -> dict[str, Any]:
-    """One row as JSON: credits exact, times in ISO 8601, and what `answer` makes of the response's text."""
+    """One row as msgspec writes it: credits exact, times in ISO 8601, own columns as they are kept, and what
+    `answer` makes of the response's text."""
     document: dict[str, Any] = {}
     for key, value in row.items():
         if key.endswith("_at_ms"):
             document[key.removesuffix("_ms")] = iso_utc(value)
         elif key == "response":
             document[key] = None if value is None else answer(value)
+        elif key == "metadata":
+            document[key] = own_object(value)
         else:
             document[key] = to_json_number(value) if isinstance(value, Decimal) else value
     return document
@@ -124,9 +139,11 @@ def _one_line(response: str) -> msgspec.Raw:
     return msgspec.Raw(response.replace("\n", " ").replace("\r", " ").encode())
 
 
-def flat_row(what: ExportContent, row: Row) -> list[Any]:
-    """The values of COLUMNS: whole numbers, Decimals, UTC milliseconds, texts; None where none is known."""
-    return _values(COLUMNS[what], row | _from_answer(row) if what is ExportContent.RESULTS else row)
+def flat_row(what: ExportContent, own: Sequence[str], row: Row) -> list[Any]:
+    """The values of table_columns: whole numbers, Decimals, UTC milliseconds, texts; None where none is
+    known."""
+    values = _values(COLUMNS[what], row | _from_answer(row) if what is ExportContent.RESULTS else row)
+    return values + [None if cell is None else storable(cell) for cell in own_cells(row["metadata"], own)]
 
 
 def settled_row(row: Row) -> list[Any]:

@@ -31,6 +31,8 @@ def row(**changes: Any) -> dict[str, Any]:
     return {
         "ordinal": 1,
         "task_id": "t",
+        "custom_id": None,
+        "metadata": None,
         "attempt": 1,
         "task_type": "GEMINI",
         "payload": {"prompt": "why?", "country": "DE"},
@@ -64,6 +66,8 @@ def entry(**changes: Any) -> dict[str, Any]:
         "ordinal": None,
         "task_type": None,
         "task_id": None,
+        "custom_id": None,
+        "metadata": None,
         "attempt": None,
         "kind": "adjustment",
         "credits": Decimal("-4.1"),
@@ -325,3 +329,41 @@ def test_f26_a_link_that_leads_to_itself_is_no_bug(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "loop") as output:
         output.write(b"one")
     assert (tmp_path / "loop").read_bytes() == b"one"
+
+
+OWN = ["brand_id", "Status", "State", "Metadata.x", "=evil", "more"]
+
+
+async def own_table(format_: Format, metadata: str | None) -> dict[str, Any]:
+    output = io.BytesIO()
+    what = ExportContent.RESULTS
+    await write_rows(stream(row(metadata=metadata, custom_id="-7")), sink_for(what, format_, output, OWN))
+    if format_ is Format.PARQUET:
+        return pq.read_table(io.BytesIO(output.getvalue())).to_pylist()[0]
+    return next(csv.DictReader(io.StringIO(output.getvalue().decode(), newline="")))
+
+
+async def test_own_columns_follow_ours_and_replace_none() -> None:
+    metadata = '{"more":{"z":1.10,"a":[]},"brand_id":"007","Status":"mine","State":"-5","=evil":"=1+1"}'
+    table = await own_table(Format.CSV, metadata)
+    assert (table["state"], table["metadata.State"], table["Status"]) == ("completed", "-5", "mine")
+    assert (table["brand_id"], table["more"], table["Metadata.x"]) == ("007", '{"z":1.10,"a":[]}', "")
+    assert table["'=evil"] == "'=1+1"
+    assert table["custom_id"] == "'-7"
+    flat = await own_table(Format.PARQUET, metadata)
+    assert (flat["state"], flat["metadata.State"], flat["=evil"]) == ("completed", "-5", "=1+1")
+    assert (flat["more"], flat["Metadata.x"], flat["custom_id"]) == ('{"z":1.10,"a":[]}', None, "-7")
+
+
+async def test_a_table_tells_a_blank_from_what_is_not_there() -> None:
+    flat = await own_table(Format.PARQUET, '{"brand_id":"","more":null}')
+    assert (flat["brand_id"], flat["more"], flat["Status"]) == ("", None, None)
+    assert (await own_table(Format.PARQUET, None))["brand_id"] is None
+    assert (await own_table(Format.PARQUET, '{"brand_id":"a\\u0000"}'))["brand_id"] == "a\\0"
+
+
+async def test_a_line_has_own_columns_to_the_digit() -> None:
+    metadata = '{"n":1.10,"big":123456789012345678901234567890,"e":1e400,"none":null,"s":"\\u00e9"}'
+    line = await written(ExportContent.RESULTS, Format.JSONL, row(metadata=metadata))
+    assert f'"metadata":{metadata}'.encode() in line
+    assert b'"metadata":null' in await written(ExportContent.RESULTS, Format.JSONL, row())

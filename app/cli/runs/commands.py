@@ -208,10 +208,12 @@ def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
         source = rows_of(store, ExportContent(what), row.id)
+        own = await store.exports.own_column_names(row.id) if format_ != Format.JSONL else []
         if output == "-":
-            await write_rows(source, sink_for(ExportContent(what), Format(format_), stdout_bytes(format_)))
+            sink = sink_for(ExportContent(what), Format(format_), stdout_bytes(format_), own)
+            await write_rows(source, sink)
             return
-        rows = await write_file(source, ExportContent(what), Format(format_), Path(output))
+        rows = await write_file(source, ExportContent(what), Format(format_), Path(output), own)
         written = "tasks" if what == ExportContent.RESULTS else "ledger entries"
         message = f"{rows} {written} of {row.name} written to {output}"
         document = {"run": run_document(row), "rows": rows, "output": output, "message": message}

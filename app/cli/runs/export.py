@@ -3,7 +3,8 @@ many there are.
 """
 
 import functools
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -14,8 +15,9 @@ from app.domain.time_format import iso_utc
 from app.errors import USAGE, UserError
 from app.store import Store
 from app.store.read.exports import Row
-from app.views.export_rows import COLUMNS, ColumnKind, ExportContent, flat_row, row_line
+from app.views.export_rows import ColumnKind, ExportContent, flat_row, row_line, table_columns
 
+NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -43,16 +45,17 @@ def rows_of(store: Store, what: ExportContent, run_id: str) -> AsyncIterator[Row
     )
 
 
-def sink_for(what: ExportContent, format_: Format, output: BinaryIO) -> Sink:
-    """The writer of a format. Raises UserError when what it needs is not installed."""
+def sink_for(what: ExportContent, format_: Format, output: BinaryIO, own: Sequence[str] = ()) -> Sink:
+    """The writer of a format; `own`: the own columns that a table has. Raises UserError when what it needs is
+    not installed."""
     if format_ is Format.JSONL:
         return JsonLines(output)
     if format_ is Format.CSV:
-        return CsvTable(what, output)
+        return CsvTable(what, output, own)
     refuse_without_pyarrow()
     from app.cli.runs.export_parquet import ParquetTable
 
-    return ParquetTable(COLUMNS[what], functools.partial(flat_row, what), output)
+    return ParquetTable(table_columns(what, own), functools.partial(flat_row, what, own), output)
 
 
 def refuse_without_pyarrow() -> None:
@@ -68,10 +71,12 @@ def refuse_without_pyarrow() -> None:
         ) from error
 
 
-async def write_file(rows: AsyncIterator[Row], what: ExportContent, format_: Format, path: Path) -> int:
+async def write_file(
+    rows: AsyncIterator[Row], what: ExportContent, format_: Format, path: Path, own: Sequence[str] = ()
+) -> int:
     """As write_rows, into a file that is there whole or not at all. Raises UserError."""
     with atomic_file(path) as output:
-        return await write_rows(rows, sink_for(what, format_, output))
+        return await write_rows(rows, sink_for(what, format_, output, own))
 
 
 async def write_rows(rows: AsyncIterator[Row], sink: Sink) -> int:
@@ -103,14 +108,16 @@ class JsonLines:
 class CsvTable:
     """A header row and one row for each; UTF-8."""
 
-    def __init__(self, what: ExportContent, output: BinaryIO) -> None:
+    def __init__(self, what: ExportContent, output: BinaryIO, own: Sequence[str] = ()) -> None:
         self._what = what
-        self._kinds = list(COLUMNS[what].values())
+        self._own = own
+        columns = table_columns(what, own)
+        self._kinds = list(columns.values())
         self._output = output
-        self._output.write(f"{','.join(COLUMNS[what])}\n".encode())
+        self._output.write(f"{','.join(_quoted(_guarded(name)) for name in columns)}\n".encode())
 
     def write(self, row: Row) -> None:
-        cells = map(_cell, self._kinds, flat_row(self._what, row))
+        cells = map(_cell, self._kinds, flat_row(self._what, self._own, row))
         self._output.write(f"{','.join(map(_quoted, cells))}\n".encode())
 
     def close(self) -> None:
@@ -127,6 +134,11 @@ def _cell(kind: ColumnKind, value: Any) -> str:
     if kind is ColumnKind.TIME:
         return str(iso_utc(value))
     text = " ".join(value) if kind is ColumnKind.TEXTS else str(value)
+    # A number is no formula, whatever its sign; in a column of figures the apostrophe would be in the way.
+    return text if kind is ColumnKind.OWN and NUMBER.fullmatch(text) else _guarded(text)
+
+
+def _guarded(text: str) -> str:
     # Answers and prompts are other people's text: a spreadsheet must not take one for a formula.
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 

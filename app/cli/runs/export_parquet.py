@@ -28,6 +28,7 @@ TYPES = {
     ColumnKind.WORD: pa.dictionary(pa.int32(), pa.string()),
     ColumnKind.ID: pa.string(),
     ColumnKind.TEXT: pa.string(),
+    ColumnKind.OWN: pa.string(),
     # 64-bit offsets: 32-bit ones end at 2 GB for a column that a reader joins together.
     ColumnKind.LONG_TEXT: pa.large_string(),
     ColumnKind.TEXTS: pa.list_(pa.string()),
