@@ -6,6 +6,7 @@ Only where all but a few reports are in: before that a queue at the provider exp
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 FEW_MIN = 20
 FEW_SHARE = 20
@@ -24,6 +25,16 @@ LATE_UNKNOWN_MS = 120_000
 EARLY_POLLS_MAX = 4
 """Of one task, further and further apart; then the regular polls go on."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Which tasks of a run are late."""
+
+    run_id: str
+    task_type: str
+    waits_ms: Sequence[int]
+    """Of waits_ms."""
 
 
 def few_of(tasks: int) -> int:

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.domain.early_polls import late_after_ms, sampled_ordinals, waits_ms
-from app.store.write.early_polls import Late
+from app.domain.early_polls import Late, late_after_ms, sampled_ordinals, waits_ms
 
 if TYPE_CHECKING:
     from app.store import Store

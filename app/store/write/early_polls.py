@@ -4,26 +4,15 @@ What is read of a run is bounded, however large it is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.early_polls import EARLY_POLLS_MAX, FEW_MAX, few_of
+from app.domain.early_polls import EARLY_POLLS_MAX, FEW_MAX, Late, few_of
 from app.domain.settlement import Source
 from app.domain.task import TaskState
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_CANCELLED_OPEN_RUN, IS_OPEN, IS_OPEN_RUN, runs, tasks
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """Which tasks of a run are late."""
-
-    run_id: str
-    task_type: str
-    waits_ms: Sequence[int]
-    """As of waits_ms of the rule."""
 
 
 class EarlyPollWrites(StorePart):
