@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own.
 WORKERS ?= 2
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos test-hostile test-pgbouncer clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos test-hostile test-pgbouncer screenshots clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -81,6 +81,11 @@ test-hostile: install
 # Against a real PgBouncer in transaction mode. Installs nothing: without the package it says what it skipped.
 test-pgbouncer: install
 	$(BIN)/pytest -rs tests/e2e/test_pgbouncer.py $(ARGS)
+
+# Pictures of the pages that people look at, wide and narrow, light and dark, in screenshots/; and what of them
+# cannot be read. Installs nothing: without a Chromium it says what it skipped.
+screenshots: install
+	SCREENSHOTS=screenshots $(BIN)/pytest -rs tests/e2e/test_pages.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -3,17 +3,22 @@
 Credits are exact: an integer, or the decimal as text. Times are ISO 8601, UTC.
 """
 
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from app.domain.credits import to_json_number
 from app.domain.task import RunState, TaskState
+from app.domain.text import one_line
 from app.domain.time_format import iso_utc
 from app.domain.verdicts import Verdict
 from app.store.read.runs import RunProgress, RunReport, RunRow
 
 Document = dict[str, Any]
+
+PROMPT_CHARS_MAX = 200
+"""Of a prompt that stands beside a finding; the export has it whole."""
 
 
 def run_document(run: RunRow) -> Document:
@@ -83,7 +88,27 @@ def report_document(report: RunReport, findings: Sequence[Document]) -> Document
 
 
 def finding_document(finding: Document) -> Document:
-    """A finding of the store, its credits as JSON numbers."""
-    return {
-        key: to_json_number(value) if isinstance(value, Decimal) else value for key, value in finding.items()
+    """A finding of the store: its credits as JSON numbers, and what was asked, so that a person knows which
+    task it is."""
+    document = {
+        key: to_json_number(value) if isinstance(value, Decimal) else value
+        for key, value in finding.items()
+        if key != "payload"
     }
+    return document | _asked(finding["payload"])
+
+
+def _asked(payload: str | None) -> Document:
+    """Country and first words of what a task asks; null where it names none."""
+    asked = {} if payload is None else json.loads(payload)
+    subject = next((asked[name] for name in ("prompt", "query", "url") if asked.get(name)), None)
+    country = asked.get("country") or asked.get("gl")
+    return {
+        "country": None if country is None else str(country).upper(),
+        "prompt": None if subject is None else _beginning(str(subject)),
+    }
+
+
+def _beginning(prompt: str) -> str:
+    words = one_line(prompt[: 2 * PROMPT_CHARS_MAX])
+    return words if len(words) <= PROMPT_CHARS_MAX else f"{words[:PROMPT_CHARS_MAX]}…"

@@ -1,25 +1,37 @@
 """Draws charts: numbers in, SVG text out. No I/O, no clock, no fonts or colours of its own: these are classes
 that the page's style sheet fills in (s0 … s7 for the series, grid, label).
+
+Widths are percents and heights are pixels, so that a chart fills what room there is and its letters keep
+their size on a phone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from html import escape
 
-Number = int | Decimal
+from app.cli.report.figures import Number, figure
 
-WIDTH = 720
-HEIGHT = 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 8, 10, 28
-COLUMN_MAX = 64
-TICKS = 4
-LABELS_MAX = 9
+HEIGHT = 250
+TOP, BOTTOM = 10, 28
+LENGTH_MIN_PX = 3
+"""Of what is more than nothing: 40 beside 4,700 must be seen."""
+LENGTH_MIN_PERCENT = 2.5
+"""The same in a bar, which is 100 pixels wide on a phone."""
+PARTED_PERCENT = 20
+"""A bar shorter than this has no lines between its segments: they would cover it."""
+FILLED = 80
+"""Percent of its place that a column takes."""
+COLUMN_MAX = 12
+"""Percent of the chart."""
+CHAR_PX = 7.5
+"""A digit of an axis, at most."""
+TICKS_MAX = 5
+LABELS_MAX, LABELS_NARROW_MAX = 10, 5
 SERIES_CLASSES = 8
-ROW_HEIGHT = 24
-NAME_WIDTH = 150
-VALUE_WIDTH = 90
 CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), "\N{REPLACEMENT CHARACTER}")
+Segment = tuple[int, Number, str]
+"""(colour, value, what it is in words) of a part of a bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,85 +49,103 @@ def text(value: object) -> str:
     return escape(str(value).translate(CONTROLS), quote=True)
 
 
-def figure(value: Number) -> str:
-    """A number for people: exact, in groups of three."""
-    return f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}"
+def row_bar(segments: Sequence[Segment], top: Number) -> str:
+    """A bar from the left: its segments one after another, 100 percent being `top`."""
+    lengths = visible([float(value / top) * 100 if top else 0.0 for _, value, _ in segments])
+    parts, x = [], 0.0
+    for (colour, value, words), length in zip(segments, lengths, strict=True):
+        if not length:
+            continue
+        parts.append(
+            f'<rect class="{_colour(colour)}" x="{x:.2f}%" y="0" width="{length:.2f}%" height="100%">'
+            f"<title>{text(words)}: {figure(value)}</title></rect>"
+        )
+        x += length
+    look = "bar" if x > PARTED_PERCENT else "bar fine"
+    return f'<svg class="{look}" aria-hidden="true" width="100%" height="12">{"".join(parts)}</svg>'
+
+
+def visible(lengths: Sequence[float], least: float = LENGTH_MIN_PERCENT) -> list[float]:
+    """The lengths, so that each that is not 0 can be seen. Their sum stays, but is `least` at least: the
+    longest makes room for the others, or each gives its part."""
+    seen = [max(length, least) if length > 0 else 0.0 for length in lengths]
+    if not any(seen):
+        return seen
+    added = sum(seen) - max(sum(lengths), least)
+    if max(seen) - added >= least:
+        seen[seen.index(max(seen))] -= added
+        return seen
+    return [length * (1 - added / sum(seen)) for length in seen]
 
 
 def stacked_columns(chart: Chart, labels: Sequence[str], series: Mapping[str, Sequence[Number]]) -> str:
     """One column for each label, one colour for each series, from the axis up in the order of `series`."""
     sums = [sum(values) for values in zip(*series.values(), strict=True)] if series else []
-    step = _tick(max(sums, default=0))
-    top = step * TICKS
-    height = HEIGHT - TOP - BOTTOM
-    slot = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
-    wide = min(slot * 0.8, COLUMN_MAX)
-    parts = [_grid(step, top, height)]
+    values = _ticks(max(sums, default=0))
+    top = values[-1]
+    ticks = [(value, TOP + _tall() * (1 - value / top)) for value in values]
+    axis_px = round(max(len(figure(value)) for value, _ in ticks) * CHAR_PX) + 8
+    parts = [f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>' for _, y in ticks]
+    slot = 100 / max(len(labels), 1)
     for n, label in enumerate(labels):
-        middle, base = LEFT + (n + 0.5) * slot, float(TOP + height)
-        for colour, (name, values) in enumerate(series.items()):
-            if not values[n]:
-                continue
-            tall = float(values[n] / top) * height
-            base -= tall
-            tooltip = text(f"{name}, {label}: {figure(values[n])} {chart.unit}")
-            parts.append(
-                f'<rect class="s{colour % SERIES_CLASSES}" x="{middle - wide / 2:.1f}" y="{base:.1f}" '
-                f'width="{wide:.1f}" height="{tall:.1f}"><title>{tooltip}</title></rect>'
-            )
-        if n % -(-len(labels) // LABELS_MAX) == 0:
-            parts.append(_label(middle, HEIGHT - 8, label, "middle"))
-    return _svg(chart, HEIGHT, parts)
-
-
-def bars(chart: Chart, rows: Sequence[tuple[str, Number, int]]) -> str:
-    """One bar for each (name, value, colour), from the left."""
-    top = max((value for _, value, _ in rows), default=0) or 1
-    bar_width = WIDTH - NAME_WIDTH - VALUE_WIDTH
-    parts = []
-    for n, (name, value, colour) in enumerate(rows):
-        y = TOP + n * ROW_HEIGHT
-        long = float(value / top) * bar_width
-        tooltip = text(f"{name}: {figure(value)} {chart.unit}")
-        parts += [
-            _label(NAME_WIDTH - 8, y + 15, name, "end"),
-            f'<rect class="s{colour % SERIES_CLASSES}" x="{NAME_WIDTH}" y="{y + 3}" width="{long:.1f}" '
-            f'height="{ROW_HEIGHT - 8}"><title>{tooltip}</title></rect>',
-            _label(NAME_WIDTH + long + 6, y + 15, figure(value), "start"),
-        ]
-    return _svg(chart, TOP * 2 + len(rows) * ROW_HEIGHT, parts)
-
-
-def _svg(chart: Chart, height: int, parts: Sequence[str]) -> str:
-    name = text(chart.id)
+        column = [(name, of_days[n]) for name, of_days in series.items()]
+        parts += _column(chart, label, column, top, (n + 0.5) * slot, slot)
+        parts += _column_label(n, len(labels), label, (n + 0.5) * slot)
+    axis = "".join(_label(f"{axis_px - 8}", y + 4, figure(value), "end") for value, y in ticks)
     return (
-        f'<svg role="img" viewBox="0 0 {WIDTH} {height}" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{text(chart.title)}</title>'
-        f'<desc id="{name}-d">{text(chart.description)}</desc>'
-        f"{''.join(parts)}</svg>"
+        f'<div class="plot" role="img" aria-labelledby="{chart.id}-title {chart.id}-description">'
+        f'<svg class="axis" aria-hidden="true" width="{axis_px}" height="{HEIGHT}">{axis}</svg>'
+        f'<svg class="columns" aria-hidden="true" width="100%" height="{HEIGHT}">{"".join(parts)}</svg></div>'
     )
 
 
-def _grid(step: Number, top: Number, height: int) -> str:
-    lines = []
-    for n in range(TICKS + 1):
-        y = TOP + height - height * n / TICKS
-        lines.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            + _label(LEFT - 6, y + 4, figure(step * n), "end")
+def _tall() -> int:
+    return HEIGHT - TOP - BOTTOM
+
+
+def _column(
+    chart: Chart, label: str, column: Sequence[tuple[str, Number]], top: Number, middle: float, slot: float
+) -> list[str]:
+    wide = min(slot * FILLED / 100, COLUMN_MAX)
+    base = float(TOP + _tall())
+    parts = []
+    lengths = visible([float(value / top) * _tall() for _, value in column], LENGTH_MIN_PX)
+    for colour, ((name, value), length) in enumerate(zip(column, lengths, strict=True)):
+        if not length:
+            continue
+        base -= length
+        tooltip = text(f"{name}, {label}: {figure(value)} {chart.unit}")
+        parts.append(
+            f'<rect class="{_colour(colour)}" x="{middle - wide / 2:.2f}%" y="{base:.1f}" '
+            f'width="{wide:.2f}%" height="{length:.1f}"><title>{tooltip}</title></rect>'
         )
-    return "".join(lines)
+    return parts
 
 
-def _label(x: float, y: float, value: str, anchor: str) -> str:
-    return f'<text class="label" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text(value)}</text>'
+def _column_label(n: int, count: int, label: str, middle: float) -> list[str]:
+    """Some labels, on a narrow screen fewer of them, so that none runs into the next."""
+    every = -(-count // LABELS_MAX)
+    if n % every:
+        return []
+    narrow_every = every * -(-min(count, LABELS_MAX) // LABELS_NARROW_MAX)
+    classes = "label" if n % narrow_every == 0 else "label roomy"
+    return [_label(f"{middle:.2f}%", HEIGHT - 8, label, "middle", classes)]
 
 
-def _tick(largest: Number) -> Number:
-    """The smallest of 1, 2, 5, 10, 20, … of which TICKS reach the largest value; for less than TICKS, 1."""
-    step = 1
+def _label(x: str, y: float, value: str, anchor: str, classes: str = "label") -> str:
+    return f'<text class="{classes}" x="{x}" y="{y:.1f}" text-anchor="{anchor}">{text(value)}</text>'
+
+
+def _colour(number: int) -> str:
+    return f"s{number % SERIES_CLASSES}"
+
+
+def _ticks(largest: Number) -> list[int]:
+    """From 0 in the smallest of 1, 2, 5, 10, 20, 25, 50, … of which TICKS_MAX reach the largest value."""
+    power = 1
     while True:
-        for factor in (1, 2, 5):
-            if step * factor * TICKS >= largest:
-                return step * factor
-        step *= 10
+        for factor in (10, 20, 25, 50):
+            step, rest = divmod(factor * power, 10)
+            if not rest and step * TICKS_MAX >= largest:
+                return [step * n for n in range(max(1, math.ceil(largest / step)) + 1)]
+        power *= 10

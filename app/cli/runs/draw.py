@@ -79,12 +79,20 @@ def draw_report(output: Console, document: Document) -> None:
         for finding in document["findings"]:
             rows.add_row(
                 finding["verdict"],
-                str(finding["task_id"]),
+                escape(_asked(finding)),
                 figure(finding["expected"]),
                 figure(finding["actual"]),
                 escape(finding["detail"]),
             )
         output.print(rows)
+
+
+def _asked(finding: Document) -> str:
+    """Which task a finding is about, as a person knows it: what was asked, of whom, where it stands."""
+    about = (finding["task_type"], finding["country"], f"record {finding['ordinal']}")
+    known = finding["ordinal"] is not None
+    lines = (finding["prompt"], " ".join(filter(None, about)) if known else None, finding["task_id"])
+    return "\n".join(filter(None, lines))
 
 
 def _draw_engines(output: Console, document: Document) -> None:

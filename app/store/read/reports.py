@@ -28,6 +28,7 @@ class FullReport:
     report: RunReport
     breakdown: Breakdown
     findings: list[dict[str, Any]]
+    """Each with the place, the engine and the payload (JSON text) of its task."""
 
 
 class ReportReads(StorePart):
@@ -100,9 +101,11 @@ async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
 
 
 async def _findings(connection: AsyncConnection, run_id: str, limit: int) -> list[dict[str, Any]]:
-    c = findings.c
+    c, t = findings.c, tasks.c
     query = (
         sa.select(c.verdict, c.task_id, c.attempt, c.expected, c.actual, c.detail, c.delivery_id)
+        .add_columns(t.ordinal, t.task_type, t.payload)
+        .outerjoin(tasks, t.id == c.task_id)
         .where(c.run_id == run_id)
         .order_by(c.id)
         .limit(limit)

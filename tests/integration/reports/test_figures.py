@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from selectolax.lexbor import LexborHTMLParser
 
 from app.cli.demo.demo import found_side
 from app.cli.main import run
@@ -18,6 +19,7 @@ from app.services.certify import certify
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from tests.integration.store.scenes import NOW, failed_on, report_on, rows, settle_all, start_run, submit_all
+from tests.report_pages import cards
 
 CHARGED, HELD, ESTIMATE = 25, 10, 45
 VERDICTS = {"matched": 3, "charged_failure": 2, "free_failure": 1}
@@ -83,7 +85,8 @@ def test_every_command_says_the_same(run_command: RunCommand) -> None:
     assert report["money_open"] == report["exposure"]["unknown"]["attempts"] == unknown["count"] == 1
     page = "page.html"
     run_command("report", "--html", page)
-    assert f"{CHARGED} credits posted, {HELD} held." in Path(page).read_text()
+    at_a_glance = cards(LexborHTMLParser(Path(page).read_text()))
+    assert (at_a_glance["Charged"], at_a_glance["Held"]) == (str(CHARGED), str(HELD))
     terminal = run_command("report")
     assert "charged 25" in terminal and "posted 25" in terminal, terminal
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from selectolax.lexbor import LexborHTMLParser
 
 from app.cli.main import run
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.views.export_rows import COLUMNS, ExportContent
 from tests.integration.store.scenes import report_on, settle_all, start_run, submit_all
+from tests.report_pages import cards
 
 
 @pytest.fixture
@@ -62,8 +64,8 @@ def test_the_page_says_what_the_document_says(call: Any) -> None:
     ]
     assert [(day["task_type"], day["posted"]) for day in document["by_day"]] == [("CHATGPT", "12.5")]
     assert document["latency"][0]["histogram"] == [{"below_ms": 5_000, "tasks": 2}]
-    page = Path("page.html").read_text()
-    assert "12.5 credits posted, 5 held." in page
+    at_a_glance = cards(LexborHTMLParser(Path("page.html").read_text()))
+    assert (at_a_glance["Charged"], at_a_glance["Held"]) == ("12.5", "5")
     code, out, _ = call("report latest --html page.html")
     assert (code, out) == (0, "Report on run written to page.html\n")
 
