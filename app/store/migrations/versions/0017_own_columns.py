@@ -1,13 +1,13 @@
 """What records say for their authors, in a table of its own.
 
-Revision: 0016, after 0015. Only adds: code of 0015 runs beside it, and stores no such columns.
+Revision: 0017, after 0016. Only adds: code of 0016 runs beside it, and stores no such columns.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
