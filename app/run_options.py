@@ -11,7 +11,7 @@ from app.domain.credits import ACCOUNT_CREDITS_MAX
 from app.domain.text import sanitize
 from app.domain.time_format import DurationError, parse_duration
 from app.errors import USAGE, UserError
-from app.prompts.reader import Defaults, split_include
+from app.prompts.reader import Defaults, Reading, split_include
 from app.services.load import Duplicates, NewRun
 
 NAME_CHARS_MAX = 200
@@ -36,6 +36,8 @@ class RunOptions:
     batch: int | None = None
     reuse_within: str = ""
     duplicates: str = Duplicates.KEEP
+    encoding: str = ""
+    delimiter: str = ""
 
     def defaults(self) -> Defaults:
         """For records whose own cells are blank."""
@@ -45,6 +47,10 @@ class RunOptions:
             priority=self.priority,
             include=tuple(part for text in self.include for part in split_include(text)),
         )
+
+    def reading(self) -> Reading:
+        """What is said about the bytes of the file."""
+        return Reading(self.encoding or None, self.delimiter or None)
 
     def new_run(self, name: str, source: str) -> NewRun:
         """The run that these options make. Raises UserError for one that cannot be used."""

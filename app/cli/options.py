@@ -29,6 +29,12 @@ Batch = Annotated[int | None, typer.Option(help="Send so many tasks in one reque
 ReuseWithin = Annotated[
     str, typer.Option(metavar="AGE", help="Answer a prompt from an equal result this young, such as 24h.")
 ]
+Encoding = Annotated[
+    str, typer.Option(help="Of FILE, such as cp1250; default: by its byte order mark and first bytes.")
+]
+Delimiter = Annotated[
+    str, typer.Option(metavar="SIGN", help="Between columns, such as ';' or tab; default: by the header.")
+]
 Duplicates = Annotated[str, typer.Option(help="Records that repeat an earlier one: keep, merge or error.")]
 
 

@@ -11,7 +11,9 @@ from app.cli.options import (
     Batch,
     Budget,
     Country,
+    Delimiter,
     Duplicates,
+    Encoding,
     Include,
     Priority,
     ReuseWithin,
@@ -55,6 +57,8 @@ def add(
     batch: Batch = None,
     reuse_within: ReuseWithin = "",
     duplicates: Duplicates = "keep",
+    encoding: Encoding = "",
+    delimiter: Delimiter = "",
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +75,18 @@ def add(
     path = Path(file).absolute()
     extras = tuple(include or ())
     options = RunOptions(
-        task_type, country, priority, extras, budget, strict, account, batch, reuse_within, duplicates
+        task_type,
+        country,
+        priority,
+        extras,
+        budget,
+        strict,
+        account,
+        batch,
+        reuse_within,
+        duplicates,
+        encoding,
+        delimiter,
     )
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)
@@ -221,6 +236,6 @@ def refuse_wrong_options(options: "RunOptions", path: Path) -> None:
 
     options.new_run("", str(path))
     try:
-        read_prompts(path, options.defaults())
+        read_prompts(path, options.defaults(), options.reading())
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error

@@ -146,10 +146,15 @@ def draw_error(output: Console, error: UserError) -> None:
     """What is wrong, what there is to choose from, and what to do."""
     output.print(f"[red]Error:[/red] {escape(error.message)}")
     for detail in error.details:
-        parts = detail.values() if isinstance(detail, dict) else (detail,)
-        output.print("  " + escape("  ".join(str(part) for part in parts)))
+        output.print("  " + escape(_detail(detail)))
     if error.remedy:
         output.print(f"[cyan]Remedy:[/cyan] {escape(error.remedy)}")
+
+
+def _detail(detail: object) -> str:
+    if not isinstance(detail, dict):
+        return str(detail)
+    return str(detail["message"]) if "message" in detail else "  ".join(map(str, detail.values()))
 
 
 def draw_line(output: Console, document: Document) -> None:

@@ -1,10 +1,9 @@
 """Reads a file of prompts, CSV or JSON Lines, one record at a time: it never holds more than one record.
 
 May import the domain only. Nothing it says contains a prompt. Whatever is wrong comes out as a `BadLine`, in
-its place among the tasks; only a source that cannot be opened or read raises (OSError).
+its place among the tasks; only a source that cannot be opened or read raises (OSError, such as DamagedError).
 """
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,27 +12,35 @@ from typing import BinaryIO
 from app.domain.engines.rules import EngineProblem
 from app.domain.own_columns import NAMES_MAX, BadLine, own_names
 from app.domain.task import TaskSpec
+from app.prompts.lines import RECORD_BYTES_MAX, Lines, TooLongError, UnreadableError
 from app.prompts.own import too_many_names
+from app.prompts.reading import SUFFIXES, Opened, Reading, check_reading
 from app.prompts.record import Defaults, check_defaults, read_record, split_include
-from app.prompts.rows import RECORD_BYTES_MAX, Lines, TooLongError, UnreadableError, csv_rows, jsonl_rows
+from app.prompts.rows import Row, csv_rows, jsonl_rows
+from app.prompts.source import DamagedError, Source
 
-__all__ = ["BadLine", "Defaults", "PromptReader", "read_prompts", "split_include"]
+__all__ = ["BadLine", "DamagedError", "Defaults", "PromptReader", "Reading", "read_prompts", "split_include"]
 
-_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-_BOM = b"\xef\xbb\xbf"
+
+AS_IT_SAYS = Reading()
 
 
 class PromptReader:
     """Iterate over it once: tasks and bad lines in the order of the source. A fault of the file itself, such
     as an unknown column, is a BadLine after which nothing follows."""
 
-    def __init__(self, source: Path | BinaryIO | None, defaults: Defaults) -> None:
-        problems = check_defaults(defaults)
+    def __init__(
+        self, source: Path | BinaryIO | None, defaults: Defaults, reading: Reading = AS_IT_SAYS
+    ) -> None:
+        problems = [*check_defaults(defaults), *check_reading(reading)]
         if problems:
             raise ValueError("; ".join(f"{p.field}: {p.problem}; {p.remedy}" for p in problems))
         self._source = source
         self._defaults = defaults
-        self._lines: Lines | None = None
+        self._reading = reading
+        self._bytes: Source | None = None
+        self.remark: str | None = None
+        """How the file is read, where it does not say so itself; known from the first record on."""
         self.format: str | None = None
         """csv or jsonl; None until the first record, and for an empty source."""
         self.records = 0
@@ -48,11 +55,14 @@ class PromptReader:
 
     @property
     def sha256(self) -> str:
-        """Of the raw bytes; of the whole source once the iteration has come to its end by itself."""
-        return (self._lines.digest if self._lines else hashlib.sha256()).hexdigest()
+        """Of the raw bytes, packed ones as they are; of the whole source once the iteration has come to its
+        end by itself."""
+        if self._bytes is None:
+            raise RuntimeError("nothing was read yet")
+        return self._bytes.digest.hexdigest()
 
     def __iter__(self) -> Iterator[TaskSpec | BadLine]:
-        if self._lines is not None:
+        if self._bytes is not None:
             raise RuntimeError("a source of prompts can be read only once")
         if isinstance(self._source, Path):
             with self._source.open("rb") as raw:
@@ -61,12 +71,12 @@ class PromptReader:
             yield from self._read(self._source or sys.stdin.buffer)
 
     def _read(self, raw: BinaryIO) -> Iterator[TaskSpec | BadLine]:
-        self._lines = lines = Lines(raw)
+        self._bytes = source = Source(raw)
         try:
-            self.format = _find_format(lines, self._source)
-            rows = (
-                csv_rows(lines, self._defaults) if self.format == "csv" else jsonl_rows(lines, self._defaults)
-            )
+            opened = Opened(source, self._source if isinstance(self._source, Path) else None, self._reading)
+            self.format = _find_format(opened)
+            rows = self._rows(opened)
+            self.remark = opened.remark()
             for line, cells in rows:
                 self.records += 1
                 spec = self._record(line, cells) if isinstance(cells, dict) else cells
@@ -76,7 +86,9 @@ class PromptReader:
                 self.bad_records += 1
                 yield from (BadLine(line, *problem) for problem in spec)
             if not self.records:
-                yield BadLine(lines.number, "file", "a header without records", "write one record a line")
+                yield BadLine(
+                    opened.lines.number, "file", "a header without records", "write one record a line"
+                )
         except UnreadableError as error:
             yield from (BadLine(error.line, *problem) for problem in error.problems)
 
@@ -89,36 +101,48 @@ class PromptReader:
             self._own_names.update(dict.fromkeys(new))
         return spec
 
+    def _rows(self, opened: Opened) -> Iterator[Row]:
+        if self.format == "jsonl":
+            return jsonl_rows(opened.lines, self._defaults)
+        delimiter = opened.delimiter()
+        if delimiter.says_itself:
+            opened.lines.read()
+        return csv_rows(opened.lines, delimiter.sign, self._defaults)
 
-def read_prompts(source: Path | BinaryIO | None, defaults: Defaults) -> PromptReader:
+
+def read_prompts(
+    source: Path | BinaryIO | None, defaults: Defaults, reading: Reading = AS_IT_SAYS
+) -> PromptReader:
     """Tasks and bad lines of a file, of an open binary stream, or of standard input (None).
 
-    Raises ValueError, naming field and remedy, for wrong defaults.
+    Raises ValueError, naming field and remedy, for wrong defaults or a wrong reading.
     """
-    return PromptReader(source, defaults)
+    return PromptReader(source, defaults, reading)
 
 
-def _find_format(lines: Lines, source: object) -> str:
-    """By the file's ending, else by its first byte that is not blank, which stays to be read."""
+def _find_format(opened: Opened) -> str:
+    """By the file's ending, else by its first character that is not blank, which stays to be read."""
+    lines = opened.lines
+    first = _first_text(lines)
+    if first is None:
+        raise UnreadableError(1, EngineProblem("file", "empty", "write a header line and one record a line"))
+    named = SUFFIXES.get(opened.suffix)
+    if first == "[" and named != "csv":
+        remedy = "write one JSON object a line, without brackets around them or commas between"
+        raise UnreadableError(lines.number + 1, EngineProblem("file", "a JSON array, not JSON Lines", remedy))
+    return named or ("jsonl" if first == "{" else "csv")
+
+
+def _first_text(lines: Lines) -> str | None:
+    """The first character that is not blank; its line stays to be read. None: there is none."""
     try:
-        line = lines.read()
-        if line is not None:
-            line = line.removeprefix(_BOM)
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UnreadableError(1, EngineProblem("file", "UTF-16, not UTF-8", "save it as UTF-8"))
-        while line is not None and not line.strip():
-            line = lines.read()
+        while (line := lines.read()) is not None:
+            if text := lines.text(line)[0].strip():
+                lines.keep(line)
+                return text[0]
     except TooLongError:
         remedy = f"keep each line below {RECORD_BYTES_MAX:,} bytes"
         raise UnreadableError(
             lines.number, EngineProblem("file", "its first line is too long", remedy)
         ) from None
-    if line is None:
-        raise UnreadableError(1, EngineProblem("file", "empty", "write a header line and one record a line"))
-    lines.keep(line)
-    named = _SUFFIXES.get(source.suffix.lower()) if isinstance(source, Path) else None
-    first = line.lstrip()[:1]
-    if first == b"[" and named != "csv":
-        remedy = "write one JSON object a line, without brackets around them or commas between"
-        raise UnreadableError(lines.number + 1, EngineProblem("file", "a JSON array, not JSON Lines", remedy))
-    return named or ("jsonl" if first == b"{" else "csv")
+    return None

@@ -1,79 +1,20 @@
 """The records of a source of prompts, CSV or JSON Lines, each as cells by column; one at a time, bounded."""
 
 import csv
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Iterator
 
 import msgspec
 
 from app.domain.engines.rules import EngineProblem, display
 from app.domain.own_columns import PREFIX
 from app.prompts.columns import COLUMNS, find_column, find_own_column, given_twice, is_asked, unsure_columns
+from app.prompts.delimiter import shown
+from app.prompts.lines import RECORD_BYTES_MAX, BadByte, Lines, TooLongError, UnreadableError
 from app.prompts.record import Defaults
-
-RECORD_BYTES_MAX = 128 * 1024
-"""A prompt of 10,000 characters, each written as two \\uXXXX, is 120,000 bytes. Also Python's own limit on a
-CSV field."""
 
 Row = tuple[int, dict[str, object] | list[EngineProblem]]
 """(line on which the record begins, its cells by column or what is wrong with it)."""
-
-
-class UnreadableError(Exception):
-    """The rest of the source cannot be read with any certainty."""
-
-    def __init__(self, line: int, *problems: EngineProblem) -> None:
-        super().__init__(line, problems)
-        self.line = line
-        self.problems = problems
-
-
-class TooLongError(Exception):
-    """A line above the bound; it has been passed over."""
-
-    def __init__(self, *, quotes_match: bool) -> None:
-        super().__init__()
-        self.quotes_match = quotes_match
-
-
-class Lines:
-    """The physical lines of a source: numbered, bounded, hashed as they go by."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._kept: bytes | None = None
-        self.number = 0
-        self.digest = hashlib.sha256()
-
-    def read(self) -> bytes | None:
-        """The next line with its end, None after the last; raises TooLongError."""
-        if self._kept is not None:
-            line, self._kept = self._kept, None
-            self.number += 1
-            return line
-        line = self._take(RECORD_BYTES_MAX + 1)
-        if not line:
-            return None
-        self.number += 1
-        if len(line) <= RECORD_BYTES_MAX:
-            return line
-        quotes = line.count(b'"')
-        while line and not line.endswith(b"\n"):
-            line = self._take(RECORD_BYTES_MAX)
-            quotes += line.count(b'"')
-        raise TooLongError(quotes_match=quotes % 2 == 0)
-
-    def keep(self, line: bytes) -> None:
-        """Put one line back."""
-        self._kept = line
-        self.number -= 1
-
-    def _take(self, bytes_max: int) -> bytes:
-        line = self._raw.readline(bytes_max)
-        self.digest.update(line)
-        return line
 
 
 def jsonl_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
@@ -86,20 +27,22 @@ def jsonl_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
             continue
         if line is None:
             return
-        if not line.strip():
+        text, bad = lines.text(line)
+        if bad is not None:
+            yield lines.number, [lines.bad_byte_problem(bad)]
+            continue
+        if not text.strip():
             continue
         try:
-            fields = _fields(line)
-            yield lines.number, _repeated(line) or _named(fields, defaults)
-        except UnicodeDecodeError:
-            yield lines.number, [EngineProblem("line", "not UTF-8", "save the file as UTF-8")]
+            fields = _fields(text.encode())
+            yield lines.number, _repeated(text) or _named(fields, defaults)
         except msgspec.DecodeError as error:
             yield lines.number, [EngineProblem("line", str(error), "write one JSON object on one line")]
         except RecursionError:
             yield lines.number, [EngineProblem("line", "nested too deeply", "write a plain object")]
 
 
-def _repeated(line: bytes) -> list[EngineProblem]:
+def _repeated(line: str) -> list[EngineProblem]:
     """What is wrong with a JSON text that says one thing twice: any parser keeps the last of equal
     names, and drops the others without a word."""
     found: list[EngineProblem] = []
@@ -167,6 +110,13 @@ class _CsvText:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self.record_bytes = 0
+        self.bad: BadByte | None = None
+        """The first of the record."""
+
+    def begin_record(self) -> None:
+        """The next line is the first of one."""
+        self.record_bytes = 0
+        self.bad = None
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -178,14 +128,16 @@ class _CsvText:
         self.record_bytes += len(line)
         if self.record_bytes > RECORD_BYTES_MAX:
             raise TooLongError(quotes_match=False)
-        # Bytes that are not UTF-8 stay recognizable, so that only their own record is bad.
-        return line.decode("utf-8", "surrogateescape")
+        text, bad = self._lines.text(line)
+        self.bad = self.bad or bad
+        # What programs write that add a carriage return to one that is there.
+        return f"{text[:-3]}\r\n" if text.endswith("\r\r\n") else text
 
 
-def csv_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
+def csv_rows(lines: Lines, delimiter: str, defaults: Defaults) -> Iterator[Row]:
     """The records below the header; rows without any text are passed over, as spreadsheets write them."""
     columns: list[str | None] | None = None
-    for line, row in _csv_records(lines):
+    for line, row in _csv_records(lines, delimiter):
         if isinstance(row, list):
             if columns is None:
                 raise UnreadableError(line, *row)
@@ -193,16 +145,16 @@ def csv_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
         elif columns is None:
             columns = _header(line, row, defaults)
         elif any(cell.strip() for cell in row):
-            yield line, _cells(columns, row)
+            yield line, _cells(columns, row, delimiter)
 
 
-def _csv_records(lines: Lines) -> Iterator[tuple[int, tuple[str, ...] | list[EngineProblem]]]:
+def _csv_records(lines: Lines, delimiter: str) -> Iterator[tuple[int, tuple[str, ...] | list[EngineProblem]]]:
     """(line, cells as text or what is wrong) of every record, the header included."""
     text = _CsvText(lines)
-    reader = csv.reader(text, strict=True)
+    reader = csv.reader(text, strict=True, delimiter=delimiter)
     while True:
         line = lines.number + 1
-        text.record_bytes = 0
+        text.begin_record()
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -218,19 +170,12 @@ def _csv_records(lines: Lines) -> Iterator[tuple[int, tuple[str, ...] | list[Eng
             raise UnreadableError(line, EngineProblem("line", problem, remedy)) from None
         if row is None:
             return
-        unusable = _bytes_problem(row)
-        yield line, [unusable] if unusable else tuple(row)
-
-
-def _bytes_problem(row: Iterable[str]) -> EngineProblem | None:
-    joined = "\n".join(row)
-    if "\x00" in joined:
-        return EngineProblem("line", "contains a NUL byte", "remove it; is this a text file?")
-    try:
-        joined.encode()
-    except UnicodeEncodeError:
-        return EngineProblem("line", "not UTF-8", "save the file as UTF-8")
-    return None
+        if text.bad is not None:
+            yield line, [lines.bad_byte_problem(text.bad)]
+        elif any("\x00" in cell for cell in row):
+            yield line, [EngineProblem("line", "contains a NUL byte", "remove it; is this a text file?")]
+        else:
+            yield line, tuple(row)
 
 
 def _csv_problem(error: str, first: int, last: int) -> EngineProblem:
@@ -256,11 +201,7 @@ def _header(line: int, row: tuple[str, ...], defaults: Defaults) -> list[str | N
     faults = [column for column in found if isinstance(column, EngineProblem)]
     faults += unsure_columns(row, named, defaults.named())
     if not any(is_asked(fault) for fault in faults) and all(name.startswith(PREFIX) for name in named):
-        separator = next((s for s in (";", "\t", "|") if s in row[0]), None)
         remedy = "begin the file with a line of column names, such as prompt,task_type,country"
-        if separator:
-            what = "tabs" if separator == "\t" else display(separator)
-            remedy = f"separate columns by commas, not by {what}"
         raise UnreadableError(line, EngineProblem("header", "names no known column", remedy))
     faults += given_twice(named, "named")
     # A misspelt name explains a missing one.
@@ -274,14 +215,21 @@ def _header(line: int, row: tuple[str, ...], defaults: Defaults) -> list[str | N
     return columns
 
 
-def _cells(columns: list[str | None], row: tuple[str, ...]) -> dict[str, object] | list[EngineProblem]:
-    if len(row) != len(columns):
-        remedy = "write a comma for each blank cell"
-        if len(row) > len(columns):
-            remedy = "put quotes around a text that contains a comma"
+def _cells(
+    columns: list[str | None], row: tuple[str, ...], delimiter: str
+) -> dict[str, object] | list[EngineProblem]:
+    # Blank cells at the end are nothing that anybody wrote: spreadsheets add them, and leave them out.
+    surplus, missing = row[len(columns) :], columns[len(row) :]
+    if any(cell.strip() for cell in surplus) or any(column is not None for column in missing):
+        sign = shown(delimiter)
+        remedy = (
+            f"put quotes around a text that contains {sign}"
+            if surplus
+            else f"write {sign} for blank cells too"
+        )
         return [EngineProblem("line", f"{len(row)} fields, but the header has {len(columns)}", remedy)]
     cells: dict[str, object] = {}
-    for column, cell in zip(columns, row, strict=True):
+    for column, cell in zip(columns, row, strict=False):
         if column is not None:
             cells[column] = cell
         elif cell.strip():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from app.domain import pricing
 from app.domain.engines.rules import display
 from app.domain.own_columns import BadLine, OwnColumns
+from app.domain.remarks import Remarks
 from app.domain.task import TaskSpec
 from app.domain.time_format import iso_day
 from app.ports import Clock
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 """Tasks of one transaction: 500 rows of 1 KB are read, priced and committed in some 20 ms."""
-FAULTS_KEPT = 100
-"""Bad lines are all counted; so many faults are kept to be shown."""
 DUPLICATES_KEPT = 20
 
 
@@ -67,8 +66,8 @@ class Loaded:
     """False: nothing of it will be sent. Something was bad and refused all of it, or nothing was good."""
     tasks: int = 0
     bad_lines: int = 0
-    bad: list[BadLine] = field(default_factory=list)
-    """What is wrong with the first of them."""
+    bad: Remarks = field(default_factory=Remarks)
+    """What is wrong with them."""
     estimate: Decimal = Decimal(0)
     reused: int = 0
     """Of the tasks: answered from an equal, recent result, for nothing."""
@@ -118,7 +117,7 @@ async def load_run(
         if not resume and not loaded.tasks:
             await store.runs.cancel_run(run_id, "its source could not be read")
         raise
-    loaded.bad.sort(key=lambda bad: bad.line)
+    loaded.bad.kept.sort(key=lambda remark: remark.line)
     if refusal := await _refusal(store, new, loaded):
         if not resume:
             await store.runs.cancel_run(run_id, refusal)
@@ -172,8 +171,7 @@ async def _read(
 
 def _note_bad(loaded: "Loaded", bad: BadLine, *, is_new: bool) -> None:
     loaded.bad_lines += is_new
-    if len(loaded.bad) < FAULTS_KEPT:
-        loaded.bad.append(bad)
+    loaded.bad.add(*bad)
 
 
 async def _take_repeated_ids_out(

@@ -3,16 +3,23 @@
 from collections.abc import Sequence
 
 from app.domain.credits import to_json_number
-from app.prompts.reader import BadLine
+from app.domain.remarks import Remark
 from app.services.load import Loaded
 from app.store.read.runs import RunRow
 from app.views.runs import Document, run_document
 
 
 def submitted_document(
-    run: RunRow, loaded: Loaded, *, woken: bool, worker: Document | None, next_steps: Sequence[str]
+    run: RunRow,
+    loaded: Loaded,
+    *,
+    woken: bool,
+    worker: Document | None,
+    next_steps: Sequence[str],
+    read_as: str | None = None,
 ) -> Document:
-    """`worker`: as of workers_document; `next_steps`: what to do now, in words."""
+    """`worker`: as of workers_document; `next_steps`: what to do now, in words; `read_as`: what was taken for
+    granted about the bytes of the source, in a sentence."""
     return {
         "run": run_document(run),
         "tasks": loaded.tasks,
@@ -21,13 +28,23 @@ def submitted_document(
         "duplicates": loaded.duplicates,
         "resumed_after": loaded.resumed_after,
         "bad_lines_count": loaded.bad_lines,
-        "bad_lines": [bad_line_document(bad) for bad in loaded.bad],
+        "bad_lines": [bad_line_document(remark) for remark in loaded.bad.kept],
+        "bad_lines_unnamed": loaded.bad.others,
+        "read_as": read_as,
         "woken": woken,
         "worker": worker,
         "next": list(next_steps),
     }
 
 
-def bad_line_document(bad: BadLine) -> Document:
-    """One fault of the input."""
-    return {"line": bad.line, "field": bad.field, "problem": bad.problem, "remedy": bad.remedy}
+def bad_line_document(remark: Remark) -> Document:
+    """One fault of the input, and the first of the records that have it."""
+    return {
+        "line": remark.line,
+        "field": remark.field,
+        "problem": remark.problem,
+        "remedy": remark.remedy,
+        "count": remark.count,
+        "lines": list(remark.lines),
+        "message": f"{remark.where}: {remark.problem}" + (f"; {remark.remedy}" if remark.remedy else ""),
+    }

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import csv
+import gzip
 import io
 import json
 import logging
@@ -150,6 +151,34 @@ def test_bad_lines_are_named_and_the_rest_goes_on(cli: Cli) -> None:
     assert "CHATGPT" in bad["remedy"]
     assert document["run"]["bad_lines"] == 1
     assert "line 4, task_type: 'NOPE'" in cli("submit bad.csv").out
+
+
+def test_a_file_of_excel_is_read_and_what_was_taken_for_granted_is_said(cli: Cli, here: Path) -> None:
+    sheet = "Prompt;Engine;Country\r\nWelches Café, in Köln?;chat gpt;DE\r\nx;grok;UK\r\n"
+    (here / "umfrage.csv").write_bytes(sheet.encode("cp1252"))
+    ended = cli("submit umfrage.csv --json")
+    said = "umfrage.csv is read as Windows text (cp1252), columns separated by semicolons (--encoding and "
+    assert ended.err == f"{said}--delimiter can say otherwise)\n"
+    assert ended.document["read_as"] == ended.err.strip()
+    (bad,) = ended.document["bad_lines"]
+    assert bad["message"] == "line 3, country: 'UK' is not a country code; use GB"
+    (task,) = [json.loads(text) for text in cli("export latest").out.splitlines()]
+    assert (task["payload"]["prompt"], task["task_type"]) == ("Welches Café, in Köln?", "CHATGPT")
+    forced = cli("submit umfrage.csv --encoding cp1252 --delimiter semicolon")
+    assert forced.err == ""
+    wrong = cli("submit umfrage.csv --encoding klingon --json").document["error"]
+    assert wrong["message"].startswith(
+        "encoding: 'klingon' is no encoding that can be read; use utf-8, cp1252"
+    )
+    assert cli("schedule add umfrage.csv --every 1h --delimiter ;; --json").code == 2
+
+
+def test_a_packed_file_that_breaks_off_is_refused(cli: Cli, here: Path) -> None:
+    (here / "cut.csv.gz").write_bytes(gzip.compress(GOOD.encode())[:-9])
+    ended = cli("submit cut.csv.gz")
+    assert ended.code == 2
+    assert "cut.csv.gz: its gzip data breaks off after 0 bytes unpacked" in ended.err.replace("\n", " ")
+    assert "Remedy: copy or make it again" in ended.err
 
 
 def test_strict_sends_nothing_of_a_file_with_a_bad_line(cli: Cli) -> None:

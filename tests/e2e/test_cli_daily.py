@@ -1,5 +1,6 @@
 """The commands of everyday work on an embedded SQLite file: run control, resuming, schedules."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,9 +83,10 @@ def test_retry(cli: Cli) -> None:
 
 
 def test_an_interrupted_submit_is_pointed_out_resumed_and_compared(cli: Cli, here: Path) -> None:
-    many = [f"q{n},CHATGPT,US" for n in range(CHUNK + 100)]
-    path = here / "many.csv"
-    path.write_text("\n".join(["prompt,task_type,country", *many]) + "\n")
+    many = [f"q{n};CHATGPT;US" for n in range(CHUNK + 99)]
+    path = here / "many.csv.gz"
+    whole = "\n".join(["prompt;task_type;country", *many, "Café ?;CHATGPT;FR"]) + "\n"
+    path.write_bytes(gzip.compress(whole.encode("cp1252")))
 
     async def interrupted(store: Store) -> str:
         from app.prompts.reader import Defaults, read_prompts
@@ -97,17 +99,16 @@ def test_an_interrupted_submit_is_pointed_out_resumed_and_compared(cli: Cli, her
         return (await store.loading.loading_runs(str(path)))[0]
 
     run_id = on_store(interrupted)
-    other = cli("submit many.csv --json").document
+    other = cli("submit many.csv.gz --json").document
     assert any(f"--resume {run_id[-8:]}" in line for line in other["next"])
-    changed = path.read_text()
-    path.write_text(changed.replace("q7,", "q seven,"))
-    refused = cli("submit many.csv --resume one --json")
+    path.write_bytes(gzip.compress(whole.replace("q7;", "q seven;").encode("cp1252")))
+    refused = cli("submit many.csv.gz --resume one --json")
     assert (refused.code, refused.document["error"]["code"]) == (1, "source_changed")
     assert "record 8 asks something else" in refused.document["error"]["message"]
-    path.write_text(changed)
-    wrong = cli("submit many.csv --resume one --budget 5 --json")
+    path.write_bytes(gzip.compress(whole.encode("cp1252")))
+    wrong = cli("submit many.csv.gz --resume one --budget 5 --json")
     assert (wrong.code, wrong.document["error"]["code"]) == (2, "bad_option")
-    resumed = cli("submit many.csv --resume one --json").document
+    resumed = cli("submit many.csv.gz --resume one --json").document
     assert (resumed["run"]["id"], resumed["tasks"], resumed["resumed_after"]) == (run_id, CHUNK + 100, CHUNK)
 
 

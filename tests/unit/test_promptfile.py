@@ -195,8 +195,6 @@ def test_blank_rows_are_no_records() -> None:
         ("prompt,notes,notes\nx,y,z\n", 1, "notes", "named twice"),
         ("prompt,Prompt\nx,y\n", 1, "prompt", "named twice"),
         ("country,state\nUS,CA\n", 1, "prompt", "missing column"),
-        ("prompt;country\nx;US\n", 1, "header", "not by ';'"),
-        ("prompt\tcountry\nx\tUS\n", 1, "header", "commas, not by tabs"),
         ("Which CRM is best?\nWhich ERP is best?\n", 1, "header", "names no known column"),
         ('[{"prompt": "x"}]', 1, "file", "JSON array"),
         ('"prompt\nx\n', 1, "line", "never closed"),
@@ -213,10 +211,6 @@ def test_a_fault_of_the_file_ends_it(text: str, line: int, field: str, message: 
     assert message in f"{fault.problem}; {fault.remedy}"
 
 
-def test_utf_16_is_named() -> None:
-    assert faults("prompt\nx\n".encode("utf-16")) == [(1, "file")]
-
-
 def test_a_task_type_is_needed_somewhere() -> None:
     none = Defaults(country="US")
     assert faults("prompt\nx\n", none) == [(1, "task_type")]
@@ -230,7 +224,7 @@ def test_a_task_type_is_needed_somewhere() -> None:
     [
         (b"x", "line", "1 fields, but the header has 2"),
         (b"x,US,extra", "line", "put quotes around"),
-        (b"caf\xe9,US", "line", "UTF-8"),
+        (b"\xc3\xa9 caf\xe9,US", "line", "not UTF-8 (byte 0xe9 at offset 21)"),
         (b"a\x00b,US", "line", "NUL"),
         (b'"a" b,US', "line", "quote"),
         (b"x" * 10_001 + b",US", "prompt", "10,001 characters"),
@@ -281,7 +275,7 @@ def test_an_open_quote_above_the_bound_ends_the_file() -> None:
         (b"[1]", "line"),
         (b'"text"', "line"),
         (b"[" * 100_000, "line"),
-        (b'{"prompt": "caf\xe9"}', "line"),
+        (b'{"prompt": "\xc3\xa9 caf\xe9"}', "line"),
         (b'{"prompt": "\\ud800"}', "line"),
         (b'{"prompt": "a\\u0000b"}', "prompt"),
         (b'{"prompt": 5}', "prompt"),
@@ -377,7 +371,9 @@ def test_a_missing_file_raises(tmp_path: Path) -> None:
         list(read_prompts(tmp_path / "none.csv", CHATGPT))
 
 
-def test_memory_stays_flat_however_long_the_file() -> None:
+def test_memory_stays_flat_however_long_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.prompts.source.HEAD_BYTES", 8 * 1024)
+
     def peak(records: int) -> int:
         source = _Endless(b"prompt,country\n", b'"What about this, and that?",US\n', records)
         tracemalloc.start()
@@ -391,18 +387,20 @@ def test_memory_stays_flat_however_long_the_file() -> None:
     assert peak(5_000) < peak(500) + 20_000
 
 
-class _Endless:
-    """A source that makes its lines as they are asked for."""
+class _Endless(io.RawIOBase):
+    """A source that makes its bytes as they are asked for."""
 
     def __init__(self, header: bytes, line: bytes, records: int) -> None:
-        self._header, self._line, self._left = header, line, records
+        super().__init__()
+        self._kept, self._line, self._left = header, line, records
 
-    def readline(self, limit: int) -> bytes:
-        if self._header:
-            line, self._header = self._header, b""
-            return line
-        self._left -= 1
-        return self._line if self._left >= 0 else b""
+    def read(self, size: int = -1) -> bytes:
+        while len(self._kept) < size and self._left:
+            many = min(self._left, 100)
+            self._kept += self._line * many
+            self._left -= many
+        part, self._kept = self._kept[:size], self._kept[size:]
+        return part
 
 
 @given(
@@ -416,7 +414,11 @@ def test_any_bytes_come_out_as_tasks_or_bad_lines(raw: bytes) -> None:
         reader = read_prompts(io.BytesIO(content), CHATGPT)
         found = list(reader)
         assert all(isinstance(one, TaskSpec | BadLine) for one in found)
-        assert all(one.line <= content.count(b"\n") + 1 for one in found if isinstance(one, BadLine))
+        assert all(
+            one.line <= content.count(b"\n") + content.count(b"\r") + 1
+            for one in found
+            if isinstance(one, BadLine)
+        )
         json.dumps([one.payload for one in found if isinstance(one, TaskSpec)], ensure_ascii=False).encode()
         if not any(isinstance(one, BadLine) and one.field in ("file", "header") for one in found):
             assert reader.records >= len([one for one in found if isinstance(one, TaskSpec)])

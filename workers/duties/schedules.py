@@ -80,7 +80,7 @@ def source_opener(settings: Settings) -> OpenSource:
             new = options.new_run(schedule.name, schedule.source)
         except UserError as error:
             raise ValueError(error.message) from error
-        reader = read_prompts(path, options.defaults())
+        reader = read_prompts(path, options.defaults(), options.reading())
         return Opened(reader, lambda: reader.sha256, new)
 
     return open_source

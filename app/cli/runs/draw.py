@@ -114,7 +114,7 @@ def _draw_engines(output: Console, document: Document) -> None:
 
 def draw_submitted(output: Console, document: Document) -> None:
     """What was stored, which lines were not, and what to do next."""
-    draw_bad_lines(output, document["bad_lines"], document["bad_lines_count"])
+    draw_bad_lines(output, document["bad_lines"], document["bad_lines_unnamed"])
     output.print(
         f"[green]Run {document['run']['id']}[/green] ({escape(document['run']['name'])}): "
         f"{document['tasks']} tasks, {document['credits']['estimate']} credits by our estimate."
@@ -137,16 +137,13 @@ def draw_asked(output: Console, document: Document) -> None:
     output.print(f"[dim]{charge} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
 
 
-def draw_bad_lines(output: Console, lines: Iterable[Document], count: int) -> None:
-    """Lines of the input that cannot be used, each with its field and the remedy."""
-    drawn = 0
-    for line in lines:
-        drawn += 1
-        where = f"line {line['line']}, {line['field']}" if line["field"] else f"line {line['line']}"
-        remedy = f"; {line['remedy']}" if line["remedy"] else ""
-        output.print(f"[yellow]{escape(where)}:[/yellow] {escape(line['problem'])}{escape(remedy)}")
-    if count > drawn:
-        output.print(f"… and {count - drawn} more bad lines")
+def draw_bad_lines(output: Console, remarks: Iterable[Document], unnamed: int) -> None:
+    """What is wrong with lines of the input, each thing once, with the remedy."""
+    for remark in remarks:
+        where, _, problem = remark["message"].partition(": ")
+        output.print(f"[yellow]{escape(where)}:[/yellow] {escape(problem)}")
+    if unnamed:
+        output.print(f"… and {unnamed:,} more remarks of other kinds")
 
 
 @contextlib.contextmanager

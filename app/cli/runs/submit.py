@@ -11,7 +11,9 @@ from app.cli.options import (
     Batch,
     Budget,
     Country,
+    Delimiter,
     Duplicates,
+    Encoding,
     Include,
     Priority,
     ReuseWithin,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL; - reads standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL, also gzip; - reads stdin.")],
     name: Annotated[str, typer.Option(help="Name of the run; default: the file's name and the time.")] = "",
     task_type: TaskType = "",
     country: Country = "",
@@ -41,6 +43,8 @@ def submit(
     batch: Batch = None,
     reuse_within: ReuseWithin = "",
     duplicates: Duplicates = "keep",
+    encoding: Encoding = "",
+    delimiter: Delimiter = "",
     resume: Annotated[
         str, typer.Option(metavar="RUN", help="Go on with RUN, whose submit of this file was interrupted.")
     ] = "",
@@ -71,7 +75,18 @@ def submit(
     settings = settings_for(log_level="warning")
     extras = tuple(include or ())
     options = RunOptions(
-        task_type, country, priority, extras, budget, strict, account, batch, reuse_within, duplicates
+        task_type,
+        country,
+        priority,
+        extras,
+        budget,
+        strict,
+        account,
+        batch,
+        reuse_within,
+        duplicates,
+        encoding,
+        delimiter,
     )
     refuse_unknown_account(settings, account)
     refuse_unusable_name("--name", name)
@@ -84,7 +99,9 @@ def submit(
         source = file if path is None else str(path.absolute())
         new = options.new_run(name or default_name(path, now_ms()), source)
         resumed = (await choose_run(store, resume)).id if resume else None
-        document = await submit_file(store, settings, path, options.defaults(), new, resume=resumed)
+        document = await submit_file(
+            store, settings, path, options.defaults(), new, reading=options.reading(), resume=resumed
+        )
         if watch:
             await _watch_submitted(store, document, as_json=as_json)
         else:

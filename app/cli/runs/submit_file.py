@@ -5,16 +5,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.markup import escape
+
 from app.bootstrap import now_ms, open_queue
 from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.store_access import TROUBLE
 from app.cli.streams import done, stdin_fault
+from app.cli.terminal import error_console
 from app.config import Settings
 from app.domain.source_change import SourceChanged
 from app.domain.text import sanitize
 from app.errors import USAGE, UserError
 from app.local.embedded import is_valkey_used, running_valkey
-from app.prompts.reader import Defaults, PromptReader, read_prompts
+from app.prompts.reader import AS_IT_SAYS, DamagedError, Defaults, PromptReader, Reading, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
 from app.views.runs import Document
@@ -32,6 +35,7 @@ async def submit_file(
     defaults: Defaults,
     new: NewRun,
     *,
+    reading: Reading = AS_IT_SAYS,
     progress: Callable[[int], None] = lambda _: None,
     resume: str | None = None,
 ) -> Document:
@@ -42,11 +46,16 @@ async def submit_file(
     """
     refuse_if_not_a_file(path)
     try:
-        reader = read_prompts(path, defaults)
+        reader = read_prompts(path, defaults, reading)
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error
     interrupted = [] if resume or path is None else await store.loading.loading_runs(new.source)
-    loaded = await _load(store, reader, new, progress=progress, resume=resume)
+    try:
+        loaded = await _load(store, reader, new, progress=progress, resume=resume)
+    finally:
+        # Also of a file that is refused, for this may be why.
+        if reader.remark:
+            error_console().print(escape(reader.remark))
     refuse_if_not_started(loaded, new)
     done(stored(loaded.run_id))
     run = next(row for row in await store.queries.find_runs(loaded.run_id) if row.id == loaded.run_id)
@@ -55,7 +64,7 @@ async def submit_file(
     steps = next_steps(loaded.run_id, settings, worker, woken=woken)
     hints = (resume_hint(run_id) for run_id in interrupted)
     then = [*counted(loaded, new), *steps, *hints]
-    return submitted_document(run, loaded, woken=woken, worker=worker, next_steps=then)
+    return submitted_document(run, loaded, woken=woken, worker=worker, next_steps=then, read_as=reader.remark)
 
 
 async def _load(
@@ -74,6 +83,10 @@ async def _load(
             created=begun.append,
             resume=resume,
         )
+    except DamagedError as error:
+        raise UserError(
+            "unreadable", f"cannot read {new.source}: {error.strerror}", error.remedy, exit_code=USAGE
+        ) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
@@ -147,7 +160,7 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
     """Raises UserError when the run was not let to begin."""
     if loaded.started:
         return
-    bad = [bad_line_document(line) for line in loaded.bad]
+    bad = [bad_line_document(remark) for remark in loaded.bad.kept]
     if loaded.bad_lines and new.strict:
         remedy = "correct them, or leave out --strict to send the rest"
         raise UserError(

@@ -80,7 +80,7 @@ async def test_a_custom_id_is_one_records_of_its_run(
     path = write_rows(tmp_path / "p.jsonl", rows)
     loaded = await load(store, path, clock)
     assert (loaded.tasks, loaded.bad_lines) == (TASKS - 2, 2)
-    assert [(bad.line, bad.field, bad.problem) for bad in loaded.bad] == [
+    assert [(bad.line, bad.field, bad.problem) for bad in loaded.bad.kept] == [
         (4, "custom_id", "'c2' is the custom_id of line 2 too"),
         (CHUNK + 6, "custom_id", "'c7' is the custom_id of line 7 too"),
     ]
