@@ -1,15 +1,20 @@
 """The pages that people look at, in a real browser, as wide as a desk's and a phone's, in light and in dark.
 `make screenshots` keeps the pictures, and says what it skipped."""
 
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp.test_utils import TestServer
 
 from app.cli.report.html import report_page
+from app.emulator.engine.options import DEFAULT_KEY, Options
+from app.emulator.http.server import create_app
 from tests.report_documents import DOCUMENTS
 from tests.servers.browser import Browser, find_browser, open_browser
 
@@ -97,3 +102,44 @@ async def test_a_keyboard_reaches_what_is_scrolled_or_folded_and_shows_where_it_
         )
     assert ["SUMMARY", "", "solid", 3] in reached
     assert reached.count(["DIV", "table wide", "solid", 3]) >= 3
+
+
+SHOWN = """new Promise(done => {
+    const isShown = () => document.querySelector('#faults div') !== null;
+    const look = () => isShown() ? done(document.body.innerText) : setTimeout(look, 50);
+    look();
+})"""
+TASK = {"taskType": "CHATGPT", "payload": {"prompt": "best shoes", "country": "US"}}
+
+
+@contextlib.asynccontextmanager
+async def emulated(faults_on: dict[str, float]) -> AsyncIterator[str]:
+    """Where an emulator with some tasks and these faults is served."""
+    async with (
+        TestServer(create_app(Options(time_scale=200))) as server,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {DEFAULT_KEY}"}) as http,
+    ):
+        for _ in range(3):
+            async with http.post(server.make_url("/v1/async/task"), json=TASK) as answer:
+                assert answer.status == 200
+        async with http.post(server.make_url("/_emulator/faults"), json=faults_on) as answer:
+            assert answer.status == 200
+        yield str(server.make_url("")).rstrip("/")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_the_page_of_the_emulator_can_be_read(
+    browser: Browser, tmp_path: Path, width: int, theme: str
+) -> None:
+    async with emulated({"fail": 0.5, "drop": 0.02, "late": 0.1, "storm_429": 0.001}) as url:
+        await browser.show(f"{url}/_emulator/", width=width, theme=theme)
+        shown = await browser.evaluate(SHOWN)
+        picture = await browser.picture()
+        measured = await browser.evaluate(MEASURE)
+    (pictures(tmp_path) / f"emulator-{width}-{theme}.png").write_bytes(picture)
+    assert faults(measured, width) == {}
+    lines = shown.splitlines()
+    for name, value in (("fail", "50 %"), ("storm 429", "0.1 %"), ("late", "10 %")):
+        assert lines[lines.index(name) + 1] == value
+    assert "Emulated time, 200 times as fast as real time" in shown

@@ -1,6 +1,6 @@
 """Seeded misbehaviour, drawn from (seed, number): the same tasks meet the same faults in any order (C-M)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from app.emulator.engine.seeded_draws import draw, purpose, word
 
@@ -98,7 +98,14 @@ class FaultRates:
         """Whether any of the request faults is on."""
         return any(getattr(self, name) > 0 for name in REQUEST_FAULTS)
 
+    def active(self) -> dict[str, float]:
+        """What is on: shares, and the spans that belong to one of them."""
+        rates = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "seed"}
+        return {name: rate for name, rate in rates.items() if rate and rates[_SHARE_OF.get(name, name)]}
 
+
+_SHARE_OF = {"late_s": "late", "slow_s": "slow", "retry_after_s": "unavailable_503"}
+"""Whose span each of these is."""
 _SECONDS = frozenset({"shuffle_s", "late_s", "slow_s", "retry_after_s"})
 _SECONDS_MAX = 1e7
 

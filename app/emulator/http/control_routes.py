@@ -183,6 +183,7 @@ class ControlRoutes:
             ],
             "deliveries": list(emulator.deliveries.recent)[::-1],
             "syncCalls": list(self._calls.recent)[::-1],
+            "activeFaults": emulator.options.faults.active(),
             "faults": {name: count for name, count in self._front.faults.injected.items() if count},
         }
 

@@ -111,6 +111,24 @@ async def test_status_page_and_state(emulate: Any) -> None:
     state = (await provider.get("/_emulator/state", key=None)).body
     assert state["organizations"][0]["slots"] == {"used": 1, "max": 50}
     assert state["edition"] == "2025"
+    assert state["activeFaults"] == {}
+
+
+async def test_the_page_is_told_which_faults_are_on(emulate: Any) -> None:
+    provider = await emulate()
+    rates = {"late": 0.1, "late_s": 30, "drop": 0.02, "slow_s": 9, "retry_after_s": 5}
+    await provider.control("faults", rates)
+    state = (await provider.get("/_emulator/state", key=None)).body
+    assert state["activeFaults"] == {"late": 0.1, "late_s": 30, "drop": 0.02}
+    await provider.control("faults", {"shuffle_s": 2, "late": 0, "error_500": 1, "unavailable_503": 0.5})
+    state = (await provider.get("/_emulator/state", key=None)).body
+    assert state["activeFaults"].keys() == {
+        "drop",
+        "shuffle_s",
+        "error_500",
+        "unavailable_503",
+        "retry_after_s",
+    }
 
 
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
