@@ -96,9 +96,10 @@ def unsure_columns(
     return found
 
 
-def is_taken_as_own(name: str) -> bool:
-    """Whether a column of this name is kept under it, without PREFIX, wherever it stands."""
-    return find_column(name) == PREFIX + name and _letters(name) not in {*_MEANT, "metadata"}
+def is_taken_as_own(name: str, columns: Iterable[str]) -> bool:
+    """Whether a column of this name is kept under it, without PREFIX, in a record that has `columns` too."""
+    is_own = find_column(name) == PREFIX + name and name != "metadata"
+    return is_own and not unsure_columns([name], columns, ())
 
 
 def given_twice(columns: Iterable[str], verb: str) -> list[EngineProblem]:

@@ -13,13 +13,14 @@ def submitted_document(
     run: RunRow,
     loaded: Loaded,
     *,
+    own_columns: Sequence[str],
     woken: bool,
     worker: Document | None,
     next_steps: Sequence[str],
     read_as: str | None = None,
 ) -> Document:
-    """`worker`: as of workers_document; `next_steps`: what to do now, in words; `read_as`: what was taken for
-    granted about the bytes of the source, in a sentence."""
+    """`own_columns`: kept, and not sent; `worker`: as of workers_document; `next_steps`: what to do now, in
+    words; `read_as`: what was taken for granted about the bytes of the source, in a sentence."""
     return {
         "run": run_document(run),
         "tasks": loaded.tasks,
@@ -27,6 +28,7 @@ def submitted_document(
         "reused": loaded.reused,
         "duplicates": loaded.duplicates,
         "resumed_after": loaded.resumed_after,
+        "own_columns": list(own_columns),
         "bad_lines_count": loaded.bad_lines,
         "bad_lines": [bad_line_document(remark) for remark in loaded.bad.kept],
         "bad_lines_unnamed": loaded.bad.others,

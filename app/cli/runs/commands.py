@@ -156,13 +156,23 @@ def export(
     account: Annotated[
         list[str] | None, typer.Option(help="With --follow: results of this account only; may be repeated.")
     ] = None,
+    remaining: Annotated[
+        bool,
+        typer.Option("--remaining", help="Tasks without an answer instead, as an input file for submit."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write every task of RUN with its answer, in the order of its source, or every entry of its ledger.
 
+    Columns of your own come back: in JSONL as the object metadata, in CSV and Parquet as columns, where one
+    that is called as one of ours has metadata. before its name.
+
     Memory stays flat however long the run is. Credits are exact. In CSV a text that a spreadsheet would take
     for a formula gets an apostrophe before it, and the column response holds the whole answer as JSON.
     Parquet has types for everything and needs pip install 'tallyhook\\[parquet]'.
+
+    With --remaining the tasks that have no answer are written as they were read, as an input file that
+    submit takes: JSONL, or CSV where FILE ends in .csv.
 
     With --follow results are added to Parquet files by day and engine, in the order in which they were
     settled and each exactly once, until Ctrl-C or SIGTERM: for DuckDB, pandas or a warehouse, which may read
@@ -171,7 +181,8 @@ def export(
     if follow is not None:
         from app.cli.follow.command import follow_results
 
-        _refuse_with_follow({"--what": what == "results", "--output": output == "-"}, format_)
+        plain = {"--what": what == "results", "--output": output == "-", "--remaining": not remaining}
+        _refuse_with_follow(plain, format_)
         follow_results(
             follow, run=run, every=every or "1m", once=once, accounts=account or [], as_json=as_json
         )
@@ -179,6 +190,11 @@ def export(
     for option, is_given in (("--every", every), ("--once", once), ("--account", account)):
         if is_given:
             raise typer.BadParameter("it goes with --follow only", param_hint=option)
+    if remaining and what != "results":
+        raise typer.BadParameter("--remaining writes tasks, not the ledger", param_hint="--what")
+    if remaining:
+        _export_remaining(run or "latest", format_, output, as_json=as_json)
+        return
     _export_run(run or "latest", what, format_ or "jsonl", output, as_json=as_json)
 
 
@@ -186,6 +202,22 @@ def _refuse_with_follow(is_default: dict[str, bool], format_: str | None) -> Non
     for option, is_fine in (is_default | {"--format": format_ in (None, "parquet")}).items():
         if not is_fine:
             raise typer.BadParameter("--follow writes Parquet files of results only", param_hint=option)
+
+
+def _export_remaining(run: str, format_: str | None, output: str, *, as_json: bool) -> None:
+    from app.cli.runs.choose import choose_run
+    from app.cli.runs.export import Format
+    from app.cli.runs.remaining import export_remaining, remaining_format
+
+    if format_ is not None and format_ not in tuple(Format):
+        raise typer.BadParameter(f"{format_!r} is not one of: {', '.join(Format)}", param_hint="--format")
+    chosen = remaining_format(format_, output)
+
+    async def work(store: "Store") -> None:
+        row = await choose_run(store, run)
+        await export_remaining(store, row, chosen, output, as_json=as_json)
+
+    with_store(settings_for(log_level="warning"), work)
 
 
 def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool) -> None:
@@ -266,5 +298,6 @@ EXPORT_EXAMPLES = examples(
     "tallyhook export latest --format csv --output answers.csv",
     "tallyhook export monday | jq -r .response.text",
     "tallyhook export monday --what ledger --format parquet -o ledger.parquet",
+    "tallyhook export monday --remaining -o rest.jsonl && tallyhook submit rest.jsonl",
     "tallyhook export --follow s3://bucket/results --every 5m",
 )

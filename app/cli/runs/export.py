@@ -4,7 +4,7 @@ many there are.
 
 import functools
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -114,14 +114,19 @@ class CsvTable:
         columns = table_columns(what, own)
         self._kinds = list(columns.values())
         self._output = output
-        self._output.write(f"{','.join(_quoted(_guarded(name)) for name in columns)}\n".encode())
+        self._output.write(csv_line(map(_guarded, columns)))
 
     def write(self, row: Row) -> None:
         cells = map(_cell, self._kinds, flat_row(self._what, self._own, row))
-        self._output.write(f"{','.join(map(_quoted, cells))}\n".encode())
+        self._output.write(csv_line(cells))
 
     def close(self) -> None:
         self._output.flush()
+
+
+def csv_line(cells: Iterable[str]) -> bytes:
+    """One row of cells that are written as they are."""
+    return f"{','.join(map(_quoted, cells))}\n".encode()
 
 
 def _cell(kind: ColumnKind, value: Any) -> str:

@@ -1,7 +1,7 @@
 """From a file of prompts to a run that workers may send: what `submit` and `demo` share."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from app.views.workers import workers_document
 
 STEM_CHARS_MAX = 100
 """Of a file's name in the name of a run."""
+OWN_SHOWN = 8
 
 
 async def submit_file(
@@ -63,8 +64,11 @@ async def submit_file(
     worker = await seen_workers(store)
     steps = next_steps(loaded.run_id, settings, worker, woken=woken)
     hints = (resume_hint(run_id) for run_id in interrupted)
-    then = [*counted(loaded, new), *steps, *hints]
-    return submitted_document(run, loaded, woken=woken, worker=worker, next_steps=then, read_as=reader.remark)
+    own = reader.own_columns
+    then = [*counted(loaded, new), *kept_columns(own), *steps, *hints]
+    return submitted_document(
+        run, loaded, own_columns=own, woken=woken, worker=worker, next_steps=then, read_as=reader.remark
+    )
 
 
 async def _load(
@@ -131,6 +135,14 @@ def counted(loaded: Loaded, new: NewRun) -> list[str]:
     if loaded.reused:
         notes.append(f"{loaded.reused} are answered from equal, recent results and cost nothing")
     return notes
+
+
+def kept_columns(own: Sequence[str]) -> list[str]:
+    """What happened to columns that are not ours: whoever meant one of ours must see it."""
+    if not own:
+        return []
+    more = f" and {len(own) - OWN_SHOWN} more" if len(own) > OWN_SHOWN else ""
+    return [f"columns of your own, kept with each task and not sent: {', '.join(own[:OWN_SHOWN])}{more}"]
 
 
 def resume_hint(run_id: str) -> str:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.own_columns import own_names
+from app.domain.task import TaskState
 from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 from app.store.part import reads
@@ -88,6 +89,28 @@ class ExportReads(AnswerReads):
         )
         rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
         return rows, not is_cut and len(rows) < EXPORT_CHUNK
+
+    async def remaining(self, run_id: str) -> AsyncIterator[Row]:
+        """Tasks of a run that have no answer, in the order of its source: what makes their records, and
+        `state`. `payload` is parsed."""
+        after = 0
+        while rows := await self._remaining_page(run_id, after):
+            for row in rows:
+                yield dict(row._mapping) | {"payload": json.loads(row.payload)}
+            after = rows[-1].ordinal
+
+    @reads(long=True)
+    async def _remaining_page(
+        self, connection: AsyncConnection, run_id: str, after: int
+    ) -> Sequence[sa.Row[Any]]:
+        t = tasks.c
+        query = (
+            sa.select(t.ordinal, t.task_type, t.payload, t.priority, t.state, *own_columns())
+            .where(t.run_id == run_id, t.ordinal > after, t.state != TaskState.COMPLETED)
+            .order_by(t.ordinal)
+            .limit(EXPORT_CHUNK)
+        )
+        return (await connection.execute(query)).all()
 
     async def own_column_names(self, run_id: str) -> list[str]:
         """The own columns of a run's tasks, in the order in which they first stand in its source. Reads the

@@ -1,0 +1,114 @@
+"""Writes the tasks of a run that have no answer as an input file, which asks the same again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from app.cli.atomic_file import atomic_file
+from app.cli.runs.export import Format, csv_line
+from app.cli.terminal import draw_line, error_console, show, stdout_bytes
+from app.domain.task import OPEN_STATES
+from app.domain.text import storable
+from app.errors import USAGE, UserError
+from app.prompts.columns import COLUMNS
+from app.prompts.rewrite import CannotSay, Stored, csv_name, csv_record, json_record
+from app.store import Store
+from app.store.read.exports import Row
+from app.store.read.runs import RunRow
+from app.views.own_columns import own_cells
+from app.views.runs import Document, run_document
+
+
+def remaining_format(given: str | None, output: str) -> Format:
+    """As it is asked for, else by the ending of the file, since whoever reads it goes by that. Raises
+    UserError."""
+    is_csv = output.lower().endswith(".csv")
+    format_ = Format(given) if given else Format.CSV if is_csv else Format.JSONL
+    if format_ is Format.PARQUET:
+        raise _bad("--remaining writes an input file, which is jsonl or csv", "leave out --format parquet")
+    if output != "-" and is_csv != (format_ is Format.CSV):
+        ending = "something else than .csv" if is_csv else ".csv"
+        raise _bad(
+            f"{output} would be read as {'CSV' if is_csv else 'JSON Lines'}", f"let it end in {ending}"
+        )
+    return format_
+
+
+async def export_remaining(store: Store, run: RunRow, format_: Format, output: str, *, as_json: bool) -> None:
+    """Write the file, or to standard output, and say what was written. Without a task no file is made."""
+    rows, is_open = 0, 0
+    async for row in store.exports.remaining(run.id):
+        rows += 1
+        is_open += row["state"] in OPEN_STATES
+    if rows and output == "-":
+        await _write(store, run, format_, stdout_bytes(format_))
+    elif rows:
+        with atomic_file(Path(output)) as file:
+            await _write(store, run, format_, file)
+    document = _document(run, rows, is_open, output)
+    if output == "-":
+        error_console().print(document["message"], markup=False, highlight=False)
+    else:
+        show(document, as_json=as_json, draw=draw_line)
+
+
+async def _write(store: Store, run: RunRow, format_: Format, output: BinaryIO) -> None:
+    line = _json_line if format_ is Format.JSONL else await _csv_lines(store, run, output)
+    async for row in store.exports.remaining(run.id):
+        output.write(line(row))
+    output.flush()
+
+
+def _stored(row: Row) -> Stored:
+    return Stored(row["task_type"], row["payload"], row["priority"], row["custom_id"], row["metadata"])
+
+
+def _json_line(row: Row) -> bytes:
+    return msgspec.json.encode(json_record(_stored(row))) + b"\n"
+
+
+async def _csv_lines(store: Store, run: RunRow, output: BinaryIO) -> Callable[[Row], bytes]:
+    """Write the header, of the columns that the run uses; the lines below it."""
+    used = {"task_type", "priority"}
+    async for row in store.exports.remaining(run.id):
+        used |= row["payload"].keys() | ({"custom_id"} if row["custom_id"] is not None else set())
+    columns = [column for column in COLUMNS if column in used]
+    own = await store.exports.own_column_names(run.id)
+    output.write(csv_line([*columns, *(csv_name(name, columns) for name in own)]))
+
+    def line(row: Row) -> bytes:
+        try:
+            cells = csv_record(_stored(row))
+        except CannotSay as error:
+            what = f"record {row['ordinal']} asks for something that CSV has no words for"
+            raise UserError("unwritable", what, "choose --format jsonl") from error
+        texts = (storable(cell or "") for cell in own_cells(row["metadata"], own))
+        return csv_line([*(cells.get(column, "") for column in columns), *texts])
+
+    return line
+
+
+def _document(run: RunRow, rows: int, is_open: int, output: str) -> Document:
+    message = f"{rows} tasks of {run.name} without an answer written to {output}"
+    if not rows:
+        message = f"every task of {run.name} has its answer: there is nothing to write"
+    elif output == "-":
+        message = f"{rows} tasks of {run.name} without an answer written"
+    if is_open:
+        message += (
+            f"; {is_open} of them are open and may be answered yet: submit the file when the run is over, "
+            "or they are bought twice"
+        )
+    return {
+        "run": run_document(run),
+        "rows": rows,
+        "open": is_open,
+        "output": output if rows else None,
+        "message": message,
+    }
+
+
+def _bad(what: str, remedy: str) -> UserError:
+    return UserError("bad_option", what, remedy, exit_code=USAGE)
