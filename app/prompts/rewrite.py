@@ -31,10 +31,7 @@ def json_record(stored: Stored) -> dict[str, object]:
     """For JSON Lines, as msgspec writes it: everything as it was, own columns to the digit."""
     custom_id = {"custom_id": stored.custom_id} if stored.custom_id is not None else {}
     ours = custom_id | {"task_type": stored.task_type, **stored.payload, "priority": stored.priority}
-    own = own_values(stored.metadata)
-    plain = {name: value for name, value in own.items() if is_taken_as_own(name, ours)}
-    named = {name: value for name, value in own.items() if name not in plain}
-    return ours | plain | ({"metadata": named} if named else {})
+    return ours | {own_name(name, ours): value for name, value in own_values(stored.metadata).items()}
 
 
 def csv_record(stored: Stored) -> dict[str, str]:
@@ -49,8 +46,8 @@ def csv_record(stored: Stored) -> dict[str, str]:
     return cells
 
 
-def csv_name(own: str, columns: Iterable[str]) -> str:
-    """How an own column is called in a header that has `columns` too, so that it is read as one."""
+def own_name(own: str, columns: Iterable[str]) -> str:
+    """How an own column is called in a record that has `columns` too, so that it is read as one."""
     return own if is_taken_as_own(own, columns) else PREFIX + own
 
 

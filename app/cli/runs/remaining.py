@@ -13,7 +13,7 @@ from app.domain.task import OPEN_STATES
 from app.domain.text import storable
 from app.errors import USAGE, UserError
 from app.prompts.columns import COLUMNS
-from app.prompts.rewrite import CannotSay, Stored, csv_name, csv_record, json_record
+from app.prompts.rewrite import CannotSay, Stored, csv_record, json_record, own_name
 from app.store import Store
 from app.store.read.exports import Row
 from app.store.read.runs import RunRow
@@ -76,7 +76,7 @@ async def _csv_lines(store: Store, run: RunRow, output: BinaryIO) -> Callable[[R
         used |= row["payload"].keys() | ({"custom_id"} if row["custom_id"] is not None else set())
     columns = [column for column in COLUMNS if column in used]
     own = await store.exports.own_column_names(run.id)
-    output.write(csv_line([*columns, *(csv_name(name, columns) for name in own)]))
+    output.write(csv_line([*columns, *(own_name(name, columns) for name in own)]))
 
     def line(row: Row) -> bytes:
         try:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.cli.runs.export import Format
+from app.cli.runs.remaining import export_remaining, remaining_format
 from app.domain.source_change import SourceChanged
 from app.domain.task import TaskState
 from app.services.load import CHUNK
@@ -141,3 +143,48 @@ async def test_a_csv_file_is_as_good(store: Store, tmp_path: Path, clock: Steppe
     run_id = (await load(store, path, clock)).run_id
     names = rows[0][3:]
     assert await own_of(store, run_id) == [(None, dict(zip(names, row[3:], strict=True))) for row in rows[1:]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+async def test_what_has_no_answer_is_written_as_a_file_of_the_same_tasks(
+    store: Store, tmp_path: Path, clock: SteppedClock, ending: str
+) -> None:
+    pipeline = Pipeline(store, clock)
+    path = tmp_path / "p.csv"
+    rows = ["prompt,task_type,country,custom_id,brand_id,market,page url,credits"]
+    rows += [f'"=q{n}, ""x""\n",CHATGPT,DE,c{n},00{n},,"a\n{n}",-{n}' for n in range(4)]
+    path.write_text("\n".join(rows) + "\n")
+    run_id = (await load(store, path, clock)).run_id
+    await pipeline.submit()
+    accepted = [row for rows in pipeline.provider.accepted.values() for row in rows]
+    for row, status in zip(accepted[:2], ("COMPLETED", "FAILED"), strict=True):
+        row.status = status
+        row.charged = row.to_charge if status == "COMPLETED" else Decimal(0)
+        row.response = {"text": "an answer"} if status == "COMPLETED" else None
+        await pipeline.deliver(row)
+    (run,) = await store.queries.find_runs(run_id)
+    out = tmp_path / f"rest.{ending}"
+    await export_remaining(store, run, remaining_format(None, str(out)), str(out), as_json=True)
+    rest = (await load(store, out, clock)).run_id
+    asked = ("task_type", "payload", "priority", "custom_id", "metadata")
+    before = [
+        [row[name] for name in asked]
+        async for row in store.exports.export(run_id)
+        if row["state"] != "completed"
+    ]
+    assert [[row[name] for name in asked] async for row in store.exports.export(rest)] == before
+    assert len(before) == 3
+
+
+async def test_a_run_that_has_every_answer_makes_no_file(
+    store: Store, tmp_path: Path, clock: SteppedClock
+) -> None:
+    run_id = (await load(store, write_rows(tmp_path / "p.jsonl", numbered(1)), clock)).run_id
+    pipeline = Pipeline(store, clock)
+    await pipeline.submit()
+    ((row,),) = pipeline.provider.accepted.values()
+    row.status, row.charged, row.response = "COMPLETED", row.to_charge, {"text": "x"}
+    await pipeline.deliver(row)
+    (run,) = await store.queries.find_runs(run_id)
+    await export_remaining(store, run, Format.JSONL, str(tmp_path / "rest.jsonl"), as_json=True)
+    assert not (tmp_path / "rest.jsonl").exists()
