@@ -27,6 +27,8 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
     offset = tmp_path / "offset"
     offset.write_text(str(ahead_s))
     right = dict(stack.env)
+    # Long enough for each offset to be met by some readings of the clock, and no longer.
+    stack.emulator_options = ["--time-scale", "4"]
     try:
         stack.start("emulator")
         stack.env = right | {
