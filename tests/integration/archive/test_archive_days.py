@@ -247,6 +247,7 @@ async def test_killed_at_some_steps_it_loses_nothing_and_doubles_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("place", ["folder", "bucket"])
 async def test_killed_at_every_step_it_loses_nothing_and_doubles_nothing(
     store: Store, store_url: str, place: str, url: str, request: pytest.FixtureRequest
