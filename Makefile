@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Test processes side by side; each has servers of its own.
-WORKERS ?= 2
+# Test processes side by side; each has servers of its own. Two cores bear three: many tests wait for real processes.
+WORKERS ?= 3
 
 .PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos test-hostile test-pgbouncer screenshots clean
 

@@ -1,6 +1,8 @@
-"""The short form of `python -m tests.histories.wrong_charges`: two seeds, and one that cannot be perfect."""
+"""The short form of `python -m tests.histories.wrong_charges`: one seed, and one that cannot be perfect."""
 
 from unittest.mock import patch
+
+import pytest
 
 from app.domain.settlement import Circumstances
 from app.domain.verdicts import Verdict
@@ -9,9 +11,10 @@ from tests.histories.stored import stored_books
 from tests.histories.wrong_charges import is_perfect, measure, run_scene
 
 
-def test_every_wrong_charge_is_found_and_nothing_else() -> None:
+@pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_every_wrong_charge_is_found_and_nothing_else(seeds: int) -> None:
     with stored_books() as books:
-        result = measure(2, books)
+        result = measure(seeds, books)
     assert set(result) == {
         "overcharged",
         "undercharged",
@@ -23,7 +26,7 @@ def test_every_wrong_charge_is_found_and_nothing_else() -> None:
         "unmatched",
     }
     for verdict, figures in result.items():
-        assert figures["wrong"] == 2 * wrong_charges.WRONG, verdict
+        assert figures["wrong"] == seeds * wrong_charges.WRONG, verdict
         assert is_perfect(figures), f"{verdict}: {figures}"
 
 
