@@ -32,12 +32,14 @@ from app.cli.evidence.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
 from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
 from app.cli.inbox import inbox
+from app.cli.migrate import migrate
 from app.cli.notices import notices
 from app.cli.retention import PRUNE_EXAMPLES, RETAIN_EXAMPLES, prune, retain
 from app.cli.runs import commands, control
 from app.cli.runs.ask import ASK_EXAMPLES, ask
 from app.cli.runs.submit import SUBMIT_EXAMPLES, submit
 from app.cli.schedules import schedule
+from app.cli.up.command import UP_EXAMPLES, up
 from app.errors import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError
 
 HELP = (
@@ -89,11 +91,12 @@ _add(forecast, "Accounts", FORECAST_EXAMPLES)
 _add(audit, "Accounts", AUDIT_EXAMPLES)
 _add(statement, "Accounts", STATEMENT_EXAMPLES)
 app.add_typer(notices, name="notices", rich_help_panel="Accounts")
+_add(up, "Processes", UP_EXAMPLES)
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
 _add(archive, "Processes", ARCHIVE_EXAMPLES)
-_add(processes.migrate, "Processes")
+_add(migrate, "Processes")
 _add(prune, "Processes", PRUNE_EXAMPLES)
 _add(processes.doctor, "Processes", processes.DOCTOR_EXAMPLES)
 

@@ -43,8 +43,12 @@ def settings_for(*, log_level: str | None = None) -> "Settings":
     None leaves it to TALLYHOOK_LOG_LEVEL."""
     from app import log
     from app.config import load_settings
+    from app.local.running import who_runs
 
     settings = load_settings()
+    if settings.embedded_provider and not settings.cloro_base_url and (up := who_runs(settings.data_dir)):
+        # The emulator of `tallyhook up` may be elsewhere than by default.
+        settings = settings.model_copy(update={"cloro_base_url": up.emulator})
     log.configure(settings.log_format, log_level or settings.log_level)
     return settings
 

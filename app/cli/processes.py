@@ -1,4 +1,4 @@
-"""Commands that are processes, or look after them: web, worker, emulator, migrate, doctor, demo."""
+"""Commands that are processes, or look after them: web, worker, emulator, doctor, demo."""
 
 import asyncio
 import functools
@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.migrate import bring_to_schema
 from app.cli.options import AsJson, examples, settings_for
-from app.cli.streams import done, forget_done
+from app.cli.streams import forget_done
 from app.errors import FAILED, UserError
 
 if TYPE_CHECKING:
     from app.config import Settings
 
 DEMO_SEED = 1
+Migrate = Annotated[
+    bool,
+    typer.Option("--migrate", help="Bring the database to the schema first; several at once do no harm."),
+]
 
 
 def web(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line when listening; logs go to stderr.")
     ] = False,
+    migrate: Migrate = False,
 ) -> None:
     """Run the receiver of webhook deliveries, until Ctrl-C or SIGTERM.
 
@@ -36,7 +42,10 @@ def web(
     from app.web.server import run
 
     guard_standard_streams()
-    run(serve_web(settings_for(), as_json=as_json))
+    settings = settings_for()
+    if migrate:
+        asyncio.run(bring_to_schema(settings))
+    run(serve_web(settings, as_json=as_json))
 
 
 async def serve_web(settings: "Settings", *, as_json: bool) -> None:
@@ -113,6 +122,7 @@ def worker(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line when starting; logs are JSON on stderr.")
     ] = False,
+    migrate: Migrate = False,
 ) -> None:
     """Run one worker process: it submits, settles and sweeps, until Ctrl-C or SIGTERM.
 
@@ -123,6 +133,8 @@ def worker(
     from app.stop_signals import block_until_exec
 
     settings = settings_for()
+    if migrate:
+        asyncio.run(bring_to_schema(settings))
     refuse_unready_database(settings)
     guard_standard_streams()
     if as_json:
@@ -132,6 +144,8 @@ def worker(
         started = {"event": "starting", "provider": settings.base_url, "webhook_url": settings.webhook_url}
         announce_line(json.dumps(started))
     drain_all()
+    if settings.cloro_base_url:  # perhaps found, see settings_for
+        os.environ["CLORO_BASE_URL"] = settings.cloro_base_url
     # In our place, not as our child: signals and exit code are the worker's own.
     block_until_exec()
     command = own_command("workers")
@@ -147,58 +161,6 @@ def refuse_unready_database(settings: "Settings") -> None:
             pass
 
     asyncio.run(look())
-
-
-def migrate(
-    finish: Annotated[
-        bool,
-        typer.Option(
-            "--finish",
-            help="Also do what the version before could not live with: when none of its processes is left.",
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Bring the database to the schema that this version needs.
-
-    For DATABASE_URL, as a release step before web and worker are started; several at once do no harm. With
-    DATABASE_DIRECT_URL it goes there instead, past a pooler, to the same database. The embedded
-    SQLite file is migrated by whichever command comes first. `tallyhook doctor` says when --finish is due.
-    """
-    from app.cli.terminal import draw_line, show
-
-    settings = settings_for(log_level="warning")
-    if settings.database_url and settings.database_direct_url:
-        # Past the pooler: a migration may wait longer for its locks than one lets a client wait.
-        settings = settings.model_copy(update={"database_url": settings.database_direct_url})
-    show(asyncio.run(migrated(settings, finished=finish)), as_json=as_json, draw=draw_line)
-
-
-async def migrated(settings: "Settings", *, finished: bool = False) -> dict[str, object]:
-    """Migrate, and finish it where that is asked; from which revision to which, and which steps were done."""
-    from app.cli.store_access import answered, display_url, reachable_store, upgrade
-    from app.store.finish import finish
-
-    store = await reachable_store(settings)
-    try:
-        before = await answered(store.queries.schema_revision(), settings)
-        await upgrade(store, settings)
-        done("every table is as this version needs it")
-        after = await answered(store.queries.schema_revision(), settings)
-        steps = [step.name for step in await answered(finish(store.db), settings)] if finished else []
-    finally:
-        await store.close()
-    what = "was already at" if before == after else "is now at"
-    message = f"{display_url(settings)} {what} revision {after}."
-    if finished:
-        message += f" Finished: {'; '.join(steps) or 'nothing was left to do'}."
-    return {
-        "database": display_url(settings),
-        "from": before,
-        "to": after,
-        "finished": steps,
-        "message": message,
-    }
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -95,7 +95,7 @@ def _is_all_ours(data_dir: Path) -> bool:
     directory that others use too must keep its rights."""
     names = {path.name for path in data_dir.iterdir()}
     return DATABASE_NAME in names and all(
-        name == "valkey" or name.startswith(DATABASE_NAME) for name in names
+        name in ("valkey", "up") or name.startswith(DATABASE_NAME) for name in names
     )
 
 

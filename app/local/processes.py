@@ -75,7 +75,7 @@ def hold_lock(path: Path, kind: int) -> int:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that was free just now."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
@@ -109,6 +109,11 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._popen.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End the command at once, without waiting; its supervisor ends with it."""
+        with contextlib.suppress(ProcessLookupError):
+            self._popen.send_signal(signal.SIGALRM)
+
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Wait for its end; then it is killed, and its command with it."""
         try:
@@ -132,18 +137,27 @@ class Processes:
         self._held = hold_lock(self._lock_path, fcntl.LOCK_SH)
         return self
 
-    def spawn(self, name: str, command: Sequence[str], *, env: Mapping[str, str]) -> Process:
-        """Start a command: no standard input, output to `name`.log, a session of its own."""
+    def spawn(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        output: int | None = None,
+    ) -> Process:
+        """Start a command: no standard input, a session of its own; output to `name`.log, or to a descriptor,
+        which is closed here. Without `cwd` it runs in our directory, which has no .env file to be read."""
         log = self.directory / f"{name}.log"
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "ab") as output:
+        if output is None:
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(output, "ab") as taken:
             popen = subprocess.Popen(  # noqa: S603 - commands of our own
                 supervisor_command(self._lock_path, command),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Not ours: a .env file there would otherwise be read by what we start.
-                cwd=self.directory,
+                stdout=taken,
+                stderr=taken,
+                cwd=cwd or self.directory,
                 env=dict(env),
                 start_new_session=True,
             )

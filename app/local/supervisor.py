@@ -22,6 +22,7 @@ from typing import Any
 GRACE_S = 25
 """Between SIGTERM and SIGKILL. A worker finishes its jobs within 20 s, Valkey closes its file."""
 PR_SET_PDEATHSIG = 1
+HANDLED = (signal.SIGTERM, signal.SIGALRM)
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +38,11 @@ def main(arguments: list[str]) -> int:
     )
     signal.signal(signal.SIGTERM, lambda *_: _stop(child))
     signal.signal(signal.SIGALRM, lambda *_: _signal_group(child, signal.SIGKILL))
+    # Two signals at once may both be taken by the thread, which runs no handler and wakes nobody who would:
+    # it inherits that they are blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     threading.Thread(target=_stop_when_unneeded, args=(lock_path,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     code = child.wait()
     _signal_group(child, signal.SIGKILL)  # children that outlived it
     return code if code >= 0 else 128 - code

@@ -25,7 +25,7 @@ BASE = {
     "schedule add": ["good.csv", "--every", "1d"],
 }
 """What else a command must be given; every other one is content with the name of a run."""
-PROCESSES = ("web", "worker", "demo", "emulator")
+PROCESSES = ("up", "web", "worker", "demo", "emulator")
 CODES = (0, 1, 2)
 NUMERIC = (
     "limit",

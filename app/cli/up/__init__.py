@@ -1,0 +1,1 @@
+"""`tallyhook up`: all that one machine needs, in one terminal."""
