@@ -4,10 +4,14 @@ wherever the task is. It is never sent, and is no part of an idempotency key or 
 May not do I/O, read a clock or log.
 """
 
+import json
 from dataclasses import dataclass
-from typing import NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import msgspec
+
+from app.domain.stored_json import DIGITS_MAX
 
 PREFIX = "metadata."
 """Before the name of a column that is the author's own, whatever it is called."""
@@ -44,6 +48,21 @@ def own_values(metadata: str | None) -> dict[str, msgspec.Raw]:
 def own_names(metadata: str) -> list[str]:
     """Their names."""
     return list(own_values(metadata))
+
+
+def own_document(metadata: str | None) -> Any:
+    """For a JSON document that Python writes: an object. A number of more digits than a float holds is its
+    text."""
+    return None if metadata is None else json.loads(metadata, parse_int=_whole, parse_float=_number)
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= DIGITS_MAX else digits
+
+
+def _number(text: str) -> float | str:
+    number = float(text)
+    return number if Decimal(text) == Decimal(repr(number)) else text
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -51,12 +51,21 @@ class Dispute:
     """Writes the discrepancies of one run."""
 
     def __init__(
-        self, store: "Store", archive: Archive, encode: Encode, *, secrets: Sequence[str], sync: bool
+        self,
+        store: "Store",
+        archive: Archive,
+        encode: Encode,
+        *,
+        secrets: Sequence[str],
+        sync: bool,
+        with_metadata: bool = False,
     ) -> None:
         self._store = store
         self._archive = archive
         self._encode = encode
         self._secrets = _spellings(secrets)
+        self._with_metadata = with_metadata
+        """Own columns are for whoever pays, so they go out only where that is wanted."""
         self._sync = sync
         """The run is one sync call: other prices, another path."""
         self._done = Disputed()
@@ -76,7 +85,9 @@ class Dispute:
         done.count += 1
         done.verdicts[found.verdict] = done.verdicts.get(found.verdict, Sums()).plus(found)
         folder = f"discrepancies/{done.count:06d}-{found.verdict}"
-        document = discrepancy_document(found, done.count, folder, sync=self._sync)
+        document = discrepancy_document(
+            found, done.count, folder, sync=self._sync, with_metadata=self._with_metadata
+        )
         self._archive.note(self._redacted(document))
         self._add(f"{folder}/discrepancy.json", document)
         task = found.task

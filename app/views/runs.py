@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.domain.credits import to_json_number
+from app.domain.own_columns import own_document
 from app.domain.task import RunState, TaskState
 from app.domain.text import one_line
 from app.domain.time_format import iso_utc
@@ -93,9 +94,9 @@ def finding_document(finding: Document) -> Document:
     document = {
         key: to_json_number(value) if isinstance(value, Decimal) else value
         for key, value in finding.items()
-        if key != "payload"
+        if key not in ("payload", "metadata")
     }
-    return document | _asked(finding["payload"])
+    return document | _asked(finding["payload"]) | {"metadata": own_document(finding["metadata"])}
 
 
 def _asked(payload: str | None) -> Document:

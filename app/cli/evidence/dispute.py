@@ -24,12 +24,16 @@ def dispute(
     made_at: Annotated[
         str, typer.Option(metavar="TIME", help="ISO 8601, for the files' dates: the same archive again.")
     ] = "",
+    with_metadata: Annotated[
+        bool, typer.Option("--with-metadata", help="Put columns of your own into it too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write every discrepancy of RUN into one archive for the provider's support.
 
     For each one: the request, every answer with its request id, the signed deliveries byte for byte, the
-    polls, and the arithmetic. Prompts and answers are in it of necessity; API keys and secrets are not.
+    polls, and the arithmetic. Prompts and answers are in it of necessity; API keys and secrets are not. Each
+    has its custom_id; columns of your own stay with you unless you ask for them.
     """
     from app.bootstrap import now_ms
     from app.cli.evidence.archive import suffix_of
@@ -45,7 +49,7 @@ def dispute(
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
         path = Path(output or f"dispute-{row.id[-8:]}.zip")
-        done = await write_dispute(store, settings, row, path, at_ms)
+        done = await write_dispute(store, settings, row, path, at_ms, with_metadata=with_metadata)
         show(dispute_document(row, done, path), as_json=as_json, draw=draw_line)
 
     with_store(settings, work)

@@ -30,6 +30,7 @@ COLUMNS = (
     "request_ids",
     "task_type",
     "ordinal",
+    "custom_id",
     "attempt",
     "submitted_at",
     "settled_at",
@@ -42,14 +43,23 @@ COLUMNS = (
 """Of the list as CSV; as JSON lines it has more."""
 
 
-async def write_dispute(store: Store, settings: Settings, run: RunRow, path: Path, at_ms: int) -> Disputed:
+async def write_dispute(
+    store: Store, settings: Settings, run: RunRow, path: Path, at_ms: int, *, with_metadata: bool = False
+) -> Disputed:
     """Write the archive, unless there is nothing to dispute; then no file is made. Raises UserError."""
     if not await store.disputes.discrepancies(await store.disputes.dispute_scope(run.id), after=0, limit=1):
         return Disputed()
     options = await store.accounts.send_options([run.id])
     encode = encoder(settings, run, batched=options[run.id].batch_size > 1)
     with atomic_file(path) as file, open_archive(file, suffix_of(path), at_ms, COLUMNS) as archive:
-        writer = Dispute(store, archive, encode, secrets=secrets_of(settings), sync=run.source == ASKED)
+        writer = Dispute(
+            store,
+            archive,
+            encode,
+            secrets=secrets_of(settings),
+            sync=run.source == ASKED,
+            with_metadata=with_metadata,
+        )
         done = await writer.write(run.id)
         _finish(archive, run, done, at_ms)
     return done

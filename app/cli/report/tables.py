@@ -150,6 +150,7 @@ def _task_of(finding: Document) -> TaskWords:
     line, attempt = finding.get("ordinal"), finding["attempt"]
     about = (
         "" if line is None else f"record {figure(line)}",
+        finding.get("custom_id") or "",
         finding.get("task_type") or "",
         finding.get("country") or "",
         f"attempt {attempt}" if attempt and attempt > 1 else "",

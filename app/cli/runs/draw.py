@@ -89,7 +89,7 @@ def draw_report(output: Console, document: Document) -> None:
 
 def _asked(finding: Document) -> str:
     """Which task a finding is about, as a person knows it: what was asked, of whom, where it stands."""
-    about = (finding["task_type"], finding["country"], f"record {finding['ordinal']}")
+    about = (finding["task_type"], finding["country"], f"record {finding['ordinal']}", finding["custom_id"])
     known = finding["ordinal"] is not None
     lines = (finding["prompt"], " ".join(filter(None, about)) if known else None, finding["task_id"])
     return "\n".join(filter(None, lines))

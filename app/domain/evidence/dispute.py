@@ -12,6 +12,7 @@ from typing import Any
 from app.domain.credits import to_json_number
 from app.domain.engines.table import EXTRA_BILLING
 from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTask, StoredReport
+from app.domain.own_columns import own_document
 from app.domain.pricing import explained_extra
 from app.domain.reconciliation import arithmetic
 from app.domain.settlement import Source
@@ -47,11 +48,14 @@ class Sums:
         }
 
 
-def discrepancy_document(found: Discrepancy, number: int, folder: str, *, sync: bool) -> Document:
+def discrepancy_document(
+    found: Discrepancy, number: int, folder: str, *, sync: bool, with_metadata: bool
+) -> Document:
     """One discrepancy: a line of the list, and the first file of its folder. `sync`: it was a sync call,
-    which costs a surcharge (C-E.2)."""
+    which costs a surcharge (C-E.2). `with_metadata`: with the own columns of its task."""
     task, attempt = found.task, found.about()
-    return {
+    own = {"metadata": own_document(task.metadata if task is not None else None)} if with_metadata else {}
+    return own | {
         "number": number,
         "folder": folder,
         "verdict": str(found.verdict),
@@ -65,6 +69,7 @@ def discrepancy_document(found: Discrepancy, number: int, folder: str, *, sync: 
         "idempotency_key": _key(task, found.attempt),
         "request_ids": [s.request_id for s in attempt.sends if s.request_id] if attempt is not None else [],
         "task_id": task.id if task is not None else None,
+        "custom_id": task.custom_id if task is not None else None,
         "attempt": found.attempt,
         "ordinal": task.ordinal if task is not None else None,
         "task_type": task.task_type if task is not None else None,

@@ -79,6 +79,9 @@ class DisputedTask:
     task_type: str
     payload_json: str
     priority: int
+    custom_id: str | None
+    metadata: str | None
+    """Own columns, as JSON; they are in an archive only where its maker wants it."""
     attempts: tuple[DisputedAttempt, ...]
 
 

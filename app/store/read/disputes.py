@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from app.store.database import Database
 from app.store.days import since_tasks, within
 from app.store.part import StorePart, reads
 from app.store.read.archived import archived_rows
+from app.store.read.own_columns import own_columns
 from app.store.tables import attempts, deliveries, findings, ledger, results, runs, submissions, tasks
 from app.store.write.inbox import unpack
 
@@ -162,6 +163,7 @@ async def _tasks(
         tasks.c.task_type,
         tasks.c.payload,
         tasks.c.priority,
+        *own_columns(),
         *(tasks.c[name] for name in _ATTEMPT_COLUMNS),
     ).where(tasks.c.id.in_(ids))
     known = {}
@@ -172,7 +174,14 @@ async def _tasks(
             key = row.task_id, attempt.attempt
             disputed.append(DisputedAttempt(*[*values, tuple(sends[key]), tuple(reports[key])]))
         known[row.task_id] = DisputedTask(
-            row.task_id, row.ordinal, row.task_type, row.payload, row.priority, tuple(disputed)
+            row.task_id,
+            row.ordinal,
+            row.task_type,
+            row.payload,
+            row.priority,
+            row.custom_id,
+            row.metadata,
+            tuple(disputed),
         )
     return known
 
@@ -242,9 +251,7 @@ def _report(row: Any) -> StoredReport:
 def _discrepancy(row: Any, task: DisputedTask | None, loose: StoredReport | None) -> Discrepancy:
     if task is not None and row.verdict not in SPANNING_VERDICTS:
         of_attempt = tuple(a for a in task.attempts if a.attempt == row.attempt)
-        task = DisputedTask(
-            task.id, task.ordinal, task.task_type, task.payload_json, task.priority, of_attempt
-        )
+        task = replace(task, attempts=of_attempt)
     return Discrepancy(
         row.id,
         row.at_ms,

@@ -17,6 +17,7 @@ from app.domain.verdicts import ALONGSIDE_VERDICTS
 from app.store.days import since_tasks
 from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
+from app.store.read.own_columns import own_columns
 from app.store.read.runs import RunReport, RunRow, progress_of
 from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
 
@@ -104,7 +105,7 @@ async def _findings(connection: AsyncConnection, run_id: str, limit: int) -> lis
     c, t = findings.c, tasks.c
     query = (
         sa.select(c.verdict, c.task_id, c.attempt, c.expected, c.actual, c.detail, c.delivery_id)
-        .add_columns(t.ordinal, t.task_type, t.payload)
+        .add_columns(t.ordinal, t.task_type, t.payload, *own_columns())
         .outerjoin(tasks, t.id == c.task_id)
         .where(c.run_id == run_id)
         .order_by(c.id)

@@ -30,6 +30,7 @@ from app.store.tables import (
     results,
     runs,
     submissions,
+    task_metadata,
     tasks,
 )
 from app.store.write.archives import blocks_of
@@ -175,6 +176,17 @@ class BooksSnapshot:
                 yield row
             after = rows[-1]["id"]
 
+    async def _own_columns_of_nobody(self) -> list[Orphan]:
+        m = task_metadata.c
+        query = (
+            sa.select(m.run_id, m.ordinal)
+            .outerjoin(tasks, sa.and_(tasks.c.run_id == m.run_id, tasks.c.ordinal == m.ordinal))
+            .where(tasks.c.id.is_(None))
+            .limit(ORPHANS_MAX)
+        )
+        rows = await self._connection.execute(query)
+        return [Orphan("task_metadata", f"{row.run_id}.{row.ordinal}", row.run_id, "ordinal") for row in rows]
+
     async def orphans(self) -> list[Orphan]:
         """Rows about tasks that are not there, and what belongs to no delivery or to no known kind."""
         found: list[Orphan] = []
@@ -194,6 +206,7 @@ class BooksSnapshot:
                 .limit(ORPHANS_MAX)
             )
             found += [Orphan(table.name, str(k), i) for k, i in await self._connection.execute(query)]
+        found += await self._own_columns_of_nobody()
         odd = sa.select(ledger.c.id, ledger.c.task_id).where(ledger.c.kind.not_in(("hold", "post", "void")))
         rows = await self._connection.execute(odd.limit(ORPHANS_MAX))
         found += [Orphan("ledger", str(row[0]), row[1], "kind") for row in rows]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.cli.evidence.dispute_file import write_dispute
 from app.config import EMULATOR_WEBHOOK_SECRET, Settings
@@ -23,6 +24,8 @@ from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
 from app.ports import CreateAnswer
 from app.services.dispute import Disputed
+from app.store.tables import task_metadata
+from app.views.report import full_report_document
 from tests.integration.evidence.wronged import VERDICTS, Wronged, deliver, deliver_stray, wrong_everything
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
 
@@ -47,8 +50,11 @@ def settings() -> Settings:
     )  # type: ignore[call-arg]
 
 
-async def write(wronged: Wronged, path: Path, made_ms: int = MADE_MS) -> Disputed:
-    return await write_dispute(wronged.pipeline.store, settings(), wronged.run, path, made_ms)
+async def write(
+    wronged: Wronged, path: Path, made_ms: int = MADE_MS, *, with_metadata: bool = False
+) -> Disputed:
+    store = wronged.pipeline.store
+    return await write_dispute(store, settings(), wronged.run, path, made_ms, with_metadata=with_metadata)
 
 
 def read(path: Path) -> Files:
@@ -108,6 +114,28 @@ async def test_the_script_verifies_it_and_each_verdict_has_its_evidence(
     assert wrong.returncode == 1
     assert f"{done.deliveries} faults" in wrong.stdout
     check_verdicts(read(tmp_path / "d.tar.gz"), wronged)
+
+
+async def test_own_columns_stay_with_their_author_unless_they_are_asked_for(
+    wronged: Wronged, tmp_path: Path
+) -> None:
+    own = {"custom_id": "row 2", "metadata": '{"margin":1.10,"exact":0.12345678901234567890123}'}
+    row = {"run_id": wronged.run.id, "ordinal": VERDICTS.index("overcharged") + 1, "line": 3} | own
+    store = wronged.pipeline.store
+    await store.db.write(lambda connection: connection.execute(sa.insert(task_metadata).values(**row)))
+    metadata = {"margin": 1.1, "exact": "0.12345678901234567890123"}
+    for wanted in (False, True):
+        await write(wronged, tmp_path / f"{wanted}.zip", with_metadata=wanted)
+        files = read(tmp_path / f"{wanted}.zip")
+        lines = [json.loads(line) for line in files["discrepancies.jsonl"].splitlines()]
+        (found,) = (line for line in lines if line["verdict"] == "overcharged")
+        assert (found["custom_id"], found.get("metadata")) == ("row 2", metadata if wanted else None)
+        assert b"row 2" in files["discrepancies.csv"]
+        assert wanted or not any(b"margin" in content for content in files.values())
+    report = full_report_document(await store.reports.full_report(wronged.run, 100))
+    about = {f["verdict"]: (f["custom_id"], f["metadata"]) for f in report["findings"]}
+    assert about["overcharged"] == ("row 2", metadata)
+    assert about["undercharged"] == (None, None)
 
 
 def check_verdicts(files: Files, wronged: Wronged) -> None:

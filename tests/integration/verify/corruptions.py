@@ -17,6 +17,7 @@ from app.store.tables import (
     results,
     spending_changes,
     submissions,
+    task_metadata,
     tasks,
 )
 from app.store.write.inbox import pack
@@ -327,6 +328,13 @@ CORRUPTIONS = [
         "findings",
         "row",
         _delivery("stranger"),
+    ),
+    Corruption(
+        "own columns are of a record that is no task",
+        lambda scene: [sa.insert(task_metadata).values(run_id=scene.run_id, ordinal=999, line=0)],
+        "task_metadata",
+        "ordinal",
+        lambda scene: f"{scene.run_id}.999",
     ),
     Corruption(
         "an adjustment is edited",

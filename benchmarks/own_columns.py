@@ -1,0 +1,164 @@
+"""Own columns there and back, by real processes: `python -m benchmarks.own_columns --tasks 100000`.
+
+Writes a JSONL file of prompts with four own columns, one of them nested, and a CSV file of the same texts.
+Submits both, by a `tallyhook submit` each, exports each in every format and as the rest without an
+answer, and compares every file with the input, column by column. Prints one JSON object with what each
+process took, for 10,000 prompts and for --tasks.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+SMALL = 10_000
+OWN = ("brand_id", "notes", "credits_limit", "state_of_mind")
+TABLE = ("custom_id", "prompt", *OWN)
+
+
+def record(n: int) -> dict[str, Any]:
+    """A prompt with a custom_id and four own columns; texts as people have them."""
+    return {
+        "custom_id": f"row {n:06}",
+        "prompt": f"Which CRM is best for a firm of {n}?",
+        "brand_id": f"{n % 1000:05}",
+        "notes": ("", "é ü 漢字 😀", 'a "quote", a comma\nand a line', " blank ", "=1+1", "null")[n % 6],
+        "credits_limit": ("0.10", "12345678901234567890123", "1e400", "-0.0")[n % 4],
+        "state_of_mind": {"z": [n, {"y": None, "a": [1.50, True]}], "b": "ß", "a": {}},
+    }
+
+
+def json_line(n: int) -> str:
+    """`credits_limit` is a number there, with digits that no float holds."""
+    fields = record(n)
+    number = fields.pop("credits_limit")
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return f'{text[:-1]},"credits_limit":{number}}}\n'
+
+
+def cells(n: int) -> list[str]:
+    """The same for a table, in the order of TABLE."""
+    fields = record(n)
+    nested = json.dumps(fields["state_of_mind"], ensure_ascii=False, separators=(",", ":"))
+    return [*(str(fields[name]) for name in TABLE[:-1]), nested]
+
+
+def write_jsonl(path: Path, tasks: int) -> None:
+    """The input as JSON Lines."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json_line(n) for n in range(1, tasks + 1))
+
+
+def write_csv(path: Path, tasks: int) -> None:
+    """The input as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(TABLE)
+        writer.writerows(cells(n) for n in range(1, tasks + 1))
+
+
+def differing(path: Path, tasks: int, *, is_json_source: bool) -> int:
+    """Rows of an exported file that are not the input's, and those that are missing."""
+    if path.suffix == ".jsonl":
+        found: Iterator[Any] = (_line_of(line) for line in path.open("rb"))
+        expected: Iterator[Any] = (_expected_line(n, is_json=is_json_source) for n in range(1, tasks + 1))
+    else:
+        found = _csv_rows(path) if path.suffix == ".csv" else _parquet_rows(path)
+        guarded = path.suffix == ".csv" and "rest" not in path.name
+        expected = (_expected_cells(n, guarded=guarded) for n in range(1, tasks + 1))
+    rows = list(found)
+    unequal = [1 for row, wanted in zip(rows, expected, strict=False) if row != wanted]
+    return abs(len(rows) - tasks) + len(unequal)
+
+
+def _line_of(line: bytes) -> str:
+    """Own columns as text, whether they are an object or stand in the record itself."""
+    found = json.loads(line, parse_float=str, parse_int=str)
+    own = found.get("metadata") or {name: found[name] for name in found if name in OWN}
+    prompt = (found.get("payload") or found)["prompt"]
+    return json.dumps([found["custom_id"], prompt, own])
+
+
+def _expected_line(n: int, *, is_json: bool) -> str:
+    fields = (
+        json.loads(json_line(n), parse_float=str, parse_int=str)
+        if is_json
+        else dict(zip(TABLE, cells(n), strict=True))
+    )
+    own = {name: fields[name] for name in fields if name in OWN}
+    return json.dumps([fields["custom_id"], fields["prompt"], own])
+
+
+def _expected_cells(n: int, *, guarded: bool) -> list[str]:
+    row = cells(n)
+    return [f"'{cell}" if guarded and cell.startswith("=") else cell for cell in row]
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield [row[name] for name in TABLE]
+
+
+def _parquet_rows(path: Path) -> Iterator[list[str]]:
+    for batch in pq.ParquetFile(path).iter_batches(columns=list(TABLE)):
+        yield from ([row[name] for name in TABLE] for row in batch.to_pylist())
+
+
+def _run(folder: Path, *arguments: str) -> dict[str, Any]:
+    started_s = time.monotonic()
+    environment = os.environ | {"TALLYHOOK_DATA_DIR": str(folder / "data")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli.main", *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"tallyhook {' '.join(arguments)} ended with {os.waitstatus_to_exitcode(status)}")
+    return {
+        "rss_mb": round(usage.ru_maxrss / 1024, 1),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
+        "took_s": round(time.monotonic() - started_s, 1),
+    }
+
+
+def measure(tasks: int) -> dict[str, Any]:
+    """Everything, for so many prompts."""
+    figures: dict[str, Any] = {"tasks": tasks}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for source, write in (("jsonl", write_jsonl), ("csv", write_csv)):
+            path = folder / f"in.{source}"
+            write(path, tasks)
+            options = ("--task-type", "CHATGPT", "--country", "DE", "--name", source)
+            figures[f"submit {source}"] = _run(folder, "submit", str(path), *options)
+            for what in ("jsonl", "csv", "parquet", "rest.jsonl", "rest.csv"):
+                out = folder / f"out-{source}-{what if 'rest' in what else f'all.{what}'}"
+                how = ("--remaining",) if "rest" in what else ("--format", what)
+                done = _run(folder, "export", source, *how, "--output", str(out))
+                done["differing"] = differing(out, tasks, is_json_source=source == "jsonl")
+                figures[f"{source} to {what}"] = done
+    return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure a small run and the one asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=100_000)
+    tasks = parser.parse_args(arguments).tasks
+    figures = [measure(size) for size in (min(SMALL, tasks), tasks)]
+    print(json.dumps(figures, indent=1))
+    if any(isinstance(f, dict) and f.get("differing") for size in figures for f in size.values()):
+        raise SystemExit("an export is not the input")
+
+
+if __name__ == "__main__":
+    main()
