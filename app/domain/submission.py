@@ -24,6 +24,8 @@ class ClaimedTask:
     claim: str
     """Token of the process that claimed it; only that one may give it back."""
     ordinal: int = 0
+    in_range: bool = False
+    """Claimed with its neighbours by one row: its own does not show this send before it ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ VACUUM_BYTES_MIN = 64 << 20
 
 async def has_response(db: Database) -> bool:
     """Whether `results` has the column still."""
+    return await db.read(lambda connection: connection.run_sync(has_response_column))
 
-    def look(connection: sa.Connection) -> bool:
-        return any(column["name"] == "response" for column in sa.inspect(connection).get_columns("results"))
 
-    return await db.read(lambda connection: connection.run_sync(look))
+def has_response_column(connection: sa.Connection) -> bool:
+    """The same, within a transaction; the column is the last thing to go."""
+    return any(column["name"] == "response" for column in sa.inspect(connection).get_columns("results"))
 
 
 async def drop_response(db: Database) -> None:

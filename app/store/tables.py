@@ -252,6 +252,19 @@ sa.Index(
     sqlite_where=HAS_CUSTOM_ID,
 )
 
+# Tasks that a sender has claimed, and whose rows do not show it yet (claims.py).
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("claim", sa.Text, nullable=False),  # token of the process that is sending them
+    sa.Column("run_id", Id, nullable=False),
+    sa.Column("first_ordinal", sa.Integer, nullable=False),
+    sa.Column("last_ordinal", sa.Integer, nullable=False),
+    sa.Column("claimed_at_ms", Millis, nullable=False),
+    sa.Column("lease_until_ms", Millis, nullable=False),
+)
+
 # An attempt that a retry replaced, as it stood then; its money may still move. Columns as in tasks.
 attempts = sa.Table(
     "attempts",

@@ -22,12 +22,14 @@ from app.store.tables import (
     Credits,
     asked_from,
     attempts,
+    claims,
     credits_sum,
     deliveries,
     ledger,
     runs,
     tasks,
 )
+from app.store.write.claims import in_ranges
 from app.store.write.submission import is_refusal_in_doubt
 
 COMMITS_APART_MS = 600_000
@@ -208,15 +210,17 @@ async def _first_id(connection: AsyncConnection, at_ms: int) -> int:
 def _open(account: str) -> list[sa.Select[Any]]:
     """Attempts whose charge nobody has reported: current ones, then those that a retry replaced. `working`:
     the provider is expected to report; otherwise the work was closed and the money is all that is open."""
-    return [
-        sa.select(*_open_columns(table))
+    recorded = [
+        sa.select(*_open_columns(table, table.c.first_sent_at_ms))
         .select_from(source.join(runs, runs.c.id == tasks.c.run_id))
         .where(runs.c.account == account, _is_open(table))
         for table, source in EVERY_ATTEMPT
     ]
+    claimed = in_ranges(*_open_columns(tasks, claims.c.claimed_at_ms))
+    return [*recorded, claimed.join(runs, runs.c.id == claims.c.run_id).where(runs.c.account == account)]
 
 
-def _open_columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
+def _open_columns(table: sa.Table, sent_at_ms: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
     # More may be charged than is held for product clusters alone, and how many there are is known at the end.
     extra = [
         (tasks.c.task_type == task_type, sa.literal(Decimal(billing.items_max), Credits))
@@ -226,7 +230,7 @@ def _open_columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
         sa.func.coalesce(table.c.credits_held, table.c.credits_estimate).label("credits"),
         sa.case(*extra, else_=sa.literal(Decimal(0), Credits)).label("clusters"),
         table.c.state.in_(OPEN_STATES).label("working"),
-        _sent_from(table.c.first_sent_at_ms).label("from_ms"),
+        _sent_from(sent_at_ms).label("from_ms"),
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import OPEN_STATES, Money, RunState
+from app.domain.task import OPEN_STATES, Money, RunState, TaskState
 from app.store.part import StorePart, reads
 from app.store.tables import (
     EVERY_ATTEMPT,
@@ -20,6 +20,8 @@ from app.store.tables import (
     IS_PENDING,
     IS_WAITING,
     REASON_CODE,
+    Credits,
+    claims,
     credits_sum,
     deliveries,
     is_due,
@@ -27,6 +29,7 @@ from app.store.tables import (
     runs,
     tasks,
 )
+from app.store.write.claims import in_ranges, is_free
 from app.store.write.health import database_now
 
 
@@ -152,7 +155,9 @@ class Queries(StorePart):
         due = (
             sa.select(runs.c.account)
             .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING)
-            .where(sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms)))
+            .where(
+                sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms), is_free())
+            )
             .distinct()
         )
         return sorted((await connection.scalars(due)).all())
@@ -221,11 +226,16 @@ async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
 async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
     found = {run_id: RunProgress() for run_id in run_ids}
     # One statement, hence of one snapshot: a retry in between would count an attempt twice or not at all.
-    rows = await connection.execute(
-        sa.union_all(*(_counts(run_ids, table, source) for table, source in EVERY_ATTEMPT))
-    )
+    current_and_past = [_counts(run_ids, table, source) for table, source in EVERY_ATTEMPT]
+    rows = await connection.execute(sa.union_all(*current_and_past, _claimed(run_ids)))
     for run_id, is_current, state, verdict, count, held, charged, estimate in rows:
         progress = found[run_id]
+        if is_current is None:
+            counts = progress.states
+            counts[TaskState.SUBMITTING] = counts.get(TaskState.SUBMITTING, 0) + count
+            if left := counts.pop(TaskState.PENDING) - count:
+                counts[TaskState.PENDING] = left
+            continue
         if is_current:
             progress.tasks += count
             progress.states[state] = progress.states.get(state, 0) + count
@@ -235,6 +245,14 @@ async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict
         progress.charged += charged
         progress.estimate += estimate
     return found
+
+
+def _claimed(run_ids: Sequence[str]) -> sa.Select[Any]:
+    """Of the tasks that are pending by their rows, those that a sender has claimed; in the columns of
+    `_counts`, with null for `is_current`."""
+    nothing = [sa.literal(Decimal(0), Credits)] * 3
+    of_runs = in_ranges(tasks.c.run_id, sa.null(), sa.null(), sa.null(), sa.func.count(), *nothing)
+    return of_runs.where(claims.c.run_id.in_(run_ids)).group_by(tasks.c.run_id)
 
 
 def _counts(run_ids: Sequence[str], table: sa.Table, source: sa.FromClause) -> sa.Select[Any]:

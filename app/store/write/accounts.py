@@ -27,6 +27,7 @@ from app.store.tables import (
     runs,
     tasks,
 )
+from app.store.write.claims import claimed_credits
 from app.store.write.spending import spending
 
 
@@ -151,7 +152,7 @@ class AccountWrites(StorePart):
     async def spent_since(self, connection: AsyncConnection, account: str, since_ms: int) -> Decimal:
         """Credits charged or held, and the estimates of what may be on its way, of all runs that an account
         began since then; one sum for each run, not for each task."""
-        query = sa.select(credits_sum(spending(runs.c.id))).where(
+        query = sa.select(credits_sum(spending(runs.c.id) + claimed_credits(runs.c.id))).where(
             runs.c.account == account, runs.c.created_at_ms >= since_ms
         )
         return await connection.scalar(query) or Decimal(0)

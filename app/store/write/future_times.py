@@ -17,6 +17,7 @@ from app.store.tables import (
     IS_WAITING,
     SLACK_MS,
     Millis,
+    claims,
     deliveries,
     notices,
     runs,
@@ -55,6 +56,7 @@ class FutureTimeWrites(StorePart):
         delivery_ms = max(longest.delivery, HELD_UP_MS_MAX)
         changes: list[_Change] = [
             (tasks, c.lease_until_ms, [IS_SUBMITTING], longest.claim),
+            (claims, claims.c.lease_until_ms, [], longest.claim),
             (tasks, c.next_poll_at_ms, [~asked], longest.poll),
             (tasks, c.next_poll_at_ms, [], longest.ask),
             (deliveries, deliveries.c.due_at_ms, [IS_WAITING], delivery_ms),

@@ -12,6 +12,7 @@ from app.domain.text import storable
 from app.store.database import Rows
 from app.store.part import StorePart, writes
 from app.store.tables import has_come, leases, runs, tasks
+from app.store.write.claims import is_free
 from app.store.write.load import task_row
 from app.store.write.submission import perhaps_accepted
 
@@ -108,7 +109,9 @@ class RunWrites(StorePart):
         # under its key until its report or its age decides.
         done = await connection.execute(
             sa.update(tasks)
-            .where(tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted())
+            .where(
+                tasks.c.run_id == run_id, tasks.c.state == TaskState.PENDING, ~perhaps_accepted(), is_free()
+            )
             .values(state=TaskState.CANCELLED)
         )
         return done.rowcount

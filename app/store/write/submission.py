@@ -5,8 +5,9 @@ condition. The order is fixed: key stored (at insert), row claimed, request sent
 """
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.domain.submission import ClaimedTask, Submission
 from app.domain.task import Money, RunState, TaskState
 from app.domain.text import storable_message
 from app.domain.verdicts import Verdict
+from app.store.finish_results import has_response_column
 from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     IS_OPEN,
@@ -38,10 +40,18 @@ from app.store.tables import (
     submissions,
     tasks,
 )
+from app.store.write.claims import (
+    add_ranges,
+    claimed_credits,
+    drop_empty_ranges,
+    end_ranges,
+    is_free,
+    release_ranges,
+)
 from app.store.write.settlement_rows import DriverId
 from app.store.write.spending import spending
 
-_NOT_ACCEPTED = frozenset(
+_UNSENT = frozenset(
     {Answer.DEFERRED, Answer.NO_CREDITS, Answer.BAD_KEY, Answer.KEY_COLLISION, Answer.MISDIRECTED}
 )
 """A task that never left us, or that was refused with all others, must not look as if it might exist at the
@@ -50,6 +60,7 @@ provider. Sends that were only put off stay counted: the wait before the next on
 _SENDING = [TaskState.PENDING, TaskState.SUBMITTING]
 _ACCEPTED = frozenset({Answer.ACCEPTED, Answer.EXISTS})
 
+_SEND_TYPES: dict[str, Any] = {"id": Id, "attempt": sa.Integer(), "sends": sa.Integer(), "first_ms": Millis()}
 _HOLD_COLUMNS = ("at_ms", "run_id", "task_id", "attempt", "kind", "credits")
 _LOG_COLUMNS = (
     "task_id",
@@ -70,8 +81,21 @@ CLAIM_TRIES = (True, False, False, False)
 waits for him, and looks again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """One claim: whose tasks, how many at most, for whom, and until when."""
+
+    account: str
+    limit: int
+    token: str
+    now_ms: int
+    lease_until_ms: int
+
+
 class SubmissionWrites(StorePart):
     """Part of the store."""
+
+    _claims_ranges = False
 
     @writes
     async def claim_pending(
@@ -87,108 +111,123 @@ class SubmissionWrites(StorePart):
         """Claim up to `limit` due tasks of an account's running runs for sending, highest priority first,
         within one the oldest run first, in the order of its source. A run whose budget the next task would
         exceed is paused instead."""
-        due = await self._due(connection, account, limit, now_ms)
-        if not due:
-            return []
-        batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in due])
-        claimed = await connection.execute(
-            sa.update(tasks)
-            .where(tasks.c.id == batch.c.id, _found(batch, IS_PENDING))
-            .values(
-                state=TaskState.SUBMITTING,
-                claim=claim,
-                lease_until_ms=lease_until_ms,
-                sends=tasks.c.sends + 1,
-                first_sent_at_ms=_first_sent(now_ms),
-            )
-            .returning(
-                tasks.c.id,
-                tasks.c.run_id,
-                tasks.c.attempt,
-                tasks.c.idempotency_key,
-                tasks.c.task_type,
-                tasks.c.payload,
-                tasks.c.priority,
-                tasks.c.credits_estimate,
-                tasks.c.sends,
-                tasks.c.first_sent_at_ms,
-                tasks.c.claim,
-                tasks.c.ordinal,
-            )
-        )
-        rows = [ClaimedTask(*row) for row in claimed.all()]
-        rows.sort(key=lambda row: (-row.priority, row.run_id, row.ordinal))
-        return await self._within_budget(connection, rows)
-
-    async def _due(self, connection: AsyncConnection, account: str, limit: int, now_ms: int) -> list[str]:
-        """Ids of the tasks to claim, locked. Asked run by run: what is in no running run is not looked at."""
-        if self.db.is_sqlite:
-            return await _first_of_runs(connection, account, limit, now_ms)
+        wanted = _Claim(account, limit, claim, now_ms, lease_until_ms)
+        by_range = await self._may_claim_ranges(connection)
         for skip_locked in CLAIM_TRIES:
-            query = _first_due(account, limit, now_ms).with_for_update(of=tasks, skip_locked=skip_locked)
-            due = list(await connection.scalars(query))
-            if due or not await connection.scalar(_any_due(account, now_ms)):
-                return due
+            due = await self._due(connection, wanted)
+            if not due:
+                return []
+            if rows := await self._claim(connection, wanted, due, by_range, skip_locked):
+                return rows
         return []
 
-    async def _within_budget(
-        self, connection: AsyncConnection, rows: Sequence[ClaimedTask]
+    async def _may_claim_ranges(self, connection: AsyncConnection) -> bool:
+        """Whether no process of the version before is left, which would not look at them."""
+        if not self._claims_ranges:
+            self._claims_ranges = not await connection.run_sync(has_response_column)
+        return self._claims_ranges
+
+    async def _due(self, connection: AsyncConnection, claim: _Claim) -> list[sa.Row[Any]]:
+        """(id, run) of the tasks to claim. Asked run by run: what is in no running run is not looked at."""
+        if self.db.is_sqlite:
+            return await _first_of_runs(connection, claim)
+        return list((await connection.execute(_first_due(claim))).all())
+
+    async def _claim(
+        self,
+        connection: AsyncConnection,
+        claim: _Claim,
+        due: Sequence[sa.Row[Any]],
+        by_range: bool,
+        skip_locked: bool,
     ) -> list[ClaimedTask]:
-        limited = await self._budgets_left(connection, {row.run_id for row in rows})
-        for row in rows:
-            # The rows just claimed for their first time are what is being decided.
-            if row.run_id in limited and row.sends == 1:
-                limited[row.run_id] += row.credits_estimate
+        """Claim those of the due tasks that are still free: never sent ones by ranges, others row by row."""
+        budgets = await self._lock_running(connection, {row.run_id for row in due})
+        batch = self.db.batch("v", {"id": Id}, [{"id": row.id} for row in due])
+        query = _claimable(claim).where(tasks.c.id == batch.c.id, _found(batch, IS_PENDING, is_free()))
+        if not by_range:
+            # The version before locks rows, not runs.
+            query = query.with_for_update(of=tasks, skip_locked=skip_locked)
+        found = [row for row in await connection.execute(query) if row.run_id in budgets]
+        rows = [ClaimedTask(*[*row, by_range and row.sends == 1]) for row in found]
+        rows.sort(key=lambda row: (-row.priority, row.run_id, row.ordinal))
+        rows = await self._within_budget(connection, rows, budgets)
+        taken = await self._claim_rows(connection, claim, [row for row in rows if not row.in_range])
+        fresh = [row for row in rows if row.in_range]
+        await add_ranges(self.db, connection, fresh, claim.lease_until_ms)
+        return [row for row in rows if row.in_range or row.id in taken]
+
+    async def _lock_running(
+        self, connection: AsyncConnection, run_ids: set[str]
+    ) -> dict[str, Decimal | None]:
+        """The budgets of those runs that are running, locked: whoever claims of a run or ends it comes before
+        or after, and reads what this one wrote."""
+        found = await connection.execute(
+            sa.select(runs.c.id, runs.c.budget)
+            .where(runs.c.id.in_(sorted(run_ids)), runs.c.state == RunState.RUNNING)
+            .order_by(runs.c.id)
+            .with_for_update(key_share=True)
+        )
+        return {row.id: row.budget for row in found}
+
+    async def _claim_rows(
+        self, connection: AsyncConnection, claim: _Claim, rows: Sequence[ClaimedTask]
+    ) -> set[str]:
+        """Ids of those that are claimed now."""
+        if not rows:
+            return set()
+        types = {"id": Id, "sends": sa.Integer(), "first_ms": Millis}
+        data = [{"id": row.id, "sends": row.sends, "first_ms": row.first_sent_at_ms} for row in rows]
+        batch = self.db.batch("v", types, data)
+        taken = await connection.scalars(
+            sa.update(tasks)
+            .where(tasks.c.id == batch.c.id, _found(batch, IS_PENDING, tasks.c.sends == batch.c.sends - 1))
+            .values(
+                state=TaskState.SUBMITTING,
+                claim=claim.token,
+                lease_until_ms=claim.lease_until_ms,
+                sends=batch.c.sends,
+                first_sent_at_ms=batch.c.first_ms,
+            )
+            .returning(tasks.c.id)
+        )
+        return set(taken)
+
+    async def _within_budget(
+        self, connection: AsyncConnection, rows: Sequence[ClaimedTask], budgets: Mapping[str, Decimal | None]
+    ) -> list[ClaimedTask]:
+        limited = await self._budgets_left(connection, budgets)
         kept: list[ClaimedTask] = []
-        over: dict[str, list[ClaimedTask]] = defaultdict(list)
+        over: set[str] = set()
         for row in rows:
             left = limited.get(row.run_id)
             # An attempt that may already exist at the provider is sent again whatever the budget says: the
             # same key cannot cost a second time.
-            if left is None or (row.run_id not in over and row.credits_estimate <= left) or row.sends > 1:
+            if left is None or row.sends > 1:
                 kept.append(row)
-                if left is not None and row.sends == 1:
-                    limited[row.run_id] = left - row.credits_estimate
+            elif row.run_id not in over and row.credits_estimate <= left:
+                kept.append(row)
+                limited[row.run_id] = left - row.credits_estimate
             else:
-                over[row.run_id].append(row)
-        for run_id, unsent in over.items():
-            await self._give_back(connection, [row.id for row in unsent])
+                over.add(row.run_id)
+        if over:
             await connection.execute(
                 sa.update(runs)
-                .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
+                .where(runs.c.id.in_(sorted(over)), runs.c.state == RunState.RUNNING)
                 .values(state=RunState.PAUSED, reason=BUDGET.text, reason_code=BUDGET.code)
             )
         return kept
 
-    async def _budgets_left(self, connection: AsyncConnection, run_ids: set[str]) -> dict[str, Decimal]:
-        # Locked, so that two claims of one run are counted one after the other.
-        found = await connection.execute(
-            sa.select(runs.c.id, runs.c.budget)
-            .where(runs.c.id.in_(run_ids), runs.c.budget.is_not(None))
-            .order_by(runs.c.id)
-            .with_for_update(key_share=True)
-        )
-        limited: dict[str, Decimal] = {row.id: row.budget for row in found}
+    async def _budgets_left(
+        self, connection: AsyncConnection, budgets: Mapping[str, Decimal | None]
+    ) -> dict[str, Decimal]:
+        limited = {run_id: budget for run_id, budget in budgets.items() if budget is not None}
         if limited:
             # After the lock, hence at a later time: what the claim before this one took is in it.
-            spent = sa.select(runs.c.id, spending(runs.c.id)).where(runs.c.id.in_(limited))
-            for run_id, credits in await connection.execute(spent):
-                limited[run_id] -= credits
+            spent = sa.select(runs.c.id, spending(runs.c.id), claimed_credits(runs.c.id))
+            for run_id, *credits in await connection.execute(spent.where(runs.c.id.in_(sorted(limited)))):
+                limited[run_id] -= sum(credits, Decimal(0))
         return limited
-
-    async def _give_back(self, connection: AsyncConnection, task_ids: Sequence[str]) -> None:
-        batch = self.db.batch("v", {"id": Id}, [{"id": i} for i in task_ids])
-        await connection.execute(
-            sa.update(tasks)
-            .where(tasks.c.id == batch.c.id, IS_SUBMITTING)
-            .values(
-                state=TaskState.PENDING,
-                claim=None,
-                lease_until_ms=None,
-                sends=tasks.c.sends - 1,
-                first_sent_at_ms=sa.case((tasks.c.sends <= 1, None), else_=tasks.c.first_sent_at_ms),
-            )
-        )
 
     @writes
     async def record_submissions(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
@@ -201,7 +240,8 @@ class SubmissionWrites(StorePart):
         """Whether the attempt was claimed again after this claim ran out, or has come further without it."""
         query = sa.select(tasks.c.sends, tasks.c.state, tasks.c.attempt).where(tasks.c.id == task.id)
         row = (await connection.execute(query)).one()
-        return row.sends > task.sends or row.state not in _SENDING or row.attempt != task.attempt
+        shown = task.sends - 1 if task.in_range else task.sends
+        return row.sends > shown or row.state not in _SENDING or row.attempt != task.attempt
 
     async def _record(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
         # Its row is locked before an end is logged: of two processes that end one attempt, the log's order
@@ -222,6 +262,10 @@ class SubmissionWrites(StorePart):
             await self._reject(connection, refused)
         if again := [s for s in ended if s.answer not in (*_ACCEPTED, Answer.REJECTED)]:
             await self._send_again(connection, again)
+        if tokens := {s.task.claim for s in ended if s.task.in_range}:
+            unsent = [s.task for s in again if s.task.in_range and s.answer in _UNSENT]
+            await end_ranges(self.db, connection, unsent)
+            await drop_empty_ranges(connection, tokens)
 
     async def _lock_ended(self, connection: AsyncConnection, ended: Sequence[Submission]) -> None:
         """By a statement of its own, so that the next one sees what was logged while this one waited."""
@@ -238,11 +282,11 @@ class SubmissionWrites(StorePart):
         replaced. The rows are locked."""
         if not rejected:
             return {}
-        types = {"id": Id, "attempt": sa.Integer(), "at_ms": Millis()}
-        data = [{"id": s.task.id, "attempt": s.task.attempt, "at_ms": s.at_ms} for s in rejected]
+        types = _SEND_TYPES | {"at_ms": Millis()}
+        data = [_send_row(s) | {"at_ms": s.at_ms} for s in rejected]
         batch = self.db.batch("v", types, data)
         # Logged already, when a write whose answer was lost is repeated.
-        others = tasks.c.sends - accounted_sends(submissions.c.at_ms != batch.c.at_ms)
+        others = self._send_values(batch)["sends"] - accounted_sends(submissions.c.at_ms != batch.c.at_ms)
         rows = await connection.execute(
             sa.select(tasks.c.idempotency_key, others).join(
                 batch, sa.and_(tasks.c.id == batch.c.id, tasks.c.attempt == batch.c.attempt)
@@ -251,18 +295,15 @@ class SubmissionWrites(StorePart):
         return {key: max(count - 1, 0) for key, count in rows}
 
     async def _accept(self, connection: AsyncConnection, taken: Sequence[Submission]) -> None:
-        types = {
-            "id": Id,
-            "attempt": sa.Integer(),
+        types = _SEND_TYPES | {
             "provider_task_id": sa.Text(),
             "to_charge": Credits(),
             "at_ms": Millis(),
             "poll_ms": Millis(),
         }
         rows = [
-            {
-                "id": s.task.id,
-                "attempt": s.task.attempt,
+            _send_row(s)
+            | {
                 "provider_task_id": storable_message(s.provider_task_id),
                 "to_charge": s.credits_to_charge,
                 "at_ms": s.at_ms,
@@ -285,6 +326,7 @@ class SubmissionWrites(StorePart):
                 next_poll_at_ms=batch.c.poll_ms,
                 claim=None,
                 lease_until_ms=None,
+                **self._send_values(batch),
             )
             .returning(
                 tasks.c.id,
@@ -329,18 +371,14 @@ class SubmissionWrites(StorePart):
                 submitted_at_ms=sa.func.coalesce(tasks.c.submitted_at_ms, batch.c.at_ms),
                 provider_task_id=sa.func.coalesce(tasks.c.provider_task_id, batch.c.provider_task_id),
                 credits_to_charge=sa.func.coalesce(tasks.c.credits_to_charge, batch.c.to_charge),
+                **self._send_values(batch),
             )
         )
 
     async def _reject(self, connection: AsyncConnection, rejected: Sequence[Submission]) -> None:
-        types = {"id": Id, "attempt": sa.Integer(), "code": sa.Text(), "message": sa.Text()}
+        types = _SEND_TYPES | {"code": sa.Text(), "message": sa.Text()}
         rows = [
-            {
-                "id": s.task.id,
-                "attempt": s.task.attempt,
-                "code": storable_message(s.code),
-                "message": storable_message(s.message),
-            }
+            _send_row(s) | {"code": storable_message(s.code), "message": storable_message(s.message)}
             for s in rejected
         ]
         batch = self.db.batch("v", types, rows)
@@ -357,34 +395,30 @@ class SubmissionWrites(StorePart):
                 error_message=batch.c.message,
                 claim=None,
                 lease_until_ms=None,
+                **self._send_values(batch),
             )
         )
 
     async def _send_again(self, connection: AsyncConnection, again: Sequence[Submission]) -> None:
-        types = {"id": Id, "claim": sa.Text(), "not_before_ms": Millis(), "back": sa.Integer()}
-        rows = [
-            {
-                "id": s.task.id,
-                "claim": s.task.claim,
-                "not_before_ms": s.not_before_ms,
-                "back": 1 if s.answer in _NOT_ACCEPTED else 0,
-            }
-            for s in again
-        ]
+        types = _SEND_TYPES | {"claim": sa.Text(), "not_before_ms": Millis(), "in_range": sa.Integer()}
+        rows = [_again_row(s) for s in again]
         batch = self.db.batch("v", types, rows)
+        # Only the claim that sent it: a lease that ran out meanwhile belongs to somebody else now.
+        by_row = sa.and_(IS_SUBMITTING, tasks.c.claim == batch.c.claim)
+        by_range = sa.and_(
+            IS_PENDING, batch.c.in_range == 1, tasks.c.sends == 0, tasks.c.attempt == batch.c.attempt
+        )
+        is_sent = sa.func.coalesce(tasks.c.first_sent_at_ms, batch.c.first_ms)
         await connection.execute(
             sa.update(tasks)
-            # Only the claim that sent it: a lease that ran out meanwhile belongs to somebody else now.
-            .where(tasks.c.id == batch.c.id, tasks.c.claim == batch.c.claim, IS_SUBMITTING)
+            .where(tasks.c.id == batch.c.id, _found(batch, sa.or_(by_row, by_range)))
             .values(
                 state=TaskState.PENDING,
                 claim=None,
                 lease_until_ms=None,
                 not_before_ms=batch.c.not_before_ms,
-                sends=tasks.c.sends - batch.c.back,
-                first_sent_at_ms=sa.case(
-                    (tasks.c.sends - batch.c.back <= 0, None), else_=tasks.c.first_sent_at_ms
-                ),
+                sends=batch.c.sends,
+                first_sent_at_ms=sa.case((batch.c.sends <= 0, None), else_=is_sent),
             )
         )
         # A run that was cancelled while they were on their way out takes with it what did not arrive.
@@ -395,6 +429,14 @@ class SubmissionWrites(StorePart):
             .values(state=TaskState.CANCELLED)
         )
 
+    def _send_values(self, batch: Any) -> dict[str, sa.ColumnElement[Any]]:
+        """How often an attempt was sent and since when, as its row says or the send that ended now."""
+        greatest = sa.func.max if self.db.is_sqlite else sa.func.greatest
+        return {
+            "sends": greatest(tasks.c.sends, batch.c.sends),
+            "first_sent_at_ms": sa.func.coalesce(tasks.c.first_sent_at_ms, batch.c.first_ms),
+        }
+
     @writes
     async def release_overdue_claims(self, connection: AsyncConnection, now_ms: int) -> int:
         """Claims whose lease is over go back to pending, under the same key: their sender is gone."""
@@ -403,7 +445,7 @@ class SubmissionWrites(StorePart):
             .where(IS_SUBMITTING, tasks.c.lease_until_ms <= now_ms)
             .values(state=TaskState.PENDING, claim=None, lease_until_ms=None)
         )
-        return done.rowcount
+        return done.rowcount + await release_ranges(connection, now_ms)
 
     @writes
     async def expire_unidentified(
@@ -430,49 +472,53 @@ def _running(account: str) -> tuple[sa.ColumnElement[bool], ...]:
     return IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING
 
 
+def _claimable(claim: _Claim) -> sa.Select[Any]:
+    """Tasks as ClaimedTask has them, were they claimed now."""
+    c = tasks.c
+    return sa.select(
+        c.id,
+        c.run_id,
+        c.attempt,
+        c.idempotency_key,
+        c.task_type,
+        c.payload,
+        c.priority,
+        c.credits_estimate,
+        (c.sends + 1).label("sends"),
+        _first_sent(claim.now_ms).label("first_sent_at_ms"),
+        sa.literal(claim.token).label("claim"),
+        c.ordinal,
+    )
+
+
 def _due_of(run_id: Any, limit: int, now_ms: int) -> sa.Select[Any]:
     """The first due tasks of one run, in the order of the index of open tasks."""
     return (
         sa.select(tasks.c.id, tasks.c.priority, tasks.c.run_id, tasks.c.ordinal)
-        .where(tasks.c.run_id == run_id, IS_OPEN, IS_PENDING, is_due(now_ms))
+        .where(tasks.c.run_id == run_id, IS_OPEN, IS_PENDING, is_due(now_ms), is_free())
         .order_by(tasks.c.priority.desc(), tasks.c.ordinal)
         .limit(limit)
     )
 
 
-def _any_due(account: str, now_ms: int) -> sa.Select[Any]:
-    due = sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms))
-    return sa.select(sa.literal(1)).select_from(runs).where(*_running(account), due).limit(1)
-
-
-def _first_due(account: str, limit: int, now_ms: int) -> sa.Select[Any]:
+def _first_due(claim: _Claim) -> sa.Select[Any]:
     """The first due tasks of an account; PostgreSQL."""
-    due_of_run = _due_of(runs.c.id, limit, now_ms).lateral("each")
-    first = (
+    due_of_run = _due_of(runs.c.id, claim.limit, claim.now_ms).lateral("each")
+    return (
         sa.select(due_of_run)
         .select_from(runs.join(due_of_run, sa.true()))
-        .where(*_running(account))
-        .order_by(*_order(due_of_run.c))
-        .limit(limit)
-        .subquery("first")
-    )
-    return (
-        sa.select(tasks.c.id)
-        .join(first, first.c.id == tasks.c.id)
-        .where(IS_PENDING)
-        .order_by(*_order(first.c))
+        .where(*_running(claim.account))
+        .order_by(due_of_run.c.priority.desc(), due_of_run.c.run_id, due_of_run.c.ordinal)
+        .limit(claim.limit)
     )
 
 
-def _order(c: Any) -> tuple[sa.ColumnElement[Any], ...]:
-    return c.priority.desc(), c.run_id, c.ordinal
-
-
-async def _first_of_runs(connection: AsyncConnection, account: str, limit: int, now_ms: int) -> list[str]:
+async def _first_of_runs(connection: AsyncConnection, claim: _Claim) -> list[sa.Row[Any]]:
     """The same on SQLite, which knows no lateral join: the run with the most urgent task is asked first, and
     no further one than is needed."""
+    limit, now_ms = claim.limit, claim.now_ms
     top = _due_of(runs.c.id, 1, now_ms).with_only_columns(tasks.c.priority).scalar_subquery()
-    ranked = sa.select(runs.c.id, top.label("top")).where(*_running(account)).subquery()
+    ranked = sa.select(runs.c.id, top.label("top")).where(*_running(claim.account)).subquery()
     heads = await connection.execute(
         sa.select(ranked.c.id, ranked.c.top)
         .where(ranked.c.top.is_not(None))
@@ -488,7 +534,7 @@ async def _first_of_runs(connection: AsyncConnection, account: str, limit: int, 
             break
         found += (await connection.execute(_due_of(run_id, limit, now_ms))).all()
         found = sorted(found, key=place)[:limit]
-    return [row.id for row in found]
+    return found
 
 
 def perhaps_accepted() -> sa.ColumnElement[bool]:
@@ -563,6 +609,19 @@ def _repriced_row(s: Submission) -> dict[str, object]:
         "detail": detail,
         "delivery_id": None,
     }
+
+
+def _send_row(s: Submission) -> dict[str, object]:
+    """What each end of a send says of it, as _SEND_TYPES."""
+    task = s.task
+    sent = {"sends": task.sends, "first_ms": task.first_sent_at_ms}
+    return {"id": task.id, "attempt": task.attempt} | sent
+
+
+def _again_row(s: Submission) -> dict[str, object]:
+    row = _send_row(s) | {"claim": s.task.claim, "not_before_ms": s.not_before_ms}
+    sends = s.task.sends - (1 if s.answer in _UNSENT else 0)
+    return row | {"sends": sends, "in_range": int(s.task.in_range)}
 
 
 def _log_row(s: Submission, open_sends: int | None, driver_id: DriverId) -> tuple[Any, ...]:

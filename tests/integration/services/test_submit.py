@@ -467,8 +467,10 @@ async def test_a_job_that_is_cut_off_keeps_what_it_knows(pipeline: Pipeline) -> 
         await job
     states = (await pipeline.books()).states()
     assert states["submitted"] == 10, "answered, so recorded"
-    assert states["submitting"] <= 2, "those that hung: their lease will tell"
-    assert states["pending"] >= 18, "never sent, so given back"
+    assert states["pending"] == 20
+    held = await pipeline.store.queries.progress(pipeline.run_id)
+    assert held.states["submitting"] <= 2, "those that hung: their lease will tell"
+    assert held.states["pending"] >= 18, "never sent, so given back"
     assert not (await pipeline.submit(provider=Deaf())).busy, "and the lease"
 
 
@@ -539,7 +541,8 @@ async def test_a_job_that_is_cut_off_while_it_records(pipeline: Pipeline, commit
     with pytest.raises(asyncio.CancelledError):
         await job
     books = await pipeline.books()
-    assert books.states() == {"submitted": 5, "submitting": 1}
+    assert books.states() == {"submitted": 5, "pending": 1}
+    assert (await pipeline.submit()).answers == {}, "its claim lasts"
     assert len(books.submissions) == 5, "each send is logged once"
     pipeline.clock.advance(CLAIM_MS)
     pipeline.provider.before_answer = None
@@ -587,7 +590,8 @@ async def test_an_absent_store_leaves_everything_waiting(pipeline: Pipeline, cut
     with pytest.raises(StoreUnavailable):
         await pipeline.submit()
     store.submissions.record_submissions = record  # type: ignore[method-assign]
-    assert (await pipeline.books()).states() == ({"submitted": 5} if cut else {"submitting": 5})
+    assert (await pipeline.books()).states() == ({"submitted": 5} if cut else {"pending": 5})
+    assert (await pipeline.submit()).answers == {}, "claimed until the lease is over"
     pipeline.clock.advance(CLAIM_MS)
     await pipeline.sweep()
     assert (await pipeline.submit()).answers == ({} if cut else {Answer.EXISTS: 5})

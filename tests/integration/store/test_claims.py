@@ -36,7 +36,7 @@ async def test_a_claim_says_all_that_sending_needs(store: Store) -> None:
     assert (first.task_type, first.payload_json) == ("CHATGPT", '{"prompt":"p1","country":"US"}')
     assert (first.credits_estimate, first.sends, first.first_sent_at_ms) == (5, 1, NOW)
     assert (first.claim, first.ordinal, first.priority) == ("me", 1, 1)
-    assert (await task_row(store, ids[0]))["state"] == "submitting"
+    assert (await store.queries.progress(run_id)).states == {"submitting": 2}
     assert await claim(store) == []
 
 

@@ -149,7 +149,7 @@ async def test_the_late_answer_of_a_settled_task_only_fills_blanks(store: Store)
     )
     after = await task_row(store, ids[0])
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"submitted_at_ms", "credits_to_charge"}
+    assert changed == {"submitted_at_ms", "credits_to_charge", "sends", "first_sent_at_ms"}
     assert after["provider_task_id"] == f"p-{ids[0]}-1"
     assert (await store.reports.report((await store.queries.find_runs(run_id))[0])).recovered_submits == 1
     await check_books(store)
@@ -166,7 +166,9 @@ async def test_a_late_answer_takes_nothing_away(store: Store, answer: Answer) ->
         [ended(task, answer, credits_to_charge=price, provider_task_id=None)]
     )
     after = await task_row(store, ids[0])
-    assert {name for name in before if before[name] != after[name]} == {"submitted_at_ms"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"submitted_at_ms", "sends", "first_sent_at_ms"}
+    assert (after["sends"], after["first_sent_at_ms"]) == (1, NOW)
     await check_books(store)
 
 

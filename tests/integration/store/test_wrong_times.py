@@ -11,7 +11,7 @@ from app.cli.runs.choose import choose_run
 from app.domain.accounting.balances import Balance
 from app.domain.notices.notice import Notice, NoticeKind
 from app.store import Store
-from app.store.tables import SLACK_MS, deliveries, notices, schedules, tasks
+from app.store.tables import SLACK_MS, claims, deliveries, notices, schedules, tasks
 from app.store.write.future_times import Longest
 from tests.integration.store.scenes import NOW, claim, receive, report_on, start_run, submit_all
 
@@ -65,10 +65,10 @@ async def test_f18_claims_deliveries_notices_and_slots_come_back(store: Store) -
     await store.schedules.add_schedule(
         name="daily", source="a", options="{}", every_ms=HOUR_MS, next_at_ms=NOW + AHEAD_MS + 5, now_ms=NOW
     )
-    await put(store, tasks, lease_until_ms=NOW + AHEAD_MS)
+    await put(store, claims, lease_until_ms=NOW + AHEAD_MS)
     await put(store, deliveries, due_at_ms=NOW + AHEAD_MS)
     await put(store, notices, due_at_ms=NOW + AHEAD_MS)
-    assert await store.future_times.bring_back_times(NOW, LONGEST) == 6
+    assert await store.future_times.bring_back_times(NOW, LONGEST) == 4
     assert await store.submissions.release_overdue_claims(NOW) == 3
     assert len(await store.inbox.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)) == 1
     assert len(await store.notices.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)) == 1
