@@ -9,6 +9,7 @@ STORED = 3
 """The request is stored, but something after it failed: not to be repeated."""
 BUG = 70
 INTERRUPTED = 130
+INTERRUPTED_CODE = "interrupted"
 
 
 class UserError(Exception):
@@ -31,6 +32,11 @@ class UserError(Exception):
         """What to choose from, or what else was wrong; texts or JSON objects."""
         self.exit_code = exit_code
 
+    @property
+    def is_interruption(self) -> bool:
+        """A signal ended the command; nothing went wrong."""
+        return self.code == INTERRUPTED_CODE
+
     def document(self) -> dict[str, object]:
         """As --json prints it."""
         error: dict[str, object] = {"code": self.code, "message": self.message}
@@ -39,3 +45,8 @@ class UserError(Exception):
         if self.details:
             error["details"] = self.details
         return {"error": error}
+
+
+def interrupted(message: str, remedy: str) -> UserError:
+    """A signal ended a command: what became of what it did, and how to go on."""
+    return UserError(INTERRUPTED_CODE, message, remedy, exit_code=INTERRUPTED)

@@ -36,6 +36,10 @@ class RowsRefused(Exception):  # noqa: N818 - of the rows, not of the caller
     already), and would again. None of them was written."""
 
 
+class NameTaken(Exception):  # noqa: N818 - it is there, and nothing has failed
+    """Another run has the name that a new one was to get, which is the text."""
+
+
 class ObjectsUnavailable(Exception):  # noqa: N818 - a state of the world, as above
     """Trouble of object storage that passes: no answer, a full disk. What was asked may have been done, and
     can be asked again."""

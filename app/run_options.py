@@ -18,6 +18,10 @@ NAME_CHARS_MAX = 200
 """Longer than any name that a person gives, and short enough for a table."""
 DECIMALS_MAX = 6
 NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
+RESERVED = ("latest", "all", "none", "run", "-")
+"""Words that stand for runs, or for none or any, where a command takes a run."""
+RESERVED_NAMES = frozenset(RESERVED)
+UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 BATCH_MAX = 500
 """Tasks that the provider takes in one call (C-G.3)."""
 
@@ -116,10 +120,18 @@ def parse_budget(text: str) -> Decimal | None:
 
 def refuse_unusable_name(option: str, name: str) -> None:
     """Raises UserError for a name that cannot be shown, or be given to another command."""
-    if sanitize(name) != name or not name.isprintable() or name.isspace():
+    if not name.strip():
+        raise UserError("bad_option", f"{option} is empty", "give a name, or leave it out", exit_code=USAGE)
+    if sanitize(name) != name or not name.isprintable():
         raise _bad(option, sanitize(name)[:NAME_CHARS_MAX], "use letters, digits and what can be seen")
+    if name != name.strip():
+        raise _bad(option, repr(name), "leave out the blanks around it")
     if len(name) > NAME_CHARS_MAX:
         raise _bad(option, f"of {len(name):,} characters", f"use {NAME_CHARS_MAX} at most")
+    if name.lower() in RESERVED_NAMES:
+        raise _bad(option, name, f"commands mean something else by it; so they do by {', '.join(RESERVED)}")
+    if name.startswith("-") or UUID.fullmatch(name):
+        raise _bad(option, name, "commands would take it for an option, or for the id of a run")
 
 
 def refuse_not_utf8(path: str) -> None:

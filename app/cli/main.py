@@ -40,7 +40,7 @@ from app.cli.runs.ask import ASK_EXAMPLES, ask
 from app.cli.runs.submit import SUBMIT_EXAMPLES, submit
 from app.cli.schedules import schedule
 from app.cli.up.command import UP_EXAMPLES, up
-from app.errors import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError
+from app.errors import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError, interrupted
 
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
@@ -146,9 +146,10 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
         if problem is None:
             raise
         _report(problem, as_json=as_json, usage=error if isinstance(error, TyperException) else None)
-        return STORED if streams.all_done() else problem.exit_code
+        goes_on = streams.all_done() and not problem.is_interruption
+        return STORED if goes_on else problem.exit_code
     if code == INTERRUPTED:
-        _report(UserError("interrupted", "interrupted"), as_json=as_json)
+        _report(interrupted("this command has ended before its time", ""), as_json=as_json)
     return code
 
 

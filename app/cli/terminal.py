@@ -144,11 +144,13 @@ def draw_done(output: Console, lines: Iterable[str]) -> None:
 
 def draw_error(output: Console, error: UserError) -> None:
     """What is wrong, what there is to choose from, and what to do."""
-    output.print(f"[red]Error:[/red] {escape(error.message)}")
+    said = "[yellow]Interrupted:[/yellow]" if error.is_interruption else "[red]Error:[/red]"
+    output.print(f"{said} {escape(error.message)}")
     for detail in error.details:
         output.print("  " + escape(_detail(detail)))
     if error.remedy:
-        output.print(f"[cyan]Remedy:[/cyan] {escape(error.remedy)}")
+        label = "Then:" if error.is_interruption else "Remedy:"
+        output.print(f"[cyan]{label}[/cyan] {escape(error.remedy)}")
 
 
 def _detail(detail: object) -> str:

@@ -6,7 +6,7 @@ the same run, after an interruption or in parallel with another producer, adds w
 else; a source that says something else is refused (SourceChanged).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -55,6 +55,8 @@ class NewRun:
     reuse_within_ms: int | None = None
     """An equal result of the account this young answers a prompt; None: every prompt is sent."""
     duplicates: Duplicates = Duplicates.KEEP
+    is_name_new: bool = False
+    """No other run may have the name."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Loaded:
     """What became of a source."""
 
     run_id: str
+    """Empty: there is no run, because nothing of the source could be a task of one."""
     started: bool = False
     """False: nothing of it will be sent. Something was bad and refused all of it, or nothing was good."""
     tasks: int = 0
@@ -95,51 +98,54 @@ async def load_run(
     """Store every good line of `source` as a task of a new run, or of the run `resume` that was made from it,
     and let the run begin.
 
-    `sha256` is asked after the last line; `created` gets the run's id before the first one, `progress` the
-    number of tasks stored so far. Raises SourceChanged when `resume` was made from another source, and
-    whatever `source` raises; then the run stays as far as it was read, so that it can be resumed or
-    cancelled.
+    `sha256` is asked after the last line; `created` gets the run's id with its first tasks, `progress` the
+    number of tasks stored so far. A source that is refused leaves no run behind. Raises SourceChanged when
+    `resume` was made from another source, NameTaken, and whatever `source` raises; then the run stays as far
+    as it was read, so that it can be resumed or cancelled.
     """
-    run_id = resume or await store.runs.create_run(
-        name=new.name,
-        source=new.source,
-        budget=new.budget,
-        now_ms=clock(),
-        account=new.account,
-        batch_size=new.batch_size,
-        reuse_within_ms=new.reuse_within_ms,
+
+    async def begin() -> str:
+        run_id = await store.runs.create_run(
+            name=new.name,
+            source=new.source,
+            budget=new.budget,
+            now_ms=clock(),
+            account=new.account,
+            batch_size=new.batch_size,
+            reuse_within_ms=new.reuse_within_ms,
+            is_name_new=new.is_name_new,
+        )
+        created(run_id)
+        return run_id
+
+    loaded: Loaded = Loaded(
+        resume or "", resumed_after=await store.loading.last_ordinal(resume) if resume else 0
     )
-    created(run_id)
-    loaded: Loaded = Loaded(run_id, resumed_after=await store.loading.last_ordinal(run_id) if resume else 0)
-    try:
-        await _read(store, source, new, loaded, clock, progress)
-    except BaseException:
-        if not resume and not loaded.tasks:
-            await store.runs.cancel_run(run_id, "its source could not be read")
-        raise
+    if resume:
+        created(resume)
+    await _read(store, source, new, loaded, begin, clock, progress)
     loaded.bad.kept.sort(key=lambda remark: remark.line)
-    if refusal := await _refusal(store, new, loaded):
+    if not loaded.run_id:
+        return loaded
+    if await _is_refused(store, new, loaded):
         if not resume:
-            await store.runs.cancel_run(run_id, refusal)
+            await store.runs.discard_run(loaded.run_id)
     else:
         loaded.started = await store.loading.finish_loading(
-            run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
+            loaded.run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
         )
     return loaded
 
 
-async def _refusal(store: "Store", new: NewRun, loaded: "Loaded") -> str | None:
-    """Why nothing of the source is sent; None: it is."""
-    if new.strict and loaded.bad_lines:
-        return "refused: a line is bad, and strict was asked for"
-    if not loaded.tasks:
-        return "no prompt in its source"
-    if new.duplicates is not Duplicates.MERGE:
-        named = DUPLICATES_KEPT if new.duplicates is Duplicates.ERROR else 0
-        loaded.duplicates, loaded.duplicates_named = await store.loading.duplicates(loaded.run_id, named)
-        if named and loaded.duplicates:
-            return "refused: prompts are repeated, and that was to be an error"
-    return None
+async def _is_refused(store: "Store", new: NewRun, loaded: "Loaded") -> bool:
+    """Whether nothing of the source is sent."""
+    if (new.strict and loaded.bad_lines) or not loaded.tasks:
+        return True
+    if new.duplicates is Duplicates.MERGE:
+        return False
+    named = DUPLICATES_KEPT if new.duplicates is Duplicates.ERROR else 0
+    loaded.duplicates, loaded.duplicates_named = await store.loading.duplicates(loaded.run_id, named)
+    return bool(named and loaded.duplicates)
 
 
 async def _read(
@@ -147,6 +153,7 @@ async def _read(
     source: Iterable[TaskSpec | BadLine],
     new: NewRun,
     loaded: "Loaded",
+    begin: Callable[[], Awaitable[str]],
     clock: Clock,
     progress: Callable[[int], None],
 ) -> None:
@@ -161,10 +168,12 @@ async def _read(
         elif not (new.strict and loaded.bad_lines):
             chunk.append((line, pricing.estimate(line.task_type, line.payload, day)))
             if len(chunk) >= CHUNK:
+                loaded.run_id = loaded.run_id or await begin()
                 await _store_chunk(store, chunk, new, loaded, clock())
                 progress(loaded.tasks)
                 chunk.clear()
     if chunk and not (new.strict and loaded.bad_lines):
+        loaded.run_id = loaded.run_id or await begin()
         await _store_chunk(store, chunk, new, loaded, clock())
         progress(loaded.tasks)
 

@@ -12,6 +12,7 @@ from app.store.read.reports import ReportReads
 from app.store.read.runs import Queries
 from app.store.read.set_aside import SetAsideReads
 from app.store.read.settled import SettledReads
+from app.store.read.waiting import WaitingReads
 from app.store.write.accounts import AccountWrites
 from app.store.write.adjustments import AdjustmentWrites
 from app.store.write.archives import ArchiveWrites
@@ -73,6 +74,7 @@ class Store:
         self.audits = AuditWrites(db)
         self.charges = ChargeReads(db)
         self.queries = Queries(db)
+        self.waiting = WaitingReads(db)
         self.reports = ReportReads(db)
         self.exports = ExportReads(db, read_answer, archive)
         self.settled = SettledReads(db, read_answer, archive)

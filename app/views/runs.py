@@ -46,10 +46,22 @@ def is_finished(run: RunRow, progress: RunProgress) -> bool:
     return run.state != RunState.LOADING and progress.open == 0
 
 
+def state_of(run: RunRow, progress: RunProgress) -> RunState:
+    """The one word for how a run stands. Its row and its tasks are read one after the other, and the tasks
+    decide whether it is over."""
+    state = RunState(run.state)
+    kept = state in (RunState.LOADING, RunState.CANCELLED)
+    return RunState.FINISHED if progress.open == 0 and not kept else state
+
+
+def _run_with(run: RunRow, progress: RunProgress) -> Document:
+    return run_document(run) | {"state": str(state_of(run, progress))}
+
+
 def status_document(run: RunRow, progress: RunProgress) -> Document:
     """A run, where its tasks stand, and its credits so far."""
     return {
-        "run": run_document(run),
+        "run": _run_with(run, progress),
         "finished": is_finished(run, progress),
         "tasks": progress.tasks,
         "open": progress.open,
@@ -66,7 +78,7 @@ def report_document(report: RunReport, findings: Sequence[Document]) -> Document
     """The books of one run: states, verdicts, credits, and what needs explaining."""
     progress = report.progress
     return {
-        "run": run_document(report.run),
+        "run": _run_with(report.run, progress),
         "finished": is_finished(report.run, progress),
         "tasks": progress.tasks,
         "open": progress.open,

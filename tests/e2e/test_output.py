@@ -104,9 +104,10 @@ def test_f7_a_script_that_tries_again_pays_once(forked: Forks, as_json: tuple[st
             break
     assert len(runs_named(forked, name)) == 1
     # Standard output alone says it, too.
-    ran = forked.run("submit", "good.csv", "--name", "heard", *as_json, err="closed")
+    heard = f"heard{as_json}"
+    ran = forked.run("submit", "good.csv", "--name", heard, *as_json, err="closed")
     assert ran.code == 0
-    assert runs_named(forked, "heard")[0].encode() in ran.out
+    assert runs_named(forked, heard)[0].encode() in ran.out
 
 
 @pytest.mark.parametrize("as_json", JSON, ids=("text", "json"))
@@ -114,7 +115,7 @@ def test_f7_a_script_that_tries_again_pays_once(forked: Forks, as_json: tuple[st
 def test_f7_a_character_that_the_encoding_has_not_loses_nothing(
     forked: Forks, encoding: str, as_json: tuple[str, ...]
 ) -> None:
-    name = f"q3 → q4 😀 {encoding}"
+    name = f"q3 → q4 😀 {encoding}{len(as_json)}"
     env = {"PYTHONIOENCODING": encoding}
     encoding = encoding.partition(":")[0]
     env["PYTHONIOENCODING"] = encoding

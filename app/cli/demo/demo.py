@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +24,7 @@ from app.cli.demo.stack import (
     ready,
     settings_of,
 )
-from app.cli.runs.draw import live_progress
+from app.cli.runs.progress import Seen, Show, shown_progress
 from app.cli.runs.submit_file import submit_file
 from app.cli.runs.watch import POLL_S
 from app.cli.store_access import opened_store
@@ -39,7 +39,7 @@ from app.local.processes import Processes, own_command
 from app.prompts.reader import Defaults
 from app.services.load import NewRun
 from app.store import Store
-from app.store.read.runs import RunProgress, RunReport, RunRow
+from app.store.read.runs import RunReport, RunRow
 from app.views.runs import Document
 
 PROMPTS = Path(__file__).parents[3] / "examples" / "prompts.csv"
@@ -116,9 +116,10 @@ async def _settled(
     store: Store, run: RunRow, emulator: "Emulator", processes: Processes, timeout_s: float
 ) -> None:
     """Wait, with a live bar, until nothing is under way on either side. Raises UserError."""
-    until = time.monotonic() + timeout_s
-    with live_progress(error_console(), run.name) as show:
-        while not await _is_quiet(store, run, emulator, show):
+    began = time.monotonic()
+    until = began + timeout_s
+    with shown_progress(error_console(), run.name) as show:
+        while not await _is_quiet(store, run, emulator, show, began):
             dead = processes.dead()
             if dead is not None:
                 raise failed(f"{dead.name} ended by itself with {dead.exit_code}", processes)
@@ -130,14 +131,12 @@ async def _settled(
             await asyncio.sleep(POLL_S)
 
 
-async def _is_quiet(
-    store: Store, run: RunRow, emulator: "Emulator", show: Callable[[RunProgress], None]
-) -> bool:
+async def _is_quiet(store: Store, run: RunRow, emulator: "Emulator", show: Show, began: float) -> bool:
     """No task or delivery with the emulator, then none with us: asked in this order, since what the emulator
     has delivered by then is in our inbox."""
     emulator_quiet = await emulator.is_quiet()
     progress = await store.queries.progress(run.id)
-    show(progress)
+    show(Seen(time.monotonic() - began, now_ms(), run.state, run.reason, progress, ()))
     return (
         emulator_quiet
         and progress.open == 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.interruption import ended_in_order
 from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
 from app.errors import FAILED
 
@@ -29,6 +30,7 @@ def watch(run: RunArgument = "latest", as_json: AsJson = False) -> None:
     Ends with 1 when the run is paused or stopped, and says why.
     """
     from app.cli.runs.draw import draw_status
+    from app.cli.runs.watch import follow
     from app.cli.terminal import show
     from app.views.runs import status_document
 
@@ -62,14 +64,17 @@ def status(run: RunArgument = "latest", as_json: AsJson = False) -> None:
     """Show where the tasks of RUN stand, its credits so far, and whether a worker is running."""
     from app.cli.runs.choose import choose_run
     from app.cli.runs.draw import draw_status
+    from app.cli.runs.watch import waits_of
     from app.cli.terminal import show
     from app.views.runs import status_document
     from app.views.workers import workers_document
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        document = status_document(row, await store.queries.progress(row.id))
+        progress = await store.queries.progress(row.id)
+        document = status_document(row, progress)
         document["worker"] = await workers_document(store)
+        document["waits"] = await waits_of(store, row, progress, document["worker"])
         show(document, as_json=as_json, draw=draw_status)
 
     with_store(settings_for(log_level="warning"), work)
@@ -255,29 +260,18 @@ def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool
 
 
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
-    """Run `work`, an async function, on the opened store."""
+    """Run `work`, an async function, on the opened store. SIGTERM and SIGHUP interrupt it as Ctrl-C does."""
     from app.cli.store_access import TROUBLE, opened_store, unreachable
 
     async def opened() -> None:
-        async with opened_store(settings) as store:
-            await work(store)
+        with ended_in_order():
+            async with opened_store(settings) as store:
+                await work(store)
 
     try:
         asyncio.run(opened())
     except TROUBLE as error:
         raise unreachable(settings, error) from error
-
-
-async def follow(store: "Store", wanted: str) -> "tuple[RunRow, RunProgress]":
-    """Watch a run with a live bar on standard error; how it stood at the end."""
-    from app.cli.runs.choose import choose_run
-    from app.cli.runs.draw import live_progress
-    from app.cli.runs.watch import watch_run
-    from app.cli.terminal import error_console
-
-    row = await choose_run(store, wanted)
-    with live_progress(error_console(), row.name) as show_progress:
-        return await watch_run(store, row, lambda _, progress: show_progress(progress))
 
 
 def exit_if_halted(run: "RunRow", progress: "RunProgress", *, code: int = FAILED) -> None:

@@ -1,19 +1,15 @@
 """Draws the documents about runs on a terminal. Everything a person sees and no program reads."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from decimal import Decimal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.runs.choose import SHORT_ID_CHARS
-from app.cli.runs.watch import submitted_count
 from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
 from app.domain.credits import to_json_number
-from app.store.read.runs import RunProgress
 from app.views.runs import Document
 
 
@@ -40,6 +36,17 @@ def draw_runs(output: Console, document: Document) -> None:
             second(run["created_at"]),
         )
     output.print(rows)
+    for status in document["runs"]:
+        if status["run"]["state"] == "loading":
+            output.print(escape(_unread(status["run"])))
+
+
+def _unread(run: Document) -> str:
+    short = run["id"][-SHORT_ID_CHARS:]
+    return (
+        f"{run['name']} is still being read, or was interrupted: submit FILE --resume {short} goes on, "
+        f"cancel {short} gives it up."
+    )
 
 
 def draw_status(output: Console, document: Document) -> None:
@@ -48,10 +55,11 @@ def draw_status(output: Console, document: Document) -> None:
     counts = {state: count for state, count in document["states"].items() if count}
     output.print(f"  tasks    {document['tasks']}: {pairs(counts)}")
     output.print(f"  credits  {pairs(document['credits'])}")
-    if worker := document.get("worker"):
-        needed = not worker["running"] and not document["finished"]
-        words = f"[red]{worker['message']}: start tallyhook worker[/red]" if needed else worker["message"]
-        output.print(f"  worker   {words}")
+    for line in document.get("waits", ()):
+        output.print(f"  waits    {escape(line)}")
+    worker = document.get("worker")
+    if worker and (worker["running"] or document["finished"]):  # else it is waited for
+        output.print(f"  worker   {worker['message']}")
 
 
 def draw_report(output: Console, document: Document) -> None:
@@ -146,38 +154,6 @@ def draw_bad_lines(output: Console, remarks: Iterable[Document], unnamed: int) -
         output.print(f"… and {unnamed:,} more remarks of other kinds")
 
 
-@contextlib.contextmanager
-def live_progress(output: Console, name: str) -> Iterator[Callable[[RunProgress], None]]:
-    """A live bar for a run: settled of all, then submitted, completed, failed and credits. Not
-    drawn where it cannot be redrawn. Gives the function that moves it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("[dim]submitted[/dim] {task.fields[submitted]}"),
-        TextColumn("[green]completed {task.fields[completed_tasks]}[/green]"),
-        TextColumn("[red]failed {task.fields[failed]}[/red]"),
-        TextColumn("[cyan]{task.fields[charged]} credits[/cyan]"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=output, disable=not output.is_terminal, expand=True) as bar:
-        drawn = bar.add_task(escape(name), total=None, submitted=0, completed_tasks=0, failed=0, charged=0)
-
-        def move(progress: RunProgress) -> None:
-            states = progress.states
-            bar.update(
-                drawn,
-                total=progress.tasks,
-                completed=progress.tasks - progress.open,
-                submitted=submitted_count(progress),
-                completed_tasks=states.get("completed", 0),
-                failed=states.get("failed", 0),
-                charged=to_json_number(progress.charged),
-            )
-
-        yield move
-
-
 def _draw_run_head(output: Console, document: Document) -> None:
     run = document["run"]
     output.print(f"Run {run['id']} ({escape(run['name'])}) from {escape(run['source'])}: {_state(document)}")
@@ -193,6 +169,5 @@ def _draw_run_head(output: Console, document: Document) -> None:
 
 def _state(document: Document) -> str:
     state = document["run"]["state"]
-    drawn = "finished" if state == "running" and document["finished"] else state
     style = STATE_STYLES.get(state, "default")
-    return f"[{style}]{drawn}[/{style}]"
+    return f"[{style}]{state}[/{style}]"

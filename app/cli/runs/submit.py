@@ -1,5 +1,6 @@
 """The command submit: a file becomes a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from app.cli.options import (
     examples,
     settings_for,
 )
-from app.cli.runs.commands import exit_if_halted, follow, with_store
+from app.cli.runs.commands import exit_if_halted, with_store
 from app.errors import STORED, USAGE, UserError
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL, also gzip; - reads stdin.")],
-    name: Annotated[str, typer.Option(help="Name of the run; default: the file's name and the time.")] = "",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run, new.", show_default="the file's name and the time")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Another run may have the --name already.")] = False,
     task_type: TaskType = "",
     country: Country = "",
     priority: Priority = 1,
@@ -46,8 +50,12 @@ def submit(
     encoding: Encoding = "",
     delimiter: Delimiter = "",
     resume: Annotated[
-        str, typer.Option(metavar="RUN", help="Go on with RUN, whose submit of this file was interrupted.")
-    ] = "",
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with RUN, whose submit of this file was interrupted, or with the [b]latest[/b] such.",
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
     strict: Strict = False,
     as_json: AsJson = False,
@@ -58,17 +66,17 @@ def submit(
     pages and the like are optional and override the options below. Bad lines are reported with the remedy;
     the rest goes on. The command may end, or the terminal be closed: the run does not need it.
 
-    The same file again is a run of its own. With --resume nothing is stored twice, and a file that changed
-    since is refused.
+    The same file again is a run of its own. A file that is refused leaves no run behind; where reading it was
+    interrupted, --resume goes on: nothing is stored twice, and a file that changed since is refused.
 
     Ends with 0 once the run is stored, also where its output cannot be written: standard error then names the
     run. 3: the run is stored, but --watch saw it halt or could not go on; 1 and 2: nothing will be sent. So
     whoever tries again after 1 or 2 pays nothing twice.
     """
     from app.bootstrap import now_ms
-    from app.cli.runs.choose import choose_run
+    from app.cli.runs.choose import choose_loading_run
     from app.cli.runs.draw import draw_submitted
-    from app.cli.runs.submit_file import default_name, submit_file
+    from app.cli.runs.submit_file import default_name, free_name, submit_file
     from app.cli.terminal import show
     from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
 
@@ -89,16 +97,20 @@ def submit(
         delimiter,
     )
     refuse_unknown_account(settings, account)
-    refuse_unusable_name("--name", name)
-    if resume:
+    if name is not None:
+        refuse_unusable_name("--name", name)
+    elif again:
+        raise UserError("bad_option", "--again goes with --name", "name the run", exit_code=USAGE)
+    if resume is not None:
         refuse_with_resume(name, options)
     path = None if file == "-" else Path(file)
     refuse_not_utf8(str(path.absolute()) if path else "")
 
     async def work(store: "Store") -> None:
         source = file if path is None else str(path.absolute())
-        new = options.new_run(name or default_name(path, now_ms()), source)
-        resumed = (await choose_run(store, resume)).id if resume else None
+        own_name = name or await free_name(store, default_name(path, now_ms()))
+        new = replace(options.new_run(own_name, source), is_name_new=not again)
+        resumed = None if resume is None else (await choose_loading_run(store, resume, source)).id
         document = await submit_file(
             store, settings, path, options.defaults(), new, reading=options.reading(), resume=resumed
         )
@@ -113,6 +125,7 @@ def submit(
 async def _watch_submitted(store: "Store", document: "Document", *, as_json: bool) -> None:
     """Follow the stored run; as JSON its end and its status are one document."""
     from app.cli.runs.draw import draw_status, draw_submitted
+    from app.cli.runs.watch import follow
     from app.cli.terminal import show
     from app.views.runs import status_document
 
@@ -125,7 +138,7 @@ async def _watch_submitted(store: "Store", document: "Document", *, as_json: boo
     exit_if_halted(run, progress, code=STORED)
 
 
-def refuse_with_resume(name: str, options: "RunOptions") -> None:
+def refuse_with_resume(name: str | None, options: "RunOptions") -> None:
     """Raises UserError for an option that belongs to the run, which is there already."""
     given = {
         "--name": name,
@@ -147,6 +160,7 @@ SUBMIT_EXAMPLES = examples(
     "tallyhook submit prompts.csv --budget 5000 --watch",
     "tallyhook submit prompts.jsonl --task-type CHATGPT --country DE --include markdown",
     "cat prompts.csv | tallyhook submit - --name monday --strict --json",
+    "tallyhook submit prompts.csv --name monday --again",
     "tallyhook submit prompts.csv --reuse-within 24h --duplicates merge",
     "tallyhook submit prompts.csv --resume latest",
 )

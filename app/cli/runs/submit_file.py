@@ -1,6 +1,8 @@
 """From a file of prompts to a run that workers may send: what `submit` and `demo` share."""
 
 import asyncio
+import difflib
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,15 +10,17 @@ from pathlib import Path
 from rich.markup import escape
 
 from app.bootstrap import now_ms, open_queue
-from app.cli.runs.choose import SHORT_ID_CHARS
+from app.cli.runs.choose import CANDIDATES_MAX, SHORT_ID_CHARS, shown_run
 from app.cli.store_access import TROUBLE
 from app.cli.streams import done, stdin_fault
 from app.cli.terminal import error_console
 from app.config import Settings
 from app.domain.source_change import SourceChanged
+from app.domain.task import RunState
 from app.domain.text import sanitize
-from app.errors import USAGE, UserError
+from app.errors import USAGE, UserError, interrupted
 from app.local.embedded import is_valkey_used, running_valkey
+from app.ports import NameTaken
 from app.prompts.reader import AS_IT_SAYS, DamagedError, Defaults, PromptReader, Reading, read_prompts
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
@@ -24,6 +28,8 @@ from app.views.runs import Document
 from app.views.submitted import bad_line_document, submitted_document
 from app.views.workers import workers_document
 
+FOLDER_MAX = 2_000
+"""Names of a directory that are looked at for one that was meant."""
 STEM_CHARS_MAX = 100
 """Of a file's name in the name of a run."""
 OWN_SHOWN = 8
@@ -50,7 +56,7 @@ async def submit_file(
         reader = read_prompts(path, defaults, reading)
     except ValueError as error:
         raise UserError("bad_option", str(error), exit_code=USAGE) from error
-    interrupted = [] if resume or path is None else await store.loading.loading_runs(new.source)
+    unread = [] if resume or path is None else await store.loading.loading_runs(new.source)
     try:
         loaded = await _load(store, reader, new, progress=progress, resume=resume)
     finally:
@@ -63,7 +69,7 @@ async def submit_file(
     woken = await wake_workers(settings)
     worker = await seen_workers(store)
     steps = next_steps(loaded.run_id, settings, worker, woken=woken)
-    hints = (resume_hint(run_id) for run_id in interrupted)
+    hints = (resume_hint(run_id) for run_id in unread)
     own = reader.own_columns
     then = [*counted(loaded, new), *kept_columns(own), *steps, *hints]
     return submitted_document(
@@ -88,15 +94,24 @@ async def _load(
             resume=resume,
         )
     except DamagedError as error:
+        if begun and not resume:
+            # No other reading of it can be gone on with.
+            await store.runs.discard_run(begun[0])
         raise UserError(
             "unreadable", f"cannot read {new.source}: {error.strerror}", error.remedy, exit_code=USAGE
         ) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError("unreadable", f"cannot read {new.source}: {reason}", exit_code=USAGE) from error
+        reason, remedy = error.strerror or str(error), _resume_remedy(begun)
+        message = f"cannot read {new.source}: {reason}"
+        raise UserError("unreadable", message, remedy, exit_code=USAGE) from error
     except SourceChanged as change:
         raise source_changed(change, new.source) from change
-    except (*TROUBLE, asyncio.CancelledError):
+    except NameTaken:
+        raise await name_taken(store, new.name) from None
+    except asyncio.CancelledError:
+        what = f"not all of {new.source} is stored, and nothing of it is sent"
+        raise interrupted(what, _resume_remedy(begun)) from None
+    except TROUBLE:
         # Perhaps even whole, if only the database's last word was lost.
         for run_id in begun:
             done(
@@ -104,6 +119,35 @@ async def _load(
                 "it is stored twice"
             )
         raise
+
+
+def _resume_remedy(begun: list[str]) -> str:
+    """What to do after reading broke off; `begun`: the run that has some of it, if any."""
+    if not begun:
+        return "no run was made of it: submit it anew"
+    short = begun[0][-SHORT_ID_CHARS:]
+    return f"submit FILE --resume {short} goes on with it, cancel {short} gives it up"
+
+
+async def name_taken(store: Store, name: str) -> UserError:
+    """What to say of a name that another run has."""
+    runs = await store.queries.find_runs(name)
+    loading = next((run for run in runs if run.state == RunState.LOADING), None)
+    remedy = "give another --name, or add --again for one more run of this name"
+    if loading is not None:
+        remedy += f"; submit FILE --resume {loading.id[-SHORT_ID_CHARS:]} goes on with what was interrupted"
+    details = [shown_run(run) for run in runs[:CANDIDATES_MAX]]
+    message = f"there is a run of the name {name!r} already; nothing is stored"
+    return UserError("name_taken", message, remedy, details=details, exit_code=USAGE)
+
+
+async def free_name(store: Store, wanted: str) -> str:
+    """A default name that no run has: two files of one name may be submitted in one second."""
+    name, number = wanted, 1
+    while await store.queries.find_runs(name):
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
 
 
 def stored(run_id: str) -> str:
@@ -165,7 +209,23 @@ def refuse_if_not_a_file(path: Path | None) -> None:
     except OSError as error:  # a name too long
         what = f"is no name of a file: {error.strerror}"
     if what:
-        raise UserError("unreadable", f"{path} {what}", "- reads standard input", exit_code=USAGE)
+        raise UserError("unreadable", f"{path} {what}", _instead_of(path), exit_code=USAGE)
+
+
+def _instead_of(path: Path) -> str:
+    """What to give instead of a path that is no file: one of such a name, or where it goes wrong."""
+    if path.is_dir():
+        return "give a file in it; - reads standard input"
+    folder = path.absolute().parent
+    try:
+        names = [entry.name for entry in itertools.islice(folder.iterdir(), FOLDER_MAX)]
+    except OSError:
+        return f"there is no directory {folder} that can be read; - reads standard input"
+    by_folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(path.name.casefold(), by_folded, n=3)
+    if not near:
+        return f"see what is there: ls {folder}; - reads standard input"
+    return f"did you mean {' or '.join(str(path.with_name(by_folded[name])) for name in near)}?"
 
 
 def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:

@@ -1,12 +1,19 @@
 """Follows a run until there is nothing left to wait for."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from app.bootstrap import now_ms
+from app.cli.runs.choose import SHORT_ID_CHARS, choose_run
+from app.cli.runs.progress import Seen, shown_progress
+from app.cli.terminal import error_console
 from app.domain.task import RunState, TaskState
+from app.errors import interrupted
 from app.store.read.runs import RunProgress, RunRow
-from app.views.runs import is_finished
+from app.views.runs import Document, is_finished, state_of
+from app.views.waiting import waiting_lines
+from app.views.workers import workers_document
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -17,7 +24,7 @@ POLL_SHARE = 10
 
 
 async def watch_run(
-    store: "Store", run: RunRow, on_change: Callable[[RunRow, RunProgress], None]
+    store: "Store", run: RunRow, on_change: Callable[[RunRow, RunProgress], Awaitable[None]]
 ) -> tuple[RunRow, RunProgress]:
     """Call `on_change` about twice a second until the run is finished, or halted with nothing under way; its
     last state."""
@@ -26,7 +33,7 @@ async def watch_run(
         started = clock()
         run = next((row for row in await store.queries.find_runs(run.id) if row.id == run.id), run)
         progress = await store.queries.progress(run.id)
-        on_change(run, progress)
+        await on_change(run, progress)
         if is_finished(run, progress) or is_halted(run, progress):
             return run, progress
         await asyncio.sleep(max(POLL_S, POLL_SHARE * (clock() - started)))
@@ -38,9 +45,31 @@ def is_halted(run: RunRow, progress: RunProgress) -> bool:
     return run.state in (RunState.PAUSED, RunState.STOPPED) and out == 0
 
 
-def submitted_count(progress: RunProgress) -> int:
-    """Tasks that the provider has accepted, whatever has become of them."""
-    return sum(
-        progress.states.get(state, 0)
-        for state in (TaskState.SUBMITTED, TaskState.COMPLETED, TaskState.FAILED, TaskState.EXPIRED)
-    )
+async def follow(store: "Store", wanted: str) -> tuple[RunRow, RunProgress]:
+    """Watch a run, its progress on standard error; how it stood at the end. Raises UserError when a signal
+    ends it."""
+    row, last = await choose_run(store, wanted), None
+    clock, began_s = asyncio.get_running_loop().time, asyncio.get_running_loop().time()
+    with shown_progress(error_console(), row.name) as show_progress:
+
+        async def look(run: RunRow, progress: RunProgress) -> None:
+            nonlocal last
+            waits = await waits_of(store, run, progress, await workers_document(store))
+            state, last = str(state_of(run, progress)), progress
+            show_progress(Seen(clock() - began_s, now_ms(), state, run.reason, progress, waits))
+
+        try:
+            return await watch_run(store, row, look)
+        except asyncio.CancelledError:
+            stands = f": {last.tasks - last.open:,} of {last.tasks:,} tasks are in" if last else ""
+            raise interrupted(
+                f"only the watching has ended; run {row.name} goes on{stands}",
+                f"tallyhook watch {row.id[-SHORT_ID_CHARS:]} shows it again, tallyhook pause "
+                f"{row.id[-SHORT_ID_CHARS:]} stops it",
+            ) from None
+
+
+async def waits_of(store: "Store", run: RunRow, progress: RunProgress, worker: Document | None) -> list[str]:
+    """Why the run is not over, in sentences."""
+    waiting = await store.waiting.waiting(run.id)
+    return waiting_lines(run, progress, waiting, worker, short_id=run.id[-SHORT_ID_CHARS:])

@@ -41,6 +41,7 @@ class RunRow:
     name: str
     source: str
     state: str
+    """domain.task.RunState; finished as soon as none of its tasks is open."""
     reason: str | None
     budget: Decimal | None
     bad_lines: int
@@ -109,17 +110,43 @@ class Queries(StorePart):
         return [RunRow(*tuple(row)) for row in rows]
 
     @reads
-    async def find_runs(self, connection: AsyncConnection, name_or_id: str) -> list[RunRow]:
-        """Runs whose id is, or begins or ends with, the given text, or whose name it is; newest first."""
-        as_text = sa.func.lower(sa.func.replace(sa.cast(runs.c.id, sa.Text), "-", ""))
-        wanted = name_or_id.lower().replace("-", "")
-        same = [runs.c.name == name_or_id]
-        if len(wanted) >= 4 and all(c in "0123456789abcdef" for c in wanted):
-            same += [as_text.startswith(wanted), as_text.endswith(wanted)]
-        rows = await connection.execute(
-            sa.select(*_RUN_COLUMNS).where(sa.or_(*same)).order_by(runs.c.created_at_ms.desc())
+    async def latest_run(self, connection: AsyncConnection) -> RunRow | None:
+        """The newest run that has sent something, or will: none that is still being read, or was cancelled
+        before. One that a wrong clock dated ahead stands behind all others."""
+        now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
+        was_sent = sa.exists().where(tasks.c.run_id == runs.c.id, tasks.c.first_sent_at_ms.is_not(None))
+        query = (
+            sa.select(*_RUN_COLUMNS)
+            .where(runs.c.state != RunState.LOADING, sa.or_(runs.c.state != RunState.CANCELLED, was_sent))
+            .order_by(is_not_ahead(runs.c.created_at_ms, now).desc(), runs.c.created_at_ms.desc())
+            .limit(1)
         )
-        return [RunRow(*tuple(row)) for row in rows]
+        row = (await connection.execute(query)).one_or_none()
+        return RunRow(*tuple(row)) if row else None
+
+    @reads
+    async def loading_run(self, connection: AsyncConnection, source: str) -> RunRow | None:
+        """The newest run of which not all is read; one of `source` before others. Without those of schedules,
+        which workers go on with."""
+        query = (
+            sa.select(*_RUN_COLUMNS)
+            .where(runs.c.state == RunState.LOADING, runs.c.schedule_id.is_(None))
+            .order_by((runs.c.source == source).desc(), runs.c.created_at_ms.desc())
+            .limit(1)
+        )
+        row = (await connection.execute(query)).one_or_none()
+        return RunRow(*tuple(row)) if row else None
+
+    @reads
+    async def find_runs(self, connection: AsyncConnection, name_or_id: str) -> list[RunRow]:
+        """Runs whose id is, or begins or ends with, the given text, or whose name it is; newest first. A name
+        comes before the parts of ids that it might be."""
+        named = await _runs_where(connection, runs.c.name == name_or_id)
+        wanted = name_or_id.lower().replace("-", "")
+        if named or len(wanted) < 4 or any(c not in "0123456789abcdef" for c in wanted):
+            return named
+        as_text = sa.func.lower(sa.func.replace(sa.cast(runs.c.id, sa.Text), "-", ""))
+        return await _runs_where(connection, sa.or_(as_text.startswith(wanted), as_text.endswith(wanted)))
 
     @reads
     async def progress(self, connection: AsyncConnection, run_id: str) -> RunProgress:
@@ -199,13 +226,23 @@ class Queries(StorePart):
         return None if version is None else str(version)
 
 
+async def _runs_where(connection: AsyncConnection, condition: sa.ColumnElement[bool]) -> list[RunRow]:
+    query = sa.select(*_RUN_COLUMNS).where(condition).order_by(runs.c.created_at_ms.desc())
+    return [RunRow(*tuple(row)) for row in await connection.execute(query)]
+
+
 STANDBY = "standby"
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+_IS_OVER = sa.and_(
+    runs.c.state.in_((RunState.RUNNING, RunState.PAUSED, RunState.STOPPED)),
+    ~sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN),
+)
+"""The row of such a run says so within seconds; whoever asks hears of it at once."""
 _RUN_COLUMNS = (
     runs.c.id,
     runs.c.name,
     runs.c.source,
-    runs.c.state,
+    sa.case((_IS_OVER, sa.literal_column(f"'{RunState.FINISHED}'")), else_=runs.c.state).label("state"),
     runs.c.reason,
     runs.c.budget,
     runs.c.bad_lines,

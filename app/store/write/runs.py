@@ -9,13 +9,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
 from app.domain.text import storable
+from app.ports import NameTaken
 from app.store.database import Rows
 from app.store.part import StorePart, writes
-from app.store.tables import has_come, leases, runs, tasks
+from app.store.tables import (
+    has_come,
+    leases,
+    results,
+    run_spending,
+    runs,
+    spending_changes,
+    task_metadata,
+    tasks,
+)
 from app.store.write.claims import is_free
 from app.store.write.load import task_row
 from app.store.write.submission import perhaps_accepted
 
+_NAMES = 0x7461_6C6C_796E
+"""Of the lock under which a name is looked for and taken."""
 _HALTED = (RunState.PAUSED, RunState.STOPPED)
 
 
@@ -34,10 +46,11 @@ class RunWrites(StorePart):
         reuse_within_ms: int | None = None,
         schedule_id: str | None = None,
         slot_ms: int | None = None,
+        is_name_new: bool = False,
     ) -> str:
-        """A new run in state loading; its id."""
+        """A new run in state loading; its id. With `is_name_new` raises NameTaken if any has it."""
         run_id = new_id(now_ms)
-        row = {
+        row: dict[str, object] = {
             "id": run_id,
             "name": storable(name),
             "source": storable(source),
@@ -51,8 +64,34 @@ class RunWrites(StorePart):
             "schedule_id": schedule_id,
             "slot_ms": slot_ms,
         }
-        await self._insert(runs, [row])
+        await self._insert_run(row, is_name_new)
         return run_id
+
+    @writes
+    async def _insert_run(
+        self, connection: AsyncConnection, row: dict[str, object], is_name_new: bool
+    ) -> None:
+        if is_name_new:
+            if not self.db.is_sqlite:  # there is one writer at a time
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NAMES)))
+            taken = sa.select(runs.c.id).where(runs.c.name == row["name"], runs.c.id != row["id"]).limit(1)
+            if await connection.scalar(taken) is not None:
+                raise NameTaken(str(row["name"]))
+        await self.db.insert(connection, runs, [row], known="id")
+
+    @writes(long=True)
+    async def discard_run(self, connection: AsyncConnection, run_id: str) -> bool:
+        """Delete a run whose source was refused, with its tasks: none was ever sent. False: another producer
+        has let it begin."""
+        held = sa.select(runs.c.id).where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
+        if await connection.scalar(held.with_for_update()) is None:
+            return False
+        own_tasks = sa.select(tasks.c.id).where(tasks.c.run_id == run_id)
+        await connection.execute(sa.delete(results).where(results.c.task_id.in_(own_tasks)))
+        for table in (task_metadata, tasks, run_spending, spending_changes):
+            await connection.execute(sa.delete(table).where(table.c.run_id == run_id))
+        await connection.execute(sa.delete(runs).where(runs.c.id == run_id))
+        return True
 
     async def add_tasks(
         self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int
