@@ -280,9 +280,12 @@ class Settings(RetentionLimits, NoticeLimits, NoticeAddress, Limits, Environment
     def keep_days(self) -> dict[str, int]:
         """Kind of rows (`domain.retention.Kind`) -> days that they are kept; without those that are kept for
         ever."""
-        kinds = ("bodies",)
-        days = {kind: getattr(self, f"keep_{kind}_days") for kind in kinds}
-        return {kind: kept for kind, kept in days.items() if kept is not None}
+        days = {name: getattr(self, name) for name in RetentionLimits.model_fields}
+        return {
+            name.removeprefix("keep_").removesuffix("_days"): kept
+            for name, kept in days.items()
+            if kept is not None
+        }
 
     def doubts(self) -> list[tuple[str, str, str]]:
         """Settings that work and will not go well together: (variable, what of it, remedy)."""

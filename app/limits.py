@@ -14,6 +14,8 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 """No body is read back from the database that unpacks to more."""
 KEEP_DAYS_MAX = 36_600
 """A century."""
+KEEP_CYCLE_DAYS = 40
+"""A billing cycle of a month, three days in which late reports are booked into it, and some to spare."""
 KEEP_MARGIN_S = 2 * DAY_S
 """Beyond the provider's retention: a day that is partly older, and one for a sweep that was away."""
 CREDITS_MAX = 1_000_000_000_000
@@ -167,10 +169,23 @@ class RetentionLimits(BaseModel):
     youngest row is so old. The provider keeps a task for a day and tries a delivery for half an hour (P1,
     P5); the rest is for what was late, and for people."""
 
+    keep_submissions_days: int | None = Field(None, ge=3, le=KEEP_DAYS_MAX)
+    """How sends ended: 220 bytes a task. Of attempts that were accepted and whose money is closed; what an
+    attempt without an acceptance was told stays, because nothing else says it."""
+    keep_balances_days: int | None = Field(None, ge=KEEP_CYCLE_DAYS, le=KEEP_DAYS_MAX)
+    """What the provider reported that accounts have, once a minute: 60 bytes each. The first and the last of
+    a day stay. No cycle may be open that old: it is booked by its balances for a month and three days."""
+    keep_notices_days: int | None = Field(None, ge=KEEP_CYCLE_DAYS, le=KEEP_DAYS_MAX)
+    """Notices that were sent or given up: 600 bytes each. What could come up again stays, and would be sent
+    twice otherwise; some of it does for as long as a cycle."""
+    keep_findings_days: int | None = Field(None, ge=3, le=KEEP_DAYS_MAX)
+    """Findings that nobody disputes any more: 300 bytes each. Only once the bodies that prove them are gone,
+    so without keep_bodies_days none goes. How many there were stays in all figures."""
+
     @model_validator(mode="after")
     def _outlasts_the_provider(self) -> Self:
         retention_s = getattr(self, "retention_s", DAY_S)
-        for name in ("keep_bodies_days",):
+        for name in RetentionLimits.model_fields:
             days = getattr(self, name)
             if days is not None and days * DAY_S < retention_s + KEEP_MARGIN_S:
                 raise ValueError(

@@ -28,7 +28,8 @@ def prune(
     """Drop what is older than the policy of TALLYHOOK_KEEP_BODIES_DAYS and its like, and leave receipts.
 
     Without a policy nothing goes. What is not settled, whose money is open, what is in dispute and retained
-    runs are never dropped; the ledger, tasks and results stay for ever. Workers do the same once an hour.
+    runs are never dropped; the ledger, tasks and results stay for ever. Bodies, submissions, balances,
+    notices and findings each have a setting. Workers do the same once an hour.
     """
     from app.bootstrap import now_ms
     from app.cli.terminal import show

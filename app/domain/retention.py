@@ -94,13 +94,9 @@ class Receipts:
         """The receipt of the day that is in a delivery's id."""
         return self._at(Kind.BODIES, int(delivery_id.replace("-", "")[:12], 16))
 
-    def of_submissions(self, first_ms: int | None, last_ms: int | None) -> Receipt | None:
-        """One that covers a time between the two, at which an attempt's sends may have ended."""
-        if first_ms is None:
-            return None
-        last_ms = max(first_ms, last_ms or first_ms) + 1
-        days = range(first_ms - first_ms % DAY_MS, last_ms, DAY_MS)
-        return next((found for day in days if (found := self._at(Kind.SUBMISSIONS, day)) is not None), None)
+    def of_sends(self, submitted_at_ms: int | None) -> Receipt | None:
+        """The receipt of the sends of an attempt that was accepted then: they go together."""
+        return None if submitted_at_ms is None else self._at(Kind.SUBMISSIONS, submitted_at_ms)
 
     def _at(self, kind: Kind, ms: int) -> Receipt | None:
         return self._of.get((kind, ms - ms % DAY_MS))

@@ -1,4 +1,4 @@
-"""Prunes what is older than the policy: day by day, the oldest first, a bounded piece at a time.
+"""Prunes what is older than the policy: the oldest first, a bounded piece at a time.
 
 Which rows must stay is the store's to say (`store/write/pruning.py`), in the transaction that drops the
 others.
@@ -14,13 +14,16 @@ from app.ports import Clock
 if TYPE_CHECKING:
     from app.store import Store
     from app.store.write.partitions import Partition
+    from app.store.write.pruning_rows import RowBatch, RowId
     from app.store.write.receipts import Dropped
 
 Policy = Mapping[str, int]
 """Days that rows of a kind are kept; a kind that is not named is kept for ever."""
-DAYS_A_TURN = 400
-"""Days of deliveries looked at in one turn; the next turn goes on behind them. Where all may go a day takes
-seconds, and where little is left some milliseconds."""
+ROW_KINDS = (Kind.NOTICES, Kind.FINDINGS, Kind.SUBMISSIONS, Kind.BALANCES)
+"""Before bodies, and what is explained by others before these: so a turn drops what was planned, and what
+others hold up today goes tomorrow."""
+LookAtRows = Callable[[Kind, int, "RowId | None", int], Awaitable["RowBatch"]]
+"""Of a kind, before a time, after an id, now."""
 Pause = Callable[[], Awaitable[None]]
 """Between two batches: who else writes has a turn, and who stops is heard."""
 
@@ -60,18 +63,24 @@ class Pruner:
         self._is_over = is_over
         """Asked between two days or batches: then the turn ends, and the next one goes on there."""
         self._next_day_ms = 0
+        self._after: dict[Kind, RowId | None] = {}
+        self._done_until_ms: dict[Kind, int] = {}
 
     async def turn(self) -> "list[Dropped]":
         """Drop what is due; days of which something went. Raises as the store does: what went until then is
         in its receipts."""
-        found = []
+        found: list[Dropped] = []
+        for kind in ROW_KINDS:
+            found += await self._rows(kind, self._store.row_pruning.drop_rows, is_plan=False)
         if (days := self._policy.get(Kind.BODIES)) is not None:
             found += await self._bodies(kept_since(self._clock(), days))
-        return found
+        return [dropped for dropped in found if dropped.rows]
 
     async def plan(self) -> "list[Dropped]":
         """What a turn would drop, and what would stay."""
-        found = []
+        found: list[Dropped] = []
+        for kind in ROW_KINDS:
+            found += await self._rows(kind, self._store.row_pruning.survey_rows, is_plan=True)
         if (days := self._policy.get(Kind.BODIES)) is not None:
             until_ms, day_ms = kept_since(self._clock(), days), await self._store.partitions.next_day(0)
             while day_ms is not None and day_ms < until_ms:
@@ -80,11 +89,38 @@ class Pruner:
                 day_ms = await self._store.partitions.next_day(day_ms + DAY_MS)
         return found
 
+    async def _rows(self, kind: Kind, look: "LookAtRows", *, is_plan: bool) -> "list[Dropped]":
+        """A kind of rows, from where the turn before ended; once all are gone through, not again until the
+        next day is old enough."""
+        days = self._policy.get(kind)
+        until_ms = 0 if days is None else kept_since(self._clock(), days)
+        if until_ms <= self._done_until_ms.get(kind, 0):
+            return []
+        found: dict[int, Dropped] = {}
+        after = None if is_plan else self._after.get(kind)
+        while not self._is_over():
+            batch = await look(kind, until_ms, after, self._clock())
+            for day in batch.days:
+                stood = found.get(day.day_ms)
+                found[day.day_ms] = day if stood is None else stood.plus(day)
+            after = batch.last_id
+            if after is None and not is_plan:
+                await self._store.row_pruning.close_rows(kind, until_ms)
+                self._done_until_ms[kind] = until_ms
+            if after is None:
+                break
+            await self._pause()
+        if not is_plan:
+            self._after[kind] = after
+        for day in found.values():
+            day.rows_of = []
+        return [found[day_ms] for day_ms in sorted(found)]
+
     async def _bodies(self, until_ms: int) -> "list[Dropped]":
         partitions = await self._store.partitions.partitions()
         whole = {one.from_ms: one for one in partitions if one.until_ms - one.from_ms == DAY_MS}
         found = []
-        for _ in range(DAYS_A_TURN):
+        while True:
             day_ms = await self._store.partitions.next_day(self._next_day_ms)
             if day_ms is None or day_ms >= until_ms:
                 self._next_day_ms = 0
@@ -99,7 +135,7 @@ class Pruner:
         for partition in await self._store.partitions.partitions():
             if partition.until_ms <= until_ms:
                 await self._store.pruning.drop_empty(partition)
-        return [dropped for dropped in found if dropped.rows]
+        return found
 
     async def _day(self, day_ms: int, partition: "Partition | None", elsewhere: Elsewhere) -> "Dropped":
         """A day's bodies: its partition whole where it has one, otherwise in batches."""

@@ -8,6 +8,7 @@ from app.store.read.disputes import DisputeReads
 from app.store.read.exports import ExportReads
 from app.store.read.forecasts import ForecastReads
 from app.store.read.notice_triggers import NoticeTriggerReads
+from app.store.read.pruned import PrunedReads
 from app.store.read.reports import ReportReads
 from app.store.read.runs import Queries
 from app.store.read.set_aside import SetAsideReads
@@ -26,6 +27,7 @@ from app.store.write.notices import NoticeWrites
 from app.store.write.partitions import PartitionWrites
 from app.store.write.polls import PollWrites
 from app.store.write.pruning import PruneWrites
+from app.store.write.pruning_rows import RowPruneWrites
 from app.store.write.results import ResultWrites
 from app.store.write.retries import RetryWrites
 from app.store.write.run_ends import RunEndWrites
@@ -61,6 +63,7 @@ class Store:
         self.partitions = PartitionWrites(db)
         self.archives = ArchiveWrites(db)
         self.pruning = PruneWrites(db)
+        self.row_pruning = RowPruneWrites(db)
         self.run_ends = RunEndWrites(db)
         self.spending = SpendingWrites(db)
         self.schedules = ScheduleWrites(db)
@@ -76,6 +79,7 @@ class Store:
         self.queries = Queries(db)
         self.waiting = WaitingReads(db)
         self.reports = ReportReads(db)
+        self.pruned = PrunedReads(db)
         self.exports = ExportReads(db, read_answer, archive)
         self.settled = SettledReads(db, read_answer, archive)
         self.disputes = DisputeReads(db, archive)

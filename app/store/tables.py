@@ -506,6 +506,7 @@ notices = sa.Table(
     sa.Column("sent_at_ms", Millis),
     sa.Column("error", sa.Text),
     sa.Index("ix_notices_run_id", "run_id"),
+    sa.Index("ix_notices_account_kind", "account", "kind", "id"),
 )
 IS_NEW_NOTICE = notices.c.state == sa.literal_column("'new'")
 sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE)
@@ -566,6 +567,16 @@ receipts = sa.Table(
     sa.Column("sha256", sa.Text, nullable=False),  # over the dropped rows: domain.retention.chain
     sa.Column("location", sa.Text),  # where the archive has them; null: nowhere
     sa.UniqueConstraint("kind", "from_ms"),
+)
+
+# What was pruned of the findings of a run: every count of findings, and a certificate's hash, is over both.
+pruned_findings = sa.Table(
+    "pruned_findings",
+    metadata,
+    sa.Column("run_id", Id, primary_key=True),
+    sa.Column("verdict", sa.Text, primary_key=True),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("at_ms", Millis, nullable=False),  # when the last one was dropped
 )
 
 

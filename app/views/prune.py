@@ -32,10 +32,10 @@ def _day_document(dropped: Dropped) -> Document:
 
 def _sentence(found: Sequence[Dropped], policy: Mapping[str, int], *, dry_run: bool) -> str:
     if not policy:
-        return "Nothing is pruned: no policy is set (TALLYHOOK_KEEP_BODIES_DAYS)."
+        return "Nothing is pruned: no policy is set (TALLYHOOK_KEEP_BODIES_DAYS and its like)."
     rows, size = sum(one.rows for one in found), sum(one.body_bytes for one in found)
     kept = sum((one.kept for one in found), Counter())
     stay = ", ".join(f"{count:,} {reason.value}" for reason, count in sorted(kept.items()))
     verb = "would go" if dry_run else "are gone, with receipts" if rows else "went"
     old = f" {kept.total():,} that are as old stay ({stay})." if kept else ""
-    return f"{rows:,} rows with {size:,} bytes of bodies {verb}.{old}"
+    return f"{rows:,} rows with {size:,} bytes {verb}.{old}"

@@ -1,7 +1,6 @@
 """What deriving the books again found, as a JSON document."""
 
 from dataclasses import asdict
-from decimal import Decimal
 
 from app.domain.credits import to_json_number
 from app.domain.time_format import iso_utc
@@ -31,8 +30,10 @@ def _pruned_document(totals: VerifyTotals) -> Document | None:
     times = [found.at_ms for found in totals.pruned.values()]
     return {
         "tasks": totals.counts["pruned"],
-        "attempts": sum(found.attempts for found in totals.pruned.values()),
-        "credits_charged": to_json_number(sum((f.credits for f in totals.pruned.values()), Decimal(0))),
+        "attempts": totals.counts["pruned_attempts"],
+        "sends": totals.counts["pruned_sends"],
+        "findings": totals.counts["pruned_findings"],
+        "credits_charged": to_json_number(totals.pruned_credits),
         "first_at": iso_utc(min(times)),
         "last_at": iso_utc(max(times)),
     }

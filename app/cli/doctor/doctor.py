@@ -326,8 +326,9 @@ async def check_upgrade(settings: Settings) -> list[Check]:
 def check_retention(policy: Mapping[str, int], rows: int, body_bytes: int) -> Check:
     """What a day adds, and what takes it away again."""
     grown = f"the last day added {rows:,} deliveries, {body_bytes / 1e6:,.1f} MB"
-    if "bodies" in policy:
-        return Check("retention", "ok", f"{grown}; bodies are kept for {policy['bodies']} days")
+    if policy:
+        kept = ", ".join(f"{kind} are kept for {days} days" for kind, days in policy.items())
+        return Check("retention", "ok", f"{grown}; {kept}")
     return Check("retention", "ok", f"{grown}; nothing is pruned: TALLYHOOK_KEEP_BODIES_DAYS is not set")
 
 

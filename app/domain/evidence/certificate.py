@@ -78,7 +78,11 @@ class RunFacts:
     pruned: int = 0
     """Results whose bodies were pruned, and are in no archive."""
     pruned_at_ms: int | None = None
-    """When the first of them were."""
+    """When the first of all that was pruned of it was."""
+    pruned_sends: int = 0
+    """Attempts of which the ends of their sends were pruned."""
+    pruned_findings: int = 0
+    """Of `findings`."""
 
 
 @dataclass(slots=True)

@@ -50,8 +50,9 @@ def certify(totals: RunTotals, run: RunFacts, made_ms: int) -> Document:
         "open_questions": questions,
         "discrepancies": dict(sorted(run.findings.items())),
     }
-    if run.pruned:
-        document["pruned"] = {"answers": run.pruned, "verified_until": iso_utc(run.pruned_at_ms)}
+    if run.pruned_at_ms is not None:
+        gone = {"answers": run.pruned, "sends": run.pruned_sends, "findings": run.pruned_findings}
+        document["pruned"] = gone | {"verified_until": iso_utc(run.pruned_at_ms)}
     return document | {"certificate_sha256": certificate_sha256(document)}
 
 
@@ -123,7 +124,10 @@ def certificate_text(document: Document) -> str:
     pruned = []
     if (gone := document.get("pruned")) is not None:
         until = f"verified until pruned on {gone['verified_until'][:10]}"
-        pruned = [f"The bodies of {counted(gone['answers'], 'answer')} are gone: {until}. The hashes stay."]
+        kinds = {"answers": "body of an answer", "sends": "record of sends", "findings": "discrepancy"}
+        many = {"answers": "bodies of answers", "sends": "records of sends", "findings": "discrepancies"}
+        what = ", ".join(counted(gone[k], one, many[k]) for k, one in kinds.items() if gone[k])
+        pruned = [f"Pruned: {what}; {until}. The counts and hashes above stay as they were."]
     blocks = [
         f"Certificate of the run {run['name']}\n{'=' * (23 + len(run['name']))}\n\n{document['statement']}",
         _block("Run", {"id": run["id"], "account": run["account"], "begun": run["begun_at"]}),

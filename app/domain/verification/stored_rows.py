@@ -50,3 +50,5 @@ class TaskBooks:
     """Deliveries that conflict here and name an id of the provider's that another attempt has."""
     receipts: Receipts = field(default_factory=Receipts)
     """All of the database: what they cover may be gone."""
+    pruned_verdicts: frozenset[str] = frozenset()
+    """Verdicts of which findings of its run were pruned."""

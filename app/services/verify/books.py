@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DIFFERENCES_KEPT_MAX = 10_000
 """Named; further ones are counted. Some 500 bytes each."""
 SHA256_CHARS = 64
+RunVerdict = tuple[str, str]
+"""Run id, verdict."""
 
 
 @dataclass(slots=True)
@@ -56,10 +58,16 @@ class VerifyTotals:
     signatures: dict[str, SignatureSummary] = field(default_factory=dict)
     """By account."""
     pruned: dict[str, PrunedResults] = field(default_factory=dict)
+    """Id of a receipt -> what the books say of what it covers."""
+    pruned_credits: Decimal = Decimal(0)
+    """Charged for attempts of which evidence is gone, each once."""
     archived: Counter[str] = field(default_factory=Counter)
     """Receipt id -> millionths of credits charged for results that it counts, and whose bodies the archive
     has."""
-    """Id of a receipt -> what the books say of what it covers."""
+    unfound: Counter[RunVerdict] = field(default_factory=Counter)
+    """Attempts whose findings were pruned."""
+    pruned_findings: dict[RunVerdict, int] = field(default_factory=dict)
+    """Findings that were pruned, as is kept of their runs."""
 
     def differ(self, found: Iterable[Difference]) -> None:
         for difference in found:
@@ -92,6 +100,9 @@ class VerifyTotals:
         for account, signatures in other.signatures.items():
             self.signatures.setdefault(account, SignatureSummary()).add(signatures)
         self.archived.update(other.archived)
+        self.pruned_credits += other.pruned_credits
+        self.unfound.update(other.unfound)
+        self.pruned_findings |= other.pruned_findings
         for receipt_id, found in other.pruned.items():
             self.note_pruned(receipt_id, found)
 
@@ -106,7 +117,7 @@ async def verify_share(
 ) -> VerifyTotals:
     """Verify the tasks of some runs: of every `shares` pages the one at `share`. What the runs spent is
     checked by the first share."""
-    totals = VerifyTotals()
+    totals = VerifyTotals(pruned_findings=await snapshot.pruned_findings() if runs else {})
     if share == 0:
         await _spending(snapshot, runs, totals)
     for run in runs:
@@ -117,6 +128,9 @@ async def verify_share(
                 totals.differ(done.differences)
                 totals.counts.update(done.counts)
                 totals.sum_up(done.sums)
+                totals.pruned_credits += done.pruned_credits
+                for verdict, count in done.unfound.items():
+                    totals.unfound[run.id, verdict] += count
                 for receipt, credits in done.archived:
                     totals.archived[receipt.id] += to_micro(credits)
                 for receipt, credits in done.pruned:
@@ -188,13 +202,15 @@ async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], tota
 def conclude(totals: VerifyTotals, receipts: Iterable[Receipt] = ()) -> None:
     """The last differences: of the sums, and of signatures that fit nothing while their neighbours' do.
     `receipts`: those that all tasks were gone through for, in one snapshot with them."""
-    for receipt in receipts:
+    known = list(receipts)
+    for receipt in known:
         found = totals.pruned.get(receipt.id, PrunedResults(receipt.at_ms))
         charged = found.credits + from_micro(totals.archived[receipt.id])
-        if receipt.kind == Kind.BODIES and charged != receipt.credits_charged:
-            why = "charged for the results whose bodies it counts, by the rows of their attempts"
+        if receipt.kind in (Kind.BODIES, Kind.SUBMISSIONS) and charged != receipt.credits_charged:
+            why = "charged for what it counts, by the rows of the attempts"
             stands, should_be = display(receipt.credits_charged), display(charged)
             totals.differ([Difference("receipts", receipt.id, "credits_charged", stands, should_be, why)])
+    totals.differ(_unfounded(totals, known))
     for left, right, why in (
         ("post", "charged", "sum of posts = sum of credits_charged (architecture, 2)"),
         ("open_holds", "held", "sum of open holds = sum of credits_held of open money (architecture, 2)"),
@@ -209,6 +225,19 @@ def conclude(totals: VerifyTotals, receipts: Iterable[Receipt] = ()) -> None:
         totals.counts["unsigned_sources"] += signatures.counts.get(SignatureStatus.NOT_SIGNED, 0)
         if len(signatures.unverified) >= UNVERIFIED_KEPT_MAX:
             totals.counts["misfits_unnamed"] += 1
+
+
+def _unfounded(totals: VerifyTotals, receipts: Sequence[Receipt]) -> Iterator[Difference]:
+    """Findings that went beside what is kept of their number."""
+    for (run_id, verdict), count in sorted(totals.unfound.items()):
+        if count > (kept := totals.pruned_findings.get((run_id, verdict), 0)):
+            why = "so many attempts of this verdict have no finding"
+            where = "pruned_findings", f"{run_id}.{verdict}", "row_count"
+            yield Difference(*where, display(kept), f"{count} or more", why)
+    kept, dropped = sum(totals.pruned_findings.values()), [r for r in receipts if r.kind == Kind.FINDINGS]
+    if receipts and kept > (most := sum(receipt.row_count for receipt in dropped)):
+        why = "the receipts count no more findings"
+        yield Difference("pruned_findings", "all", "row_count", display(kept), f"{most} or less", why)
 
 
 async def _unfiled(

@@ -1,5 +1,6 @@
 """Reading the evidence about one task: its deliveries, what they are about, and what is missing or astray."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -39,6 +40,10 @@ class Evidence:
         """Attempts of which evidence is missing or unreadable: they are reported once."""
         self.pruned: dict[int, Receipt] = {}
         """Attempts of which evidence was pruned, with the receipt that says so."""
+        self.unsent: dict[int, Receipt] = {}
+        """Attempts of which the ends of their sends were pruned, with the receipt that says so."""
+        self.unfound: Counter[str] = Counter()
+        """Verdicts of attempts whose findings were pruned."""
         self.archived: dict[int, Receipt] = {}
         """Attempts whose result was read from the archive, with the receipt that counts it."""
         self.signature_status: list[tuple[str, str, int, SignatureStatus]] = []
@@ -160,8 +165,24 @@ class Evidence:
         attempt = attempts.get(row["attempt"])
         if receipt is None or attempt is None or attempt["money"] == Money.HELD:
             return None
-        since_ms = books.task.get("retained_at_ms")
-        return receipt if since_ms is None or since_ms > receipt.begun_at_ms else None
+        return receipt if self._is_before_retained(receipt) else None
+
+    def note_sends(self, row: Row) -> Receipt | None:
+        """Note and return the receipt that covers the sends of an attempt, given its row; None: they stand,
+        or should. Sends went only of what was accepted by its create call, and closed."""
+        n, receipt = row["attempt"], self._books.receipts.of_sends(row["submitted_at_ms"])
+        if receipt is None or row["money"] not in (Money.POSTED, Money.VOIDED):
+            return None
+        own = [entry for entry in self._books.ledger if entry["attempt"] == n and entry["kind"] == "hold"]
+        stand = any(sent["attempt"] == n for sent in self._books.submissions)
+        if stand or any(hold["delivery_id"] for hold in own) or not self._is_before_retained(receipt):
+            return None
+        self.unsent[n] = receipt
+        return receipt
+
+    def _is_before_retained(self, receipt: Receipt) -> bool:
+        since_ms = self._books.task.get("retained_at_ms")
+        return since_ms is None or since_ms > receipt.begun_at_ms
 
     def _astray(self, attempts: int) -> Iterator[Difference]:
         """Rows of attempts that do not exist, or that name another run."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -11,7 +11,7 @@ from app.domain.delivery import ParsedDelivery
 from app.domain.retention import Receipt
 from app.domain.send_outcome import accounts_for
 from app.domain.settlement import Effect
-from app.domain.task import OPEN_STATES, Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
+from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
 from app.domain.verdicts import Verdict
 from app.domain.verification.comparison import Difference, StoredAttempt, compare, display
 from app.domain.verification.derivation import (
@@ -27,7 +27,7 @@ from app.domain.verification.derivation import (
 )
 from app.domain.verification.signature_checks import SignatureStatus
 from app.domain.verification.stored_rows import Row, TaskBooks
-from app.services.verify.closed import closed_differences
+from app.services.verify.closed import closed_differences, lost_finding
 from app.services.verify.evidence import Evidence, Reading
 
 REUSED = "reuse"
@@ -47,8 +47,12 @@ class TaskCheck:
     archived: list[tuple[Receipt, Decimal]] = field(default_factory=list)
     """The same of each attempt whose report was read from the archive."""
     pruned: list[tuple[Receipt, Decimal]] = field(default_factory=list)
-    """Of each attempt whose evidence is gone: the receipt, and what its row says was charged for the result
-    that the receipt counts."""
+    """Of each attempt whose evidence is gone: the receipt, and what its row says was charged for the result,
+    or the sends, that the receipt counts."""
+    pruned_credits: Decimal = NOTHING
+    """Charged for attempts whose evidence is gone, each once."""
+    unfound: Counter[str] = field(default_factory=Counter)
+    """Verdicts whose findings were pruned."""
 
 
 def verify_task(books: TaskBooks, reading: Reading) -> TaskCheck:
@@ -65,9 +69,7 @@ def verify_task(books: TaskBooks, reading: Reading) -> TaskCheck:
         )
     _count(books, done.counts)
     done.signature_status = evidence.signature_status
-    done.pruned = list(_pruned(books, evidence.pruned))
-    done.archived = list(_pruned(books, evidence.archived))
-    done.counts["pruned"] += bool(done.pruned)
+    _note_pruned(books, evidence, done)
     return done
 
 
@@ -87,15 +89,16 @@ def _differences(
         if n in evidence.broken:
             counts["underivable"] += 1
             continue
-        if n in evidence.pruned or _is_sending_pruned(books, evidence, n):
-            yield from closed_differences(_stored_attempt(books, evidence, n))
+        row = books.task if n == number else books.attempts[n - 1]
+        if evidence.note_sends(row) is not None or n in evidence.pruned:
+            yield from _closed(books, evidence, n)
             continue
         expected, found = _attempt(books, evidence, reading, n)
         yield from found
         if expected.first is not None and not expected.order_free:
             counts["order_decided"] += 1
         all_expected.append(expected)
-    if not evidence.broken and not evidence.pruned:
+    if not evidence.broken and not evidence.pruned and not evidence.unsent:
         yield from _double_charges(books, all_expected)
 
 
@@ -145,23 +148,37 @@ def _attempt(
     return expected, found
 
 
-def _is_sending_pruned(books: TaskBooks, evidence: Evidence, n: int) -> bool:
-    """Notes and tells whether ends of an attempt's sends may have been pruned."""
-    row = books.task if n == len(books.attempts) + 1 else books.attempts[n - 1]
-    receipt = books.receipts.of_submissions(row["first_sent_at_ms"], row["submitted_at_ms"])
-    if receipt is None or row["state"] in OPEN_STATES or row["money"] == Money.HELD:
-        return False
-    evidence.pruned[n] = receipt
-    return True
+def _closed(books: TaskBooks, evidence: Evidence, n: int) -> Iterator[Difference]:
+    """An attempt of which evidence was pruned."""
+    stored = _stored_attempt(books, evidence, n)
+    verdict = lost_finding(stored)
+    if verdict in books.pruned_verdicts:
+        evidence.unfound[verdict] += 1
+    yield from closed_differences(stored, evidence.reports.get(n, []), books.pruned_verdicts)
 
 
-def _pruned(books: TaskBooks, gone: dict[int, Receipt]) -> Iterator[tuple[Receipt, Decimal]]:
-    charged = {row["attempt"]: row["credits_charged"] for row in (books.task, *books.attempts)}
+def _note_pruned(books: TaskBooks, evidence: Evidence, done: TaskCheck) -> None:
+    charged = {row["attempt"]: row["credits_charged"] or NOTHING for row in (books.task, *books.attempts)}
+    done.archived = list(_charges(books, evidence.archived, charged))
+    done.pruned = list(_charges(books, evidence.pruned, charged))
+    done.pruned += [(receipt, charged[n]) for n, receipt in evidence.unsent.items()]
+    done.unfound = evidence.unfound
+    gone = evidence.pruned.keys() | evidence.unsent.keys()
+    done.pruned_credits = sum((charged.get(n, NOTHING) for n in gone), NOTHING)
+    done.counts["pruned"] += bool(gone)
+    done.counts["pruned_attempts"] += len(gone)
+    done.counts["pruned_sends"] += len(evidence.unsent)
+    done.counts["pruned_findings"] += evidence.unfound.total()
+
+
+def _charges(
+    books: TaskBooks, gone: Mapping[int, Receipt], charged: Mapping[int, Decimal]
+) -> Iterator[tuple[Receipt, Decimal]]:
     results = {row["attempt"]: row["delivery_id"] for row in books.results}
     for n, receipt in gone.items():
         counts = n in results and books.receipts.of_body(results[n]) == receipt
         is_own = books.task["reused_from"] is None
-        yield receipt, (charged.get(n) or NOTHING) if counts and is_own else NOTHING
+        yield receipt, charged.get(n, NOTHING) if counts and is_own else NOTHING
 
 
 def _contradicted(stored: StoredAttempt, expected: Expected) -> Iterator[Difference]:

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES, Money
 from app.domain.time_format import DAY_MS, iso_day
-from app.store.tables import EVERY_ATTEMPT, account_entries, asked_from, credits_sum, findings, ledger, tasks
+from app.store.tables import EVERY_ATTEMPT, account_entries, asked_from, credits_sum, ledger, tasks
+from app.store.write.receipts import count_findings
 
 PERCENTILES = (50, 90, 95, 99)
 BUCKETS_MS = tuple(s * 1_000 for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600, 21_600, 86_400))
@@ -84,7 +85,6 @@ class Breakdown:
 async def read_breakdown(connection: AsyncConnection, run_id: str) -> Breakdown:
     """Read inside a transaction of the caller's."""
     in_flight, unknown = await _exposures(connection, run_id)
-    count = sa.select(sa.func.count()).select_from(findings).where(findings.c.run_id == run_id)
     e = account_entries.c
     corrections = sa.select(credits_sum(e.credits)).where(e.run_id == run_id, e.kind == "adjustment")
     return Breakdown(
@@ -94,7 +94,7 @@ async def read_breakdown(connection: AsyncConnection, run_id: str) -> Breakdown:
         in_flight=in_flight,
         unknown=unknown,
         adjusted=await connection.scalar(corrections) or Decimal(0),
-        findings=await connection.scalar(count) or 0,
+        findings=sum((await count_findings(connection, run_id)).values()),
     )
 
 

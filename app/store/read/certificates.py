@@ -8,16 +8,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.evidence.certificate import AttemptRecord, LedgerRecord, RunFacts, RunTotals
-from app.domain.retention import Kind
-from app.domain.time_format import DAY_MS
 from app.ports import ReadAnswer
 from app.store.database import Database
-from app.store.days import first_id, time_of
 from app.store.part import StorePart, reads
 from app.store.read.bodies import read_answers
+from app.store.read.pruned import pruned_of
 from app.store.read.set_aside import set_aside_about
-from app.store.tables import account_entries, attempts, deliveries, findings, ledger, results, runs, tasks
-from app.store.write.receipts import receipts_of
+from app.store.tables import account_entries, attempts, ledger, results, runs, tasks
+from app.store.write.receipts import count_findings
 from app.store.write.submission import is_refusal_in_doubt
 
 PAGE = 250
@@ -148,16 +146,11 @@ async def _adjustments(connection: AsyncConnection, run_id: str) -> list[LedgerR
 
 async def _facts(connection: AsyncConnection, run_id: str) -> RunFacts:
     run = (await connection.execute(sa.select(runs).where(runs.c.id == run_id))).one()
-    found = await connection.execute(
-        sa.select(findings.c.verdict, sa.func.count())
-        .where(findings.c.run_id == run_id)
-        .group_by(findings.c.verdict)
-    )
     entries = await connection.scalar(
         sa.select(sa.func.count()).select_from(ledger).where(ledger.c.run_id == run_id)
     )
     aside = await set_aside_about(connection, run_id)
-    pruned, pruned_at_ms = await _pruned(connection, run)
+    gone = await pruned_of(connection, run_id)
     return RunFacts(
         run.id,
         run.name,
@@ -167,32 +160,12 @@ async def _facts(connection: AsyncConnection, run_id: str) -> RunFacts:
         run.state,
         run.bad_lines,
         run.created_at_ms,
-        {row[0]: row[1] for row in found},
+        await count_findings(connection, run_id),
         entries or 0,
         aside.named,
         aside.unnamed,
-        pruned,
-        pruned_at_ms,
+        gone.answers,
+        gone.at_ms,
+        gone.sends,
+        gone.findings,
     )
-
-
-async def _pruned(connection: AsyncConnection, run: Any) -> tuple[int, int | None]:
-    """Results of a run whose bodies are in no place any more, and when the first of them were dropped."""
-    since_ms = run.created_at_ms - DAY_MS
-    covered = [
-        receipt
-        for receipt in await receipts_of(connection)
-        if receipt.kind == Kind.BODIES and receipt.until_ms > since_ms and receipt.location is None
-    ]
-    if not covered:
-        return 0, None
-    r, d = results.c, deliveries.c
-    stands = sa.exists().where(d.id == r.delivery_id, d.id >= first_id(since_ms))
-    gone = (
-        sa.select(sa.func.count(), sa.func.min(sa.cast(r.delivery_id, sa.Text)))
-        .join(tasks, tasks.c.id == r.task_id)
-        .where(tasks.c.run_id == run.id, tasks.c.reused_from.is_(None), ~stands)
-    )
-    count, first = (await connection.execute(gone)).one()
-    at_ms = None if first is None else min(one.at_ms for one in covered if one.until_ms > time_of(first))
-    return (count, at_ms) if count else (0, None)

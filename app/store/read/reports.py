@@ -18,8 +18,10 @@ from app.store.days import since_tasks
 from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
 from app.store.read.own_columns import own_columns
+from app.store.read.pruned import are_sends_pruned, pruned_send_days
 from app.store.read.runs import RunReport, RunRow, progress_of
 from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
+from app.store.write.receipts import count_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,8 @@ async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
     progress = await progress_of(connection, run.id)
     sums = await _ledger_sums(connection, run.id)
     verdicts = dict(progress.verdicts)
-    findings_by_verdict = await connection.execute(
-        sa.select(findings.c.verdict, sa.func.count())
-        .where(findings.c.run_id == run.id, findings.c.verdict.in_(sorted(ALONGSIDE_VERDICTS)))
-        .group_by(findings.c.verdict)
-    )
-    verdicts |= {row[0]: row[1] for row in findings_by_verdict}
+    found = await count_findings(connection, run.id)
+    verdicts |= {verdict: count for verdict, count in found.items() if verdict in ALONGSIDE_VERDICTS}
     return RunReport(
         run=run,
         progress=progress,
@@ -178,6 +176,8 @@ async def _recovered(connection: AsyncConnection, run_id: str) -> int:
 
         # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
         learnt = sa.or_(answered(Answer.EXISTS), c.reported.is_not(None))
-        return [c.money != Money.NONE, learnt, ~answered(Answer.ACCEPTED)]
+        gone = [~are_sends_pruned(c, days)] if days else []
+        return [c.money != Money.NONE, learnt, ~answered(Answer.ACCEPTED), *gone]
 
+    days = await pruned_send_days(connection, run_id)
     return await _count(connection, run_id, conditions)

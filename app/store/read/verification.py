@@ -27,6 +27,7 @@ from app.store.tables import (
     deliveries,
     findings,
     ledger,
+    pruned_findings,
     results,
     runs,
     submissions,
@@ -77,12 +78,21 @@ class BooksSnapshot:
         self._archive = archive
         self._connection = connection
         self._receipts: Receipts | None = None
+        self._pruned_findings: dict[tuple[str, str], int] | None = None
 
     async def receipts(self) -> Receipts:
         """All of them: what they cover may be gone."""
         if self._receipts is None:
             self._receipts = await receipts_of(self._connection)
         return self._receipts
+
+    async def pruned_findings(self) -> dict[tuple[str, str], int]:
+        """(run id, verdict) -> findings that were pruned."""
+        if self._pruned_findings is None:
+            p = pruned_findings.c
+            rows = await self._connection.execute(sa.select(p.run_id, p.verdict, p.row_count))
+            self._pruned_findings = {(row[0], row[1]): row[2] for row in rows}
+        return self._pruned_findings
 
     async def left_of_receipts(self) -> list[tuple[Receipt, int | None]]:
         """Each receipt with how many deliveries of its day still stand; None: it is not about deliveries."""
@@ -246,9 +256,10 @@ class BooksSnapshot:
             .where(tasks.c.run_id == run_id, tasks.c.ordinal > after, tasks.c.ordinal <= after + PAGE)
             .order_by(tasks.c.ordinal)
         )
-        receipts = await self.receipts()
+        receipts, gone = await self.receipts(), await self.pruned_findings()
+        verdicts = frozenset(verdict for of_run, verdict in gone if of_run == run_id)
         rows = await self._connection.execute(query)
-        return [TaskBooks(dict(row._mapping), receipts=receipts) for row in rows]
+        return [TaskBooks(dict(row._mapping), receipts=receipts, pruned_verdicts=verdicts) for row in rows]
 
     async def _parts(self, page: list[TaskBooks]) -> list[list[TaskBooks]]:
         """A page cut so that its bodies fit in memory, however large the answers are."""

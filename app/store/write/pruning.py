@@ -31,7 +31,7 @@ from app.store.tables import (
     runs,
     tasks,
 )
-from app.store.write.keeping import disputed_tasks, open_tasks, retained_tasks
+from app.store.write.keeping import disputed_tasks, open_tasks, retained_tasks, there_is
 from app.store.write.partitions import Partition, PartitionWrites, attach_day
 from app.store.write.receipts import Dropped, add_to_receipt
 
@@ -229,14 +229,17 @@ class PruneWrites(StorePart):
     ) -> Sequence[sa.Row[Any]]:
         """Rows of (id, bytes, reason, sha256), in the order of ids."""
         d = deliveries.c
+        # Chosen first: PostgreSQL would prepare the reasons for all rows of the day.
+        page = sa.select(d.id).where(_of_day(day_ms), *([] if after_id is None else [d.id > after_id]))
+        chosen = page.order_by(d.id).limit(limit).cte("page")
         sha256: Any = sa.null()
         if hashed:
             sha256 = d.body if self.db.is_sqlite else sa.func.encode(sa.func.sha256(d.body), "hex")
         query = (
             sa.select(d.id, _size().label("size"), _reason(elsewhere).label("reason"), sha256.label("sha256"))
-            .where(_of_day(day_ms), *([] if after_id is None else [d.id > after_id]))
+            .join(chosen, chosen.c.id == d.id)
+            .where(_of_day(day_ms))
             .order_by(d.id)
-            .limit(limit)
         )
         return (await connection.execute(query)).all()
 
@@ -251,7 +254,7 @@ def _reason(elsewhere: Elsewhere) -> sa.ColumnElement[Any]:
     """Why a delivery stays; null: it may go."""
     d, r = deliveries.c, results.alias("own_result").c
     # Written by a version before, and not looked after yet.
-    unhashed = sa.exists().where(r.task_id == d.task_id, r.answer_sha256.is_(None))
+    unhashed = there_is(r.task_id == d.task_id, r.answer_sha256.is_(None))
     return sa.case(
         (d.state != "done", sa.literal_column(f"'{Reason.WAITING}'")),
         (open_tasks(d.task_id), sa.literal_column(f"'{Reason.OPEN}'")),

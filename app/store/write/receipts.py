@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.retention import DONE, OPEN, Kind, Reason, Receipt, Receipts, chain
 from app.domain.task import new_id
 from app.domain.time_format import DAY_MS
-from app.store.tables import receipts
+from app.store.tables import findings, pruned_findings, receipts
 
 
 @dataclass(slots=True)
@@ -44,6 +44,23 @@ async def receipts_of(connection: AsyncConnection) -> Receipts:
     """All receipts, some 400 bytes each: a day makes five at most."""
     rows = await connection.execute(sa.select(receipts).order_by(receipts.c.from_ms))
     return Receipts(Receipt(**row._mapping) for row in rows)
+
+
+async def count_findings(connection: AsyncConnection, run_id: str) -> dict[str, int]:
+    """Verdict -> how many findings of a run there were, those that were pruned among them."""
+    f = findings.c
+    stand = sa.select(f.verdict, sa.func.count()).where(f.run_id == run_id).group_by(f.verdict)
+    found = Counter({row[0]: row[1] for row in await connection.execute(stand)})
+    for verdict, count, _ in await pruned_findings_of(connection, run_id):
+        found[verdict] += count
+    return dict(found)
+
+
+async def pruned_findings_of(connection: AsyncConnection, run_id: str) -> list[tuple[str, int, int]]:
+    """(verdict, how many findings of it were pruned, when the last of them was)."""
+    p = pruned_findings.c
+    query = sa.select(p.verdict, p.row_count, p.at_ms).where(p.run_id == run_id)
+    return [(row[0], row[1], row[2]) for row in await connection.execute(query)]
 
 
 async def add_to_receipt(
