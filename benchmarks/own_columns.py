@@ -69,7 +69,7 @@ def write_csv(path: Path, tasks: int) -> None:
 def differing(path: Path, tasks: int, *, is_json_source: bool) -> int:
     """Rows of an exported file that are not the input's, and those that are missing."""
     if path.suffix == ".jsonl":
-        found: Iterator[Any] = (_line_of(line) for line in path.open("rb"))
+        found: Iterator[Any] = (_line_of(line) for line in path.read_bytes().splitlines())
         expected: Iterator[Any] = (_expected_line(n, is_json=is_json_source) for n in range(1, tasks + 1))
     else:
         found = _csv_rows(path) if path.suffix == ".csv" else _parquet_rows(path)
@@ -130,14 +130,14 @@ def _run(folder: Path, *arguments: str) -> dict[str, Any]:
     }
 
 
-def measure(tasks: int) -> dict[str, Any]:
+def measure(tasks: int, sources: Sequence[str]) -> dict[str, Any]:
     """Everything, for so many prompts."""
     figures: dict[str, Any] = {"tasks": tasks}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for source, write in (("jsonl", write_jsonl), ("csv", write_csv)):
+        for source in sources:
             path = folder / f"in.{source}"
-            write(path, tasks)
+            (write_jsonl if source == "jsonl" else write_csv)(path, tasks)
             options = ("--task-type", "CHATGPT", "--country", "DE", "--name", source)
             figures[f"submit {source}"] = _run(folder, "submit", str(path), *options)
             for what in ("jsonl", "csv", "parquet", "rest.jsonl", "rest.csv"):
@@ -153,9 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure a small run and the one asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
-    tasks = parser.parse_args(arguments).tasks
-    figures = [measure(size) for size in (min(SMALL, tasks), tasks)]
-    print(json.dumps(figures, indent=1))
+    parser.add_argument("--source", choices=("jsonl", "csv"), action="append", help="default: both")
+    options = parser.parse_args(arguments)
+    tasks, sources = options.tasks, options.source or ("jsonl", "csv")
+    figures = []
+    for size in (min(SMALL, tasks), tasks):
+        figures.append(measure(size, sources))
+        print(json.dumps(figures[-1], indent=1), flush=True)
     if any(isinstance(f, dict) and f.get("differing") for size in figures for f in size.values()):
         raise SystemExit("an export is not the input")
 

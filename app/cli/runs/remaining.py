@@ -20,11 +20,17 @@ from app.store.read.runs import RunRow
 from app.views.own_columns import own_cells
 from app.views.runs import Document, run_document
 
+OTHER_ENDINGS = (".tsv", ".tab", ".gz", ".parquet")
+"""By which a file is read otherwise than it would be written here."""
+
 
 def remaining_format(given: str | None, output: str) -> Format:
     """As it is asked for, else by the ending of the file, since whoever reads it goes by that. Raises
     UserError."""
-    is_csv = output.lower().endswith(".csv")
+    ending = Path(output).suffix.lower()
+    if ending in OTHER_ENDINGS:
+        raise _bad(f"{output} would be read as something else", "let it end in .csv or .jsonl")
+    is_csv = ending == ".csv"
     format_ = Format(given) if given else Format.CSV if is_csv else Format.JSONL
     if format_ is Format.PARQUET:
         raise _bad("--remaining writes an input file, which is jsonl or csv", "leave out --format parquet")

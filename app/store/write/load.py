@@ -67,12 +67,16 @@ class LoadWrites(StorePart):
         ids = [{"custom_id": custom_id} for custom_id in custom_ids]
         batch = self.db.batch("v", {"custom_id": sa.Text()}, ids)
         c = task_metadata.c
-        found = await connection.execute(
-            sa.select(c.custom_id, c.line)
-            .join(batch, c.custom_id == batch.c.custom_id)
-            .where(c.run_id == run_id, HAS_CUSTOM_ID, c.ordinal <= through)
+        # One look by the index for each. The ordinal is hidden from the key, by which all records of the run
+        # would be gone through for each.
+        is_earlier = sa.func.coalesce(c.ordinal, 0) <= through
+        line = sa.select(c.line).where(
+            c.run_id == run_id, c.custom_id == batch.c.custom_id, HAS_CUSTOM_ID, is_earlier
         )
-        return {row.custom_id: row.line for row in found}
+        found = await connection.execute(
+            sa.select(batch.c.custom_id, line.correlate(batch).scalar_subquery().label("line"))
+        )
+        return {row.custom_id: row.line for row in found if row.line is not None}
 
     async def store_chunk(
         self,
