@@ -25,7 +25,7 @@ from app.archive.block import (
     read_footer,
     read_index,
 )
-from app.ports import ArchivedBlock, BlockDamaged
+from app.ports import ArchivedBlock, BlockDamaged, ObjectsRefused
 
 if TYPE_CHECKING:
     from app.objects import Objects
@@ -65,6 +65,19 @@ class Archive:
     async def deliveries(self, block: ArchivedBlock, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Delivery id -> its row as it stood in the database, `body` as it was received (encoding identity).
         Without those that are not in the block. Raises BlockDamaged, ObjectsUnavailable, ObjectsRefused."""
+        try:
+            return await self._read(block, ids)
+        except FileNotFoundError:
+            # Not let through: who reads a database takes it for the database's.
+            raise ObjectsRefused(
+                f"{block.path} is not in the archive {self.display}",
+                "let TALLYHOOK_ARCHIVE_URL name the archive that this day went to; where that is lost, "
+                "leave it empty, and receipts speak for what was pruned",
+            ) from None
+        except BlockDamaged as error:
+            raise BlockDamaged(f"{block.path} in the archive {self.display} is damaged: {error}") from error
+
+    async def _read(self, block: ArchivedBlock, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         opened = await self._opened(block)
         wanted = [opened.index[i] for i in sorted(set(ids)) if i in opened.index]
         found: dict[str, dict[str, Any]] = {}

@@ -1,6 +1,7 @@
 """The archive itself: what is listed, also when the lists go through files, and what a cell may hold."""
 
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -74,3 +75,17 @@ def test_a_name_must_say_the_format(name: str) -> None:
 def test_both_formats_are_known() -> None:
     assert suffix_of(Path("a/b.zip")) == ".zip"
     assert suffix_of(Path("b.tar.gz")) == ".tar.gz"
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_what_is_given_up_leaves_nothing_open(suffix: str, tmp_path: Path) -> None:
+    """Or its end is written when it is collected, to a file that is closed: a traceback after the error."""
+    with (
+        pytest.raises(UserError),
+        (tmp_path / "dispute").open("wb") as output,
+        open_archive(output, suffix, MADE_MS, ["n"]) as archive,
+    ):
+        archive.add("one", b"1")
+        raise UserError("away", "the archive is away")
+    del archive
+    gc.collect()

@@ -98,6 +98,11 @@ def open_archive(output: BinaryIO, suffix: str, at_ms: int, columns: Sequence[st
     try:
         yield archive
         container.close()
+    except BaseException:
+        # A zip that nobody closed writes its end when it is collected, to a file that is closed by then.
+        with contextlib.suppress(OSError):
+            container.close()
+        raise
     finally:
         archive.close()
 

@@ -214,7 +214,7 @@ async def test_a_block_that_was_damaged_later_is_told(store: Store, archive: Arc
     block = (await blocks(store))[0]
     path = Path(url) / block.path
     path.write_bytes(damaged(path, 3))
-    with pytest.raises(BlockDamaged):
+    with pytest.raises(BlockDamaged, match=f"{block.path} in the archive .* is damaged: "):
         await opened(url).deliveries(block, made)
     with pytest.raises(BlockDamaged):
         await opened(url).deliveries(replace(block, block_bytes=block.block_bytes - 1), made)

@@ -1,6 +1,7 @@
 """What is archived and pruned is read as if it were stored: by verify, the export and a dispute."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.domain.time_format import DAY_MS
 from app.objects import open_objects
+from app.ports import ObjectsRefused
 from app.provider.wire import read_answer, read_report
 from app.services.archive import archive_days
 from app.services.prune import Pruner, place_in_archive
@@ -82,6 +84,28 @@ async def test_verify_derives_again_what_is_archived(scene: Scene, archiving: St
     without = await verify(scene.store)
     assert without.differences == []
     assert without.counts["pruned"] > 5, "whoever has no archive goes by the receipt"
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+async def test_an_archive_that_has_not_the_block_is_not_taken_for_the_database(
+    scene: Scene, archiving: Store, place: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Moved, or another one than it went to: whoever reads is told so, with the block and what to do."""
+    url = str(tmp_path / "elsewhere")
+    if place == "s3":
+        url = f"s3://{request.getfixturevalue('s3').new_bucket()}"
+    await archive_and_prune(scene, archiving)
+    address = read_objects_address(url)
+    moved = Store(scene.store.db, read_answer, Archive(address.display, lambda: open_objects(address)))
+    reads: list[Callable[[], Awaitable[Any]]] = [
+        lambda: verify(moved),
+        lambda: exported(moved, scene.run_id),
+        lambda: disputed(moved, scene.run_id),
+    ]
+    for read in reads:
+        with pytest.raises(ObjectsRefused, match=r"deliveries/day=.* is not in the archive") as refused:
+            await read()
+        assert "TALLYHOOK_ARCHIVE_URL" in refused.value.remedy
 
 
 async def test_nothing_is_pruned_that_is_not_archived(scene: Scene, archiving: Store) -> None:
