@@ -2,7 +2,10 @@
 
 import random
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
+
+from app.views.report import per_usable
 
 ENGINES = ("AIMODE", "CHATGPT", "COPILOT", "GEMINI", "GOOGLE", "GOOGLE_NEWS", "GROK", "PERPLEXITY")
 COUNTRIES = ("US", "DE", "FR", "GB", "JP", "BR", None)
@@ -38,9 +41,10 @@ def document(**changes: Any) -> dict[str, Any]:
         ],
         "findings_count": 10,
         "adjusted": "-0.5",
+        "usable_chars_min": 20,
         "exposure": {"in_flight": {"attempts": 0, "credits": 0}, "unknown": {"attempts": 1, "credits": 5}},
         "by_engine_country": [
-            part("CHATGPT", "US", 1_000, failed=1, posted="5000.5", held=5),
+            part("CHATGPT", "US", 1_000, failed=1, posted="5000.5", held=5, short=9, swept=20),
             part("GOOGLE", None, 200, posted=1_000),
         ],
         "by_day": [
@@ -75,16 +79,27 @@ def _states(**counts: int) -> dict[str, int]:
 
 def part(engine: str, country: str | None, tasks: int, **changes: Any) -> dict[str, Any]:
     """What one engine did in one country: all completed but what is said."""
-    failed, still = changes.get("failed", 0), changes.get("open", 0)
+    failed, still, short = (changes.get(name, 0) for name in ("failed", "open", "short"))
+    completed = tasks - failed - still
+    posted = Decimal(changes.get("posted", 5 * tasks))
     return {
         "task_type": engine,
         "country": country,
         "tasks": tasks,
-        "completed": tasks - failed - still,
+        "completed": completed,
+        "usable": completed - short,
+        "short": 0,
+        "unmeasured": 0,
         "failed": 0,
+        "unanswered": 0,
         "open": 0,
         "posted": 5 * tasks,
         "held": 0,
+        "posted_per_usable": per_usable(posted, completed - short),
+        "reported": tasks - still,
+        "swept": 0,
+        "p50_ms": 1_400,
+        "p95_ms": 9_000,
         **changes,
     }
 

@@ -10,6 +10,8 @@ _UNSAFE = (
     "\u2028\u2029"  # line ends that few expect
     "\ud800-\udfff"  # no character, and in no encoding
 )
+USABLE_CHARS_MIN = 20
+"""Where nothing else is said, an answer with less text is too short to use (domain/answer_text.py)."""
 _HOSTILE = re.compile(f"[{_UNSAFE}]")
 MESSAGE_CHARS_MAX = 1_000
 """Longest message of the provider's, or of an error, that is stored alongside a task."""

@@ -382,6 +382,8 @@ results = sa.Table(
     # Of the answer, unwrapped, in UTF-8. Null: of the version before, until a sweep fills it in.
     sa.Column("answer_bytes", sa.BigInteger),
     sa.Column("answer_sha256", sa.LargeBinary),  # 32 bytes
+    # Of its text: domain.answer_text. Null: of the version before; its bytes tell as much as is known.
+    sa.Column("answer_chars", sa.Integer),
     # Its place in the order of settlement, committed in that order; null: of the version before, as above.
     sa.Column("seq", sa.BigInteger),
     sa.Index("uq_results_seq", "seq", unique=True),

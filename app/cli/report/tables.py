@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from app.cli.report.figures import amount, figure, share
+from app.cli.report.figures import amount, duration, figure, share
 from app.domain.task import TaskState
+from app.views.report import per_usable
 from app.views.runs import Document
 
 Row = Sequence[Any]
@@ -165,31 +166,69 @@ def _difference(finding: Document) -> Decimal | str:
     return actual - expected
 
 
-ENGINE_COLUMNS = ("tasks", "completed", "failed", "open")
+COUNTED = (
+    "tasks",
+    "completed",
+    "usable",
+    "short",
+    "failed",
+    "unanswered",
+    "open",
+    "posted",
+    "held",
+    "reported",
+    "swept",
+)
 
 
 def engine_tables(document: Document, engines: Sequence[str]) -> list[Table]:
-    """What each engine did, and what was charged in each country."""
+    """What the money bought, by engine, then by country too; and what was charged in each country."""
     parts = document["by_engine_country"]
-    return [_engines(parts, engines), _countries(parts, engines)] if parts else []
+    if not parts:
+        return []
+    times = {one["task_type"]: one for one in document["latency"]}
+    by_engine = [
+        _bought(engine, [part for part in parts if part["task_type"] == engine], times.get(engine))
+        for engine in engines
+    ]
+    by_country = [_bought(f"{p['task_type']} · {p['country'] or 'any'}", [p], p) for p in parts]
+    total = _bought("all", parts, None)
+    return [
+        Table("engines", "By engine", _BOUGHT, [*by_engine, total], last_is_total=True, is_wide=True),
+        Table("engines-countries", "By engine and country", _BOUGHT, by_country, is_wide=True),
+        _countries(parts, engines),
+    ]
 
 
-def _engines(parts: Sequence[Document], engines: Sequence[str]) -> Table:
-    def row(name: str, of: Sequence[Document]) -> Row:
-        counts = {column: sum(part[column] for part in of) for column in ENGINE_COLUMNS}
-        credits = [sum((Decimal(part[column]) for part in of), Decimal(0)) for column in ("posted", "held")]
-        closed = counts["tasks"] - counts["open"]
-        return (name, *counts.values(), share(counts["completed"], closed), *credits)
+_BOUGHT = (
+    Column("engine"),
+    Column("usable", "figure", "answers that can be used"),
+    Column("of closed", "figure", "usable answers, of the tasks that are not open"),
+    Column("too short", "figure", "answered, but empty or too short to use"),
+    Column("failed", "figure"),
+    Column("no answer", "figure", "rejected, expired or cancelled"),
+    Column("open", "figure"),
+    Column("posted", "figure", "credits that were charged"),
+    Column("held", "figure", "credits that are reserved"),
+    Column("per usable", "figure", "credits for each usable answer"),
+    Column("p50", "figure", "half of the tasks took no longer"),
+    Column("p95", "figure", "95 of 100 tasks took no longer"),
+    Column("polled", "figure", "reports that were polled for: their webhook did not come"),
+)
 
-    rows = [row(engine, [part for part in parts if part["task_type"] == engine]) for engine in engines]
-    columns = (
-        Column("engine"),
-        *(Column(name, "figure") for name in ENGINE_COLUMNS),
-        Column("success", "figure", "completed, of those that are not open"),
-        Column("posted", "figure", "credits"),
-        Column("held", "figure", "credits"),
+
+def _bought(name: str, parts: Sequence[Document], times: Document | None) -> Row:
+    sums = {column: sum((Decimal(part[column]) for part in parts), Decimal(0)) for column in COUNTED}
+    each = per_usable(sums["posted"], int(sums["usable"]))
+    return (
+        name,
+        sums["usable"],
+        share(sums["usable"], sums["tasks"] - sums["open"]),
+        *(sums[column] for column in ("short", "failed", "unanswered", "open", "posted", "held")),
+        "" if each is None else Decimal(each),
+        *("" if times is None else duration(times[column]) for column in ("p50_ms", "p95_ms")),
+        share(sums["swept"], sums["reported"]),
     )
-    return Table("engines", "Engines", columns, [*rows, row("all", parts)], last_is_total=True, is_wide=True)
 
 
 def _countries(parts: Sequence[Document], engines: Sequence[str]) -> Table:

@@ -10,6 +10,7 @@ import typer
 
 from app.cli.interruption import ended_in_order
 from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
+from app.domain.text import USABLE_CHARS_MIN
 from app.errors import FAILED
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from app.views.runs import Document
 
 FINDINGS_SHOWN = 100
+USABLE_MAX = 1_000_000
 RUNS_SHOWN = 20
 FINDINGS_MAX = 100_000
 """A page of 20 MB; a run has far fewer."""
@@ -89,10 +91,13 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="Write one page with charts, which needs nothing else."),
     ] = None,
+    usable_chars: Annotated[
+        int, typer.Option(help="An answer with less text counts as too short to use.", min=0, max=USABLE_MAX)
+    ] = USABLE_CHARS_MIN,
     as_json: AsJson = False,
 ) -> None:
-    """Show the books of RUN: verdicts, credits held, posted and voided, by engine and country, how long tasks
-    took, and what needs explaining."""
+    """Show the books of RUN: what the money bought by engine and country, verdicts, credits held, posted and
+    voided, how long tasks took, and what needs explaining."""
     from app.cli.runs.choose import choose_run
     from app.cli.runs.draw import draw_report
     from app.cli.terminal import draw_line, show
@@ -100,7 +105,8 @@ def report(
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        document = full_report_document(await store.reports.full_report(row, findings))
+        full = await store.reports.full_report(row, findings, usable_chars)
+        document = full_report_document(full, usable_chars)
         document["set_aside"] = asdict(await store.set_aside.set_aside_about(row.id))
         if html is None:
             show(document, as_json=as_json, draw=draw_report)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from rich.console import Console
 from rich.markup import escape
 
+from app.cli.report.figures import duration, share
 from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
 from app.domain.credits import to_json_number
@@ -118,6 +119,28 @@ def _draw_engines(output: Console, document: Document) -> None:
         rows.add_row(engine, str(len(countries)), *map(str, sums), *waited)
     if parts:
         output.print(rows)
+        _draw_bought(output, document)
+
+
+def _draw_bought(output: Console, document: Document) -> None:
+    """What the money bought."""
+    rows = table("engine", "country", "usable", "short", "each", "p50", "p95", "polled")
+    for part in document["by_engine_country"]:
+        rows.add_row(
+            part["task_type"],
+            part["country"] or "any",
+            share(part["usable"], part["tasks"] - part["open"]),
+            str(part["short"]),
+            "" if part["posted_per_usable"] is None else str(part["posted_per_usable"]),
+            duration(part["p50_ms"]),
+            duration(part["p95_ms"]),
+            share(part["swept"], part["reported"]),
+        )
+    least = document["usable_chars_min"]
+    output.print("What the money bought: usable answers of the tasks that are over, those that are too")
+    output.print(f"short to use (under {least} characters), credits for each usable one, time to answer,")
+    output.print("and how many were polled for because their webhook did not come.")
+    output.print(rows)
 
 
 def draw_submitted(output: Console, document: Document) -> None:

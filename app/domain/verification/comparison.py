@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from app.domain.answer_text import answer_chars
 from app.domain.credits import to_json_number
 from app.domain.task import TaskState
 from app.domain.verdicts import DERIVED_VERDICTS
@@ -189,6 +190,7 @@ def _result(stored: StoredAttempt, expected: Expected) -> Iterator[Difference]:
         ("status", expected.after.reported),
         ("answer_bytes", len(first.report.response)),
         ("answer_sha256", hashlib.sha256(first.report.response).digest()),
+        ("answer_chars", answer_chars(first.report.response)),
         ("stored_at_ms", row["stored_at_ms"] if settled is None else settled),
     ):
         if row[column] != value and not (row[column] is None and column.startswith("answer_")):

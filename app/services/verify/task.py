@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from app.domain.answer_text import answer_chars
 from app.domain.delivery import ParsedDelivery
 from app.domain.retention import Receipt
 from app.domain.send_outcome import accounts_for
@@ -298,6 +299,7 @@ def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
             ("delivery_id", origin["task_id"], task["reused_from"]),
             ("answer_bytes", result["answer_bytes"], len(parsed.report.response)),
             ("answer_sha256", result["answer_sha256"], hashlib.sha256(parsed.report.response).digest()),
+            ("answer_chars", result["answer_chars"], answer_chars(parsed.report.response)),
         ):
             if stored != should_be and not (stored is None and column.startswith("answer_")):
                 why = f"copied from task {task['reused_from']}"

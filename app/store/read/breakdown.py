@@ -3,7 +3,7 @@ nothing here writes, and no row of a task is loaded.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,29 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES, Money
 from app.domain.time_format import DAY_MS, iso_day
-from app.store.tables import EVERY_ATTEMPT, account_entries, asked_from, credits_sum, ledger, tasks
+from app.store.read.engine_countries import EngineCountry, grouped, read_engine_countries
+from app.store.tables import EVERY_ATTEMPT, account_entries, credits_sum, ledger, tasks
 from app.store.write.receipts import count_findings
 
 PERCENTILES = (50, 90, 95, 99)
 BUCKETS_MS = tuple(s * 1_000 for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600, 21_600, 86_400))
 """Upper ends, exclusive, of the classes of latency; one more class lies above the last."""
-
-
-@dataclass(slots=True)
-class EngineCountry:
-    """What one engine did in one country."""
-
-    task_type: str
-    country: str | None
-    """None: the provider chose."""
-    states: dict[str, int] = field(default_factory=dict)
-    posted: Decimal = Decimal(0)
-    """Of all attempts, as the ledger has it."""
-    held: Decimal = Decimal(0)
-
-    @property
-    def tasks(self) -> int:
-        return sum(self.states.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +66,13 @@ class Breakdown:
     findings: int
 
 
-async def read_breakdown(connection: AsyncConnection, run_id: str) -> Breakdown:
-    """Read inside a transaction of the caller's."""
+async def read_breakdown(connection: AsyncConnection, run_id: str, usable_chars_min: int) -> Breakdown:
+    """Read inside a transaction of the caller's. An answer with less text is too short to use."""
     in_flight, unknown = await _exposures(connection, run_id)
     e = account_entries.c
     corrections = sa.select(credits_sum(e.credits)).where(e.run_id == run_id, e.kind == "adjustment")
     return Breakdown(
-        engine_countries=await _engine_countries(connection, run_id),
+        engine_countries=await read_engine_countries(connection, run_id, usable_chars_min),
         days=await _days(connection, run_id),
         latencies=await _latencies(connection, run_id),
         in_flight=in_flight,
@@ -96,43 +80,6 @@ async def read_breakdown(connection: AsyncConnection, run_id: str) -> Breakdown:
         adjusted=await connection.scalar(corrections) or Decimal(0),
         findings=sum((await count_findings(connection, run_id)).values()),
     )
-
-
-def open_or_closing() -> sa.ColumnElement[bool]:
-    """Of the ledger: posts, voids, and those holds that neither has followed yet."""
-    closing = ledger.alias("closing")
-    closed = sa.exists().where(
-        closing.c.task_id == ledger.c.task_id,
-        closing.c.attempt == ledger.c.attempt,
-        # Literals: a bound parameter would hide from SQLite that the index of closing entries applies.
-        closing.c.kind.in_([sa.literal_column("'post'"), sa.literal_column("'void'")]),
-    )
-    return sa.or_(ledger.c.kind != "hold", ~closed)
-
-
-async def _engine_countries(connection: AsyncConnection, run_id: str) -> list[EngineCountry]:
-    country = asked_from(connection.dialect.name == "sqlite").label("country")
-    found: dict[tuple[str, str | None], EngineCountry] = {}
-    counts = sa.select(tasks.c.task_type, country, tasks.c.state, sa.func.count()).where(
-        tasks.c.run_id == run_id
-    )
-    for task_type, where, state, count in await connection.execute(_grouped(counts, 3)):
-        figures = found.setdefault((task_type, where), EngineCountry(task_type, where))
-        figures.states[state] = count
-    sums = (
-        sa.select(tasks.c.task_type, country, ledger.c.kind, credits_sum(ledger.c.credits))
-        .select_from(ledger.join(tasks, tasks.c.id == ledger.c.task_id))
-        .where(ledger.c.run_id == run_id, ledger.c.kind != "void", open_or_closing())
-    )
-    for task_type, where, kind, total in await connection.execute(_grouped(sums, 3)):
-        figures = found.setdefault((task_type, where), EngineCountry(task_type, where))
-        setattr(figures, "posted" if kind == "post" else "held", total)
-    return sorted(found.values(), key=lambda figures: (figures.task_type, figures.country or ""))
-
-
-def _grouped(query: sa.Select[Any], columns: int) -> sa.Select[Any]:
-    # By position: PostgreSQL takes an expression with parameters for another one each time it is written.
-    return query.group_by(*(sa.literal_column(str(n)) for n in range(1, columns + 1)))
 
 
 async def _days(connection: AsyncConnection, run_id: str) -> list[EngineDay]:
@@ -143,7 +90,7 @@ async def _days(connection: AsyncConnection, run_id: str) -> list[EngineDay]:
         .where(ledger.c.run_id == run_id, ledger.c.kind == "post")
         .order_by(sa.literal_column("1"), sa.literal_column("2"))
     )
-    rows = await connection.execute(_grouped(query, 2))
+    rows = await connection.execute(grouped(query, 2))
     return [EngineDay(iso_day(int(row[0]) * DAY_MS), row[1], row[2]) for row in rows]
 
 
@@ -193,7 +140,7 @@ async def _exposures(connection: AsyncConnection, run_id: str) -> tuple[CreditsA
     is_open = held.c.state.in_(OPEN_STATES)
     query = sa.select(is_open, sa.func.count(), credits_sum(held.c.credits_held))
     found = {
-        bool(row[0]): CreditsAtStake(row[1], row[2]) for row in await connection.execute(_grouped(query, 1))
+        bool(row[0]): CreditsAtStake(row[1], row[2]) for row in await connection.execute(grouped(query, 1))
     }
     none = CreditsAtStake(0, Decimal(0))
     return found.get(True, none), found.get(False, none)

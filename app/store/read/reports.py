@@ -13,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import OPEN_STATES, Money, idempotency_key
+from app.domain.text import USABLE_CHARS_MIN
 from app.domain.verdicts import ALONGSIDE_VERDICTS
 from app.store.days import since_tasks
 from app.store.part import StorePart, reads
-from app.store.read.breakdown import Breakdown, open_or_closing, read_breakdown
+from app.store.read.breakdown import Breakdown, read_breakdown
+from app.store.read.engine_countries import open_or_closing
 from app.store.read.own_columns import own_columns
 from app.store.read.pruned import are_sends_pruned, pruned_send_days
 from app.store.read.runs import RunReport, RunRow, progress_of
@@ -43,14 +45,21 @@ class ReportReads(StorePart):
         return await _report(connection, run)
 
     @reads(long=True)
-    async def full_report(self, connection: AsyncConnection, run: RunRow, findings_max: int) -> FullReport:
-        """The same with what its sums are made of, all in one snapshot."""
+    async def full_report(
+        self,
+        connection: AsyncConnection,
+        run: RunRow,
+        findings_max: int,
+        usable_chars_min: int = USABLE_CHARS_MIN,
+    ) -> FullReport:
+        """The same with what its sums are made of, all in one snapshot. An answer whose text is shorter is
+        counted as too short to use."""
         if not self.db.is_sqlite:
             # Otherwise each statement sees what was committed before it, and the sums would not agree.
             await connection.execution_options(isolation_level="REPEATABLE READ")
         return FullReport(
             await _report(connection, run),
-            await read_breakdown(connection, run.id),
+            await read_breakdown(connection, run.id, usable_chars_min),
             await _findings(connection, run.id, findings_max),
         )
 

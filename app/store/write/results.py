@@ -5,6 +5,7 @@ import hashlib
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.answer_text import answer_chars
 from app.ports import ReadAnswer
 from app.store.database import Database
 from app.store.part import StorePart, reads, writes
@@ -71,12 +72,19 @@ class ResultWrites(StorePart):
         )
         for row in rows:
             if row.answer_sha256 is None and (answer := answers.get(row.delivery_id)) is not None:
-                hashed = {"answer_bytes": len(answer), "answer_sha256": hashlib.sha256(answer).digest()}
-                await connection.execute(sa.update(results).where(*_is(row)).values(hashed))
+                await connection.execute(sa.update(results).where(*_is(row)).values(_facts_of(answer)))
         if unnumbered := [row for row in rows if row.seq is None]:
             first = await take_numbers(connection, len(unnumbered))
             for seq, row in enumerate(unnumbered, first):
                 await connection.execute(sa.update(results).where(*_is(row)).values(seq=seq))
+
+
+def _facts_of(answer: bytes) -> dict[str, object]:
+    return {
+        "answer_bytes": len(answer),
+        "answer_sha256": hashlib.sha256(answer).digest(),
+        "answer_chars": answer_chars(answer),
+    }
 
 
 def _is(row: sa.Row[tuple[object, ...]]) -> tuple[sa.ColumnElement[bool], ...]:

@@ -11,6 +11,9 @@ from app.store.database import Database
 from app.store.tables import Id, deliveries, findings, results, runs, tasks
 from app.store.write.results import take_numbers
 
+COPIED = ("delivery_id", "status", "answer_bytes", "answer_sha256", "answer_chars")
+"""What the result of a reused answer has of the one that was bought."""
+
 
 async def find_answers(
     db: Database, connection: AsyncConnection, prints: Iterable[str], account: str, since_ms: int
@@ -51,7 +54,7 @@ async def point_results(db: Database, connection: AsyncConnection, ids: Sequence
     origin, own = tasks.alias("origin"), results.alias("own")
     c = results.c
     found = await connection.execute(
-        sa.select(tasks.c.id, tasks.c.attempt, c.delivery_id, c.status, c.answer_bytes, c.answer_sha256)
+        sa.select(tasks.c.id, tasks.c.attempt, *(c[name] for name in COPIED))
         .join(batch, tasks.c.id == batch.c.id)
         .join(origin, origin.c.id == tasks.c.reused_from)
         .join(results, sa.and_(c.task_id == origin.c.id, c.attempt == origin.c.attempt))
@@ -62,7 +65,7 @@ async def point_results(db: Database, connection: AsyncConnection, ids: Sequence
     if not (rows := found.all()):
         return
     first = await take_numbers(connection, len(rows))
-    named = ("task_id", "attempt", "delivery_id", "status", "answer_bytes", "answer_sha256")
+    named = ("task_id", "attempt", *COPIED)
     values = [
         dict(zip(named, row, strict=True)) | {"stored_at_ms": now_ms, "seq": first + n}
         for n, row in enumerate(rows)

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.answer_text import answer_chars
 from app.domain.credits import to_micro
 from app.domain.delivery import ParsedDelivery
 from app.domain.settlement import Attempt, Finding, Settlement
@@ -74,6 +75,7 @@ RESULT_COLUMNS = (
     "stored_at_ms",
     "answer_bytes",
     "answer_sha256",
+    "answer_chars",
     "seq",
 )
 DriverId = Callable[[str], str]
@@ -168,6 +170,7 @@ def result_row(parsed: ParsedDelivery, after: Attempt, now_ms: int, driver_id: D
         now_ms,
         len(answer),
         hashlib.sha256(answer).digest(),
+        answer_chars(answer),
     )
 
 

@@ -1,5 +1,6 @@
 """What stands behind a run's sums: by engine, country and day, with latencies and what is still unknown."""
 
+import json
 import random
 from collections.abc import Sequence
 from decimal import Decimal
@@ -8,12 +9,14 @@ from itertools import cycle, pairwise
 import pytest
 import sqlalchemy as sa
 
+from app.domain.settlement import Source
 from app.domain.task import TaskSpec
 from app.domain.time_format import DAY_MS
 from app.store import Store
 from app.store.read.breakdown import BUCKETS_MS, PERCENTILES, CreditsAtStake, EngineDay
 from app.store.read.runs import RunRow
-from app.store.tables import account_entries, tasks
+from app.store.tables import account_entries, deliveries, results, tasks
+from app.views.report import full_report_document
 from tests.integration.store.scenes import (
     FIVE,
     NOW,
@@ -77,6 +80,75 @@ async def test_parts_add_up_to_the_whole(store: Store) -> None:
     await correct(store, run.id, Decimal(1))
     assert (await store.reports.full_report(run, 0)).breakdown.adjusted == Decimal("0.75")
     assert len((await store.reports.full_report(run, 2)).findings) == 2
+
+
+def answering(text: str) -> bytes:
+    return json.dumps({"sources": [{"url": "https://example.org/" + "x" * 200}], "text": text}).encode()
+
+
+async def test_what_the_money_bought(store: Store) -> None:
+    """Usable, too short, failed and unanswered by engine and country; figures agree with the rest of the
+    report, and no body is read for them."""
+    run = await run_of(store, 40)
+    sent = await claim(store, 40)
+    await store.submissions.record_submissions([ended(task) for task in sent])
+    of_chatgpt = [task for task in sent if task.task_type == "CHATGPT"]
+    listed = b'{"organicResults": [{"title": "Ten best", "snippet": "of them all"}, {"title": "x"}]}'
+    await settle_all(store, *(report_on(task, response=answering("x" * 20)) for task in of_chatgpt[:4]))
+    await settle_all(
+        store,
+        report_on(of_chatgpt[4], "2.5", response=answering("")),
+        report_on(of_chatgpt[5], response=answering(" " * 90 + "Sorry.")),
+        failed_on(of_chatgpt[6]),
+        source=Source.POLL,
+        now_ms=NOW + 9_000,
+    )
+    google = next(task for task in sent if task.task_type == "GOOGLE")
+    await settle_all(store, report_on(google, response=listed))
+    await store.polls.expire_if_unreported([(of_chatgpt[7].id, 1)], code="retention_over", reason="gone")
+    await store.db.write(lambda connection: connection.execute(sa.delete(deliveries)))
+    full = await store.reports.full_report(run, 0)
+    found = {one["task_type"]: one for one in full_report_document(full)["by_engine_country"]}
+    assert found["CHATGPT"] == {
+        "task_type": "CHATGPT",
+        "country": "US",
+        "tasks": 10,
+        "completed": 6,
+        "usable": 4,
+        "short": 2,
+        "unmeasured": 0,
+        "failed": 1,
+        "unanswered": 1,
+        "open": 2,
+        "posted": "27.5",
+        "held": 15,
+        "posted_per_usable": "6.875",
+        "reported": 7,
+        "swept": 3,
+        "p50_ms": 2_000,
+        "p95_ms": 8_000,
+    }
+    assert (found["GOOGLE"]["usable"], found["GOOGLE"]["short"]) == (1, 0)
+    assert (found["GEMINI"]["posted_per_usable"], found["GEMINI"]["p50_ms"]) == (None, None)
+    assert sum(one["swept"] for one in found.values()) == full.report.swept == 3
+    chatgpt = next(one for one in full.breakdown.latencies if one.task_type == "CHATGPT")
+    assert chatgpt.percentiles_ms[PERCENTILES.index(50)] == found["CHATGPT"]["p50_ms"]
+    assert chatgpt.percentiles_ms[PERCENTILES.index(95)] == found["CHATGPT"]["p95_ms"]
+    for least, usable in ((0, 6), (6, 5), (7, 4), (21, 0)):
+        parts = full_report_document(await store.reports.full_report(run, 0, least), least)
+        assert [p["usable"] for p in parts["by_engine_country"] if p["task_type"] == "CHATGPT"] == [usable]
+        assert parts["usable_chars_min"] == least
+
+
+async def test_answers_of_the_version_before_are_judged_by_their_size(store: Store) -> None:
+    run = await run_of(store, 2)
+    sent = await claim(store, 2)
+    await store.submissions.record_submissions([ended(task) for task in sent])
+    await settle_all(store, report_on(sent[0], response=answering("")), report_on(sent[1], response=b"{}"))
+    blank = sa.update(results).values(answer_chars=None)
+    await store.db.write(lambda connection: connection.execute(blank))
+    parts = (await store.reports.full_report(run, 0)).breakdown.engine_countries
+    assert sorted((one.short, one.unmeasured) for one in parts) == [(0, 1), (1, 1)]
 
 
 async def correct(store: Store, run_id: str, credits: Decimal) -> None:

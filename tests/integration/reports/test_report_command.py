@@ -56,12 +56,24 @@ def test_the_page_says_what_the_document_says(call: Any) -> None:
             "country": "US",
             "tasks": 3,
             "completed": 2,
+            "usable": 0,
+            "short": 2,
+            "unmeasured": 0,
             "failed": 0,
+            "unanswered": 0,
             "open": 1,
             "posted": "12.5",
             "held": 5,
+            "posted_per_usable": None,
+            "reported": 2,
+            "swept": 0,
+            "p50_ms": 2_000,
+            "p95_ms": 2_000,
         }
     ]
+    shorter = json.loads(call("report latest --usable-chars 3 --json")[1])
+    part = shorter["by_engine_country"][0]
+    assert (part["usable"], part["short"], part["posted_per_usable"]) == (2, 0, "6.25")
     assert [(day["task_type"], day["posted"]) for day in document["by_day"]] == [("CHATGPT", "12.5")]
     assert document["latency"][0]["histogram"] == [{"below_ms": 5_000, "tasks": 2}]
     at_a_glance = cards(LexborHTMLParser(Path("page.html").read_text()))
@@ -74,7 +86,8 @@ def test_a_person_reads_it_on_the_terminal(call: Any) -> None:
     _, out, _ = call("report")
     assert "5 credits of 1 attempts in flight" in out
     assert [line.split()[:8] for line in out.splitlines() if line.startswith("CHATGPT")] == [
-        ["CHATGPT", "1", "3", "2", "0", "1", "12.5", "5"]
+        ["CHATGPT", "1", "3", "2", "0", "1", "12.5", "5"],
+        ["CHATGPT", "US", "0", "%", "2", "2.0", "s", "2.0"],
     ]
     assert "overcharged" in out
 

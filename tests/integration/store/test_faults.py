@@ -92,7 +92,7 @@ BAD_ROWS = {
 async def test_rows_that_no_database_takes_are_their_own_fault(
     store: Store, response: Any, at_ms: int
 ) -> None:
-    row = new_id(NOW), 1, new_id(NOW), response, at_ms, 2, bytes(32), 1
+    row = new_id(NOW), 1, new_id(NOW), response, at_ms, 2, bytes(32), 0, 1
 
     async def work(connection: AsyncConnection) -> None:
         await store.db.insert_plain(connection, results, RESULT_COLUMNS, [row])

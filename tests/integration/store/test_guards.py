@@ -202,7 +202,7 @@ async def test_a_write_whose_connection_is_cut_is_repeated(postgres_url: str) ->
 
 async def test_a_copy_whose_connection_is_cut_is_repeated(postgres_url: str) -> None:
     store, other = Store(Database(postgres_url), read_answer), Database(postgres_url)
-    row = new_id(NOW), 1, new_id(NOW), "completed", NOW, 14, bytes(32), 1
+    row = new_id(NOW), 1, new_id(NOW), "completed", NOW, 14, bytes(32), 0, 1
     tries = 0
 
     async def cut(connection: AsyncConnection) -> None:

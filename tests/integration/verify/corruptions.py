@@ -204,6 +204,13 @@ CORRUPTIONS = [
         _task("matched"),
     ),
     Corruption(
+        "the length of an answer's text is altered",
+        _set(results, "matched", answer_chars=3),
+        "results",
+        "answer_chars",
+        _task("matched"),
+    ),
+    Corruption(
         "the size of a reused answer is altered",
         lambda scene: [
             sa.update(results)
