@@ -29,6 +29,17 @@ class Orphan:
     column: str = "task_id"
 
 
+@dataclass(frozen=True, slots=True)
+class Misnumbered:
+    """A result whose place in the order of settlement cannot be right."""
+
+    task_id: str
+    attempt: int
+    seq: int | None
+    should_be: str
+    why: str
+
+
 @dataclass(slots=True)
 class TaskBooks:
     """Every stored row about one task."""

@@ -24,6 +24,7 @@ from app.domain.verification.signature_checks import (
 )
 from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
 from app.services.verify.evidence import Reading
+from app.services.verify.sequence import misnumbered_differences
 from app.services.verify.task import verify_task
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ async def verify_rest(
         totals.differ(account_entry(entry))
     if account is None:  # whose a row without its task was, nobody can say
         totals.differ(_orphaned(orphan) for orphan in await snapshot.orphans())
+        totals.differ(misnumbered_differences(await snapshot.misnumbered()))
         for receipt, left in await snapshot.left_of_receipts():
             totals.counts["receipts"] += 1
             totals.differ(_uncounted(receipt, left))

@@ -30,6 +30,7 @@ from app.domain.verification.signature_checks import SignatureStatus
 from app.domain.verification.stored_rows import Row, TaskBooks
 from app.services.verify.closed import closed_differences, lost_finding
 from app.services.verify.evidence import Evidence, Reading
+from app.services.verify.sequence import task_sequence
 
 REUSED = "reuse"
 """In tasks.settled_by: another task's result answers it."""
@@ -80,6 +81,7 @@ def _differences(
     number = len(books.attempts) + 1
     yield from _identity(books, number)
     yield from evidence.differences(number)
+    yield from task_sequence(books)
     if books.task["reused_from"] is not None:
         counts["reused"] += 1
         yield from _reused(books, evidence)

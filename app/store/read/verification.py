@@ -14,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.retention import Kind, Receipt, Receipts
 from app.domain.time_format import DAY_MS
-from app.domain.verification.stored_rows import Orphan, Row, TaskBooks, VerifiedRun
+from app.domain.verification.stored_rows import Misnumbered, Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import ArchivedDeliveries, StoreUnavailable
 from app.store.database import Database
 from app.store.days import first_id, since_tasks, within
 from app.store.provider_ids import owners_of
+from app.store.read.sequence import misnumbered
 from app.store.tables import (
     Id,
     account_entries,
@@ -196,6 +197,10 @@ class BooksSnapshot:
         )
         rows = await self._connection.execute(query)
         return [Orphan("task_metadata", f"{row.run_id}.{row.ordinal}", row.run_id, "ordinal") for row in rows]
+
+    async def misnumbered(self) -> list[Misnumbered]:
+        """Results whose numbers cannot be right, up to a thousand of each kind."""
+        return await misnumbered(self._db, self._connection)
 
     async def orphans(self) -> list[Orphan]:
         """Rows about tasks that are not there, and what belongs to no delivery or to no known kind."""

@@ -15,6 +15,7 @@ from app.store.tables import (
     findings,
     ledger,
     results,
+    settle_sequence,
     spending_changes,
     submissions,
     task_metadata,
@@ -106,6 +107,12 @@ def _misfile(scene: Scene) -> Statements:
     return _change_delivery("matched", task_id=scene.ids["submitted"])(scene)
 
 
+def _one_more() -> Any:
+    return sa.update(settle_sequence).values(value=settle_sequence.c.value + 1)
+
+
+_LAST = sa.select(settle_sequence.c.value).scalar_subquery()
+SEQ = "results", "seq"
 POST, HOLD = ledger.c.kind == "post", ledger.c.kind == "hold"
 SIX = Decimal(6)
 ALLOCATION = account_entries.c.kind == "allocation"
@@ -219,6 +226,25 @@ CORRUPTIONS = [
         ],
         "results",
         "answer_bytes",
+    ),
+    Corruption("a result loses its number", _set(results, "matched", seq=None), *SEQ, _task("matched")),
+    Corruption("a result has a number to come", _set(results, "matched", seq=10**6), *SEQ, _task("matched")),
+    Corruption(
+        "two results have one number",
+        lambda scene: [sa.text("DROP INDEX uq_results_seq"), *_set(results, "matched", seq=3)(scene)],
+        *SEQ,
+        _task("matched"),
+    ),
+    Corruption(
+        "a result is moved behind that of the retry",
+        lambda scene: [_one_more(), *_set(results, "retried", results.c.attempt == 1, seq=_LAST)(scene)],
+        *SEQ,
+        _task("retried"),
+    ),
+    Corruption(
+        "an answer is moved behind its reuse",
+        lambda scene: [_one_more(), *_set(results, "matched", seq=_LAST)(scene)],
+        *SEQ,
     ),
     Corruption(
         "a result's status is flipped",
