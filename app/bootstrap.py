@@ -1,25 +1,25 @@
-"""The one place of wiring: settings in, parts out. Only entry points import it."""
+"""The one place of wiring: settings in, parts out. Only entry points import it. What not every command
+needs is imported with the part: the provider's client, Redis and object storage take longer than most
+commands do.
+"""
 
 import random
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING
 
 from app.address import read_objects_address
-from app.archive import Archive
 from app.config import DEFAULT_ACCOUNT, Account, Settings
 from app.database_clock import DatabaseClock
-from app.objects import open_objects
-from app.provider.client import Client
-from app.provider.egress import egress_to
-from app.provider.ratelimit.pacing import Pacer
-from app.provider.ratelimit.shared import SharedPacer
-from app.provider.sync import SyncClient
 from app.provider.wire import read_answer
-from app.queue import CONNECTIONS_MAX, Queue
-from app.redis_pool import RedisPool
 from app.store import Database, Store
 from app.store.database import SQLITE_BUSY_MS
-from app.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from app.archive import Archive
+    from app.provider.client import Client
+    from app.provider.ratelimit.pacing import Pacer
+    from app.provider.ratelimit.shared import SharedPacer
+    from app.provider.sync import SyncClient
+    from app.queue import Queue
 
 CLOCK = DatabaseClock()
 """Of this process: it tells the machine's time until a database was asked for its own."""
@@ -48,23 +48,31 @@ async def open_store(
         sqlite_busy_ms=sqlite_busy_ms,
     )
     if migrated and not settings.database_url:
+        from app.store.migrate import migrate
+
         await migrate(db)
     return Store(db, read_answer, open_archive(settings))
 
 
-def open_archive(settings: Settings) -> Archive | None:
+def open_archive(settings: Settings) -> "Archive | None":
     """None: none is set."""
     if not settings.archive_url:
         return None
+    from app.archive import Archive
+    from app.objects import open_objects
+
     address = read_objects_address(settings.archive_url)
     return Archive(address.display, lambda: open_objects(address, ca_file=settings.ca_file))
 
 
 def open_provider(
     settings: Settings, account: str = DEFAULT_ACCOUNT, *, redis_url: str | None = None
-) -> Client:
+) -> "Client":
     """An account's client; enter it as a context manager. With a Redis, all processes keep the provider's
     limit together; without one, this process believes itself alone."""
+    from app.provider.client import Client
+    from app.provider.egress import egress_to
+
     chosen = settings.all_accounts()[account]
     return Client(
         base_url=chosen.base_url,
@@ -79,8 +87,11 @@ def open_provider(
 
 def open_sync(
     settings: Settings, account: str, *, timeout_s: float, redis_url: str | None = None
-) -> SyncClient:
+) -> "SyncClient":
     """An account's sync side; close it at the end."""
+    from app.provider.egress import egress_to
+    from app.provider.sync import SyncClient
+
     chosen = settings.all_accounts()[account]
     return SyncClient(
         base_url=chosen.base_url,
@@ -91,15 +102,25 @@ def open_sync(
     )
 
 
-def _rate_limiter(settings: Settings, account: Account, redis_url: str | None) -> Pacer | SharedPacer:
+def _rate_limiter(settings: Settings, account: Account, redis_url: str | None) -> "Pacer | SharedPacer":
+    from app.provider.ratelimit.pacing import Pacer
+
     if redis_url is None:
         return Pacer(account.rate_per_s, per_hour=account.rate_per_hour)
+    from redis.asyncio import Redis
+
+    from app.provider.ratelimit.shared import SharedPacer
+    from app.queue import CONNECTIONS_MAX
+    from app.redis_pool import RedisPool
+
     pool = RedisPool(redis_url, timeout_s=settings.redis_timeout_s, connections_max=CONNECTIONS_MAX)
     return SharedPacer(
         Redis.from_pool(pool), account.name, account.rate_per_s, per_hour=account.rate_per_hour
     )
 
 
-def open_queue(redis_url: str, settings: Settings) -> Queue:
+def open_queue(redis_url: str, settings: Settings) -> "Queue":
     """The enqueue side of arq."""
+    from app.queue import Queue
+
     return Queue(redis_url, timeout_s=settings.redis_timeout_s)

@@ -13,11 +13,12 @@ if LONG_RUNNING.intersection(sys.argv[1:2]) or any(part.startswith("--follow") f
     # Before all else: what follows, and what these commands import, takes a second.
     exit_on_signals()
 
+import gc
 import os
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -42,6 +43,9 @@ from app.cli.schedules import schedule
 from app.cli.up.command import UP_EXAMPLES, up
 from app.errors import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError, interrupted
 
+# What imports make stays; to look for garbage among it again and again is a tenth of a small command.
+gc.set_threshold(20_000)
+
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
     "Nothing needs to be configured to try it: [b]tallyhook demo[/b] runs everything on this machine. For "
@@ -54,10 +58,29 @@ app = typer.Typer(
     help=HELP,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
+    if version:
+        show_version()
+        raise typer.Exit
+
+
+def show_version() -> None:
+    """One line on standard output."""
+    from importlib.metadata import version
+
+    sys.stdout.write(f"tallyhook {version('tallyhook')}\n")
+    sys.stdout.flush()
 
 
 def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **settings: Any) -> None:
@@ -136,6 +159,9 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     try:
         refuse_not_text(arguments)
+        if list(arguments) == ["--version"]:
+            show_version()  # without what typer loads to read an option
+            return 0
         code = _code_of(app(args=list(arguments), standalone_mode=False))
     except SystemExit as error:
         return _code_of(error.code)
@@ -167,14 +193,14 @@ def refuse_not_text(arguments: Sequence[str]) -> None:
 
 def known_error(error: Exception) -> UserError | None:
     """What a person can do something about; None for a bug of ours."""
-    from app.config import ConfigError
     from app.ports import BlockDamaged, ObjectsRefused, ObjectsUnavailable
 
     if isinstance(error, UserError):
         return error
     if isinstance(error, TyperException):
         return UserError("usage", str(error.format_message()), exit_code=error.exit_code)
-    if isinstance(error, ConfigError):
+    settings = sys.modules.get("app.settings_text")  # who has not loaded it can have read none wrongly
+    if settings is not None and isinstance(error, settings.ConfigError):
         alone = error.problems[0].parted() if len(error.problems) == 1 else (str(error), "")
         return UserError("configuration", *alone, exit_code=USAGE)
     if isinstance(error, ObjectsRefused):

@@ -1,6 +1,5 @@
 """`tallyhook migrate`, and the migration that a process does before it starts."""
 
-import asyncio
 import os
 import re
 import signal
@@ -44,6 +43,8 @@ def migrate(
     DATABASE_DIRECT_URL it goes there instead, past a pooler, to the same database. The embedded
     SQLite file is migrated by whichever command comes first. `tallyhook doctor` says when --finish is due.
     """
+    import asyncio
+
     from app.cli.terminal import announce_line, draw_line, show
 
     settings = past_the_pooler(settings_for(log_level="warning"))

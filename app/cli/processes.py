@@ -1,6 +1,5 @@
 """Commands that are processes, or look after them: web, worker, emulator, doctor, demo."""
 
-import asyncio
 import functools
 import gc
 import json
@@ -36,6 +35,8 @@ def web(
     Listens on TALLYHOOK_HOST and PORT (0 picks a free one). The provider must reach it at PUBLIC_URL. Without
     REDIS_URL an embedded Valkey runs beside it, shared with every worker of the same TALLYHOOK_DATA_DIR.
     """
+    import asyncio
+
     # What is imported from here on stays: to look for garbage among it takes a tenth of the start.
     gc.disable()
     from app.log_sink import guard_standard_streams
@@ -50,6 +51,8 @@ def web(
 
 async def serve_web(settings: "Settings", *, as_json: bool) -> None:
     """The web process: store, queue, receiver."""
+    import asyncio
+
     from app.address.listening import host_in_url, listening_remedy
     from app.background_tasks import WorkFailed
     from app.bootstrap import CLOCK, now_ms, open_queue
@@ -128,6 +131,8 @@ def worker(
 
     Any number may run. Without REDIS_URL an embedded Valkey runs beside it, shared with web.
     """
+    import asyncio
+
     from app.local.processes import own_command
     from app.log_sink import drain_all, guard_standard_streams
     from app.stop_signals import block_until_exec
@@ -154,6 +159,8 @@ def worker(
 
 def refuse_unready_database(settings: "Settings") -> None:
     """Raises UserError when the database is not there or not migrated: said once, before the logs begin."""
+    import asyncio
+
     from app.cli.store_access import opened_store
 
     async def look() -> None:
@@ -169,6 +176,8 @@ def doctor(as_json: AsJson = False) -> None:
     Configuration, database, Redis, provider, and that the webhook URL reaches our own receiver, which proves
     itself with the secret. Changes nothing. Ends with 1 if there is a fault.
     """
+    import asyncio
+
     from app.cli.doctor.check import draw_checks
     from app.cli.doctor.doctor import document, examine, wrong_settings
     from app.cli.terminal import show
@@ -204,6 +213,8 @@ def demo(
     tasks that fail, deliveries sent twice, late or never, wrong charges, lost responses. Ends with 1 if the
     two differ anywhere. Leaves nothing running and nothing behind.
     """
+    import asyncio
+
     from app import log
     from app.cli.demo.demo import Demo, run_demo
     from app.cli.demo.draw import draw_demo
@@ -230,7 +241,11 @@ def emulator(context: typer.Context) -> None:
         guard_standard_streams()
         run(**options)  # type: ignore[arg-type]
 
-    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     alone.command()(guarded)
     alone(args=context.args, prog_name="tallyhook emulator")
 

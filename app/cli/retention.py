@@ -1,6 +1,5 @@
 """The commands prune and retain: what is older than the policy goes, and what must stay is locked."""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +30,8 @@ def prune(
     runs are never dropped; the ledger, tasks and results stay for ever. Bodies, submissions, balances,
     notices and findings each have a setting. Workers do the same once an hour.
     """
+    import asyncio
+
     from app.bootstrap import now_ms
     from app.cli.terminal import show
     from app.services.prune import Pruner, place_in_archive

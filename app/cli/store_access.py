@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import TypeVar
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from app.address import read_database_address
@@ -16,23 +15,30 @@ from app.errors import UserError
 from app.ports import StoreRefused, StoreUnavailable
 from app.store import Store
 from app.store.database import SQLITE_BUSY_MS
-from app.store.driver_errors import DISK_FAILS, DISK_FULL, READ_ONLY, sqlstate_of, why_no_writes
+from app.store.driver_errors import (
+    DISK_FAILS,
+    DISK_FULL,
+    READ_ONLY,
+    postgresql_errors,
+    sqlstate_of,
+    why_no_writes,
+)
 from app.store.migrate import is_migrated, migrate
 
 T = TypeVar("T")
-TROUBLE = (
-    ArgumentError,
-    NoSuchModuleError,
-    OperationalError,
-    InterfaceError,
-    StoreUnavailable,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-)
-"""What a database is to blame for, or its URL, whatever else a command does. An OSError is not: a file, a
-provider or the output may have raised it; the store raises those of its connections as StoreUnavailable."""
-ASKED = (*TROUBLE, OSError)
-"""The same where nothing but the database is asked."""
+
+
+def trouble(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What a database is to blame for, or its URL, whatever else a command does. An OSError is not: a file, a
+    provider or the output may have raised it; the store raises those of its connections as
+    StoreUnavailable. `others`: what else is caught."""
+    own = (ArgumentError, NoSuchModuleError, OperationalError, InterfaceError, StoreUnavailable)
+    return (*own, *postgresql_errors(), *others)
+
+
+def asked(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """The same where nothing but the database is asked."""
+    return trouble(OSError, *others)
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +73,7 @@ async def reachable_store(settings: Settings, *, sqlite_busy_ms: int = SQLITE_BU
         store = await open_store(settings, migrated=False, sqlite_busy_ms=sqlite_busy_ms)
         refuse_if_unopenable(store)
         return store
-    except (*ASKED, ImportError, TypeError) as error:  # a driver that is missing, an option it has not
+    except asked(ImportError, TypeError) as error:  # a driver that is missing, an option it has not
         raise unreachable(settings, error) from error
 
 
@@ -114,11 +120,11 @@ def refuse_if_unopenable(store: Store) -> None:
         raise IsADirectoryError(f"{database} is a directory")
 
 
-async def answered(asked: Awaitable[T], settings: Settings) -> T:
+async def answered(answer: Awaitable[T], settings: Settings) -> T:
     """What the store answers. Raises UserError when the database does not."""
     try:
-        return await asked
-    except ASKED as error:
+        return await answer
+    except asked() as error:
         raise unreachable(settings, error) from error
 
 
@@ -134,7 +140,7 @@ async def upgrade(store: Store, settings: Settings) -> None:
             f"the database at {display_url(settings)} is at no revision of ours, and is as before: {error}",
             "another program keeps its tables there: give Tallyhook a database of its own",
         ) from error
-    except ASKED as error:
+    except asked() as error:
         raise unreachable(settings, error) from error
     except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]

@@ -5,7 +5,7 @@ Texts of other people (prompts, names, reasons) are never taken for markup.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from rich.console import Console, ConsoleOptions
 from rich.markup import escape
@@ -18,7 +18,9 @@ from app.cli.streams import OutputError, all_done
 from app.domain.text import json_text, sanitize, sanitize_json
 from app.errors import UserError
 from app.log_sink import Sink
-from app.views.runs import Document
+
+if TYPE_CHECKING:
+    from app.views.runs import Document
 
 WIDTH = 200
 """Of tables that go into a file or a pipe, where nothing shows it."""
@@ -159,7 +161,7 @@ def _detail(detail: object) -> str:
     return str(detail["message"]) if "message" in detail else "  ".join(map(str, detail.values()))
 
 
-def draw_line(output: Console, document: Document) -> None:
+def draw_line(output: Console, document: "Document") -> None:
     """A document that says one thing, in `message`."""
     output.print(escape(document["message"]))
 

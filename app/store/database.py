@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -24,8 +24,10 @@ from sqlalchemy.util import await_only
 
 from app.address import read_database_address
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
-from app.store.postgres import PostgresAddress
 from app.store.sqlite_append import Append, append_rows
+
+if TYPE_CHECKING:
+    from app.store.postgres import PostgresAddress
 
 Rows = Sequence[Mapping[str, Any]]
 Types = Mapping[str, Any]
@@ -99,6 +101,8 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "connect", self._note_thread)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         else:
+            from app.store.postgres import PostgresAddress
+
             postgres = PostgresAddress(address, timeout_s=connect_timeout_s, command_timeout_s=long_timeout_s)
             sa.event.listen(self.engine.sync_engine, "do_connect", _dialler(postgres))
             sa.event.listen(self.engine.sync_engine, "connect", self._note_made)
@@ -425,7 +429,7 @@ def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:
     return insert.on_conflict_do_nothing() if ignore else insert
 
 
-def _dialler(address: PostgresAddress) -> Callable[..., Any]:
+def _dialler(address: "PostgresAddress") -> Callable[..., Any]:
     """What SQLAlchemy calls for a connection: ours in place of its own."""
 
     def dial(dialect: Any, _record: Any, _args: Any, _arguments: Any) -> Any:

@@ -4,9 +4,9 @@ Only what rows cause may be held against them. The rest is trouble: it costs tim
 it.
 """
 
+import sys
 from enum import Enum
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -34,7 +34,6 @@ _NO_WRITES_SQLITE = (
     ("disk is full", DISK_FULL),
     ("disk I/O error", DISK_FAILS),
 )
-_DRIVER = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Fault(Enum):
@@ -47,6 +46,12 @@ class Fault(Enum):
     )
 
 
+def postgresql_errors() -> tuple[type[Exception], ...]:
+    """What the driver of PostgreSQL raises; nothing where nobody has loaded it, as on SQLite."""
+    asyncpg = sys.modules.get("asyncpg")
+    return (asyncpg.PostgresError, asyncpg.InterfaceError) if asyncpg is not None else ()
+
+
 def fault_of(error: BaseException) -> Fault | None:
     """None: not the database's, so a bug of ours or an answer of the caller's own."""
     if isinstance(error, UnicodeEncodeError | OverflowError):
@@ -54,7 +59,7 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, PoolTimeoutError | OSError | TimeoutError):
         # asyncpg lets the refusal of a connection through as the OSError it is.
         return Fault.PASSING
-    if not isinstance(error, _DRIVER):
+    if not isinstance(error, (SQLAlchemyError, *postgresql_errors())):
         return None
     state = sqlstate_of(error)
     if state is not None:
@@ -66,7 +71,7 @@ def fault_of(error: BaseException) -> Fault | None:
         return Fault.ROWS
     if getattr(error, "connection_invalidated", False):
         return Fault.PASSING
-    if isinstance(error, InterfaceError | asyncpg.InterfaceError) or any(
+    if isinstance(error, (InterfaceError, *postgresql_errors()[1:])) or any(
         text in str(original) for text in _PASSING_SQLITE
     ):
         return Fault.PASSING

@@ -1,6 +1,7 @@
 """Brings a database to the newest schema. Several processes may call it at once.
 
-Alembic is imported only to migrate: a process that finds its database as it should be starts without it.
+Alembic, and what migrations alone need, is imported only to migrate: a process that finds its database as it
+should be starts without it.
 """
 
 import re
@@ -14,10 +15,6 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.database import Database
-from app.store.finish import finish
-from app.store.migrations import narrow_results
-from app.store.write.health import database_now
-from app.store.write.partitions import PartitionWrites
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -67,8 +64,13 @@ async def migrate(db: Database) -> None:
         await _upgrade(db, "0012")
         await _narrow_results(db)
     if await _upgrade(db, newest_revision()):
+        from app.store.finish import finish
+
         await finish(db)
     if not db.is_sqlite:
+        from app.store.write.health import database_now
+        from app.store.write.partitions import PartitionWrites
+
         now_ms = await db.read(lambda connection: connection.scalar(sa.select(database_now(db))))
         await PartitionWrites(db).add_partitions(int(now_ms or 0))
 
@@ -91,6 +93,8 @@ async def _upgrade(db: Database, target: str) -> bool:
 
 async def _narrow_results(db: Database) -> None:
     """All of revision 0013 that takes long, in short transactions."""
+    from app.store.migrations import narrow_results
+
     if not await _alone(db, narrow_results.begin):
         return
     told_s, begun_s = time.monotonic(), time.monotonic()

@@ -1,46 +1,139 @@
-"""One store: a part for each subject, all on one database. Decides nothing."""
+"""One store: a part for each subject, all on one database. Decides nothing.
+
+A part is imported and made when it is first asked for: a small command needs two or three of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
-from app.store.read.certificates import CertificateReads
-from app.store.read.charges import ChargeReads
-from app.store.read.disputes import DisputeReads
-from app.store.read.exports import ExportReads
-from app.store.read.forecasts import ForecastReads
-from app.store.read.notice_triggers import NoticeTriggerReads
-from app.store.read.pruned import PrunedReads
-from app.store.read.reports import ReportReads
-from app.store.read.runs import Queries
-from app.store.read.set_aside import SetAsideReads
-from app.store.read.settled import SettledReads
-from app.store.read.waiting import WaitingReads
-from app.store.write.accounts import AccountWrites
-from app.store.write.adjustments import AdjustmentWrites
-from app.store.write.archives import ArchiveWrites
-from app.store.write.audits import AuditWrites
-from app.store.write.early_polls import EarlyPollWrites
-from app.store.write.future_times import FutureTimeWrites
-from app.store.write.health import HealthWrites
-from app.store.write.inbox import InboxWrites
-from app.store.write.load import LoadWrites
-from app.store.write.notices import NoticeWrites
-from app.store.write.partitions import PartitionWrites
-from app.store.write.polls import PollWrites
-from app.store.write.pruning import PruneWrites
-from app.store.write.pruning_rows import RowPruneWrites
-from app.store.write.results import ResultWrites
-from app.store.write.retries import RetryWrites
-from app.store.write.run_ends import RunEndWrites
-from app.store.write.runs import RunWrites
-from app.store.write.schedules import ScheduleWrites
-from app.store.write.settlement import SettlementWrites
-from app.store.write.spending import SpendingWrites
-from app.store.write.submission import SubmissionWrites
-from app.store.write.sync_calls import SyncCallWrites
+
+if TYPE_CHECKING:
+    from app.store.read.certificates import CertificateReads
+    from app.store.read.charges import ChargeReads
+    from app.store.read.disputes import DisputeReads
+    from app.store.read.exports import ExportReads
+    from app.store.read.forecasts import ForecastReads
+    from app.store.read.notice_triggers import NoticeTriggerReads
+    from app.store.read.pruned import PrunedReads
+    from app.store.read.reports import ReportReads
+    from app.store.read.runs import Queries
+    from app.store.read.set_aside import SetAsideReads
+    from app.store.read.settled import SettledReads
+    from app.store.read.waiting import WaitingReads
+    from app.store.write.accounts import AccountWrites
+    from app.store.write.adjustments import AdjustmentWrites
+    from app.store.write.archives import ArchiveWrites
+    from app.store.write.audits import AuditWrites
+    from app.store.write.early_polls import EarlyPollWrites
+    from app.store.write.future_times import FutureTimeWrites
+    from app.store.write.health import HealthWrites
+    from app.store.write.inbox import InboxWrites
+    from app.store.write.load import LoadWrites
+    from app.store.write.notices import NoticeWrites
+    from app.store.write.partitions import PartitionWrites
+    from app.store.write.polls import PollWrites
+    from app.store.write.pruning import PruneWrites
+    from app.store.write.pruning_rows import RowPruneWrites
+    from app.store.write.results import ResultWrites
+    from app.store.write.retries import RetryWrites
+    from app.store.write.run_ends import RunEndWrites
+    from app.store.write.runs import RunWrites
+    from app.store.write.schedules import ScheduleWrites
+    from app.store.write.settlement import SettlementWrites
+    from app.store.write.spending import SpendingWrites
+    from app.store.write.submission import SubmissionWrites
+    from app.store.write.sync_calls import SyncCallWrites
+
+PARTS = {
+    "runs": "write.runs.RunWrites",
+    "loading": "write.load.LoadWrites",
+    "retries": "write.retries.RetryWrites",
+    "accounts": "write.accounts.AccountWrites",
+    "submissions": "write.submission.SubmissionWrites",
+    "inbox": "write.inbox.InboxWrites",
+    "settlements": "write.settlement.SettlementWrites",
+    "results": "write.results.ResultWrites",
+    "polls": "write.polls.PollWrites",
+    "early_polls": "write.early_polls.EarlyPollWrites",
+    "partitions": "write.partitions.PartitionWrites",
+    "archives": "write.archives.ArchiveWrites",
+    "pruning": "write.pruning.PruneWrites",
+    "row_pruning": "write.pruning_rows.RowPruneWrites",
+    "run_ends": "write.run_ends.RunEndWrites",
+    "spending": "write.spending.SpendingWrites",
+    "schedules": "write.schedules.ScheduleWrites",
+    "sync_calls": "write.sync_calls.SyncCallWrites",
+    "notices": "write.notices.NoticeWrites",
+    "notice_triggers": "read.notice_triggers.NoticeTriggerReads",
+    "health": "write.health.HealthWrites",
+    "future_times": "write.future_times.FutureTimeWrites",
+    "forecasts": "read.forecasts.ForecastReads",
+    "adjustments": "write.adjustments.AdjustmentWrites",
+    "audits": "write.audits.AuditWrites",
+    "charges": "read.charges.ChargeReads",
+    "queries": "read.runs.Queries",
+    "waiting": "read.waiting.WaitingReads",
+    "reports": "read.reports.ReportReads",
+    "pruned": "read.pruned.PrunedReads",
+    "exports": "read.exports.ExportReads",
+    "settled": "read.settled.SettledReads",
+    "disputes": "read.disputes.DisputeReads",
+    "certificates": "read.certificates.CertificateReads",
+    "set_aside": "read.set_aside.SetAsideReads",
+}
+"""Name -> module under app.store, and class."""
+TAKES = {
+    "settlements": ("read_answer",),
+    "results": ("read_answer",),
+    "exports": ("read_answer", "archive"),
+    "settled": ("read_answer", "archive"),
+    "disputes": ("archive",),
+    "certificates": ("read_answer",),
+}
+"""What a part needs besides the database."""
 
 
 class Store:
     """The truth: every write and every read of the database."""
+
+    if TYPE_CHECKING:
+        runs: RunWrites
+        loading: LoadWrites
+        retries: RetryWrites
+        accounts: AccountWrites
+        submissions: SubmissionWrites
+        inbox: InboxWrites
+        settlements: SettlementWrites
+        results: ResultWrites
+        polls: PollWrites
+        early_polls: EarlyPollWrites
+        partitions: PartitionWrites
+        archives: ArchiveWrites
+        pruning: PruneWrites
+        row_pruning: RowPruneWrites
+        run_ends: RunEndWrites
+        spending: SpendingWrites
+        schedules: ScheduleWrites
+        sync_calls: SyncCallWrites
+        notices: NoticeWrites
+        notice_triggers: NoticeTriggerReads
+        health: HealthWrites
+        future_times: FutureTimeWrites
+        forecasts: ForecastReads
+        adjustments: AdjustmentWrites
+        audits: AuditWrites
+        charges: ChargeReads
+        queries: Queries
+        waiting: WaitingReads
+        reports: ReportReads
+        pruned: PrunedReads
+        exports: ExportReads
+        settled: SettledReads
+        disputes: DisputeReads
+        certificates: CertificateReads
+        set_aside: SetAsideReads
 
     def __init__(
         self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None
@@ -50,41 +143,17 @@ class Store:
         self.db = db
         self.read_answer = read_answer
         self.archive = archive
-        self.runs = RunWrites(db)
-        self.loading = LoadWrites(db)
-        self.retries = RetryWrites(db)
-        self.accounts = AccountWrites(db)
-        self.submissions = SubmissionWrites(db)
-        self.inbox = InboxWrites(db)
-        self.settlements = SettlementWrites(db, read_answer)
-        self.results = ResultWrites(db, read_answer)
-        self.polls = PollWrites(db)
-        self.early_polls = EarlyPollWrites(db)
-        self.partitions = PartitionWrites(db)
-        self.archives = ArchiveWrites(db)
-        self.pruning = PruneWrites(db)
-        self.row_pruning = RowPruneWrites(db)
-        self.run_ends = RunEndWrites(db)
-        self.spending = SpendingWrites(db)
-        self.schedules = ScheduleWrites(db)
-        self.sync_calls = SyncCallWrites(db)
-        self.notices = NoticeWrites(db)
-        self.notice_triggers = NoticeTriggerReads(db)
-        self.health = HealthWrites(db)
-        self.future_times = FutureTimeWrites(db)
-        self.forecasts = ForecastReads(db)
-        self.adjustments = AdjustmentWrites(db)
-        self.audits = AuditWrites(db)
-        self.charges = ChargeReads(db)
-        self.queries = Queries(db)
-        self.waiting = WaitingReads(db)
-        self.reports = ReportReads(db)
-        self.pruned = PrunedReads(db)
-        self.exports = ExportReads(db, read_answer, archive)
-        self.settled = SettledReads(db, read_answer, archive)
-        self.disputes = DisputeReads(db, archive)
-        self.certificates = CertificateReads(db, read_answer)
-        self.set_aside = SetAsideReads(db)
+
+    if not TYPE_CHECKING:  # a name that is none of the parts is the type checker's to find
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in PARTS:
+                raise AttributeError(f"the store has no part {name!r}")
+            module, _, part = PARTS[name].rpartition(".")
+            made = getattr(import_module(f"app.store.{module}"), part)
+            needs = (getattr(self, need) for need in TAKES.get(name, ()))
+            setattr(self, name, made(self.db, *needs))
+            return self.__dict__[name]
 
     async def close(self) -> None:
         """Give every connection back."""

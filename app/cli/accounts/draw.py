@@ -1,13 +1,17 @@
 """Draws what the commands say about accounts on a terminal. Everything a person sees and no program reads."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.markup import escape
 
 from app.cli.terminal import figure, minute, second, table
-from app.views.runs import Document
+
+if TYPE_CHECKING:
+    from app.views.runs import Document
 
 
-def draw_plan(output: Console, document: Document) -> None:
+def draw_plan(output: Console, document: "Document") -> None:
     """Plan and cycle in a few lines, then what the account is spent on."""
     cycle, held, unknown = document["cycle"], document["held"], document["unknown"]
     output.print(
@@ -38,7 +42,7 @@ def draw_plan(output: Console, document: Document) -> None:
         output.print(rows)
 
 
-def draw_statement(output: Console, document: Document) -> None:
+def draw_statement(output: Console, document: "Document") -> None:
     """A cycle line by line."""
     cycle, totals = document["cycle"], document["totals"]
     state = "closed" if document["closed"] else "running"
@@ -55,7 +59,7 @@ def draw_statement(output: Console, document: Document) -> None:
     output.print("  " + ", ".join(f"{name} {value}" for name, value in totals.items()))
 
 
-def draw_audit(output: Console, document: Document) -> None:
+def draw_audit(output: Console, document: "Document") -> None:
     """Whether every change of the balance is explained, and where it is not."""
     both = f"balance {figure(document['balance'])}, books {figure(document['books'])}"
     output.print(f"Account {document['account']}: {both}")
@@ -76,7 +80,7 @@ def draw_audit(output: Console, document: Document) -> None:
         output.print(f"[red]Unexplained:[/red] {document['unexplained']} credits should be gone and are not.")
 
 
-def _draw_intervals(output: Console, document: Document) -> None:
+def _draw_intervals(output: Console, document: "Document") -> None:
     moved = [i for i in document["intervals"] if i["actual"] or i["ours_lowest"] or i["unexplained"]]
     if not moved:
         return
@@ -96,7 +100,7 @@ def _draw_intervals(output: Console, document: Document) -> None:
     output.print(rows)
 
 
-def draw_forecast(output: Console, document: Document) -> None:
+def draw_forecast(output: Console, document: "Document") -> None:
     """The near future in a few lines, then run by run."""
     balance, available = document["balance"], document["available"]
     output.print(f"Account {document['account']}, {_shown_minute(document['at'])} UTC")
@@ -124,7 +128,7 @@ def draw_forecast(output: Console, document: Document) -> None:
         output.print(f"[{style}]{warning['kind']}[/{style}]: {escape(warning['message'])}")
 
 
-def _draw_run_forecasts(output: Console, document: Document) -> None:
+def _draw_run_forecasts(output: Console, document: "Document") -> None:
     if not document["runs"]:
         output.print("No task is open." if document["run"] is None else "No task of this run is open.")
         return
@@ -135,11 +139,11 @@ def _draw_run_forecasts(output: Console, document: Document) -> None:
     output.print(rows)
 
 
-def _from_to(figures: Document) -> str:
+def _from_to(figures: "Document") -> str:
     return f"{figures['likely']} ({figures['low']} to {figures['high']})"
 
 
-def _time_span(span: Document) -> str:
+def _time_span(span: "Document") -> str:
     if span["earliest"] is None:
         return "not in sight"
     latest = _shown_minute(span["latest"]) if span["latest"] else "never"

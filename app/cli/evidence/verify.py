@@ -1,11 +1,8 @@
 """`tallyhook verify`: chooses what to go through, spreads it over processes, and says what was found."""
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -134,6 +131,10 @@ async def _verified(
 async def _in_processes(
     plan: VerifyPlan, runs: "Sequence[VerifiedRun]", spread: int, joined: str | None
 ) -> "list[VerifyTotals]":
+    import asyncio
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     loop = asyncio.get_running_loop()
     # Not forked: a fork would share this process's connections and threads.
     with ProcessPoolExecutor(spread, mp_context=get_context("spawn")) as pool:
@@ -148,6 +149,8 @@ def run_share(
     plan: VerifyPlan, runs: "Sequence[VerifiedRun]", share: int, of: int, joined: str | None
 ) -> "VerifyTotals":
     """One process's share of the pages; what a process of the pool is started with."""
+    import asyncio
+
     from app.bootstrap import open_store
     from app.services.verify.books import verify_share
     from app.store.read.verification import open_snapshot

@@ -15,7 +15,7 @@ import structlog
 from app.cli.follow.destination import Destination, Position
 from app.cli.follow.manifest import Manifest, Selection
 from app.cli.follow.parts import PartFiles
-from app.cli.store_access import TROUBLE
+from app.cli.store_access import trouble
 from app.errors import UserError
 from app.ports import Jitter, ObjectsRefused, ObjectsUnavailable
 from app.store.read.exports import Row
@@ -81,14 +81,14 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 await self._follow(once)
-            except (*TROUBLE, ObjectsUnavailable) as error:
+            except trouble(ObjectsUnavailable) as error:
                 await self._wait_out(error, once)
             except ObjectsRefused as error:
                 raise UserError("destination_refused", error.message, error.remedy) from error
             else:
                 return
 
-    async def _wait_out(self, error: Exception, once: bool) -> None:
+    async def _wait_out(self, error: BaseException, once: bool) -> None:
         of = "destination" if isinstance(error, ObjectsUnavailable) else "database"
         self._failures += 1
         if once and self._failures >= ONCE_TRIES:

@@ -4,10 +4,10 @@ something or will."""
 from typing import TYPE_CHECKING
 
 from app.errors import USAGE, UserError
-from app.store.read.runs import RunRow
 
 if TYPE_CHECKING:
     from app.store import Store
+    from app.store.read.runs import RunRow
 
 LATEST = "latest"
 CANDIDATES_MAX = 10
@@ -15,7 +15,7 @@ SHORT_ID_CHARS = 8
 """Of the end of a run's id, where it is shown to be typed again."""
 
 
-async def choose_run(store: "Store", wanted: str) -> RunRow:
+async def choose_run(store: "Store", wanted: str) -> "RunRow":
     """The one run that is meant. Raises UserError, with candidates, when there is none or more than one."""
     if wanted == LATEST:
         latest = await store.queries.latest_run()
@@ -45,7 +45,7 @@ async def choose_run(store: "Store", wanted: str) -> RunRow:
     )
 
 
-async def choose_loading_run(store: "Store", wanted: str, source: str) -> RunRow:
+async def choose_loading_run(store: "Store", wanted: str, source: str) -> "RunRow":
     """The run to go on with reading: as choose_run, but `latest` is the newest one that was not read to its
     end, of `source` first."""
     if wanted != LATEST:
@@ -68,6 +68,6 @@ async def _no_latest(store: "Store") -> UserError:
     )
 
 
-def shown_run(run: RunRow) -> dict[str, object]:
+def shown_run(run: "RunRow") -> dict[str, object]:
     """A run as one to choose from."""
     return {"id": run.id, "name": run.name, "state": str(run.state)}

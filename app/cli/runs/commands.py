@@ -1,6 +1,5 @@
 """Commands that look at runs: watch, runs, status, report, export; and what all commands on runs share."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.interruption import ended_in_order
 from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
 from app.domain.text import USABLE_CHARS_MIN
 from app.errors import FAILED
@@ -267,7 +265,10 @@ def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool
 
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
     """Run `work`, an async function, on the opened store. SIGTERM and SIGHUP interrupt it as Ctrl-C does."""
-    from app.cli.store_access import TROUBLE, opened_store, unreachable
+    import asyncio
+
+    from app.cli.interruption import ended_in_order
+    from app.cli.store_access import opened_store, trouble, unreachable
 
     async def opened() -> None:
         with ended_in_order():
@@ -276,7 +277,7 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
 
     try:
         asyncio.run(opened())
-    except TROUBLE as error:
+    except trouble() as error:
         raise unreachable(settings, error) from error
 
 

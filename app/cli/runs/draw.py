@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,10 +12,12 @@ from app.cli.report.figures import duration, share
 from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
 from app.domain.credits import to_json_number
-from app.views.runs import Document
+
+if TYPE_CHECKING:
+    from app.views.runs import Document
 
 
-def draw_runs(output: Console, document: Document) -> None:
+def draw_runs(output: Console, document: "Document") -> None:
     """One line for each run."""
     if not document["runs"]:
         output.print("No run yet. tallyhook submit FILE makes one.")
@@ -42,7 +45,7 @@ def draw_runs(output: Console, document: Document) -> None:
             output.print(escape(_unread(status["run"])))
 
 
-def _unread(run: Document) -> str:
+def _unread(run: "Document") -> str:
     short = run["id"][-SHORT_ID_CHARS:]
     return (
         f"{run['name']} is still being read, or was interrupted: submit FILE --resume {short} goes on, "
@@ -50,7 +53,7 @@ def _unread(run: Document) -> str:
     )
 
 
-def draw_status(output: Console, document: Document) -> None:
+def draw_status(output: Console, document: "Document") -> None:
     """One run in a few lines."""
     _draw_run_head(output, document)
     counts = {state: count for state, count in document["states"].items() if count}
@@ -63,7 +66,7 @@ def draw_status(output: Console, document: Document) -> None:
         output.print(f"  worker   {worker['message']}")
 
 
-def draw_report(output: Console, document: Document) -> None:
+def draw_report(output: Console, document: "Document") -> None:
     """The books of one run."""
     _draw_run_head(output, document)
     states = ("completed", "failed", "rejected", "expired", "cancelled", "open")
@@ -96,7 +99,7 @@ def draw_report(output: Console, document: Document) -> None:
         output.print(rows)
 
 
-def _asked(finding: Document) -> str:
+def _asked(finding: "Document") -> str:
     """Which task a finding is about, as a person knows it: what was asked, of whom, where it stands."""
     about = (finding["task_type"], finding["country"], f"record {finding['ordinal']}", finding["custom_id"])
     known = finding["ordinal"] is not None
@@ -104,7 +107,7 @@ def _asked(finding: Document) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _draw_engines(output: Console, document: Document) -> None:
+def _draw_engines(output: Console, document: "Document") -> None:
     names = ("tasks", "completed", "failed", "open", "posted", "held")
     times = ("p50_ms", "p95_ms", "max_ms")
     latency = {part["task_type"]: part for part in document["latency"]}
@@ -143,7 +146,7 @@ def _draw_bought(output: Console, document: Document) -> None:
     output.print(rows)
 
 
-def draw_submitted(output: Console, document: Document) -> None:
+def draw_submitted(output: Console, document: "Document") -> None:
     """What was stored, which lines were not, and what to do next."""
     draw_bad_lines(output, document["bad_lines"], document["bad_lines_unnamed"])
     output.print(
@@ -154,7 +157,7 @@ def draw_submitted(output: Console, document: Document) -> None:
         output.print(f"  {escape(line)}")
 
 
-def draw_asked(output: Console, document: Document) -> None:
+def draw_asked(output: Console, document: "Document") -> None:
     """The answer, and under it what it cost."""
     answer, credits = document["answer"], document["credits"]
     if answer is not None:
@@ -168,7 +171,7 @@ def draw_asked(output: Console, document: Document) -> None:
     output.print(f"[dim]{charge} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
 
 
-def draw_bad_lines(output: Console, remarks: Iterable[Document], unnamed: int) -> None:
+def draw_bad_lines(output: Console, remarks: Iterable["Document"], unnamed: int) -> None:
     """What is wrong with lines of the input, each thing once, with the remedy."""
     for remark in remarks:
         where, _, problem = remark["message"].partition(": ")
@@ -177,7 +180,7 @@ def draw_bad_lines(output: Console, remarks: Iterable[Document], unnamed: int) -
         output.print(f"… and {unnamed:,} more remarks of other kinds")
 
 
-def _draw_run_head(output: Console, document: Document) -> None:
+def _draw_run_head(output: Console, document: "Document") -> None:
     run = document["run"]
     output.print(f"Run {run['id']} ({escape(run['name'])}) from {escape(run['source'])}: {_state(document)}")
     if run["account"] != "default":
@@ -190,7 +193,7 @@ def _draw_run_head(output: Console, document: Document) -> None:
         output.print(f"  {run['bad_lines']} lines of its source were bad")
 
 
-def _state(document: Document) -> str:
+def _state(document: "Document") -> str:
     state = document["run"]["state"]
     style = STATE_STYLES.get(state, "default")
     return f"[{style}]{state}[/{style}]"

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from app.bootstrap import now_ms, open_queue
 from app.cli.runs.choose import CANDIDATES_MAX, SHORT_ID_CHARS, shown_run
-from app.cli.store_access import TROUBLE
+from app.cli.store_access import trouble
 from app.cli.streams import done, stdin_fault
 from app.cli.terminal import error_console
 from app.config import Settings
@@ -111,7 +111,7 @@ async def _load(
     except asyncio.CancelledError:
         what = f"not all of {new.source} is stored, and nothing of it is sent"
         raise interrupted(what, _resume_remedy(begun)) from None
-    except TROUBLE:
+    except trouble():
         # Perhaps even whole, if only the database's last word was lost.
         for run_id in begun:
             done(

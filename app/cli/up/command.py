@@ -1,6 +1,5 @@
 """`tallyhook up` as a command: its options, and what it says when everything runs."""
 
-import asyncio
 import json
 import shlex
 import sys
@@ -36,6 +35,8 @@ def up(
     command finds it from the same directory. Ports in use are passed over, unless PORT asks for one. Ctrl-C
     or SIGTERM ends all in order, the worker first, which finishes what it holds; another one, all at once.
     """
+    import asyncio
+
     from app.cli.options import settings_for
     from app.cli.terminal import announce_line, console
     from app.cli.up.lines import Lines
