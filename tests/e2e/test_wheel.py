@@ -1,15 +1,22 @@
 """The built wheel as a guest in somebody else's environment, whose project has an `app` and `workers` too."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.test_demo import running_below, wait_until
+
 ROOT = Path(__file__).parents[2]
+WAIT_S = 120.0
 STRANGERS = "print('the code of somebody else ran')\nraise SystemExit(99)\n"
 
 
@@ -56,7 +63,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_wheel_adds_one_name(wheel: Path) -> None:
+def assert_adds_one_name(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"tallyhook"}
@@ -64,8 +71,113 @@ def test_the_wheel_adds_one_name(wheel: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_others_find_none_of_ours_and_we_none_of_theirs(environment: Path, project: Path) -> None:
-    python, tallyhook = str(environment / "bin" / "python"), str(environment / "bin" / "tallyhook")
+def assert_others_find_none_of_ours(environment: Path) -> None:
     find = "import importlib.util as u; print([u.find_spec(n) for n in ('app', 'workers', 'examples')])"
+    python = str(environment / "bin" / "python")
     assert done(python, "-c", find, cwd=environment).strip() == "[None, None, None]"
-    assert done(tallyhook, "runs", "--json", cwd=project, PYTHONPATH=str(project)) == '{"runs": []}\n'
+
+
+class Up:
+    """`tallyhook up` of the installed wheel, in somebody else's project, with nothing set."""
+
+    def __init__(self, environment: Path, project: Path) -> None:
+        self.tallyhook = str(environment / "bin" / "tallyhook")
+        self.project = project
+        self.log = project / "up.log"
+        ours = ("TALLYHOOK_", "CLORO_", "PYTHON", "DATABASE_", "REDIS_URL", "PUBLIC_URL", "PORT")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        self.env["PYTHONPATH"] = str(project)
+
+    def start(self) -> "subprocess.Popen[str]":
+        with self.log.open("a") as log:
+            return subprocess.Popen(
+                # Ports that no other test has; by default it takes the next free ones.
+                [self.tallyhook, "up", "--json", "--emulator", "--port 0 --time-scale 200"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self.project,
+                env=self.env | {"PORT": "0"},
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+
+    def command(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Exit code and document of another command, in the same directory and with nothing set."""
+        ended = subprocess.run(
+            [self.tallyhook, *arguments, "--json"],
+            cwd=self.project,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WAIT_S,
+        )
+        assert ended.stdout, (ended.stderr, self.log.read_text())
+        return ended.returncode, json.loads(ended.stdout.splitlines()[-1])
+
+    def until(self, text: str, process: "subprocess.Popen[str]", times: int = 1) -> None:
+        until_s = time.monotonic() + WAIT_S
+        while self.log.read_text().count(text) < times:
+            assert process.poll() is None and time.monotonic() < until_s, self.log.read_text()
+            time.sleep(0.05)
+
+    def pid_of(self, *words: str) -> int:
+        """The command itself, not its supervisor."""
+        for process in Path("/proc").iterdir():
+            try:
+                line = (process / "cmdline").read_text().split("\0")
+                is_supervisor = any(part.endswith("supervisor.py") for part in line)
+                is_here = Path(os.readlink(process / "cwd")) == self.project
+                if is_here and not is_supervisor and set(words) < set(line):
+                    return int(process.name)
+            except OSError:  # it has ended meanwhile, or is not ours to look at
+                continue
+        raise AssertionError(f"no {words}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("count", [60, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_f32_up_from_an_installed_wheel_runs_prompts_to_their_end(
+    wheel: Path, environment: Path, project: Path, count: int
+) -> None:
+    """In a directory with an `app` and `workers` of its own: what dies is started again where it was, other
+    commands find everything without a setting, and it ends in order."""
+    assert_adds_one_name(wheel)
+    assert_others_find_none_of_ours(environment)
+    up = Up(environment, project)
+    rows = [f"question {n},GEMINI,US" for n in range(count)]
+    (project / "prompts.csv").write_text("\n".join(["prompt,task_type,country", *rows, ""]))
+    with up.start() as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, up.log.read_text()
+            ready = json.loads(line)
+            code, told = up.command("up")
+            assert (code, told["error"]["code"]) == (1, "already_running"), told
+            assert ready["web"] in told["error"]["message"] and ready["emulator"] in told["error"]["message"]
+            os.kill(up.pid_of("app.cli.main", "web"), signal.SIGKILL)
+            up.until("it is started again in 1 s", process)
+            up.until("listening", process, times=2)
+            status = up.command("submit", "prompts.csv", "--watch")[1]["status"]
+            assert status["finished"], status
+            assert status["states"]["completed"] + status["states"]["failed"] == count, status
+            assert up.command("report", "latest")[1]["swept"] == 0, "their deliveries came"
+            code, found = up.command("doctor")
+            assert (code, found["healthy"]) == (0, True), found
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 0, up.log.read_text()
+    ends = [up.log.read_text().index(f"{name} has ended") for name in ("worker", "web", "emulator")]
+    assert ends == sorted(ends)
+    assert STRANGERS.split("'")[1] not in up.log.read_text()
+    assert running_below(project) == []
+    # Once more, and told twice: all ends at once.
+    with up.start() as process:
+        up.until("listening", process, times=3)
+        process.send_signal(signal.SIGTERM)
+        up.until("once more ends all", process, times=2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) in (130, 0), "0: it was quicker than we are"
+    wait_until(lambda: not running_below(project), "the end of all processes")
