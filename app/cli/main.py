@@ -33,6 +33,7 @@ from app.cli.evidence.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
 from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
 from app.cli.inbox import inbox
+from app.cli.init.command import INIT_EXAMPLES, init
 from app.cli.migrate import migrate
 from app.cli.notices import notices
 from app.cli.retention import PRUNE_EXAMPLES, RETAIN_EXAMPLES, prune, retain
@@ -115,6 +116,7 @@ _add(audit, "Accounts", AUDIT_EXAMPLES)
 _add(statement, "Accounts", STATEMENT_EXAMPLES)
 app.add_typer(notices, name="notices", rich_help_panel="Accounts")
 _add(up, "Processes", UP_EXAMPLES)
+_add(init, "Processes", INIT_EXAMPLES)
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)

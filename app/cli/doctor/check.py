@@ -30,3 +30,5 @@ def draw_checks(output: Console, document: Document) -> None:
         output.print(f"[{style}]{check['state']:>7}[/{style}]  {check['name']}: {escape(check['detail'])}")
         if check["remedy"]:
             output.print(f"         {escape(check['remedy'])}")
+    if document["next"]:
+        output.print(f"\n[cyan]Next:[/cyan] {escape(document['next'])}")

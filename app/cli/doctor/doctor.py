@@ -97,9 +97,11 @@ def check_notices(settings: Settings) -> list[Check]:
 
 def document(checks: list[Check]) -> dict[str, Any]:
     """As --json prints it."""
+    faults = [check for check in checks if check.state == "fault"]
     return {
-        "healthy": all(check.state != "fault" for check in checks),
+        "healthy": not faults,
         "checks": [asdict(check) for check in checks],
+        "next": next((check.remedy for check in faults if check.remedy), None),
     }
 
 
@@ -172,6 +174,11 @@ def check_configuration(settings: Settings, receivers: Sequence[str] = ()) -> li
     return [key, _check_secret(settings), public_url, *_check_receivers(settings, receivers)]
 
 
+def _in_which_file() -> str:
+    """Where a setting is written; not said where there is such a file."""
+    return "" if Path(".env").exists() else "; tallyhook init writes a .env to set it in"
+
+
 def _check_secret(settings: Settings) -> Check:
     name, count = "webhook secret", len(settings.webhook_secrets)
     if settings.allow_unsigned:
@@ -179,6 +186,7 @@ def _check_secret(settings: Settings) -> Check:
         return Check(name, "warning", "TALLYHOOK_ALLOW_UNSIGNED: anybody can send us deliveries", remedy)
     if not count:
         remedy = "set CLORO_WEBHOOK_SECRET to the signing secret that the provider's dashboard shows"
+        remedy += _in_which_file()
         return Check(name, "fault", "CLORO_WEBHOOK_SECRET is not set; web will not start", remedy)
     if not settings.cloro_webhook_secret:
         return Check(name, "ok", "the emulator's, which everybody knows")
@@ -187,6 +195,7 @@ def _check_secret(settings: Settings) -> Check:
 
 def _check_public_url(settings: Settings, receivers: Sequence[str]) -> Check:
     name, remedy = "public URL", "set PUBLIC_URL to the https address at which the provider reaches web"
+    remedy += _in_which_file()
     url = settings.public_url or next(iter(receivers), settings.address_at(settings.port))
     says = "" if settings.public_url or not receivers else ", as web says"
     if settings.embedded_provider and not settings.public_url:
@@ -389,7 +398,10 @@ async def check_worker(settings: Settings) -> list[Check]:
         return []
     if worker["running"]:
         return [Check("worker", "ok", worker["message"])]
-    detail, remedy = worker["message"], "start tallyhook worker; until then nothing is sent or settled"
+    detail, remedy = (
+        worker["message"],
+        "run tallyhook up, or start tallyhook worker; until then nothing is sent",
+    )
     if not (due or waiting):
         return [Check("worker", "warning", detail, remedy)]
     waits = [f"prompts of {len(due)} accounts" if len(due) > 1 else "prompts"] if due else []
@@ -413,7 +425,10 @@ async def check_provider(
                 clocks.note("provider", got.dated_ms + 500, asked)
     except (OSError, TimeoutError) as error:
         if settings.embedded_provider and account == DEFAULT_ACCOUNT:
-            remedy = "start it with tallyhook emulator, or set CLORO_API_KEY for the real provider"
+            remedy = (
+                "run tallyhook up, which starts it with all the rest, or tallyhook emulator alone; for the "
+                f"real provider set CLORO_API_KEY{_in_which_file()}"
+            )
             return Check(name, "fault", f"no emulator at {url}", remedy)
         detail = f"cannot reach {url}: {_reason(error)}"
         remedy = _way_remedy(error) or "check the network and CLORO_BASE_URL"
@@ -455,7 +470,7 @@ async def check_webhook(settings: Settings, account: str = DEFAULT_ACCOUNT) -> C
             status, body = response.status, await response.content.read(ANSWER_BYTES_MAX)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         remedy = _way_remedy(error) or (
-            "start tallyhook web, and check PUBLIC_URL, DNS, proxy and firewall between the two"
+            "run tallyhook up, or start tallyhook web, and check PUBLIC_URL, DNS, proxy and firewall between"
         )
         return Check(name, "fault", f"cannot reach {url}: {_reason(error)}", remedy)
     if status != 200:

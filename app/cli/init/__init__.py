@@ -1,0 +1,1 @@
+"""`tallyhook init`: the first file of settings."""
