@@ -67,7 +67,7 @@ def document_of(folder: Path, env: dict[str, str], *arguments: str) -> dict[str,
         pytest.param("postgresql", LONG, marks=pytest.mark.slow),
     ],
 )
-def test_f32_the_procfile_runs_prompts_to_their_end(
+def test_f36_the_procfile_runs_prompts_to_their_end(
     database: str, count: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """By deliveries, not by polls: the worker announces where `web` is. The database is empty at first."""

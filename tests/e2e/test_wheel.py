@@ -138,7 +138,7 @@ class Up:
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("count", [60, pytest.param(2_000, marks=pytest.mark.slow)])
-def test_f32_up_from_an_installed_wheel_runs_prompts_to_their_end(
+def test_f36_up_from_an_installed_wheel_runs_prompts_to_their_end(
     wheel: Path, environment: Path, project: Path, count: int
 ) -> None:
     """In a directory with an `app` and `workers` of its own: what dies is started again where it was, other

@@ -88,6 +88,12 @@ async def test_what_never_gets_ready_ends_all_with_its_last_words(scene: Scene) 
     with pytest.raises(UserError, match="web does not start") as caught:
         await scene.parts.until_ready(part)
     assert caught.value.details == ["no"]
+    part = scene.part("""echo '{"error": {"message": "no key", "remedy": "set it"}}'; exit 2""")
+    await scene.parts.start(part)
+    with pytest.raises(UserError, match="web does not start: no key") as caught:
+        await scene.parts.until_ready(part)
+    assert caught.value.remedy == "set it"
+    assert "web      | Error: no key" in scene.screen.getvalue()
     part = scene.part("exec sleep 60")
     await scene.parts.start(part)
     scene.now_s += 3_600

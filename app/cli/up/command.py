@@ -92,9 +92,9 @@ def draw_ready(output: "Console", document: "Document", settings: "Settings") ->
             "\n[yellow]PUBLIC_URL is not set:[/yellow] the provider cannot reach this machine, so results "
             f"come by poll, {settings.poll_after_s:g} s after they were sent for. A tunnel to web helps."
         )
-    output.print(
-        "\nIn a second terminal, in this directory:  [cyan]tallyhook submit prompts.csv --watch[/cyan]"
-    )
+    output.print("\nIn a second terminal, in this directory:")
+    output.print('  [cyan]tallyhook ask "Is Monzo safe?" --engine gemini --country GB[/cyan]')
+    output.print("  [cyan]tallyhook submit prompts.csv --watch[/cyan]")
     output.print("Ctrl-C ends all of it.\n")
 
 

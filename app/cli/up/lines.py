@@ -75,6 +75,8 @@ class Reader:
         self._take = take
         self._rest = b""
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
+        self.error: dict[str, Any] | None = None
+        """Why it ended, in its own words: message and remedy."""
 
     def feed(self, data: bytes) -> None:
         """Whatever has come; a line without an end is cut where it is too long."""
@@ -92,10 +94,16 @@ class Reader:
             self._rest = b""
 
     def _line(self, line: str) -> None:
+        event: Any
         try:
             event = json.loads(line) if line.startswith("{") else None
         except ValueError:
             event = None
-        event = event if isinstance(event, dict) and "event" in event else None
+        event = event if isinstance(event, dict) else {}
+        error = event.get("error")
+        if isinstance(error, dict) and "message" in error:  # what a command says with --json before it ends
+            self.error = error
+            line, event = f"Error: {error['message']}", {}
+        event = event if "event" in event else None
         self.last.append(line if event is None else readable(event))
         self._take(line, event)

@@ -126,6 +126,9 @@ class Parts:
                 await part.ended.wait()
         except TimeoutError:
             pass
+        if part.reader is not None and (error := part.reader.error) is not None:
+            remedy = str(error.get("remedy", ""))
+            return UserError(f"{part.name}_failed", f"{part.name} {what}: {error['message']}", remedy)
         last = list(part.reader.last) if part.reader is not None else []
         remedy = "its last lines say why; tallyhook doctor looks at everything it needs"
         return UserError(f"{part.name}_failed", f"{part.name} {what}", remedy, details=last)

@@ -87,6 +87,7 @@ async def _serve(up: Up, folder: Path, parts: Parts) -> None:
     settings = up.settings
     running = Running(os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), "", "")
     record(folder, running)
+    up.lines.say(f"starting web, a worker{', the emulator' if needs_emulator(settings) else ''} …")
     if settings.database_url:
         from app.cli.migrate import bring_to_schema
 
