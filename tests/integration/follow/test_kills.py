@@ -143,7 +143,16 @@ class Settled:
 def row(seq: int) -> dict[str, Any]:
     """As the store gives it."""
     texts = ("run_id", "run_name", "account", "state", "verdict", "provider_task_id", "error_code")
-    texts += ("error_message", "settled_by", "reused_from", "response", "response_note", "answer_sha256")
+    texts += (
+        "error_message",
+        "settled_by",
+        "reused_from",
+        "custom_id",
+        "metadata",
+        "response",
+        "response_note",
+        "answer_sha256",
+    )
     numbers = ("ordinal", "priority", "submitted_at_ms", "settled_at_ms")
     credits = ("credits_estimate", "credits_to_charge", "credits_charged")
     return {
