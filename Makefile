@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Test processes side by side; each has servers of its own. Two cores bear three: many tests wait for real processes.
 WORKERS ?= 3
+# Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos test-hostile test-pgbouncer screenshots clean
 
