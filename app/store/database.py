@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from app.address import read_database_address
+from app.store import sqlite_cursor
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
 from app.store.sqlite_append import Append, append_rows
 
@@ -97,6 +98,7 @@ class Database:
         # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
         self._writer = asyncio.Lock()
         if self.is_sqlite:
+            sa.event.listen(self.engine.sync_engine, "do_connect", sqlite_cursor.connect)
             sa.event.listen(self.engine.sync_engine, "connect", _preparer(sqlite_busy_ms))
             sa.event.listen(self.engine.sync_engine, "connect", self._note_thread)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)

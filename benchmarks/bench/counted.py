@@ -16,7 +16,7 @@ from typing import Any
 
 import aiosqlite
 
-from app.store import sqlite_append
+from app.store import sqlite_append, sqlite_cursor
 
 WRITE_EVERY_S = 0.05
 STATEMENTS = ("execute", "executemany", "execute_insert", "execute_fetchall", "executescript")
@@ -59,8 +59,8 @@ def count_statements() -> Count:
     in_one_hop = aiosqlite.Connection._execute
 
     async def execute(connection: Any, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        # A whole group: BEGIN, INSERT and COMMIT.
-        count.statements += 3 if call is sqlite_append.append else 0
+        # A whole group is BEGIN, INSERT and COMMIT.
+        count.statements += {sqlite_append.append: 3, sqlite_cursor.run: 1}.get(call, 0)
         return await in_one_hop(connection, call, *arguments, **named)  # type: ignore[no-untyped-call]
 
     aiosqlite.Connection._execute = execute  # type: ignore[method-assign]
