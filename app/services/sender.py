@@ -25,7 +25,7 @@ from app.services.reachability import Reachability
 if TYPE_CHECKING:
     from app.store import Store
 
-FLUSH_EVERY_S = 0.1
+FLUSH_EVERY_S = 0.2
 FLUSH_SIZE = 250
 RENEWALS = 10
 """Within one lease, so that nine tenths of it are ever left to a process that records."""
