@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import itertools
-import json
 import random
 import threading
 import time
@@ -24,15 +23,13 @@ from sqlalchemy.util import await_only
 
 from app.address import read_database_address
 from app.store import sqlite_cursor
+from app.store.batch import Batch, Rows, Types
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
 from app.store.sqlite_append import Append, append_rows
 
 if TYPE_CHECKING:
     from app.store.postgres import PostgresAddress
 
-Rows = Sequence[Mapping[str, Any]]
-Types = Mapping[str, Any]
-"""Column name -> SQLAlchemy type, class or instance."""
 T = TypeVar("T")
 
 WRITE_TRIES = 6
@@ -291,33 +288,13 @@ class Database:
                 driver.terminate()
             await self.engine.dispose()
 
-    def batch(self, name: str, types: Types, rows: Rows) -> Any:
-        """`rows` as a table-valued expression `name`, one bound parameter per column (PostgreSQL arrays)
-        or one in all (SQLite JSON), so that one statement changes many rows."""
-        if self.is_sqlite:
-            return self._json_batch(name, types, rows)
-        arrays = [_array(f"{name}_{key}", [row[key] for row in rows], type_) for key, type_ in types.items()]
-        columns = [sa.column(key, type_) for key, type_ in types.items()]
-        return sa.func.unnest(*arrays).table_valued(*columns, name=name).render_derived()
+    def shape(self, name: str, types: Types) -> Batch:
+        """The columns of rows that a statement changes or looks up many at a time."""
+        return Batch(self.engine.dialect, name, types)
 
-    def _json_batch(self, name: str, types: Types, rows: Rows) -> Any:
-        dialect = self.engine.dialect
-        binders = {
-            key: sa.types.to_instance(t).dialect_impl(dialect).bind_processor(dialect)
-            for key, t in types.items()
-        }
-        data = [
-            [bind(row[key]) if bind and row[key] is not None else row[key] for key, bind in binders.items()]
-            for row in rows
-        ]
-        each = sa.func.json_each(sa.bindparam(f"{name}_rows", json.dumps(data), type_=sa.Text))
-        value = each.table_valued("value", name=f"{name}_each").c.value
-        return sa.select(
-            *(
-                sa.type_coerce(sa.func.json_extract(value, f"$[{i}]"), type_).label(key)
-                for i, (key, type_) in enumerate(types.items())
-            )
-        ).subquery(name)
+    def batch(self, name: str, types: Types, rows: Rows) -> Any:
+        """`rows` as a table-valued expression `name`, for a statement that is used once."""
+        return self.shape(name, types).filled(rows)
 
     async def insert(
         self,
@@ -416,13 +393,6 @@ def _plain_insert(is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], co
     kinds = (table.c[name].type.compile(_POSTGRESQL) for name in columns)
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
     return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){conflict}"  # noqa: S608
-
-
-def _array(name: str, values: list[Any], type_: Any) -> Any:
-    if isinstance(type_, sa.Uuid):
-        # As text, which the database reads faster than Python makes objects of them.
-        return sa.cast(sa.bindparam(name, values, type_=postgresql.ARRAY(sa.Text())), postgresql.ARRAY(type_))
-    return sa.bindparam(name, values, type_=postgresql.ARRAY(type_))
 
 
 def _or_not(insert: Any, ignore: bool, known: str | None) -> Any:

@@ -4,7 +4,7 @@ On PostgreSQL a statement that names such a range touches the partitions of thes
 planner thinks of the rows. SQLite has no partitions, and would take the range for a way to search.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,6 +41,19 @@ def within(
     if _is_sqlite(connection) or not known:
         return sa.true()
     return column.between(known[0], known[-1])
+
+
+class RangeOfIds:
+    """The same, for a statement that is made once: `condition`, and the parameters that it needs."""
+
+    def __init__(self, column: sa.ColumnElement[Any], *, is_sqlite: bool) -> None:
+        self._is_sqlite = is_sqlite
+        lowest, highest = (sa.bindparam(name, type_=column.type) for name in ("lowest_id", "highest_id"))
+        self.condition = sa.true() if is_sqlite else column.between(lowest, highest)
+
+    def parameters(self, ids: Collection[str]) -> dict[str, str]:
+        """Of one id at least."""
+        return {} if self._is_sqlite else {"lowest_id": min(ids), "highest_id": max(ids)}
 
 
 def since_tasks(

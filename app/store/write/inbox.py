@@ -1,5 +1,6 @@
 """Writes of the inbox: raw deliveries in, quarantine, and the due rows that a lost wake left behind."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.delivery import RawDelivery
 from app.domain.text import storable
 from app.ports import WaitingDeliveries
-from app.store.days import within
+from app.store.database import Database
+from app.store.days import RangeOfIds, within
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, deliveries
 from app.zstd import zstd
@@ -50,6 +52,30 @@ HELD_UP_MS_MIN, HELD_UP_MS_MAX = 10_000, 120_000
 
 class InboxWrites(StorePart):
     """Part of the store."""
+
+    def __init__(self, db: Database) -> None:
+        super().__init__(db)
+        self._ids = db.shape("v", {"id": Id})
+        self._range = RangeOfIds(deliveries.c.id, is_sqlite=db.is_sqlite)
+
+    @functools.cached_property
+    def _select_waiting(self) -> sa.Select[Any]:
+        c, v = deliveries.c, self._ids.table
+        return (
+            sa.select(
+                c.id,
+                c.source,
+                c.received_at_ms,
+                c.encoding,
+                c.body,
+                c.webhook_id,
+                c.signed_at,
+                c.signature,
+                c.account,
+            )
+            .join(v, c.id == v.c.id)
+            .where(self._range.condition, IS_WAITING)
+        )
 
     async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
         """Commit raw deliveries, all or none. Once this returns they may be acknowledged. One whose id is
@@ -158,22 +184,11 @@ class InboxWrites(StorePart):
         self, connection: AsyncConnection, delivery_ids: Sequence[str]
     ) -> WaitingDeliveries:
         """Those of `delivery_ids` that still wait to be settled, with their bytes."""
-        c = deliveries.c
-        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in delivery_ids])
+        if not delivery_ids:
+            return WaitingDeliveries([], {})
+        parameters = self._ids.parameters([{"id": i} for i in delivery_ids])
         found = await connection.execute(
-            sa.select(
-                c.id,
-                c.source,
-                c.received_at_ms,
-                c.encoding,
-                c.body,
-                c.webhook_id,
-                c.signed_at,
-                c.signature,
-                c.account,
-            )
-            .join(v, c.id == v.c.id)
-            .where(within(connection, c.id, delivery_ids), IS_WAITING)
+            self._select_waiting, parameters | self._range.parameters(delivery_ids)
         )
         waiting = WaitingDeliveries([], {})
         for row in sorted(found, key=lambda row: str(row.id)):

@@ -15,16 +15,17 @@ from app.store.tables import IS_INCOMPLETE, Id, results, settle_sequence
 COMPLETED_MAX = 200
 """Results completed by one transaction: each body is unpacked, 20 ms for 200 of 18 KB."""
 Key = tuple[str, int]
+_TAKE = (
+    sa.update(settle_sequence)
+    .values(value=settle_sequence.c.value + sa.bindparam("count", type_=sa.BigInteger()))
+    .returning(settle_sequence.c.value)
+)
 
 
 async def take_numbers(connection: AsyncConnection, count: int) -> int:
     """The first of `count` numbers of the settle sequence. Until the transaction ends nobody else takes any,
     so they are committed in their order: take them last, right before the results are written."""
-    last = await connection.scalar(
-        sa.update(settle_sequence)
-        .values(value=settle_sequence.c.value + count)
-        .returning(settle_sequence.c.value)
-    )
+    last = await connection.scalar(_TAKE, {"count": count})
     if last is None:
         raise LookupError("settle_sequence has no row")
     return int(last) - count + 1

@@ -10,7 +10,7 @@ from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
 from app.domain.text import storable
 from app.ports import NameTaken
-from app.store.database import Rows
+from app.store.batch import Rows
 from app.store.part import StorePart, writes
 from app.store.tables import (
     has_come,

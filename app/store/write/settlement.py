@@ -24,10 +24,9 @@ from app.store.days import within
 from app.store.part import StorePart, writes
 from app.store.provider_ids import owners_of
 from app.store.read.bodies import read_answers
-from app.store.tables import IS_WAITING, Id, attempts, deliveries, findings, ledger, results, runs, tasks
+from app.store.tables import Id, attempts, deliveries, findings, ledger, results, tasks
 from app.store.write.results import take_numbers
 from app.store.write.settlement_rows import (
-    CHANGE_TYPES,
     CURRENT_COLUMNS,
     LEDGER_COLUMNS,
     PAST_COLUMNS,
@@ -39,6 +38,7 @@ from app.store.write.settlement_rows import (
     result_row,
     unmatched_row,
 )
+from app.store.write.settlement_statements import SettlementStatements
 
 ASK_AGAIN_MS = 60_000
 """After a report without a charge: when to ask the provider for it."""
@@ -76,6 +76,7 @@ class SettlementWrites(StorePart):
     def __init__(self, db: Database, read_answer: ReadAnswer) -> None:
         super().__init__(db)
         self._read_answer = read_answer
+        self._statements = SettlementStatements(db)
 
     @writes
     async def apply(
@@ -129,14 +130,11 @@ class SettlementWrites(StorePart):
     async def _lock_waiting(
         self, connection: AsyncConnection, parsed: Sequence[ParsedDelivery]
     ) -> list[ParsedDelivery]:
-        v = self.db.batch("v", {"id": Id}, [{"id": p.id} for p in parsed])
-        locked = await connection.scalars(
-            sa.select(deliveries.c.id)
-            .join(v, deliveries.c.id == v.c.id)
-            .where(within(connection, deliveries.c.id, (p.id for p in parsed)), IS_WAITING)
-            .with_for_update(of=deliveries, skip_locked=True)
-        )
-        waiting = set(locked)
+        if not parsed:
+            return []
+        ids, its = [p.id for p in parsed], self._statements
+        parameters = its.ids.parameters([{"id": i} for i in ids]) | its.range.parameters(ids)
+        waiting = set(await connection.scalars(its.lock_waiting, parameters))
         return [p for p in parsed if p.id in waiting]
 
     async def _attempts_of(
@@ -189,7 +187,7 @@ class SettlementWrites(StorePart):
         if not came_at:
             return found
         run_ids = {found[delivery_id].run_id for delivery_id in came_at}
-        rows = await connection.execute(sa.select(runs.c.id, runs.c.account).where(runs.c.id.in_(run_ids)))
+        rows = await connection.execute(self._statements.accounts, {"run_ids": sorted(run_ids)})
         whose = {row.id: row.account for row in rows}
         return {i: a for i, a in found.items() if came_at.get(i) in (None, whose[a.run_id])}
 
@@ -198,8 +196,8 @@ class SettlementWrites(StorePart):
     ) -> dict[AttemptKey, Attempt]:
         if not keys:
             return {}
-        v = self.db.batch("v", {"id": Id}, [{"id": i} for i in sorted({task_id for task_id, _ in keys})])
-        rows = await connection.execute(sa.select(*CURRENT_COLUMNS).join(v, tasks.c.id == v.c.id))
+        ids = self._statements.ids.parameters([{"id": i} for i in sorted({task_id for task_id, _ in keys})])
+        rows = await connection.execute(self._statements.current_attempts, ids)
         known = {(a.task_id, a.attempt): a for a in map(attempt_of, rows)}
         retried = {task_id for task_id, n in known if n > 1}
         if retried:
@@ -287,40 +285,9 @@ class SettlementWrites(StorePart):
     async def _update_if_unchanged(
         self, connection: AsyncConnection, table: sa.Table, moving: Sequence[_Change], now_ms: int
     ) -> set[AttemptKey]:
-        v = self.db.batch("v", CHANGE_TYPES, [change.row(now_ms) for change in moving])
-        id_column = table.c.id if table is tasks else table.c.task_id
-        values = {
-            "state": v.c.state,
-            "money": v.c.money,
-            "credits_held": v.c.held,
-            "credits_to_charge": v.c.to_charge,
-            "credits_charged": v.c.charged,
-            "reported": v.c.reported,
-            "verdict": v.c.verdict,
-            # What closed the work first stays: a late report, or a late charge, says nothing new about that.
-            # But for a refusal, which the report proves wrong.
-            "error_code": _first_but_refusal(table.c.state, table.c.error_code, v.c.error_code),
-            "error_message": _first_but_refusal(table.c.state, table.c.error_message, v.c.error_message),
-            "settled_by": sa.func.coalesce(table.c.settled_by, v.c.settled_by),
-            "settled_at_ms": sa.func.coalesce(table.c.settled_at_ms, v.c.at_ms),
-        }
-        if any(c.after.provider_task_id != c.before.provider_task_id for c in moving):
-            # Not named otherwise: SQLite writes the index entry of a column that is set, changed or not.
-            values["provider_task_id"] = v.c.provider_task_id
-        if table is tasks:
-            values |= {"next_poll_at_ms": v.c.poll_ms, "claim": None, "lease_until_ms": None}
-        moved = await connection.execute(
-            sa.update(table)
-            .where(
-                id_column == v.c.id,
-                table.c.attempt == v.c.attempt,
-                table.c.state == v.c.was_state,
-                table.c.money == v.c.was_money,
-                sa.func.coalesce(table.c.reported, "") == v.c.was_reported,
-            )
-            .values(**values)
-            .returning(id_column, table.c.attempt)
-        )
+        learns_id = any(c.after.provider_task_id != c.before.provider_task_id for c in moving)
+        changes = self._statements.changes.parameters([change.row(now_ms) for change in moving])
+        moved = await connection.execute(self._statements.move(table, learns_id=learns_id), changes)
         return {(row[0], row[1]) for row in moved}
 
     async def _write_entries(self, connection: AsyncConnection, won: Sequence[_Change], now_ms: int) -> None:
@@ -374,17 +341,11 @@ class SettlementWrites(StorePart):
         ]
         if not rows:
             return
-        types = {"id": Id, "effect": sa.Text(), "task_id": Id, "attempt": sa.Integer()}
-        v = self.db.batch("v", types, rows)
-        await connection.execute(
-            sa.update(deliveries)
-            .where(
-                deliveries.c.id == v.c.id,
-                within(connection, deliveries.c.id, (p.id for change in won for p, _ in change.decisions)),
-                IS_WAITING,
-            )
-            .values(state="done", effect=v.c.effect, task_id=v.c.task_id, attempt=v.c.attempt, error=None)
+        its = self._statements
+        parameters = its.closed.parameters(rows) | its.range.parameters(
+            [p.id for change in won for p, _ in change.decisions]
         )
+        await connection.execute(its.close_deliveries, parameters)
 
 
 def _decide_all(
@@ -468,12 +429,6 @@ def _trial_change() -> _Change:
         findings=[Finding(Verdict.MATCHED, nothing, nothing, "")],
     )
     return _Change(before, after, [(ParsedDelivery(nobody, Source.DELIVERY, 0, report), settlement)])
-
-
-def _first_but_refusal(
-    state: sa.ColumnElement[Any], stands: sa.ColumnElement[Any], said: sa.ColumnElement[Any]
-) -> sa.ColumnElement[Any]:
-    return sa.case((state == TaskState.REJECTED, said), else_=sa.func.coalesce(stands, said))
 
 
 def _mark_charged_elsewhere(known: dict[AttemptKey, Attempt]) -> dict[AttemptKey, Attempt]:

@@ -13,7 +13,7 @@ from app.domain.settlement import Attempt, Finding, Settlement
 from app.domain.task import Money, TaskState
 from app.domain.text import storable, storable_message
 from app.domain.verdicts import Verdict
-from app.store.database import Types
+from app.store.batch import Types
 from app.store.tables import Credits, Id, Millis, attempts, tasks
 
 _MONEY_COLUMNS = (
