@@ -43,6 +43,11 @@ TRIES_WITHIN = 1.5
 """No try begins later than so many times its limit after the first: whoever waits has an answer within two
 and a half limits."""
 SQLITE_BUSY_MS = 10_000
+SQLITE_PAGE_BYTES = 2048
+"""Of a new file; one that is there keeps its own. Reports come in no order, so each changes pages of its own,
+whole ones: with half of SQLite's 4096 a delivery writes a quarter less to the log in the same time."""
+SQLITE_CHECKPOINT_PAGES = 2000
+"""4 MB of log, as by SQLite's own measure."""
 CLOSE_S = 2.0
 THREAD_POLL_S = 0.002
 POOL_SIZE = 5
@@ -432,6 +437,8 @@ def _preparer(busy_ms: int) -> Callable[[Any, Any], None]:
         # FULL: a commit survives a power loss too; a 2xx must never outlive its row.
         for pragma in (
             f"busy_timeout={busy_ms}",
+            f"page_size={SQLITE_PAGE_BYTES}",
+            f"wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
