@@ -387,7 +387,6 @@ results = sa.Table(
     # Its place in the order of settlement, committed in that order; null: of the version before, as above.
     sa.Column("seq", sa.BigInteger),
     sa.Index("uq_results_seq", "seq", unique=True),
-    sqlite_with_rowid=False,
 )
 IS_INCOMPLETE = sa.or_(results.c.seq.is_(None), results.c.answer_sha256.is_(None))
 """A result that a process of the version before wrote, or copied, and no sweep has seen yet."""

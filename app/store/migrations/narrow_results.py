@@ -29,7 +29,6 @@ def begin(connection: sa.Connection) -> bool:
     if sa.inspect(connection).has_table("results_narrow"):
         return True
     uuid, blob = ("UUID", "BYTEA") if _is_postgresql(connection) else ("CHAR(32)", "BLOB")
-    rowid = "" if _is_postgresql(connection) else " WITHOUT ROWID"
     for statement in (
         "CREATE TABLE settle_sequence (id INTEGER NOT NULL, value BIGINT NOT NULL, "
         "CONSTRAINT pk_settle_sequence PRIMARY KEY (id))",
@@ -39,7 +38,7 @@ def begin(connection: sa.Connection) -> bool:
         f"CREATE TABLE results_narrow (task_id {uuid} NOT NULL, attempt INTEGER NOT NULL, "
         f"delivery_id {uuid} NOT NULL, status TEXT NOT NULL, stored_at_ms BIGINT NOT NULL, "
         f"answer_bytes BIGINT, answer_sha256 {blob}, seq BIGINT, response TEXT, "
-        f"CONSTRAINT pk_results_narrow PRIMARY KEY (task_id, attempt)){rowid}",
+        f"CONSTRAINT pk_results_narrow PRIMARY KEY (task_id, attempt))",
         "CREATE UNIQUE INDEX uq_results_seq ON results_narrow (seq)",
         f"CREATE INDEX ix_results_incomplete ON results_narrow ({_KEY}) "
         "WHERE seq IS NULL OR answer_sha256 IS NULL",
