@@ -175,7 +175,7 @@ def _contradiction(attempt: Attempt, report: Report, circumstances: Circumstance
     if circumstances.sync:
         return None  # made by us, of an answer that names no task
     key = report.idempotency_key or ""
-    if parse_idempotency_key(key) and key != idempotency_key(attempt.task_id, attempt.attempt):
+    if key != idempotency_key(attempt.task_id, attempt.attempt) and parse_idempotency_key(key):
         return "its key is another task's"
     if circumstances.has_anothers_id or attempt.provider_task_id not in (None, report.provider_task_id):
         return "its id is another task's"

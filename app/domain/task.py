@@ -6,6 +6,7 @@ May not do I/O, read a clock or log.
 import hashlib
 import json
 import os
+import re
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,6 +105,9 @@ def new_id(now_ms: int, random_bits: int | None = None) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,6})")
+
+
 def idempotency_key(task_id: str, attempt: int) -> str:
     """The key under which an attempt is sent. Made from the row's own id, so a delivery that carries it
     finds its row even when the submit response was lost, and no other environment can collide with it."""
@@ -112,12 +116,5 @@ def idempotency_key(task_id: str, attempt: int) -> str:
 
 def parse_idempotency_key(key: str) -> tuple[str, int] | None:
     """(task id, attempt) of a key of ours; None for anybody else's."""
-    task_id, dot, attempt = key.rpartition(".")
-    if not dot or len(task_id) != 36 or not (attempt.isascii() and attempt.isdigit()) or len(attempt) > 6:
-        return None
-    if any(task_id[i] != "-" for i in (8, 13, 18, 23)):
-        return None
-    hexed = task_id.replace("-", "")
-    if len(hexed) != 32 or any(c not in "0123456789abcdef" for c in hexed):
-        return None
-    return task_id, int(attempt)
+    found = _KEY.fullmatch(key)
+    return None if found is None else (found[1], int(found[2]))

@@ -1,6 +1,8 @@
-"""Statements on SQLite travel to the driver's thread once each."""
+"""Statements on SQLite travel to the driver's thread once each; how a file is made."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ports import RowsRefused
 from app.store import Database
+from app.store.database import SQLITE_PAGE_BYTES
 
 
 @pytest.fixture
@@ -50,3 +53,12 @@ async def test_a_refused_statement_leaves_a_connection_that_works(db: Database) 
         await db.write(insert)
     count = await db.read(lambda c: c.scalar(sa.text("SELECT count(*) FROM t")))
     assert count == 0
+
+
+async def test_a_new_file_has_small_pages_and_an_old_one_keeps_its_own(tmp_path: Path, db: Database) -> None:
+    assert await db.read(lambda c: c.scalar(sa.text("PRAGMA page_size"))) == SQLITE_PAGE_BYTES
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.execute("CREATE TABLE t (a)")
+    again = Database(f"sqlite:///{tmp_path}/old.db")
+    assert await again.read(lambda c: c.scalar(sa.text("PRAGMA page_size"))) == 4096
+    await again.close()
