@@ -125,7 +125,7 @@ def _draw_engines(output: Console, document: "Document") -> None:
         _draw_bought(output, document)
 
 
-def _draw_bought(output: Console, document: Document) -> None:
+def _draw_bought(output: Console, document: "Document") -> None:
     """What the money bought."""
     rows = table("engine", "country", "usable", "short", "each", "p50", "p95", "polled")
     for part in document["by_engine_country"]:
