@@ -211,6 +211,14 @@ class NoticeLimits(BaseModel):
     forecast_every_s: float = Field(60.0, gt=0, le=DAY_S)
     """How often the warnings of the forecast are looked at; the balance lags as much (P11)."""
 
+    engine_success_min: float = Field(0.5, ge=0, le=1)
+    """An engine fails when fewer of its newest results than this share can be used; 0: never said."""
+    engine_tasks: int = Field(50, ge=5, le=250)
+    """Over so many of its newest results: at 50, a share of 0.5 is met by chance in 0.5 ± 0.14. Of the 2,000
+    that are looked at, 250 are left for each of eight engines."""
+    usable_chars_min: int = Field(20, ge=0, le=1_000_000)
+    """An answer with less text is too short to use: here, and in a report that says nothing else."""
+
     @property
     def notice_lease_s(self) -> float:
         """How long a notice is its worker's. A turn takes as long as its slowest request; the rest is for the

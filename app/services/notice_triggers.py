@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from app.domain.admission import month_start_ms
+from app.domain.notices.failing_engines import EngineBounds, failing_engines
 from app.domain.notices.notice import Notice, NoticeKind, NoticeState
 from app.domain.notices.triggers import (
     RunSnapshot,
@@ -41,10 +42,12 @@ REMEMBERED_MAX = 10_000
 class Watcher:
     """Looks for one process. What it remembers only spares it work."""
 
-    def __init__(self, store: "Store", *, clock: Clock) -> None:
+    def __init__(self, store: "Store", *, clock: Clock, engines: EngineBounds | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._engines = engines or EngineBounds()
         self._newest_finding = 0
+        self._newest_result = 0
         self._perhaps_resumed: set[str] = set()
         self._known: set[str] = set()
 
@@ -58,6 +61,11 @@ class Watcher:
             if newest != self._newest_finding:
                 stored += await self.tell(await self._discrepancies())
                 self._newest_finding = newest
+        with isolated.alone():
+            newest = await self._store.notice_triggers.newest_result()
+            if newest != self._newest_result:
+                stored += await self.tell(await self._of_engines())
+                self._newest_result = newest
         for about in (
             self._of_budgets,
             self._of_balances,
@@ -141,6 +149,13 @@ class Watcher:
             discrepancy(group, now)
             for group in await self._store.notice_triggers.finding_groups(now - NEWS_MS)
         ]
+
+    async def _of_engines(self) -> list[Notice]:
+        now = self._clock()
+        if not self._engines.success_min:
+            return []
+        newest_first = await self._store.notice_triggers.newest_results(now - NEWS_MS)
+        return list(failing_engines(newest_first, self._engines, now))
 
     async def _of_budgets(self) -> list[Notice]:
         now = self._clock()

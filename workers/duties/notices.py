@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from app.config import Account
+from app.domain.notices.failing_engines import EngineBounds
 from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
 from app.notice_client import open_notice_client
 from app.services.forecast import look_ahead
@@ -59,7 +60,9 @@ class Looker:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._owner = uuid.uuid4().hex
-        self._watcher = Watcher(context.store, clock=context.clock)
+        limits = context.settings
+        engines = EngineBounds(limits.engine_success_min, limits.engine_tasks, limits.usable_chars_min)
+        self._watcher = Watcher(context.store, clock=context.clock, engines=engines)
         self._looked_ahead_ms: int | None = None
         self._again_s = 0.0
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_for
-from app.domain.text import USABLE_CHARS_MIN
 from app.errors import FAILED
 
 if TYPE_CHECKING:
@@ -90,8 +89,14 @@ def report(
         typer.Option(metavar="FILE", help="Write one page with charts, which needs nothing else."),
     ] = None,
     usable_chars: Annotated[
-        int, typer.Option(help="An answer with less text counts as too short to use.", min=0, max=USABLE_MAX)
-    ] = USABLE_CHARS_MIN,
+        int | None,
+        typer.Option(
+            help="An answer with less text counts as too short to use.",
+            min=0,
+            max=USABLE_MAX,
+            show_default="TALLYHOOK_USABLE_CHARS_MIN, or 20",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the books of RUN: what the money bought by engine and country, verdicts, credits held, posted and
@@ -101,10 +106,13 @@ def report(
     from app.cli.terminal import draw_line, show
     from app.views.report import full_report_document
 
+    settings = settings_for(log_level="warning")
+
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        full = await store.reports.full_report(row, findings, usable_chars)
-        document = full_report_document(full, usable_chars)
+        least = settings.usable_chars_min if usable_chars is None else usable_chars
+        full = await store.reports.full_report(row, findings, least)
+        document = full_report_document(full, least)
         document["set_aside"] = asdict(await store.set_aside.set_aside_about(row.id))
         if html is None:
             show(document, as_json=as_json, draw=draw_report)
@@ -113,7 +121,7 @@ def report(
             _write_page(document, html)
             show(document, as_json=as_json, draw=draw_line)
 
-    with_store(settings_for(log_level="warning"), work)
+    with_store(settings, work)
 
 
 def _write_page(document: "Document", path: Path) -> None:

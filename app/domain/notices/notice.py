@@ -41,6 +41,7 @@ class NoticeKind(StrEnum):
     SCHEDULE_FAILED = "schedule.failed"  # a slot has no run, or slots before it had none
     DISCREPANCY = "discrepancy.found"
     DRIFT = "drift.found"
+    ENGINE_FAILING = "engine.failing"  # few of its newest results can be used
     SET_ASIDE = "delivery.set_aside"
     BALANCE_UNKNOWN = "balance.unknown"  # it is unknown, and runs wait for it
     CREDITS_LOW = "credits.low"

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.accounting.billing import EntryKind, EntryReason
+from app.domain.notices.failing_engines import EngineResult
 from app.domain.notices.triggers import ExternalUsage, FindingGroup, RunSnapshot
 from app.domain.run_reason import ReasonCode
-from app.domain.task import RunState
+from app.domain.task import RunState, TaskState
 from app.store.part import StorePart, reads
 from app.store.tables import (
     IS_CANCELLED_OPEN_RUN,
@@ -20,13 +21,18 @@ from app.store.tables import (
     deliveries,
     findings,
     notices,
+    results,
     runs,
+    tasks,
 )
 
 RUNS_MAX = 500
 """Runs that are looked at, newest first; and with them every older one that is not over."""
 FINDINGS_MAX = 10_000
 """Findings that are looked at, newest first. More between two looks belong, as a rule, to the same runs."""
+RESULTS_MAX = 2_000
+"""Results that are looked at, newest first: 250 of each of eight engines. An engine of which fewer came is
+not judged."""
 RUN_KEY = "run:"
 """Notices of a run have the dedupe keys `run:<run id>:1`, `:2`, … in the order of sending."""
 
@@ -79,6 +85,39 @@ class NoticeTriggerReads(StorePart):
             .distinct()
         )
         return sorted(await connection.scalars(query))
+
+    @reads
+    async def newest_result(self, connection: AsyncConnection) -> int:
+        """A number that grows with every result; 0: there is none."""
+        return await connection.scalar(sa.select(sa.func.max(results.c.seq))) or 0
+
+    @reads(long=True)
+    async def newest_results(self, connection: AsyncConnection, since_ms: int) -> list[EngineResult]:
+        """How the newest tasks ended at the provider, the newest first, down to that time. Without those
+        that an earlier result answers."""
+        newest = (
+            sa.select(results)
+            .where(results.c.seq.is_not(None))
+            .order_by(results.c.seq.desc())
+            .limit(RESULTS_MAX)
+            .subquery()
+        )
+        r = newest.c
+        rows = await connection.execute(
+            sa.select(
+                runs.c.account,
+                tasks.c.task_type,
+                r.status,
+                sa.func.coalesce(r.answer_chars, r.answer_bytes).label("chars"),
+            )
+            .select_from(newest.join(tasks, tasks.c.id == r.task_id).join(runs, runs.c.id == tasks.c.run_id))
+            .where(r.stored_at_ms >= since_ms, tasks.c.reused_from.is_(None))
+            .order_by(r.seq.desc())
+        )
+        return [
+            EngineResult(row.account, row.task_type, row.status == TaskState.COMPLETED, row.chars)
+            for row in rows
+        ]
 
     @reads(long=True)
     async def external_usage(self, connection: AsyncConnection, since_ms: int) -> list[ExternalUsage]:

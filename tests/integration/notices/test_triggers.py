@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.accounting.balances import Balance
+from app.domain.notices.failing_engines import EngineBounds
 from app.domain.notices.notice import NoticeState
 from app.domain.notices.triggers import unexplained_drift
 from app.domain.run_reason import BY_HAND, MONTH_BUDGET, NO_CREDITS, ReasonCode, RunReason
@@ -64,6 +65,24 @@ async def test_the_life_of_a_run(store: Store, clock: SteppedClock) -> None:
     assert (data["states"], data["verdicts"]) == ({"completed": 3}, {"matched": 3})
     for row in await store.notices.list_notices():
         assert not any(f'"p{n}"' in row.body or "prompt" in row.body for n in range(1, 4)), row.body
+
+
+async def test_an_engine_whose_answers_fail_is_reported(store: Store, clock: SteppedClock) -> None:
+    bounds = EngineBounds(success_min=0.5, tasks=6, usable_chars_min=3)
+    pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock, engines=bounds)
+    await pipeline.start(12)
+    await pipeline.submit()
+    keys = [f"{i}.1" for i in pipeline.task_ids]
+    await pipeline.deliver(*(pipeline.provider.finish(key) for key in keys[:5]))
+    assert await watcher.look() == 0
+    await pipeline.deliver(*(pipeline.provider.finish(key, "FAILED") for key in keys[5:9]))
+    assert [await watcher.look() for _ in range(2)] == [1, 0]
+    data = await last(store)
+    assert data["message"].startswith("Engine CHATGPT fails at account default: of its last 6 tasks 4 failed")
+    assert (data["usable"], data["failed"], data["short"], data["engine"]) == (2, 4, 0, "CHATGPT")
+    assert await Watcher(store, clock=clock, engines=bounds).look() == 0
+    clock.advance(25 * 3_600_000)
+    assert await Watcher(store, clock=clock, engines=bounds).look() == 0, "of yesterday"
 
 
 async def test_a_retried_run_is_reported_again(store: Store, clock: SteppedClock) -> None:
