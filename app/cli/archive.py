@@ -48,7 +48,7 @@ async def archived(store: "Store", settings: "Settings") -> dict[str, Any]:
         _day_document(day)
         async for day in archive_days(store, place, until_ms=until_ms, days_max=DAYS_MAX, clock=now_ms)
     ]
-    return {"archive": place.display, "days": days}
+    return {"archive": place.display, "after_days": settings.archive_after_days, "days": days}
 
 
 DAYS_MAX = 3_660
@@ -73,18 +73,24 @@ def draw_archived(console: "Console", document: dict[str, Any]) -> None:
     from rich.table import Table
 
     if not document["days"]:
-        console.print(f"Nothing to archive: every day that is over is in {document['archive']}.")
+        after = document["after_days"]
+        console.print(
+            f"Nothing to archive: what may go is in {document['archive']}. A day goes when it is over for "
+            f"{after} {'day' if after == 1 else 'days'}."
+        )
         return
     table = Table("day", box=None, pad_edge=False)
-    for name in ("deliveries", "blocks", "MB as received", "MB archived", "left out"):
+    for name in ("deliveries", "blocks", "bytes received", "bytes archived", "left out"):
         table.add_column(name, justify="right")
     for day in document["days"]:
-        sizes = (f"{day[name] / 1e6:,.1f}" for name in ("body_bytes", "block_bytes"))
+        sizes = (f"{day[name]:,}" for name in ("body_bytes", "block_bytes"))
         table.add_row(
             day["day"], f"{day['deliveries']:,}", f"{day['blocks']:,}", *sizes, f"{day['left_out']:,}"
         )
     console.print(table)
-    console.print(f"Archived in {document['archive']}. What is left out is not settled yet, and follows.")
+    left = any(day["left_out"] for day in document["days"])
+    rest = " What is left out is not settled yet, and follows." if left else ""
+    console.print(f"Archived in {document['archive']}.{rest}")
 
 
 ARCHIVE_EXAMPLES = examples(

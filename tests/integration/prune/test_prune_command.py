@@ -137,3 +137,15 @@ def test_killed_in_the_middle_it_loses_and_doubles_nothing(
 
 def _top() -> str:
     return str(Path(main.__file__).parents[2])
+
+
+def test_archive_says_what_went_and_why_nothing_does(
+    environment: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TALLYHOOK_ARCHIVE_URL", str(tmp_path / "archive"))
+    old_scene(environment)
+    assert main.run(["archive"]) == 0
+    out = capsys.readouterr().out
+    assert "bytes archived" in out and "left out is" not in out
+    assert main.run(["archive"]) == 0
+    assert "A day goes when it is over for 2 days." in " ".join(capsys.readouterr().out.split())
