@@ -1,6 +1,7 @@
 """The command line on an embedded SQLite file, without servers: what it prints, and how it ends."""
 
 import asyncio
+import codecs
 import contextlib
 import csv
 import gzip
@@ -245,6 +246,20 @@ def test_an_ambiguous_name_is_answered_with_candidates(cli: Cli) -> None:
     ran = cli("report monday")
     assert ran.code == 1
     assert all(run_id in ran.err for run_id in ids)
+
+
+def test_a_file_for_excel_begins_with_a_mark_and_says_what_excel_cuts(cli: Cli, here: Path) -> None:
+    notes = ["  =1+1", "＝1+1", "＠x", "\u00a0-x", "plain = x"]
+    rows = [{"prompt": "p", "engine": "grok", "country": "US", "note": note} for note in notes]
+    (here / "notes.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    cli("submit notes.jsonl")
+    assert cli("export latest --excel --format jsonl").code == 2
+    ended = cli("export latest --excel --output notes.csv")
+    assert (ended.code, ended.err) == (0, "")
+    text = (here / "notes.csv").read_bytes()
+    assert text.startswith(codecs.BOM_UTF8)
+    found = [row["note"] for row in csv.DictReader(io.StringIO(text.decode("utf-8-sig")))]
+    assert found == ["'  =1+1", "'＝1+1", "'＠x", "'\u00a0-x", "plain = x"]
 
 
 def test_export_as_csv_keeps_formulas_out(cli: Cli, here: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -367,3 +368,22 @@ async def test_a_line_has_own_columns_to_the_digit() -> None:
     line = await written(ExportContent.RESULTS, Format.JSONL, row(metadata=metadata))
     assert f'"metadata":{metadata}'.encode() in line
     assert b'"metadata":null' in await written(ExportContent.RESULTS, Format.JSONL, row())
+
+
+async def test_what_excel_will_cut_is_counted_by_column() -> None:
+    output, long_cells = io.BytesIO(), Counter[str]()
+    texts = ["a" * 32_767, "a" * 32_768, "😀" * 16_384]
+    rows = (row(response=json.dumps({"text": text}, ensure_ascii=False)) for text in texts)
+    sink = sink_for(ExportContent.RESULTS, Format.CSV, output, (), long_cells)
+    await write_rows(stream(*rows), sink)
+    assert long_cells == {"answer_text": 2, "response": 3}
+    found = list(csv.DictReader(io.StringIO(output.getvalue().decode("utf-8-sig"))))
+    assert [found_row["answer_text"] for found_row in found] == texts
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "+1", "-x", "@x", "\t=1", "\rx", "  =1", "\n=1", "\u3000＝1", "＋1", "－x", "＠x"]
+)
+async def test_no_spreadsheet_takes_a_text_for_a_formula(text: str) -> None:
+    found = await cells(response=json.dumps({"text": text}))
+    assert found["answer_text"] == f"'{text}"

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
-from app.cli.runs.export import FORMULA_STARTS
+from app.cli.runs.export import FORMULA
 from app.errors import USAGE, UserError
 
 SUFFIXES = (".zip", ".tar.gz")
@@ -125,7 +125,7 @@ def _cell(value: Any) -> str:
         return ""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     # Texts of other people: a spreadsheet must not take one for a formula. Figures may be negative.
-    is_text = text.startswith(FORMULA_STARTS) and not NUMBER.fullmatch(text)
+    is_text = FORMULA.match(text) and not NUMBER.fullmatch(text)
     return f"'{text}" if is_text else text
 
 

@@ -11,6 +11,8 @@ from app.cli.options import LISTED_MAX, AsJson, RunArgument, examples, settings_
 from app.errors import FAILED
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from app.config import Settings
     from app.store import Store
     from app.store.read.runs import RunProgress, RunRow
@@ -173,6 +175,10 @@ def export(
     account: Annotated[
         list[str] | None, typer.Option(help="With --follow: results of this account only; may be repeated.")
     ] = None,
+    excel: Annotated[
+        bool,
+        typer.Option("--excel", help="CSV as Excel opens it; says how many cells are longer than it takes."),
+    ] = False,
     remaining: Annotated[
         bool,
         typer.Option("--remaining", help="Tasks without an answer instead, as an input file for submit."),
@@ -198,7 +204,12 @@ def export(
     if follow is not None:
         from app.cli.follow.command import follow_results
 
-        plain = {"--what": what == "results", "--output": output == "-", "--remaining": not remaining}
+        plain = {
+            "--what": what == "results",
+            "--output": output == "-",
+            "--remaining": not remaining,
+            "--excel": not excel,
+        }
         _refuse_with_follow(plain, format_)
         follow_results(
             follow, run=run, every=every or "1m", once=once, accounts=account or [], as_json=as_json
@@ -207,12 +218,15 @@ def export(
     for option, is_given in (("--every", every), ("--once", once), ("--account", account)):
         if is_given:
             raise typer.BadParameter("it goes with --follow only", param_hint=option)
+    if excel and (format_ not in (None, "csv") or remaining):
+        raise typer.BadParameter("it makes CSV, and no other format", param_hint="--excel")
     if remaining and what != "results":
         raise typer.BadParameter("--remaining writes tasks, not the ledger", param_hint="--what")
     if remaining:
         _export_remaining(run or "latest", format_, output, as_json=as_json)
         return
-    _export_run(run or "latest", what, format_ or "jsonl", output, as_json=as_json)
+    chosen = format_ or ("csv" if excel else "jsonl")
+    _export_run(run or "latest", what, chosen, output, excel=excel, as_json=as_json)
 
 
 def _refuse_with_follow(is_default: dict[str, bool], format_: str | None) -> None:
@@ -237,7 +251,9 @@ def _export_remaining(run: str, format_: str | None, output: str, *, as_json: bo
     with_store(settings_for(log_level="warning"), work)
 
 
-def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool) -> None:
+def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, as_json: bool) -> None:
+    from collections import Counter
+
     from app.cli.runs.choose import choose_run
     from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
     from app.cli.terminal import draw_line, show, stdout_bytes
@@ -254,21 +270,38 @@ def _export_run(run: str, what: str, format_: str, output: str, *, as_json: bool
     if format_ == Format.PARQUET:
         refuse_without_pyarrow()
 
+    long_cells = Counter[str]() if excel else None
+
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
         source = rows_of(store, ExportContent(what), row.id)
         own = await store.exports.own_column_names(row.id) if format_ != Format.JSONL else []
         if output == "-":
-            sink = sink_for(ExportContent(what), Format(format_), stdout_bytes(format_), own)
+            sink = sink_for(ExportContent(what), Format(format_), stdout_bytes(format_), own, long_cells)
             await write_rows(source, sink)
+            _warn_of_long_cells(long_cells)
             return
-        rows = await write_file(source, ExportContent(what), Format(format_), Path(output), own)
+        rows = await write_file(source, ExportContent(what), Format(format_), Path(output), own, long_cells)
+        _warn_of_long_cells(long_cells)
         written = "tasks" if what == ExportContent.RESULTS else "ledger entries"
         message = f"{rows} {written} of {row.name} written to {output}"
         document = {"run": run_document(row), "rows": rows, "output": output, "message": message}
         show(document, as_json=as_json, draw=draw_line)
 
     with_store(settings_for(log_level="warning"), work)
+
+
+def _warn_of_long_cells(counts: "Counter[str] | None") -> None:
+    from app.cli.runs.export import EXCEL_CHARS_MAX
+    from app.cli.terminal import error_console
+
+    if counts:
+        columns = ", ".join(f"{count:,} of {name}" for name, count in counts.most_common())
+        error_console().print(
+            f"{counts.total():,} cells are longer than the {EXCEL_CHARS_MAX:,} characters that Excel takes, "
+            f"and it will cut them: {columns}; the file has them whole",
+            markup=False,
+        )
 
 
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:

@@ -2,8 +2,10 @@
 many there are.
 """
 
+import codecs
 import functools
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +20,11 @@ from app.store.read.exports import Row
 from app.views.export_rows import ColumnKind, ExportContent, flat_row, row_line, table_columns
 
 NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = re.compile(r"[\t\r]|[\s\u200b\ufeff]*[=+\-@＝＋－＠]")
+"""How a text begins that some spreadsheet takes for a formula: blanks before it, and the full-width signs of
+Japanese keyboards, change nothing for it."""
+EXCEL_CHARS_MAX = 32_767
+"""In a cell, counted in UTF-16; Excel cuts what is longer as it opens a file."""
 
 
 class Format(StrEnum):
@@ -45,13 +51,19 @@ def rows_of(store: Store, what: ExportContent, run_id: str) -> AsyncIterator[Row
     )
 
 
-def sink_for(what: ExportContent, format_: Format, output: BinaryIO, own: Sequence[str] = ()) -> Sink:
+def sink_for(
+    what: ExportContent,
+    format_: Format,
+    output: BinaryIO,
+    own: Sequence[str] = (),
+    long_cells: "Counter[str] | None" = None,
+) -> Sink:
     """The writer of a format; `own`: the own columns that a table has. Raises UserError when what it needs is
     not installed."""
     if format_ is Format.JSONL:
         return JsonLines(output)
     if format_ is Format.CSV:
-        return CsvTable(what, output, own)
+        return CsvTable(what, output, own, long_cells)
     refuse_without_pyarrow()
     from app.cli.runs.export_parquet import ParquetTable
 
@@ -72,11 +84,16 @@ def refuse_without_pyarrow() -> None:
 
 
 async def write_file(
-    rows: AsyncIterator[Row], what: ExportContent, format_: Format, path: Path, own: Sequence[str] = ()
+    rows: AsyncIterator[Row],
+    what: ExportContent,
+    format_: Format,
+    path: Path,
+    own: Sequence[str] = (),
+    long_cells: "Counter[str] | None" = None,
 ) -> int:
     """As write_rows, into a file that is there whole or not at all. Raises UserError."""
     with atomic_file(path) as output:
-        return await write_rows(rows, sink_for(what, format_, output, own))
+        return await write_rows(rows, sink_for(what, format_, output, own, long_cells))
 
 
 async def write_rows(rows: AsyncIterator[Row], sink: Sink) -> int:
@@ -106,18 +123,32 @@ class JsonLines:
 
 
 class CsvTable:
-    """A header row and one row for each; UTF-8."""
+    """A header row and one row for each; UTF-8, which Excel believes only behind a byte order mark."""
 
-    def __init__(self, what: ExportContent, output: BinaryIO, own: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        what: ExportContent,
+        output: BinaryIO,
+        own: Sequence[str] = (),
+        long_cells: "Counter[str] | None" = None,
+    ) -> None:
         self._what = what
         self._own = own
         columns = table_columns(what, own)
+        self._names = list(columns)
         self._kinds = list(columns.values())
         self._output = output
+        self._long_cells = long_cells
+        if long_cells is not None:
+            self._output.write(codecs.BOM_UTF8)
         self._output.write(csv_line(map(_guarded, columns)))
 
     def write(self, row: Row) -> None:
-        cells = map(_cell, self._kinds, flat_row(self._what, self._own, row))
+        cells = list(map(_cell, self._kinds, flat_row(self._what, self._own, row)))
+        if self._long_cells is not None:
+            self._long_cells.update(
+                name for name, cell in zip(self._names, cells, strict=True) if _is_too_long_for_excel(cell)
+            )
         self._output.write(csv_line(cells))
 
     def close(self) -> None:
@@ -145,7 +176,11 @@ def _cell(kind: ColumnKind, value: Any) -> str:
 
 def _guarded(text: str) -> str:
     # Answers and prompts are other people's text: a spreadsheet must not take one for a formula.
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def _is_too_long_for_excel(cell: str) -> bool:
+    return 2 * len(cell) > EXCEL_CHARS_MAX and len(cell.encode("utf-16-le")) > 2 * EXCEL_CHARS_MAX
 
 
 def _quoted(cell: str) -> str:
