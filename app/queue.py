@@ -52,6 +52,9 @@ class Queue:
 
     def __init__(self, redis_url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self.trouble = ""
+        """Why Redis did not take the last job, in its own words; a command says it itself, others log it."""
+        self.is_logged = True
         self.pool = open_pool(redis_url, timeout_s=timeout_s)
 
     async def wake_settle(self, delivery_ids: Sequence[str]) -> bool:
@@ -79,7 +82,9 @@ class Queue:
                     if job is not None:
                         return True
         except _TROUBLE as error:
-            log.warning("wake_failed", job=name, error=type(error).__name__)
+            self.trouble = str(error) or "no answer in time"
+            if self.is_logged:
+                log.warning("wake_failed", job=name, error=type(error).__name__)
         return False
 
     async def close(self) -> None:

@@ -74,6 +74,16 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             part.unlink()
 
 
+def _place_for(name: str) -> str:
+    """What to do about a file that cannot be made where it was asked for."""
+    folder = Path(name).absolute().parent
+    if not folder.exists():
+        return f"make its directory: mkdir -p {folder}"
+    if Path(name).is_dir():
+        return "it is a directory: name a file in it"
+    return "choose a place that this user may write to"
+
+
 @contextlib.contextmanager
 def writing(name: str) -> Iterator[None]:
     """Says what is wrong when `name` cannot be written: raises UserError. Other errors pass through."""
@@ -82,7 +92,7 @@ def writing(name: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, UNWRITABLE):
             raise UserError(
-                "unwritable", f"cannot write {name}: {error.strerror}", exit_code=USAGE
+                "unwritable", f"cannot write {name}: {error.strerror}", _place_for(name), exit_code=USAGE
             ) from error
         if error.errno in PLACE_ERRORS:
             raise UserError(

@@ -66,7 +66,8 @@ def add(
 
     The file is read anew for each run. Of the slots that come while no worker runs, only the latest is run.
     """
-    from app.cli.runs.submit_file import printable_stem, refuse_if_not_a_file
+    from app.cli.runs.prompt_file import refuse_if_not_a_file
+    from app.cli.runs.submit_file import printable_stem
     from app.cli.terminal import draw_line, show
     from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
     from app.views.schedules import schedule_document

@@ -69,6 +69,24 @@ def test_a_file_that_is_not_there_is_answered_with_names_that_are(cli: Cli) -> N
     assert "a file in it" in cli("submit . --json").document["error"]["remedy"]
 
 
+def test_a_redis_that_is_not_there_is_named_and_loses_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://me:secret@127.0.0.1:1")
+    submitted = cli("submit good.csv")
+    assert submitted.code == 0
+    assert "Redis at redis://me:***@127.0.0.1:1/ was not reached" in submitted.err
+    assert "check REDIS_URL" in submitted.err and "wake_failed" not in submitted.err
+    assert "secret" not in submitted.err + submitted.out
+
+
+def test_an_export_into_no_directory_says_how_to_make_it(cli: Cli, here: Path) -> None:
+    cli("submit good.csv")
+    assert (
+        f"mkdir -p {here / 'no'}" in cli("export latest --output no/file --json").document["error"]["remedy"]
+    )
+
+
 def test_a_run_is_called_by_one_state_everywhere(cli: Cli) -> None:
     run_id = cli("submit good.csv --name monday --json").document["run"]["id"]
     for change, word in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):

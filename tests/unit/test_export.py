@@ -22,7 +22,7 @@ import pytest
 from app.cli.atomic_file import atomic_file
 from app.cli.runs import export_parquet
 from app.cli.runs.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
-from app.cli.runs.submit_file import refuse_if_not_a_file
+from app.cli.runs.prompt_file import refuse_if_not_a_file
 from app.errors import USAGE, UserError
 from app.views.export_rows import COLUMNS, ExportContent, row_document, row_line
 

@@ -1,18 +1,18 @@
 """From a file of prompts to a run that workers may send: what `submit` and `demo` share."""
 
 import asyncio
-import difflib
-import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.markup import escape
 
+from app.address import read_redis_address
 from app.bootstrap import now_ms, open_queue
 from app.cli.runs.choose import CANDIDATES_MAX, SHORT_ID_CHARS, shown_run
+from app.cli.runs.prompt_file import refuse_if_not_a_file
 from app.cli.store_access import trouble
-from app.cli.streams import done, stdin_fault
+from app.cli.streams import done
 from app.cli.terminal import error_console
 from app.config import Settings
 from app.domain.source_change import SourceChanged
@@ -28,8 +28,6 @@ from app.views.runs import Document
 from app.views.submitted import bad_line_document, submitted_document
 from app.views.workers import workers_document
 
-FOLDER_MAX = 2_000
-"""Names of a directory that are looked at for one that was meant."""
 STEM_CHARS_MAX = 100
 """Of a file's name in the name of a run."""
 OWN_SHOWN = 8
@@ -198,36 +196,6 @@ def resume_hint(run_id: str) -> str:
     )
 
 
-def refuse_if_not_a_file(path: Path | None) -> None:
-    """Raises UserError before anything is stored."""
-    if path is None and (fault := stdin_fault()):
-        raise UserError("unreadable", f"cannot read standard input: {fault}", exit_code=USAGE)
-    if path is None:
-        return
-    try:
-        what = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-    except OSError as error:  # a name too long
-        what = f"is no name of a file: {error.strerror}"
-    if what:
-        raise UserError("unreadable", f"{path} {what}", _instead_of(path), exit_code=USAGE)
-
-
-def _instead_of(path: Path) -> str:
-    """What to give instead of a path that is no file: one of such a name, or where it goes wrong."""
-    if path.is_dir():
-        return "give a file in it; - reads standard input"
-    folder = path.absolute().parent
-    try:
-        names = [entry.name for entry in itertools.islice(folder.iterdir(), FOLDER_MAX)]
-    except OSError:
-        return f"there is no directory {folder} that can be read; - reads standard input"
-    by_folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(path.name.casefold(), by_folded, n=3)
-    if not near:
-        return f"see what is there: ls {folder}; - reads standard input"
-    return f"did you mean {' or '.join(str(path.with_name(by_folded[name])) for name in near)}?"
-
-
 def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
     """Raises UserError when the run was not let to begin."""
     if loaded.started:
@@ -273,13 +241,26 @@ async def wake_workers(settings: Settings) -> bool:
         return False
     try:
         queue = open_queue(url, settings)
+        queue.is_logged = False
         try:
-            return await queue.wake_submit()
+            is_woken = await queue.wake_submit()
+            if settings.redis_url and not is_woken:
+                _say_not_reached(settings.redis_url, queue.trouble.rstrip("."))
+            return is_woken
         finally:
             await queue.close()
     except Exception:
         # Whatever is wrong with the queue: what was stored is stored, and the caller must hear of that.
         return False
+
+
+def _say_not_reached(url: str, trouble: str) -> None:
+    """On standard error: what was asked for is done, and only its speed is at stake."""
+    address = escape(read_redis_address(url).display)
+    error_console().print(
+        f"[yellow]Warning:[/yellow] Redis at {address} was not reached ({escape(trouble)}): check REDIS_URL; "
+        "tallyhook doctor looks at it. Nothing is lost: a worker finds what there is to send within seconds."
+    )
 
 
 async def seen_workers(store: Store) -> Document | None:
@@ -295,7 +276,7 @@ def next_steps(run_id: str, settings: Settings, worker: Document | None, *, woke
     steps = [f"tallyhook watch {run_id[-SHORT_ID_CHARS:]}   follows it; closing this terminal stops nothing"]
     if worker is not None and not worker["running"]:
         missing = "tallyhook worker"
-        if not woken:
+        if not woken and not settings.redis_url:
             emulator = "tallyhook emulator, " if settings.embedded_provider else ""
             missing = f"{emulator}tallyhook worker and tallyhook web, each in its own terminal"
         steps.append(f"{worker['message']}: start {missing}; nothing is sent before")
@@ -305,7 +286,9 @@ def next_steps(run_id: str, settings: Settings, worker: Document | None, *, woke
             "finds the run within seconds by itself"
         )
     elif not woken and settings.redis_url:
-        steps.append("Redis was not reached; a worker that runs finds the run within seconds by itself")
+        steps.append(
+            "Redis was not reached: check REDIS_URL; a worker finds the run within seconds by itself"
+        )
     elif not woken and (worker is None or worker["running"]):
         steps.append("the queue was not reached; a worker that runs finds the run within seconds by itself")
     return steps
