@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.own_columns import OwnColumns
 from app.domain.source_change import OwnText, SourceChanged, StoredRecord, refuse_difference
 from app.domain.task import Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
 from app.store.part import StorePart, reads, writes
@@ -207,7 +206,7 @@ class LoadWrites(StorePart):
             for i, spec, estimate in new
         ]
         await self.db.insert(connection, tasks, rows, ignore=True)
-        own = [_own_row(run.id, spec.ordinal, spec.own) for _, spec, _ in new if spec.own is not None]
+        own = [row for _, spec, _ in new if (row := own_row(run.id, spec)) is not None]
         await self.db.insert(connection, task_metadata, own, ignore=True)
         if answers:
             await point_results(self.db, connection, [i for i, _, _ in new], now_ms)
@@ -234,10 +233,13 @@ def task_row(run_id: str, task_id: str, spec: TaskSpec, estimate: Decimal) -> di
     }
 
 
-def _own_row(run_id: str, ordinal: int, own: OwnColumns) -> dict[str, object]:
+def own_row(run_id: str, spec: TaskSpec) -> dict[str, object] | None:
+    """What is kept for a record's author; None: nothing."""
+    if (own := spec.own) is None:
+        return None
     return {
         "run_id": run_id,
-        "ordinal": ordinal,
+        "ordinal": spec.ordinal,
         "line": own.line,
         "custom_id": own.custom_id,
         "metadata": own.metadata,

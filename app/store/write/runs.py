@@ -23,7 +23,7 @@ from app.store.tables import (
     tasks,
 )
 from app.store.write.claims import is_free
-from app.store.write.load import task_row
+from app.store.write.load import own_row, task_row
 from app.store.write.submission import perhaps_accepted
 
 _NAMES = 0x7461_6C6C_796E
@@ -103,8 +103,14 @@ class RunWrites(StorePart):
             task_row(run_id, task_id, spec, estimated)
             for task_id, (spec, estimated) in zip(ids, specs, strict=True)
         ]
-        await self._insert(tasks, rows)
+        own = [row for spec, _ in specs if (row := own_row(run_id, spec)) is not None]
+        await self._insert_tasks(rows, own)
         return ids
+
+    @writes
+    async def _insert_tasks(self, connection: AsyncConnection, rows: Rows, own: Rows) -> None:
+        await self.db.insert(connection, tasks, rows, known="id")
+        await self.db.insert(connection, task_metadata, own, ignore=True)
 
     @writes
     async def _insert(self, connection: AsyncConnection, table: sa.Table, rows: Rows) -> None:

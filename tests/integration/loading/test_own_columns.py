@@ -11,11 +11,13 @@ import sqlalchemy as sa
 
 from app.cli.runs.export import Format
 from app.cli.runs.remaining import export_remaining, remaining_format
+from app.domain.own_columns import OwnColumns
 from app.domain.source_change import SourceChanged
-from app.domain.task import TaskState
+from app.domain.task import TaskSpec, TaskState
 from app.services.load import CHUNK
 from app.store import Store
 from app.store.tables import task_metadata
+from app.views.export_rows import SETTLED_COLUMNS, settled_row
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import load
 from tests.integration.services.pipeline import Pipeline
@@ -32,7 +34,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def numbered(count: int) -> list[dict[str, Any]]:
     return [
-        {"prompt": f"q{n}", "custom_id": f"c{n}", "brand_id": f"{n:05}", "more": {"z": n, "a": [1.5]}}
+        {"prompt": f"q{n}", "custom_id": f"row {n}", "brand_id": f"{n:05}", "more": {"z": n, "a": [1.5]}}
         for n in range(1, count + 1)
     ]
 
@@ -76,15 +78,15 @@ async def test_a_custom_id_is_one_records_of_its_run(
     store: Store, tmp_path: Path, clock: SteppedClock
 ) -> None:
     rows = numbered(TASKS)
-    rows[3]["custom_id"] = "c2"
-    rows[CHUNK + 5]["custom_id"] = "c7"
+    rows[3]["custom_id"] = "row 2"
+    rows[CHUNK + 5]["custom_id"] = "row 7"
     rows[CHUNK + 6]["custom_id"] = ""
     path = write_rows(tmp_path / "p.jsonl", rows)
     loaded = await load(store, path, clock)
     assert (loaded.tasks, loaded.bad_lines) == (TASKS - 2, 2)
     assert [(bad.line, bad.field, bad.problem) for bad in loaded.bad.kept] == [
-        (4, "custom_id", "'c2' is the custom_id of line 2 too"),
-        (CHUNK + 6, "custom_id", "'c7' is the custom_id of line 7 too"),
+        (4, "custom_id", "'row 2' is the custom_id of line 2 too"),
+        (CHUNK + 6, "custom_id", "'row 7' is the custom_id of line 7 too"),
     ]
     again = await load(store, path, clock)
     assert again.tasks == TASKS - 2, "unique within a run, not among runs"
@@ -120,6 +122,11 @@ async def test_each_task_keeps_its_own_through_reuse_and_retry(
         run_id, [TaskState.FAILED], after=0, limit=10, even_if_held=False, now_ms=clock()
     )
     assert chunk.retried == 1
+    settled = {row["ordinal"]: row for row in (await store.settled.settled_after(0)).rows}
+    metadata = dict(zip(SETTLED_COLUMNS, settled_row(settled[1]), strict=True))["metadata"]
+    assert json.loads(metadata) == expected(first)[0][1], "as export --follow has it"
+    ledger = [row async for row in store.exports.export_ledger(run_id)]
+    assert {row["custom_id"] for row in ledger} == {"row 1", "row 2"}
     assert await own_of(store, run_id) == expected(first)
 
     second = [row | {"custom_id": f"new {n}", "brand_id": "other"} for n, row in enumerate(first)]
@@ -128,7 +135,7 @@ async def test_each_task_keeps_its_own_through_reuse_and_retry(
     assert await own_of(store, loaded.run_id) == expected(second)
     assert await own_of(store, run_id) == expected(first)
     for sent in pipeline.provider.sends:
-        assert "brand_id" not in str(sent) and "c1" not in str(sent)
+        assert "brand_id" not in str(sent) and "row 1" not in str(sent)
 
 
 async def test_a_csv_file_is_as_good(store: Store, tmp_path: Path, clock: SteppedClock) -> None:
@@ -188,3 +195,11 @@ async def test_a_run_that_has_every_answer_makes_no_file(
     (run,) = await store.queries.find_runs(run_id)
     await export_remaining(store, run, Format.JSONL, str(tmp_path / "rest.jsonl"), as_json=True)
     assert not (tmp_path / "rest.jsonl").exists()
+
+
+async def test_tasks_that_are_stored_at_once_have_theirs_too(store: Store, clock: SteppedClock) -> None:
+    run_id = await store.runs.create_run(name="r", source="-", budget=None, now_ms=clock())
+    payload = {"prompt": "x", "country": "DE"}
+    spec = TaskSpec(1, "CHATGPT", payload, own=OwnColumns(0, "c1", '{"a":1}'))
+    await store.runs.add_tasks(run_id, [(spec, Decimal(5))], clock())
+    assert await own_of(store, run_id) == [("c1", {"a": 1})]
