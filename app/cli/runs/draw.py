@@ -109,17 +109,16 @@ def _asked(finding: "Document") -> str:
 
 def _draw_engines(output: Console, document: "Document") -> None:
     names = ("tasks", "completed", "failed", "open", "posted", "held")
-    times = ("p50_ms", "p95_ms", "max_ms")
     latency = {part["task_type"]: part for part in document["latency"]}
-    rows = table("engine", "countries", *names, "p50", "p95", "longest")
+    rows = table("engine", "countries", *names, "longest")
     parts = document["by_engine_country"]
     for engine in sorted({part["task_type"] for part in parts}):
         countries = [part for part in parts if part["task_type"] == engine]
         sums = (
             to_json_number(sum((Decimal(part[name]) for part in countries), Decimal(0))) for name in names
         )
-        waited = (f"{latency[engine][name] / 1000:.1f} s" if engine in latency else "" for name in times)
-        rows.add_row(engine, str(len(countries)), *map(str, sums), *waited)
+        longest = f"{latency[engine]['max_ms'] / 1000:.1f} s" if engine in latency else ""
+        rows.add_row(engine, str(len(countries)), *map(str, sums), longest)
     if parts:
         output.print(rows)
         _draw_bought(output, document)
@@ -140,9 +139,9 @@ def _draw_bought(output: Console, document: "Document") -> None:
             share(part["swept"], part["reported"]),
         )
     least = document["usable_chars_min"]
-    output.print("What the money bought: usable answers of the tasks that are over, those that are too")
-    output.print(f"short to use (under {least} characters), credits for each usable one, time to answer,")
-    output.print("and how many were polled for because their webhook did not come.")
+    output.print("What the money bought. usable: of the tasks that are over; short: answered with")
+    output.print(f"fewer than {least} characters; each: credits for a usable answer; polled: reports")
+    output.print("whose webhook did not come.")
     output.print(rows)
 
 
