@@ -40,6 +40,7 @@ def document(**changes: Any) -> dict[str, Any]:
             finding(1, verdict="unknown", task_id="t-2", actual=None, detail="no charge"),
         ],
         "findings_count": 10,
+        "pruned": None,
         "adjusted": "-0.5",
         "usable_chars_min": 20,
         "exposure": {"in_flight": {"attempts": 0, "credits": 0}, "unknown": {"attempts": 1, "credits": 5}},

@@ -45,6 +45,8 @@ class Disputed:
     withheld: int = 0
     """Reports that hold a secret of ours, and therefore are not in it."""
     verdicts: dict[str, Sums] = field(default_factory=dict)
+    pruned_at_ms: list[int] = field(default_factory=list)
+    """Of each report that findings name and that is not in it: when it was dropped."""
 
 
 class Dispute:

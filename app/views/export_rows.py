@@ -67,6 +67,7 @@ COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
         "payload": ColumnKind.TEXT,
         "response": ColumnKind.LONG_TEXT,
         "answer_sha256": ColumnKind.ID,
+        "response_note": ColumnKind.WORD,
     },
     ExportContent.LEDGER: {
         "book": ColumnKind.WORD,
@@ -93,7 +94,6 @@ SETTLED_COLUMNS: dict[str, ColumnKind] = {
     "account": ColumnKind.WORD,
     "stored_at": ColumnKind.TIME,
     **COLUMNS[ExportContent.RESULTS],
-    "response_note": ColumnKind.WORD,
     "metadata": ColumnKind.TEXT,
 }
 """Of a result by itself: of one attempt of a task. `credits_charged` is what this attempt was charged. Own

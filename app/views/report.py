@@ -8,6 +8,7 @@ from decimal import Decimal
 from app.domain.credits import to_json_number
 from app.domain.task import OPEN_STATES, TaskState
 from app.domain.text import USABLE_CHARS_MIN
+from app.domain.time_format import iso_utc
 from app.store.read.breakdown import BUCKETS_MS, PERCENTILES, CreditsAtStake, Latency
 from app.store.read.engine_countries import EngineCountry
 from app.store.read.reports import FullReport
@@ -19,8 +20,10 @@ MICRO = Decimal("0.000001")
 
 def full_report_document(full: FullReport, usable_chars_min: int = USABLE_CHARS_MIN) -> Document:
     """The books of a run, and the parts of their sums."""
-    parts = full.breakdown
+    parts, gone = full.breakdown, full.pruned
+    pruned = {"answers": gone.answers, "sends": gone.sends, "findings": gone.findings}
     return report_document(full.report, full.findings) | {
+        "pruned": pruned | {"first_at": iso_utc(gone.at_ms)} if gone else None,
         "usable_chars_min": usable_chars_min,
         "adjusted": to_json_number(parts.adjusted),
         "findings_count": parts.findings,

@@ -52,6 +52,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "reused_from": None,
         "response": '{"text":"because","sources":[{"url":"https://a.example"},{"label":"none"}]}',
         "answer_sha256": None,
+        "response_note": None,
         **changes,
     }
 
@@ -178,6 +179,7 @@ async def test_parquet_has_a_type_for_everything() -> None:
         "answer_text": pa.large_string(),
         "response": pa.large_string(),
         "answer_sha256": pa.string(),
+        "response_note": words,
         "source_urls": pa.list_(pa.string()),
     }
     assert {name: table.schema.field(name).type for name in expected} == expected

@@ -1,5 +1,6 @@
 """The command dispute: every discrepancy of a run in one archive, for the provider's support."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,7 @@ def dispute(
     from app.cli.evidence.archive import suffix_of
     from app.cli.evidence.dispute_file import dispute_document, write_dispute
     from app.cli.runs.choose import choose_run
+    from app.cli.runs.missing import exit_if_missing, pruned_note
     from app.cli.terminal import draw_line, show
 
     if output:
@@ -51,6 +53,7 @@ def dispute(
         path = Path(output or f"dispute-{row.id[-8:]}.zip")
         done = await write_dispute(store, settings, row, path, at_ms, with_metadata=with_metadata)
         show(dispute_document(row, done, path), as_json=as_json, draw=draw_line)
+        exit_if_missing("reports", done.deliveries, Counter(map(pruned_note, done.pruned_at_ms)))
 
     with_store(settings, work)
 

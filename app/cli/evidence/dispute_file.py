@@ -61,6 +61,7 @@ async def write_dispute(
             with_metadata=with_metadata,
         )
         done = await writer.write(run.id)
+        done.pruned_at_ms = [one.at_ms for one in await store.pruned.disputed_bodies(run.id)]
         _finish(archive, run, done, at_ms)
     return done
 
@@ -97,6 +98,7 @@ def _counts(done: Disputed) -> dict[str, Any]:
         "discrepancies": done.count,
         "deliveries": done.deliveries,
         "withheld": done.withheld,
+        "deliveries_pruned": len(done.pruned_at_ms),
         "verdicts": {verdict: sums.document() for verdict, sums in sorted(done.verdicts.items())},
     }
 

@@ -194,6 +194,9 @@ def export(
     for a formula gets an apostrophe before it, and the column response holds the whole answer as JSON.
     Parquet has types for everything and needs pip install 'tallyhook\\[parquet]'.
 
+    Where bodies were pruned, response is null and response_note says when; the command then ends with 1 and
+    says how many there are.
+
     With --remaining the tasks that have no answer are written as they were read, as an input file that
     submit takes: JSONL, or CSV where FILE ends in .csv.
 
@@ -256,6 +259,7 @@ def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, 
 
     from app.cli.runs.choose import choose_run
     from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
+    from app.cli.runs.missing import MissingAnswers
     from app.cli.terminal import draw_line, show, stdout_bytes
     from app.views.export_rows import ExportContent
     from app.views.runs import run_document
@@ -274,19 +278,22 @@ def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, 
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        source = rows_of(store, ExportContent(what), row.id)
+        missing = MissingAnswers()
+        source = missing.noted(rows_of(store, ExportContent(what), row.id))
         own = await store.exports.own_column_names(row.id) if format_ != Format.JSONL else []
         if output == "-":
             sink = sink_for(ExportContent(what), Format(format_), stdout_bytes(format_), own, long_cells)
             await write_rows(source, sink)
             _warn_of_long_cells(long_cells)
+            missing.exit_if_any()
             return
         rows = await write_file(source, ExportContent(what), Format(format_), Path(output), own, long_cells)
         _warn_of_long_cells(long_cells)
         written = "tasks" if what == ExportContent.RESULTS else "ledger entries"
         message = f"{rows} {written} of {row.name} written to {output}"
         document = {"run": run_document(row), "rows": rows, "output": output, "message": message}
-        show(document, as_json=as_json, draw=draw_line)
+        show(document | {"answers_missing": missing.count}, as_json=as_json, draw=draw_line)
+        missing.exit_if_any()
 
     with_store(settings_for(log_level="warning"), work)
 

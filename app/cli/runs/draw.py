@@ -83,6 +83,11 @@ def draw_report(output: Console, document: "Document") -> None:
     if aside["named"] or aside["unnamed"]:
         output.print(f"  inbox    [red]{aside['named']} deliveries about it set aside[/red], ", end="")
         output.print(f"{aside['unnamed']} more whose task cannot be made out: tallyhook inbox list")
+    if gone := document["pruned"]:
+        counts = ", ".join(
+            f"{gone[name]:,} {name}" for name in ("answers", "sends", "findings") if gone[name]
+        )
+        output.print(f"  pruned   {counts}, since {gone['first_at'][:10]}; hashes and counts stay")
     if document["adjusted"]:
         output.print(f"  adjusted {document['adjusted']} credits by later corrections")
     _draw_engines(output, document)

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.own_columns import own_names
+from app.domain.retention import Receipt, Receipts
 from app.domain.task import TaskState
+from app.domain.time_format import iso_day
 from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 from app.store.part import reads
@@ -19,9 +21,13 @@ from app.store.read.archived import archived_rows
 from app.store.read.bodies import AnswerReads, read_answers
 from app.store.read.own_columns import own_columns
 from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, task_metadata, tasks
+from app.store.write.receipts import receipts_of
 
 Row = dict[str, Any]
 
+GONE, PRUNED = "its body is not stored any more, or cannot be read", "pruned on"
+"""Said of a response that is null; one that the provider gave as null is the text `null`. The second with the
+day (UTC) on which its body was dropped."""
 EXPORT_CHUNK = 500
 """Rows of one read transaction: a slow reader of the export must not hold one open, or SQLite's log grows."""
 CHUNK_BYTES = 8 << 20
@@ -42,7 +48,8 @@ class ExportReads(AnswerReads):
         """Every task of a run with its answer, in the order of its source. `payload` is parsed; `metadata` is
         the JSON text of own columns, null without any; `response` the JSON text as it came, null without an
         answer, or when its body is neither stored nor archived any more: then `answer_sha256`, the hash of
-        that text in hex, is all that is left."""
+        that text in hex, is all that is left, and
+        `response_note` says why."""
         after = 0
         while True:
             rows, is_last = await self._export_chunk(run_id, after)
@@ -189,6 +196,7 @@ async def _fill_answers(
     archived = await archived_rows(db, connection, archive, ids - answers.keys())
     answers |= {i: read_answer(row["body"]) for i, row in archived.items()}
     texts = {i: answer.decode() for i, answer in answers.items()}
+    receipts: Receipts | None = None
     for row in rows:
         delivery_id, sha256 = row.pop("delivery_id"), row.pop("answer_sha256")
         del row["answer_bytes"]
@@ -196,6 +204,14 @@ async def _fill_answers(
         if sha256 is None and delivery_id in answers:
             sha256 = hashlib.sha256(answers[delivery_id]).digest()
         row["answer_sha256"] = sha256.hex() if sha256 else None
+        row["response_note"] = None
+        if delivery_id is not None and row["response"] is None:
+            receipts = receipts or await receipts_of(connection)
+            row["response_note"] = _note(receipts.of_body(delivery_id))
+
+
+def _note(receipt: Receipt | None) -> str:
+    return GONE if receipt is None else f"{PRUNED} {iso_day(receipt.at_ms)}"
 
 
 def _charged() -> sa.ColumnElement[Any]:

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.retention import Kind, Receipt
 from app.domain.task import Money
 from app.domain.time_format import DAY_MS
+from app.domain.verdicts import LAPSING_VERDICTS
 from app.store.days import first_id, time_of
 from app.store.part import StorePart, reads
-from app.store.tables import EVERY_ATTEMPT, deliveries, results, runs, submissions, tasks
+from app.store.tables import EVERY_ATTEMPT, deliveries, findings, results, runs, submissions, tasks
 from app.store.write.receipts import pruned_findings_of, receipts_of
 
 
@@ -39,6 +40,17 @@ class PrunedReads(StorePart):
     async def pruned_of(self, connection: AsyncConnection, run_id: str) -> PrunedOfRun:
         """What of a run was pruned."""
         return await pruned_of(connection, run_id)
+
+    @reads(long=True)
+    async def disputed_bodies(self, connection: AsyncConnection, run_id: str) -> list[Receipt]:
+        """For each report that a finding of a run names and that was pruned, the receipt that counts it."""
+        f, d = findings.c, deliveries.c
+        query = sa.select(f.delivery_id).where(f.run_id == run_id, ~sa.exists().where(d.id == f.delivery_id))
+        disputed = f.delivery_id.is_not(None), f.verdict.not_in(sorted(LAPSING_VERDICTS))
+        gone = set(await connection.scalars(query.where(*disputed)))
+        known = await receipts_of(connection)
+        found = (known.of_body(delivery_id) for delivery_id in sorted(gone))
+        return [receipt for receipt in found if receipt is not None and receipt.location is None]
 
 
 async def pruned_of(connection: AsyncConnection, run_id: str) -> PrunedOfRun:

@@ -27,8 +27,6 @@ _OF_ATTEMPT = (
     "settled_by",
 )
 """Columns that each attempt has for itself; a retry has taken them to `attempts`."""
-GONE = "its body is not stored any more, or cannot be read"
-"""Said of a response that is null; one that the provider gave as null is the text `null`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,6 @@ class SettledReads(AnswerReads):
         top = top if through is None else min(top, through)
         query = _query(run_id, accounts).where(results.c.seq > seq, results.c.seq <= top).limit(EXPORT_CHUNK)
         rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
-        for row in rows:
-            row["response_note"] = GONE if row["response"] is None else None
         if is_cut or len(rows) == EXPORT_CHUNK:
             return SettledPage(rows, rows[-1]["seq"], is_last=False)
         return SettledPage(rows, max(seq, top), is_last=True)

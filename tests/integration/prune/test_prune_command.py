@@ -14,7 +14,7 @@ import pytest
 
 from app.cli import main
 from app.domain.retention import DONE, OPEN
-from app.domain.time_format import DAY_MS
+from app.domain.time_format import DAY_MS, iso_day
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from tests.clock import SteppedClock
@@ -86,11 +86,34 @@ def test_the_commands(environment: str, capsys: pytest.CaptureFixture[str]) -> N
     after = documents(capsys, "certificate", "scene", code=1)
     assert after["certificate_sha256"] == digests["certificate_sha256"], "hashes are of what stays"
     assert ("pruned" in digests, after["pruned"]["answers"]) == (False, 11)
-    assert documents(capsys, "report", "scene")["tasks"] > 0
-    assert main.run(["export", "scene", "--format", "jsonl"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {line["response"] is None for line in lines if line["state"] == "completed"} == {True, False}
-    assert main.run(["dispute", "scene", "-o", "dispute.zip"]) == 0
+    assert documents(capsys, "report", "scene")["pruned"]["answers"] == 11
+    assert main.run(["report", "scene"]) == 0
+    assert f"pruned   11 answers, since {today()}" in capsys.readouterr().out
+    check_exports(capsys)
+    # Of the overcharge that an adjustment answered.
+    assert main.run(["dispute", "scene", "-o", "dispute.zip"]) == 1
+    assert f"1 pruned on {today()}" in capsys.readouterr().err
+
+
+def today() -> str:
+    return str(iso_day(round(time.time() * 1000)))
+
+
+def check_exports(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row whose body was pruned says so, and so does the command."""
+    assert main.run(["export", "scene", "--format", "jsonl"]) == 1
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    gone = [row for row in rows if row["response_note"] is not None]
+    assert {row["response_note"] for row in gone} == {f"pruned on {today()}"}
+    assert all(row["response"] is None and row["answer_sha256"] for row in gone)
+    assert {row["response_note"] for row in rows if row["response"] is not None} == {None}
+    assert f"{len(gone)} of " in err
+    assert f"{len(gone)} pruned on {today()}" in err
+    assert main.run(["export", "scene", "--format", "csv", "-o", "rows.csv"]) == 1
+    assert Path("rows.csv").read_text().count(f"pruned on {today()}") == len(gone), "the file is whole"
+    assert main.run(["export", "scene", "--what", "ledger"]) == 0
+    capsys.readouterr()
 
 
 def test_without_a_policy_nothing_goes(

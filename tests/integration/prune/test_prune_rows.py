@@ -85,7 +85,10 @@ async def figures(scene: Scene) -> dict[str, Any]:
     assert certificate["certificate_sha256"] == certificate_sha256(certificate)
     certificate.pop("pruned", None)
     # These are the rows themselves; of the bodies that are gone nobody counts the repetitions any more.
-    return {"report": report | {"findings": None, "duplicates": None}, "certificate": certificate}
+    return {
+        "report": report | {"findings": None, "duplicates": None, "pruned": None},
+        "certificate": certificate,
+    }
 
 
 async def old_scene(store: Store) -> Scene:
