@@ -19,6 +19,7 @@ from tests.servers.processes import free_port
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 WAIT_S = 120.0
+"""Much less than the 600 s after which a result without a delivery is polled for."""
 SHORT, LONG = 80, 2_000
 
 
@@ -86,12 +87,10 @@ def test_f36_the_procfile_runs_prompts_to_their_end(
             wait_for(log, process, "Waiting for the end of the others")
             wait_for(log, process, "worker_started")
             status = document_of(tmp_path, env, "submit", "prompts.csv", "--watch")["status"]
-            report = document_of(tmp_path, env, "report", "latest")
             checks = {check["name"]: check for check in document_of(tmp_path, env, "doctor")["checks"]}
             assert process.poll() is None, log.read_text()
     assert status["finished"], status
     assert status["states"]["completed"] + status["states"]["failed"] == count, status
-    assert report["swept"] == 0, "their deliveries came"
     assert (checks["webhook"]["state"], checks["worker"]["state"]) == ("ok", "ok"), checks
     assert "webhook_address_assumed" not in log.read_text()
 

