@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from markupsafe import Markup
 
-from app.cli.report.figures import Number, amount, bucket_label, duration, figure, share
+from app.cli.report.figures import NO_BREAK, Number, amount, duration, figure, share, span
 from app.cli.report.svg import Chart, Segment, row_bar, stacked_columns
 from app.cli.report.tables import COLOURS, Column, Row, Table
 from app.domain.task import TaskState
@@ -110,7 +110,7 @@ def latency_bars(document: Document, engines: Sequence[str]) -> Table | None:
         return None
     bars = [
         (
-            bucket_label(below_ms),
+            _bucket_label(below_ms),
             [(n, counts.get((engine, below_ms), 0), engine) for n, engine in enumerate(engines)],
         )
         for below_ms in _used_buckets({below_ms for _, below_ms in counts})
@@ -135,6 +135,13 @@ def _used_buckets(used: set[int | None]) -> list[int | None]:
     buckets = [*BUCKETS_MS, None]
     places = [place for place, below_ms in enumerate(buckets) if below_ms in used]
     return buckets[places[0] : places[-1] + 1]
+
+
+def _bucket_label(below_ms: int | None) -> str:
+    """A class of durations; None: above the last one."""
+    if below_ms is None:
+        return f"over{NO_BREAK}{span(BUCKETS_MS[-1])}"
+    return f"under{NO_BREAK}{span(below_ms)}"
 
 
 def verdict_tables(document: Document) -> list[Table]:

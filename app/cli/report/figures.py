@@ -2,8 +2,6 @@
 
 from decimal import Decimal
 
-from app.store.read.breakdown import BUCKETS_MS
-
 Number = int | Decimal
 NO_BREAK = "\N{NO-BREAK SPACE}"
 SHARE_MIN, SHARE_MAX = Decimal("0.1"), Decimal("99.9")
@@ -48,13 +46,6 @@ def duration(ms: int | None) -> str:
 
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
-
-
-def bucket_label(below_ms: int | None) -> str:
-    """A class of durations; None: above the last one."""
-    if below_ms is None:
-        return f"over{NO_BREAK}{span(BUCKETS_MS[-1])}"
-    return f"under{NO_BREAK}{span(below_ms)}"
 
 
 def span(ms: int) -> str:
