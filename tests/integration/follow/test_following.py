@@ -17,7 +17,7 @@ from app.errors import UserError
 from app.objects import ObjectEntry, Objects, open_objects
 from app.ports import ObjectsUnavailable
 from app.store import Store
-from app.store.read.settled import GONE
+from app.store.read.exports import GONE
 from tests.integration.follow.scene import (
     follow_once,
     follower_of,
