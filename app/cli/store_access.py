@@ -130,11 +130,9 @@ async def answered(answer: Awaitable[T], settings: Settings) -> T:
 
 async def upgrade(store: Store, settings: Settings) -> None:
     """Bring the database to the newest schema. Raises UserError; then it is as it was before."""
-    from alembic.util import CommandError
-
     try:
         await migrate(store.db)
-    except CommandError as error:
+    except _not_ours() as error:
         raise UserError(
             "migration_failed",
             f"the database at {display_url(settings)} is at no revision of ours, and is as before: {error}",
@@ -149,6 +147,13 @@ async def upgrade(store: Store, settings: Settings) -> None:
             f"the database at {display_url(settings)} could not be migrated, and is as before: {reason}",
             "this is a bug: please report it; the version before goes on working",
         ) from error
+
+
+def _not_ours() -> type[Exception]:
+    """What Alembic says of a revision that it does not know; looked up when something was raised."""
+    from alembic.util import CommandError
+
+    return CommandError
 
 
 def unreachable(settings: Settings, error: BaseException) -> UserError:
