@@ -8,6 +8,7 @@ from app.domain.time_format import DAY_MS, iso_utc
 from app.store.read.runs import RunProgress, RunRow
 from app.store.read.waiting import Waiting
 from app.views.runs import Document, is_finished
+from app.views.workers import START_WORKER
 
 REMEDIES: Mapping[str, str] = {
     ReasonCode.BAD_KEY: "set CLORO_API_KEY right, start the worker again, then: tallyhook resume {run}",
@@ -34,7 +35,7 @@ def waiting_lines(
     if remedy := REMEDIES.get(run.reason_code or ""):
         lines.append(remedy.format(run=short_id))
     if worker is not None and not worker["running"]:
-        lines.append(f"{worker['message']}: start tallyhook worker")
+        lines.append(f"{worker['message']}: {START_WORKER}")
     if waiting.put_off:
         when = clock_time(waiting.send_at_ms, waiting.now_ms)
         lines.append(f"{_tasks(waiting.put_off)} to be sent again, the first at {when}")

@@ -5,6 +5,8 @@ from app.store import Store
 from app.views.runs import Document
 
 KIND = "worker"
+START_WORKER = "run tallyhook up, or start tallyhook worker"
+"""What to do when none runs, in the same words everywhere."""
 
 
 async def workers_document(store: Store) -> Document:

@@ -114,9 +114,10 @@ def test_a_run_can_be_submitted_and_read(cli: Cli) -> None:
     (listed,) = cli("runs --json").document["runs"]
     status = cli("status monday --json").document
     worker, waits = status.pop("worker"), status.pop("waits")
-    assert waits == [f"{worker['message']}: start tallyhook worker"]
+    assert waits == [f"{worker['message']}: run tallyhook up, or start tallyhook worker"]
     assert (worker["running"], worker["last_seen_at"]) == (False, None)
-    assert submitted["worker"] == worker and any(worker["message"] in line for line in submitted["next"])
+    assert submitted["worker"] == worker
+    assert f"{waits[0]}; nothing is sent before" in submitted["next"], "the same remedy everywhere"
     assert listed == status
     assert (status["run"]["id"], status["run"]["state"], status["open"]) == (run_id, "running", 2)
     assert status["states"]["pending"] == 2

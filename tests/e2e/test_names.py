@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.runs.submit_file import default_name
 from app.services.load import CHUNK
 from tests.e2e.stack import TALLYHOOK
 from tests.e2e.test_cli import ENVIRONMENT, Cli, cli, here, restored_logging
@@ -162,3 +163,11 @@ def test_watching_ends_with_a_word_about_the_run_that_goes_on(
     assert (process.returncode, error["code"]) == (code, "interrupted")
     assert "run monday goes on: 0 of 2 tasks are in" in error["message"]
     assert f"tallyhook watch {run_id[-8:]}" in error["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("file", "begins"),
+    [("monday.csv.gz", "monday-2026"), ("v1.2.csv", "v1.2-2026"), ("a.GZ", "a-2026"), (".gz", ".gz-2026")],
+)
+def test_a_run_is_named_after_its_file_without_its_endings(file: str, begins: str) -> None:
+    assert default_name(Path(file), 1_790_000_000_000).startswith(begins)

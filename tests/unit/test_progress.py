@@ -98,7 +98,7 @@ def test_why_a_run_waits() -> None:
         "1 task is at the provider without a report; asked for now"
     ]
     [no_worker, again] = lines(run_row(), Waiting(now, put_off=3, send_at_ms=now + 90_000_000), NO_WORKER)
-    assert no_worker == "no worker is running: start tallyhook worker"
+    assert no_worker == "no worker is running: run tallyhook up, or start tallyhook worker"
     assert again == "3 tasks are to be sent again, the first at 2026-10-02 03:10 UTC"
     [remedy] = lines(run_row("stopped", ReasonCode.BAD_KEY), Waiting(now))
     assert "CLORO_API_KEY" in remedy and "tallyhook resume 5d2f" in remedy

@@ -34,7 +34,7 @@ from app.store.finish import steps_due
 from app.store.migrate import is_migrated, newest_revision
 from app.store.read.runs import STANDBY
 from app.store.write.partitions import PartitionState
-from app.views.workers import workers_document
+from app.views.workers import START_WORKER, workers_document
 
 CHALLENGE_PREFIX = "tallyhook-doctor."
 """What the receiver signs is never a delivery: no body begins like this (app.web)."""
@@ -398,10 +398,7 @@ async def check_worker(settings: Settings) -> list[Check]:
         return []
     if worker["running"]:
         return [Check("worker", "ok", worker["message"])]
-    detail, remedy = (
-        worker["message"],
-        "run tallyhook up, or start tallyhook worker; until then nothing is sent",
-    )
+    detail, remedy = (worker["message"], f"{START_WORKER}; until then nothing is sent")
     if not (due or waiting):
         return [Check("worker", "warning", detail, remedy)]
     waits = [f"prompts of {len(due)} accounts" if len(due) > 1 else "prompts"] if due else []

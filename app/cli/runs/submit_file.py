@@ -26,7 +26,7 @@ from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
 from app.views.runs import Document
 from app.views.submitted import bad_line_document, submitted_document
-from app.views.workers import workers_document
+from app.views.workers import START_WORKER, workers_document
 
 STEM_CHARS_MAX = 100
 """Of a file's name in the name of a run."""
@@ -218,7 +218,7 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
         )
     if loaded.tasks:
         raise UserError("cancelled", f"run {loaded.run_id} was cancelled; nothing of it is sent")
-    remedy = "see examples/prompts.csv for a file that works"
+    remedy = "CSV begins with a row such as prompt,task_type,country; tallyhook submit --help says more"
     raise UserError("no_prompts", f"{new.source} has no prompt that can be sent", remedy, details=bad)
 
 
@@ -229,8 +229,9 @@ def default_name(path: Path | None, at_ms: int) -> str:
 
 
 def printable_stem(path: Path) -> str:
-    """The file's name without its ending, as it may be shown anywhere."""
-    return " ".join(sanitize(path.stem).split())[:STEM_CHARS_MAX]
+    """The file's name without its endings, as it may be shown anywhere."""
+    plain = path.stem if path.suffix.lower() != ".gz" else Path(path.stem).stem
+    return " ".join(sanitize(plain).split())[:STEM_CHARS_MAX]
 
 
 async def wake_workers(settings: Settings) -> bool:
@@ -275,11 +276,7 @@ def next_steps(run_id: str, settings: Settings, worker: Document | None, *, woke
     """What to do now. `worker`: as workers_document has it."""
     steps = [f"tallyhook watch {run_id[-SHORT_ID_CHARS:]}   follows it; closing this terminal stops nothing"]
     if worker is not None and not worker["running"]:
-        missing = "tallyhook worker"
-        if not woken and not settings.redis_url:
-            emulator = "tallyhook emulator, " if settings.embedded_provider else ""
-            missing = f"{emulator}tallyhook worker and tallyhook web, each in its own terminal"
-        steps.append(f"{worker['message']}: start {missing}; nothing is sent before")
+        steps.append(f"{worker['message']}: {START_WORKER}; nothing is sent before")
     if not woken and not settings.redis_url and is_valkey_used(settings):
         steps.append(
             "the embedded Valkey does not answer; web and worker start it again, and a worker that runs "
