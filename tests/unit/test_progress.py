@@ -4,7 +4,10 @@ import io
 from decimal import Decimal
 
 import pytest
+from rich.cells import cell_len
+from rich.text import Text
 
+from app.cli.runs.draw import draw_runs
 from app.cli.runs.pace import OVER_S, Pace
 from app.cli.runs.progress import Seen, drawing, progress_line, shown_progress
 from app.cli.terminal import CleanConsole
@@ -109,3 +112,32 @@ def test_why_a_run_waits() -> None:
 def test_a_run_that_is_over_waits_for_nothing() -> None:
     over = progress({"completed": 2})
     assert waiting_lines(run_row("finished"), over, Waiting(START_MS), NO_WORKER, short_id="5d2f") == []
+
+
+@pytest.mark.parametrize(("columns", "lost"), [(120, ""), (80, "account"), (60, "created"), (40, "failed")])
+def test_names_and_states_of_runs_are_readable_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int, lost: str
+) -> None:
+    states = {"completed": 99_000, "failed": 1_000}
+    names = ("prompts-20261001-021000", 'w[red]"[/red]', "東京" * 50, "x" * 100)
+    runs = [
+        {
+            "run": {"id": "0" * 32, "name": name, "account": "default", "state": "cancelled"}
+            | {"created_at": "2026-10-01T02:10:00.000Z"},
+            "states": states,
+            "tasks": 100_000,
+            "open": 0,
+            "credits": {"charged": 500_000},
+        }
+        for name in names
+    ]
+    output = CleanConsole(width=columns)
+    monkeypatch.setattr(CleanConsole, "is_terminal", True)
+    with output.capture() as taken:
+        draw_runs(output, {"runs": runs})
+    lines = Text.from_ansi(taken.get()).plain.splitlines()
+    assert len(lines) == 5 and all(cell_len(line.rstrip()) <= columns for line in lines)
+    assert all("cancelled" in line and "100000" in line for line in lines[1:])
+    shown = 20 if columns > 40 else 6
+    assert names[0][:shown] in lines[1] and names[1][:shown] in lines[2]
+    assert not lost or lost not in lines[0]

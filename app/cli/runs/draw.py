@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from app.cli.report.figures import duration, share
 from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
 from app.domain.credits import to_json_number
+from app.domain.text import sanitize
 
 if TYPE_CHECKING:
     from app.views.runs import Document
+
+
+GAP_CHARS = 2
+"""Between two columns."""
+NAME_CHARS_MIN = 20
+"""Of a run, before a column makes room for them; a name by the file and the time has some 24."""
+DISPENSABLE = ("account", "completed", "created", "failed", "charged", "open")
+"""Columns of the runs, the first to go first."""
 
 
 def draw_runs(output: Console, document: "Document") -> None:
@@ -22,27 +32,50 @@ def draw_runs(output: Console, document: "Document") -> None:
     if not document["runs"]:
         output.print("No run yet. tallyhook submit FILE makes one.")
         return
-    rows = table(
-        "id", "name", "account", "state", "tasks", "open", "completed", "failed", "charged", "created"
-    )
-    for status in document["runs"]:
-        run, states = status["run"], status["states"]
-        rows.add_row(
-            run["id"][-SHORT_ID_CHARS:],
-            escape(run["name"]),
-            run["account"],
-            _state(status),
-            str(status["tasks"]),
-            str(status["open"]),
-            str(states["completed"]),
-            str(states["failed"]),
-            str(status["credits"]["charged"]),
-            second(run["created_at"]),
-        )
+    width = output.width if output.is_terminal else None
+    lines = [_cells(status) for status in document["runs"]]
+    columns = _fitted({name: [line[name] for line in lines] for name in lines[0]}, width)
+    rows = table(*columns)
+    for cells in zip(*columns.values(), strict=True):
+        rows.add_row(*cells)
     output.print(rows)
     for status in document["runs"]:
         if status["run"]["state"] == "loading":
             output.print(escape(_unread(status["run"])))
+
+
+def _cells(status: "Document") -> dict[str, str]:
+    run, states = status["run"], status["states"]
+    return {
+        "id": run["id"][-SHORT_ID_CHARS:],
+        "name": escape(run["name"]),
+        "account": run["account"],
+        "state": _state(status),
+        "tasks": str(status["tasks"]),
+        "open": str(status["open"]),
+        "completed": str(states["completed"]),
+        "failed": str(states["failed"]),
+        "charged": str(status["credits"]["charged"]),
+        "created": second(run["created_at"]),
+    }
+
+
+def _fitted(columns: dict[str, list[str]], width: int | None) -> dict[str, list[Text]]:
+    """Without those that a terminal of `width` has no room for, so that what stays can be read; the names,
+    shortened where even so they are too long."""
+    texts = {name: [Text.from_markup(sanitize(cell)) for cell in cells] for name, cells in columns.items()}
+    if width is None:
+        return texts
+    wide = {name: max(len(name), *(cell.cell_len for cell in cells)) for name, cells in texts.items()}
+    name_least = min(wide["name"], NAME_CHARS_MIN)
+    room = width - sum(wide.values()) + wide["name"] - GAP_CHARS * (len(wide) - 1)
+    for dropped in DISPENSABLE:
+        if room < name_least:
+            del texts[dropped]
+            room += wide[dropped] + GAP_CHARS
+    for text in texts["name"]:
+        text.truncate(max(room, len("name")), overflow="ellipsis")
+    return texts
 
 
 def _unread(run: "Document") -> str:
