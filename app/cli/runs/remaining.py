@@ -43,16 +43,18 @@ def remaining_format(given: str | None, output: str) -> Format:
 
 
 async def export_remaining(store: Store, run: RunRow, format_: Format, output: str, *, as_json: bool) -> None:
-    """Write the file, or to standard output, and say what was written. Without a task no file is made."""
+    """Write the file, or to standard output, and say what was written. Without a task the file is empty:
+    one of an earlier time that stayed would be bought again."""
     rows, is_open = 0, 0
     async for row in store.exports.remaining(run.id):
         rows += 1
         is_open += row["state"] in OPEN_STATES
-    if rows and output == "-":
-        await _write(store, run, format_, stdout_bytes(format_))
-    elif rows:
+    if output != "-":
         with atomic_file(Path(output)) as file:
-            await _write(store, run, format_, file)
+            if rows:
+                await _write(store, run, format_, file)
+    elif rows:
+        await _write(store, run, format_, stdout_bytes(format_))
     document = _document(run, rows, is_open, output)
     if output == "-":
         error_console().print(document["message"], markup=False, highlight=False)
@@ -99,7 +101,8 @@ async def _csv_lines(store: Store, run: RunRow, output: BinaryIO) -> Callable[[R
 def _document(run: RunRow, rows: int, is_open: int, output: str) -> Document:
     message = f"{rows} tasks of {run.name} without an answer written to {output}"
     if not rows:
-        message = f"every task of {run.name} has its answer: there is nothing to write"
+        rest = "there is nothing to write" if output == "-" else f"{output} is empty"
+        message = f"every task of {run.name} has its answer: {rest}"
     elif output == "-":
         message = f"{rows} tasks of {run.name} without an answer written"
     if is_open:
@@ -107,13 +110,7 @@ def _document(run: RunRow, rows: int, is_open: int, output: str) -> Document:
             f"; {is_open} of them are open and may be answered yet: submit the file when the run is over, "
             "or they are bought twice"
         )
-    return {
-        "run": run_document(run),
-        "rows": rows,
-        "open": is_open,
-        "output": output if rows else None,
-        "message": message,
-    }
+    return {"run": run_document(run), "rows": rows, "open": is_open, "output": output, "message": message}
 
 
 def _bad(what: str, remedy: str) -> UserError:

@@ -183,7 +183,7 @@ async def test_what_has_no_answer_is_written_as_a_file_of_the_same_tasks(
     assert len(before) == 3
 
 
-async def test_a_run_that_has_every_answer_makes_no_file(
+async def test_a_run_that_has_every_answer_leaves_nothing_to_be_bought_again(
     store: Store, tmp_path: Path, clock: SteppedClock
 ) -> None:
     run_id = (await load(store, write_rows(tmp_path / "p.jsonl", numbered(1)), clock)).run_id
@@ -193,8 +193,9 @@ async def test_a_run_that_has_every_answer_makes_no_file(
     row.status, row.charged, row.response = "COMPLETED", row.to_charge, {"text": "x"}
     await pipeline.deliver(row)
     (run,) = await store.queries.find_runs(run_id)
-    await export_remaining(store, run, Format.JSONL, str(tmp_path / "rest.jsonl"), as_json=True)
-    assert not (tmp_path / "rest.jsonl").exists()
+    rest = write_rows(tmp_path / "rest.jsonl", numbered(3))
+    await export_remaining(store, run, Format.JSONL, str(rest), as_json=True)
+    assert rest.read_bytes() == b"", "not what an earlier export left"
 
 
 async def test_tasks_that_are_stored_at_once_have_theirs_too(store: Store, clock: SteppedClock) -> None:
