@@ -42,6 +42,7 @@ class RunOptions:
     duplicates: str = Duplicates.KEEP
     encoding: str = ""
     delimiter: str = ""
+    repeats: int = 1
 
     def defaults(self) -> Defaults:
         """For records whose own cells are blank."""
@@ -50,6 +51,7 @@ class RunOptions:
             country=self.country or None,
             priority=self.priority,
             include=tuple(part for text in self.include for part in split_include(text)),
+            repeats=self.repeats,
         )
 
     def reading(self) -> Reading:

@@ -21,6 +21,12 @@ RunArgument = Annotated[
 TaskType = Annotated[str, typer.Option(help="For lines that name none, such as CHATGPT.")]
 Country = Annotated[str, typer.Option(help="For lines that name none, such as DE.")]
 Priority = Annotated[int, typer.Option(help="For lines that name none; 10 is first.", min=1, max=10)]
+Repeats = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Ask lines that say nothing else N times, each paid for.", min=1, max=1_000
+    ),
+]
 Include = Annotated[list[str] | None, typer.Option(help="Extras such as markdown,html; may be repeated.")]
 Budget = Annotated[str, typer.Option(help="Pause the run before it costs more credits than this.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Send nothing if any line is bad.")]

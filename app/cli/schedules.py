@@ -16,6 +16,7 @@ from app.cli.options import (
     Encoding,
     Include,
     Priority,
+    Repeats,
     ReuseWithin,
     Strict,
     TaskType,
@@ -57,6 +58,7 @@ def add(
     batch: Batch = None,
     reuse_within: ReuseWithin = "",
     duplicates: Duplicates = "keep",
+    repeats: Repeats = 1,
     encoding: Encoding = "",
     delimiter: Delimiter = "",
     strict: Strict = False,
@@ -88,6 +90,7 @@ def add(
         duplicates,
         encoding,
         delimiter,
+        repeats,
     )
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)

@@ -8,10 +8,15 @@ import json
 import os
 import re
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.domain.own_columns import OwnColumns
+
+REPEATS_MAX = 1_000
+"""Samples of one record. So many tell a share of the answers to 3 points (95 %, 1/sqrt(N)); for half of that
+one would pay for four times as many. More is a mistyped number, and would cost as such."""
 
 
 class TaskState(StrEnum):
@@ -59,7 +64,8 @@ class TaskSpec:
     """One valid input line: what to ask, before it has an id."""
 
     ordinal: int
-    """1-based number of the record in its source; part of the task's identity within the run."""
+    """1-based number of the task in its source, part of its identity within the run: that of its record, as
+    long as no record before it asks for several samples."""
     task_type: str
     payload: dict[str, object]
     """The body of the matching provider endpoint (C-K)."""
@@ -67,6 +73,24 @@ class TaskSpec:
     """1 to 10, higher is served first (C-G.1)."""
     own: OwnColumns | None = None
     """What is kept for the record's author. No part of what is asked, so not of the fingerprint either."""
+    repeats: int = 1
+    """Samples that its record asks for, each a task with a key of its own."""
+    sample: int = 1
+    """Which of them this is; their ordinals follow each other."""
+    record: int = 0
+    """1-based number of the record in its source; 0: its ordinal."""
+
+    @property
+    def first_ordinal(self) -> int:
+        """Of its record's first sample."""
+        return self.ordinal - self.sample + 1
+
+    def samples(self) -> Iterator["TaskSpec"]:
+        """All samples of the record of which this is the first."""
+        yield self
+        for n in range(1, self.repeats):
+            record = self.record or self.ordinal
+            yield replace(self, ordinal=self.ordinal + n, sample=1 + n, record=record)
 
     def fingerprint(self) -> str:
         """Equal for equal questions: engine, prompt, country and options, whatever their order."""

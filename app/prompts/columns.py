@@ -14,6 +14,7 @@ COLUMNS = (
     "task_type",
     "priority",
     "custom_id",
+    "repeats",
     *sorted(frozenset().union(*FIELDS.values()) - {"prompt", "query"}),
 )
 """Every name of ours that a record may use."""
@@ -33,6 +34,8 @@ _MEANT = {
     "region": "country",
     "market": "country",
     "countrycode": "country",
+    "repetitions": "repeats",
+    "samples": "repeats",
 }
 _UNKNOWN = "unknown column"
 """Other words for columns of ours. Where nothing else says what they may mean, they are asked about."""

@@ -6,6 +6,7 @@ its place among the tasks; only a source that cannot be opened or read raises (O
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,8 @@ class PromptReader:
         self.format: str | None = None
         """csv or jsonl; None until the first record, and for an empty source."""
         self.records = 0
-        """Records read so far, bad ones included; the ordinal of the last one."""
+        """Records read so far, bad ones included."""
+        self._ordinal = 0
         self.bad_records = 0
         self._own_names: dict[str, None] = {}
 
@@ -81,8 +83,10 @@ class PromptReader:
                 self.records += 1
                 spec = self._record(line, cells) if isinstance(cells, dict) else cells
                 if isinstance(spec, TaskSpec):
-                    yield spec
+                    self._ordinal += spec.repeats
+                    yield from spec.samples()
                     continue
+                self._ordinal += 1
                 self.bad_records += 1
                 yield from (BadLine(line, *problem) for problem in spec)
             if not self.records:
@@ -93,7 +97,9 @@ class PromptReader:
             yield from (BadLine(error.line, *problem) for problem in error.problems)
 
     def _record(self, line: int, cells: dict[str, object]) -> TaskSpec | list[EngineProblem]:
-        spec = read_record(self.records, cells, self._defaults, line=line)
+        spec = read_record(self._ordinal + 1, cells, self._defaults, line=line)
+        if isinstance(spec, TaskSpec) and self._ordinal + 1 != self.records:
+            spec = replace(spec, record=self.records)
         if isinstance(spec, TaskSpec) and spec.own is not None and spec.own.metadata is not None:
             new = [name for name in own_names(spec.own.metadata) if name not in self._own_names]
             if len(self._own_names) + len(new) > NAMES_MAX:

@@ -18,7 +18,7 @@ from app.domain.engines.rules import (
     task_type_problem,
 )
 from app.domain.own_columns import PREFIX
-from app.domain.task import TaskSpec
+from app.domain.task import REPEATS_MAX, TaskSpec
 from app.prompts.own import read_own
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -34,10 +34,17 @@ class Defaults:
     include: Sequence[str] = ()
     """Names of extras. One that a record's engine does not know is left out there, since one file may be for
     several engines; a record's own include is taken at its word."""
+    repeats: int = 1
+    """Samples of each record."""
 
     def named(self) -> list[str]:
         """The columns that have one."""
-        given = {"task_type": self.task_type, "country": self.country, "include": self.include}
+        given = {
+            "task_type": self.task_type,
+            "country": self.country,
+            "include": self.include,
+            "repeats": self.repeats > 1,
+        }
         return [column for column, value in given.items() if value]
 
 
@@ -56,6 +63,7 @@ def check_defaults(defaults: Defaults) -> list[EngineProblem]:
         problems.append(
             EngineProblem("priority", f"{display(defaults.priority)} is not a priority", "use 1 to 10")
         )
+    problems += _check_repeats(defaults.repeats)
     known = ENGINES[found].include if found else INCLUDE_NAMES
     for name in defaults.include:
         if _include_name(name) not in known:
@@ -93,6 +101,7 @@ def read_record(
     if task_type is None:
         return [task_type_problem(str(named))]
     priority = _whole(given.pop("priority", defaults.priority))
+    repeats = _whole(given.pop("repeats", defaults.repeats))
     include = given.pop("include", None)
     if twice := _extra_given_twice(include):
         return [EngineProblem("include", f"{display(twice)} is given twice", "keep one of them")]
@@ -103,11 +112,19 @@ def read_record(
     problems = check(task_type, payload, priority)  # type: ignore[arg-type]
     if "prompt" in given and "query" in given:
         problems.insert(0, EngineProblem("query", "given together with prompt", "leave one of the two blank"))
+    problems += _check_repeats(repeats)
     kept = read_own(line, custom_id, own) if own or custom_id is not None else None
     if isinstance(kept, list):
         problems += kept
         kept = None
-    return problems or TaskSpec(ordinal, task_type, payload, priority, kept)  # type: ignore[arg-type]
+    return problems or TaskSpec(ordinal, task_type, payload, priority, kept, repeats)  # type: ignore[arg-type]
+
+
+def _check_repeats(value: object) -> list[EngineProblem]:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= REPEATS_MAX:
+        return []
+    remedy = f"use a whole number of samples from 1 to {REPEATS_MAX:,}"
+    return [EngineProblem("repeats", f"{display(value)} is not a number of samples", remedy)]
 
 
 def _payload(task_type: str, given: Mapping[str, object], defaults: Defaults) -> dict[str, object]:

@@ -21,6 +21,8 @@ class Stored(NamedTuple):
     priority: int
     custom_id: str | None
     metadata: str | None
+    repeats: int | None = None
+    """Samples to ask for; None: its record says nothing of them."""
 
 
 class CannotSay(Exception):  # noqa: N818 - of a format, not a fault
@@ -30,7 +32,9 @@ class CannotSay(Exception):  # noqa: N818 - of a format, not a fault
 def json_record(stored: Stored) -> dict[str, object]:
     """For JSON Lines, as msgspec writes it: everything as it was, own columns to the digit."""
     custom_id = {"custom_id": stored.custom_id} if stored.custom_id is not None else {}
+    repeats = {"repeats": stored.repeats} if stored.repeats is not None else {}
     ours = custom_id | {"task_type": stored.task_type, **stored.payload, "priority": stored.priority}
+    ours |= repeats
     return ours | {own_name(name, ours): value for name, value in own_values(stored.metadata).items()}
 
 
@@ -39,6 +43,8 @@ def csv_record(stored: Stored) -> dict[str, str]:
     fields = {"custom_id": stored.custom_id, "task_type": stored.task_type, **stored.payload}
     cells = {name: _cell(value) for name, value in fields.items() if value is not None}
     cells["priority"] = str(stored.priority)
+    if stored.repeats is not None:
+        cells["repeats"] = str(stored.repeats)
     read = read_record(0, cells, Defaults())
     asked = (stored.task_type, stored.payload, stored.priority)
     if not isinstance(read, TaskSpec) or (read.task_type, read.payload, read.priority) != asked:

@@ -77,9 +77,15 @@ class Loaded:
     duplicates: int = 0
     """Records that ask what an earlier one asks: kept, merged into it, or the reason for refusing all."""
     duplicates_named: list[tuple[int, int]] = field(default_factory=list)
-    """Under `error` the first of them: (ordinal, ordinal of the earlier one)."""
+    """Under `error` the first of them: (number, number of the earlier one)."""
     resumed_after: int = 0
-    """The last record that the run held before; 0 for a run of its own."""
+    """Ordinal of the last task that the run held before; 0 for a run of its own."""
+    resumed_record: int = 0
+    """The record of that task."""
+    repeated: int = 0
+    """Records that ask for several samples."""
+    samples: int = 0
+    """Tasks of those."""
     last: int = 0
     """Ordinal of the last good record."""
 
@@ -166,6 +172,8 @@ async def _read(
             bad_line = line.line
         # Under strict the rest is read only to name its other bad lines.
         elif not (new.strict and loaded.bad_lines):
+            if line.ordinal <= loaded.resumed_after:
+                loaded.resumed_record = line.record or line.ordinal
             chunk.append((line, pricing.estimate(line.task_type, line.payload, day)))
             if len(chunk) >= CHUNK:
                 loaded.run_id = loaded.run_id or await begin()
@@ -194,13 +202,14 @@ async def _take_repeated_ids_out(
     lines = await store.loading.lines_of_custom_ids(loaded.run_id, known, through=loaded.last)
     kept = []
     for spec, estimate in chunk:
-        custom_id = None if spec.own is None else spec.own.custom_id
-        if spec.own is not None and custom_id in lines:
-            _note_bad(loaded, _repeated_id(spec.own, lines[custom_id]), is_new=True)
-            continue
-        if spec.own is not None and custom_id is not None:
-            lines[custom_id] = spec.own.line
-        kept.append((spec, estimate))
+        own, custom_id = spec.own, None if spec.own is None else spec.own.custom_id
+        first_line = None if custom_id is None else lines.get(custom_id)
+        if own is None or first_line is None or (spec.sample > 1 and first_line == own.line):
+            kept.append((spec, estimate))
+        elif spec.sample == 1:
+            _note_bad(loaded, _repeated_id(own, first_line), is_new=True)
+        if own is not None and custom_id is not None:
+            lines.setdefault(custom_id, own.line)
     return kept
 
 
@@ -228,3 +237,5 @@ async def _store_chunk(
     loaded.estimate += stored.estimate
     loaded.reused += stored.reused
     loaded.duplicates += stored.merged
+    loaded.repeated += stored.repeated
+    loaded.samples += stored.samples

@@ -147,7 +147,7 @@ tasks = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     sa.Column("run_id", Id, sa.ForeignKey("runs.id"), nullable=False),
-    sa.Column("ordinal", sa.Integer, nullable=False),  # record number in the source, from 1
+    sa.Column("ordinal", sa.Integer, nullable=False),  # in the source, from 1; each sample of a record counts
     sa.Column("task_type", sa.Text, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),  # JSON, as it is sent
     sa.Column("priority", sa.Integer, nullable=False),
@@ -269,6 +269,17 @@ sa.Index(
     unique=True,
     postgresql_where=HAS_CUSTOM_ID,
     sqlite_where=HAS_CUSTOM_ID,
+)
+
+# Records that ask for several samples, which are as many tasks: their ordinals follow each other, and what is
+# kept for the author stands with the first.
+task_repeats = sa.Table(
+    "task_repeats",
+    metadata,
+    sa.Column("run_id", Id, primary_key=True),
+    sa.Column("first_ordinal", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("repeats", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Tasks that a sender has claimed, and whose rows do not show it yet (claims.py).

@@ -45,6 +45,9 @@ COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
         "ordinal": ColumnKind.WHOLE,
         "task_id": ColumnKind.ID,
         "custom_id": ColumnKind.ID,
+        "sample": ColumnKind.WHOLE,
+        "repeats": ColumnKind.WHOLE,
+        "samples_answered": ColumnKind.WHOLE,
         "task_type": ColumnKind.WORD,
         "country": ColumnKind.WORD,
         "prompt": ColumnKind.TEXT,
@@ -79,6 +82,8 @@ COLUMNS: dict[ExportContent, dict[str, ColumnKind]] = {
         "task_type": ColumnKind.WORD,
         "task_id": ColumnKind.ID,
         "custom_id": ColumnKind.ID,
+        "sample": ColumnKind.WHOLE,
+        "repeats": ColumnKind.WHOLE,
         "attempt": ColumnKind.WHOLE,
         "kind": ColumnKind.WORD,
         "credits": ColumnKind.CREDITS,
@@ -93,7 +98,8 @@ SETTLED_COLUMNS: dict[str, ColumnKind] = {
     "run_name": ColumnKind.WORD,
     "account": ColumnKind.WORD,
     "stored_at": ColumnKind.TIME,
-    **COLUMNS[ExportContent.RESULTS],
+    # How many samples are answered is known when the last one is.
+    **{k: kind for k, kind in COLUMNS[ExportContent.RESULTS].items() if k != "samples_answered"},
     "metadata": ColumnKind.TEXT,
 }
 """Of a result by itself: of one attempt of a task. `credits_charged` is what this attempt was charged. Own

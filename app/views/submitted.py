@@ -26,6 +26,7 @@ def submitted_document(
         "tasks": loaded.tasks,
         "credits": {"estimate": to_json_number(loaded.estimate)},
         "reused": loaded.reused,
+        "repeats": {"records": loaded.repeated, "tasks": loaded.samples},
         "duplicates": loaded.duplicates,
         "resumed_after": loaded.resumed_after,
         "own_columns": list(own_columns),

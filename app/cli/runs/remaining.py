@@ -1,6 +1,8 @@
-"""Writes the tasks of a run that have no answer as an input file, which asks the same again."""
+"""Writes the tasks of a run that have no answer as an input file, which asks the same again. Samples of one
+record are one again, which asks for as many as it lacks.
+"""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,16 +47,17 @@ def remaining_format(given: str | None, output: str) -> Format:
 async def export_remaining(store: Store, run: RunRow, format_: Format, output: str, *, as_json: bool) -> None:
     """Write the file, or to standard output, and say what was written. Without a task the file is empty:
     one of an earlier time that stayed would be bought again."""
-    rows, is_open = 0, 0
+    rows, is_open, is_repeated = 0, 0, False
     async for row in store.exports.remaining(run.id):
         rows += 1
         is_open += row["state"] in OPEN_STATES
+        is_repeated |= row["repeats"] is not None
     if output != "-":
         with atomic_file(Path(output)) as file:
             if rows:
-                await _write(store, run, format_, file)
+                await _write(store, run, format_, file, is_repeated=is_repeated)
     elif rows:
-        await _write(store, run, format_, stdout_bytes(format_))
+        await _write(store, run, format_, stdout_bytes(format_), is_repeated=is_repeated)
     document = _document(run, rows, is_open, output)
     if output == "-":
         error_console().print(document["message"], markup=False, highlight=False)
@@ -62,24 +65,47 @@ async def export_remaining(store: Store, run: RunRow, format_: Format, output: s
         show(document, as_json=as_json, draw=draw_line)
 
 
-async def _write(store: Store, run: RunRow, format_: Format, output: BinaryIO) -> None:
-    line = _json_line if format_ is Format.JSONL else await _csv_lines(store, run, output)
-    async for row in store.exports.remaining(run.id):
-        output.write(line(row))
+async def _write(store: Store, run: RunRow, format_: Format, output: BinaryIO, *, is_repeated: bool) -> None:
+    line = _json_line if format_ is Format.JSONL else await _csv_lines(store, run, output, is_repeated)
+    async for row in _records(store.exports.remaining(run.id)):
+        # Said of each record, so that --repeats adds nothing to one that lacks a single sample.
+        output.write(line(row if is_repeated else row | {"repeats": None}))
     output.flush()
 
 
+async def _records(rows: AsyncIterator[Row]) -> AsyncIterator[Row]:
+    """The first row of each record, its `repeats` the samples of it that are among `rows`."""
+    record: Row | None = None
+    async for row in rows:
+        if record is not None and row["repeats"] is not None and _first(row) == _first(record):
+            record["repeats"] += 1
+            continue
+        if record is not None:
+            yield record
+        record = row | {"repeats": 1, "sample": row["sample"] or 1}
+    if record is not None:
+        yield record
+
+
+def _first(row: Row) -> int:
+    return int(row["ordinal"] - row["sample"])
+
+
 def _stored(row: Row) -> Stored:
-    return Stored(row["task_type"], row["payload"], row["priority"], row["custom_id"], row["metadata"])
+    return Stored(
+        row["task_type"], row["payload"], row["priority"], row["custom_id"], row["metadata"], row["repeats"]
+    )
 
 
 def _json_line(row: Row) -> bytes:
     return msgspec.json.encode(json_record(_stored(row))) + b"\n"
 
 
-async def _csv_lines(store: Store, run: RunRow, output: BinaryIO) -> Callable[[Row], bytes]:
+async def _csv_lines(
+    store: Store, run: RunRow, output: BinaryIO, is_repeated: bool
+) -> Callable[[Row], bytes]:
     """Write the header, of the columns that the run uses; the lines below it."""
-    used = {"task_type", "priority"}
+    used = {"task_type", "priority"} | ({"repeats"} if is_repeated else set())
     async for row in store.exports.remaining(run.id):
         used |= row["payload"].keys() | ({"custom_id"} if row["custom_id"] is not None else set())
     columns = [column for column in COLUMNS if column in used]

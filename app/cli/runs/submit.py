@@ -17,6 +17,7 @@ from app.cli.options import (
     Encoding,
     Include,
     Priority,
+    Repeats,
     ReuseWithin,
     Strict,
     TaskType,
@@ -47,6 +48,7 @@ def submit(
     batch: Batch = None,
     reuse_within: ReuseWithin = "",
     duplicates: Duplicates = "keep",
+    repeats: Repeats = 1,
     encoding: Encoding = "",
     delimiter: Delimiter = "",
     resume: Annotated[
@@ -95,6 +97,7 @@ def submit(
         duplicates,
         encoding,
         delimiter,
+        repeats,
     )
     refuse_unknown_account(settings, account)
     if name is not None:

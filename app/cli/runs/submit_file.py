@@ -169,7 +169,10 @@ def counted(loaded: Loaded, new: NewRun) -> list[str]:
     """What happened to records that are not simply sent."""
     notes = []
     if loaded.resumed_after:
-        notes.append(f"resumed after record {loaded.resumed_after}; what was stored is what the file says")
+        notes.append(f"resumed after record {loaded.resumed_record}; what was stored is what the file says")
+    if loaded.repeated:
+        what = "1 record asks" if loaded.repeated == 1 else f"{loaded.repeated:,} records ask"
+        notes.append(f"{what} for several samples: {loaded.samples:,} tasks, each asked and paid for")
     if loaded.duplicates:
         merged = new.duplicates is Duplicates.MERGE
         what = "left out" if merged else "kept, each a task of its own (--duplicates merge leaves them out)"

@@ -20,7 +20,17 @@ from app.store.part import reads
 from app.store.read.archived import archived_rows
 from app.store.read.bodies import AnswerReads, read_answers
 from app.store.read.own_columns import own_columns
-from app.store.tables import Credits, account_entries, attempts, ledger, results, runs, task_metadata, tasks
+from app.store.tables import (
+    Credits,
+    account_entries,
+    attempts,
+    ledger,
+    results,
+    runs,
+    task_metadata,
+    task_repeats,
+    tasks,
+)
 from app.store.write.receipts import receipts_of
 
 Row = dict[str, Any]
@@ -95,6 +105,7 @@ class ExportReads(AnswerReads):
             .limit(EXPORT_CHUNK)
         )
         rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
+        await _count_answered(connection, run_id, rows)
         return rows, not is_cut and len(rows) < EXPORT_CHUNK
 
     async def remaining(self, run_id: str) -> AsyncIterator[Row]:
@@ -212,6 +223,32 @@ async def _fill_answers(
 
 def _note(receipt: Receipt | None) -> str:
     return GONE if receipt is None else f"{PRUNED} {iso_day(receipt.at_ms)}"
+
+
+async def _count_answered(connection: AsyncConnection, run_id: str, rows: Sequence[Row]) -> None:
+    """Say of each sample how many of its record's are answered; null where a record asks for one only."""
+    firsts = [row["ordinal"] - row["sample"] + 1 for row in rows if row["repeats"] is not None]
+    answered = await _answered(connection, run_id, firsts[0], firsts[-1]) if firsts else {}
+    for row in rows:
+        is_one = row["repeats"] is not None
+        row["samples_answered"] = answered[row["ordinal"] - row["sample"] + 1] if is_one else None
+
+
+async def _answered(
+    connection: AsyncConnection, run_id: str, from_ordinal: int, to_ordinal: int
+) -> dict[int, int]:
+    r, t = task_repeats.c, tasks.c
+    samples = sa.and_(
+        t.run_id == r.run_id, t.ordinal.between(r.first_ordinal, r.first_ordinal + r.repeats - 1)
+    )
+    count = sa.func.sum(sa.case((t.state == TaskState.COMPLETED, 1), else_=0)).label("answered")
+    query = (
+        sa.select(r.first_ordinal, count)
+        .join(tasks, samples)
+        .where(r.run_id == run_id, r.first_ordinal.between(from_ordinal, to_ordinal))
+        .group_by(r.first_ordinal)
+    )
+    return {row.first_ordinal: int(row.answered) for row in await connection.execute(query)}
 
 
 def _charged() -> sa.ColumnElement[Any]:

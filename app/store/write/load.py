@@ -6,7 +6,7 @@ refused.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.source_change import OwnText, SourceChanged, StoredRecord, refuse_difference
 from app.domain.task import Money, RunState, TaskSpec, TaskState, idempotency_key, new_id
+from app.store.database import Database
 from app.store.part import StorePart, reads, writes
-from app.store.tables import HAS_CUSTOM_ID, Id, runs, task_metadata, tasks
+from app.store.read.own_columns import is_later_sample
+from app.store.tables import HAS_CUSTOM_ID, Id, runs, task_metadata, task_repeats, tasks
 from app.store.write.reuse import find_answers, point_results
 
 SETTLED_BY_REUSE = "reuse"
@@ -38,6 +40,10 @@ class StoredChunk:
     """Of `kept`: answered from another task's result."""
     estimate: Decimal
     """Credits of those that will be sent."""
+    repeated: int
+    """Records of which the first of several samples is kept."""
+    samples: int
+    """Of `kept`: samples of records that ask for several."""
 
 
 class LoadWrites(StorePart):
@@ -115,7 +121,7 @@ class LoadWrites(StorePart):
         asked = [spec for _, spec, _ in kept]
         last = records[-1][1].ordinal
         # Nobody pays for a look at own columns who has none.
-        with_own = bool(known_to) or any(spec.own is not None for spec in asked)
+        with_own = bool(known_to) or any(spec.own is not None or spec.repeats > 1 for spec in asked)
         stored = await _stored_records(connection, run_id, after, last, with_own=with_own)
         begun = {n: record for n, record in stored.items() if n <= known_to}
         refuse_difference([spec for spec in asked if spec.ordinal <= known_to], begun, missing=NEW_BEFORE)
@@ -128,7 +134,10 @@ class LoadWrites(StorePart):
             refuse_difference(asked, stored, missing="could not be stored")
         reused = {n for n, record in stored.items() if record.reused}
         estimated = sum((credits for _, spec, credits in kept if spec.ordinal not in reused), Decimal(0))
-        return StoredChunk(len(kept), len(records) - len(kept), len(reused), estimated)
+        merged = sum(spec.ordinal in earlier and spec.sample == 1 for spec, _ in specs)
+        samples = [spec for spec in asked if spec.repeats > 1]
+        repeated = sum(spec.sample == 1 for spec in samples)
+        return StoredChunk(len(kept), merged, len(reused), estimated, repeated, len(samples))
 
     @writes(long=True)
     async def finish_loading(
@@ -146,47 +155,50 @@ class LoadWrites(StorePart):
             tasks.c.run_id == run_id, tasks.c.ordinal > last
         )
         if (ordinal := await connection.scalar(beyond)) is not None:
-            raise SourceChanged(ordinal, "is in the run, and the file ends before it")
+            record = (await _record_numbers(connection, run_id, [ordinal]))[ordinal]
+            raise SourceChanged(record, "is in the run, and the file ends before it")
         return bool((await _lock_run(connection, run_id)).state != RunState.CANCELLED)
 
     @reads(long=True)
     async def duplicates(
         self, connection: AsyncConnection, run_id: str, limit: int
     ) -> tuple[int, list[tuple[int, int]]]:
-        """How many records ask what an earlier one of the run asks, and the first of them: (ordinal, ordinal
-        of the earlier one)."""
+        """How many records ask what an earlier one of the run asks, and the first of them: (number, number of
+        the earlier one). Samples of one record repeat nothing."""
         first = sa.func.min(tasks.c.ordinal).over(partition_by=tasks.c.fingerprint).label("first")
-        each = sa.select(tasks.c.ordinal, first).where(tasks.c.run_id == run_id).subquery()
+        of_run = tasks.c.run_id == run_id, ~is_later_sample(run_id)
+        each = sa.select(tasks.c.ordinal, first).where(*of_run).subquery()
         query = sa.select(each).where(each.c.ordinal > each.c.first).order_by(each.c.ordinal).limit(limit)
-        count = sa.select(sa.func.count() - sa.func.count(tasks.c.fingerprint.distinct())).where(
-            tasks.c.run_id == run_id
-        )
+        count = sa.select(sa.func.count() - sa.func.count(tasks.c.fingerprint.distinct())).where(*of_run)
         found = await connection.scalar(count) or 0
         named = (await connection.execute(query)).all() if found and limit else []
-        return found, [(row.ordinal, row.first) for row in named]
+        records = await _record_numbers(connection, run_id, {n for pair in named for n in pair})
+        return found, [(records[row.ordinal], records[row.first]) for row in named]
 
     async def _asked_earlier(
         self, connection: AsyncConnection, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], after: int
     ) -> set[int]:
+        """Ordinals of the specs whose record asks what another one before it does."""
         prints = {spec.ordinal: spec.fingerprint() for spec, _ in specs}
         batch = self.db.batch(
             "v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in set(prints.values())]
         )
-        found = await connection.scalars(
-            sa.select(tasks.c.fingerprint)
+        found = await connection.execute(
+            sa.select(tasks.c.fingerprint, sa.func.min(tasks.c.ordinal))
             .join(batch, tasks.c.fingerprint == batch.c.fingerprint)
             # Hidden from the index on run and ordinal: going through the whole run for each chunk would
             # make reading a file quadratic, while a fingerprint has few rows.
             .where(
                 sa.func.coalesce(tasks.c.run_id, sa.literal(run_id, Id)) == run_id, tasks.c.ordinal <= after
             )
+            .group_by(tasks.c.fingerprint)
         )
-        seen, repeated = set(found), set()
-        for ordinal, fingerprint in prints.items():
-            if fingerprint in seen:
-                repeated.add(ordinal)
-            seen.add(fingerprint)
-        return repeated
+        first = {row[0]: row[1] for row in found}
+        return {
+            spec.ordinal
+            for spec, _ in specs
+            if first.setdefault(prints[spec.ordinal], spec.first_ordinal) < spec.first_ordinal
+        }
 
     async def _insert(
         self,
@@ -195,20 +207,18 @@ class LoadWrites(StorePart):
         new: Sequence[tuple[str, TaskSpec, Decimal]],
         now_ms: int,
     ) -> None:
-        answers: dict[str, str] = {}
+        answers = None
         if run.reuse_within_ms is not None:
-            prints = {spec.fingerprint() for _, spec, _ in new}
-            answers = await find_answers(
-                self.db, connection, prints, run.account, now_ms - run.reuse_within_ms
-            )
+            since_ms = now_ms - run.reuse_within_ms
+            answers = await find_answers(self.db, connection, run, [spec for _, spec, _ in new], since_ms)
         rows = [
-            task_row(run.id, i, spec, estimate) | _answered(answers.get(spec.fingerprint()), estimate, now_ms)
+            task_row(run.id, i, spec, estimate)
+            | _answered(answers.take(spec) if answers else None, estimate, now_ms)
             for i, spec, estimate in new
         ]
         await self.db.insert(connection, tasks, rows, ignore=True)
-        own = [row for _, spec, _ in new if (row := own_row(run.id, spec)) is not None]
-        await self.db.insert(connection, task_metadata, own, ignore=True)
-        if answers:
+        await insert_of_records(self.db, connection, run.id, [spec for _, spec, _ in new])
+        if answers is not None:
             await point_results(self.db, connection, [i for i, _, _ in new], now_ms)
 
 
@@ -235,7 +245,7 @@ def task_row(run_id: str, task_id: str, spec: TaskSpec, estimate: Decimal) -> di
 
 def own_row(run_id: str, spec: TaskSpec) -> dict[str, object] | None:
     """What is kept for a record's author; None: nothing."""
-    if (own := spec.own) is None:
+    if (own := spec.own) is None or spec.sample > 1:
         return None
     return {
         "run_id": run_id,
@@ -244,6 +254,17 @@ def own_row(run_id: str, spec: TaskSpec) -> dict[str, object] | None:
         "custom_id": own.custom_id,
         "metadata": own.metadata,
     }
+
+
+async def insert_of_records(
+    db: Database, connection: AsyncConnection, run_id: str, specs: Sequence[TaskSpec]
+) -> None:
+    """Insert what is stored of the records of tasks, unless it is stored: nothing for most."""
+    own = [row for spec in specs if (row := own_row(run_id, spec)) is not None]
+    await db.insert(connection, task_metadata, own, ignore=True)
+    repeats = {spec.first_ordinal: spec.repeats for spec in specs if spec.repeats > 1}
+    rows = [{"run_id": run_id, "first_ordinal": n, "repeats": count} for n, count in repeats.items()]
+    await db.insert(connection, task_repeats, rows, ignore=True)
 
 
 def _answered(origin: str | None, estimate: Decimal, now_ms: int) -> dict[str, object]:
@@ -285,11 +306,39 @@ async def _stored_records(
         )
     )
     own = await _stored_own(connection, run_id, after, last) if with_own else {}
+    repeats = await _stored_repeats(connection, run_id, after, last) if with_own else {}
     return {
         row.ordinal: StoredRecord(
-            row.fingerprint, row.priority, row.reused_from is not None, own.get(row.ordinal)
+            row.fingerprint,
+            row.priority,
+            row.reused_from is not None,
+            own.get(row.ordinal),
+            repeats.get(row.ordinal),
         )
         for row in rows
+    }
+
+
+async def _stored_repeats(connection: AsyncConnection, run_id: str, after: int, last: int) -> dict[int, int]:
+    r = task_repeats.c
+    rows = await connection.execute(
+        sa.select(r.first_ordinal, r.repeats).where(
+            r.run_id == run_id, r.first_ordinal > after, r.first_ordinal <= last
+        )
+    )
+    return {row.first_ordinal: row.repeats for row in rows}
+
+
+async def _record_numbers(
+    connection: AsyncConnection, run_id: str, ordinals: Collection[int]
+) -> dict[int, int]:
+    """Ordinal of a first sample -> number of its record: each sample beyond the first of a record before it
+    has an ordinal of its own."""
+    r = task_repeats.c
+    surplus = sa.select(sa.func.coalesce(sa.func.sum(r.repeats - 1), 0))
+    return {
+        n: n - int(await connection.scalar(surplus.where(r.run_id == run_id, r.first_ordinal < n)) or 0)
+        for n in ordinals
     }
 
 

@@ -1,11 +1,13 @@
 """Reuse: which stored answers will do for new prompts, and giving them to the new tasks."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import TaskState
+from app.domain.task import TaskSpec, TaskState
 from app.domain.verdicts import Verdict
 from app.store.database import Database
 from app.store.tables import Id, deliveries, findings, results, runs, tasks
@@ -15,20 +17,61 @@ COPIED = ("delivery_id", "status", "answer_bytes", "answer_sha256", "answer_char
 """What the result of a reused answer has of the one that was bought."""
 
 
+class Answers:
+    """Which task answers which new one. Each sample of a record takes another answer, else they would be one
+    sample several times; records that ask the same take the same ones."""
+
+    def __init__(self, newest_first: Mapping[str, list[str]], taken: Mapping[int, set[str]]) -> None:
+        self._newest_first = newest_first
+        self._taken: defaultdict[int, set[str]] = defaultdict(set, taken)
+
+    def take(self, spec: TaskSpec) -> str | None:
+        """The newest answer that no other sample of the same record has; None: there is none."""
+        taken = self._taken[spec.first_ordinal]
+        found = self._newest_first.get(spec.fingerprint(), ())
+        origin = next((task_id for task_id in found if task_id not in taken), None)
+        if origin is not None:
+            taken.add(origin)
+        return origin
+
+
 async def find_answers(
-    db: Database, connection: AsyncConnection, prints: Iterable[str], account: str, since_ms: int
-) -> dict[str, str]:
-    """Fingerprint -> the task whose answer will do: completed for this account, after `since_ms`, with a
-    result that nobody disputes, the newest. Not one that was itself answered so: age counts from the
-    purchase."""
-    batch = db.batch("v", {"fingerprint": sa.Text()}, [{"fingerprint": f} for f in sorted(prints)])
+    db: Database, connection: AsyncConnection, run: sa.Row[Any], specs: Sequence[TaskSpec], since_ms: int
+) -> Answers:
+    """Tasks whose answers will do for those of `specs`: completed for the run's account, after `since_ms`,
+    with a result that nobody disputes, the newest, as many as a record wants samples. Not those that were
+    themselves answered so: age counts from the purchase."""
+    wanted: Counter[str] = Counter()
+    for spec in specs:
+        wanted[spec.fingerprint()] = max(spec.repeats, wanted[spec.fingerprint()])
+    newest_first = await _newest_answers(db, connection, wanted, run.account, since_ms)
+    # Its samples so far stand in an earlier chunk.
+    begun = specs[0]
+    taken = await _taken(connection, run.id, begun) if begun.sample > 1 else set()
+    return Answers(newest_first, {begun.first_ordinal: taken})
+
+
+async def _taken(connection: AsyncConnection, run_id: str, spec: TaskSpec) -> set[str]:
+    t = tasks.c
+    query = sa.select(t.reused_from).where(
+        t.run_id == run_id, t.ordinal.between(spec.first_ordinal, spec.ordinal), t.reused_from.is_not(None)
+    )
+    return set((await connection.scalars(query)).all())
+
+
+async def _newest_answers(
+    db: Database, connection: AsyncConnection, wanted: Mapping[str, int], account: str, since_ms: int
+) -> dict[str, list[str]]:
+    """Fingerprint -> so many tasks as are wanted, if there are."""
+    rows = [{"fingerprint": print_, "wanted": count} for print_, count in sorted(wanted.items())]
+    batch = db.batch("v", {"fingerprint": sa.Text(), "wanted": sa.Integer()}, rows)
     t = tasks.c
     disputed = sa.exists().where(findings.c.task_id == t.id, findings.c.verdict == Verdict.CONFLICT)
     newest_first = sa.func.row_number().over(
         partition_by=t.fingerprint, order_by=(t.settled_at_ms.desc(), t.id)
     )
     found = (
-        sa.select(t.fingerprint, t.id, newest_first.label("place"))
+        sa.select(t.fingerprint, t.id, newest_first.label("place"), batch.c.wanted)
         .join(batch, t.fingerprint == batch.c.fingerprint)
         .join(runs, runs.c.id == t.run_id)
         .join(results, sa.and_(results.c.task_id == t.id, results.c.attempt == t.attempt))
@@ -43,8 +86,12 @@ async def find_answers(
         )
         .subquery()
     )
-    rows = await connection.execute(sa.select(found.c.fingerprint, found.c.id).where(found.c.place == 1))
-    return {row.fingerprint: row.id for row in rows}
+    f = found.c
+    query = sa.select(f.fingerprint, f.id).where(f.place <= f.wanted).order_by(f.fingerprint, f.place)
+    answers: defaultdict[str, list[str]] = defaultdict(list)
+    for row in await connection.execute(query):
+        answers[row.fingerprint].append(row.id)
+    return answers
 
 
 async def point_results(db: Database, connection: AsyncConnection, ids: Sequence[str], now_ms: int) -> None:

@@ -20,10 +20,11 @@ from app.store.tables import (
     runs,
     spending_changes,
     task_metadata,
+    task_repeats,
     tasks,
 )
 from app.store.write.claims import is_free
-from app.store.write.load import own_row, task_row
+from app.store.write.load import insert_of_records, task_row
 from app.store.write.submission import perhaps_accepted
 
 _NAMES = 0x7461_6C6C_796E
@@ -88,7 +89,7 @@ class RunWrites(StorePart):
             return False
         own_tasks = sa.select(tasks.c.id).where(tasks.c.run_id == run_id)
         await connection.execute(sa.delete(results).where(results.c.task_id.in_(own_tasks)))
-        for table in (task_metadata, tasks, run_spending, spending_changes):
+        for table in (task_metadata, task_repeats, tasks, run_spending, spending_changes):
             await connection.execute(sa.delete(table).where(table.c.run_id == run_id))
         await connection.execute(sa.delete(runs).where(runs.c.id == run_id))
         return True
@@ -103,14 +104,15 @@ class RunWrites(StorePart):
             task_row(run_id, task_id, spec, estimated)
             for task_id, (spec, estimated) in zip(ids, specs, strict=True)
         ]
-        own = [row for spec, _ in specs if (row := own_row(run_id, spec)) is not None]
-        await self._insert_tasks(rows, own)
+        await self._insert_tasks(run_id, rows, [spec for spec, _ in specs])
         return ids
 
     @writes
-    async def _insert_tasks(self, connection: AsyncConnection, rows: Rows, own: Rows) -> None:
+    async def _insert_tasks(
+        self, connection: AsyncConnection, run_id: str, rows: Rows, specs: Sequence[TaskSpec]
+    ) -> None:
         await self.db.insert(connection, tasks, rows, known="id")
-        await self.db.insert(connection, task_metadata, own, ignore=True)
+        await insert_of_records(self.db, connection, run_id, specs)
 
     @writes
     async def _insert(self, connection: AsyncConnection, table: sa.Table, rows: Rows) -> None:

@@ -149,6 +149,8 @@ def row(seq: int) -> dict[str, Any]:
         "reused_from",
         "custom_id",
         "metadata",
+        "sample",
+        "repeats",
         "response",
         "response_note",
         "answer_sha256",

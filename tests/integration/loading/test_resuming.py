@@ -143,7 +143,7 @@ async def test_s19_a_changed_file_is_refused_by_its_first_record(
     write_prompts(path, prompts)
     with pytest.raises(SourceChanged) as refused:
         await load(store, path, clock, resume=run_id)
-    assert refused.value.ordinal == ordinal
+    assert refused.value.record == ordinal
     assert await stored_prompts(store, run_id) == STORED[:1_000]
     assert await run_state(store, run_id) == "loading"
     write_prompts(path, PROMPTS)
