@@ -24,7 +24,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_own_columns_come_back_and_the_rest_is_a_file_again(cli: Cli) -> None:
     with Path("mine.csv").open("w", newline="") as file:
         csv.writer(file).writerows([*ROWS, ["again", "GEMINI", "DE", "a1", "", "", ""]])
-    refused = cli("submit mine.csv --name none --strict --json").document["error"]
+    refused = cli("submit mine.csv --name refused --strict --json").document["error"]
     assert "line 5" in json.dumps(refused) and "line 2" in json.dumps(refused), "the quoted row is two lines"
     submitted = cli("submit mine.csv --name one --json").document
     assert submitted["own_columns"] == ROWS[0][4:]
