@@ -134,7 +134,7 @@ def test_a_person_reads_the_same(cli: Cli) -> None:
     assert submitted.code == 0
     assert "(monday): 2 tasks, 9 credits" in submitted.out
     assert "tallyhook watch" in submitted.out
-    assert "start tallyhook emulator, tallyhook worker and tallyhook web" in submitted.out
+    assert "run tallyhook up, or start tallyhook worker; nothing is sent before" in submitted.out
     assert "monday" in cli("runs").out
     assert "pending 2" in cli("status").out
     assert "posted 0" in cli("report monday").out

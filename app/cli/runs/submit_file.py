@@ -221,7 +221,7 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
         )
     if loaded.tasks:
         raise UserError("cancelled", f"run {loaded.run_id} was cancelled; nothing of it is sent")
-    remedy = "CSV begins with a row such as prompt,task_type,country; tallyhook submit --help says more"
+    remedy = "correct that; tallyhook submit --help says what a file needs"
     raise UserError("no_prompts", f"{new.source} has no prompt that can be sent", remedy, details=bad)
 
 
