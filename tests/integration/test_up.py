@@ -54,6 +54,27 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await asyncio.gather(*(part.ended.wait() for part in made.parts.all))
 
 
+async def test_whoever_takes_a_port_first_leaves_the_next_one(scene: Scene) -> None:
+    """Two that are started at once, each in its directory, both see the same port free."""
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        taken = scene.part("echo in use; exit 1")
+        taken.listens = ("127.0.0.1", first.getsockname()[1])
+        await scene.parts.start(taken)
+        found = await scene.parts.on_its_port(taken, lambda: scene.part(READY + "; exec sleep 60"))
+    assert found.is_ready and scene.parts.all == [found]
+    assert f"somebody else took 127.0.0.1:{taken.listens[1]}" in scene.screen.getvalue()
+
+
+async def test_what_ends_on_a_port_that_is_free_is_not_tried_on_another(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+    part = scene.part("echo no key; exit 1")
+    part.listens = ("127.0.0.1", port)
+    await scene.parts.start(part)
+    with pytest.raises(UserError, match="does not start"):
+        await scene.parts.on_its_port(part, lambda: scene.part(READY))
+
+
 async def test_what_dies_is_started_again_each_time_later_and_at_last_ends_all(scene: Scene) -> None:
     part = scene.part(READY + "; pwd; exit 7")
     await scene.parts.start(part)

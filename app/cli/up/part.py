@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.address.listening import host_in_url
 from app.cli.up.lines import Lines, Reader
+from app.cli.up.ports import is_free
 from app.errors import UserError
 from app.local.processes import Process, Processes
 
@@ -16,6 +18,8 @@ START_WITHIN_S = 60.0
 POLL_S = 0.05
 STEADY_S = 60.0
 """One that ran so long before it died has all its tries again."""
+OVERTAKEN_MAX = 3
+"""Several that are started at the same moment, each in its directory, see the same port free."""
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Before each new start; one that dies once more ends all."""
 READY = frozenset({"ready", "worker_started"})
@@ -30,6 +34,8 @@ class Part:
     env: Mapping[str, str]
     forgets: str = ""
     """What is lost when it dies."""
+    listens: tuple[str, int] | None = None
+    """Host and port that it must have alone."""
     process: Process | None = None
     url: str = ""
     is_ready: bool = False
@@ -97,6 +103,26 @@ class Parts:
                 raise await self._failed(part, f"is not ready after {START_WITHIN_S:g} s")
             await asyncio.sleep(POLL_S)
 
+    async def on_its_port(self, part: Part, again: Callable[[], Part]) -> Part:
+        """Wait until it is ready; where somebody else took its port before it could, start `again()`, on
+        another one, instead. Raises UserError as until_ready and `again` do."""
+        for _ in range(OVERTAKEN_MAX):
+            try:
+                await self.until_ready(part)
+                return part
+            except UserError:
+                if part.listens is None or is_free(*part.listens) or self._is_running(part):
+                    raise
+            taken, url_host = part.listens[1], host_in_url(part.listens[0])
+            self.all.remove(part)
+            part = again()
+            self._lines.say(
+                f"somebody else took {url_host}:{taken} meanwhile; {part.name} is started on another port"
+            )
+            await self.start(part)
+        await self.until_ready(part)
+        return part
+
     async def look(self) -> None:
         """Start again what has ended by itself, each time later. Raises UserError for one that does not keep
         running."""
@@ -107,6 +133,9 @@ class Parts:
                     await self.start(part)
             elif part.process is not None and not part.process.running:
                 await self._died(part, part.process.exit_code)
+
+    def _is_running(self, part: Part) -> bool:
+        return part.process is not None and part.process.running
 
     async def _died(self, part: Part, code: int | None) -> None:
         if self._now_s() - part.started_s > STEADY_S:

@@ -99,8 +99,8 @@ async def _serve(up: Up, folder: Path, parts: Parts) -> None:
     if needs_emulator(settings):
         emulator = emulator_part(up.emulator_options)
         await parts.start(emulator)
-        await parts.until_ready(emulator)
-    await parts.until_ready(web)
+        emulator = await parts.on_its_port(emulator, lambda: emulator_part(up.emulator_options))
+    web = await parts.on_its_port(web, lambda: web_part(settings))
     worker = worker_part(settings, emulator.url if emulator else "")
     await parts.start(worker)
     await parts.until_ready(worker)
@@ -138,7 +138,9 @@ def web_part(settings: Settings) -> Part:
         if settings.share_port
         else port_for("web", settings.host, settings.port, asked_by=asked_by)
     )
-    return Part("web", own_command("app.cli.main", "web", "--json"), _environment(PORT=str(port)))
+    listens = None if settings.share_port else (settings.host, port)
+    command = own_command("app.cli.main", "web", "--json")
+    return Part("web", command, _environment(PORT=str(port)), listens=listens)
 
 
 def worker_part(settings: Settings, emulator_url: str) -> Part:
@@ -160,7 +162,7 @@ def emulator_part(options: Sequence[str]) -> Part:
     own = ("emulator", "--json", *EMULATOR_OPTIONS, *options, "--port", str(port))
     command = own_command("app.cli.main", *own)
     # No key and no password of ours is its business.
-    return Part("emulator", command, plain_environment(), FORGETS)
+    return Part("emulator", command, plain_environment(), FORGETS, ("127.0.0.1", port))
 
 
 def _environment(**more: str) -> dict[str, str]:
