@@ -249,6 +249,24 @@ def test_an_ambiguous_name_is_answered_with_candidates(cli: Cli) -> None:
     assert all(run_id in ran.err for run_id in ids)
 
 
+def test_an_export_is_what_its_file_is_called(cli: Cli, here: Path) -> None:
+    cli("submit good.csv --name monday")
+    for name, begins in (
+        ("a.csv", b"ordinal,"),
+        ("A.CSV", b"ordinal,"),
+        ("a.jsonl", b"{"),
+        ("a.txt", b"{"),
+        ("a.parquet", b"PAR1"),
+    ):
+        assert cli(f"export monday -o {name}").code == 0
+        assert (here / name).read_bytes().startswith(begins), name
+    assert cli("export monday -o b.csv --format jsonl").code == 0
+    assert (here / "b.csv").read_bytes().startswith(b"{"), "what is asked for counts more"
+    for options in ("--excel", "--format csv", ""):
+        refused = cli(f"export monday {options} -o a.xlsx")
+        assert refused.code == 2 and "let it end in .csv" in refused.err and not (here / "a.xlsx").exists()
+
+
 def test_a_file_for_excel_begins_with_a_mark_and_says_what_excel_cuts(cli: Cli, here: Path) -> None:
     notes = ["  =1+1", "＝1+1", "＠x", "\u00a0-x", "plain = x"]
     rows = [{"prompt": "p", "engine": "grok", "country": "US", "note": note} for note in notes]

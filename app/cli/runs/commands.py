@@ -154,7 +154,7 @@ def export(
             "--format",
             metavar="jsonl|csv|parquet",
             help="One JSON object a line, or a table.",
-            show_default="jsonl; parquet with --follow",
+            show_default="by FILE's ending, else jsonl; parquet with --follow",
         ),
     ] = None,
     output: Annotated[
@@ -228,8 +228,22 @@ def export(
     if remaining:
         _export_remaining(run or "latest", format_, output, as_json=as_json)
         return
-    chosen = format_ or ("csv" if excel else "jsonl")
+    chosen = format_ or ("csv" if excel else _format_by_ending(output))
+    _refuse_workbook(output)
     _export_run(run or "latest", what, chosen, output, excel=excel, as_json=as_json)
+
+
+def _format_by_ending(output: str) -> str:
+    """As whoever opens the file will read it; JSON Lines where its name does not say."""
+    ending = output.lower().rpartition(".")[2]
+    return ending if ending in ("csv", "parquet") else "jsonl"
+
+
+def _refuse_workbook(output: str) -> None:
+    """Excel opens no text that is called so. Raises BadParameter."""
+    if output.lower().endswith((".xlsx", ".xls", ".xlsm", ".xlsb")):
+        message = f"{output} would be no workbook: let it end in .csv, with --excel as Excel opens it"
+        raise typer.BadParameter(message, param_hint="--output")
 
 
 def _refuse_with_follow(is_default: dict[str, bool], format_: str | None) -> None:
