@@ -31,6 +31,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "duplicates": 3,
         "swept": 2,
         "recovered_submits": 1,
+        "repeats": [],
         "reused": 0,
         "money_open": 1,
         "verdicts": {"matched": 1_190, "overcharged": 9, "unknown": 1, "conflict": 0},

@@ -34,6 +34,7 @@ def full_report_document(full: FullReport, usable_chars_min: int = USABLE_CHARS_
             for row in parts.days
         ],
         "latency": [_latency(row) for row in parts.latencies],
+        "repeats": [row._asdict() for row in full.repeated],
     }
 
 

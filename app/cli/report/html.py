@@ -30,6 +30,7 @@ def report_page(document: Document, *, now_ms: int) -> str:
             progress_legend=bar_legend,
             engine_colours=charts.legend(engines),
             states=tables.states_table(document),
+            samples=tables.samples_table(document),
             ledger=tables.ledger_table(document),
             seen=tables.seen_table(document),
             by_engine=charts.credits_by_engine(document, engines),

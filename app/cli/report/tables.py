@@ -69,6 +69,22 @@ def states_table(document: Document) -> Table:
     return Table("states", "Tasks by state", columns, [*rows, total], last_is_total=True)
 
 
+def samples_table(document: Document) -> Table:
+    """Records that ask for several samples, by how many of these are answered."""
+    parts = document["repeats"]
+    whole = sum(part["records"] for part in parts)
+    rows = [
+        (
+            f"{figure(part['answered'])} of {figure(part['repeats'])}",
+            part["records"],
+            share(part["records"], whole),
+        )
+        for part in parts
+    ]
+    columns = (Column("answered"), Column("records", "figure"), Column("share", "figure"))
+    return Table("samples", "Records by samples answered", columns, rows)
+
+
 def ledger_table(document: Document) -> Table:
     """What the ledger comes to, with what is at stake still."""
     credits, exposure = document["credits"], document["exposure"]
@@ -150,7 +166,8 @@ class TaskWords:
 def _task_of(finding: Document) -> TaskWords:
     line, attempt = finding.get("ordinal"), finding["attempt"]
     about = (
-        "" if line is None else f"record {figure(line)}",
+        "" if line is None else f"{'task' if finding.get('repeats') else 'record'} {figure(line)}",
+        f"sample {finding['sample']} of {finding['repeats']}" if finding.get("repeats") else "",
         finding.get("custom_id") or "",
         finding.get("task_type") or "",
         finding.get("country") or "",

@@ -1,7 +1,7 @@
 """Draws the documents about runs on a terminal. Everything a person sees and no program reads."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ NAME_CHARS_MIN = 20
 """Of a run, before a column makes room for them; a name by the file and the time has some 24."""
 DISPENSABLE = ("account", "completed", "created", "failed", "charged", "open")
 """Columns of the runs, the first to go first."""
+
+
+SAMPLES_SHOWN = 8
 
 
 def draw_runs(output: Console, document: "Document") -> None:
@@ -105,6 +108,8 @@ def draw_report(output: Console, document: "Document") -> None:
     states = ("completed", "failed", "rejected", "expired", "cancelled", "open")
     found = ("duplicates", "swept", "recovered_submits", "reused", "money_open")
     output.print(f"  tasks    {document['tasks']}: {pairs({name: document[name] for name in states})}")
+    if document["repeats"]:
+        output.print(f"  samples  {_samples(document['repeats'])}")
     output.print(f"  seen     {pairs({name: document[name] for name in found})}")
     output.print(f"  credits  {pairs(document['credits'])}")
     output.print(f"  verdicts {pairs({k: v for k, v in document['verdicts'].items() if v}) or 'none yet'}")
@@ -137,9 +142,22 @@ def draw_report(output: Console, document: "Document") -> None:
         output.print(rows)
 
 
+def _samples(repeats: Sequence["Document"]) -> str:
+    """How many of the samples of a record are answered, and of how many records."""
+    parts = [f"{part['answered']} of {part['repeats']} answered: {_records(part)}" for part in repeats]
+    others = len(parts) - SAMPLES_SHOWN
+    return "; ".join(parts[:SAMPLES_SHOWN]) + (f"; and {others} more, in --json" if others > 0 else "")
+
+
+def _records(part: "Document") -> str:
+    return "1 record" if part["records"] == 1 else f"{part['records']} records"
+
+
 def _asked(finding: "Document") -> str:
     """Which task a finding is about, as a person knows it: what was asked, of whom, where it stands."""
-    about = (finding["task_type"], finding["country"], f"record {finding['ordinal']}", finding["custom_id"])
+    sample = f"sample {finding['sample']} of {finding['repeats']}" if finding["repeats"] else None
+    place = f"task {finding['ordinal']}" if sample else f"record {finding['ordinal']}"
+    about = (finding["task_type"], finding["country"], place, sample, finding["custom_id"])
     known = finding["ordinal"] is not None
     lines = (finding["prompt"], " ".join(filter(None, about)) if known else None, finding["task_id"])
     return "\n".join(filter(None, lines))

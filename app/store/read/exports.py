@@ -20,6 +20,7 @@ from app.store.part import reads
 from app.store.read.archived import archived_rows
 from app.store.read.bodies import AnswerReads, read_answers
 from app.store.read.own_columns import own_columns
+from app.store.read.repeats import answered_samples
 from app.store.tables import (
     Credits,
     account_entries,
@@ -237,17 +238,8 @@ async def _count_answered(connection: AsyncConnection, run_id: str, rows: Sequen
 async def _answered(
     connection: AsyncConnection, run_id: str, from_ordinal: int, to_ordinal: int
 ) -> dict[int, int]:
-    r, t = task_repeats.c, tasks.c
-    samples = sa.and_(
-        t.run_id == r.run_id, t.ordinal.between(r.first_ordinal, r.first_ordinal + r.repeats - 1)
-    )
-    count = sa.func.sum(sa.case((t.state == TaskState.COMPLETED, 1), else_=0)).label("answered")
-    query = (
-        sa.select(r.first_ordinal, count)
-        .join(tasks, samples)
-        .where(r.run_id == run_id, r.first_ordinal.between(from_ordinal, to_ordinal))
-        .group_by(r.first_ordinal)
-    )
+    is_asked = task_repeats.c.first_ordinal.between(from_ordinal, to_ordinal)
+    query = answered_samples(run_id).where(is_asked)
     return {row.first_ordinal: int(row.answered) for row in await connection.execute(query)}
 
 

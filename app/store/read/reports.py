@@ -21,6 +21,7 @@ from app.store.read.breakdown import Breakdown, read_breakdown
 from app.store.read.engine_countries import open_or_closing
 from app.store.read.own_columns import own_columns
 from app.store.read.pruned import PrunedOfRun, are_sends_pruned, pruned_of, pruned_send_days
+from app.store.read.repeats import Repeated, repeated_of
 from app.store.read.runs import RunReport, RunRow, progress_of
 from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
 from app.store.write.receipts import count_findings
@@ -35,6 +36,7 @@ class FullReport:
     findings: list[dict[str, Any]]
     """Each with the place, the engine and the payload (JSON text) of its task."""
     pruned: PrunedOfRun
+    repeated: list[Repeated]
 
 
 class ReportReads(StorePart):
@@ -63,6 +65,7 @@ class ReportReads(StorePart):
             await read_breakdown(connection, run.id, usable_chars_min),
             await _findings(connection, run.id, findings_max),
             await pruned_of(connection, run.id),
+            await repeated_of(connection, run.id),
         )
 
     @reads(long=True)

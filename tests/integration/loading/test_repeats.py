@@ -20,10 +20,11 @@ from tests.integration.loading.reading import load
 from tests.integration.services.pipeline import Pipeline
 
 HOUR_MS = 3_600_000
+Record = tuple[str, int, dict[str, Any]]
+"""Prompt, number of samples, own columns."""
 
 
-def write(path: Path, *records: tuple[str, int, dict[str, Any]]) -> Path:
-    """Records by prompt, number of samples and own columns."""
+def write(path: Path, *records: Record) -> Path:
     defaults = {"task_type": "CHATGPT", "country": "DE"}
     rows = [defaults | {"prompt": prompt, "repeats": n} | own for prompt, n, own in records]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -50,8 +51,12 @@ async def test_samples_are_cut_anywhere_and_resumed(
     store: Store, tmp_path: Path, clock: SteppedClock
 ) -> None:
     many = CHUNK // 2 + 100
-    records = [("a", many, {"custom_id": "x", "brand": 1}), ("b", many, {"custom_id": "y"}), ("c", 1, {})]
-    repeated = ("a", 2, {"custom_id": "x"})
+    records: list[Record] = [
+        ("a", many, {"custom_id": "x", "brand": 1}),
+        ("b", many, {"custom_id": "y"}),
+        ("c", 1, {}),
+    ]
+    repeated: Record = ("a", 2, {"custom_id": "x"})
     path = write(tmp_path / "p.jsonl", *records, repeated)
     with pytest.raises(InterruptedError):
         await load(store, path, clock, after=CHUNK + 10)

@@ -1,0 +1,41 @@
+"""Reads of how many samples of a record are answered. Nothing here writes."""
+
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.task import TaskState
+from app.store.tables import task_repeats, tasks
+
+
+class Repeated(NamedTuple):
+    """Records of a run that ask for so many samples and have so many answered."""
+
+    repeats: int
+    answered: int
+    records: int
+
+
+def answered_samples(run_id: str) -> sa.Select[Any]:
+    """`first_ordinal`, `repeats` and `answered` of each record of a run that asks for several samples."""
+    r, t = task_repeats.c, tasks.c
+    its_samples = t.ordinal.between(r.first_ordinal, r.first_ordinal + r.repeats - 1)
+    answered = sa.func.sum(sa.case((t.state == TaskState.COMPLETED, 1), else_=0)).label("answered")
+    return (
+        sa.select(r.first_ordinal, r.repeats, answered)
+        .join(tasks, sa.and_(t.run_id == r.run_id, its_samples))
+        .where(r.run_id == run_id)
+        .group_by(r.first_ordinal, r.repeats)
+    )
+
+
+async def repeated_of(connection: AsyncConnection, run_id: str) -> list[Repeated]:
+    """Those of a run, the most samples and answers first; none where every record asks for one."""
+    c = answered_samples(run_id).subquery().c
+    query = (
+        sa.select(c.repeats, c.answered, sa.func.count())
+        .group_by(c.repeats, c.answered)
+        .order_by(c.repeats.desc(), c.answered.desc())
+    )
+    return [Repeated(*map(int, row)) for row in await connection.execute(query)]
