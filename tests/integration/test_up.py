@@ -17,7 +17,7 @@ from app.cli.migrate import is_under_runner
 from app.cli.up.lines import LINE_BYTES_MAX, Lines, Reader, readable
 from app.cli.up.part import WAITS_S, Part, Parts
 from app.cli.up.ports import port_for
-from app.cli.up.up import already_running
+from app.cli.up.up import already_running, emulator_part
 from app.errors import UserError
 from app.local.processes import Processes
 from app.local.running import AlreadyRunning, Running, record, sole_runner, who_runs
@@ -248,3 +248,13 @@ def test_one_runs_in_a_directory_and_the_others_are_told_who(tmp_path: Path) -> 
 )
 def test_a_release_waits_only_beside_others(environment: dict[str, str], waits: bool) -> None:
     assert is_under_runner(environment) is waits
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "8\u00b2"])
+def test_a_port_of_the_emulator_that_is_no_number_is_refused(port: str) -> None:
+    with pytest.raises(UserError, match="--port in --emulator"):
+        emulator_part(["--port", port])
+
+
+def test_a_port_that_no_machine_has_is_for_the_listener_to_refuse() -> None:
+    assert port_for("web", "127.0.0.1", 70_000) == 70_000

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import typer
 
 from app.cli.init import command
 from app.cli.init.command import fault_of
@@ -71,6 +72,20 @@ def test_a_terminal_is_asked_until_the_answer_can_be_used(
     assert settings.api_key == SECRET
     assert settings.public_url == "https://hooks.example"
     assert not settings.webhook_secrets
+
+
+def test_whoever_ends_the_questions_finds_nothing_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: object, **__: object) -> str:
+        raise typer.Abort
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", ended)
+    assert run(["init"]) == 130
+    assert ".env is not written" in capsys.readouterr().err
+    assert not Path(".env").exists()
 
 
 @pytest.mark.parametrize("value", ["a$b", 'a"b', "a#b", "a\\b", "a'b"])

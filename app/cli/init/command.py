@@ -9,7 +9,7 @@ import typer
 
 from app.cli.options import AsJson, examples
 from app.cli.streams import done
-from app.errors import UserError
+from app.errors import UserError, interrupted
 
 PATH = ".env"
 
@@ -83,7 +83,12 @@ def asked_for() -> dict[str, str]:
 
 
 def _typed(question: str, *, hidden: bool) -> str:
-    answer = typer.prompt(question, default="", show_default=False, hide_input=hidden, err=True)
+    try:
+        answer = typer.prompt(question, default="", show_default=False, hide_input=hidden, err=True)
+    except typer.Abort:  # Ctrl-C, Ctrl-D, or a terminal that went away
+        typer.echo("", err=True)
+        remedy = "tallyhook init asks again; with --no-ask it asks nothing"
+        raise interrupted(f"{PATH} is not written", remedy) from None
     return str(answer).strip()
 
 

@@ -38,4 +38,6 @@ def is_free(host: str, port: int) -> bool:
             probe.bind((host, port))
         except OSError as error:
             return error.errno != errno.EADDRINUSE
+        except OverflowError:
+            return True
     return True

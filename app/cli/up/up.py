@@ -18,7 +18,7 @@ from app.cli.up.lines import Lines
 from app.cli.up.part import POLL_S, Part, Parts
 from app.cli.up.ports import port_for
 from app.config import EMULATOR_URL, WEBHOOK_PATH, Settings
-from app.errors import INTERRUPTED, UserError
+from app.errors import INTERRUPTED, USAGE, UserError
 from app.local.embedded import embedded_valkey
 from app.local.processes import Processes, own_command, plain_environment
 from app.local.running import AlreadyRunning, Running, record, sole_runner
@@ -152,7 +152,12 @@ def worker_part(settings: Settings, emulator_url: str) -> Part:
 def emulator_part(options: Sequence[str]) -> Part:
     """On its usual port or the next free one, unless the options say which."""
     words = " ".join(options).replace("--port=", "--port ").split()
-    asked = [int(value) for name, value in pairwise(words) if name == "--port" and value.isdigit()]
+    values = [value for name, value in pairwise(words) if name == "--port"]
+    if not all(value.isdecimal() for value in values):
+        raise UserError(
+            "bad_option", "--port in --emulator is no number", "write digits only", exit_code=USAGE
+        )
+    asked = [int(value) for value in values]
     port = port_for(
         "emulator",
         "127.0.0.1",
