@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from app.cli.runs.export import Format
 from app.cli.runs.remaining import export_remaining
 from app.domain.source_change import SourceChanged
+from app.domain.task import TaskSpec
 from app.services.load import CHUNK, Duplicates
 from app.store import Store
 from app.store.tables import task_repeats
@@ -135,4 +136,18 @@ async def test_what_lacks_is_asked_for_again_and_what_is_there_is_reused(
     reused = [row["reused_from"] for row in await rows_of(store, again.run_id)]
     assert sorted(reused[:2]) == sorted(row["task_id"] for row in rows[:2]), "each sample another answer"
     assert reused[2:] == [None] * 4
+    assert await reused_one_by_one(store, clock) == [*reused[:2], None], "wherever a chunk ends"
     check_books(await read_books(store))
+
+
+async def reused_one_by_one(store: Store, clock: SteppedClock) -> list[str | None]:
+    """What three samples of "a" are answered by, each in a chunk of its own."""
+    run_id = await store.runs.create_run(
+        name="x", source="-", budget=None, now_ms=clock(), reuse_within_ms=HOUR_MS
+    )
+    spec = TaskSpec(1, "CHATGPT", {"prompt": "a", "country": "DE"}, repeats=3)
+    for sample in spec.samples():
+        await store.loading.store_chunk(
+            run_id, [(sample, Decimal(5))], after=sample.ordinal - 1, known_to=0, merge=True, now_ms=clock()
+        )
+    return [row["reused_from"] for row in await rows_of(store, run_id)]
