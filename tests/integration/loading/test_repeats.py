@@ -14,7 +14,7 @@ from app.domain.source_change import SourceChanged
 from app.domain.task import TaskSpec
 from app.services.load import CHUNK, Duplicates
 from app.store import Store
-from app.store.tables import task_repeats
+from app.store.tables import task_metadata, task_repeats
 from tests.books import check_books, read_books
 from tests.clock import SteppedClock
 from tests.integration.loading.reading import load
@@ -91,14 +91,17 @@ async def test_samples_repeat_nothing_and_other_records_do(
     assert refused.duplicates_named == [(3, 1)], "records are named, not tasks"
 
 
-async def test_a_refused_file_and_one_without_repeats_cost_no_row(
+async def test_a_row_is_stored_for_a_record_that_needs_one_only(
     store: Store, tmp_path: Path, clock: SteppedClock
 ) -> None:
     path = write(tmp_path / "p.jsonl", ("a", 2, {}), ("a", 2, {}))
     await load(store, path, clock, duplicates=Duplicates.ERROR)
     await load(store, write(path, ("a", 1, {}), ("b", 1, {})), clock)
+    await load(store, write(path, ("a", 5, {"brand": 1})), clock)
+    own = sa.select(sa.func.count()).select_from(task_metadata)
+    assert await store.db.read(lambda connection: connection.scalar(own)) == 1, "a row for each sample"
     count = sa.select(sa.func.count()).select_from(task_repeats)
-    assert await store.db.read(lambda connection: connection.scalar(count)) == 0
+    assert await store.db.read(lambda connection: connection.scalar(count)) == 1
 
 
 async def test_what_lacks_is_asked_for_again_and_what_is_there_is_reused(
