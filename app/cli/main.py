@@ -49,9 +49,9 @@ gc.set_threshold(20_000)
 
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
-    "Nothing needs to be configured to try it: [b]tallyhook demo[/b] runs everything on this machine. For "
-    "real runs set CLORO_API_KEY, CLORO_WEBHOOK_SECRET and PUBLIC_URL; [b]tallyhook doctor[/b] says what is "
-    "missing."
+    "Nothing needs to be configured to try it: [b]tallyhook up[/b] runs everything on this machine. For "
+    "real runs [b]tallyhook init[/b] writes a .env for key, secret and PUBLIC_URL; [b]tallyhook doctor[/b] "
+    "says what is missing."
 )
 
 app = typer.Typer(
