@@ -71,6 +71,10 @@ class Limits(BaseModel):
     balance_unknown: str = Field("wait", pattern="^(wait|send)$")
     """After that: wait sends nothing until it is known again, send does not look at it. An edition that says
     that it has no balance is no such case."""
+    engine_probe_every_s: float = Field(60.0, gt=0, le=HOUR_S)
+    """How often, and up to half as long again, one task of a paused engine is let through. Three usable
+    answers in a row end the pause: 3 to 4.5 minutes, and an answer's time, after the engine is well. While it
+    is not, 40 to 60 tasks an hour go to it; those that fail cost nothing."""
     gateway_pause_s: float = Field(60.0, gt=0, le=DAY_S)
     """Something else answers create calls in the provider's place for so long: the runs pause, and try again
     every TALLYHOOK_CREDITS_PROBE_S. Before that the account's sending rests for 1, 2, 4, … s."""

@@ -43,6 +43,7 @@ class RunOptions:
     encoding: str = ""
     delimiter: str = ""
     repeats: int = 1
+    pause_failing_engines: bool = False
 
     def defaults(self) -> Defaults:
         """For records whose own cells are blank."""
@@ -73,6 +74,7 @@ class RunOptions:
             batch_size=self.batch,
             reuse_within_ms=duration_option("--reuse-within", self.reuse_within),
             duplicates=Duplicates(self.duplicates),
+            pause_failing_engines=self.pause_failing_engines,
         )
 
     def to_json(self) -> str:

@@ -41,6 +41,13 @@ Encoding = Annotated[
 Delimiter = Annotated[
     str, typer.Option(metavar="SIGN", help="Between columns, such as ';' or tab; default: by the header.")
 ]
+PauseFailingEngines = Annotated[
+    bool,
+    typer.Option(
+        "--pause-failing-engines",
+        help="Tasks of an engine whose answers fail wait until they are usable again; all others go on.",
+    ),
+]
 Duplicates = Annotated[str, typer.Option(help="Records that repeat an earlier one: keep, merge or error.")]
 
 

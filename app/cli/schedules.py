@@ -15,6 +15,7 @@ from app.cli.options import (
     Duplicates,
     Encoding,
     Include,
+    PauseFailingEngines,
     Priority,
     Repeats,
     ReuseWithin,
@@ -61,6 +62,7 @@ def add(
     repeats: Repeats = 1,
     encoding: Encoding = "",
     delimiter: Delimiter = "",
+    pause_failing_engines: PauseFailingEngines = False,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +93,7 @@ def add(
         encoding,
         delimiter,
         repeats,
+        pause_failing_engines,
     )
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)

@@ -17,6 +17,7 @@ class ReasonCode(StrEnum):
     MONTH_BUDGET = "month_budget"  # running, and waits: the account's budget of the month is used up
     BACKLOG = "backlog"  # running, and waits: as much is at the provider as it finishes in time
     BALANCE_UNKNOWN = "balance_unknown"  # running, and waits: what the account has is not known
+    ENGINES_FAIL = "engines_fail"  # running, and tasks of engines whose answers fail wait
     BALANCE_LOW = "balance_low"  # running, and waits: the balance covers no more than what is under way
 
 

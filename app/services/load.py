@@ -55,6 +55,8 @@ class NewRun:
     reuse_within_ms: int | None = None
     """An equal result of the account this young answers a prompt; None: every prompt is sent."""
     duplicates: Duplicates = Duplicates.KEEP
+    pause_failing_engines: bool = False
+    """Its tasks of an engine whose answers fail wait until they are usable again."""
     is_name_new: bool = False
     """No other run may have the name."""
 
@@ -119,6 +121,7 @@ async def load_run(
             account=new.account,
             batch_size=new.batch_size,
             reuse_within_ms=new.reuse_within_ms,
+            pause_failing_engines=new.pause_failing_engines,
             is_name_new=new.is_name_new,
         )
         created(run_id)

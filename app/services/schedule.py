@@ -134,6 +134,7 @@ async def _claim(
         account=new.account,
         batch_size=new.batch_size,
         reuse_within_ms=new.reuse_within_ms,
+        pause_failing_engines=new.pause_failing_engines,
         reason=reason,
         now_ms=now_ms,
     )

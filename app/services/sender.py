@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from app.domain.engine_pauses import probe_after_ms
 from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason, not_allowed
 from app.domain.send_outcome import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
 from app.domain.submission import ClaimedTask, SendOptions, Submission
@@ -151,6 +152,7 @@ class Sender:
                 claim=self._token,
                 now_ms=now,
                 lease_until_ms=now + to_ms(self._limits.claim_lease_s),
+                probe_after_ms=probe_after_ms(to_ms(self._limits.engine_probe_every_s), self._jitter()),
             )
             self._went_on()
             if not claimed:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.store.write.archives import ArchiveWrites
     from app.store.write.audits import AuditWrites
     from app.store.write.early_polls import EarlyPollWrites
+    from app.store.write.engine_pauses import EnginePauseWrites
     from app.store.write.future_times import FutureTimeWrites
     from app.store.write.health import HealthWrites
     from app.store.write.inbox import InboxWrites
@@ -57,6 +58,7 @@ PARTS = {
     "results": "write.results.ResultWrites",
     "polls": "write.polls.PollWrites",
     "early_polls": "write.early_polls.EarlyPollWrites",
+    "engine_pauses": "write.engine_pauses.EnginePauseWrites",
     "partitions": "write.partitions.PartitionWrites",
     "archives": "write.archives.ArchiveWrites",
     "pruning": "write.pruning.PruneWrites",
@@ -109,6 +111,7 @@ class Store:
         results: ResultWrites
         polls: PollWrites
         early_polls: EarlyPollWrites
+        engine_pauses: EnginePauseWrites
         partitions: PartitionWrites
         archives: ArchiveWrites
         pruning: PruneWrites

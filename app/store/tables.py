@@ -87,6 +87,8 @@ runs = sa.Table(
     sa.Column("reason_code", sa.Text),  # domain.run_reason.ReasonCode; null: none, or older than this
     sa.Column("finished_at_ms", Millis),  # when the last of its tasks was closed; null: one is open
     sa.Column("retained_at_ms", Millis),  # since when nothing of it may be pruned; null: it may
+    # Its tasks of an engine whose answers fail wait (engine_pauses).
+    sa.Column("pause_failing_engines", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
     # A slot runs once, however many workers there are.
     sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
@@ -293,6 +295,20 @@ claims = sa.Table(
     sa.Column("last_ordinal", sa.Integer, nullable=False),
     sa.Column("claimed_at_ms", Millis, nullable=False),
     sa.Column("lease_until_ms", Millis, nullable=False),
+)
+
+# Engines that were paused at an account because their answers failed: a row for each, kept when it goes on.
+engine_pauses = sa.Table(
+    "engine_pauses",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("task_type", sa.Text, primary_key=True),
+    sa.Column("paused_at_ms", Millis),  # null: it goes on
+    sa.Column("judged_seq", sa.BigInteger, nullable=False),  # results up to this one are judged
+    sa.Column("tasks", sa.Integer, nullable=False),  # for which it was paused: so many of its results,
+    sa.Column("usable", sa.Integer, nullable=False),  # of which so many were usable
+    sa.Column("probe_at_ms", Millis, nullable=False),  # when the next task of it is let through
+    sa.Column("usable_in_row", sa.Integer, nullable=False),  # of the newest results of what was sent since
 )
 
 # An attempt that a retry replaced, as it stood then; its money may still move. Columns as in tasks.

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 import structlog
 
 from app.config import Account
+from app.domain.engine_pauses import EnginePause
 from app.domain.notices.failing_engines import EngineBounds
 from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
+from app.limits import to_ms
 from app.notice_client import open_notice_client
+from app.services.engine_pauses import EnginePauses
 from app.services.forecast import look_ahead
 from app.services.isolated import Isolated
 from app.services.notice_triggers import Watcher
@@ -63,6 +66,13 @@ class Looker:
         limits = context.settings
         engines = EngineBounds(limits.engine_success_min, limits.engine_tasks, limits.usable_chars_min)
         self._watcher = Watcher(context.store, clock=context.clock, engines=engines)
+        self._pauses = EnginePauses(
+            context.store,
+            clock=context.clock,
+            jitter=context.jitter,
+            bounds=engines,
+            probe_every_ms=to_ms(limits.engine_probe_every_s),
+        )
         self._looked_ahead_ms: int | None = None
         self._again_s = 0.0
 
@@ -81,6 +91,9 @@ class Looker:
         isolated = Isolated()
         with isolated.alone():
             await self._watcher.look()
+        with isolated.alone():
+            for pause in await self._pauses.look():
+                _tell_pause(pause)
         every_ms = self._context.settings.forecast_every_s * 1000
         if self._looked_ahead_ms is None or not 0 <= now - self._looked_ahead_ms < every_ms:
             self._looked_ahead_ms = now
@@ -118,6 +131,14 @@ def tell(ended: Sequence[tuple[DueNotice, Outcome]]) -> None:
             log.error("notice_given_up", **about, tries=notice.tries, error=outcome.error)
         elif outcome.error is not None:
             log.warning("notice_not_taken", **about, tries=notice.tries, error=outcome.error)
+
+
+def _tell_pause(pause: EnginePause) -> None:
+    about = {"account": pause.account, "engine": pause.task_type}
+    if pause.paused_at_ms is None:
+        log.info("engine_resumed", **about)
+    else:
+        log.warning("engine_paused", **about, tasks=pause.tasks, usable=pause.usable)
 
 
 def _message_of(notice: DueNotice) -> str:

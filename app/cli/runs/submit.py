@@ -16,6 +16,7 @@ from app.cli.options import (
     Duplicates,
     Encoding,
     Include,
+    PauseFailingEngines,
     Priority,
     Repeats,
     ReuseWithin,
@@ -51,6 +52,7 @@ def submit(
     repeats: Repeats = 1,
     encoding: Encoding = "",
     delimiter: Delimiter = "",
+    pause_failing_engines: PauseFailingEngines = False,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +100,7 @@ def submit(
         encoding,
         delimiter,
         repeats,
+        pause_failing_engines,
     )
     refuse_unknown_account(settings, account)
     if name is not None:
@@ -148,6 +151,7 @@ def refuse_with_resume(name: str | None, options: "RunOptions") -> None:
         "--budget": options.budget,
         "--batch": options.batch,
         "--reuse-within": options.reuse_within,
+        "--pause-failing-engines": options.pause_failing_engines,
         "--account": options.account.removeprefix("default"),
     }
     if wrong := [option for option, value in given.items() if value]:

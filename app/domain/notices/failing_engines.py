@@ -17,6 +17,14 @@ class EngineResult(NamedTuple):
     completed: bool
     chars: int | None
     """Of the answer's text, or its bytes where that is not known; None: neither is."""
+    seq: int = 0
+    """Its place in the order of settlement."""
+    sent_at_ms: int = 0
+    """When it was first sent."""
+
+    def is_usable(self, chars_min: int) -> bool:
+        """Whether it was answered with enough text, as far as is known."""
+        return self.completed and (self.chars is None or self.chars >= chars_min)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +39,48 @@ class EngineBounds:
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
+    """How the newest results of an engine ended."""
+
     tasks: int = 0
     failed: int = 0
     short: int = 0
 
+    @property
+    def usable(self) -> int:
+        return self.tasks - self.failed - self.short
+
     def add(self, result: EngineResult, usable_chars_min: int) -> None:
+        """Count one more."""
         self.tasks += 1
         self.failed += not result.completed
-        self.short += result.completed and result.chars is not None and result.chars < usable_chars_min
+        self.short += result.completed and not result.is_usable(usable_chars_min)
 
 
 def failing_engines(
     newest_first: Iterable[EngineResult], bounds: EngineBounds, now_ms: int
 ) -> Iterator[Notice]:
     """A notice for each account and engine that fails: once a day."""
-    tallies: dict[tuple[str, str], _Tally] = {}
+    for (account, engine), tally in failing_tallies(newest_first, bounds):
+        yield _notice(account, engine, tally, now_ms)
+
+
+def failing_tallies(
+    newest_first: Iterable[EngineResult], bounds: EngineBounds
+) -> Iterator[tuple[tuple[str, str], Tally]]:
+    """(account, engine) of those that fail, with the newest of their results."""
+    tallies: dict[tuple[str, str], Tally] = {}
     for result in newest_first:
-        tally = tallies.setdefault((result.account, result.task_type), _Tally())
+        tally = tallies.setdefault((result.account, result.task_type), Tally())
         if tally.tasks < bounds.tasks:
             tally.add(result, bounds.usable_chars_min)
-    for (account, engine), tally in tallies.items():
-        usable = tally.tasks - tally.failed - tally.short
-        if tally.tasks == bounds.tasks and usable < bounds.success_min * bounds.tasks:
-            yield _notice(account, engine, tally, usable, now_ms)
+    for engine, tally in tallies.items():
+        if tally.tasks == bounds.tasks and tally.usable < bounds.success_min * bounds.tasks:
+            yield engine, tally
 
 
-def _notice(account: str, engine: str, tally: _Tally, usable: int, now_ms: int) -> Notice:
+def _notice(account: str, engine: str, tally: Tally, now_ms: int) -> Notice:
+    usable = tally.usable
     message = (
         f"Engine {engine} fails at account {account}: of its last {tally.tasks} tasks {tally.failed} failed, "
         f"{tally.short} were answered with nothing or too little to use, and {usable} with something usable."

@@ -95,29 +95,21 @@ class NoticeTriggerReads(StorePart):
     async def newest_results(self, connection: AsyncConnection, since_ms: int) -> list[EngineResult]:
         """How the newest tasks ended at the provider, the newest first, down to that time. Without those
         that an earlier result answers."""
-        newest = (
-            sa.select(results)
-            .where(results.c.seq.is_not(None))
-            .order_by(results.c.seq.desc())
-            .limit(RESULTS_MAX)
-            .subquery()
-        )
-        r = newest.c
-        rows = await connection.execute(
-            sa.select(
-                runs.c.account,
-                tasks.c.task_type,
-                r.status,
-                sa.func.coalesce(r.answer_chars, r.answer_bytes).label("chars"),
-            )
-            .select_from(newest.join(tasks, tasks.c.id == r.task_id).join(runs, runs.c.id == tasks.c.run_id))
-            .where(r.stored_at_ms >= since_ms, tasks.c.reused_from.is_(None))
-            .order_by(r.seq.desc())
-        )
-        return [
-            EngineResult(row.account, row.task_type, row.status == TaskState.COMPLETED, row.chars)
-            for row in rows
-        ]
+        by_seq = results.c.seq.desc()
+        query = sa.select(results).where(results.c.seq.is_not(None)).order_by(by_seq).limit(RESULTS_MAX)
+        newest = query.subquery()
+        found = _engine_results(newest).where(newest.c.stored_at_ms >= since_ms)
+        rows = await connection.execute(found.order_by(newest.c.seq.desc()))
+        return [EngineResult(*row) for row in rows]
+
+    @reads(long=True)
+    async def results_after(self, connection: AsyncConnection, seq: int) -> list[EngineResult]:
+        """How tasks ended at the provider after that place in the order of settlement, the first ones of
+        them, the oldest first."""
+        query = sa.select(results).where(results.c.seq > seq).order_by(results.c.seq).limit(RESULTS_MAX)
+        next_ones = query.subquery()
+        rows = await connection.execute(_engine_results(next_ones).order_by(next_ones.c.seq))
+        return [EngineResult(*row) for row in rows]
 
     @reads(long=True)
     async def external_usage(self, connection: AsyncConnection, since_ms: int) -> list[ExternalUsage]:
@@ -147,6 +139,23 @@ _RUN_COLUMNS = (
     runs.c.created_at_ms,
     runs.c.finished_at_ms,
 )
+
+
+def _engine_results(some: sa.Subquery) -> sa.Select[Any]:
+    """Rows of `results` as EngineResult has them; without those that an earlier result answers."""
+    r = some.c
+    return (
+        sa.select(
+            runs.c.account,
+            tasks.c.task_type,
+            (r.status == TaskState.COMPLETED).label("completed"),
+            sa.func.coalesce(r.answer_chars, r.answer_bytes).label("chars"),
+            r.seq,
+            sa.func.coalesce(tasks.c.first_sent_at_ms, 0),
+        )
+        .select_from(some.join(tasks, tasks.c.id == r.task_id).join(runs, runs.c.id == tasks.c.run_id))
+        .where(tasks.c.reused_from.is_(None))
+    )
 
 
 def _runs(which: sa.ColumnElement[bool]) -> sa.Select[Any]:

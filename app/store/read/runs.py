@@ -30,6 +30,7 @@ from app.store.tables import (
     tasks,
 )
 from app.store.write.claims import in_ranges, is_free
+from app.store.write.engine_pauses import held_back
 from app.store.write.health import database_now
 
 
@@ -179,14 +180,11 @@ class Queries(StorePart):
     @reads
     async def accounts_with_due(self, connection: AsyncConnection, now_ms: int) -> list[str]:
         """Accounts that have something to send now."""
-        due = (
-            sa.select(runs.c.account)
-            .where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING)
-            .where(
-                sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms), is_free())
-            )
-            .distinct()
-        )
+        some = sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN, IS_PENDING, is_due(now_ms), is_free())
+        if (waits := await held_back(connection, now_ms)) is not None:
+            some = some.where(~waits)
+        query = sa.select(runs.c.account).where(IS_OPEN_RUN, runs.c.state == RunState.RUNNING)
+        due = query.where(some.correlate(runs)).distinct()
         return sorted((await connection.scalars(due)).all())
 
     async def unsafe_settings(self) -> list[str]:

@@ -45,6 +45,7 @@ class RunWrites(StorePart):
         account: str = "default",
         batch_size: int | None = None,
         reuse_within_ms: int | None = None,
+        pause_failing_engines: bool = False,
         schedule_id: str | None = None,
         slot_ms: int | None = None,
         is_name_new: bool = False,
@@ -62,6 +63,7 @@ class RunWrites(StorePart):
             "account": account,
             "batch_size": batch_size,
             "reuse_within_ms": reuse_within_ms,
+            "pause_failing_engines": pause_failing_engines,
             "schedule_id": schedule_id,
             "slot_ms": slot_ms,
         }

@@ -84,6 +84,7 @@ class ScheduleWrites(StorePart):
         account: str,
         batch_size: int | None,
         reuse_within_ms: int | None,
+        pause_failing_engines: bool = False,
         reason: str | None,
         now_ms: int,
     ) -> str | None:
@@ -100,6 +101,7 @@ class ScheduleWrites(StorePart):
             "account": account,
             "batch_size": batch_size,
             "reuse_within_ms": reuse_within_ms,
+            "pause_failing_engines": pause_failing_engines,
             "schedule_id": schedule.id,
             "slot_ms": due.slot_ms,
             "created_at_ms": now_ms,

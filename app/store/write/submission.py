@@ -48,6 +48,7 @@ from app.store.write.claims import (
     is_free,
     release_ranges,
 )
+from app.store.write.engine_pauses import is_held_back, paused_engines, take_probes
 from app.store.write.settlement_rows import DriverId
 from app.store.write.spending import spending
 
@@ -90,6 +91,8 @@ class _Claim:
     token: str
     now_ms: int
     lease_until_ms: int
+    paused: Sequence[str] = ()
+    """Engines whose tasks wait in the runs that want it."""
 
 
 class SubmissionWrites(StorePart):
@@ -107,14 +110,18 @@ class SubmissionWrites(StorePart):
         claim: str,
         now_ms: int,
         lease_until_ms: int,
+        probe_after_ms: int = 60_000,
     ) -> list[ClaimedTask]:
         """Claim up to `limit` due tasks of an account's running runs for sending, highest priority first,
         within one the oldest run first, in the order of its source. A run whose budget the next task would
-        exceed is paused instead."""
-        wanted = _Claim(account, limit, claim, now_ms, lease_until_ms)
+        exceed is paused instead. Of an engine that is paused, one task is claimed now and then, the next one
+        in `probe_after_ms`."""
+        paused = await paused_engines(connection, account)
+        wanted = _Claim(account, limit, claim, now_ms, lease_until_ms, paused)
+        probes = await take_probes(connection, account, now_ms, now_ms + probe_after_ms) if paused else []
         by_range = await self._may_claim_ranges(connection)
         for skip_locked in CLAIM_TRIES:
-            due = await self._due(connection, wanted)
+            due = [*probes, *await self._due(connection, wanted)][:limit]
             if not due:
                 return []
             if rows := await self._claim(connection, wanted, due, by_range, skip_locked):
@@ -503,7 +510,8 @@ def _due_of(run_id: Any, limit: int, now_ms: int) -> sa.Select[Any]:
 
 def _first_due(claim: _Claim) -> sa.Select[Any]:
     """The first due tasks of an account; PostgreSQL."""
-    due_of_run = _due_of(runs.c.id, claim.limit, claim.now_ms).lateral("each")
+    passed_over = [~is_held_back(claim.paused, runs.c.pause_failing_engines)] if claim.paused else []
+    due_of_run = _due_of(runs.c.id, claim.limit, claim.now_ms).where(*passed_over).lateral("each")
     return (
         sa.select(due_of_run)
         .select_from(runs.join(due_of_run, sa.true()))
@@ -517,10 +525,13 @@ async def _first_of_runs(connection: AsyncConnection, claim: _Claim) -> list[sa.
     """The same on SQLite, which knows no lateral join: the run with the most urgent task is asked first, and
     no further one than is needed."""
     limit, now_ms = claim.limit, claim.now_ms
-    top = _due_of(runs.c.id, 1, now_ms).with_only_columns(tasks.c.priority).scalar_subquery()
-    ranked = sa.select(runs.c.id, top.label("top")).where(*_running(claim.account)).subquery()
+    pauses = runs.c.pause_failing_engines
+    passed_over = [~is_held_back(claim.paused, pauses)] if claim.paused else []
+    first = _due_of(runs.c.id, 1, now_ms).where(*passed_over).with_only_columns(tasks.c.priority)
+    top = first.correlate(runs).scalar_subquery()
+    ranked = sa.select(runs.c.id, pauses, top.label("top")).where(*_running(claim.account)).subquery()
     heads = await connection.execute(
-        sa.select(ranked.c.id, ranked.c.top)
+        sa.select(ranked.c.id, ranked.c.top, ranked.c.pause_failing_engines)
         .where(ranked.c.top.is_not(None))
         .order_by(ranked.c.top.desc(), ranked.c.id)
     )
@@ -529,10 +540,13 @@ async def _first_of_runs(connection: AsyncConnection, claim: _Claim) -> list[sa.
         return -row.priority, row.run_id, row.ordinal
 
     found: list[sa.Row[Any]] = []
-    for run_id, priority in heads:
+    for run_id, priority, is_pausing in heads:
         if len(found) == limit and place(found[-1]) < (-priority, run_id, 0):
             break
-        found += (await connection.execute(_due_of(run_id, limit, now_ms))).all()
+        due = _due_of(run_id, limit, now_ms)
+        if is_pausing and claim.paused:
+            due = due.where(~is_held_back(claim.paused, sa.true()))
+        found += (await connection.execute(due)).all()
         found = sorted(found, key=place)[:limit]
     return found
 

@@ -52,7 +52,9 @@ async def test_each_slot_is_a_run_of_its_own(
     store: Store, opener: OpenSource, tmp_path: Path, clock: SteppedClock
 ) -> None:
     start = clock()
-    await add(store, clock, write_prompts(tmp_path / "p.csv", ["a", "b"]), budget="7", account="default")
+    await add(
+        store, clock, write_prompts(tmp_path / "p.csv", ["a", "b"]), budget="7", pause_failing_engines=True
+    )
     for _ in range(3):
         (outcome,) = await tick(store, opener, clock)
         assert (outcome.tasks, outcome.error) == (2, None)
@@ -61,6 +63,7 @@ async def test_each_slot_is_a_run_of_its_own(
     runs = await slot_runs(store)
     assert [run["slot_ms"] for run in runs] == [start + n * HOUR_MS for n in range(3)]
     assert {(run["state"], run["budget"], run["reason"]) for run in runs} == {("running", 7, None)}
+    assert all(run["pause_failing_engines"] for run in runs)
     assert runs[0]["name"] == "p-20261001-000000"
 
 

@@ -16,6 +16,7 @@ from app.config import ConfigError, load_settings
 from app.domain.accounting.balances import Balance
 from app.domain.run_reason import BY_HAND, ReasonCode, RunReason
 from app.domain.task import RunState
+from app.limits import Limits
 from app.provider.client import Client
 from app.queue import Queue
 from app.services.notice_triggers import Watcher
@@ -26,7 +27,7 @@ from tests.integration.services.pipeline import Pipeline, until
 from tests.integration.test_workers import running
 from workers.__main__ import serve
 from workers.context import Context
-from workers.duties.notices import run_notices
+from workers.duties.notices import Looker, run_notices
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +149,29 @@ async def test_looking_takes_a_share_of_the_time_at_most(
     for _ in range(3):
         await looker.look()
     assert len(counted) == looks
+
+
+async def test_f38_a_worker_pauses_what_fails_and_lets_it_go_on(store: Store, clock: SteppedClock) -> None:
+    pipeline = Pipeline(store, clock)
+    looker = Looker(context_on(store, clock, pipeline, engine_tasks=5))
+    await pipeline.start(20, pause_failing_engines=True)
+    pipeline.limits = Limits(claim_size=5, submit_in_flight=1)
+    await pipeline.submit(stopping=lambda: len(pipeline.provider.sends) >= 5)
+    sent = list(pipeline.provider.sends)
+    await pipeline.deliver(*(pipeline.provider.finish(key, "FAILED") for key in sent))
+    with capture_logs() as logs:
+        await looker.look()
+        assert await store.queries.accounts_with_due(clock()) == []
+        for _ in range(3):
+            clock.advance(90_000)
+            await pipeline.submit()
+            await pipeline.deliver(pipeline.provider.finish(pipeline.provider.sends[-1], text="x" * 99))
+        assert len(pipeline.provider.sends) == len(sent) + 3
+        await looker.look()
+    told = [line for line in logs if line["event"].startswith("engine_")]
+    assert [(line["event"], line["engine"], line["log_level"]) for line in told] == [
+        ("engine_paused", "CHATGPT", "warning"),
+        ("engine_resumed", "CHATGPT", "info"),
+    ]
+    assert (told[0]["tasks"], told[0]["usable"]) == (5, 0)
+    assert await store.queries.accounts_with_due(clock()) == ["default"]

@@ -3,10 +3,11 @@ reach the code, so that a change of its calls is followed in one place.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
@@ -42,13 +43,15 @@ class Pipeline:
     run_id: str = ""
     task_ids: list[str] = field(default_factory=list)
 
-    async def start(self, tasks: int, *, budget: Decimal | None = None) -> list[str]:
-        """A running run of that many tasks of 5 credits each; their ids."""
+    async def start(
+        self, tasks: int, *, budget: Decimal | None = None, engines: Sequence[str] = ("CHATGPT",), **how: Any
+    ) -> list[str]:
+        """A running run of that many tasks of 5 credits each, of each engine in turn; their ids."""
         self.run_id = await self.store.runs.create_run(
-            name="run", source="-", budget=budget, now_ms=self.clock()
+            name="run", source="-", budget=budget, now_ms=self.clock(), **how
         )
         specs = [
-            (TaskSpec(n, "CHATGPT", {"prompt": f"p{n}", "country": "DE"}), ESTIMATE)
+            (TaskSpec(n, engines[n % len(engines)], {"prompt": f"p{n}", "country": "DE"}), ESTIMATE)
             for n in range(1, tasks + 1)
         ]
         self.task_ids = await self.store.runs.add_tasks(self.run_id, specs, self.clock())

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.domain.notices.failing_engines import EngineBounds
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.send_outcome import Answer
 from app.domain.task import RunState, TaskSpec, new_id
 from app.provider.wire import read_answer
+from app.services.engine_pauses import EnginePauses
 from app.services.notice_triggers import Watcher
 from app.store import Database, Store
 from app.store.tables import balances, notices, runs
@@ -196,6 +198,9 @@ async def _turn(store: Store) -> None:
     await store.polls.oldest_waiting_poll()
     await store.queries.waiting_count()
     await Watcher(store, clock=lambda: NOW).look()
+    await EnginePauses(
+        store, clock=lambda: NOW, jitter=lambda: 0.0, bounds=EngineBounds(), probe_every_ms=1
+    ).look()
     await store.notices.claim_due_notices(limit=9, now_ms=NOW, lease_until_ms=NOW + 1)
     await store.accounts.spent_since("default", NOW)
 
