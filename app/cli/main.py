@@ -170,6 +170,9 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
     except streams.OutputError:
         return FAILED  # reported by `run`, which asks for it anyhow
     except Exception as error:
+        if isinstance(error.__cause__, SystemExit):
+            # A signal while a class was made: Python makes a RuntimeError of what __set_name__ raises.
+            return _code_of(error.__cause__.code)
         problem = known_error(error)
         if problem is None:
             raise

@@ -4,7 +4,7 @@ Texts of other people (prompts, names, reasons) are never taken for markup.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from rich.console import Console, ConsoleOptions
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WIDTH = 200
 """Of tables that go into a file or a pipe, where nothing shows it."""
+ROWS_MAX = 20
+"""Of engines and countries on a terminal, of which a run may have hundreds."""
 UNBROKEN = ("id", "task", "verdict", "created", "from", "to", "day")
 """Columns of tables whose texts stay on one line."""
 STATE_STYLES = {
@@ -192,3 +194,19 @@ def table(*columns: str) -> Table:
     for column in columns:
         empty.add_column(column, no_wrap=column in UNBROKEN)
     return empty
+
+
+def draw_largest(
+    output: Console, rows: Table, parts: Sequence["Document"], row: Callable[..., list[str]]
+) -> None:
+    """A row for each part of something; on a terminal, where what stands above must stay in sight, only those
+    with the most `tasks`, in the same order, and how many more there are."""
+    shown = list(parts)
+    if output.is_terminal:
+        largest = sorted(range(len(shown)), key=lambda n: -shown[n]["tasks"])[:ROWS_MAX]
+        shown = [shown[n] for n in sorted(largest)]
+    for part in shown:
+        rows.add_row(*row(part))
+    output.print(rows)
+    if more := len(parts) - len(shown):
+        output.print(f"and {more} more with fewer tasks: --json has all of them")

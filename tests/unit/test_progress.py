@@ -10,7 +10,7 @@ from rich.text import Text
 from app.cli.runs.draw import draw_runs
 from app.cli.runs.pace import OVER_S, Pace
 from app.cli.runs.progress import Seen, drawing, progress_line, shown_progress
-from app.cli.terminal import CleanConsole
+from app.cli.terminal import ROWS_MAX, CleanConsole, draw_largest, table
 from app.domain.run_reason import ReasonCode
 from app.store.read.runs import RunProgress, RunRow
 from app.store.read.waiting import Waiting
@@ -141,3 +141,17 @@ def test_names_and_states_of_runs_are_readable_on_a_narrow_terminal(
     shown = 20 if columns > 40 else 6
     assert names[0][:shown] in lines[1] and names[1][:shown] in lines[2]
     assert not lost or lost not in lines[0]
+
+
+@pytest.mark.parametrize(("terminal", "rows"), [(True, ROWS_MAX), (False, 250)])
+def test_a_terminal_shows_the_largest_of_hundreds_of_countries(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, rows: int
+) -> None:
+    parts = [{"country": f"c{n}", "tasks": 9 if n % 10 == 0 else n % 3} for n in range(250)]
+    monkeypatch.setattr(CleanConsole, "is_terminal", terminal)
+    output = CleanConsole(width=80)
+    with output.capture() as taken:
+        draw_largest(output, table("country"), parts, lambda part: [part["country"]])
+    shown = Text.from_ansi(taken.get()).plain.split()
+    assert shown[1 : rows + 1] == [f"c{n}" for n in range(0, 250, 10 if terminal else 1)][:rows]
+    assert ("230 more" in taken.get()) is terminal

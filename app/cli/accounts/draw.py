@@ -1,14 +1,19 @@
 """Draws what the commands say about accounts on a terminal. Everything a person sees and no program reads."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-from app.cli.terminal import figure, minute, second, table
+from app.cli.terminal import draw_largest, figure, minute, second, table
 
 if TYPE_CHECKING:
     from app.views.runs import Document
+
+HOURLY = ("tasks", "credits", "credits_per_hour", "per_estimate")
+DAILY = ("tasks", "credits", "credits_per_day")
 
 
 def draw_plan(output: Console, document: "Document") -> None:
@@ -36,10 +41,11 @@ def draw_plan(output: Console, document: "Document") -> None:
     output.print(f"  burn       {burn['credits_per_day']} credits a day, by the last {burn['hours']} hours")
     if burn["by"]:
         rows = table("engine", "country", "tasks", "credits", "a day")
-        for row in burn["by"]:
-            figures = (row["tasks"], row["credits"], row["credits_per_day"])
-            rows.add_row(row["task_type"], escape(row["country"]), *map(str, figures))
-        output.print(rows)
+        draw_largest(output, rows, burn["by"], partial(_burned, names=DAILY))
+
+
+def _burned(part: "Document", names: Sequence[str]) -> list[str]:
+    return [part["task_type"], escape(part["country"] or ""), *(str(part[name]) for name in names)]
 
 
 def draw_statement(output: Console, document: "Document") -> None:
@@ -118,10 +124,7 @@ def draw_forecast(output: Console, document: "Document") -> None:
     output.print(f"  runs out {_time_span(document['runs_out'])}")
     if document["burn"]:
         rows = table("engine", "country", "tasks", "credits", "an hour", "per estimate")
-        for row in document["burn"]:
-            figures = (row["tasks"], row["credits"], row["credits_per_hour"], row["per_estimate"])
-            rows.add_row(row["task_type"], escape(row["country"] or ""), *map(str, figures))
-        output.print(rows)
+        draw_largest(output, rows, document["burn"], partial(_burned, names=HOURLY))
     _draw_run_forecasts(output, document)
     for warning in document["warnings"]:
         style = "red" if warning["sure"] else "yellow"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from app.cli.report.figures import duration, share
 from app.cli.runs.choose import SHORT_ID_CHARS
-from app.cli.terminal import STATE_STYLES, figure, pairs, second, table
+from app.cli.terminal import STATE_STYLES, draw_largest, figure, pairs, second, table
 from app.domain.credits import to_json_number
 from app.domain.text import sanitize
 
@@ -183,22 +183,25 @@ def _draw_engines(output: Console, document: "Document") -> None:
 def _draw_bought(output: Console, document: "Document") -> None:
     """What the money bought."""
     rows = table("engine", "country", "usable", "short", "each", "p50", "p95", "polled")
-    for part in document["by_engine_country"]:
-        rows.add_row(
-            part["task_type"],
-            part["country"] or "any",
-            share(part["usable"], part["tasks"] - part["open"]),
-            str(part["short"]),
-            "" if part["posted_per_usable"] is None else str(part["posted_per_usable"]),
-            duration(part["p50_ms"]),
-            duration(part["p95_ms"]),
-            share(part["swept"], part["reported"]),
-        )
     least = document["usable_chars_min"]
     output.print("What the money bought. usable: of the tasks that are over; short: answered with")
     output.print(f"fewer than {least} characters; each: credits for a usable answer; polled: reports")
     output.print("whose webhook did not come.")
-    output.print(rows)
+    draw_largest(output, rows, document["by_engine_country"], _bought)
+
+
+def _bought(part: "Document") -> list[str]:
+    each = part["posted_per_usable"]
+    return [
+        part["task_type"],
+        part["country"] or "any",
+        share(part["usable"], part["tasks"] - part["open"]),
+        str(part["short"]),
+        "" if each is None else str(to_json_number(round(Decimal(str(each)), 2))),
+        duration(part["p50_ms"]),
+        duration(part["p95_ms"]),
+        share(part["swept"], part["reported"]),
+    ]
 
 
 def draw_submitted(output: Console, document: "Document") -> None:

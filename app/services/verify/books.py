@@ -308,7 +308,8 @@ def _orphaned(orphan: Orphan) -> Difference:
         return Difference("findings", orphan.key, "row", "unmatched", "none", why)
     if orphan.column == "ordinal":
         why = "the run has no task of this record: deleted, or the row is invented"
-        return Difference("task_metadata", orphan.key, "ordinal", "own columns", "a stored task", why)
+        what = "own columns" if orphan.table == "task_metadata" else "samples"
+        return Difference(orphan.table, orphan.key, "ordinal", what, "a stored task", why)
     why = f"task {orphan.task_id} is not there: deleted, or the row is invented"
     key = f"{orphan.task_id}.{orphan.key}" if orphan.table in ("attempts", "results") else orphan.key
     return Difference(orphan.table, key, "task_id", orphan.task_id, "a stored task", why)

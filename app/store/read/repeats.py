@@ -21,13 +21,15 @@ def answered_samples(run_id: str) -> sa.Select[Any]:
     """`first_ordinal`, `repeats` and `answered` of each record of a run that asks for several samples."""
     r, t = task_repeats.c, tasks.c
     its_samples = t.ordinal.between(r.first_ordinal, r.first_ordinal + r.repeats - 1)
-    answered = sa.func.sum(sa.case((t.state == TaskState.COMPLETED, 1), else_=0)).label("answered")
-    return (
-        sa.select(r.first_ordinal, r.repeats, answered)
-        .join(tasks, sa.and_(t.run_id == r.run_id, its_samples))
-        .where(r.run_id == run_id)
-        .group_by(r.first_ordinal, r.repeats)
+    # Not a join: a database without statistics might compare each record with each task of the run.
+    answered = (
+        sa.select(sa.func.count())
+        .where(t.run_id == r.run_id, its_samples, t.state == TaskState.COMPLETED)
+        .correlate(task_repeats)
+        .scalar_subquery()
+        .label("answered")
     )
+    return sa.select(r.first_ordinal, r.repeats, answered).where(r.run_id == run_id)
 
 
 async def repeated_of(connection: AsyncConnection, run_id: str) -> list[Repeated]:

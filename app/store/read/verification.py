@@ -33,6 +33,7 @@ from app.store.tables import (
     runs,
     submissions,
     task_metadata,
+    task_repeats,
     tasks,
 )
 from app.store.write.archives import blocks_of
@@ -198,6 +199,15 @@ class BooksSnapshot:
         rows = await self._connection.execute(query)
         return [Orphan("task_metadata", f"{row.run_id}.{row.ordinal}", row.run_id, "ordinal") for row in rows]
 
+    async def _samples_of_nobody(self) -> list[Orphan]:
+        r = task_repeats.c
+        first = sa.and_(tasks.c.run_id == r.run_id, tasks.c.ordinal == r.first_ordinal)
+        query = sa.select(r.run_id, r.first_ordinal).outerjoin(tasks, first).where(tasks.c.id.is_(None))
+        rows = await self._connection.execute(query.limit(ORPHANS_MAX))
+        return [
+            Orphan("task_repeats", f"{row.run_id}.{row.first_ordinal}", row.run_id, "ordinal") for row in rows
+        ]
+
     async def misnumbered(self) -> list[Misnumbered]:
         """Results whose numbers cannot be right, up to a thousand of each kind."""
         return await misnumbered(self._db, self._connection)
@@ -222,6 +232,7 @@ class BooksSnapshot:
             )
             found += [Orphan(table.name, str(k), i) for k, i in await self._connection.execute(query)]
         found += await self._own_columns_of_nobody()
+        found += await self._samples_of_nobody()
         odd = sa.select(ledger.c.id, ledger.c.task_id).where(ledger.c.kind.not_in(("hold", "post", "void")))
         rows = await self._connection.execute(odd.limit(ORPHANS_MAX))
         found += [Orphan("ledger", str(row[0]), row[1], "kind") for row in rows]

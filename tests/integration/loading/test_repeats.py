@@ -122,6 +122,11 @@ async def test_what_lacks_is_asked_for_again_and_what_is_there_is_reused(
         (2, 2, 0),
         (None, None, None),
     ]
+    followed = (await store.settled.settled_after(0)).rows
+    assert sorted((row["ordinal"], row["sample"], row["repeats"]) for row in followed)[:2] == [
+        (1, 1, 3),
+        (2, 2, 3),
+    ]
     (run,) = await store.queries.find_runs(first.run_id)
     rest = tmp_path / "rest.jsonl"
     await export_remaining(store, run, Format.JSONL, str(rest), as_json=True)

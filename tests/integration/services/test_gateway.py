@@ -180,7 +180,7 @@ async def test_f1_a_gateway_that_answers_polls_expires_nothing_and_is_reported(p
     await look()
     books = await pipeline.books()
     assert {task["state"] for task in books.tasks} == {"completed"}
-    assert await state_of(pipeline) == ("running", None)
+    assert await state_of(pipeline) == ("finished", None)
 
 
 async def test_f1_a_batch_that_nobody_serves_goes_one_by_one_and_not_all_of_it(pipeline: Pipeline) -> None:

@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.cli.runs.choose import choose_run
 from app.domain.accounting.balances import Balance
 from app.domain.notices.notice import Notice, NoticeKind
+from app.domain.task import TaskSpec
 from app.store import Store
 from app.store.tables import SLACK_MS, claims, deliveries, notices, schedules, tasks
 from app.store.write.future_times import Longest
-from tests.integration.store.scenes import NOW, claim, receive, report_on, start_run, submit_all
+from tests.integration.store.scenes import FIVE, NOW, claim, receive, report_on, start_run, submit_all
 
 HOUR_MS = 3_600_000
 AHEAD_MS = 25 * HOUR_MS
@@ -115,7 +116,9 @@ async def test_f18_a_run_that_is_dated_ahead_is_not_the_latest(store: Store) -> 
     """`tallyhook cancel latest` would take back another run than the one that was just submitted."""
     now = await store.health.database_ms()
     for name, at_ms in (("first", now - 5_000), ("ahead", now + AHEAD_MS), ("last", now)):
-        await store.runs.create_run(name=name, source="a", budget=None, now_ms=at_ms)
+        run_id = await store.runs.create_run(name=name, source="a", budget=None, now_ms=at_ms)
+        await store.runs.add_tasks(run_id, [(TaskSpec(1, "GROK", {"prompt": "x"}), FIVE)], at_ms)
+        await store.runs.start_run_if_loading(run_id, sha256="", bad_lines=0)
     assert [run.name for run in await store.queries.list_runs()] == ["last", "first", "ahead"]
     assert (await choose_run(store, "latest")).name == "last"
     assert [run.name for run in await store.queries.list_runs(1)] == ["last"]

@@ -19,6 +19,7 @@ from app.store.tables import (
     spending_changes,
     submissions,
     task_metadata,
+    task_repeats,
     tasks,
 )
 from app.store.write.inbox import pack
@@ -366,6 +367,13 @@ CORRUPTIONS = [
         "own columns are of a record that is no task",
         lambda scene: [sa.insert(task_metadata).values(run_id=scene.run_id, ordinal=999, line=0)],
         "task_metadata",
+        "ordinal",
+        lambda scene: f"{scene.run_id}.999",
+    ),
+    Corruption(
+        "samples are of a record that is no task",
+        lambda scene: [sa.insert(task_repeats).values(run_id=scene.run_id, first_ordinal=999, repeats=2)],
+        "task_repeats",
         "ordinal",
         lambda scene: f"{scene.run_id}.999",
     ),
