@@ -66,7 +66,10 @@ def _cells(status: "Document") -> dict[str, str]:
 def _fitted(columns: dict[str, list[str]], width: int | None) -> dict[str, list[Text]]:
     """Without those that a terminal of `width` has no room for, so that what stays can be read; the names,
     shortened where even so they are too long."""
-    texts = {name: [Text.from_markup(sanitize(cell)) for cell in cells] for name, cells in columns.items()}
+    texts = {
+        name: [Text.from_markup(sanitize(cell), emoji=False) for cell in cells]
+        for name, cells in columns.items()
+    }
     if width is None:
         return texts
     wide = {name: max(len(name), *(cell.cell_len for cell in cells)) for name, cells in texts.items()}

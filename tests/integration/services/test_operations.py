@@ -146,7 +146,7 @@ async def test_w18_this_version_goes_on_while_a_later_one_migrates(
     try:
         for table in metadata.sorted_tables:
             added = f"ALTER TABLE {table.name} ADD COLUMN later INTEGER NOT NULL DEFAULT 0"
-            await asyncio.gather(one_round(pipeline, answered, sends=5), change(added))
+            await asyncio.gather(one_round(pipeline, answered, sends=4), change(added))
         assert len(answered) < TASKS, "all of it under traffic"
         for statement in LATER.split(";"):
             await change(statement)
