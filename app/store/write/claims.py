@@ -23,6 +23,7 @@ _WITHIN = sa.and_(
 # The state is asked of what is found by its ordinal: the index of open tasks would lead through all that are
 # pending.
 _IS_PENDING_FOUND = sa.case((tasks.c.ordinal >= claims.c.first_ordinal, IS_PENDING), else_=sa.false())
+_IN_RANGE = sa.and_(_WITHIN, tasks.c.sends == 0, _IS_PENDING_FOUND)
 _Place = tuple[str, str]
 """A claim's token and a run."""
 
@@ -35,8 +36,7 @@ def is_free() -> sa.ColumnElement[bool]:
 
 def in_ranges(*columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
     """Columns of all tasks that are in ranges, found by the ranges."""
-    found = sa.select(*columns).select_from(claims.join(tasks, _WITHIN))
-    return found.where(tasks.c.sends == 0, _IS_PENDING_FOUND)
+    return sa.select(*columns).select_from(claims.join(tasks, _IN_RANGE))
 
 
 def claimed_credits(run_id: sa.ColumnElement[str]) -> sa.ColumnElement[Decimal]:
@@ -83,7 +83,7 @@ async def end_ranges(db: Database, connection: AsyncConnection, unsent: Sequence
 
 async def drop_empty_ranges(connection: AsyncConnection, tokens: Iterable[str]) -> None:
     """Forget the ranges of these claims that hold no task any more."""
-    held = sa.exists().where(_WITHIN, tasks.c.sends == 0, _IS_PENDING_FOUND).correlate(claims)
+    held = sa.exists().where(_IN_RANGE).correlate(claims)
     is_empty = sa.case((held, sa.false()), else_=sa.true())
     await connection.execute(sa.delete(claims).where(claims.c.claim.in_(sorted(tokens)), is_empty))
 
