@@ -14,6 +14,7 @@ def ended_in_order() -> Iterator[None]:
     """SIGTERM and SIGHUP cancel the running task, as asyncio.run does at Ctrl-C, so that it can say what it
     leaves. The exit code is the shell's, 143 or 129."""
     loop, task, came = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
+    handled: list[signal.Signals] = []
     assert task is not None  # noqa: S101 - only a coroutine gets here
 
     def end(number: int) -> None:
@@ -25,6 +26,7 @@ def ended_in_order() -> Iterator[None]:
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
         for number in numbers:
             loop.add_signal_handler(number, end, number)
+            handled.append(number)
     try:
         yield
     except UserError as error:
@@ -36,6 +38,5 @@ def ended_in_order() -> Iterator[None]:
             raise SystemExit(128 + came[0]) from None
         raise
     finally:
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            for number in numbers:
-                loop.remove_signal_handler(number)
+        for taken in handled:
+            loop.remove_signal_handler(taken)
