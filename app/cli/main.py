@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_group
 
 from app.cli import processes, streams
 from app.cli.accounts.adjust import ADJUST_EXAMPLES, adjust
@@ -32,6 +33,7 @@ from app.cli.archive import ARCHIVE_EXAMPLES, archive
 from app.cli.evidence.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
 from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
+from app.cli.help import show_help
 from app.cli.inbox import inbox
 from app.cli.init.command import INIT_EXAMPLES, init
 from app.cli.migrate import migrate
@@ -43,9 +45,6 @@ from app.cli.runs.submit import SUBMIT_EXAMPLES, submit
 from app.cli.schedules import schedule
 from app.cli.up.command import UP_EXAMPLES, up
 from app.errors import BUG, FAILED, INTERRUPTED, STORED, USAGE, UserError, interrupted
-
-# What imports make stays; to look for garbage among it again and again is a tenth of a small command.
-gc.set_threshold(20_000)
 
 HELP = (
     "Runs large batches of prompts through an async API and accounts for every one of them.\n\n"
@@ -139,6 +138,7 @@ def main() -> None:
         code = INTERRUPTED
     except Exception as error:
         code = _bug(error, as_json="--json" in arguments)
+    gc.freeze()  # or Python goes through all of it once more as it ends
     # Once more, for what the lines above have written.
     sys.exit(code if streams.lost_output() is None or streams.all_done() else code or FAILED)
 
@@ -163,6 +163,8 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
         refuse_not_text(arguments)
         if list(arguments) == ["--version"]:
             show_version()  # without what typer loads to read an option
+            return 0
+        if show_help(get_group(app), arguments):
             return 0
         code = _code_of(app(args=list(arguments), standalone_mode=False))
     except SystemExit as error:
