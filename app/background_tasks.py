@@ -8,9 +8,9 @@ process that only looks alive is worse than one that is started again. Timed tur
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import structlog
+from app.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 RESTART_DELAY_S = 0.1
 FAILURES_MAX = 5

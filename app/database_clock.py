@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
+from app.logger import get_logger
 
 EVERY_S = 5.0
 JUMP_MS = 2_000
@@ -19,7 +19,7 @@ JUMP_READINGS = 4
 ROUND_TRIP_MAX_S = 1.0
 """A slower answer says too little."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def wall_ms() -> int:

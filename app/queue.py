@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
+from app.logger import get_logger
 from app.redis_pool import RedisPool
 
 QUEUE_NAME = "tallyhook"
@@ -26,7 +26,7 @@ ENQUEUE_TRIES = 2
 JOB_EXPIRES_MS = 3_600_000
 """An unread job is dropped after an hour: by then the sweep has long done its work."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TROUBLE = (RedisError, OSError, TimeoutError)
 

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.logger import configure_late
+
 if TYPE_CHECKING:
     from app.config import Settings
 
@@ -52,9 +54,8 @@ Duplicates = Annotated[str, typer.Option(help="Records that repeat an earlier on
 
 
 def settings_for(*, log_level: str | None = None) -> "Settings":
-    """The settings of this process, its logs switched on. `log_level` is for commands that a person reads;
-    None leaves it to TALLYHOOK_LOG_LEVEL."""
-    from app import log
+    """The settings of this process, its logs switched on. `log_level` (warning or error) is for commands that
+    a person reads, and that seldom log; None leaves it to TALLYHOOK_LOG_LEVEL."""
     from app.config import load_settings
     from app.local.running import who_runs
 
@@ -62,7 +63,16 @@ def settings_for(*, log_level: str | None = None) -> "Settings":
     if settings.embedded_provider and not settings.cloro_base_url and (up := who_runs(settings.data_dir)):
         # The emulator of `tallyhook up` may be elsewhere than by default.
         settings = settings.model_copy(update={"cloro_base_url": up.emulator})
-    log.configure(settings.log_format, log_level or settings.log_level)
+
+    def switch_on() -> None:
+        from app import log
+
+        log.configure(settings.log_format, log_level or settings.log_level)
+
+    if log_level is None:
+        switch_on()
+    else:
+        configure_late(log_level, switch_on)
     return settings
 
 

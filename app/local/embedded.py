@@ -20,12 +20,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from app.config import Settings
 from app.local.processes import STOP_TIMEOUT_S, free_port, hold_lock, plain_environment, supervisor_command
+from app.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 HOST = "127.0.0.1"
 WATCH_EVERY_S = 1.0

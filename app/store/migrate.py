@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.logger import get_logger
 from app.store.database import Database
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _NUMBER = re.compile(r"\d{4}")
 T = TypeVar("T")
 PROGRESS_S = 10.0
-log = structlog.get_logger()
+log = get_logger(__name__)
 LOCK_ID = 0x7A11_4800
 """Any fixed number: PostgreSQL's advisory lock that one migrating process holds."""
 

@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from app.cli.follow.destination import Destination, Position
 from app.cli.follow.manifest import Manifest, Selection
 from app.cli.follow.parts import PartFiles
 from app.cli.store_access import trouble
 from app.errors import UserError
+from app.logger import get_logger
 from app.ports import Jitter, ObjectsRefused, ObjectsUnavailable
 from app.store.read.exports import Row
 from app.store.read.settled import SettledPage
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 WAIT_S_MAX = 60.0
 """After trouble: 1, 2, 4, … seconds, and up to half as long again."""
