@@ -32,7 +32,7 @@ def to_ms(seconds: float) -> int:
 class Limits(BaseModel):
     """Of sending, receiving, settling and the sweep. Without arguments: the defaults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     # The database.
     database_timeout_s: float = Field(10.0, gt=0, le=HOUR_S)
@@ -166,7 +166,7 @@ class RetentionLimits(BaseModel):
     """How many days rows are kept, by kind. Unset: for ever, because nobody's data is deleted unasked. The
     ledger, tasks and results are always kept."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     keep_bodies_days: int | None = Field(None, ge=3, le=KEEP_DAYS_MAX)
     """Bodies of settled deliveries, from which answers are read: 4.5 KB each. A whole day (UTC) goes when its
@@ -203,7 +203,7 @@ class RetentionLimits(BaseModel):
 class NoticeLimits(BaseModel):
     """Of notices."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     notice_tries_max: int = Field(12, ge=1, le=30)
     """5 s, 20 s, 80 s, … at most 12 h apart: twelve tries take 28 to 56 hours."""

@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from app.domain.accounting.balances import Balance
-from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer
-from app.domain.settlement import Attempt, Report, Settlement, StoredAnswer
-from app.domain.submission import ClaimedTask
+
+if TYPE_CHECKING:
+    # The store loads this module for its exceptions alone; what stands here is a fifth of its own rules.
+    from app.domain.accounting.balances import Balance
+    from app.domain.delivery import ParsedDelivery, RawDelivery
+    from app.domain.settlement import Attempt, Report, Settlement, StoredAnswer
+    from app.domain.submission import ClaimedTask
 
 Clock = Callable[[], int]
 """UTC milliseconds since 1970."""
 Jitter = Callable[[], float]
 """A number in [0, 1)."""
-Decide = Callable[[ParsedDelivery, Attempt, StoredAnswer | None], Settlement | None]
+Decide: TypeAlias = "Callable[[ParsedDelivery, Attempt, StoredAnswer | None], Settlement | None]"
 """(delivery, the attempt as it stands, the answer already taken for it) -> decision; None: none could be
 made, and the delivery stays as it is."""
 
@@ -145,7 +148,7 @@ class BalanceAnswer:
     """The end of a request for the balance."""
 
     end: BalanceEnd
-    balance: Balance | None = None
+    balance: "Balance | None" = None
     """Only when TOLD."""
     why: str = ""
     """Why it was not, for people."""
@@ -163,9 +166,9 @@ class Outstanding:
 class Provider(Protocol):
     """The provider as the services see it. Paces itself; never raises for what the provider does."""
 
-    async def create(self, task: ClaimedTask) -> CreateAnswer: ...
+    async def create(self, task: "ClaimedTask") -> CreateAnswer: ...
 
-    async def create_batch(self, tasks: Sequence[ClaimedTask]) -> list[CreateAnswer] | None: ...
+    async def create_batch(self, tasks: "Sequence[ClaimedTask]") -> list[CreateAnswer] | None: ...
 
     async def slots(self) -> Slots | None: ...
 
@@ -181,7 +184,7 @@ class ReportError(ValueError):
 class ReadReport(Protocol):
     """Parses a raw report; raises ReportError with the reason for one that cannot be used."""
 
-    def __call__(self, body: bytes) -> Report: ...
+    def __call__(self, body: bytes) -> "Report": ...
 
 
 ReadAnswer = Callable[[bytes], bytes]
@@ -192,7 +195,7 @@ ReadAnswer = Callable[[bytes], bytes]
 class WaitingDeliveries:
     """Deliveries that still wait to be settled."""
 
-    readable: list[RawDelivery]
+    readable: "list[RawDelivery]"
     """Oldest first."""
     broken: dict[str, str]
     """Delivery id -> why its stored bytes do not come back."""

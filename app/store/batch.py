@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 Rows = Sequence[Mapping[str, Any]]
 Types = Mapping[str, Any]
@@ -77,6 +76,8 @@ def _bound(name: str, type_: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _array(name: str, type_: Any, values: Mapping[str, Any]) -> Any:
+    from sqlalchemy.dialects import postgresql  # by whoever uses it: a small command on SQLite does not
+
     if isinstance(type_, sa.Uuid):
         # As text, which the database reads faster than Python makes objects of them.
         return sa.cast(_bound(name, postgresql.ARRAY(sa.Text()), values), postgresql.ARRAY(type_))

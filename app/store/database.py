@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -56,7 +56,6 @@ POOL_OVERFLOW = 5
 _NOT_OF_THE_SESSION = ("22", "23", "40", "53", "55P03")
 """Classes of data, constraints, deadlocks, a full server; a lock that was waited for as long as was asked: a
 new session would be no better, or not be had."""
-_POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class Database:
@@ -319,6 +318,8 @@ class Database:
                 _or_not(sqlite.insert(table), ignore, known), [dict(row) for row in rows]
             )
             return
+        from sqlalchemy.dialects import postgresql
+
         keys = list(rows[0])
         source = self.batch("v", {key: table.c[key].type for key in keys}, rows)
         insert = postgresql.insert(table).from_select(keys, sa.select(*(source.c[key] for key in keys)))
@@ -395,7 +396,10 @@ def _plain_insert(is_sqlite: bool, table: sa.Table, columns: tuple[str, ...], co
     if is_sqlite:
         marks = ", ".join("?" * len(columns))
         return f"INSERT INTO {table.name} ({names}) VALUES ({marks}){conflict}"  # noqa: S608
-    kinds = (table.c[name].type.compile(_POSTGRESQL) for name in columns)
+    from sqlalchemy.dialects import postgresql
+
+    dialect: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    kinds = (table.c[name].type.compile(dialect) for name in columns)
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
     return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){conflict}"  # noqa: S608
 

@@ -103,13 +103,6 @@ IS_CANCELLED_OPEN_RUN = sa.and_(
     runs.c.state == sa.literal_column("'cancelled'"), runs.c.finished_at_ms.is_(None)
 )
 """A cancelled run with tasks that were open still when it was last looked at."""
-sa.Index("ix_runs_open", runs.c.account, runs.c.state, postgresql_where=IS_OPEN_RUN, sqlite_where=IS_OPEN_RUN)
-sa.Index(
-    "ix_runs_cancelled_open",
-    runs.c.id,
-    postgresql_where=IS_CANCELLED_OPEN_RUN,
-    sqlite_where=IS_CANCELLED_OPEN_RUN,
-)
 
 REASON_CODE = sa.func.coalesce(runs.c.reason_code, sa.case(WITHOUT_CODE, value=runs.c.reason))
 """The code of a run's reason, whichever version wrote it: compare this, never the text."""
@@ -212,44 +205,11 @@ IS_POLLED = tasks.c.next_poll_at_ms.between(0, (1 << 62))
 """A task that the provider will be asked about: not null, so written that PostgreSQL expects few rows also
 where it has no statistics yet, after a large file was loaded."""
 WAS_RETRIED = tasks.c.attempt > sa.literal_column("1")
-# By run: rows of a paused run, or of one that is over, are before nobody's. With the time, so that rows
-# that wait for theirs are passed over within the index.
-sa.Index(
-    "ix_tasks_open",
-    tasks.c.run_id,
-    tasks.c.state,
-    tasks.c.priority.desc(),
-    tasks.c.ordinal,
-    tasks.c.not_before_ms,
-    postgresql_where=IS_OPEN,
-    sqlite_where=IS_OPEN,
-)
-sa.Index(
-    "ix_tasks_sent_before",
-    tasks.c.first_sent_at_ms,
-    postgresql_where=IS_SENT_BEFORE,
-    sqlite_where=IS_SENT_BEFORE,
-)
-sa.Index("ix_tasks_retried", tasks.c.run_id, postgresql_where=WAS_RETRIED, sqlite_where=WAS_RETRIED)
 # Of versions before, whose processes may run alongside ours; on PostgreSQL until an upgrade is finished.
 sa.Index(
     "ix_tasks_pending", tasks.c.priority.desc(), tasks.c.run_id, tasks.c.ordinal, sqlite_where=IS_PENDING
 ).ddl_if(dialect="sqlite")
-sa.Index("ix_tasks_lease", tasks.c.lease_until_ms, postgresql_where=IS_SUBMITTING, sqlite_where=IS_SUBMITTING)
-sa.Index(
-    "ix_tasks_next_poll",
-    tasks.c.next_poll_at_ms,
-    postgresql_where=tasks.c.next_poll_at_ms.is_not(None),
-    sqlite_where=tasks.c.next_poll_at_ms.is_not(None),
-)
-sa.Index(
-    "ix_tasks_provider_task_id",
-    tasks.c.provider_task_id,
-    postgresql_where=tasks.c.provider_task_id.is_not(None),
-    sqlite_where=tasks.c.provider_task_id.is_not(None),
-)
 
-sa.Index("ix_tasks_fingerprint", tasks.c.fingerprint, postgresql_using="hash")
 
 # What a record of a source says for its author (domain.own_columns): a row only where it says something,
 # written once when it is loaded. By record, so that all tasks of one would share it.
@@ -264,14 +224,6 @@ task_metadata = sa.Table(
     sqlite_with_rowid=False,
 )
 HAS_CUSTOM_ID = task_metadata.c.custom_id.is_not(None)
-sa.Index(
-    "uq_task_metadata_custom_id",
-    task_metadata.c.run_id,
-    task_metadata.c.custom_id,
-    unique=True,
-    postgresql_where=HAS_CUSTOM_ID,
-    sqlite_where=HAS_CUSTOM_ID,
-)
 
 # Records that ask for several samples, which are as many tasks: their ordinals follow each other, and what is
 # kept for the author stands with the first.
@@ -408,13 +360,6 @@ IS_WAITING = deliveries.c.state.in_([sa.literal_column("'new'"), sa.literal_colu
 """A delivery that still has to be looked at."""
 IS_SET_ASIDE = deliveries.c.state == sa.literal_column("'quarantined'")
 """A delivery that waits for a person."""
-sa.Index(
-    "ix_deliveries_set_aside",
-    deliveries.c.received_at_ms,
-    postgresql_where=IS_SET_ASIDE,
-    sqlite_where=IS_SET_ASIDE,
-)
-sa.Index("ix_deliveries_due", deliveries.c.due_at_ms, postgresql_where=IS_WAITING, sqlite_where=IS_WAITING)
 
 # What a report was taken for an attempt. The answer itself stands once, in the body of its delivery.
 results = sa.Table(
@@ -436,13 +381,6 @@ results = sa.Table(
 )
 IS_INCOMPLETE = sa.or_(results.c.seq.is_(None), results.c.answer_sha256.is_(None))
 """A result that a process of the version before wrote, or copied, and no sweep has seen yet."""
-sa.Index(
-    "ix_results_incomplete",
-    results.c.task_id,
-    results.c.attempt,
-    postgresql_where=IS_INCOMPLETE,
-    sqlite_where=IS_INCOMPLETE,
-)
 
 # One row: the last number given to a result. Taken as the last lock of a transaction, so that numbers are
 # committed in their order.
@@ -493,22 +431,6 @@ ledger = sa.Table(
     sa.Column("reason", sa.Text),  # why a post is not its hold; null: it is, or nobody can say
     sa.Index("ix_ledger_run_id", "run_id"),
 )
-sa.Index(
-    "uq_ledger_hold",
-    ledger.c.task_id,
-    ledger.c.attempt,
-    unique=True,
-    postgresql_where=ledger.c.kind == "hold",
-    sqlite_where=ledger.c.kind == "hold",
-)
-sa.Index(
-    "uq_ledger_closing",
-    ledger.c.task_id,
-    ledger.c.attempt,
-    unique=True,
-    postgresql_where=ledger.c.kind.in_(("post", "void")),
-    sqlite_where=ledger.c.kind.in_(("post", "void")),
-)
 
 # Append-only, next to the ledger: entries of the account itself, and corrections of what stands there.
 account_entries = sa.Table(
@@ -525,15 +447,6 @@ account_entries = sa.Table(
     sa.Column("attempt", sa.Integer),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Index("ix_account_entries_account_at_ms", "account", "at_ms"),
-)
-sa.Index(
-    "uq_account_entries_cycle",
-    account_entries.c.account,
-    account_entries.c.kind,
-    account_entries.c.cycle_ms,
-    unique=True,
-    postgresql_where=account_entries.c.kind.in_(("allocation", "expiry")),
-    sqlite_where=account_entries.c.kind.in_(("allocation", "expiry")),
 )
 
 # What somebody should know, written in the transaction that found it out; sent from here with retries.
@@ -556,7 +469,6 @@ notices = sa.Table(
     sa.Index("ix_notices_account_kind", "account", "kind", "id"),
 )
 IS_NEW_NOTICE = notices.c.state == sa.literal_column("'new'")
-sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE)
 
 # What needs explaining, with its evidence: every verdict but matched, free_failure, explained.
 findings = sa.Table(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FINDINGS_SHOWN = 100
 USABLE_MAX = 1_000_000
 RUNS_SHOWN = 20
+GARBAGE_AFTER = 20_000
+"""Objects made and not freed; Python's own 700 is for programs that are small all their life."""
 FINDINGS_MAX = 100_000
 """A page of 20 MB; a run has far fewer."""
 
@@ -328,6 +330,7 @@ def _warn_of_long_cells(counts: "Counter[str] | None") -> None:
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
     """Run `work`, an async function, on the opened store. SIGTERM and SIGHUP interrupt it as Ctrl-C does."""
     import asyncio
+    import gc
 
     from app.cli.interruption import ended_in_order
     from app.cli.store_access import opened_store, trouble, unreachable
@@ -335,6 +338,9 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
     async def opened() -> None:
         with ended_in_order():
             async with opened_store(settings) as store:
+                # What was loaded stays; from here on garbage is looked for (app.cli.main puts it off).
+                gc.freeze()
+                gc.set_threshold(GARBAGE_AFTER)
                 await work(store)
 
     try:

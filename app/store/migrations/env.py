@@ -2,8 +2,8 @@
 
 from alembic import context
 
+from app.store.indexes import metadata
 from app.store.migrate import is_compared
-from app.store.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -20,8 +20,8 @@ from app.domain.task import new_id
 from app.provider.wire import read_answer
 from app.store import Database, Store, hash_indexes
 from app.store.finish import finish
+from app.store.indexes import metadata
 from app.store.migrate import MIGRATIONS, alembic_config, is_compared, is_migrated, migrate, newest_revision
-from app.store.tables import metadata
 
 SCRIPT = """
 import asyncio, sys
