@@ -137,7 +137,9 @@ async def serve(
     `share_port` several processes may listen on one port, and the kernel spreads connections over them.
     """
     stop = stop or asyncio.Event()
-    connections = Connections(min(connections_max, _connections_allowed()))
+    connections = Connections(
+        min(connections_max, _connections_allowed()), app[RECEIVER], connection_options()
+    )
     app.on_response_prepare.append(connections.note_answer)
     app[METRICS].add_gauge(
         "tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut
@@ -199,13 +201,19 @@ async def _drain(app: web.Application) -> None:
 
 
 def handler_args() -> dict[str, Any]:
+    """Of aiohttp's server and of each connection."""
+    # A client that goes away does not end a handler in mid-commit.
+    return connection_options() | {"handler_cancellation": False}
+
+
+def connection_options() -> dict[str, Any]:
+    """Of each connection alone."""
     http_log = logging.getLogger("aiohttp.server")
     if _is_noteworthy not in http_log.filters:
         http_log.addFilter(_is_noteworthy)
     return {
         "access_log": None,  # the receiver logs what matters, without a line per request
         "auto_decompress": False,
-        "handler_cancellation": False,  # a client that goes away does not end a handler in mid-commit
         "keepalive_timeout": KEEPALIVE_TIMEOUT_S,
         "lingering_time": LINGERING_TIME_S,
         "logger": http_log,

@@ -21,13 +21,14 @@ def acknowledge(request: web.Request) -> web.StreamResponse:
     return web.Response(body=BODY, content_type=_TYPE)
 
 
+def acknowledgement_bytes() -> bytes:
+    """All of the 200, head and body, of HTTP/1.1 on a connection that stays."""
+    now_s = int(time.time())
+    return _bytes if now_s == _made_s else _make(now_s)
+
+
 class _Acknowledgement(web.StreamResponse):
     """Holds nothing of a request, so there is one for all of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._made_s = 0
-        self._bytes = b""
 
     @property
     def keep_alive(self) -> bool:
@@ -40,25 +41,26 @@ class _Acknowledgement(web.StreamResponse):
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the sender has gone")
-        transport.write(self._bytes_now())
+        transport.write(acknowledgement_bytes())
         # Whoever sends without reading the answers waits.
         await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""
 
-    def _bytes_now(self) -> bytes:
-        now_s = int(time.time())
-        if now_s != self._made_s:
-            lines = (
-                "HTTP/1.1 200 OK",
-                f"Content-Type: {_TYPE}",
-                f"Content-Length: {len(BODY)}",
-                f"Date: {formatdate(now_s, usegmt=True)}",
-                f"Server: {SERVER_SOFTWARE}",
-            )
-            self._bytes, self._made_s = "\r\n".join([*lines, "", ""]).encode() + BODY, now_s
-        return self._bytes
+
+def _make(now_s: int) -> bytes:
+    global _made_s, _bytes
+    lines = (
+        "HTTP/1.1 200 OK",
+        f"Content-Type: {_TYPE}",
+        f"Content-Length: {len(BODY)}",
+        f"Date: {formatdate(now_s, usegmt=True)}",
+        f"Server: {SERVER_SOFTWARE}",
+    )
+    _bytes, _made_s = "\r\n".join([*lines, "", ""]).encode() + BODY, now_s
+    return _bytes
 
 
 _acknowledgement = _Acknowledgement()
+_made_s, _bytes = 0, b""

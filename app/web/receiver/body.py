@@ -6,7 +6,7 @@ hold 17 MB. `has_content_coding` tells before it is read, and aiohttp's own deco
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -54,9 +54,9 @@ class ReadBudget:
             self.used_bytes -= beyond
 
 
-def has_content_coding(request: web.BaseRequest) -> bool:
+def has_content_coding(headers: Mapping[str, str]) -> bool:
     """Whether the body is announced in a content coding, which is answered with 415."""
-    return request.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+    return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 async def read_body(request: web.Request, budget: ReadBudget, *, bytes_max: int, timeout_s: float) -> bytes:

@@ -3,12 +3,14 @@ its database either (R11).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 from aiohttp import web
 
 from app.address.listening import both_stacks, host_in_url
+from app.web.receiver.direct import DirectConnection, Taker
 
 log = structlog.get_logger(__name__)
 
@@ -22,15 +24,19 @@ class Connections:
     fraction of a second and survives.
     """
 
-    def __init__(self, connections_max: int) -> None:
-        self._max = connections_max
+    def __init__(self, connections_max: int, taker: Taker, options: Mapping[str, Any]) -> None:
+        """`options` are those of aiohttp's RequestHandler."""
+        self._max, self._taker, self._options = connections_max, taker, options
         self._by_last_answer: dict[web.RequestHandler, None] = {}
         self.cut = 0
         """Connections ended to make room."""
 
     async def note_answer(self, request: web.BaseRequest, _response: web.StreamResponse) -> None:
         """An on_response_prepare signal: this connection is note_answer now."""
-        handler = request.protocol
+        self.note_answered(request.protocol)
+
+    def note_answered(self, handler: web.RequestHandler) -> None:
+        """It is the last one that will be cut."""
         if handler in self._by_last_answer:
             del self._by_last_answer[handler]
             self._by_last_answer[handler] = None
@@ -41,7 +47,7 @@ class Connections:
             self._cut_longest_unanswered()
         elif len(self._by_last_answer) > 2 * self._max:
             self._forget_closed()
-        handler = server()
+        handler = DirectConnection(server, self._taker, self.note_answered, **self._options)
         self._by_last_answer[handler] = None
         return handler
 

@@ -7,7 +7,7 @@ single delivery does not wait for others. May not look into a delivery.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,10 +37,20 @@ class CommitFailed(Exception):  # noqa: N818
     """The commit that held this delivery failed or took too long. Answer 503; the provider sends it again."""
 
 
+Committed = Callable[["CommitFailed | None"], None]
+"""Called once about a delivery: it is committed, or why not. Must not raise."""
+
+
 @dataclass(slots=True)
 class _Queued:
     delivery: RawDelivery
-    committed: asyncio.Future[None]
+    committed: Committed | None
+
+    def finish(self, failure: CommitFailed | None = None) -> None:
+        """Tell who waits, if nobody has yet."""
+        committed, self.committed = self.committed, None
+        if committed is not None:
+            committed(failure)
 
 
 class Inbox:
@@ -113,13 +123,27 @@ class Inbox:
         Raises InboxFull or CommitFailed. Cancelling the caller changes nothing for the delivery: the commit
         belongs to the inbox, and the row is settled or merely evidence of a repeat (R15).
         """
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finish(failure: CommitFailed | None) -> None:
+            if outcome.done():
+                return
+            if failure is None:
+                outcome.set_result(None)
+            else:
+                outcome.set_exception(failure)
+
+        self.queue_delivery(delivery, finish)
+        await outcome
+
+    def queue_delivery(self, delivery: RawDelivery, committed: Committed) -> None:
+        """The same without waiting: `committed` is called later, by the loop. Raises InboxFull; then
+        it is not called."""
         self._require_room(len(delivery.body))
-        waiting = _Queued(delivery, asyncio.get_running_loop().create_future())
         self.waiting += 1
         self.waiting_bytes += len(delivery.body)
-        self._queued.append(waiting)
+        self._queued.append(_Queued(delivery, committed))
         self._has_queued.set()
-        await waiting.committed
 
     def drain(self) -> None:
         """Refuse new requests; those whose body is being read are still taken until `close`."""
@@ -217,8 +241,7 @@ class Inbox:
         self.last_commit_s = time.monotonic()
         self.last_error = None
         for waiting in group:
-            if not waiting.committed.done():
-                waiting.committed.set_result(None)
+            waiting.finish()
         ids = dict.fromkeys(waiting.delivery.id for waiting in group)
         new = [delivery_id for delivery_id in ids if delivery_id not in known]
         if new:
@@ -240,8 +263,8 @@ class Inbox:
 
     def _fail_callers(self, group: Iterable[_Queued], reason: str) -> None:
         for waiting in group:
-            if not waiting.committed.done():
-                waiting.committed.set_exception(CommitFailed(reason))
+            if waiting.committed is not None:
+                waiting.finish(CommitFailed(reason))
 
 
 class _CommitSummary:

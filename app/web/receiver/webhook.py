@@ -1,5 +1,6 @@
-"""The receiver: verifies a delivery, has its raw bytes committed, acknowledges (`_store_and_acknowledge`
-decides the 2xx). It does not know what a delivery says; settlement decides about that later.
+"""The receiver: verifies a delivery, has its raw bytes committed, acknowledges. The 2xx is decided by
+`_queue`, for what came in pieces by `_store_and_acknowledge`. It does not know what a delivery says;
+settlement decides about that later.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from enum import Enum
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
 
 from app.config import DEFAULT_ACCOUNT
 from app.domain.delivery import RawDelivery, signed_delivery_id
@@ -35,6 +37,7 @@ from app.web.receiver.body import (
     read_body,
 )
 from app.web.receiver.clock_offset import ClockOffset
+from app.web.receiver.direct import DirectConnection, Refusal, Taken
 from app.web.receiver.inbox import CommitFailed, Inbox, InboxFull
 
 log = structlog.get_logger(__name__)
@@ -68,8 +71,7 @@ class SignatureHeaders:
     signature: str | None
 
     @classmethod
-    def from_request(cls, request: web.BaseRequest) -> "SignatureHeaders":
-        headers = request.headers
+    def among(cls, headers: Mapping[str, str]) -> "SignatureHeaders":
         return cls(
             headers.get("X-Cloro-Webhook-Id"),
             headers.get("X-Cloro-Timestamp"),
@@ -90,6 +92,10 @@ class WithoutSignature(Enum):
     """It is no JSON object."""
 
 
+Outcome = Verified | Refused | WithoutSignature
+NOT_COMMITTED = "not_committed"
+
+
 class Receiver:
     """Handlers of the webhook's path."""
 
@@ -106,6 +112,7 @@ class Receiver:
     ) -> None:
         self._inbox = inbox
         self._secrets = {account: tuple(known) for account, known in secrets.items()}
+        self._accounts = {PATH: DEFAULT_ACCOUNT} | {f"{PATH}/{account}": account for account in secrets}
         self._offset = offset
         self._metrics = metrics
         self._limits = limits
@@ -127,18 +134,63 @@ class Receiver:
 
     async def handle_delivery(self, request: web.Request) -> web.StreamResponse:
         """Answer one delivery. 200 only after its bytes are committed; 401 and 4xx leave nothing behind."""
-        self._in_flight += 1
-        self._is_idle.clear()
+        self._begin()
         try:
-            response = await self._verify_and_store(request)
+            response = self._refused_when_taken(request) or await self._verify_and_store(request)
             self._metrics.count_answer(response.status)
             if response.status != 200 and has_long_unread_rest(request):
                 await answer_and_cut(request, response, lingering_s=LINGERING_TIME_S)
             return response
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._is_idle.set()
+            self._end()
+
+    def take(self, message: RawRequestMessage, payload: StreamReader, connection: DirectConnection) -> Taken:
+        """Do with a whole POST what `handle_delivery` does, and have `connection` answer it. LEFT where that
+        is no delivery, or not one to be taken now."""
+        account, headers = self._accounts.get(message.path), message.headers
+        if account is None or self._inbox.refusal_reason is not None or has_content_coding(headers):
+            return Taken.LEFT
+        if payload.total_bytes > self._limits.body_bytes_max:
+            return Taken.LEFT
+        signature, body, now_ms = SignatureHeaders.among(headers), payload.read_nowait(), self._clock()
+        outcome = self._verify_body(self._secrets[account], signature, body, now_ms)
+        delivery = self._delivery_or_refusal(account, signature, body, now_ms, outcome)
+        if isinstance(delivery, RawDelivery):
+            return self._queue(delivery, connection)
+        connection.refusal = delivery
+        return Taken.REFUSED
+
+    def _queue(self, delivery: RawDelivery, connection: DirectConnection) -> Taken:
+        """What `_store_and_acknowledge` does, without waiting."""
+
+        def finish(failure: CommitFailed | None) -> None:
+            if failure is None:
+                self._note_acknowledged(delivery)
+                self._metrics.count_answer(200)
+            connection.answer(None if failure is None else (503, NOT_COMMITTED))
+            self._end()
+
+        try:
+            self._inbox.queue_delivery(delivery, finish)
+        except InboxFull as full:
+            connection.refusal = 503, str(full)
+            return Taken.REFUSED
+        self._begin()
+        return Taken.QUEUED
+
+    def _refused_when_taken(self, request: web.BaseRequest) -> web.StreamResponse | None:
+        connection = request.protocol
+        refusal = connection.pop_refusal() if isinstance(connection, DirectConnection) else None
+        return None if refusal is None else self._refuse(*refusal, SignatureHeaders.among(request.headers))
+
+    def _begin(self) -> None:
+        self._in_flight += 1
+        self._is_idle.clear()
+
+    def _end(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._is_idle.set()
 
     async def wait_until_idle(self, within_s: float) -> None:
         """Wait until every delivery that has begun to arrive is answered; `within_s` at most."""
@@ -149,7 +201,7 @@ class Receiver:
     async def handle_expect(self, request: web.Request) -> web.StreamResponse | None:
         """For a sender that waits for 100 Continue before it sends the body: what is refused by its head is
         refused here, so the body is not sent."""
-        headers = SignatureHeaders.from_request(request)
+        headers = SignatureHeaders.among(request.headers)
         if self._inbox.refusal_reason is not None or self._refusal_by_head(request, headers) is not None:
             return await self.handle_delivery(request)
         return await answer_expect(request)
@@ -166,7 +218,7 @@ class Receiver:
 
     async def _verify_and_store(self, request: web.Request) -> web.StreamResponse:
         """Refuse by the head, read, verify; what is valid goes to `_store_and_acknowledge`."""
-        headers = SignatureHeaders.from_request(request)
+        headers = SignatureHeaders.among(request.headers)
         inbox_refusal = self._inbox.refusal_reason
         refused = self._refusal_by_head(request, headers) if inbox_refusal is None else (503, inbox_refusal)
         if refused is not None:
@@ -188,15 +240,23 @@ class Receiver:
         else:
             with self._read_budget.reserved(len(body)):
                 outcome = await self._verify_large_body(secrets, headers, body, now_ms)
+        delivery = self._delivery_or_refusal(account, headers, body, now_ms, outcome)
+        if isinstance(delivery, RawDelivery):
+            return await self._store_and_acknowledge(request, delivery, headers)
+        return self._refuse(*delivery, headers)
+
+    def _delivery_or_refusal(
+        self, account: str, headers: SignatureHeaders, body: bytes, now_ms: int, outcome: Outcome
+    ) -> RawDelivery | Refusal:
+        """What is to be stored, by the `outcome` of verifying it."""
         self._note_signature(headers, outcome)
         if isinstance(outcome, Refused):
-            return self._refuse(401, outcome.reason, headers)
+            return 401, outcome.reason
         if outcome is WithoutSignature.MALFORMED:
-            return self._refuse(400, outcome.value, headers)
-        delivery = _delivery(account, headers, body, now_ms, outcome)
-        return await self._store_and_acknowledge(request, delivery, headers)
+            return 400, outcome.value
+        return _delivery(account, headers, body, now_ms, outcome)
 
-    def _refusal_by_head(self, request: web.Request, headers: SignatureHeaders) -> tuple[int, str] | None:
+    def _refusal_by_head(self, request: web.Request, headers: SignatureHeaders) -> Refusal | None:
         """Status and reason if the head alone shows that the delivery is refused; then its body is not read.
         Everything here costs the same, whatever a stranger sends."""
         secrets = self._secrets.get(_account_of(request))
@@ -204,7 +264,7 @@ class Receiver:
             return 404, "unknown_account"
         if (request.content_length or 0) > self._limits.body_bytes_max:
             return 413, "oversize"
-        if has_content_coding(request):
+        if has_content_coding(request.headers):
             return 415, "content_encoding"
         if not self._must_be_signed(secrets, headers):
             return None
@@ -216,7 +276,7 @@ class Receiver:
 
     async def _verify_large_body(
         self, secrets: Sequence[str], headers: SignatureHeaders, body: bytes, now_ms: int
-    ) -> Verified | Refused | WithoutSignature:
+    ) -> Outcome:
         """One at a time: whoever forges large bodies gets one processor at most, and waits for himself."""
         async with self._large_check:
             return await asyncio.to_thread(self._verify_body, secrets, headers, body, now_ms)
@@ -224,14 +284,18 @@ class Receiver:
     async def _store_and_acknowledge(
         self, request: web.Request, delivery: RawDelivery, headers: SignatureHeaders
     ) -> web.StreamResponse:
-        """The only place where a delivery gets its 2xx: after the commit that holds its raw bytes. 503 when
+        """Where a delivery gets its 2xx, as in `_queue`: after the commit that holds its raw bytes. 503 when
         the inbox is full or the commit failed; then the provider sends it again."""
         try:
             await self._inbox.commit_delivery(delivery)
         except InboxFull as full:
             return self._refuse(503, str(full), headers)
         except CommitFailed:
-            return self._refuse(503, "not_committed", headers)
+            return self._refuse(503, NOT_COMMITTED, headers)
+        self._note_acknowledged(delivery)
+        return acknowledge(request)
+
+    def _note_acknowledged(self, delivery: RawDelivery) -> None:
         self._log.debug(
             "delivery_acknowledged",
             id=delivery.id,
@@ -239,14 +303,13 @@ class Receiver:
             bytes=len(delivery.body),
             took_ms=self._clock() - delivery.received_at_ms,
         )
-        return acknowledge(request)
 
     def _verify_body(
         self, secrets: Sequence[str], headers: SignatureHeaders, body: bytes, now_ms: int
-    ) -> Verified | Refused | WithoutSignature:
+    ) -> Outcome:
         """Refused is answered with 401, MALFORMED with 400. The body is parsed only under a valid
         signature."""
-        outcome: Verified | Refused | WithoutSignature = WithoutSignature.ALLOWED
+        outcome: Outcome = WithoutSignature.ALLOWED
         if self._must_be_signed(secrets, headers):
             outcome = verify(
                 secrets,
@@ -260,9 +323,7 @@ class Receiver:
                 return outcome
         return outcome if is_json_object(body) else WithoutSignature.MALFORMED
 
-    def _note_signature(
-        self, headers: SignatureHeaders, outcome: Verified | Refused | WithoutSignature
-    ) -> None:
+    def _note_signature(self, headers: SignatureHeaders, outcome: Outcome) -> None:
         """Count uses of an old secret; note how far our clock is from a signer who knows a secret."""
         if isinstance(outcome, Verified):
             if outcome.secret_index:

@@ -9,7 +9,8 @@ from aiohttp import DummyCookieJar, TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.store import Store
-from app.web.server import create_app
+from app.web.receiver.direct import DirectConnection
+from app.web.server import RECEIVER, create_app
 from tests.changed_limits import changed
 from tests.clock import SteppedClock
 from tests.integration.web.receiving import LIMITS, SECRET, HeldStore, Receiving, WakeDouble
@@ -17,9 +18,17 @@ from tests.integration.web.receiving import LIMITS, SECRET, HeldStore, Receiving
 StartReceiver = Callable[..., Awaitable[Receiving]]
 
 
+def direct_connection(server: Any, *, loop: object, **options: Any) -> DirectConnection:
+    """A connection as `serve` makes it, in the place of aiohttp's."""
+    return DirectConnection(server, server.request_handler.__self__[RECEIVER], lambda _: None, **options)
+
+
 @pytest.fixture
-async def start_receiver(clock: SteppedClock) -> AsyncIterator[StartReceiver]:
+async def start_receiver(
+    clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartReceiver]:
     """`await start_receiver(store, wake=..., secrets=..., allow_unsigned=..., <limit>=...)`."""
+    monkeypatch.setattr("aiohttp.web_server.RequestHandler", direct_connection)
     async with AsyncExitStack() as running:
 
         async def start(

@@ -1,0 +1,127 @@
+"""A connection that has a whole delivery taken as it arrives, without what aiohttp puts around a handler.
+
+For each message aiohttp makes a request and a writer, starts a task, looks up the route and wakes two tasks:
+more work than verifying what came. Its parser reads here as everywhere. Whatever cannot be taken at once
+(another path, a body in pieces, messages sent ahead, a refusal) is answered by the handler, as ever. May not
+decide anything: `Taker` does. What is used of aiohttp's own is held by test_direct.py, and by its version in
+pyproject.toml.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from app.web.receiver.acknowledgement import acknowledgement_bytes
+from app.web.receiver.body import FREE_BYTES
+
+Refusal = tuple[int, str]
+"""Status and reason."""
+
+
+class Taken(Enum):
+    """What became of a whole message."""
+
+    LEFT = auto()
+    """Nothing of it was read."""
+    REFUSED = auto()
+    """It was read, and `refusal` of the connection says why the handler is to refuse it."""
+    QUEUED = auto()
+    """`answer` will be called, later."""
+
+
+class Taker(Protocol):
+    """Takes whole deliveries."""
+
+    def take(
+        self, message: RawRequestMessage, payload: StreamReader, connection: "DirectConnection"
+    ) -> Taken: ...
+
+
+class DirectConnection(RequestHandler):
+    """Takes one delivery at a time; what is sent ahead waits for the answer, then goes to the handler."""
+
+    __slots__ = ("_answered", "_is_taking", "_taker", "refusal")
+
+    def __init__(
+        self, server: web.Server, taker: Taker, answered: Callable[[RequestHandler], None], **options: Any
+    ) -> None:
+        """`answered` is called before each answer that did not come from the handler."""
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._taker, self._answered = taker, answered
+        self._is_taking = False
+        self.refusal: Refusal | None = None
+        """Of the message that the handler is called with next."""
+
+    def data_received(self, data: bytes) -> None:
+        # aiohttp's task waits by this future for the next message; without it messages are parsed and queued.
+        waiter, self._waiter = self._waiter, None
+        super().data_received(data)
+        self._waiter = waiter
+        if waiter is not None and self._messages and not self._is_taking:
+            self._take_or_wake()
+
+    def answer(self, refusal: Refusal | None = None) -> None:
+        """The delivery that was taken is committed, or refused after all."""
+        self._is_taking = self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            # Who ends the server waits for this.
+            self._handler_waiter.set_result(None)
+        if self.transport is None or self._parser is None:
+            return
+        if refusal is None:
+            self._answered(self)
+            self.transport.write(acknowledgement_bytes())
+            self._messages.popleft()
+            self._parser.message_consumed()
+        else:
+            self.refusal = refusal
+        if self._messages:
+            self._wake()
+
+    def pop_refusal(self) -> Refusal | None:
+        """What the handler is to refuse its message with, if it was read here."""
+        refusal, self.refusal = self.refusal, None
+        return refusal
+
+    def _take_or_wake(self) -> None:
+        if self._may_take():
+            message, payload = self._messages[0]
+            if isinstance(message, RawRequestMessage) and is_whole(message, payload):
+                # Before: reading the payload may have the parser go on.
+                self._is_taking = True
+                if self._taker.take(message, payload, self) is Taken.QUEUED:
+                    self._request_in_progress = True
+                    self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                    return
+                self._is_taking = False
+        self._wake()
+
+    def _may_take(self) -> bool:
+        """Nothing else is to be done on this connection first; its sender reads the answers."""
+        return len(self._messages) == 1 and not (
+            self._paused or self._buffer_paused or self._upgraded or self._force_close
+        )
+
+    def _wake(self) -> None:
+        """Have aiohttp's task, which waits, go on with the first message."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def is_whole(message: RawRequestMessage, payload: StreamReader) -> bool:
+    """Whether this is a POST as providers send it, its body short and all there."""
+    return (
+        message.method == "POST"
+        and message.version == HttpVersion11
+        and not message.should_close
+        and not message.upgrade
+        and payload.is_eof()
+        and payload.exception() is None
+        and 0 < payload.total_bytes <= FREE_BYTES
+        and "Expect" not in message.headers
+    )
