@@ -58,6 +58,8 @@ _DEPTH_MAX = 6
 _REDACTIONS = (
     # The provider's keys and webhook secrets.
     (re.compile(r"\b(sk|whsec)_[A-Za-z0-9_\-+/=]{4,}"), r"\1_..."),
+    # Tokens of the API; their beginning may be shown.
+    (re.compile(r"\b(thk_[0-9A-Za-z]{9}_)[0-9A-Za-z]{4,}"), r"\1..."),
     (re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9_\-+/=.~]{8,}"), r"\1 ..."),
     # A password in a URL of a database or of Redis.
     (re.compile(r"(://[^/\s:@]*):[^/\s@]+@"), r"\1:...@"),

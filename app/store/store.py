@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from app.store.read.notice_triggers import NoticeTriggerReads
     from app.store.read.pruned import PrunedReads
     from app.store.read.reports import ReportReads
+    from app.store.read.run_pages import RunPageReads
     from app.store.read.runs import Queries
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
     from app.store.read.waiting import WaitingReads
+    from app.store.write.access import AccessWrites
     from app.store.write.accounts import AccountWrites
     from app.store.write.adjustments import AdjustmentWrites
     from app.store.write.archives import ArchiveWrites
@@ -51,6 +53,7 @@ PARTS = {
     "runs": "write.runs.RunWrites",
     "loading": "write.load.LoadWrites",
     "retries": "write.retries.RetryWrites",
+    "access": "write.access.AccessWrites",
     "accounts": "write.accounts.AccountWrites",
     "submissions": "write.submission.SubmissionWrites",
     "inbox": "write.inbox.InboxWrites",
@@ -76,6 +79,7 @@ PARTS = {
     "audits": "write.audits.AuditWrites",
     "charges": "read.charges.ChargeReads",
     "queries": "read.runs.Queries",
+    "run_pages": "read.run_pages.RunPageReads",
     "waiting": "read.waiting.WaitingReads",
     "reports": "read.reports.ReportReads",
     "pruned": "read.pruned.PrunedReads",
@@ -104,6 +108,7 @@ class Store:
         runs: RunWrites
         loading: LoadWrites
         retries: RetryWrites
+        access: AccessWrites
         accounts: AccountWrites
         submissions: SubmissionWrites
         inbox: InboxWrites
@@ -129,6 +134,7 @@ class Store:
         audits: AuditWrites
         charges: ChargeReads
         queries: Queries
+        run_pages: RunPageReads
         waiting: WaitingReads
         reports: ReportReads
         pruned: PrunedReads

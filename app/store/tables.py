@@ -89,7 +89,13 @@ runs = sa.Table(
     sa.Column("retained_at_ms", Millis),  # since when nothing of it may be pruned; null: it may
     # Its tasks of an engine whose answers fail wait (engine_pauses).
     sa.Column("pause_failing_engines", sa.Boolean, nullable=False, server_default=sa.false()),
+    # When it last came into each state; null: never, or by the version before.
+    sa.Column("started_at_ms", Millis),
+    sa.Column("paused_at_ms", Millis),
+    sa.Column("stopped_at_ms", Millis),
+    sa.Column("cancelled_at_ms", Millis),
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
+    sa.Index("ix_runs_account_id", "account", "id"),
     # A slot runs once, however many workers there are.
     sa.Index("uq_runs_slot", "schedule_id", "slot_ms", unique=True),
 )
@@ -506,6 +512,40 @@ processes = sa.Table(
     sa.Column("started_at_ms", Millis, nullable=False),
     sa.Column("seen_at_ms", Millis, nullable=False),
     sa.Column("address", sa.Text),  # of web: where the provider reaches it, without our path
+)
+
+# Who may use the API. Of the token itself only a hash is kept (domain.access).
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("prefix", sa.Text, nullable=False, unique=True),  # its beginning, by which it is found
+    sa.Column("sha256", sa.Text, nullable=False),  # in hex
+    sa.Column("scope", sa.Text, nullable=False),  # domain.access.Scope
+    sa.Column("account", sa.Text),  # it sees and spends this one's only; null: every account's
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Column("expires_at_ms", Millis),  # null: never
+    sa.Column("revoked_at_ms", Millis),  # null: it is valid
+    sa.Column("last_used_at_ms", Millis),  # to the minute; null: never
+)
+IS_VALID_TOKEN = tokens.c.revoked_at_ms.is_(None)
+sa.Index(
+    "uq_tokens_name", tokens.c.name, unique=True, postgresql_where=IS_VALID_TOKEN, sqlite_where=IS_VALID_TOKEN
+)
+
+# Append-only but for `status` and `subject`: what was changed through the API, and by commands about tokens.
+actions = sa.Table(
+    "actions",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),  # the token's name, or "command line"
+    sa.Column("token_id", Id),  # null: the command line
+    sa.Column("action", sa.Text, nullable=False),  # run.pause, token.create, …
+    sa.Column("subject", sa.Text),  # the id of what it was done to; null: nothing came of it
+    sa.Column("request_id", sa.Text),
+    sa.Column("status", sa.Integer),  # HTTP; null: it goes on, or its process died
 )
 
 # What was pruned: one receipt for each kind of rows and day (UTC), by the transactions that dropped them.

@@ -102,7 +102,7 @@ class Queries(StorePart):
     async def list_runs(self, connection: AsyncConnection, limit: int = 50) -> list[RunRow]:
         """The newest runs first. One that a wrong clock dated ahead stands behind all others: when it was,
         nobody knows, and it must not be `latest` until its time has come."""
-        newest = sa.select(*_RUN_COLUMNS).order_by(runs.c.created_at_ms.desc())
+        newest = sa.select(*RUN_COLUMNS).order_by(runs.c.created_at_ms.desc())
         now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
         has_been = is_not_ahead(runs.c.created_at_ms, now)
         rows = list(await connection.execute(newest.where(has_been).limit(limit)))
@@ -117,7 +117,7 @@ class Queries(StorePart):
         now = int(await connection.scalar(sa.select(database_now(self.db))) or 0)
         was_sent = sa.exists().where(tasks.c.run_id == runs.c.id, tasks.c.first_sent_at_ms.is_not(None))
         query = (
-            sa.select(*_RUN_COLUMNS)
+            sa.select(*RUN_COLUMNS)
             .where(runs.c.state != RunState.LOADING, sa.or_(runs.c.state != RunState.CANCELLED, was_sent))
             .order_by(is_not_ahead(runs.c.created_at_ms, now).desc(), runs.c.created_at_ms.desc())
             .limit(1)
@@ -130,7 +130,7 @@ class Queries(StorePart):
         """The newest run of which not all is read; one of `source` before others. Without those of schedules,
         which workers go on with."""
         query = (
-            sa.select(*_RUN_COLUMNS)
+            sa.select(*RUN_COLUMNS)
             .where(runs.c.state == RunState.LOADING, runs.c.schedule_id.is_(None))
             .order_by((runs.c.source == source).desc(), runs.c.created_at_ms.desc())
             .limit(1)
@@ -225,7 +225,7 @@ class Queries(StorePart):
 
 
 async def _runs_where(connection: AsyncConnection, condition: sa.ColumnElement[bool]) -> list[RunRow]:
-    query = sa.select(*_RUN_COLUMNS).where(condition).order_by(runs.c.created_at_ms.desc())
+    query = sa.select(*RUN_COLUMNS).where(condition).order_by(runs.c.created_at_ms.desc())
     return [RunRow(*tuple(row)) for row in await connection.execute(query)]
 
 
@@ -236,7 +236,7 @@ _IS_OVER = sa.and_(
     ~sa.exists().where(tasks.c.run_id == runs.c.id, IS_OPEN),
 )
 """The row of such a run says so within seconds; whoever asks hears of it at once."""
-_RUN_COLUMNS = (
+RUN_COLUMNS = (
     runs.c.id,
     runs.c.name,
     runs.c.source,

@@ -1,0 +1,47 @@
+"""Tokens made and revoked, each with its row in the list of actions."""
+
+import os
+from typing import TYPE_CHECKING
+
+from app.domain.access import NAME_BYTES, SECRET_BYTES, ActionRow, TokenRow, hash_of, make_token, prefix_of
+from app.domain.task import new_id
+
+if TYPE_CHECKING:
+    from app.store import Store
+
+COMMAND_LINE = "command line"
+"""Who acts where no token does."""
+
+
+async def create_token(
+    store: "Store", name: str, scope: str, account: str | None, *, now_ms: int, lasts_ms: int | None = None
+) -> tuple[TokenRow, str] | None:
+    """Its row and the token itself, which is kept nowhere; None: a valid token has the name."""
+    text = make_token(os.urandom(NAME_BYTES), os.urandom(SECRET_BYTES))
+    row = TokenRow(
+        new_id(now_ms),
+        name,
+        prefix_of(text) or "",
+        hash_of(text),
+        scope,
+        account,
+        created_at_ms=now_ms,
+        expires_at_ms=None if lasts_ms is None else now_ms + lasts_ms,
+        revoked_at_ms=None,
+        last_used_at_ms=None,
+    )
+    is_made = await store.access.create_token(row, _action("token.create", row.id, now_ms))
+    return (row, text) if is_made else None
+
+
+async def revoke_token(store: "Store", name_or_prefix: str, *, now_ms: int) -> TokenRow | None:
+    """The token as it was; None: none that is not revoked is called so."""
+    row = await store.access.find_valid_token(name_or_prefix)
+    if row is None:
+        return None
+    action = _action("token.revoke", row.id, now_ms)
+    return row if await store.access.revoke_token(row.id, now_ms, action) else None
+
+
+def _action(action: str, subject: str, now_ms: int) -> ActionRow:
+    return ActionRow(new_id(now_ms), now_ms, COMMAND_LINE, None, action, subject, None, None)
