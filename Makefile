@@ -8,7 +8,7 @@ WORKERS ?= 3
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos test-hostile test-pgbouncer screenshots clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference test-hostile test-pgbouncer screenshots clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -72,6 +72,10 @@ bench-growth: install
 # The same beside 10,000,000 old tasks in PostgreSQL, and what dropping a day does: half an hour, 25 GB of disk.
 bench-history: install
 	$(BIN)/python -m benchmarks.history $(ARGS)
+
+# The reference part of docs/api.md, made of the table of routes.
+reference: install
+	$(BIN)/python -m app.api.reference
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)

@@ -23,9 +23,17 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.address import AddressError, read_database_address, read_objects_address, read_redis_address
-from app.address.listening import host_in_url, reachable_here, read_host
+from app.address.listening import LOOPBACK, host_in_url, reachable_here, read_host
 from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url
-from app.limits import CREDITS_MAX, HOUR_S, RATE_PER_HOUR_MAX, Limits, NoticeLimits, RetentionLimits
+from app.limits import (
+    CREDITS_MAX,
+    HOUR_S,
+    RATE_PER_HOUR_MAX,
+    ApiLimits,
+    Limits,
+    NoticeLimits,
+    RetentionLimits,
+)
 from app.settings_text import (
     ConfigError,
     Problem,
@@ -124,6 +132,10 @@ class Environment(BaseModel):
     ca_file: str = ""
     """Certificates (PEM) that are trusted besides the system's, for the provider and whoever gets notices."""
     host: str = "127.0.0.1"
+    api_host: str = LOOPBACK
+    """Where the API listens: this machine alone, unless a network that is trusted, or a proxy with TLS, is
+    meant to reach it."""
+    api_port: int = Field(8081, ge=0, le=65535)
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
     archive_url: str = ""
@@ -150,7 +162,7 @@ class NoticeAddress(BaseModel):
     """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""
 
 
-class Settings(RetentionLimits, NoticeLimits, NoticeAddress, Limits, Environment, BaseSettings):
+class Settings(RetentionLimits, NoticeLimits, NoticeAddress, ApiLimits, Limits, Environment, BaseSettings):
     """Everything that can be set. With nothing set, all runs embedded: a SQLite file, a Valkey from its
     wheel, the emulator. Of several wrong settings those of the last base are named first."""
 
@@ -385,7 +397,7 @@ def _checked(value: Any, name: str) -> Any:
         text = from_home(text)
         if name == "ca_file":
             _read_certificates(text)
-    elif name == "host":
+    elif name in ("host", "api_host"):
         return read_host(text)
     return text
 

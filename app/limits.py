@@ -200,6 +200,29 @@ class RetentionLimits(BaseModel):
         return self
 
 
+class ApiLimits(BaseModel):
+    """Of the API."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    api_rate_per_s: float = Field(500.0, gt=0, le=10_000)
+    """Requests a second for each token and process, and as many at once after a pause: what the provider
+    itself takes (C-B7), so that a client of its API needs no other pace here."""
+    api_in_flight: int = Field(64, ge=1, le=10_000)
+    """Requests that are answered at once; those that wait for their turn are refused beyond 16 times as many.
+    Writes of single tasks share commits, and 500/s of 100 ms need 50."""
+    api_in_flight_beside_web: int = Field(4, ge=1, le=10_000)
+    """The same with `web --with-api`, where the receiver needs the processor."""
+    api_timeout_s: float = Field(30.0, gt=0, le=HOUR_S)
+    """A request is given up after this, its waiting and its body included; uploads and streams are not."""
+    api_streams_max: int = Field(100, ge=1, le=10_000)
+    """Streams that are open at once: each is a connection and, while it is read, some 100 KB."""
+
+    # Not settings.
+    api_body_bytes_max: ClassVar[int] = 1024 * 1024
+    """Of a JSON body; uploads are streamed and have no bound."""
+
+
 class NoticeLimits(BaseModel):
     """Of notices."""
 

@@ -24,11 +24,12 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_group
 
-from app.cli import processes, streams
+from app.cli import processes, streams, tokens
 from app.cli.accounts.adjust import ADJUST_EXAMPLES, adjust
 from app.cli.accounts.audit import AUDIT_EXAMPLES, audit
 from app.cli.accounts.forecast import FORECAST_EXAMPLES, forecast
 from app.cli.accounts.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
+from app.cli.api import API_EXAMPLES, api
 from app.cli.archive import ARCHIVE_EXAMPLES, archive
 from app.cli.evidence.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
@@ -114,9 +115,12 @@ _add(forecast, "Accounts", FORECAST_EXAMPLES)
 _add(audit, "Accounts", AUDIT_EXAMPLES)
 _add(statement, "Accounts", STATEMENT_EXAMPLES)
 app.add_typer(notices, name="notices", rich_help_panel="Accounts")
+app.add_typer(tokens.token, name="token", rich_help_panel="Access")
+_add(tokens.actions, "Access")
 _add(up, "Processes", UP_EXAMPLES)
 _add(init, "Processes", INIT_EXAMPLES)
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
+_add(api, "Processes", API_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
 _add(archive, "Processes", ARCHIVE_EXAMPLES)

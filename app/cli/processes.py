@@ -1,5 +1,6 @@
 """Commands that are processes, or look after them: web, worker, emulator, doctor, demo."""
 
+import contextlib
 import functools
 import gc
 import json
@@ -15,6 +16,8 @@ from app.cli.streams import forget_done
 from app.errors import FAILED, UserError
 
 if TYPE_CHECKING:
+    from aiohttp import web as web_server
+
     from app.config import Settings
 
 DEMO_SEED = 1
@@ -29,11 +32,18 @@ def web(
         bool, typer.Option("--json", help="Print one JSON line when listening; logs go to stderr.")
     ] = False,
     migrate: Migrate = False,
+    with_api: Annotated[
+        bool,
+        typer.Option("--with-api", help="Answer the API in the same port, for platforms that have only one."),
+    ] = False,
 ) -> None:
     """Run the receiver of webhook deliveries, until Ctrl-C or SIGTERM.
 
     Listens on TALLYHOOK_HOST and PORT (0 picks a free one). The provider must reach it at PUBLIC_URL. Without
     REDIS_URL an embedded Valkey runs beside it, shared with every worker of the same TALLYHOOK_DATA_DIR.
+
+    With --with-api whoever reaches the port reaches the API, which asks for a token; a few of its requests
+    are answered at a time (TALLYHOOK_API_IN_FLIGHT_BESIDE_WEB), so that deliveries do not wait for them.
     """
     import asyncio
 
@@ -46,10 +56,10 @@ def web(
     settings = settings_for()
     if migrate:
         asyncio.run(bring_to_schema(settings))
-    run(serve_web(settings, as_json=as_json))
+    run(serve_web(settings, as_json=as_json, with_api=with_api))
 
 
-async def serve_web(settings: "Settings", *, as_json: bool) -> None:
+async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = False) -> None:
     """The web process: store, queue, receiver."""
     import asyncio
 
@@ -73,7 +83,7 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
         announce_line(ready if as_json else f"Listening on {url}; deliveries go to {webhook_url}.")
 
     with embedded_valkey(settings) as redis_url:
-        async with opened_store(settings) as store:
+        async with opened_store(settings) as store, contextlib.AsyncExitStack() as beside:
             queue = open_queue(redis_url, settings)
             try:
                 gc.enable()
@@ -87,6 +97,8 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     clock=now_ms,
                     allow_unsigned=settings.allow_unsigned,
                 )
+                if with_api:
+                    await _add_api(app, settings, beside)
                 await serve(
                     app,
                     host=settings.host,
@@ -111,6 +123,19 @@ async def serve_web(settings: "Settings", *, as_json: bool) -> None:
                     task.cancel()
                 await asyncio.gather(*known, return_exceptions=True)
                 await queue.close()
+
+
+async def _add_api(
+    app: "web_server.Application", settings: "Settings", beside: contextlib.AsyncExitStack
+) -> None:
+    """With connections of its own to the database: what the API asks, no delivery waits for."""
+    from app.api.route import Parts
+    from app.api.server import add_to_web
+    from app.bootstrap import now_ms
+    from app.cli.store_access import opened_store
+
+    own = await beside.enter_async_context(opened_store(settings))
+    add_to_web(app, Parts(own, settings, now_ms), settings)
 
 
 def extra_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:

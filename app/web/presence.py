@@ -3,12 +3,24 @@
 import asyncio
 import contextlib
 import uuid
+from collections.abc import AsyncIterator
 
 from app.database_clock import DatabaseClock
 from app.store import Store
 from app.store.write.health import RECEIVER
 
 END_WITHIN_S = 1.0
+
+
+@contextlib.asynccontextmanager
+async def reading_clock(store: Store, clock: DatabaseClock) -> AsyncIterator[None]:
+    """Meanwhile the database is asked for its time again and again, by a process that tells of nothing."""
+    task = asyncio.create_task(clock.keep(store.health.database_ms), name="clock")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def stay_known(store: Store, clock: DatabaseClock, address: str) -> None:

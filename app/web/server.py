@@ -138,14 +138,14 @@ async def serve(
     """
     stop = stop or asyncio.Event()
     connections = Connections(
-        min(connections_max, _connections_allowed()), app[RECEIVER], connection_options()
+        min(connections_max, connections_allowed()), app[RECEIVER], connection_options()
     )
     app.on_response_prepare.append(connections.note_answer)
     app[METRICS].add_gauge(
         "tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut
     )
     runner = web.AppRunner(app, shutdown_timeout=CANCEL_TIMEOUT_S)
-    with _stop_signals(stop):
+    with stop_signals(stop):
         try:
             await runner.setup()
             site = BoundedSite(runner, host, port, connections, share_port=share_port)
@@ -227,7 +227,7 @@ def _is_noteworthy(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _stop_signals(stop: asyncio.Event) -> Any:
+def stop_signals(stop: asyncio.Event) -> Any:
     """SIGTERM, SIGINT and SIGHUP set `stop`; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     numbers = ending_signals()
@@ -251,7 +251,7 @@ def _stop_signals(stop: asyncio.Event) -> Any:
                 loop.remove_signal_handler(number)
 
 
-def _connections_allowed() -> int:
+def connections_allowed() -> int:
     """What the limit on file descriptors leaves for connections."""
     try:
         import resource

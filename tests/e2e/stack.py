@@ -21,6 +21,7 @@ from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
 from app.domain.pricing import estimate
 from app.domain.task import OPEN_STATES, TaskSpec
 from app.provider.wire import read_answer
+from app.services.access import create_token
 from app.store import Database, Store
 from app.store.tables import tasks
 from tests.servers.processes import ServerError, answers, end, free_port, log_tail, wait_for
@@ -50,12 +51,14 @@ class Stack:
     def __init__(self, folder: Path, store: Store, store_url: str, redis_url: str) -> None:
         self._folder = folder
         self.store = store
-        self._ports = {"emulator": free_port(), "web": free_port()}
+        self._ports = {"emulator": free_port(), "web": free_port(), "api": free_port()}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.emulator_options: list[str] = []
         self.seed = 7
         self.run_id = ""
         self.follow_to = ""
+        self.with_api = False
+        """Whether `web` answers the API too."""
         self.env_of: dict[str, dict[str, str]] = {}
         """Beside `env`, by process."""
         self.log_to: dict[str, int] = {}
@@ -87,7 +90,8 @@ class Stack:
         ]
         return {
             "emulator": [TALLYHOOK, "emulator", *options],
-            "web": [TALLYHOOK, "web"],
+            "web": [TALLYHOOK, "web", *(["--with-api"] if self.with_api else [])],
+            "api": [TALLYHOOK, "api", "--port", str(self._ports["api"])],
             "worker": [sys.executable, "-m", "workers"],
             "follower": [TALLYHOOK, "export", "--follow", self.follow_to, "--every", "1s"],
         }[name.rstrip("0123456789")]
@@ -108,7 +112,7 @@ class Stack:
                 )
         for name in names:
             if name in self._ports:
-                path = {"emulator": "/_emulator/books?tasks=0", "web": "/healthz"}[name]
+                path = {"emulator": "/_emulator/books?tasks=0"}.get(name, "/healthz")
                 url = f"http://127.0.0.1:{self._ports[name]}{path}"
                 process, log_path = self._processes[name], self._folder / f"{name}.log"
                 wait_for(lambda url=url: answers(url), process, log_path, START_TIMEOUT_S)  # type: ignore[misc]
@@ -205,6 +209,23 @@ class Stack:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
 
         return await self.store.db.read(work)
+
+    @property
+    def api_url(self) -> str:
+        """Of the API, once it was started by `start("api")`."""
+        return f"http://127.0.0.1:{self._ports['api']}"
+
+    @property
+    def web_url(self) -> str:
+        """Of the receiver."""
+        return f"http://127.0.0.1:{self._ports['web']}"
+
+    async def token(self, scope: str = "operate", account: str | None = None) -> str:
+        """A new token of the API."""
+        name = f"{scope}-{time.monotonic_ns()}"
+        made = await create_token(self.store, name, scope, account, now_ms=time.time_ns() // 1_000_000)
+        assert made is not None
+        return made[1]
 
     def books(self, *, tasks: bool = True) -> dict[str, Any]:
         """What the emulator says it did."""

@@ -22,10 +22,12 @@ BASE = {
     "submit": ["good.csv", "--name", "again"],
     "ask": ["what?", "--engine", "chatgpt", "--country", "US"],
     "adjust": ["done", "--credits", "1", "--reason", "x"],
+    "token create": ["ci", "--scope", "read"],
     "schedule add": ["good.csv", "--every", "1d"],
 }
 """What else a command must be given; every other one is content with the name of a run."""
-PROCESSES = ("up", "web", "worker", "demo", "emulator")
+OF_NO_RUN = ("", "runs", "plan", "notices", "token list", "actions")
+PROCESSES = ("api", "up", "web", "worker", "demo", "emulator")
 CODES = (0, 1, 2)
 NUMERIC = (
     "limit",
@@ -91,7 +93,7 @@ def ended(arguments: list[str]) -> tuple[int, str]:
 
 
 def arguments_of(path: str, parameter: Any, value: str) -> list[str]:
-    given = list(BASE.get(path, ["done"] if path not in ("", "runs", "plan", "notices") else []))
+    given = list(BASE.get(path, [] if path in OF_NO_RUN else ["done"]))
     if parameter.param_type_name == "argument":
         return [*path.split(), "--", value] if path not in BASE else [*path.split(), value, *given[1:]]
     option = parameter.opts[0]

@@ -24,9 +24,12 @@ class Connections:
     fraction of a second and survives.
     """
 
-    def __init__(self, connections_max: int, taker: Taker, options: Mapping[str, Any]) -> None:
-        """`options` are those of aiohttp's RequestHandler."""
-        self._max, self._taker, self._options = connections_max, taker, options
+    def __init__(
+        self, connections_max: int, taker: Taker | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """`taker`: of whole deliveries; None where aiohttp takes all. `options` are those of its
+        RequestHandler."""
+        self._max, self._taker, self._options = connections_max, taker, options or {}
         self._by_last_answer: dict[web.RequestHandler, None] = {}
         self.cut = 0
         """Connections ended to make room."""
@@ -47,9 +50,12 @@ class Connections:
             self._cut_longest_unanswered()
         elif len(self._by_last_answer) > 2 * self._max:
             self._forget_closed()
-        handler = DirectConnection(server, self._taker, self.note_answered, **self._options)
+        handler = server() if self._taker is None else self._direct(server, self._taker)
         self._by_last_answer[handler] = None
         return handler
+
+    def _direct(self, server: web.Server, taker: Taker) -> web.RequestHandler:
+        return DirectConnection(server, taker, self.note_answered, **self._options)
 
     def _cut_longest_unanswered(self) -> None:
         while self._by_last_answer:

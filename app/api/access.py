@@ -1,0 +1,135 @@
+"""Whose request it is, what its token may do, and how many requests it may send."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from app.api.problems import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, Problem
+from app.api.route import Caller, Route
+from app.domain.access import Scope, TokenRow, is_same, prefix_of
+from app.ports import Clock
+from app.store import Store
+
+log = structlog.get_logger(__name__)
+
+KNOWN_FOR_MS = 2_000
+"""A token that was read is believed for so long: a revoked one works no longer than this. Without it each
+request would cost a read."""
+KNOWN_MAX = 1_000
+USED_EVERY_MS = 60_000
+"""How often the last use of a token is written."""
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tallyhook"'}
+
+
+class Access:
+    """The tokens of one store, as requests bring them."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, tuple[TokenRow, int]] = {}
+        """By prefix, with the time of the reading."""
+        self._noted_ms: dict[str, int] = {}
+        self._notes: set[asyncio.Task[None]] = set()
+
+    async def caller_of(self, headers: Mapping[str, str]) -> Caller:
+        """Raises Problem for a request without a valid token."""
+        kind, _, given = headers.get("Authorization", "").partition(" ")
+        given = given.strip()
+        prefix = prefix_of(given) if kind.lower() == "bearer" else None
+        if prefix is None:
+            raise _refused("send Authorization: Bearer and a token; tallyhook token create makes one")
+        now_ms = self._clock()
+        token = await self._token(prefix, now_ms)
+        # Compared also where there is none, so that both take as long.
+        same = is_same(given, token.sha256 if token else "")
+        if token is None or not same or not token.is_valid(now_ms):
+            raise _refused("this token is unknown, expired or revoked: tallyhook token list")
+        self._note_use(token, now_ms)
+        return Caller(token.id, token.name, Scope(token.scope), token.account)
+
+    async def _token(self, prefix: str, now_ms: int) -> TokenRow | None:
+        known = self._known.get(prefix)
+        if known is not None and 0 <= now_ms - known[1] < KNOWN_FOR_MS:
+            return known[0]
+        token = await self._store.access.find_token(prefix)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known.pop(prefix, None)
+        if token is not None:
+            self._known[prefix] = token, now_ms
+        return token
+
+    def _note_use(self, token: TokenRow, now_ms: int) -> None:
+        """Written beside the request, which does not wait for it, nor fails with it."""
+        last_ms = max(self._noted_ms.get(token.id, 0), token.last_used_at_ms or 0)
+        if now_ms - last_ms < USED_EVERY_MS:
+            return
+        self._noted_ms[token.id] = now_ms
+        task = asyncio.create_task(self._write_use(token.id, now_ms), name="token use")
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    async def _write_use(self, token_id: str, now_ms: int) -> None:
+        try:
+            await self._store.access.note_use(token_id, now_ms)
+        except Exception as error:
+            log.info("token_use_not_noted", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await asyncio.gather(*self._notes, return_exceptions=True)
+
+
+def refuse_without_scope(caller: Caller, route: Route) -> None:
+    """Raises Problem for a token that may not do what a route does."""
+    if route.scope is not None and not caller.scope.includes(route.scope):
+        needs = f'error="insufficient_scope", scope="{route.scope}"'
+        raise Problem(
+            FORBIDDEN,
+            f"this token has the scope {caller.scope}, and {route.scope} is needed: use another token",
+            headers={"WWW-Authenticate": f"{CHALLENGE['WWW-Authenticate']}, {needs}"},
+        )
+
+
+def _refused(detail: str) -> Problem:
+    return Problem(UNAUTHORIZED, detail, headers=CHALLENGE)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at_s: float
+
+
+class RequestRates:
+    """A bucket for each token, in this process: it holds one second's requests and fills at the rate."""
+
+    def __init__(self, rate_per_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._size = max(1.0, rate_per_s)
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, token_id: str, now_s: float) -> dict[str, str]:
+        """The headers that say what is left (draft-ietf-httpapi-ratelimit-headers-11). Raises Problem when
+        nothing is. `now_s`: monotonic."""
+        bucket = self._buckets.setdefault(token_id, _Bucket(self._size, now_s))
+        filled = bucket.level + (now_s - bucket.at_s) * self._rate_per_s
+        bucket.level, bucket.at_s = min(self._size, filled), now_s
+        if bucket.level < 1:
+            wait_s = (1 - bucket.level) / self._rate_per_s
+            headers = self._headers(bucket) | {"Retry-After": str(max(1, math.ceil(wait_s)))}
+            rate = f"{self._rate_per_s:g} requests a second"
+            raise Problem(RATE_LIMITED, f"a token may send {rate}: wait as Retry-After says", headers=headers)
+        bucket.level -= 1
+        return self._headers(bucket)
+
+    def _headers(self, bucket: _Bucket) -> dict[str, str]:
+        full_in_s = math.ceil((self._size - bucket.level) / self._rate_per_s)
+        return {
+            "RateLimit-Policy": f'"token";q={int(self._size)};w={math.ceil(self._size / self._rate_per_s)}',
+            "RateLimit": f'"token";r={int(bucket.level)};t={max(1, full_in_s)}',
+        }

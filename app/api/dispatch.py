@@ -1,0 +1,190 @@
+"""One request on its way: which route, whose token, validated, handled, answered.
+
+May know no route: they are given. Reads no settings.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+from aiohttp import web
+from aiohttp.web_urldispatcher import UrlDispatcher
+
+from app.api.access import Access, RequestRates, refuse_without_scope
+from app.api.problems import (
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    NATIVE,
+    NOT_FOUND,
+    TIMEOUT,
+    UNAVAILABLE,
+    Dialect,
+    Problem,
+)
+from app.api.respond import SECURITY, respond
+from app.api.route import Answer, Call, Caller, Parts, Route
+from app.api.slots import Slots
+from app.api.validate import read_body, read_params
+from app.domain.access import ActionRow, Scope
+from app.domain.task import new_id
+from app.limits import ApiLimits
+from app.ports import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+NOBODY = Caller("", "", Scope.READ, None)
+"""Who asks a route that needs no token."""
+RETRY_AFTER_S = 5
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
+
+
+class Dispatcher:
+    """Answers every request of the API, also those to addresses that are none."""
+
+    def __init__(
+        self, routes: Sequence[Route], parts: Parts, limits: ApiLimits, *, in_flight_max: int
+    ) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._access = Access(parts.store, parts.clock)
+        self._rates = RequestRates(limits.api_rate_per_s)
+        self._slots = Slots(in_flight_max, limits.api_streams_max)
+        self._routes: dict[web.AbstractRoute, Route] = {}
+        self._router = UrlDispatcher()
+        for route in routes:
+            self._routes[self._router.add_route(route.method, route.path, _unused)] = route
+        self._router.freeze()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """An aiohttp handler, and never an exception but of a connection that is gone."""
+        request_id = self._request_id(request)
+        started_s = time.monotonic()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            dialect, headers = NATIVE, {"X-Request-Id": request_id}
+            route: Route | None = None
+            try:
+                route, path = await self._resolve(request)
+                dialect = route.dialect
+                response = await self._answered(route, path, request, headers)
+            except Problem as problem:
+                response = _problem_response(problem, dialect, headers)
+            except StoreUnavailable as error:
+                log.warning("api_store_unavailable", error=type(error).__name__)
+                response = _problem_response(_unavailable(), dialect, headers)
+            except ConnectionError:
+                raise
+            except Exception as error:
+                log.exception("api_request_failed", error=type(error).__name__)
+                bug = Problem(INTERNAL, "please report it with the request id; the log has the rest")
+                response = _problem_response(bug, dialect, headers)
+            _log_end(request, route, response.status, started_s)
+            return response
+
+    async def close(self) -> None:
+        """End streams, and finish what was begun beside requests."""
+        self._parts.stopping.set()
+        await self._access.close()
+
+    def _request_id(self, request: web.Request) -> str:
+        given = request.headers.get("X-Request-Id", "")
+        return given if _REQUEST_ID.fullmatch(given) else new_id(self._parts.clock())
+
+    async def _resolve(self, request: web.Request) -> tuple[Route, dict[str, str]]:
+        found = await self._router.resolve(request)
+        if isinstance(found.http_exception, web.HTTPMethodNotAllowed):
+            allowed = ", ".join(sorted(found.http_exception.allowed_methods))
+            raise Problem(METHOD_NOT_ALLOWED, f"use one of: {allowed}", headers={"Allow": allowed})
+        if found.http_exception is not None:
+            raise Problem(NOT_FOUND, "there is nothing at this address: /openapi.json has all of them")
+        return self._routes[found.route], dict(found)
+
+    async def _answered(
+        self, route: Route, path: dict[str, str], request: web.Request, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        caller = NOBODY
+        if route.scope is not None:
+            caller = await self._access.caller_of(request.headers)
+            headers |= self._rates.take(caller.token_id, time.monotonic())
+            refuse_without_scope(caller, route)
+        async with self._slots.taken(is_stream=route.is_stream), self._in_time(route):
+            params = read_params(route, path, request.query)
+            await _continue(request)
+            body = await read_body(route, request, self._limits.api_body_bytes_max)
+            call = Call(self._parts, caller, params, body, headers["X-Request-Id"], request.headers)
+            result = await self._handled(route, call)
+            return await respond(result, request, route, headers)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, route: Route) -> AsyncIterator[None]:
+        timeout_s = None if route.is_stream else self._limits.api_timeout_s
+        deadline = asyncio.timeout(timeout_s)
+        try:
+            async with deadline:
+                yield
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            what = "it may have been done: look before you repeat it" if route.action else "ask for less"
+            raise Problem(TIMEOUT, f"no answer within {timeout_s:g} s; {what}") from None
+
+    async def _handled(self, route: Route, call: Call) -> object:  # type: ignore[type-arg]
+        """What the handler returns. A write is in the list of actions before it is done, so that none is
+        missing there however this process ends."""
+        if route.action is None:
+            return await route.handler(call)
+        now_ms = self._parts.clock()
+        caller, access = call.caller, self._parts.store.access
+        subject = next(iter(call.params.model_dump().values()), None) if route.path_fields else None
+        row = ActionRow(
+            new_id(now_ms), now_ms, caller.name, caller.token_id, route.action, subject, call.request_id, None
+        )
+        await access.begin_action(row)
+        try:
+            result = await route.handler(call)
+        except Problem as problem:
+            await access.end_action(row.id, problem.kind.status, call.subject)
+            raise
+        await access.end_action(row.id, result.status if isinstance(result, Answer) else 200, call.subject)
+        return result
+
+
+async def _unused(_request: web.Request) -> web.StreamResponse:
+    raise RuntimeError("the dispatcher calls handlers itself")
+
+
+async def _continue(request: web.Request) -> None:
+    """Ask for a body that waits to be asked for; whoever has no token never gets here."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer proper has not begun
+
+
+def _unavailable() -> Problem:
+    retry = {"Retry-After": str(RETRY_AFTER_S)}
+    return Problem(UNAVAILABLE, "the database does not answer: try again later", headers=retry)
+
+
+def _problem_response(problem: Problem, dialect: Dialect, headers: dict[str, str]) -> web.Response:
+    status, model = dialect.document(problem, headers["X-Request-Id"])
+    # What was not read of the body is discarded with its connection.
+    return web.Response(
+        status=status,
+        body=model.model_dump_json().encode(),
+        content_type=dialect.media_type,
+        headers={**SECURITY, **headers, **problem.headers},
+    )
+
+
+def _log_end(request: web.Request, route: Route | None, status: int, started_s: float) -> None:
+    """Without the path itself, which may hold what is nobody's business."""
+    is_quiet = status < 400 and request.method == "GET"
+    (log.debug if is_quiet else log.info)(
+        "api_request",
+        method=request.method if route else "",
+        route=route.path if route else "",
+        status=status,
+        ms=round((time.monotonic() - started_s) * 1000),
+    )

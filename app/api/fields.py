@@ -1,0 +1,65 @@
+"""Types that fields of the API share: exact credits, times, whole numbers in a query."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from app.domain.time_format import iso_utc
+
+
+def exact(amount: Decimal) -> str:
+    """A decimal without exponent or trailing zeros."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+Credits = Annotated[
+    Decimal,
+    PlainSerializer(exact, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "examples": ["12.5"]}, mode="serialization"
+    ),
+]
+"""Exact, in a string: many readers of JSON make a float of a number."""
+
+Time = Annotated[
+    int,
+    PlainSerializer(iso_utc, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "format": "date-time", "examples": ["2026-11-27T16:30:00.000Z"]},
+        mode="serialization",
+    ),
+]
+"""UTC milliseconds; RFC 3339 with milliseconds on the wire."""
+
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+def _whole(value: Any) -> Any:
+    # Python reads more as a number than the schema says, such as 1_000.
+    if isinstance(value, str) and _WHOLE.fullmatch(value) is None:
+        raise ValueError("is no whole number: write digits only")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""Of a query: digits and nothing else."""
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID in its usual form."""
+    return _UUID.fullmatch(text) is not None
+
+
+def _uuid(value: Any) -> Any:
+    if isinstance(value, str) and not is_id(value):
+        raise ValueError("is no id: write it as it was given, 36 characters")
+    return value.lower() if isinstance(value, str) else value
+
+
+Id = Annotated[str, BeforeValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
+"""A UUID as it was given."""

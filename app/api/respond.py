@@ -1,0 +1,77 @@
+"""A handler's result as an HTTP answer: JSON with an ETag, or a stream."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from app.api.pages import Page
+from app.api.route import Answer, Route, Stream
+
+log = structlog.get_logger(__name__)
+
+SECURITY = {
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "tallyhook",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer. No header allows another origin, and none sets a cookie."""
+
+
+async def respond(
+    result: Any, request: web.Request, route: Route, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Send a stream; make the answer of anything else."""
+    if isinstance(result, Stream):
+        return await _streamed(result, request, headers)
+    answer = result if isinstance(result, Answer) else Answer(result)
+    body = answer.model.model_dump_json().encode()
+    more = dict(answer.headers)
+    if request.method == "GET" and answer.status == 200:
+        etag = f'"{answer.etag or hashlib.sha256(body).hexdigest()[:32]}"'
+        more["ETag"] = etag
+        if _is_known(etag, request.headers.get("If-None-Match", "")):
+            return web.Response(status=304, headers={**SECURITY, **headers, **more})
+    if isinstance(answer.model, Page) and answer.model.next_cursor is not None:
+        following = request.rel_url.update_query(cursor=answer.model.next_cursor)
+        more["Link"] = f'<{following}>; rel="next"'
+    return web.Response(
+        status=answer.status,
+        body=body,
+        content_type="application/json",
+        headers={**SECURITY, **headers, **more},
+    )
+
+
+def _is_known(etag: str, asked: str) -> bool:
+    """Weak comparison, as If-None-Match has it (RFC 9110)."""
+    tags = [tag.strip().removeprefix("W/") for tag in asked.split(",")]
+    return "*" in tags or etag in tags
+
+
+async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
+    response = web.StreamResponse(
+        status=stream.status, headers={**SECURITY, "X-Accel-Buffering": "no", **headers, **stream.headers}
+    )
+    response.content_type = stream.media_type
+    if request.headers.get("Accept-Encoding") and stream.media_type != "text/event-stream":
+        response.enable_compression()
+    await response.prepare(request)
+    try:
+        async for chunk in stream.chunks:
+            await response.write(chunk)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        # Too late for a status: without its end the answer is seen to be cut off.
+        log.exception("api_stream_failed", error=type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response

@@ -1,0 +1,172 @@
+"""One route of the API: everything that router, validation, OpenAPI and reference are made of.
+
+Handlers get validated values and return models, or a stream; they read no request by hand.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from app.api.problems import NATIVE, Dialect
+from app.config import Settings
+from app.domain.access import Scope
+from app.ports import Clock
+from app.store import Store
+
+P = TypeVar("P", bound=BaseModel)
+B = TypeVar("B")
+
+
+class Params(BaseModel):
+    """Base of what a path and a query say together: a field that the path names is of the path."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Body(BaseModel):
+    """Base of JSON bodies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A body that is read as it comes."""
+
+    media_type: str
+    """One of those that the route takes."""
+    chunks: AsyncIterator[bytes]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """In a route: the media types of streamed bodies that it takes, with what each is; `json` beside them."""
+
+    media_types: Mapping[str, str]
+    json: type[BaseModel] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose token it is."""
+
+    token_id: str
+    name: str
+    scope: Scope
+    account: str | None
+    """It sees and spends this one's only; None: every account's."""
+
+    def sees(self, account: str) -> bool:
+        """Whether something of an account is there for this caller."""
+        return self.account is None or self.account == account
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What handlers work with."""
+
+    store: Store
+    settings: Settings
+    clock: Clock
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process ends: streams end then."""
+
+
+@dataclass(slots=True)
+class Call(Generic[P, B]):
+    """One request, validated."""
+
+    parts: Parts
+    caller: Caller
+    params: P
+    body: B
+    request_id: str
+    headers: Mapping[str, str]
+    subject: str | None = None
+    """Set by a handler that writes: the id of what it wrote, for the list of actions."""
+
+    @property
+    def store(self) -> Store:
+        return self.parts.store
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model with more to say about it; a model alone is answered with 200."""
+
+    model: BaseModel
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    etag: str | None = None
+    """Of the version that the model shows; None: made of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that is sent as it is made. A stream that fails ends its connection without an end."""
+
+    media_type: str
+    chunks: AsyncIterator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """In a route: an answer that is a stream, and of what."""
+
+    media_type: str
+    description: str
+    line: type[BaseModel] | None = None
+    """Of which each line or event is one, where there is one model."""
+
+
+Handler = Callable[[Call[Any, Any]], Awaitable[BaseModel | Answer | Stream]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and a path, and all that is known of them."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answers: Mapping[int, type[BaseModel] | Streamed]
+    scope: Scope | None
+    """None: no token is asked for."""
+    group: str = "runs"
+    """Under which the reference has it."""
+    params: type[Params] = Params
+    body: type[BaseModel] | Uploads | None = None
+    description: str = ""
+    is_idempotent: bool = True
+    """Whether the same request again changes nothing more."""
+    action: str | None = None
+    """What the list of actions calls it; None: it changes nothing, or writes its own row with its change."""
+    problems: tuple[int, ...] = ()
+    """Statuses of problems besides those that every such route has."""
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    """`request` and `answer`, as JSON values."""
+    body_bytes_max: int | None = None
+    """Of a JSON body; None: as settings say."""
+    dialect: Dialect = NATIVE
+
+    @property
+    def is_stream(self) -> bool:
+        """Neither its answer nor its body ends within the time of a request."""
+        return isinstance(self.body, Uploads) or any(isinstance(a, Streamed) for a in self.answers.values())
+
+    @property
+    def path_fields(self) -> list[str]:
+        """Parameters that stand in the path."""
+        return [name for name in self.params.model_fields if f"{{{name}}}" in self.path]
+
+    @property
+    def query_fields(self) -> list[str]:
+        """Parameters that stand behind the ?."""
+        return [name for name in self.params.model_fields if name not in self.path_fields]

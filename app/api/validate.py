@@ -1,0 +1,159 @@
+"""A request's path, query and body against the models of its route. Each fault is named with its field and
+its remedy; what was sent is never quoted.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+from multidict import MultiMapping
+from pydantic import BaseModel, ValidationError
+
+from app.api.problems import (
+    INVALID,
+    MALFORMED,
+    TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    FieldError,
+    Problem,
+    not_found,
+)
+from app.api.route import Params, Route, Upload, Uploads
+
+JSON = "application/json"
+_NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+_REMEDIES = {
+    "missing": "add it, it is needed",
+    "string_type": "write a string",
+    "int_type": "write a whole number",
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "bool_type": "write true or false",
+    "bool_parsing": "write true or false",
+    "list_type": "write a list",
+    "dict_type": "write an object",
+    "model_type": "write an object",
+    "model_attributes_type": "write an object",
+    "decimal_type": "write a decimal in a string",
+    "decimal_parsing": "write a decimal in a string",
+    "string_pattern_mismatch": "write it as /openapi.json says",
+}
+_SAID_BY_PYDANTIC = (
+    "literal_error",
+    "enum",
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "string_too_long",
+    "string_too_short",
+    "too_long",
+    "too_short",
+    "decimal_max_places",
+    "decimal_max_digits",
+    "decimal_whole_digits",
+)
+"""Whose message names what is allowed, and not what was sent."""
+
+
+def read_params(route: Route, path: Mapping[str, str], query: MultiMapping[str]) -> Params:
+    """Path and query, validated. Raises Problem: 404 where the path names nothing, else 422."""
+    errors = [_unknown(name, route.query_fields) for name in set(query) if name not in route.query_fields]
+    errors += [_twice(name) for name in set(query) if len(query.getall(name)) > 1]
+    if errors:
+        raise _invalid(errors)
+    try:
+        return route.params.model_validate({**query, **path})
+    except ValidationError as error:
+        if any(fault["loc"][:1] and fault["loc"][0] in path for fault in error.errors(include_input=False)):
+            raise not_found("such thing") from None
+        problem = _invalid(field_errors(error))
+    raise problem
+
+
+def _unknown(name: str, known: Iterable[str]) -> FieldError:
+    names = ", ".join(known)
+    remedy = f"leave it out; known are: {names}" if names else "leave it out; there are none"
+    return FieldError(field=_shown(name), code="unknown_parameter", remedy=remedy)
+
+
+def _twice(name: str) -> FieldError:
+    return FieldError(field=_shown(name), code="given_twice", remedy="give it once")
+
+
+def _shown(name: str) -> str:
+    return name if _NAME.fullmatch(name) else "(not a name)"
+
+
+async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> BaseModel | Upload | None:
+    """The body, as the route takes it. Raises Problem."""
+    if route.body is None:
+        return None
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, "bodies are not taken compressed: send it as it is")
+    media_type = request.content_type if "Content-Type" in request.headers else JSON
+    if isinstance(route.body, Uploads):
+        if media_type in route.body.media_types:
+            return Upload(media_type, _chunks(request), request.headers)
+        taken = [*route.body.media_types, *([JSON] if route.body.json else [])]
+        model = route.body.json
+    else:
+        taken, model = [JSON], route.body
+    if model is None or media_type != JSON:
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {', '.join(taken)}")
+    return _parsed(model, await _whole(request, route.body_bytes_max or bytes_max))
+
+
+def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        if faults[0]["type"] == "json_invalid":
+            problem = Problem(MALFORMED, f"the body is no JSON: {faults[0]['ctx']['error']}")
+        else:
+            problem = _invalid(field_errors(error))
+    raise problem
+
+
+async def _whole(request: web.BaseRequest, bytes_max: int) -> bytes:
+    too_large = Problem(TOO_LARGE, f"the body has more than {bytes_max} bytes: send less at once")
+    if (request.content_length or 0) > bytes_max:
+        raise too_large
+    body = bytearray()
+    async for chunk in _chunks(request):
+        body += chunk
+        if len(body) > bytes_max:
+            raise too_large
+    return bytes(body)
+
+
+async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    while chunk := await request.content.readany():
+        yield chunk
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """What pydantic found, without what it was given."""
+    return [_field_error(fault) for fault in error.errors(include_input=False, include_url=False)]
+
+
+def _field_error(fault: Any) -> FieldError:
+    field = ".".join(_shown(str(part)) for part in fault["loc"]) or None
+    kind, code = fault["type"], fault["type"]
+    if kind == "extra_forbidden":
+        code, remedy = "unknown_field", "leave it out; /openapi.json has the fields"
+    elif kind == "value_error":
+        code, remedy = "wrong_value", str(fault["ctx"]["error"])
+    elif kind in _SAID_BY_PYDANTIC:
+        remedy = fault["msg"]
+    else:
+        remedy = _REMEDIES.get(kind, "write it as /openapi.json says")
+    return FieldError(field=field, code=code, remedy=remedy)
+
+
+def _invalid(errors: list[FieldError]) -> Problem:
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Problem(INVALID, f"{first.field or 'body'}: {first.remedy}{more}", errors=errors)

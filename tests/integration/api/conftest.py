@@ -1,0 +1,40 @@
+"""The API in this process, on a real loopback socket and a real store; `start_api` makes one with others."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiohttp import DummyCookieJar, TCPConnector
+from aiohttp.test_utils import TestClient, TestServer
+
+from app.api.route import Parts
+from app.api.server import create_api
+from app.config import Settings
+from app.store import Store
+from tests.clock import SteppedClock
+from tests.integration.api.asking import Api
+
+StartApi = Callable[..., Awaitable[Api]]
+
+
+@pytest.fixture
+async def start_api(clock: SteppedClock) -> AsyncIterator[StartApi]:
+    """`await start_api(store, <setting>=…)`."""
+    async with AsyncExitStack() as running:
+
+        async def start(store: Store, **settings: Any) -> Api:
+            chosen = Settings(_env_file=None, **settings)
+            parts = Parts(store, chosen, clock)
+            server = TestServer(create_api(parts, chosen))
+            client = TestClient(server, connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar())
+            await running.enter_async_context(client)
+            return Api(client, store, clock, parts)
+
+        yield start
+
+
+@pytest.fixture
+async def api(store: Store, start_api: StartApi) -> Api:
+    """An API on a store of each kind."""
+    return await start_api(store)
