@@ -74,6 +74,18 @@ def test_a_steady_hour() -> None:
     assert found.runs_out == Range(None, None, None) and warned(found) == []
 
 
+def test_tasks_of_a_paused_engine_are_not_ahead_of_anybody() -> None:
+    waiting = replace(work(900, engine="GROK"), waits=900, waits_credits=Decimal(4_500))
+    later = OpenRun("run-2", "tuesday", "running", None)
+    found = forecast(forecast_input(work=[work(600), waiting, work(600, run=later)], runs=[RUN, later]))
+    alone = forecast(forecast_input(work=[work(600), work(600, run=later)], runs=[RUN, later]))
+    assert (found.queued, found.queued_cost) == (1_200, alone.queued_cost)
+    assert found.runs[0].ends == Range(None, None, None) and found.runs[0].open == 1_500
+    assert found.runs[0].why_not == "900 tasks wait until answers of GROK can be used again"
+    assert found.runs[0].cost.likely > alone.runs[0].cost.likely
+    assert found.runs[1] == alone.runs[1]
+
+
 def test_credits_run_out_within_the_queue() -> None:
     found = forecast(forecast_input(balances=[balance(15_000)]))
     assert found.runs_out.likely == pytest.approx(NOW + HOUR_MS / 2, abs=1_000)

@@ -76,7 +76,10 @@ def forecast(inputs: ForecastInput) -> Forecast:
     """The range for one account and each of its open runs."""
     rate, is_measured = finish_rate(inputs)
     going = {run.id for run in inputs.runs if run.goes_on}
-    work = [open_work if open_work.run_id in going else _only_out(open_work) for open_work in inputs.work]
+    work = [
+        _that_ends(open_work) if open_work.run_id in going else _only_out(open_work)
+        for open_work in inputs.work
+    ]
     tasks, cost = sum(open_work.tasks for open_work in work), cost_of(inputs, work)
     last, plan = next(reversed(inputs.balances), None), _last_plan(inputs.balances)
     course = _Course(
@@ -143,6 +146,21 @@ def _only_out(work: OpenWork) -> OpenWork:
     return replace(work, tasks=work.out, credits=work.out_credits)
 
 
+def _that_ends(work: OpenWork) -> OpenWork:
+    """What of it ends although its engine is paused."""
+    return replace(work, tasks=work.tasks - work.waits, credits=work.credits - work.waits_credits)
+
+
+def _why_it_waits(work: Sequence[OpenWork]) -> str | None:
+    """Why a running run does not end by itself; None: it does."""
+    waiting = [group for group in work if group.waits]
+    if not waiting:
+        return None
+    count, engines = sum(group.waits for group in waiting), sorted({group.task_type for group in waiting})
+    what = "1 task waits" if count == 1 else f"{count} tasks wait"
+    return f"{what} until answers of {', '.join(engines)} can be used again"
+
+
 def _run_forecasts(
     inputs: ForecastInput, course: "_Course", tasks: int, cost: Range[Decimal]
 ) -> list[RunForecast]:
@@ -156,7 +174,11 @@ def _run_forecasts(
             why = f"{run.state}: {run.reason}" if run.reason else run.state
             found.append(RunForecast(run, own_tasks, own_cost, NEVER, why))
             continue
-        before_tasks, before_cost = before_tasks + own_tasks, before_cost + own_cost.likely
+        before_tasks += own_tasks - sum(open_work.waits for open_work in work)
+        before_cost += cost_of(inputs, [_that_ends(open_work) for open_work in work]).likely
+        if why_it_waits := _why_it_waits(work):
+            found.append(RunForecast(run, own_tasks, own_cost, NEVER, why_it_waits))
+            continue
         # Alone at best, behind all others at worst.
         ends = course.ends(Range(own_tasks, before_tasks, tasks), Range(own_cost.low, before_cost, cost.high))
         found.append(RunForecast(run, own_tasks, own_cost, ends))

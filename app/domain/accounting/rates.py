@@ -71,6 +71,9 @@ class OpenWork:
     credits: Decimal
     """Held, or our estimate while nothing is."""
     out_credits: Decimal
+    waits: int = 0
+    """Of them not sent while their engine is paused, because its answers fail."""
+    waits_credits: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)

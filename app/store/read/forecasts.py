@@ -26,6 +26,7 @@ from app.store.tables import (
     submissions,
     tasks,
 )
+from app.store.write.engine_pauses import is_held_back, paused_engines
 
 CLOSINGS_MAX = 20_000
 """Closing entries of the ledger that rates are measured by, newest first: over an hour at five a second."""
@@ -110,11 +111,14 @@ class ForecastReads(StorePart):
             asked_from(self.db.is_sqlite).label("country"),
             sa.func.coalesce(tasks.c.credits_held, tasks.c.credits_estimate).label("credits"),
         )
+        engines = await paused_engines(connection, account)
+        out, waits, no = sa.literal(1).label("out"), is_held_back(engines, sa.true()), sa.false()
         attempt_rows = sa.union_all(
-            sa.select(*columns, sa.literal(0).label("out")).where(IS_PENDING),
-            sa.select(*columns, sa.literal(1).label("out")).where(IS_SUBMITTING),
-            sa.select(*columns, sa.literal(1).label("out")).where(*submitted),
+            sa.select(*columns, sa.literal(0).label("out"), waits.label("waits")).where(IS_PENDING),
+            sa.select(*columns, out, no.label("waits")).where(IS_SUBMITTING),
+            sa.select(*columns, out, no.label("waits")).where(*submitted),
         ).subquery()
+        waits_now = sa.and_(attempt_rows.c.waits, runs.c.pause_failing_engines)
         key = attempt_rows.c.run_id, attempt_rows.c.task_type, attempt_rows.c.country
         rows = await connection.execute(
             sa.select(
@@ -123,6 +127,8 @@ class ForecastReads(StorePart):
                 sa.func.sum(attempt_rows.c.out),
                 credits_sum(attempt_rows.c.credits),
                 credits_sum(sa.case((attempt_rows.c.out == 1, attempt_rows.c.credits), else_=0)),
+                sa.func.sum(sa.case((waits_now, 1), else_=0)),
+                credits_sum(sa.case((waits_now, attempt_rows.c.credits), else_=0)),
             )
             .join(runs, runs.c.id == attempt_rows.c.run_id)
             .where(runs.c.account == account)

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.accounting.forecast import forecast
 from app.domain.notices.failing_engines import EngineBounds
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.task import RunState
@@ -193,3 +194,16 @@ async def test_a_probe_is_taken_by_one_claim_and_a_wrong_clock_stops_none(pipeli
     ahead = sa.update(engine_pauses).values(probe_at_ms=clock() + 10 * 3_600_000)
     await store.db.write(lambda c: c.execute(ahead))
     assert await store.queries.accounts_with_due(clock()) == ["default"], "an hour and a half at most"
+
+
+async def test_a_forecast_knows_who_waits(pipeline: Pipeline) -> None:
+    pipeline.limits = FEW
+    await fail_engine(pipeline)
+    now = pipeline.clock()
+    (run,) = forecast(await pipeline.store.forecasts.forecast_input("default", now)).runs
+    assert (run.open, run.why_not) == (24, "12 tasks wait until answers of GROK can be used again")
+    pipeline.clock.advance(1)
+    await pipeline.start(40, engines=ENGINES)
+    found = forecast(await pipeline.store.forecasts.forecast_input("default", now))
+    assert [it.why_not for it in found.runs] == [run.why_not, None], "the second one does not want it"
+    assert found.queued == 12 + 40
