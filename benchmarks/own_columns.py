@@ -1,4 +1,5 @@
-"""Own columns there and back, by real processes: `python -m benchmarks.own_columns --tasks 100000`.
+"""Own columns there and back, by real processes: `python -m benchmarks.own_columns --tasks 100000`, and
+`--store postgresql`.
 
 Writes a JSONL file of prompts with four own columns, one of them nested, and a CSV file of the same texts.
 Submits both, by a `tallyhook submit` each, exports each in every format and as the rest without an
@@ -17,6 +18,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.servers.postgres import PostgresServer
 
 SMALL = 10_000
 OWN = ("brand_id", "notes", "credits_limit", "state_of_mind")
@@ -114,9 +117,9 @@ def _parquet_rows(path: Path) -> Iterator[list[str]]:
         yield from ([row[name] for name in TABLE] for row in batch.to_pylist())
 
 
-def _run(folder: Path, *arguments: str) -> dict[str, Any]:
+def _run(folder: Path, store_url: str, *arguments: str) -> dict[str, Any]:
     started_s = time.monotonic()
-    environment = os.environ | {"TALLYHOOK_DATA_DIR": str(folder / "data")}
+    environment = os.environ | {"TALLYHOOK_DATA_DIR": str(folder / "data"), "DATABASE_URL": store_url}
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli.main", *arguments], env=environment, stdout=subprocess.DEVNULL
     )
@@ -137,20 +140,21 @@ def _compared(out: Path, tasks: int, source: str) -> int:
     return int(ended.stdout)
 
 
-def measure(tasks: int, sources: Sequence[str]) -> dict[str, Any]:
-    """Everything, for so many prompts."""
+def measure(tasks: int, sources: Sequence[str], store_url: str) -> dict[str, Any]:
+    """Everything, for so many prompts, in the database of an address; blank: SQLite."""
     figures: dict[str, Any] = {"tasks": tasks}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for source in sources:
             path = folder / f"in.{source}"
             (write_jsonl if source == "jsonl" else write_csv)(path, tasks)
-            options = ("--task-type", "CHATGPT", "--country", "DE", "--name", source)
-            figures[f"submit {source}"] = _run(folder, "submit", str(path), *options)
+            run = f"{source}-{tasks}"
+            options = ("--task-type", "CHATGPT", "--country", "DE", "--name", run)
+            figures[f"submit {source}"] = _run(folder, store_url, "submit", str(path), *options)
             for what in ("jsonl", "csv", "parquet", "rest.jsonl", "rest.csv"):
                 out = folder / f"out-{source}-{what if 'rest' in what else f'all.{what}'}"
                 how = ("--remaining",) if "rest" in what else ("--format", what)
-                done = _run(folder, "export", source, *how, "--output", str(out))
+                done = _run(folder, store_url, "export", run, *how, "--output", str(out))
                 done["differing"] = _compared(out, tasks, source)
                 figures[f"{source} to {what}"] = done
     return figures
@@ -161,16 +165,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--source", choices=("jsonl", "csv"), action="append", help="default: both")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--compare", type=Path, help="count the rows of a file that are not the input's")
     options = parser.parse_args(arguments)
     tasks, sources = options.tasks, options.source or ("jsonl", "csv")
     if options.compare is not None:
         print(differing(options.compare, tasks, is_json_source=sources == ["jsonl"]))
         return
+    server = PostgresServer() if options.store == "postgresql" else None
     figures = []
-    for size in (min(SMALL, tasks), tasks):
-        figures.append(measure(size, sources))
-        print(json.dumps(figures[-1], indent=1), flush=True)
+    try:
+        if server is not None:
+            server.start()
+        store_url = "" if server is None else server.create_database()
+        if store_url:
+            _run(Path.cwd(), store_url, "migrate")
+        for size in sorted({min(SMALL, tasks), tasks}):
+            figures.append(measure(size, sources, store_url))
+            print(json.dumps(figures[-1], indent=1), flush=True)
+    finally:
+        if server is not None:
+            server.stop()
     if any(isinstance(f, dict) and f.get("differing") for size in figures for f in size.values()):
         raise SystemExit("an export is not the input")
 
