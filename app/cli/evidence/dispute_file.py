@@ -31,6 +31,8 @@ COLUMNS = (
     "task_type",
     "ordinal",
     "custom_id",
+    "sample",
+    "repeats",
     "attempt",
     "submitted_at",
     "settled_at",

@@ -70,6 +70,8 @@ def discrepancy_document(
         "request_ids": [s.request_id for s in attempt.sends if s.request_id] if attempt is not None else [],
         "task_id": task.id if task is not None else None,
         "custom_id": task.custom_id if task is not None else None,
+        "sample": task.sample if task is not None else None,
+        "repeats": task.repeats if task is not None else None,
         "attempt": found.attempt,
         "ordinal": task.ordinal if task is not None else None,
         "task_type": task.task_type if task is not None else None,

@@ -82,6 +82,9 @@ class DisputedTask:
     custom_id: str | None
     metadata: str | None
     """Own columns, as JSON; they are in an archive only where its maker wants it."""
+    sample: int | None
+    repeats: int | None
+    """Which of how many samples of its record it is; None: its record asks for one only."""
     attempts: tuple[DisputedAttempt, ...]
 
 

@@ -181,6 +181,8 @@ async def _tasks(
             row.priority,
             row.custom_id,
             row.metadata,
+            row.sample,
+            row.repeats,
             tuple(disputed),
         )
     return known

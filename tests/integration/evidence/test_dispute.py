@@ -24,7 +24,7 @@ from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
 from app.ports import CreateAnswer
 from app.services.dispute import Disputed
-from app.store.tables import task_metadata
+from app.store.tables import task_metadata, task_repeats
 from app.views.report import full_report_document
 from tests.integration.evidence.wronged import VERDICTS, Wronged, deliver, deliver_stray, wrong_everything
 from tests.integration.services.pipeline import HOUR_MS, Pipeline
@@ -123,6 +123,8 @@ async def test_own_columns_stay_with_their_author_unless_they_are_asked_for(
     row = {"run_id": wronged.run.id, "ordinal": VERDICTS.index("overcharged") + 1, "line": 3} | own
     store = wronged.pipeline.store
     await store.db.write(lambda connection: connection.execute(sa.insert(task_metadata).values(**row)))
+    samples = {"run_id": wronged.run.id, "first_ordinal": row["ordinal"], "repeats": 2}
+    await store.db.write(lambda connection: connection.execute(sa.insert(task_repeats).values(**samples)))
     metadata = {"margin": 1.1, "exact": "0.12345678901234567890123"}
     for wanted in (False, True):
         await write(wronged, tmp_path / f"{wanted}.zip", with_metadata=wanted)
@@ -130,12 +132,14 @@ async def test_own_columns_stay_with_their_author_unless_they_are_asked_for(
         lines = [json.loads(line) for line in files["discrepancies.jsonl"].splitlines()]
         (found,) = (line for line in lines if line["verdict"] == "overcharged")
         assert (found["custom_id"], found.get("metadata")) == ("row 2", metadata if wanted else None)
-        assert b"row 2" in files["discrepancies.csv"]
+        assert (found["sample"], found["repeats"]) == (1, 2), "whoever reads one sample knows it is one"
+        assert b"row 2,1,2," in files["discrepancies.csv"]
         assert wanted or not any(b"margin" in content for content in files.values())
     report = full_report_document(await store.reports.full_report(wronged.run, 100))
     about = {f["verdict"]: (f["custom_id"], f["metadata"]) for f in report["findings"]}
     assert about["overcharged"] == ("row 2", metadata)
-    assert about["undercharged"] == (None, None)
+    assert about["undercharged"] == about["overcharged"], "the other sample of the same record"
+    assert about["conflict"] == (None, None)
 
 
 def check_verdicts(files: Files, wronged: Wronged) -> None:
