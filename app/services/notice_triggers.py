@@ -16,6 +16,7 @@ from app.domain.notices.triggers import (
     balance_unknown,
     budget_reached,
     discrepancy,
+    discrepancy_key,
     ended,
     external_usage,
     halted,
@@ -145,10 +146,12 @@ class Watcher:
 
     async def _discrepancies(self) -> list[Notice]:
         now = self._clock()
-        return [
-            discrepancy(group, now)
-            for group in await self._store.notice_triggers.finding_groups(now - NEWS_MS)
-        ]
+        found = []
+        for group in await self._store.notice_triggers.finding_groups(now - NEWS_MS):
+            if discrepancy_key(group) not in self._known:
+                newest = await self._store.notice_triggers.newest_found(group.run_id, group.verdict)
+                found.append(discrepancy(group, now, newest))
+        return found
 
     async def _of_engines(self) -> list[Notice]:
         now = self._clock()

@@ -5,12 +5,14 @@ May not do I/O, read a clock or log.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from app.domain.credits import to_json_number
 from app.domain.notices.notice import Notice, NoticeKind
+from app.domain.own_columns import own_document
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
 from app.domain.time_format import DAY_MS, iso_day, iso_utc
@@ -66,6 +68,21 @@ class FindingGroup:
     expected: Decimal
     actual: Decimal
     """Sums over those findings that have both."""
+
+
+class FoundTask(NamedTuple):
+    """A task that a finding is about, as its author knows it."""
+
+    task_id: str
+    custom_id: str | None
+    metadata: str | None
+    """Own columns, as JSON."""
+    sample: int | None
+    repeats: int | None
+
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self._asdict(), "metadata": own_document(self.metadata)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +155,29 @@ def ended(
     return run.notice(NoticeKind.RUN_FINISHED, message, at_ms, figures)
 
 
-def discrepancy(group: FindingGroup, now_ms: int) -> Notice:
-    """One notice for each run and verdict, and again when it has grown tenfold; never one for each task."""
+def discrepancy_key(group: FindingGroup) -> str:
+    """Its dedupe key: one for each run and verdict, and another when it has grown tenfold."""
+    return f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
+
+
+def discrepancy(group: FindingGroup, now_ms: int, newest: Sequence[FoundTask] = ()) -> Notice:
+    """One notice for a group; never one for each task. `newest`: some tasks that it is about, as examples."""
     where = f"run {group.run_name}" if group.run_id else f"account {group.account}"
     difference = group.actual - group.expected
     message = f"{group.count} × {group.verdict} in {where}"
     if difference:
         word = "more" if difference > 0 else "less"
         message += f": {to_json_number(abs(difference))} credits {word} than expected"
-    dedupe_key = f"discrepancy:{group.run_id or group.account}:{group.verdict}:{step_reached(group.count)}"
     figures = {
         "run": group.run_name,
         "verdict": group.verdict,
         "count": group.count,
         "expected": group.expected,
         "actual": group.actual,
+        "newest_tasks": [task.document() for task in newest],
     }
-    return Notice(
-        NoticeKind.DISCREPANCY, group.account, dedupe_key, f"{message}.", now_ms, group.run_id, figures
-    )
+    key = discrepancy_key(group)
+    return Notice(NoticeKind.DISCREPANCY, group.account, key, f"{message}.", now_ms, group.run_id, figures)
 
 
 def budget_reached(account: str, month_ms: int, now_ms: int) -> Notice:

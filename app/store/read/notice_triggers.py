@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.accounting.billing import EntryKind, EntryReason
 from app.domain.notices.failing_engines import EngineResult
-from app.domain.notices.triggers import ExternalUsage, FindingGroup, RunSnapshot
+from app.domain.notices.triggers import ExternalUsage, FindingGroup, FoundTask, RunSnapshot
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState, TaskState
 from app.store.part import StorePart, reads
+from app.store.read.own_columns import own_columns
 from app.store.tables import (
     IS_CANCELLED_OPEN_RUN,
     IS_OPEN_RUN,
@@ -33,6 +34,8 @@ FINDINGS_MAX = 10_000
 RESULTS_MAX = 2_000
 """Results that are looked at, newest first: 250 of each of eight engines. An engine of which fewer came is
 not judged."""
+TASKS_MAX = 3
+"""Tasks that a notice names, with up to 16 KB of own columns each."""
 RUN_KEY = "run:"
 """Notices of a run have the dedupe keys `run:<run id>:1`, `:2`, … in the order of sending."""
 
@@ -75,6 +78,23 @@ class NoticeTriggerReads(StorePart):
         if any(run_id is None for run_id, _ in groups):
             found += await _groups_of_accounts(connection)
         return found
+
+    @reads(long=True)
+    async def newest_found(
+        self, connection: AsyncConnection, run_id: str | None, verdict: str
+    ) -> list[FoundTask]:
+        """The newest tasks of a run with findings of a verdict; none without a run."""
+        if run_id is None:
+            return []
+        f = findings.c
+        query = (
+            sa.select(tasks.c.id.label("task_id"), *own_columns())
+            .join(findings, f.task_id == tasks.c.id)
+            .where(f.run_id == run_id, f.verdict == verdict)
+            .order_by(f.id.desc())
+            .limit(TASKS_MAX)
+        )
+        return [FoundTask(**row._mapping) for row in await connection.execute(query)]
 
     @reads(long=True)
     async def accounts_waiting(self, connection: AsyncConnection, code: ReasonCode) -> list[str]:

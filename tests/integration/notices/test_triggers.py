@@ -16,7 +16,7 @@ from app.domain.run_reason import BY_HAND, MONTH_BUDGET, NO_CREDITS, ReasonCode,
 from app.domain.task import RunState, TaskState
 from app.services.notice_triggers import NEWS_MS, Watcher
 from app.store import Store
-from app.store.tables import account_entries
+from app.store.tables import account_entries, task_metadata, task_repeats
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import Pipeline
 
@@ -183,11 +183,20 @@ async def test_discrepancies_are_reported_by_run_and_verdict_as_they_grow(
     pipeline, watcher = Pipeline(store, clock), Watcher(store, clock=clock)
     await pipeline.start(12)
     await pipeline.submit()
+    own = {"ordinal": 1, "line": 2, "custom_id": "row 1", "metadata": '{"brand":"007"}'}
+    samples = {"first_ordinal": 1, "repeats": 3}
+    for table, row in ((task_metadata, own), (task_repeats, samples)):
+        insert = sa.insert(table).values(run_id=pipeline.run_id, **row)
+        await store.db.write(lambda connection, insert=insert: connection.execute(insert))
     await finish(pipeline, 3, charged=7)
     assert [await watcher.look() for _ in range(2)] == [1, 0]
     data = await last(store)
     assert data["message"] == "3 × overcharged in run run: 6 credits more than expected."
     assert (data["verdict"], data["count"], data["expected"], data["actual"]) == ("overcharged", 3, 15, 21)
+    assert {task["task_id"] for task in data["newest_tasks"]} == set(pipeline.task_ids[:3])
+    of_record = {"custom_id": "row 1", "metadata": {"brand": "007"}, "repeats": 3}
+    assert all(task.items() >= of_record.items() for task in data["newest_tasks"])
+    assert {task["sample"] for task in data["newest_tasks"]} == {1, 2, 3}
     clock.advance(1)
     await finish(pipeline, 6, charged=7)
     assert await watcher.look() == 0, "nine are not ten"
