@@ -78,7 +78,7 @@ def find_encoding(head: bytes, forced: str | None, *, whole: bool) -> Encoding |
         return Encoding(unmarked, guessed=True)
     if _fits_utf_8(head, whole=whole):
         return Encoding("utf-8")
-    if _UTF_8_LETTER.search(head):
+    if _is_mostly_utf_8(head):
         # A few bad bytes in a UTF-8 text: their lines are bad, and the rest is what it says.
         return Encoding("utf-8")
     return Encoding("cp1252", guessed=True) if _is_western(head) else None
@@ -108,6 +108,14 @@ def _fits_utf_8(head: bytes, *, whole: bool) -> bool:
     return True
 
 
+def _is_mostly_utf_8(head: bytes) -> bool:
+    """Whether its letters of several bytes are as many as its bytes that belong to none. In texts of other
+    encodings, two bytes look like a letter now and then."""
+    rest, letters = _UTF_8_LETTER.subn(b"", head)
+    return letters > 0 and letters >= len(_HIGH.findall(rest))
+
+
+_HIGH = re.compile(rb"[\x80-\xff]")
 _UTF_8_LETTER = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf](?![\x80-\xbf])|[\xe0-\xef][\x80-\xbf]{2}(?![\x80-\xbf])|[\xf0-\xf4][\x80-\xbf]{3}"
 )
