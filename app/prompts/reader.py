@@ -133,9 +133,13 @@ def _find_format(opened: Opened) -> str:
     if first is None:
         raise UnreadableError(1, EngineProblem("file", "empty", "write a header line and one record a line"))
     named = SUFFIXES.get(opened.suffix)
-    if first == "[" and named != "csv":
+    if first == "[":
         remedy = "write one JSON object a line, without brackets around them or commas between"
         raise UnreadableError(lines.number + 1, EngineProblem("file", "a JSON array, not JSON Lines", remedy))
+    if first == "{" and named == "csv":
+        remedy = "give it a name that ends in .jsonl"
+        problem = f"JSON, but its name ends in {opened.suffix}"
+        raise UnreadableError(lines.number + 1, EngineProblem("file", problem, remedy))
     return named or ("jsonl" if first == "{" else "csv")
 
 

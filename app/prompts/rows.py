@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -37,9 +38,22 @@ def jsonl_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
             fields = _fields(text.encode())
             yield lines.number, _repeated(text) or _named(fields, defaults)
         except msgspec.DecodeError as error:
-            yield lines.number, [EngineProblem("line", str(error), "write one JSON object on one line")]
+            yield lines.number, [EngineProblem("line", str(error), _json_remedy(text))]
         except RecursionError:
             yield lines.number, [EngineProblem("line", "nested too deeply", "write a plain object")]
+
+
+def _json_remedy(line: str) -> str:
+    """What to do with a line that is no JSON, by the ways in which programs write it."""
+    if _NO_NUMBER.search(line):
+        return "write null: JSON has no word for what is no number"
+    if line.rstrip().endswith("},"):
+        return "write one JSON object a line, without commas between"
+    if re.match(r"\s*\{\s*'", line):
+        return "write names and texts in double quotes"
+    if _HALF.search(line):
+        return "write the whole character: half of a pair was cut off"
+    return "write one JSON object on one line"
 
 
 def _repeated(line: str) -> list[EngineProblem]:
@@ -227,18 +241,20 @@ def _cells(
             if surplus
             else f"write {sign} for blank cells too"
         )
-        return [EngineProblem("line", f"{len(row)} fields, but the header has {len(columns)}", remedy)]
+        count = "1 field" if len(row) == 1 else f"{len(row)} fields"
+        return [EngineProblem("line", f"{count}, but the header has {len(columns)}", remedy)]
     cells: dict[str, object] = {}
     for column, cell in zip(columns, row, strict=False):
         if column is not None:
             cells[column] = cell
         elif cell.strip():
-            return [
-                EngineProblem("line", "a cell in a column without a name", "name the column in the header")
-            ]
+            remedy = "name the column in the header, or take it out"
+            return [EngineProblem("line", "a cell in a column without a name", remedy)]
     return cells
 
 
 _COLUMNS = frozenset(COLUMNS)
+_NO_NUMBER = re.compile(r"[:\[,]\s*[-+]?(?:NaN|Infinity|nan|inf)\s*[,\]}]")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = msgspec.json.Decoder()
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -2,6 +2,7 @@
 looked at without taking it away. Knows nothing of what the bytes mean.
 """
 
+import codecs
 import errno
 import gzip
 import hashlib
@@ -25,6 +26,13 @@ FOREIGN = {
     GZIP: ("packed with gzip twice", "unpack it once: gunzip FILE"),
 }
 """(what it is, what to do) by its first bytes."""
+MARKUP = {
+    b"<!doctype html": ("a web page", "get the file itself: perhaps a log-in stands before it"),
+    b"<html": ("a web page", "get the file itself: perhaps a log-in stands before it"),
+    b"<?xml": ("XML", "save the sheet as CSV UTF-8"),
+    b"{\\rtf": ("a text with formats (RTF)", "save it as plain text"),
+}
+"""The same by how it begins, whatever is blank before it and whatever its letter case."""
 
 
 class DamagedError(OSError):
@@ -57,7 +65,10 @@ class Source:
 
     def foreign(self) -> tuple[str, str] | None:
         """(what it is, what to do) where it is no text."""
-        return next((words for magic, words in FOREIGN.items() if self.head.startswith(magic)), None)
+        begins = self.head[:1_000].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+        found = [words for magic, words in FOREIGN.items() if self.head.startswith(magic)]
+        found += [words for magic, words in MARKUP.items() if begins.startswith(magic)]
+        return found[0] if found else None
 
 
 def _head_of(stream: io.RawIOBase) -> bytes:

@@ -163,6 +163,28 @@ FILES = [
         "lines 2, 3, 4, 5, 6 and 495 more, country: 'UK' is not a country code; use GB",
     ),
     Messy(
+        "array.csv",
+        f"[{JSONL}]".encode(),
+        [],
+        "",
+        "line 1, file: a JSON array, not JSON Lines; write one JSON object a line, without brackets around "
+        "them or commas between",
+    ),
+    Messy(
+        "log-in.csv",
+        b"\xef\xbb\xbf\r\n<!DOCTYPE HTML><html><title>Sign in</title>",
+        [],
+        "",
+        "line 1, file: a web page; get the file itself: perhaps a log-in stands before it",
+    ),
+    Messy(
+        "pandas.csv",
+        f"prompt,country,\n{CAFE},DE,0\n".encode(),
+        [],
+        "",
+        "line 2: a cell in a column without a name; name the column in the header, or take it out",
+    ),
+    Messy(
         "workbook.csv",
         b"PK\x03\x04\x14\x00",
         [],
@@ -233,6 +255,10 @@ def test_standard_input_is_read_alike_however_it_comes(messy: Messy) -> None:
         ("Russian", "Какая лучшая CRM для малого бизнеса?", "koi8-r"),
         ("Greek", "Ποιο είναι το καλύτερο CRM;", "cp1253"),
         ("Japanese", "中小企業に最適なCRMは何ですか", "shift_jis"),
+        ("Japanese", "東京の天気は", "shift_jis"),
+        ("Japanese", "東京の天気は", "euc_jp"),
+        ("Korean", "가장 좋은 은행은 어디인가요", "cp949"),
+        ("Chinese", "哪家銀行最好", "big5"),
         ("Chinese", "最好的客户管理软件是什么", "gb18030"),
         ("German", "Welche Buchhaltung für Köln?", "macroman"),
         ("German", "Welche Buchhaltung für Köln?", "cp850"),
@@ -244,9 +270,34 @@ def test_what_is_not_western_is_never_guessed_and_read_when_it_is_named(
     content = f"prompt|country\n{text}|DE\n".encode(encoding)
     tasks, (refused,) = read(read_prompts(io.BytesIO(content), CHATGPT))
     assert not tasks
-    assert "--encoding" in refused
+    assert "its encoding cannot be told" in refused
     tasks, refused_named = read(read_prompts(io.BytesIO(content), CHATGPT, Reading(encoding, "bar")))
     assert (tasks, refused_named) == ([(text, "DE")], [])
+
+
+def test_json_that_is_named_as_a_table_is_told_from_one(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text(f"\n{JSONL}")
+    tasks, refused = read(read_prompts(path, CHATGPT))
+    remedy = "line 2, file: JSON, but its name ends in .csv; give it a name that ends in .jsonl"
+    assert (tasks, refused) == ([], [remedy])
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ('{"prompt":"x","score":NaN}', "write null"),
+        ('{"prompt":"x","score":[1,-Infinity]}', "write null"),
+        ('{"prompt":"say NaN, please"},', "without commas between"),
+        ("{'prompt': 'x'}", "double quotes"),
+        ('{"prompt":"cut off \\ud83d"}', "half of a pair"),
+        ('{"prompt":"x"', "on one line"),
+    ],
+)
+def test_what_programs_write_instead_of_json_has_its_remedy(line: str, remedy: str) -> None:
+    tasks, (refused,) = read(read_prompts(io.BytesIO(f'{line}\n{{"prompt":"next"}}\n'.encode()), CHATGPT))
+    assert [prompt for prompt, _ in tasks] == ["next"]
+    assert refused.startswith("line 1: ") and remedy in refused
 
 
 @pytest.mark.parametrize(

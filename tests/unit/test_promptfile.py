@@ -222,7 +222,7 @@ def test_a_task_type_is_needed_somewhere() -> None:
 @pytest.mark.parametrize(
     ("bad", "field", "message"),
     [
-        (b"x", "line", "1 fields, but the header has 2"),
+        (b"x", "line", "1 field, but the header has 2"),
         (b"x,US,extra", "line", "put quotes around"),
         (b"\xc3\xa9 caf\xe9,US", "line", "not UTF-8 (byte 0xe9 at offset 21)"),
         (b"a\x00b,US", "line", "NUL"),
