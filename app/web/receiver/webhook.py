@@ -8,8 +8,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
 
 import msgspec
 import structlog
@@ -17,14 +15,10 @@ from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 
 from app.config import DEFAULT_ACCOUNT
-from app.domain.delivery import RawDelivery, signed_delivery_id
-from app.domain.settlement import Source
-from app.domain.task import new_id
-from app.domain.text import printable_ascii
+from app.domain.delivery import RawDelivery
 from app.limits import Limits
 from app.ports import Clock
 from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, ill_formed, verify
-from app.provider.wire import decode
 from app.web.metrics import Metrics
 from app.web.receiver.acknowledgement import acknowledge
 from app.web.receiver.body import (
@@ -39,6 +33,14 @@ from app.web.receiver.body import (
 from app.web.receiver.clock_offset import ClockOffset
 from app.web.receiver.direct import DirectConnection, Refusal, Taken
 from app.web.receiver.inbox import CommitFailed, Inbox, InboxFull
+from app.web.receiver.received import (
+    Outcome,
+    SignatureHeaders,
+    WithoutSignature,
+    delivery_of,
+    is_json_object,
+    storable_header,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -53,46 +55,9 @@ OFF_LOOP_FROM_BYTES = 256 * 1024
 LINGERING_TIME_S = 1.0
 """How long a connection stays open, so that the sender sees the answer to a refused body. The rest of a short
 body is read and thrown away meanwhile."""
-HEADER_CHARS_MAX = 200
-"""A webhook id has 38 characters, a signature 67."""
 REFUSAL_LOG_EVERY_S = 10.0
 CHALLENGE = re.compile(r"[0-9a-f]{16,64}")
 
-# Raw values are skipped over, not built: an 18 KB answer costs a dict of three entries and 8 µs.
-_json_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-@dataclass(frozen=True, slots=True)
-class SignatureHeaders:
-    """The headers of a delivery that matter, as they came."""
-
-    webhook_id: str | None
-    timestamp: str | None
-    signature: str | None
-
-    @classmethod
-    def among(cls, headers: Mapping[str, str]) -> "SignatureHeaders":
-        return cls(
-            headers.get("X-Cloro-Webhook-Id"),
-            headers.get("X-Cloro-Timestamp"),
-            headers.get("X-Cloro-Signature"),
-        )
-
-    @property
-    def is_unsigned(self) -> bool:
-        return self.timestamp is None and self.signature is None
-
-
-class WithoutSignature(Enum):
-    """What became of a body, but for the outcomes of a signature check."""
-
-    ALLOWED = "allowed"
-    """No signature is needed."""
-    MALFORMED = "malformed"
-    """It is no JSON object."""
-
-
-Outcome = Verified | Refused | WithoutSignature
 NOT_COMMITTED = "not_committed"
 
 
@@ -254,7 +219,7 @@ class Receiver:
             return 401, outcome.reason
         if outcome is WithoutSignature.MALFORMED:
             return 400, outcome.value
-        return _delivery(account, headers, body, now_ms, outcome)
+        return delivery_of(account, headers, body, now_ms, outcome)
 
     def _refusal_by_head(self, request: web.Request, headers: SignatureHeaders) -> Refusal | None:
         """Status and reason if the head alone shows that the delivery is refused; then its body is not read.
@@ -338,7 +303,7 @@ class Receiver:
         self._metrics.count_refusal(reason)
         # Whoever forges or floods must not fill the disk with our log: one line per reason and interval.
         if (times := self._refusal_log.times_to_log(reason)) is not None:
-            webhook_id = _storable_header(headers.webhook_id) if headers else None
+            webhook_id = storable_header(headers.webhook_id) if headers else None
             log.warning(
                 "delivery_refused", status=status, reason=str(reason), webhook_id=webhook_id, times=times
             )
@@ -370,52 +335,9 @@ class _RefusalLogLimit:
         return times + 1
 
 
-def _delivery(
-    account: str, headers: SignatureHeaders, body: bytes, now_ms: int, outcome: Verified | WithoutSignature
-) -> RawDelivery:
-    if isinstance(outcome, Verified) and headers.signature is not None:
-        delivery_id = signed_delivery_id(account, headers.webhook_id, outcome.signed_s, headers.signature)
-    else:
-        # What nobody signed has no identity: a stranger could take the place of a delivery that is still to
-        # come.
-        delivery_id = new_id(now_ms)
-    return RawDelivery(
-        id=delivery_id,
-        source=Source.DELIVERY,
-        received_at_ms=now_ms,
-        body=body,
-        webhook_id=_storable_header(headers.webhook_id),
-        signed_at=_storable_header(headers.timestamp),
-        signature=_storable_header(headers.signature),
-        account=account,
-    )
-
-
 def _account_of(request: web.Request) -> str:
     """The account whose address a request was sent to."""
     return request.match_info.get("account", DEFAULT_ACCOUNT)
-
-
-def is_json_object(body: bytes) -> bool:
-    """Whether `body` is one JSON object, of whatever shape, half a surrogate pair in it or not. Nesting
-    deeper than our parsers follow is accepted: it is kept as evidence, set aside by settlement (R23).
-    """
-    try:
-        if not body.isascii():
-            body.decode()
-        decode(_json_object, body)
-    except (UnicodeDecodeError, msgspec.MsgspecError):
-        return False
-    except RecursionError:
-        return True
-    return True
-
-
-def _storable_header(value: str | None) -> str | None:
-    """A header as it may be stored and logged: printable ASCII, bounded. PostgreSQL takes no NUL."""
-    if value is None:
-        return None
-    return printable_ascii(value[:HEADER_CHARS_MAX])
 
 
 def _json_response(status: int, **fields: str) -> web.Response:
