@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,18 @@ from app.domain.task import idempotency_key
 from app.ports import ReportError
 from app.provider.wire import read_answer
 from app.store import Store
-from app.store.tables import attempts, deliveries, findings, ledger, results, runs, submissions, tasks
+from app.store.tables import (
+    attempts,
+    deliveries,
+    findings,
+    ledger,
+    results,
+    rollup_changes,
+    run_rollup,
+    runs,
+    submissions,
+    tasks,
+)
 from app.store.write.inbox import unpack, zstd
 
 Row = dict[str, Any]
@@ -30,6 +42,8 @@ class Books:
     findings: list[Row] = field(default_factory=list)
     submissions: list[Row] = field(default_factory=list)
     runs: list[Row] = field(default_factory=list)
+    rollup: list[Row] = field(default_factory=list)
+    rollup_changes: list[Row] = field(default_factory=list)
 
     def every_attempt(self) -> list[Row]:
         """Current and archived attempts alike, with task id and attempt number."""
@@ -65,6 +79,8 @@ async def read_books(store: Store) -> Books:
         "findings": findings,
         "submissions": submissions,
         "runs": runs,
+        "rollup": run_rollup,
+        "rollup_changes": rollup_changes,
     }
 
     async def work(connection: Any) -> Books:
@@ -106,10 +122,51 @@ def check_books(books: Books) -> None:
     for attempt in bought:
         # Unknown is never 0: the charge is known exactly when the money is closed.
         assert (attempt["credits_charged"] is not None) == (attempt["money"] in ("posted", "voided"))
+    kept = {run["id"] for run in books.runs if run["has_rollup"]}
+    assert rollup_kept(books, kept) == rollup_of_rows(books, kept)
     answered = {(row["task_id"], row["attempt"]) for row in books.results}
     reused = {(a["task_id"], a["attempt"]) for a in every if a not in bought}
     reported = {(a["task_id"], a["attempt"]) for a in every if a["reported"] is not None}
     assert answered == reported | reused
+
+
+def rollup_kept(books: Books, run_ids: set[str]) -> dict[Any, list[Any]]:
+    """Cell -> attempts and credits, as the database keeps them of runs."""
+    return _summed(
+        (_cell_of(row, row), [row[name] for name in ("attempts", "held", "charged", "estimate")])
+        for row in books.rollup + books.rollup_changes
+        if row["run_id"] in run_ids
+    )
+
+
+def rollup_of_rows(books: Books, run_ids: set[str]) -> dict[Any, list[Any]]:
+    """The same from the attempts, one by one."""
+    of = {row["id"]: row for row in books.tasks}
+    nothing = Decimal(0)
+    return _summed(
+        (
+            _cell_of(of[a["task_id"]], a | {"is_current": "id" in a}),
+            [
+                1,
+                (a["credits_held"] or nothing) if a["money"] == "held" else nothing,
+                a["credits_charged"] or nothing,
+                a["credits_estimate"],
+            ],
+        )
+        for a in books.every_attempt()
+        if of[a["task_id"]]["run_id"] in run_ids
+    )
+
+
+def _cell_of(task: Row, row: Row) -> tuple[Any, ...]:
+    return task["run_id"], row["is_current"], task["task_type"], row["state"], row["verdict"] or ""
+
+
+def _summed(cells: Iterable[tuple[Any, list[Any]]]) -> dict[Any, list[Any]]:
+    sums: dict[Any, list[Any]] = {}
+    for cell, figures in cells:
+        sums[cell] = [a + b for a, b in zip(sums.get(cell, [0] * len(figures)), figures, strict=True)]
+    return {cell: figures for cell, figures in sums.items() if any(figures)}
 
 
 async def checked_books(store: Store) -> Books:

@@ -85,6 +85,9 @@ async def sweep(
     with kept.alone():
         await store.spending.fold_spending()
     with kept.alone():
+        await store.rollup.fold_rollup()
+        await store.rollup.count_runs()
+    with kept.alone():
         await store.results.complete_results()
     with kept.alone():
         summary.runs_finished = await store.run_ends.finish_runs(now)

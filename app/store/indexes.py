@@ -15,6 +15,7 @@ from app.store.tables import (
     IS_SET_ASIDE,
     IS_SUBMITTING,
     IS_WAITING,
+    IS_WITHOUT_ROLLUP,
     WAS_RETRIED,
     account_entries,
     deliveries,
@@ -35,6 +36,9 @@ sa.Index(
     runs.c.id,
     postgresql_where=IS_CANCELLED_OPEN_RUN,
     sqlite_where=IS_CANCELLED_OPEN_RUN,
+)
+sa.Index(
+    "ix_runs_without_rollup", runs.c.id, postgresql_where=IS_WITHOUT_ROLLUP, sqlite_where=IS_WITHOUT_ROLLUP
 )
 # By run: rows of a paused run, or of one that is over, are before nobody's. With the time, so that rows
 # that wait for theirs are passed over within the index.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from app.store.write.pruning_rows import RowPruneWrites
     from app.store.write.results import ResultWrites
     from app.store.write.retries import RetryWrites
+    from app.store.write.rollup import RollupWrites
     from app.store.write.run_ends import RunEndWrites
     from app.store.write.runs import RunWrites
     from app.store.write.schedules import ScheduleWrites
@@ -68,6 +69,7 @@ PARTS = {
     "row_pruning": "write.pruning_rows.RowPruneWrites",
     "run_ends": "write.run_ends.RunEndWrites",
     "spending": "write.spending.SpendingWrites",
+    "rollup": "write.rollup.RollupWrites",
     "schedules": "write.schedules.ScheduleWrites",
     "sync_calls": "write.sync_calls.SyncCallWrites",
     "notices": "write.notices.NoticeWrites",
@@ -123,6 +125,7 @@ class Store:
         row_pruning: RowPruneWrites
         run_ends: RunEndWrites
         spending: SpendingWrites
+        rollup: RollupWrites
         schedules: ScheduleWrites
         sync_calls: SyncCallWrites
         notices: NoticeWrites

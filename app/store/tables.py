@@ -94,6 +94,8 @@ runs = sa.Table(
     sa.Column("paused_at_ms", Millis),
     sa.Column("stopped_at_ms", Millis),
     sa.Column("cancelled_at_ms", Millis),
+    # Whether its rollup is about all of its tasks: of older runs it says at first what changed since.
+    sa.Column("has_rollup", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("ix_runs_created_at_ms", "created_at_ms"),
     sa.Index("ix_runs_account_id", "account", "id"),
     # A slot runs once, however many workers there are.
@@ -109,6 +111,7 @@ IS_CANCELLED_OPEN_RUN = sa.and_(
     runs.c.state == sa.literal_column("'cancelled'"), runs.c.finished_at_ms.is_(None)
 )
 """A cancelled run with tasks that were open still when it was last looked at."""
+IS_WITHOUT_ROLLUP = ~runs.c.has_rollup
 
 REASON_CODE = sa.func.coalesce(runs.c.reason_code, sa.case(WITHOUT_CODE, value=runs.c.reason))
 """The code of a run's reason, whichever version wrote it: compare this, never the text."""
@@ -317,6 +320,38 @@ spending_changes = sa.Table(
     sa.Column("run_id", Id, nullable=False),
     sa.Column("credits", Credits, nullable=False),
     sa.Index("ix_spending_changes_run_id", "run_id"),
+)
+
+
+def _rollup_columns(is_key: bool) -> list[sa.Column[Any]]:
+    return [
+        sa.Column("run_id", Id, primary_key=is_key, nullable=False),
+        sa.Column("is_current", sa.Boolean, primary_key=is_key, nullable=False),  # or replaced by a retry
+        sa.Column("task_type", sa.Text, primary_key=is_key, nullable=False),
+        sa.Column("state", sa.Text, primary_key=is_key, nullable=False),
+        sa.Column("verdict", sa.Text, primary_key=is_key, nullable=False),  # empty: none yet
+        sa.Column("attempts", sa.BigInteger, nullable=False),
+        sa.Column("held", Credits, nullable=False),  # of those whose money is open
+        sa.Column("charged", Credits, nullable=False),
+        sa.Column("estimate", Credits, nullable=False),
+    ]
+
+
+# Counts and credits of each run, by state, engine and verdict: the sums, and on PostgreSQL what changed since
+# they were last added up. The database keeps both by triggers (rollup.py).
+run_rollup = sa.Table(
+    "run_rollup",
+    metadata,
+    *_rollup_columns(is_key=True),
+    sa.Column("changes", sa.BigInteger, nullable=False),  # how many were added up
+    sqlite_with_rowid=False,
+)
+rollup_changes = sa.Table(
+    "rollup_changes",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    *_rollup_columns(is_key=False),
+    sa.Index("ix_rollup_changes_run_id", "run_id"),
 )
 
 # Append-only: the end of each send, so that what we believe about acceptance can be derived again.

@@ -14,7 +14,8 @@ from app.domain.task import RunState, TaskState
 from app.domain.text import one_line
 from app.domain.time_format import iso_utc
 from app.domain.verdicts import Verdict
-from app.store.read.runs import RunProgress, RunReport, RunRow
+from app.store.read.progress import RunProgress
+from app.store.read.runs import RunReport, RunRow
 
 Document = dict[str, Any]
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
 from app.domain.time_format import DAY_MS, iso_utc
-from app.store.read.runs import RunProgress, RunRow
+from app.store.read.progress import RunProgress
+from app.store.read.runs import RunRow
 from app.store.read.waiting import Waiting
 from app.views.runs import Document, is_finished
 from app.views.workers import START_WORKER

@@ -12,7 +12,8 @@ from app.cli.runs.pace import OVER_S, Pace
 from app.cli.runs.progress import Seen, drawing, progress_line, shown_progress
 from app.cli.terminal import ROWS_MAX, CleanConsole, draw_largest, table
 from app.domain.run_reason import ReasonCode
-from app.store.read.runs import RunProgress, RunRow
+from app.store.read.progress import RunProgress
+from app.store.read.runs import RunRow
 from app.store.read.waiting import Waiting
 from app.views.waiting import waiting_lines
 from tests.clock import START_MS, unix_ms

@@ -10,8 +10,8 @@ from app.api.problems import not_found
 from app.api.route import Call, Params, Route
 from app.domain.access import Scope
 from app.domain.task import RunState, TaskState
+from app.store.read.progress import RunProgress
 from app.store.read.run_pages import TimedRun
-from app.store.read.runs import RunProgress
 from app.views.runs import state_of
 
 RunStateName = Literal["loading", "running", "paused", "stopped", "finished", "cancelled"]

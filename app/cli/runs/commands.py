@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from app.config import Settings
     from app.store import Store
-    from app.store.read.runs import RunProgress, RunRow
+    from app.store.read.progress import RunProgress
+    from app.store.read.runs import RunRow
     from app.views.runs import Document
 
 FINDINGS_SHOWN = 100

@@ -14,7 +14,7 @@ from app.cli.runs.pace import Pace
 from app.cli.terminal import second
 from app.domain.credits import to_json_number
 from app.domain.time_format import iso_utc
-from app.store.read.runs import RunProgress
+from app.store.read.progress import RunProgress
 from app.views.waiting import clock_time
 
 LINE_FIRST_S = 10.0

@@ -10,7 +10,8 @@ from app.cli.runs.progress import Seen, shown_progress
 from app.cli.terminal import error_console
 from app.domain.task import RunState, TaskState
 from app.errors import interrupted
-from app.store.read.runs import RunProgress, RunRow
+from app.store.read.progress import RunProgress
+from app.store.read.runs import RunRow
 from app.views.runs import Document, is_finished, state_of
 from app.views.waiting import waiting_lines
 from app.views.workers import workers_document

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from app.domain.retention import Receipts
@@ -38,6 +39,17 @@ class Misnumbered:
     seq: int | None
     should_be: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Miscounted:
+    """A figure that is kept of a run, and is not what its attempts come to."""
+
+    run_id: str
+    figure: str
+    """As in "charged of CHATGPT completed matched"."""
+    kept: int | Decimal
+    should_be: int | Decimal
 
 
 @dataclass(slots=True)

@@ -116,11 +116,12 @@ async def verify_share(
     share: int = 0,
     shares: int = 1,
 ) -> VerifyTotals:
-    """Verify the tasks of some runs: of every `shares` pages the one at `share`. What the runs spent is
-    checked by the first share."""
+    """Verify the tasks of some runs: of every `shares` pages the one at `share`. What is kept of the
+    runs is checked by the first share."""
     totals = VerifyTotals(pruned_findings=await snapshot.pruned_findings() if runs else {})
     if share == 0:
         await _spending(snapshot, runs, totals)
+        await _rollup(snapshot, runs, totals)
     for run in runs:
         async for page in snapshot.books(run, share, shares):
             await _mark_anothers(snapshot, page, reading)
@@ -199,6 +200,14 @@ async def _spending(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], tota
         totals.differ(
             [Difference("run_spending", run_id, "credits", display(stored), display(should_be), why)]
         )
+
+
+async def _rollup(snapshot: "BooksSnapshot", runs: Sequence[VerifiedRun], totals: VerifyTotals) -> None:
+    """What is kept of each run's counts and credits, which everybody is shown, against its attempts."""
+    why = "what its attempts come to; docs/operations.md lets it be counted anew"
+    for found in await snapshot.rollup([run.id for run in runs]):
+        where = "run_rollup", found.run_id, found.figure
+        totals.differ([Difference(*where, display(found.kept), display(found.should_be), why)])
 
 
 def conclude(totals: VerifyTotals, receipts: Iterable[Receipt] = ()) -> None:

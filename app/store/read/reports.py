@@ -20,9 +20,10 @@ from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, read_breakdown
 from app.store.read.engine_countries import open_or_closing
 from app.store.read.own_columns import own_columns
+from app.store.read.progress import progress_of
 from app.store.read.pruned import PrunedOfRun, are_sends_pruned, pruned_of, pruned_send_days
 from app.store.read.repeats import Repeated, repeated_of
-from app.store.read.runs import RunReport, RunRow, progress_of
+from app.store.read.runs import RunReport, RunRow
 from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
 from app.store.write.receipts import count_findings
 

@@ -1,35 +1,29 @@
-"""Reads of runs and of what is under way. Nothing here writes, and no number is kept anywhere but in the rows
-it is computed from, so progress cannot disagree with the results. A run's books are read in reporting, its
-rows in exporting.
+"""Reads of runs and of what is under way. Nothing here writes. A run's counts are read in progress, its books
+in reports, its rows in exports.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import OPEN_STATES, Money, RunState, TaskState
-from app.store.part import StorePart, reads
+from app.domain.task import RunState
+from app.store.part import reads
+from app.store.read.progress import ProgressReads, RunProgress
 from app.store.tables import (
-    EVERY_ATTEMPT,
     IS_OPEN,
     IS_OPEN_RUN,
     IS_PENDING,
     IS_WAITING,
     REASON_CODE,
-    Credits,
-    claims,
-    credits_sum,
     deliveries,
     is_due,
     is_not_ahead,
     runs,
     tasks,
 )
-from app.store.write.claims import in_ranges, is_free
+from app.store.write.claims import is_free
 from app.store.write.engine_pauses import held_back
 from app.store.write.health import database_now
 
@@ -58,24 +52,6 @@ class RunRow:
 
 
 @dataclass(slots=True)
-class RunProgress:
-    """What a progress bar needs, from one pass over the run's rows."""
-
-    tasks: int = 0
-    states: dict[str, int] = field(default_factory=dict)
-    """Of tasks: where the current attempt of each stands."""
-    verdicts: dict[str, int] = field(default_factory=dict)
-    """Of all attempts, as all credits: what a retry replaced was judged, and may have been paid for."""
-    held: Decimal = Decimal(0)
-    charged: Decimal = Decimal(0)
-    estimate: Decimal = Decimal(0)
-
-    @property
-    def open(self) -> int:
-        return sum(self.states.get(state, 0) for state in OPEN_STATES)
-
-
-@dataclass(slots=True)
 class RunReport:
     """All that the books say about one run."""
 
@@ -95,7 +71,7 @@ class RunReport:
     """Tasks that an equal result of before answers, for nothing."""
 
 
-class Queries(StorePart):
+class Queries(ProgressReads):
     """Part of the store."""
 
     @reads
@@ -148,18 +124,6 @@ class Queries(StorePart):
             return named
         as_text = sa.func.lower(sa.func.replace(sa.cast(runs.c.id, sa.Text), "-", ""))
         return await _runs_where(connection, sa.or_(as_text.startswith(wanted), as_text.endswith(wanted)))
-
-    @reads
-    async def progress(self, connection: AsyncConnection, run_id: str) -> RunProgress:
-        """Counts and credits of one run."""
-        return await progress_of(connection, run_id)
-
-    @reads(long=True)
-    async def progress_of_runs(
-        self, connection: AsyncConnection, run_ids: Sequence[str]
-    ) -> dict[str, RunProgress]:
-        """Run id -> counts and credits, of many runs by one statement."""
-        return await _progress(connection, run_ids)
 
     @reads
     async def waiting_count(self, connection: AsyncConnection) -> int:
@@ -251,61 +215,3 @@ RUN_COLUMNS = (
     runs.c.finished_at_ms,
     runs.c.retained_at_ms,
 )
-
-
-async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
-    """Counts and credits of one run, read inside a transaction of the caller's."""
-    return (await _progress(connection, [run_id]))[run_id]
-
-
-async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
-    found = {run_id: RunProgress() for run_id in run_ids}
-    # One statement, hence of one snapshot: a retry in between would count an attempt twice or not at all.
-    current_and_past = [_counts(run_ids, table, source) for table, source in EVERY_ATTEMPT]
-    rows = await connection.execute(sa.union_all(*current_and_past, _claimed(run_ids)))
-    for run_id, is_current, state, verdict, count, held, charged, estimate in rows:
-        progress = found[run_id]
-        if is_current is None:
-            counts = progress.states
-            counts[TaskState.SUBMITTING] = counts.get(TaskState.SUBMITTING, 0) + count
-            if left := counts.pop(TaskState.PENDING) - count:
-                counts[TaskState.PENDING] = left
-            continue
-        if is_current:
-            progress.tasks += count
-            progress.states[state] = progress.states.get(state, 0) + count
-        if verdict is not None:
-            progress.verdicts[verdict] = progress.verdicts.get(verdict, 0) + count
-        progress.held += held
-        progress.charged += charged
-        progress.estimate += estimate
-    return found
-
-
-def _claimed(run_ids: Sequence[str]) -> sa.Select[Any]:
-    """Of the tasks that are pending by their rows, those that a sender has claimed; in the columns of
-    `_counts`, with null for `is_current`."""
-    nothing = [sa.literal(Decimal(0), Credits)] * 3
-    of_runs = in_ranges(tasks.c.run_id, sa.null(), sa.null(), sa.null(), sa.func.count(), *nothing)
-    return of_runs.where(claims.c.run_id.in_(run_ids)).group_by(tasks.c.run_id)
-
-
-def _counts(run_ids: Sequence[str], table: sa.Table, source: sa.FromClause) -> sa.Select[Any]:
-    c = table.c
-    held = sa.case((c.money == Money.HELD, c.credits_held), else_=None)
-    is_current = sa.literal(table is tasks, sa.Boolean)
-    return (
-        sa.select(
-            tasks.c.run_id,
-            is_current,
-            c.state,
-            c.verdict,
-            sa.func.count(),
-            credits_sum(held),
-            credits_sum(c.credits_charged),
-            credits_sum(c.credits_estimate),
-        )
-        .select_from(source)
-        .where(tasks.c.run_id.in_(run_ids))
-        .group_by(tasks.c.run_id, c.state, c.verdict)
-    )

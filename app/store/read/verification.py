@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.retention import Kind, Receipt, Receipts
 from app.domain.time_format import DAY_MS
-from app.domain.verification.stored_rows import Misnumbered, Orphan, Row, TaskBooks, VerifiedRun
+from app.domain.verification.stored_rows import Miscounted, Misnumbered, Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import ArchivedDeliveries, StoreUnavailable
 from app.store.database import Database
 from app.store.days import first_id, since_tasks, within
@@ -39,6 +39,7 @@ from app.store.tables import (
 from app.store.write.archives import blocks_of
 from app.store.write.inbox import unpack
 from app.store.write.receipts import receipts_of
+from app.store.write.rollup import CELL, FIGURES, kept_cells, runs_with_rollup, unkept_cells
 from app.store.write.spending import spending, spending_from_rows
 
 PAGE = 250
@@ -258,6 +259,31 @@ class BooksSnapshot:
                 found += [(run_id, credits, should_be)] if credits != should_be else []
         return found
 
+    async def rollup(self, run_ids: Sequence[str]) -> list[Miscounted]:
+        """Where what is kept of a run is not what its attempts say. Without runs of which not all is kept
+        yet."""
+        found: list[Miscounted] = []
+        for start in range(0, len(run_ids), PAGE):
+            kept = sorted(await runs_with_rollup(self._connection, run_ids[start : start + PAGE]))
+            found += await self._miscounted(kept) if kept else []
+        return found
+
+    async def _miscounted(self, run_ids: Sequence[str]) -> list[Miscounted]:
+        lacking = (await self._connection.execute(unkept_cells(run_ids))).all()
+        if not lacking:
+            return []
+        kept: defaultdict[tuple[Any, ...], Any] = defaultdict(int)
+        for row in await self._connection.execute(kept_cells(run_ids)):
+            for name in FIGURES:
+                kept[*row[: len(CELL)], name] += row._mapping[name]
+        return [
+            Miscounted(row.run_id, _figure(name, row), stands, stands + lacks)
+            for row in lacking
+            for name in FIGURES
+            if (lacks := row._mapping[name])
+            for stands in [kept[*row[: len(CELL)], name]]
+        ]
+
     async def _tasks(self, run_id: str, after: int) -> list[TaskBooks]:
         asked = sa.and_(runs.c.source == "ask", runs.c.source_sha256.is_(None))
         query = (
@@ -367,6 +393,11 @@ class BooksSnapshot:
 
     def _ids(self, page: Sequence[TaskBooks]) -> Any:
         return self._db.batch("v", {"id": Id}, [{"id": books.task["id"]} for books in page])
+
+
+def _figure(name: str, cell: sa.Row[Any]) -> str:
+    parts = "" if cell.is_current else "replaced", cell.task_type, cell.state, cell.verdict
+    return f"{name} of {' '.join(part for part in parts if part)}"
 
 
 def _unpacked(row: sa.Row[Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from app.store.tables import (
     has_come,
     leases,
     results,
+    rollup_changes,
+    run_rollup,
     run_spending,
     runs,
     spending_changes,
@@ -30,6 +32,8 @@ from app.store.write.submission import perhaps_accepted
 _NAMES = 0x7461_6C6C_796E
 """Of the lock under which a name is looked for and taken."""
 _HALTED = (RunState.PAUSED, RunState.STOPPED)
+_KEPT_OF_RUNS = (run_spending, spending_changes, run_rollup, rollup_changes)
+"""What triggers keep; they note also that a run's tasks are deleted."""
 
 
 class RunWrites(StorePart):
@@ -64,6 +68,7 @@ class RunWrites(StorePart):
             "batch_size": batch_size,
             "reuse_within_ms": reuse_within_ms,
             "pause_failing_engines": pause_failing_engines,
+            "has_rollup": True,
             "schedule_id": schedule_id,
             "slot_ms": slot_ms,
         }
@@ -91,7 +96,7 @@ class RunWrites(StorePart):
             return False
         own_tasks = sa.select(tasks.c.id).where(tasks.c.run_id == run_id)
         await connection.execute(sa.delete(results).where(results.c.task_id.in_(own_tasks)))
-        for table in (task_metadata, task_repeats, tasks, run_spending, spending_changes):
+        for table in (task_metadata, task_repeats, tasks, *_KEPT_OF_RUNS):
             await connection.execute(sa.delete(table).where(table.c.run_id == run_id))
         await connection.execute(sa.delete(runs).where(runs.c.id == run_id))
         return True

@@ -34,6 +34,7 @@ class SyncCallWrites(StorePart):
             "bad_lines": 0,
             "account": account,
             "created_at_ms": now_ms,
+            "has_rollup": True,
         }
         task = task_row(run_id, task_id, spec, estimate) | {
             "state": TaskState.SUBMITTED,

@@ -158,6 +158,7 @@ SHORT = (
     "ix_deliveries_due",
     "ix_spending_changes",
     "spending_changes",
+    "rollup_changes",
 )
 LONG = ("tasks", "runs", "deliveries", "ledger", "submissions", "results", "notices", "balances")
 
@@ -185,6 +186,7 @@ async def _turn(store: Store) -> None:
     await apply(store, await receive(store, report_on(task)))
     await store.submissions.release_overdue_claims(NOW + LEASE_MS)
     await store.spending.fold_spending()
+    await store.rollup.fold_rollup()
     await store.run_ends.finish_runs(NOW)
     await store.inbox.quarantine_unended(tries_max=5)
     await store.inbox.claim_overdue_deliveries(limit=9, now_ms=NOW, next_due_at_ms=NOW + 1)

@@ -15,6 +15,9 @@ from app.store.tables import (
     findings,
     ledger,
     results,
+    rollup_changes,
+    run_rollup,
+    runs,
     settle_sequence,
     spending_changes,
     submissions,
@@ -26,6 +29,13 @@ from app.store.write.inbox import pack
 from tests.integration.verify.scene import FIVE, Scene
 
 Statements = Sequence[Any]
+
+
+def _rolled_up(scene: Scene, **figures: Any) -> dict[str, Any]:
+    """A change of one cell."""
+    cell = {"run_id": scene.run_id, "is_current": True, "task_type": "GROK", "state": "completed"}
+    nothing = {"attempts": 0, "held": 0, "charged": 0, "estimate": 0}
+    return cell | {"verdict": "matched"} | nothing | figures
 
 
 @dataclass(frozen=True)
@@ -406,6 +416,27 @@ CORRUPTIONS = [
         lambda scene: [sa.insert(spending_changes).values(run_id=scene.run_id, credits=FIVE)],
         "run_spending",
         "credits",
+        lambda scene: scene.run_id,
+    ),
+    Corruption(
+        "a count of a run is written by hand",
+        lambda scene: [sa.insert(rollup_changes).values(_rolled_up(scene, attempts=1))],
+        "run_rollup",
+        "attempts of GROK completed matched",
+        lambda scene: scene.run_id,
+    ),
+    Corruption(
+        "credits of attempts that a retry replaced are written by hand",
+        lambda scene: [sa.insert(rollup_changes).values(_rolled_up(scene, is_current=False, charged=FIVE))],
+        "run_rollup",
+        "charged of replaced GROK completed matched",
+        lambda scene: scene.run_id,
+    ),
+    Corruption(
+        "what is kept of a run is deleted",
+        lambda scene: [sa.delete(run_rollup), sa.delete(rollup_changes), sa.update(runs).values(name="r")],
+        "run_rollup",
+        "attempts of AIMODE completed explained",
         lambda scene: scene.run_id,
     ),
 ]
