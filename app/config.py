@@ -3,12 +3,13 @@ Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
 """
 
 import contextlib
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -44,6 +45,7 @@ from app.settings_text import (
     problems_of,
     read_dotenv,
     refuse_folder,
+    unknown_variables,
 )
 
 __all__ = ["Account", "ConfigError", "Settings", "load_settings"]
@@ -228,7 +230,10 @@ class Settings(RetentionLimits, NoticeLimits, NoticeAddress, ApiLimits, Limits, 
     @field_validator("*", mode="before")
     @classmethod
     def _clean(cls, value: Any, info: ValidationInfo) -> Any:
-        return _checked(value, info.field_name or "")
+        name = info.field_name or ""
+        if isinstance(value, str) and "_" in value and _is_number(cls.model_fields[name].annotation):
+            raise ValueError("has a _ in its number: write digits only")
+        return _checked(value, name)
 
     @property
     def embedded_provider(self) -> bool:
@@ -362,6 +367,10 @@ class Settings(RetentionLimits, NoticeLimits, NoticeAddress, ApiLimits, Limits, 
         return self.database_url or f"sqlite:///{path}"
 
 
+def _is_number(annotation: Any) -> bool:
+    return not {int, float, Decimal}.isdisjoint({annotation, *get_args(annotation)})
+
+
 def _split(secrets: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in secrets.split(",") if part.strip())
 
@@ -443,3 +452,13 @@ def known_variables() -> Mapping[str, str]:
         str(field.validation_alias) if field.validation_alias else f"TALLYHOOK_{name.upper()}": name
         for name, field in Settings.model_fields.items()
     }
+
+
+def unknown_settings() -> list[tuple[str, str]]:
+    """Variables of the environment and of .env that look like ours and that nobody reads, each with what to
+    do. Raises ConfigError."""
+    names = [*os.environ, *read_dotenv(Path(".env"))]
+    return [
+        (name, f"did you mean {meant}?" if meant else "remove it, or look its name up in app/config.py")
+        for name, meant in unknown_variables(names, known_variables())
+    ]

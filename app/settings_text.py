@@ -20,6 +20,8 @@ from app.quoting import in_quotes
 
 QUOTES = "\"'“”‘’`"
 OF_TESTS = "TALLYHOOK_TEST_"
+TOLD = "TALLYHOOK_TEST_UNKNOWN_TOLD"
+"""Whoever starts this process has said already which settings are unknown."""
 
 
 @dataclass(frozen=True, slots=True)

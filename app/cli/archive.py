@@ -70,7 +70,7 @@ def _day_document(day: "ArchivedDay") -> dict[str, Any]:
 
 def draw_archived(console: "Console", document: dict[str, Any]) -> None:
     """A line for each day."""
-    from rich.table import Table
+    from app.cli.tables import FittingTable
 
     if not document["days"]:
         after = document["after_days"]
@@ -79,7 +79,7 @@ def draw_archived(console: "Console", document: dict[str, Any]) -> None:
             f"{after} {'day' if after == 1 else 'days'}."
         )
         return
-    table = Table("day", box=None, pad_edge=False)
+    table = FittingTable("day", box=None, pad_edge=False)
     for name in ("deliveries", "blocks", "bytes received", "bytes archived", "left out"):
         table.add_column(name, justify="right")
     for day in document["days"]:

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 def show_help(program: TyperGroup, arguments: Sequence[str]) -> bool:
     """Whether the arguments are names of commands with --help behind, and it was shown. What else there is
     typer reads."""
-    context = _context_of(program, arguments)
+    context = _context_of(program, arguments) if {"-h", "--help"}.intersection(arguments[-1:]) else None
     if context is None:
         return False
     context.command.get_help(context)  # drawn on standard output, and an empty text
@@ -27,4 +27,4 @@ def _context_of(program: TyperGroup, arguments: Sequence[str]) -> Context | None
         if command is None:
             return None
         context = Context(command, info_name=name, parent=context, **command.context_settings)
-    return context if arguments and arguments[-1] in context.help_option_names else None
+    return context if arguments[-1] in context.help_option_names else None

@@ -39,9 +39,11 @@ from app.cli.inbox import inbox
 from app.cli.init.command import INIT_EXAMPLES, init
 from app.cli.migrate import migrate
 from app.cli.notices import notices
+from app.cli.numbers import read_digits_only
 from app.cli.retention import PRUNE_EXAMPLES, RETAIN_EXAMPLES, prune, retain
 from app.cli.runs import commands, control
 from app.cli.runs.ask import ASK_EXAMPLES, ask
+from app.cli.runs.export_command import EXPORT_EXAMPLES, export
 from app.cli.runs.submit import SUBMIT_EXAMPLES, submit
 from app.cli.schedules import schedule
 from app.cli.up.command import UP_EXAMPLES, up
@@ -98,7 +100,7 @@ _add(commands.watch, "Runs", commands.WATCH_EXAMPLES)
 _add(commands.runs, "Runs")
 _add(commands.status, "Runs")
 _add(commands.report, "Runs", commands.REPORT_EXAMPLES)
-_add(commands.export, "Runs", commands.EXPORT_EXAMPLES)
+_add(export, "Runs", EXPORT_EXAMPLES)
 _add(certificate, "Runs", CERTIFICATE_EXAMPLES)
 _add(dispute, "Runs", DISPUTE_EXAMPLES)
 _add(verify, "Runs", VERIFY_EXAMPLES)
@@ -168,9 +170,11 @@ def _run(arguments: Sequence[str], *, as_json: bool) -> int:
         if list(arguments) == ["--version"]:
             show_version()  # without what typer loads to read an option
             return 0
-        if show_help(get_group(app), arguments):
+        program = get_group(app)
+        if show_help(program, arguments):
             return 0
-        code = _code_of(app(args=list(arguments), standalone_mode=False))
+        read_digits_only(program)
+        code = _code_of(program(args=list(arguments), standalone_mode=False))
     except SystemExit as error:
         return _code_of(error.code)
     except streams.OutputError:

@@ -1,6 +1,10 @@
 """Options that several commands share, and what all commands do first."""
 
-from typing import TYPE_CHECKING, Annotated
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,9 +57,57 @@ PauseFailingEngines = Annotated[
 Duplicates = Annotated[str, typer.Option(help="Records that repeat an earlier one: keep, merge or error.")]
 
 
-def settings_for(*, log_level: str | None = None) -> "Settings":
-    """The settings of this process, its logs switched on. `log_level` (warning or error) is for commands that
-    a person reads, and that seldom log; None leaves it to TALLYHOOK_LOG_LEVEL."""
+RUN_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "task_type": (TaskType, ""),
+    "country": (Country, ""),
+    "priority": (Priority, 1),
+    "include": (Include, None),
+    "budget": (Budget, ""),
+    "account": (Account, "default"),
+    "batch": (Batch, None),
+    "reuse_within": (ReuseWithin, ""),
+    "duplicates": (Duplicates, "keep"),
+    "repeats": (Repeats, 1),
+    "encoding": (Encoding, ""),
+    "delimiter": (Delimiter, ""),
+    "pause_failing_engines": (PauseFailingEngines, False),
+    "strict": (Strict, False),
+}
+"""The fields of `RunOptions` in the order of the help, each with its option and its default: importing that
+class takes longer than help may."""
+
+
+def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of a run in its signature, in the place of its parameter `options`: it
+    gets them as one `RunOptions`."""
+
+    @functools.wraps(command)
+    def with_options(*also: Any, **given: Any) -> None:
+        from app.run_options import RunOptions
+
+        options = {name: given.pop(name, default) for name, (_, default) in RUN_OPTIONS.items()}
+        options["include"] = tuple(options["include"] or ())
+        command(*also, **given, options=RunOptions(**options))
+
+    own = inspect.signature(command).parameters.values()
+    flat = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for parameter in own
+        for name, (annotation, default) in (
+            RUN_OPTIONS
+            if parameter.name == "options"
+            else {parameter.name: (parameter.annotation, parameter.default)}
+        ).items()
+    ]
+    with_options.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return with_options
+
+
+def settings_for(*, log_level: str | None = None, quiet: bool = False) -> "Settings":
+    """The settings of this process, its logs switched on, and what is no setting told on standard error.
+    `log_level` (warning or error) is for commands that a person reads, and that seldom log; None leaves it to
+    TALLYHOOK_LOG_LEVEL. `quiet`: the caller tells of unknown settings."""
     from app.config import load_settings
     from app.local.running import who_runs
 
@@ -73,7 +125,23 @@ def settings_for(*, log_level: str | None = None) -> "Settings":
         switch_on()
     else:
         configure_late(log_level, switch_on)
+    if not quiet:
+        _tell_unknown_settings()
     return settings
+
+
+def _tell_unknown_settings() -> None:
+    """On standard error, once for a command and all that it starts."""
+    from app.config import unknown_settings
+    from app.settings_text import TOLD
+
+    if TOLD in os.environ:
+        return
+    os.environ[TOLD] = "1"
+    for name, remedy in unknown_settings():
+        from app.cli.terminal import draw_warning, error_console
+
+        draw_warning(error_console(), f"{name} is no setting of this version: {remedy}")
 
 
 def examples(*lines: str) -> str:

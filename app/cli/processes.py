@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.migrate import bring_to_schema
+from app.cli.numbers import read_digits_only
 from app.cli.options import AsJson, examples, settings_for
 from app.cli.streams import forget_done
 from app.errors import FAILED, UserError
@@ -63,7 +64,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
     """The web process: store, queue, receiver."""
     import asyncio
 
-    from app.address.listening import host_in_url, listening_remedy
+    from app.address.listening import host_in_url
     from app.background_tasks import WorkFailed
     from app.bootstrap import CLOCK, now_ms, open_queue
     from app.cli.store_access import opened_store
@@ -107,17 +108,8 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
                     drain_delay_s=settings.drain_delay_s,
                     on_listening=announce,
                 )
-            except OSError as error:
-                where = f"{host_in_url(settings.host)}:{settings.port}"
-                raise UserError(
-                    "cannot_listen", f"cannot listen on {where}: {error.strerror}", listening_remedy(error)
-                ) from error
-            except WorkFailed as error:
-                raise UserError(
-                    "work_failed",
-                    f"web had to end: {error}",
-                    "start it again; what it acknowledged is stored, the rest is delivered again",
-                ) from error
+            except (OSError, WorkFailed) as error:
+                raise _ended_web(settings, error) from error
             finally:
                 for task in known:
                     task.cancel()
@@ -136,6 +128,19 @@ async def _add_api(
 
     own = await beside.enter_async_context(opened_store(settings))
     add_to_web(app, Parts(own, settings, now_ms), settings)
+
+
+def _ended_web(settings: "Settings", error: Exception) -> UserError:
+    """Why there is no web process any more, and what to do."""
+    from app.address.listening import host_in_url, listening_remedy
+
+    if isinstance(error, OSError):
+        where = f"{host_in_url(settings.host)}:{settings.port}"
+        return UserError(
+            "cannot_listen", f"cannot listen on {where}: {error.strerror}", listening_remedy(error)
+        )
+    remedy = "start it again; what it acknowledged is stored, the rest is delivered again"
+    return UserError("work_failed", f"web had to end: {error}", remedy)
 
 
 def extra_secrets(settings: "Settings") -> dict[str, tuple[str, ...]]:
@@ -209,7 +214,7 @@ def doctor(as_json: AsJson = False) -> None:
     from app.settings_text import ConfigError
 
     try:
-        settings = settings_for(log_level="error")
+        settings = settings_for(log_level="error", quiet=True)
     except ConfigError as error:
         found = document(wrong_settings(error))
     else:
@@ -272,7 +277,9 @@ def emulator(context: typer.Context) -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     alone.command()(guarded)
-    alone(args=context.args, prog_name="tallyhook emulator")
+    command = typer.main.get_command(alone)
+    read_digits_only(command)
+    command(args=context.args, prog_name="tallyhook emulator")
 
 
 EMULATOR_CONTEXT = {

@@ -5,24 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import (
-    Account,
-    AsJson,
-    Batch,
-    Budget,
-    Country,
-    Delimiter,
-    Duplicates,
-    Encoding,
-    Include,
-    PauseFailingEngines,
-    Priority,
-    Repeats,
-    ReuseWithin,
-    Strict,
-    TaskType,
-    settings_for,
-)
+from app.cli.options import AsJson, settings_for, takes_run_options
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
 from app.errors import USAGE, UserError
@@ -46,24 +29,13 @@ Name = Annotated[str, typer.Argument(metavar="SCHEDULE", help="Name of a schedul
 
 
 @schedule.command()
+@takes_run_options
 def add(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL, where the workers can read it.")],
     every: Annotated[str, typer.Option(metavar="TIME", help="How often, such as 90m, 6h, 1d or 2h30m.")],
     name: Annotated[str, typer.Option(help="Name of the schedule; default: the file's name.")] = "",
-    task_type: TaskType = "",
-    country: Country = "",
-    priority: Priority = 1,
-    include: Include = None,
-    budget: Budget = "",
-    account: Account = "default",
-    batch: Batch = None,
-    reuse_within: ReuseWithin = "",
-    duplicates: Duplicates = "keep",
-    repeats: Repeats = 1,
-    encoding: Encoding = "",
-    delimiter: Delimiter = "",
-    pause_failing_engines: PauseFailingEngines = False,
-    strict: Strict = False,
+    *,
+    options: "RunOptions",
     as_json: AsJson = False,
 ) -> None:
     """Run FILE every TIME, from now on, each time as a run of its own.
@@ -73,31 +45,14 @@ def add(
     from app.cli.runs.prompt_file import refuse_if_not_a_file
     from app.cli.runs.submit_file import printable_stem
     from app.cli.terminal import draw_line, show
-    from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
+    from app.run_options import refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
     from app.views.schedules import schedule_document
 
     settings = settings_for(log_level="warning")
     path = Path(file).absolute()
-    extras = tuple(include or ())
-    options = RunOptions(
-        task_type,
-        country,
-        priority,
-        extras,
-        budget,
-        strict,
-        account,
-        batch,
-        reuse_within,
-        duplicates,
-        encoding,
-        delimiter,
-        repeats,
-        pause_failing_engines,
-    )
     every_ms = parse_every(every)
     refuse_if_not_a_file(path)
-    refuse_unknown_account(settings, account)
+    refuse_unknown_account(settings, options.account)
     wanted = name or printable_stem(path)
     refuse_unusable_name("--name", wanted)
     refuse_not_utf8(str(path))

@@ -15,6 +15,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from app.cli.streams import OutputError, all_done
+from app.cli.tables import table as table  # noqa: PLC0414 - callers have it from here
 from app.domain.text import json_text, sanitize, sanitize_json
 from app.errors import UserError
 from app.log_sink import Sink
@@ -26,8 +27,6 @@ WIDTH = 200
 """Of tables that go into a file or a pipe, where nothing shows it."""
 ROWS_MAX = 20
 """Of engines and countries on a terminal, of which a run may have hundreds."""
-UNBROKEN = ("id", "task", "verdict", "created", "from", "to", "day")
-"""Columns of tables whose texts stay on one line."""
 STATE_STYLES = {
     "running": "green",
     "paused": "yellow",
@@ -140,6 +139,11 @@ def draw_usage(output: Console, error: TyperException) -> None:
     output.print(f"[red]Error:[/red] {escape(error.format_message())}")
 
 
+def draw_warning(output: Console, text: str) -> None:
+    """What somebody should know of, and the command goes on."""
+    output.print(f"[yellow]Warning:[/yellow] {escape(text)}")
+
+
 def draw_done(output: Console, lines: Iterable[str]) -> None:
     """What is done, whatever became of the output."""
     for line in lines:
@@ -186,14 +190,6 @@ def minute(iso: str) -> str:
 def second(iso: str) -> str:
     """A time of a document, to the second."""
     return iso[:19].replace("T", " ")
-
-
-def table(*columns: str) -> Table:
-    """A table without lines; ids, days and times are never broken."""
-    empty = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        empty.add_column(column, no_wrap=column in UNBROKEN)
-    return empty
 
 
 def draw_largest(

@@ -36,6 +36,8 @@ def iso_day(at_ms: int) -> str:
 
 def day_start_ms(day: str) -> int:
     """When a day written as 2026-11-21 begins. Raises ValueError for a text that is no day."""
+    if not day.isascii():
+        raise ValueError("digits of another script")
     return round(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1000)
 
 

@@ -16,5 +16,5 @@ def test_f25_a_signal_while_a_class_is_made_is_an_end_and_no_bug(monkeypatch: py
     def command(*, args: object, standalone_mode: bool) -> None:
         type("Made", (), {"attribute": Signalled()})
 
-    monkeypatch.setattr(main, "app", command)
+    monkeypatch.setattr(main, "get_group", lambda _app: command)
     assert main.run(["runs"]) == 0

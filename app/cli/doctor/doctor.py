@@ -24,12 +24,13 @@ from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have 
 from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
 from app.cli.store_access import answered, display_url, reachable_store
-from app.config import DEFAULT_ACCOUNT, Account, Settings, known_variables
+from app.config import DEFAULT_ACCOUNT, Account, Settings, unknown_settings
+from app.domain.text import counted
 from app.domain.time_format import DAY_MS
 from app.errors import UserError
 from app.notice_client import open_notice_client
 from app.provider.egress import egress_to
-from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder, unknown_variables
+from app.settings_text import ConfigError, Problem, read_dotenv, refuse_folder
 from app.store.finish import steps_due
 from app.store.migrate import is_migrated, newest_revision
 from app.store.read.runs import STANDBY
@@ -137,13 +138,8 @@ def check_settings(settings: Settings) -> list[Check]:
     """Variables that nobody reads, and settings that do not go well together."""
     names = [*os.environ, *read_dotenv(Path(".env"))]
     found = [
-        Check(
-            name,
-            "warning",
-            f"{name} is no setting of this version",
-            f"did you mean {meant}?" if meant else "remove it, or look its name up in app/config.py",
-        )
-        for name, meant in unknown_variables(names, known_variables())
+        Check(name, "warning", f"{name} is no setting of this version", remedy)
+        for name, remedy in unknown_settings()
     ]
     found += _unread_proxies(settings, {name.upper() for name in names})
     return found + [Check(name, "warning", what, remedy) for name, what, remedy in settings.doubts()]
@@ -334,9 +330,9 @@ async def check_upgrade(settings: Settings) -> list[Check]:
 
 def check_retention(policy: Mapping[str, int], rows: int, body_bytes: int) -> Check:
     """What a day adds, and what takes it away again."""
-    grown = f"the last day added {rows:,} deliveries, {body_bytes / 1e6:,.1f} MB"
+    grown = f"the last day added {counted(rows, 'delivery', 'deliveries')}, {body_bytes / 1e6:,.1f} MB"
     if policy:
-        kept = ", ".join(f"{kind} are kept for {days} days" for kind, days in policy.items())
+        kept = ", ".join(f"{kind} are kept for {counted(days, 'day')}" for kind, days in policy.items())
         return Check("retention", "ok", f"{grown}; {kept}")
     return Check("retention", "ok", f"{grown}; nothing is pruned: TALLYHOOK_KEEP_BODIES_DAYS is not set")
 
@@ -402,7 +398,7 @@ async def check_worker(settings: Settings) -> list[Check]:
     if not (due or waiting):
         return [Check("worker", "warning", detail, remedy)]
     waits = [f"prompts of {len(due)} accounts" if len(due) > 1 else "prompts"] if due else []
-    waits += [f"{waiting} deliveries"] if waiting else []
+    waits += [counted(waiting, "delivery", "deliveries")] if waiting else []
     return [Check("worker", "fault", f"{detail}, and {' and '.join(waits)} wait for one", remedy)]
 
 
@@ -445,7 +441,10 @@ def _queue_of(body: bytes) -> str | None:
     """None: it is no answer of the provider's."""
     try:
         answer = msgspec.json.decode(body)
-        return f"{answer['queuedTasks']} tasks queued, {answer.get('processingTasks', '?')} processing"
+        return (
+            f"{counted(answer['queuedTasks'], 'task')} queued, "
+            f"{answer.get('processingTasks', '?')} processing"
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return None
 

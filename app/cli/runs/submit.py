@@ -6,25 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import (
-    Account,
-    AsJson,
-    Batch,
-    Budget,
-    Country,
-    Delimiter,
-    Duplicates,
-    Encoding,
-    Include,
-    PauseFailingEngines,
-    Priority,
-    Repeats,
-    ReuseWithin,
-    Strict,
-    TaskType,
-    examples,
-    settings_for,
-)
+from app.cli.options import AsJson, examples, settings_for, takes_run_options
 from app.cli.runs.commands import exit_if_halted, with_store
 from app.errors import STORED, USAGE, UserError
 
@@ -34,34 +16,28 @@ if TYPE_CHECKING:
     from app.views.runs import Document
 
 
+PromptFile = Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL, also gzip; - reads stdin.")]
+NewName = Annotated[
+    str | None, typer.Option(help="Name of the run, new.", show_default="the file's name and the time")
+]
+Resumed = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with RUN, whose submit of this file was interrupted, or with the [b]latest[/b] such.",
+    ),
+]
+
+
+@takes_run_options
 def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSONL, also gzip; - reads stdin.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run, new.", show_default="the file's name and the time")
-    ] = None,
+    file: PromptFile,
+    name: NewName = None,
     again: Annotated[bool, typer.Option("--again", help="Another run may have the --name already.")] = False,
-    task_type: TaskType = "",
-    country: Country = "",
-    priority: Priority = 1,
-    include: Include = None,
-    budget: Budget = "",
-    account: Account = "default",
-    batch: Batch = None,
-    reuse_within: ReuseWithin = "",
-    duplicates: Duplicates = "keep",
-    repeats: Repeats = 1,
-    encoding: Encoding = "",
-    delimiter: Delimiter = "",
-    pause_failing_engines: PauseFailingEngines = False,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Go on with RUN, whose submit of this file was interrupted, or with the [b]latest[/b] such.",
-        ),
-    ] = None,
+    *,
+    options: "RunOptions",
+    resume: Resumed = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
-    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Store the prompts of FILE as a run; workers send them.
@@ -82,27 +58,10 @@ def submit(
     from app.cli.runs.draw import draw_submitted
     from app.cli.runs.submit_file import default_name, free_name, submit_file
     from app.cli.terminal import show
-    from app.run_options import RunOptions, refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
+    from app.run_options import refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
 
     settings = settings_for(log_level="warning")
-    extras = tuple(include or ())
-    options = RunOptions(
-        task_type,
-        country,
-        priority,
-        extras,
-        budget,
-        strict,
-        account,
-        batch,
-        reuse_within,
-        duplicates,
-        encoding,
-        delimiter,
-        repeats,
-        pause_failing_engines,
-    )
-    refuse_unknown_account(settings, account)
+    refuse_unknown_account(settings, options.account)
     if name is not None:
         refuse_unusable_name("--name", name)
     elif again:

@@ -131,6 +131,8 @@ def _value(setting: str, name: str, text: str, present: object, kind: str) -> ob
     if name != "seed" and not isinstance(present, (int, float)):
         return text
     try:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError
         value = int(text) if name == "seed" or isinstance(present, int) else float(text)
     except ValueError:
         raise typer.BadParameter(f"{setting!r} is not a value for the {kind} {name}") from None
@@ -141,5 +143,7 @@ def _value(setting: str, name: str, text: str, present: object, kind: str) -> ob
     return value
 
 
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+"""What Python reads besides, 1_0 and digits of other scripts, nobody means."""
 _TRUE = {"", "1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
