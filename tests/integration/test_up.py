@@ -18,6 +18,7 @@ from app.cli.up.lines import LINE_BYTES_MAX, Lines, Reader, readable
 from app.cli.up.part import WAITS_S, Part, Parts
 from app.cli.up.ports import port_for
 from app.cli.up.up import already_running, emulator_part
+from app.config import EMULATOR_URL
 from app.errors import UserError
 from app.local.processes import Processes
 from app.local.running import AlreadyRunning, Running, record, sole_runner, who_runs
@@ -265,3 +266,9 @@ def test_a_port_of_the_emulator_that_is_no_number_is_refused(port: str) -> None:
 
 def test_a_port_that_no_machine_has_is_for_the_listener_to_refuse() -> None:
     assert port_for("web", "127.0.0.1", 70_000) == 70_000
+
+
+def test_no_emulator_is_where_commands_of_other_directories_look_for_one() -> None:
+    part = emulator_part(())
+    assert part.listens is not None
+    assert part.listens[1] != int(EMULATOR_URL.rpartition(":")[2])

@@ -28,7 +28,9 @@ from app.views.runs import Document
 
 EMULATOR_OPTIONS = ("--plan", "enterprise-5k", "--time-scale", "20")
 """30 to 60 s of an engine become 1.5 to 3 s, with slots for 255: some 100 prompts a second."""
-EMULATOR_PORT = int(EMULATOR_URL.rpartition(":")[2])
+EMULATOR_PORT = int(EMULATOR_URL.rpartition(":")[2]) + 1
+"""Never the one that is assumed where nothing runs: commands of another directory would reach this emulator,
+and be told of balances and answers that their books do not know."""
 FORGETS = "it has forgotten its tasks: what was open there expires"
 
 
@@ -153,7 +155,7 @@ def emulator_part(options: Sequence[str]) -> Part:
     """On its usual port or the next free one, unless the options say which."""
     words = " ".join(options).replace("--port=", "--port ").split()
     values = [value for name, value in pairwise(words) if name == "--port"]
-    if not all(value.isdecimal() for value in values):
+    if not all(value.isascii() and value.isdecimal() for value in values):
         raise UserError(
             "bad_option", "--port in --emulator is no number", "write digits only", exit_code=USAGE
         )
