@@ -8,6 +8,7 @@ process that only looks alive is worse than one that is started again. Timed tur
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from app.domain.text import counted
 from app.logger import get_logger
 
 log = get_logger(__name__)
@@ -47,7 +48,7 @@ async def keep_running(
         reason = "ended by itself" if error is None else f"{type(error).__name__}: {str(error)[:200]}"
         log.error("task_failed", work=name, failures=failures, reason=reason, exc_info=error)
         if failures >= FAILURES_MAX:
-            raise WorkFailed(f"{name} failed {failures} times in a row: {reason}") from error
+            raise WorkFailed(f"{name} failed {counted(failures, 'time')} in a row: {reason}") from error
         await asyncio.sleep(RESTART_DELAY_S * 2 ** (failures - 1))
 
 

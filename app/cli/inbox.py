@@ -7,6 +7,7 @@ import typer
 from app.cli.options import AsJson, settings_for
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
+from app.domain.text import counted
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -92,9 +93,10 @@ def retry(
         if settled:
             raise UserError("settled", f"delivery {settled[0]} is settled", REMEDY)
         ids = await store.set_aside.retry_inbox(None if all_ else [row.id for row in rows], now_ms())
-        summary = f"{len(ids)} {'delivery' if len(ids) == 1 else 'deliveries'} will be looked at again"
-        if ids:
-            done(summary if len(ids) > 1 else f"delivery {ids[0]} will be looked at again")
+        if not ids:
+            raise UserError("nothing_to_retry", "nothing is set aside, and nothing is held up")
+        summary = f"{counted(len(ids), 'delivery', 'deliveries')} will be looked at again"
+        done(summary if len(ids) > 1 else f"delivery {ids[0]} will be looked at again")
         message = f"{summary}."
         show_document({"retried": ids, "message": message}, as_json=as_json, draw=draw_line)
 

@@ -7,6 +7,7 @@ import typer
 from app.cli.options import AsJson, RunArgument, examples, settings_for
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
+from app.domain.text import agreeing, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,8 @@ def prune(
         )
         found = await (pruner.plan() if dry_run else pruner.turn())
         if found and not dry_run:
-            done(f"{sum(one.rows for one in found)} rows are pruned")
+            pruned = sum(one.rows for one in found)
+            done(f"{counted(pruned, 'row')} {agreeing(pruned)} pruned")
         show(prune_document(found, policy, dry_run=dry_run), as_json=as_json, draw=draw_pruned)
 
     with_store(settings, work)

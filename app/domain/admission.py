@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from app.domain.run_reason import MONTH_BUDGET, ReasonCode, RunReason
+from app.domain.text import counted
 from app.domain.time_format import utc
 
 QUEUE_MAX = 100_000
@@ -58,7 +59,9 @@ def send_quota(
     the balance should be known and is not, and nothing is to be sent meanwhile."""
     free = backlog - outstanding_tasks
     if free <= 0:
-        text = f"waiting: {outstanding_tasks} tasks at the provider, as many as it finishes in time"
+        text = (
+            f"waiting: {counted(outstanding_tasks, 'task')} at the provider, as many as it finishes in time"
+        )
         return SendQuota(0, RunReason(ReasonCode.BACKLOG, text))
     if budget_left is not None:
         if budget_left < TASK_CREDITS_MIN:
@@ -70,7 +73,7 @@ def send_quota(
         return SendQuota(free)
     available = remaining - outstanding_credits
     if available < TASK_CREDITS_MIN:
-        text = f"waiting: {remaining} credits left, {outstanding_credits} of them outstanding"
+        text = f"waiting: {counted(remaining, 'credit')} left, {outstanding_credits} of them outstanding"
         return SendQuota(0, RunReason(ReasonCode.BALANCE_LOW, text))
     return SendQuota(min(free, max(int(available // TASK_CREDITS_MAX), 1)))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 _UNSAFE = (
@@ -37,6 +38,18 @@ def json_text(document: Any, encoding: str, *, indent: int | None = None) -> str
     except (UnicodeEncodeError, LookupError):
         return json.dumps(document, default=str, indent=indent)
     return text
+
+
+def counted(count: int | float | Decimal | str | None, one: str, many: str = "") -> str:
+    """`1 task`, `1,200 tasks`; `many` where an s does not make it. A text, such as a range, stays as it is;
+    None is not known."""
+    figure = "unknown" if count is None else count if isinstance(count, str) else f"{count:,}"
+    return f"{figure} {one if figure == '1' else many or one + 's'}"
+
+
+def agreeing(count: int | float | Decimal, one: str = "is", many: str = "are") -> str:
+    """The verb, or what else goes by the number of what is counted."""
+    return one if count == 1 else many
 
 
 def storable(text: str, chars_max: int | None = None) -> str:

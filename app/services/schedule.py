@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.domain.schedule_slots import DueSlot, due_slot
 from app.domain.source_change import SourceChanged
+from app.domain.text import agreeing, counted
 from app.domain.time_format import utc
 from app.ports import Clock, RowsRefused, StoreUnavailable
 from app.services.isolated import Isolated
@@ -165,9 +166,12 @@ async def _read(
 
 def _not_started(loaded: Loaded) -> str:
     if loaded.duplicates_named:
-        return f"{loaded.duplicates} records repeat an earlier one, and that was to be an error"
+        return (
+            f"{counted(loaded.duplicates, 'record')} "
+            f"{agreeing(loaded.duplicates, 'repeats', 'repeat')} an earlier one, and that was to be an error"
+        )
     if loaded.bad_lines:
-        return f"{loaded.bad_lines} lines of its file are bad"
+        return f"{counted(loaded.bad_lines, 'line')} of its file {agreeing(loaded.bad_lines)} bad"
     return "cancelled" if loaded.tasks else "no prompt in its file"
 
 

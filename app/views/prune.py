@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from app.domain.credits import to_json_number
+from app.domain.text import counted
 from app.domain.time_format import iso_utc
 from app.store.write.receipts import Dropped
 from app.views.runs import Document
@@ -38,4 +39,4 @@ def _sentence(found: Sequence[Dropped], policy: Mapping[str, int], *, dry_run: b
     stay = ", ".join(f"{count:,} {reason.value}" for reason, count in sorted(kept.items()))
     verb = "would go" if dry_run else "are gone, with receipts" if rows else "went"
     old = f" {kept.total():,} that are as old stay ({stay})." if kept else ""
-    return f"{rows:,} rows with {size:,} bytes {verb}.{old}"
+    return f"{counted(rows, 'row')} with {counted(size, 'byte')} {verb}.{old}"

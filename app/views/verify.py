@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from app.domain.credits import to_json_number
+from app.domain.text import agreeing, counted
 from app.domain.time_format import iso_utc
 from app.services.verify.books import VerifyTotals
 from app.views.runs import Document
@@ -45,16 +46,19 @@ def _until(totals: VerifyTotals) -> str:
         return ""
     first, last = str(pruned["first_at"])[:10], str(pruned["last_at"])[:10]
     when = f"on {first}" if first == last else f"between {first} and {last}"
-    return f" {pruned['tasks']:,} of them are verified until pruned {when}."
+    return f" {pruned['tasks']:,} of them {agreeing(pruned['tasks'])} verified until pruned {when}."
 
 
 def _sentence(totals: VerifyTotals, runs: int) -> str:
     counts = totals.counts
-    what = f"{counts['tasks']:,} tasks of {runs} run{'s' * (runs != 1)}"
+    were = agreeing(counts["tasks"], "was", "were")
+    what = f"{counted(counts['tasks'], 'task')} of {counted(runs, 'run')}"
     if totals.differences_count:
-        places = f"{totals.differences_count:,} place{'s' * (totals.differences_count != 1)}"
-        return f"The books differ from the evidence in {places}; {what} were derived again."
+        places = counted(totals.differences_count, "place")
+        return f"The books differ from the evidence in {places}; {what} {were} derived again."
     unchecked = counts["signatures_unchecked"]
-    doubt = f" {unchecked:,} signatures cannot be checked: their secret is not configured." * bool(unchecked)
+    doubt = (f" {counted(unchecked, 'signature')} cannot be checked: the secret is not configured.") * bool(
+        unchecked
+    )
     done = "The books are what the evidence gives"
-    return f"{done}: {what} were derived again and nothing differs.{_until(totals)}{doubt}"
+    return f"{done}: {what} {were} derived again and nothing differs.{_until(totals)}{doubt}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
+from app.domain.text import agreeing, counted
 from app.domain.time_format import DAY_MS, iso_utc
 from app.store.read.progress import RunProgress
 from app.store.read.runs import RunRow
@@ -55,7 +56,7 @@ def _unreported(waiting: Waiting) -> str:
 
 
 def _tasks(count: int) -> str:
-    return f"{count:,} task is" if count == 1 else f"{count:,} tasks are"
+    return f"{counted(count, 'task')} {agreeing(count)}"
 
 
 def clock_time(at_ms: int | None, now_ms: int) -> str:

@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import logging
+import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -430,3 +432,38 @@ def test_nobody_reads_the_output_any_more(here: Path) -> None:
         assert export.stderr is not None
         export.stdout.close()
         assert "Traceback" not in export.stderr.read()
+
+
+def test_a_misspelt_setting_is_said_once_by_whatever_reads_settings(here: Path) -> None:
+    (here / ".env").write_text("CLORO_APIKEY=sk_test_0123456789abcdef\n")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(here), "TALLYHOOK_SENDRES": "2"}
+    for command in ("runs", "schedule list", "migrate"):
+        told = subprocess.run(
+            [sys.executable, "-m", "app.cli.main", *command.split()],
+            env=environment, check=False, capture_output=True, text=True,
+        ).stderr  # fmt: skip
+        assert told.count("CLORO_APIKEY is no setting of this version: did you mean CLORO_API_KEY?") == 1
+        assert told.count("TALLYHOOK_SENDRES is no setting of this version: did you mean") == 1
+
+
+def test_to_retry_nothing_is_refused_in_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "one.csv").write_text("prompt,task_type,country\nx,GEMINI,GB\n")
+    assert run(["submit", "one.csv", "--name", "one"]) == 0
+    for line in ("retry one", "inbox retry --all", "pause one", "pause one"):
+        last = run(line.split())
+    capsys.readouterr()
+    assert [run(line.split()) for line in ("retry one", "inbox retry --all", "pause one")] == [1, 1, 1]
+    assert last == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no task of run one that is expired, failed or rejected can be sent again" in told
+    assert "nothing is set aside, and nothing is held up" in told
+
+
+def test_what_is_one_is_told_as_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "one.csv").write_text("prompt,task_type,country\nx,GEMINI,GB\n")
+    for line in ("submit one.csv --name one", "pause one", "export one -o o.csv", "verify", "cancel one"):
+        assert run(line.split()) == 0
+    assert run(["export", "one", "--remaining", "-o", "r.csv"]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"\b1 (tasks|credits|runs|lines|records|rows|entries)\b", told.out + told.err) is None
+    assert "1 task waits to be sent" in told.out

@@ -65,7 +65,7 @@ def test_cancel_says_what_it_cannot_take_back(cli: Cli) -> None:
     on_store(send_one)
     done = cli("cancel one --json").document
     assert (done["cancelled"], done["still_running"], done["run"]["id"]) == (1, 1, run_id)
-    assert "1 are running at the provider" in done["message"]
+    assert "1 is running at the provider" in done["message"]
     assert cli("cancel one --json").document["error"]["code"] == "not_open"
     assert cli("retry one --json").document["error"]["code"] == "not_retryable"
 
@@ -74,10 +74,10 @@ def test_retry(cli: Cli) -> None:
     run_id = cli("submit good.csv --name one --json").document["run"]["id"]
     fail_all(run_id)
     assert cli("cancel one --json").document["error"]["code"] == "not_open"
-    assert cli("retry one --state rejected --json").document["retried"] == 0
+    assert cli("retry one --state rejected --json").document["error"]["code"] == "nothing_to_retry"
     done = cli("retry one --json").document
     assert (done["retried"], done["left_held"], done["credits"]["estimate"]) == (2, 0, 9)
-    assert cli("retry one --json").document["retried"] == 0
+    assert cli("retry one --json").document["error"]["code"] == "nothing_to_retry"
     wrong = cli("retry one --state completed --json")
     assert (wrong.code, wrong.document["error"]["code"]) == (2, "bad_option")
 

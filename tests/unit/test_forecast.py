@@ -108,7 +108,7 @@ def test_a_queue_longer_than_the_cycle() -> None:
     assert found.runs[0].ends.likely == pytest.approx(NOW + 40_000 * MINUTE_MS, rel=1e-6)
     assert warned(found) == [(NoticeKind.RUN_LATE, True)]
     (late,) = warnings_of(found, LimitUsage())
-    assert late.message == "Run monday will not finish before the reset on 2026-10-10: 40000 tasks are open."
+    assert late.message == "Run monday will not finish before the reset on 2026-10-10: 40,000 tasks are open."
     # Nothing is measured: nobody is called for a guess.
     assert (NoticeKind.RUN_LATE, False) in warned(forecast(replace(slow, finished=[])))
 

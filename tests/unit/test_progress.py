@@ -58,7 +58,7 @@ def test_a_line_tells_counts_rate_credits_the_end_and_why_it_waits() -> None:
     line = progress_line("monday", seen(), paced((-10, 4_492), (0, 4_902)))
     assert line == (
         "2026-10-01 00:00:00 monday: running, 4,902 of 5,000 tasks in (98 %); 98 at the provider, 12 failed, "
-        f"24450 credits, 41/s, ends about 00:00 UTC; {WAITS[0]}"
+        f"24,450 credits, 41/s, ends about 00:00 UTC; {WAITS[0]}"
     )
 
 
@@ -86,7 +86,7 @@ def test_bar_counts_and_total_are_readable_at_any_width(width: int) -> None:
     assert lines[0].rstrip().endswith("4,902 of 5,000 98 %")
     assert lines[0].count("━") >= 8
     text = " ".join(" ".join(lines).split())
-    assert "98 at the provider · 12 failed · 24450 credits" in text
+    assert "98 at the provider · 12 failed · 24,450 credits" in text
     assert WAITS[0] in text
 
 

@@ -8,6 +8,7 @@ import typer
 from app.cli.options import AsJson, examples, settings_for
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
+from app.domain.text import agreeing, counted
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def adjust(
             now_ms=now_ms(),
         )
         whom = f"run {run_id}" if task is None else what
-        done(f"{to_json_number(amount)} credits are noted for {whom}; told again, they would stand twice")
+        done(
+            f"{counted(to_json_number(amount), 'credit')} {agreeing(amount)} "
+            f"noted for {whom}; told again, they would stand twice"
+        )
         document = {
             "account": account,
             "run_id": run_id,
@@ -65,7 +69,7 @@ def adjust(
             "credits": to_json_number(amount),
             "reason": text,
             "adjusted_in_all": to_json_number(total),
-            "message": f"{to_json_number(amount)} credits noted for {what} of account {account}; "
+            "message": f"{counted(to_json_number(amount), 'credit')} noted for {what} of account {account}; "
             f"its adjustments are {to_json_number(total)} in all.",
         }
         show(document, as_json=as_json, draw=draw_line)

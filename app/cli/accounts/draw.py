@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.cli.terminal import draw_largest, figure, minute, second, table
+from app.domain.text import counted
 
 if TYPE_CHECKING:
     from app.views.runs import Document
@@ -21,7 +22,7 @@ def draw_plan(output: Console, document: "Document") -> None:
     cycle, held, unknown = document["cycle"], document["held"], document["unknown"]
     output.print(
         f"Account {document['account']}: cycle {cycle['starts_at'][:10]} to {cycle['ends_at'][:10]}, "
-        f"{cycle['days_left']} days left"
+        f"{counted(cycle['days_left'], 'day')} left"
     )
     if not document["audited"]:
         output.print("  [yellow]no balance of this cycle was seen yet; tallyhook audit takes one[/yellow]")
@@ -29,8 +30,9 @@ def draw_plan(output: Console, document: "Document") -> None:
         f"  allocation {document['allocation']}, used {document['used']}, foreign {document['foreign']}"
     )
     output.print(
-        f"  remaining  {document['remaining']}, held {held['credits']} ({held['tasks']} tasks), "
-        f"unknown {unknown['credits']} ({unknown['tasks']} tasks), available {document['available']}"
+        f"  remaining  {document['remaining']}, held {held['credits']} ({counted(held['tasks'], 'task')}), "
+        f"unknown {unknown['credits']} ({counted(unknown['tasks'], 'task')}), "
+        f"available {document['available']}"
     )
     if document["overage"]:
         output.print(f"  [yellow]overage    {document['overage']}[/yellow]")
@@ -38,7 +40,10 @@ def draw_plan(output: Console, document: "Document") -> None:
     if balance is not None:
         output.print(f"  provider   {balance['remaining']} at {second(balance['at'])}")
     burn = document["burn"]
-    output.print(f"  burn       {burn['credits_per_day']} credits a day, by the last {burn['hours']} hours")
+    output.print(
+        f"  burn       {counted(burn['credits_per_day'], 'credit')} "
+        f"a day, by the last {counted(burn['hours'], 'hour')}"
+    )
     if burn["by"]:
         rows = table("engine", "country", "tasks", "credits", "a day")
         draw_largest(output, rows, burn["by"], partial(_burned, names=DAILY))
@@ -70,7 +75,9 @@ def draw_audit(output: Console, document: "Document") -> None:
     both = f"balance {figure(document['balance'])}, books {figure(document['books'])}"
     output.print(f"Account {document['account']}: {both}")
     exposure, foreign = document["unknown_exposure"], document["foreign"]
-    output.print(f"  unknown exposure {exposure['credits']} credits of {exposure['tasks']} tasks")
+    output.print(
+        f"  unknown exposure {counted(exposure['credits'], 'credit')} of {counted(exposure['tasks'], 'task')}"
+    )
     output.print(f"  foreign spend    {foreign['lowest']} to {foreign['highest']}")
     for entry in document["booked"]:
         output.print(f"  booked           {entry['what']} {entry['credits']}: {escape(entry['reason'])}")
@@ -83,7 +90,10 @@ def draw_audit(output: Console, document: "Document") -> None:
     if document["explained"]:
         output.print("[green]Explained.[/green] Every change of the balance has its entries.")
     else:
-        output.print(f"[red]Unexplained:[/red] {document['unexplained']} credits should be gone and are not.")
+        output.print(
+            f"[red]Unexplained:[/red] {counted(document['unexplained'], 'credit')} "
+            f"should be gone and are not."
+        )
 
 
 def _draw_intervals(output: Console, document: "Document") -> None:
@@ -118,9 +128,11 @@ def draw_forecast(output: Console, document: "Document") -> None:
             f"next reset {_shown_minute(document['resets_at'])}"
         )
     queued, rate = document["queued"], document["tasks_per_hour"]
-    output.print(f"  queued   {queued['tasks']} tasks, {_from_to(queued['cost'])} credits")
+    output.print(
+        f"  queued   {counted(queued['tasks'], 'task')}, {counted(_from_to(queued['cost']), 'credit')}"
+    )
     how = "" if document["measured"] else ": a guess by the slots, nothing finished lately"
-    output.print(f"  pace     {_from_to(rate)} tasks an hour{how}")
+    output.print(f"  pace     {counted(_from_to(rate), 'task')} an hour{how}")
     output.print(f"  runs out {_time_span(document['runs_out'])}")
     if document["burn"]:
         rows = table("engine", "country", "tasks", "credits", "an hour", "per estimate")

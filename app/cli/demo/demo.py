@@ -31,6 +31,7 @@ from app.cli.store_access import opened_store
 from app.cli.terminal import error_console
 from app.domain.credits import to_json_number
 from app.domain.pricing import PRICE_LISTS
+from app.domain.text import counted
 from app.domain.time_format import iso_day
 from app.domain.verdicts import Verdict
 from app.errors import USAGE, UserError
@@ -92,7 +93,7 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
             web_url = (await ready(web))["url"]
             new = NewRun(prompts.name, prompts.name, strict=True, price_day=newest_price_day())
             submitted = await submit_file(store, settings, prompts, Defaults(), new)
-            say(f"{submitted['tasks']} prompts of {prompts.name} stored; starting the worker …")
+            say(f"{counted(submitted['tasks'], 'prompt')} of {prompts.name} stored; starting the worker …")
             poll_after_s = max(POLL_AFTER_S, submitted["tasks"] / TASKS_PER_S)
             processes.spawn(
                 "worker",

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.demo.expected import COUNTS
+from app.domain.text import counted
 from app.views.runs import Document
 
 
@@ -22,7 +23,8 @@ def draw_demo(output: Console, document: Document) -> None:
     output.print(table)
     ledger = document["ledger"]
     output.print(
-        f"Ledger: {ledger['posted']} credits posted, {ledger['voided']} voided, {ledger['held']} still held. "
+        f"Ledger: {counted(ledger['posted'], 'credit')} posted, "
+        f"{ledger['voided']} voided, {ledger['held']} still held. "
         f"Drift against the provider's balance: {document['drift']}."
     )
     for difference in document["differences"]["tasks"]:

@@ -4,6 +4,7 @@ from app.bootstrap import now_ms, open_provider
 from app.cli.doctor.check import Check
 from app.config import Settings
 from app.domain.credits import to_json_number
+from app.domain.text import counted
 from app.ports import BalanceEnd
 
 
@@ -19,7 +20,13 @@ async def check_balance(settings: Settings) -> list[Check]:
         detail = "this edition does not tell it; runs pause when it says that there are no credits"
         return [Check(name, "ok", detail)]
     if answer.balance is not None:
-        return [Check(name, "ok", f"{to_json_number(answer.balance.remaining)} credits; {_policy(settings)}")]
+        return [
+            Check(
+                name,
+                "ok",
+                f"{counted(to_json_number(answer.balance.remaining), 'credit')}; {_policy(settings)}",
+            )
+        ]
     remedy = "look at what stands between here and the provider, and at its status page"
     return [Check(name, "warning", f"nobody tells it ({answer.why}); {_policy(settings)}", remedy)]
 

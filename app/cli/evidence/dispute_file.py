@@ -11,6 +11,7 @@ from app.domain.evidence.dispute import Book, readme
 from app.domain.evidence.records import DisputedAttempt, DisputedTask, Request
 from app.domain.submission import ClaimedTask
 from app.domain.task import idempotency_key
+from app.domain.text import counted
 from app.domain.time_format import iso_utc
 from app.provider.sync import path_of
 from app.provider.wire import encode_create
@@ -84,7 +85,8 @@ def dispute_document(run: RunRow, done: Disputed, path: Path) -> dict[str, Any]:
     message = f"{run.name} has no discrepancy: there is nothing to dispute"
     if done.count:
         message = (
-            f"{done.count} discrepancies of {run.name} with {done.deliveries} deliveries written to {path}; "
+            f"{counted(done.count, 'discrepancy', 'discrepancies')} of {run.name} with "
+            f"{counted(done.deliveries, 'delivery', 'deliveries')} written to {path}; "
             "prompts and answers are in it"
         )
     return {

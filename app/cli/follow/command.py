@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.options import settings_for
+from app.domain.text import counted
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def follow_results(
             "rows": followed.rows,
             "files": followed.parts,
             "last_seq": followed.last_seq,
-            "message": f"{followed.rows} results in {followed.parts} files added to {objects.display}, "
+            "message": f"{counted(followed.rows, 'result')} in "
+            f"{counted(followed.parts, 'file')} added to {objects.display}, "
             f"which has all up to number {followed.last_seq}",
         }
         show(document, as_json=as_json, draw=draw_line)

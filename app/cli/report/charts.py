@@ -13,6 +13,7 @@ from app.cli.report.figures import NO_BREAK, Number, amount, duration, figure, s
 from app.cli.report.svg import Chart, Segment, row_bar, stacked_columns
 from app.cli.report.tables import COLOURS, Column, Row, Table
 from app.domain.task import TaskState
+from app.domain.text import counted
 from app.domain.verdicts import QUIET_VERDICTS
 from app.store.read.breakdown import BUCKETS_MS, PERCENTILES
 from app.views.runs import Document
@@ -68,7 +69,7 @@ def credits_by_day(document: Document, engines: Sequence[str]) -> Columns | None
     chart = Chart(
         "credits-days",
         "Credits posted by day",
-        f"{figure(total)} credits from {days[0]} to {days[-1]}, a column for each day, "
+        f"{counted(figure(total), 'credit')} from {days[0]} to {days[-1]}, a column for each day, "
         "a colour for each engine.",
         "credits",
     )

@@ -9,6 +9,7 @@ import typer
 from app.cli.options import AsJson, RunArgument, examples, settings_for
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
+from app.domain.text import agreeing, counted
 from app.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -46,12 +47,15 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
         done(f"run {row.id} is paused")
         progress = await store.queries.progress(row.id)
         unsent = progress.states.get("pending", 0)
+        out = progress.open - unsent
         document = {
             "run": run_document(await choose_run(store, row.id)),
             "unsent": unsent,
             "open": progress.open,
-            "message": f"Run {row.name} is paused: {unsent} tasks wait to be sent, {progress.open - unsent} "
-            "are on their way or with the provider and go on.",
+            "message": f"Run {row.name} is paused: {counted(unsent, 'task')} "
+            f"{agreeing(unsent, 'waits', 'wait')} to be sent, "
+            f"{out:,} {agreeing(out, 'is on its way', 'are on their way')} or with the provider and "
+            f"{agreeing(out, 'goes', 'go')} on.",
         }
         show(document, as_json=as_json, draw=draw_line)
 
@@ -117,12 +121,11 @@ async def cancelled(store: "Store", run: str) -> dict[str, Any]:
     # Once more, for what a sender gave back while the run was being cancelled.
     count += await store.runs.cancel_run(row.id, "cancelled by hand")
     progress = await store.queries.progress(row.id)
-    message = f"Run {row.name} is cancelled: {count} tasks will not be sent."
+    message = f"Run {row.name} is cancelled: {counted(count, 'task')} will not be sent."
     if progress.open:
-        message += (
-            f" {progress.open} are running at the provider, or may be: they go on, and are settled and "
-            "charged as they end."
-        )
+        one = "is running at the provider, or may be: it goes on, and is settled and charged as it ends"
+        many = "are running at the provider, or may be: they go on, and are settled and charged as they end"
+        message += f" {progress.open:,} {agreeing(progress.open, one, many)}."
     document = run_document(await choose_run(store, row.id))
     return {"run": document, "cancelled": count, "still_running": progress.open, "message": message}
 
@@ -142,7 +145,8 @@ def retry(
     """Send failed, expired and rejected tasks of RUN again, each under a new key.
 
     A task whose old attempt may still be charged is left alone, because it would be paid for twice; so is one
-    whose answer came after all.
+    whose answer came after all. Where none is left to send, it says so and ends with 1, as pause, resume and
+    cancel do.
     """
     from app.cli.runs.submit_file import wake_workers
     from app.cli.terminal import draw_line, show
@@ -192,20 +196,26 @@ async def retried(
         )
         chunks.append(chunk)
         if chunk.retried:
-            done(f"{chunk.retried} tasks of run {row.id} are sent again")
+            done(f"{counted(chunk.retried, 'task')} of run {row.id} {agreeing(chunk.retried)} sent again")
     count, held = sum(s.retried for s in chunks), sum(s.held for s in chunks)
     answered, estimate = sum(s.answered for s in chunks), sum((s.estimate for s in chunks), Decimal(0))
-    message = (
-        f"{count} tasks of {row.name} are sent again under new keys; "
-        f"they may cost {to_json_number(estimate)} credits by our estimate."
-    )
-    if held:
-        message += f" {held} are left alone, because the old attempt may still be charged (--even-if-held)."
-    if answered:
-        message += f" {answered} are left alone, because their answer came late."
+    left = _left_alone(held, answered)
+    if not count:
+        tasks = f"{', '.join(states[:-1])}{' or ' * bool(states[:-1])}{states[-1]}"
+        raise UserError(
+            "nothing_to_retry",
+            f"no task of run {row.name} that is {tasks} can be sent again{': ' * bool(left)}{left}",
+            "--even-if-held sends them all the same, and may pay twice" if held else "",
+        )
     row = await choose_run(store, row.id)
-    if count and row.state != "running":
-        message += f" The run is {row.state}: they wait until it is resumed."
+    message = (
+        f"{counted(count, 'task')} of {row.name} "
+        f"{agreeing(count, 'is sent again under a new key; it', 'are sent again under new keys; they')} "
+        f"may cost {counted(to_json_number(estimate), 'credit')} by our estimate."
+    )
+    message += f" {left}." if left else ""
+    if row.state != "running":
+        message += f" The run is {row.state}: {agreeing(count, 'it waits', 'they wait')} until it is resumed."
     return {
         "run": run_document(row),
         "retried": count,
@@ -214,6 +224,19 @@ async def retried(
         "left_answered": answered,
         "message": message,
     }
+
+
+def _left_alone(held: int, answered: int) -> str:
+    """Which tasks were not sent again, and why."""
+    parts = []
+    if held:
+        parts.append(
+            f"{held:,} {agreeing(held)} left alone, because the old attempt may still be charged "
+            "(--even-if-held)"
+        )
+    if answered:
+        parts.append(f"{answered:,} {agreeing(answered)} left alone, because an answer came late")
+    return "; ".join(parts)
 
 
 RETRY_EXAMPLES = examples("tallyhook retry latest", "tallyhook retry monday --state failed")

@@ -13,7 +13,7 @@ from app.cli.report.figures import duration, share
 from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.terminal import STATE_STYLES, draw_largest, figure, pairs, second, table
 from app.domain.credits import to_json_number
-from app.domain.text import sanitize
+from app.domain.text import agreeing, counted, sanitize
 
 if TYPE_CHECKING:
     from app.views.runs import Document
@@ -119,10 +119,16 @@ def draw_report(output: Console, document: "Document") -> None:
     for name, part in document["exposure"].items():
         if part["attempts"]:
             words = "in flight" if name == "in_flight" else "[yellow]charge unknown, work closed[/yellow]"
-            output.print(f"  held     {part['credits']} credits of {part['attempts']} attempts {words}")
+            output.print(
+                f"  held     {counted(part['credits'], 'credit')} "
+                f"of {counted(part['attempts'], 'attempt')} {words}"
+            )
     aside = document["set_aside"]
     if aside["named"] or aside["unnamed"]:
-        output.print(f"  inbox    [red]{aside['named']} deliveries about it set aside[/red], ", end="")
+        output.print(
+            f"  inbox    [red]{counted(aside['named'], 'delivery', 'deliveries')} about it set aside[/red], ",
+            end="",
+        )
         output.print(f"{aside['unnamed']} more whose task cannot be made out: tallyhook inbox list")
     if gone := document["pruned"]:
         counts = ", ".join(
@@ -130,7 +136,7 @@ def draw_report(output: Console, document: "Document") -> None:
         )
         output.print(f"  pruned   {counts}, since {gone['first_at'][:10]}; hashes and counts stay")
     if document["adjusted"]:
-        output.print(f"  adjusted {document['adjusted']} credits by later corrections")
+        output.print(f"  adjusted {counted(document['adjusted'], 'credit')} by later corrections")
     _draw_engines(output, document)
     if document["findings"]:
         rows = table("verdict", "task", "expected", "actual", "detail")
@@ -153,7 +159,7 @@ def _samples(repeats: Sequence["Document"]) -> str:
 
 
 def _records(part: "Document") -> str:
-    return "1 record" if part["records"] == 1 else f"{part['records']} records"
+    return counted(part["records"], "record")
 
 
 def _asked(finding: "Document") -> str:
@@ -212,7 +218,8 @@ def draw_submitted(output: Console, document: "Document") -> None:
     draw_bad_lines(output, document["bad_lines"], document["bad_lines_unnamed"])
     output.print(
         f"[green]Run {document['run']['id']}[/green] ({escape(document['run']['name'])}): "
-        f"{document['tasks']} tasks, {document['credits']['estimate']} credits by our estimate."
+        f"{counted(document['tasks'], 'task')}, "
+        f"{counted(document['credits']['estimate'], 'credit')} by our estimate."
     )
     for line in document["next"]:
         output.print(f"  {escape(line)}")
@@ -229,7 +236,9 @@ def draw_asked(output: Console, document: "Document") -> None:
         output.print(f"[red]No answer:[/red] {escape(str(error.get('message') or error.get('code')))}")
     charge = "charge unknown, up to" if credits["unknown"] else "charged"
     figure = credits["estimate"] if credits["unknown"] else credits["charged"]
-    output.print(f"[dim]{charge} {figure} credits; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]")
+    output.print(
+        f"[dim]{charge} {counted(figure, 'credit')}; run {document['run']['id'][-SHORT_ID_CHARS:]}[/dim]"
+    )
 
 
 def draw_bad_lines(output: Console, remarks: Iterable["Document"], unnamed: int) -> None:
@@ -251,7 +260,10 @@ def _draw_run_head(output: Console, document: "Document") -> None:
     if run["retained_at"]:
         output.print(f"  retained since {second(run['retained_at'])}: nothing of it is pruned")
     if run["bad_lines"]:
-        output.print(f"  {run['bad_lines']} lines of its source were bad")
+        output.print(
+            f"  {counted(run['bad_lines'], 'line')} of its source "
+            f"{agreeing(run['bad_lines'], 'was', 'were')} bad"
+        )
 
 
 def _state(document: "Document") -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import typer
 
 from app.cli.terminal import error_console
+from app.domain.text import agreeing
 from app.domain.time_format import iso_day
 from app.errors import FAILED
 from app.store.read.exports import PRUNED, Row
@@ -47,6 +48,6 @@ def exit_if_missing(what: str, there: int, notes: Counter[str]) -> None:
     if not (count := notes.total()):
         return
     why = "; ".join(f"{n:,} {note}" for note, n in sorted(notes.items()))
-    text = f"{count:,} of {there + count:,} {what} are missing: {why}"
+    text = f"{count:,} of {there + count:,} {what} {agreeing(count)} missing: {why}"
     error_console().print(text, markup=False, highlight=False)
     raise typer.Exit(FAILED)

@@ -13,6 +13,7 @@ from rich.table import Table
 from app.cli.runs.pace import Pace
 from app.cli.terminal import second
 from app.domain.credits import to_json_number
+from app.domain.text import counted
 from app.domain.time_format import iso_utc
 from app.store.read.progress import RunProgress
 from app.views.waiting import clock_time
@@ -75,7 +76,10 @@ def progress_line(name: str, seen: Seen, pace: Pace) -> str:
     """All there is to say of one look, with its time."""
     progress = seen.progress
     share = f" ({_percent(progress)})" if progress.tasks else ""
-    head = f"{second(iso_utc(seen.now_ms) or '')} {name}: {seen.state}, {_count(progress)} tasks in{share}"
+    head = (
+        f"{second(iso_utc(seen.now_ms) or '')} {name}: "
+        f"{seen.state}, {_closed(progress):,} of {counted(progress.tasks, 'task')} in{share}"
+    )
     return "; ".join([head, ", ".join(_figures(seen, pace)), *_why(seen)])
 
 
@@ -120,7 +124,7 @@ def _figures(seen: Seen, pace: Pace) -> list[str]:
         "failed": sum(states.get(state, 0) for state in LOST_STATES),
     }
     figures = [f"{count:,} {what}" for what, count in counts.items() if count]
-    figures.append(f"{to_json_number(progress.charged)} credits")
+    figures.append(counted(to_json_number(progress.charged), "credit"))
     if pace.per_s is not None and progress.open:
         figures.append(_rate(pace.per_s))
         if (left_s := pace.left_s(progress.open)) is not None:

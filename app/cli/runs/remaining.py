@@ -12,7 +12,7 @@ from app.cli.atomic_file import atomic_file
 from app.cli.runs.export import Format, csv_line
 from app.cli.terminal import draw_line, error_console, show, stdout_bytes
 from app.domain.task import OPEN_STATES
-from app.domain.text import storable
+from app.domain.text import agreeing, counted, storable
 from app.errors import USAGE, UserError
 from app.prompts.columns import COLUMNS
 from app.prompts.rewrite import CannotSay, Stored, csv_record, json_record, own_name
@@ -125,15 +125,16 @@ async def _csv_lines(
 
 
 def _document(run: RunRow, rows: int, is_open: int, output: str) -> Document:
-    message = f"{rows} tasks of {run.name} without an answer written to {output}"
+    message = f"{counted(rows, 'task')} of {run.name} without an answer written to {output}"
     if not rows:
         rest = "there is nothing to write" if output == "-" else f"{output} is empty"
         message = f"every task of {run.name} has its answer: {rest}"
     elif output == "-":
-        message = f"{rows} tasks of {run.name} without an answer written"
+        message = f"{counted(rows, 'task')} of {run.name} without an answer written"
     if is_open:
         message += (
-            f"; {is_open} of them are open and may be answered yet: submit the file when the run is over, "
+            f"; {is_open} of them {agreeing(is_open)} open and may "
+            f"be answered yet: submit the file when the run is over, "
             "or they are bought twice"
         )
     return {"run": run_document(run), "rows": rows, "open": is_open, "output": output, "message": message}

@@ -17,7 +17,7 @@ from app.cli.terminal import error_console
 from app.config import Settings
 from app.domain.source_change import SourceChanged
 from app.domain.task import RunState
-from app.domain.text import sanitize
+from app.domain.text import agreeing, counted, sanitize
 from app.errors import USAGE, UserError, interrupted
 from app.local.embedded import is_valkey_used, running_valkey
 from app.ports import NameTaken
@@ -69,7 +69,7 @@ async def submit_file(
     steps = next_steps(loaded.run_id, settings, worker, woken=woken)
     hints = (resume_hint(run_id) for run_id in unread)
     own = reader.own_columns
-    then = [*counted(loaded, new), *kept_columns(own), *steps, *hints]
+    then = [*what_became(loaded, new), *kept_columns(own), *steps, *hints]
     return submitted_document(
         run, loaded, own_columns=own, woken=woken, worker=worker, next_steps=then, read_as=reader.remark
     )
@@ -165,20 +165,27 @@ def source_changed(change: SourceChanged, source: str) -> UserError:
     )
 
 
-def counted(loaded: Loaded, new: NewRun) -> list[str]:
+def what_became(loaded: Loaded, new: NewRun) -> list[str]:
     """What happened to records that are not simply sent."""
     notes = []
     if loaded.resumed_after:
         notes.append(f"resumed after record {loaded.resumed_record}; what was stored is what the file says")
     if loaded.repeated:
-        what = "1 record asks" if loaded.repeated == 1 else f"{loaded.repeated:,} records ask"
-        notes.append(f"{what} for several samples: {loaded.samples:,} tasks, each asked and paid for")
+        what = f"{counted(loaded.repeated, 'record')} {agreeing(loaded.repeated, 'asks', 'ask')}"
+        notes.append(
+            f"{what} for several samples: {counted(loaded.samples, 'task')}, each asked and paid for"
+        )
     if loaded.duplicates:
         merged = new.duplicates is Duplicates.MERGE
         what = "left out" if merged else "kept, each a task of its own (--duplicates merge leaves them out)"
-        notes.append(f"{loaded.duplicates} records repeat an earlier one: {what}")
+        notes.append(
+            f"{counted(loaded.duplicates, 'record')} "
+            f"{agreeing(loaded.duplicates, 'repeats', 'repeat')} an earlier one: {what}"
+        )
     if loaded.reused:
-        notes.append(f"{loaded.reused} are answered from equal, recent results and cost nothing")
+        one, many = "is answered from an equal, recent result", "are answered from equal, recent results"
+        costs = agreeing(loaded.reused, f"{one} and costs", f"{many} and cost")
+        notes.append(f"{loaded.reused:,} {costs} nothing")
     return notes
 
 
@@ -215,7 +222,8 @@ def refuse_if_not_started(loaded: Loaded, new: NewRun) -> None:
     if loaded.duplicates_named:
         raise UserError(
             "duplicates",
-            f"{new.source} has {loaded.duplicates} records that repeat an earlier one; nothing is sent",
+            f"{new.source} has {counted(loaded.duplicates, 'record')} that "
+            f"{agreeing(loaded.duplicates, 'repeats', 'repeat')} an earlier one; nothing is sent",
             "take them out, or leave out --duplicates error",
             details=[f"record {n} repeats record {first}" for n, first in loaded.duplicates_named],
         )

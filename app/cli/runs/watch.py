@@ -9,6 +9,7 @@ from app.cli.runs.choose import SHORT_ID_CHARS, choose_run
 from app.cli.runs.progress import Seen, shown_progress
 from app.cli.terminal import error_console
 from app.domain.task import RunState, TaskState
+from app.domain.text import agreeing, counted
 from app.errors import interrupted
 from app.store.read.progress import RunProgress
 from app.store.read.runs import RunRow
@@ -62,7 +63,12 @@ async def follow(store: "Store", wanted: str) -> tuple[RunRow, RunProgress]:
         try:
             return await watch_run(store, row, look)
         except asyncio.CancelledError:
-            stands = f": {last.tasks - last.open:,} of {last.tasks:,} tasks are in" if last else ""
+            stands = (
+                f": {last.tasks - last.open:,} of {counted(last.tasks, 'task')} "
+                f"{agreeing(last.tasks - last.open)} in"
+                if last
+                else ""
+            )
             raise interrupted(
                 f"only the watching has ended; run {row.name} goes on{stands}",
                 f"tallyhook watch {row.id[-SHORT_ID_CHARS:]} shows it again, tallyhook pause "

@@ -10,6 +10,7 @@ from decimal import Decimal
 from app.domain.accounting.forecast import Forecast, RunForecast
 from app.domain.credits import to_json_number
 from app.domain.notices.notice import Notice, NoticeKind
+from app.domain.text import agreeing, counted
 from app.domain.time_format import iso_day
 
 CREDITS_LEFT_MIN = Decimal(100)
@@ -62,7 +63,7 @@ def _credits(found: Forecast) -> Iterator[LimitWarning]:
         yield LimitWarning(
             NoticeKind.CREDITS_LOW,
             f"credits.low:{found.account}:{cycle}:{_plan(found)}",
-            f"Account {found.account} has {to_json_number(has.likely)} credits left{until}.",
+            f"Account {found.account} has {counted(to_json_number(has.likely), 'credit')} left{until}.",
             figures={"available": has.likely},
         )
     if found.queued and needs.high > has.low:
@@ -71,8 +72,11 @@ def _credits(found: Forecast) -> Iterator[LimitWarning]:
         yield LimitWarning(
             NoticeKind.CREDITS_SHORT,
             f"credits.short:{found.account}:{cycle}:{newest}",
-            f"{to_json_number(has.likely)} credits {'will' if is_sure else 'may'} not suffice for the "
-            f"{found.queued} tasks that are queued: they will cost {to_json_number(needs.low)} "
+            f"{counted(to_json_number(has.likely), 'credit')} "
+            f"{'will' if is_sure else 'may'} not suffice for the "
+            f"{counted(found.queued, 'task')} that "
+            f"{agreeing(found.queued, 'is queued: it', 'are queued: they')} "
+            f"will cost {to_json_number(needs.low)} "
             f"to {to_json_number(needs.high)}.",
             is_sure,
             figures={
@@ -106,7 +110,7 @@ def _late(run: RunForecast, reset: int, is_sure: bool) -> LimitWarning:
         NoticeKind.RUN_LATE,
         f"run.late:{run.run.id}:{iso_day(reset)}",
         f"Run {run.run.name} {'will' if is_sure else 'may'} not finish before the reset on {iso_day(reset)}: "
-        f"{run.open} tasks are open.",
+        f"{counted(run.open, 'task')} {agreeing(run.open)} open.",
         is_sure,
         run.run.id,
         {"run": run.run.name, "open": run.open},
@@ -123,7 +127,8 @@ def _limits(found: Forecast, use: LimitUsage) -> Iterator[LimitWarning]:
         yield LimitWarning(
             NoticeKind.SLOTS_HIGH,
             f"slots.high:{account}:{day}",
-            f"{use.slots_used} of {use.slots} slots of account {account} are in use: what is queued waits.",
+            f"{use.slots_used} of {counted(use.slots, 'slot')} of account "
+            f"{account} {agreeing(use.slots_used)} in use: what is queued waits.",
             figures={"used": use.slots_used, "slots": use.slots},
         )
     if use.rate_per_s is None or use.busiest_second is None:
@@ -133,7 +138,8 @@ def _limits(found: Forecast, use: LimitUsage) -> Iterator[LimitWarning]:
         yield LimitWarning(
             NoticeKind.REQUESTS_HIGH,
             f"requests.high:{account}:{day}",
-            f"Account {account} had {left} requests left in its busiest second; ours wait for their turn, "
+            f"Account {account} had {counted(left, 'request')} "
+            f"left in its busiest second; ours wait for their turn, "
             "those of others beside us are refused.",
             figures={"left": left, "per_second": use.busiest_second},
         )

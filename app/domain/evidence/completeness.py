@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from app.domain.credits import to_json_number
 from app.domain.evidence.certificate import Document, RunFacts, RunTotals, certificate_sha256
 from app.domain.task import OPEN_STATES, RunState, TaskState
+from app.domain.text import counted
 from app.domain.time_format import iso_utc
 
 FORMAT = "tallyhook-certificate-1"
@@ -110,11 +111,6 @@ def _statement(totals: RunTotals, run: RunFacts, questions: Sequence[Document]) 
             f"{counted(found, 'discrepancy', 'discrepancies')} {need} explaining: tallyhook dispute."
         )
     return " ".join(sentences)
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """`1 task`, `1,200 tasks`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def certificate_text(document: Document) -> str:

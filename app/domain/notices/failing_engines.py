@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.domain.notices.notice import Notice, NoticeKind
-from app.domain.text import USABLE_CHARS_MIN
+from app.domain.text import USABLE_CHARS_MIN, agreeing, counted
 from app.domain.time_format import iso_day
 
 
@@ -82,8 +82,10 @@ def failing_tallies(
 def _notice(account: str, engine: str, tally: Tally, now_ms: int) -> Notice:
     usable = tally.usable
     message = (
-        f"Engine {engine} fails at account {account}: of its last {tally.tasks} tasks {tally.failed} failed, "
-        f"{tally.short} were answered with nothing or too little to use, and {usable} with something usable."
+        f"Engine {engine} fails at account {account}: of its last "
+        f"{counted(tally.tasks, 'task')} {tally.failed} failed, "
+        f"{tally.short} {agreeing(tally.short, 'was', 'were')} answered with "
+        f"nothing or too little to use, and {usable} with something usable."
     )
     dedupe_key = f"engine:{account}:{engine}:{iso_day(now_ms)}"
     figures = {

@@ -15,6 +15,7 @@ from app.domain.notices.notice import Notice, NoticeKind
 from app.domain.own_columns import own_document
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState
+from app.domain.text import agreeing, counted
 from app.domain.time_format import DAY_MS, iso_day, iso_utc
 
 ASK_SOURCE = "ask"
@@ -143,7 +144,7 @@ def ended(
     counts = {state: n for state, n in sorted(states.items()) if n}
     word = "cancelled" if run.state == RunState.CANCELLED else "finished"
     message = f"Run {run.name} is {word}: {', '.join(f'{n} {state}' for state, n in counts.items())}; "
-    message += f"{to_json_number(charged)} credits charged"
+    message += f"{counted(to_json_number(charged), 'credit')} charged"
     message += f", {to_json_number(held)} held, their charge is not known." if held else "."
     figures = {
         "tasks": sum(counts.values()),
@@ -167,7 +168,7 @@ def discrepancy(group: FindingGroup, now_ms: int, newest: Sequence[FoundTask] = 
     message = f"{group.count} × {group.verdict} in {where}"
     if difference:
         word = "more" if difference > 0 else "less"
-        message += f": {to_json_number(abs(difference))} credits {word} than expected"
+        message += f": {counted(to_json_number(abs(difference)), 'credit')} {word} than expected"
     figures = {
         "run": group.run_name,
         "verdict": group.verdict,
@@ -212,7 +213,10 @@ def set_aside(group: SetAsideGroup, now_ms: int) -> Notice:
 def external_usage(spent: ExternalUsage, now_ms: int) -> Notice:
     """Others spent credits of an account: reported again when it has grown tenfold."""
     account, credits, cycle = spent.account, spent.credits, iso_day(spent.cycle_ms)
-    message = f"{to_json_number(credits)} credits of account {account} were spent by others since {cycle}."
+    message = (
+        f"{counted(to_json_number(credits), 'credit')} of account {account} "
+        f"{agreeing(credits, 'was', 'were')} spent by others since {cycle}."
+    )
     dedupe_key = f"drift:{account}:{spent.cycle_ms}:foreign:{step_reached(int(credits))}"
     figures = {"foreign": credits, "cycle": cycle}
     return Notice(NoticeKind.DRIFT, account, dedupe_key, message, now_ms, data=figures)
@@ -221,7 +225,8 @@ def external_usage(spent: ExternalUsage, now_ms: int) -> Notice:
 def unexplained_drift(account: str, credits: Decimal, now_ms: int) -> Notice:
     """An audit found credits that nobody can explain: once a day, and again when they have grown tenfold."""
     message = (
-        f"The balance of account {account} differs from our ledger by {to_json_number(credits)} credits that "
+        f"The balance of account {account} differs from our ledger "
+        f"by {counted(to_json_number(credits), 'credit')} that "
     )
     message += "nothing explains."
     dedupe_key = f"drift:{account}:{iso_day(now_ms)}:unexplained:{step_reached(int(abs(credits)))}"

@@ -9,6 +9,7 @@ from app.domain.delivery import ParsedDelivery
 from app.domain.retention import Receipt
 from app.domain.settlement import Source
 from app.domain.task import Money, parse_idempotency_key
+from app.domain.text import counted
 from app.domain.verification.comparison import Difference, StoredText, display
 from app.domain.verification.derivation import SettleRule
 from app.domain.verification.signature_checks import SignatureStatus
@@ -197,7 +198,10 @@ class Evidence:
         ):
             for row in rows:
                 if row["attempt"] is not None and not 1 <= row["attempt"] <= attempts:
-                    where, why = (table, self._key(table, row)), f"the task has {attempts} attempts"
+                    where, why = (
+                        (table, self._key(table, row)),
+                        f"the task has {counted(attempts, 'attempt')}",
+                    )
                     yield Difference(*where, "attempt", display(row["attempt"]), f"1 to {attempts}", why)
                 if row.get("run_id") not in (None, books.task["run_id"]):
                     where, why = (table, self._key(table, row)), "the run of its task"

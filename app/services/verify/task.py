@@ -13,6 +13,7 @@ from app.domain.retention import Receipt
 from app.domain.send_outcome import accounts_for
 from app.domain.settlement import Effect
 from app.domain.task import Money, TaskSpec, TaskState, idempotency_key, parse_idempotency_key
+from app.domain.text import agreeing, counted
 from app.domain.verdicts import Verdict
 from app.domain.verification.comparison import Difference, StoredAttempt, compare, display
 from app.domain.verification.derivation import (
@@ -264,10 +265,13 @@ def _double_charges(books: TaskBooks, all_expected: Sequence[Expected]) -> Itera
         1 for expected in all_expected for f in expected.findings if f.verdict is Verdict.DOUBLE_CHARGED
     )
     if noted != max(charged - 1, 0):
-        why = f"{charged} attempts were charged; each after the first is double"
-        should_be = f"{max(charged - 1, 0)} findings double_charged"
+        why = (
+            f"{counted(charged, 'attempt')} {agreeing(charged, 'was', 'were')} "
+            f"charged; each after the first is double"
+        )
+        should_be = f"{counted(max(charged - 1, 0), 'finding')} double_charged"
         where = "findings", books.task["id"], "row"
-        yield Difference(*where, f"{noted} findings double_charged", should_be, why)
+        yield Difference(*where, f"{counted(noted, 'finding')} double_charged", should_be, why)
 
 
 def _reused(books: TaskBooks, evidence: Evidence) -> Iterator[Difference]:
