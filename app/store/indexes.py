@@ -14,6 +14,7 @@ from app.store.tables import (
     IS_SENT_BEFORE,
     IS_SET_ASIDE,
     IS_SUBMITTING,
+    IS_VALID_TOKEN,
     IS_WAITING,
     IS_WITHOUT_ROLLUP,
     WAS_RETRIED,
@@ -26,6 +27,7 @@ from app.store.tables import (
     runs,
     task_metadata,
     tasks,
+    tokens,
 )
 
 __all__ = ["metadata"]
@@ -121,3 +123,6 @@ sa.Index(
     sqlite_where=account_entries.c.kind.in_(("allocation", "expiry")),
 )
 sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE)
+sa.Index(
+    "uq_tokens_name", tokens.c.name, unique=True, postgresql_where=IS_VALID_TOKEN, sqlite_where=IS_VALID_TOKEN
+)

@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core. What each column means; null is spelled out where it is allowed.
 
 Times are UTC milliseconds since 1970. Credits are whole millionths (`Credits`), so sums are exact on every
-database. Ids are UUIDv7. Migrations are in the folder next to this file and are what creates the tables.
+database. Ids are UUIDv7. Migrations are in the folder next to this file and are what creates the tables. An
+index that says what a dialect makes of it (`postgresql_where`) stands in indexes.py.
 """
 
 from decimal import Decimal
@@ -565,9 +566,6 @@ tokens = sa.Table(
     sa.Column("last_used_at_ms", Millis),  # to the minute; null: never
 )
 IS_VALID_TOKEN = tokens.c.revoked_at_ms.is_(None)
-sa.Index(
-    "uq_tokens_name", tokens.c.name, unique=True, postgresql_where=IS_VALID_TOKEN, sqlite_where=IS_VALID_TOKEN
-)
 
 # Append-only but for `status` and `subject`: what was changed through the API, and by commands about tokens.
 actions = sa.Table(
