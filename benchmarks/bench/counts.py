@@ -12,7 +12,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from benchmarks.bench import backlog
 from benchmarks.bench.backlog import Backlog
-from benchmarks.bench.counted import WRITE_EVERY_S
+from benchmarks.bench.counted import read_count
 from benchmarks.bench.figures import Row, row
 from benchmarks.bench.generator import Generator, generator
 from benchmarks.bench.rig import TALLYHOOK, Process, Rig, module
@@ -99,8 +99,7 @@ def _one(
 def statements(rig: Rig) -> int:
     """Statements that our processes gave the database so far."""
     if rig.is_sqlite:
-        time.sleep(2 * WRITE_EVERY_S)
-        return sum(int(path.read_text()) for path in rig.folder.glob("*.count"))
+        return sum(map(read_count, rig.folder.glob("*.count")))
     assert rig.postgres is not None
     return int(asyncio.run(ask_postgresql(rig.postgres.admin_url, STATEMENTS)))
 
