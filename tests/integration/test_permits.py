@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.provider.ratelimit.shared import BLOCK_MAX, SharedPacer
+from app.provider.ratelimit.shared import BLOCK_MIN, SharedPacer
 from tests.conftest import StartValkey
 
 RATE_PER_S = 500.0
@@ -31,7 +31,7 @@ async def test_turns_of_four_processes_are_spaced_and_never_too_many_for_a_secon
         pacers = [pacer_of(redis, rate_per_s=100) for _ in range(4)]
         first = [(await lease(pacer, 1))[0] for pacer in pacers * 2]  # So that each has heard of the others.
         ahead = await lease(pacers[0], 500)  # Five seconds: what a slow machine takes for the rest.
-        sizes = [1 + n % BLOCK_MAX for n in range(50)]
+        sizes = [1 + n % BLOCK_MIN for n in range(50)]
 
         async def leases(pacer: SharedPacer) -> list[int]:
             return [turn for size in sizes for turn in await lease(pacer, size)]
@@ -43,10 +43,21 @@ async def test_turns_of_four_processes_are_spaced_and_never_too_many_for_a_secon
     assert turns[-1] - turns[0] == pytest.approx(len(turns) / 98 * 1e6, rel=0.02)
 
 
+@pytest.mark.parametrize(("rate_per_s", "block"), [(10, 16), (500, 16), (1_000, 32), (10_000, 64)])
+async def test_a_faster_limit_is_leased_in_larger_blocks(
+    valkey_url: str, rate_per_s: float, block: int
+) -> None:
+    async with Redis.from_url(valkey_url) as redis:
+        pacer = pacer_of(redis, rate_per_s=rate_per_s)
+        pacer._waiting = 1_000
+        assert pacer._block_size() == block
+        assert len(await lease(pacer, block)) == block
+
+
 async def test_turns_given_back_are_given_again(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         pacer = pacer_of(redis, rate_per_s=1)
-        first = await lease(pacer, BLOCK_MAX)
+        first = await lease(pacer, BLOCK_MIN)
         pacer._unused.extend(first[8:])
         assert await lease(pacer, 8) == first[8:]
         assert await redis.llen("tallyhook:pace:a:turns") == 16
@@ -64,7 +75,7 @@ async def test_turns_further_away_are_not_leased_ahead(valkey_url: str) -> None:
     """Who gets one of them would sleep for all that time, and they are gone if the process ends."""
     async with Redis.from_url(valkey_url) as redis:
         pacer = pacer_of(redis, per_hour=100)
-        turns = await pacer._lease_block(BLOCK_MAX, 50.0)
+        turns = await pacer._lease_block(BLOCK_MIN, 50.0)
         assert isinstance(turns, list)
         assert [turn.number for turn in turns] == [1, 2], "now and in 36 s"
         waits = await asyncio.gather(*(pacer.acquire(within_s=0.2) for _ in range(5)))
@@ -94,7 +105,7 @@ async def test_another_account_has_its_own_limit(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         busy, idle = pacer_of(redis, rate_per_s=50), pacer_of(redis, "b")
         for _ in range(100):
-            await lease(busy, BLOCK_MAX)
+            await lease(busy, BLOCK_MIN)
         assert (await lease(busy, 1))[0] - (await lease(idle, 1))[0] > 20_000_000
 
 
@@ -131,7 +142,7 @@ async def test_without_redis_each_keeps_to_its_share(start_valkey: StartValkey, 
     assert await pacer.acquire() == 0
     getattr(valkey, how)()
     try:
-        for _ in range(BLOCK_MAX + 5):
+        for _ in range(BLOCK_MIN + 5):
             assert await pacer.acquire() == 0
         assert pacer._share.windows.cap <= RATE_PER_S / 4
     finally:

@@ -25,8 +25,11 @@ from redis.exceptions import RedisError
 from app.provider.ratelimit.pacing import RECENT_S, Pacer, Windows
 from app.provider.ratelimit.window import CLOCK_STEP_S, RateWindow
 
-BLOCK_MAX = 16
-"""Permits leased at once: 32 ms at 500/s, about 30 round trips a second. A killed process loses its own."""
+BLOCK_S = 0.032
+"""Permits leased at once are at most those of so long: 16 at 500/s, about 30 round trips a second. A killed
+process loses its own."""
+BLOCK_MIN = 16
+"""At a lower rate so many may be leased; how far ahead is bounded as well."""
 SHARED_HEADROOM = 0.984
 """Share of the limit that several processes are given together. Each loses some to being late by itself; what
 they are all late by, the provider's own count bounds (`RateWindow`)."""
@@ -229,7 +232,7 @@ class SharedPacer:
                 self._unused.append(permit.redis_us)
             if self._monotonic() < self._away_until_s:
                 return None
-            while isinstance(answer := await self._lease_block(min(self._waiting, BLOCK_MAX), LEAD_S), float):
+            while isinstance(answer := await self._lease_block(self._block_size(), LEAD_S), float):
                 if self._monotonic() + answer > deadline_s:
                     return answer
                 # The others have nothing to do meanwhile either.
@@ -275,6 +278,11 @@ class SharedPacer:
             _Permit(now + (time_us - now_us) / 1e6, time_us, number)
             for number, time_us in enumerate(times_us, last - len(times_us) + 1)
         ]
+
+    def _block_size(self) -> int:
+        # No more than can be given back.
+        most = min(max(round(self.windows.rate_per_s * BLOCK_S), BLOCK_MIN), UNUSED_MAX)
+        return min(self._waiting, most)
 
     def _cap(self) -> int:
         if self._window.processes == 1:
