@@ -35,7 +35,7 @@ class Batch:
         """Each row has every column."""
         if self._is_sqlite:
             return {f"{self._name}_rows": self._json(rows)}
-        return {f"{self._name}_{key}": [row[key] for row in rows] for key in self._types}
+        return {f"{self._name}_{key}": _column(key, rows) for key in self._types}
 
     def _table(self, values: Mapping[str, Any]) -> Any:
         return self._json_table(values) if self._is_sqlite else self._unnested(values)
@@ -65,6 +65,13 @@ class Batch:
             key: sa.types.to_instance(type_).dialect_impl(self._dialect).bind_processor(self._dialect)
             for key, type_ in self._types.items()
         }
+
+
+def _column(key: str, rows: Rows) -> list[Any] | None:
+    """The array of a column. None where no row says anything of it: unnest pads what is shorter than others,
+    and the driver takes half a microsecond for each value that it encodes."""
+    values = [row[key] for row in rows]
+    return None if values and values.count(None) == len(values) else values
 
 
 def _converted(bind: Callable[[Any], Any] | None, values: list[Any]) -> list[Any]:

@@ -348,8 +348,11 @@ class Database:
         return text.replace("-", "") if self.is_sqlite else text
 
 
-def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    return tuple(map(list, zip(*rows, strict=True)))
+def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any] | None, ...]:
+    """A list for each column, but for those of which no row says anything: unnest pads what is shorter than
+    others, and the driver takes half a microsecond for each value that it encodes."""
+    columns = map(list, zip(*rows, strict=True))
+    return tuple(None if column.count(None) == len(column) else column for column in columns)
 
 
 @contextlib.contextmanager
