@@ -48,6 +48,10 @@ log = structlog.get_logger(__name__)
 DRAIN_S = 20.0
 """After SIGTERM, running work may finish for this long. Below the usual grace of 30 s (A9)."""
 
+GARBAGE_AFTER = 20_000
+"""Objects made and not yet let go, before garbage is looked for. A group of deliveries makes some thousands
+that live until its commit; with Python's 700 they were gone through again and again."""
+
 Duty = Callable[[Context], Awaitable[None]]
 
 
@@ -71,6 +75,7 @@ async def serve(settings: Settings) -> None:
             # Objects that live as long as the process are not collected again: 5 % of the time of settling.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GARBAGE_AFTER)
             log.info("worker_started", accounts=sorted(providers))
             try:
                 await run_until_stopped(context, redis_url)
