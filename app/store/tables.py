@@ -194,7 +194,9 @@ SLACK_MS = 60_000
 WAIT_MAX_MS = round(WAIT_MAX_S * 1000)
 
 
-def has_come(column: sa.ColumnElement[int], now_ms: int, longest_ms: int) -> sa.ColumnElement[bool]:
+def has_come(
+    column: sa.ColumnElement[int], now_ms: int | sa.ColumnElement[int], longest_ms: int
+) -> sa.ColumnElement[bool]:
     """Whether a time has come, or lies so far ahead that a wrong clock wrote it."""
     return sa.or_(column <= now_ms, column > now_ms + longest_ms + SLACK_MS)
 
@@ -204,7 +206,7 @@ def is_not_ahead(column: sa.ColumnElement[int], now_ms: int) -> sa.ColumnElement
     return column <= now_ms + SLACK_MS
 
 
-def is_due(now_ms: int) -> sa.ColumnElement[bool]:
+def is_due(now_ms: int | sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Of a pending task: it need not wait any more."""
     return has_come(tasks.c.not_before_ms, now_ms, WAIT_MAX_MS)
 

@@ -15,8 +15,8 @@ from app.store.read.bodies import read_answers
 from app.store.read.pruned import pruned_of
 from app.store.read.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, ledger, results, runs, tasks
+from app.store.write.open_sends import is_refusal_in_doubt
 from app.store.write.receipts import count_findings
-from app.store.write.submission import is_refusal_in_doubt
 
 PAGE = 250
 """Tasks read at once."""

@@ -30,7 +30,7 @@ from app.store.tables import (
     tasks,
 )
 from app.store.write.claims import in_ranges
-from app.store.write.submission import is_refusal_in_doubt
+from app.store.write.open_sends import is_refusal_in_doubt
 
 COMMITS_APART_MS = 600_000
 """Ids of the ledger follow its times but for transactions that ran side by side; none takes this long."""

@@ -24,6 +24,11 @@ _WITHIN = sa.and_(
 # pending.
 _IS_PENDING_FOUND = sa.case((tasks.c.ordinal >= claims.c.first_ordinal, IS_PENDING), else_=sa.false())
 _IN_RANGE = sa.and_(_WITHIN, tasks.c.sends == 0, _IS_PENDING_FOUND)
+_HOLDS_ONE = sa.exists().where(_IN_RANGE).correlate(claims)
+_DROP_EMPTY = sa.delete(claims).where(
+    claims.c.claim.in_(sa.bindparam("tokens", expanding=True, type_=claims.c.claim.type)),
+    sa.case((_HOLDS_ONE, sa.false()), else_=sa.true()),
+)
 _Place = tuple[str, str]
 """A claim's token and a run."""
 
@@ -83,9 +88,7 @@ async def end_ranges(db: Database, connection: AsyncConnection, unsent: Sequence
 
 async def drop_empty_ranges(connection: AsyncConnection, tokens: Iterable[str]) -> None:
     """Forget the ranges of these claims that hold no task any more."""
-    held = sa.exists().where(_IN_RANGE).correlate(claims)
-    is_empty = sa.case((held, sa.false()), else_=sa.true())
-    await connection.execute(sa.delete(claims).where(claims.c.claim.in_(sorted(tokens)), is_empty))
+    await connection.execute(_DROP_EMPTY, {"tokens": sorted(tokens)})
 
 
 async def release_ranges(connection: AsyncConnection, now_ms: int) -> int:

@@ -30,6 +30,12 @@ from app.store.write.claims import is_free
 
 PROBE_WAIT_MAX_MS = 5_400_000
 """The longest setting, and its jitter: later, and a wrong clock wrote it."""
+_PAUSED = (
+    sa.select(engine_pauses.c.task_type)
+    .where(engine_pauses.c.account == sa.bindparam("account"), engine_pauses.c.paused_at_ms.is_not(None))
+    .order_by(engine_pauses.c.task_type)
+)
+"""Asked by every claim, so made once."""
 _IS_RUNNING = IS_OPEN_RUN, runs.c.state == RunState.RUNNING
 
 
@@ -122,9 +128,8 @@ async def paused_engines(
     connection: AsyncConnection, account: str, *which: sa.ColumnElement[bool]
 ) -> list[str]:
     """Engines that are paused at an account."""
-    c = engine_pauses.c
-    query = sa.select(c.task_type).where(c.account == account, c.paused_at_ms.is_not(None), *which)
-    return list(await connection.scalars(query.order_by(c.task_type)))
+    query = _PAUSED.where(*which) if which else _PAUSED
+    return list(await connection.scalars(query, {"account": account}))
 
 
 async def held_back(connection: AsyncConnection, now_ms: int) -> sa.ColumnElement[bool] | None:

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState, idempotency_key
 from app.store.part import StorePart, writes
 from app.store.tables import Id, attempts, runs, tasks
+from app.store.write.open_sends import is_refusal_in_doubt
 from app.store.write.run_ends import reopen_runs
-from app.store.write.submission import is_refusal_in_doubt
 
 _ARCHIVED = [c.name for c in attempts.c if c.name not in ("task_id", "attempt")]
 _RETRYING = (RunState.RUNNING, RunState.PAUSED, RunState.STOPPED, RunState.FINISHED)

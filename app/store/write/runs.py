@@ -27,7 +27,7 @@ from app.store.tables import (
 )
 from app.store.write.claims import is_free
 from app.store.write.load import insert_of_records, task_row
-from app.store.write.submission import perhaps_accepted
+from app.store.write.open_sends import perhaps_accepted
 
 _NAMES = 0x7461_6C6C_796E
 """Of the lock under which a name is looked for and taken."""
