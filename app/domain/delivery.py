@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from app.domain.settlement import Report, Source
 from app.domain.task import new_id
@@ -25,8 +26,7 @@ def signed_delivery_id(account: str, webhook_id: str | None, signed_s: int, sign
     return new_id(signed_s * 1000, int.from_bytes(digest[:10]))
 
 
-@dataclass(frozen=True, slots=True)
-class RawDelivery:
+class RawDelivery(msgspec.Struct, frozen=True, gc=False):
     """What is committed before a 2xx, and what can be verified again later."""
 
     id: str
@@ -43,8 +43,7 @@ class RawDelivery:
     """At whose address it came, and so whose secret verifies it; None: what we asked for ourselves."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedDelivery:
+class ParsedDelivery(msgspec.Struct, frozen=True, gc=False):
     """A raw report together with what it says."""
 
     id: str

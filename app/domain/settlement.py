@@ -6,10 +6,13 @@ overwrites, it becomes a finding of verdict `conflict`. What is still blank, the
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from app.domain.credits import ExplanationCode, reconcile, to_json_number
 from app.domain.pricing import PRICE_LISTS, PriceList
@@ -26,8 +29,7 @@ class Source(StrEnum):
     SYNC = "sync"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, gc=False):
     """What the provider says about a finished task (C-I.1), after parsing."""
 
     provider_task_id: str
@@ -52,8 +54,7 @@ class StoredAnswer:
     """None where it was not looked at, or its body is not stored any more: then only the hash can tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One attempt of a task as the books know it when the decision is made."""
 
     task_id: str
@@ -97,8 +98,7 @@ class Finding:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """The decision: next state, ledger entries, verdict. `after` is the attempt once it is applied."""
 
     effect: Effect
@@ -111,7 +111,7 @@ class Settlement:
     stores_result: bool = False
     reason: ExplanationCode | None = None
     """Why the post is not its hold, where the contract explains it (C-E.5)."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = msgspec.field(default_factory=list)
 
 
 class Circumstances(NamedTuple):

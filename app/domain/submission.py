@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
 from app.domain.send_outcome import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedTask:
+class ClaimedTask(msgspec.Struct, frozen=True, gc=False):
     """A task that this process has claimed and may send."""
 
     id: str
@@ -38,8 +39,7 @@ class SendOptions:
     """The run goes on from a backup: keys that the provider knows were sent by us since."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """The end of one send, ready to be recorded."""
 
     task: ClaimedTask

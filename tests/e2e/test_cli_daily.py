@@ -19,7 +19,7 @@ __all__ = ["cli", "here", "restored_logging"]
 
 def fail_all(run_id: str) -> None:
     """What a worker and a provider that fails every task would have done."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from tests.integration.store.scenes import ended, failed_on, settle_all
 

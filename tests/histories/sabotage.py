@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
+
+from msgspec.structs import replace
 
 from app.domain import settlement
 from app.domain.accounting import balances, drift

@@ -5,10 +5,13 @@ Pure, and independent of the statements that wrote the books: only the rules are
 compared with, except for what cannot be derived (see `DerivationInput`).
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import Answer, accounts_for
@@ -276,7 +279,7 @@ def _closings(
 
 def _with_reports(opened: Expected, reports: Sequence[ParsedDelivery], decide: SettleRule) -> Expected:
     """A copy with the reports applied, up to the one that closes the money: nothing opens it again."""
-    expected = replace(
+    expected = dataclasses.replace(
         opened, entries=[], findings=[], effects={}, accounted={*opened.accounted}, open_sends={}
     )
     for report in reports:

@@ -17,8 +17,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -104,8 +104,7 @@ UNUSED_MAX = 64
 """Permits given back with one lease; more are lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Permit:
+class _Permit(msgspec.Struct, frozen=True, gc=False):
     """One permit of ours: its time by our clock, and by Redis's, which names it; and its number."""
 
     at_s: float

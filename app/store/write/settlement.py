@@ -7,11 +7,12 @@ look.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import ParsedDelivery
@@ -120,7 +121,7 @@ class SettlementWrites(StorePart):
 
     @writes
     async def _apply_and_roll_back(self, connection: AsyncConnection, change: _Change) -> None:
-        past = replace(change, before=replace(change.before, current=False))
+        past = _Change(replace(change.before, current=False), change.after, change.decisions)
         await self._move_attempts(connection, [change, past], 0)
         await self._write_entries(connection, [change], 0)
         await self._close_deliveries(connection, [change])

@@ -3,10 +3,10 @@ derived again as they stand, and the certificate says the same.
 """
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from app.domain.send_outcome import Answer
 from app.domain.submission import Submission

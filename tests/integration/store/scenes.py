@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.send_outcome import Answer

@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from app.domain.delivery import ParsedDelivery
 from app.domain.send_outcome import Answer

@@ -3,9 +3,11 @@ and a sync answer, each read, decided and settled. What each task is for stands 
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+
+from msgspec.structs import replace
 
 from app.cli.evidence.verify import VerifyPlan, reading_of
 from app.config import load_settings

@@ -3,9 +3,9 @@ hold, an ended client changes nothing (R12 to R16), and the end is orderly (R24)
 """
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from app.domain.delivery import RawDelivery
 from app.domain.task import new_id

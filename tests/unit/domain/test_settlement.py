@@ -1,12 +1,12 @@
 """The decision table of settlement: state, money and findings for every report on every kind of attempt."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from app.domain.credits import ExplanationCode
 from app.domain.pricing import PRICE_LISTS

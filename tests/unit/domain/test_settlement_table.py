@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import product
 
 import pytest
+from msgspec import structs
 
 from app.domain.credits import ExplanationCode
 from app.domain.pricing import explained_extra
@@ -285,6 +286,6 @@ def test_another_attempt_that_was_charged_adds_one_finding(charge: str) -> None:
     for state, status in product((TaskState.SUBMITTED, TaskState.EXPIRED), ("completed", "failed")):
         attempt = attempt_in(state, Money.HELD, "no-report", current=False, charge=charge)
         alone = decide(attempt, status, "equal", charge)
-        both = decide(replace(attempt, charged_elsewhere=True), status, "equal", charge)
+        both = decide(structs.replace(attempt, charged_elsewhere=True), status, "equal", charge)
         expected = [Verdict.DOUBLE_CHARGED] if both.after.charged else []
         assert [one.verdict for one in both.findings] == [one.verdict for one in alone.findings] + expected
