@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from app.api.compression import coding_for, compressed
 from app.api.pages import Page
 from app.api.route import Answer, Route, Stream
 
@@ -59,11 +60,16 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
         status=stream.status, headers={**SECURITY, "X-Accel-Buffering": "no", **headers, **stream.headers}
     )
     response.content_type = stream.media_type
-    if request.headers.get("Accept-Encoding") and stream.media_type != "text/event-stream":
-        response.enable_compression()
+    chunks = stream.chunks
+    # Events are few, small and due at once.
+    if stream.media_type != "text/event-stream":
+        response.headers["Vary"] = "Accept-Encoding"
+        if coding := coding_for(",".join(request.headers.getall("Accept-Encoding", []))):
+            response.headers["Content-Encoding"] = coding
+            chunks = compressed(chunks, coding)
     await response.prepare(request)
     try:
-        async for chunk in stream.chunks:
+        async for chunk in chunks:
             await response.write(chunk)
     except ConnectionError:
         raise

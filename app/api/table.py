@@ -1,7 +1,7 @@
 """All routes of the API, in the order of the reference. A new one is added to its subject's ROUTES."""
 
 from app.api import description
-from app.api.native import runs
+from app.api.native import results, runs
 from app.api.route import Route
 
-ROUTES: tuple[Route, ...] = (*description.ROUTES, *runs.ROUTES)
+ROUTES: tuple[Route, ...] = (*description.ROUTES, *runs.ROUTES, *results.ROUTES)

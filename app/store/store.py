@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from app.store.read.pruned import PrunedReads
     from app.store.read.reports import ReportReads
     from app.store.read.run_pages import RunPageReads
+    from app.store.read.run_results import RunResultReads
     from app.store.read.runs import Queries
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
@@ -87,6 +88,7 @@ PARTS = {
     "pruned": "read.pruned.PrunedReads",
     "exports": "read.exports.ExportReads",
     "settled": "read.settled.SettledReads",
+    "run_results": "read.run_results.RunResultReads",
     "disputes": "read.disputes.DisputeReads",
     "certificates": "read.certificates.CertificateReads",
     "set_aside": "read.set_aside.SetAsideReads",
@@ -97,6 +99,7 @@ TAKES = {
     "results": ("read_answer",),
     "exports": ("read_answer", "archive"),
     "settled": ("read_answer", "archive"),
+    "run_results": ("read_answer", "archive"),
     "disputes": ("archive",),
     "certificates": ("read_answer",),
 }
@@ -143,6 +146,7 @@ class Store:
         pruned: PrunedReads
         exports: ExportReads
         settled: SettledReads
+        run_results: RunResultReads
         disputes: DisputeReads
         certificates: CertificateReads
         set_aside: SetAsideReads

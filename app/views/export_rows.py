@@ -119,7 +119,9 @@ def table_columns(what: ExportContent, own: Sequence[str] = ()) -> dict[str, Col
     return columns | dict.fromkeys(table_names(own, columns), ColumnKind.OWN)
 
 
-def row_document(row: Row, answer: Callable[[str], Any] = _read) -> dict[str, Any]:
+def row_document(
+    row: Row, answer: Callable[[str], Any] = _read, credits: Callable[[Decimal], Any] = to_json_number
+) -> dict[str, Any]:
     """One row as msgspec writes it: credits exact, times in ISO 8601, own columns as they are kept, and what
     `answer` makes of the response's text."""
     document: dict[str, Any] = {}
@@ -131,13 +133,13 @@ def row_document(row: Row, answer: Callable[[str], Any] = _read) -> dict[str, An
         elif key == "metadata":
             document[key] = own_object(value)
         else:
-            document[key] = to_json_number(value) if isinstance(value, Decimal) else value
+            document[key] = credits(value) if isinstance(value, Decimal) else value
     return document
 
 
-def row_line(row: Row) -> bytes:
+def row_line(row: Row, credits: Callable[[Decimal], Any] = to_json_number) -> bytes:
     """The same on one line, the response as it came: not a digit of its numbers changes."""
-    return msgspec.json.encode(row_document(row, _one_line)) + b"\n"
+    return msgspec.json.encode(row_document(row, _one_line, credits)) + b"\n"
 
 
 def _one_line(response: str) -> msgspec.Raw:

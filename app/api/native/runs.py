@@ -1,6 +1,6 @@
 """/v1/runs: the list of runs, and one of them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -112,7 +112,7 @@ async def get_run(call: Call[RunParams, None]) -> Run:
     return run_model(timed, await call.store.queries.progress(timed.run.id))
 
 
-async def visible_run(call: Call[RunParams, None], run_id: str) -> TimedRun:
+async def visible_run(call: Call[Any, Any], run_id: str) -> TimedRun:
     """A run that the caller may see. Raises Problem."""
     timed = await call.store.run_pages.run_with_id(run_id, call.caller.account)
     if timed is None:

@@ -74,9 +74,10 @@ class SettledReads(AnswerReads):
         return None if row is None else (row.task_id, row.attempt)
 
 
-def _query(run_id: str | None, accounts: Sequence[str]) -> sa.Select[Any]:
+def settled_rows() -> sa.Select[Any]:
+    """Results in the order of settlement, as SettledPage has them."""
     t, r, a = tasks.c, results.c, attempts.c
-    query = (
+    return (
         sa.select(
             r.seq,
             t.run_id,
@@ -101,6 +102,10 @@ def _query(run_id: str | None, accounts: Sequence[str]) -> sa.Select[Any]:
         .outerjoin(attempts, sa.and_(a.task_id == r.task_id, a.attempt == r.attempt, t.attempt != r.attempt))
         .order_by(r.seq)
     )
+
+
+def _query(run_id: str | None, accounts: Sequence[str]) -> sa.Select[Any]:
+    query = settled_rows()
     if run_id is not None:
-        query = query.where(t.run_id == run_id)
+        query = query.where(tasks.c.run_id == run_id)
     return query.where(runs.c.account.in_(accounts)) if accounts else query
