@@ -76,10 +76,13 @@ async def sweep(
     end without one."""
     summary, kept = SweepSummary(), isolated or Isolated()
     now = clock()
+    tries_max, is_any_overdue = limits.deliveries_tries_max, True
     with kept.alone():
         if unreleased:
             await _release(store, unreleased)
-        summary.set_aside = await store.inbox.quarantine_unended(tries_max=limits.deliveries_tries_max)
+        is_any_overdue = await store.inbox.is_any_overdue(now_ms=now, tries_max=tries_max)
+        if is_any_overdue:
+            summary.set_aside = await store.inbox.quarantine_unended(tries_max=tries_max)
     with kept.alone():
         summary.claims_released = await store.submissions.release_overdue_claims(now)
     with kept.alone():
@@ -91,9 +94,10 @@ async def sweep(
         await store.results.complete_results()
     with kept.alone():
         summary.runs_finished = await store.run_ends.finish_runs(now)
-    all_settled = False
-    with kept.alone():
-        all_settled = await _settle_overdue(store, settle, limits, clock, summary, unreleased)
+    all_settled = not is_any_overdue
+    if is_any_overdue:
+        with kept.alone():
+            all_settled = await _settle_overdue(store, settle, limits, clock, summary, unreleased)
     # What is still in the inbox may be the report of a task that would be given up here.
     if all_settled:
         with kept.alone():

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task import OPEN_STATES, Money
 from app.domain.time_format import DAY_MS, iso_day
+from app.store.by_index import the_only
 from app.store.read.engine_countries import EngineCountry, grouped, read_engine_countries
 from app.store.tables import EVERY_ATTEMPT, account_entries, credits_sum, ledger, tasks
 from app.store.write.receipts import count_findings
@@ -85,8 +86,9 @@ async def read_breakdown(connection: AsyncConnection, run_id: str, usable_chars_
 async def _days(connection: AsyncConnection, run_id: str) -> list[EngineDay]:
     day = (ledger.c.at_ms // DAY_MS).label("day")
     query = (
-        sa.select(day, tasks.c.task_type, credits_sum(ledger.c.credits))
-        .select_from(ledger.join(tasks, tasks.c.id == ledger.c.task_id))
+        sa.select(
+            day, the_only(tasks.c.task_type, tasks.c.id == ledger.c.task_id), credits_sum(ledger.c.credits)
+        )
         .where(ledger.c.run_id == run_id, ledger.c.kind == "post")
         .order_by(sa.literal_column("1"), sa.literal_column("2"))
     )

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.evidence.certificate import AttemptRecord, LedgerRecord, RunFacts, RunTotals
 from app.ports import ReadAnswer
+from app.store.by_index import read_by_index
 from app.store.database import Database
 from app.store.part import StorePart, reads
 from app.store.read.bodies import read_answers
@@ -46,6 +47,7 @@ class CertificateReads(StorePart):
         """A run folded page by page, so that memory stays flat, in one snapshot."""
         if not self.db.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ")
+        await read_by_index(connection)
         totals, after = RunTotals(), 0
         while current := await _current(connection, run_id, after):
             after = current[-1].ordinal

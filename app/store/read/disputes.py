@@ -13,6 +13,7 @@ from app.domain.evidence.records import Discrepancy, DisputedAttempt, DisputedTa
 from app.domain.task import OPEN_STATES, Money
 from app.domain.verdicts import LAPSING_VERDICTS, SPANNING_VERDICTS, Verdict
 from app.ports import ArchivedDeliveries
+from app.store.by_index import read_by_index, the_only
 from app.store.database import Database
 from app.store.days import since_tasks, within
 from app.store.part import StorePart, reads
@@ -73,6 +74,7 @@ class DisputeReads(StorePart):
     @reads(long=True)
     async def dispute_scope(self, connection: AsyncConnection, run_id: str) -> DisputeScope:
         """The scope as it stands now."""
+        await read_by_index(connection)
         run = (await connection.execute(sa.select(runs).where(runs.c.id == run_id))).one()
         last = await connection.scalar(sa.select(sa.func.max(findings.c.id)))
         of_run = tasks.c.run_id == run_id
@@ -92,6 +94,7 @@ class DisputeReads(StorePart):
         self, connection: AsyncConnection, scope: DisputeScope, *, after: int, limit: int
     ) -> list[Discrepancy]:
         """Up to `limit` findings with ids above `after`, oldest first, and all that bears on them."""
+        await read_by_index(connection)
         found = (await connection.execute(_findings(scope, after, limit))).all()
         task_ids = sorted({row.task_id for row in found if row.task_id is not None})
         archived = await self._archived(connection, task_ids, {row.delivery_id for row in found} - {None})
@@ -125,7 +128,7 @@ def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:
     stray = sa.and_(
         f.run_id.is_(None),
         f.verdict == Verdict.UNMATCHED,
-        sa.func.coalesce(d.account, "default") == scope.account,
+        sa.func.coalesce(the_only(d.account, d.id == f.delivery_id), "default") == scope.account,
         f.at_ms >= scope.since_ms,
         *([] if scope.until_ms is None else [f.at_ms <= scope.until_ms]),
     )
@@ -135,7 +138,6 @@ def _findings(scope: DisputeScope, after: int, limit: int) -> sa.Select[Any]:
         )
         .outerjoin(tasks, t.id == f.task_id)
         .outerjoin(attempts, sa.and_(a.task_id == f.task_id, a.attempt == f.attempt))
-        .outerjoin(deliveries, sa.and_(f.run_id.is_(None), d.id == f.delivery_id))
         .where(f.id > after, f.id <= scope.last, sa.or_(own, stray))
         .order_by(f.id)
         .limit(limit)

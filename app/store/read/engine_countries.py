@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.settlement import Source
 from app.domain.task import TaskState
+from app.store.by_index import the_only, there_is
 from app.store.tables import EVERY_ATTEMPT, asked_from, credits_sum, ledger, results, tasks
 
 Key = tuple[str, str | None]
@@ -95,11 +96,13 @@ def _states(run_id: str, country: sa.ColumnElement[Any], usable_chars_min: int) 
 
 
 def _credits(run_id: str, country: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    query = (
-        sa.select(tasks.c.task_type, country, ledger.c.kind, credits_sum(ledger.c.credits).label("total"))
-        .select_from(ledger.join(tasks, tasks.c.id == ledger.c.task_id))
-        .where(ledger.c.run_id == run_id, ledger.c.kind != "void", open_or_closing())
-    )
+    its_task = tasks.c.id == ledger.c.task_id
+    query = sa.select(
+        the_only(tasks.c.task_type, its_task).label("task_type"),
+        the_only(country, its_task).label("country"),
+        ledger.c.kind,
+        credits_sum(ledger.c.credits).label("total"),
+    ).where(ledger.c.run_id == run_id, ledger.c.kind != "void", open_or_closing())
     return grouped(query, 3)
 
 
@@ -153,7 +156,7 @@ def grouped(query: sa.Select[Any], columns: int) -> sa.Select[Any]:
 def open_or_closing() -> sa.ColumnElement[bool]:
     """Of the ledger: posts, voids, and those holds that neither has followed yet."""
     closing = ledger.alias("closing")
-    closed = sa.exists().where(
+    closed = there_is(
         closing.c.task_id == ledger.c.task_id,
         closing.c.attempt == ledger.c.attempt,
         # Literals: a bound parameter would hide from SQLite that the index of closing entries applies.

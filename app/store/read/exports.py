@@ -15,6 +15,7 @@ from app.domain.retention import Receipt, Receipts
 from app.domain.task import TaskState
 from app.domain.time_format import iso_day
 from app.ports import ArchivedDeliveries, ReadAnswer
+from app.store.by_index import read_by_index
 from app.store.database import Database
 from app.store.part import reads
 from app.store.read.archived import archived_rows
@@ -105,6 +106,7 @@ class ExportReads(AnswerReads):
             .order_by(t.ordinal)
             .limit(EXPORT_CHUNK)
         )
+        await read_by_index(connection)
         rows, is_cut = await read_results(self.db, connection, self._read_answer, query, self._archive)
         await _count_answered(connection, run_id, rows)
         return rows, not is_cut and len(rows) < EXPORT_CHUNK

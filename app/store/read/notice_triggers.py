@@ -11,7 +11,9 @@ from app.domain.notices.failing_engines import EngineResult
 from app.domain.notices.triggers import ExternalUsage, FindingGroup, FoundTask, RunSnapshot
 from app.domain.run_reason import ReasonCode
 from app.domain.task import RunState, TaskState
+from app.store.by_index import the_only
 from app.store.part import StorePart, reads
+from app.store.read.engine_countries import grouped
 from app.store.read.own_columns import own_columns
 from app.store.tables import (
     IS_CANCELLED_OPEN_RUN,
@@ -219,13 +221,10 @@ async def _groups_of_runs(
 
 async def _groups_of_accounts(connection: AsyncConnection) -> list[FindingGroup]:
     """Findings without a run: deliveries of tasks that we never sent."""
-    f, account = findings.c, sa.func.coalesce(deliveries.c.account, "default")
-    rows = await connection.execute(
-        sa.select(f.verdict, account, sa.func.count(), *_sums())
-        .outerjoin(deliveries, deliveries.c.id == f.delivery_id)
-        .where(f.run_id.is_(None))
-        .group_by(f.verdict, account)
-    )
+    f = findings.c
+    account = sa.func.coalesce(the_only(deliveries.c.account, deliveries.c.id == f.delivery_id), "default")
+    query = sa.select(f.verdict, account, sa.func.count(), *_sums()).where(f.run_id.is_(None))
+    rows = await connection.execute(grouped(query, 2))
     return [FindingGroup(row[0], None, None, *row[1:]) for row in rows]
 
 

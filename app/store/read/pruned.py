@@ -11,6 +11,7 @@ from app.domain.retention import Kind, Receipt
 from app.domain.task import Money
 from app.domain.time_format import DAY_MS
 from app.domain.verdicts import LAPSING_VERDICTS
+from app.store.by_index import read_by_index, there_is
 from app.store.days import first_id, time_of
 from app.store.part import StorePart, reads
 from app.store.tables import EVERY_ATTEMPT, deliveries, findings, results, runs, submissions, tasks
@@ -39,13 +40,15 @@ class PrunedReads(StorePart):
     @reads(long=True)
     async def pruned_of(self, connection: AsyncConnection, run_id: str) -> PrunedOfRun:
         """What of a run was pruned."""
+        await read_by_index(connection)
         return await pruned_of(connection, run_id)
 
     @reads(long=True)
     async def disputed_bodies(self, connection: AsyncConnection, run_id: str) -> list[Receipt]:
         """For each report that a finding of a run names and that was pruned, the receipt that counts it."""
+        await read_by_index(connection)
         f, d = findings.c, deliveries.c
-        query = sa.select(f.delivery_id).where(f.run_id == run_id, ~sa.exists().where(d.id == f.delivery_id))
+        query = sa.select(f.delivery_id).where(f.run_id == run_id, ~there_is(d.id == f.delivery_id))
         disputed = f.delivery_id.is_not(None), f.verdict.not_in(sorted(LAPSING_VERDICTS))
         gone = set(await connection.scalars(query.where(*disputed)))
         known = await receipts_of(connection)
@@ -73,7 +76,7 @@ async def _answers(
     if not covered:
         return 0, None
     r, d = results.c, deliveries.c
-    stands = sa.exists().where(d.id == r.delivery_id, d.id >= first_id(begun_ms - DAY_MS))
+    stands = there_is(d.id == r.delivery_id, d.id >= first_id(begun_ms - DAY_MS))
     gone = (
         sa.select(sa.func.count(), sa.func.min(sa.cast(r.delivery_id, sa.Text)))
         .join(tasks, tasks.c.id == r.task_id)
@@ -96,7 +99,7 @@ def are_sends_pruned(
     """Whether the sends of an attempt of `tasks` are gone. Those of an attempt go together, on the day it was
     accepted, and only of one that was accepted by its create call."""
     s = submissions.c
-    stand = sa.exists().where(s.task_id == tasks.c.id, s.attempt == attempt.attempt)
+    stand = there_is(s.task_id == tasks.c.id, s.attempt == attempt.attempt)
     on_a_day = sa.or_(*(attempt.submitted_at_ms.between(r.from_ms, r.until_ms - 1) for r in receipts))
     # Without the second it would be null of an attempt that was never accepted, and so would its opposite.
     is_known = attempt.submitted_at_ms.is_not(None)

@@ -15,6 +15,7 @@ from app.domain.settlement import Source
 from app.domain.task import OPEN_STATES, Money, idempotency_key
 from app.domain.text import USABLE_CHARS_MIN
 from app.domain.verdicts import ALONGSIDE_VERDICTS
+from app.store.by_index import read_by_index, the_only, there_is
 from app.store.days import since_tasks
 from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, read_breakdown
@@ -46,6 +47,7 @@ class ReportReads(StorePart):
     @reads(long=True)
     async def report(self, connection: AsyncConnection, run: RunRow) -> RunReport:
         """The books of one run, all read in one transaction."""
+        await read_by_index(connection)
         return await _report(connection, run)
 
     @reads(long=True)
@@ -61,6 +63,7 @@ class ReportReads(StorePart):
         if not self.db.is_sqlite:
             # Otherwise each statement sees what was committed before it, and the sums would not agree.
             await connection.execution_options(isolation_level="REPEATABLE READ")
+        await read_by_index(connection)
         return FullReport(
             await _report(connection, run),
             await read_breakdown(connection, run.id, usable_chars_min),
@@ -159,22 +162,25 @@ async def _reused(connection: AsyncConnection, run_id: str) -> int:
 
 async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
     """Webhook deliveries beyond the first of each attempt, those that were only counted among them."""
-    # By its literal, so that partitions which were made ahead are not looked at for each task.
-    since_run = since_tasks(connection, deliveries.c.id, [run_id])
-    ids = sa.select(deliveries.c.id).where(since_run).order_by(deliveries.c.id.desc())
-    newest = await connection.scalar(ids.limit(1))
-    if newest is None:
+    t, d = tasks.c, deliveries.c
+    ids = sa.cast(t.id, sa.Text)
+    ends = sa.func.min(ids).label("first"), sa.func.max(ids).label("last")
+    (span,) = await connection.execute(sa.select(*ends).where(t.run_id == run_id))
+    if span.first is None:
         return 0
-    per_attempt = (
-        sa.select((sa.func.count() + sa.func.sum(deliveries.c.repeats)).label("n"))
-        .select_from(deliveries.join(tasks, deliveries.c.task_id == tasks.c.id))
-        .where(tasks.c.run_id == run_id, since_run, deliveries.c.id <= newest)
-        .where(deliveries.c.source == "delivery", deliveries.c.state == "done")
-        .group_by(deliveries.c.task_id, deliveries.c.attempt)
+    # By the span of the run's tasks, which others may share: a look for each task, in each day since the run
+    # began, is as many looks as days times tasks. Whose it is, is asked of the few that came again.
+    n = sa.func.count() + sa.func.sum(d.repeats)
+    again = (
+        sa.select(d.task_id, n.label("n"))
+        .where(d.task_id.between(span.first, span.last), since_tasks(connection, d.id, [run_id]))
+        .where(d.source == "delivery", d.state == "done")
+        .group_by(d.task_id, d.attempt)
+        .having(n > 1)
         .subquery()
     )
-    extra = await connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(per_attempt.c.n - 1), 0)))
-    return int(extra or 0)
+    is_own = the_only(t.run_id, t.id == again.c.task_id) == run_id
+    return int(await connection.scalar(sa.select(sa.func.sum(again.c.n - 1)).where(is_own)) or 0)
 
 
 async def _recovered(connection: AsyncConnection, run_id: str) -> int:
@@ -183,14 +189,14 @@ async def _recovered(connection: AsyncConnection, run_id: str) -> int:
 
     def conditions(c: sa.ColumnCollection[str, Any]) -> list[sa.ColumnElement[bool]]:
         def answered(answer: Answer) -> sa.ColumnElement[bool]:
-            return sa.exists().where(
+            return there_is(
                 submissions.c.task_id == tasks.c.id,
                 submissions.c.attempt == c.attempt,
                 submissions.c.answer == answer,
             )
 
         # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
-        learnt = sa.or_(answered(Answer.EXISTS), c.reported.is_not(None))
+        learnt = sa.or_(c.reported.is_not(None), answered(Answer.EXISTS))
         gone = [~are_sends_pruned(c, days)] if days else []
         return [c.money != Money.NONE, learnt, ~answered(Answer.ACCEPTED), *gone]
 

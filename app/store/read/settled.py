@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.store.by_index import read_by_index
 from app.store.part import reads
 from app.store.read.bodies import AnswerReads
 from app.store.read.exports import EXPORT_CHUNK, Row, read_results
@@ -55,6 +56,7 @@ class SettledReads(AnswerReads):
     ) -> SettledPage:
         """The next results behind `seq`, at most up to `through`; of one run, of some accounts, where such
         are given. A response whose body is gone is null, and `response_note` says so."""
+        await read_by_index(connection)
         # First, since what commits between the two statements has higher numbers.
         top = await connection.scalar(sa.select(sa.func.max(results.c.seq))) or 0
         top = top if through is None else min(top, through)

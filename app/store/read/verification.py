@@ -16,6 +16,7 @@ from app.domain.retention import Kind, Receipt, Receipts
 from app.domain.time_format import DAY_MS
 from app.domain.verification.stored_rows import Miscounted, Misnumbered, Orphan, Row, TaskBooks, VerifiedRun
 from app.ports import ArchivedDeliveries, StoreUnavailable
+from app.store.by_index import is_one_of, read_as_estimated, read_by_index
 from app.store.database import Database
 from app.store.days import first_id, since_tasks, within
 from app.store.provider_ids import owners_of
@@ -129,6 +130,7 @@ class BooksSnapshot:
 
     async def books(self, run: VerifiedRun, share: int, of: int) -> AsyncIterator[list[TaskBooks]]:
         """Every task of a run with all its rows, a page at a time; of each `of` pages only ours."""
+        await read_by_index(self._connection)
         for after in range(share * PAGE, run.last_ordinal, of * PAGE):
             page = await self._tasks(run.id, after)
             for part in await self._parts(page):
@@ -215,6 +217,7 @@ class BooksSnapshot:
 
     async def orphans(self) -> list[Orphan]:
         """Rows about tasks that are not there, and what belongs to no delivery or to no known kind."""
+        await read_as_estimated(self._connection)
         found: list[Orphan] = []
         for table, key in (
             (attempts, attempts.c.attempt),
@@ -309,9 +312,8 @@ class BooksSnapshot:
             return []
         d = deliveries.c
         size = sa.func.sum(sa.func.length(d.body))
-        v = self._ids(page)
-        query = sa.select(d.task_id, size).join(v, d.task_id == v.c.id).where(self._since(page))
-        query = query.group_by(d.task_id)
+        mine = is_one_of(self._connection, d.task_id, [books.task["id"] for books in page])
+        query = sa.select(d.task_id, size).where(mine, self._since(page)).group_by(d.task_id)
         sizes = {row[0]: int(row[1]) for row in await self._connection.execute(query)}
         parts: list[list[TaskBooks]] = [[]]
         room = PAGE_BODY_BYTES_MAX
@@ -324,7 +326,6 @@ class BooksSnapshot:
         return parts
 
     async def _fill(self, part: list[TaskBooks]) -> list[TaskBooks]:
-        v = self._ids(part)
         of = {books.task["id"]: books for books in part}
 
         async def file(
@@ -334,7 +335,7 @@ class BooksSnapshot:
                 where(of[row._mapping["task_id"]]).append(_unpacked(row) if unpacked else dict(row._mapping))
 
         def about(table: sa.Table) -> sa.Select[Any]:
-            return sa.select(table).join(v, table.c.task_id == v.c.id)
+            return sa.select(table).where(is_one_of(self._connection, table.c.task_id, list(of)))
 
         await file(about(attempts).order_by(attempts.c.attempt), lambda books: books.attempts)
         await file(about(submissions).order_by(submissions.c.id), lambda books: books.submissions)
@@ -352,8 +353,7 @@ class BooksSnapshot:
             (findings, lambda books: books.findings),
             (account_entries, lambda books: books.adjustments),
         ):
-            mine = table.c.task_id.in_(sa.select(v.c.id))
-            await file(sa.select(table).where(mine).order_by(table.c.id), rows)
+            await file(about(table).order_by(table.c.id), rows)
         await self._fetch_elsewhere(part)
         return part
 
@@ -390,9 +390,6 @@ class BooksSnapshot:
     def _since(self, page: Sequence[TaskBooks]) -> sa.ColumnElement[bool]:
         """No report of theirs is older; one that is named and older is fetched by its id."""
         return since_tasks(self._connection, deliveries.c.id, (books.task["id"] for books in page))
-
-    def _ids(self, page: Sequence[TaskBooks]) -> Any:
-        return self._db.batch("v", {"id": Id}, [{"id": books.task["id"]} for books in page])
 
 
 def _figure(name: str, cell: sa.Row[Any]) -> str:

@@ -102,6 +102,16 @@ class InboxWrites(StorePart):
         ]
         return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
 
+    @reads
+    async def is_any_overdue(self, connection: AsyncConnection, *, now_ms: int, tries_max: int) -> bool:
+        """Whether there is anything for `quarantine_unended` or `claim_overdue_deliveries` to do. Of each day
+        one small index is looked into, once; an update that finds nothing needs several times as long, as it
+        makes ready to write to all of them."""
+        c = deliveries.c
+        is_overdue = sa.or_(c.due_at_ms <= now_ms, c.tries >= tries_max)
+        found = sa.select(c.tries).where(IS_WAITING, is_overdue).limit(1)
+        return await connection.scalar(found) is not None
+
     @writes
     async def claim_overdue_deliveries(
         self, connection: AsyncConnection, *, limit: int, now_ms: int, next_due_at_ms: int

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from app.domain.task import OPEN_STATES, Money
 from app.domain.verdicts import LAPSING_VERDICTS, Verdict
+from app.store.by_index import there_is
 from app.store.tables import account_entries, attempts, findings, runs, tasks
 
 # Of their own, so that none of them is taken for a table that a statement reads besides.
@@ -19,12 +20,6 @@ _task, _past, _run, _finding = (
 _NEVER_OPEN = (*sorted(LAPSING_VERDICTS), Verdict.UNMATCHED, Verdict.LOST_AFTER_ACK)
 """Verdicts of findings that hold nothing up: while a charge is unknown the money is open anyway, and the
 others put no credit of a task in dispute."""
-
-
-def there_is(*where: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """EXISTS, looked up for each row by an index. Without OFFSET, PostgreSQL may read a whole table once
-    instead, where it takes that to be less."""
-    return sa.exists(sa.select(sa.literal_column("1")).where(*where).offset(0))
 
 
 def open_tasks(task_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.retention import DONE, Elsewhere, Kind, Reason
 from app.domain.time_format import DAY_MS
+from app.store.by_index import there_is
 from app.store.database import Database
 from app.store.days import first_id
 from app.store.part import StorePart, reads, writes
@@ -31,7 +32,7 @@ from app.store.tables import (
     runs,
     tasks,
 )
-from app.store.write.keeping import disputed_tasks, open_tasks, retained_tasks, there_is
+from app.store.write.keeping import disputed_tasks, open_tasks, retained_tasks
 from app.store.write.partitions import Partition, PartitionWrites, attach_day
 from app.store.write.receipts import Dropped, add_to_receipt
 

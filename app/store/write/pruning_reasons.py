@@ -9,6 +9,7 @@ from app.domain.retention import Kind, Reason
 from app.domain.send_outcome import Answer
 from app.domain.task import Money, RunState
 from app.domain.time_format import DAY_MS
+from app.store.by_index import there_is
 from app.store.read.notice_triggers import RUNS_MAX
 from app.store.tables import (
     archive_blocks,
@@ -23,7 +24,7 @@ from app.store.tables import (
     submissions,
     tasks,
 )
-from app.store.write.keeping import disputed_findings, disputed_tasks, open_tasks, retained_tasks, there_is
+from app.store.write.keeping import disputed_findings, disputed_tasks, open_tasks, retained_tasks
 
 Condition = sa.ColumnElement[bool]
 SCHEDULE_CHARS = len("schedule:") + 36 + 1

@@ -1,7 +1,7 @@
 """With 90 days of deliveries, a statement touches the days that it is about: held by the plans that ran."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,9 @@ from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
 from app.domain.time_format import DAY_MS
+from app.limits import Limits
 from app.provider.wire import read_answer
+from app.services.sweep import sweep
 from app.store import Database, Store
 from app.store.days import day_of
 from app.store.migrate import migrate
@@ -141,6 +143,7 @@ async def test_the_sweep_looks_into_one_small_index_of_each_day(history: Any) ->
     await receive(store, report_on(task), now_ms=now)
 
     async def sweep() -> None:
+        assert await store.inbox.is_any_overdue(now_ms=now + DAY_MS, tries_max=5)
         await store.inbox.quarantine_unended(tries_max=5)
         await store.inbox.claim_overdue_deliveries(limit=9, now_ms=now + DAY_MS, next_due_at_ms=now)
         await store.polls.oldest_waiting_poll()
@@ -151,3 +154,19 @@ async def test_the_sweep_looks_into_one_small_index_of_each_day(history: Any) ->
     assert len(plans) >= 5
     for statement, plan in plans.items():
         assert re.search(r"'Seq Scan'[^}]*deliveries_p", str(plan)) is None, statement
+
+
+async def test_a_sweep_that_finds_nothing_overdue_looks_into_the_days_once(history: Any) -> None:
+    """An update makes ready to write to each of them, whatever it finds."""
+    store, now = history.store, history.now
+
+    async def nothing(_ids: Sequence[str]) -> None:
+        raise AssertionError("nothing is overdue")
+
+    async def sweep_once() -> None:
+        limits = Limits(settle_size=9, deliveries_tries_max=5, poll_size=9, submit_in_flight=4)
+        summary = await sweep(store, {}, nothing, limits=limits, clock=lambda: now, unreleased=set())
+        assert summary.is_idle()
+
+    ran = await statements_of(store.db, sweep_once)
+    assert len([statement for statement in ran if "deliveries" in statement]) == 1
