@@ -149,7 +149,7 @@ class Rows:
             "state": "'completed'" if is_old else "'pending'",
             "attempt": "1",
             "idempotency_key": f"{w.text('aaa')} || '.1'",
-            "money": "'post'" if is_old else "'none'",
+            "money": "'posted'" if is_old else "'none'",
             "credits_estimate": f"{MICRO}",
             "sends": f"{is_old:d}",
             "not_before_ms": "0",
