@@ -35,8 +35,9 @@ from app.store.write.pruning import take_turn
 from app.store.write.pruning_reasons import leading_sends, reasons_of
 from app.store.write.receipts import Dropped, add_to_receipt
 
-ROWS = 500
-"""Of one transaction, 100 to 600 bytes each: SQLite's other writers wait some 20 ms for it."""
+ROWS = 150
+"""Of one transaction, 100 to 600 bytes each: SQLite's other writers wait some 10 to 20 ms for it, and 80
+where its commit writes the log back into the file."""
 TABLES = {
     Kind.SUBMISSIONS: submissions,
     Kind.BALANCES: balances,
