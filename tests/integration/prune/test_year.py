@@ -1,11 +1,12 @@
 """A year in small: days of work on a stepped clock, archived when they are over and pruned as they grow old.
-Bytes level off in the database and grow evenly in the archive, and the books verify each month: before, in
-the middle of and after each step. The short form has twelve days of few tasks.
+Bytes level off in the database and grow evenly in the archive, and the books verify: before, in the middle of
+and after each step. Each day what the steps are about is verified, each month all there ever was. The short
+form has twelve days of few tasks.
 """
 
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from app.provider.wire import read_answer, read_report
 from app.services.archive import archive_days
 from app.services.prune import Pruner, place_in_archive
 from app.services.settle import settle
+from app.services.verify.books import conclude, verify_share
 from app.store import Database, Store
 from app.store.days import day_of
 from app.store.read.verification import open_snapshot
@@ -35,16 +37,24 @@ from app.store.write.partitions import AHEAD_DAYS
 from tests.clock import SteppedClock
 from tests.integration.archive.test_archive_days import blocks
 from tests.integration.prune.test_prune import receipts, verify
-from tests.integration.verify.scene import FIVE, SECRET, Scene, verified
+from tests.integration.verify.scene import FIVE, SECRET, Scene, scene_reading, verified
 from tests.servers.postgres import PostgresServer
 
 ARCHIVED_AFTER_DAYS = 2
 BLOCK_BYTES = 1_000
 """Less than a page: a day has two blocks of a page each."""
+STEPS = 5
+"""After which the books are verified, of a day: work, two blocks, the archive's end, pruning; on SQLite also
+between two batches."""
+STEPS_EVERY_DAYS = 10
+"""On the other days the books of a day are verified at its end."""
+WHOLE_MAX = 500
+"""Up to so many deliveries all books are verified at each step of a month's last day. To derive a year again
+six times a month is to derive it for an hour: then each month has one step of its own."""
 
 
-async def work_a_day(scene: Scene, day: int, count: int) -> dict[str, bytes]:
-    """A run of `count` prompts, each answered; delivery id -> body."""
+async def work_a_day(scene: Scene, day: int, count: int) -> tuple[str, dict[str, bytes]]:
+    """A run of `count` prompts, each answered: its id, and delivery id -> body."""
     store, clock = scene.store, scene.clock
     run_id = await store.runs.create_run(name=f"day {day}", source="-", budget=None, now_ms=clock())
     names = [f"{day}-{n}" for n in range(count)]
@@ -58,7 +68,7 @@ async def work_a_day(scene: Scene, day: int, count: int) -> dict[str, bytes]:
     arrived = [_signed(scene.body(name, response={"text": _text(name)}), now) for name in names]
     await store.inbox.store_deliveries(arrived, due_at_ms=now)
     await settle(store, read_report, [one.id for one in arrived], clock=clock, unmatched_ms=0)
-    return {one.id: one.body for one in arrived}
+    return run_id, {one.id: one.body for one in arrived}
 
 
 def _text(name: str) -> str:
@@ -102,19 +112,26 @@ class Year:
     """Days."""
     a_day: int
     """Tasks."""
+    month: int
+    """Days."""
     day: int = 0
-    looks: bool = False
-    """Whether the books are verified between the steps of today."""
+    step: int = 0
+    """Of the day."""
+    runs: list[str] = field(default_factory=list)
+    """Of each day until today."""
     bodies: dict[str, bytes] = field(default_factory=dict)
     """All that was ever received, by delivery id."""
     looked: int = 0
+    """Times that all books were verified."""
 
     async def live(self, day: int) -> None:
         """Work, then what the duties do: make partitions, archive, prune."""
         store, clock = self.scene.store, self.scene.clock
-        self.day = day
+        self.day, self.step = day, 0
         await store.partitions.add_partitions(clock())
-        self.bodies |= await work_a_day(self.scene, day, self.a_day)
+        run_id, bodies = await work_a_day(self.scene, day, self.a_day)
+        self.runs.append(run_id)
+        self.bodies |= bodies
         await self.look()
         until_ms = clock() - ARCHIVED_AFTER_DAYS * DAY_MS
         assert isinstance(store.archive, Archive)
@@ -122,20 +139,50 @@ class Year:
             store, store.archive, until_ms=until_ms, days_max=3, clock=clock, block_bytes=BLOCK_BYTES
         ):
             assert (archived.deliveries, archived.left_out) == (self.a_day, 0)
+            assert self._days_ago(archived.day_ms) == ARCHIVED_AFTER_DAYS + 1
         await self.look()
-        await Pruner(
+        dropped = await Pruner(
             store,
             {Kind.BODIES: self.kept},
             clock=clock,
             pause=self.look,
             place_of=place_in_archive(store, "is"),
         ).turn()
-        await self.look()
+        assert [self._days_ago(one.day_ms) for one in dropped] == [self.kept + 1] * (day > self.kept)
+        await self.look(is_end=True)
 
-    async def look(self) -> None:
-        """The books derive again from database and archive together, and without the archive by receipts."""
-        if not self.looks:
-            return
+    def _days_ago(self, day_ms: int) -> int:
+        return (day_of(self.scene.clock()) - day_ms) // DAY_MS
+
+    async def look(self, *, is_end: bool = False) -> None:
+        """After a step: the books derive again from database and archive together, and without the archive by
+        receipts."""
+        is_month = self.day % self.month == self.month - 1
+        is_due = len(self.bodies) <= WHOLE_MAX or self.step == self.day // self.month % STEPS
+        self.step += 1
+        if is_month and is_due:
+            await self.verify_all()
+        elif is_end or self.day % STEPS_EVERY_DAYS == 0:
+            ago = (0, ARCHIVED_AFTER_DAYS + 1, self.kept + 1)
+            await self.verify_days([self.day - days for days in ago if days <= self.day])
+
+    async def verify_days(self, days: Sequence[int]) -> None:
+        """What the steps of today are about."""
+        store, ids = self.scene.store, [self.runs[day] for day in days]
+        async with open_snapshot(store.db, archive=store.archive) as snapshot:
+            whole = await verify_share(snapshot, await snapshot.runs(None, ids), scene_reading())
+            conclude(whole)
+        assert (whole.differences, whole.counts["pruned"]) == ([], 0)
+        assert whole.counts["signatures_fit"] == len(days) * self.a_day
+        async with open_snapshot(store.db) as snapshot:
+            by_receipts = await verify_share(snapshot, await snapshot.runs(None, ids), scene_reading())
+            conclude(by_receipts)
+        assert by_receipts.differences == []
+        stand = by_receipts.counts["signatures_fit"]
+        assert stand + by_receipts.counts["pruned"] == len(days) * self.a_day
+
+    async def verify_all(self) -> None:
+        """As `verify --all`, with the archive and without."""
         store = self.scene.store
         self.looked += 1
         async with open_snapshot(store.db, archive=store.archive) as snapshot:
@@ -209,7 +256,7 @@ async def test_bytes_level_off_as_the_policy_says(
     objects = open_objects(read_objects_address(url))
     store = Store(books, read_answer, Archive(url, lambda: objects))
     clock = SteppedClock(day_of(await store.health.database_ms()) + 20 * DAY_MS + 3_600_000)
-    year = Year(Scene(store, clock), objects, kept, a_day)
+    year = Year(Scene(store, clock), objects, kept, a_day, month)
     record = store.archives.record_block
 
     async def record_and_look(*args: Any, **kwargs: Any) -> bool:
@@ -221,7 +268,6 @@ async def test_bytes_level_off_as_the_policy_says(
     sizes, archived = [], []
     for day in range(days):
         start_ms = clock()
-        year.looks = day % month == month - 1
         await year.live(day)
         sizes.append(await stored_bytes(store))
         archived.append(sum(block.block_bytes for block in await blocks(store)))
@@ -231,7 +277,8 @@ async def test_bytes_level_off_as_the_policy_says(
     assert all(abs(size - level) < level * 0.02 for size in sizes[kept + 1 :])
     grown = [after - before for before, after in itertools.pairwise(archived[ARCHIVED_AFTER_DAYS + 1 :])]
     assert max(grown) < min(grown) * 1.1, "the archive grows by a day each day"
-    assert year.looked >= days // month * 5
+    assert year.looked >= days // month
+    await year.verify_all()
     await year.assert_nothing_lost_or_doubled()
     if not books.is_sqlite:
         state = await store.partitions.partition_state(clock() - DAY_MS)
