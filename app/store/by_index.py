@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _SETTINGS = sa.text("SELECT set_config('enable_seqscan', :scans, true), set_config('jit', 'off', true)")
@@ -49,5 +48,5 @@ def is_one_of(
     a list of them, a table may be read whole that is thought to be small."""
     if connection.dialect.name == "sqlite":
         return column.in_(ids)
-    texts = sa.bindparam(None, list(ids), type_=postgresql.ARRAY(sa.Text))
-    return column == sa.any_(sa.cast(texts, postgresql.ARRAY(column.type)))
+    texts = sa.bindparam(None, list(ids), type_=sa.ARRAY(sa.Text))
+    return column == sa.any_(sa.cast(texts, sa.ARRAY(column.type)))
