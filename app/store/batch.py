@@ -3,10 +3,10 @@ PostgreSQL), or one in all (JSON, on SQLite). May not know any table.
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 Rows = Sequence[Mapping[str, Any]]
@@ -57,7 +57,7 @@ class Batch:
 
     def _json(self, rows: Rows) -> str:
         columns = [_converted(bind, [row[key] for row in rows]) for key, bind in self._binders.items()]
-        return json.dumps(list(zip(*columns, strict=True)))
+        return msgspec.json.encode(list(zip(*columns, strict=True))).decode()
 
     @functools.cached_property
     def _binders(self) -> dict[str, Callable[[Any], Any] | None]:
