@@ -203,7 +203,7 @@ class RetentionLimits(BaseModel):
 class ApiLimits(BaseModel):
     """Of the API."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     api_rate_per_s: float = Field(500.0, gt=0, le=10_000)
     """Requests a second for each token and process, and as many at once after a pause: what the provider

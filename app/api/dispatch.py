@@ -120,6 +120,8 @@ class Dispatcher:
     @contextlib.asynccontextmanager
     async def _in_time(self, route: Route) -> AsyncIterator[None]:
         timeout_s = None if route.is_stream else self._limits.api_timeout_s
+        if route.is_long:
+            timeout_s = self._parts.settings.database_long_timeout_s
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:

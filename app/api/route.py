@@ -155,6 +155,8 @@ class Route:
     body_bytes_max: int | None = None
     """Of a JSON body; None: as settings say."""
     dialect: Dialect = NATIVE
+    is_long: bool = False
+    """It reads whole runs, and has the time of what does."""
 
     @property
     def is_stream(self) -> bool:

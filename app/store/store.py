@@ -10,6 +10,7 @@ from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 
 if TYPE_CHECKING:
+    from app.store.read.books_pages import BooksPageReads
     from app.store.read.certificates import CertificateReads
     from app.store.read.charges import ChargeReads
     from app.store.read.disputes import DisputeReads
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from app.store.read.runs import Queries
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
+    from app.store.read.task_pages import TaskPageReads
     from app.store.read.waiting import WaitingReads
     from app.store.write.access import AccessWrites
     from app.store.write.accounts import AccountWrites
@@ -83,6 +85,8 @@ PARTS = {
     "charges": "read.charges.ChargeReads",
     "queries": "read.runs.Queries",
     "run_pages": "read.run_pages.RunPageReads",
+    "task_pages": "read.task_pages.TaskPageReads",
+    "books_pages": "read.books_pages.BooksPageReads",
     "waiting": "read.waiting.WaitingReads",
     "reports": "read.reports.ReportReads",
     "pruned": "read.pruned.PrunedReads",
@@ -141,6 +145,8 @@ class Store:
         charges: ChargeReads
         queries: Queries
         run_pages: RunPageReads
+        task_pages: TaskPageReads
+        books_pages: BooksPageReads
         waiting: WaitingReads
         reports: ReportReads
         pruned: PrunedReads

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.fields import Credits, Id, Time, Whole, exact
-from app.api.native.runs import RunParams, visible_run
+from app.api.native.runs import RunParams
+from app.api.native.visible import visible_run
 from app.api.route import Call, Route, Stream, Streamed
 from app.domain.access import Scope
 from app.store import Store

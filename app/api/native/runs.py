@@ -1,12 +1,12 @@
 """/v1/runs: the list of runs, and one of them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from app.api.fields import Credits, Id, Time
+from app.api.native.visible import visible_run
 from app.api.pages import Page, PageParams, page_of, read_cursor
-from app.api.problems import not_found
 from app.api.route import Call, Params, Route
 from app.domain.access import Scope
 from app.domain.task import RunState, TaskState
@@ -110,14 +110,6 @@ async def get_run(call: Call[RunParams, None]) -> Run:
     """One run, where its tasks stand, and its credits so far."""
     timed = await visible_run(call, call.params.run_id)
     return run_model(timed, await call.store.queries.progress(timed.run.id))
-
-
-async def visible_run(call: Call[Any, Any], run_id: str) -> TimedRun:
-    """A run that the caller may see. Raises Problem."""
-    timed = await call.store.run_pages.run_with_id(run_id, call.caller.account)
-    if timed is None:
-        raise not_found("run")
-    return timed
 
 
 ROUTES = (

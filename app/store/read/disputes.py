@@ -103,6 +103,13 @@ class DisputeReads(StorePart):
         loose |= {row.id: _report(row) for row in archived if row.task_id is None}
         return [_discrepancy(row, known.get(row.task_id), loose.get(row.delivery_id)) for row in found]
 
+    @reads
+    async def task_with_attempts(self, connection: AsyncConnection, task_id: str) -> DisputedTask | None:
+        """One task with all its attempts, each with its sends and reports; what was pruned is read from the
+        archive, where there is one."""
+        archived = await self._archived(connection, [task_id], set())
+        return (await _tasks(connection, [task_id], archived)).get(task_id)
+
     async def _archived(
         self, connection: AsyncConnection, task_ids: Sequence[str], named: set[str]
     ) -> list[Any]:

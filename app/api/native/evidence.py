@@ -1,0 +1,80 @@
+"""The report and the certificate of a run, as the commands of these names make them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.native.runs import RunParams
+from app.api.native.visible import visible_run
+from app.api.route import Call, Route
+from app.domain.access import Scope
+from app.services.certify import certify
+from app.views.report import full_report_document
+
+FINDINGS = 100
+
+
+class RunReport(BaseModel):
+    """What the money of a run bought. Credits are integers, or exact decimals in strings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    run: dict[str, Any]
+    finished: bool
+    tasks: int
+    open: int
+    verdicts: dict[str, int]
+    credits: dict[str, int | str]
+    findings: list[dict[str, Any]] = Field(description="The first hundred; `/v1/findings` has all.")
+    by_engine_country: list[dict[str, Any]]
+    by_day: list[dict[str, Any]]
+    latency: list[dict[str, Any]]
+
+
+class Certificate(BaseModel):
+    """As `tallyhook certificate --json` writes it, hashes included."""
+
+    model_config = ConfigDict(extra="allow")
+
+    complete: bool
+    statement: str = Field(description="Whether the run is complete, in one sentence.")
+
+
+async def get_report(call: Call[RunParams, None]) -> RunReport:
+    """The books of a run."""
+    timed = await visible_run(call, call.params.run_id)
+    least = call.parts.settings.usable_chars_min
+    full = await call.store.reports.full_report(timed.run, FINDINGS, least)
+    return RunReport.model_validate(full_report_document(full, least))
+
+
+async def get_certificate(call: Call[RunParams, None]) -> Certificate:
+    """What a run comes to, with hashes."""
+    timed = await visible_run(call, call.params.run_id)
+    return Certificate.model_validate(await certify(call.store, timed.run.id, clock=call.parts.clock))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/runs/{run_id}/report",
+        get_report,
+        "Show the books of a run: what its credits bought, by engine, country and day",
+        {200: RunReport},
+        scope=Scope.READ,
+        group="evidence",
+        params=RunParams,
+        is_long=True,
+    ),
+    Route(
+        "GET",
+        "/v1/certificates/{run_id}",
+        get_certificate,
+        "Certify a run: inputs, ends, sums and hashes",
+        {200: Certificate},
+        scope=Scope.READ,
+        group="evidence",
+        params=RunParams,
+        is_long=True,
+    ),
+)
