@@ -109,10 +109,14 @@ def _parameters(route: Route) -> list[Document]:
     return parameters
 
 
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+"""As pydantic calls a bound of a type that is validated by a function of ours, and as JSON Schema does."""
+
+
 def _plain(schema: Document) -> Document:
     """Of a parameter, which is left out rather than null."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
-    rest = {k: v for k, v in schema.items() if k not in ("title", "description", "anyOf")}
+    rest = {_BOUNDS.get(k, k): v for k, v in schema.items() if k not in ("title", "description", "anyOf")}
     if rest.get("default", "") is None:
         del rest["default"]
     return kinds[0] | rest if len(kinds) == 1 else rest | ({"anyOf": kinds} if kinds else {})
