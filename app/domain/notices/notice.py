@@ -42,6 +42,7 @@ class NoticeKind(StrEnum):
     DISCREPANCY = "discrepancy.found"
     DRIFT = "drift.found"
     ENGINE_FAILING = "engine.failing"  # few of its newest results can be used
+    RELAY_FAILING = "relay.endpoint_failing"  # results wait, because it takes none
     SET_ASIDE = "delivery.set_aside"
     BALANCE_UNKNOWN = "balance.unknown"  # it is unknown, and runs wait for it
     CREDITS_LOW = "credits.low"
