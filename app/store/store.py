@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from app.store.read.forecasts import ForecastReads
     from app.store.read.notice_triggers import NoticeTriggerReads
     from app.store.read.pruned import PrunedReads
+    from app.store.read.relay import RelayReads
     from app.store.read.reports import ReportReads
     from app.store.read.run_pages import RunPageReads
     from app.store.read.run_results import RunResultReads
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from app.store.write.polls import PollWrites
     from app.store.write.pruning import PruneWrites
     from app.store.write.pruning_rows import RowPruneWrites
+    from app.store.write.relay_endpoints import RelayEndpointWrites
+    from app.store.write.relay_messages import RelayMessageWrites
     from app.store.write.results import ResultWrites
     from app.store.write.retries import RetryWrites
     from app.store.write.rollup import RollupWrites
@@ -78,6 +81,9 @@ PARTS = {
     "notices": "write.notices.NoticeWrites",
     "notice_triggers": "read.notice_triggers.NoticeTriggerReads",
     "health": "write.health.HealthWrites",
+    "relay_endpoints": "write.relay_endpoints.RelayEndpointWrites",
+    "relay_messages": "write.relay_messages.RelayMessageWrites",
+    "relay": "read.relay.RelayReads",
     "future_times": "write.future_times.FutureTimeWrites",
     "forecasts": "read.forecasts.ForecastReads",
     "adjustments": "write.adjustments.AdjustmentWrites",
@@ -104,6 +110,7 @@ TAKES = {
     "exports": ("read_answer", "archive"),
     "settled": ("read_answer", "archive"),
     "run_results": ("read_answer", "archive"),
+    "relay": ("read_answer", "archive"),
     "disputes": ("archive",),
     "certificates": ("read_answer",),
 }
@@ -138,6 +145,9 @@ class Store:
         notices: NoticeWrites
         notice_triggers: NoticeTriggerReads
         health: HealthWrites
+        relay_endpoints: RelayEndpointWrites
+        relay_messages: RelayMessageWrites
+        relay: RelayReads
         future_times: FutureTimeWrites
         forecasts: ForecastReads
         adjustments: AdjustmentWrites

@@ -583,6 +583,79 @@ actions = sa.Table(
     sa.Column("status", sa.Integer),  # HTTP; null: it goes on, or its process died
 )
 
+# Where results are pushed to; a row for each URL of an account's, or of a token's.
+relay_endpoints = sa.Table(
+    "relay_endpoints",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("token_id", sa.Text, nullable=False),  # whose it is; empty: the command line's
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("scheme", sa.Text, nullable=False),  # domain.relay.message.Scheme
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("old_secret", sa.Text),  # signs too while the receiver changes it
+    sa.Column("old_secret_until_ms", Millis),
+    sa.Column("state", sa.Text, nullable=False),  # domain.relay.message.EndpointState
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Column("from_seq", sa.BigInteger, nullable=False),  # results up to this one are none of its
+    sa.Column("due_at_ms", Millis),  # when it is looked at next; null: nothing waits for it
+    sa.Column("rests", sa.Integer, nullable=False),  # since it last took a message
+    sa.Column("failing_since_ms", Millis),  # null: it took the last one
+    sa.Column("last_error", sa.Text),
+    sa.Column("last_taken_at_ms", Millis),
+    sa.Column("taken", sa.BigInteger, nullable=False),  # messages, so far
+    sa.Column("owner", sa.Text),  # the worker that posts to it
+    sa.Column("lease_until_ms", Millis),
+    sa.UniqueConstraint("account", "token_id", "url", "scheme"),
+)
+IS_ACTIVE_ENDPOINT = relay_endpoints.c.state == sa.literal_column("'active'")
+sa.Index(
+    "ix_relay_endpoints_due",
+    relay_endpoints.c.due_at_ms,
+    postgresql_where=IS_ACTIVE_ENDPOINT,
+    sqlite_where=IS_ACTIVE_ENDPOINT,
+)
+# All results of a run go to an endpoint.
+relay_runs = sa.Table(
+    "relay_runs",
+    metadata,
+    sa.Column("run_id", Id, primary_key=True),
+    sa.Column("endpoint_id", Id, primary_key=True),
+    sa.Column("told_finished_ms", Millis),  # the end of the run that was told last; null: none
+    sa.Index("ix_relay_runs_endpoint_id", "endpoint_id"),
+)
+# The result of one task goes to an endpoint.
+relay_tasks = sa.Table(
+    "relay_tasks",
+    metadata,
+    sa.Column("task_id", Id, primary_key=True),
+    sa.Column("endpoint_id", Id, nullable=False),
+)
+# One row: results up to this place in the order of settlement have their messages.
+relay_position = sa.Table(
+    "relay_position",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+# What is to be posted; deleted once it is taken. What a message says is read from the task when it is posted.
+relay_messages = sa.Table(
+    "relay_messages",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("endpoint_id", Id, nullable=False),
+    sa.Column("run_id", Id, nullable=False),
+    sa.Column("task_id", Id),  # null: about the run
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # finished, or the state in which the task ended
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("due_at_ms", Millis),  # null: given up, until a person puts it back
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("status", sa.Integer),  # of the last try; null: no answer, or none yet
+    sa.Column("error", sa.Text),
+    sa.Index("ix_relay_messages_due", "endpoint_id", "due_at_ms", "id"),
+)
+
 # What was pruned: one receipt for each kind of rows and day (UTC), by the transactions that dropped them.
 receipts = sa.Table(
     "receipts",

@@ -76,6 +76,12 @@ class SettledReads(AnswerReads):
         return None if row is None else (row.task_id, row.attempt)
 
 
+def of_attempt(number: sa.ColumnElement[int]) -> list[sa.ColumnElement[Any]]:
+    """What an attempt has for itself, in a query that joins `tasks`, and `attempts` for past ones."""
+    t, a = tasks.c, attempts.c
+    return [sa.case((t.attempt == number, t[name]), else_=a[name]).label(name) for name in _OF_ATTEMPT]
+
+
 def settled_rows() -> sa.Select[Any]:
     """Results in the order of settlement, as SettledPage has them."""
     t, r, a = tasks.c, results.c, attempts.c
@@ -93,7 +99,7 @@ def settled_rows() -> sa.Select[Any]:
             t.task_type,
             t.payload,
             t.priority,
-            *(sa.case((t.attempt == r.attempt, t[name]), else_=a[name]).label(name) for name in _OF_ATTEMPT),
+            *of_attempt(r.attempt),
             sa.case((t.attempt == r.attempt, t.reused_from)).label("reused_from"),
             r.delivery_id,
             r.answer_bytes,

@@ -16,6 +16,7 @@ from app.store.days import since, since_tasks, time_of
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_WAITING, Id, Millis, attempts, deliveries, findings, runs, tasks
 from app.store.write.inbox import unpack
+from app.store.write.relay_messages import add_closed
 
 POLL_BACKOFF_STEPS = 8
 """The interval grows by its first value at each poll, up to this many times it."""
@@ -108,6 +109,9 @@ class PollWrites(StorePart):
             sa.update(tasks)
             .where(*is_expired, tasks.c.state == TaskState.SUBMITTED)
             .values(state=TaskState.EXPIRED, next_poll_at_ms=None, error_code=code, error_message=reason)
+        )
+        await add_closed(
+            self.db, connection, TaskState.EXPIRED, tasks.c.id.in_([task_id for task_id, _ in expired])
         )
         # Settled, but its charge never came: there is nobody left to ask.
         await connection.execute(

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import RunState
 from app.store.part import StorePart, writes
 from app.store.tables import IS_CANCELLED_OPEN_RUN, IS_OPEN, IS_OPEN_RUN, REASON_CODE, runs, tasks
+from app.store.write.relay_messages import reopen_endpoints
 
 FINISHED_MAX = 20
 """Runs that one call ends: the tasks of each are gone through once, to learn when it ended."""
@@ -53,6 +54,7 @@ async def reopen_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> No
             finished_at_ms=None,
         )
     )
+    await reopen_endpoints(connection, run_ids)
 
 
 async def _over(connection: AsyncConnection) -> list[str]:

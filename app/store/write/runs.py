@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.relay.message import NewEndpoint
 from app.domain.run_reason import RunReason
 from app.domain.task import RunState, TaskSpec, TaskState, new_id
 from app.domain.text import storable
@@ -28,6 +30,8 @@ from app.store.tables import (
 from app.store.write.claims import is_free
 from app.store.write.load import insert_of_records, task_row
 from app.store.write.open_sends import perhaps_accepted
+from app.store.write.relay_endpoints import link_run, unlink_run
+from app.store.write.relay_messages import add_closed
 
 _NAMES = 0x7461_6C6C_796E
 """Of the lock under which a name is looked for and taken."""
@@ -53,8 +57,10 @@ class RunWrites(StorePart):
         schedule_id: str | None = None,
         slot_ms: int | None = None,
         is_name_new: bool = False,
+        push_to: NewEndpoint | None = None,
     ) -> str:
-        """A new run in state loading; its id. With `is_name_new` raises NameTaken if any has it."""
+        """A new run in state loading; its id. Its results are pushed to `push_to`. With `is_name_new` raises
+        NameTaken if any has it."""
         run_id = new_id(now_ms)
         row: dict[str, object] = {
             "id": run_id,
@@ -72,12 +78,16 @@ class RunWrites(StorePart):
             "schedule_id": schedule_id,
             "slot_ms": slot_ms,
         }
-        await self._insert_run(row, is_name_new)
+        await self._insert_run(row, is_name_new, None if push_to is None else (new_id(now_ms), push_to))
         return run_id
 
     @writes
     async def _insert_run(
-        self, connection: AsyncConnection, row: dict[str, object], is_name_new: bool
+        self,
+        connection: AsyncConnection,
+        row: dict[str, Any],
+        is_name_new: bool,
+        push_to: tuple[str, NewEndpoint] | None,
     ) -> None:
         if is_name_new:
             if not self.db.is_sqlite:  # there is one writer at a time
@@ -86,6 +96,8 @@ class RunWrites(StorePart):
             if await connection.scalar(taken) is not None:
                 raise NameTaken(str(row["name"]))
         await self.db.insert(connection, runs, [row], known="id")
+        if push_to is not None:
+            await link_run(self.db, connection, row["id"], row["account"], push_to, row["created_at_ms"])
 
     @writes(long=True)
     async def discard_run(self, connection: AsyncConnection, run_id: str) -> bool:
@@ -98,6 +110,7 @@ class RunWrites(StorePart):
         await connection.execute(sa.delete(results).where(results.c.task_id.in_(own_tasks)))
         for table in (task_metadata, task_repeats, tasks, *_KEPT_OF_RUNS):
             await connection.execute(sa.delete(table).where(table.c.run_id == run_id))
+        await unlink_run(connection, run_id)
         await connection.execute(sa.delete(runs).where(runs.c.id == run_id))
         return True
 
@@ -168,6 +181,8 @@ class RunWrites(StorePart):
             )
             .values(state=TaskState.CANCELLED)
         )
+        if done.rowcount:
+            await add_closed(self.db, connection, TaskState.CANCELLED, tasks.c.run_id == run_id)
         return done.rowcount
 
     @writes

@@ -222,6 +222,7 @@ class EndStatements:
             sa.update(tasks)
             .where(tasks.c.id == v.c.id, IS_PENDING, is_cancelled, ~perhaps_accepted())
             .values(state=TaskState.CANCELLED)
+            .returning(tasks.c.id)
         )
 
     def _sent(self, v: Any) -> dict[str, sa.ColumnElement[Any]]:

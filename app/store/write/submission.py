@@ -19,6 +19,7 @@ from app.store.tables import IS_SENT_BEFORE, IS_SUBMITTING, findings, ledger, su
 from app.store.write.claims import drop_empty_ranges, end_ranges, release_ranges
 from app.store.write.due_claims import ClaimWrites
 from app.store.write.open_sends import perhaps_accepted
+from app.store.write.relay_messages import add_closed
 from app.store.write.send_rows import (
     HOLD_COLUMNS,
     LOG_COLUMNS,
@@ -131,12 +132,18 @@ class SubmissionWrites(ClaimWrites):
     async def _reject(self, connection: AsyncConnection, rejected: Sequence[Submission]) -> None:
         its = self._end_statements
         await connection.execute(its.reject, its.rejected.parameters([rejected_row(s) for s in rejected]))
+        await self._push_closed(connection, TaskState.REJECTED, [s.task.id for s in rejected])
+
+    async def _push_closed(self, connection: AsyncConnection, state: TaskState, ids: Sequence[str]) -> None:
+        if ids:
+            await add_closed(self.db, connection, state, tasks.c.id.in_(ids))
 
     async def _send_again(self, connection: AsyncConnection, again: Sequence[Submission]) -> None:
         its = self._end_statements
         data = its.again.parameters([again_row(s) for s in again])
         await connection.execute(its.send_again, data)
-        await connection.execute(its.cancel, data)
+        cancelled = await connection.execute(its.cancel, data)
+        await self._push_closed(connection, TaskState.CANCELLED, cancelled.scalars().all())
 
     @writes
     async def release_overdue_claims(self, connection: AsyncConnection, now_ms: int) -> int:
@@ -158,5 +165,8 @@ class SubmissionWrites(ClaimWrites):
             sa.update(tasks)
             .where(IS_SENT_BEFORE, tasks.c.first_sent_at_ms <= sent_before_ms, perhaps_accepted())
             .values(state=TaskState.EXPIRED, error_code="unidentified", error_message=reason)
+            .returning(tasks.c.id)
         )
-        return done.rowcount
+        ids = done.scalars().all()
+        await self._push_closed(connection, TaskState.EXPIRED, ids)
+        return len(ids)

@@ -1,0 +1,200 @@
+"""Reads of the relay: what is due for an endpoint, with what it says; endpoints and how they do. Never
+writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.relay.message import Message, Position
+from app.store.part import reads
+from app.store.read.bodies import AnswerReads
+from app.store.read.exports import read_results
+from app.store.read.own_columns import own_columns
+from app.store.read.settled import of_attempt
+from app.store.tables import attempts, relay_endpoints, relay_messages, relay_runs, results, runs, tasks
+
+PAGE = 100
+"""Messages read at once: 2 MB of answers of 18 KB."""
+_M = relay_messages.c
+_OWN = (_M.id.label("message_id"), _M.kind, _M.at_ms, _M.attempt, _M.tries, _M.due_at_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class DuePage:
+    """Messages in the order in which they are due."""
+
+    messages: list[Message]
+    last: Position
+    is_last: bool
+    """Nothing more was due when this was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """An endpoint, and what waits for it."""
+
+    id: str
+    account: str
+    token_id: str
+    url: str
+    scheme: str
+    state: str
+    created_at_ms: int
+    due_at_ms: int | None
+    rests: int
+    failing_since_ms: int | None
+    last_error: str | None
+    last_taken_at_ms: int | None
+    taken: int
+    waiting: int
+    given_up: int
+    runs: tuple[str, ...]
+    """Names of the newest."""
+
+
+class RelayReads(AnswerReads):
+    """Part of the store."""
+
+    @reads(long=True)
+    async def due_messages(
+        self, connection: AsyncConnection, endpoint_id: str, after: Position, now_ms: int
+    ) -> DuePage:
+        """What is due behind `after`. A response whose body is gone is null, and `response_note` says so."""
+        is_due = _M.endpoint_id == endpoint_id, _M.due_at_ms <= now_ms
+        behind = sa.tuple_(_M.due_at_ms, _M.id) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
+        page = (
+            sa.select(*_OWN, _M.run_id, _M.task_id)
+            .where(*is_due, behind)
+            .order_by(_M.due_at_ms, _M.id)
+            .limit(PAGE)
+        )
+        found: list[sa.Row[Any]] = list(await connection.execute(page))
+        if not found:
+            return DuePage([], after, is_last=True)
+        of_tasks = _about_tasks([row.message_id for row in found if row.task_id is not None])
+        rows, is_cut = await read_results(self.db, connection, self._read_answer, of_tasks, self._archive)
+        about = {row["message_id"]: row for row in rows}
+        ends = [row for row in found if row.task_id is None]
+        about |= await _about_runs(connection, [row.message_id for row in ends])
+        read = found
+        if is_cut:
+            # Up to the last that was read; the rest is of the next page.
+            read = [row for row in found if row.message_id in about]
+            read = read[: _gap(found, about)]
+        messages = [_message(row, about[row.message_id]) for row in read if row.message_id in about]
+        last = read[-1]
+        return DuePage(messages, (last.due_at_ms, last.message_id), is_last=not is_cut and len(found) < PAGE)
+
+    @reads
+    async def endpoints(
+        self,
+        connection: AsyncConnection,
+        *,
+        run_id: str | None = None,
+        token_id: str | None = None,
+        limit: int,
+    ) -> list[EndpointRow]:
+        """The newest first; closed ones last."""
+        e = relay_endpoints.c
+        waiting = _count(_M.due_at_ms.is_not(None)).label("waiting")
+        given_up = _count(_M.due_at_ms.is_(None)).label("given_up")
+        columns = [column for column in e if column.name in EndpointRow.__slots__]
+        query = sa.select(*columns, waiting, given_up)
+        if run_id is not None:
+            linked = sa.select(relay_runs.c.endpoint_id).where(relay_runs.c.run_id == run_id)
+            query = query.where(e.id.in_(linked))
+        if token_id is not None:
+            query = query.where(e.token_id == token_id)
+        query = query.order_by(e.state == "closed", e.created_at_ms.desc(), e.id).limit(limit)
+        found = (await connection.execute(query)).all()
+        names = await _run_names(connection, [row.id for row in found])
+        return [EndpointRow(**row._mapping, runs=tuple(names.get(row.id, ()))) for row in found]
+
+    @reads
+    async def secret_of_run(self, connection: AsyncConnection, run_id: str) -> str | None:
+        """The secret that its endpoint signs with; None: the run has none."""
+        query = (
+            sa.select(relay_endpoints.c.secret)
+            .join(relay_runs, relay_runs.c.endpoint_id == relay_endpoints.c.id)
+            .where(relay_runs.c.run_id == run_id)
+        )
+        return await connection.scalar(query)
+
+
+RUNS_NAMED = 5
+
+
+async def _run_names(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, list[str]]:
+    c = relay_runs.c
+    number = sa.func.row_number().over(partition_by=c.endpoint_id, order_by=c.run_id.desc())
+    ranked = (
+        sa.select(c.endpoint_id, runs.c.name, number.label("number"))
+        .join(runs, runs.c.id == c.run_id)
+        .where(c.endpoint_id.in_(ids))
+        .subquery()
+    )
+    query = sa.select(ranked.c.endpoint_id, ranked.c.name).where(ranked.c.number <= RUNS_NAMED)
+    names: dict[str, list[str]] = {}
+    for row in await connection.execute(query.order_by(ranked.c.endpoint_id, ranked.c.number)):
+        names.setdefault(row.endpoint_id, []).append(row.name)
+    return names
+
+
+def _count(condition: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    own = sa.select(sa.func.count()).where(_M.endpoint_id == relay_endpoints.c.id, condition)
+    return own.correlate(relay_endpoints).scalar_subquery()
+
+
+def _about_tasks(ids: Sequence[int]) -> sa.Select[Any]:
+    t, r, a = tasks.c, results.c, attempts.c
+    of_own = r.task_id == _M.task_id, r.attempt == _M.attempt
+    of_past = a.task_id == _M.task_id, a.attempt == _M.attempt, t.attempt != _M.attempt
+    return (
+        sa.select(
+            _M.id.label("message_id"),
+            runs.c.name.label("run_name"),
+            t.ordinal,
+            *own_columns(),
+            t.task_type,
+            t.payload,
+            t.priority,
+            *of_attempt(_M.attempt),
+            r.delivery_id,
+            r.answer_bytes,
+            r.answer_sha256,
+        )
+        .select_from(relay_messages)
+        .join(tasks, t.id == _M.task_id)
+        .join(runs, runs.c.id == t.run_id)
+        .outerjoin(results, sa.and_(*of_own))
+        .outerjoin(attempts, sa.and_(*of_past))
+        .where(_M.id.in_(ids))
+        .order_by(_M.due_at_ms, _M.id)
+    )
+
+
+async def _about_runs(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    if not ids:
+        return {}
+    query = (
+        sa.select(
+            _M.id, runs.c.id.label("run_id"), runs.c.name.label("run_name"), runs.c.state.label("run_state")
+        )
+        .join(runs, runs.c.id == _M.run_id)
+        .where(_M.id.in_(ids))
+    )
+    return {row.id: dict(row._mapping) for row in await connection.execute(query)}
+
+
+def _gap(found: Sequence[sa.Row[Any]], about: dict[int, Any]) -> int:
+    """How many from the first on were read."""
+    return next((n for n, row in enumerate(found) if row.message_id not in about), len(found))
+
+
+def _message(row: sa.Row[Any], about: dict[str, Any]) -> Message:
+    return Message(
+        row.message_id, row.kind, row.at_ms, row.run_id, row.task_id, row.attempt, row.tries, about
+    )
