@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -25,7 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from app.address import AddressError, read_database_address, read_objects_address, read_redis_address
 from app.address.listening import LOOPBACK, host_in_url, reachable_here, read_host
-from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url
+from app.address.web import Outbound, goes_straight, proxy_parts, read_http_url, read_networks
 from app.limits import (
     CREDITS_MAX,
     HOUR_S,
@@ -33,6 +34,7 @@ from app.limits import (
     ApiLimits,
     Limits,
     NoticeLimits,
+    RelayLimits,
     RetentionLimits,
 )
 from app.settings_text import (
@@ -164,7 +166,25 @@ class NoticeAddress(BaseModel):
     """whsec_<base64>; several, comma-separated, while the receiver changes it: each signs."""
 
 
-class Settings(RetentionLimits, NoticeLimits, NoticeAddress, ApiLimits, Limits, Environment, BaseSettings):
+class RelayNetworks(BaseModel):
+    """Where results may be pushed to."""
+
+    relay_private_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks or addresses, comma-separated, that results may be posted to though they are private, and by
+    http://. Unset: none."""
+
+
+class Settings(
+    RetentionLimits,
+    RelayLimits,
+    NoticeLimits,
+    NoticeAddress,
+    RelayNetworks,
+    ApiLimits,
+    Limits,
+    Environment,
+    BaseSettings,
+):
     """Everything that can be set. With nothing set, all runs embedded: a SQLite file, a Valkey from its
     wheel, the emulator. Of several wrong settings those of the last base are named first."""
 
@@ -225,6 +245,11 @@ class Settings(RetentionLimits, NoticeLimits, NoticeAddress, ApiLimits, Limits, 
         if isinstance(value, str):
             return tuple(SecretStr(part) for part in _split(value))
         return value
+
+    @field_validator("relay_private_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return read_networks(value) if isinstance(value, str) else value
 
     # Before all others: of validators that come before, the last one here is asked first.
     @field_validator("*", mode="before")

@@ -251,3 +251,25 @@ class NoticeLimits(BaseModel):
         """How long a notice is its worker's. A turn takes as long as its slowest request; the rest is for the
         database."""
         return self.notice_timeout_s + 30
+
+
+class RelayLimits(BaseModel):
+    """Of results that are pushed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    relay_in_flight: int = Field(128, ge=1, le=2_000)
+    """Posts under way at once, of one worker: at 128 a receiver that takes 100 ms is sent 1,000/s. Each
+    holds its answer; 128 of 18 KB are 2 MB, and of the longest that is posted, 1 MB, 128 MB."""
+    relay_endpoint_in_flight: int = Field(32, ge=1, le=500)
+    """Of them to one endpoint; fewer where more endpoints are posted to than share relay_in_flight."""
+    relay_timeout_s: float = Field(15.0, gt=0, le=60)
+    relay_every_s: float = Field(1.0, gt=0, le=HOUR_S)
+    """How often a worker looks for results to push and for endpoints that are due."""
+    relay_failing_s: float = Field(24 * HOUR_S, gt=0, le=30 * DAY_S)
+    """An endpoint that took nothing for so long is set aside. What is for it waits."""
+
+    @property
+    def relay_lease_s(self) -> float:
+        """How long an endpoint is its worker's; prolonged while it is posted to."""
+        return self.relay_timeout_s + 45

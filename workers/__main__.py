@@ -37,6 +37,7 @@ from workers.duties.lost_webhooks import run_lost_webhook_search
 from workers.duties.notices import run_notices
 from workers.duties.partitions import run_partitions
 from workers.duties.pruning import run_pruning
+from workers.duties.relay import run_relay
 from workers.duties.schedules import run_schedules
 from workers.duties.sweep import run_sweep
 from workers.duties.wakes import run_wakes
@@ -116,6 +117,7 @@ def _start_duties(context: Context, redis_url: str) -> list[asyncio.Task[None]]:
         "run_audits": run_audits,
         "run_lost_webhook_search": run_lost_webhook_search,
         "run_notices": run_notices,
+        "run_relay": run_relay,
         "run_pruning": run_pruning,
         "run_partitions": run_partitions,
         "run_archive": run_archive,

@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import socket
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +66,30 @@ def goes_straight(url: str, no_proxy: str) -> bool:
     if host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback):
         return True
     return any(_names(entry, host, port, address) for entry in no_proxy.replace(",", " ").lower().split())
+
+
+def read_networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Networks and addresses, separated by commas or blanks. Raises AddressError."""
+    networks = []
+    for entry in text.replace(",", " ").split():
+        try:
+            networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
+        except ValueError:
+            raise AddressError(
+                "has something in it that is no network: write addresses or networks, such as "
+                "10.1.0.0/16,127.0.0.1"
+            ) from None
+    return tuple(networks)
+
+
+def written_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is as it stands, as the system reads it: 2130706433 and 0x7f.1 are some too.
+    None: it is a name."""
+    if host.rstrip(".") == "localhost" or host.endswith(".localhost"):
+        return ipaddress.IPv4Address("127.0.0.1")
+    with contextlib.suppress(OSError, UnicodeError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return _address(host.strip("[]"))
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
