@@ -40,6 +40,7 @@ from app.cli.init.command import INIT_EXAMPLES, init
 from app.cli.migrate import migrate
 from app.cli.notices import notices
 from app.cli.numbers import read_digits_only
+from app.cli.relay import relay
 from app.cli.retention import PRUNE_EXAMPLES, RETAIN_EXAMPLES, prune, retain
 from app.cli.runs import commands, control
 from app.cli.runs.ask import ASK_EXAMPLES, ask
@@ -111,6 +112,7 @@ _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
 _add(retain, "Runs", RETAIN_EXAMPLES)
 app.add_typer(inbox, name="inbox", rich_help_panel="Runs")
+app.add_typer(relay, name="relay", rich_help_panel="Runs")
 app.add_typer(schedule, name="schedule", rich_help_panel="Runs")
 _add(plan, "Accounts", PLAN_EXAMPLES)
 _add(forecast, "Accounts", FORECAST_EXAMPLES)

@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,6 +54,14 @@ PauseFailingEngines = Annotated[
         "--pause-failing-engines",
         help="Tasks of an engine whose answers fail wait until they are usable again; all others go on.",
     ),
+]
+WebhookUrl = Annotated[
+    str,
+    typer.Option(metavar="URL", help="Post each result there once it is settled, signed (docs/relay.md)."),
+]
+WebhookSecretFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Sign with the whsec_ secret in FILE; else one is made for a new URL."),
 ]
 Duplicates = Annotated[str, typer.Option(help="Records that repeat an earlier one: keep, merge or error.")]
 

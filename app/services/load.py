@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from app.domain import pricing
 from app.domain.engines.rules import display
 from app.domain.own_columns import BadLine, OwnColumns
+from app.domain.relay.message import NewEndpoint
 from app.domain.remarks import Remarks
 from app.domain.task import TaskSpec
 from app.domain.time_format import iso_day
@@ -57,6 +58,8 @@ class NewRun:
     duplicates: Duplicates = Duplicates.KEEP
     pause_failing_engines: bool = False
     """Its tasks of an engine whose answers fail wait until they are usable again."""
+    push_to: NewEndpoint | None = None
+    """Where its results are posted to; None: nowhere."""
     is_name_new: bool = False
     """No other run may have the name."""
 
@@ -123,6 +126,7 @@ async def load_run(
             reuse_within_ms=new.reuse_within_ms,
             pause_failing_engines=new.pause_failing_engines,
             is_name_new=new.is_name_new,
+            push_to=new.push_to,
         )
         created(run_id)
         return run_id

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.domain.credits import to_json_number
 from app.domain.remarks import Remark
-from app.services.load import Loaded
+from app.services.load import Loaded, NewRun
 from app.store.read.runs import RunRow
 from app.views.runs import Document, run_document
 
@@ -18,6 +18,7 @@ def submitted_document(
     worker: Document | None,
     next_steps: Sequence[str],
     read_as: str | None = None,
+    webhook: Document | None = None,
 ) -> Document:
     """`own_columns`: kept, and not sent; `worker`: as of workers_document; `next_steps`: what to do now, in
     words; `read_as`: what was taken for granted about the bytes of the source, in a sentence."""
@@ -34,10 +35,16 @@ def submitted_document(
         "bad_lines": [bad_line_document(remark) for remark in loaded.bad.kept],
         "bad_lines_unnamed": loaded.bad.others,
         "read_as": read_as,
+        "webhook": webhook,
         "woken": woken,
         "worker": worker,
         "next": list(next_steps),
     }
+
+
+def webhook_document(new: NewRun, secret: str | None) -> Document | None:
+    """Where results are pushed to; None: nowhere. `secret`: that of a new URL, told this once."""
+    return None if new.push_to is None else {"url": new.push_to.url, "secret": secret}
 
 
 def bad_line_document(remark: Remark) -> Document:

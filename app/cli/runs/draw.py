@@ -223,6 +223,17 @@ def draw_submitted(output: Console, document: "Document") -> None:
     )
     for line in document["next"]:
         output.print(f"  {escape(line)}")
+    if document["webhook"] is not None:
+        _draw_webhook(output, document["webhook"])
+
+
+def _draw_webhook(output: Console, webhook: "Document") -> None:
+    output.print(f"Results are posted to {escape(webhook['url'])}; tallyhook relay list says how that goes.")
+    if webhook["secret"] is not None:
+        output.print("  signed with a secret that is shown this once, for the receiver:")
+        output.print(f"  [bold]{webhook['secret']}[/bold]", soft_wrap=True, highlight=False)
+    else:
+        output.print("  signed with the secret that this URL had before")
 
 
 def draw_asked(output: Console, document: "Document") -> None:

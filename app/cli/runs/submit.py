@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import AsJson, examples, settings_for, takes_run_options
+from app.cli.options import (
+    AsJson,
+    WebhookSecretFile,
+    WebhookUrl,
+    examples,
+    settings_for,
+    takes_run_options,
+)
 from app.cli.runs.commands import exit_if_halted, with_store
 from app.errors import STORED, USAGE, UserError
 
@@ -37,6 +44,8 @@ def submit(
     *,
     options: "RunOptions",
     resume: Resumed = None,
+    webhook_url: WebhookUrl = "",
+    webhook_secret_file: WebhookSecretFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,6 +67,7 @@ def submit(
     from app.cli.runs.draw import draw_submitted
     from app.cli.runs.submit_file import default_name, free_name, submit_file
     from app.cli.terminal import show
+    from app.relay_options import endpoint_option
     from app.run_options import refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
 
     settings = settings_for(log_level="warning")
@@ -67,14 +77,15 @@ def submit(
     elif again:
         raise UserError("bad_option", "--again goes with --name", "name the run", exit_code=USAGE)
     if resume is not None:
-        refuse_with_resume(name, options)
+        refuse_with_resume(name, options, webhook_url)
+    push_to = endpoint_option(webhook_url, webhook_secret_file, settings)
     path = None if file == "-" else Path(file)
     refuse_not_utf8(str(path.absolute()) if path else "")
 
     async def work(store: "Store") -> None:
         source = file if path is None else str(path.absolute())
         own_name = name or await free_name(store, default_name(path, now_ms()))
-        new = replace(options.new_run(own_name, source), is_name_new=not again)
+        new = replace(options.new_run(own_name, source), is_name_new=not again, push_to=push_to)
         resumed = None if resume is None else (await choose_loading_run(store, resume, source)).id
         document = await submit_file(
             store, settings, path, options.defaults(), new, reading=options.reading(), resume=resumed
@@ -103,7 +114,7 @@ async def _watch_submitted(store: "Store", document: "Document", *, as_json: boo
     exit_if_halted(run, progress, code=STORED)
 
 
-def refuse_with_resume(name: str | None, options: "RunOptions") -> None:
+def refuse_with_resume(name: str | None, options: "RunOptions", webhook_url: str) -> None:
     """Raises UserError for an option that belongs to the run, which is there already."""
     given = {
         "--name": name,
@@ -111,6 +122,7 @@ def refuse_with_resume(name: str | None, options: "RunOptions") -> None:
         "--batch": options.batch,
         "--reuse-within": options.reuse_within,
         "--pause-failing-engines": options.pause_failing_engines,
+        "--webhook-url": webhook_url,
         "--account": options.account.removeprefix("default"),
     }
     if wrong := [option for option, value in given.items() if value]:
@@ -128,5 +140,6 @@ SUBMIT_EXAMPLES = examples(
     "cat prompts.csv | tallyhook submit - --name monday --strict --json",
     "tallyhook submit prompts.csv --name monday --again",
     "tallyhook submit prompts.csv --reuse-within 24h --duplicates merge",
+    "tallyhook submit prompts.csv --webhook-url https://example.com/results",
     "tallyhook submit prompts.csv --resume latest",
 )

@@ -25,7 +25,7 @@ from app.prompts.reader import AS_IT_SAYS, DamagedError, Defaults, PromptReader,
 from app.services.load import Duplicates, Loaded, NewRun, load_run
 from app.store import Store
 from app.views.runs import Document
-from app.views.submitted import bad_line_document, submitted_document
+from app.views.submitted import bad_line_document, submitted_document, webhook_document
 from app.views.workers import START_WORKER, workers_document
 
 STEM_CHARS_MAX = 100
@@ -69,10 +69,26 @@ async def submit_file(
     steps = next_steps(loaded.run_id, settings, worker, woken=woken)
     hints = (resume_hint(run_id) for run_id in unread)
     own = reader.own_columns
+    secret = await told_secret(store, loaded.run_id, new)
     then = [*what_became(loaded, new), *kept_columns(own), *steps, *hints]
     return submitted_document(
-        run, loaded, own_columns=own, woken=woken, worker=worker, next_steps=then, read_as=reader.remark
+        run,
+        loaded,
+        own_columns=own,
+        woken=woken,
+        worker=worker,
+        next_steps=then,
+        read_as=reader.remark,
+        webhook=webhook_document(new, secret),
     )
+
+
+async def told_secret(store: Store, run_id: str, new: NewRun) -> str | None:
+    """The secret that was made for a URL that had none; None: there is nothing new to tell."""
+    if new.push_to is None or new.push_to.is_secret_given:
+        return None
+    secret = await store.relay.secret_of_run(run_id)
+    return secret if secret == new.push_to.secret else None
 
 
 async def _load(
