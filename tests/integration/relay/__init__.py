@@ -1,0 +1,1 @@
+"""Results pushed, to real receivers, from a real store of each kind."""
