@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import (
-    AsJson,
-    WebhookSecretFile,
-    WebhookUrl,
-    examples,
-    settings_for,
-    takes_run_options,
-)
+from app.cli.options import AsJson, WebhookSecretFile, WebhookUrl, examples, settings_for, takes_run_options
 from app.cli.runs.commands import exit_if_halted, with_store
 from app.errors import STORED, USAGE, UserError
 
