@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from app.store.tables import (
     HAS_CUSTOM_ID,
+    IS_ACTIVE_ENDPOINT,
     IS_CANCELLED_OPEN_RUN,
     IS_INCOMPLETE,
     IS_NEW_NOTICE,
@@ -23,6 +24,7 @@ from app.store.tables import (
     ledger,
     metadata,
     notices,
+    relay_endpoints,
     results,
     runs,
     task_metadata,
@@ -125,4 +127,10 @@ sa.Index(
 sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, sqlite_where=IS_NEW_NOTICE)
 sa.Index(
     "uq_tokens_name", tokens.c.name, unique=True, postgresql_where=IS_VALID_TOKEN, sqlite_where=IS_VALID_TOKEN
+)
+sa.Index(
+    "ix_relay_endpoints_due",
+    relay_endpoints.c.due_at_ms,
+    postgresql_where=IS_ACTIVE_ENDPOINT,
+    sqlite_where=IS_ACTIVE_ENDPOINT,
 )

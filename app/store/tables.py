@@ -609,12 +609,6 @@ relay_endpoints = sa.Table(
     sa.UniqueConstraint("account", "token_id", "url", "scheme"),
 )
 IS_ACTIVE_ENDPOINT = relay_endpoints.c.state == sa.literal_column("'active'")
-sa.Index(
-    "ix_relay_endpoints_due",
-    relay_endpoints.c.due_at_ms,
-    postgresql_where=IS_ACTIVE_ENDPOINT,
-    sqlite_where=IS_ACTIVE_ENDPOINT,
-)
 # All results of a run go to an endpoint.
 relay_runs = sa.Table(
     "relay_runs",
