@@ -72,12 +72,16 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
         async for chunk in chunks:
             await response.write(chunk)
     except ConnectionError:
-        raise
+        return response  # whoever read it has left
     except Exception as error:
         # Too late for a status: without its end the answer is seen to be cut off.
         log.exception("api_stream_failed", error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
         return response
+    finally:
+        # At once, not when it is found to be garbage: whoever listens is counted.
+        if (close := getattr(stream.chunks, "aclose", None)) is not None:
+            await close()
     await response.write_eof()
     return response

@@ -74,6 +74,8 @@ class Parts:
     clock: Clock
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process ends: streams end then."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What requests of one process share, by the name of its owner."""
 
 
 @dataclass(slots=True)

@@ -1,13 +1,14 @@
 """All routes of the API, in the order of the reference. A new one is added to its subject's ROUTES."""
 
 from app.api import description
-from app.api.native import accounts, books, evidence, results, runs, schedules, tasks
+from app.api.native import accounts, books, events, evidence, results, runs, schedules, tasks
 from app.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *description.ROUTES,
     *runs.ROUTES,
     *results.ROUTES,
+    *events.ROUTES,
     *tasks.ROUTES,
     *books.ROUTES,
     *evidence.ROUTES,

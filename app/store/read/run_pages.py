@@ -1,6 +1,6 @@
 """Runs a page at a time, each page from an index in the order that it is given in. Nothing here writes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store.part import StorePart, reads
 from app.store.read.runs import RUN_COLUMNS, RunRow
-from app.store.tables import runs
+from app.store.tables import IS_OPEN_RUN, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,21 @@ class RunPageReads(StorePart):
         if before_id is not None:
             query = query.where(runs.c.id < before_id)
         return await self._runs(connection, query, account)
+
+    @reads
+    async def live_runs(
+        self, connection: AsyncConnection, limit: int, newest: int, also: Collection[str]
+    ) -> list[TimedRun]:
+        """Runs that are not over, those of `also`, and so many of the newest; `limit` of each at most. Newest
+        first, each once."""
+        newest_first = _query().order_by(runs.c.id.desc())
+        queries = [newest_first.where(IS_OPEN_RUN).limit(limit), newest_first.limit(newest)]
+        if also:
+            queries.append(newest_first.where(runs.c.id.in_(sorted(also))).limit(limit))
+        found = {}
+        for query in queries:
+            found.update({run.run.id: run for run in await self._runs(connection, query, None)})
+        return [found[run_id] for run_id in sorted(found, reverse=True)]
 
     @reads
     async def run_with_id(
