@@ -7,6 +7,7 @@ does the provider finish anything, so that what a delivery costs stands by itsel
 import asyncio
 import json
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench import counted
 from benchmarks.bench.counts import ask_postgresql, is_waiting, statements
 from benchmarks.bench.rig import TALLYHOOK, Rig, module
 from benchmarks.bench.settle import idle_memory_mb
@@ -101,7 +103,8 @@ class _Run:
 
     def _command(self, name: str) -> list[str]:
         if self._rig.is_sqlite:
-            return module("benchmarks.bench.counted", str(self._rig.folder / f"{name}.count"), name)
+            # Ours for both sides, by its path: as a module it would be the side's own.
+            return [sys.executable, "-P", counted.__file__, str(self._rig.folder / f"{name}.count"), name]
         return [TALLYHOOK, "web"] if name == "web" else module("workers")
 
     def submit(self, file: Path) -> float:
