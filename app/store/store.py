@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
     from app.store.read.task_pages import TaskPageReads
+    from app.store.read.standing import StandingReads
     from app.store.read.waiting import WaitingReads
     from app.store.write.access import AccessWrites
     from app.store.write.accounts import AccountWrites
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from app.store.write.schedules import ScheduleWrites
     from app.store.write.settlement import SettlementWrites
     from app.store.write.spending import SpendingWrites
+    from app.store.write.standing import StandingWrites
     from app.store.write.submission import SubmissionWrites
     from app.store.write.sync_calls import SyncCallWrites
 
@@ -94,6 +96,8 @@ PARTS = {
     "task_pages": "read.task_pages.TaskPageReads",
     "books_pages": "read.books_pages.BooksPageReads",
     "waiting": "read.waiting.WaitingReads",
+    "standing": "write.standing.StandingWrites",
+    "standing_tasks": "read.standing.StandingReads",
     "reports": "read.reports.ReportReads",
     "pruned": "read.pruned.PrunedReads",
     "exports": "read.exports.ExportReads",
@@ -111,6 +115,7 @@ TAKES = {
     "settled": ("read_answer", "archive"),
     "run_results": ("read_answer", "archive"),
     "relay": ("read_answer", "archive"),
+    "standing_tasks": ("read_answer", "archive"),
     "disputes": ("archive",),
     "certificates": ("read_answer",),
 }
@@ -158,6 +163,8 @@ class Store:
         task_pages: TaskPageReads
         books_pages: BooksPageReads
         waiting: WaitingReads
+        standing: StandingWrites
+        standing_tasks: StandingReads
         reports: ReportReads
         pruned: PrunedReads
         exports: ExportReads

@@ -248,6 +248,25 @@ task_repeats = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# The run of a token's tasks that come one by one on a day (UTC). A row for the newest: of one that was
+# cancelled another takes the place.
+standing_runs = sa.Table(
+    "standing_runs",
+    metadata,
+    sa.Column("token_id", Id, primary_key=True),
+    sa.Column("day_ms", Millis, primary_key=True, autoincrement=False),  # midnight (UTC)
+    sa.Column("run_id", Id, nullable=False, unique=True),
+    sa.Column("last_ordinal", sa.Integer, nullable=False),  # given to a task
+)
+# Idempotency keys of callers, each for its token: whoever repeats one buys nothing twice.
+task_keys = sa.Table(
+    "task_keys",
+    metadata,
+    sa.Column("token_id", Id, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("task_id", Id, nullable=False),
+)
+
 # Tasks that a sender has claimed, and whose rows do not show it yet (claims.py).
 claims = sa.Table(
     "claims",

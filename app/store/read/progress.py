@@ -75,15 +75,16 @@ class ProgressReads(StorePart):
         self, connection: AsyncConnection, run_ids: Sequence[str]
     ) -> dict[str, RunProgress]:
         """Run id -> counts and credits, of many runs."""
-        return await _progress(connection, run_ids)
+        return await progress_of_many(connection, run_ids)
 
 
 async def progress_of(connection: AsyncConnection, run_id: str) -> RunProgress:
     """Counts and credits of one run, read inside a transaction of the caller's."""
-    return (await _progress(connection, [run_id]))[run_id]
+    return (await progress_of_many(connection, [run_id]))[run_id]
 
 
-async def _progress(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+async def progress_of_many(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, RunProgress]:
+    """Run id -> counts and credits, read inside a transaction of the caller's."""
     kept = await runs_with_rollup(connection, run_ids)
     query = _counts([i for i in run_ids if i in kept], [i for i in run_ids if i not in kept])
     of_runs: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)

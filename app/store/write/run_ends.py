@@ -6,9 +6,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.standing import OPEN_AFTER_MS
 from app.domain.task import RunState
+from app.domain.time_format import DAY_MS
 from app.store.part import StorePart, writes
-from app.store.tables import IS_CANCELLED_OPEN_RUN, IS_OPEN, IS_OPEN_RUN, REASON_CODE, runs, tasks
+from app.store.tables import (
+    IS_CANCELLED_OPEN_RUN,
+    IS_OPEN,
+    IS_OPEN_RUN,
+    REASON_CODE,
+    runs,
+    standing_runs,
+    tasks,
+)
 from app.store.write.relay_messages import reopen_endpoints
 
 FINISHED_MAX = 20
@@ -29,7 +39,7 @@ class RunEndWrites(StorePart):
     async def finish_runs(self, now_ms: int) -> int:
         """Mark runs that are over; how many. Found among those that are not marked, so that it costs the same
         however many are; only read while there is none."""
-        ids = await self.db.read(_over)
+        ids = await self.db.read(lambda connection: _over(connection, now_ms))
         return await self._finish_if_over(ids, now_ms) if ids else 0
 
     @writes(long=True)
@@ -57,9 +67,16 @@ async def reopen_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> No
     await reopen_endpoints(connection, run_ids)
 
 
-async def _over(connection: AsyncConnection) -> list[str]:
+def may_get_tasks(now_ms: int) -> sa.ColumnElement[bool]:
+    """Of a row of runs: it is a standing run whose day is not over."""
+    is_of_today = standing_runs.c.day_ms > now_ms - DAY_MS - OPEN_AFTER_MS
+    return sa.exists().where(standing_runs.c.run_id == runs.c.id, is_of_today)
+
+
+async def _over(connection: AsyncConnection, now_ms: int) -> list[str]:
+    is_begun = runs.c.state != RunState.LOADING, ~may_get_tasks(now_ms)
     queries = (
-        sa.select(runs.c.id).where(IS_OPEN_RUN, runs.c.state != RunState.LOADING, ~has_open_task()),
+        sa.select(runs.c.id).where(IS_OPEN_RUN, *is_begun, ~has_open_task()),
         sa.select(runs.c.id).where(IS_CANCELLED_OPEN_RUN, ~has_open_task()),
     )
     found: list[str] = []
