@@ -86,6 +86,8 @@ class Dispatcher:
     async def close(self) -> None:
         """End streams, and finish what was begun beside requests."""
         self._parts.stopping.set()
+        await self._parts.awaited.close()
+        await self._parts.intake.close()
         await self._access.close()
 
     def _request_id(self, request: web.Request) -> str:
@@ -114,6 +116,7 @@ class Dispatcher:
             await _continue(request)
             body = await read_body(route, request, self._limits.api_body_bytes_max)
             call = Call(self._parts, caller, params, body, headers["X-Request-Id"], request.headers)
+            call.is_gone = lambda: request.transport is None
             result = await self._handled(route, call)
             return await respond(result, request, route, headers)
 

@@ -31,7 +31,10 @@ async def respond(
     if isinstance(result, Stream):
         return await _streamed(result, request, headers)
     answer = result if isinstance(result, Answer) else Answer(result)
-    body = answer.model.model_dump_json().encode()
+    body = answer.body
+    if body is None and answer.model is not None:
+        body = answer.model.model_dump_json().encode()
+    body = body or b"null"
     more = dict(answer.headers)
     if request.method == "GET" and answer.status == 200:
         etag = f'"{answer.etag or hashlib.sha256(body).hexdigest()[:32]}"'

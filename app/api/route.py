@@ -13,7 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from app.api.problems import NATIVE, Dialect
 from app.config import Settings
 from app.domain.access import Scope
+from app.limits import to_ms
 from app.ports import Clock
+from app.services.awaited import Awaited
+from app.services.credit_room import CreditRooms
+from app.services.intake import Intake
+from app.services.listeners import Listeners
 from app.store import Store
 
 P = TypeVar("P", bound=BaseModel)
@@ -65,6 +70,10 @@ class Caller:
         return self.account is None or self.account == account
 
 
+async def wake_nobody() -> None:
+    """Where no queue is known: workers find what there is to send by themselves, within seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What handlers work with."""
@@ -76,6 +85,23 @@ class Parts:
     """Set when the process ends: streams end then."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What requests of one process share, by the name of its owner."""
+    wake: Callable[[], Awaitable[object]] = wake_nobody
+    """Tells the workers that there is something to send. Raises nothing."""
+    intake: Intake = field(init=False)
+    awaited: Awaited = field(init=False)
+    rooms: CreditRooms = field(init=False)
+    listeners: Listeners = field(init=False)
+
+    def __post_init__(self) -> None:
+        age_max_ms = to_ms(self.settings.balance_age_max_s)
+        made = {
+            "intake": Intake(self.store, self.clock, self.wake),
+            "awaited": Awaited(self.store),
+            "listeners": Listeners(self.clock),
+            "rooms": CreditRooms(self.store, self.clock, balance_age_max_ms=age_max_ms),
+        }
+        for name, part in made.items():
+            object.__setattr__(self, name, part)
 
 
 @dataclass(slots=True)
@@ -90,6 +116,8 @@ class Call(Generic[P, B]):
     headers: Mapping[str, str]
     subject: str | None = None
     """Set by a handler that writes: the id of what it wrote, for the list of actions."""
+    is_gone: Callable[[], bool] = lambda: False
+    """Whether nobody listens any more: the connection is closed."""
 
     @property
     def store(self) -> Store:
@@ -100,11 +128,14 @@ class Call(Generic[P, B]):
 class Answer:
     """A model with more to say about it; a model alone is answered with 200."""
 
-    model: BaseModel
+    model: BaseModel | None
+    """None: `body` is it."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     etag: str | None = None
     """Of the version that the model shows; None: made of its bytes."""
+    body: bytes | None = None
+    """The JSON itself, where a part of it is stored as JSON and must not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +190,17 @@ class Route:
     dialect: Dialect = NATIVE
     is_long: bool = False
     """It reads whole runs, and has the time of what does."""
+    waits: bool = False
+    """Its answer waits for a task to end."""
 
     @property
     def is_stream(self) -> bool:
         """Neither its answer nor its body ends within the time of a request."""
-        return isinstance(self.body, Uploads) or any(isinstance(a, Streamed) for a in self.answers.values())
+        return (
+            self.waits
+            or isinstance(self.body, Uploads)
+            or any(isinstance(a, Streamed) for a in self.answers.values())
+        )
 
     @property
     def path_fields(self) -> list[str]:

@@ -66,6 +66,7 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     from app.bootstrap import CLOCK, now_ms
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_line
+    from app.cli.wake import Waker
     from app.web.presence import reading_clock
 
     def announce(bound: int) -> None:
@@ -74,7 +75,8 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
         announce_line(ready if as_json else f"The API listens on {url}; {url}/openapi.json describes it.")
 
     async with opened_store(settings) as store, reading_clock(store, CLOCK):
-        parts = Parts(store, settings, now_ms)
+        waker = Waker(settings)
+        parts = Parts(store, settings, now_ms, wake=waker.wake)
         gc.enable()
         gc.freeze()
         try:
@@ -86,6 +88,8 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
                 f"cannot listen on {where}: {error.strerror}",
                 "set TALLYHOOK_API_HOST and TALLYHOOK_API_PORT, or --host and --port, to what is free here",
             ) from error
+        finally:
+            await waker.close()
 
 
 API_EXAMPLES = examples("tallyhook api", "tallyhook api --port 9001 --json")

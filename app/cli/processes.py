@@ -17,6 +17,8 @@ from app.cli.streams import forget_done
 from app.errors import FAILED, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from aiohttp import web as web_server
 
     from app.config import Settings
@@ -99,7 +101,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
                     allow_unsigned=settings.allow_unsigned,
                 )
                 if with_api:
-                    await _add_api(app, settings, beside)
+                    await _add_api(app, settings, beside, queue.wake_submit)
                 await serve(
                     app,
                     host=settings.host,
@@ -118,7 +120,10 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
 
 
 async def _add_api(
-    app: "web_server.Application", settings: "Settings", beside: contextlib.AsyncExitStack
+    app: "web_server.Application",
+    settings: "Settings",
+    beside: contextlib.AsyncExitStack,
+    wake: "Callable[[], Awaitable[object]]",
 ) -> None:
     """With connections of its own to the database: what the API asks, no delivery waits for."""
     from app.api.route import Parts
@@ -127,7 +132,7 @@ async def _add_api(
     from app.cli.store_access import opened_store
 
     own = await beside.enter_async_context(opened_store(settings))
-    add_to_web(app, Parts(own, settings, now_ms), settings)
+    add_to_web(app, Parts(own, settings, now_ms, wake=wake), settings)
 
 
 def _ended_web(settings: "Settings", error: Exception) -> UserError:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from app.store.read.runs import Queries
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
-    from app.store.read.task_pages import TaskPageReads
     from app.store.read.standing import StandingReads
+    from app.store.read.task_pages import TaskPageReads
     from app.store.read.waiting import WaitingReads
     from app.store.write.access import AccessWrites
     from app.store.write.accounts import AccountWrites

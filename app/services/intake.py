@@ -1,0 +1,127 @@
+"""The intake: makes tasks that come one by one durable, those of many requests in one commit, before any of
+the requests is answered.
+
+While one commit runs, the next group is queued; so a group grows with the load, and a single request does not
+wait for others.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from app.domain.standing import Taking
+from app.logger import get_logger
+from app.ports import Clock, StoreUnavailable
+
+if TYPE_CHECKING:
+    from app.store import Store
+
+log = get_logger(__name__)
+
+REQUESTS_MAX = 500
+"""Of one commit, when each has one task."""
+TASKS_MAX = 1_000
+"""Of one commit, some 100 ms; one request may have half as many."""
+WAITING_MAX = 10_000
+"""Tasks that wait for their commit, with 1 to 10 KB each."""
+WAKE_AFTER_S = 0.02
+"""Tasks that come within this wake the workers once."""
+
+_Waiting = tuple[Taking, "asyncio.Future[set[str]]"]
+
+
+class IntakeFull(Exception):  # noqa: N818 - a state, not an error
+    """No task is taken now; try again later."""
+
+
+class Intake:
+    """Of one process."""
+
+    def __init__(self, store: "Store", clock: Clock, wake: Callable[[], Awaitable[object]]) -> None:
+        """`wake` tells the workers that there is something to send; it raises nothing."""
+        self._store = store
+        self._clock = clock
+        self._wake = wake
+        self._queued: deque[_Waiting] = deque()
+        self._tasks = 0
+        """Tasks that are queued, or in the commit that runs."""
+        self._committing: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
+        self._is_wake_due = False
+
+    async def take(self, taking: Taking) -> set[str]:
+        """Return once the tasks are stored; ids of those that are not, since an earlier one has their key.
+
+        Raises IntakeFull, and what the store raises. Cancelling the caller changes nothing for its tasks.
+        """
+        if self._tasks + len(taking.tasks) > WAITING_MAX:
+            raise IntakeFull
+        self._tasks += len(taking.tasks)
+        stored: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
+        self._queued.append((taking, stored))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_groups(), name="intake")
+        return await stored
+
+    async def close(self) -> None:
+        """Commit what is queued, and wake the workers for it."""
+        for task in (self._committing, self._waking):
+            if task is not None:
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _commit_groups(self) -> None:
+        while self._queued:
+            group = self._next_group()
+            try:
+                await self._commit(group)
+            finally:
+                self._tasks -= sum(len(taking.tasks) for taking, _ in group)
+                for _, stored in group:
+                    stored.cancel()  # no effect where it has its result
+
+    def _next_group(self) -> list[_Waiting]:
+        group, tasks = [self._queued.popleft()], 0
+        tasks += len(group[0][0].tasks)
+        while self._queued and len(group) < REQUESTS_MAX:
+            tasks += len(self._queued[0][0].tasks)
+            if tasks > TASKS_MAX:
+                break
+            group.append(self._queued.popleft())
+        return group
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        try:
+            known = await self._store.standing.take_tasks([taking for taking, _ in group], self._clock())
+        except StoreUnavailable as error:
+            _fail(group, error)
+        except Exception as error:
+            if len(group) == 1:
+                log.exception("tasks_not_stored", error=type(error).__name__)
+                _fail(group, error)
+                return
+            # One of them cannot be stored: the others are.
+            for waiting in group:
+                await self._commit([waiting])
+        else:
+            for taking, stored in group:
+                if not stored.done():
+                    stored.set_result({task.id for task in taking.tasks} & known)
+            self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        self._is_wake_due = True
+        if self._waking is None or self._waking.done():
+            self._waking = asyncio.create_task(self._wake_while_due(), name="wake workers")
+
+    async def _wake_while_due(self) -> None:
+        while self._is_wake_due:
+            await asyncio.sleep(WAKE_AFTER_S)
+            self._is_wake_due = False
+            await self._wake()
+
+
+def _fail(group: list[_Waiting], error: Exception) -> None:
+    for _, stored in group:
+        if not stored.done():
+            stored.set_exception(error)
