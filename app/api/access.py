@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.api.problems import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, Problem
+from app.api.problems import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, FieldError, Problem
 from app.api.route import Caller, Route
 from app.domain.access import Scope, TokenRow, is_same, prefix_of
 from app.ports import Clock
@@ -21,6 +21,8 @@ request would cost a read."""
 KNOWN_MAX = 1_000
 USED_EVERY_MS = 60_000
 """How often the last use of a token is written."""
+NO_TOKEN = "not_a_token"  # noqa: S105 - a word for programs
+"""Code of the error about what is given as one, and is none by its form."""
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tallyhook"'}
 
 
@@ -41,7 +43,10 @@ class Access:
         given = given.strip()
         prefix = prefix_of(given) if kind.lower() == "bearer" else None
         if prefix is None:
-            raise _refused("send Authorization: Bearer and a token; tallyhook token create makes one")
+            remedy = "send Authorization: Bearer and a token; tallyhook token create makes one"
+            is_given = kind.lower() == "bearer" and given
+            code = NO_TOKEN if is_given else "missing"
+            raise _refused(remedy, FieldError(field="Authorization", code=code, remedy=remedy))
         now_ms = self._clock()
         token = await self._token(prefix, now_ms)
         # Compared also where there is none, so that both take as long.
@@ -95,8 +100,8 @@ def refuse_without_scope(caller: Caller, route: Route) -> None:
         )
 
 
-def _refused(detail: str) -> Problem:
-    return Problem(UNAUTHORIZED, detail, headers=CHALLENGE)
+def _refused(detail: str, *errors: FieldError) -> Problem:
+    return Problem(UNAUTHORIZED, detail, errors=errors, headers=CHALLENGE)
 
 
 @dataclass(slots=True)

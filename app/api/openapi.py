@@ -60,7 +60,7 @@ def problem_statuses(route: Route) -> list[int]:
     statuses.add(422)
     if route.body is not None:
         statuses |= {400, 413, 415}
-    return sorted(statuses)
+    return sorted({route.dialect.statuses.get(status, status) for status in statuses})
 
 
 def _models(routes: Iterable[Route]) -> set[tuple[type[BaseModel], Mode]]:

@@ -4,7 +4,7 @@ A problem names fields and remedies and never quotes what was sent: that may be 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -112,6 +112,8 @@ class Dialect:
     media_type: str
     document: Callable[[Problem, str], tuple[int, BaseModel]]
     """(HTTP status, body) of a problem and a request id; the status may be another than the problem's."""
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    """Which others it answers with instead."""
 
 
 def _native(problem: Problem, request_id: str) -> tuple[int, BaseModel]:

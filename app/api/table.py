@@ -1,6 +1,7 @@
 """All routes of the API, in the order of the reference. A new one is added to its subject's ROUTES."""
 
 from app.api import description
+from app.api.dialects.provider import routes as provider
 from app.api.native import accounts, books, events, evidence, results, runs, schedules, tasks
 from app.api.route import Route
 
@@ -14,4 +15,5 @@ ROUTES: tuple[Route, ...] = (
     *evidence.ROUTES,
     *accounts.ROUTES,
     *schedules.ROUTES,
+    *provider.ROUTES,
 )

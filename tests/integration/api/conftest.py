@@ -38,3 +38,9 @@ async def start_api(clock: SteppedClock) -> AsyncIterator[StartApi]:
 async def api(store: Store, start_api: StartApi) -> Api:
     """An API on a store of each kind."""
     return await start_api(store)
+
+
+@pytest.fixture
+async def sqlite_api(sqlite_store: Store, start_api: StartApi) -> Api:
+    """An API on a fresh SQLite file, for what no database has a part in."""
+    return await start_api(sqlite_store)

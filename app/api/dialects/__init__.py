@@ -1,0 +1,1 @@
+"""Groups of routes that speak as other services do, for their clients."""

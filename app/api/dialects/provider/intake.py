@@ -1,0 +1,100 @@
+"""What a caller asks as a task of ours: judged by the rules of prompt files, priced, stored."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from app.api.dialects.provider.errors import VALIDATION, VALIDATION_MESSAGE, Refusal, insufficient_credits
+from app.api.dialects.provider.models import (
+    ProviderCredits,
+    ProviderTask,
+    ProviderTaskBody,
+    created_at,
+    number,
+)
+from app.api.problems import INVALID, UNAVAILABLE
+from app.api.route import Call
+from app.config import DEFAULT_ACCOUNT
+from app.domain import pricing
+from app.domain.access import ActionRow
+from app.domain.engines.rules import check
+from app.domain.standing import NewTask, Producer, Taking
+from app.domain.task import TaskSpec, new_id
+from app.domain.time_format import iso_day
+from app.services.intake import IntakeFull
+
+SENT_BY_N8N = "city"
+"""Of the vendor's n8n node: its own API takes it with Google search, though its schema does not name it."""
+
+
+def account_of(call: Call[Any, Any]) -> str:
+    """Whose credits the caller spends."""
+    return call.caller.account or DEFAULT_ACCOUNT
+
+
+def new_task(call: Call[Any, Any], body: ProviderTaskBody, *, prefix: str = "payload.") -> NewTask:
+    """Raises Refusal for what the provider would refuse too."""
+    payload = _plain(body.taskType, body.payload)
+    judged = {k: v for k, v in payload.items() if k != SENT_BY_N8N or body.taskType != "GOOGLE"}
+    problems = check(body.taskType, judged)
+    if problems:
+        details = [{"field": prefix + p.field, "message": f"{p.problem}: {p.remedy}"} for p in problems]
+        raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
+    now_ms = call.parts.clock()
+    spec = TaskSpec(0, body.taskType, payload, body.priority)
+    estimate = pricing.estimate(body.taskType, payload, iso_day(now_ms))
+    return NewTask(new_id(now_ms), spec, estimate, body.idempotencyKey)
+
+
+def _plain(task_type: str, payload: Mapping[str, Any]) -> dict[str, object]:
+    """The older spelling of an overview, with its markdown beside it, as the present one (C-L36)."""
+    plain: dict[str, object] = dict(payload)
+    include = plain.get("include")
+    if (
+        task_type != "GOOGLE"
+        or not isinstance(include, dict)
+        or not isinstance(include.get("markdown"), bool)
+    ):
+        return plain
+    include = dict(include)
+    markdown = include.pop("markdown")
+    if include.get("aioverview") is True:
+        include["aioverview"] = {"markdown": markdown}
+    return plain | {"include": include}
+
+
+async def store(call: Call[Any, Any], tasks: Sequence[NewTask], action: str) -> set[str]:
+    """Store tasks, durably; ids of those that are not, since an earlier one of the token has their key."""
+    caller, now_ms = call.caller, call.parts.clock()
+    subject = tasks[0].id if len(tasks) == 1 else None
+    row = ActionRow(
+        new_id(now_ms), now_ms, caller.name, caller.token_id, action, subject, call.request_id, 200
+    )
+    producer = Producer(caller.token_id, caller.name, account_of(call))
+    try:
+        return await call.parts.intake.take(Taking(producer, tasks, row))
+    except IntakeFull:
+        text = "Too many tasks wait to be stored"
+        raise Refusal(UNAVAILABLE, "SERVICE_UNAVAILABLE", text, headers={"Retry-After": "1"}) from None
+
+
+async def refuse_uncovered(call: Call[Any, Any], credits: Decimal) -> None:
+    """Raises Refusal where the balance is known, and does not cover this besides what is queued."""
+    room = await call.parts.rooms.room(account_of(call))
+    if room is not None and room < credits:
+        raise insufficient_credits()
+
+
+def task_head(task: NewTask) -> tuple[ProviderTask, ProviderCredits]:
+    """Of a task that was stored now."""
+    spec = task.spec
+    head = ProviderTask(
+        id=task.id,
+        taskType=spec.task_type,
+        status="QUEUED",
+        priority=spec.priority,
+        createdAt=created_at(task.id),
+        latencyMs=None,
+        idempotencyKey=task.key,
+    )
+    return head, ProviderCredits(creditsToCharge=number(task.estimate), creditsCharged=None)

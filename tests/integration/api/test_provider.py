@@ -1,0 +1,205 @@
+"""The provider's dialect, through real HTTP on a real store: shapes, refusals, keys, runs of a day."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.accounting.balances import Balance
+from app.domain.run_reason import ReasonCode, RunReason
+from app.domain.task import RunState
+from app.store.tables import actions, runs, task_keys, tasks
+from tests.integration.api.asking import Answered, Api
+
+PAYLOAD = {"prompt": "Which CRM suits a small firm?", "country": "DE"}
+
+
+def task(**more: Any) -> dict[str, Any]:
+    return {"taskType": "GEMINI", "payload": PAYLOAD} | more
+
+
+async def create(api: Api, **more: Any) -> Answered:
+    return await api.ask("/v1/async/task", "POST", json=task(**more))
+
+
+async def rows(api: Api, table: sa.Table) -> list[Any]:
+    async with api.store.db.engine.connect() as connection:
+        return list((await connection.execute(sa.select(table))).all())
+
+
+async def test_a_task_is_stored_before_it_is_acknowledged(api: Api) -> None:
+    answered = await create(api, priority=5, idempotencyKey="k-1")
+    assert answered.status == 200
+    head = answered.document["task"]
+    assert head | {"id": "", "createdAt": ""} == {
+        "id": "",
+        "taskType": "GEMINI",
+        "status": "QUEUED",
+        "priority": 5,
+        "createdAt": "",
+        "latencyMs": None,
+        "idempotencyKey": "k-1",
+    }
+    assert answered.document["credits"] == {"creditsToCharge": 4, "creditsCharged": None}
+    (row,) = await rows(api, tasks)
+    (run,) = await rows(api, runs)
+    assert (row.id, row.run_id, row.ordinal, row.priority) == (head["id"], run.id, 1, 5)
+    assert (run.state, run.source) == (RunState.RUNNING, "api")
+    assert run.name.startswith("api-operate ")
+    action = (await rows(api, actions))[-1]
+    assert (action.action, action.subject, action.status) == ("provider.task", head["id"], 200)
+    for name in (head["id"], "k-1"):
+        shown = await api.ask(f"/v1/async/task/{name}")
+        assert shown.document == {"task": head, "credits": answered.document["credits"]}
+    assert (await api.ask("/v1/async/task/k-1", scope="submit")).status == 404, "the key is another token's"
+
+
+async def test_a_caller_that_repeats_itself_buys_nothing_twice(api: Api) -> None:
+    await api.token()
+    answers = await asyncio.gather(*(create(api, idempotencyKey="k") for _ in range(20)))
+    assert sorted(answer.status for answer in answers) == [200, *[409] * 19]
+    refused = next(answer for answer in answers if answer.status == 409).document
+    assert refused["success"] is False
+    assert refused["error"]["code"] == "RESOURCE_ALREADY_EXISTS"
+    assert refused["error"]["details"] == {"field": "idempotencyKey", "value": "k"}
+    other_body = await create(api, idempotencyKey="k", payload=PAYLOAD | {"country": "FR"})
+    assert other_body.status == 409
+    assert len(await rows(api, tasks)) == 1
+    assert (
+        await api.ask("/v1/async/task", "POST", scope="submit", json=task(idempotencyKey="k"))
+    ).status == 200
+    assert len(await rows(api, task_keys)) == 2
+
+
+async def test_a_batch_is_judged_item_by_item(api: Api) -> None:
+    items = [
+        task(idempotencyKey="a"),
+        task(idempotencyKey="a"),
+        task(payload={"prompt": "x"}),
+        {"taskType": "NONE", "payload": {}},
+        7,
+        task(),
+    ]
+    answered = await api.ask("/v1/async/task/batch", "POST", json=items)
+    document = answered.document
+    assert document["summary"] == {"total": 6, "succeeded": 2, "failed": 4}
+    codes = [result.get("error", {}).get("code") for result in document["results"]]
+    wrong = "VALIDATION_ERROR"
+    assert codes == [None, "RESOURCE_ALREADY_EXISTS", wrong, wrong, wrong, None]
+    assert [set(result) for result in document["results"][:2]] == [
+        {"success", "index", "task", "credits"},
+        {"success", "index", "error"},
+    ]
+    missing = document["results"][2]["error"]["details"]["errors"][0]
+    assert (missing["field"], "missing" in missing["message"]) == ("payload.country", True)
+    assert [row.ordinal for row in await rows(api, tasks)] == [1, 2]
+    for body in ([], [task()] * 501, {"tasks": []}):
+        whole = await api.ask("/v1/async/task/batch", "POST", json=body)
+        assert (whole.status, whole.document["error"]["code"]) == (400, wrong)
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (task(payload={"prompt": "", "country": "DE"}), "payload.prompt"),
+    (task(payload=PAYLOAD | {"country": "de"}), "payload.country"),
+    (task(payload=PAYLOAD | {"include": {"ads": True}}), "payload.include"),
+    (task(payload=PAYLOAD | {"colour": "red"}), "payload.colour"),
+    (task(priority=11), "priority"),
+    (task(priority="5"), "priority"),
+    (task(idempotencyKey=""), "idempotencyKey"),
+    (task(idempotencyKey="a\nb"), "idempotencyKey"),
+    (task(webhook={"url": "https://a.example", "secret": "s"}), "webhook.secret"),
+    (task(taskType="gemini"), "taskType"),
+    (task(extra=1), "extra"),
+    ({"taskType": "GEMINI"}, "payload"),
+]
+
+
+async def test_what_the_provider_refuses_is_refused(sqlite_api: Api) -> None:
+    for body, field in REFUSED:
+        answered = await sqlite_api.ask("/v1/async/task", "POST", json=body)
+        error = answered.document["error"]
+        assert (answered.status, error["code"]) == (400, "VALIDATION_ERROR")
+        assert [detail["field"] for detail in error["details"]] == [field]
+        assert PAYLOAD["prompt"] not in answered.body.decode()
+
+
+async def test_codes_of_keys_and_scopes(sqlite_api: Api) -> None:
+    api = sqlite_api
+    for header, code in (
+        ({"Authorization": ""}, "MISSING_API_KEY"),
+        ({"Authorization": "Bearer sk_live_0"}, "INVALID_API_KEY_FORMAT"),
+        ({"Authorization": f"Bearer thk_{'0' * 9}_{'0' * 43}"}, "INVALID_OR_EXPIRED_API_KEY"),
+    ):
+        answered = await api.ask("/v1/credits", headers=header)
+        assert (answered.status, answered.document["error"]["code"]) == (401, code)
+    answered = await api.ask("/v1/async/task", "POST", scope="read", json=task())
+    assert (answered.status, answered.document["error"]["code"]) == (403, "INSUFFICIENT_PERMISSIONS")
+    answered = await api.ask("/v1/async/task/none")
+    assert (answered.status, answered.document["error"]["code"]) == (404, "RESOURCE_NOT_FOUND")
+
+
+async def test_credits_are_the_balance_less_what_is_queued(api: Api) -> None:
+    assert (await api.ask("/v1/credits")).status == 503
+    balance = Balance(api.clock(), Decimal(10), Decimal(500), api.clock() + 86_400_000)
+    await api.store.accounts.store_balance("default", balance)
+    assert (await create(api)).status == 200
+    api.clock.advance(3_000)
+    shown = (await api.ask("/v1/credits")).document
+    assert (shown["remaining"], shown["perCycle"]) == (6, 500)
+    batch = (await api.ask("/v1/async/task/batch", "POST", json=[task(), task()])).document
+    assert [result["success"] for result in batch["results"]] == [True, False]
+    assert batch["results"][1]["error"]["code"] == "INSUFFICIENT_CREDITS"
+    refused = await create(api)
+    assert (refused.status, refused.document["error"]["code"]) == (403, "INSUFFICIENT_CREDITS")
+    queue = (await api.ask("/v1/async/status")).document
+    assert queue == {
+        "queuedTasks": 2,
+        "processingTasks": 0,
+        "priorityBreakdown": [{"priority": 1, "count": 2}],
+        "concurrency": None,
+    }
+
+
+async def test_a_standing_run_lasts_a_day_and_goes_on_after_its_end(api: Api) -> None:
+    first = (await create(api)).document["task"]["id"]
+    (run,) = await rows(api, runs)
+    await api.store.runs.cancel_run(run.id, "enough")
+    answered = (await api.ask(f"/v1/async/task/{first}")).document
+    assert (answered["task"]["status"], answered["credits"]["creditsCharged"]) == ("FAILED", 0)
+    assert "cancelled" in answered["response"]["error"]["message"]
+    # What was cancelled takes no more.
+    api.clock.advance(1)
+    await create(api)
+    second = max(await rows(api, runs), key=lambda row: row.id)
+    assert second.id != run.id
+    await api.store.runs.halt_run_if_running(
+        second.id, RunState.PAUSED, RunReason(ReasonCode.NO_CREDITS, "no credits")
+    )
+    assert (await create(api)).status == 200, "a paused one waits with its tasks"
+    async with api.store.db.engine.begin() as connection:
+        await connection.execute(sa.update(tasks).values(state="completed"))
+    assert await api.store.run_ends.finish_runs(api.clock()) == 1, "the cancelled one"
+    api.clock.advance(26 * 3_600_000)
+    assert await api.store.run_ends.finish_runs(api.clock()) == 1
+    await create(api)
+    assert len(await rows(api, runs)) == 3
+    # Found as finished by a clock that runs ahead, or by the version before.
+    async with api.store.db.engine.begin() as connection:
+        await connection.execute(sa.update(runs).values(state="finished", finished_at_ms=1))
+    await create(api)
+    newest = max(await rows(api, runs), key=lambda row: row.id)
+    assert (newest.state, newest.finished_at_ms) == ("running", None)
+
+
+async def test_countries_and_states(sqlite_api: Api) -> None:
+    everywhere = (await sqlite_api.ask("/v1/countries")).document
+    chatgpt = (await sqlite_api.ask("/v1/countries?model=chatgpt")).document
+    overview = (await sqlite_api.ask("/v1/countries?model=aioverview")).document
+    assert (len(everywhere), len(chatgpt), len(overview)) == (250, 244, 231)
+    states = (await sqlite_api.ask("/v1/states?country=US")).document
+    assert (len(states), states[0]) == (51, {"code": "AL", "name": "Alabama"})
+    assert (await sqlite_api.ask("/v1/states?country=FR")).document == []
+    for wrong in ("/v1/states", "/v1/states?country=usa", "/v1/countries?model=bing"):
+        answered = await sqlite_api.ask(wrong)
+        assert (answered.status, answered.document["error"]["code"]) == (400, "VALIDATION_ERROR")
