@@ -28,6 +28,7 @@ from app.store.tables import (
     tasks,
 )
 from app.store.write.claims import claimed_credits
+from app.store.write.run_times import entering
 from app.store.write.spending import spending
 
 
@@ -58,7 +59,7 @@ class AccountWrites(StorePart):
         done = await connection.execute(
             sa.update(runs)
             .where(IS_OPEN_RUN, runs.c.account == account, runs.c.state == RunState.RUNNING, *which)
-            .values(state=state, reason=storable(reason.text), reason_code=reason.code)
+            .values(reason=storable(reason.text), reason_code=reason.code, **entering(self.db, state))
         )
         return done.rowcount
 

@@ -21,6 +21,7 @@ from app.store.part import StorePart, writes
 from app.store.tables import runs, tasks
 from app.store.write.claims import add_ranges, claimed_credits
 from app.store.write.engine_pauses import is_held_back, paused_engines, take_probes
+from app.store.write.run_times import entering
 from app.store.write.send_statements import ClaimStatements, first_due, heads
 from app.store.write.spending import spending
 
@@ -190,7 +191,7 @@ class ClaimWrites(StorePart):
             await connection.execute(
                 sa.update(runs)
                 .where(runs.c.id.in_(sorted(over)), runs.c.state == RunState.RUNNING)
-                .values(state=RunState.PAUSED, reason=BUDGET.text, reason_code=BUDGET.code)
+                .values(reason=BUDGET.text, reason_code=BUDGET.code, **entering(self.db, RunState.PAUSED))
             )
         return kept
 

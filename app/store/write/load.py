@@ -21,6 +21,7 @@ from app.store.part import StorePart, reads, writes
 from app.store.read.own_columns import is_later_sample
 from app.store.tables import HAS_CUSTOM_ID, Id, runs, task_metadata, task_repeats, tasks
 from app.store.write.reuse import find_answers, point_results
+from app.store.write.run_times import entering
 
 SETTLED_BY_REUSE = "reuse"
 """In tasks.settled_by: answered from another task's result. No report was taken, so `reported` and `verdict`
@@ -149,7 +150,7 @@ class LoadWrites(StorePart):
         await connection.execute(
             sa.update(runs)
             .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-            .values(state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines)
+            .values(source_sha256=sha256, bad_lines=bad_lines, **entering(self.db, RunState.RUNNING))
         )
         beyond = sa.select(sa.func.min(tasks.c.ordinal)).where(
             tasks.c.run_id == run_id, tasks.c.ordinal > last

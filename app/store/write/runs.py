@@ -32,6 +32,7 @@ from app.store.write.load import insert_of_records, task_row
 from app.store.write.open_sends import perhaps_accepted
 from app.store.write.relay_endpoints import link_run, unlink_run
 from app.store.write.relay_messages import add_closed
+from app.store.write.run_times import entering
 
 _NAMES = 0x7461_6C6C_796E
 """Of the lock under which a name is looked for and taken."""
@@ -140,15 +141,15 @@ class RunWrites(StorePart):
 
     async def start_run_if_loading(self, run_id: str, *, sha256: str, bad_lines: int) -> bool:
         """Let a run whose source is read to its end begin to send."""
+        begun = entering(self.db, RunState.RUNNING)
         return await self._change_run(
-            run_id, (RunState.LOADING,), state=RunState.RUNNING, source_sha256=sha256, bad_lines=bad_lines
+            run_id, (RunState.LOADING,), source_sha256=sha256, bad_lines=bad_lines, **begun
         )
 
     async def halt_run_if_running(self, run_id: str, state: RunState, reason: RunReason) -> bool:
         """Pause or stop a run that is running; False when somebody was faster."""
-        return await self._change_run(
-            run_id, (RunState.RUNNING,), state=state, reason=storable(reason.text), reason_code=reason.code
-        )
+        why = {"reason": storable(reason.text), "reason_code": reason.code}
+        return await self._change_run(run_id, (RunState.RUNNING,), **why, **entering(self.db, state))
 
     async def resume_run_if_halted(self, run_id: str) -> bool:
         """Let a paused or stopped run go on."""
@@ -170,7 +171,7 @@ class RunWrites(StorePart):
         await connection.execute(
             sa.update(runs)
             .where(runs.c.id == run_id, runs.c.state.in_(open_states))
-            .values(state=RunState.CANCELLED, reason=reason, reason_code=None)
+            .values(reason=reason, reason_code=None, **entering(self.db, RunState.CANCELLED))
         )
         # A task that was sent before, its response lost, may exist at the provider: it stays pending
         # under its key until its report or its age decides.

@@ -14,6 +14,7 @@ from app.domain.task import RunState, TaskState, new_id
 from app.domain.text import storable, storable_message
 from app.store.part import StorePart, reads, writes
 from app.store.tables import runs, schedules, tasks
+from app.store.write.run_times import entering
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ class ScheduleWrites(StorePart):
         await connection.execute(
             sa.update(runs)
             .where(runs.c.schedule_id == schedule_id, runs.c.state == RunState.LOADING)
-            .values(state=RunState.CANCELLED, reason="its schedule was removed", reason_code=None)
+            .values(
+                reason="its schedule was removed", reason_code=None, **entering(self.db, RunState.CANCELLED)
+            )
         )
 
     async def enable_schedule(self, schedule_id: str, *, enabled: bool, next_at_ms: int) -> None:
@@ -143,7 +146,7 @@ class ScheduleWrites(StorePart):
         done = await connection.execute(
             sa.update(runs)
             .where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-            .values(state=RunState.CANCELLED, reason=storable_message(error), reason_code=None)
+            .values(reason=storable_message(error), reason_code=None, **entering(self.db, RunState.CANCELLED))
         )
         if not done.rowcount:
             return False

@@ -1,5 +1,7 @@
 """/v1/runs: pages, one run, and what is asked again."""
 
+from app.domain.run_reason import BY_HAND
+from app.domain.task import RunState
 from tests.integration.api.asking import Api
 
 
@@ -24,6 +26,37 @@ async def test_a_run_as_it_stands(api: Api) -> None:
     assert (run["counts"]["total"], run["counts"]["pending"]) == (3, 3)
     assert run["credits"] == {"estimated": "15", "held": "0", "charged": "0"}
     assert run["created_at"] == "2026-10-01T00:00:00.001Z"
+    assert run["started_at"] is not None
+    assert [run[f"{name}_at"] for name in ("paused", "stopped", "cancelled", "finished")] == [None] * 4
+
+
+async def test_a_time_for_each_state(api: Api) -> None:
+    """Of a run that is halted and goes on in each way, and is cancelled."""
+
+    async def times(run_id: str) -> set[str]:
+        run = (await api.ask(f"/v1/runs/{run_id}")).document
+        names = ("created", "started", "paused", "stopped", "cancelled", "finished")
+        return {name for name in names if run[f"{name}_at"] is not None}
+
+    runs, accounts = api.store.runs, api.store.accounts
+    loading = await runs.create_run(name="x", source="-", budget=None, now_ms=api.clock.advance(1))
+    assert await times(loading) == {"created"}
+    assert await api.store.loading.finish_loading(loading, sha256="0", bad_lines=0, last=0)
+    assert await times(loading) >= {"created", "started"}
+    by_hand, of_account = await api.run("a"), await api.run("b", account="eu")
+    await runs.halt_run_if_running(by_hand, RunState.PAUSED, BY_HAND)
+    await runs.resume_run_if_halted(by_hand)
+    await runs.halt_run_if_running(by_hand, RunState.STOPPED, BY_HAND)
+    assert await times(by_hand) == {"created", "started", "paused", "stopped"}
+    await accounts.halt_account_if_running("eu", RunState.STOPPED, BY_HAND)
+    assert await times(of_account) == {"created", "started", "stopped"}
+    await runs.cancel_run(of_account, "by hand")
+    assert await times(of_account) >= {"created", "started", "stopped", "cancelled"}
+    poor = await api.run("c", tasks=3)
+    await api.store.submissions.claim_pending(
+        limit=9, claim="x", now_ms=api.clock(), lease_until_ms=api.clock() + 1
+    )
+    assert await times(poor) == {"created", "started", "paused"}, "its budget is for two of its tasks"
 
 
 async def test_a_run_of_which_nothing_moved_is_not_sent_again(api: Api) -> None:
