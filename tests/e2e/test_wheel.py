@@ -100,7 +100,7 @@ class Up:
                 stderr=log,
                 text=True,
                 cwd=self.project,
-                env=self.env | {"PORT": "0"},
+                env=self.env | {"PORT": "0", "TALLYHOOK_API_PORT": "0"},
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 

@@ -29,7 +29,8 @@ def up(
         bool, typer.Option("--json", help="Print one JSON line when everything runs; logs go to stderr.")
     ] = False,
 ) -> None:
-    """Run all that one machine needs, until Ctrl-C: web, a worker, Valkey, and without a key the emulator.
+    """Run all that one machine needs, until Ctrl-C: web, api, a worker, Valkey, and without a key the
+    emulator.
 
     Needs nothing: in an empty directory it makes its database and its queue in .tallyhook. Every other
     command finds it from the same directory. Ports in use are passed over, unless PORT asks for one. Ctrl-C
@@ -80,6 +81,8 @@ def draw_ready(output: "Console", document: "Document", settings: "Settings") ->
     rows = [
         ("provider", provider),
         ("web", f"[b]{document['web']}[/b]  takes deliveries at {document['webhook_url']}"),
+        ("api", f"[b]{document['api']}[/b]  {document['api']}/openapi.json describes it"),
+        ("token", _token_of(document)),
         ("data", escape(document["data_dir"]) if not settings.database_url else "as DATABASE_URL says"),
     ]
     output.print("\n[green]Everything runs.[/green]\n")
@@ -96,6 +99,12 @@ def draw_ready(output: "Console", document: "Document", settings: "Settings") ->
     output.print('  [cyan]tallyhook ask "Is Monzo safe?" --engine gemini --country GB[/cyan]')
     output.print("  [cyan]tallyhook submit prompts.csv --watch[/cyan]")
     output.print("Ctrl-C ends all of it.\n")
+
+
+def _token_of(document: "Document") -> str:
+    """Of the API: that of this start, or how one is made."""
+    token = document["api_token"]
+    return f"[b]{token}[/b]" if token else "[cyan]tallyhook token create NAME --scope submit[/cyan]"
 
 
 UP_EXAMPLES = examples(

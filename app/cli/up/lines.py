@@ -13,7 +13,15 @@ from typing import Any, TextIO
 from app.domain.text import sanitize
 
 WIDTH = len("emulator")
-COLOURS = {"web": "36", "worker": "35", "emulator": "34", "up": "1", "warning": "33", "error": "31"}
+COLOURS = {
+    "web": "36",
+    "api": "32",
+    "worker": "35",
+    "emulator": "34",
+    "up": "1",
+    "warning": "33",
+    "error": "31",
+}
 LINE_BYTES_MAX = 65_536
 KEPT_LINES = 12
 LEFT_OUT = ("timestamp", "level", "event")

@@ -8,6 +8,7 @@ from app.errors import UserError
 from app.local.processes import free_port
 
 TRIED = 20
+SET_BY = {"web": "PORT", "api": "TALLYHOOK_API_PORT"}
 
 
 def port_for(what: str, host: str, wanted: int, *, asked_by: str = "") -> int:
@@ -23,7 +24,7 @@ def port_for(what: str, host: str, wanted: int, *, asked_by: str = "") -> int:
         raise UserError("cannot_listen", f"something listens on {where} already, where {what} should", remedy)
     free = next((port for port in range(wanted + 1, wanted + TRIED) if is_free(host, port)), None)
     if free is None:
-        what_next = f"end what listens there, or set {'PORT' if what == 'web' else '--emulator --port'}"
+        what_next = f"end what listens there, or set {SET_BY.get(what, '--emulator --port')}"
         raise UserError("cannot_listen", f"{where} and the {TRIED - 1} ports behind it are in use", what_next)
     return free
 

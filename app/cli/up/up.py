@@ -1,4 +1,4 @@
-"""Puts together what one machine needs: Valkey, web, a worker, and without a key the emulator.
+"""Puts together what one machine needs: Valkey, web, api, a worker, and without a key the emulator.
 
 Each is a process of its own below a supervisor, as in production: whatever ends us, ends them.
 """
@@ -10,20 +10,25 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
 
+from app.bootstrap import now_ms
 from app.cli.store_access import opened_store
 from app.cli.up.lines import Lines
 from app.cli.up.part import POLL_S, Part, Parts
 from app.cli.up.ports import port_for
 from app.config import EMULATOR_URL, WEBHOOK_PATH, Settings
+from app.domain.access import Scope
 from app.errors import INTERRUPTED, USAGE, UserError
 from app.local.embedded import embedded_valkey
 from app.local.processes import Processes, own_command, plain_environment
 from app.local.running import AlreadyRunning, Running, record, sole_runner
 from app.log_sink import drain_all
+from app.services.access import create_token, revoke_token
 from app.stop_signals import ending_signals
+from app.store import Store
 from app.views.runs import Document
 
 EMULATOR_OPTIONS = ("--plan", "enterprise-5k", "--time-scale", "20")
@@ -31,6 +36,7 @@ EMULATOR_OPTIONS = ("--plan", "enterprise-5k", "--time-scale", "20")
 EMULATOR_PORT = int(EMULATOR_URL.rpartition(":")[2]) + 1
 """Never the one that is assumed where nothing runs: commands of another directory would reach this emulator,
 and be told of balances and answers that their books do not know."""
+TOKEN_NAME = "up"  # noqa: S105 - its name
 FORGETS = "it has forgotten its tasks: what was open there expires"
 
 
@@ -89,29 +95,48 @@ async def _serve(up: Up, folder: Path, parts: Parts) -> None:
     settings = up.settings
     running = Running(os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), "", "")
     record(folder, running)
-    up.lines.say(f"starting web, a worker{', the emulator' if needs_emulator(settings) else ''} …")
+    up.lines.say(f"starting web, api, a worker{', the emulator' if needs_emulator(settings) else ''} …")
     if settings.database_url:
         from app.cli.migrate import bring_to_schema
 
         await bring_to_schema(settings)
-    async with opened_store(settings):
-        pass  # the embedded database is made here, not by both that are started
-    web, emulator = web_part(settings), None
+    async with opened_store(settings) as store:  # here, so that it is made by one and not by all at once
+        token = await new_token(store, settings)
+    web, api, emulator = web_part(settings), api_part(settings), None
     await parts.start(web)
+    await parts.start(api)
     if needs_emulator(settings):
         emulator = emulator_part(up.emulator_options)
         await parts.start(emulator)
         emulator = await parts.on_its_port(emulator, lambda: emulator_part(up.emulator_options))
     web = await parts.on_its_port(web, lambda: web_part(settings))
+    api = await parts.on_its_port(api, lambda: api_part(settings))
     worker = worker_part(settings, emulator.url if emulator else "")
     await parts.start(worker)
     await parts.until_ready(worker)
     urls = (web.url, emulator.url if emulator else "")
     record(folder, Running(running.pid, running.since, *urls))
-    up.announce(ready_document(settings, *urls))
+    up.announce(ready_document(settings, *urls) | {"api": api.url, "api_token": token})
     while True:
         await parts.look()
         await asyncio.sleep(POLL_S)
+
+
+async def new_token(store: Store, settings: Settings) -> str | None:
+    """A token for whoever sits at this machine, in place of the one of the last start, since nobody kept
+    that. None where others reach the API or the database: there a person says who may what."""
+    if settings.database_url or not _is_loopback(settings.api_host):
+        return None
+    await revoke_token(store, TOKEN_NAME, now_ms=now_ms())
+    made = await create_token(store, TOKEN_NAME, Scope.OPERATE, None, now_ms=now_ms())
+    return None if made is None else made[1]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def needs_emulator(settings: Settings) -> bool:
@@ -143,6 +168,14 @@ def web_part(settings: Settings) -> Part:
     listens = None if settings.share_port else (settings.host, port)
     command = own_command("app.cli.main", "web", "--json")
     return Part("web", command, _environment(PORT=str(port)), listens=listens)
+
+
+def api_part(settings: Settings) -> Part:
+    """On TALLYHOOK_API_PORT, or on the next free one where nobody set it. Raises UserError."""
+    asked_by = "TALLYHOOK_API_PORT" if "api_port" in settings.model_fields_set else ""
+    port = port_for("api", settings.api_host, settings.api_port, asked_by=asked_by)
+    command = own_command("app.cli.main", "api", "--json", "--port", str(port))
+    return Part("api", command, _environment(), listens=(settings.api_host, port))
 
 
 def worker_part(settings: Settings, emulator_url: str) -> Part:
@@ -223,7 +256,7 @@ async def _until_stopped(stop: asyncio.Event, work: Coroutine[None, None, None])
 async def _end_in_order(parts: Parts, lines: Lines) -> None:
     """The worker finishes what it holds while web still takes what comes; who delivers, last."""
     by_name = {part.name: part for part in parts.all}
-    for name in ("worker", "web", "emulator"):
+    for name in ("worker", "api", "web", "emulator"):
         if name in by_name:
             await parts.stop(by_name[name])
             lines.say(f"{name} has ended")
