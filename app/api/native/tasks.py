@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from app.api.fields import Credits, Id, Time
 from app.api.native.books import Finding, LedgerEntry, entry_model, finding_model
@@ -34,8 +34,8 @@ def _engine(value: Any) -> Any:
 Engine = Annotated[str, BeforeValidator(_engine), Field(json_schema_extra={"enum": list(TASK_TYPES)})]
 Country = Annotated[
     str,
-    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-    Field(pattern="^[A-Z]{2}$", description="Where it is asked from."),
+    Field(pattern="^[A-Za-z]{2}$", description="Where it is asked from, such as GB."),
+    AfterValidator(str.upper),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.problems import invalid, not_found
+from app.api.problems import not_found
 from app.api.route import Call
 from app.config import DEFAULT_ACCOUNT
 from app.store.read.run_pages import TimedRun
@@ -18,9 +18,7 @@ async def visible_run(call: Call[Any, Any], run_id: str) -> TimedRun:
 
 def visible_account(call: Call[Any, Any], asked: str | None) -> str:
     """The account that is meant: as asked, the caller's, or the default one. Raises Problem."""
-    if asked is not None and not call.caller.sees(asked):
-        raise not_found("account")
     account = asked or call.caller.account or DEFAULT_ACCOUNT
-    if account not in call.parts.settings.all_accounts():
-        raise invalid("account", "unknown_account", "name one of TALLYHOOK_ACCOUNTS, or default")
+    if not call.caller.sees(account) or account not in call.parts.settings.all_accounts():
+        raise not_found("account")
     return account

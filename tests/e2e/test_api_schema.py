@@ -1,0 +1,102 @@
+"""The OpenAPI document against the real process, on each database: no 500, and nothing undocumented."""
+
+import asyncio
+import collections
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.api.route import Streamed
+from app.api.table import ROUTES
+from app.provider.wire import read_answer
+from app.store import Database, Store
+from tests.e2e.stack import Stack
+from tests.integration.store.scenes import failed_on, report_on, settle_all, start_run, submit_all
+
+schemathesis = pytest.importorskip("schemathesis", reason="install the dev dependencies")
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "positive_data_acceptance",
+)
+SHORT, LONG = 3, 150
+ENDLESS = {
+    (route.method, route.path)
+    for route in ROUTES
+    if any(isinstance(a, Streamed) and "event-stream" in a.media_type for a in route.answers.values())
+}
+"""Streams that never end have tests of their own."""
+
+
+def probe_all(url: str, token: str, known: dict[str, str], examples: int) -> collections.Counter[str]:
+    """Drive every operation with generated requests, good and bad; what was answered, by route and status."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis import GenerationMode
+    from schemathesis.checks import CHECKS as KNOWN
+    from schemathesis.checks import load_all_checks
+
+    load_all_checks()
+    checks = KNOWN.get_by_names(CHECKS)
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    seen = collections.Counter[str]()
+    for operation in schema.get_all_operations():
+        made = operation.ok()
+        if (made.method.upper(), made.path) in ENDLESS:
+            continue
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+
+            @settings(
+                max_examples=examples,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=made.as_strategy(generation_mode=mode))
+            def probe(case: Any) -> None:
+                if not case.meta.generation.mode.is_negative:
+                    # Of ids that are made up nothing is known.
+                    given = case.path_parameters or {}
+                    case.path_parameters = {name: known.get(name, value) for name, value in given.items()}
+                    # And a cursor comes from a page.
+                    (case.query or {}).pop("cursor", None)
+                response = case.call(headers={"Authorization": f"Bearer {token}"})
+                seen[f"{case.method} {case.path} {response.status_code}"] += 1
+                case.validate_response(response, checks=checks)
+
+            probe()
+    return seen
+
+
+@pytest.mark.parametrize("examples", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
+async def test_schemathesis_finds_no_500_and_nothing_undocumented(
+    examples: int, store_url: str, tmp_path: Path
+) -> None:
+    store = Store(Database(store_url), read_answer)
+    stack = Stack(tmp_path, store, store_url, "redis://127.0.0.1:1")
+    stack.env["TALLYHOOK_API_RATE_PER_S"] = "10000"
+    try:
+        run_id, task_ids = await start_run(store, 4)
+        sent = await submit_all(store)
+        await settle_all(store, failed_on(sent[0]), *(report_on(task, "7.5") for task in sent[1:3]))
+        stack.start("api")
+        known = {"run_id": run_id, "task_id": task_ids[1]}
+        token = await stack.token("operate")
+        seen = await asyncio.get_running_loop().run_in_executor(
+            None, probe_all, stack.api_url, token, known, examples
+        )
+    finally:
+        stack.close()
+        await store.close()
+    for route in ROUTES:
+        # The document itself is not asked for as an operation.
+        if (route.method, route.path) not in ENDLESS and route.path != "/openapi.json":
+            statuses = {int(line.rpartition(" ")[2]) for line in seen if f" {route.path} " in line}
+            assert statuses & set(route.answers), f"{route.path} never worked: {seen}"
