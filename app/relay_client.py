@@ -131,7 +131,7 @@ async def _discard(response: aiohttp.ClientResponse) -> None:
 
 def _kind_of(error: BaseException) -> str:
     """What failed. Not the text, which could quote the URL, and that may hold a token."""
-    text = str(error)
+    text = f"{error} {getattr(error, 'os_error', '')}"
     for refusal in (REFUSED_PLAIN, REFUSED):
         if refusal in text:
             return refusal

@@ -10,8 +10,19 @@ from collections.abc import Sequence
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_SERVING_CLOUDS = frozenset({ipaddress.ip_address("168.63.129.16")})
-"""Public addresses at which a cloud speaks to its own machines only (Azure)."""
+_SPECIAL = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "168.63.129.16/32",  # a cloud (Azure) speaks to its own machines there
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "100::/64",
+        "2001::/23",
+        "3fff::/20",
+        "5f00::/16",
+    )
+)
+"""Not for the whole internet, though not every Python knows (IANA's registries of special addresses)."""
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
@@ -30,7 +41,7 @@ def is_named(address: Address, allowed: Sequence[Network]) -> bool:
 def is_public(address: Address) -> bool:
     """Whether the whole internet can reach it, so that this machine tells nobody more than they know."""
     meant = _meant(address)
-    if meant in _SERVING_CLOUDS:
+    if is_named(meant, _SPECIAL):
         return False
     is_special = meant.is_multicast or meant.is_reserved or meant.is_unspecified or meant.is_link_local
     if isinstance(meant, ipaddress.IPv6Address):
