@@ -269,7 +269,6 @@ class RelayLimits(BaseModel):
     relay_failing_s: float = Field(24 * HOUR_S, gt=0, le=30 * DAY_S)
     """An endpoint that took nothing for so long is set aside. What is for it waits."""
 
-    @property
-    def relay_lease_s(self) -> float:
-        """How long an endpoint is its worker's; prolonged while it is posted to."""
-        return self.relay_timeout_s + 45
+    relay_lease_s: float = Field(30.0, gt=0, le=DAY_S)
+    """How long an endpoint is its worker's, which prolongs it every relay_every_s. What a killed one had goes
+    on after this."""

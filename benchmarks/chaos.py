@@ -4,7 +4,8 @@ One web, two workers, Valkey (append-only) and a durable PostgreSQL; each of the
 Between the kills the database falls silent or takes no writes, Valkey takes none, nobody reads the log pipe,
 a worker's clock jumps by a day either way, and a gateway answers every call to the provider. At the end the
 emulator says how many tasks it was given and what it charged for each key; ours must be the same, and both
-`verify` and `certificate` must find nothing.
+`verify` and `certificate` must find nothing. Each result is pushed to a receiver, which must have every
+one at least once, and no other.
 """
 
 import argparse
@@ -16,10 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app.domain.relay.message import NewEndpoint, new_secret
 from app.store import Database
 from app.store.migrate import migrate
 from tests.e2e.chaos import disturb_until_finished
+from tests.e2e.stack import Stack
+from tests.e2e.test_relay import assert_pushed, until_pushed
 from tests.e2e.troubles import troubled_stack
+from tests.integration.relay.receiver import Receiver, receiving
 from tests.servers.postgres import PostgresServer
 from tests.servers.valkey import ValkeyServer
 
@@ -29,6 +34,14 @@ SENDING_S = 150
 """Longer than one turn of everything takes: five kills, seven troubles, and the calm in between."""
 TROUBLE_S = 8.0
 """Longer than every wait of the processes' own, so that each is met by several tries."""
+
+
+async def every_result_pushed(stack: Stack, receiver: Receiver, secret: str, count: int) -> dict[str, Any]:
+    """Figures of what was pushed. Raises AssertionError for a result that never came, or that is none."""
+    await until_pushed(stack, receiver, secret, count)
+    await assert_pushed(stack, receiver, secret)
+    posts = sum(receiver.tasks(secret).values())
+    return {"pushed": len(receiver.tasks(secret)), "pushed_again": posts - count}
 
 
 async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, Any]:
@@ -73,10 +86,14 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
         await db.close()
         # So that the run is not over before each has had its turn.
         env = {"TALLYHOOK_RATE_PER_S": str(max(count // SENDING_S, 1))}
-        async with troubled_stack(folder, postgres, url, valkey, *options, env=env) as (stack, troubles):
+        async with (
+            receiving() as receiver,
+            troubled_stack(folder, postgres, url, valkey, *options, env=env) as (stack, troubles),
+        ):
             stack.start("worker2")
             started = time.monotonic()
-            await stack.submit(count)
+            to = NewEndpoint(receiver.url, new_secret())
+            await stack.submit(count, push_to=to)
             met = await disturb_until_finished(
                 stack,
                 {"valkey": valkey_again, "postgres": postgres_again},
@@ -90,6 +107,7 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             await stack.until_finished()
             await stack.assert_books_equal(count)
             stack.assert_certified()
+            pushed = await every_result_pushed(stack, receiver, to.secret, count)
             totals = stack.books(tasks=False)["totals"]
             states = (await stack.store.queries.progress(stack.run_id)).states
             settled = states.get("completed", 0) + states.get("failed", 0)
@@ -105,6 +123,7 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
                 "verified": True,
                 "certified": True,
                 "deliveries_acked": totals["deliveries_acked"],
+                **pushed,
             }
     finally:
         valkey.kill()

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET
 from app.domain.pricing import estimate
+from app.domain.relay.message import NewEndpoint
 from app.domain.task import OPEN_STATES, TaskSpec
 from app.provider.wire import read_answer
 from app.services.access import create_token
@@ -41,6 +42,9 @@ QUICK = {
     "TALLYHOOK_POLL_AFTER_S": "8",
     "TALLYHOOK_POLL_EVERY_S": "1",
     "TALLYHOOK_UNMATCHED_S": "5",
+    "TALLYHOOK_RELAY_LEASE_S": "2",
+    "TALLYHOOK_RELAY_EVERY_S": "0.2",
+    "TALLYHOOK_RELAY_PRIVATE_NETWORKS": "127.0.0.1",
     "TALLYHOOK_LOG_FORMAT": "json",
 }
 
@@ -137,11 +141,18 @@ class Stack:
         for name in list(self._processes):
             self.end(name, KILL)
 
-    async def submit(self, count: int, *, begin: bool = True, batch_size: int | None = None) -> None:
+    async def submit(
+        self,
+        count: int,
+        *,
+        begin: bool = True,
+        batch_size: int | None = None,
+        push_to: NewEndpoint | None = None,
+    ) -> None:
         """Store a run of `count` prompts; the worker's sweep finds it once it may begin."""
         now = time.time_ns() // 1_000_000
         self.run_id = await self.store.runs.create_run(
-            name="crash", source="test", budget=None, now_ms=now, batch_size=batch_size
+            name="crash", source="test", budget=None, now_ms=now, batch_size=batch_size, push_to=push_to
         )
         await self.add(1, count + 1)
         if begin:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +56,11 @@ class Receiver:
 
     def ids(self) -> list[str]:
         return [headers["webhook-id"] for headers, _ in self.got]
+
+    def tasks(self, secret: str) -> Counter[str]:
+        """How often each task came, each time verified."""
+        named = (document["data"].get("task") for document in self.verified(secret))
+        return Counter(task for task in named if task is not None)
 
     def verified(self, secret: str) -> list[Any]:
         """What came, each verified with the published package, whose clock is this machine's: so the test's
