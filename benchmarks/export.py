@@ -43,7 +43,9 @@ GROWTH_MB_MAX = 40
 cache, which the small run does not fill."""
 
 
-def made(run_id: str, first: int, count: int, rng: random.Random, words: list[str]) -> Iterator[Any]:
+def made(
+    run_id: str, first: int, count: int, rng: random.Random, words: list[str], after_seq: int
+) -> Iterator[Any]:
     """Rows of (tasks, results, ledger, deliveries) of settled tasks: one in 25 failed, some charges with
     decimals."""
     for ordinal in range(first, first + count):
@@ -91,7 +93,7 @@ def made(run_id: str, first: int, count: int, rng: random.Random, words: list[st
             "stored_at_ms": at_ms + 9_000,
             "answer_bytes": len(answer.encode()),
             "answer_sha256": hashlib.sha256(answer.encode()).digest(),
-            "seq": ordinal,
+            "seq": after_seq + ordinal,
         }
         encoding, body = pack(f'{{"task":{{"id":"p-{ordinal}"}},"response":{answer}}}'.encode())
         delivery = {
@@ -134,8 +136,8 @@ def answer_of(ordinal: int, rng: random.Random, words: list[str]) -> str:
     return json.dumps({"text": f"„{ordinal}“: {text}", "sources": sources, "model": "m"}, ensure_ascii=False)
 
 
-async def fill(url: str, count: int, rng: random.Random) -> str:
-    """A finished run; its id."""
+async def fill(url: str, count: int, rng: random.Random, after_seq: int = 0) -> str:
+    """A finished run; its id. `after_seq`: behind the results of the runs before it."""
     words = ["".join(rng.choices("abcdefghijklmnoprstuvwxyz", k=6)) for _ in range(5_000)]
     store = Store(Database(url), read_answer)
     try:
@@ -143,7 +145,7 @@ async def fill(url: str, count: int, rng: random.Random) -> str:
             name=f"run of {count}", source="bench", budget=None, now_ms=START_MS
         )
         for first in range(1, count + 1, CHUNK):
-            rows = list(made(run_id, first, min(CHUNK, count + 1 - first), rng, words))
+            rows = list(made(run_id, first, min(CHUNK, count + 1 - first), rng, words, after_seq))
 
             async def work(connection: Any, rows: list[Any] = rows) -> None:
                 await store.db.insert(connection, tasks, [row[0] for row in rows])
@@ -255,7 +257,7 @@ def main() -> None:
             started = time.monotonic()
             asyncio.run(migrated(url))
             runs = [
-                (asyncio.run(fill(url, count, random.Random(f"{options.seed} {nth}"))), count)
+                (asyncio.run(fill(url, count, random.Random(f"{options.seed} {nth}"), nth * small)), count)
                 for nth, count in enumerate((small, options.tasks))
             ]
             filled_s = round(time.monotonic() - started, 1)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import counts, intake, pipeline, settle, start, submit
+from benchmarks.bench import counts, intake, pipeline, results, settle, start, submit
 from benchmarks.bench.figures import Row
 from benchmarks.bench.page import keep
 from benchmarks.bench.rig import STORES, Rig, rig
@@ -28,6 +28,7 @@ def benchmarks() -> dict[str, Measure]:
     settle_size = quick(settle.SettleSize(), settle.SettleSize(200, 20))
     submit_size = quick(submit.SubmitSize(), submit.SubmitSize(100))
     counts_size = quick(counts.CountsSize(), counts.CountsSize(200))
+    results_size = quick(results.ResultsSize(), results.ResultsSize(100, 20))
     pipeline_size = quick(pipeline.PipelineSize(), pipeline.PipelineSize(2))
     return {
         "intake": lambda rig, rounds, tiny: intake.measure(rig, rounds, intake_size(tiny)),
@@ -35,6 +36,7 @@ def benchmarks() -> dict[str, Measure]:
         "counts": lambda rig, rounds, tiny: counts.measure(rig, rounds, counts_size(tiny)),
         "submit": lambda rig, rounds, tiny: submit.measure(rig, rounds, submit_size(tiny)),
         "start": lambda rig, rounds, tiny: start.measure(rig, rounds),
+        "results-stream": lambda rig, rounds, tiny: results.measure(rig, rounds, results_size(tiny)),
         "pipeline": lambda rig, rounds, tiny: pipeline.measure(rig, pipeline_size(tiny)),
     }
 

@@ -50,5 +50,8 @@ def test_every_benchmark_runs(store: str) -> None:
         "submit, bare client",
         "submit vs bare client",
         "start",
+        "results-stream",
+        "results-stream zstd",
+        "results-stream memory",
         "pipeline",
     }
