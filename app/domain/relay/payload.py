@@ -9,17 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from app.domain.own_columns import own_document
+from app.domain.provider_task import NOT_REPORTED, compact, credits_of, error_of, head_of
 from app.domain.relay.message import FINISHED, Message, Scheme
 from app.domain.task import TaskState
 from app.domain.time_format import iso_utc
 
 ANSWER_BYTES_MAX = 1 << 20
 """Of an answer within a message of ours, which has 10 to 30 KB; a longer one is left out, and said to be."""
-NOT_SENT = {
-    TaskState.REJECTED: "the provider refused the task",
-    TaskState.EXPIRED: "the provider never reported on the task",
-    TaskState.CANCELLED: "its run was cancelled before it was sent",
-}
 
 
 def body_of(message: Message, scheme: Scheme) -> bytes:
@@ -40,7 +36,7 @@ def body_of(message: Message, scheme: Scheme) -> bytes:
 
 def _event(kind: str, at_ms: int, data: Mapping[str, Any], answer: str | None = None) -> bytes:
     head = json.dumps({"type": kind, "timestamp": iso_utc(at_ms)}, separators=(",", ":")).encode()
-    text = _dump(data)
+    text = compact(data)
     if answer is not None:
         text = text[:-1] + b',"answer":' + answer.encode() + b"}"
     return head[:-1] + b',"data":' + text + b"}"
@@ -53,7 +49,7 @@ def _run_data(about: Mapping[str, Any]) -> dict[str, Any]:
 def _task_data(message: Message, *, is_left_out: bool) -> dict[str, Any]:
     about = message.about
     code, text = about["error_code"], about["error_message"]
-    text = text or NOT_SENT.get(TaskState(message.kind))
+    text = text or NOT_REPORTED.get(TaskState(message.kind))
     return {
         "run": {"id": message.run_id, "name": about["run_name"]},
         "task": message.task_id,
@@ -85,51 +81,9 @@ def provider_body(message: Message) -> bytes:
     """The provider's own webhook body (C-I.1) for the caller's task: its id is ours, which the caller was
     given, and its key the caller's own."""
     about = message.about
-    text = _dump({"task": _provider_task(message), "credits": _provider_credits(message)})
+    state, task_id = message.kind, message.task_id or ""
+    text = compact({"task": head_of(task_id, state, about), "credits": credits_of(state, about)})
     answer = about["response"]
     if answer is None:
-        answer = _dump({"error": _provider_error(message)}).decode()
+        answer = compact({"error": error_of(state, about)}).decode()
     return text[:-1] + b',"response":' + str(answer).encode() + b"}"
-
-
-def _provider_task(message: Message) -> dict[str, Any]:
-    about, task_id = message.about, message.task_id or ""
-    sent_ms, settled_ms = about["submitted_at_ms"], about["settled_at_ms"]
-    is_known = sent_ms is not None and settled_ms is not None
-    return {
-        "id": task_id,
-        "taskType": about["task_type"],
-        "status": "COMPLETED" if message.kind == TaskState.COMPLETED else "FAILED",
-        "priority": about["priority"],
-        "createdAt": iso_utc(int(task_id.replace("-", "")[:12], 16)),
-        "latencyMs": max(settled_ms - sent_ms, 0) if is_known else None,
-        "idempotencyKey": about["custom_id"],
-    }
-
-
-def _provider_credits(message: Message) -> dict[str, Any]:
-    about = message.about
-    to_charge = about["credits_to_charge"]
-    to_charge = about["credits_estimate"] if to_charge is None else to_charge
-    charged = about["credits_charged"]
-    if charged is None and message.kind in NOT_SENT:
-        charged = Decimal(0) if message.kind != TaskState.EXPIRED else None
-    return {"creditsToCharge": _number(to_charge), "creditsCharged": _number(charged)}
-
-
-def _number(amount: Decimal | None) -> int | float | None:
-    """As the provider writes it: a JSON number."""
-    if amount is None:
-        return None
-    return int(amount) if amount == amount.to_integral_value() else float(amount)
-
-
-def _provider_error(message: Message) -> dict[str, Any]:
-    about = message.about
-    state = TaskState(message.kind)
-    text = about["error_message"] or NOT_SENT.get(state) or "the answer is not stored any more"
-    return {"code": about["error_code"] or "INTERNAL_SERVER_ERROR", "message": text}
-
-
-def _dump(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -13,12 +13,12 @@ from app.api.dialects.provider.models import (
     ProviderQueue,
     ProviderState,
     ProviderStates,
-    number,
 )
 from app.api.problems import UNAVAILABLE, Problem
 from app.api.route import Call, Params
 from app.domain.engines.places import COUNTRIES, STATE_NAMES, WITHOUT_OVERVIEW
 from app.domain.engines.table import ENGINES
+from app.domain.provider_task import number
 from app.domain.time_format import iso_utc
 from app.services.credit_room import balance_and_room
 

@@ -1,28 +1,17 @@
 """Bodies and answers in the provider's shapes (C-G)."""
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
 from app.api.dialects.provider.errors import ProviderError
 from app.api.route import Body, Params
-from app.domain.task import TaskState
-from app.domain.time_format import iso_utc
+from app.domain.provider_task import Status
 
 BATCH_MAX = 500
 KEY_CHARS_MAX = 255
 TaskType = Literal["AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK"]
-Status = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
 Number = int | float
-
-STATUSES: dict[str, Status] = {
-    TaskState.PENDING: "QUEUED",
-    TaskState.SUBMITTING: "QUEUED",
-    TaskState.SUBMITTED: "PROCESSING",
-    TaskState.COMPLETED: "COMPLETED",
-}
-"""Every other end is a failure to the caller."""
 
 
 class ProviderWebhook(Body):
@@ -182,13 +171,3 @@ class ProviderState(BaseModel):
 
 class ProviderStates(RootModel[list[ProviderState]]):
     """States of a country."""
-
-
-def number(amount: Decimal) -> Number:
-    """Credits as the provider writes them: a JSON number."""
-    return int(amount) if amount == amount.to_integral_value() else float(amount)
-
-
-def created_at(task_id: str) -> str:
-    """When a task was made: its id begins with the time."""
-    return iso_utc(int(task_id.replace("-", "")[:12], 16))

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from app.api.dialects.provider.errors import VALIDATION, Refusal
 from app.api.dialects.provider.intake import account_of, new_task, refuse_uncovered, store
-from app.api.dialects.provider.models import ProviderRequest, ProviderTaskBody, TaskType, number
-from app.api.dialects.provider.tasks import error_of, response_of
+from app.api.dialects.provider.models import ProviderRequest, ProviderTaskBody, TaskType
+from app.api.dialects.provider.tasks import response_of
 from app.api.problems import INTERNAL, MALFORMED, UNAVAILABLE
 from app.api.route import Answer, Call, Params
+from app.domain.provider_task import error_of, number
 from app.domain.task import TaskState
 
 PRIORITY = 10
@@ -88,7 +89,7 @@ async def _answer(call: Call[Any, Any], task_id: str) -> Answer:
         headers = {} if charged is None else {"X-Credits-Charged": str(number(charged))}
         return Answer(None, headers=headers, body=b'{"success":true,"result":' + response + b"}")
     if row["state"] == TaskState.REJECTED:
-        raise Refusal(MALFORMED, VALIDATION, error_of(row)["message"])
+        raise Refusal(MALFORMED, VALIDATION, error_of(row["state"], row)["message"])
     code, message = _failure(response, row)
     raise Refusal(INTERNAL, code, message)
 
@@ -98,5 +99,7 @@ def _failure(response: bytes, row: dict[str, Any]) -> tuple[str, str]:
     document = json.loads(response)
     error = document.get("error") if isinstance(document, dict) else None
     known = error if isinstance(error, dict) else {}
-    told = error_of(row) | {k: v for k, v in known.items() if k in ("code", "message") and isinstance(v, str)}
+    told = error_of(row["state"], row) | {
+        k: v for k, v in known.items() if k in ("code", "message") and isinstance(v, str)
+    }
     return told["code"], told["message"]
