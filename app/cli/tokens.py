@@ -54,6 +54,7 @@ def create(
     """
     from app.bootstrap import now_ms
     from app.cli.terminal import show
+    from app.domain.access import webhook_secret
     from app.domain.time_format import DurationError, parse_duration
     from app.run_options import refuse_unknown_account, refuse_unusable_name
     from app.services.access import create_token
@@ -80,7 +81,8 @@ def create(
             )
         row, text = made
         done(f"token {row.prefix} was made")
-        show(token_document(row, now_ms()) | {"token": text}, as_json=as_json, draw=draw_created)
+        shown = {"token": text, "webhook_secret": webhook_secret(row.sha256)}
+        show(token_document(row, now_ms()) | shown, as_json=as_json, draw=draw_created)
 
     _scope(scope)
     with_store(settings, work)
@@ -157,7 +159,11 @@ def draw_created(output: "Console", document: "Document") -> None:
     until = f"until {document['expires_at'][:10]}" if document["expires_at"] else "until it is revoked"
     output.print(f"{escape(document['name'])} may [b]{document['scope']}[/b], {escape(whose)}, {until}:\n")
     output.print(f"  [b]{document['token']}[/b]\n", soft_wrap=True)
-    output.print("It is shown this once. Clients send: [cyan]Authorization: Bearer TOKEN[/cyan]")
+    output.print(
+        "It is shown this once. What is pushed for tasks of the provider's dialect is signed with:\n"
+    )
+    output.print(f"  {document['webhook_secret']}\n", soft_wrap=True, highlight=False)
+    output.print("Clients send: [cyan]Authorization: Bearer TOKEN[/cyan]")
 
 
 def draw_tokens(output: "Console", document: "Document") -> None:

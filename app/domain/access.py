@@ -1,5 +1,6 @@
 """Who may use the API: scopes, and the form of a token. Pure: random bytes are arguments."""
 
+import base64
 import hashlib
 import hmac
 import re
@@ -78,6 +79,13 @@ def prefix_of(token: str) -> str | None:
 def hash_of(token: str) -> str:
     """What is stored of a token, in hex."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def webhook_secret(sha256: str) -> str:
+    """With which results pushed for a token are signed, of its stored hash: whoever has the token has it, and
+    nobody who has the secret has the token."""
+    digest = hmac.digest(bytes.fromhex(sha256), b"tallyhook webhook secret", hashlib.sha256)
+    return "whsec_" + base64.b64encode(digest).decode()
 
 
 def is_same(token: str, sha256: str) -> bool:

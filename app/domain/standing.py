@@ -40,6 +40,8 @@ class NewTask:
     estimate: Decimal
     key: str | None = None
     """The caller's own, unique for each token; None: it gave none."""
+    webhook_url: str | None = None
+    """Where its end is to be posted, as the provider would."""
 
 
 @dataclass(frozen=True, slots=True)

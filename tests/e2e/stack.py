@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -318,11 +318,12 @@ def running_emulator(log_path: Path, *options: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def running_stack(
-    folder: Path, store_url: str, redis_url: str, *emulator_options: str
+    folder: Path, store_url: str, redis_url: str, *emulator_options: str, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Stack]:
-    """A stack with its three processes running."""
+    """A stack with its three processes running. `env`: further variables of theirs."""
     store = Store(Database(store_url), read_answer)
     stack = Stack(folder, store, store_url, redis_url)
+    stack.env |= env or {}
     stack.emulator_options = list(emulator_options)
     try:
         stack.start("emulator", "web", "worker")

@@ -9,14 +9,28 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.access import webhook_secret
 from app.domain.own_columns import OwnColumns
+from app.domain.relay.message import NewEndpoint, Scheme
 from app.domain.standing import API_SOURCE, NewTask, Producer, Taking, day_start
 from app.domain.task import RunState, new_id
 from app.domain.text import storable
 from app.store.part import StorePart, writes
-from app.store.tables import Id, actions, runs, standing_runs, task_keys, task_metadata, tasks
+from app.store.tables import (
+    Id,
+    actions,
+    relay_endpoints,
+    relay_tasks,
+    runs,
+    standing_runs,
+    task_keys,
+    task_metadata,
+    tasks,
+    tokens,
+)
 from app.store.write.access import action_row
 from app.store.write.load import own_row, task_row
+from app.store.write.relay_endpoints import ensure_endpoint
 from app.store.write.run_ends import reopen_runs
 
 _S, _K = standing_runs.c, task_keys.c
@@ -74,6 +88,36 @@ class StandingWrites(StorePart):
         await self.db.insert(connection, tasks, rows, known="id")
         own = [row for spec in specs if (row := own_row(run_id, spec)) is not None]
         await self.db.insert(connection, task_metadata, own, ignore=True)
+        await self._push(connection, producer, [task for task in new if task.webhook_url], now_ms)
+
+    async def _push(
+        self, connection: AsyncConnection, producer: Producer, pushed: Sequence[NewTask], now_ms: int
+    ) -> None:
+        """Have the ends of tasks posted to the endpoints that they name."""
+        if not pushed:
+            return
+        endpoints = await self._endpoints(
+            connection, producer, {task.webhook_url or "" for task in pushed}, now_ms
+        )
+        rows = [{"task_id": task.id, "endpoint_id": endpoints[task.webhook_url or ""]} for task in pushed]
+        await self.db.insert(connection, relay_tasks, rows, known="task_id")
+
+    async def _endpoints(
+        self, connection: AsyncConnection, producer: Producer, urls: set[str], now_ms: int
+    ) -> dict[str, str]:
+        """URL -> endpoint of the token's, made if there is none."""
+        e = relay_endpoints.c
+        is_own = e.account == producer.account, e.token_id == producer.token_id, e.scheme == Scheme.PROVIDER
+        found = await connection.execute(sa.select(e.url, e.id).where(*is_own, e.url.in_(sorted(urls))))
+        endpoints = {row.url: row.id for row in found}
+        if missing := sorted(urls - endpoints.keys()):
+            query = sa.select(tokens.c.sha256).where(tokens.c.id == producer.token_id)
+            secret = webhook_secret(str(await connection.scalar(query)))
+            for url in missing:
+                new = NewEndpoint(url, secret, Scheme.PROVIDER, producer.token_id)
+                endpoint = new_id(now_ms), producer.account, new
+                endpoints[url] = await ensure_endpoint(self.db, connection, *endpoint, now_ms)
+        return endpoints
 
     async def _place(
         self, connection: AsyncConnection, producer: Producer, count: int, now_ms: int

@@ -1,16 +1,19 @@
 """The provider's dialect, through real HTTP on a real store: shapes, refusals, keys, runs of a day."""
 
 import asyncio
+import contextlib
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from aiohttp import ClientTimeout
 
 from app.domain.accounting.balances import Balance
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.task import RunState
 from app.store.tables import actions, runs, task_keys, tasks
-from tests.integration.api.asking import Answered, Api
+from tests.integration.api.asking import Answered, Api, until
 
 PAYLOAD = {"prompt": "Which CRM suits a small firm?", "country": "DE"}
 
@@ -109,6 +112,8 @@ REFUSED: list[tuple[Any, str]] = [
     (task(idempotencyKey=""), "idempotencyKey"),
     (task(idempotencyKey="a\nb"), "idempotencyKey"),
     (task(webhook={"url": "https://a.example", "secret": "s"}), "webhook.secret"),
+    (task(webhook={"url": "https://10.0.0.7/hooks"}), "webhook.url"),
+    (task(webhook={"url": "ftp://a.example"}), "webhook.url"),
     (task(taskType="gemini"), "taskType"),
     (task(extra=1), "extra"),
     ({"taskType": "GEMINI"}, "payload"),
@@ -203,3 +208,48 @@ async def test_countries_and_states(sqlite_api: Api) -> None:
     for wrong in ("/v1/states", "/v1/states?country=usa", "/v1/countries?model=bing"):
         answered = await sqlite_api.ask(wrong)
         assert (answered.status, answered.document["error"]["code"]) == (400, "VALIDATION_ERROR")
+
+
+async def test_one_request_that_cannot_be_stored_fails_alone(sqlite_api: Api) -> None:
+    api = sqlite_api
+    await api.token()
+    store_all = api.store.standing.take_tasks
+    calls: list[int] = []
+
+    async def refuse_secret(takings: Any, now_ms: int) -> set[str]:
+        calls.append(len(takings))
+        if any(task.key == "bad" for taking in takings for task in taking.tasks):
+            raise ValueError("a row that no database takes")
+        return await store_all(takings, now_ms)
+
+    api.store.standing.take_tasks = refuse_secret  # type: ignore[method-assign]
+    keys = ["a", "b", "bad", "c", "d"]
+    answers = await asyncio.gather(*(create(api, idempotencyKey=key) for key in keys))
+    assert [answer.status for answer in answers] == [200, 200, 500, 200, 200]
+    assert answers[2].document["error"]["code"] == "INTERNAL_SERVER_ERROR"
+    assert max(calls) > 1, "they shared a commit"
+
+
+async def test_a_question_asked_again_after_a_cut_connection_is_one_task(sqlite_api: Api) -> None:
+    api = sqlite_api
+    token = await api.token()
+    ask = partial(
+        api.client.post, "/v1/monitor/gemini", json=PAYLOAD, headers={"Authorization": f"Bearer {token}"}
+    )
+    with contextlib.suppress(TimeoutError):
+        await ask(timeout=ClientTimeout(total=0.5))
+
+    async def tasks_stored() -> int:
+        return len(await rows(api, tasks))
+
+    await until(tasks_stored, 1)
+    again, other = asyncio.create_task(ask()), asyncio.create_task(ask())
+    # Of two who ask beside each other one gets the task whose caller is gone, the other its own.
+    await until(tasks_stored, 2)
+    async with api.store.db.engine.begin() as connection:
+        await connection.execute(sa.update(tasks).values(state="failed", error_message="no answer"))
+    for response in (await again, await other):
+        error = (await response.json())["error"]
+        assert (response.status, error["message"]) == (500, "no answer")
+    assert await tasks_stored() == 2
+    assert (await api.ask("/v1/monitor/bing", "POST", json=PAYLOAD)).status == 404

@@ -5,22 +5,18 @@ from decimal import Decimal
 from typing import Any
 
 from app.api.dialects.provider.errors import VALIDATION, VALIDATION_MESSAGE, Refusal, insufficient_credits
-from app.api.dialects.provider.models import (
-    ProviderCredits,
-    ProviderTask,
-    ProviderTaskBody,
-    created_at,
-    number,
-)
+from app.api.dialects.provider.models import ProviderCredits, ProviderTask, ProviderTaskBody
 from app.api.problems import INVALID, UNAVAILABLE
 from app.api.route import Call
 from app.config import DEFAULT_ACCOUNT
 from app.domain import pricing
 from app.domain.access import ActionRow
 from app.domain.engines.rules import check
+from app.domain.provider_task import created_at, number
 from app.domain.standing import NewTask, Producer, Taking
 from app.domain.task import TaskSpec, new_id
 from app.domain.time_format import iso_day
+from app.relay_options import refusal_of
 from app.services.intake import IntakeFull
 
 SENT_BY_N8N = "city"
@@ -40,10 +36,14 @@ def new_task(call: Call[Any, Any], body: ProviderTaskBody, *, prefix: str = "pay
     if problems:
         details = [{"field": prefix + p.field, "message": f"{p.problem}: {p.remedy}"} for p in problems]
         raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
+    url = None if body.webhook is None else body.webhook.url
+    if url is not None and (refusal := refusal_of(url, call.parts.settings)):
+        details = [{"field": "webhook.url", "message": f"it {refusal[0]}: {refusal[1]}"}]
+        raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
     now_ms = call.parts.clock()
     spec = TaskSpec(0, body.taskType, payload, body.priority)
     estimate = pricing.estimate(body.taskType, payload, iso_day(now_ms))
-    return NewTask(new_id(now_ms), spec, estimate, body.idempotencyKey)
+    return NewTask(new_id(now_ms), spec, estimate, body.idempotencyKey, url)
 
 
 def _plain(task_type: str, payload: Mapping[str, Any]) -> dict[str, object]:
