@@ -86,6 +86,7 @@ def test_f36_the_procfile_runs_prompts_to_their_end(
             log = tmp_path / "honcho.log"
             wait_for(log, process, "Waiting for the end of the others")
             wait_for(log, process, "worker_started")
+            wait_for(log, process, "api_listening")
             status = document_of(tmp_path, env, "submit", "prompts.csv", "--watch")["status"]
             checks = {check["name"]: check for check in document_of(tmp_path, env, "doctor")["checks"]}
             assert process.poll() is None, log.read_text()
