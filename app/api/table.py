@@ -2,7 +2,7 @@
 
 from app.api import description
 from app.api.dialects.provider import routes as provider
-from app.api.native import accounts, books, events, evidence, results, runs, schedules, tasks
+from app.api.native import accounts, books, events, evidence, relay, results, runs, schedules, tasks
 from app.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -15,5 +15,6 @@ ROUTES: tuple[Route, ...] = (
     *evidence.ROUTES,
     *accounts.ROUTES,
     *schedules.ROUTES,
+    *relay.ROUTES,
     *provider.ROUTES,
 )

@@ -94,10 +94,12 @@ class RelayReads(AnswerReads):
         connection: AsyncConnection,
         *,
         run_id: str | None = None,
-        token_id: str | None = None,
+        endpoint_id: str | None = None,
+        account: str | None = None,
+        before: str | None = None,
         limit: int,
     ) -> list[EndpointRow]:
-        """The newest first; closed ones last."""
+        """The newest first, behind `before`."""
         e = relay_endpoints.c
         waiting = _count(_M.due_at_ms.is_not(None)).label("waiting")
         given_up = _count(_M.due_at_ms.is_(None)).label("given_up")
@@ -106,9 +108,11 @@ class RelayReads(AnswerReads):
         if run_id is not None:
             linked = sa.select(relay_runs.c.endpoint_id).where(relay_runs.c.run_id == run_id)
             query = query.where(e.id.in_(linked))
-        if token_id is not None:
-            query = query.where(e.token_id == token_id)
-        query = query.order_by(e.state == "closed", e.created_at_ms.desc(), e.id).limit(limit)
+        asked = ((e.id, endpoint_id), (e.account, account))
+        query = query.where(*(column == value for column, value in asked if value is not None))
+        if before is not None:
+            query = query.where(e.id < before)
+        query = query.order_by(e.id.desc()).limit(limit)
         found = (await connection.execute(query)).all()
         names = await _run_names(connection, [row.id for row in found])
         return [EndpointRow(**row._mapping, runs=tuple(names.get(row.id, ()))) for row in found]

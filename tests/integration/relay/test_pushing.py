@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from decimal import Decimal
 
+import pytest
 from aiohttp import web
 
 from app.domain.relay.message import Scheme
@@ -39,6 +40,17 @@ async def test_each_result_and_the_end_of_its_run_are_posted_once_and_verify(
         assert [d["data"]["state"] for d in documents if d["type"] == "run.finished"] == ["finished"]
         row = await only_endpoint(on_either)
         assert (row.taken, row.waiting, row.due_at_ms) == (6, 0, None)
+
+
+async def test_answers_that_fill_a_page_before_its_end_are_posted_page_by_page(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.read.exports.CHUNK_BYTES", 10)
+    async with receiving() as receiver, Worker(pipeline) as worker:
+        ids = await pipeline.start(5, push_to=endpoint(receiver.url))
+        await complete(pipeline)
+        await worker.turn()
+        assert sorted(d["data"]["task"] for d in receiver.documents()) == sorted(ids)
 
 
 async def test_a_run_without_an_endpoint_makes_no_message(pipeline: Pipeline) -> None:
