@@ -1,7 +1,6 @@
 """Commands that change what a run may do: pause, resume, cancel, retry."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,9 +14,6 @@ from app.errors import USAGE, UserError
 if TYPE_CHECKING:
     from app.domain.task import TaskState
     from app.store import Store
-
-CHUNK_TASKS = 500
-"""Tasks retried in one transaction."""
 
 Restored = Annotated[
     bool,
@@ -177,29 +173,23 @@ async def retried(
     from app.bootstrap import now_ms
     from app.cli.runs.choose import choose_run
     from app.domain.credits import to_json_number
-    from app.store.write.retries import RetriedChunk
+    from app.services.retry import retry_run
     from app.views.runs import run_document
 
     row = await choose_run(store, run)
     if row.state in ("loading", "cancelled"):
         remedy = "submit FILE --resume RUN goes on with it" if row.state == "loading" else "submit it anew"
         raise UserError("not_retryable", f"run {row.name} is {row.state}", remedy)
-    chunks: list[RetriedChunk] = []
-    while not chunks or chunks[-1].last:
-        chunk = await store.retries.retry_chunk(
-            row.id,
-            states,
-            after=chunks[-1].last if chunks else 0,
-            limit=CHUNK_TASKS,
-            even_if_held=even_if_held,
-            now_ms=now_ms(),
-        )
-        chunks.append(chunk)
-        if chunk.retried:
-            done(f"{counted(chunk.retried, 'task')} of run {row.id} {agreeing(chunk.retried)} sent again")
-    count, held = sum(s.retried for s in chunks), sum(s.held for s in chunks)
-    answered, estimate = sum(s.answered for s in chunks), sum((s.estimate for s in chunks), Decimal(0))
-    left = _left_alone(held, answered)
+    found = await retry_run(
+        store,
+        row.id,
+        states,
+        clock=now_ms,
+        even_if_held=even_if_held,
+        on_chunk=lambda count: done(f"{counted(count, 'task')} of run {row.id} {agreeing(count)} sent again"),
+    )
+    count, held = found.tasks, found.held
+    left = _left_alone(held, found.answered)
     if not count:
         tasks = f"{', '.join(states[:-1])}{' or ' * bool(states[:-1])}{states[-1]}"
         raise UserError(
@@ -211,7 +201,7 @@ async def retried(
     message = (
         f"{counted(count, 'task')} of {row.name} "
         f"{agreeing(count, 'is sent again under a new key; it', 'are sent again under new keys; they')} "
-        f"may cost {counted(to_json_number(estimate), 'credit')} by our estimate."
+        f"may cost {counted(to_json_number(found.estimate), 'credit')} by our estimate."
     )
     message += f" {left}." if left else ""
     if row.state != "running":
@@ -219,9 +209,9 @@ async def retried(
     return {
         "run": run_document(row),
         "retried": count,
-        "estimate": estimate,
+        "estimate": found.estimate,
         "left_held": held,
-        "left_answered": answered,
+        "left_answered": found.answered,
         "message": message,
     }
 

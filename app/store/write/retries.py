@@ -70,9 +70,11 @@ class RetryWrites(StorePart):
         limit: int,
         even_if_held: bool,
         now_ms: int,
+        is_dry_run: bool = False,
     ) -> RetriedChunk:
         """Retry up to `limit` tasks of a run that are in one of `states`, in the order of its source from
-        ordinal `after` on. A run that was cancelled meanwhile gets no new attempts."""
+        ordinal `after` on. A run that was cancelled meanwhile gets no new attempts. With `is_dry_run` none
+        does, and it is said which would."""
         # Nobody cancels or ends the run before the new attempts stand there.
         run = sa.select(runs.c.state).where(runs.c.id == run_id).with_for_update(key_share=True)
         if await connection.scalar(run) not in _RETRYING:
@@ -88,8 +90,8 @@ class RetryWrites(StorePart):
         rows = chosen.all()
         closed = [row for row in rows if row.reported != TaskState.COMPLETED]
         retried = [row for row in closed if even_if_held or not _may_be_charged(row)]
-        await self._next_attempts(connection, retried, now_ms)
-        if retried:
+        if retried and not is_dry_run:
+            await self._next_attempts(connection, retried, now_ms)
             await reopen_runs(connection, [run_id])
         return RetriedChunk(
             rows[-1].ordinal if rows else 0,

@@ -8,6 +8,7 @@ import pytest
 from app.domain.send_outcome import Answer
 from app.domain.task import RETRYABLE_STATES, RunState, TaskState
 from app.provider.wire import read_answer
+from app.services.retry import Retried, retry_run
 from app.store import Database, Store
 from app.store.write.retries import RetriedChunk
 from tests.integration.store.scenes import (
@@ -57,6 +58,21 @@ async def test_failed_tasks_get_new_attempts_under_new_keys(store: Store) -> Non
     again = await claim(store)
     assert [task.idempotency_key for task in again] == [f"{ids[0]}.2", f"{ids[2]}.2"]
     await check_books(store)
+
+
+async def test_a_dry_run_says_the_same_and_changes_nothing(store: Store) -> None:
+    run_id, _ = await start_run(store, 3)
+    sent = await submit_all(store)
+    await settle_all(store, failed_on(sent[0]), report_on(sent[1]), failed_on(sent[2]))
+
+    async def retried(*, is_dry_run: bool) -> Retried:
+        return await retry_run(store, run_id, ALL, clock=lambda: NOW, is_dry_run=is_dry_run)
+
+    for _ in range(2):
+        assert await retried(is_dry_run=True) == Retried(2, Decimal(10))
+    assert await claim(store) == []
+    assert await retried(is_dry_run=False) == Retried(2, Decimal(10))
+    assert len(await claim(store)) == 2
 
 
 async def test_retried_once_however_many_ask(store: Store, store_url: str) -> None:

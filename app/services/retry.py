@@ -1,0 +1,64 @@
+"""Retry: failed, expired and rejected tasks of a run are sent again, each under a new key. A task whose old
+attempt may still be charged is left alone, unless that is wanted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from app.domain.task import TaskState
+from app.ports import Clock
+
+if TYPE_CHECKING:
+    from app.store import Store
+
+CHUNK_TASKS = 500
+"""Tasks retried in one transaction."""
+
+
+@dataclass(slots=True)
+class Retried:
+    """What became of the tasks, or would."""
+
+    tasks: int = 0
+    estimate: Decimal = Decimal(0)
+    """Credits of the new attempts."""
+    held: int = 0
+    """Left alone: the old attempt may still be charged."""
+    answered: int = 0
+    """Left alone: the report came late, but it came, and it was a success."""
+
+
+async def retry_run(
+    store: "Store",
+    run_id: str,
+    states: Sequence[TaskState],
+    *,
+    clock: Clock,
+    even_if_held: bool = False,
+    is_dry_run: bool = False,
+    on_chunk: Callable[[int], None] = lambda _: None,
+) -> Retried:
+    """Retry the tasks of a run that are in one of `states`; `on_chunk` gets the tasks of each transaction.
+    With `is_dry_run` nothing is changed, and the same is counted."""
+    done, last = Retried(), 0
+    while True:
+        chunk = await store.retries.retry_chunk(
+            run_id,
+            states,
+            after=last,
+            limit=CHUNK_TASKS,
+            even_if_held=even_if_held,
+            now_ms=clock(),
+            is_dry_run=is_dry_run,
+        )
+        done.tasks += chunk.retried
+        done.estimate += chunk.estimate
+        done.held += chunk.held
+        done.answered += chunk.answered
+        if chunk.retried and not is_dry_run:
+            on_chunk(chunk.retried)
+        if not chunk.last:
+            return done
+        last = chunk.last
