@@ -145,7 +145,7 @@ async def test_codes_of_keys_and_scopes(sqlite_api: Api) -> None:
 
 
 async def test_credits_are_the_balance_less_what_is_queued(api: Api) -> None:
-    assert (await api.ask("/v1/credits")).status == 503
+    assert (await api.ask("/v1/credits")).status == 404
     balance = Balance(api.clock(), Decimal(10), Decimal(500), api.clock() + 86_400_000)
     await api.store.accounts.store_balance("default", balance)
     assert (await create(api)).status == 200

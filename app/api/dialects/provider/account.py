@@ -14,7 +14,7 @@ from app.api.dialects.provider.models import (
     ProviderState,
     ProviderStates,
 )
-from app.api.problems import UNAVAILABLE, Problem
+from app.api.problems import NOT_FOUND, Problem
 from app.api.route import Call, Params
 from app.domain.engines.places import COUNTRIES, STATE_NAMES, WITHOUT_OVERVIEW
 from app.domain.engines.table import ENGINES
@@ -54,8 +54,8 @@ async def get_provider_balance(call: Call[Params, None]) -> ProviderBalance:
     """The balance that was reported last, less what is queued here."""
     balance, room = await balance_and_room(call.store, account_of(call), call.parts.clock())
     if balance is None or room is None:
-        text = "the provider's balance was never read here; a worker that sends reads it"
-        raise Problem(UNAVAILABLE, text, headers={"Retry-After": "30"})
+        # As an edition answers that has none.
+        raise Problem(NOT_FOUND, "the provider's balance was not read here yet: a worker that sends reads it")
     return ProviderBalance(
         remaining=number(max(room, Decimal(0))),
         perCycle=None if balance.per_cycle is None else number(balance.per_cycle),

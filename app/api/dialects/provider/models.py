@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from app.api.dialects.provider.errors import ProviderError
 from app.api.route import Body, Params
@@ -12,6 +12,11 @@ BATCH_MAX = 500
 KEY_CHARS_MAX = 255
 TaskType = Literal["AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK"]
 Number = int | float
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class ProviderWebhook(Body):
@@ -25,7 +30,9 @@ class ProviderTaskBody(Body):
 
     taskType: TaskType  # noqa: N815
     payload: dict[str, Any] = Field(description="The body of the matching synchronous request.")
-    priority: Annotated[int, Field(strict=True, ge=1, le=10, description="Higher is served first.")] = 1
+    priority: Annotated[
+        int, Field(strict=True, ge=1, le=10, description="Higher is served first."), BeforeValidator(_whole)
+    ] = 1
     idempotencyKey: Annotated[  # noqa: N815
         str | None,
         Field(

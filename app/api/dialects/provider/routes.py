@@ -106,7 +106,15 @@ ROUTES = (
         "Count what the account has queued, and what the provider has",
         ProviderQueue,
     ),
-    _route("GET", "/v1/credits", get_provider_balance, "Show the credits that are left", ProviderBalance),
+    _route(
+        "GET",
+        "/v1/credits",
+        get_provider_balance,
+        "Show the credits that are left, less what is queued here",
+        ProviderBalance,
+        problems=(404,),
+        description="404 while no balance was read.",
+    ),
     _route(
         "GET",
         "/v1/countries",
