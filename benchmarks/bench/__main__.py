@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import counts, intake, pipeline, results, settle, start, submit
+from benchmarks.bench import api_task, counts, intake, pipeline, results, settle, start, submit
 from benchmarks.bench.figures import Row
 from benchmarks.bench.page import keep
 from benchmarks.bench.rig import STORES, Rig, rig
@@ -29,6 +29,7 @@ def benchmarks() -> dict[str, Measure]:
     submit_size = quick(submit.SubmitSize(), submit.SubmitSize(100))
     counts_size = quick(counts.CountsSize(), counts.CountsSize(200))
     results_size = quick(results.ResultsSize(), results.ResultsSize(100, 20))
+    api_task_size = quick(api_task.ApiTaskSize(), api_task.ApiTaskSize(0.1, 0.05))
     pipeline_size = quick(pipeline.PipelineSize(), pipeline.PipelineSize(2))
     return {
         "intake": lambda rig, rounds, tiny: intake.measure(rig, rounds, intake_size(tiny)),
@@ -36,6 +37,7 @@ def benchmarks() -> dict[str, Measure]:
         "counts": lambda rig, rounds, tiny: counts.measure(rig, rounds, counts_size(tiny)),
         "submit": lambda rig, rounds, tiny: submit.measure(rig, rounds, submit_size(tiny)),
         "start": lambda rig, rounds, tiny: start.measure(rig, rounds),
+        "api-task": lambda rig, rounds, tiny: api_task.measure(rig, rounds, api_task_size(tiny)),
         "results-stream": lambda rig, rounds, tiny: results.measure(rig, rounds, results_size(tiny)),
         "pipeline": lambda rig, rounds, tiny: pipeline.measure(rig, pipeline_size(tiny)),
     }

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,13 @@ class Generator:
     def prepare(self, count: int, *, seed: int, keys_file: str | None = None) -> None:
         """Have so many requests ready and signed."""
         self._ask(do="prepare", seed=seed, count=count, keys_file=keys_file)
+
+    def prepare_posts(self, path: str, bodies: Sequence[str], headers: Mapping[str, str]) -> None:
+        """Have a request ready for each body."""
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            file.write("\n".join(bodies))
+            file.flush()
+            self._ask(do="prepare_posts", path=path, bodies_file=file.name, headers=dict(headers))
 
     def run(
         self,

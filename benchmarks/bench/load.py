@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ class Load:
         self._sign()
         return {"requests": len(self._requests), "bytes": len(self._bodies[0][1])}
 
+    def prepare_posts(self, path: str, bodies_file: str, headers: dict[str, str]) -> dict[str, Any]:
+        """Make a request of each line of a file, without a signature."""
+        self._bodies, self._sent = [], 0
+        lines = Path(bodies_file).read_bytes().splitlines()
+        self._requests = [_post(path, body, headers) for body in lines]
+        return {"requests": len(self._requests)}
+
     def _sign(self) -> None:
         # Never twice for the same second: a repeat of a delivery is only counted.
         second_s = int(time.time())
@@ -57,21 +65,14 @@ class Load:
         ]
 
     def _request(self, task_id: str, body: bytes, signed_s: int) -> bytes:
-        lines = [
-            "POST /webhooks/cloro HTTP/1.1",
-            "Host: 127.0.0.1",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-            *(f"{name}: {value}" for name, value in signed_headers(task_id, body, signed_s).items()),
-        ]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+        return _post("/webhooks/cloro", body, signed_headers(task_id, body, signed_s))
 
     async def run(
         self, port: int, seconds: float, connections: int, first: int = 0, count: int | None = None
     ) -> dict[str, Any]:
         """Post from request number `first` on, over so many connections, until the time is over or `count`
         are answered. Answers a second, from the first byte sent to the last one answered."""
-        if first < self._sent or time.time() - self._signed_s > SIGNED_FOR_S:
+        if self._bodies and (first < self._sent or time.time() - self._signed_s > SIGNED_FOR_S):
             self._sign()
         end = self._sent = len(self._requests) if count is None else first + count
         one = _Run(self._requests[first:end], seconds)
@@ -174,6 +175,17 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
+def _post(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
 def _content_length(head: bytes) -> int:
     _, _, rest = head.lower().partition(b"content-length:")
     return int(rest.split(b"\r\n", 1)[0])
@@ -186,7 +198,8 @@ def main() -> None:
         for line in sys.stdin:
             command = json.loads(line)
             do = command.pop("do")
-            answer = load.prepare(**command) if do == "prepare" else runner.run(load.run(**command))
+            how = {"prepare": load.prepare, "prepare_posts": load.prepare_posts}.get(do)
+            answer: Any = how(**command) if how else runner.run(load.run(**command))
             print(json.dumps(answer), flush=True)
 
 
