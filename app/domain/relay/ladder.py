@@ -16,6 +16,8 @@ FAILURES_MAX = 5
 """Posts in a row that an endpoint does not take before it rests; one is enough once it has rested."""
 WAIT_MAX_MS = 24 * 3_600_000
 """Retry-After is believed up to a day."""
+LONGEST_MS = max(WAIT_MAX_MS, *LADDER_MS)
+"""A try that is further ahead was dated by a wrong clock."""
 BUSY = frozenset({429, 503})
 
 

@@ -8,13 +8,23 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.relay.ladder import LONGEST_MS
 from app.domain.relay.message import Message, Position
 from app.store.part import reads
 from app.store.read.bodies import AnswerReads
 from app.store.read.exports import read_results
 from app.store.read.own_columns import own_columns
 from app.store.read.settled import of_attempt
-from app.store.tables import attempts, relay_endpoints, relay_messages, relay_runs, results, runs, tasks
+from app.store.tables import (
+    attempts,
+    has_come,
+    relay_endpoints,
+    relay_messages,
+    relay_runs,
+    results,
+    runs,
+    tasks,
+)
 
 PAGE = 100
 """Messages read at once: 2 MB of answers of 18 KB."""
@@ -63,7 +73,7 @@ class RelayReads(AnswerReads):
         self, connection: AsyncConnection, endpoint_id: str, after: Position, now_ms: int
     ) -> DuePage:
         """What is due behind `after`. A response whose body is gone is null, and `response_note` says so."""
-        is_due = _M.endpoint_id == endpoint_id, _M.due_at_ms <= now_ms
+        is_due = _M.endpoint_id == endpoint_id, has_come(_M.due_at_ms, now_ms, LONGEST_MS)
         behind = sa.tuple_(_M.due_at_ms, _M.id) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
         page = (
             sa.select(*_OWN, _M.run_id, _M.task_id)

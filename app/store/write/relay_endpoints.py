@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.relay.ladder import Released
+from app.domain.relay.ladder import LONGEST_MS, Released
 from app.domain.relay.message import Endpoint, EndpointState, NewEndpoint, Scheme
 from app.store.database import Database
 from app.store.part import StorePart, writes
@@ -35,7 +35,7 @@ class RelayEndpointWrites(StorePart):
         """Endpoints for which something is due and to which nobody posts; they are the owner's until the
         lease is over."""
         is_free = sa.or_(_E.lease_until_ms.is_(None), has_come(_E.lease_until_ms, now_ms, lease_ms))
-        is_due = IS_ACTIVE_ENDPOINT, _E.due_at_ms <= now_ms, is_free
+        is_due = IS_ACTIVE_ENDPOINT, has_come(_E.due_at_ms, now_ms, LONGEST_MS), is_free
         due = sa.select(_E.id).where(*is_due).order_by(_E.due_at_ms).limit(limit)
         due = due.with_for_update(skip_locked=True)
         claimed = await connection.execute(

@@ -388,3 +388,17 @@ async def test_an_endpoint_closes_a_week_after_its_last_run_and_a_retry_opens_it
         receiver.got.clear()
         await worker.turn()
         assert [d["type"] for d in receiver.documents()] == ["task.completed"]
+
+
+async def test_times_that_a_wrong_clock_wrote_hold_up_nothing(
+    pipeline: Pipeline, clock: SteppedClock
+) -> None:
+    async with receiving() as receiver, Worker(pipeline) as worker:
+        receiver.answers.append(web.Response(status=500))
+        await pipeline.start(1, push_to=endpoint(receiver.url))
+        clock.advance(30 * 24 * HOUR_MS)
+        await complete(pipeline)
+        await worker.turn()
+        clock.advance(-30 * 24 * HOUR_MS)
+        await worker.turn()
+        assert len(receiver.got) == 2
