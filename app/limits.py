@@ -216,7 +216,8 @@ class ApiLimits(BaseModel):
     api_timeout_s: float = Field(30.0, gt=0, le=HOUR_S)
     """A request is given up after this, its waiting and its body included; uploads and streams are not."""
     api_streams_max: int = Field(100, ge=1, le=10_000)
-    """Streams that are open at once: each is a connection and, while it is read, some 100 KB."""
+    """Streams that are open at once: each is a connection and, while it is read, some 100 KB. Never more than
+    four for each request that is answered at once: 16 beside the receiver."""
 
     # Not settings.
     api_body_bytes_max: ClassVar[int] = 1024 * 1024

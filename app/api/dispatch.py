@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 NOBODY = Caller("", "", Scope.READ, None)
 """Who asks a route that needs no token."""
 RETRY_AFTER_S = 5
+STREAMS_FACTOR = 4
+"""Streams that are open at once, for each request that is answered: beside the receiver both are few."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
 
 
@@ -51,7 +53,7 @@ class Dispatcher:
         self._limits = limits
         self._access = Access(parts.store, parts.clock)
         self._rates = RequestRates(limits.api_rate_per_s)
-        self._slots = Slots(in_flight_max, limits.api_streams_max)
+        self._slots = Slots(in_flight_max, min(limits.api_streams_max, STREAMS_FACTOR * in_flight_max))
         self._routes: dict[web.AbstractRoute, Route] = {}
         self._router = UrlDispatcher()
         for route in routes:

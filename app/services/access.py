@@ -35,8 +35,10 @@ async def create_token(
 
 
 async def revoke_token(store: "Store", name_or_prefix: str, *, now_ms: int) -> TokenRow | None:
-    """The token as it was; None: none that is not revoked is called so."""
-    row = await store.access.find_valid_token(name_or_prefix)
+    """The token as it was; None: none that is not revoked is called so. A whole token, and the beginning of
+    one as lists show it, name it too."""
+    wanted = prefix_of(name_or_prefix) or name_or_prefix.removesuffix("…")
+    row = await store.access.find_valid_token(wanted)
     if row is None:
         return None
     action = _action("token.revoke", row.id, now_ms)

@@ -75,10 +75,14 @@ async def test_a_name_is_free_again_when_its_token_has_ended(api: Api) -> None:
     api.clock.advance(1_000)
     assert [await make(), await make()] == [True, False]
     assert await revoke_token(api.store, "ci", now_ms=api.clock()) is not None
+    for shown in (lambda token: token, lambda token: f"{token[:13]}…", lambda token: token[:13]):
+        made = await create_token(api.store, "other", "read", None, now_ms=api.clock())
+        assert made is not None
+        assert await revoke_token(api.store, shown(made[1]), now_ms=api.clock()) is not None
     assert await revoke_token(api.store, "ci", now_ms=api.clock()) is None
     assert await make()
-    listed = await api.store.access.list_actions(10)
-    assert [row.action for row in listed].count("token.create") == 3
+    listed = await api.store.access.list_actions(20)
+    assert [row.action for row in listed].count("token.create") == 6
     assert {row.actor for row in listed} == {"command line"}
 
 
