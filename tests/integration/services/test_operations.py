@@ -144,9 +144,11 @@ async def test_w18_this_version_goes_on_while_a_later_one_migrates(
                 await connection.execute(sa.text(statement))
 
     try:
-        for table in metadata.sorted_tables:
+        tables = metadata.sorted_tables
+        for table in tables:
             added = f"ALTER TABLE {table.name} ADD COLUMN later INTEGER NOT NULL DEFAULT 0"
-            await asyncio.gather(one_round(pipeline, answered, sends=4), change(added))
+            sends = TASKS // (len(tables) + 1)
+            await asyncio.gather(one_round(pipeline, answered, sends=sends), change(added))
         assert len(answered) < TASKS, "all of it under traffic"
         for statement in LATER.split(";"):
             await change(statement)
