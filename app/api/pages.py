@@ -16,7 +16,8 @@ from app.api.route import Params
 
 LIMIT_MAX = 1_000
 LIMIT = 100
-CURSOR_CHARS_MAX = 500
+CURSOR_CHARS_MAX = 200
+"""A whole request line has 8,190 bytes in aiohttp."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,7 +37,12 @@ class PageParams(Params):
 
     limit: Annotated[Whole, Field(ge=1, le=LIMIT_MAX, description="How many, at most.")] = LIMIT
     cursor: Annotated[
-        str | None, Field(max_length=CURSOR_CHARS_MAX, description="`next_cursor` of the page before.")
+        str | None,
+        Field(
+            max_length=CURSOR_CHARS_MAX,
+            pattern="^[A-Za-z0-9_-]+$",
+            description="`next_cursor` of the page before.",
+        ),
     ] = None
 
 

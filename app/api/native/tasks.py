@@ -15,6 +15,7 @@ from app.api.route import Call, Params, Route
 from app.domain.access import Scope
 from app.domain.engines.table import TASK_TYPES
 from app.domain.evidence.records import DisputedAttempt, Send, StoredReport
+from app.domain.text import storable
 from app.store.read.task_pages import TaskFilter
 
 TaskStateName = Literal[
@@ -37,6 +38,10 @@ Country = Annotated[
     Field(pattern="^[A-Za-z]{2}$", description="Where it is asked from, such as GB."),
     AfterValidator(str.upper),
 ]
+
+
+CustomId = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(storable)]
+"""As it is stored: no database takes a NUL."""
 
 
 class TaskError(BaseModel):
@@ -137,7 +142,7 @@ class TaskPageParams(PageParams):
     engine: Engine | None = None
     country: Country | None = None
     verdict: VerdictName | None = None
-    custom_id: Annotated[str | None, Field(min_length=1, max_length=500)] = None
+    custom_id: Annotated[CustomId | None, Field(description="As its record named it.")] = None
 
 
 class TaskParams(Params):

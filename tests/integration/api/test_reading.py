@@ -72,6 +72,7 @@ async def pages(api: Api, path: str, **how: Any) -> tuple[list[Any], int]:
         ("custom_id=row-7", [7]),
         ("custom_id=row-7&engine=CHATGPT", []),
         ("custom_id=none", []),
+        ("custom_id=%00%FF", []),
     ],
 )
 async def test_tasks_by_every_filter(

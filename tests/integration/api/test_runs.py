@@ -79,6 +79,7 @@ async def test_what_is_asked_wrongly_is_named_with_what_is_right(api: Api) -> No
         ("limit=1&limit=2", "limit", "given_twice"),
         ("cursor=abc", "cursor", "invalid_cursor"),
         ("cursor=WyJydW5zIiwxXQ", "cursor", "invalid_cursor"),
+        ("cursor=a%2Bb", "cursor", "string_pattern_mismatch"),
         ("state=running", "state", "unknown_parameter"),
         ("%3Cscript%3E=1", "(not a name)", "unknown_parameter"),
     ):
