@@ -43,6 +43,10 @@ class NameTaken(Exception):  # noqa: N818 - it is there, and nothing has failed
     """Another run has the name that a new one was to get, which is the text."""
 
 
+class KeyLost(Exception):  # noqa: N818 - nothing has failed but to be in time
+    """Another request works under the idempotency key by now; nothing was written."""
+
+
 class ObjectsUnavailable(Exception):  # noqa: N818 - a state of the world, as above
     """Trouble of object storage that passes: no answer, a full disk. What was asked may have been done, and
     can be asked again."""

@@ -21,6 +21,7 @@ from app.store.tables import (
     WAS_RETRIED,
     account_entries,
     deliveries,
+    idempotency_keys,
     ledger,
     metadata,
     notices,
@@ -128,6 +129,7 @@ sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, 
 sa.Index(
     "uq_tokens_name", tokens.c.name, unique=True, postgresql_where=IS_VALID_TOKEN, sqlite_where=IS_VALID_TOKEN
 )
+sa.Index("ix_idempotency_keys_created_at_ms", idempotency_keys.c.created_at_ms)
 sa.Index(
     "ix_relay_endpoints_due",
     relay_endpoints.c.due_at_ms,

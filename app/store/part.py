@@ -3,8 +3,10 @@
 May not know any table.
 """
 
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,6 +21,22 @@ Method = Callable[Concatenate[S, AsyncConnection, P], Awaitable[R]]
 """As it is written: with the connection of its transaction."""
 Call = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 """As it is called: without."""
+
+
+Beside = Callable[[AsyncConnection, Any], Awaitable[None]]
+"""What is written with something else: gets the connection, and what the method returned."""
+_BESIDE: ContextVar[Beside | None] = ContextVar("beside", default=None)
+
+
+@contextlib.contextmanager
+def in_its_transaction(beside: Beside) -> Iterator[None]:
+    """What is written within this is committed with `beside`, or not at all. `beside` must be repeatable, as
+    what it goes with is."""
+    token = _BESIDE.set(beside)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
 
 
 class StorePart:
@@ -44,9 +62,15 @@ def writes(method: Any = None, /, *, long: bool = False, tries: int = WRITE_TRIE
     def decorate(method: Callable[..., Awaitable[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
         @functools.wraps(method)
         async def call(self: StorePart, *args: Any, **kwargs: Any) -> R:
-            return await self.db.write(
-                lambda connection: method(self, connection, *args, **kwargs), long=long, tries=tries
-            )
+            beside = _BESIDE.get()
+
+            async def work(connection: AsyncConnection) -> R:
+                result = await method(self, connection, *args, **kwargs)
+                if beside is not None:
+                    await beside(connection, result)
+                return result
+
+            return await self.db.write(work, long=long, tries=tries)
 
         return call
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from app.store.write.engine_pauses import EnginePauseWrites
     from app.store.write.future_times import FutureTimeWrites
     from app.store.write.health import HealthWrites
+    from app.store.write.idempotency import IdempotencyWrites
     from app.store.write.inbox import InboxWrites
     from app.store.write.load import LoadWrites
     from app.store.write.notices import NoticeWrites
@@ -86,6 +87,7 @@ PARTS = {
     "relay_endpoints": "write.relay_endpoints.RelayEndpointWrites",
     "relay_messages": "write.relay_messages.RelayMessageWrites",
     "relay": "read.relay.RelayReads",
+    "idempotency": "write.idempotency.IdempotencyWrites",
     "future_times": "write.future_times.FutureTimeWrites",
     "forecasts": "read.forecasts.ForecastReads",
     "adjustments": "write.adjustments.AdjustmentWrites",
@@ -153,6 +155,7 @@ class Store:
         relay_endpoints: RelayEndpointWrites
         relay_messages: RelayMessageWrites
         relay: RelayReads
+        idempotency: IdempotencyWrites
         future_times: FutureTimeWrites
         forecasts: ForecastReads
         adjustments: AdjustmentWrites

@@ -602,6 +602,24 @@ actions = sa.Table(
     sa.Column("status", sa.Integer),  # HTTP; null: it goes on, or its process died
 )
 
+# What was asked for under an idempotency key, and what was answered; one request works under it at a time.
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("token_id", Id, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("target", sa.Text, nullable=False),  # SHA-256 of method, address and kind of body
+    sa.Column("content", sa.Text),  # SHA-256 of the body; null: it has not ended yet
+    sa.Column("owner", sa.Text, nullable=False),  # the request that works under it
+    sa.Column("lease_until_ms", Millis, nullable=False),  # then another may go on
+    sa.Column("run_id", Id),  # what it has made so far; null: nothing
+    sa.Column("progress", sa.Text),  # how far it came, as JSON; null: nothing is changed yet
+    sa.Column("status", sa.Integer),  # HTTP; null: there is no answer yet
+    sa.Column("headers", sa.Text),  # of the answer, as JSON
+    sa.Column("body", sa.Text),
+    sa.Column("created_at_ms", Millis, nullable=False),
+)
+
 # Where results are pushed to; a row for each URL of an account's, or of a token's.
 relay_endpoints = sa.Table(
     "relay_endpoints",

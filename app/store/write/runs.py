@@ -59,10 +59,11 @@ class RunWrites(StorePart):
         slot_ms: int | None = None,
         is_name_new: bool = False,
         push_to: NewEndpoint | None = None,
+        run_id: str | None = None,
     ) -> str:
         """A new run in state loading; its id. Its results are pushed to `push_to`. With `is_name_new` raises
         NameTaken if any has it."""
-        run_id = new_id(now_ms)
+        run_id = run_id or new_id(now_ms)
         row: dict[str, object] = {
             "id": run_id,
             "name": storable(name),
