@@ -132,13 +132,14 @@ def _find_format(opened: Opened) -> str:
     first = _first_text(lines)
     if first is None:
         raise UnreadableError(1, EngineProblem("file", "empty", "write a header line and one record a line"))
-    named = SUFFIXES.get(opened.suffix)
+    named = opened.kind or SUFFIXES.get(opened.suffix)
     if first == "[":
         remedy = "write one JSON object a line, without brackets around them or commas between"
         raise UnreadableError(lines.number + 1, EngineProblem("file", "a JSON array, not JSON Lines", remedy))
     if first == "{" and named == "csv":
-        remedy = "give it a name that ends in .jsonl"
-        problem = f"JSON, but its name ends in {opened.suffix}"
+        remedy = "send it as application/x-ndjson" if opened.kind else "give it a name that ends in .jsonl"
+        says = "it is sent as CSV" if opened.kind else f"its name ends in {opened.suffix}"
+        problem = f"JSON, but {says}"
         raise UnreadableError(lines.number + 1, EngineProblem("file", problem, remedy))
     return named or ("jsonl" if first == "{" else "csv")
 

@@ -36,6 +36,8 @@ class Reading:
 
     encoding: str | None = None
     delimiter: str | None = None
+    kind: str | None = None
+    """csv or jsonl, whatever it is called and however it begins."""
 
 
 def check_reading(reading: Reading) -> list[EngineProblem]:
@@ -78,6 +80,11 @@ class Opened:
             return ""
         plain = self._path.with_suffix("") if self._path.suffix.lower() == ".gz" else self._path
         return plain.suffix.lower()
+
+    @property
+    def kind(self) -> str | None:
+        """What its author says that it is."""
+        return self._reading.kind
 
     def delimiter(self) -> Delimiter:
         """What separates its columns, if it is a CSV."""

@@ -6,18 +6,19 @@ the same run, after an interruption or in parallel with another producer, adds w
 else; a source that says something else is refused (SourceChanged).
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.domain import pricing
 from app.domain.engines.rules import display
 from app.domain.own_columns import BadLine, OwnColumns
 from app.domain.relay.message import NewEndpoint
 from app.domain.remarks import Remarks
-from app.domain.task import TaskSpec
+from app.domain.task import TaskSpec, new_id
 from app.domain.time_format import iso_day
 from app.ports import Clock
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CHUNK = 500
 """Tasks of one transaction: 500 rows of 1 KB are read, priced and committed in some 20 ms."""
 DUPLICATES_KEPT = 20
+Source = Iterable[TaskSpec | BadLine] | AsyncIterable[Iterable[TaskSpec | BadLine]]
+"""Lines that are there, or that come a piece at a time."""
 
 
 class Duplicates(StrEnum):
@@ -95,9 +98,21 @@ class Loaded:
     """Ordinal of the last good record."""
 
 
+class Seal(Protocol):
+    """What is written with a run: in the transaction that makes it, and in the one that lets it begin."""
+
+    def made(self, run_id: str) -> AbstractContextManager[None]:
+        """Around the transaction that makes the run."""
+        ...
+
+    async def begun(self, loaded: Loaded) -> AbstractContextManager[None]:
+        """Around the transaction that lets it begin, its source being read."""
+        ...
+
+
 async def load_run(
     store: "Store",
-    source: Iterable[TaskSpec | BadLine],
+    source: Source,
     new: NewRun,
     *,
     sha256: Callable[[], str],
@@ -105,29 +120,21 @@ async def load_run(
     progress: Callable[[int], None] = lambda _: None,
     created: Callable[[str], None] = lambda _: None,
     resume: str | None = None,
+    seal: Seal | None = None,
 ) -> "Loaded":
     """Store every good line of `source` as a task of a new run, or of the run `resume` that was made from it,
     and let the run begin.
 
     `sha256` is asked after the last line; `created` gets the run's id with its first tasks, `progress` the
-    number of tasks stored so far. A source that is refused leaves no run behind. Raises SourceChanged when
-    `resume` was made from another source, NameTaken, and whatever `source` raises; then the run stays as far
-    as it was read, so that it can be resumed or cancelled.
+    number of tasks stored so far; what `seal` writes is written with the run. A source that is refused leaves
+    no run behind. Raises SourceChanged when `resume` was made from another source, NameTaken, and whatever
+    `source` raises; then the run stays as far as it was read, so that it can be resumed or cancelled.
     """
 
     async def begin() -> str:
-        run_id = await store.runs.create_run(
-            name=new.name,
-            source=new.source,
-            budget=new.budget,
-            now_ms=clock(),
-            account=new.account,
-            batch_size=new.batch_size,
-            reuse_within_ms=new.reuse_within_ms,
-            pause_failing_engines=new.pause_failing_engines,
-            is_name_new=new.is_name_new,
-            push_to=new.push_to,
-        )
+        run_id = new_id(clock())
+        with seal.made(run_id) if seal else nullcontext():
+            await create_new_run(store, run_id, new, clock())
         created(run_id)
         return run_id
 
@@ -144,10 +151,28 @@ async def load_run(
         if not resume:
             await store.runs.discard_run(loaded.run_id)
     else:
-        loaded.started = await store.loading.finish_loading(
-            loaded.run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
-        )
+        with await seal.begun(loaded) if seal else nullcontext():
+            loaded.started = await store.loading.finish_loading(
+                loaded.run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
+            )
     return loaded
+
+
+async def create_new_run(store: "Store", run_id: str, new: NewRun, now_ms: int) -> None:
+    """The run itself, without tasks. Raises NameTaken."""
+    await store.runs.create_run(
+        run_id=run_id,
+        name=new.name,
+        source=new.source,
+        budget=new.budget,
+        now_ms=now_ms,
+        account=new.account,
+        batch_size=new.batch_size,
+        reuse_within_ms=new.reuse_within_ms,
+        pause_failing_engines=new.pause_failing_engines,
+        is_name_new=new.is_name_new,
+        push_to=new.push_to,
+    )
 
 
 async def _is_refused(store: "Store", new: NewRun, loaded: "Loaded") -> bool:
@@ -161,9 +186,24 @@ async def _is_refused(store: "Store", new: NewRun, loaded: "Loaded") -> bool:
     return bool(named and loaded.duplicates)
 
 
+class _Whole:
+    """A source that is there, as one piece."""
+
+    def __init__(self, lines: Iterable[TaskSpec | BadLine]) -> None:
+        self._pieces = iter((lines,))
+
+    def __aiter__(self) -> "_Whole":
+        return self
+
+    async def __anext__(self) -> Iterable[TaskSpec | BadLine]:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
 async def _read(
     store: "Store",
-    source: Iterable[TaskSpec | BadLine],
+    source: Source,
     new: NewRun,
     loaded: "Loaded",
     begin: Callable[[], Awaitable[str]],
@@ -173,20 +213,21 @@ async def _read(
     day = new.price_day or iso_day(clock())
     chunk: list[tuple[TaskSpec, Decimal]] = []
     bad_line: int | None = None
-    for line in source:
-        if not isinstance(line, TaskSpec):
-            _note_bad(loaded, line, is_new=line.line != bad_line)
-            bad_line = line.line
-        # Under strict the rest is read only to name its other bad lines.
-        elif not (new.strict and loaded.bad_lines):
-            if line.ordinal <= loaded.resumed_after:
-                loaded.resumed_record = line.record or line.ordinal
-            chunk.append((line, pricing.estimate(line.task_type, line.payload, day)))
-            if len(chunk) >= CHUNK:
-                loaded.run_id = loaded.run_id or await begin()
-                await _store_chunk(store, chunk, new, loaded, clock())
-                progress(loaded.tasks)
-                chunk.clear()
+    async for piece in source if isinstance(source, AsyncIterable) else _Whole(source):
+        for line in piece:
+            if not isinstance(line, TaskSpec):
+                _note_bad(loaded, line, is_new=line.line != bad_line)
+                bad_line = line.line
+            # Under strict the rest is read only to name its other bad lines.
+            elif not (new.strict and loaded.bad_lines):
+                if line.ordinal <= loaded.resumed_after:
+                    loaded.resumed_record = line.record or line.ordinal
+                chunk.append((line, pricing.estimate(line.task_type, line.payload, day)))
+                if len(chunk) >= CHUNK:
+                    loaded.run_id = loaded.run_id or await begin()
+                    await _store_chunk(store, chunk, new, loaded, clock())
+                    progress(loaded.tasks)
+                    chunk.clear()
     if chunk and not (new.strict and loaded.bad_lines):
         loaded.run_id = loaded.run_id or await begin()
         await _store_chunk(store, chunk, new, loaded, clock())
@@ -214,13 +255,13 @@ async def _take_repeated_ids_out(
         if own is None or first_line is None or (spec.sample > 1 and first_line == own.line):
             kept.append((spec, estimate))
         elif spec.sample == 1:
-            _note_bad(loaded, _repeated_id(own, first_line), is_new=True)
+            _note_bad(loaded, repeated_id(own, first_line), is_new=True)
         if own is not None and custom_id is not None:
             lines.setdefault(custom_id, own.line)
     return kept
 
 
-def _repeated_id(own: OwnColumns, first_line: int) -> BadLine:
+def repeated_id(own: OwnColumns, first_line: int) -> BadLine:
     problem = f"{display(own.custom_id)} is the custom_id of line {first_line} too"
     return BadLine(own.line, "custom_id", problem, "give each record one of its own, or leave it blank")
 
