@@ -20,6 +20,16 @@ _HEADERS = {
 }
 
 
+_KEY_HEADER: Document = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Your own, a new one for each request: sent again, the same request is answered as before "
+    "and done once. Kept for a day.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+
+
 def openapi_document(routes: Sequence[Route]) -> Document:
     """As a JSON value."""
     schemas, definitions = models_json_schema(sorted(_models(routes), key=str), ref_template=_REF)
@@ -106,7 +116,7 @@ def _parameters(route: Route) -> list[Document]:
         if description := described.get("description"):
             parameter["description"] = description
         parameters.append(parameter)
-    return parameters
+    return parameters + ([_KEY_HEADER] if route.takes_key else [])
 
 
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}

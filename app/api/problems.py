@@ -71,6 +71,7 @@ class ProblemDocument(BaseModel):
     code: str = Field(description="For programs; it does not change.")
     request_id: str = Field(description="As the logs have it, and the header X-Request-Id.")
     errors: list[FieldError] = Field(default_factory=list)
+    errors_unnamed: int = Field(default=0, description="How many more there are than `errors` names.")
 
 
 class Problem(Exception):  # noqa: N818 - as RFC 9457 calls it
@@ -82,12 +83,14 @@ class Problem(Exception):  # noqa: N818 - as RFC 9457 calls it
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
+        errors_unnamed: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.errors = list(errors)
+        self.errors_unnamed = errors_unnamed
         self.headers = dict(headers or {})
 
     def document(self, request_id: str) -> ProblemDocument:
@@ -100,6 +103,7 @@ class Problem(Exception):  # noqa: N818 - as RFC 9457 calls it
             code=self.kind.code,
             request_id=request_id,
             errors=self.errors,
+            errors_unnamed=self.errors_unnamed,
         )
 
 

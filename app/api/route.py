@@ -194,6 +194,11 @@ class Route:
     """Its answer waits for a task to end."""
 
     @property
+    def takes_key(self) -> bool:
+        """Whether an Idempotency-Key says that it is the same request again."""
+        return self.method == "POST" and self.dialect is NATIVE
+
+    @property
     def is_stream(self) -> bool:
         """Neither its answer nor its body ends within the time of a request."""
         return (

@@ -2,12 +2,24 @@
 
 from app.api import description
 from app.api.dialects.provider import routes as provider
-from app.api.native import accounts, books, events, evidence, relay, results, runs, schedules, tasks
+from app.api.native import (
+    accounts,
+    books,
+    events,
+    evidence,
+    relay,
+    results,
+    runs,
+    schedules,
+    submitting,
+    tasks,
+)
 from app.api.route import Route
 
 ROUTES: tuple[Route, ...] = (
     *description.ROUTES,
     *runs.ROUTES,
+    *submitting.ROUTES,
     *results.ROUTES,
     *events.ROUTES,
     *tasks.ROUTES,

@@ -90,12 +90,12 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
     """The body, as the route takes it. Raises Problem."""
     if route.body is None:
         return None
+    media_type = request.content_type if "Content-Type" in request.headers else JSON
+    if isinstance(route.body, Uploads) and media_type in route.body.media_types:
+        return Upload(media_type, _chunks(request), request.headers)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "bodies are not taken compressed: send it as it is")
-    media_type = request.content_type if "Content-Type" in request.headers else JSON
     if isinstance(route.body, Uploads):
-        if media_type in route.body.media_types:
-            return Upload(media_type, _chunks(request), request.headers)
         taken = [*route.body.media_types, *([JSON] if route.body.json else [])]
         model = route.body.json
     else:

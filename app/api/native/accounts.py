@@ -60,7 +60,11 @@ async def get_balance(call: Call[AccountParams, None]) -> Balance:
 
 async def get_forecast(call: Call[AccountParams, None]) -> AccountForecast:
     """From what is stored: the provider is not asked for its slots."""
-    account = visible_account(call, call.params.account)
+    return await account_forecast(call, visible_account(call, call.params.account))
+
+
+async def account_forecast(call: Call[Any, Any], account: str) -> AccountForecast:
+    """What lies ahead of an account that the caller may see."""
     rate_per_s = call.parts.settings.all_accounts()[account].rate_per_s
     now_ms = call.parts.clock()
     seen = await look_ahead(call.store, account, provider=None, rate_per_s=rate_per_s, now_ms=now_ms)
