@@ -35,7 +35,7 @@ from app.store.migrate import migrate
 from app.store.tables import deliveries, ledger, results, settle_sequence, tasks
 from benchmarks.export import made
 from tests.servers.postgres import PostgresServer
-from tests.servers.processes import end, free_port
+from tests.servers.processes import answers, end, free_port
 
 RESULTS = Path(__file__).parent / "results" / "relay.json"
 CHUNK = 1_000
@@ -77,7 +77,7 @@ async def fill(store: Store, count: int, to: NewEndpoint) -> str:
     run_id = await store.runs.create_run(name="relay", source="-", budget=None, now_ms=now, push_to=to)
     rng = random.Random(14)
     words = [rng.randbytes(3).hex() for _ in range(4_000)]
-    rows = made(run_id, 1, count, rng, words)
+    rows = made(run_id, 1, count, rng, words, 0)
     for first in range(1, count + 1, CHUNK):
         chunk = [next(rows) for _ in range(min(CHUNK, count + 1 - first))]
 
@@ -95,8 +95,11 @@ async def fill(store: Store, count: int, to: NewEndpoint) -> str:
 
 
 def receive(port: int) -> subprocess.Popen[bytes]:
-    """The receiver, in a process of its own."""
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.relay", "--serve", str(port)])
+    """The receiver, in a process of its own, once it answers."""
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.relay", "--serve", str(port)])
+    while process.poll() is None and not answers(f"http://127.0.0.1:{port}/"):
+        time.sleep(0.1)
+    return process
 
 
 def ask(url: str) -> dict[str, Any]:
@@ -188,7 +191,6 @@ async def measure(count: int, folder: Path, kind: str) -> dict[str, Any]:
         end(receiver, ((signal.SIGKILL, 5.0),))
     receiver = receive(port)
     try:
-        await asyncio.sleep(1)
         figures = await asyncio.to_thread(push, folder, database_url, url, count)
     finally:
         end(receiver, ((signal.SIGKILL, 5.0),))

@@ -44,7 +44,9 @@ def submitted_document(
 
 def webhook_document(new: NewRun, secret: str | None) -> Document | None:
     """Where results are pushed to; None: nowhere. `secret`: that of a new URL, told this once."""
-    return None if new.push_to is None else {"url": new.push_to.url, "secret": secret}
+    if new.push_to is None:
+        return None
+    return {"url": new.push_to.url, "secret": secret, "secret_given": new.push_to.is_secret_given}
 
 
 def bad_line_document(remark: Remark) -> Document:

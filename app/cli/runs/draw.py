@@ -233,7 +233,8 @@ def _draw_webhook(output: Console, webhook: "Document") -> None:
         output.print("  signed with a secret that is shown this once, for the receiver:")
         output.print(f"  [bold]{webhook['secret']}[/bold]", soft_wrap=True, highlight=False)
     else:
-        output.print("  signed with the secret that this URL had before")
+        whose = "you gave" if webhook["secret_given"] else "this URL had before"
+        output.print(f"  signed with the secret that {whose}")
 
 
 def draw_asked(output: Console, document: "Document") -> None:
