@@ -10,11 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.domain.notices.notice import Answered, Notice, NoticeKind
 from app.domain.relay.ladder import Health, Released, Tried, after_post
-from app.domain.relay.message import START, Endpoint, EndpointState, Message
+from app.domain.relay.message import START, Endpoint, EndpointState, Message, Position
 from app.domain.relay.payload import body_of
 from app.domain.relay.signing import headers_of
 from app.limits import RelayLimits, to_ms
@@ -75,6 +75,10 @@ class Pump:
     _under_way: "set[asyncio.Task[tuple[Message, Answered]]]" = field(default_factory=set)
     _ended: list[tuple[Message, Tried]] = field(default_factory=list)
     _recorded_s: float = 0.0
+    _position: Position = START
+    _is_last: bool = False
+    _fetching: "asyncio.Task[None] | None" = None
+    _recording: "asyncio.Task[None] | None" = None
 
     def __post_init__(self) -> None:
         known = self.endpoint
@@ -86,31 +90,50 @@ class Pump:
         by whoever has it next."""
         try:
             await self._push()
+            if self._recording is not None:
+                await self._recording
         finally:
-            for post in self._under_way:
-                post.cancel()
+            for task in (*self._under_way, self._fetching, self._recording):
+                if task is not None:
+                    task.cancel()
         await self._record()
         await self._release()
         return self.pushed
 
     async def _push(self) -> None:
-        position, is_last = START, False
+        """The database is read and written beside the posts, which do not wait for it."""
         while True:
-            if not is_last and len(self._ready) < self._places() and not self._is_over():
-                page = await self.store.relay.due_messages(self.endpoint.id, position, self.clock())
-                position, is_last = page.last, page.is_last
-                self._ready.extend(page.messages)
+            if self._fetching is None and self._wants_more():
+                self._fetching = asyncio.create_task(self._fetch())
             self._start()
-            if not self._under_way:
-                if self._is_over() or (is_last and not self._ready):
-                    return
-                continue
-            done, _ = await asyncio.wait(
-                self._under_way, timeout=RECORD_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            self._take_in(done)
-            if len(self._ended) >= RECORD_SIZE or self._monotonic_s() - self._recorded_s >= RECORD_S:
-                await self._record()
+            if not self._under_way and self._fetching is None:
+                return
+            waited: set[asyncio.Task[Any]] = {*self._under_way}
+            if self._fetching is not None:
+                waited.add(self._fetching)
+            done, _ = await asyncio.wait(waited, timeout=RECORD_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._fetching in done:
+                self._fetching.result()
+                self._fetching = None
+            self._take_in(done & self._under_way)
+            self._record_beside()
+
+    def _wants_more(self) -> bool:
+        return not self._is_last and len(self._ready) < 2 * self._places() and not self._is_over()
+
+    async def _fetch(self) -> None:
+        page = await self.store.relay.due_messages(self.endpoint.id, self._position, self.clock())
+        self._position, self._is_last = page.last, page.is_last
+        self._ready.extend(page.messages)
+
+    def _record_beside(self) -> None:
+        """One transaction at a time, so that what a killed worker posts again stays bounded."""
+        if self._recording is not None and self._recording.done():
+            self._recording.result()
+            self._recording = None
+        late = self._monotonic_s() - self._recorded_s >= RECORD_S
+        if self._recording is None and self._ended and (late or len(self._ended) >= RECORD_SIZE):
+            self._recording = asyncio.create_task(self._record())
 
     def _is_over(self) -> bool:
         return self.stopping.is_set() or self.is_lost or self.health.must_rest
