@@ -34,6 +34,7 @@ class Access:
         self._clock = clock
         self._known: dict[str, tuple[TokenRow, int]] = {}
         """By prefix, with the time of the reading."""
+        self._looking: dict[str, asyncio.Future[TokenRow | None]] = {}
         self._noted_ms: dict[str, int] = {}
         self._notes: set[asyncio.Task[None]] = set()
 
@@ -60,6 +61,15 @@ class Access:
         known = self._known.get(prefix)
         if known is not None and 0 <= now_ms - known[1] < KNOWN_FOR_MS:
             return known[0]
+        # One look for all who ask meanwhile.
+        looking = self._looking.get(prefix)
+        if looking is None:
+            looking = asyncio.ensure_future(self._look(prefix, now_ms))
+            self._looking[prefix] = looking
+            looking.add_done_callback(lambda _: self._looking.pop(prefix, None))
+        return await asyncio.shield(looking)
+
+    async def _look(self, prefix: str, now_ms: int) -> TokenRow | None:
         token = await self._store.access.find_token(prefix)
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()

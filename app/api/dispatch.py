@@ -187,7 +187,7 @@ def _problem_response(problem: Problem, dialect: Dialect, headers: dict[str, str
 
 def _log_end(request: web.Request, route: Route | None, status: int, started_s: float) -> None:
     """Without the path itself, which may hold what is nobody's business."""
-    is_quiet = status < 400 and request.method == "GET"
+    is_quiet = status < 400 and (request.method == "GET" or (route is not None and route.is_frequent))
     tell = log.debug if is_quiet else log.info
     tell(
         "api_request",

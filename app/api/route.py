@@ -190,6 +190,8 @@ class Route:
     dialect: Dialect = NATIVE
     is_long: bool = False
     """It reads whole runs, and has the time of what does."""
+    is_frequent: bool = False
+    """Its requests come by the hundred a second: one that goes well is logged at debug level."""
     waits: bool = False
     """Its answer waits for a task to end."""
 

@@ -118,15 +118,18 @@ def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
 
 
 async def _whole(request: web.BaseRequest, bytes_max: int) -> bytes:
-    too_large = Problem(TOO_LARGE, f"the body has more than {bytes_max} bytes: send less at once")
     if (request.content_length or 0) > bytes_max:
-        raise too_large
+        raise _too_large(bytes_max)
     body = bytearray()
     async for chunk in _chunks(request):
         body += chunk
         if len(body) > bytes_max:
-            raise too_large
+            raise _too_large(bytes_max)
     return bytes(body)
+
+
+def _too_large(bytes_max: int) -> Problem:
+    return Problem(TOO_LARGE, f"the body has more than {bytes_max} bytes: send less at once")
 
 
 async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.access import ActionRow
-from app.domain.task import TaskSpec
 from app.domain.time_format import DAY_MS, iso_day
 
 API_SOURCE = "api"
@@ -35,8 +33,12 @@ class NewTask:
     """A task that is to be stored. Its id is made before, so that storing it can be repeated."""
 
     id: str
-    spec: TaskSpec
-    """Without its ordinal, which it gets with its place in the run."""
+    task_type: str
+    payload: str
+    """JSON, as it is sent."""
+    priority: int
+    fingerprint: str
+    """TaskSpec.fingerprint."""
     estimate: Decimal
     key: str | None = None
     """The caller's own, unique for each token; None: it gave none."""
@@ -50,7 +52,9 @@ class Taking:
 
     producer: Producer
     tasks: Sequence[NewTask]
-    action: ActionRow
+    action: str
+    """What the list of actions calls it."""
+    request_id: str
 
 
 def day_start(now_ms: int) -> int:

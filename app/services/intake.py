@@ -25,8 +25,8 @@ TASKS_MAX = 1_000
 """Of one commit, some 100 ms; one request may have half as many."""
 WAITING_MAX = 10_000
 """Tasks that wait for their commit, with 1 to 10 KB each."""
-WAKE_AFTER_S = 0.02
-"""Tasks that come within this wake the workers once."""
+WAKE_EVERY_S = 0.2
+"""The first task after a pause wakes the workers at once, others within this."""
 
 _Waiting = tuple[Taking, "asyncio.Future[set[str]]"]
 
@@ -116,9 +116,9 @@ class Intake:
 
     async def _wake_while_due(self) -> None:
         while self._is_wake_due:
-            await asyncio.sleep(WAKE_AFTER_S)
             self._is_wake_due = False
             await self._wake()
+            await asyncio.sleep(WAKE_EVERY_S)
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

@@ -331,17 +331,20 @@ class Database:
         table: sa.Table,
         columns: Sequence[str],
         rows: Sequence[tuple[Any, ...]],
-    ) -> None:
+        *,
+        ignore: bool = False,
+    ) -> int:
         """Insert rows whose values are as the driver takes them: ids by `driver_id`, credits in millionths.
-        For the tables that every delivery is written to, where converting each value shows."""
+        For the tables that every delivery is written to, where converting each value shows. With `ignore`,
+        rows that a unique key refuses are left out. How many were inserted."""
         if not rows:
-            return
-        statement = _plain_insert(self.is_sqlite, table, tuple(columns))
+            return 0
+        conflict = " ON CONFLICT DO NOTHING" if ignore else ""
+        statement = _plain_insert(self.is_sqlite, table, tuple(columns), conflict)
         if self.is_sqlite:
-            await connection.exec_driver_sql(statement, list(rows))
-            return
+            return (await connection.exec_driver_sql(statement, list(rows))).rowcount
         # Not executemany: it travels as one message too, but runs as a statement for each row.
-        await connection.exec_driver_sql(statement, _arrays(rows))
+        return (await connection.exec_driver_sql(statement, _arrays(rows))).rowcount
 
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""

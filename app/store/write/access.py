@@ -95,9 +95,5 @@ class AccessWrites(StorePart):
 
 async def insert_action(part: StorePart, connection: AsyncConnection, action: ActionRow) -> None:
     """Within the transaction that does it, for what may not cost one more."""
-    await part.db.insert(connection, actions, [action_row(action)], known="id")
-
-
-def action_row(action: ActionRow) -> dict[str, object]:
-    """As it is stored."""
-    return {name: getattr(action, name) for name in ActionRow.__slots__}
+    row = {name: getattr(action, name) for name in ActionRow.__slots__}
+    await part.db.insert(connection, actions, [row], known="id")

@@ -3,17 +3,17 @@ of each token, the tasks, and who brought them.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.access import webhook_secret
-from app.domain.own_columns import OwnColumns
+from app.domain.credits import to_micro
 from app.domain.relay.message import NewEndpoint, Scheme
 from app.domain.standing import API_SOURCE, NewTask, Producer, Taking, day_start
-from app.domain.task import RunState, new_id
+from app.domain.task import RunState, idempotency_key, new_id
 from app.domain.text import storable
 from app.store.part import StorePart, writes
 from app.store.tables import (
@@ -28,12 +28,51 @@ from app.store.tables import (
     tasks,
     tokens,
 )
-from app.store.write.access import action_row
-from app.store.write.load import own_row, task_row
 from app.store.write.relay_endpoints import ensure_endpoint
 from app.store.write.run_ends import reopen_runs
 
 _S, _K = standing_runs.c, task_keys.c
+ACTION_COLUMNS = ("id", "at_ms", "actor", "token_id", "action", "subject", "request_id", "status")
+KEY_COLUMNS = ("token_id", "key", "task_id")
+OWN_COLUMNS = ("run_id", "ordinal", "line", "custom_id")
+TASK_COLUMNS = (
+    "id",
+    "run_id",
+    "ordinal",
+    "task_type",
+    "payload",
+    "priority",
+    "state",
+    "attempt",
+    "idempotency_key",
+    "money",
+    "credits_estimate",
+    "sends",
+    "not_before_ms",
+    "polls",
+    "fingerprint",
+)
+
+
+# The driver looks at each element of an array more than once: what all rows share, or follows from others, is
+# left to the server.
+_INSERT_TASKS = f"""
+INSERT INTO tasks ({", ".join(TASK_COLUMNS)})
+SELECT v.id, $1::uuid, $2::integer + v.n, v.task_type, v.payload, v.priority, 'pending', 1, v.id || '.1',
+       'none', v.credits, 0, 0, 0, v.fingerprint
+FROM unnest($3::uuid[], $4::text[], $5::text[], $6::integer[], $7::bigint[], $8::text[]) WITH ORDINALITY
+     AS v(id, task_type, payload, priority, credits, fingerprint, n)
+ON CONFLICT DO NOTHING
+"""  # noqa: S608
+_OF_DAY = _S.token_id == sa.bindparam("of_token"), _S.day_ms == sa.bindparam("of_day")
+# Made once: that costs more than to run them.
+_TAKE_PLACES = (
+    sa.update(standing_runs)
+    .where(*_OF_DAY)
+    .values(last_ordinal=_S.last_ordinal + sa.bindparam("places", type_=sa.Integer()))
+    .returning(_S.run_id, _S.last_ordinal)
+)
+_HOLD_RUN = sa.select(runs.c.state).where(runs.c.id == sa.bindparam("run")).with_for_update(read=True)
 
 
 class StandingWrites(StorePart):
@@ -53,24 +92,28 @@ class StandingWrites(StorePart):
         for producer in sorted(of_producer, key=lambda producer: producer.token_id):
             if new := of_producer[producer]:
                 await self._add(connection, producer, new, now_ms)
-        rows = [action_row(taking.action) for taking in takings]
-        await self.db.insert(connection, actions, rows, known="id")
+        rows = _actions(takings, now_ms, self.db.driver_id)
+        await self.db.insert_plain(connection, actions, ACTION_COLUMNS, rows, ignore=True)
         return known
 
     async def _bind_keys(self, connection: AsyncConnection, takings: Sequence[Taking]) -> set[str]:
         """Of two tasks with one key the first has it; ids of the others."""
-        rows = [
-            {"token_id": taking.producer.token_id, "key": task.key, "task_id": task.id}
+        bound = [
+            (taking.producer.token_id, task.key, task.id)
             for taking in takings
             for task in taking.tasks
             if task.key is not None
         ]
-        if not rows:
+        if not bound:
             return set()
-        rows.sort(key=lambda row: (row["token_id"], str(row["key"])))
-        await self.db.insert(connection, task_keys, rows, ignore=True)
+        bound.sort(key=lambda row: row[:2])
+        driver_id = self.db.driver_id
+        rows = [(driver_id(token_id), key, driver_id(task_id)) for token_id, key, task_id in bound]
+        if await self.db.insert_plain(connection, task_keys, KEY_COLUMNS, rows, ignore=True) == len(rows):
+            return set()
         # By a statement of its own, which sees what another group has committed meanwhile.
-        v = self.db.batch("v", {"token_id": Id, "key": sa.Text(), "task_id": Id}, rows)
+        named = [dict(zip(KEY_COLUMNS, row, strict=True)) for row in bound]
+        v = self.db.batch("v", {"token_id": Id, "key": sa.Text(), "task_id": Id}, named)
         is_same = sa.and_(_K.token_id == v.c.token_id, _K.key == v.c.key)
         others = sa.select(v.c.task_id).join(task_keys, is_same).where(_K.task_id != v.c.task_id)
         return set((await connection.execute(others)).scalars())
@@ -79,16 +122,29 @@ class StandingWrites(StorePart):
         self, connection: AsyncConnection, producer: Producer, new: Sequence[NewTask], now_ms: int
     ) -> None:
         run_id, last = await self._place(connection, producer, len(new), now_ms)
-        first = last - len(new) + 1
-        specs = [
-            replace(task.spec, ordinal=first + n, own=None if task.key is None else OwnColumns(0, task.key))
-            for n, task in enumerate(new)
-        ]
-        rows = [task_row(run_id, task.id, spec, task.estimate) for task, spec in zip(new, specs, strict=True)]
-        await self.db.insert(connection, tasks, rows, known="id")
-        own = [row for spec in specs if (row := own_row(run_id, spec)) is not None]
-        await self.db.insert(connection, task_metadata, own, ignore=True)
+        stored_run, first = self.db.driver_id(run_id), last - len(new) + 1
+        await self._insert_tasks(connection, stored_run, first, new)
+        own = [(stored_run, first + n, 0, task.key) for n, task in enumerate(new) if task.key is not None]
+        await self.db.insert_plain(connection, task_metadata, OWN_COLUMNS, own, ignore=True)
         await self._push(connection, producer, [task for task in new if task.webhook_url], now_ms)
+
+    async def _insert_tasks(
+        self, connection: AsyncConnection, stored_run: str, first: int, new: Sequence[NewTask]
+    ) -> None:
+        if self.db.is_sqlite:
+            driver_id = self.db.driver_id
+            rows = [_plain_row(driver_id(task.id), stored_run, first + n, task) for n, task in enumerate(new)]
+            await self.db.insert_plain(connection, tasks, TASK_COLUMNS, rows, ignore=True)
+            return
+        columns: list[list[Any]] = [
+            [task.id for task in new],
+            [task.task_type for task in new],
+            [task.payload for task in new],
+            [task.priority for task in new],
+            [to_micro(task.estimate) for task in new],
+            [task.fingerprint for task in new],
+        ]
+        await connection.exec_driver_sql(_INSERT_TASKS, (stored_run, first - 1, *columns))
 
     async def _push(
         self, connection: AsyncConnection, producer: Producer, pushed: Sequence[NewTask], now_ms: int
@@ -124,24 +180,21 @@ class StandingWrites(StorePart):
     ) -> tuple[str, int]:
         """(run, last of `count` ordinals in it). Its row is locked: nobody ends or cancels it before this
         transaction ends."""
-        of_day = _S.token_id == producer.token_id, _S.day_ms == day_start(now_ms)
-        take = sa.update(standing_runs).where(*of_day).values(last_ordinal=_S.last_ordinal + count)
-        take = take.returning(_S.run_id, _S.last_ordinal)
+        of_day = {"of_token": producer.token_id, "of_day": day_start(now_ms)}
         made_id = new_id(now_ms)
-        if (row := (await connection.execute(take)).first()) is None:
+        if (row := (await connection.execute(_TAKE_PLACES, of_day | {"places": count})).first()) is None:
             place = {"token_id": producer.token_id, "day_ms": day_start(now_ms)}
             row_of_day = place | {"run_id": made_id, "last_ordinal": 0}
             await self.db.insert(connection, standing_runs, [row_of_day], ignore=True)
-            row = (await connection.execute(take)).one()
+            row = (await connection.execute(_TAKE_PLACES, of_day | {"places": count})).one()
         if row.run_id != made_id:
-            held = sa.select(runs.c.state).where(runs.c.id == row.run_id).with_for_update(read=True)
-            state = await connection.scalar(held)
+            state = await connection.scalar(_HOLD_RUN, {"run": row.run_id})
             if state == RunState.FINISHED:
                 await reopen_runs(connection, [row.run_id])
             if state is not None and state != RunState.CANCELLED:
                 return row.run_id, row.last_ordinal
-            again = sa.update(standing_runs).where(*of_day).values(run_id=made_id, last_ordinal=count)
-            await connection.execute(again)
+            again = sa.update(standing_runs).where(*_OF_DAY).values(run_id=made_id, last_ordinal=count)
+            await connection.execute(again, of_day)
         await self._begin_run(connection, made_id, producer, now_ms)
         return made_id, count
 
@@ -160,3 +213,43 @@ class StandingWrites(StorePart):
             "has_rollup": True,
         }
         await self.db.insert(connection, runs, [row], known="id")
+
+
+def _plain_row(stored_id: str, stored_run: str, ordinal: int, task: NewTask) -> tuple[Any, ...]:
+    """As TASK_COLUMNS: a task that nothing was done for yet, with the key under which it will be sent."""
+    return (
+        stored_id,
+        stored_run,
+        ordinal,
+        task.task_type,
+        task.payload,
+        task.priority,
+        "pending",
+        1,
+        idempotency_key(task.id, 1),
+        "none",
+        to_micro(task.estimate),
+        0,
+        0,
+        0,
+        task.fingerprint,
+    )
+
+
+def _actions(
+    takings: Sequence[Taking], now_ms: int, driver_id: Callable[[str], str]
+) -> list[tuple[Any, ...]]:
+    """As ACTION_COLUMNS, one for each token, kind and commit: a producer of single tasks would fill the list
+    otherwise, and who brought a task, and when, its run and its id say."""
+    of_kind: dict[tuple[str, str], list[Taking]] = {}
+    for taking in takings:
+        of_kind.setdefault((taking.producer.token_id, taking.action), []).append(taking)
+    rows = []
+    for same in of_kind.values():
+        first, count = same[0], sum(len(taking.tasks) for taking in same)
+        # No other action can have the id of a task.
+        action_id = driver_id(first.tasks[0].id)
+        subject = first.tasks[0].id if count == 1 else f"{count} tasks"
+        who = first.producer.name, driver_id(first.producer.token_id)
+        rows.append((action_id, now_ms, *who, first.action, subject, first.request_id, 200))
+    return rows

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from app.api.dialects.provider.errors import VALIDATION, VALIDATION_MESSAGE, Refusal, insufficient_credits
 from app.api.dialects.provider.models import ProviderCredits, ProviderTask, ProviderTaskBody
 from app.api.problems import INVALID, UNAVAILABLE
 from app.api.route import Call
 from app.config import DEFAULT_ACCOUNT
 from app.domain import pricing
-from app.domain.access import ActionRow
 from app.domain.engines.rules import check
 from app.domain.provider_task import created_at, number
 from app.domain.standing import NewTask, Producer, Taking
@@ -41,9 +42,16 @@ def new_task(call: Call[Any, Any], body: ProviderTaskBody, *, prefix: str = "pay
         details = [{"field": "webhook.url", "message": f"it {refusal[0]}: {refusal[1]}"}]
         raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
     now_ms = call.parts.clock()
-    spec = TaskSpec(0, body.taskType, payload, body.priority)
-    estimate = pricing.estimate(body.taskType, payload, iso_day(now_ms))
-    return NewTask(new_id(now_ms), spec, estimate, body.idempotencyKey, url)
+    return NewTask(
+        new_id(now_ms),
+        body.taskType,
+        msgspec.json.encode(payload).decode(),
+        body.priority,
+        TaskSpec(0, body.taskType, payload).fingerprint(),
+        pricing.estimate(body.taskType, payload, iso_day(now_ms)),
+        body.idempotencyKey,
+        url,
+    )
 
 
 def _plain(task_type: str, payload: Mapping[str, Any]) -> dict[str, object]:
@@ -65,14 +73,10 @@ def _plain(task_type: str, payload: Mapping[str, Any]) -> dict[str, object]:
 
 async def store(call: Call[Any, Any], tasks: Sequence[NewTask], action: str) -> set[str]:
     """Store tasks, durably; ids of those that are not, since an earlier one of the token has their key."""
-    caller, now_ms = call.caller, call.parts.clock()
-    subject = tasks[0].id if len(tasks) == 1 else None
-    row = ActionRow(
-        new_id(now_ms), now_ms, caller.name, caller.token_id, action, subject, call.request_id, 200
-    )
+    caller = call.caller
     producer = Producer(caller.token_id, caller.name, account_of(call))
     try:
-        return await call.parts.intake.take(Taking(producer, tasks, row))
+        return await call.parts.intake.take(Taking(producer, tasks, action, call.request_id))
     except IntakeFull:
         text = "Too many tasks wait to be stored"
         raise Refusal(UNAVAILABLE, "SERVICE_UNAVAILABLE", text, headers={"Retry-After": "1"}) from None
@@ -87,12 +91,11 @@ async def refuse_uncovered(call: Call[Any, Any], credits: Decimal) -> None:
 
 def task_head(task: NewTask) -> tuple[ProviderTask, ProviderCredits]:
     """Of a task that was stored now."""
-    spec = task.spec
     head = ProviderTask(
         id=task.id,
-        taskType=spec.task_type,
+        taskType=task.task_type,
         status="QUEUED",
-        priority=spec.priority,
+        priority=task.priority,
         createdAt=created_at(task.id),
         latencyMs=None,
         idempotencyKey=task.key,

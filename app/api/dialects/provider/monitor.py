@@ -51,7 +51,7 @@ async def ask_google_news(call: Call[Params, ProviderRequest]) -> Answer:
 async def _ask(call: Call[Any, ProviderRequest], task_type: TaskType) -> Answer:
     body = ProviderTaskBody(taskType=task_type, payload=call.body.root, priority=PRIORITY)
     task = new_task(call, body, prefix="")
-    listeners, asker = call.parts.listeners, (call.caller.token_id, task.spec.fingerprint())
+    listeners, asker = call.parts.listeners, (call.caller.token_id, task.fingerprint)
     task_id = listeners.take_up(asker)
     if task_id is None:
         await refuse_uncovered(call, task.estimate)

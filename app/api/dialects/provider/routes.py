@@ -75,6 +75,7 @@ ROUTES = (
         is_idempotent=False,
         problems=(409,),
         examples={"request": _TASK, "answer": _TAKEN},
+        is_frequent=True,
         description="With a key that an earlier task of the token has: 409, and nothing is bought.",
     ),
     _route(
