@@ -5,6 +5,8 @@ import asyncio
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +24,8 @@ from tests.e2e.stack import KILL, Stack, running_stack
 from tests.servers.valkey import ValkeyServer
 
 T = TypeVar("T")
-SINGLE, BATCHED = 40, 40
+ROOT = Path(__file__).parents[2]
+SINGLE, BATCHED = 24, 24
 # 5 % of faults of each kind that a caller must not see.
 FAULTS = (
     "--time-scale", "200", "--fail", "0.05", "--duplicate", "0.05", "--lose-response", "0.05",
@@ -133,6 +136,7 @@ async def test_the_sdk_loses_nothing_and_buys_nothing_twice(
             await stack.until(pushed, "a message about each task")
             await stack.assert_books_equal(SINGLE + BATCHED + 2)
             sdk.close()
+            await in_thread(lambda: run_documented_commands(stack))
             verified = stack.tallyhook("verify", "--all", "--json")
             assert verified.returncode == 0, verified.stdout + verified.stderr
     states = Counter(task["task"]["status"] for task in shown)
@@ -168,3 +172,18 @@ async def asks_beside(stack: Stack, token: str) -> None:
     answers = await in_thread(ask)
     assert answers["tool"]["success"] is True, answers
     assert answers["sdk"]["result"]["organicResults"]
+
+
+def run_documented_commands(stack: Stack) -> None:
+    """What docs/api.md tells to type, as it stands there but for the port."""
+    section = (ROOT / "docs" / "api.md").read_text().partition("## The provider's dialect")[2]
+    commands = section.partition("```bash\n")[2].partition("```")[0]
+    assert "provider_sdk.py" in commands
+    commands = commands.replace("http://127.0.0.1:8081", stack.api_url)
+    path = f"{Path(sys.executable).parent}:{stack.env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        check=False, capture_output=True, text=True, cwd=ROOT, env=stack.env | {"PATH": path}, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": COMPLETED, ") == 3, done.stdout
