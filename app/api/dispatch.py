@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import UrlDispatcher
 
 from app.api.access import Access, RequestRates, refuse_without_scope
+from app.api.idempotency import HEADER, answer_once
 from app.api.problems import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
@@ -25,7 +26,7 @@ from app.api.problems import (
     Problem,
 )
 from app.api.respond import SECURITY, respond
-from app.api.route import Answer, Call, Caller, Parts, Route
+from app.api.route import Answer, Call, Caller, Parts, Route, Uploads
 from app.api.slots import Slots
 from app.api.validate import read_body, read_params
 from app.domain.access import ActionRow, Scope
@@ -141,7 +142,7 @@ class Dispatcher:
         """What the handler returns. A write is in the list of actions before it is done, so that none is
         missing there however this process ends."""
         if route.action is None:
-            return await route.handler(call)
+            return await _handle(route, call)
         now_ms = self._parts.clock()
         caller, access = call.caller, self._parts.store.access
         subject = next(iter(call.params.model_dump().values()), None) if route.path_fields else None
@@ -150,12 +151,18 @@ class Dispatcher:
         )
         await access.begin_action(row)
         try:
-            result = await route.handler(call)
+            result = await _handle(route, call)
         except Problem as problem:
             await access.end_action(row.id, problem.kind.status, call.subject)
             raise
         await access.end_action(row.id, result.status if isinstance(result, Answer) else 200, call.subject)
         return result
+
+
+async def _handle(route: Route, call: Call) -> object:  # type: ignore[type-arg]
+    # An upload is hashed as it comes, and looks at its key itself.
+    is_plain = route.takes_key and not isinstance(route.body, Uploads)
+    return await (answer_once(call, route) if is_plain and HEADER in call.headers else route.handler(call))
 
 
 async def _unused(_request: web.Request) -> web.StreamResponse:

@@ -11,16 +11,16 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from pydantic import BaseModel
 
 from app.api.problems import CONFLICT, INVALID, MALFORMED, FieldError, Problem
-from app.api.route import Answer, Call
+from app.api.route import Answer, Call, Route
 from app.ports import KeyLost, StoreUnavailable
 from app.store.part import in_its_transaction
 from app.store.write.idempotency import KeyId, KeyRow, answered, noted
@@ -67,6 +67,13 @@ class Held:
     ) -> dict[str, object]:
         """For `note`: the answer. `content`: the hash of a body, where it was not known before."""
         return answered(status, headers, model.model_dump_json(), content)
+
+    async def keep(self, call: Call[Any, Any], answer: Answer) -> None:
+        """Keep what is answered. Raises KeyLost."""
+        body = b"" if answer.model is None else answer.model.model_dump_json().encode()
+        store, text = call.store.idempotency, (answer.body or body).decode()
+        if not await store.answer(self.id, answer.status, answer.headers, text):
+            raise KeyLost
 
     @property
     def is_answered(self) -> bool:
@@ -115,6 +122,33 @@ async def held_key(call: Call[Any, Any], target: str, content: str | None) -> As
         # Does nothing where something was changed under it.
         with contextlib.suppress(StoreUnavailable):
             await asyncio.shield(store.release(key))
+
+
+async def answer_once(call: Call[Any, Any], route: Route) -> Answer:
+    """What a handler returns, or has returned to the same request before."""
+    target = hash_of(route.method, route.path, call.params.model_dump_json())
+    content = hash_of("" if call.body is None else call.body.model_dump_json())
+    async with held_key(call, target, content) as key:
+        if key.is_answered:
+            return key.replay(content)
+        call.key = key
+        result = await route.handler(call)
+        answer = result if isinstance(result, Answer) else Answer(cast("BaseModel", result))
+        await key.keep(call, answer)
+        return answer
+
+
+async def once(call: Call[Any, Any], change: Callable[[], Awaitable[Any]]) -> Any:
+    """The result of a change, which is JSON, and False where nothing was changed. Where an earlier request
+    with the same key made it, its result of then: so whoever comes after a process that died between change
+    and answer changes nothing again."""
+    key = call.key
+    if key is None:
+        return await change()
+    if key.row.progress is not None:
+        return json.loads(key.row.progress)
+    with key.note(lambda result: None if result is False else {"progress": json.dumps(result)}):
+        return await change()
 
 
 async def _keep(call: Call[Any, Any], key: KeyId) -> None:

@@ -66,6 +66,8 @@ def problem_statuses(route: Route) -> list[int]:
         statuses |= {401, 403, 429}
     if route.path_fields:
         statuses.add(404)
+    if route.takes_key:
+        statuses |= {400, 409}
     # An unknown parameter is an error everywhere.
     statuses.add(422)
     if route.body is not None:
@@ -144,7 +146,7 @@ def _request_body(route: Route, schemas: Any) -> Document:
         content["application/json"] = {"schema": schemas[(model, "validation")]}
         if "request" in route.examples:
             content["application/json"]["example"] = route.examples["request"]
-    return {"required": True, "content": content}
+    return {"required": not route.body_is_optional, "content": content}
 
 
 def _responses(route: Route, schemas: Any) -> Document:

@@ -116,6 +116,8 @@ class Call(Generic[P, B]):
     headers: Mapping[str, str]
     subject: str | None = None
     """Set by a handler that writes: the id of what it wrote, for the list of actions."""
+    key: Any = None
+    """The idempotency key that is worked under (app.api.idempotency.Held); None: there is none."""
     is_gone: Callable[[], bool] = lambda: False
     """Whether nobody listens any more: the connection is closed."""
 
@@ -185,6 +187,8 @@ class Route:
     """Statuses of problems besides those that every such route has."""
     examples: Mapping[str, Any] = field(default_factory=dict)
     """`request` and `answer`, as JSON values."""
+    body_is_optional: bool = False
+    """None is as an empty object."""
     body_bytes_max: int | None = None
     """Of a JSON body; None: as settings say."""
     dialect: Dialect = NATIVE

@@ -5,6 +5,7 @@ from app.api.dialects.provider import routes as provider
 from app.api.native import (
     accounts,
     books,
+    control,
     events,
     evidence,
     relay,
@@ -20,6 +21,7 @@ ROUTES: tuple[Route, ...] = (
     *description.ROUTES,
     *runs.ROUTES,
     *submitting.ROUTES,
+    *control.ROUTES,
     *results.ROUTES,
     *events.ROUTES,
     *tasks.ROUTES,

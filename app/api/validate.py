@@ -90,6 +90,8 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
     """The body, as the route takes it. Raises Problem."""
     if route.body is None:
         return None
+    if route.body_is_optional and not request.can_read_body:
+        return None
     media_type = request.content_type if "Content-Type" in request.headers else JSON
     if isinstance(route.body, Uploads) and media_type in route.body.media_types:
         return Upload(media_type, _chunks(request), request.headers)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, Field
 
 from app.api.fields import Id, Time
+from app.api.idempotency import once
 from app.api.pages import Page, PageParams, page_of, read_cursor
 from app.api.problems import not_found
 from app.api.route import Call, Params, Route
@@ -85,7 +86,8 @@ async def retry_endpoint(call: Call[EndpointParams, None]) -> Retried:
     """Also of one that was set aside."""
     row = await _visible(call)
     call.subject = row.id
-    count = await call.store.relay_endpoints.put_back([row.id], call.parts.clock())
+    put_back, now_ms = call.store.relay_endpoints.put_back, call.parts.clock()
+    count = await once(call, lambda: put_back([row.id], now_ms))
     return Retried(id=row.id, messages=count)
 
 

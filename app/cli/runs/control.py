@@ -1,6 +1,7 @@
 """Commands that change what a run may do: pause, resume, cancel, retry."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from app.errors import USAGE, UserError
 if TYPE_CHECKING:
     from app.domain.task import TaskState
     from app.store import Store
+    from app.store.read.runs import RunRow
 
 Restored = Annotated[
     bool,
@@ -32,14 +34,13 @@ def pause(run: RunArgument, as_json: AsJson = False) -> None:
     """
     from app.cli.runs.choose import choose_run
     from app.cli.terminal import draw_line, show
-    from app.domain.run_reason import BY_HAND
-    from app.domain.task import RunState
+    from app.services import control
     from app.views.runs import run_document
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        if not await store.runs.halt_run_if_running(row.id, RunState.PAUSED, BY_HAND):
-            raise UserError("not_running", f"run {row.name} is {row.state}, not running")
+        with _said_of(row):
+            await control.pause(store, row)
         done(f"run {row.id} is paused")
         progress = await store.queries.progress(row.id)
         unsent = progress.states.get("pending", 0)
@@ -68,16 +69,15 @@ def resume(run: RunArgument, restored: Restored = False, as_json: AsJson = False
     from app.cli.runs.choose import choose_run
     from app.cli.runs.submit_file import wake_workers
     from app.cli.terminal import draw_line, show
+    from app.services import control
     from app.views.runs import run_document
 
     settings = settings_for(log_level="warning")
 
     async def work(store: "Store") -> None:
         row = await choose_run(store, run)
-        goes_on = store.runs.resume_restored_run if restored else store.runs.resume_run_if_halted
-        if not await goes_on(row.id):
-            what = "over, or not loaded yet" if restored else "neither paused nor stopped"
-            raise UserError("not_halted", f"run {row.name} is {row.state}, {what}")
+        with _said_of(row):
+            await control.resume(store, row, restored=restored)
         done(f"run {row.id} goes on")
         woken = await wake_workers(settings)
         resumed = await choose_run(store, row.id)
@@ -106,16 +106,14 @@ def cancel(run: RunArgument, as_json: AsJson = False) -> None:
 async def cancelled(store: "Store", run: str) -> dict[str, Any]:
     """Cancel a run; what became of its tasks. Raises UserError for one that is over."""
     from app.cli.runs.choose import choose_run
-    from app.views.runs import is_finished, run_document
+    from app.services import control
+    from app.views.runs import run_document
 
     row = await choose_run(store, run)
-    if row.state == "cancelled" or is_finished(row, await store.queries.progress(row.id)):
-        over = "cancelled already" if row.state == "cancelled" else "finished"
-        raise UserError("not_open", f"run {row.name} is {over}; there is nothing to cancel")
-    count = await store.runs.cancel_run(row.id, "cancelled by hand")
+    with _said_of(row):
+        count = await control.cancel(store, row)
     done(f"run {row.id} is cancelled")
-    # Once more, for what a sender gave back while the run was being cancelled.
-    count += await store.runs.cancel_run(row.id, "cancelled by hand")
+    count += await control.cancel_rest(store, row.id)
     progress = await store.queries.progress(row.id)
     message = f"Run {row.name} is cancelled: {counted(count, 'task')} will not be sent."
     if progress.open:
@@ -214,6 +212,17 @@ async def retried(
         "left_answered": found.answered,
         "message": message,
     }
+
+
+@contextlib.contextmanager
+def _said_of(run: "RunRow") -> Iterator[None]:
+    """What the run's state does not allow, as a UserError."""
+    from app.services.control import NotAllowed
+
+    try:
+        yield
+    except NotAllowed as error:
+        raise UserError(error.code, f"run {run.name} {error}") from None
 
 
 def _left_alone(held: int, answered: int) -> str:

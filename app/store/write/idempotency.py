@@ -88,10 +88,13 @@ class IdempotencyWrites(StorePart):
 
     @writes
     async def release(self, connection: AsyncConnection, key: KeyId) -> None:
-        """It is as if it had never been used, where nothing came of it: no answer, no change, no run."""
+        """It is as if it had never been used, where nothing came of it: no answer, no change, no run. Else
+        whoever comes next goes on at once."""
         ours = _is(key), _KEY.owner == key.owner, _KEY.status.is_(None), _KEY.progress.is_(None)
         run = sa.exists().where(runs.c.id == _KEY.run_id)
         await connection.execute(sa.delete(idempotency_keys).where(*ours, ~run))
+        left = sa.update(idempotency_keys).where(_is(key), _KEY.owner == key.owner, _KEY.status.is_(None))
+        await connection.execute(left.values(lease_until_ms=0))
 
     @writes
     async def answer(
