@@ -89,6 +89,7 @@ class Dispatcher:
     async def close(self) -> None:
         """End streams, and finish what was begun beside requests."""
         self._parts.stopping.set()
+        await self._parts.batch_loads.close()
         await self._parts.awaited.close()
         await self._parts.intake.close()
         await self._access.close()

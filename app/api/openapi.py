@@ -138,7 +138,7 @@ def _request_body(route: Route, schemas: Any) -> Document:
     body = route.body
     content: Document = {}
     if isinstance(body, Uploads):
-        content = {kind: {"schema": {"type": "string"}} for kind in body.media_types}
+        content = {kind: {"schema": body.form or {"type": "string"}} for kind in body.media_types}
         model = body.json
     else:
         model = body

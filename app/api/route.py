@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from aiohttp import StreamReader
 from pydantic import BaseModel, ConfigDict
 
 from app.api.problems import NATIVE, Dialect
@@ -15,7 +16,9 @@ from app.config import Settings
 from app.domain.access import Scope
 from app.limits import to_ms
 from app.ports import Clock
+from app.prompts.batch_file import read_batch_file
 from app.services.awaited import Awaited
+from app.services.batches import BatchLoads
 from app.services.credit_room import CreditRooms
 from app.services.intake import Intake
 from app.services.listeners import Listeners
@@ -45,6 +48,8 @@ class Upload:
     """One of those that the route takes."""
     chunks: AsyncIterator[bytes]
     headers: Mapping[str, str]
+    content: StreamReader
+    """What `chunks` reads from: for a body of several parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Uploads:
 
     media_types: Mapping[str, str]
     json: type[BaseModel] | None = None
+    form: Mapping[str, Any] | None = None
+    """The JSON Schema of a form of several parts, where such is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Parts:
     """What requests of one process share, by the name of its owner."""
     wake: Callable[[], Awaitable[object]] = wake_nobody
     """Tells the workers that there is something to send. Raises nothing."""
+    batch_loads: BatchLoads = field(default_factory=lambda: BatchLoads(read_batch_file))
     intake: Intake = field(init=False)
     awaited: Awaited = field(init=False)
     rooms: CreditRooms = field(init=False)

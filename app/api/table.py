@@ -1,6 +1,7 @@
 """All routes of the API, in the order of the reference. A new one is added to its subject's ROUTES."""
 
 from app.api import description
+from app.api.dialects.batch import routes as batch
 from app.api.dialects.provider import routes as provider
 from app.api.native import (
     accounts,
@@ -31,4 +32,5 @@ ROUTES: tuple[Route, ...] = (
     *schedules.ROUTES,
     *relay.ROUTES,
     *provider.ROUTES,
+    *batch.ROUTES,
 )

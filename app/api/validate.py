@@ -94,7 +94,7 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
         return None
     media_type = request.content_type if "Content-Type" in request.headers else JSON
     if isinstance(route.body, Uploads) and media_type in route.body.media_types:
-        return Upload(media_type, _chunks(request), request.headers)
+        return Upload(media_type, _chunks(request), request.headers, request.content)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "bodies are not taken compressed: send it as it is")
     if isinstance(route.body, Uploads):

@@ -36,7 +36,7 @@ def jsonl_rows(lines: Lines, defaults: Defaults) -> Iterator[Row]:
             continue
         try:
             fields = _fields(text.encode())
-            yield lines.number, _repeated(text) or _named(fields, defaults)
+            yield lines.number, repeated_members(text) or _named(fields, defaults)
         except msgspec.DecodeError as error:
             yield lines.number, [EngineProblem("line", str(error), _json_remedy(text))]
         except RecursionError:
@@ -56,7 +56,7 @@ def _json_remedy(line: str) -> str:
     return "write one JSON object on one line"
 
 
-def _repeated(line: str) -> list[EngineProblem]:
+def repeated_members(line: str) -> list[EngineProblem]:
     """What is wrong with a JSON text that says one thing twice: any parser keeps the last of equal
     names, and drops the others without a word."""
     found: list[EngineProblem] = []

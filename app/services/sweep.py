@@ -14,6 +14,7 @@ from app.domain.settlement import Source
 from app.domain.task import RunState, new_id
 from app.limits import Limits, to_ms
 from app.ports import Clock, PollAnswer, Provider
+from app.services.batch_ends import delete_expired_files, expire_batches
 from app.services.early_polls import bring_polls_forward
 from app.services.isolated import Isolated
 from app.services.reachability import Reachability
@@ -92,6 +93,9 @@ async def sweep(
         await store.rollup.count_runs()
     with kept.alone():
         await store.results.complete_results()
+    with kept.alone():
+        await expire_batches(store, now)
+        await delete_expired_files(store, now)
     with kept.alone():
         summary.runs_finished = await store.run_ends.finish_runs(now)
     all_settled = not is_any_overdue

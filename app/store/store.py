@@ -10,6 +10,7 @@ from app.ports import ArchivedDeliveries, ReadAnswer
 from app.store.database import Database
 
 if TYPE_CHECKING:
+    from app.store.read.batches import BatchReads
     from app.store.read.books_pages import BooksPageReads
     from app.store.read.certificates import CertificateReads
     from app.store.read.charges import ChargeReads
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from app.store.write.adjustments import AdjustmentWrites
     from app.store.write.archives import ArchiveWrites
     from app.store.write.audits import AuditWrites
+    from app.store.write.batch_files import BatchFileWrites
+    from app.store.write.batches import BatchWrites
     from app.store.write.early_polls import EarlyPollWrites
     from app.store.write.engine_pauses import EnginePauseWrites
     from app.store.write.future_times import FutureTimeWrites
@@ -84,6 +87,9 @@ PARTS = {
     "notices": "write.notices.NoticeWrites",
     "notice_triggers": "read.notice_triggers.NoticeTriggerReads",
     "health": "write.health.HealthWrites",
+    "batch_files": "write.batch_files.BatchFileWrites",
+    "batches": "write.batches.BatchWrites",
+    "batch_reads": "read.batches.BatchReads",
     "relay_endpoints": "write.relay_endpoints.RelayEndpointWrites",
     "relay_messages": "write.relay_messages.RelayMessageWrites",
     "relay": "read.relay.RelayReads",
@@ -152,6 +158,9 @@ class Store:
         notices: NoticeWrites
         notice_triggers: NoticeTriggerReads
         health: HealthWrites
+        batch_files: BatchFileWrites
+        batches: BatchWrites
+        batch_reads: BatchReads
         relay_endpoints: RelayEndpointWrites
         relay_messages: RelayMessageWrites
         relay: RelayReads

@@ -687,6 +687,49 @@ relay_messages = sa.Table(
     sa.Index("ix_relay_messages_due", "endpoint_id", "due_at_ms", "id"),
 )
 
+# Files that were uploaded to be run as batches, their bytes in pieces.
+batch_files = sa.Table(
+    "batch_files",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Column("expires_at_ms", Millis, nullable=False),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("body_bytes", sa.BigInteger, nullable=False),  # unpacked
+    sa.Column("sha256", sa.Text),  # in hex; null: it was not uploaded to its end
+    sa.Index("ix_batch_files_account_id", "account", "id"),
+    sa.Index("ix_batch_files_expires_at_ms", "expires_at_ms"),
+)
+batch_file_pieces = sa.Table(
+    "batch_file_pieces",
+    metadata,
+    sa.Column("file_id", Id, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),  # from 1
+    sa.Column("body", sa.LargeBinary, nullable=False),  # zstd
+)
+# Runs that were made by the batch dialect, and what its objects say beyond a run.
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("run_id", Id, primary_key=True),  # there is no such run once the file is refused
+    sa.Column("token_id", Id, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("request_sha256", sa.Text, nullable=False),  # what was asked, in hex
+    sa.Column("input_file_id", Id, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("completion_window", sa.Text, nullable=False),
+    sa.Column("metadata", sa.Text),  # a JSON object of texts
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Column("expires_at_ms", Millis, nullable=False),  # then what was not sent yet is cancelled
+    sa.Column("expired_at_ms", Millis),
+    sa.Column("failed_at_ms", Millis),  # its file was refused, for `errors`
+    sa.Column("errors", sa.Text),  # a JSON list
+    sa.UniqueConstraint("token_id", "idempotency_key"),
+    sa.Index("ix_batches_account_run_id", "account", "run_id"),
+)
+
 # What was pruned: one receipt for each kind of rows and day (UTC), by the transactions that dropped them.
 receipts = sa.Table(
     "receipts",

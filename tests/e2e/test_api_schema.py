@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import json
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from app.api.dialects.batch.ids import batch_id, file_id, read_file_id
 from app.api.route import Streamed
 from app.api.table import ROUTES
 from app.domain.accounting.balances import Balance
+from app.domain.task import new_id
 from app.provider.wire import read_answer
 from app.store import Database, Store
+from app.store.write.batches import NewBatch
 from tests.e2e.stack import Stack
 from tests.integration.store.scenes import failed_on, report_on, settle_all, start_run, submit_all
 
@@ -29,6 +33,7 @@ CHECKS = (
     "positive_data_acceptance",
 )
 SHORT, LONG = 3, 150
+ENDPOINT = "/v1/monitor/gemini"
 ENDLESS = {
     (route.method, route.path)
     for route in ROUTES
@@ -68,7 +73,10 @@ def probe_all(url: str, token: str, known: dict[str, str], examples: int) -> col
                 if not case.meta.generation.mode.is_negative:
                     # Of ids that are made up nothing is known.
                     given = case.path_parameters or {}
-                    case.path_parameters = {name: known.get(name, value) for name, value in given.items()}
+                    of_method = {name: known.get(f"{case.method} {name}") for name in given}
+                    case.path_parameters = {n: of_method[n] or known.get(n, v) for n, v in given.items()}
+                    if isinstance(case.body, dict) and "input_file_id" in case.body:
+                        case.body["input_file_id"] = known["file_id"]
                     # And a cursor comes from a page.
                     (case.query or {}).pop("cursor", None)
                     if isinstance(case.body, dict) and "payload" in case.body:
@@ -81,6 +89,24 @@ def probe_all(url: str, token: str, known: dict[str, str], examples: int) -> col
 
             probe()
     return seen
+
+
+async def add_file(store: Store) -> str:
+    """A file of the batch dialect; its id there."""
+    made = new_id(1)
+    await store.batch_files.begin_file(made, account="default", filename="a", now_ms=1)
+    line = {"custom_id": "1", "method": "POST", "url": ENDPOINT, "body": {"prompt": "x", "country": "GB"}}
+    await store.batch_files.add_piece(made, 1, json.dumps(line).encode())
+    await store.batch_files.end_file(made, body_bytes=1, sha256="0", expires_at_ms=1 << 42)
+    return file_id(made)
+
+
+async def add_batch(store: Store, of: str) -> str:
+    """A batch of a file; its id there."""
+    found = read_file_id(of)
+    assert found is not None
+    new = NewBatch(new_id(1), "default", None, "0", found.id, ENDPOINT, "24h", None, 1, 1 << 42)
+    return batch_id((await store.batches.create_batch(new, name="a", source="a", repeats_since_ms=None))[0])
 
 
 @pytest.mark.parametrize("examples", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
@@ -97,6 +123,8 @@ async def test_schemathesis_finds_no_500_and_nothing_undocumented(
         await store.accounts.store_balance("default", Balance(time.time_ns() // 1_000_000, Decimal(10_000)))
         stack.start("api")
         known = {"run_id": run_id, "task_id": task_ids[1]}
+        known |= {"file_id": await add_file(store), "DELETE file_id": await add_file(store)}
+        known["batch_id"] = await add_batch(store, known["file_id"])
         token = await stack.token("operate")
         seen = await asyncio.get_running_loop().run_in_executor(
             None, probe_all, stack.api_url, token, known, examples

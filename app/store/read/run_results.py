@@ -4,11 +4,13 @@ No index has the results of a run in that order. So their numbers are found firs
 sequence where it is short, else by the run's tasks. Nothing here writes.
 """
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.task import TaskState
 from app.store.part import reads
 from app.store.read.bodies import AnswerReads
 from app.store.read.exports import EXPORT_CHUNK, Row, read_results
@@ -29,14 +31,23 @@ class RunResultReads(AnswerReads):
         """The results of a run behind a number, in pages, up to the last one that was settled when the
         reading came there. None is left out: numbers are committed in their order. A response whose body is
         neither stored nor archived is null, and `response_note` says why."""
+        async for rows in self._results(run_id, after_seq, is_answer=False):
+            yield rows
+
+    async def answers_of_run(self, run_id: str) -> AsyncIterator[Sequence[Row]]:
+        """The same from the beginning, of what tasks have come to: one result for each that is answered."""
+        async for rows in self._results(run_id, 0, is_answer=True):
+            yield rows
+
+    async def _results(self, run_id: str, after_seq: int, *, is_answer: bool) -> AsyncIterator[Sequence[Row]]:
         seq = after_seq
         while numbers := await self._numbers(run_id, seq):
             done = 0
             while done < len(numbers):
-                rows, is_cut = await self._page(numbers[done : done + EXPORT_CHUNK])
+                rows, is_cut = await self._page(numbers[done : done + EXPORT_CHUNK], is_answer)
                 yield rows
                 # Where answers are long.
-                done += len(rows) if is_cut else EXPORT_CHUNK
+                done = bisect_right(numbers, rows[-1]["seq"]) if is_cut else done + EXPORT_CHUNK
             seq = numbers[-1]
 
     @reads(long=True)
@@ -57,7 +68,11 @@ class RunResultReads(AnswerReads):
         return list(found.all())
 
     @reads(long=True)
-    async def _page(self, connection: AsyncConnection, numbers: Sequence[int]) -> tuple[Sequence[Row], bool]:
+    async def _page(
+        self, connection: AsyncConnection, numbers: Sequence[int], is_answer: bool
+    ) -> tuple[Sequence[Row], bool]:
         batch = self.db.batch("v", {"seq": sa.BigInteger()}, [{"seq": n} for n in numbers])
         query = settled_rows().join(batch, results.c.seq == batch.c.seq)
+        if is_answer:
+            query = query.where(results.c.attempt == tasks.c.attempt, tasks.c.state == TaskState.COMPLETED)
         return await read_results(self.db, connection, self._read_answer, query, self._archive)

@@ -105,16 +105,7 @@ class RunWrites(StorePart):
     async def discard_run(self, connection: AsyncConnection, run_id: str) -> bool:
         """Delete a run whose source was refused, with its tasks: none was ever sent. False: another producer
         has let it begin."""
-        held = sa.select(runs.c.id).where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
-        if await connection.scalar(held.with_for_update()) is None:
-            return False
-        own_tasks = sa.select(tasks.c.id).where(tasks.c.run_id == run_id)
-        await connection.execute(sa.delete(results).where(results.c.task_id.in_(own_tasks)))
-        for table in (task_metadata, task_repeats, tasks, *_KEPT_OF_RUNS):
-            await connection.execute(sa.delete(table).where(table.c.run_id == run_id))
-        await unlink_run(connection, run_id)
-        await connection.execute(sa.delete(runs).where(runs.c.id == run_id))
-        return True
+        return await discard_loading(connection, run_id)
 
     async def add_tasks(
         self, run_id: str, specs: Sequence[tuple[TaskSpec, Decimal]], now_ms: int
@@ -221,3 +212,17 @@ class RunWrites(StorePart):
         """Give a lease back early."""
         own_lease = leases.c.name == name, leases.c.owner == owner
         await connection.execute(sa.update(leases).where(*own_lease).values(until_ms=0))
+
+
+async def discard_loading(connection: AsyncConnection, run_id: str) -> bool:
+    """The same, within a transaction of the caller's."""
+    held = sa.select(runs.c.id).where(runs.c.id == run_id, runs.c.state == RunState.LOADING)
+    if await connection.scalar(held.with_for_update()) is None:
+        return False
+    own_tasks = sa.select(tasks.c.id).where(tasks.c.run_id == run_id)
+    await connection.execute(sa.delete(results).where(results.c.task_id.in_(own_tasks)))
+    for table in (task_metadata, task_repeats, tasks, *_KEPT_OF_RUNS):
+        await connection.execute(sa.delete(table).where(table.c.run_id == run_id))
+    await unlink_run(connection, run_id)
+    await connection.execute(sa.delete(runs).where(runs.c.id == run_id))
+    return True
