@@ -42,7 +42,7 @@ class SyncClient:
             return SyncAnswer(SyncEnd.BUSY, message="no turn under the rate limit", wait_s=wait_s)
         # It is counted when it comes, and answered minutes later: it is not on its way for so long.
         self._rate_limiter.answered(0.0)
-        url = f"{self._base_url}/v1/monitor/{path_of(task_type)}"
+        url = f"{self._base_url}/v1/monitor/{wire.path_of(task_type)}"
         try:
             async with (
                 # A connection of its own: one that idled could break in a way that looks like a lost answer.
@@ -59,11 +59,6 @@ class SyncClient:
             return SyncAnswer(SyncEnd.NOT_SENT, message=f"cannot connect: {error}")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return SyncAnswer(SyncEnd.LOST, message=f"no answer: {type(error).__name__}")
-
-
-def path_of(task_type: str) -> str:
-    """The engine's part of the path (C-A)."""
-    return task_type.lower().replace("_", "/")
 
 
 def read_sync(status: int, headers: Mapping[str, str], body: bytes) -> SyncAnswer:

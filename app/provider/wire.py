@@ -83,6 +83,11 @@ _NOTHING = _Named()
 _failure = msgspec.json.Decoder(_Failure)
 
 
+def path_of(task_type: str) -> str:
+    """An engine's part of the path of its sync calls (C-A)."""
+    return task_type.lower().replace("_", "/")
+
+
 def encode_create(task: ClaimedTask, webhook_url: str | None) -> bytes:
     """The body of POST /v1/async/task (C-G.1)."""
     body: dict[str, object] = {

@@ -63,7 +63,7 @@ async def migrate(db: Database) -> None:
     if revision is not None and _NUMBER.fullmatch(revision) and revision < "0013":
         await _upgrade(db, "0012")
         await _narrow_results(db)
-    if await _upgrade(db, newest_revision()):
+    if not is_migrated(revision) and await _upgrade(db, newest_revision()):
         from app.store.finish import finish
 
         await finish(db)

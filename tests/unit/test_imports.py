@@ -24,6 +24,7 @@ HELP_NEEDS_NONE_OF = {
 }
 LOOKING_NEEDS_NONE_OF = {
     "aiohttp",
+    "alembic",
     "app.emulator",
     "app.provider.client",
     "app.store.read.certificates",
@@ -39,6 +40,7 @@ LOOKING_NEEDS_NONE_OF = {
     "rich.progress",
     "rich.traceback",
     "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.orm",
     "structlog",
 }
 SMALL = (
@@ -49,6 +51,8 @@ SMALL = (
     "inbox list",
     "report",
     "verify",
+    "migrate",
+    "dispute",
     "pause a",
     "resume a",
 )
@@ -121,3 +125,13 @@ def test_logs_that_are_put_off_come_with_the_first_line(tmp_path: Path) -> None:
         assert len(lines) == (2 if "first_line" in first else 1)
         assert ended.stdout == ""
         assert "secret" not in ended.stderr
+
+
+def test_whoever_asks_sqlalchemy_for_more_than_the_store_needs_gets_all_of_it() -> None:
+    program = (
+        "import sys; from app.store.database import AsyncEngine; assert 'sqlalchemy.orm' not in sys.modules; "
+        "import sqlalchemy.ext; assert not hasattr(sqlalchemy.ext.asyncio, 'nothing_of_it'); "
+        "from sqlalchemy.ext.asyncio import AsyncEngine as same, AsyncSession, async_sessionmaker; "
+        "assert same is AsyncEngine and sqlalchemy.ext.asyncio.AsyncSession is AsyncSession"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

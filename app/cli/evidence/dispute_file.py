@@ -13,8 +13,7 @@ from app.domain.submission import ClaimedTask
 from app.domain.task import idempotency_key
 from app.domain.text import counted
 from app.domain.time_format import iso_utc
-from app.provider.sync import path_of
-from app.provider.wire import encode_create
+from app.provider.wire import encode_create, path_of
 from app.services.dispute import Dispute, Disputed, Encode
 from app.store import Store
 from app.store.read.runs import RunRow
