@@ -1,0 +1,100 @@
+"""OpenAI's own client, unmodified, through a run with faults: another base URL, and a token as its key."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from tests.e2e.stack import Stack, running_stack
+from tests.servers.valkey import ValkeyServer
+
+ROOT = Path(__file__).parents[2]
+COUNT = 40
+ENDPOINT = "/v1/monitor/gemini"
+
+
+def line(n: int) -> str:
+    body = {"prompt": f"question {n}", "country": "US"}
+    return json.dumps({"custom_id": f"id-{n}", "method": "POST", "url": ENDPOINT, "body": body})
+
+
+async def read(client: openai.AsyncOpenAI, file_id: str | None) -> list[Any]:
+    text = "" if file_id is None else (await client.files.content(file_id)).text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def run_documented_commands(stack: Stack) -> None:
+    """What docs/api.md tells to type, as it stands there but for the port."""
+    section = (ROOT / "docs" / "api.md").read_text().partition("## The batch dialect")[2]
+    commands = section.partition("```bash\n")[2].partition("```")[0]
+    assert "openai_batch.py" in commands
+    commands = commands.replace("http://127.0.0.1:8081", stack.api_url)
+    path = f"{Path(sys.executable).parent}:{stack.env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=stack.env | {"PATH": path},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "completed: " in done.stdout
+    assert " of 3 answered" in done.stdout
+
+
+async def test_openai_s_client_has_every_line_answered_once(
+    postgres_url: str, valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05", "--drop", "0.05")
+    async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200", *faults) as stack:
+        stack.start("api")
+        key = await stack.token("submit")
+        async with openai.AsyncOpenAI(base_url=f"{stack.api_url}/v1", api_key=key) as client:
+            content = "\n".join(line(n) for n in range(COUNT)).encode()
+            file = await client.files.create(file=("monday.jsonl", content), purpose="batch")
+            made = await client.batches.create(
+                input_file_id=file.id,
+                endpoint=ENDPOINT,  # type: ignore[arg-type]
+                completion_window="24h",
+                metadata={"team": "search"},
+            )
+
+            async def completed() -> bool:
+                return (await client.batches.retrieve(made.id)).status == "completed"
+
+            await stack.until(completed, "a completed batch")
+            batch = await client.batches.retrieve(made.id)
+            assert batch.metadata == {"team": "search"}
+            counts = batch.request_counts
+            assert counts is not None
+            assert (counts.total, counts.completed + counts.failed) == (COUNT, COUNT)
+            assert batch.output_file_id is not None
+            answers = [
+                json.loads(line)
+                for line in (await client.files.content(batch.output_file_id)).text.splitlines()
+            ]
+            errors = []
+            if batch.error_file_id is not None:
+                text = (await client.files.content(batch.error_file_id)).text
+                errors = [json.loads(line) for line in text.splitlines()]
+            assert (len(answers), len(errors)) == (counts.completed, counts.failed)
+            known = [one["custom_id"] for one in answers + errors]
+            assert sorted(known) == sorted(f"id-{n}" for n in range(COUNT))
+            assert all(one["response"]["body"]["result"]["text"] for one in answers)
+            assert all(one["error"]["code"] for one in errors)
+            assert [one.id async for one in client.batches.list(limit=1)] == [made.id]
+            assert [one.id async for one in client.files.list()] == [file.id]
+            assert (await client.files.content(file.id)).content == content
+            assert (await client.files.delete(file.id)).deleted
+        digits = made.id.removeprefix("batch_")
+        stack.run_id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        await stack.until_finished()
+        await stack.assert_books_equal(COUNT)
+        stack.assert_certified()
+        await asyncio.get_running_loop().run_in_executor(None, run_documented_commands, stack)
