@@ -42,6 +42,7 @@ LEFT_TO_THE_LONG_FORM = {
         "tests/integration/notices/test_worker.py",
     ),
     "sqlite": (
+        "tests/e2e/test_api_schema.py",
         "tests/e2e/test_crashes.py",
         "tests/e2e/test_accounts.py",
         "tests/e2e/test_follow.py",

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 DATABASE_TIMEOUT_S = 2.0
 SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight."""
-BESIDE_WEB = ("/v1/{tail:.*}", "/openapi.json", "/mcp")
+BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
 """What the API answers in the receiver's port."""
 
 
@@ -32,7 +32,7 @@ def create_api(parts: Parts, limits: ApiLimits) -> web.Application:
         [
             web.get("/healthz", probes.health, expect_handler=answer_expect),
             web.get("/readyz", probes.ready, expect_handler=answer_expect),
-            web.route("*", "/{tail:.*}", dispatcher.handle, expect_handler=_left_to_the_dispatcher),
+            web.route("*", "/{tail:(?s:.*)}", dispatcher.handle, expect_handler=_left_to_the_dispatcher),
         ]
     )
     app.on_cleanup.append(_closing(dispatcher))

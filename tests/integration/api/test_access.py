@@ -162,7 +162,9 @@ async def test_answers_say_nothing_to_browsers(sqlite_store: Store, start_api: S
 async def test_addresses_that_are_none(sqlite_store: Store, start_api: StartApi) -> None:
     api = await start_api(sqlite_store)
     assert (await api.ask("/v1/nothing")).document["code"] == "not_found"
+    # Whatever is written there, its answer is a problem document: a line break is no end of a path.
+    assert (await api.ask("/v1/runs/a%0Ab/results")).document["code"] == "not_found"
     refused = await api.ask("/v1/runs", "DELETE")
-    assert (refused.status, refused.headers["Allow"]) == (405, "GET")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, POST")
     assert (await api.client.get("/healthz")).status == 200
     assert (await api.client.get("/readyz")).status == 200

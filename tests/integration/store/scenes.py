@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
+from app.domain.relay.message import NewEndpoint
 from app.domain.send_outcome import Answer
 from app.domain.settlement import (
     Attempt,
@@ -40,9 +41,12 @@ async def start_run(
     budget: Decimal | None = None,
     estimate: Decimal = FIVE,
     now_ms: int = NOW,
+    push_to: NewEndpoint | None = None,
 ) -> tuple[str, list[str]]:
     """A running run with CHATGPT tasks; (run id, task ids in order)."""
-    run_id = await store.runs.create_run(name="run", source="-", budget=budget, now_ms=now_ms)
+    run_id = await store.runs.create_run(
+        name="run", source="-", budget=budget, now_ms=now_ms, push_to=push_to
+    )
     specs = [TaskSpec(n, "CHATGPT", {"prompt": f"p{n}", "country": "US"}) for n in range(1, tasks + 1)]
     ids = await store.runs.add_tasks(run_id, [(spec, estimate) for spec in specs], now_ms)
     assert await store.runs.start_run_if_loading(run_id, sha256="0" * 64, bad_lines=0)
