@@ -4,10 +4,9 @@ May know no route: they are given. Reads no settings.
 """
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import web
@@ -115,29 +114,37 @@ class Dispatcher:
             caller = await self._access.caller_of(request.headers)
             headers |= self._rates.take(caller.token_id, time.monotonic())
             refuse_without_scope(caller, route)
-        async with self._slots.taken(is_stream=route.is_stream), self._in_time(route):
-            params = read_params(route, path, request.query)
-            await _continue(request)
-            body = await read_body(route, request, self._limits.api_body_bytes_max)
-            call = Call(self._parts, caller, params, body, headers["X-Request-Id"], request.headers)
-            call.is_gone = lambda: request.transport is None
-            result = await self._handled(route, call)
-            return await respond(result, request, route, headers)
-
-    @contextlib.asynccontextmanager
-    async def _in_time(self, route: Route) -> AsyncIterator[None]:
-        timeout_s = None if route.is_stream else self._limits.api_timeout_s
-        if route.is_long:
-            timeout_s = self._parts.settings.database_long_timeout_s
+        timeout_s = self._time_of(route)
         deadline = asyncio.timeout(timeout_s)
         try:
-            async with deadline:
-                yield
+            async with self._slots.taken(is_stream=route.is_stream), deadline:
+                return await self._in_turn(route, path, request, caller, headers)
         except TimeoutError:
             if not deadline.expired():
                 raise
             what = "it may have been done: look before you repeat it" if route.action else "ask for less"
             raise Problem(TIMEOUT, f"no answer within {timeout_s:g} s; {what}") from None
+
+    async def _in_turn(
+        self,
+        route: Route,
+        path: dict[str, str],
+        request: web.Request,
+        caller: Caller,
+        headers: dict[str, str],
+    ) -> web.StreamResponse:
+        params = read_params(route, path, request.query)
+        await _continue(request)
+        body = await read_body(route, request, self._limits.api_body_bytes_max)
+        call = Call(self._parts, caller, params, body, headers["X-Request-Id"], request.headers)
+        call.is_gone = lambda: request.transport is None
+        result = await self._handled(route, call)
+        return await respond(result, request, route, headers)
+
+    def _time_of(self, route: Route) -> float | None:
+        if route.is_long:
+            return self._parts.settings.database_long_timeout_s
+        return None if route.is_stream else self._limits.api_timeout_s
 
     async def _handled(self, route: Route, call: Call) -> object:  # type: ignore[type-arg]
         """What the handler returns. A write is in the list of actions before it is done, so that none is
@@ -195,7 +202,9 @@ def _problem_response(problem: Problem, dialect: Dialect, headers: dict[str, str
 
 def _log_end(request: web.Request, route: Route | None, status: int, started_s: float) -> None:
     """Without the path itself, which may hold what is nobody's business."""
-    is_quiet = status < 400 and (request.method == "GET" or (route is not None and route.is_frequent))
+    if status < 400 and route is not None and route.is_frequent:
+        return
+    is_quiet = status < 400 and request.method == "GET"
     tell = log.debug if is_quiet else log.info
     tell(
         "api_request",

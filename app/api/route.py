@@ -203,7 +203,7 @@ class Route:
     is_long: bool = False
     """It reads whole runs, and has the time of what does."""
     is_frequent: bool = False
-    """Its requests come by the hundred a second: one that goes well is logged at debug level."""
+    """Its requests come by the hundred a second: one that goes well is not logged."""
     waits: bool = False
     """Its answer waits for a task to end."""
 
@@ -212,14 +212,12 @@ class Route:
         """Whether an Idempotency-Key says that it is the same request again."""
         return self.method == "POST" and self.dialect is NATIVE
 
-    @property
-    def is_stream(self) -> bool:
-        """Neither its answer nor its body ends within the time of a request."""
-        return (
-            self.waits
-            or isinstance(self.body, Uploads)
-            or any(isinstance(a, Streamed) for a in self.answers.values())
-        )
+    is_stream: bool = field(init=False)
+    """Neither its answer nor its body ends within the time of a request."""
+
+    def __post_init__(self) -> None:
+        is_streamed = any(isinstance(a, Streamed) for a in self.answers.values())
+        object.__setattr__(self, "is_stream", self.waits or isinstance(self.body, Uploads) or is_streamed)
 
     @property
     def path_fields(self) -> list[str]:

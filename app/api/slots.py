@@ -1,8 +1,6 @@
 """How many requests are answered at once. More wait for their turn, and beyond a bound are refused."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
 
 from app.api.problems import UNAVAILABLE, Problem
 
@@ -17,12 +15,16 @@ class Slots:
         self._waiting, self._waiting_max = 0, WAITING_FACTOR * in_flight_max
         self._streams, self._streams_max = 0, streams_max
 
-    @contextlib.asynccontextmanager
-    async def taken(self, *, is_stream: bool) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it. Raises Problem when too many wait."""
+    def taken(self, *, is_stream: bool) -> "_Turn":
+        """To wait for a slot with, and hold it. Raises Problem when too many wait."""
+        return _Turn(self, is_stream)
+
+    async def acquire(self, *, is_stream: bool) -> None:
+        """Raises Problem when too many wait, or too many streams are open."""
         if is_stream:
-            with self._stream():
-                yield
+            if self._streams >= self._streams_max:
+                raise _busy("too many streams are open already")
+            self._streams += 1
             return
         if self._waiting >= self._waiting_max:
             raise _busy("too many requests wait already")
@@ -31,20 +33,28 @@ class Slots:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
-        try:
-            yield
-        finally:
+
+    def release(self, *, is_stream: bool) -> None:
+        """Let the next one have its turn."""
+        if is_stream:
+            self._streams -= 1
+        else:
             self._slots.release()
 
-    @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= self._streams_max:
-            raise _busy("too many streams are open already")
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
+
+class _Turn:
+    """Not by contextlib, whose generators each request would pay for."""
+
+    __slots__ = ("_is_stream", "_slots")
+
+    def __init__(self, slots: Slots, is_stream: bool) -> None:
+        self._slots, self._is_stream = slots, is_stream
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire(is_stream=self._is_stream)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.release(is_stream=self._is_stream)
 
 
 def _busy(why: str) -> Problem:

@@ -22,6 +22,7 @@ from app.api.problems import (
 from app.api.route import Params, Route, Upload, Uploads
 
 JSON = "application/json"
+NO_PARAMS = Params()
 _NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
 _REMEDIES = {
     "missing": "add it, it is needed",
@@ -59,6 +60,8 @@ _SAID_BY_PYDANTIC = (
 
 def read_params(route: Route, path: Mapping[str, str], query: MultiMapping[str]) -> Params:
     """Path and query, validated. Raises Problem: 404 where the path names nothing, else 422."""
+    if not query and not path and route.params is Params:
+        return NO_PARAMS
     errors = [_unknown(name, route.query_fields) for name in set(query) if name not in route.query_fields]
     errors += [_twice(name) for name in set(query) if len(query.getall(name)) > 1]
     if errors:

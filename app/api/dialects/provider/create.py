@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from pydantic import ValidationError
 
 from app.api.dialects.provider.errors import (
@@ -14,29 +15,30 @@ from app.api.dialects.provider.errors import (
     insufficient_credits,
     provider_error,
 )
-from app.api.dialects.provider.intake import account_of, new_task, refuse_uncovered, store, task_head
+from app.api.dialects.provider.intake import account_of, new_task, refuse_uncovered, store, task_blocks
 from app.api.dialects.provider.models import (
     ProviderBatchItem,
     ProviderBatchSummary,
     ProviderBatchTaken,
+    ProviderCredits,
+    ProviderTask,
     ProviderTaskBatch,
     ProviderTaskBody,
-    ProviderTaskTaken,
 )
-from app.api.route import Call, Params
+from app.api.route import Answer, Call, Params
 from app.api.validate import field_errors
 from app.domain.standing import NewTask
 
 
-async def create_provider_task(call: Call[Params, ProviderTaskBody]) -> ProviderTaskTaken:
+async def create_provider_task(call: Call[Params, ProviderTaskBody]) -> Answer:
     """One task."""
     task = new_task(call, call.body)
     await refuse_uncovered(call, task.estimate)
     if await store(call, [task], "provider.task"):
         raise already_exists(task.key or "")
     call.parts.rooms.take(account_of(call), task.estimate)
-    head, credits = task_head(task)
-    return ProviderTaskTaken(task=head, credits=credits)
+    head, credits = task_blocks(task)
+    return Answer(None, body=msgspec.json.encode({"success": True, "task": head, "credits": credits}))
 
 
 async def create_provider_batch(call: Call[Params, ProviderTaskBatch]) -> ProviderBatchTaken:
@@ -83,5 +85,7 @@ def _result(index: int, item: NewTask | ProviderError, known: set[str]) -> Provi
         return ProviderBatchItem(success=False, index=index, error=item)
     if item.id in known:
         return ProviderBatchItem(success=False, index=index, error=already_exists(item.key or "").error)
-    head, credits = task_head(item)
-    return ProviderBatchItem(success=True, index=index, task=head, credits=credits)
+    head, credits = task_blocks(item)
+    return ProviderBatchItem(
+        success=True, index=index, task=ProviderTask(**head), credits=ProviderCredits(**credits)
+    )

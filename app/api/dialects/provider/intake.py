@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from app.api.dialects.provider.errors import VALIDATION, VALIDATION_MESSAGE, Refusal, insufficient_credits
-from app.api.dialects.provider.models import ProviderCredits, ProviderTask, ProviderTaskBody
+from app.api.dialects.provider.models import ProviderTaskBody
 from app.api.problems import INVALID, UNAVAILABLE
 from app.api.route import Call
 from app.config import DEFAULT_ACCOUNT
@@ -89,15 +89,15 @@ async def refuse_uncovered(call: Call[Any, Any], credits: Decimal) -> None:
         raise insufficient_credits()
 
 
-def task_head(task: NewTask) -> tuple[ProviderTask, ProviderCredits]:
-    """Of a task that was stored now."""
-    head = ProviderTask(
-        id=task.id,
-        taskType=task.task_type,
-        status="QUEUED",
-        priority=task.priority,
-        createdAt=created_at(task.id),
-        latencyMs=None,
-        idempotencyKey=task.key,
-    )
-    return head, ProviderCredits(creditsToCharge=number(task.estimate), creditsCharged=None)
+def task_blocks(task: NewTask) -> tuple[dict[str, Any], dict[str, Any]]:
+    """ProviderTask and ProviderCredits of a task that was stored now."""
+    head = {
+        "id": task.id,
+        "taskType": task.task_type,
+        "status": "QUEUED",
+        "priority": task.priority,
+        "createdAt": created_at(task.id),
+        "latencyMs": None,
+        "idempotencyKey": task.key,
+    }
+    return head, {"creditsToCharge": number(task.estimate), "creditsCharged": None}
