@@ -68,29 +68,45 @@ if tonumber(ARGV[8]) > 0 then
   paused = math.max(paused, now + ARGV[8])
   redis.call('SET', pause, string.format('%.0f', paused), 'PX', math.ceil((paused - now) / 1000))
 end
+local given, answer = 0, {0, redis.call('ZCARD', processes), now}
+-- What permits of this lease may have to keep a distance from, by one command: one for each permit took more
+-- than half of Redis's time.
+local function before(first, count)
+  return redis.call('LRANGE', turns, math.max(first - count, 0), first - 1)
+end
+local second_ago = before(tonumber(ARGV[3]), tonumber(ARGV[1]))
+local hour_ago = tonumber(ARGV[4]) > 0 and before(tonumber(ARGV[4]), tonumber(ARGV[1])) or {}
+local newest = redis.call('LINDEX', turns, 0)
+-- The time of the permit so many back, those of this lease included.
+local function back(count, stored)
+  if count <= given then return answer[4 + given - count] end
+  return stored[math.min(count, ARGV[1]) - given]
+end
 local function next_turn()
   local at = math.max(now, paused)
-  local last = redis.call('LINDEX', turns, 0)
-  local second = redis.call('LINDEX', turns, ARGV[3] - 1)
+  local last = given > 0 and answer[3 + given] or newest
+  local second = back(tonumber(ARGV[3]), second_ago)
   local interval = second and at - second < tonumber(ARGV[10]) and ARGV[9] or ARGV[2]
   if last then at = math.max(at, last + interval) end
   if second then at = math.max(at, second + 1000000) end
   if tonumber(ARGV[4]) > 0 then
-    local hour = redis.call('LINDEX', turns, ARGV[4] - 1)
+    local hour = back(tonumber(ARGV[4]), hour_ago)
     if hour then at = math.max(at, hour + 3600000000) end
   end
   return at
 end
-local answer = {0, redis.call('ZCARD', processes), now, next_turn()}
+answer[4] = next_turn()
 if answer[4] - now > tonumber(ARGV[5]) then return answer end
-local given = 0
+local texts = {}
 repeat
-  redis.call('LPUSH', turns, string.format('%.0f', answer[4 + given]))
   given = given + 1
+  texts[given] = string.format('%.0f', answer[3 + given])
+  answer[3 + given] = tonumber(texts[given])
   local another = next_turn()
   if given == tonumber(ARGV[1]) or another - now > tonumber(ARGV[5]) then break end
   answer[4 + given] = another
 until false
+redis.call('LPUSH', turns, unpack(texts))
 answer[1] = redis.call('INCRBY', KEYS[4], given)
 -- Some may be given back yet, and then those before them are what to keep a distance from: four times
 -- UNUSED_MAX more than a window needs.
