@@ -89,6 +89,8 @@ def _head_of(request: aiohttp.ClientRequest) -> bytes:
 async def read_bounded(content: aiohttp.StreamReader, bytes_max: int) -> bytes:
     """The body, or so much of its beginning: what is longer is no answer of the provider's to this call, and
     cut off it reads as none."""
+    if content.is_eof():
+        return content.read_nowait()[:bytes_max]  # it came with its head, as short answers do
     chunks, size = [], 0
     async for chunk in content.iter_any():
         size += len(chunk)
