@@ -15,7 +15,7 @@ from tests.integration.loading.reading import load, write_prompts
 
 EU_KEY = "sk_live_" + "fedcba9876543210" * 2
 EU_SECRET = "whsec_test_of_the_other_account_00000000"
-PROMPTS = 60
+PROMPTS = 30
 
 
 @pytest.fixture

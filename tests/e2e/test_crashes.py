@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import StartValkey
 from tests.e2e.stack import KILL, running_stack
 
-COUNT = 400
+COUNT = 240
 # 60 s of the provider pass in one; a slow trickle, so that a crash finds work at every stage.
 EMULATOR = (
     "--time-scale",
@@ -40,7 +40,7 @@ async def test_worker_killed_in_the_middle(tmp_path: Path, store_url: str, start
             return (await stack.store.queries.progress(stack.run_id)).states.get("submitted", 0) > 20
 
         await stack.until(sending, "some submitted tasks")
-        for settled in (0, 80, 200):
+        for settled in (0, 50, 120):
             await stack.until_settled(settled)
             assert stack.end("worker", KILL) == -9
             stack.start("worker")
@@ -57,10 +57,10 @@ async def test_valkey_stopped_and_flushed_in_the_middle(
         await stack.submit(COUNT)
         await stack.until_settled(20)
         valkey.stop()
-        await stack.until_settled(120)  # by the sweep alone
+        await stack.until_settled(80)  # by the sweep alone
         valkey.start()
         valkey.flush()
-        await stack.until_settled(200)
+        await stack.until_settled(140)
         valkey.flush()
         await stack.until_finished()
         await stack.assert_books_equal(COUNT)
@@ -74,7 +74,7 @@ async def test_valkey_hung_in_the_middle(tmp_path: Path, sqlite_url: str, start_
         await stack.until_settled(20)
         valkey.pause()
         try:
-            await stack.until_settled(150)
+            await stack.until_settled(90)
         finally:
             valkey.resume()
         await stack.until_finished()
@@ -106,7 +106,7 @@ async def test_every_process_restarted(
     """R13, R14, R24, A9: web and worker end and come back over and over."""
     async with running_stack(tmp_path, sqlite_url, start_valkey().url, *EMULATOR) as stack:
         await stack.submit(COUNT)
-        for starts, settled in enumerate((20, 80, 140, 200), 1):
+        for starts, settled in enumerate((20, 70, 120), 1):
             await stack.until_settled(settled)
             if how == "SIGTERM":
                 await stack.until_workers_started(starts)

@@ -19,7 +19,7 @@ from tests.e2e.stack import KILL, Stack, running_stack
 from tests.integration.follow.scene import query, table
 from tests.servers.s3 import S3Server
 
-COUNT = 300
+COUNT = 160
 EMULATOR = ("--time-scale", "60", "--concurrency", "80", "--fail", "0.03", "--duplicate", "0.02")
 
 
@@ -49,7 +49,7 @@ async def test_readers_see_each_result_once_while_a_follower_is_killed(
         stack.follow_to = str(out)
         stack.start("follower")
         await stack.submit(COUNT)
-        for some in (1, COUNT // 4, COUNT // 2):
+        for some in (1, COUNT // 3):
             await until_seen(stack, out, some)
             stack.end("follower", KILL)
             stack.start("follower")
