@@ -150,20 +150,20 @@ def _one_line(response: str) -> msgspec.Raw:
 def flat_row(what: ExportContent, own: Sequence[str], row: Row) -> list[Any]:
     """The values of table_columns: whole numbers, Decimals, UTC milliseconds, texts; None where none is
     known."""
-    values = _values(COLUMNS[what], row | _from_answer(row) if what is ExportContent.RESULTS else row)
+    values = _values(COLUMNS[what], row | answer_columns(row) if what is ExportContent.RESULTS else row)
     return values + [None if cell is None else storable(cell) for cell in own_cells(row["metadata"], own)]
 
 
 def settled_row(row: Row) -> list[Any]:
     """The same of SETTLED_COLUMNS."""
-    return _values(SETTLED_COLUMNS, row | _from_answer(row))
+    return _values(SETTLED_COLUMNS, row | answer_columns(row))
 
 
 def _values(columns: Mapping[str, ColumnKind], row: Row) -> list[Any]:
     return [row[f"{name}_ms" if kind is ColumnKind.TIME else name] for name, kind in columns.items()]
 
 
-def _from_answer(row: Row) -> Row:
+def answer_columns(row: Row) -> Row:
     """The columns that are made of a result's payload and response."""
     payload = row["payload"]
     answer = _answer(row["response"])

@@ -47,6 +47,12 @@ def is_finished(run: RunRow, progress: RunProgress) -> bool:
     return run.state != RunState.LOADING and progress.open == 0
 
 
+def is_halted(run: RunRow, progress: RunProgress) -> bool:
+    """Paused or stopped, and what was sent before has come back: only a person can make it go on."""
+    out = progress.states.get(TaskState.SUBMITTING, 0) + progress.states.get(TaskState.SUBMITTED, 0)
+    return run.state in (RunState.PAUSED, RunState.STOPPED) and out == 0
+
+
 def state_of(run: RunRow, progress: RunProgress) -> RunState:
     """The one word for how a run stands. Its row and its tasks are read one after the other, and the tasks
     decide whether it is over."""

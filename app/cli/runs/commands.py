@@ -160,7 +160,7 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
 
 def exit_if_halted(run: "RunRow", progress: "RunProgress", *, code: int = FAILED) -> None:
     """Ends with `code` for a run that needs a person."""
-    from app.cli.runs.watch import is_halted
+    from app.views.runs import is_halted
 
     if is_halted(run, progress):
         raise typer.Exit(code)

@@ -8,12 +8,11 @@ from app.bootstrap import now_ms
 from app.cli.runs.choose import SHORT_ID_CHARS, choose_run
 from app.cli.runs.progress import Seen, shown_progress
 from app.cli.terminal import error_console
-from app.domain.task import RunState, TaskState
 from app.domain.text import agreeing, counted
 from app.errors import interrupted
 from app.store.read.progress import RunProgress
 from app.store.read.runs import RunRow
-from app.views.runs import Document, is_finished, state_of
+from app.views.runs import Document, is_finished, is_halted, state_of
 from app.views.waiting import waiting_lines
 from app.views.workers import workers_document
 
@@ -39,12 +38,6 @@ async def watch_run(
         if is_finished(run, progress) or is_halted(run, progress):
             return run, progress
         await asyncio.sleep(max(POLL_S, POLL_SHARE * (clock() - started)))
-
-
-def is_halted(run: RunRow, progress: RunProgress) -> bool:
-    """Paused or stopped, and what was sent before has come back: only a person can make it go on."""
-    out = progress.states.get(TaskState.SUBMITTING, 0) + progress.states.get(TaskState.SUBMITTED, 0)
-    return run.state in (RunState.PAUSED, RunState.STOPPED) and out == 0
 
 
 async def follow(store: "Store", wanted: str) -> tuple[RunRow, RunProgress]:
