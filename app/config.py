@@ -4,6 +4,7 @@ Names that the ecosystem has are bare; ours begin with TALLYHOOK_.
 
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -140,6 +141,9 @@ class Environment(BaseModel):
     """Where the API listens: this machine alone, unless a network that is trusted, or a proxy with TLS, is
     meant to reach it."""
     api_port: int = Field(8081, ge=0, le=65535)
+    api_names: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names, comma-separated, by which agents reach /mcp, besides addresses and localhost. A page in
+    somebody's browser may have bent any other name to this machine."""
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
     archive_url: str = ""
@@ -250,6 +254,16 @@ class Settings(
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         return read_networks(value) if isinstance(value, str) else value
+
+    @field_validator("api_names", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        names = _split(value.lower())
+        if not all(_HOST_NAME.fullmatch(name) for name in names):
+            raise ValueError("has a name in it that is none: write names alone, without http:// or a port")
+        return names
 
     # Before all others: of validators that come before, the last one here is asked first.
     @field_validator("*", mode="before")
@@ -394,6 +408,9 @@ class Settings(
 
 def _is_number(annotation: Any) -> bool:
     return not {int, float, Decimal}.isdisjoint({annotation, *get_args(annotation)})
+
+
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 def _split(secrets: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ imports take would be lost, and the container killed when its grace is over.
 import signal
 from types import FrameType
 
-LONG_RUNNING = frozenset({"api", "web", "worker", "emulator", "up"})
+LONG_RUNNING = frozenset({"api", "mcp", "web", "worker", "emulator", "up"})
 """Commands that run until a signal ends them."""
 
 

@@ -4,9 +4,11 @@ May know no route: they are given. Reads no settings.
 """
 
 import asyncio
+import dataclasses
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import web
@@ -27,13 +29,16 @@ from app.api.problems import (
 from app.api.respond import SECURITY, respond
 from app.api.route import Answer, Call, Caller, Parts, Route, Uploads
 from app.api.slots import Slots
-from app.api.validate import read_body, read_params
+from app.api.validate import read_body, read_params, read_values, read_whole
 from app.domain.access import ActionRow, Scope
 from app.domain.task import new_id
 from app.limits import ApiLimits
 from app.ports import StoreUnavailable
+from app.services.access import COMMAND_LINE_ID
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 NOBODY = Caller("", "", Scope.READ, None)
 """Who asks a route that needs no token."""
@@ -41,6 +46,18 @@ RETRY_AFTER_S = 5
 STREAMS_FACTOR = 4
 """Streams that are open at once, for each request that is answered: beside the receiver both are few."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
+
+
+class Mounted(Protocol):
+    """What answers at an address by a protocol of its own, behind the same tokens and rates."""
+
+    async def answer(
+        self, request: web.Request, read: Callable[[], Awaitable[bytes]], caller: Caller, request_id: str
+    ) -> web.Response:
+        """`read`: the body, bounded. Raises Problem."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Dispatcher:
@@ -59,6 +76,11 @@ class Dispatcher:
         for route in routes:
             self._routes[self._router.add_route(route.method, route.path, _unused)] = route
         self._router.freeze()
+        self._mounted: dict[str, Mounted] = {}
+
+    def mount(self, path: str, mounted: Mounted) -> None:
+        """Let it answer at a path; it is closed with the dispatcher."""
+        self._mounted[path] = mounted
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """An aiohttp handler, and never an exception but of a connection that is gone."""
@@ -67,10 +89,14 @@ class Dispatcher:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             dialect, headers = NATIVE, {"X-Request-Id": request_id}
             route: Route | None = None
+            response: web.StreamResponse
             try:
-                route, path = await self._resolve(request)
-                dialect = route.dialect
-                response = await self._answered(route, path, request, headers)
+                if (mounted := self._mounted.get(request.path)) is not None:
+                    response = await self._answered_by(mounted, request, headers)
+                else:
+                    route, path = await self._resolve(request)
+                    dialect = route.dialect
+                    response = await self._answered(route, path, request, headers)
             except Problem as problem:
                 response = _problem_response(problem, dialect, headers)
             except StoreUnavailable as error:
@@ -89,6 +115,8 @@ class Dispatcher:
         """End streams, and finish what was begun beside requests."""
         self._parts.stopping.set()
         await self._parts.batch_loads.close()
+        for mounted in self._mounted.values():
+            await mounted.close()
         await self._parts.awaited.close()
         await self._parts.intake.close()
         await self._access.close()
@@ -106,23 +134,73 @@ class Dispatcher:
             raise Problem(NOT_FOUND, "there is nothing at this address: /openapi.json has all of them")
         return self._routes[found.route], dict(found)
 
+    async def perform(
+        self, route: Route, caller: Caller, values: Mapping[str, Any], request_id: str, **more: Any
+    ) -> Any:
+        """What the handler of a route returns to a caller that came another way; `more`: of its Call. Raises
+        Problem."""
+        refuse_without_scope(caller, route)
+        params = read_values(route.params, values)
+        if getattr(params, "dry_run", False):
+            route = dataclasses.replace(route, action=None)
+        call = Call(self._parts, caller, params, None, request_id, {}, **more)
+        return await self._in_time(
+            lambda: self._handled(route, call),
+            self._time_of(route),
+            is_stream=route.is_stream,
+            is_write=route.action is not None,
+        )
+
+    async def _admitted(self, request: web.Request, headers: dict[str, str]) -> Caller:
+        caller = await self._access.caller_of(request.headers)
+        headers |= self._rates.take(caller.token_id, time.monotonic())
+        return caller
+
+    async def _answered_by(
+        self, mounted: Mounted, request: web.Request, headers: dict[str, str]
+    ) -> web.Response:
+        async def whole() -> bytes:
+            await _continue(request)
+            return await read_whole(request, self._limits.api_body_bytes_max)
+
+        caller = await self._admitted(request, headers)
+        response = await mounted.answer(
+            request, lambda: self._in_time(whole, self._limits.api_timeout_s), caller, headers["X-Request-Id"]
+        )
+        response.headers.update({**SECURITY, **headers})
+        return response
+
     async def _answered(
         self, route: Route, path: dict[str, str], request: web.Request, headers: dict[str, str]
     ) -> web.StreamResponse:
         caller = NOBODY
         if route.scope is not None:
-            caller = await self._access.caller_of(request.headers)
-            headers |= self._rates.take(caller.token_id, time.monotonic())
+            caller = await self._admitted(request, headers)
             refuse_without_scope(caller, route)
-        timeout_s = self._time_of(route)
+        return await self._in_time(
+            lambda: self._in_turn(route, path, request, caller, headers),
+            self._time_of(route),
+            is_stream=route.is_stream,
+            is_write=route.action is not None,
+        )
+
+    async def _in_time(
+        self,
+        work: Callable[[], Awaitable[R]],
+        timeout_s: float | None,
+        *,
+        is_stream: bool = False,
+        is_write: bool = False,
+    ) -> R:
+        """Do it in its turn. Raises Problem when it takes too long, or too many wait."""
         deadline = asyncio.timeout(timeout_s)
         try:
-            async with self._slots.taken(is_stream=route.is_stream), deadline:
-                return await self._in_turn(route, path, request, caller, headers)
+            async with self._slots.taken(is_stream=is_stream), deadline:
+                return await work()
         except TimeoutError:
             if not deadline.expired():
                 raise
-            what = "it may have been done: look before you repeat it" if route.action else "ask for less"
+            what = "it may have been done: look before you repeat it" if is_write else "ask for less"
             raise Problem(TIMEOUT, f"no answer within {timeout_s:g} s; {what}") from None
 
     async def _in_turn(
@@ -154,8 +232,9 @@ class Dispatcher:
         now_ms = self._parts.clock()
         caller, access = call.caller, self._parts.store.access
         subject = next(iter(call.params.model_dump().values()), None) if route.path_fields else None
+        token_id = None if caller.token_id == COMMAND_LINE_ID else caller.token_id
         row = ActionRow(
-            new_id(now_ms), now_ms, caller.name, caller.token_id, route.action, subject, call.request_id, None
+            new_id(now_ms), now_ms, caller.name, token_id, route.action, subject, call.request_id, None
         )
         await access.begin_action(row)
         try:

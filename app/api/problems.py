@@ -27,9 +27,11 @@ METHOD_NOT_ALLOWED = Kind("method_not_allowed", 405, "This address does not take
 CONFLICT = Kind("conflict", 409, "Its present state does not allow that.")
 TOO_LARGE = Kind("too_large", 413, "The body is too large.")
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported_media_type", 415, "The body is of a type that is not taken here.")
+MISDIRECTED = Kind("misdirected", 421, "This is not the host that was asked for.")
 INVALID = Kind("invalid", 422, "The request is understood and not valid.")
 RATE_LIMITED = Kind("rate_limited", 429, "This token sends too many requests.")
 INTERNAL = Kind("internal", 500, "This is a bug of Tallyhook.")
+NOT_INSTALLED = Kind("not_installed", 501, "A part that this needs is not installed.")
 UNAVAILABLE = Kind("unavailable", 503, "The service cannot answer now.")
 TIMEOUT = Kind("timeout", 504, "The answer took too long.")
 
@@ -42,9 +44,11 @@ KINDS = (
     CONFLICT,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
+    MISDIRECTED,
     INVALID,
     RATE_LIMITED,
     INTERNAL,
+    NOT_INSTALLED,
     UNAVAILABLE,
     TIMEOUT,
 )

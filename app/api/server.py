@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from app.api.dispatch import Dispatcher
+from app.api.mcp.endpoint import AgentEndpoint
 from app.api.route import Parts
 from app.api.table import ROUTES
 from app.limits import ApiLimits
@@ -25,7 +26,7 @@ BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
 
 def create_api(parts: Parts, limits: ApiLimits) -> web.Application:
     """The API alone, with probes; everything that is not one of them is the API's to answer."""
-    dispatcher = Dispatcher(ROUTES, parts, limits, in_flight_max=limits.api_in_flight)
+    dispatcher = _dispatcher(parts, limits, limits.api_in_flight)
     probes = Probes(parts)
     app = web.Application(handler_args=handler_args())
     app.add_routes(
@@ -42,11 +43,17 @@ def create_api(parts: Parts, limits: ApiLimits) -> web.Application:
 def add_to_web(app: web.Application, parts: Parts, limits: ApiLimits) -> None:
     """Let the receiver's port answer the API too. `parts.store` has connections of its own, and few requests
     are answered at once, so that deliveries wait for neither."""
-    dispatcher = Dispatcher(ROUTES, parts, limits, in_flight_max=limits.api_in_flight_beside_web)
+    dispatcher = _dispatcher(parts, limits, limits.api_in_flight_beside_web)
     for path in BESIDE_WEB:
         app.router.add_route("*", path, dispatcher.handle, expect_handler=_left_to_the_dispatcher)
     app.on_shutdown.append(_stopping(parts))
     app.on_cleanup.append(_closing(dispatcher))
+
+
+def _dispatcher(parts: Parts, limits: ApiLimits, in_flight_max: int) -> Dispatcher:
+    dispatcher = Dispatcher(ROUTES, parts, limits, in_flight_max=in_flight_max)
+    dispatcher.mount("/mcp", AgentEndpoint(dispatcher.perform, parts.settings.api_names))
+    return dispatcher
 
 
 class Probes:

@@ -75,6 +75,18 @@ def read_params(route: Route, path: Mapping[str, str], query: MultiMapping[str])
     raise problem
 
 
+def read_values(model: type[Params], values: Mapping[str, Any]) -> Params:
+    """Values that came as JSON, validated. Raises Problem 422."""
+    known = list(model.model_fields)
+    if errors := [_unknown(name, known) for name in values if name not in known]:
+        raise _invalid(errors)
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problem = _invalid(field_errors(error))
+    raise problem
+
+
 def _unknown(name: str, known: Iterable[str]) -> FieldError:
     names = ", ".join(known)
     remedy = f"leave it out; known are: {names}" if names else "leave it out; there are none"
@@ -107,7 +119,7 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
         taken, model = [JSON], route.body
     if model is None or media_type != JSON:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {', '.join(taken)}")
-    return _parsed(model, await _whole(request, route.body_bytes_max or bytes_max))
+    return _parsed(model, await read_whole(request, route.body_bytes_max or bytes_max))
 
 
 def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
@@ -122,7 +134,8 @@ def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
     raise problem
 
 
-async def _whole(request: web.BaseRequest, bytes_max: int) -> bytes:
+async def read_whole(request: web.BaseRequest, bytes_max: int) -> bytes:
+    """A body, as it is. Raises Problem for one that is larger."""
     if (request.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
     body = bytearray()

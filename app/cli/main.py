@@ -37,6 +37,7 @@ from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
 from app.cli.help import show_help
 from app.cli.inbox import inbox
 from app.cli.init.command import INIT_EXAMPLES, init
+from app.cli.mcp import MCP_EXAMPLES, mcp
 from app.cli.migrate import migrate
 from app.cli.notices import notices
 from app.cli.numbers import read_digits_only
@@ -125,6 +126,7 @@ _add(up, "Processes", UP_EXAMPLES)
 _add(init, "Processes", INIT_EXAMPLES)
 _add(processes.web, "Processes", processes.WEB_EXAMPLES)
 _add(api, "Processes", API_EXAMPLES)
+_add(mcp, "Processes", MCP_EXAMPLES)
 _add(processes.worker, "Processes")
 _add(processes.emulator, "Processes", context_settings=processes.EMULATOR_CONTEXT)
 _add(archive, "Processes", ARCHIVE_EXAMPLES)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 COMMAND_LINE = "command line"
 """Who acts where no token does."""
+COMMAND_LINE_ID = "00000000-0000-0000-0000-000000000000"
+"""In the place of a token's id there."""
 
 
 async def create_token(

@@ -333,6 +333,14 @@ def test_f24_the_path_that_we_add_is_not_added_twice(path: str) -> None:
     assert load_settings(PUBLIC_URL="https://h/webhooks/").webhook_url == "https://h/webhooks/webhooks/cloro"
 
 
+def test_f25_names_of_the_api_stand_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYHOOK_API_NAMES", " Tally.example.com, api ")
+    assert load_settings(_env_file=None).api_names == ("tally.example.com", "api")
+    monkeypatch.setenv("TALLYHOOK_API_NAMES", "https://tally.example.com")
+    with pytest.raises(ConfigError, match=r"TALLYHOOK_API_NAMES.*without http"):
+        load_settings(_env_file=None)
+
+
 @pytest.mark.parametrize("host", ["localhost:8080", "http://h", "*", "a b", "x" * 300, "[]", "::1]", "1:2"])
 def test_f25_what_is_no_host_is_refused(host: str) -> None:
     told = refusal_of("TALLYHOOK_HOST", host)

@@ -151,6 +151,11 @@ class TaskParams(Params):
     task_id: Id
 
 
+def task_model(row: dict[str, Any]) -> Task:
+    """A task, of a row of the store."""
+    return Task(**_values(row))
+
+
 def _values(row: dict[str, Any]) -> dict[str, Any]:
     has_error = row["error_code"] is not None or row["error_message"] is not None
     error = TaskError(code=row["error_code"], message=row["error_message"]) if has_error else None
@@ -175,7 +180,7 @@ async def list_tasks(call: Call[TaskPageParams, None]) -> Page[Task]:
     after = int(place[0]) if place else 0
     found = await call.store.task_pages.tasks_after(asked.run_id, after, asked.limit, wanted)
     following = None if found.is_last else write_cursor("tasks", found.through)
-    return Page(data=[Task(**_values(row)) for row in found.rows], next_cursor=following)
+    return Page(data=[task_model(row) for row in found.rows], next_cursor=following)
 
 
 async def get_task(call: Call[TaskParams, None]) -> TaskDetail:
