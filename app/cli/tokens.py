@@ -159,11 +159,9 @@ def draw_created(output: "Console", document: "Document") -> None:
     until = f"until {document['expires_at'][:10]}" if document["expires_at"] else "until it is revoked"
     output.print(f"{escape(document['name'])} may [b]{document['scope']}[/b], {escape(whose)}, {until}:\n")
     output.print(f"  [b]{document['token']}[/b]\n", soft_wrap=True)
-    output.print(
-        "It is shown this once. What is pushed for tasks of the provider's dialect is signed with:\n"
-    )
-    output.print(f"  {document['webhook_secret']}\n", soft_wrap=True, highlight=False)
-    output.print("Clients send: [cyan]Authorization: Bearer TOKEN[/cyan]")
+    output.print("It is shown this once. Clients send: [cyan]Authorization: Bearer TOKEN[/cyan]")
+    output.print("Webhooks that single tasks ask for are signed with its own secret:\n")
+    output.print(f"  {document['webhook_secret']}", soft_wrap=True, highlight=False)
 
 
 def draw_tokens(output: "Console", document: "Document") -> None:
