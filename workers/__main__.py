@@ -33,6 +33,7 @@ from workers.context import Context
 from workers.duties.archive import run_archive
 from workers.duties.audits import run_audits
 from workers.duties.heartbeat import read_time, run_alive
+from workers.duties.idempotency import run_key_cleaning
 from workers.duties.lost_webhooks import run_lost_webhook_search
 from workers.duties.notices import run_notices
 from workers.duties.partitions import run_partitions
@@ -120,6 +121,7 @@ def _start_duties(context: Context, redis_url: str) -> list[asyncio.Task[None]]:
         "run_relay": run_relay,
         "run_pruning": run_pruning,
         "run_partitions": run_partitions,
+        "run_key_cleaning": run_key_cleaning,
         "run_archive": run_archive,
     }
     return [

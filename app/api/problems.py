@@ -24,6 +24,7 @@ UNAUTHORIZED = Kind("unauthorized", 401, "A valid token is needed.")
 FORBIDDEN = Kind("forbidden", 403, "This token may not do that.")
 NOT_FOUND = Kind("not_found", 404, "There is no such thing, or this token may not see it.")
 METHOD_NOT_ALLOWED = Kind("method_not_allowed", 405, "This address does not take that method.")
+TOO_SLOW = Kind("too_slow", 408, "The body came too slowly.")
 CONFLICT = Kind("conflict", 409, "Its present state does not allow that.")
 TOO_LARGE = Kind("too_large", 413, "The body is too large.")
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported_media_type", 415, "The body is of a type that is not taken here.")
@@ -41,6 +42,7 @@ KINDS = (
     FORBIDDEN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    TOO_SLOW,
     CONFLICT,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,

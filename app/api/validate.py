@@ -2,6 +2,7 @@
 its remedy; what was sent is never quoted.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from app.api.problems import (
     INVALID,
     MALFORMED,
     TOO_LARGE,
+    TOO_SLOW,
     UNSUPPORTED_MEDIA_TYPE,
     FieldError,
     Problem,
@@ -23,6 +25,8 @@ from app.api.route import Params, Route, Upload, Uploads
 
 JSON = "application/json"
 NO_PARAMS = Params()
+SILENT_S = 60.0
+"""Of an upload: whoever sends nothing for so long holds a slot that others wait for."""
 _NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
 _REMEDIES = {
     "missing": "add it, it is needed",
@@ -151,7 +155,14 @@ def _too_large(bytes_max: int) -> Problem:
 
 
 async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    while chunk := await request.content.readany():
+    while True:
+        try:
+            async with asyncio.timeout(SILENT_S):
+                chunk = await request.content.readany()
+        except TimeoutError:
+            raise Problem(TOO_SLOW, f"nothing came for {SILENT_S:g} s: send it again") from None
+        if not chunk:
+            return
         yield chunk
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import api_task, counts, intake, pipeline, results, settle, start, submit
+from benchmarks.bench import api_task, counts, intake, pipeline, results, settle, start, submit, upload
 from benchmarks.bench.figures import Row
 from benchmarks.bench.page import keep
 from benchmarks.bench.rig import STORES, Rig, rig
@@ -30,6 +30,7 @@ def benchmarks() -> dict[str, Measure]:
     counts_size = quick(counts.CountsSize(), counts.CountsSize(200))
     results_size = quick(results.ResultsSize(), results.ResultsSize(100, 20))
     api_task_size = quick(api_task.ApiTaskSize(), api_task.ApiTaskSize(0.1, 0.05))
+    upload_size = quick(upload.UploadSize(), upload.UploadSize(1_000, 400))
     pipeline_size = quick(pipeline.PipelineSize(), pipeline.PipelineSize(2))
     return {
         "intake": lambda rig, rounds, tiny: intake.measure(rig, rounds, intake_size(tiny)),
@@ -39,6 +40,7 @@ def benchmarks() -> dict[str, Measure]:
         "start": lambda rig, rounds, tiny: start.measure(rig, rounds),
         "api-task": lambda rig, rounds, tiny: api_task.measure(rig, rounds, api_task_size(tiny)),
         "results-stream": lambda rig, rounds, tiny: results.measure(rig, rounds, results_size(tiny)),
+        "api-upload": lambda rig, rounds, tiny: upload.measure(rig, rounds, upload_size(tiny)),
         "pipeline": lambda rig, rounds, tiny: pipeline.measure(rig, pipeline_size(tiny)),
     }
 

@@ -103,21 +103,19 @@ class IdempotencyWrites(StorePart):
         """Keep what is answered, where nothing is changed with it; False: another request works under it."""
         return await _change(connection, key, **_answer(status, headers, body))
 
-    @writes(long=True)
-    async def forget(self, connection: AsyncConnection, *, before_ms: int, now_ms: int, limit: int) -> int:
+    @writes
+    async def forget(self, connection: AsyncConnection, *, before_ms: int, limit: int) -> int:
         """Forget the oldest answers from before a time; how many."""
-        old = (
-            sa.select(_KEY.token_id, _KEY.key)
-            .where(_KEY.created_at_ms < before_ms, _KEY.status.is_not(None))
-            .order_by(_KEY.created_at_ms)
-            .limit(limit)
-        )
-        found = (await connection.execute(old)).all()
-        for row in found:
-            await connection.execute(
-                sa.delete(idempotency_keys).where(_KEY.token_id == row.token_id, _KEY.key == row.key)
-            )
-        return len(found)
+        is_old = _KEY.created_at_ms < before_ms, _KEY.status.is_not(None)
+        oldest = sa.select(_KEY.token_id, _KEY.key).where(*is_old).order_by(_KEY.created_at_ms).limit(limit)
+        which = sa.tuple_(_KEY.token_id, _KEY.key).in_(oldest)
+        return (await connection.execute(sa.delete(idempotency_keys).where(which))).rowcount
+
+    @writes
+    async def forget_left(self, connection: AsyncConnection, token_id: str, key: str, owner: str) -> None:
+        """Forget a key that nobody answered, and that `owner` took to clean up after."""
+        ours = _is(KeyId(token_id, key, owner)), _KEY.owner == owner, _KEY.status.is_(None)
+        await connection.execute(sa.delete(idempotency_keys).where(*ours))
 
     @writes
     async def take_left(
