@@ -64,6 +64,7 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     from app.api.route import Parts
     from app.api.server import create_api, serve_api
     from app.bootstrap import CLOCK, now_ms
+    from app.cli.runs.commands import GARBAGE_AFTER
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_line
     from app.cli.wake import Waker
@@ -79,6 +80,8 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
         parts = Parts(store, settings, now_ms, wake=waker.wake)
         gc.enable()
         gc.freeze()
+        # An upload makes garbage by thousands of rows.
+        gc.set_threshold(GARBAGE_AFTER)
         try:
             await serve_api(create_api(parts, settings), parts, host=host, port=port, on_listening=announce)
         except OSError as error:

@@ -129,8 +129,11 @@ async def _add_api(
     from app.api.route import Parts
     from app.api.server import add_to_web
     from app.bootstrap import now_ms
+    from app.cli.runs.commands import GARBAGE_AFTER
     from app.cli.store_access import opened_store
 
+    # As in `api`: an upload makes garbage by thousands of rows.
+    gc.set_threshold(GARBAGE_AFTER)
     own = await beside.enter_async_context(opened_store(settings))
     add_to_web(app, Parts(own, settings, now_ms, wake=wake), settings)
 
