@@ -113,7 +113,7 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
         return None
     media_type = request.content_type if "Content-Type" in request.headers else JSON
     if isinstance(route.body, Uploads) and media_type in route.body.media_types:
-        return Upload(media_type, _chunks(request), request.headers, request.content)
+        return Upload(media_type, _lively_chunks(request), request.headers, request.content)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "bodies are not taken compressed: send it as it is")
     if isinstance(route.body, Uploads):
@@ -123,7 +123,8 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
         taken, model = [JSON], route.body
     if model is None or media_type != JSON:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {', '.join(taken)}")
-    return _parsed(model, await read_whole(request, route.body_bytes_max or bytes_max))
+    bytes_max = route.body_bytes_max or bytes_max
+    return _parsed(model, await read_whole(request, bytes_max, is_stream=route.is_stream))
 
 
 def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
@@ -138,12 +139,13 @@ def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
     raise problem
 
 
-async def read_whole(request: web.BaseRequest, bytes_max: int) -> bytes:
+async def read_whole(request: web.BaseRequest, bytes_max: int, *, is_stream: bool = False) -> bytes:
     """A body, as it is. Raises Problem for one that is larger."""
     if (request.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
     body = bytearray()
-    async for chunk in _chunks(request):
+    # Any other request has its own time.
+    async for chunk in _lively_chunks(request) if is_stream else _chunks(request):
         body += chunk
         if len(body) > bytes_max:
             raise _too_large(bytes_max)
@@ -155,6 +157,12 @@ def _too_large(bytes_max: int) -> Problem:
 
 
 async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    while chunk := await request.content.readany():
+        yield chunk
+
+
+async def _lively_chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The same of what may take as long as it likes. Raises Problem when nothing comes."""
     while True:
         try:
             async with asyncio.timeout(SILENT_S):

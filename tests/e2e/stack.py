@@ -53,7 +53,7 @@ class Stack:
     """emulator, web and worker on one store and one Valkey; each can be ended and started again."""
 
     def __init__(self, folder: Path, store: Store, store_url: str, redis_url: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self.store = store
         self._ports = {"emulator": free_port(), "web": free_port(), "api": free_port()}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -103,7 +103,7 @@ class Stack:
     def start(self, *names: str) -> None:
         """Start processes and wait until those with a port answer."""
         for name in names:
-            with (self._folder / f"{name}.log").open("ab") as file:
+            with (self.folder / f"{name}.log").open("ab") as file:
                 log = self.log_to.get(name, file)
                 self._processes[name] = subprocess.Popen(
                     self.command(name),
@@ -111,14 +111,14 @@ class Stack:
                     stdout=log,
                     stderr=log,
                     env=self.env | self.env_of.get(name, {}),
-                    cwd=self._folder,
+                    cwd=self.folder,
                     start_new_session=True,
                 )
         for name in names:
             if name in self._ports:
                 path = {"emulator": "/_emulator/books?tasks=0"}.get(name, "/healthz")
                 url = f"http://127.0.0.1:{self._ports[name]}{path}"
-                process, log_path = self._processes[name], self._folder / f"{name}.log"
+                process, log_path = self._processes[name], self.folder / f"{name}.log"
                 wait_for(lambda url=url: answers(url), process, log_path, START_TIMEOUT_S)  # type: ignore[misc]
 
     def end(self, name: str, how: tuple[tuple[int, float], ...] = STOP) -> int:
@@ -129,7 +129,7 @@ class Stack:
 
     async def until_workers_started(self, times: int) -> None:
         """Wait until `worker` began for the so-manieth time; before that it knows no orderly end."""
-        log = self._folder / "worker.log"
+        log = self.folder / "worker.log"
 
         async def started() -> bool:
             return log.read_text().count('"worker_started"') >= times
@@ -271,7 +271,7 @@ class Stack:
             capture_output=True,
             text=True,
             env=self.env,
-            cwd=self._folder,
+            cwd=self.folder,
             timeout=120,
         )
 
@@ -299,7 +299,7 @@ class Stack:
 
     def logs(self) -> str:
         """The end of each process's log."""
-        return "\n".join(f"--- {p.stem}\n{log_tail(p)}" for p in sorted(self._folder.glob("*.log")))
+        return "\n".join(f"--- {p.stem}\n{log_tail(p)}" for p in sorted(self.folder.glob("*.log")))
 
 
 @contextmanager

@@ -1,14 +1,19 @@
 """The API in real processes: on its own, and beside the receiver in one port."""
 
+import asyncio
 import json
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.stack import STOP, running_stack
+from tests.e2e.stack import STOP, Stack, running_stack
 from tests.servers.valkey import ValkeyServer
+
+ROOT = Path(__file__).parents[2]
 
 
 def ask(url: str, token: str) -> tuple[int, Any]:
@@ -20,6 +25,20 @@ def ask(url: str, token: str) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+def run_documented_commands(stack: Stack) -> None:
+    """What docs/api.md tells to type about runs, as it stands there but for the port."""
+    section = (ROOT / "docs" / "api.md").read_text().partition("## Runs")[2]
+    commands = section.partition("```bash\n")[2].partition("```")[0].replace("/tmp/", f"{stack.folder}/")
+    commands = commands.replace("http://127.0.0.1:8081", stack.api_url)
+    path = f"{Path(sys.executable).parent}:{stack.env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        check=False, capture_output=True, text=True, cwd=ROOT, env=stack.env | {"PATH": path}, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 tasks, about" in done.stdout, done.stdout
 
 
 async def test_the_api_tells_of_a_run_and_ends_in_order(
@@ -36,6 +55,7 @@ async def test_the_api_tells_of_a_run_and_ends_in_order(
         assert run["counts"]["completed"] + run["counts"]["failed"] == 5
         assert run["credits"]["held"] == "0"
         assert ask(f"{stack.api_url}/v1/runs", "thk_none")[0] == 401
+        await asyncio.to_thread(run_documented_commands, stack)
         stack.tallyhook("token", "revoke", "ci")
 
         async def refused() -> bool:
