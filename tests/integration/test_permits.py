@@ -71,6 +71,23 @@ async def test_a_limit_by_the_hour_is_shared_too(valkey_url: str) -> None:
     assert all(b - a >= 3_600_000_000 for a, b in zip(turns, turns[1_000:], strict=False))
 
 
+async def test_blocks_of_any_size_keep_the_distances_that_single_turns_would(valkey_url: str) -> None:
+    second, hour = 3, 10
+    async with Redis.from_url(valkey_url) as redis:
+        pacer = pacer_of(redis)
+        turns: list[int] = []
+        for count in (1, 2, 5, 16, 4, 64):
+            asked = [count, 1, second, hour, 10**13, "p", 10**7, 0, 1, 10**6]
+            _, _, _, *leased = await pacer._script(keys=pacer._keys, args=asked)
+            turns += leased
+    # The first ones may have waited for round trips; from then on all are far ahead of the clock.
+    expected = turns[:hour]
+    while len(expected) < 92:
+        bounds = [(1, 1), (second, 1_000_000), (hour, 3_600_000_000)]
+        expected.append(max(expected[-back] + us for back, us in bounds))
+    assert turns == expected
+
+
 async def test_turns_further_away_are_not_leased_ahead(valkey_url: str) -> None:
     """Who gets one of them would sleep for all that time, and they are gone if the process ends."""
     async with Redis.from_url(valkey_url) as redis:
