@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
+from multidict import MultiMapping
 
 from app.api.problems import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, FieldError, Problem
 from app.api.route import Caller, Route
@@ -38,8 +38,11 @@ class Access:
         self._noted_ms: dict[str, int] = {}
         self._notes: set[asyncio.Task[None]] = set()
 
-    async def caller_of(self, headers: Mapping[str, str]) -> Caller:
-        """Raises Problem for a request without a valid token."""
+    async def caller_of(self, headers: MultiMapping[str]) -> Caller:
+        """Raises Problem for a request without a valid token, and for one with two: a proxy before us may
+        have looked at the other."""
+        if len(headers.getall("Authorization", [])) > 1:
+            raise _refused("send one Authorization header")
         kind, _, given = headers.get("Authorization", "").partition(" ")
         given = given.strip()
         prefix = prefix_of(given) if kind.lower() == "bearer" else None

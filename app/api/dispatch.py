@@ -43,6 +43,8 @@ R = TypeVar("R")
 NOBODY = Caller("", "", Scope.READ, None)
 """Who asks a route that needs no token."""
 RETRY_AFTER_S = 5
+GONE = 499
+"""In the log, as proxies write it."""
 STREAMS_FACTOR = 4
 """Streams that are open at once, for each request that is answered: beside the receiver both are few."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
@@ -103,7 +105,10 @@ class Dispatcher:
                 log.warning("api_store_unavailable", error=type(error).__name__)
                 response = _problem_response(_unavailable(), dialect, headers)
             except ConnectionError:
-                raise
+                if request.transport is not None:
+                    raise
+                # Who sent it went away. Nobody gets this, and no traceback is logged that a stranger makes.
+                response = web.Response(status=GONE)
             except Exception as error:
                 log.exception("api_request_failed", error=type(error).__name__)
                 bug = Problem(INTERNAL, "please report it with the request id; the log has the rest")

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 DATABASE_TIMEOUT_S = 2.0
 SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight."""
+ANY_PATH = r"/{tail:[\s\S]*}"
+"""Line breaks too, which a dot would leave to another."""
 BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
 """What the API answers in the receiver's port."""
 

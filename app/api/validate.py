@@ -4,8 +4,8 @@ its remedy; what was sent is never quoted.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -23,6 +23,7 @@ from app.api.problems import (
 )
 from app.api.route import Params, Route, Upload, Uploads
 
+T = TypeVar("T")
 JSON = "application/json"
 NO_PARAMS = Params()
 SILENT_S = 60.0
@@ -161,16 +162,20 @@ async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
         yield chunk
 
 
+async def arriving(part: Awaitable[T]) -> T:
+    """A part of what may take as long as it likes. Raises Problem when nothing comes."""
+    deadline = asyncio.timeout(SILENT_S)
+    try:
+        async with deadline:
+            return await part
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise Problem(TOO_SLOW, f"nothing came for {SILENT_S:g} s: send it again") from None
+
+
 async def _lively_chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """The same of what may take as long as it likes. Raises Problem when nothing comes."""
-    while True:
-        try:
-            async with asyncio.timeout(SILENT_S):
-                chunk = await request.content.readany()
-        except TimeoutError:
-            raise Problem(TOO_SLOW, f"nothing came for {SILENT_S:g} s: send it again") from None
-        if not chunk:
-            return
+    while chunk := await arriving(request.content.readany()):
         yield chunk
 
 

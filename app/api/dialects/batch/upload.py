@@ -9,6 +9,7 @@ from aiohttp.http import HttpProcessingError
 from app.api.dialects.batch.errors import wrong
 from app.api.problems import MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
 from app.api.route import Call, Params, Upload
+from app.api.validate import arriving
 from app.config import DEFAULT_ACCOUNT
 from app.domain.task import new_id
 from app.store.write.batch_files import PIECE_BYTES
@@ -61,7 +62,7 @@ async def receive(call: Call[Params, Upload]) -> str:
 async def _read_form(call: Call[Params, Upload], read: _Read) -> None:
     form = MultipartReader(call.body.headers, call.body.content)
     parts = 0
-    while (part := await form.next()) is not None:
+    while (part := await arriving(form.next())) is not None:
         parts += 1
         name = part.name if isinstance(part, BodyPartReader) else None
         if not isinstance(part, BodyPartReader) or parts > PARTS_MAX:
@@ -76,7 +77,7 @@ async def _read_form(call: Call[Params, Upload], read: _Read) -> None:
 
 async def _text(part: BodyPartReader, name: str) -> str:
     text = bytearray()
-    while chunk := await part.read_chunk(FIELD_BYTES_MAX):
+    while chunk := await arriving(part.read_chunk(FIELD_BYTES_MAX)):
         text += chunk
         if len(text) > FIELD_BYTES_MAX:
             raise wrong(name, "too_long", "the field is too long: shorten it")
@@ -91,7 +92,7 @@ async def _keep(call: Call[Params, Upload], part: BodyPartReader, read: _Read) -
     name = part.filename or "batch.jsonl"
     await files.begin_file(read.file_id, account=account, filename=name, now_ms=call.parts.clock())
     piece = bytearray()
-    while chunk := await part.read_chunk(1 << 16):
+    while chunk := await arriving(part.read_chunk(1 << 16)):
         piece += chunk
         read.body_bytes += len(chunk)
         if read.body_bytes > FILE_BYTES_MAX:

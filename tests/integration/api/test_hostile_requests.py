@@ -1,0 +1,81 @@
+"""Requests that no client of ours sends: a silent sender, one that goes away, two tokens, strange paths."""
+
+import asyncio
+
+import pytest
+import structlog
+
+from app.api import validate
+from app.store.tables import batch_files
+from tests.integration.api.asking import Api, until
+from tests.integration.api.test_provider import rows
+
+FORM = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n"
+HALF = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhalf of it'
+
+
+async def opened(
+    api: Api, line: str, headers: str, body: bytes = b""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which this much was sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
+    writer.write(f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode() + body)
+    return reader, writer
+
+
+async def answer_to(api: Api, line: str, headers: str, body: bytes = b"") -> bytes:
+    """All that comes back."""
+    reader, writer = await opened(api, line, headers, body)
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def bearer(api: Api, scope: str = "operate") -> str:
+    return f"Authorization: Bearer {await api.token(scope)}\r\n"
+
+
+async def test_a_sender_that_falls_silent_gives_its_place_back(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "SILENT_S", 0.1)
+    token = await bearer(sqlite_api)
+    for body in (b"", b"--b\r\n", HALF):
+        answer = await answer_to(sqlite_api, "POST /v1/files", token + FORM, body)
+        assert answer.startswith(b"HTTP/1.1 408 "), body
+    lines = "Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n"
+    answer = await answer_to(sqlite_api, "POST /v1/runs?task_type=GEMINI", token + lines, b"{")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert await rows(sqlite_api, batch_files) == []
+
+
+async def test_a_sender_that_goes_away_leaves_no_file_and_no_traceback(sqlite_api: Api) -> None:
+    token = await bearer(sqlite_api)
+
+    async def files() -> int:
+        return len(await rows(sqlite_api, batch_files))
+
+    with structlog.testing.capture_logs() as logs:
+        _, writer = await opened(sqlite_api, "POST /v1/files", token + FORM, HALF)
+        await until(files, 1)
+        writer.transport.abort()
+        await until(files, 0)
+
+        async def is_logged() -> bool:
+            return any(entry.get("status") == 499 for entry in logs)
+
+        await until(is_logged, True)
+    assert [entry for entry in logs if entry["log_level"] in ("warning", "error")] == []
+
+
+async def test_two_tokens_in_one_request_are_none(sqlite_api: Api) -> None:
+    both = await bearer(sqlite_api) + await bearer(sqlite_api, "read")
+    assert (await answer_to(sqlite_api, "GET /v1/runs", both)).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_a_path_with_a_line_break_is_answered_as_any_other(sqlite_api: Api) -> None:
+    answer = await answer_to(sqlite_api, "GET /v1/runs/a%0d%0aX-Evil:%201", await bearer(sqlite_api))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"application/problem+json" in answer
+    assert b"X-Evil" not in answer
