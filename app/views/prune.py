@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from app.domain.credits import to_json_number
-from app.domain.text import counted
+from app.domain.text import agreeing, counted
 from app.domain.time_format import iso_utc
 from app.store.write.receipts import Dropped
 from app.views.runs import Document
@@ -37,6 +37,7 @@ def _sentence(found: Sequence[Dropped], policy: Mapping[str, int], *, dry_run: b
     rows, size = sum(one.rows for one in found), sum(one.body_bytes for one in found)
     kept = sum((one.kept for one in found), Counter())
     stay = ", ".join(f"{count:,} {reason.value}" for reason, count in sorted(kept.items()))
-    verb = "would go" if dry_run else "are gone, with receipts" if rows else "went"
-    old = f" {kept.total():,} that are as old stay ({stay})." if kept else ""
+    verb = "would go" if dry_run else f"{agreeing(rows)} gone, with receipts" if rows else "went"
+    old_are = agreeing(kept.total(), "that is as old stays", "that are as old stay")
+    old = f" {kept.total():,} {old_are} ({stay})." if kept else ""
     return f"{counted(rows, 'row')} with {counted(size, 'byte')} {verb}.{old}"

@@ -17,6 +17,7 @@ from app.domain.notices.failing_engines import EngineBounds
 from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
 from app.limits import to_ms
 from app.notice_client import open_notice_client
+from app.ports import StoreUnavailable
 from app.services.engine_pauses import EnginePauses
 from app.services.forecast import look_ahead
 from app.services.isolated import Isolated
@@ -29,10 +30,12 @@ log = structlog.get_logger(__name__)
 
 LEASE = "notices"
 LEASE_MS = 60_000
-"""Prolonged at each look, so that one worker goes on looking; it is replaced when it does not."""
+"""Prolonged at each look, so that one worker goes on looking; it is replaced when it ends or looks no more."""
 LOOK_SHARE = 100
 """Looking may take a hundredth of the time: with many open tasks a look counts many rows, and what the
 database does for it, it does not do for the run."""
+REST_MAX_S = 15.0
+"""But no longer between two looks: on a busy machine each takes long, and an engine goes on failing."""
 QUIET = frozenset({NoticeKind.RUN_FINISHED, NoticeKind.RUN_RESUMED, NoticeKind.TEST})
 """Kinds that need nobody: logged as information, the others as warnings."""
 
@@ -54,7 +57,10 @@ async def run_notices(context: Context) -> None:
                 await send(notifier)
 
         every_s = context.settings.notice_every_s
-        await run_every(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
+        try:
+            await run_every(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
+        finally:
+            await looker.leave()
 
 
 class Looker:
@@ -82,7 +88,12 @@ class Looker:
         started_s = monotonic_s()
         if started_s >= self._again_s:
             await self._look()
-            self._again_s = monotonic_s() + LOOK_SHARE * (monotonic_s() - started_s)
+            self._again_s = monotonic_s() + min(REST_MAX_S, LOOK_SHARE * (monotonic_s() - started_s))
+
+    async def leave(self) -> None:
+        """Look no more, so that another worker need not wait for the end of the lease."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._context.store.runs.release_lease(LEASE, self._owner)
 
     async def _look(self) -> None:
         store, now = self._context.store, self._context.clock()

@@ -133,11 +133,31 @@ async def test_a_document_is_stored_as_it_is_sent(
     assert json.loads(row.body) == receiver.got[0][1]
 
 
-@pytest.mark.parametrize(("share", "looks"), [(0, 3), (10**9, 1)])
-async def test_looking_takes_a_share_of_the_time_at_most(
-    sqlite_store: Store, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, share: int, looks: int
+async def test_a_worker_that_ends_is_replaced_at_once(
+    sqlite_store: Store, clock: SteppedClock, receiver: Receiver
+) -> None:
+    pipeline = Pipeline(sqlite_store, clock)
+    where = {"notice_url": receiver.url, "notice_secret": SECRET}
+    await pipeline.start(1)
+    for count, state in enumerate((RunState.PAUSED, RunState.STOPPED), start=1):
+        one = context_on(sqlite_store, clock, pipeline, **where)
+        await sqlite_store.runs.halt_run_if_running(pipeline.run_id, state, BY_HAND)
+        async with running(run_notices(one), one):
+            await until(lambda count=count: len(receiver.got) == count)
+        await sqlite_store.runs.resume_run_if_halted(pipeline.run_id)
+
+
+@pytest.mark.parametrize(("share", "rest_max_s", "looks"), [(0, 15, 3), (10**9, 15, 1), (10**9, 0, 3)])
+async def test_looking_takes_a_share_of_the_time_at_most_and_rests_so_long_at_most(
+    sqlite_store: Store,
+    clock: SteppedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    share: int,
+    rest_max_s: int,
+    looks: int,
 ) -> None:
     monkeypatch.setattr(workers.duties.notices, "LOOK_SHARE", share)
+    monkeypatch.setattr(workers.duties.notices, "REST_MAX_S", rest_max_s)
     counted: list[int] = []
     looker = workers.duties.notices.Looker(context_on(sqlite_store, clock, Pipeline(sqlite_store, clock)))
 
