@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 LEASE = "notices"
 LEASE_MS = 60_000
-"""Prolonged at each look, so that one worker goes on looking; it is replaced when it ends or looks no more."""
+"""Prolonged at each look, so that one worker goes on looking; replaced when it ends or looks no more."""
 LOOK_SHARE = 100
 """Looking may take a hundredth of the time: with many open tasks a look counts many rows, and what the
 database does for it, it does not do for the run."""
