@@ -161,7 +161,7 @@ def test_f36_up_from_an_installed_wheel_runs_prompts_to_their_end(
             assert ready["web"] in told["error"]["message"] and ready["emulator"] in told["error"]["message"]
             os.kill(up.pid_of("app.cli.main", "web"), signal.SIGKILL)
             up.until("it is started again in 1 s", process)
-            up.until("listening", process, times=2)
+            up.until(" listening host", process, times=2)
             status = up.command("submit", "prompts.csv", "--watch")[1]["status"]
             assert status["finished"], status
             assert status["states"]["completed"] + status["states"]["failed"] == count, status
@@ -180,7 +180,7 @@ def test_f36_up_from_an_installed_wheel_runs_prompts_to_their_end(
 
 def assert_told_twice_all_ends_at_once(up: Up) -> None:
     with up.start() as process:
-        up.until("listening", process, times=3)
+        up.until(" listening host", process, times=3)
         process.send_signal(signal.SIGTERM)
         up.until("once more ends all", process, times=2)
         process.send_signal(signal.SIGINT)
