@@ -52,7 +52,9 @@ def read_encoding(name: str) -> str | None:
         codec = codecs.lookup(name).name
         ascii_bytes = bytes(range(128))
         plain = not _OF_STATES.search(codec) and codecs.decode(ascii_bytes, codec) == ascii_bytes.decode()
-    except (LookupError, ValueError, TypeError, AssertionError):
+        # Not every codec of texts knows what to do with bytes that are none of its.
+        codecs.decode(bytes(range(256)), codec, "replace")
+    except Exception:  # of packers it is their own kind of error
         plain = False
         codec = name.lower()
     known = BY_MARK.get(codec, codec)

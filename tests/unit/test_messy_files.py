@@ -1,6 +1,7 @@
 """The messy-file set: files as spreadsheets, scripts and mails leave them. Each is read, or refused, as the
 table says, with exactly the line that stands on standard error."""
 
+import encodings.aliases
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ import pytest
 
 from app.domain.remarks import Remarks
 from app.domain.task import TaskSpec
+from app.prompts.encoding import read_encoding
 from app.prompts.reader import BadLine, DamagedError, Defaults, PromptReader, Reading, read_prompts
 
 CHATGPT = Defaults(task_type="CHATGPT", country="US")
@@ -399,3 +401,15 @@ def test_the_same_remark_is_counted_and_others_are_kept_apart() -> None:
     for line in range(300):
         remarks.add(line, "country", f"'{line}' is not a country code", "")
     assert (len(remarks.kept), remarks.others) == (100, 203)
+
+
+def test_every_codec_that_is_taken_reads_any_bytes() -> None:
+    """Some of Python's pack bytes, or know no way to pass over what they cannot read."""
+    names = {*encodings.aliases.aliases.values(), "idna", "punycode", "undefined", "zip"}
+    taken = {name for name in names if (codec := read_encoding(name)) and _reads_anything(codec)}
+    assert {"cp1252", "shift_jis", "utf_16"} <= taken
+    assert not {"idna", "zip", "zlib_codec", "undefined"} & taken
+
+
+def _reads_anything(codec: str) -> bool:
+    return len(bytes(range(256)).decode(codec, "replace")) > 0 and len('",'.encode(codec)) > 0
