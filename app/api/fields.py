@@ -15,12 +15,12 @@ def exact(amount: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_EXACT = r"^-?[0-9]+(\.[0-9]+)?$"
+
 Credits = Annotated[
     Decimal,
     PlainSerializer(exact, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "examples": ["12.5"]}, mode="serialization"
-    ),
+    WithJsonSchema({"type": "string", "pattern": _EXACT, "examples": ["12.5"]}, mode="serialization"),
 ]
 """Exact, in a string: many readers of JSON make a float of a number."""
 
@@ -33,6 +33,14 @@ Time = Annotated[
     ),
 ]
 """UTC milliseconds; RFC 3339 with milliseconds on the wire."""
+
+TimeText = Annotated[
+    str, Field(json_schema_extra={"format": "date-time", "examples": ["2026-11-27T16:30:00.000Z"]})
+]
+"""RFC 3339 already."""
+
+WholeOrExact = Annotated[int | str, WithJsonSchema({"type": ["integer", "string"], "pattern": _EXACT})]
+"""Credits of a document that is given as it is: never a float."""
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 

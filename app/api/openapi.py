@@ -33,6 +33,7 @@ _KEY_HEADER: Document = {
 def openapi_document(routes: Sequence[Route]) -> Document:
     """As a JSON value."""
     schemas, definitions = models_json_schema(sorted(_models(routes), key=str), ref_template=_REF)
+    definitions = _with_bounds(definitions)
     paths: Document = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
@@ -109,7 +110,7 @@ def _operation(route: Route, schemas: Any) -> Document:
 
 
 def _parameters(route: Route) -> list[Document]:
-    schema = route.params.model_json_schema(ref_template=_REF)
+    schema = _with_bounds(route.params.model_json_schema(ref_template=_REF))
     required = schema.get("required", [])
     parameters = []
     for name, described in schema.get("properties", {}).items():
@@ -123,12 +124,27 @@ def _parameters(route: Route) -> list[Document]:
 
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 """As pydantic calls a bound of a type that is validated by a function of ours, and as JSON Schema does."""
+_VALUES = ("const", "default", "enum", "examples")
+"""What holds values, and no schemas."""
+
+
+def _with_bounds(schema: Any) -> Any:
+    """The same with every bound named as JSON Schema names it, also those of what may be null."""
+    if isinstance(schema, list):
+        return [_with_bounds(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # A property may be called so too, and is a schema then.
+    return {
+        k if isinstance(v, dict) else _BOUNDS.get(k, k): v if k in _VALUES else _with_bounds(v)
+        for k, v in schema.items()
+    }
 
 
 def _plain(schema: Document) -> Document:
     """Of a parameter, which is left out rather than null."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
-    rest = {_BOUNDS.get(k, k): v for k, v in schema.items() if k not in ("title", "description", "anyOf")}
+    rest = {k: v for k, v in schema.items() if k not in ("title", "description", "anyOf")}
     if rest.get("default", "") is None:
         del rest["default"]
     return kinds[0] | rest if len(kinds) == 1 else rest | ({"anyOf": kinds} if kinds else {})

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.api.fields import Credits, Time
+from app.api.native.forecast_model import AccountForecast
 from app.api.native.visible import visible_account
 from app.api.route import Call, Params, Route
 from app.config import ACCOUNT_NAME
@@ -29,20 +30,6 @@ class Balance(BaseModel):
     per_cycle: Credits | None = Field(description="null: no subscription.")
     resets_at: Time | None
     read_at: Time | None = Field(description="When it was read.")
-
-
-class AccountForecast(BaseModel):
-    """Ranges of `low`, `likely` and `high`, and times of `earliest`, `likely` and `latest`; null: unknown."""
-
-    model_config = ConfigDict(extra="allow")
-
-    account: str
-    available: dict[str, Any] | None
-    runs_out: dict[str, str | None]
-    queued: dict[str, Any]
-    tasks_per_hour: dict[str, float]
-    runs: list[dict[str, Any]]
-    warnings: list[dict[str, Any]]
 
 
 async def get_balance(call: Call[AccountParams, None]) -> Balance:

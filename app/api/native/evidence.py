@@ -1,9 +1,7 @@
 """The report and the certificate of a run, as the commands of these names make them."""
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
-
+from app.api.native.certificate_model import Certificate
+from app.api.native.report_model import RunReport
 from app.api.native.runs import RunParams
 from app.api.native.visible import visible_run
 from app.api.route import Call, Route
@@ -12,32 +10,6 @@ from app.services.certify import certify
 from app.views.report import full_report_document
 
 FINDINGS = 100
-
-
-class RunReport(BaseModel):
-    """What the money of a run bought. Credits are integers, or exact decimals in strings."""
-
-    model_config = ConfigDict(extra="allow")
-
-    run: dict[str, Any]
-    finished: bool
-    tasks: int
-    open: int
-    verdicts: dict[str, int]
-    credits: dict[str, int | str]
-    findings: list[dict[str, Any]] = Field(description="The first hundred; `/v1/findings` has all.")
-    by_engine_country: list[dict[str, Any]]
-    by_day: list[dict[str, Any]]
-    latency: list[dict[str, Any]]
-
-
-class Certificate(BaseModel):
-    """As `tallyhook certificate --json` writes it, hashes included."""
-
-    model_config = ConfigDict(extra="allow")
-
-    complete: bool
-    statement: str = Field(description="Whether the run is complete, in one sentence.")
 
 
 async def get_report(call: Call[RunParams, None]) -> RunReport:

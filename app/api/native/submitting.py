@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field
 
 from app.api.fields import Credits, Id, Time
 from app.api.idempotency import Held, hash_of, held_key
-from app.api.native.accounts import AccountForecast, account_forecast
+from app.api.native.accounts import account_forecast
+from app.api.native.forecast_model import AccountForecast
 from app.api.native.new_run import (
     NewRunBody,
     NewRunParams,
