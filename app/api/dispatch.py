@@ -131,9 +131,12 @@ class Dispatcher:
         return given if _REQUEST_ID.fullmatch(given) else new_id(self._parts.clock())
 
     async def _resolve(self, request: web.Request) -> tuple[Route, dict[str, str]]:
-        found = await self._router.resolve(request)
+        # What GET says, without its body: aiohttp leaves that out.
+        asked = request.clone(method="GET") if request.method == "HEAD" else request
+        found = await self._router.resolve(asked)
         if isinstance(found.http_exception, web.HTTPMethodNotAllowed):
-            allowed = ", ".join(sorted(found.http_exception.allowed_methods))
+            methods = set(found.http_exception.allowed_methods)
+            allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
             raise Problem(METHOD_NOT_ALLOWED, f"use one of: {allowed}", headers={"Allow": allowed})
         if found.http_exception is not None:
             raise Problem(NOT_FOUND, "there is nothing at this address: /openapi.json has all of them")
@@ -288,7 +291,7 @@ def _log_end(request: web.Request, route: Route | None, status: int, started_s: 
     """Without the path itself, which may hold what is nobody's business."""
     if status < 400 and route is not None and route.is_frequent:
         return
-    is_quiet = status < 400 and request.method == "GET"
+    is_quiet = status < 400 and request.method in ("GET", "HEAD")
     tell = log.debug if is_quiet else log.info
     tell(
         "api_request",

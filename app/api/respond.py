@@ -10,6 +10,7 @@ from aiohttp import web
 from app.api.compression import coding_for, compressed
 from app.api.pages import Page
 from app.api.route import Answer, Route, Stream
+from app.ports import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +37,10 @@ async def respond(
         body = answer.model.model_dump_json().encode()
     body = body or b"null"
     more = dict(answer.headers)
-    if request.method == "GET" and answer.status == 200:
+    if request.method in ("GET", "HEAD") and answer.status == 200:
         etag = f'"{answer.etag or hashlib.sha256(body).hexdigest()[:32]}"'
         more["ETag"] = etag
-        if _is_known(etag, request.headers.get("If-None-Match", "")):
+        if _is_known(etag, ",".join(request.headers.getall("If-None-Match", []))):
             return web.Response(status=304, headers={**SECURITY, **headers, **more})
     if isinstance(answer.model, Page) and answer.model.next_cursor is not None:
         following = request.rel_url.update_query(cursor=answer.model.next_cursor)
@@ -72,15 +73,18 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
             chunks = compressed(chunks, coding)
     await response.prepare(request)
     try:
-        async for chunk in chunks:
-            await response.write(chunk)
+        if request.method != "HEAD":
+            async for chunk in chunks:
+                await response.write(chunk)
     except ConnectionError:
         return response  # whoever read it has left
+    except StoreUnavailable as error:
+        log.warning("api_store_unavailable", error=type(error).__name__)
+        _cut_off(request)
+        return response
     except Exception as error:
-        # Too late for a status: without its end the answer is seen to be cut off.
         log.exception("api_stream_failed", error=type(error).__name__)
-        if request.transport is not None:
-            request.transport.abort()
+        _cut_off(request)
         return response
     finally:
         # At once, not when it is found to be garbage: whoever listens is counted.
@@ -88,3 +92,9 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
             await close()
     await response.write_eof()
     return response
+
+
+def _cut_off(request: web.Request) -> None:
+    """Too late for a status: without its end the answer is seen to be cut off."""
+    if request.transport is not None:
+        request.transport.abort()

@@ -13,7 +13,13 @@ from app.api.table import ROUTES
 from app.limits import ApiLimits
 from app.web.receiver.body import answer_expect
 from app.web.receiver.connections import BoundedSite, Connections
-from app.web.server import CONNECTIONS_MAX, connections_allowed, handler_args, stop_signals
+from app.web.server import (
+    CONNECTIONS_MAX,
+    connection_options,
+    connections_allowed,
+    handler_args,
+    stop_signals,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +106,7 @@ async def serve_api(
     """Serve until SIGTERM, SIGINT, SIGHUP or `stop`, then end in order: no new connections, streams ended,
     requests in flight finished. Port 0 takes a free one; it is passed to `on_listening`."""
     stop = stop or asyncio.Event()
-    connections = Connections(min(CONNECTIONS_MAX, connections_allowed()))
+    connections = Connections(min(CONNECTIONS_MAX, connections_allowed()), options=connection_options())
     app.on_response_prepare.append(connections.note_answer)
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     with stop_signals(stop):

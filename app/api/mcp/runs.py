@@ -9,9 +9,11 @@ from pydantic import BaseModel, Field
 
 from app.api.fields import Id
 from app.api.mcp.tool import Tool, with_params
-from app.api.native.accounts import AccountForecast, AccountParams, get_forecast
+from app.api.native.accounts import AccountParams, get_forecast
 from app.api.native.books import BooksParams, Finding, list_findings
-from app.api.native.report_model import RunReport, get_report
+from app.api.native.evidence import get_report
+from app.api.native.forecast_model import AccountForecast
+from app.api.native.report_model import RunReport
 from app.api.native.runs import Run, RunParams, list_runs, run_model
 from app.api.native.visible import visible_run
 from app.api.pages import CURSOR_CHARS_MAX, Page, PageParams

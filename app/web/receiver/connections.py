@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from app.address.listening import both_stacks, host_in_url
-from app.web.receiver.direct import DirectConnection, Taker
+from app.web.receiver.direct import Connection, DirectConnection, Taker
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +50,14 @@ class Connections:
             self._cut_longest_unanswered()
         elif len(self._by_last_answer) > 2 * self._max:
             self._forget_closed()
-        handler = server() if self._taker is None else self._direct(server, self._taker)
+        handler = self._made(server)
         self._by_last_answer[handler] = None
         return handler
 
-    def _direct(self, server: web.Server, taker: Taker) -> web.RequestHandler:
-        return DirectConnection(server, taker, self.note_answered, **self._options)
+    def _made(self, server: web.Server) -> web.RequestHandler:
+        if self._taker is None:
+            return Connection(server, loop=asyncio.get_running_loop(), **self._options)
+        return DirectConnection(server, self._taker, self.note_answered, **self._options)
 
     def _cut_longest_unanswered(self) -> None:
         while self._by_last_answer:

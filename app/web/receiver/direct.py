@@ -23,6 +23,9 @@ Refusal = tuple[int, str]
 """Status and reason."""
 
 
+UNREADABLE = "This is no HTTP request, or a line of it is longer than 8,190 bytes.\n"
+
+
 class Taken(Enum):
     """What became of a whole message."""
 
@@ -42,7 +45,24 @@ class Taker(Protocol):
     ) -> Taken: ...
 
 
-class DirectConnection(RequestHandler):
+class Connection(RequestHandler):
+    """aiohttp's, which does not repeat what it could not read: a line of it may hold somebody's token."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """As aiohttp has it, but for what is quoted."""
+        unread = None if message is None else UNREADABLE
+        return super().handle_error(request, status, exc, unread)
+
+
+class DirectConnection(Connection):
     """Takes one delivery at a time; what is sent ahead waits for the answer, then goes to the handler."""
 
     __slots__ = ("_answered", "_is_taking", "_taker", "refusal")

@@ -1,15 +1,21 @@
 """Who is let in: tokens, scopes, accounts, rates, request ids; and what every answer carries."""
 
+import asyncio
 import hashlib
 
 import pytest
 import sqlalchemy as sa
 import structlog
+from multidict import CIMultiDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.api.route import Parts
+from app.api.server import create_api, serve_api
+from app.config import Settings
 from app.services.access import create_token, revoke_token
 from app.store import Store
 from app.store.tables import tokens
+from tests.clock import SteppedClock
 from tests.integration.api.asking import Api, until
 from tests.integration.api.conftest import StartApi
 
@@ -165,6 +171,41 @@ async def test_addresses_that_are_none(sqlite_store: Store, start_api: StartApi)
     # Whatever is written there, its answer is a problem document: a line break is no end of a path.
     assert (await api.ask("/v1/runs/a%0Ab/results")).document["code"] == "not_found"
     refused = await api.ask("/v1/runs", "DELETE")
-    assert (refused.status, refused.headers["Allow"]) == (405, "GET, POST")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, POST")
     assert (await api.client.get("/healthz")).status == 200
     assert (await api.client.get("/readyz")).status == 200
+
+
+async def test_two_tokens_are_none(sqlite_api: Api) -> None:
+    token = await sqlite_api.token()
+    headers = CIMultiDict([("Authorization", f"Bearer {token}"), ("Authorization", "Bearer other")])
+    async with sqlite_api.client.get("/v1/runs", headers=headers) as response:
+        assert response.status == 401
+
+
+async def test_what_cannot_be_read_is_not_repeated(sqlite_store: Store, clock: SteppedClock) -> None:
+    settings, stop = Settings(), asyncio.Event()
+    parts = Parts(sqlite_store, settings, clock)
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve_api(
+            create_api(parts, settings),
+            parts,
+            host="127.0.0.1",
+            port=0,
+            stop=stop,
+            on_listening=port.set_result,
+        )
+    )
+    try:
+        for sent in (b"secret / HTTP/1.1", b"GET / HTTP/1.1\r\nAuthorization: secret" + b"x" * 9_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", await port)
+            writer.write(sent + b"\r\n\r\n")
+            answer = await reader.read()
+            assert b" 400 " in answer.splitlines()[0], answer
+            assert b"secret" not in answer
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        stop.set()
+        await serving

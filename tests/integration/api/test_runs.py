@@ -1,5 +1,7 @@
 """/v1/runs: pages, one run, and what is asked again."""
 
+from multidict import CIMultiDict
+
 from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState
 from tests.integration.api.asking import Api
@@ -94,3 +96,22 @@ async def test_what_is_asked_wrongly_is_named_with_what_is_right(api: Api) -> No
 async def test_what_is_no_id_is_not_found(api: Api) -> None:
     for path in ("latest", "x", "0", "%00", "a" * 36, "01a21df5-9519-7540-8ad4-85d84a434300"):
         assert (await api.ask(f"/v1/runs/{path}")).status == 404, path
+
+
+async def test_head_is_get_without_its_body(sqlite_api: Api) -> None:
+    run_id = await sqlite_api.run()
+    for path in (f"/v1/runs/{run_id}", f"/v1/runs/{run_id}/results", "/openapi.json"):
+        got, headed = await sqlite_api.ask(path), await sqlite_api.ask(path, "HEAD")
+        assert (headed.status, headed.body) == (200, b""), path
+        assert headed.headers.get("ETag") == got.headers.get("ETag")
+    refused = await sqlite_api.ask(f"/v1/runs/{run_id}", "PUT")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_tags_on_several_lines_are_one_list(sqlite_api: Api) -> None:
+    path = f"/v1/runs/{await sqlite_api.run()}"
+    tag = (await sqlite_api.ask(path)).headers["ETag"]
+    token = f"Bearer {await sqlite_api.token()}"
+    headers = CIMultiDict([("Authorization", token), ("If-None-Match", '"x"'), ("If-None-Match", f"W/{tag}")])
+    async with sqlite_api.client.get(path, headers=headers) as response:
+        assert response.status == 304
