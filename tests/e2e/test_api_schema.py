@@ -55,7 +55,10 @@ def ask_all(url: str, token: str, known: dict[str, str], examples: int) -> colle
             make_sense(case, known)
         response = case.call(headers={"Authorization": f"Bearer {token}"})
         seen[f"{case.method} {case.path} {response.status_code}"] += 1
-        case.validate_response(response, checks=checks)
+        # Any body is a text, also one that was made to be none.
+        is_upload = case.media_type in ("text/csv", "application/x-ndjson")
+        kept = [check for check in checks if not (is_upload and check.__name__ == "negative_data_rejection")]
+        case.validate_response(response, checks=kept)
 
     probe_all(f"{url}/openapi.json", examples, probe, CHECKS, but=ENDLESS)
     return seen
@@ -69,6 +72,8 @@ def make_sense(case: Any, known: dict[str, str]) -> None:
     case.path_parameters = {n: of_action[n] or known.get(n, v) for n, v in given.items()}
     if isinstance(case.body, dict) and "input_file_id" in case.body:
         case.body["input_file_id"] = known["file_id"]
+    # A key says that a request is an earlier one.
+    (case.headers or {}).pop("Idempotency-Key", None)
     # And a cursor comes from a page.
     (case.query or {}).pop("cursor", None)
     if isinstance(case.body, dict) and "payload" in case.body:
