@@ -255,7 +255,7 @@ async def test_f19_one_poll_or_part_of_the_sweep_that_fails_stops_no_other(
 
     monkeypatch.setattr(type(pipeline.provider), "poll", poll)
     for part, method in (
-        (InboxWrites, "quarantine_unended"),
+        (InboxWrites, "is_any_overdue"),
         (SubmissionWrites, "release_overdue_claims"),
         (SpendingWrites, "fold_spending"),
         (RunEndWrites, "finish_runs"),

@@ -152,7 +152,7 @@ async def test_a_schedule_that_cannot_run_says_so_and_holds_nobody_up(
     assert good.last_error is None
     errors = {
         "missing": "does not exist",
-        "bad": "lines of its file are bad",
+        "bad": "1 line of its file is bad",
         "options": "country",
         "account": "no account 'gone'",
     }

@@ -78,7 +78,7 @@ def test_the_commands(environment: str, capsys: pytest.CaptureFixture[str]) -> N
     assert documents(capsys, "prune")["days"] == [], "all that may go is gone"
     assert documents(capsys, "retain", "second", "--release")["run"]["retained_at"] is None
     assert main.run(["prune"]) == 0
-    assert "1 rows with" in capsys.readouterr().out
+    assert "1 row with" in capsys.readouterr().out
 
     verified = documents(capsys, "verify", "--all")
     assert (verified["equal"], verified["pruned"]["tasks"]) == (True, verified["counts"]["pruned"])

@@ -84,7 +84,7 @@ def test_the_page_says_what_the_document_says(call: Any) -> None:
 
 def test_a_person_reads_it_on_the_terminal(call: Any) -> None:
     _, out, _ = call("report")
-    assert "5 credits of 1 attempts in flight" in out
+    assert "5 credits of 1 attempt in flight" in out
     assert [line.split()[:8] for line in out.splitlines() if line.startswith("CHATGPT")] == [
         ["CHATGPT", "1", "3", "2", "0", "1", "12.5", "5"],
         ["CHATGPT", "US", "0", "%", "2", "2.0", "s", "2.0"],
