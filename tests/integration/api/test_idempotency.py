@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.task import new_id
@@ -92,6 +92,10 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @settings(max_examples=40)
 @given(steps=STEPS)
+# One stands still before it makes its run, and wakes up after another has made one.
+@example(steps=[("take", 0), ("wait", 0), ("take", 1), ("make", 0), ("make", 1), ("begin", 0), ("begin", 1)])
+# The same before it lets its run begin.
+@example(steps=[("take", 0), ("make", 0), ("wait", 0), ("take", 1), ("make", 1), ("begin", 0), ("begin", 1)])
 def test_a_key_makes_one_run_whatever_dies_and_whoever_comes_late(
     database_url: str, steps: list[tuple[str, int]]
 ) -> None:
