@@ -1,11 +1,12 @@
 """Kills and trouble through a whole run: `python -m benchmarks.chaos --tasks 20000 --every 5 --seed 1`.
 
-One web, two workers, Valkey (append-only) and a durable PostgreSQL; each of them is killed with kill -9.
-Between the kills the database falls silent or takes no writes, Valkey takes none, nobody reads the log pipe,
-a worker's clock jumps by a day either way, and a gateway answers every call to the provider. At the end the
-emulator says how many tasks it was given and what it charged for each key; ours must be the same, and both
-`verify` and `certificate` must find nothing. Each result is pushed to a receiver, which must have every
-one at least once, and no other.
+The tasks are uploaded over HTTP, and `api` is killed in the middle of it: the same key again makes one run
+with every row once. One web, one api, two workers, Valkey (append-only) and a durable PostgreSQL; each of
+them is killed with kill -9. Between the kills the database falls silent or takes no writes, Valkey takes
+none, nobody reads the log pipe, a worker's clock jumps by a day either way, and a gateway answers every call
+to the provider. At the end the emulator says how many tasks it was given and what it charged for each key;
+ours must be the same, and both `verify` and `certificate` must find nothing. Each result is pushed to a
+receiver, which must have every one at least once, and no other.
 """
 
 import argparse
@@ -16,13 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from app.domain.relay.message import NewEndpoint, new_secret
 from app.store import Database
 from app.store.migrate import migrate
 from tests.e2e.chaos import disturb_until_finished
 from tests.e2e.stack import Stack
 from tests.e2e.test_relay import assert_pushed, until_pushed
+from tests.e2e.test_uploads import upload_through_a_kill
 from tests.e2e.troubles import troubled_stack
 from tests.integration.relay.receiver import Receiver, receiving
 from tests.servers.postgres import PostgresServer
@@ -92,8 +94,10 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
         ):
             stack.start("worker2")
             started = time.monotonic()
-            to = NewEndpoint(receiver.url, new_secret())
-            await stack.submit(count, push_to=to)
+            made = await upload_through_a_kill(
+                stack, count, query=f"?webhook_url={quote(receiver.url, safe='')}"
+            )
+            secret = made["webhook"]["secret"]
             met = await disturb_until_finished(
                 stack,
                 {"valkey": valkey_again, "postgres": postgres_again},
@@ -107,7 +111,7 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
             await stack.until_finished()
             await stack.assert_books_equal(count)
             stack.assert_certified()
-            pushed = await every_result_pushed(stack, receiver, to.secret, count)
+            pushed = await every_result_pushed(stack, receiver, secret, count)
             totals = stack.books(tasks=False)["totals"]
             states = (await stack.store.queries.progress(stack.run_id)).states
             settled = states.get("completed", 0) + states.get("failed", 0)
@@ -119,6 +123,7 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
                 "lost": count - settled,
                 "submitted_twice": totals["tasks"] - count,
                 "conflicts_answered": totals["conflicts"],
+                "uploads_killed": 1,
                 "books_equal": True,
                 "verified": True,
                 "certified": True,

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -29,21 +30,23 @@ async def rows(count: int, stop_at: int = 0, stopped: asyncio.Event | None = Non
         yield "".join(f"question {n} {WORDS},GEMINI,GB\n" for n in part).encode()
 
 
-async def upload(stack: Stack, token: str, body: AsyncIterator[bytes]) -> tuple[int, int, str]:
-    """Status, Retry-After and the run's id."""
+async def upload(
+    stack: Stack, token: str, body: AsyncIterator[bytes], query: str = ""
+) -> tuple[int, int, dict[str, Any]]:
+    """Status, Retry-After and the document."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/csv", "Idempotency-Key": "nightly"}
     async with (
         aiohttp.ClientSession() as client,
-        client.post(f"{stack.api_url}/v1/runs", data=body, headers=headers) as answer,
+        client.post(f"{stack.api_url}/v1/runs{query}", data=body, headers=headers) as answer,
     ):
         document = await answer.json(content_type=None)
-        return answer.status, int(answer.headers.get("Retry-After", 0)), document.get("id", "")
+        return answer.status, int(answer.headers.get("Retry-After", 0)), document
 
 
-async def kill_in_the_middle(stack: Stack, token: str, count: int) -> None:
+async def kill_in_the_middle(stack: Stack, token: str, count: int, query: str) -> None:
     """Until half of the rows are on their way, and some of them stored."""
     stopped = asyncio.Event()
-    sending = asyncio.create_task(upload(stack, token, rows(count, count // 2, stopped)))
+    sending = asyncio.create_task(upload(stack, token, rows(count, count // 2, stopped), query))
     await stopped.wait()
 
     async def stored() -> bool:
@@ -61,30 +64,35 @@ async def counted(stack: Stack, table: sa.Table) -> int:
         return await connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
 
 
-async def go_through(stack: Stack, count: int, *, wait: bool) -> None:
+async def upload_through_a_kill(
+    stack: Stack, count: int, *, wait: bool = True, query: str = ""
+) -> dict[str, Any]:
+    """Start `api`, kill it in the middle of an upload, and send the same again until there is an answer.
+    Raises AssertionError for anything but one run with every row once."""
     token = await stack.token("submit")
     stack.start("api")
-    await kill_in_the_middle(stack, token, count)
-    status, wait_s, _ = await upload(stack, token, rows(count))
+    await kill_in_the_middle(stack, token, count, query)
+    status, wait_s, _ = await upload(stack, token, rows(count), query)
     assert status == 409
     assert wait_s >= 1
     if not wait:
         async with stack.store.db.engine.begin() as connection:
             await connection.execute(sa.update(idempotency_keys).values(lease_until_ms=0))
     for _ in itertools.count():
-        status, wait_s, run_id = await upload(stack, token, rows(count))
+        status, wait_s, made = await upload(stack, token, rows(count), query)
         if status != 409:
             break
         await asyncio.sleep(wait_s)
-    assert status == 201
-    assert await upload(stack, token, rows(count)) == (201, 0, run_id)
+    assert status == 201, made
+    assert await upload(stack, token, rows(count), query) == (201, 0, made)
     assert (await counted(stack, runs), await counted(stack, tasks)) == (1, count)
-    stack.run_id = run_id
+    stack.run_id = made["id"]
+    return made
 
 
 async def test_api_killed_in_an_upload(tmp_path: Path, store_url: str, start_valkey: StartValkey) -> None:
     async with running_stack(tmp_path, store_url, start_valkey().url, "--time-scale", "500") as stack:
-        await go_through(stack, 1_200, wait=False)
+        await upload_through_a_kill(stack, 1_200, wait=False)
 
         async def sent() -> bool:
             return (await stack.store.queries.progress(stack.run_id)).states.get("submitted", 0) > 20
@@ -103,4 +111,4 @@ async def test_api_killed_in_an_upload_of_100_000_rows(
     tmp_path: Path, store_url: str, start_valkey: StartValkey
 ) -> None:
     async with running_stack(tmp_path, store_url, start_valkey().url, "--time-scale", "500") as stack:
-        await go_through(stack, 100_000, wait=True)
+        await upload_through_a_kill(stack, 100_000)
