@@ -22,11 +22,12 @@ WORDS = "and some more words " * 40
 async def rows(count: int, stop_at: int = 0, stopped: asyncio.Event | None = None) -> AsyncIterator[bytes]:
     """A CSV, which stands still before row `stop_at` once all before it are on their way."""
     yield b"prompt,task_type,country\n"
-    for first in range(0, count, 500):
+    each = min(500, count // 4)
+    for first in range(0, count, each):
         if stopped is not None and first >= stop_at:
             stopped.set()
             await asyncio.Event().wait()
-        part = range(first, min(first + 500, count))
+        part = range(first, min(first + each, count))
         yield "".join(f"question {n} {WORDS},GEMINI,GB\n" for n in part).encode()
 
 
