@@ -42,7 +42,7 @@ TimeText = Annotated[
 WholeOrExact = Annotated[int | str, WithJsonSchema({"type": ["integer", "string"], "pattern": _EXACT})]
 """Credits of a document that is given as it is: never a float."""
 
-_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 def _whole(value: Any) -> Any:

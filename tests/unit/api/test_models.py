@@ -5,8 +5,12 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
 from app.api.native.certificate_model import Certificate, CertifiedEnds
 from app.api.native.report_model import ReportVerdicts, RunReport
+from app.api.native.results import SEQ_MAX, ResultsParams
 from app.api.openapi import openapi_document
 from app.api.table import ROUTES
 from app.domain.evidence.certificate import RunFacts, RunTotals
@@ -63,3 +67,11 @@ def _kinds_of_credits(name: str, schemas: dict[str, Any]) -> str:
     """Types of all fields that may be credits: everything but the rates of tasks."""
     fields = schemas[name]["properties"]
     return json.dumps([field for key, field in fields.items() if key != "tasks_per_hour"])
+
+
+def test_a_stream_goes_on_behind_any_number_that_its_bounds_allow() -> None:
+    run_id = "01a0f4c2-c400-7751-88ed-3c56269c1082"
+    asked = ResultsParams.model_validate({"run_id": run_id, "after": str(SEQ_MAX)})
+    assert asked.after == SEQ_MAX
+    with pytest.raises(ValidationError):
+        ResultsParams.model_validate({"run_id": run_id, "after": str(SEQ_MAX + 1)})
