@@ -10,19 +10,18 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import structlog
-
 from app.domain.own_columns import BadLine
 from app.domain.remarks import Remark
 from app.domain.source_change import SourceChanged
 from app.domain.task import TaskSpec
+from app.logger import get_logger
 from app.ports import Clock, StoreUnavailable
 from app.services.load import Loaded, NewRun, load_run
 
 if TYPE_CHECKING:
     from app.store import Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ReadFile = Callable[[AsyncIterator[bytes], str], AsyncIterator[list[TaskSpec | BadLine]]]
 """Tasks and bad lines of a file, of its bytes and the endpoint of its batch."""
