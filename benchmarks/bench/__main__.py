@@ -10,7 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import api_task, counts, intake, pipeline, results, settle, start, submit, upload
+from benchmarks.bench import (
+    api_task,
+    beside,
+    counts,
+    intake,
+    pipeline,
+    results,
+    settle,
+    start,
+    submit,
+    upload,
+)
 from benchmarks.bench.figures import Row
 from benchmarks.bench.page import keep
 from benchmarks.bench.rig import STORES, Rig, rig
@@ -30,6 +41,7 @@ def benchmarks() -> dict[str, Measure]:
     counts_size = quick(counts.CountsSize(), counts.CountsSize(200))
     results_size = quick(results.ResultsSize(), results.ResultsSize(100, 20))
     api_task_size = quick(api_task.ApiTaskSize(), api_task.ApiTaskSize(0.1, 0.05))
+    beside_size = quick(beside.BesideSize(), beside.BesideSize(0.1, 0.05))
     upload_size = quick(upload.UploadSize(), upload.UploadSize(1_000, 400))
     pipeline_size = quick(pipeline.PipelineSize(), pipeline.PipelineSize(2))
     return {
@@ -41,6 +53,7 @@ def benchmarks() -> dict[str, Measure]:
         "api-task": lambda rig, rounds, tiny: api_task.measure(rig, rounds, api_task_size(tiny)),
         "results-stream": lambda rig, rounds, tiny: results.measure(rig, rounds, results_size(tiny)),
         "api-upload": lambda rig, rounds, tiny: upload.measure(rig, rounds, upload_size(tiny)),
+        "beside-api": lambda rig, rounds, tiny: beside.measure(rig, rounds, beside_size(tiny)),
         "pipeline": lambda rig, rounds, tiny: pipeline.measure(rig, pipeline_size(tiny)),
     }
 

@@ -33,7 +33,7 @@ def measure(rig: Rig, rounds: int, size: ApiTaskSize) -> list[Row]:
         load = stack.enter_context(generator())
         url = stack.enter_context(rig.database(migrated(rig)))
         each = round(size.seconds * REQUESTS_PER_S)
-        load.prepare_posts(PATH, _bodies(rounds, each), {"Authorization": f"Bearer {_token(rig, url)}"})
+        load.prepare_posts(PATH, bodies(rounds, each), {"Authorization": f"Bearer {token(rig, url)}"})
         command = {
             "ours": [TALLYHOOK, "api", "--port", "{port}"],
             "bare": module("benchmarks.bench.bare_task", "--port", "{port}"),
@@ -50,7 +50,7 @@ def measure(rig: Rig, rounds: int, size: ApiTaskSize) -> list[Row]:
     return _rows(rig.store, seen, begun_mb, peak_mb)
 
 
-def _bodies(rounds: int, each: int) -> list[str]:
+def bodies(rounds: int, each: int) -> list[str]:
     """Of every round, and of the warming up before: each with a key of its own."""
     return [
         json.dumps(
@@ -69,7 +69,7 @@ def _bodies(rounds: int, each: int) -> list[str]:
     ]
 
 
-def _token(rig: Rig, url: str) -> str:
+def token(rig: Rig, url: str) -> str:
     made = subprocess.run(
         [TALLYHOOK, "token", "create", "bench", "--scope", "submit", "--json"],
         env=rig.env(url, 0),

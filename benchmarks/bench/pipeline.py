@@ -83,7 +83,7 @@ def pipeline_row(store: str, seen: list[tuple[float, int]], count: int) -> Row:
         rates,
         [float(LIMIT_PER_S)] * len(rates),
         unit="settled/s",
-        at_least=0.97,
+        at_least=0.985,
         reference_is="the provider's limit; rounds are windows of five seconds",
     )
     ratio = rate / LIMIT_PER_S
