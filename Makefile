@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Test processes side by side; each has servers of its own. Two cores bear three: many tests wait for real processes.
-WORKERS ?= 3
+# Test processes side by side; each has servers of its own. Two cores bear four: many tests wait for real processes.
+WORKERS ?= 4
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -36,11 +36,11 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian" $(ARGS)
 
 # The same tests, and which lines and branches they reach; tracing makes them half as slow again.
 coverage: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian" --cov --cov-report=term $(ARGS)
 
 # With the long forms of soak, chaos and scale.
 test-long: install

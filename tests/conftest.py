@@ -46,6 +46,7 @@ LEFT_TO_THE_LONG_FORM = {
         "tests/e2e/test_crashes.py",
         "tests/e2e/test_accounts.py",
         "tests/e2e/test_follow.py",
+        "tests/e2e/test_uploads.py",
         "tests/integration/loading/test_resuming.py",
     ),
 }

@@ -31,6 +31,8 @@ EMULATOR = (
 DROPS = ("--drop", "0.02")
 
 
+# In make test, test_chaos.py kills workers.
+@pytest.mark.slow
 async def test_worker_killed_in_the_middle(tmp_path: Path, store_url: str, start_valkey: StartValkey) -> None:
     """W1, S1, S2: kill -9 while it is sending, and twice while it is settling."""
     async with running_stack(tmp_path, store_url, start_valkey().url, *EMULATOR) as stack:
@@ -99,7 +101,9 @@ async def test_web_stopped_for_a_while(tmp_path: Path, store_url: str, start_val
 
 
 # In the short form killing at random is test_chaos's.
-@pytest.mark.parametrize("how", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.slow)])
+# In make test, test_ending.py ends each process in order, and test_chaos.py kills them.
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 async def test_every_process_restarted(
     tmp_path: Path, sqlite_url: str, start_valkey: StartValkey, how: str
 ) -> None:

@@ -19,6 +19,7 @@ from tests.e2e.stack import TALLYHOOK, running_stack
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresServer
 
+pytestmark = pytest.mark.debian
 COUNT = 60
 EMULATOR = ("--time-scale", "200", "--concurrency", "80", "--fail", "0.03", "--duplicate", "0.02")
 

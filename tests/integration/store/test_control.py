@@ -69,9 +69,9 @@ async def test_a_dry_run_says_the_same_and_changes_nothing(store: Store) -> None
         return await retry_run(store, run_id, ALL, clock=lambda: NOW, is_dry_run=is_dry_run)
 
     for _ in range(2):
-        assert await retried(is_dry_run=True) == Retried(2, Decimal(10))
+        assert await retried(is_dry_run=True) == Retried(2, Decimal(10), last=3)
     assert await claim(store) == []
-    assert await retried(is_dry_run=False) == Retried(2, Decimal(10))
+    assert await retried(is_dry_run=False) == Retried(2, Decimal(10), last=3)
     assert len(await claim(store)) == 2
 
 
