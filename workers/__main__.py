@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 DRAIN_S = 20.0
 """After SIGTERM, running work may finish for this long. Below the usual grace of 30 s (A9)."""
 
-GARBAGE_AFTER = 20_000
+GARBAGE_AFTER = 50_000
 """Objects made and not yet let go, before garbage is looked for. A group of deliveries makes some thousands
 that live until its commit; with Python's 700 they were gone through again and again."""
 
