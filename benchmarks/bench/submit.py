@@ -81,7 +81,7 @@ def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
     limit = bare["noop"]
     limit_is = "a bare aiohttp client posting the same bodies to a server that does nothing"
     return [
-        row("submit", store, ours["emulator"], limit, unit="tasks/s", at_least=0.55, reference_is=limit_is),
+        row("submit", store, ours["emulator"], limit, unit="tasks/s", reference_is=limit_is),
         row("submit, idle provider", store, ours["noop"], limit, unit="tasks/s", reference_is=limit_is),
         row("submit, bare client", store, bare["emulator"], limit, unit="tasks/s", reference_is=limit_is),
         row(
@@ -90,6 +90,7 @@ def measure(rig: Rig, rounds: int, size: SubmitSize) -> list[Row]:
             ours["emulator"],
             bare["emulator"],
             unit="tasks/s",
+            at_least=0.55,
             reference_is="a bare aiohttp client posting the same bodies to the emulator",
         ),
     ]
