@@ -144,8 +144,10 @@ async def test_a_run_of_before_is_counted_beside_its_writers(
     assert (seen.states, seen.version) == ({"completed": 2, "submitted": 4}, None), "not by what is kept"
     late = iter(tasks[2:])
     unkept = RollupWrites._unkept
+    both_count = asyncio.Barrier(2)
 
     async def count_and_settle(self: RollupWrites, run_id: str) -> Any:
+        await both_count.wait()  # or one may be done before the other looks
         found = await unkept(self, run_id)
         await settle_all(store, report_on(next(late)))
         await store.rollup.fold_rollup()
