@@ -5,29 +5,26 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-
-import httpx2
-from mcp import StdioServerParameters
-from mcp.client.client import Client
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
+from typing import TYPE_CHECKING, Any
 
 from tests.e2e.stack import TALLYHOOK, Stack, running_stack
 from tests.servers.valkey import ValkeyServer
+
+if TYPE_CHECKING:
+    from mcp.client.client import Client  # or each process of a test run takes a second for it
 
 ROOT = Path(__file__).parents[2]
 COUNT = 40
 
 
-async def use(client: Client, tool: str, **arguments: Any) -> Any:
+async def use(client: "Client", tool: str, **arguments: Any) -> Any:
     """What a tool answers."""
     result = await client.call_tool(tool, arguments)
     assert not result.is_error, result.content
     return result.structured_content
 
 
-async def run_to_its_end(client: Client) -> tuple[str, Any]:
+async def run_to_its_end(client: "Client") -> tuple[str, Any]:
     """Made and followed by tools alone; its id and its report."""
     asked = {"prompts": [f"question {n}" for n in range(COUNT)], "engine": "GEMINI", "country": "US"}
     estimate = await use(client, "estimate_run", **asked)
@@ -72,6 +69,12 @@ def run_documented_commands(stack: Stack) -> None:
 async def test_an_agent_makes_a_run_and_follows_it_to_its_end(
     postgres_url: str, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
+    import httpx2
+    from mcp import StdioServerParameters
+    from mcp.client.client import Client
+    from mcp.client.stdio import stdio_client
+    from mcp.client.streamable_http import streamable_http_client
+
     faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05", "--drop", "0.05")
     async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200", *faults) as stack:
         stack.start("api")

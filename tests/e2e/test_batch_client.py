@@ -5,12 +5,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-
-import openai
+from typing import TYPE_CHECKING, Any
 
 from tests.e2e.stack import Stack, running_stack
 from tests.servers.valkey import ValkeyServer
+
+if TYPE_CHECKING:
+    import openai  # or each process of a test run takes a second for it
 
 ROOT = Path(__file__).parents[2]
 COUNT = 40
@@ -22,7 +23,7 @@ def line(n: int) -> str:
     return json.dumps({"custom_id": f"id-{n}", "method": "POST", "url": ENDPOINT, "body": body})
 
 
-async def read(client: openai.AsyncOpenAI, file_id: str | None) -> list[Any]:
+async def read(client: "openai.AsyncOpenAI", file_id: str | None) -> list[Any]:
     text = "" if file_id is None else (await client.files.content(file_id)).text
     return [json.loads(line) for line in text.splitlines()]
 
@@ -51,6 +52,8 @@ def run_documented_commands(stack: Stack) -> None:
 async def test_openai_s_client_has_every_line_answered_once(
     postgres_url: str, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
+    import openai
+
     faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05", "--drop", "0.05")
     async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200", *faults) as stack:
         stack.start("api")

@@ -82,7 +82,9 @@ def test_the_books_agree(prompts: Path, tmp_path: Path) -> None:
 
 
 @has_proc
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number: signal.Signals) -> None:
     keep = tmp_path / "demo"
     with subprocess.Popen(

@@ -9,18 +9,18 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import httpx2
 import pytest
-from mcp.client.client import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from app.store import Store
 from tests.integration.api.asking import Api
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.test_reading import settled_run
+
+if TYPE_CHECKING:
+    from mcp.client.client import Client  # or each process of a test run takes a second for it
 
 READING = {
     "estimate_run",
@@ -41,8 +41,12 @@ JSON = {"Accept": "application/json, text/event-stream"}
 
 
 @asynccontextmanager
-async def agent(api: Api, mode: str = "auto", **token: Any) -> AsyncIterator[Client]:
+async def agent(api: Api, mode: str = "auto", **token: Any) -> AsyncIterator["Client"]:
     """A client with a token, speaking the newest protocol, or by the older handshake."""
+    import httpx2
+    from mcp.client.client import Client
+    from mcp.client.streamable_http import streamable_http_client
+
     headers = {"Authorization": f"Bearer {await api.token(**token)}"}
     async with httpx2.AsyncClient(headers=headers) as http:
         transport = streamable_http_client(str(api.client.make_url("/mcp")), http_client=http)
@@ -50,7 +54,7 @@ async def agent(api: Api, mode: str = "auto", **token: Any) -> AsyncIterator[Cli
             yield client
 
 
-async def use(client: Client, tool: str, **arguments: Any) -> Any:
+async def use(client: "Client", tool: str, **arguments: Any) -> Any:
     """What a tool answers."""
     result = await client.call_tool(tool, arguments)
     assert not result.is_error, result.content
@@ -58,7 +62,7 @@ async def use(client: Client, tool: str, **arguments: Any) -> Any:
     return result.structured_content
 
 
-async def refused(client: Client, tool: str, **arguments: Any) -> str:
+async def refused(client: "Client", tool: str, **arguments: Any) -> str:
     """What an agent reads."""
     result = await client.call_tool(tool, arguments)
     assert result.is_error
