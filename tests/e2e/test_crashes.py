@@ -83,6 +83,8 @@ async def test_valkey_hung_in_the_middle(tmp_path: Path, sqlite_url: str, start_
         await stack.assert_books_equal(COUNT)
 
 
+# In make test, test_chaos.py kills web.
+@pytest.mark.slow
 async def test_web_stopped_for_a_while(tmp_path: Path, store_url: str, start_valkey: StartValkey) -> None:
     """R16, R17: what the provider could not deliver comes by its own retries, or by the sweep's polls."""
     async with running_stack(tmp_path, store_url, start_valkey().url, *EMULATOR, *DROPS) as stack:

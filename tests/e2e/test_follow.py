@@ -41,6 +41,8 @@ async def until_seen(stack: Stack, out: Path, at_least: int) -> None:
     await stack.until(reached, f"{at_least} results in files")
 
 
+# In make test, integration/follow/test_kills.py kills a follower before each write.
+@pytest.mark.slow
 async def test_readers_see_each_result_once_while_a_follower_is_killed(
     tmp_path: Path, store_url: str, start_valkey: StartValkey
 ) -> None:
