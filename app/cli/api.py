@@ -64,7 +64,7 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     from app.api.route import Parts
     from app.api.server import create_api, serve_api
     from app.bootstrap import CLOCK, now_ms
-    from app.cli.runs.commands import GARBAGE_AFTER
+    from app.cli import GARBAGE_AFTER
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_line
     from app.cli.wake import Waker

@@ -129,7 +129,7 @@ async def _add_api(
     from app.api.route import Parts
     from app.api.server import add_to_web
     from app.bootstrap import now_ms
-    from app.cli.runs.commands import GARBAGE_AFTER
+    from app.cli import GARBAGE_AFTER
     from app.cli.store_access import opened_store
 
     # As in `api`: an upload makes garbage by thousands of rows.

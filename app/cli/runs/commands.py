@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 FINDINGS_SHOWN = 100
 USABLE_MAX = 1_000_000
 RUNS_SHOWN = 20
-GARBAGE_AFTER = 20_000
-"""Objects made and not freed; Python's own 700 is for programs that are small all their life."""
 FINDINGS_MAX = 100_000
 """A page of 20 MB; a run has far fewer."""
 
@@ -141,6 +139,7 @@ def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]")
     import asyncio
     import gc
 
+    from app.cli import GARBAGE_AFTER
     from app.cli.interruption import ended_in_order
     from app.cli.store_access import opened_store, trouble, unreachable
 
