@@ -9,6 +9,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.relay.message import NewEndpoint
@@ -239,3 +240,13 @@ def _check_attempt(row: dict[str, Any], kinds: dict[str, list[int]]) -> None:
         assert row["reported"] is None, row
     if row["state"] in ("completed", "failed"):
         assert row["reported"] == row["state"], row
+
+
+async def execute(store: Store, *statements: sa.Executable | str) -> None:
+    """By hand, in one transaction."""
+
+    async def work(connection: AsyncConnection) -> None:
+        for statement in statements:
+            await connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
+
+    await store.db.write(work)

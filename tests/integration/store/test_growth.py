@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from app.domain.notices.failing_engines import EngineBounds
 from app.domain.run_reason import ReasonCode, RunReason
@@ -29,6 +28,7 @@ from tests.integration.store.scenes import (
     claim,
     count,
     ended,
+    execute,
     failed_on,
     receive,
     report_on,
@@ -39,14 +39,6 @@ from tests.integration.store.scenes import (
     submit_all,
 )
 from tests.statements import held_before, statements_of
-
-
-async def execute(store: Store, *statements: str) -> None:
-    async def work(connection: Any) -> None:
-        for statement in statements:
-            await connection.execute(sa.text(statement))
-
-    await store.db.write(work)
 
 
 async def test_sums_are_right_whoever_writes(store: Store) -> None:

@@ -26,7 +26,7 @@ from app.store.finish import steps_due
 from app.store.migrate import alembic_config, migrate
 from app.store.partitioning import CHECK, drop_stale_check, partition_deliveries
 from app.store.write.partitions import AHEAD_DAYS, LOCK_MS
-from tests.integration.store.scenes import count, rows
+from tests.integration.store.scenes import count, execute, rows
 from tests.servers.postgres import PostgresServer
 from tests.statements import before_each
 from workers.duties.partitions import look_ahead
@@ -34,14 +34,6 @@ from workers.duties.partitions import look_ahead
 
 def raw(ms: int, body: bytes = b"{}") -> RawDelivery:
     return RawDelivery(new_id(ms), Source.DELIVERY, ms, body)
-
-
-async def execute(store: Store, *statements: str) -> None:
-    async def work(connection: AsyncConnection) -> None:
-        for statement in statements:
-            await connection.execute(sa.text(statement))
-
-    await store.db.write(work)
 
 
 async def now_of(store: Store) -> int:

@@ -24,6 +24,7 @@ from tests.integration.store.scenes import (
     claim,
     count,
     ended,
+    execute,
     failed_on,
     receive,
     report_on,
@@ -31,14 +32,6 @@ from tests.integration.store.scenes import (
     start_run,
     submit_all,
 )
-
-
-async def execute(store: Store, *statements: Any) -> None:
-    async def work(connection: Any) -> None:
-        for statement in statements:
-            await connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
-
-    await store.db.write(work)
 
 
 async def forget_rollup(store: Store) -> None:
