@@ -133,9 +133,9 @@ def _draw_endpoint(output: "Console", row: dict[str, Any]) -> None:
         row["state"], ("yellow", "failing") if is_failing else ("green", "active")
     )
     output.print(f"[bold]{row['id'][-SHORT_CHARS:]}[/bold] [{style}]{word}[/{style}] {escape(row['url'])}")
-    figures = [f"{row['taken']:,} taken", f"{row['waiting']:,} waiting"]
+    figures = [f"{row['taken']:,} taken", f"{_or_more(row['waiting'])} waiting"]
     if row["given_up"]:
-        figures.append(f"[red]{row['given_up']:,} given up[/red]")
+        figures.append(f"[red]{_or_more(row['given_up'])} given up[/red]")
     if row["runs"]:
         figures.append(f"of {escape(', '.join(row['runs']))}")
     output.print(f"  {', '.join(figures)}")
@@ -146,6 +146,12 @@ def _draw_endpoint(output: "Console", row: dict[str, Any]) -> None:
             output.print(f"  next try at {second(row['next_try_at'])}")
     if row["state"] == "set_aside" or row["given_up"]:
         output.print(f"  tallyhook relay retry {row['id'][-SHORT_CHARS:]} posts again what waits")
+
+
+def _or_more(count: int) -> str:
+    from app.store.read.relay import COUNTED_MAX
+
+    return f"{count:,} or more" if count >= COUNTED_MAX else f"{count:,}"
 
 
 def draw_secret(output: "Console", document: dict[str, Any]) -> None:

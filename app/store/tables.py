@@ -265,6 +265,7 @@ task_keys = sa.Table(
     sa.Column("token_id", Id, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("task_id", Id, nullable=False),
+    sa.Index("ix_task_keys_task_id", "task_id"),
 )
 
 # Tasks that a sender has claimed, and whose rows do not show it yet (claims.py).
@@ -548,6 +549,7 @@ findings = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("delivery_id", Id),  # null: found at submit
     sa.Index("ix_findings_run_id", "run_id"),
+    sa.Index("ix_findings_run_id_id", "run_id", "id"),  # in the order of its list
     sa.Index("ix_findings_task_id", "task_id"),
 )
 
@@ -644,6 +646,7 @@ relay_endpoints = sa.Table(
     sa.Column("owner", sa.Text),  # the worker that posts to it
     sa.Column("lease_until_ms", Millis),
     sa.UniqueConstraint("account", "token_id", "url", "scheme"),
+    sa.Index("ix_relay_endpoints_account_id", "account", "id"),
 )
 IS_ACTIVE_ENDPOINT = relay_endpoints.c.state == sa.literal_column("'active'")
 # All results of a run go to an endpoint.
@@ -654,6 +657,7 @@ relay_runs = sa.Table(
     sa.Column("endpoint_id", Id, primary_key=True),
     sa.Column("told_finished_ms", Millis),  # the end of the run that was told last; null: none
     sa.Index("ix_relay_runs_endpoint_id", "endpoint_id"),
+    sa.Index("ix_relay_runs_endpoint_id_run_id", "endpoint_id", "run_id"),
 )
 # The result of one task goes to an endpoint.
 relay_tasks = sa.Table(

@@ -24,8 +24,10 @@ class Endpoint(BaseModel):
     state: Literal["active", "set_aside", "closed"]
     runs: list[str] = Field(description="Names of the newest runs whose results go there.")
     taken: int = Field(description="Messages that it took, so far.")
-    waiting: int = Field(description="Messages that are still tried.")
-    given_up: int = Field(description="Messages that are not tried any more, until they are put back.")
+    waiting: int = Field(description="Messages that are still tried; 10,000 are so many or more.")
+    given_up: int = Field(
+        description="Messages that are not tried any more, until they are put back; counted as the others."
+    )
     created_at: Time
     last_taken_at: Time | None
     failing_since: Time | None = Field(description="When it began to take nothing; null: it took the last.")

@@ -11,7 +11,7 @@ from app.domain.task import OPEN_STATES, TaskState
 from app.store.part import StorePart, reads
 from app.store.read.exports import EXPORT_CHUNK
 from app.store.read.own_columns import own_columns
-from app.store.read.progress import RunProgress, progress_of
+from app.store.read.progress import RunProgress, progress_of_many
 from app.store.tables import batches, runs, tasks
 
 _B = batches.c
@@ -46,8 +46,8 @@ class BatchReads(StorePart):
     @reads
     async def batch(self, connection: AsyncConnection, run_id: str) -> tuple[BatchRow, RunProgress] | None:
         """One with its counts; None: there is none."""
-        row = (await connection.execute(_query().where(_B.run_id == run_id))).first()
-        return None if row is None else (BatchRow(*row), await progress_of(connection, run_id))
+        found = await _page(connection, _query().where(_B.run_id == run_id))
+        return found[0] if found else None
 
     @reads
     async def batches(
@@ -59,8 +59,7 @@ class BatchReads(StorePart):
             query = query.where(_B.account == account)
         if before is not None:
             query = query.where(_B.run_id < before)
-        rows = [BatchRow(*row) for row in await connection.execute(query)]
-        return [(row, await progress_of(connection, row.run_id)) for row in rows]
+        return await _page(connection, query)
 
     @reads
     async def is_input(self, connection: AsyncConnection, file_id: str) -> bool:
@@ -88,6 +87,17 @@ class BatchReads(StorePart):
 
 
 def _query() -> sa.Select[Any]:
-    of_batch = [_B[name] for name in BatchRow.__slots__ if name not in _OF_RUN]
-    of_run = [runs.c[name] for name in _OF_RUN]
-    return sa.select(*of_batch, *of_run).outerjoin(runs, runs.c.id == _B.run_id)
+    return sa.select(*(_B[name] for name in BatchRow.__slots__ if name not in _OF_RUN))
+
+
+async def _page(connection: AsyncConnection, query: sa.Select[Any]) -> list[tuple[BatchRow, RunProgress]]:
+    """With their runs, which are looked up by their keys: a join might read all runs for one page."""
+    rows = (await connection.execute(query)).all()
+    run_ids = [row.run_id for row in rows]
+    if not run_ids:
+        return []
+    of_runs = sa.select(runs.c.id, *(runs.c[name] for name in _OF_RUN)).where(runs.c.id.in_(run_ids))
+    known = {row.id: row[1:] for row in await connection.execute(of_runs)}
+    nothing = (None,) * len(_OF_RUN)
+    progress = await progress_of_many(connection, run_ids)
+    return [(BatchRow(*row, *known.get(row.run_id, nothing)), progress[row.run_id]) for row in rows]

@@ -11,7 +11,7 @@ from app.domain.task import new_id
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
-from app.store.read import books_pages, task_pages
+from app.store.read import books_pages, relay, task_pages
 from app.store.read.task_pages import TaskFilter
 from benchmarks.old_tasks import add_history
 from tests.servers.postgres import PostgresServer, run_apart
@@ -21,6 +21,8 @@ TASKS, RUNS, LIMIT, RANGE = 20_000, 2, 50, 500
 READ_MAX = 3 * RANGE
 """A page of a filter looks through RANGE tasks, with two look-ups of each."""
 OTHER_RUNS = 5_000
+MIDDLE = "80000000-0000-4000-8000-000000000000"
+"""Of random ids."""
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,14 @@ async def _fill(url: str) -> None:
         await add_history(store, tasks=TASKS, runs=RUNS, paused=0)
 
         async def more(connection: Any) -> None:
-            await connection.execute(
-                sa.text(
-                    "INSERT INTO findings (at_ms, run_id, task_id, attempt, verdict, detail)"
-                    f" SELECT 1, run_id, id, 1, 'x', 'x' FROM tasks ORDER BY ordinal LIMIT {OTHER_RUNS}"
+            for which, count in (("min", 3_000), ("max", OTHER_RUNS - 3_000)):
+                await connection.execute(
+                    sa.text(
+                        "INSERT INTO findings (at_ms, run_id, task_id, attempt, verdict, detail)"
+                        " SELECT 1, run_id, id, 1, 'x', 'x' FROM tasks WHERE run_id ="
+                        f" (SELECT {which}(run_id::text)::uuid FROM tasks) LIMIT {count}"
+                    )
                 )
-            )
             rows = ", ".join(
                 f"('{new_id(n, n)}', 'r', '-', 'finished', {n}, '{'eu' if n % 50 == 0 else 'default'}')"
                 for n in range(1, OTHER_RUNS)
@@ -52,11 +56,32 @@ async def _fill(url: str) -> None:
             await connection.execute(
                 sa.text(f"INSERT INTO runs (id, name, source, state, created_at_ms, account) VALUES {rows}")
             )
+            for statement in _ENDPOINTS:
+                await connection.execute(sa.text(statement))
             await connection.execute(sa.text("ANALYZE"))
 
         await store.db.write(more, long=True)
     finally:
         await store.close()
+
+
+_ACCOUNT = "CASE WHEN n % 50 = 0 THEN 'eu' ELSE 'default' END"
+_ENDPOINTS = (
+    # One of them has every run, and more messages than are counted.
+    "INSERT INTO relay_endpoints (id, account, token_id, url, scheme, secret, state, created_at_ms, from_seq,"
+    f" rests, taken) SELECT gen_random_uuid(), {_ACCOUNT}, '', n::text, 'standard', 's', 'active', n, 0, 0, 0"
+    f" FROM generate_series(1, {OTHER_RUNS}) n",
+    "INSERT INTO relay_runs (run_id, endpoint_id)"
+    " SELECT runs.id, e.id FROM runs, (SELECT max(id::text)::uuid AS id FROM relay_endpoints) e",
+    "INSERT INTO relay_messages (endpoint_id, run_id, attempt, kind, at_ms, due_at_ms, tries)"
+    f" SELECT e.endpoint_id, e.run_id, 1, 'completed', n, n, 0 FROM generate_series(1, {4 * RANGE}) n,"
+    " (SELECT endpoint_id, run_id FROM relay_runs LIMIT 1) e",
+    "INSERT INTO batch_files (id, account, created_at_ms, expires_at_ms, filename, body_bytes, sha256)"
+    f" SELECT gen_random_uuid(), {_ACCOUNT}, n, n, 'f', 1, 's' FROM generate_series(1, {OTHER_RUNS}) n",
+    "INSERT INTO batches (run_id, token_id, account, request_sha256, input_file_id, endpoint,"
+    " completion_window, created_at_ms, expires_at_ms)"
+    " SELECT id, gen_random_uuid(), account, 's', id, 'e', '24h', 1, 1 FROM runs",
+)
 
 
 @pytest.fixture
@@ -66,6 +91,7 @@ async def large(large_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(task_pages, "RANGES_MAX", 1)
     monkeypatch.setattr(books_pages, "RANGE", RANGE)
     monkeypatch.setattr(books_pages, "RUN_TASKS", RANGE // 2)
+    monkeypatch.setattr(relay, "COUNTED_MAX", RANGE)
     store = Store(Database(large_url), read_answer)
     try:
         yield store
@@ -99,7 +125,7 @@ async def test_a_page_reads_about_what_it_shows(large: Store) -> None:
     run_id = runs[0]
     assert (await large.task_pages.tasks_after(run_id, 0, 1, TaskFilter())).rows
     middle = TASKS // RUNS // 2
-    tasks, books, pages = large.task_pages, large.books_pages, large.run_pages
+    tasks, books, pages, files = large.task_pages, large.books_pages, large.run_pages, large.batch_files.files
     cases: dict[str, Callable[[], Awaitable[object]]] = {
         "runs": lambda: pages.runs_before(runs[2_500], LIMIT),
         "runs of an account": lambda: pages.runs_before(runs[2_500], LIMIT, "eu"),
@@ -115,6 +141,17 @@ async def test_a_page_reads_about_what_it_shows(large: Store) -> None:
         "ledger of a run": lambda: books.ledger_of_run(run_id, (middle, 0), LIMIT),
         "findings": lambda: books.findings_after(2_500, LIMIT, None, None),
         "findings of an account": lambda: books.findings_after(2_500, LIMIT, "eu", None),
+        "findings of a run": lambda: books.findings_after(0, LIMIT, None, run_id),
+        "findings of a run and an account": lambda: books.findings_after(0, LIMIT, "default", run_id),
+        "endpoints": lambda: large.relay.endpoints(limit=LIMIT),
+        "endpoints behind one": lambda: large.relay.endpoints(before=MIDDLE, limit=LIMIT),
+        "endpoints of an account": lambda: large.relay.endpoints(before=MIDDLE, account="eu", limit=LIMIT),
+        "files": lambda: files(None, MIDDLE, LIMIT, newest=True),
+        "files from the oldest": lambda: files(None, MIDDLE, LIMIT, newest=False),
+        "files of an account": lambda: files("eu", MIDDLE, LIMIT, newest=True),
+        "files of an account from the oldest": lambda: files("eu", MIDDLE, LIMIT, newest=False),
+        "batches": lambda: large.batch_reads.batches(None, runs[2_500], LIMIT),
+        "batches of an account": lambda: large.batch_reads.batches("eu", runs[2_500], LIMIT),
     }
     for name, work in cases.items():
         for statement, count in (await rows_read(large, work)).items():
