@@ -14,9 +14,9 @@ import tinycss2
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 import app.cli.report
-from app.cli.report.figures import NO_BREAK, duration, figure, share
+from app.charts.figures import NO_BREAK, duration, figure, share
+from app.charts.svg import Chart, row_bar, stacked_columns, text, visible
 from app.cli.report.html import report_page
-from app.cli.report.svg import Chart, row_bar, stacked_columns, text, visible
 from tests.report_documents import (
     DOCUMENTS,
     document,

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from markupsafe import Markup
 
-from app.cli.report.figures import NO_BREAK, Number, amount, duration, figure, share, span
-from app.cli.report.svg import Chart, Segment, row_bar, stacked_columns
+from app.charts.figures import NO_BREAK, Number, amount, duration, figure, share, span
+from app.charts.svg import Chart, Segment, row_bar, stacked_columns
 from app.cli.report.tables import COLOURS, Column, Row, Table
 from app.domain.task import TaskState
 from app.domain.text import counted

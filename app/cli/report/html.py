@@ -8,9 +8,9 @@ from decimal import Decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.charts.figures import NO_BREAK, amount, figure, second, share
+from app.charts.svg import CONTROLS, SERIES_CLASSES
 from app.cli.report import charts, tables
-from app.cli.report.figures import NO_BREAK, amount, figure, second, share
-from app.cli.report.svg import CONTROLS, SERIES_CLASSES
 from app.domain.time_format import iso_utc
 from app.views.runs import Document
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from app.cli.report.figures import amount, duration, figure, share
+from app.charts.figures import amount, duration, figure, share
 from app.domain.task import TaskState
 from app.views.report import per_usable
 from app.views.runs import Document

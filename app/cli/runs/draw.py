@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from app.cli.report.figures import duration, share
+from app.charts.figures import duration, share
 from app.cli.runs.choose import SHORT_ID_CHARS
 from app.cli.terminal import STATE_STYLES, draw_largest, figure, pairs, second, table
 from app.domain.credits import to_json_number

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from app.cli.report.figures import Number, figure
+from app.charts.figures import Number, figure
 
 HEIGHT = 250
 TOP, BOTTOM = 10, 28
