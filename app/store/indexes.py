@@ -25,6 +25,7 @@ from app.store.tables import (
     ledger,
     metadata,
     notices,
+    page_sessions,
     relay_endpoints,
     results,
     runs,
@@ -129,6 +130,7 @@ sa.Index("ix_notices_due", notices.c.due_at_ms, postgresql_where=IS_NEW_NOTICE, 
 sa.Index(
     "uq_tokens_name", tokens.c.name, unique=True, postgresql_where=IS_VALID_TOKEN, sqlite_where=IS_VALID_TOKEN
 )
+sa.Index("ix_page_sessions_expires_at_ms", page_sessions.c.expires_at_ms)
 sa.Index("ix_idempotency_keys_created_at_ms", idempotency_keys.c.created_at_ms)
 sa.Index(
     "ix_relay_endpoints_due",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from app.store.write.inbox import InboxWrites
     from app.store.write.load import LoadWrites
     from app.store.write.notices import NoticeWrites
+    from app.store.write.page_sessions import PageSessionWrites
     from app.store.write.partitions import PartitionWrites
     from app.store.write.polls import PollWrites
     from app.store.write.pruning import PruneWrites
@@ -67,6 +68,7 @@ PARTS = {
     "loading": "write.load.LoadWrites",
     "retries": "write.retries.RetryWrites",
     "access": "write.access.AccessWrites",
+    "page_sessions": "write.page_sessions.PageSessionWrites",
     "accounts": "write.accounts.AccountWrites",
     "submissions": "write.submission.SubmissionWrites",
     "inbox": "write.inbox.InboxWrites",
@@ -138,6 +140,7 @@ class Store:
         loading: LoadWrites
         retries: RetryWrites
         access: AccessWrites
+        page_sessions: PageSessionWrites
         accounts: AccountWrites
         submissions: SubmissionWrites
         inbox: InboxWrites

@@ -590,6 +590,16 @@ tokens = sa.Table(
 )
 IS_VALID_TOKEN = tokens.c.revoked_at_ms.is_(None)
 
+# Who is signed in to the page; a row goes when its session ends.
+page_sessions = sa.Table(
+    "page_sessions",
+    metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),  # of what the browser has, in hex
+    sa.Column("token_id", Id, nullable=False),
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Column("expires_at_ms", Millis, nullable=False),
+)
+
 # Append-only but for `status` and `subject`: what was changed through the API, and by commands about tokens.
 actions = sa.Table(
     "actions",

@@ -1,5 +1,6 @@
 """Nothing of one machine in the files. `make lint` holds the import directions (pyproject.toml)."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -58,3 +59,14 @@ def test_a_name_from_outside_is_found() -> None:
     for name in OUTSIDE:
         assert outside_names_in(f"see {name}x for it") == [name]
     assert not outside_names_in("the /workers folder and ~/root")
+
+
+def test_migrations_stand_in_one_line() -> None:
+    """Two that were made side by side have one number, or one parent, and no database could be migrated."""
+    folder = ROOT / "app" / "store" / "migrations" / "versions"
+    before = None
+    for path in sorted(folder.glob("[0-9]*.py")):
+        said = dict(re.findall(r'^(revision|down_revision) = "?(\w+)"?$', path.read_text(), re.MULTILINE))
+        number = path.name.partition("_")[0]
+        assert (said["revision"], said["down_revision"]) == (number, before or "None"), path.name
+        before = number
