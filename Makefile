@@ -8,7 +8,7 @@ WORKERS ?= 4
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference test-hostile test-pgbouncer screenshots clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer screenshots clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -76,6 +76,10 @@ bench-history: install
 # The reference part of docs/api.md, made of the table of routes.
 reference: install
 	$(BIN)/python -m app.api.reference
+
+# The scripts of others that the page brings, fetched again and compared with what npm says of them. Needs npm.
+vendor: install
+	$(BIN)/python deploy/vendor.py
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
