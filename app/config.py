@@ -144,6 +144,8 @@ class Environment(BaseModel):
     api_names: Annotated[tuple[str, ...], NoDecode] = ()
     """Host names, comma-separated, by which agents reach /mcp, besides addresses and localhost. A page in
     somebody's browser may have bent any other name to this machine."""
+    page_hide_prompts: bool = False
+    """The page shows no prompt and no answer, for those that are confidential; the API gives both."""
     data_dir: Path = Path(".tallyhook")
     """Where the embedded database and queue keep their files."""
     archive_url: str = ""

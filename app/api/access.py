@@ -51,11 +51,21 @@ class Access:
             is_given = kind.lower() == "bearer" and given
             code = NO_TOKEN if is_given else "missing"
             raise _refused(remedy, FieldError(field="Authorization", code=code, remedy=remedy))
-        now_ms = self._clock()
-        token = await self._token(prefix, now_ms)
+        return await self.caller_with(given)
+
+    async def caller_with(self, given: str) -> Caller:
+        """Whose token this is. Raises Problem for what is none, and for one that has ended."""
+        prefix = prefix_of(given)
+        token = await self._token(prefix, self._clock()) if prefix else None
         # Compared also where there is none, so that both take as long.
         same = is_same(given, token.sha256 if token else "")
-        if token is None or not same or not token.is_valid(now_ms):
+        return self.admitted(token if same else None)
+
+    def admitted(self, token: TokenRow | None) -> Caller:
+        """Who comes with this token, which is used by that. Raises Problem for none, and for one that has
+        ended."""
+        now_ms = self._clock()
+        if token is None or not token.is_valid(now_ms):
             raise _refused("this token is unknown, expired or revoked: tallyhook token list")
         self._note_use(token, now_ms)
         return Caller(token.id, token.name, Scope(token.scope), token.account)

@@ -70,8 +70,8 @@ class Dispatcher:
     ) -> None:
         self._parts = parts
         self._limits = limits
-        self._access = Access(parts.store, parts.clock)
-        self._rates = RequestRates(limits.api_rate_per_s)
+        self.access = Access(parts.store, parts.clock)
+        self.rates = RequestRates(limits.api_rate_per_s)
         self._slots = Slots(in_flight_max, min(limits.api_streams_max, STREAMS_FACTOR * in_flight_max))
         self._routes: dict[web.AbstractRoute, Route] = {}
         self._router = UrlDispatcher()
@@ -124,7 +124,7 @@ class Dispatcher:
             await mounted.close()
         await self._parts.awaited.close()
         await self._parts.intake.close()
-        await self._access.close()
+        await self.access.close()
 
     def _request_id(self, request: web.Request) -> str:
         given = request.headers.get("X-Request-Id", "")
@@ -152,7 +152,7 @@ class Dispatcher:
         if getattr(params, "dry_run", False):
             route = dataclasses.replace(route, action=None)
         call = Call(self._parts, caller, params, None, request_id, {}, **more)
-        return await self._in_time(
+        return await self.in_time(
             lambda: self._handled(route, call),
             self._time_of(route),
             is_stream=route.is_stream,
@@ -160,8 +160,8 @@ class Dispatcher:
         )
 
     async def _admitted(self, request: web.Request, headers: dict[str, str]) -> Caller:
-        caller = await self._access.caller_of(request.headers)
-        headers |= self._rates.take(caller.token_id, time.monotonic())
+        caller = await self.access.caller_of(request.headers)
+        headers |= self.rates.take(caller.token_id, time.monotonic())
         return caller
 
     async def _answered_by(
@@ -173,7 +173,7 @@ class Dispatcher:
 
         caller = await self._admitted(request, headers)
         response = await mounted.answer(
-            request, lambda: self._in_time(whole, self._limits.api_timeout_s), caller, headers["X-Request-Id"]
+            request, lambda: self.in_time(whole, self._limits.api_timeout_s), caller, headers["X-Request-Id"]
         )
         response.headers.update({**SECURITY, **headers})
         return response
@@ -185,14 +185,14 @@ class Dispatcher:
         if route.scope is not None:
             caller = await self._admitted(request, headers)
             refuse_without_scope(caller, route)
-        return await self._in_time(
+        return await self.in_time(
             lambda: self._in_turn(route, path, request, caller, headers),
             self._time_of(route),
             is_stream=route.is_stream,
             is_write=route.action is not None,
         )
 
-    async def _in_time(
+    async def in_time(
         self,
         work: Callable[[], Awaitable[R]],
         timeout_s: float | None,

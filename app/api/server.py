@@ -1,7 +1,7 @@
 """The API as a process of its own, or beside the receiver in one port: put together, served, ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from aiohttp import web
@@ -28,12 +28,14 @@ SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight."""
 ANY_PATH = r"/{tail:[\s\S]*}"
 """Line breaks too, which a dot would leave to another."""
+Mount = Callable[[web.Application, Dispatcher, Parts], Callable[[web.Request], Awaitable[web.StreamResponse]]]
+"""Adds pages to an application, and returns what answers an address that is none."""
 BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
 """What the API answers in the receiver's port."""
 
 
-def create_api(parts: Parts, limits: ApiLimits) -> web.Application:
-    """The API alone, with probes; everything that is not one of them is the API's to answer."""
+def create_api(parts: Parts, limits: ApiLimits, mount: Mount | None = None) -> web.Application:
+    """The API, with probes, and with the pages that `mount` adds; everything else is the API's to answer."""
     dispatcher = _dispatcher(parts, limits, limits.api_in_flight)
     probes = Probes(parts)
     app = web.Application(handler_args=handler_args())
@@ -41,21 +43,29 @@ def create_api(parts: Parts, limits: ApiLimits) -> web.Application:
         [
             web.get("/healthz", probes.health, expect_handler=answer_expect),
             web.get("/readyz", probes.ready, expect_handler=answer_expect),
-            web.route("*", "/{tail:(?s:.*)}", dispatcher.handle, expect_handler=_left_to_the_dispatcher),
         ]
     )
+    _add(app, dispatcher, BESIDE_WEB)
+    unknown = mount(app, dispatcher, parts) if mount else dispatcher.handle
+    app.router.add_route("*", "/{tail:(?s:.*)}", unknown, expect_handler=_left_to_the_dispatcher)
     app.on_cleanup.append(_closing(dispatcher))
     return app
 
 
-def add_to_web(app: web.Application, parts: Parts, limits: ApiLimits) -> None:
-    """Let the receiver's port answer the API too. `parts.store` has connections of its own, and few requests
-    are answered at once, so that deliveries wait for neither."""
+def add_to_web(app: web.Application, parts: Parts, limits: ApiLimits, mount: Mount | None = None) -> None:
+    """Let the receiver's port answer the API and the pages too. `parts.store` has connections of its own, and
+    few requests are answered at once, so that deliveries wait for neither."""
     dispatcher = _dispatcher(parts, limits, limits.api_in_flight_beside_web)
-    for path in BESIDE_WEB:
-        app.router.add_route("*", path, dispatcher.handle, expect_handler=_left_to_the_dispatcher)
+    _add(app, dispatcher, BESIDE_WEB)
+    if mount is not None:
+        mount(app, dispatcher, parts)
     app.on_shutdown.append(_stopping(parts))
     app.on_cleanup.append(_closing(dispatcher))
+
+
+def _add(app: web.Application, dispatcher: Dispatcher, paths: Sequence[str]) -> None:
+    for path in paths:
+        app.router.add_route("*", path, dispatcher.handle, expect_handler=_left_to_the_dispatcher)
 
 
 def _dispatcher(parts: Parts, limits: ApiLimits, in_flight_max: int) -> Dispatcher:

@@ -68,12 +68,15 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_line
     from app.cli.wake import Waker
+    from app.page.site import mount
     from app.web.presence import reading_clock
 
     def announce(bound: int) -> None:
         url = f"http://{host_in_url(host)}:{bound}"
         ready = json.dumps({"event": "ready", "url": url})
-        announce_line(ready if as_json else f"The API listens on {url}; {url}/openapi.json describes it.")
+        announce_line(
+            ready if as_json else f"The page and the API listen on {url}; {url}/openapi.json describes it."
+        )
 
     async with opened_store(settings) as store, reading_clock(store, CLOCK):
         waker = Waker(settings)
@@ -83,7 +86,9 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
         # An upload makes garbage by thousands of rows.
         gc.set_threshold(GARBAGE_AFTER)
         try:
-            await serve_api(create_api(parts, settings), parts, host=host, port=port, on_listening=announce)
+            await serve_api(
+                create_api(parts, settings, mount), parts, host=host, port=port, on_listening=announce
+            )
         except OSError as error:
             where = f"{host_in_url(host)}:{port}"
             raise UserError(

@@ -131,11 +131,12 @@ async def _add_api(
     from app.bootstrap import now_ms
     from app.cli import GARBAGE_AFTER
     from app.cli.store_access import opened_store
+    from app.page.site import mount
 
     # As in `api`: an upload makes garbage by thousands of rows.
     gc.set_threshold(GARBAGE_AFTER)
     own = await beside.enter_async_context(opened_store(settings))
-    add_to_web(app, Parts(own, settings, now_ms, wake=wake), settings)
+    add_to_web(app, Parts(own, settings, now_ms, wake=wake), settings, mount)
 
 
 def _ended_web(settings: "Settings", error: Exception) -> UserError:

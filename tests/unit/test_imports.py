@@ -31,6 +31,7 @@ LOOKING_NEEDS_NONE_OF = {
     "app.store.write.settlement",
     "arq",
     "asyncpg",
+    "htpy",
     "jinja2",
     "multiprocessing",
     "obstore",
@@ -57,7 +58,7 @@ SMALL = (
     "resume a",
 )
 """Of those that do not need the provider."""
-LOGS_FROM_ITS_FIRST_SECOND = ("app/web/", "app/api/", "app/log.py", "app/logger.py", "workers/")
+LOGS_FROM_ITS_FIRST_SECOND = ("app/web/", "app/api/", "app/page/", "app/log.py", "app/logger.py", "workers/")
 PROGRAM = """
 import json, sys
 from app.cli.main import run

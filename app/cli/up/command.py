@@ -81,6 +81,7 @@ def draw_ready(output: "Console", document: "Document", settings: "Settings") ->
     rows = [
         ("provider", provider),
         ("web", f"[b]{document['web']}[/b]  takes deliveries at {document['webhook_url']}"),
+        ("page", f"[b]{document['api']}/[/b]  see every task and every credit; sign in with the token"),
         ("api", f"[b]{document['api']}[/b]  {document['api']}/openapi.json describes it"),
         ("token", _token_of(document)),
         ("data", escape(document["data_dir"]) if not settings.database_url else "as DATABASE_URL says"),

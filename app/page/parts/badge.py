@@ -1,0 +1,77 @@
+"""States and verdicts: a word with a shape and a colour, so that who sees no colours tells them apart."""
+
+from htpy import Element, span
+from markupsafe import Markup
+
+_PATHS = {
+    "done": '<path d="M2.5 8.5l3.5 3.5 7.5-8" fill="none" stroke="currentColor" stroke-width="2.5"/>',
+    "going": '<path d="M4 2.5l9 5.5-9 5.5z" fill="currentColor"/>',
+    "waiting": '<circle cx="8" cy="8" r="5.5" fill="none" stroke="currentColor" stroke-width="2.5"/>',
+    "paused": '<path d="M4 2.5h3v11h-3zM9.5 2.5h3v11h-3z" fill="currentColor"/>',
+    "wrong": '<path d="M8 1l7 7-7 7-7-7z" fill="currentColor"/>',
+    "over": '<path d="M3 3l10 10M13 3l-10 10" stroke="currentColor" stroke-width="2.5"/>',
+    "doubt": '<path d="M8 1.5l7 12.5h-14z" fill="none" stroke="currentColor" stroke-width="2"/>',
+}
+_TONES = {
+    "done": "good",
+    "going": "going",
+    "waiting": "dim",
+    "paused": "warn",
+    "wrong": "loud",
+    "over": "dim",
+    "doubt": "warn",
+}
+_SHAPES = {
+    "loading": "waiting",
+    "pending": "waiting",
+    "submitting": "going",
+    "submitted": "going",
+    "running": "going",
+    "paused": "paused",
+    "stopped": "wrong",
+    "finished": "done",
+    "completed": "done",
+    "failed": "wrong",
+    "rejected": "wrong",
+    "expired": "doubt",
+    "cancelled": "over",
+    "matched": "done",
+    "free_failure": "done",
+    "explained": "done",
+    "overcharged": "wrong",
+    "undercharged": "wrong",
+    "charged_failure": "wrong",
+    "conflict": "wrong",
+    "repriced": "wrong",
+    "double_charged": "wrong",
+    "unmatched": "wrong",
+    "lost_after_ack": "wrong",
+    "unknown": "doubt",
+    "held": "waiting",
+    "posted": "done",
+    "voided": "over",
+    "none": "waiting",
+    "valid": "done",
+    "revoked": "over",
+    "ok": "done",
+    "resting": "paused",
+    "active": "going",
+    "disabled": "over",
+    "due": "waiting",
+    "set_aside": "wrong",
+}
+
+
+def badge(word: str, *, tone: str | None = None) -> Element:
+    """A state or a verdict. A word that is new here is shown with the shape of doubt; `tone`: one of done,
+    going, waiting, paused, wrong, over, doubt."""
+    shape = tone or _SHAPES.get(word, "doubt")
+    return span(class_=f"badge {_TONES[shape]}")[_shape(shape), word.replace("_", " ")]
+
+
+def _shape(shape: str) -> Markup:
+    # Nothing in it but what stands above.
+    return Markup(  # noqa: S704
+        '<svg class="shape" viewBox="0 0 16 16" width="12" height="12" aria-hidden="true">'
+        f"{_PATHS[shape]}</svg>"
+    )
