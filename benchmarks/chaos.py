@@ -98,6 +98,7 @@ async def run(count: int, every_s: float, seed: int, folder: Path) -> dict[str, 
                 stack, count, query=f"?webhook_url={quote(receiver.url, safe='')}"
             )
             secret = made["webhook"]["secret"]
+            receiver.verify_as_they_come(secret)
             met = await disturb_until_finished(
                 stack,
                 {"valkey": valkey_again, "postgres": postgres_again},
