@@ -185,6 +185,9 @@ class RetentionLimits(BaseModel):
     keep_findings_days: int | None = Field(None, ge=3, le=KEEP_DAYS_MAX)
     """Findings that nobody disputes any more: 300 bytes each. Only once the bodies that prove them are gone,
     so without keep_bodies_days none goes. How many there were stays in all figures."""
+    keep_keys_days: int | None = Field(None, ge=3, le=KEEP_DAYS_MAX)
+    """Keys that callers of the provider's dialect gave to tasks that are over: 150 bytes each, with their
+    indexes. A key that is gone buys a new task; the provider forgets one within a day or so (P2)."""
 
     @model_validator(mode="after")
     def _outlasts_the_provider(self) -> Self:
@@ -215,6 +218,9 @@ class ApiLimits(BaseModel):
     """The same with `web --with-api`, where the receiver needs the processor."""
     api_timeout_s: float = Field(30.0, gt=0, le=HOUR_S)
     """A request is given up after this, its waiting and its body included; uploads and streams are not."""
+    api_idempotency_days: int = Field(1, ge=1, le=90)
+    """How long an answer is given again to its Idempotency-Key: some 1 KB each, and 60 of an upload's faults.
+    Clients repeat themselves within minutes, a pipeline on its next working day."""
     api_streams_max: int = Field(100, ge=1, le=10_000)
     """Streams that are open at once: each is a connection and, while it is read, some 100 KB. Never more than
     four for each request that is answered at once: 16 beside the receiver."""

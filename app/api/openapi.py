@@ -25,7 +25,7 @@ _KEY_HEADER: Document = {
     "in": "header",
     "required": False,
     "description": "Your own, a new one for each request: sent again, the same request is answered as before "
-    "and done once. Kept for a day.",
+    "and done once. Kept for a day or more.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
 

@@ -29,7 +29,7 @@ def prune(
 
     Without a policy nothing goes. What is not settled, whose money is open, what is in dispute and retained
     runs are never dropped; the ledger, tasks and results stay for ever. Bodies, submissions, balances,
-    notices and findings each have a setting. Workers do the same once an hour.
+    notices, findings and callers' keys each have a setting. Workers do the same once an hour.
     """
     import asyncio
 

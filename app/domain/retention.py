@@ -21,6 +21,7 @@ class Kind(StrEnum):
     BALANCES = "balances"
     NOTICES = "notices"
     FINDINGS = "findings"
+    KEYS = "keys"
 
 
 class Reason(StrEnum):

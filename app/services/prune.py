@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Policy = Mapping[str, int]
 """Days that rows of a kind are kept; a kind that is not named is kept for ever."""
-ROW_KINDS = (Kind.NOTICES, Kind.FINDINGS, Kind.SUBMISSIONS, Kind.BALANCES)
+ROW_KINDS = (Kind.NOTICES, Kind.FINDINGS, Kind.SUBMISSIONS, Kind.BALANCES, Kind.KEYS)
 """Before bodies, and what is explained by others before these: so a turn drops what was planned, and what
 others hold up today goes tomorrow."""
 LookAtRows = Callable[[Kind, int, "RowId | None", int], Awaitable["RowBatch"]]

@@ -1,4 +1,4 @@
-"""Forgets idempotency keys a day after their use, and clears away runs whose upload never came to its end."""
+"""Forgets idempotency keys some days after their use, and clears away runs whose upload never ended."""
 
 import uuid
 
@@ -11,8 +11,6 @@ from workers.periodic import run_every
 log = structlog.get_logger(__name__)
 
 EVERY_S = 900.0
-KEPT_MS = DAY_MS
-"""As documented; a client that repeats itself does so within minutes."""
 LEFT_MS = DAY_MS // 24
 """Nobody has gone on with an upload for so long: it is discarded, and its key is free."""
 LEASE_MS = 60_000
@@ -36,6 +34,7 @@ async def clean_keys(context: Context, owner: str) -> None:
         if row.run_id is not None and await context.store.runs.discard_run(row.run_id):
             log.info("unfinished_upload_discarded", run_id=row.run_id)
         await keys.forget_left(row.token_id, row.key, owner)
-    while await keys.forget(before_ms=now - KEPT_MS, limit=BATCH) == BATCH:
+    before_ms = now - context.settings.api_idempotency_days * DAY_MS
+    while await keys.forget(before_ms=before_ms, limit=BATCH) == BATCH:
         if context.stopping.is_set():
             return

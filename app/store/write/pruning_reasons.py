@@ -22,6 +22,7 @@ from app.store.tables import (
     results,
     runs,
     submissions,
+    task_keys,
     tasks,
 )
 from app.store.write.keeping import disputed_findings, disputed_tasks, open_tasks, retained_tasks
@@ -38,6 +39,7 @@ def reasons_of(kind: Kind) -> sa.ColumnElement[Any]:
         Kind.BALANCES: _balances,
         Kind.NOTICES: _notices,
         Kind.FINDINGS: _findings,
+        Kind.KEYS: _keys,
     }[kind]()
     return sa.case(*((condition, sa.literal_column(f"'{reason}'")) for condition, reason in conditions))
 
@@ -158,6 +160,12 @@ def _findings() -> list[tuple[Condition, Reason]]:
         (disputed_tasks(f.task_id), Reason.DISPUTED),
         (_is_derivable(), Reason.NEEDED),
     ]
+
+
+def _keys() -> list[tuple[Condition, Reason]]:
+    """Whoever repeats a key while its task is open must buy nothing."""
+    task_id = task_keys.c.task_id
+    return [(open_tasks(task_id), Reason.OPEN), (retained_tasks(task_id), Reason.RETAINED)]
 
 
 def _is_derivable() -> Condition:

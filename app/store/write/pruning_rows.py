@@ -1,4 +1,5 @@
-"""Dropping rows that are no bodies: submissions, balances, notices and findings, in the order of their ids.
+"""Dropping rows that are no bodies: submissions, balances, notices, findings and callers' keys, in the order
+of their ids.
 
 Ids grow with time, so a walk from the lowest needs no other index, and ends where rows are young. May drop
 nothing that `pruning_reasons` gives a reason for.
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.credits import to_micro
 from app.domain.retention import DONE, OPEN, Kind, Reason
-from app.store.days import day_of
+from app.store.days import day_of, time_of
 from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     SLACK_MS,
@@ -29,6 +30,7 @@ from app.store.tables import (
     pruned_findings,
     receipts,
     submissions,
+    task_keys,
     tasks,
 )
 from app.store.write.pruning import take_turn
@@ -43,6 +45,7 @@ TABLES = {
     Kind.BALANCES: balances,
     Kind.NOTICES: notices,
     Kind.FINDINGS: findings,
+    Kind.KEYS: task_keys,
 }
 RowId = int | str
 Row = sa.Row[Any]
@@ -78,8 +81,8 @@ class RowPruneWrites(StorePart):
         ids = [row_id for day in batch.days for row_id, _ in day.rows_of]
         if kind is Kind.FINDINGS:
             await _count_findings(connection, ids, now_ms)
-        id_ = TABLES[kind].c.id
-        await connection.execute(sa.delete(TABLES[kind]).where(id_.in_(_typed(kind, ids))))
+        of_these = id_of(TABLES[kind]).in_(_typed(kind, ids))
+        await connection.execute(sa.delete(TABLES[kind]).where(of_these))
         for day in batch.days:
             if day.rows:
                 await add_to_receipt(connection, day, now_ms, None)
@@ -100,21 +103,21 @@ class RowPruneWrites(StorePart):
             # Where many rows are alike, it takes reading a table for the shorter way to the first of them.
             await connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
         rows = (await connection.execute(page_of(kind, after))).all()
-        old = [row for row in rows if row.at_ms < until_ms and row.leads]
+        old = [row for row in rows if _at_ms(row) < until_ms and row.leads]
         # What a wrong clock dated ahead is no end.
-        is_end = all(row.at_ms >= until_ms for row in rows) and any(
-            row.at_ms <= now_ms + SLACK_MS for row in rows
+        is_end = all(_at_ms(row) >= until_ms for row in rows) and any(
+            _at_ms(row) <= now_ms + SLACK_MS for row in rows
         )
-        last_id = None if len(rows) < ROWS or is_end else rows[-1].id
-        days = {day_ms: Dropped(kind, day_ms) for day_ms in sorted({day_of(row.at_ms) for row in old})}
+        last_id = None if len(rows) < ROWS or is_end else rows[-1].row_id
+        days = {day_ms: Dropped(kind, day_ms) for day_ms in sorted({_day_of(row) for row in old})}
         for row in old:
             if row.reason is not None:
-                days[day_of(row.at_ms)].kept[Reason(row.reason)] += 1
+                days[_day_of(row)].kept[Reason(row.reason)] += 1
         goes = [row for row in old if row.reason is None]
         if kind is Kind.SUBMISSIONS:
             await self._add_sends(connection, goes, days)
         else:
-            _add(((day_of(row.at_ms), row) for row in goes), TABLES[kind], days)
+            _add(((_day_of(row), row) for row in goes), TABLES[kind], days)
         return RowBatch(list(days.values()), last_id)
 
     async def _add_sends(
@@ -143,14 +146,28 @@ def page_of(kind: Kind, after: RowId | None) -> sa.Select[Any]:
     """The next rows in the order of ids, each with the reason for which it stays, and whether others go with
     it, or it with them. Never the newest of all: SQLite would give its id to another."""
     table = TABLES[kind]
-    c, every = table.c, table.alias("every").c
-    newest = sa.select(every.id).order_by(every.id.desc()).limit(1).scalar_subquery()
+    id_, every = id_of(table), id_of(table.alias("every"))
+    newest = sa.select(every).order_by(every.desc()).limit(1).scalar_subquery()
     # Chosen first: PostgreSQL would prepare the reasons for all rows that are left, were they many.
-    page = sa.select(every.id).where(every.id < newest, *([] if after is None else [every.id > after]))
-    chosen = page.order_by(every.id).limit(ROWS).cte("page")
+    page = sa.select(every.label("id")).where(every < newest, *([] if after is None else [every > after]))
+    chosen = page.order_by(every).limit(ROWS).cte("page")
     leads = leading_sends() if kind is Kind.SUBMISSIONS else sa.true()
-    query = sa.select(table, leads.label("leads"), reasons_of(kind).label("reason"))
-    return query.join(chosen, chosen.c.id == c.id).order_by(c.id)
+    query = sa.select(table, id_.label("row_id"), leads.label("leads"), reasons_of(kind).label("reason"))
+    return query.join(chosen, chosen.c.id == id_).order_by(id_)
+
+
+def id_of(table: sa.FromClause) -> sa.ColumnElement[Any]:
+    """What its rows are gone through by: a key has the id of its task, which has the time too."""
+    return table.c.id if "id" in table.c else table.c.task_id
+
+
+def _at_ms(row: Row) -> int:
+    at_ms: int | None = row._mapping.get("at_ms")
+    return time_of(row.row_id) if at_ms is None else at_ms
+
+
+def _day_of(row: Row) -> int:
+    return day_of(_at_ms(row))
 
 
 def _add(rows: Iterable[tuple[int, Row]], table: sa.Table, days: dict[int, Dropped]) -> None:
@@ -158,7 +175,7 @@ def _add(rows: Iterable[tuple[int, Row]], table: sa.Table, days: dict[int, Dropp
         text, day = row_text(row, table), days[day_ms]
         day.rows += 1
         day.body_bytes += len(text)
-        day.rows_of.append((str(row.id), hashlib.sha256(text).hexdigest()))
+        day.rows_of.append((str(row._mapping.get("id") or row.task_id), hashlib.sha256(text).hexdigest()))
 
 
 def row_text(row: Row, table: sa.Table) -> bytes:
@@ -169,7 +186,7 @@ def row_text(row: Row, table: sa.Table) -> bytes:
 
 
 def _typed(kind: Kind, ids: Sequence[str]) -> list[RowId]:
-    return list(ids) if kind is Kind.NOTICES else [int(i) for i in ids]
+    return list(ids) if kind in (Kind.NOTICES, Kind.KEYS) else [int(i) for i in ids]
 
 
 async def _count_findings(connection: AsyncConnection, ids: Sequence[str], now_ms: int) -> None:

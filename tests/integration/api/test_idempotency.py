@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.config import Settings
 from app.domain.task import new_id
+from app.domain.time_format import DAY_MS
 from app.ports import KeyLost
 from app.provider.wire import read_answer
 from app.store import Database, Store
@@ -20,7 +22,7 @@ from app.store.tables import idempotency_keys, metadata, runs
 from app.store.write.idempotency import KeyId, noted
 from tests.clock import SteppedClock
 from tests.integration.api.asking import Api
-from workers.duties.idempotency import KEPT_MS, LEFT_MS, clean_keys
+from workers.duties.idempotency import LEFT_MS, clean_keys
 
 LEASE_MS = 15_000
 STEPS = st.lists(
@@ -130,7 +132,8 @@ async def test_what_nobody_goes_on_with_is_cleared_away(api: Api) -> None:
     done = KeyId(requests.token_id, "done", "request")
     await store.idempotency.take(done, target="t", content=None, now_ms=clock(), lease_ms=LEASE_MS)
     assert await store.idempotency.answer(done, 200, {}, "{}")
-    context: Any = SimpleNamespace(store=store, clock=clock, stopping=asyncio.Event())
+    settings = Settings(_env_file=None, api_idempotency_days=3)
+    context: Any = SimpleNamespace(store=store, clock=clock, stopping=asyncio.Event(), settings=settings)
 
     async def left() -> tuple[int, int]:
         async with store.db.engine.connect() as connection:
@@ -146,6 +149,9 @@ async def test_what_nobody_goes_on_with_is_cleared_away(api: Api) -> None:
     assert await left() == (1, 0)
     with pytest.raises(KeyLost):  # the request wakes up
         await requests.make(0)
-    clock.advance(KEPT_MS)
+    clock.advance(2 * DAY_MS)
+    await clean_keys(context, "worker")
+    assert await left() == (1, 0)
+    clock.advance(DAY_MS)
     await clean_keys(context, "worker")
     assert await left() == (0, 0)

@@ -23,7 +23,7 @@ from app.store import Store
 from app.store.read import notice_triggers
 from app.store.tables import notices, receipts, submissions
 from app.store.write import pruning_reasons, pruning_rows
-from app.store.write.pruning_rows import TABLES, page_of
+from app.store.write.pruning_rows import TABLES, id_of, page_of
 from app.store.write.receipts import Dropped, receipts_of
 from app.views.report import full_report_document
 from tests.clock import SteppedClock
@@ -56,7 +56,7 @@ async def prune(scene: Scene, *kinds: Kind) -> Mapping[Kind, list[Dropped]]:
 
 
 async def ids(store: Store, table: sa.Table) -> list[Any]:
-    query = sa.select(table.c.id).order_by(table.c.id)
+    query = sa.select(id_of(table)).order_by(id_of(table))
     return await store.db.read(lambda c: _scalars(c, query))
 
 
@@ -239,25 +239,26 @@ async def test_it_goes_on_where_it_was_stopped(store: Store, monkeypatch: pytest
     assert (await verify(store)).differences == []
 
 
-@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("kind", [*ROWS, Kind.KEYS])
 async def test_each_batch_is_answered_from_an_index(store: Store, kind: Kind) -> None:
     """Whatever stands before it and behind it, a batch reads its rows and what these name."""
-    text = page_of(kind, NEVER if kind is Kind.NOTICES else 1).compile(
+    text = page_of(kind, NEVER if kind in (Kind.NOTICES, Kind.KEYS) else 1).compile(
         store.db.engine, compile_kwargs={"literal_binds": True}
     )
     query = str(text).replace("LIMIT ?", "LIMIT -1")  # which is bound all the same
     plan = await store.db.read(lambda c: explained(c, query, is_sqlite=store.db.is_sqlite))
     name = TABLES[kind].name
+    index = "ix_task_keys_task_id" if kind is Kind.KEYS else f"pk_{name}"
     if store.db.is_sqlite:
         assert re.search(
-            r"SEARCH every USING (INTEGER PRIMARY KEY|COVERING INDEX .*) \((rowid|id)>\?", plan
+            r"SEARCH every USING (INTEGER PRIMARY KEY|COVERING INDEX .*) \((rowid|id|task_id)>\?", plan
         ), plan
         scanned = set(re.findall(r"SCAN (\w+)\b(?! USING)", plan))
         assert scanned <= SMALL, plan
     else:
         # Of small tables PostgreSQL reads the rest as it likes.
-        assert re.search(rf"Limit .*(.*\n){{1,7}}.*Index.* Scan (using|on) pk_{name}", plan), plan
-        assert f"Index Scan using pk_{name} on {name}" in plan
+        assert re.search(rf"Limit .*(.*\n){{1,7}}.*Index.* Scan (using|on) {index}", plan), plan
+        assert re.search(rf"Index Scan (using {index} on {name}|on {index})", plan), plan
 
 
 async def explained(connection: AsyncConnection, query: str, *, is_sqlite: bool) -> str:

@@ -39,7 +39,7 @@ class ProviderTaskBody(Body):
             min_length=1,
             max_length=KEY_CHARS_MAX,
             pattern=r"^[^\x00-\x1f\x7f]+$",
-            description="Unique for each token, for as long as the task is kept.",
+            description="Unique for each token, for as long as it is kept.",
         ),
     ] = None
     webhook: ProviderWebhook | None = None
