@@ -775,18 +775,14 @@ pruned_findings = sa.Table(
 )
 
 
-def asked_from(is_sqlite: bool) -> sa.ColumnElement[str | None]:
-    """The country that a task is asked from: its payload's `country`, or `gl` of the Google engines (C-K)."""
+def payload_text(name: str, is_sqlite: bool) -> sa.ColumnElement[str | None]:
+    """A field of a task's payload; null where it has none."""
     # Literals: with bound parameters no two uses of it are the same expression to GROUP BY.
     if is_sqlite:
-        named = [
-            sa.func.json_extract(tasks.c.payload, sa.literal_column(f"'$.{name}'"))
-            for name in ("country", "gl")
-        ]
-    else:
-        payload = sa.cast(tasks.c.payload, sa.JSON)
-        named = [
-            sa.func.json_extract_path_text(payload, sa.literal_column(f"'{name}'"))
-            for name in ("country", "gl")
-        ]
-    return sa.func.upper(sa.func.coalesce(*named))
+        return sa.func.json_extract(tasks.c.payload, sa.literal_column(f"'$.{name}'"))
+    return sa.func.json_extract_path_text(sa.cast(tasks.c.payload, sa.JSON), sa.literal_column(f"'{name}'"))
+
+
+def asked_from(is_sqlite: bool) -> sa.ColumnElement[str | None]:
+    """The country that a task is asked from: its payload's `country`, or `gl` of the Google engines (C-K)."""
+    return sa.func.upper(sa.func.coalesce(*(payload_text(name, is_sqlite) for name in ("country", "gl"))))

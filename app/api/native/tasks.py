@@ -15,8 +15,8 @@ from app.api.route import Call, Params, Route
 from app.domain.access import Scope
 from app.domain.engines.table import TASK_TYPES
 from app.domain.evidence.records import DisputedAttempt, Send, StoredReport
+from app.domain.task_filter import TaskFilter
 from app.domain.text import storable
-from app.store.read.task_pages import TaskFilter
 
 TaskStateName = Literal[
     "pending", "submitting", "submitted", "completed", "failed", "rejected", "expired", "cancelled"

@@ -11,28 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import TaskState
+from app.domain.task_filter import TaskFilter
 from app.store.part import StorePart, reads
 from app.store.read.own_columns import own_columns
-from app.store.tables import IS_PENDING, asked_from, runs, task_metadata, task_repeats, tasks
-from app.store.write.claims import is_free
-
-RANGE = 20_000
-"""Ordinals that one statement looks through: 50 ms where each payload is read for its country."""
-RANGES_MAX = 5
-"""Of one page."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
-    """Which tasks; None: whatever it is."""
-
-    state: str | None = None
-    task_type: str | None = None
-    country: str | None = None
-    """In capitals."""
-    verdict: str | None = None
-    custom_id: str | None = None
+from app.store.read.task_matching import RANGE, RANGES_MAX, SHOWN_STATE, bounds, conditions
+from app.store.tables import asked_from, runs, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +35,8 @@ class TaskPageReads(StorePart):
     async def tasks_after(
         self, connection: AsyncConnection, run_id: str, after: int, limit: int, wanted: TaskFilter
     ) -> TaskPage:
-        """Up to `limit` tasks behind an ordinal."""
-        first, last = await self._bounds(connection, run_id, wanted.custom_id)
+        """Up to `limit` tasks of a run behind an ordinal; the `run` of `wanted` is not looked at."""
+        first, last = await bounds(connection, run_id, wanted.custom_id)
         place, rows = max(after, first - 1), list[dict[str, Any]]()
         for _ in range(RANGES_MAX):
             if place >= last or len(rows) >= limit:
@@ -77,42 +60,17 @@ class TaskPageReads(StorePart):
         row = (await connection.execute(query)).one_or_none()
         return None if row is None else dict(row._mapping)
 
-    async def _bounds(
-        self, connection: AsyncConnection, run_id: str, custom_id: str | None
-    ) -> tuple[int, int]:
-        """The first and the last ordinal that there may be."""
-        if custom_id is None:
-            highest = sa.select(sa.func.max(tasks.c.ordinal)).where(tasks.c.run_id == run_id)
-            return 1, await connection.scalar(highest) or 0
-        m, r = task_metadata.c, task_repeats.c
-        samples = sa.select(r.repeats).where(r.run_id == m.run_id, r.first_ordinal == m.ordinal)
-        query = sa.select(m.ordinal, samples.scalar_subquery().label("repeats"))
-        row = (
-            await connection.execute(query.where(m.run_id == run_id, m.custom_id == custom_id))
-        ).one_or_none()
-        return (1, 0) if row is None else (row.ordinal, row.ordinal + (row.repeats or 1) - 1)
-
     def _query(self, run_id: str, wanted: TaskFilter) -> sa.Select[Any]:
         query = self._select().where(tasks.c.run_id == run_id).order_by(tasks.c.ordinal)
-        for expression, value in (
-            (_STATE, wanted.state),
-            (tasks.c.task_type, wanted.task_type),
-            (tasks.c.verdict, wanted.verdict),
-            (asked_from(self.db.is_sqlite), wanted.country),
-        ):
-            if value is not None:
-                query = query.where(expression == value)
-        return query
+        return query.where(*conditions(wanted, is_sqlite=self.db.is_sqlite))
 
     def _select(self) -> sa.Select[Any]:
         custom_id, _, sample, repeats = own_columns()
         columns = (tasks.c[name] for name in _COLUMNS)
         country = asked_from(self.db.is_sqlite).label("country")
-        return sa.select(*columns, _STATE.label("state"), country, custom_id, sample, repeats)
+        return sa.select(*columns, SHOWN_STATE.label("state"), country, custom_id, sample, repeats)
 
 
-_STATE = sa.case((sa.and_(IS_PENDING, ~is_free()), TaskState.SUBMITTING.value), else_=tasks.c.state)
-"""What a sender has claimed counts as on its way; its row says so later."""
 _COLUMNS = (
     "id",
     "run_id",

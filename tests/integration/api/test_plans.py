@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.task import new_id
+from app.domain.task_filter import TaskFilter
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.read import books_pages, relay, task_pages
-from app.store.read.task_pages import TaskFilter
 from benchmarks.old_tasks import add_history
 from tests.servers.postgres import PostgresServer, run_apart
 from tests.statements import statements_of
