@@ -32,6 +32,7 @@ from workers.arq_loop import run_arq
 from workers.context import Context
 from workers.duties.archive import run_archive
 from workers.duties.audits import run_audits
+from workers.duties.bulk_changes import run_bulk_changes
 from workers.duties.heartbeat import read_time, run_alive
 from workers.duties.idempotency import run_key_cleaning
 from workers.duties.lost_webhooks import run_lost_webhook_search
@@ -119,6 +120,7 @@ def _start_duties(context: Context, redis_url: str) -> list[asyncio.Task[None]]:
         "run_lost_webhook_search": run_lost_webhook_search,
         "run_notices": run_notices,
         "run_relay": run_relay,
+        "run_bulk_changes": run_bulk_changes,
         "run_pruning": run_pruning,
         "run_partitions": run_partitions,
         "run_key_cleaning": run_key_cleaning,

@@ -12,6 +12,7 @@ from app.store.tables import (
     IS_NEW_NOTICE,
     IS_OPEN,
     IS_OPEN_RUN,
+    IS_RUNNING_CHANGE,
     IS_SENT_BEFORE,
     IS_SET_ASIDE,
     IS_SUBMITTING,
@@ -20,6 +21,7 @@ from app.store.tables import (
     IS_WITHOUT_ROLLUP,
     WAS_RETRIED,
     account_entries,
+    bulk_changes,
     deliveries,
     idempotency_keys,
     ledger,
@@ -137,4 +139,10 @@ sa.Index(
     relay_endpoints.c.due_at_ms,
     postgresql_where=IS_ACTIVE_ENDPOINT,
     sqlite_where=IS_ACTIVE_ENDPOINT,
+)
+sa.Index(
+    "ix_bulk_changes_running",
+    bulk_changes.c.id,
+    postgresql_where=IS_RUNNING_CHANGE,
+    sqlite_where=IS_RUNNING_CHANGE,
 )

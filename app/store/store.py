@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from app.store.write.audits import AuditWrites
     from app.store.write.batch_files import BatchFileWrites
     from app.store.write.batches import BatchWrites
+    from app.store.write.bulk_changes import BulkChangeWrites
     from app.store.write.early_polls import EarlyPollWrites
     from app.store.write.engine_pauses import EnginePauseWrites
     from app.store.write.future_times import FutureTimeWrites
@@ -67,6 +68,7 @@ PARTS = {
     "runs": "write.runs.RunWrites",
     "loading": "write.load.LoadWrites",
     "retries": "write.retries.RetryWrites",
+    "bulk_changes": "write.bulk_changes.BulkChangeWrites",
     "access": "write.access.AccessWrites",
     "page_sessions": "write.page_sessions.PageSessionWrites",
     "accounts": "write.accounts.AccountWrites",
@@ -139,6 +141,7 @@ class Store:
         runs: RunWrites
         loading: LoadWrites
         retries: RetryWrites
+        bulk_changes: BulkChangeWrites
         access: AccessWrites
         page_sessions: PageSessionWrites
         accounts: AccountWrites

@@ -614,6 +614,40 @@ actions = sa.Table(
     sa.Column("status", sa.Integer),  # HTTP; null: it goes on, or its process died
 )
 
+# What is done to all tasks, or runs, that match a filter (domain.bulk_change), once it was tried out.
+bulk_changes = sa.Table(
+    "bulk_changes",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("created_at_ms", Millis, nullable=False),
+    sa.Column("verb", sa.Text, nullable=False),
+    sa.Column("filter", sa.Text, nullable=False),  # as domain.task_filter writes it
+    sa.Column("even_if_held", sa.Boolean, nullable=False),
+    sa.Column("account", sa.Text),  # of this one's runs only; null: of every account's
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("token_id", Id),  # null: the command line
+    sa.Column("state", sa.Text, nullable=False),
+    # As it was tried out, and confirmed: no more is done.
+    sa.Column("matched", sa.BigInteger, nullable=False),
+    sa.Column("credits", Credits, nullable=False),
+    sa.Column("left_held", sa.BigInteger, nullable=False),
+    sa.Column("left_answered", sa.BigInteger, nullable=False),
+    sa.Column("held", Credits, nullable=False),
+    # The same of what is done so far, and how far that is: written with the tasks themselves.
+    sa.Column("done_matched", sa.BigInteger, nullable=False),
+    sa.Column("done_credits", Credits, nullable=False),
+    sa.Column("done_left_held", sa.BigInteger, nullable=False),
+    sa.Column("done_left_answered", sa.BigInteger, nullable=False),
+    sa.Column("done_held", Credits, nullable=False),
+    sa.Column("place_run_id", Id),  # null: at the beginning
+    sa.Column("place_ordinal", sa.Integer),  # null: all of the run is looked at
+    sa.Column("confirmed_at_ms", Millis),
+    sa.Column("finished_at_ms", Millis),
+    sa.Column("reason", sa.Text),
+    sa.Index("ix_bulk_changes_account_id", "account", "id"),
+)
+IS_RUNNING_CHANGE = bulk_changes.c.state == sa.literal_column("'running'")
+
 # What was asked for under an idempotency key, and what was answered; one request works under it at a time.
 idempotency_keys = sa.Table(
     "idempotency_keys",
