@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from app.domain.credits import ACCOUNT_CREDITS_MAX
 from app.domain.time_format import iso_utc
 
 
@@ -23,6 +24,22 @@ Credits = Annotated[
     WithJsonSchema({"type": "string", "pattern": _EXACT, "examples": ["12.5"]}, mode="serialization"),
 ]
 """Exact, in a string: many readers of JSON make a float of a number."""
+
+
+def no_float(value: Any) -> Any:
+    """Before credits that are given: a float is not exact."""
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError('write a whole number, or a decimal in a string such as "12.5"')
+    return value
+
+
+GivenCredits = Annotated[
+    Decimal,
+    BeforeValidator(no_float),
+    Field(ge=0, le=ACCOUNT_CREDITS_MAX, decimal_places=6),
+    WithJsonSchema({"type": ["integer", "string"], "examples": [500, "12.5"]}),
+]
+"""Credits in a body."""
 
 Time = Annotated[
     int,

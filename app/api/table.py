@@ -6,6 +6,7 @@ from app.api.dialects.provider import routes as provider
 from app.api.native import (
     accounts,
     books,
+    bulk_changes,
     control,
     events,
     evidence,
@@ -14,6 +15,7 @@ from app.api.native import (
     runs,
     schedules,
     submitting,
+    task_control,
     tasks,
 )
 from app.api.route import Route
@@ -26,6 +28,8 @@ ROUTES: tuple[Route, ...] = (
     *results.ROUTES,
     *events.ROUTES,
     *tasks.ROUTES,
+    *task_control.ROUTES,
+    *bulk_changes.ROUTES,
     *books.ROUTES,
     *evidence.ROUTES,
     *accounts.ROUTES,

@@ -1,9 +1,13 @@
-"""Pausing, resuming and cancelling a run by hand: what its state allows, for commands and the API alike."""
+"""Pausing, resuming and cancelling a run by hand, and sending one task again or never: what their states
+allow, for commands and the API alike.
+"""
 
 from typing import TYPE_CHECKING
 
+from app.domain.bulk_change import Aim, Figures, Verb
 from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState
+from app.domain.task_filter import TaskFilter
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -13,7 +17,8 @@ CANCELLED_BY_HAND = "cancelled by hand"
 
 
 class NotAllowed(Exception):  # noqa: N818 - a state of the run; nothing has failed
-    """The run's state does not allow it. `code` is for programs; the text goes on behind its name."""
+    """The state of a run or a task does not allow it. `code` is for programs; the text goes on behind its
+    name."""
 
     def __init__(self, code: str, what: str) -> None:
         super().__init__(what)
@@ -47,3 +52,30 @@ async def cancel(store: "Store", run: "RunRow") -> int:
 async def cancel_rest(store: "Store", run_id: str) -> int:
     """What a sender gave back while the run was being cancelled."""
     return await store.runs.cancel_run(run_id, CANCELLED_BY_HAND)
+
+
+async def retry_task(
+    store: "Store", run_id: str, ordinal: int, *, now_ms: int, even_if_held: bool = False
+) -> Figures:
+    """Send one task again under a new key. Raises NotAllowed, also where it may be paid for twice."""
+    aim = Aim(Verb.RETRY, TaskFilter(), even_if_held)
+    done = await store.bulk_changes.change_task(aim, run_id, ordinal, now_ms)
+    if done.left_held:
+        raise NotAllowed(
+            "may_be_charged", "may still be charged for its last attempt: even_if_held pays twice"
+        )
+    if done.left_answered:
+        raise NotAllowed("answered", "was answered late: there is nothing to send again")
+    if not done.matched:
+        raise NotAllowed("not_retryable", "is not failed, expired or rejected, or its run is over or loading")
+    return done
+
+
+async def cancel_task(store: "Store", run_id: str, ordinal: int, *, now_ms: int) -> Figures:
+    """Never send one task. Raises NotAllowed for one that the provider has, or may have."""
+    done = await store.bulk_changes.change_task(Aim(Verb.CANCEL, TaskFilter()), run_id, ordinal, now_ms)
+    if done.left_held:
+        raise NotAllowed("sent", "is with the provider, or may be: it goes on, and is settled as it ends")
+    if not done.matched:
+        raise NotAllowed("not_open", "is over, or its run is over or loading: there is nothing to cancel")
+    return done

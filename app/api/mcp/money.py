@@ -1,24 +1,17 @@
 """What an agent may spend: said with each call that spends, and refused above it."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from app.api.fields import exact
+from app.api.fields import exact, no_float
 from app.api.problems import INVALID, FieldError, Problem
 from app.domain.credits import ACCOUNT_CREDITS_MAX
 
-
-def _no_float(value: Any) -> Any:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError('write a whole number, or a decimal in a string such as "12.5"')
-    return value
-
-
 MaxCredits = Annotated[
     Decimal,
-    BeforeValidator(_no_float),
+    BeforeValidator(no_float),
     Field(gt=0, le=ACCOUNT_CREDITS_MAX, decimal_places=6),
     WithJsonSchema({"type": ["integer", "string"], "examples": [500, "12.5"]}),
 ]
