@@ -184,8 +184,9 @@ async def test_f25_ipv6_is_listened_on_and_written_as_it_must_be(
             reached = "127.0.0.1" if bare == "::" else "[::1]"
             assert ready["webhook_url"] == f"http://{reached}:{port}/webhooks/cloro"
         async with aiohttp.ClientSession() as http:
+            token = {"Authorization": f"Bearer {ready.get('control_token')}"}
             for address in ["[::1]", *(["127.0.0.1"] if bare == "::" else [])]:
-                async with http.get(f"http://{address}:{port}{path}") as response:
+                async with http.get(f"http://{address}:{port}{path}", headers=token) as response:
                     assert response.status == 200
 
 

@@ -52,6 +52,12 @@ def _keys(keys: list[str] | None) -> list[str] | None:
     return keys
 
 
+def _token(token: str | None) -> str | None:
+    if token is not None and re.fullmatch(KEY_PATTERN, token) is None:
+        raise typer.BadParameter("a token is of ASCII letters, digits and signs, or no header can hold it")
+    return token
+
+
 Host = Annotated[str, typer.Option(help="Address to listen on.", callback=_host)]
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65_535)]
 EditionName = Annotated[
@@ -103,6 +109,12 @@ SetupFile = Annotated[
     Path | None, typer.Option(help="JSON: more organizations.", exists=True, dir_okay=False)
 ]
 LocalHtml = Annotated[bool, typer.Option("--local-html", help="HTML links lead to this process.")]
+ControlToken = Annotated[
+    str | None,
+    typer.Option(
+        help="Bearer token for /_emulator; default: none on loopback, else one is made.", callback=_token
+    ),
+]
 Lenient = Annotated[bool, typer.Option("--lenient", help="Ignore unknown request fields.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line when listening, then nothing.")]
 

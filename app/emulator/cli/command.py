@@ -18,6 +18,7 @@ from app.emulator.cli import arguments
 from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.faults import FaultRates
 from app.emulator.engine.options import DEFAULT_KEY, DEFAULT_SECRET, Options, Switches
+from app.emulator.http.control_token import token_for
 from app.emulator.http.server import app_of
 
 _SHUTDOWN_S = 1.0
@@ -58,6 +59,7 @@ def emulator(
     organizations: arguments.SetupFile = None,
     local_html: arguments.LocalHtml = False,
     lenient: arguments.Lenient = False,
+    control_token: arguments.ControlToken = None,
     json: arguments.AsJson = False,
 ) -> None:
     """Run the provider locally: its API, signed webhooks, its own books, and faults on request."""
@@ -75,8 +77,9 @@ def emulator(
     options.concurrency, options.credits, options.queue_max = concurrency, credits, queue_max
     options.delivery_timeout_s, options.deliveries_in_flight_max = delivery_timeout, deliveries_in_flight
     options.book_lines_max, options.local_html = book_lines, local_html
-    engine = _engine(options, organizations)
-    _listen(engine, host.removeprefix("[").removesuffix("]"), port, json)
+    host = host.removeprefix("[").removesuffix("]")
+    options.control_token = token_for(host, control_token)
+    _listen(_engine(options, organizations), host, port, json)
 
 
 def _engine(options: Options, organizations: Path | None) -> Emulator:
@@ -162,9 +165,12 @@ def _site(runner: web.AppRunner, host: str, port: int) -> web.BaseSite:
 
 def _announce(url: str, options: Options, as_json: bool) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode({"event": "ready", "url": url, "key": options.keys[0]}).decode())
+        ready = {"event": "ready", "url": url, "key": options.keys[0]}
+        token = {} if options.control_token is None else {"control_token": options.control_token}
+        typer.echo(msgspec.json.encode(ready | token).decode())
         return
+    control = "" if options.control_token is None else f"#{options.control_token}"
     typer.echo(
         f"Emulator, edition {options.edition}, plan {options.plan}, listening on {url} "
-        f"with key {options.keys[0]}. Books: {url}/_emulator/books. Stop with Ctrl-C."
+        f"with key {options.keys[0]}. Its books and clock: {url}/_emulator/{control} . Stop with Ctrl-C."
     )

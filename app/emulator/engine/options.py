@@ -78,6 +78,8 @@ class Options:
     keys: tuple[str, ...] = (DEFAULT_KEY,)
     organizations: tuple[OrganizationSpec, ...] = ()
     """In addition to the default one."""
+    control_token: str | None = None
+    """What requests below /_emulator must send; None: nothing."""
     webhook_secret: str | None = DEFAULT_SECRET
     """None: deliveries are unsigned."""
     time_scale: float = 1.0

@@ -14,6 +14,7 @@ from app.emulator.engine.emulator import Emulator
 from app.emulator.engine.options import Options
 from app.emulator.http.async_routes import AsyncRoutes
 from app.emulator.http.control_routes import ControlRoutes
+from app.emulator.http.control_token import guarded
 from app.emulator.http.exchange import BODY_BYTES_MAX, Exchange, Front, RawHandler, answer
 from app.emulator.http.monitor_routes import MonitorRoutes
 from app.emulator.http.openapi import document
@@ -36,7 +37,7 @@ def app_of(emulator: Emulator) -> web.Application:
     front, calls = Front(emulator), SyncCalls(emulator)
     _add_contract(app, emulator, front, calls)
     for method, path, handler in ControlRoutes(emulator, front, calls).routes():
-        app.router.add_route(method, path, handler)
+        app.router.add_route(method, path, guarded(handler, emulator.options.control_token))
     app.router.add_get("/_emulator/", _status_page)
     app.router.add_get("/_emulator/html/{link_id}/{page}", _html_page(emulator))
     app.router.add_get("/openapi.json", _openapi(emulator))
@@ -104,7 +105,8 @@ def _openapi(emulator: Emulator) -> RawHandler:
 
 
 async def _status_page(request: web.Request) -> web.StreamResponse:
-    """A page that reads /_emulator/state every second."""
+    """A page that reads /_emulator/state every second; a control token it takes from behind the # of its own
+    address, which no browser sends."""
     page = resources.files("app.emulator").joinpath("data", "status.html").read_bytes()
     return web.Response(body=page, content_type="text/html", charset="utf-8")
 

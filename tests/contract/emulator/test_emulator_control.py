@@ -12,6 +12,16 @@ from emulator_harness import LIVE_KEY, ROOT, refused_by_command, start_command
 
 from app.emulator.engine.clock import Clock, iso
 from app.emulator.engine.timeline import Timeline
+from app.emulator.http.control_token import token_for
+from app.emulator.http.server import create_app
+
+CONTROL = [
+    ("GET", "/_emulator/books"), ("GET", "/_emulator/clock"), ("POST", "/_emulator/clock"),
+    ("GET", "/_emulator/faults"), ("POST", "/_emulator/faults"), ("DELETE", "/_emulator/faults"),
+    ("POST", "/_emulator/availability"), ("GET", "/_emulator/state"), ("GET", "/_emulator/seconds"),
+    ("GET", "/_emulator/organizations"), ("POST", "/_emulator/organizations"),
+    ("POST", "/_emulator/organizations/nobody"),
+]  # fmt: skip
 
 
 async def test_clock_steps(emulate: Any) -> None:
@@ -202,6 +212,46 @@ async def test_command_takes_switches_and_faults() -> None:
     process.terminate()
     await asyncio.wait_for(process.communicate(), 10)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("host", "given"), [("127.0.0.1", "mine"), ("0.0.0.0", None)])
+async def test_control_off_loopback_demands_a_token(host: str, given: str | None) -> None:
+    """Every route of it; what is the provider's own stays as it is."""
+    process, ready = await start("--host", host, *(["--control-token", given] if given else []))
+    url, token = ready["url"].replace("0.0.0.0", "127.0.0.1"), ready["control_token"]
+    assert token if given is None else token == given
+    named = {"Authorization": f"Bearer {token}"}
+    try:
+        async with aiohttp.ClientSession() as http:
+            for method, path in CONTROL:
+                for headers in ({}, {"Authorization": "Bearer other"}):
+                    async with http.request(method, url + path, headers=headers) as reply:
+                        assert reply.status == 401, (method, path)
+                async with http.request(method, url + path, headers=named) as reply:
+                    assert reply.status in (200, 400), (method, path)
+            for path, status in (("/_emulator/", 200), ("/openapi.json", 200), ("/v1/credits", 401)):
+                async with http.get(url + path) as reply:
+                    assert reply.status == status, path
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), 10)
+
+
+def test_every_control_route_is_tried() -> None:
+    app = create_app()
+    registered = {
+        (route.method, route.resource.canonical.replace("{name}", "nobody"))
+        for route in app.router.routes()
+        if route.resource is not None and route.resource.canonical.startswith("/_emulator/")
+    }
+    public = {("GET", "/_emulator/"), ("GET", "/_emulator/html/{link_id}/{page}")}
+    assert {one for one in registered if one[0] != "HEAD"} - public == set(CONTROL)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "emulator", "localhost.evil.example"])
+def test_all_but_loopback_gets_a_token_of_its_own(host: str) -> None:
+    assert token_for(host, None) != token_for(host, None)
+    assert [token_for(name, None) for name in ("127.0.0.9", "::1", "localhost")] == [None] * 3
 
 
 def test_settings_by_name() -> None:
