@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEPLOY := $(VENV)/.installed-deploy
 # Test processes side by side; each has servers of its own. Two cores bear four: many tests wait for real processes.
 WORKERS ?= 4
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer screenshots clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -23,10 +24,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# What only the targets below need: 400 MB of validators and the pages' theme.
+$(DEPLOY): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,deploy,docs]'
+	@touch $(DEPLOY)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml imports-at-run-time.toml
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app workers deploy/wheel deploy/healthcheck.py
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -36,11 +43,11 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian" $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian and not deploy" $(ARGS)
 
 # The same tests, and which lines and branches they reach; tracing makes them half as slow again.
 coverage: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian" --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian and not deploy" --cov --cov-report=term $(ARGS)
 
 # With the long forms of soak, chaos and scale.
 test-long: install
@@ -91,6 +98,29 @@ test-hostile: install
 # Against a real PgBouncer in transaction mode. Installs nothing: without the package it says what it skipped.
 test-pgbouncer: install
 	$(BIN)/pytest -rs tests/e2e/test_pgbouncer.py $(ARGS)
+
+# Every file of deploy/, run where this machine can and validated otherwise. Without root, a package of Debian's or a
+# network it says what it skipped.
+test-deploy: $(DEPLOY)
+	$(BIN)/pytest -rs -m deploy tests/deploy $(ARGS)
+
+# The lists of what an image installs, with the hash of every file: after each change of a dependency.
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --constraint constraints.txt
+hashes: $(DEPLOY)
+	$(COMPILE) pyproject.toml --extra objects --extra mcp --output-file deploy/requirements.txt
+	$(COMPILE) deploy/build-requirements.in --output-file deploy/build-requirements.txt
+
+# The table of docs/licences.md, made of what is installed.
+licences: install
+	$(BIN)/python deploy/licences.py
+
+# Known faults of what an image installs. Ends with 1 also where the advisories cannot be reached.
+audit: $(DEPLOY)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements.txt $(ARGS)
+
+# The pages of docs/ as a site in site/; a broken link ends it.
+docs: $(DEPLOY)
+	$(BIN)/mkdocs build --strict
 
 # Pictures of the pages that people look at, wide and narrow, light and dark, in screenshots/; and what of them
 # cannot be read. Installs nothing: without a Chromium it says what it skipped.
