@@ -83,10 +83,10 @@ def forks(here: Path) -> Iterator[Forks]:
 def serve() -> None:
     """Fork for each line."""
     import app.cli.runs.choose
-    import app.cli.runs.export
     import app.cli.runs.submit_file
     import app.cli.store_access
     import app.cli.terminal
+    import app.files.export
     import app.provider.sync  # noqa: F401 - what the commands import late is imported once
 
     results = os.dup(1)

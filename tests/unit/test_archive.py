@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.evidence.archive import SPOOLED_BYTES_MAX, open_archive, suffix_of
 from app.errors import UserError
+from app.files.archive import SPOOLED_BYTES_MAX, open_archive, suffix_of
 
 MADE_MS = 1_790_900_000_000
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.cli.atomic_file import atomic_file
-from app.cli.runs import export_parquet
-from app.cli.runs.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
 from app.cli.runs.prompt_file import refuse_if_not_a_file
 from app.errors import USAGE, UserError
+from app.files import export_parquet
+from app.files.atomic_file import atomic_file
+from app.files.export import Format, refuse_without_pyarrow, sink_for, write_file, write_rows
 from app.views.export_rows import COLUMNS, ExportContent, row_document, row_line
 
 
@@ -316,7 +316,7 @@ def test_f26_a_pipe_waits_for_its_reader_and_not_for_ever(
     reader.join()
     assert read == [b"one\n"]
 
-    monkeypatch.setattr("app.cli.atomic_file.READER_WAIT_S", 0.0)
+    monkeypatch.setattr("app.files.atomic_file.READER_WAIT_S", 0.0)
     with pytest.raises(UserError, match="nobody reads the pipe") as caught, atomic_file(pipe):
         pass
     assert caught.value.exit_code == USAGE

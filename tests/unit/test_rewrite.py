@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.runs.export import csv_line
 from app.domain.task import TaskSpec
+from app.files.export import csv_line
 from app.prompts.columns import COLUMNS
 from app.prompts.reader import Defaults, read_prompts
 from app.prompts.rewrite import CannotSay, Stored, csv_record, json_record, own_name

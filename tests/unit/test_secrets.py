@@ -8,10 +8,10 @@ import pytest
 
 from app.address import read_database_address, read_redis_address
 from app.bootstrap import open_provider
-from app.cli.atomic_file import atomic_file
 from app.cli.evidence.verify import plan_of
 from app.cli.store_access import keep_private
 from app.config import load_settings
+from app.files.atomic_file import atomic_file
 from app.local.processes import Processes, plain_environment
 
 SECRET = "hush5ecret"
@@ -118,7 +118,7 @@ def test_f27_no_file_is_written_through_a_link_that_was_laid_in_its_way(
     """Even when the name of the part could be foreseen."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    monkeypatch.setattr("app.cli.atomic_file.secrets.token_hex", lambda _: "0")
+    monkeypatch.setattr("app.files.atomic_file.secrets.token_hex", lambda _: "0")
     (tmp_path / "out.csv.0.part").symlink_to(victim)
     with pytest.raises(Exception, match="cannot write"), atomic_file(tmp_path / "out.csv") as output:
         output.write(b"theirs")

@@ -25,11 +25,11 @@ def certificate(
     It says in one sentence whether the run is complete. Ends with 0 when it is, and with 1 when it is not.
     """
     from app.bootstrap import now_ms
-    from app.cli.atomic_file import atomic_file
     from app.cli.runs.choose import choose_run
     from app.cli.terminal import write_json, write_text
     from app.domain.evidence.completeness import certificate_text
     from app.domain.text import json_text, sanitize
+    from app.files.atomic_file import atomic_file
     from app.services.certify import certify
 
     complete = False

@@ -37,11 +37,11 @@ def dispute(
     has its custom_id; columns of your own stay with you unless you ask for them.
     """
     from app.bootstrap import now_ms
-    from app.cli.evidence.archive import suffix_of
-    from app.cli.evidence.dispute_file import dispute_document, write_dispute
     from app.cli.runs.choose import choose_run
     from app.cli.runs.missing import exit_if_missing, pruned_note
     from app.cli.terminal import draw_line, show
+    from app.files.archive import suffix_of
+    from app.files.dispute_file import dispute_document, write_dispute
 
     if output:
         suffix_of(Path(output))

@@ -27,8 +27,8 @@ def follow_results(
 ) -> None:
     """Add results to a destination until a signal ends it; `once`: those that are there. Raises UserError."""
     from app.cli.runs.commands import with_store
-    from app.cli.runs.export import refuse_without_pyarrow
     from app.cli.terminal import draw_line, show
+    from app.files.export import refuse_without_pyarrow
 
     refuse_without_pyarrow()
     every_ms = _every(every)

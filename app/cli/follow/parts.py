@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from app.cli.follow.manifest import Part, part_path
-from app.cli.runs.export_parquet import ParquetTable
 from app.domain.time_format import iso_day
+from app.files.export_parquet import ParquetTable
 from app.store.read.exports import Row
 from app.views.export_rows import SETTLED_COLUMNS, settled_row
 

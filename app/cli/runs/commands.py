@@ -127,8 +127,8 @@ def report(
 
 def _write_page(document: "Document", path: Path) -> None:
     from app.bootstrap import now_ms
-    from app.cli.atomic_file import atomic_file
     from app.cli.report.html import report_page
+    from app.files.atomic_file import atomic_file
 
     with atomic_file(path) as output:
         output.write(report_page(document, now_ms=now_ms()).encode())

@@ -145,8 +145,8 @@ def _refuse_with_follow(is_default: dict[str, bool], format_: str | None) -> Non
 
 def _export_remaining(run: str, format_: str | None, output: str, *, as_json: bool) -> None:
     from app.cli.runs.choose import choose_run
-    from app.cli.runs.export import Format
     from app.cli.runs.remaining import export_remaining, remaining_format
+    from app.files.export import Format
 
     if format_ is not None and format_ not in tuple(Format):
         raise typer.BadParameter(f"{format_!r} is not one of: {', '.join(Format)}", param_hint="--format")
@@ -163,9 +163,9 @@ def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, 
     from collections import Counter
 
     from app.cli.runs.choose import choose_run
-    from app.cli.runs.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
     from app.cli.runs.missing import MissingAnswers
     from app.cli.terminal import draw_line, show, stdout_bytes
+    from app.files.export import Format, refuse_without_pyarrow, rows_of, sink_for, write_file, write_rows
     from app.views.export_rows import ExportContent
     from app.views.runs import run_document
 
@@ -204,8 +204,8 @@ def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, 
 
 
 def _warn_of_long_cells(counts: "Counter[str] | None") -> None:
-    from app.cli.runs.export import EXCEL_CHARS_MAX
     from app.cli.terminal import error_console
+    from app.files.export import EXCEL_CHARS_MAX
 
     if counts:
         columns = ", ".join(f"{count:,} of {name}" for name, count in counts.most_common())

@@ -8,12 +8,12 @@ from typing import BinaryIO
 
 import msgspec
 
-from app.cli.atomic_file import atomic_file
-from app.cli.runs.export import Format, csv_line
 from app.cli.terminal import draw_line, error_console, show, stdout_bytes
 from app.domain.task import OPEN_STATES
 from app.domain.text import agreeing, counted, storable
 from app.errors import USAGE, UserError
+from app.files.atomic_file import atomic_file
+from app.files.export import Format, csv_line
 from app.prompts.columns import COLUMNS
 from app.prompts.rewrite import CannotSay, Stored, csv_record, json_record, own_name
 from app.store import Store

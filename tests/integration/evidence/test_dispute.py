@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.cli.evidence.dispute_file import write_dispute
 from app.config import EMULATOR_WEBHOOK_SECRET, Settings
 from app.domain.send_outcome import Answer
 from app.domain.task import idempotency_key
+from app.files.dispute_file import write_dispute
 from app.ports import CreateAnswer
 from app.services.dispute import Disputed
 from app.store.tables import task_metadata, task_repeats

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.cli.runs.export import Format
 from app.cli.runs.remaining import export_remaining, remaining_format
 from app.domain.own_columns import OwnColumns
 from app.domain.source_change import SourceChanged
 from app.domain.task import TaskSpec, TaskState
+from app.files.export import Format
 from app.services.load import CHUNK
 from app.store import Store
 from app.store.tables import task_metadata

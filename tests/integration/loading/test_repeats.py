@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.cli.runs.export import Format
 from app.cli.runs.remaining import export_remaining
 from app.domain.source_change import SourceChanged
 from app.domain.task import TaskSpec
+from app.files.export import Format
 from app.services.load import CHUNK, Duplicates
 from app.store import Store
 from app.store.tables import task_metadata, task_repeats

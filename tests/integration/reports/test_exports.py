@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from app.cli.runs.export import Format, rows_of, write_file
+from app.files.export import Format, rows_of, write_file
 from app.store import Store
 from app.store.read import exports
 from app.store.tables import account_entries

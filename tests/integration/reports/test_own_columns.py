@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.runs.export import Format, rows_of, write_file
 from app.cli.runs.remaining import export_remaining
+from app.files.export import Format, rows_of, write_file
 from app.prompts.reader import Defaults, read_prompts
 from app.services.load import NewRun, load_run
 from app.store import Store

@@ -11,10 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from app.cli.atomic_file import atomic_file
 from app.domain.credits import to_json_number
 from app.domain.time_format import iso_utc
 from app.errors import USAGE, UserError
+from app.files.atomic_file import atomic_file
 from app.store import Store
 from app.store.read.exports import Row
 from app.views.export_rows import ColumnKind, ExportContent, flat_row, row_line, table_columns
@@ -65,7 +65,7 @@ def sink_for(
     if format_ is Format.CSV:
         return CsvTable(what, output, own, long_cells)
     refuse_without_pyarrow()
-    from app.cli.runs.export_parquet import ParquetTable
+    from app.files.export_parquet import ParquetTable
 
     return ParquetTable(table_columns(what, own), functools.partial(flat_row, what, own), output)
 

@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.cli.atomic_file import atomic_file
-from app.cli.evidence.archive import Archive, open_archive, suffix_of
 from app.config import Settings
 from app.domain.evidence.dispute import Book, readme
 from app.domain.evidence.records import DisputedAttempt, DisputedTask, Request
@@ -13,6 +11,8 @@ from app.domain.submission import ClaimedTask
 from app.domain.task import idempotency_key
 from app.domain.text import counted
 from app.domain.time_format import iso_utc
+from app.files.archive import Archive, open_archive, suffix_of
+from app.files.atomic_file import atomic_file
 from app.provider.wire import encode_create, path_of
 from app.services.dispute import Dispute, Disputed, Encode
 from app.store import Store

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
-from app.cli.runs.export import FORMULA
 from app.errors import USAGE, UserError
+from app.files.export import FORMULA
 
 SUFFIXES = (".zip", ".tar.gz")
 SPOOLED_BYTES_MAX = 1024 * 1024

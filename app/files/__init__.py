@@ -1,0 +1,1 @@
+"""Files that people take away: exports, archives of disputes, and how a file is there whole or not at all."""
