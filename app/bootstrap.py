@@ -16,10 +16,12 @@ from app.store.database import SQLITE_BUSY_MS
 if TYPE_CHECKING:
     from app.archive import Archive
     from app.provider.client import Client
+    from app.provider.client import Watch as WatchRequests
     from app.provider.ratelimit.pacing import Pacer
     from app.provider.ratelimit.shared import SharedPacer
     from app.provider.sync import SyncClient
     from app.queue import Queue
+    from app.redis_pool import Watch
 
 CLOCK = DatabaseClock()
 """Of this process: it tells the machine's time until a database was asked for its own."""
@@ -66,10 +68,15 @@ def open_archive(settings: Settings) -> "Archive | None":
 
 
 def open_provider(
-    settings: Settings, account: str = DEFAULT_ACCOUNT, *, redis_url: str | None = None
+    settings: Settings,
+    account: str = DEFAULT_ACCOUNT,
+    *,
+    redis_url: str | None = None,
+    watch: "WatchRequests | None" = None,
+    watch_redis: "Watch | None" = None,
 ) -> "Client":
     """An account's client; enter it as a context manager. With a Redis, all processes keep the provider's
-    limit together; without one, this process believes itself alone."""
+    limit together; without one, this process believes itself alone. `watch` is told of each request."""
     from app.provider.client import Client
     from app.provider.egress import egress_to
 
@@ -78,10 +85,11 @@ def open_provider(
         base_url=chosen.base_url,
         api_key=chosen.api_key,
         webhook_url=chosen.webhook_url,
-        pacer=_rate_limiter(settings, chosen, redis_url),
+        pacer=_rate_limiter(settings, chosen, redis_url, watch_redis),
         timeout_s=settings.request_timeout_s,
         connections=settings.submit_in_flight,
         egress=egress_to(settings.outbound, chosen.base_url),
+        watch=watch,
     )
 
 
@@ -102,7 +110,9 @@ def open_sync(
     )
 
 
-def _rate_limiter(settings: Settings, account: Account, redis_url: str | None) -> "Pacer | SharedPacer":
+def _rate_limiter(
+    settings: Settings, account: Account, redis_url: str | None, watch: "Watch | None" = None
+) -> "Pacer | SharedPacer":
     from app.provider.ratelimit.pacing import Pacer
 
     if redis_url is None:
@@ -113,14 +123,16 @@ def _rate_limiter(settings: Settings, account: Account, redis_url: str | None) -
     from app.queue import CONNECTIONS_MAX
     from app.redis_pool import RedisPool
 
-    pool = RedisPool(redis_url, timeout_s=settings.redis_timeout_s, connections_max=CONNECTIONS_MAX)
+    pool = RedisPool(
+        redis_url, timeout_s=settings.redis_timeout_s, connections_max=CONNECTIONS_MAX, watch=watch
+    )
     return SharedPacer(
         Redis.from_pool(pool), account.name, account.rate_per_s, per_hour=account.rate_per_hour
     )
 
 
-def open_queue(redis_url: str, settings: Settings) -> "Queue":
+def open_queue(redis_url: str, settings: Settings, *, watch: "Watch | None" = None) -> "Queue":
     """The enqueue side of arq."""
     from app.queue import Queue
 
-    return Queue(redis_url, timeout_s=settings.redis_timeout_s)
+    return Queue(redis_url, timeout_s=settings.redis_timeout_s, watch=watch)

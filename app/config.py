@@ -154,6 +154,15 @@ class Environment(BaseModel):
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
     """auto: readable on a terminal, JSON elsewhere."""
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    metrics_host: str = LOOPBACK
+    """Where each process shows its metrics and probes: this machine alone, unless a network that is trusted
+    is meant to reach it. They ask for no token."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Each process takes this port, or the next free one, and says which; 0 picks any. Unset: none."""
+    public_metrics: bool = False
+    """`web` shows its metrics in its public port as well, to everybody who reaches that."""
+    heartbeat_file: str = ""
+    """A worker touches this file every 5 s while all its tasks run, for an orchestrator that asks no port."""
     drain_delay_s: float = Field(0.0, ge=0, le=HOUR_S)
     """After SIGTERM `web` is not ready, and takes deliveries for so long yet, for a load balancer to notice:
     two or three of its probes. Then it needs up to 19 s to end; the orchestrator's grace must hold both."""
@@ -446,11 +455,11 @@ def _checked(value: Any, name: str) -> Any:
         read_objects_address(text)
     elif name == "notice_url":
         return read_http_url(text, example="https://HOST/PATH", whole=True)
-    elif name in ("ca_file", "data_dir"):
+    elif name in ("ca_file", "data_dir", "heartbeat_file"):
         text = from_home(text)
         if name == "ca_file":
             _read_certificates(text)
-    elif name in ("host", "api_host"):
+    elif name in ("host", "api_host", "metrics_host"):
         return read_host(text)
     return text
 

@@ -45,6 +45,10 @@ class DatabaseClock:
             return self._wall()
         return round(self._monotonic() * 1000 + self._ahead_ms)
 
+    def machine_ahead_s(self) -> float:
+        """Seconds that the machine's clock is ahead of the database's."""
+        return (self._wall() - self()) / 1000
+
     async def read(self, ask: Callable[[], Awaitable[int]]) -> None:
         """Ask the database for its time once. Raises what `ask` raises."""
         asked_s = self._monotonic()

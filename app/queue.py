@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from app.logger import get_logger
-from app.redis_pool import RedisPool
+from app.redis_pool import RedisPool, Watch
 
 QUEUE_NAME = "tallyhook"
 SETTLE_JOB = "settle"
@@ -36,10 +36,10 @@ def serialize(job: dict[str, Any]) -> bytes:
     return msgspec.json.encode(job, enc_hook=repr)
 
 
-def open_pool(redis_url: str, *, timeout_s: float) -> ArqRedis:
+def open_pool(redis_url: str, *, timeout_s: float, watch: Watch | None = None) -> ArqRedis:
     """A pool with a timeout on every command. Connects at first use."""
     return ArqRedis(
-        RedisPool(redis_url, timeout_s=timeout_s, connections_max=CONNECTIONS_MAX),
+        RedisPool(redis_url, timeout_s=timeout_s, connections_max=CONNECTIONS_MAX, watch=watch),
         job_serializer=serialize,
         job_deserializer=msgspec.json.decode,
         default_queue_name=QUEUE_NAME,
@@ -50,12 +50,12 @@ def open_pool(redis_url: str, *, timeout_s: float) -> ArqRedis:
 class Queue:
     """Wakes the workers. False when Redis did not take the job, never an exception."""
 
-    def __init__(self, redis_url: str, *, timeout_s: float) -> None:
+    def __init__(self, redis_url: str, *, timeout_s: float, watch: Watch | None = None) -> None:
         self._timeout_s = timeout_s
         self.trouble = ""
         """Why Redis did not take the last job, in its own words; a command says it itself, others log it."""
         self.is_logged = True
-        self.pool = open_pool(redis_url, timeout_s=timeout_s)
+        self.pool = open_pool(redis_url, timeout_s=timeout_s, watch=watch)
 
     async def wake_settle(self, delivery_ids: Sequence[str]) -> bool:
         """One settle job for these deliveries."""
@@ -86,6 +86,12 @@ class Queue:
             if self.is_logged:
                 log.warning("wake_failed", job=name, error=type(error).__name__)
         return False
+
+    def connections(self) -> tuple[int, int, int]:
+        """Of its pool: in use, idle, and how many there may be."""
+        pool: Any = self.pool.connection_pool
+        found: tuple[int, int, int] = pool.connections()
+        return found
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,6 +1,8 @@
 """Connections to the Redis of REDIS_URL: one way for all who need some."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -8,7 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection, Uni
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from app.address import RedisAddress, read_redis_address
 
@@ -16,6 +18,10 @@ HEALTH_CHECK_S = 30
 AGE_MAX_S = 60.0
 """An older connection is made anew: one to a server that was replaced, and takes what is written to it all
 the same, shows no other sign. At 20 connections this is one in three seconds."""
+
+
+Watch = Callable[[float, bool], None]
+"""Gets the seconds that a command or pipeline took, its connection included, and whether it failed."""
 
 
 class MasterAddress:
@@ -44,7 +50,12 @@ class RedisPool(BlockingConnectionPool):
     """A pool with a timeout on every command, which waits when all its connections are in use. Connects at
     first use. Raises AddressError for a URL that cannot be used."""
 
-    def __init__(self, redis_url: str, *, timeout_s: float, connections_max: int) -> None:
+    def __init__(
+        self, redis_url: str, *, timeout_s: float, connections_max: int, watch: Watch | None = None
+    ) -> None:
+        """`watch` is told of each command or pipeline."""
+        self._watch = watch
+        self._began_s: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         address = read_redis_address(redis_url)
         self._master = MasterAddress(address, timeout_s) if address.sentinels else None
         arguments: dict[str, Any] = {
@@ -69,6 +80,28 @@ class RedisPool(BlockingConnectionPool):
         if not connection.is_connected:
             self._since_s[connection] = now_s
         await super().ensure_connection(connection)
+
+    async def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        if self._watch is None:
+            return await super().get_connection(*args, **kwargs)
+        began_s = time.monotonic()
+        try:
+            connection = await super().get_connection(*args, **kwargs)
+        except (RedisError, OSError, TimeoutError):
+            self._watch(time.monotonic() - began_s, True)
+            raise
+        self._began_s[connection] = began_s
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        if self._watch is not None and (began_s := self._began_s.pop(connection, None)) is not None:
+            # After trouble a connection is closed before it comes back.
+            self._watch(time.monotonic() - began_s, not connection.is_connected)
+        await super().release(connection)
+
+    def connections(self) -> tuple[int, int, int]:
+        """In use, idle, and how many there may be."""
+        return len(self._in_use_connections), len(self._available_connections), self.max_connections
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections)

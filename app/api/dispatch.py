@@ -28,6 +28,7 @@ from app.api.problems import (
 )
 from app.api.respond import SECURITY, respond
 from app.api.route import Answer, Call, Caller, Parts, Route, Uploads
+from app.api.signals import ApiSignals
 from app.api.slots import Slots
 from app.api.validate import read_body, read_params, read_values, read_whole
 from app.domain.access import ActionRow, Scope
@@ -66,8 +67,15 @@ class Dispatcher:
     """Answers every request of the API, also those to addresses that are none."""
 
     def __init__(
-        self, routes: Sequence[Route], parts: Parts, limits: ApiLimits, *, in_flight_max: int
+        self,
+        routes: Sequence[Route],
+        parts: Parts,
+        limits: ApiLimits,
+        *,
+        in_flight_max: int,
+        signals: ApiSignals | None = None,
     ) -> None:
+        self._signals = signals
         self._parts = parts
         self._limits = limits
         self.access = Access(parts.store, parts.clock)
@@ -114,6 +122,7 @@ class Dispatcher:
                 bug = Problem(INTERNAL, "please report it with the request id; the log has the rest")
                 response = _problem_response(bug, dialect, headers)
             _log_end(request, route, response.status, started_s)
+            self._note_end(request, route, response.status, started_s)
             return response
 
     async def close(self) -> None:
@@ -125,6 +134,15 @@ class Dispatcher:
         await self._parts.awaited.close()
         await self._parts.intake.close()
         await self.access.close()
+
+    def _note_end(self, request: web.Request, route: Route | None, status: int, started_s: float) -> None:
+        if self._signals is None:
+            return
+        path = request.path if request.path in self._mounted else route.path if route is not None else ""
+        is_stream = route is not None and route.is_stream
+        took_s = None if is_stream else time.monotonic() - started_s
+        # A method of no route is whatever a stranger wrote.
+        self._signals.note(route.method if route is not None else "", path, status, took_s)
 
     def _request_id(self, request: web.Request) -> str:
         given = request.headers.get("X-Request-Id", "")

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from app.api.dispatch import Dispatcher
 from app.api.mcp.endpoint import AgentEndpoint
 from app.api.route import Parts
+from app.api.signals import ApiSignals
 from app.api.table import ROUTES
 from app.limits import ApiLimits
+from app.signals.scrape import readiness
 from app.web.receiver.body import answer_expect
 from app.web.receiver.connections import BoundedSite, Connections
 from app.web.server import (
@@ -34,11 +37,19 @@ BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
 """What the API answers in the receiver's port."""
 
 
-def create_api(parts: Parts, limits: ApiLimits, mount: Mount | None = None) -> web.Application:
-    """The API, with probes, and with the pages that `mount` adds; everything else is the API's to answer."""
-    dispatcher = _dispatcher(parts, limits, limits.api_in_flight)
+def create_api(
+    parts: Parts,
+    limits: ApiLimits,
+    mount: Mount | None = None,
+    *,
+    registry: CollectorRegistry | None = None,
+) -> web.Application:
+    """The API, with probes, and with the pages that `mount` adds; everything else is the API's to answer.
+    Requests are counted on `registry`."""
+    dispatcher = _dispatcher(parts, limits, limits.api_in_flight, registry)
     probes = Probes(parts)
     app = web.Application(handler_args=handler_args())
+    app[PROBES] = probes
     app.add_routes(
         [
             web.get("/healthz", probes.health, expect_handler=answer_expect),
@@ -52,10 +63,17 @@ def create_api(parts: Parts, limits: ApiLimits, mount: Mount | None = None) -> w
     return app
 
 
-def add_to_web(app: web.Application, parts: Parts, limits: ApiLimits, mount: Mount | None = None) -> None:
+def add_to_web(
+    app: web.Application,
+    parts: Parts,
+    limits: ApiLimits,
+    mount: Mount | None = None,
+    *,
+    registry: CollectorRegistry | None = None,
+) -> None:
     """Let the receiver's port answer the API and the pages too. `parts.store` has connections of its own, and
     few requests are answered at once, so that deliveries wait for neither."""
-    dispatcher = _dispatcher(parts, limits, limits.api_in_flight_beside_web)
+    dispatcher = _dispatcher(parts, limits, limits.api_in_flight_beside_web, registry)
     _add(app, dispatcher, BESIDE_WEB)
     if mount is not None:
         mount(app, dispatcher, parts)
@@ -68,8 +86,11 @@ def _add(app: web.Application, dispatcher: Dispatcher, paths: Sequence[str]) -> 
         app.router.add_route("*", path, dispatcher.handle, expect_handler=_left_to_the_dispatcher)
 
 
-def _dispatcher(parts: Parts, limits: ApiLimits, in_flight_max: int) -> Dispatcher:
-    dispatcher = Dispatcher(ROUTES, parts, limits, in_flight_max=in_flight_max)
+def _dispatcher(
+    parts: Parts, limits: ApiLimits, in_flight_max: int, registry: CollectorRegistry | None
+) -> Dispatcher:
+    signals = None if registry is None else ApiSignals(registry)
+    dispatcher = Dispatcher(ROUTES, parts, limits, in_flight_max=in_flight_max, signals=signals)
     dispatcher.mount("/mcp", AgentEndpoint(dispatcher.perform, parts.settings.api_names))
     return dispatcher
 
@@ -90,7 +111,7 @@ class Probes:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._reasons(), name="readiness")
         reasons = await asyncio.shield(self._looking)
-        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        return readiness(reasons)
 
     async def _reasons(self) -> list[str]:
         reasons = ["draining: the process is ending"] if self._parts.stopping.is_set() else []
@@ -102,6 +123,9 @@ class Probes:
         except Exception as error:  # only its kind: its text can name hosts and users
             reasons.append(f"database: {type(error).__name__}")
         return reasons
+
+
+PROBES = web.AppKey("probes", Probes)
 
 
 async def serve_api(

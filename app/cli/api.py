@@ -1,7 +1,7 @@
 """The command api: the process that answers programs and people."""
 
+import contextlib
 import gc
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,33 +62,42 @@ def api(
 async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -> None:
     from app.address.listening import host_in_url
     from app.api.route import Parts
-    from app.api.server import create_api, serve_api
+    from app.api.server import PROBES, create_api, serve_api
     from app.bootstrap import CLOCK, now_ms
     from app.cli import GARBAGE_AFTER
     from app.cli.store_access import opened_store
-    from app.cli.terminal import announce_line
+    from app.cli.terminal import announce_ready
     from app.cli.wake import Waker
     from app.page.site import mount
+    from app.signals.process import ProcessSignals
+    from app.signals.scrape import scraped
     from app.web.presence import reading_clock
 
     def announce(bound: int) -> None:
         url = f"http://{host_in_url(host)}:{bound}"
-        ready = json.dumps({"event": "ready", "url": url})
-        announce_line(
-            ready if as_json else f"The page and the API listen on {url}; {url}/openapi.json describes it."
-        )
+        said = f"The page and the API listen on {url}; {url}/openapi.json describes it."
+        announce_ready({"event": "ready", "url": url}, said, metrics_url, as_json=as_json)
 
-    async with opened_store(settings) as store, reading_clock(store, CLOCK):
+    signals, metrics_url = ProcessSignals("api"), None
+    async with (
+        opened_store(settings) as store,
+        reading_clock(store, CLOCK),
+        contextlib.AsyncExitStack() as beside,
+    ):
+        signals.watch_database("database", store.db)
+        signals.watch_clock(CLOCK.machine_ahead_s)
         waker = Waker(settings)
         parts = Parts(store, settings, now_ms, wake=waker.wake)
+        app = create_api(parts, settings, mount, registry=signals.registry)
+        metrics_url = await beside.enter_async_context(
+            scraped(signals, app[PROBES], host=settings.metrics_host, port=settings.metrics_port)
+        )
         gc.enable()
         gc.freeze()
         # An upload makes garbage by thousands of rows.
         gc.set_threshold(GARBAGE_AFTER)
         try:
-            await serve_api(
-                create_api(parts, settings, mount), parts, host=host, port=port, on_listening=announce
-            )
+            await serve_api(app, parts, host=host, port=port, on_listening=announce)
         except OSError as error:
             where = f"{host_in_url(host)}:{port}"
             raise UserError(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp import web as web_server
 
     from app.config import Settings
+    from app.signals.process import ProcessSignals
 
 DEMO_SEED = 1
 Migrate = Annotated[
@@ -70,24 +71,31 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
     from app.background_tasks import WorkFailed
     from app.bootstrap import CLOCK, now_ms, open_queue
     from app.cli.store_access import opened_store
-    from app.cli.terminal import announce_line
+    from app.cli.terminal import announce_ready
     from app.config import WEBHOOK_PATH
     from app.local.embedded import embedded_valkey
+    from app.signals.process import ProcessSignals
+    from app.signals.scrape import scraped
     from app.web.presence import stay_known
-    from app.web.server import create_app, serve
+    from app.web.server import PROBES, create_app, serve
 
     known: list[asyncio.Task[None]] = []
+    signals, metrics_url = ProcessSignals("web"), None
 
     def announce(port: int) -> None:
         address = settings.address_at(port)
         known.append(asyncio.create_task(stay_known(store, CLOCK, address), name="presence"))
         url, webhook_url = f"http://{host_in_url(settings.host)}:{port}", f"{address}{WEBHOOK_PATH}"
-        ready = json.dumps({"event": "ready", "url": url, "webhook_url": webhook_url})
-        announce_line(ready if as_json else f"Listening on {url}; deliveries go to {webhook_url}.")
+        ready = {"event": "ready", "url": url, "webhook_url": webhook_url}
+        said = f"Listening on {url}; deliveries go to {webhook_url}."
+        announce_ready(ready, said, metrics_url, as_json=as_json)
 
     with embedded_valkey(settings) as redis_url:
         async with opened_store(settings) as store, contextlib.AsyncExitStack() as beside:
-            queue = open_queue(redis_url, settings)
+            signals.watch_database("database", store.db)
+            signals.watch_clock(CLOCK.machine_ahead_s)
+            queue = open_queue(redis_url, settings, watch=signals.note_redis)
+            signals.watch_pool("redis", queue.connections)
             try:
                 gc.enable()
                 gc.freeze()
@@ -99,9 +107,14 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
                     limits=settings,
                     clock=now_ms,
                     allow_unsigned=settings.allow_unsigned,
+                    signals=signals,
+                    public_metrics=settings.public_metrics,
+                )
+                metrics_url = await beside.enter_async_context(
+                    scraped(signals, app[PROBES], host=settings.metrics_host, port=settings.metrics_port)
                 )
                 if with_api:
-                    await _add_api(app, settings, beside, queue.wake_submit)
+                    await _add_api(app, settings, beside, queue.wake_submit, signals)
                 await serve(
                     app,
                     host=settings.host,
@@ -124,6 +137,7 @@ async def _add_api(
     settings: "Settings",
     beside: contextlib.AsyncExitStack,
     wake: "Callable[[], Awaitable[object]]",
+    signals: "ProcessSignals",
 ) -> None:
     """With connections of its own to the database: what the API asks, no delivery waits for."""
     from app.api.route import Parts
@@ -136,7 +150,9 @@ async def _add_api(
     # As in `api`: an upload makes garbage by thousands of rows.
     gc.set_threshold(GARBAGE_AFTER)
     own = await beside.enter_async_context(opened_store(settings))
-    add_to_web(app, Parts(own, settings, now_ms, wake=wake), settings, mount)
+    signals.watch_database("api database", own.db)
+    parts = Parts(own, settings, now_ms, wake=wake)
+    add_to_web(app, parts, settings, mount, registry=signals.registry)
 
 
 def _ended_web(settings: "Settings", error: Exception) -> UserError:

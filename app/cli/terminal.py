@@ -3,6 +3,7 @@
 Texts of other people (prompts, names, reasons) are never taken for markup.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -103,6 +104,14 @@ def announce_line(line: str) -> None:
             draw_error(error_console(), UserError("output_lost", "standard output takes nothing"))
     except OutputError as lost:
         draw_error(error_console(), UserError("output_lost", str(lost)))
+
+
+def announce_ready(ready: "Document", said: str, metrics_url: str | None, *, as_json: bool) -> None:
+    """The line of a process that listens, and where its metrics are."""
+    if as_json:
+        announce_line(json.dumps(ready if metrics_url is None else {**ready, "metrics": metrics_url}))
+    else:
+        announce_line(said if metrics_url is None else f"{said} Metrics are at {metrics_url}/metrics.")
 
 
 def stdout_bytes(format_: str) -> BinaryIO:

@@ -59,6 +59,14 @@ class GetAnswer:
     """When the answer was made, by the clock of whoever answered, in whole seconds; None: it does not say."""
 
 
+class Watch(Protocol):
+    """Told of each request."""
+
+    def waited(self, wait_s: float) -> None: ...
+
+    def ended(self, method: str, status: int | None, took_s: float) -> None: ...
+
+
 class _NotSent(Exception):  # noqa: N818 - not an error: the provider asked for a pause
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"no turn for {wait_s:.1f} s")
@@ -78,11 +86,13 @@ class Client:
         timeout_s: float,
         connections: int,
         egress: Egress = STRAIGHT,
+        watch: Watch | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._monotonic = monotonic
         self._base_url = base_url
         self._egress = egress
+        self._watch = watch
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
         self.webhook_url = webhook_url
         """Where the tasks that are sent from now on are delivered."""
@@ -251,12 +261,14 @@ class Client:
     async def _request(
         self, method: str, path: str, body: bytes | None = None, bytes_max: int | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        refusals = self._refusals
+        refusals, asked_s = self._refusals, self._monotonic()
         if wait_s := await self._rate_limiter.acquire(TURN_WAIT_MAX_S):
             raise _NotSent(wait_s)
         if method == "POST" and refusals != self._refusals:
             raise _NotSent(0.0)  # what waited for its turn meanwhile would be refused as well
-        began_s, is_answered = self._monotonic(), False
+        began_s, is_answered, status = self._monotonic(), False, None
+        if self._watch is not None:
+            self._watch.waited(began_s - asked_s)
 
         def on_head(headers: Mapping[str, str]) -> None:
             nonlocal is_answered
@@ -266,9 +278,14 @@ class Client:
         bytes_max = bytes_max or ANSWER_BYTES_MAX
         try:
             if path == _CREATE and self._prepared and body is not None and len(body) <= BODY_BYTES_MAX:
-                return await self._prepared.send(body, on_head, bytes_max)
-            return await self._by_session(method, path, body, on_head, bytes_max)
+                answer = await self._prepared.send(body, on_head, bytes_max)
+            else:
+                answer = await self._by_session(method, path, body, on_head, bytes_max)
+            status = answer[0]
+            return answer
         finally:
+            if self._watch is not None:
+                self._watch.ended(method, status, self._monotonic() - began_s)
             if not is_answered:
                 self._rate_limiter.answered(self._monotonic() - began_s)
 

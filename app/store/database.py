@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from app.address import read_database_address
+from app.ports import StoreUnavailable
 from app.store import sqlite_cursor
 from app.store.batch import Batch, Rows, Types
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
@@ -56,6 +57,15 @@ POOL_OVERFLOW = 5
 _NOT_OF_THE_SESSION = ("22", "23", "40", "53", "55P03")
 """Classes of data, constraints, deadlocks, a full server; a lock that was waited for as long as was asked: a
 new session would be no better, or not be had."""
+
+
+Watch = Callable[[str, float, bool], None]
+"""Gets the kind of a transaction (read, write, append, long), the seconds it took with all tries, and whether
+the database did not take it."""
+
+
+def _unwatched(_kind: str, _took_s: float, _failed: bool) -> None:
+    """Nobody wants to know."""
 
 
 class Database:
@@ -96,6 +106,8 @@ class Database:
         """The driver's connections, for the end."""
         self._appender: PoolProxiedConnection | None = None
         self._appending = asyncio.Lock()
+        self.watch: Watch = _unwatched
+        """Told of each transaction."""
         # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
         self._writer = asyncio.Lock()
         if self.is_sqlite:
@@ -118,7 +130,23 @@ class Database:
         connection or a restart. `work` must therefore be repeatable, which conditional updates and unique
         keys make it. `long`: it may take minutes. Raises StoreUnavailable when no try was left, StoreRefused
         when another would not help, and RowsRefused for what the rows themselves are to blame for."""
-        return await self._retry(lambda: self._write_once(work), long=long, tries=tries)
+        tried = self._retry(lambda: self._write_once(work), long=long, tries=tries)
+        return await self._watched("long" if long else "write", tried)
+
+    async def _watched(self, kind: str, work: Coroutine[Any, Any, T]) -> T:
+        started_s, failed = time.monotonic(), False
+        try:
+            return await work
+        except StoreUnavailable:
+            failed = True
+            raise
+        finally:
+            self.watch(kind, time.monotonic() - started_s, failed)
+
+    def connections(self) -> tuple[int, int, int]:
+        """Of the pool: in use, idle, and how many there may be."""
+        pool: Any = self.engine.pool
+        return pool.checkedout(), pool.checkedin(), pool.size() + POOL_OVERFLOW
 
     async def append(
         self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
@@ -137,17 +165,19 @@ class Database:
         if self.is_sqlite:
             insert = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
             how = Append(table.name, insert, repeats, count)
-            return await self._retry(lambda: self._append_once(lambda driver: append_rows(driver, how, rows)))
+            tried = self._retry(lambda: self._append_once(lambda driver: append_rows(driver, how, rows)))
+            return await self._watched("append", tried)
         first = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=False))
         again = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=True))
         statements = itertools.chain((first,), itertools.repeat(again))
-        return await self._retry(
+        tried = self._retry(
             lambda: self._append_once(
                 functools.partial(
                     _append_to_postgresql, next(statements), rows=rows, repeats=repeats, count=count
                 )
             )
         )
+        return await self._watched("append", tried)
 
     async def _append_once(self, insert: Callable[[Any], Awaitable[set[str]]]) -> set[str]:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
@@ -248,6 +278,9 @@ class Database:
         """Run `work` in one read transaction: what it sees is one snapshot on SQLite. A connection that
         went stale in the pool is replaced once; otherwise trouble is raised at once. `long`: it may take
         minutes. Raises as `write` does."""
+        return await self._watched("long" if long else "read", self._read(work, long=long))
+
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool) -> T:
         try:
             async with asyncio.timeout(self._limit_s(long)):
                 try:

@@ -1,14 +1,14 @@
-"""Health, readiness and metrics, for an orchestrator and a monitor. Decides nothing about a delivery."""
+"""Health and readiness, for an orchestrator. Decides nothing about a delivery."""
 
 import asyncio
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from app.ports import Clock
+from app.signals.scrape import readiness
 from app.store.driver_errors import why_no_writes
 from app.web.metrics import Metrics
 from app.web.receiver.clock_offset import ClockOffset
@@ -24,11 +24,10 @@ COMMIT_PROVES_FOR_S = 5.0
 DATABASE_TIMEOUT_S = 2.0
 PROBE_BYTES = 65_536
 """As large as a delivery is at most, but for the rarest."""
-METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 
 class Probes:
-    """Handlers of /healthz, /readyz and /metrics. `draining` is set when the process is asked to end."""
+    """Handlers of /healthz and /readyz. `draining` is set when the process is asked to end."""
 
     def __init__(
         self,
@@ -56,19 +55,6 @@ class Probes:
         metrics.add_gauge(
             "tallyhook_inbox_waiting_bytes", "Bytes of those deliveries", lambda: inbox.waiting_bytes
         )
-        self._set_aside = float("nan")
-        metrics.add_gauge(
-            "tallyhook_deliveries_set_aside",
-            "Stored deliveries that could not be settled and wait for a person; NaN when unknown",
-            lambda: self._set_aside,
-        )
-        self._partition_days_ahead = float("nan")
-        metrics.add_gauge(
-            "tallyhook_partition_days_ahead",
-            "Days after today that have their partition of deliveries; -1: today has none, or DEFAULT holds "
-            "rows; NaN when unknown, or not partitioned",
-            lambda: self._partition_days_ahead,
-        )
         metrics.add_gauge(
             "tallyhook_clock_offset_seconds",
             "Our clock minus the provider's, median of the last deliveries; NaN when unknown",
@@ -89,27 +75,7 @@ class Probes:
         if self._ready_check is None or self._ready_check.done():
             self._ready_check = asyncio.create_task(self.unready_reasons(), name="readiness")
         reasons = await asyncio.shield(self._ready_check)
-        return web.Response(
-            status=503 if reasons else 200,
-            body=msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
-            content_type="application/json",
-        )
-
-    async def render_metrics(self, _request: web.Request) -> web.Response:
-        """The Prometheus text format."""
-        try:
-            async with asyncio.timeout(DATABASE_TIMEOUT_S):
-                self._set_aside = await self._store.set_aside.set_aside_count()
-                self._partition_days_ahead = await self._days_ahead()
-        except Exception:  # the other figures are shown all the same
-            self._set_aside = self._partition_days_ahead = float("nan")
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
-
-    async def _days_ahead(self) -> float:
-        state = await self._store.partitions.partition_state(self._clock())
-        if state is None:
-            return float("nan")
-        return -1 if state.has_rows_in_default else state.days_ahead
+        return readiness(reasons)
 
     async def unready_reasons(self) -> list[str]:
         """Why this process is not ready; empty when it is."""

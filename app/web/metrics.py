@@ -1,12 +1,9 @@
-"""What the receiver counts, on a registry of its own: a process may hold several apps, as tests do."""
+"""What the receiver counts, on the registry of its process."""
 
-import time
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-RENDERED_FOR_S = 0.25
-"""How long a rendered page is served again: nobody scrapes more often than once a second."""
 COMMIT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -14,8 +11,8 @@ COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 class Metrics:
     """One counter, gauge or histogram each; the help texts say what they mean."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
         self._answers = Counter(
             "tallyhook_deliveries",
             "Deliveries by the HTTP status they were answered with",
@@ -65,7 +62,9 @@ class Metrics:
             "Deliveries signed with another secret than the first",
             registry=self.registry,
         )
-        self._rendered, self._rendered_s = b"", float("-inf")
+        self.connections_cut = Gauge(
+            "tallyhook_connections_cut", "Connections ended to make room", registry=self.registry
+        )
         # Labelled counters are kept: looking a label up costs more than counting.
         self._labelled: dict[tuple[str, str], Counter] = {}
 
@@ -80,14 +79,6 @@ class Metrics:
     def add_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that calls `value` whenever it is read."""
         Gauge(name, text, registry=self.registry).set_function(value)
-
-    def render(self) -> bytes:
-        """The text format of Prometheus. As it was written last, for RENDERED_FOR_S: the path is as public as
-        the webhook's, and writing it costs as much as ten deliveries."""
-        now_s = time.monotonic()
-        if now_s - self._rendered_s >= RENDERED_FOR_S:
-            self._rendered, self._rendered_s = generate_latest(self.registry), now_s
-        return self._rendered
 
     def _labelled_counter(self, counter: Counter, label: str, value: str) -> Counter:
         child = self._labelled.get((label, value))

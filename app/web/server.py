@@ -22,6 +22,8 @@ from app.background_tasks import WorkFailed
 from app.config import DEFAULT_ACCOUNT, ConfigError
 from app.limits import Limits
 from app.ports import Clock
+from app.signals.process import ProcessSignals
+from app.signals.scrape import Rendered
 from app.stop_signals import ending_signals
 from app.web.health import Probes
 from app.web.metrics import Metrics
@@ -64,8 +66,11 @@ def create_app(
     limits: Limits,
     clock: Clock,
     allow_unsigned: bool = False,
+    signals: ProcessSignals | None = None,
+    public_metrics: bool = False,
 ) -> web.Application:
-    """The receiver and its probes; more routes may be added before it is served.
+    """The receiver and its probes; more routes may be added before it is served. `signals`: of the process,
+    whose registry the receiver counts on. `public_metrics`: they are shown in this port too.
 
     `secrets` are the default account's, `extra_accounts` those of the others by name; each account has an
     address of its own. Raises ConfigError for an account without a secret, unless `allow_unsigned`. aiohttp
@@ -77,7 +82,8 @@ def create_app(
             raise ConfigError(_no_secret(account))
     if allow_unsigned:
         log.warning("unsigned_deliveries_accepted", risk="anybody who knows the URL can send some")
-    metrics, offset = Metrics(), ClockOffset()
+    signals = signals or ProcessSignals("web")
+    metrics, offset = Metrics(signals.registry), ClockOffset()
     inbox = Inbox(store, wake, limits=limits, clock=clock, metrics=metrics)
     receiver = Receiver(
         inbox, secrets_by_account, offset, metrics, limits=limits, clock=clock, allow_unsigned=allow_unsigned
@@ -98,9 +104,10 @@ def create_app(
             web.get(ACCOUNT_PATH, receiver.handle_challenge, allow_head=False, expect_handler=answer_expect),
             web.get("/healthz", probes.health, expect_handler=answer_expect),
             web.get("/readyz", probes.ready, expect_handler=answer_expect),
-            web.get("/metrics", probes.render_metrics, expect_handler=answer_expect),
         ]
     )
+    if public_metrics:
+        app.router.add_get("/metrics", Rendered(signals.registry).answer, expect_handler=answer_expect)
     app.cleanup_ctx.append(_run_inbox)
     app.on_shutdown.append(_drain)
     return app
@@ -141,9 +148,7 @@ async def serve(
         min(connections_max, connections_allowed()), app[RECEIVER], connection_options()
     )
     app.on_response_prepare.append(connections.note_answer)
-    app[METRICS].add_gauge(
-        "tallyhook_connections_cut", "Connections ended to make room", lambda: connections.cut
-    )
+    app[METRICS].connections_cut.set_function(lambda: connections.cut)
     runner = web.AppRunner(app, shutdown_timeout=CANCEL_TIMEOUT_S)
     with stop_signals(stop):
         try:

@@ -27,6 +27,7 @@ FREE = {
     "CLORO_WEBHOOK_SECRET",
     "TALLYHOOK_ARCHIVE_URL",
     "TALLYHOOK_DATA_DIR",
+    "TALLYHOOK_HEARTBEAT_FILE",
     "TALLYHOOK_NOTICE_SECRET",
 }
 """Text of which nothing is known but that it is one line."""

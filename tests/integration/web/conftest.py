@@ -37,6 +37,7 @@ async def start_receiver(
             wake: WakeDouble | None = None,
             secrets: tuple[str, ...] = (SECRET,),
             allow_unsigned: bool = False,
+            public_metrics: bool = False,
             **limits: Any,
         ) -> Receiving:
             woken = wake or WakeDouble()
@@ -47,6 +48,7 @@ async def start_receiver(
                 limits=changed(LIMITS, **limits),
                 clock=clock,
                 allow_unsigned=allow_unsigned,
+                public_metrics=public_metrics,
             )
             # As many connections as a test wants to have at once.
             client = TestClient(TestServer(app), connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar())

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from app.config import ConfigError
 from app.provider.wire import read_answer
+from app.signals import scrape
 from app.store import Database, Store
-from app.web import metrics
 from app.web.receiver.clock_offset import SAMPLE_AGE_MAX_S, SAMPLES_MAX, ClockOffset
 from app.web.server import PROBES, create_app
 from tests.clock import SteppedClock
@@ -155,7 +155,13 @@ async def test_a_recent_commit_stands_for_the_database_until_one_fails(
     assert await reasons(receiver) == ["database: OSError"]
 
 
-async def test_metrics_count_answers_and_refusals(receiver: Receiving) -> None:
+async def test_the_public_port_shows_no_metrics_unless_asked(receiver: Receiving) -> None:
+    async with receiver.client.get("/metrics") as response:
+        assert response.status == 404
+
+
+async def test_metrics_count_answers_and_refusals(start_receiver: StartReceiver, store: Store) -> None:
+    receiver = await start_receiver(store, public_metrics=True)
     await receiver.post(delivery_body())
     await receiver.post(delivery_body(), {})
     async with receiver.client.get("/metrics") as response:
@@ -181,12 +187,13 @@ def test_it_refuses_to_start_without_a_secret(clock: SteppedClock, held: HeldSto
 
 
 async def test_f12_the_metrics_are_not_written_anew_for_everybody_who_asks(
-    receiver: Receiving, monkeypatch: pytest.MonkeyPatch
+    start_receiver: StartReceiver, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    receiver = await start_receiver(store, public_metrics=True)
     written: list[int] = []
-    monkeypatch.setattr(metrics, "RENDERED_FOR_S", 3600.0)
-    real = metrics.generate_latest
-    monkeypatch.setattr(metrics, "generate_latest", lambda registry: written.append(1) or real(registry))
+    monkeypatch.setattr(scrape, "RENDERED_FOR_S", 3600.0)
+    real = scrape.generate_latest
+    monkeypatch.setattr(scrape, "generate_latest", lambda registry: written.append(1) or real(registry))
     for _ in range(20):
         async with receiver.client.get("/metrics") as response:
             assert b"tallyhook_inbox_waiting" in await response.read()

@@ -52,7 +52,9 @@ async def serve_it(clock: SteppedClock) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as running:
 
         async def start(store: HeldStore, **options: Any) -> Served:
-            app = create_app(store, WakeDouble(), secrets=(SECRET,), limits=LIMITS, clock=clock)
+            app = create_app(
+                store, WakeDouble(), secrets=(SECRET,), limits=LIMITS, clock=clock, public_metrics=True
+            )
             port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             stop = asyncio.Event()
             task = asyncio.create_task(
