@@ -25,9 +25,11 @@ from app import log as logging
 from app.background_tasks import WorkFailed, keep_running
 from app.bootstrap import CLOCK, jitter, now_ms, open_provider, open_queue, open_store
 from app.config import ConfigError, Settings, load_settings
+from app.errors import UserError
 from app.local.embedded import embedded_valkey
 from app.log_sink import guard_standard_streams
 from app.notice_client import open_notice_client
+from app.signals.scrape import scraped
 from workers.arq_loop import run_arq
 from workers.context import Context
 from workers.duties.archive import run_archive
@@ -41,9 +43,12 @@ from workers.duties.partitions import run_partitions
 from workers.duties.pruning import run_pruning
 from workers.duties.relay import run_relay
 from workers.duties.schedules import run_schedules
+from workers.duties.state import run_state
 from workers.duties.sweep import run_sweep
 from workers.duties.wakes import run_wakes
 from workers.periodic import cancel_all
+from workers.probes import Probes, heartbeat_file
+from workers.signals import WorkerSignals
 from workers.webhook_address import WebhookAddress
 
 log = structlog.get_logger(__name__)
@@ -63,15 +68,33 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     open_notice_client(settings)  # refuses, before anything is started, settings of notices that cannot work
     with embedded_valkey(settings) as redis_url:
-        store = await open_store(settings)
-        queue = open_queue(redis_url, settings)
+        store, signals = await open_store(settings), WorkerSignals()
+        queue = open_queue(redis_url, settings, watch=signals.note_redis)
+        signals.watch_database("database", store.db)
+        signals.watch_clock(CLOCK.machine_ahead_s)
+        signals.watch_pool("redis", queue.connections)
         async with contextlib.AsyncExitStack() as clients:
             providers = {
-                name: await clients.enter_async_context(open_provider(settings, name, redis_url=redis_url))
+                name: await clients.enter_async_context(
+                    open_provider(
+                        settings,
+                        name,
+                        redis_url=redis_url,
+                        watch=signals.of_account(name),
+                        watch_redis=signals.note_redis,
+                    )
+                )
                 for name in settings.all_accounts()
             }
             address = WebhookAddress(settings, store, providers, monotonic=loop.time)
-            context = Context(settings, store, providers, queue, now_ms, jitter, address=address)
+            context = Context(
+                settings, store, providers, queue, now_ms, jitter, address=address, signals=signals
+            )
+            probes = Probes(context)
+            await clients.enter_async_context(
+                scraped(signals, probes, host=settings.metrics_host, port=settings.metrics_port)
+            )
+            await clients.enter_async_context(heartbeat_file(context, probes))
             for signum in ending_signals():
                 loop.add_signal_handler(signum, context.stopping.set)
             await read_time(context, CLOCK)
@@ -91,7 +114,7 @@ async def serve(settings: Settings) -> None:
 async def run_until_stopped(context: Context, redis_url: str) -> None:
     """Run arq and the duties until `context.stopping`. A fault that needs a person (ConfigError), and a task
     that cannot be kept running (WorkFailed), end all."""
-    work = _start_duties(context, redis_url)
+    work = context.work = _start_duties(context, redis_url)
     stop = asyncio.create_task(context.stopping.wait())
     try:
         await asyncio.wait([*work, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -125,6 +148,7 @@ def _start_duties(context: Context, redis_url: str) -> list[asyncio.Task[None]]:
         "run_partitions": run_partitions,
         "run_key_cleaning": run_key_cleaning,
         "run_archive": run_archive,
+        "run_state": run_state,
     }
     return [
         asyncio.create_task(
@@ -150,6 +174,9 @@ def main() -> int:
         uvloop.run(serve(settings))
     except ConfigError as error:
         sys.stderr.write(f"worker: {error}\n")
+        return 2
+    except UserError as error:
+        sys.stderr.write(f"worker: {error.message}: {error.remedy}\n")
         return 2
     except WorkFailed as error:
         sys.stderr.write(f"worker: had to end: {error}\n")

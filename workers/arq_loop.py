@@ -37,7 +37,7 @@ async def run_arq(context: Context, redis_url: str) -> None:
 
 async def connect_and_work(context: Context, redis_url: str) -> None:
     """One connection to Redis, until it is lost or `context.stopping`."""
-    pool = open_pool(redis_url, timeout_s=context.settings.redis_timeout_s)
+    pool = open_pool(redis_url, timeout_s=context.settings.redis_timeout_s, watch=context.signals.note_redis)
     try:
         await _check_eviction(pool)
         await _work_until_stopped(

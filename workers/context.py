@@ -11,6 +11,7 @@ from app.queue import Queue
 from app.services.admission import Admission
 from app.services.reachability import Reachability
 from app.store import Store
+from workers.signals import WorkerSignals
 from workers.webhook_address import WebhookAddress
 
 SETTLES_AT_ONCE = 3
@@ -37,5 +38,10 @@ class Context:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     address: WebhookAddress | None = None
     """None: it is known, and stays as it is."""
+    signals: WorkerSignals = field(default_factory=WorkerSignals)
+    work: "list[asyncio.Task[None]]" = field(default_factory=list)
+    """The tasks that must run, once they are started."""
+    beat_s: float | None = None
+    """When the database last took word that this worker runs (monotonic); None: not yet."""
     sending: "asyncio.Task[None] | None" = None
     """The task of this process that sends, once it was started."""

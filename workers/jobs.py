@@ -44,6 +44,7 @@ def guarded(job: Job) -> WorkerCoroutine:
             async with asyncio.timeout(max(timeout_s - MARGIN_S, timeout_s / 2)):
                 await job(context, *args, **kwargs)
         except (StoreUnavailable, TimeoutError) as error:
+            context.signals.note_job(job.__name__, "retried")
             defer_s = (1 + 4 * random.random()) * min(ctx.get("job_try", 1), DEFER_FACTOR_MAX)  # noqa: S311
             log.warning(
                 "job_retried",
@@ -54,6 +55,7 @@ def guarded(job: Job) -> WorkerCoroutine:
             )
             raise Retry(defer=defer_s) from error
         except Exception:
+            context.signals.note_job(job.__name__, "failed")
             log.exception("job_failed", job=job.__name__)
 
     return run

@@ -5,8 +5,9 @@ A turn that fails is tried again at its next time. app/background_tasks.py keeps
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -20,28 +21,43 @@ TURN_TIMEOUT_S = 300.0
 polls of a provider that answers none of them take five and a half minutes."""
 
 
+class TurnWatch(Protocol):
+    """Told of each turn."""
+
+    def note_turn(
+        self, duty: str, took_s: float, rows: int | None, *, failed: bool, ended_s: float
+    ) -> None: ...
+
+
 async def run_every(
-    turn: Callable[[], Awaitable[None]],
+    turn: Callable[[], Awaitable[int | None]],
     *,
     name: str,
     every_s: float,
     stopping: asyncio.Event,
     within_s: float = TURN_TIMEOUT_S,
+    watch: TurnWatch | None = None,
 ) -> None:
     """One `turn` now, and the next ones `every_s` after the last has ended, until `stopping`. A turn that
-    fails, or takes longer than `within_s`, is logged; the next one comes."""
+    fails, or takes longer than `within_s`, is logged; the next one comes. What a turn returns is how much it
+    dealt with, for `watch`."""
     while not stopping.is_set():
-        limit = asyncio.timeout(within_s)
+        limit, began_s, rows, failed = asyncio.timeout(within_s), time.monotonic(), None, False
         try:
             async with limit:
-                await turn()
+                rows = await turn()
         except StoreUnavailable as error:
+            failed = True
             log.warning("store_unavailable", work=name, error=str(error)[:200])
         except Exception:
+            failed = True
             if limit.expired():
                 log.error("turn_cut_short", work=name, after_s=within_s)
             else:
                 log.exception("turn_failed", work=name)
+        finally:
+            if watch is not None:
+                watch.note_turn(name, time.monotonic() - began_s, rows, failed=failed, ended_s=time.time())
         await sleep_until(every_s, stopping)
 
 

@@ -136,6 +136,7 @@ async def submit_account(context: Context, account: str) -> int | None:
                 token=uuid.uuid4().hex,
                 stopping=context.stopping.is_set,
                 went_on=extend_limit,
+                on_end=lambda answer: context.signals.note_send(account, answer.value),
             )
     except TimeoutError:
         if not limit.expired():

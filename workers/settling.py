@@ -30,6 +30,7 @@ async def settle_now(
                 clock=context.clock,
                 unmatched_ms=round(context.settings.unmatched_s * 1000),
             )
+        context.signals.note_settled(chunk)
         log_set_aside(chunk.set_aside)
         for delivery_id, error in chunk.held_up.items():
             # The message of a rule's error may quote an answer: only its type is logged.

@@ -74,6 +74,7 @@ class Sender:
         token: str,
         stopping: Callable[[], bool],
         went_on: Callable[[], None],
+        on_end: Callable[[Answer], None],
     ) -> None:
         self._store = store
         self._provider = provider
@@ -88,6 +89,7 @@ class Sender:
         self._token = token
         self._stopping = stopping
         self._went_on = went_on
+        self._on_end = on_end
         self._leased_ms = clock()
         self._until_ms = self._leased_ms + to_ms(limits.submit_job_s)
         self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
@@ -296,6 +298,7 @@ class Sender:
         now = self._clock()
         wait_ms = self._wait_ms(task, answer)
         self.summary.answers[answer.answer] += 1
+        self._on_end(answer.answer)
         if wait_ms > 0:
             soonest = self.summary.again_in_ms
             self.summary.again_in_ms = wait_ms if soonest is None else min(soonest, wait_ms)

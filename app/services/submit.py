@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from app.domain.send_outcome import Answer
 from app.limits import Limits, to_ms
 from app.ports import Clock, Jitter, Provider, StoreUnavailable
 from app.services.admission import Admission
@@ -33,12 +34,13 @@ async def submit(
     token: str,
     stopping: Callable[[], bool] = lambda: False,
     went_on: Callable[[], None] = lambda: None,
+    on_end: Callable[[Answer], None] = lambda _: None,
 ) -> SubmitSummary:
     """Send what is due of one account, until nothing is, the time of one job is over, or `stopping`.
     `token` names this call; it is the owner of the lease and of the claims. Without `admission` the
     provider's queue and balance are not looked at before. `reach` is what earlier calls of this process
     learnt of the account's way to the provider. `went_on` is called at each step: whoever hears nothing of it
-    for longer than a step takes knows that the call hangs."""
+    for longer than a step takes knows that the call hangs. `on_end` is told how each send of a task ended."""
     reach = reach or Reachability()
     if rest_ms := reach.resting_ms(clock()):
         return SubmitSummary(again_in_ms=rest_ms)
@@ -46,7 +48,19 @@ async def submit(
     if lease is None:
         return SubmitSummary(busy=True)
     sender = Sender(
-        store, provider, account, admission, reach, lease, limits, clock, jitter, token, stopping, went_on
+        store,
+        provider,
+        account,
+        admission,
+        reach,
+        lease,
+        limits,
+        clock,
+        jitter,
+        token,
+        stopping,
+        went_on,
+        on_end,
     )
     try:
         await sender.run()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
     from app.store.read.standing import StandingReads
+    from app.store.read.state import StateReads
     from app.store.read.task_pages import TaskPageReads
     from app.store.read.waiting import WaitingReads
     from app.store.write.access import AccessWrites
@@ -118,6 +119,7 @@ PARTS = {
     "disputes": "read.disputes.DisputeReads",
     "certificates": "read.certificates.CertificateReads",
     "set_aside": "read.set_aside.SetAsideReads",
+    "state": "read.state.StateReads",
 }
 """Name -> module under app.store, and class."""
 TAKES = {
@@ -191,6 +193,7 @@ class Store:
         disputes: DisputeReads
         certificates: CertificateReads
         set_aside: SetAsideReads
+        state: StateReads
 
     def __init__(
         self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None

@@ -29,24 +29,29 @@ async def run_archive(context: Context) -> None:
         return
     owner = uuid.uuid4().hex
     await run_every(
-        lambda: archive_due_days(context, owner), name="archive", every_s=EVERY_S, stopping=context.stopping
+        lambda: archive_due_days(context, owner),
+        name="archive",
+        every_s=EVERY_S,
+        stopping=context.stopping,
+        watch=context.signals,
     )
 
 
-async def archive_due_days(context: Context, owner: str) -> None:
+async def archive_due_days(context: Context, owner: str) -> int:
     """Archive up to `DAYS_MAX` days; nothing while another worker does. Trouble of the storage is logged, and
-    the next turn tries again."""
-    store, now = context.store, context.clock()
+    the next turn tries again. How many deliveries."""
+    store, now, deliveries = context.store, context.clock(), 0
     if not await store.runs.acquire_lease(LEASE, owner, until_ms=now + LEASE_MS, now_ms=now):
-        return
+        return 0
     until_ms = now - context.settings.archive_after_days * DAY_MS
     try:
         archive = open_archive(context.settings)
         if archive is None:
-            return
+            return 0
         async for day in archive_days(
             store, archive, until_ms=until_ms, days_max=DAYS_MAX, clock=context.clock
         ):
+            deliveries += day.deliveries
             log.info(
                 "day_archived",
                 day_ms=day.day_ms,
@@ -58,3 +63,4 @@ async def archive_due_days(context: Context, owner: str) -> None:
         log.warning("archive_unavailable", error=str(error)[:300])
     finally:
         await store.runs.release_lease(LEASE, owner)
+    return deliveries

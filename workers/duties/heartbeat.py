@@ -43,10 +43,11 @@ async def run_alive(context: Context, clock: DatabaseClock | None = None) -> Non
             await context.store.health.beat(process_id, KIND, address)
         else:
             await clock.read(lambda: context.store.health.beat(process_id, KIND, address))
+        context.beat_s = asyncio.get_running_loop().time()
         if context.address is not None and address:
             await context.address.refresh()  # `web` may be elsewhere by now
 
-    await run_every(beat, name="alive", every_s=EVERY_S, stopping=context.stopping)
+    await run_every(beat, name="alive", every_s=EVERY_S, stopping=context.stopping, watch=context.signals)
     # Whoever looks need not wait until it is missed; with a database that is away they must.
     with contextlib.suppress(Exception):
         async with asyncio.timeout(AGAIN_S):

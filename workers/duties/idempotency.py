@@ -22,7 +22,11 @@ async def run_key_cleaning(context: Context) -> None:
     """Look every so often until the process stops; two workers at once do no harm."""
     owner = uuid.uuid4().hex
     await run_every(
-        lambda: clean_keys(context, owner), name="key_cleaning", every_s=EVERY_S, stopping=context.stopping
+        lambda: clean_keys(context, owner),
+        name="key_cleaning",
+        every_s=EVERY_S,
+        stopping=context.stopping,
+        watch=context.signals,
     )
 
 

@@ -23,11 +23,13 @@ async def run_lost_webhook_search(context: Context) -> None:
         look_back_ms=round(settings.retention_s * 1000),
     )
 
-    async def judge() -> None:
+    async def judge() -> int:
         if lost := await search.judge():
+            context.signals.note_lost(lost)
             log.error("lost_after_ack", deliveries=lost)
+        return lost
 
     every_s = max(settings.sweep_every_s, settings.ack_grace_s / LOOKS_PER_GRACE)
     # The first look goes back a day; a process that is started over and over need not begin with it.
     await sleep_until(every_s, context.stopping)
-    await run_every(judge, name="acked", every_s=every_s, stopping=context.stopping)
+    await run_every(judge, name="acked", every_s=every_s, stopping=context.stopping, watch=context.signals)

@@ -5,6 +5,7 @@ One worker at a time looks for news; every worker sends what is stored.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import uuid
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from app.config import Account
 from app.domain.engine_pauses import EnginePause
 from app.domain.notices.failing_engines import EngineBounds
 from app.domain.notices.notice import DueNotice, NoticeKind, NoticeState, Outcome
+from app.domain.state_gauges import Reading
 from app.limits import to_ms
 from app.notice_client import open_notice_client
 from app.ports import StoreUnavailable
@@ -23,6 +25,7 @@ from app.services.forecast import look_ahead
 from app.services.isolated import Isolated
 from app.services.notice_triggers import Watcher
 from app.services.notify import Notifier
+from app.services.state import forecast_readings
 from workers.context import Context
 from workers.periodic import run_every
 
@@ -31,6 +34,8 @@ log = structlog.get_logger(__name__)
 LEASE = "notices"
 LEASE_MS = 60_000
 """Prolonged at each look, so that one worker goes on looking; replaced when it ends or looks no more."""
+SHOWN_S = 50.0
+"""What a look told is shown: longer than between two looks, shorter than the lease."""
 LOOK_SHARE = 100
 """Looking may take a hundredth of the time: with many open tasks a look counts many rows, and what the
 database does for it, it does not do for the run."""
@@ -50,15 +55,22 @@ async def run_notices(context: Context) -> None:
         )
         looker = Looker(context)
 
-        async def look_and_send() -> None:
+        async def look_and_send() -> int:
             try:
                 await looker.look()
             finally:
-                await send(notifier)
+                sent = await send(notifier)
+            return sent
 
         every_s = context.settings.notice_every_s
         try:
-            await run_every(look_and_send, name="notices", every_s=every_s, stopping=context.stopping)
+            await run_every(
+                look_and_send,
+                name="notices",
+                every_s=every_s,
+                stopping=context.stopping,
+                watch=context.signals,
+            )
         finally:
             await looker.leave()
 
@@ -80,6 +92,7 @@ class Looker:
             probe_every_ms=to_ms(limits.engine_probe_every_s),
         )
         self._looked_ahead_ms: int | None = None
+        self._forecasts: dict[str, list[Reading]] = {}
         self._again_s = 0.0
 
     async def look(self) -> None:
@@ -92,13 +105,18 @@ class Looker:
 
     async def leave(self) -> None:
         """Look no more, so that another worker need not wait for the end of the lease."""
+        self._context.signals.board.drop(LEASE)
         with contextlib.suppress(StoreUnavailable):
             await self._context.store.runs.release_lease(LEASE, self._owner)
 
     async def _look(self) -> None:
         store, now = self._context.store, self._context.clock()
+        board = self._context.signals.board
         if not await store.runs.acquire_lease(LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now):
+            self._forecasts.clear()
+            board.drop(LEASE)
             return
+        board.keep(LEASE, for_s=SHOWN_S)
         isolated = Isolated()
         with isolated.alone():
             await self._watcher.look()
@@ -111,6 +129,7 @@ class Looker:
             for name, account in self._context.settings.all_accounts().items():
                 with isolated.alone():
                     await self._look_ahead(name, account)
+            board.put(LEASE, itertools.chain(*self._forecasts.values()), for_s=SHOWN_S)
         isolated.finish()
 
     async def _look_ahead(self, name: str, account: Account) -> None:
@@ -123,12 +142,15 @@ class Looker:
             rate_per_s=account.rate_per_s,
             now_ms=now,
         )
+        self._forecasts[name] = forecast_readings(name, seen)
         await self._watcher.tell(one.notice(name, now) for one in seen.warnings if one.is_sure)
 
 
-async def send(notifier: Notifier) -> None:
-    """One turn of sending, and a line in the log for each notice at its first try."""
-    tell(await notifier.send_due())
+async def send(notifier: Notifier) -> int:
+    """One turn of sending, and a line in the log for each notice at its first try. How many were tried."""
+    ended = await notifier.send_due()
+    tell(ended)
+    return len(ended)
 
 
 def tell(ended: Sequence[tuple[DueNotice, Outcome]]) -> None:

@@ -24,7 +24,11 @@ async def run_partitions(context: Context) -> None:
         return
     owner = uuid.uuid4().hex
     await run_every(
-        lambda: look_ahead(context, owner), name="partitions", every_s=EVERY_S, stopping=context.stopping
+        lambda: look_ahead(context, owner),
+        name="partitions",
+        every_s=EVERY_S,
+        stopping=context.stopping,
+        watch=context.signals,
     )
 
 

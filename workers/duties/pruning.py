@@ -40,23 +40,25 @@ async def run_pruning(context: Context) -> None:
         is_over=lambda: context.stopping.is_set() or monotonic_s() > until_s[0],
     )
 
-    async def turn() -> None:
+    async def turn() -> int:
         until_s[0] = monotonic_s() + TURN_S
-        await prune_once(context, owner, pruner)
+        return await prune_once(context, owner, pruner)
 
-    await run_every(turn, name="pruning", every_s=EVERY_S, stopping=context.stopping)
+    await run_every(turn, name="pruning", every_s=EVERY_S, stopping=context.stopping, watch=context.signals)
 
 
-async def prune_once(context: Context, owner: str, pruner: Pruner) -> None:
-    """One turn; nothing where another worker prunes just now."""
-    now = context.clock()
+async def prune_once(context: Context, owner: str, pruner: Pruner) -> int:
+    """One turn; nothing where another worker prunes just now. How many rows went."""
+    now, rows = context.clock(), 0
     if not await context.store.runs.acquire_lease(LEASE, owner, until_ms=now + LEASE_MS, now_ms=now):
-        return
+        return 0
     try:
         for dropped in await pruner.turn():
+            rows += dropped.rows
             tell(dropped)
     finally:
         await context.store.runs.release_lease(LEASE, owner)
+    return rows
 
 
 def tell(dropped: Dropped) -> None:

@@ -3,11 +3,14 @@ holds up nobody but itself. Every worker does; each endpoint is one worker's at 
 """
 
 import asyncio
+import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from app.domain.notices.notice import Answered
 from app.domain.relay.message import Endpoint, EndpointState
 from app.limits import to_ms
 from app.relay_client import open_relay_client
@@ -28,7 +31,11 @@ async def run_relay(context: Context) -> None:
         relay = Relay(context, client.post)
         try:
             await run_every(
-                relay.turn, name="relay", every_s=context.settings.relay_every_s, stopping=context.stopping
+                relay.turn,
+                name="relay",
+                every_s=context.settings.relay_every_s,
+                stopping=context.stopping,
+                watch=context.signals,
             )
         finally:
             await relay.end()
@@ -44,12 +51,14 @@ class Relay:
     _pumps: dict[str, tuple[Pump, "asyncio.Task[None]"]] = field(default_factory=dict)
     _closed_s: float = 0.0
 
-    async def turn(self) -> None:
-        """Make messages of what was settled, keep what this process has, take what is due."""
+    async def turn(self) -> int:
+        """Make messages of what was settled, keep what this process has, take what is due. How many were
+        made."""
         context, limits = self.context, self.context.settings
-        is_all = False
+        is_all, messages = False, 0
         while not is_all and not context.stopping.is_set():
-            _, is_all = await context.store.relay_messages.make_messages(context.clock())
+            made, is_all = await context.store.relay_messages.make_messages(context.clock())
+            messages += made
         lease_ms = to_ms(limits.relay_lease_s)
         await self._keep(lease_ms)
         free = limits.relay_in_flight - len(self._pumps)
@@ -61,6 +70,7 @@ class Relay:
             for endpoint in taken:
                 self._start(endpoint)
         await self._close()
+        return messages
 
     async def end(self) -> None:
         """Let posts end that are under way; nothing new is begun once the process is stopping."""
@@ -82,7 +92,7 @@ class Relay:
         context = self.context
         pump = Pump(
             context.store,
-            self.post,
+            self._post,
             endpoint,
             self.owner,
             self._share,
@@ -93,6 +103,12 @@ class Relay:
         )
         task = asyncio.create_task(self._run(pump), name=f"relay {endpoint.id}")
         self._pumps[endpoint.id] = pump, task
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answered:
+        began_s = time.monotonic()
+        answered = await self.post(url, headers, body)
+        self.context.signals.note_post(answered, time.monotonic() - began_s)
+        return answered
 
     def _share(self) -> int:
         """All have the same share, so that slow ones together leave to each other one what is its own."""

@@ -29,7 +29,7 @@ async def run_schedules(context: Context) -> None:
     """Look for slots that have come, every few seconds, until the process stops."""
     owner, open_source = uuid.uuid4().hex, source_opener(context.settings)
 
-    async def look() -> None:
+    async def look() -> int:
         isolated = Isolated()
         outcomes = await start_due(
             context.store, open_source, clock=context.clock, owner=owner, isolated=isolated
@@ -39,6 +39,7 @@ async def run_schedules(context: Context) -> None:
         if any(outcome.tasks for outcome in outcomes):
             await context.queue.wake_submit()
         isolated.finish()
+        return sum(outcome.tasks for outcome in outcomes)
 
     await run_every(
         look,
@@ -46,6 +47,7 @@ async def run_schedules(context: Context) -> None:
         every_s=context.settings.sweep_every_s,
         stopping=context.stopping,
         within_s=READ_S,
+        watch=context.signals,
     )
 
 

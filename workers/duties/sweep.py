@@ -33,14 +33,16 @@ async def run_sweep(context: Context) -> None:
         name="sweep",
         every_s=context.settings.sweep_every_s,
         stopping=context.stopping,
+        watch=context.signals,
     )
 
 
-async def _sweep_once(context: Context, owner: str, funding: Funding, unreleased: set[str]) -> None:
+async def _sweep_once(context: Context, owner: str, funding: Funding, unreleased: set[str]) -> int:
+    """How much was found to do."""
     now = context.clock()
     until_ms = now + round(context.settings.sweep_lease_s * 1000)
     if not await context.store.runs.acquire_lease("sweep", owner, until_ms=until_ms, now_ms=now):
-        return
+        return 0
     own_slot, isolated, summary = asyncio.Semaphore(), Isolated(), SweepSummary()
     try:
         with isolated.alone():
@@ -65,8 +67,10 @@ async def _sweep_once(context: Context, owner: str, funding: Funding, unreleased
                 log.info("resumed", runs=resumed)
     finally:
         await context.store.runs.release_lease("sweep", owner)
+    context.signals.note_sweep(summary)
     if not summary.is_idle():
         log_set_aside(summary.set_aside)
         figures = {name: getattr(summary, name) for name in summary.__slots__}
         log.info("swept", **figures | {"set_aside": len(summary.set_aside)})
     isolated.finish()
+    return summary.claims_released + summary.deliveries + summary.polled + summary.unidentified

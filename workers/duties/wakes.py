@@ -11,11 +11,18 @@ async def run_wakes(context: Context) -> None:
     """Look every few seconds until `context.stopping`."""
     due_before: set[str] = set()
 
-    async def look() -> None:
+    async def look() -> int:
         nonlocal due_before
         due_before = await wake_senders(context, due_before)
+        return len(due_before)
 
-    await run_every(look, name="wakes", every_s=context.settings.sweep_every_s, stopping=context.stopping)
+    await run_every(
+        look,
+        name="wakes",
+        every_s=context.settings.sweep_every_s,
+        stopping=context.stopping,
+        watch=context.signals,
+    )
 
 
 async def wake_senders(context: Context, due_before: set[str]) -> set[str]:

@@ -16,6 +16,7 @@ from app.store import Store
 from tests.clock import SteppedClock, unix_ms
 from tests.integration.audit.auditing import HOUR_MS, MINUTE_MS, Account
 from workers.duties.audits import audit_once, tell
+from workers.signals import WorkerSignals
 
 EVERY_MS = MINUTE_MS
 
@@ -111,7 +112,10 @@ async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch:
 
 async def test_one_worker_at_a_time(account: Account) -> None:
     settings = SimpleNamespace(sweep_lease_s=60.0)
-    context = cast(Any, SimpleNamespace(clock=account.clock, settings=settings, store=account.store))
+    signals = WorkerSignals()
+    context = cast(
+        Any, SimpleNamespace(clock=account.clock, settings=settings, store=account.store, signals=signals)
+    )
     inside, release = asyncio.Event(), asyncio.Event()
     ask = account.balance
 
@@ -121,13 +125,17 @@ async def test_one_worker_at_a_time(account: Account) -> None:
         return await ask(now_ms)
 
     account.balance = slow  # type: ignore[method-assign]
-    first = asyncio.create_task(audit_once(context, "one", audits(account)))
+    first = asyncio.create_task(audit_once(context, "one", audits(account), {}))
     await inside.wait()
-    await audit_once(context, "two", audits(account))
+    assert await audit_once(context, "two", audits(account), {}) == 0
     assert account.asked == 0
     release.set()
-    await first
-    await audit_once(context, "two", audits(account))
+    assert await first == 1
+    assert signals.registry.get_sample_value("tallyhook_drift_credits", {"account": "default"}) == 0
+    await audit_once(context, "two", audits(account), {})
+    assert account.asked == 1, "the first one goes on"
+    await account.store.runs.release_lease("audit", "one")
+    await audit_once(context, "two", audits(account), {})
     assert account.asked == 2
 
 

@@ -11,6 +11,7 @@ from app.store.read.relay import EndpointRow
 from tests.clock import SteppedClock
 from tests.integration.services.pipeline import Pipeline
 from workers.duties.relay import Relay
+from workers.signals import WorkerSignals
 
 LOOPBACK = read_networks("127.0.0.0/8")
 
@@ -33,6 +34,7 @@ class _Context:
         for name, value in settings.items():
             setattr(self.settings, name, value)
         self.stopping = asyncio.Event()
+        self.signals = WorkerSignals()
 
     @staticmethod
     def jitter() -> float:

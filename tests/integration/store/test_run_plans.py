@@ -1,7 +1,7 @@
 """What is asked of one run reads that run's rows, whatever the statistics of the moment say."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -86,8 +86,15 @@ async def test_a_run_is_read_by_itself_on_sqlite(sqlite_store: Store) -> None:
 
 async def _most_read(store: Store, run_id: str) -> dict[str, dict[str, int]]:
     """The statements that read more of a table than is the run's, each with these tables and rows."""
+    return await most_read(store, lambda: _look(store, run_id), rows_max=ROWS_MAX)
+
+
+async def most_read(
+    store: Store, work: Callable[[], Awaitable[object]], *, rows_max: int
+) -> dict[str, dict[str, int]]:
+    """The statements of `work` that read more rows of a table, each with these tables and rows."""
     found = {}
-    ran = await statements_of(store.db, lambda: _look(store, run_id))
+    ran = await statements_of(store.db, work)
     async with store.db.engine.connect() as connection:
         settings = [(s, p) for s, p in ran.items() if "set_config" in s]
         assert settings
@@ -99,7 +106,7 @@ async def _most_read(store: Store, run_id: str) -> dict[str, dict[str, int]]:
             (document,) = json.loads(plan) if isinstance(plan, str) else plan
             read: dict[str, int] = {}
             _add_read(document["Plan"], read)
-            if many := {name: rows for name, rows in read.items() if rows > ROWS_MAX and name not in SMALL}:
+            if many := {name: rows for name, rows in read.items() if rows > rows_max and name not in SMALL}:
                 found[statement] = many
             await connection.rollback()
     return found

@@ -1,0 +1,72 @@
+"""Reads the state of the whole in one worker, for whoever scrapes it: never at a scrape, and never in all."""
+
+import asyncio
+import contextlib
+import uuid
+
+import structlog
+
+from app.ports import StoreUnavailable
+from app.services.state import read_state
+from workers.context import Context
+from workers.periodic import run_every
+
+log = structlog.get_logger(__name__)
+
+LEASE = "state"
+LEASE_MS = 45_000
+"""Prolonged at each look, so that one worker goes on looking."""
+EVERY_S = 5.0
+LOOK_SHARE = 50
+"""A look may take a fiftieth of the time of one connection; it is some 20 ms."""
+REST_MAX_S = 15.0
+SHOWN_S = 40.0
+"""Longer than between two looks, shorter than the lease: no two workers show it."""
+
+
+async def run_state(context: Context) -> None:
+    """Look every few seconds, where anybody can scrape it, until the process stops."""
+    if context.settings.metrics_port is None:
+        await context.stopping.wait()
+        return
+    reader = StateReader(context)
+    try:
+        await run_every(
+            reader.turn, name="state", every_s=EVERY_S, stopping=context.stopping, watch=context.signals
+        )
+    finally:
+        await reader.leave()
+
+
+class StateReader:
+    """Reads in whichever worker holds the lease."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._owner = uuid.uuid4().hex
+        self._again_s = 0.0
+
+    async def turn(self) -> None:
+        """One look; nothing while another worker looks, or too soon."""
+        context, monotonic_s = self._context, asyncio.get_running_loop().time
+        began_s = monotonic_s()
+        if began_s < self._again_s:
+            return
+        now = context.clock()
+        if not await context.store.runs.acquire_lease(
+            LEASE, self._owner, until_ms=now + LEASE_MS, now_ms=now
+        ):
+            context.signals.board.drop(LEASE)
+            return
+        settings = context.settings
+        readings = await read_state(
+            context.store, context.providers, settings, has_archive=bool(settings.archive_url)
+        )
+        context.signals.board.put(LEASE, readings, for_s=SHOWN_S)
+        self._again_s = monotonic_s() + min(REST_MAX_S, LOOK_SHARE * (monotonic_s() - began_s))
+
+    async def leave(self) -> None:
+        """Look no more, so that another worker need not wait for the end of the lease."""
+        self._context.signals.board.drop(LEASE)
+        with contextlib.suppress(StoreUnavailable):
+            await self._context.store.runs.release_lease(LEASE, self._owner)
