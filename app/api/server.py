@@ -38,11 +38,7 @@ BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
 
 
 def create_api(
-    parts: Parts,
-    limits: ApiLimits,
-    mount: Mount | None = None,
-    *,
-    registry: CollectorRegistry | None = None,
+    parts: Parts, limits: ApiLimits, mount: Mount | None = None, *, registry: CollectorRegistry | None = None
 ) -> web.Application:
     """The API, with probes, and with the pages that `mount` adds; everything else is the API's to answer.
     Requests are counted on `registry`."""
