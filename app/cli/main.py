@@ -31,6 +31,7 @@ from app.cli.accounts.forecast import FORECAST_EXAMPLES, forecast
 from app.cli.accounts.plan import PLAN_EXAMPLES, STATEMENT_EXAMPLES, plan, statement
 from app.cli.api import API_EXAMPLES, api
 from app.cli.archive import ARCHIVE_EXAMPLES, archive
+from app.cli.bulk import bulk
 from app.cli.evidence.certificate import CERTIFICATE_EXAMPLES, certificate
 from app.cli.evidence.dispute import DISPUTE_EXAMPLES, dispute
 from app.cli.evidence.verify import VERIFY_EXAMPLES, verify
@@ -112,6 +113,7 @@ _add(control.resume, "Runs")
 _add(control.cancel, "Runs")
 _add(control.retry, "Runs", control.RETRY_EXAMPLES)
 _add(retain, "Runs", RETAIN_EXAMPLES)
+app.add_typer(bulk, name="bulk", rich_help_panel="Runs")
 app.add_typer(inbox, name="inbox", rich_help_panel="Runs")
 app.add_typer(relay, name="relay", rich_help_panel="Runs")
 app.add_typer(schedule, name="schedule", rich_help_panel="Runs")

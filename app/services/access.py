@@ -32,7 +32,7 @@ async def create_token(
         revoked_at_ms=None,
         last_used_at_ms=None,
     )
-    is_made = await store.access.create_token(row, _action("token.create", row.id, now_ms))
+    is_made = await store.access.create_token(row, action_by_command("token.create", row.id, now_ms))
     return (row, text) if is_made else None
 
 
@@ -43,9 +43,10 @@ async def revoke_token(store: "Store", name_or_prefix: str, *, now_ms: int) -> T
     row = await store.access.find_valid_token(wanted)
     if row is None:
         return None
-    action = _action("token.revoke", row.id, now_ms)
+    action = action_by_command("token.revoke", row.id, now_ms)
     return row if await store.access.revoke_token(row.id, now_ms, action) else None
 
 
-def _action(action: str, subject: str, now_ms: int) -> ActionRow:
+def action_by_command(action: str, subject: str, now_ms: int) -> ActionRow:
+    """What the command line does, for the transaction that does it."""
     return ActionRow(new_id(now_ms), now_ms, COMMAND_LINE, None, action, subject, None, None)
