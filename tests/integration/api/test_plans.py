@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.domain.bulk_change import Aim, Place, Verb
 from app.domain.task import new_id
 from app.domain.task_filter import TaskFilter
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
 from app.store.read import books_pages, relay, task_pages
+from app.store.write import bulk_changes, bulk_matching
 from benchmarks.old_tasks import add_history
 from tests.servers.postgres import PostgresServer, run_apart
 from tests.statements import statements_of
@@ -89,6 +91,8 @@ async def large(large_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """Its store; pages look through less than usual, so that it shows."""
     monkeypatch.setattr(task_pages, "RANGE", RANGE)
     monkeypatch.setattr(task_pages, "RANGES_MAX", 1)
+    monkeypatch.setattr(bulk_matching, "RANGE", RANGE)
+    monkeypatch.setattr(bulk_changes, "RANGES_MAX", 1)
     monkeypatch.setattr(books_pages, "RANGE", RANGE)
     monkeypatch.setattr(books_pages, "RUN_TASKS", RANGE // 2)
     monkeypatch.setattr(relay, "COUNTED_MAX", RANGE)
@@ -125,7 +129,9 @@ async def test_a_page_reads_about_what_it_shows(large: Store) -> None:
     run_id = runs[0]
     assert (await large.task_pages.tasks_after(run_id, 0, 1, TaskFilter())).rows
     middle = TASKS // RUNS // 2
+    bulk = large.bulk_changes
     tasks, books, pages, files = large.task_pages, large.books_pages, large.run_pages, large.batch_files.files
+    place, failed = Place(run_id, middle), TaskFilter(run=run_id, country="XX")
     cases: dict[str, Callable[[], Awaitable[object]]] = {
         "runs": lambda: pages.runs_before(runs[2_500], LIMIT),
         "runs of an account": lambda: pages.runs_before(runs[2_500], LIMIT, "eu"),
@@ -136,6 +142,9 @@ async def test_a_page_reads_about_what_it_shows(large: Store) -> None:
         "tasks by country": lambda: tasks.tasks_after(run_id, middle, LIMIT, TaskFilter(country="XX")),
         "tasks by verdict": lambda: tasks.tasks_after(run_id, middle, LIMIT, TaskFilter(verdict="unknown")),
         "tasks by custom_id": lambda: tasks.tasks_after(run_id, 0, LIMIT, TaskFilter(custom_id="x")),
+        "a retry of all that match": lambda: bulk.figures_after(Aim(Verb.RETRY, failed), place),
+        "a cancel of all that match": lambda: bulk.figures_after(Aim(Verb.CANCEL, failed), place),
+        "bulk changes": lambda: bulk.changes_before(MIDDLE, LIMIT),
         "ledger": lambda: books.ledger_after(middle, LIMIT, None),
         "ledger of an account": lambda: books.ledger_after(middle, LIMIT, "eu"),
         "ledger of a run": lambda: books.ledger_of_run(run_id, (middle, 0), LIMIT),
