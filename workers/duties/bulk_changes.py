@@ -35,7 +35,9 @@ async def run_bulk_changes(context: Context) -> None:
             forgot_ms = now
             await context.store.bulk_changes.forget_proposals(new_id(now - PROPOSED_FOR_MS, 0))
 
-    await run_every(turn, name="bulk_changes", every_s=EVERY_S, stopping=context.stopping)
+    await run_every(
+        turn, name="bulk_changes", every_s=EVERY_S, stopping=context.stopping, watch=context.signals
+    )
 
 
 async def carry_out_all(context: Context, owner: str) -> None:
