@@ -33,6 +33,7 @@ from app.api.slots import Slots
 from app.api.validate import read_body, read_params, read_values, read_whole
 from app.domain.access import ActionRow, Scope
 from app.domain.task import new_id
+from app.domain.text import storable
 from app.limits import ApiLimits
 from app.ports import StoreUnavailable
 from app.services.access import COMMAND_LINE_ID
@@ -44,6 +45,8 @@ R = TypeVar("R")
 NOBODY = Caller("", "", Scope.READ, None)
 """Who asks a route that needs no token."""
 RETRY_AFTER_S = 5
+SUBJECT_CHARS_MAX = 255
+"""Of what a path names, in the list of actions: somebody may name anything."""
 GONE = 499
 """In the log, as proxies write it."""
 STREAMS_FACTOR = 4
@@ -258,6 +261,7 @@ class Dispatcher:
         now_ms = self._parts.clock()
         caller, access = call.caller, self._parts.store.access
         subject = next(iter(call.params.model_dump().values()), None) if route.path_fields else None
+        subject = None if subject is None else storable(str(subject), SUBJECT_CHARS_MAX)
         token_id = None if caller.token_id == COMMAND_LINE_ID else caller.token_id
         row = ActionRow(
             new_id(now_ms), now_ms, caller.name, token_id, route.action, subject, call.request_id, None

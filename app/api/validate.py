@@ -3,6 +3,7 @@ its remedy; what was sent is never quoted.
 """
 
 import asyncio
+import codecs
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from app.api.problems import (
     Problem,
     not_found,
 )
+from app.api.repeated import refuse_repeated_members
 from app.api.route import Params, Route, Upload, Uploads
 
 T = TypeVar("T")
@@ -129,14 +131,19 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
 
 
 def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
+    # As RFC 8259 allows: editors of one system begin every file so.
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
-        return model.model_validate_json(body)
+        parsed = model.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         if faults[0]["type"] == "json_invalid":
             problem = Problem(MALFORMED, f"the body is no JSON: {faults[0]['ctx']['error']}")
         else:
             problem = _invalid(field_errors(error))
+    else:
+        refuse_repeated_members(body)
+        return parsed
     raise problem
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from app.api.mcp.asking import Asking, Perform
 from app.api.mcp.hosts import refuse_foreign
 from app.api.problems import METHOD_NOT_ALLOWED, NOT_INSTALLED, UNAVAILABLE, Problem
+from app.api.repeated import refuse_repeated_members
 from app.api.route import Caller
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ class AgentEndpoint:
             # Nothing is told to an agent that did not ask, so there is no stream to listen to.
             allow = {"Allow": "POST"}
             raise Problem(METHOD_NOT_ALLOWED, "use one of: POST", headers=allow)
-        running = await self._run()
         body = await read()
+        with contextlib.suppress(ValueError):  # the protocol has its own words for what is no JSON
+            refuse_repeated_members(body)
+        running = await self._run()
         asking = Asking(caller, request_id, lambda: request.transport is None)
         return await running.answer(request, body, asking)
 

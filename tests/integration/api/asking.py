@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
 from app.api.route import Parts
 from app.domain.task import TaskSpec
@@ -46,7 +47,7 @@ class Api:
 
     async def ask(
         self,
-        path: str,
+        path: str | URL,
         method: str = "GET",
         *,
         scope: str = "operate",

@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 import structlog
+from yarl import URL
 
 from app.api import validate
-from app.store.tables import batch_files
+from app.api.problems import Problem
+from app.api.repeated import refuse_repeated_members
+from app.store.tables import batch_files, tasks
 from tests.integration.api.asking import Api, until
 from tests.integration.api.test_provider import rows
 
@@ -67,6 +70,76 @@ async def test_a_sender_that_goes_away_leaves_no_file_and_no_traceback(sqlite_ap
 
         await until(is_logged, True)
     assert [entry for entry in logs if entry["log_level"] in ("warning", "error")] == []
+
+
+TASK = '{"taskType": "GEMINI", "payload": {"prompt": "x", "country": "DE"}}'
+RUN = '{"task_type": "GEMINI", "country": "DE", "prompts": [{"prompt": "x"}]}'
+BATCH = '{"input_file_id": "x", "endpoint": "/v1/monitor/gemini", "completion_window": "24h"}'
+CALL = (
+    '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x", "arguments": {"run": "x"}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "once", "status"),
+    [
+        ("/v1/async/task", TASK, '"prompt": "x"', 400),
+        ("/v1/async/task", TASK, '"taskType": "GEMINI"', 400),
+        ("/v1/async/task/batch", f"[{TASK}]", '"country": "DE"', 400),
+        ("/v1/monitor/gemini", '{"prompt": "x", "country": "DE"}', '"prompt": "x"', 400),
+        ("/v1/runs", RUN, '"country": "DE"', 422),
+        ("/v1/runs", RUN, '"prompt": "x"', 422),
+        ("/v1/batches", BATCH, '"endpoint": "/v1/monitor/gemini"', 400),
+        ("/mcp", CALL, '"run": "x"', 422),
+    ],
+)
+async def test_a_body_that_says_one_thing_twice_is_refused(
+    sqlite_api: Api, path: str, body: str, once: str, status: int
+) -> None:
+    twice = body.replace(once, f"{once}, {once}")
+    answer = await sqlite_api.ask(path, "POST", data=twice, headers={"Content-Type": "application/json"})
+    assert answer.status == status, answer.body
+    assert b"given twice" in answer.body
+    assert once.split('"')[1].encode() in answer.body
+    assert await rows(sqlite_api, tasks) == []
+
+
+def test_whether_a_body_says_one_thing_twice_is_told_by_its_quotes() -> None:
+    for body in (
+        '{"a": "b", "c": ["d", {"a": "a"}], "e": 1.5, "f": null}',
+        r'{"a": "\"", "b\\": "\\\\\"", "c": "\u0022"}',
+        '["a", "a"]',
+        '{"a": NaN, "ä": "ö", "": ""}',
+        "1",
+    ):
+        refuse_repeated_members(body.encode())
+    for body in (
+        '{"a": 1, "a": 1}',
+        '[{"b": {"a": "x", "c": 2, "a": {"d": "e"}}}]',
+        r'{"a": "\"", "a": "\\"}',
+        r'{"a": 1, "\u0061": 2}',
+    ):
+        with pytest.raises(Problem) as refused:
+            refuse_repeated_members(body.encode())
+        assert [error.field for error in refused.value.errors] == ["a"]
+
+
+async def test_a_byte_order_mark_is_passed_over(sqlite_api: Api) -> None:
+    marked = TASK.encode("utf-8-sig")
+    headers = {"Content-Type": "application/json"}
+    assert (await sqlite_api.ask("/v1/async/task", "POST", data=marked, headers=headers)).status == 200
+
+
+async def test_a_nul_in_a_path_names_nothing(api: Api) -> None:
+    for method, path in (
+        ("GET", "/v1/async/task/a%00b"),
+        ("DELETE", "/v1/files/a%00b"),
+        ("POST", "/v1/batches/a%00b/cancel"),
+        ("POST", "/v1/runs/a%00b/cancel"),
+        ("GET", "/v1/files/a%00b/content"),
+    ):
+        answer = await api.ask(URL(path, encoded=True), method)
+        assert answer.status == 404, (path, answer.body)
 
 
 async def test_two_tokens_in_one_request_are_none(sqlite_api: Api) -> None:

@@ -10,6 +10,7 @@ from app.domain.provider_task import Status
 
 BATCH_MAX = 500
 KEY_CHARS_MAX = 255
+KEY_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 TaskType = Literal["AIMODE", "GOOGLE", "GOOGLE_NEWS", "GEMINI", "CHATGPT", "COPILOT", "PERPLEXITY", "GROK"]
 Number = int | float
 
@@ -38,7 +39,7 @@ class ProviderTaskBody(Body):
         Field(
             min_length=1,
             max_length=KEY_CHARS_MAX,
-            pattern=r"^[^\x00-\x1f\x7f]+$",
+            pattern=KEY_PATTERN,
             description="Unique for each token, for as long as it is kept.",
         ),
     ] = None
@@ -122,7 +123,12 @@ class ProviderTaskStatus(BaseModel):
 class ProviderTaskParams(Params):
     """One task."""
 
-    task_id: str = Field(min_length=1, max_length=KEY_CHARS_MAX, description="Its id, or the caller's key.")
+    task_id: str = Field(
+        min_length=1,
+        max_length=KEY_CHARS_MAX,
+        pattern=KEY_PATTERN,
+        description="Its id, or the caller's key.",
+    )
 
 
 class ProviderAnswer(BaseModel):
