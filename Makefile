@@ -9,7 +9,7 @@ WORKERS ?= 4
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots clean
+.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -110,6 +110,10 @@ hashes: $(DEPLOY)
 	$(COMPILE) pyproject.toml --extra objects --extra mcp --output-file deploy/requirements.txt
 	$(COMPILE) deploy/build-requirements.in --output-file deploy/build-requirements.txt
 
+# deploy/grafana/tallyhook.json, made of the list in dashboard.py.
+dashboard: install
+	$(BIN)/python deploy/grafana/dashboard.py
+
 # The table of docs/licences.md, made of what is installed.
 licences: install
 	$(BIN)/python deploy/licences.py
@@ -126,6 +130,11 @@ docs: $(DEPLOY)
 # cannot be read. Installs nothing: without a Chromium it says what it skipped.
 screenshots: install
 	SCREENSHOTS=screenshots $(BIN)/pytest -rs tests/e2e/test_pages.py $(ARGS)
+
+# Each alert of deploy/prometheus fires, and clears, by metrics of real processes that meet the fault: some five minutes.
+# Installs nothing: without Debian's prometheus (promtool) it says what it skipped.
+test-alerts: install
+	$(BIN)/pytest -rs tests/e2e/test_alerts_fire.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
