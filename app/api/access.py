@@ -41,17 +41,17 @@ class Access:
     async def caller_of(self, headers: MultiMapping[str]) -> Caller:
         """Raises Problem for a request without a valid token, and for one with two: a proxy before us may
         have looked at the other."""
-        if len(headers.getall("Authorization", [])) > 1:
-            raise _refused("send one Authorization header")
-        kind, _, given = headers.get("Authorization", "").partition(" ")
-        given = given.strip()
-        prefix = prefix_of(given) if kind.lower() == "bearer" else None
-        if prefix is None:
-            remedy = "send Authorization: Bearer and a token; tallyhook token create makes one"
-            is_given = kind.lower() == "bearer" and given
-            code = NO_TOKEN if is_given else "missing"
-            raise _refused(remedy, FieldError(field="Authorization", code=code, remedy=remedy))
+        given, _ = _given(headers)
         return await self.caller_with(given)
+
+    def known_caller(self, headers: MultiMapping[str]) -> Caller | None:
+        """The same without a look at the database; None: it needs one, or it will be refused."""
+        try:
+            given, prefix = _given(headers)
+            token = self._recent(prefix, self._clock())
+            return self.admitted(token) if token is not None and is_same(given, token.sha256) else None
+        except Problem:
+            return None
 
     async def caller_with(self, given: str) -> Caller:
         """Whose token this is. Raises Problem for what is none, and for one that has ended."""
@@ -71,9 +71,8 @@ class Access:
         return Caller(token.id, token.name, Scope(token.scope), token.account)
 
     async def _token(self, prefix: str, now_ms: int) -> TokenRow | None:
-        known = self._known.get(prefix)
-        if known is not None and 0 <= now_ms - known[1] < KNOWN_FOR_MS:
-            return known[0]
+        if (known := self._recent(prefix, now_ms)) is not None:
+            return known
         # One look for all who ask meanwhile.
         looking = self._looking.get(prefix)
         if looking is None:
@@ -81,6 +80,10 @@ class Access:
             self._looking[prefix] = looking
             looking.add_done_callback(lambda _: self._looking.pop(prefix, None))
         return await asyncio.shield(looking)
+
+    def _recent(self, prefix: str, now_ms: int) -> TokenRow | None:
+        known = self._known.get(prefix)
+        return known[0] if known is not None and 0 <= now_ms - known[1] < KNOWN_FOR_MS else None
 
     async def _look(self, prefix: str, now_ms: int) -> TokenRow | None:
         token = await self._store.access.find_token(prefix)
@@ -123,6 +126,21 @@ def refuse_without_scope(caller: Caller, route: Route) -> None:
         )
 
 
+def _given(headers: MultiMapping[str]) -> tuple[str, str]:
+    """What is given as a token, and the prefix of it by which it is found. Raises Problem."""
+    if len(headers.getall("Authorization", [])) > 1:
+        raise _refused("send one Authorization header")
+    kind, _, given = headers.get("Authorization", "").partition(" ")
+    given = given.strip()
+    prefix = prefix_of(given) if kind.lower() == "bearer" else None
+    if prefix is None:
+        remedy = "send Authorization: Bearer and a token; tallyhook token create makes one"
+        is_given = kind.lower() == "bearer" and given
+        code = NO_TOKEN if is_given else "missing"
+        raise _refused(remedy, FieldError(field="Authorization", code=code, remedy=remedy))
+    return given, prefix
+
+
 def _refused(detail: str, *errors: FieldError) -> Problem:
     return Problem(UNAUTHORIZED, detail, errors=errors, headers=CHALLENGE)
 
@@ -154,6 +172,10 @@ class RequestRates:
             raise Problem(RATE_LIMITED, f"a token may send {rate}: wait as Retry-After says", headers=headers)
         bucket.level -= 1
         return self._headers(bucket)
+
+    def give_back(self, token_id: str) -> None:
+        """Of a request that takes again."""
+        self._buckets[token_id].level += 1
 
     def _headers(self, bucket: _Bucket) -> dict[str, str]:
         full_in_s = math.ceil((self._size - bucket.level) / self._rate_per_s)

@@ -26,11 +26,12 @@ from app.api.problems import (
     Dialect,
     Problem,
 )
-from app.api.respond import SECURITY, respond
+from app.api.respond import respond
 from app.api.route import Answer, Call, Caller, Parts, Route, Uploads
 from app.api.signals import ApiSignals
 from app.api.slots import Slots
 from app.api.validate import read_body, read_params, read_values, read_whole
+from app.api.whole import SECURITY, whole_answer
 from app.domain.access import ActionRow, Scope
 from app.domain.task import new_id
 from app.domain.text import storable
@@ -83,7 +84,9 @@ class Dispatcher:
         self._limits = limits
         self.access = Access(parts.store, parts.clock)
         self.rates = RequestRates(limits.api_rate_per_s)
-        self._slots = Slots(in_flight_max, min(limits.api_streams_max, STREAMS_FACTOR * in_flight_max))
+        self.slots = Slots(in_flight_max, min(limits.api_streams_max, STREAMS_FACTOR * in_flight_max))
+        self._plain = {(route.method, route.path): route for route in routes if "{" not in route.path}
+        """Routes without a parameter in their path."""
         self._routes: dict[web.AbstractRoute, Route] = {}
         self._router = UrlDispatcher()
         for route in routes:
@@ -97,36 +100,32 @@ class Dispatcher:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """An aiohttp handler, and never an exception but of a connection that is gone."""
-        request_id = self._request_id(request)
+        request_id = self.request_id_of(request.headers)
         started_s = time.monotonic()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            dialect, headers = NATIVE, {"X-Request-Id": request_id}
-            route: Route | None = None
-            response: web.StreamResponse
-            try:
-                if (mounted := self._mounted.get(request.path)) is not None:
-                    response = await self._answered_by(mounted, request, headers)
-                else:
-                    route, path = await self._resolve(request)
-                    dialect = route.dialect
-                    response = await self._answered(route, path, request, headers)
-            except Problem as problem:
-                response = _problem_response(problem, dialect, headers)
-            except StoreUnavailable as error:
-                log.warning("api_store_unavailable", error=type(error).__name__)
-                response = _problem_response(_unavailable(), dialect, headers)
-            except ConnectionError:
-                if request.transport is not None:
-                    raise
-                # Who sent it went away. Nobody gets this, and no traceback is logged that a stranger makes.
-                response = web.Response(status=GONE)
-            except Exception as error:
-                log.exception("api_request_failed", error=type(error).__name__)
-                bug = Problem(INTERNAL, "please report it with the request id; the log has the rest")
-                response = _problem_response(bug, dialect, headers)
-            _log_end(request, route, response.status, started_s)
-            self._note_end(request, route, response.status, started_s)
-            return response
+        # Never unbound: aiohttp starts a task for each request, and its context ends with it.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        dialect, headers = NATIVE, {"X-Request-Id": request_id}
+        route: Route | None = None
+        response: web.StreamResponse
+        try:
+            if (mounted := self._mounted.get(request.path)) is not None:
+                response = await self._answered_by(mounted, request, headers)
+            else:
+                route, path = await self._resolve(request)
+                dialect = route.dialect
+                response = await self._answered(route, path, request, headers)
+        except ConnectionError:
+            if request.transport is not None:
+                raise
+            # Who sent it went away. Nobody gets this, and no traceback is logged that a stranger makes.
+            response = web.Response(status=GONE)
+        except Exception as error:
+            status, more, body = problem_parts(problem_of(error), dialect, headers)
+            # What was not read of the body is discarded with its connection.
+            response = whole_answer(request, status, more, body, dialect.media_type)
+        at = request.path if request.path in self._mounted else None
+        self.note_end(request.method, route, response.status, started_s, at=at)
+        return response
 
     async def close(self) -> None:
         """End streams, and finish what was begun beside requests."""
@@ -138,20 +137,39 @@ class Dispatcher:
         await self._parts.intake.close()
         await self.access.close()
 
-    def _note_end(self, request: web.Request, route: Route | None, status: int, started_s: float) -> None:
-        if self._signals is None:
+    def note_end(
+        self, method: str, route: Route | None, status: int, started_s: float, *, at: str | None = None
+    ) -> None:
+        """Log and count a request. Without the path itself, which may hold what is nobody's business; `at`:
+        where something is mounted."""
+        took_s = time.monotonic() - started_s
+        named = at or (route.path if route is not None else "")
+        if self._signals is not None:
+            is_stream = route is not None and route.is_stream
+            # A method of no route is whatever a stranger wrote.
+            of_route = route.method if route is not None else ""
+            self._signals.note(of_route, named, status, None if is_stream else took_s)
+        if status < 400 and route is not None and route.is_frequent:
             return
-        path = request.path if request.path in self._mounted else route.path if route is not None else ""
-        is_stream = route is not None and route.is_stream
-        took_s = None if is_stream else time.monotonic() - started_s
-        # A method of no route is whatever a stranger wrote.
-        self._signals.note(route.method if route is not None else "", path, status, took_s)
+        is_quiet = status < 400 and method in ("GET", "HEAD")
+        tell = log.debug if is_quiet else log.info
+        tell(
+            "api_request",
+            method=method if route else "",
+            route=route.path if route else "",
+            status=status,
+            ms=round(took_s * 1000),
+        )
 
-    def _request_id(self, request: web.Request) -> str:
-        given = request.headers.get("X-Request-Id", "")
+    def request_id_of(self, headers: Mapping[str, str]) -> str:
+        """The one that is given, if it can be one; else a new one."""
+        given = headers.get("X-Request-Id", "")
         return given if _REQUEST_ID.fullmatch(given) else new_id(self._parts.clock())
 
     async def _resolve(self, request: web.Request) -> tuple[Route, dict[str, str]]:
+        method = "GET" if request.method == "HEAD" else request.method
+        if (plain := self._plain.get((method, request.path))) is not None:
+            return plain, {}
         # What GET says, without its body: aiohttp leaves that out.
         asked = request.clone(method="GET") if request.method == "HEAD" else request
         found = await self._router.resolve(asked)
@@ -224,13 +242,12 @@ class Dispatcher:
         """Do it in its turn. Raises Problem when it takes too long, or too many wait."""
         deadline = asyncio.timeout(timeout_s)
         try:
-            async with self._slots.taken(is_stream=is_stream), deadline:
+            async with self.slots.taken(is_stream=is_stream), deadline:
                 return await work()
         except TimeoutError:
             if not deadline.expired():
                 raise
-            what = "it may have been done: look before you repeat it" if is_write else "ask for less"
-            raise Problem(TIMEOUT, f"no answer within {timeout_s:g} s; {what}") from None
+            raise too_late(timeout_s or 0.0, is_write=is_write) from None
 
     async def _in_turn(
         self,
@@ -293,32 +310,27 @@ async def _continue(request: web.Request) -> None:
         request.writer.output_size = 0  # the answer proper has not begun
 
 
-def _unavailable() -> Problem:
-    retry = {"Retry-After": str(RETRY_AFTER_S)}
-    return Problem(UNAVAILABLE, "the database does not answer: try again later", headers=retry)
+def too_late(timeout_s: float, *, is_write: bool) -> Problem:
+    """Of what took longer than its time."""
+    what = "it may have been done: look before you repeat it" if is_write else "ask for less"
+    return Problem(TIMEOUT, f"no answer within {timeout_s:g} s; {what}")
 
 
-def _problem_response(problem: Problem, dialect: Dialect, headers: dict[str, str]) -> web.Response:
+def problem_of(error: Exception) -> Problem:
+    """What is said of what ended a request. What is our fault, or the database's, is in the log."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, StoreUnavailable):
+        log.warning("api_store_unavailable", error=type(error).__name__)
+        retry = {"Retry-After": str(RETRY_AFTER_S)}
+        return Problem(UNAVAILABLE, "the database does not answer: try again later", headers=retry)
+    log.error("api_request_failed", error=type(error).__name__, exc_info=error)
+    return Problem(INTERNAL, "please report it with the request id; the log has the rest")
+
+
+def problem_parts(
+    problem: Problem, dialect: Dialect, headers: Mapping[str, str]
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body, as the dialect says it."""
     status, model = dialect.document(problem, headers["X-Request-Id"])
-    # What was not read of the body is discarded with its connection.
-    return web.Response(
-        status=status,
-        body=model.model_dump_json().encode(),
-        content_type=dialect.media_type,
-        headers={**SECURITY, **headers, **problem.headers},
-    )
-
-
-def _log_end(request: web.Request, route: Route | None, status: int, started_s: float) -> None:
-    """Without the path itself, which may hold what is nobody's business."""
-    if status < 400 and route is not None and route.is_frequent:
-        return
-    is_quiet = status < 400 and request.method in ("GET", "HEAD")
-    tell = log.debug if is_quiet else log.info
-    tell(
-        "api_request",
-        method=request.method if route else "",
-        route=route.path if route else "",
-        status=status,
-        ms=round((time.monotonic() - started_s) * 1000),
-    )
+    return status, {**headers, **problem.headers}, model.model_dump_json().encode()

@@ -10,19 +10,10 @@ from aiohttp import web
 from app.api.compression import coding_for, compressed
 from app.api.pages import Page
 from app.api.route import Answer, Route, Stream
+from app.api.whole import SECURITY, whole_answer
 from app.ports import StoreUnavailable
 
 log = structlog.get_logger(__name__)
-
-SECURITY = {
-    "Cache-Control": "private, no-cache",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Server": "tallyhook",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Of every answer. No header allows another origin, and none sets a cookie."""
 
 
 async def respond(
@@ -45,12 +36,7 @@ async def respond(
     if isinstance(answer.model, Page) and answer.model.next_cursor is not None:
         following = request.rel_url.update_query(cursor=answer.model.next_cursor)
         more["Link"] = f'<{following}>; rel="next"'
-    return web.Response(
-        status=answer.status,
-        body=body,
-        content_type="application/json",
-        headers={**SECURITY, **headers, **more},
-    )
+    return whole_answer(request, answer.status, {**headers, **more}, body, "application/json")
 
 
 def _is_known(etag: str, asked: str) -> bool:

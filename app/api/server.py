@@ -7,6 +7,8 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from app.api.dialects.provider.create import create_provider_task
+from app.api.dialects.provider.direct import DirectTasks
 from app.api.dispatch import Dispatcher
 from app.api.mcp.endpoint import AgentEndpoint
 from app.api.route import Parts
@@ -16,8 +18,10 @@ from app.limits import ApiLimits
 from app.signals.scrape import readiness
 from app.web.receiver.body import answer_expect
 from app.web.receiver.connections import BoundedSite, Connections
+from app.web.receiver.direct import Takers
 from app.web.server import (
     CONNECTIONS_MAX,
+    TAKERS,
     connection_options,
     connections_allowed,
     handler_args,
@@ -55,6 +59,7 @@ def create_api(
     _add(app, dispatcher, BESIDE_WEB)
     unknown = mount(app, dispatcher, parts) if mount else dispatcher.handle
     app.router.add_route("*", "/{tail:(?s:.*)}", unknown, expect_handler=_left_to_the_dispatcher)
+    app[TAKERS] = Takers(_direct_tasks(dispatcher, parts, limits))
     app.on_cleanup.append(_closing(dispatcher))
     return app
 
@@ -73,6 +78,7 @@ def add_to_web(
     _add(app, dispatcher, BESIDE_WEB)
     if mount is not None:
         mount(app, dispatcher, parts)
+    app[TAKERS].add(_direct_tasks(dispatcher, parts, limits))
     app.on_shutdown.append(_stopping(parts))
     app.on_cleanup.append(_closing(dispatcher))
 
@@ -89,6 +95,11 @@ def _dispatcher(
     dispatcher = Dispatcher(ROUTES, parts, limits, in_flight_max=in_flight_max, signals=signals)
     dispatcher.mount("/mcp", AgentEndpoint(dispatcher.perform, parts.settings.api_names))
     return dispatcher
+
+
+def _direct_tasks(dispatcher: Dispatcher, parts: Parts, limits: ApiLimits) -> DirectTasks:
+    route = next(route for route in ROUTES if route.handler is create_provider_task)
+    return DirectTasks(dispatcher, parts, limits, route)
 
 
 class Probes:
@@ -136,7 +147,8 @@ async def serve_api(
     """Serve until SIGTERM, SIGINT, SIGHUP or `stop`, then end in order: no new connections, streams ended,
     requests in flight finished. Port 0 takes a free one; it is passed to `on_listening`."""
     stop = stop or asyncio.Event()
-    connections = Connections(min(CONNECTIONS_MAX, connections_allowed()), options=connection_options())
+    connections_max = min(CONNECTIONS_MAX, connections_allowed())
+    connections = Connections(connections_max, app[TAKERS], connection_options())
     app.on_response_prepare.append(connections.note_answer)
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     with stop_signals(stop):

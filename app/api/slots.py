@@ -1,6 +1,7 @@
 """How many requests are answered at once. More wait for their turn, and beyond a bound are refused."""
 
 import asyncio
+import contextlib
 
 from app.api.problems import UNAVAILABLE, Problem
 
@@ -33,6 +34,14 @@ class Slots:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
+
+    def take_now(self) -> bool:
+        """Acquire a slot for a request, if one is free."""
+        if self._slots.locked():
+            return False
+        with contextlib.suppress(StopIteration):
+            self._slots.acquire().send(None)  # does not wait
+        return True
 
     def release(self, *, is_stream: bool) -> None:
         """Let the next one have its turn."""

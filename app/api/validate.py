@@ -26,6 +26,7 @@ from app.api.repeated import refuse_repeated_members
 from app.api.route import Params, Route, Upload, Uploads
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 JSON = "application/json"
 NO_PARAMS = Params()
 SILENT_S = 60.0
@@ -127,14 +128,15 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
     if model is None or media_type != JSON:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {', '.join(taken)}")
     bytes_max = route.body_bytes_max or bytes_max
-    return _parsed(model, await read_whole(request, bytes_max, is_stream=route.is_stream))
+    return parsed(model, await read_whole(request, bytes_max, is_stream=route.is_stream))
 
 
-def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
+def parsed(model: type[M], body: bytes) -> M:
+    """A JSON body, validated. Raises Problem."""
     # As RFC 8259 allows: editors of one system begin every file so.
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
-        parsed = model.model_validate_json(body)
+        read = model.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         if faults[0]["type"] == "json_invalid":
@@ -143,7 +145,7 @@ def _parsed(model: type[BaseModel], body: bytes) -> BaseModel:
             problem = _invalid(field_errors(error))
     else:
         refuse_repeated_members(body)
-        return parsed
+        return read
     raise problem
 
 

@@ -40,6 +40,15 @@ class CreditRooms:
             seen = self._seen[account] = _Seen(now, await self._look(account, now))
         return seen.room
 
+    def is_known(self, account: str) -> bool:
+        """Whether `room` needs no look now."""
+        seen = self._seen.get(account)
+        return seen is not None and 0 <= self._clock() - seen.at_ms < LOOK_EVERY_MS
+
+    def known(self, account: str) -> Decimal | None:
+        """What `room` would say now, where that needs no look."""
+        return self._seen[account].room
+
     def take(self, account: str, credits: Decimal) -> None:
         """So much more is queued since the last look."""
         seen = self._seen.get(account)

@@ -28,7 +28,24 @@ WAITING_MAX = 10_000
 WAKE_EVERY_S = 0.2
 """The first task after a pause wakes the workers at once, others within this."""
 
-_Waiting = tuple[Taking, "asyncio.Future[set[str]]"]
+Done = Callable[[set[str], BaseException | None], None]
+"""(ids of tasks that are not stored, since an earlier one has their key; why nothing is)."""
+
+
+class _Waiting:
+    """A request whose tasks are not committed yet."""
+
+    __slots__ = ("_done", "taking")
+
+    def __init__(self, taking: Taking, done: Done) -> None:
+        self.taking = taking
+        self._done: Done | None = done
+
+    def end(self, known: set[str], error: BaseException | None = None) -> None:
+        """Say once what became of them."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(known, error)
 
 
 class IntakeFull(Exception):  # noqa: N818 - a state, not an error
@@ -55,14 +72,29 @@ class Intake:
 
         Raises IntakeFull, and what the store raises. Cancelling the caller changes nothing for its tasks.
         """
+        stored: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
+
+        def done(known: set[str], error: BaseException | None) -> None:
+            if stored.done():
+                return
+            if error is None:
+                stored.set_result(known)
+            elif isinstance(error, asyncio.CancelledError):
+                stored.cancel()
+            else:
+                stored.set_exception(error)
+
+        self.queue(taking, done)
+        return await stored
+
+    def queue(self, taking: Taking, done: Done) -> None:
+        """Have the tasks stored, and `done` called then. Raises IntakeFull."""
         if self._tasks + len(taking.tasks) > WAITING_MAX:
             raise IntakeFull
         self._tasks += len(taking.tasks)
-        stored: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
-        self._queued.append((taking, stored))
+        self._queued.append(_Waiting(taking, done))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_groups(), name="intake")
-        return await stored
 
     async def close(self) -> None:
         """Commit what is queued, and wake the workers for it."""
@@ -76,15 +108,15 @@ class Intake:
             try:
                 await self._commit(group)
             finally:
-                self._tasks -= sum(len(taking.tasks) for taking, _ in group)
-                for _, stored in group:
-                    stored.cancel()  # no effect where it has its result
+                self._tasks -= sum(len(waiting.taking.tasks) for waiting in group)
+                for waiting in group:
+                    waiting.end(set(), asyncio.CancelledError())  # no effect where it has its result
 
     def _next_group(self) -> list[_Waiting]:
         group, tasks = [self._queued.popleft()], 0
-        tasks += len(group[0][0].tasks)
+        tasks += len(group[0].taking.tasks)
         while self._queued and len(group) < REQUESTS_MAX:
-            tasks += len(self._queued[0][0].tasks)
+            tasks += len(self._queued[0].taking.tasks)
             if tasks > TASKS_MAX:
                 break
             group.append(self._queued.popleft())
@@ -92,7 +124,9 @@ class Intake:
 
     async def _commit(self, group: list[_Waiting]) -> None:
         try:
-            known = await self._store.standing.take_tasks([taking for taking, _ in group], self._clock())
+            known = await self._store.standing.take_tasks(
+                [waiting.taking for waiting in group], self._clock()
+            )
         except StoreUnavailable as error:
             _fail(group, error)
         except Exception as error:
@@ -104,9 +138,8 @@ class Intake:
             for waiting in group:
                 await self._commit([waiting])
         else:
-            for taking, stored in group:
-                if not stored.done():
-                    stored.set_result({task.id for task in taking.tasks} & known)
+            for waiting in group:
+                waiting.end({task.id for task in waiting.taking.tasks} & known if known else set())
             self._wake_soon()
 
     def _wake_soon(self) -> None:
@@ -122,6 +155,5 @@ class Intake:
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:
-    for _, stored in group:
-        if not stored.done():
-            stored.set_exception(error)
+    for waiting in group:
+        waiting.end(set(), error)

@@ -30,6 +30,7 @@ from app.web.metrics import Metrics
 from app.web.receiver.body import answer_expect
 from app.web.receiver.clock_offset import ClockOffset
 from app.web.receiver.connections import BoundedSite, Connections
+from app.web.receiver.direct import Takers
 from app.web.receiver.inbox import Inbox
 from app.web.receiver.waker import SettleWake
 from app.web.receiver.webhook import ACCOUNT_PATH, LINGERING_TIME_S, PATH, Receiver
@@ -55,6 +56,8 @@ INBOX = web.AppKey("inbox", Inbox)
 METRICS = web.AppKey("metrics", Metrics)
 PROBES = web.AppKey("probes", Probes)
 RECEIVER = web.AppKey("receiver", Receiver)
+TAKERS = web.AppKey("takers", Takers)
+"""What connections have whole POSTs taken by."""
 
 
 def create_app(
@@ -91,6 +94,7 @@ def create_app(
     probes = Probes(store, inbox, offset, metrics, window_s=limits.signature_window_s, clock=clock)
     app = web.Application(client_max_size=limits.body_bytes_max + 1, handler_args=handler_args())
     app[INBOX], app[METRICS], app[PROBES], app[RECEIVER] = inbox, metrics, probes, receiver
+    app[TAKERS] = Takers(receiver)
     metrics.add_gauge(
         "tallyhook_unverified_bytes",
         "Bytes of large bodies being read or checked",
@@ -144,9 +148,7 @@ async def serve(
     `share_port` several processes may listen on one port, and the kernel spreads connections over them.
     """
     stop = stop or asyncio.Event()
-    connections = Connections(
-        min(connections_max, connections_allowed()), app[RECEIVER], connection_options()
-    )
+    connections = Connections(min(connections_max, connections_allowed()), app[TAKERS], connection_options())
     app.on_response_prepare.append(connections.note_answer)
     app[METRICS].connections_cut.set_function(lambda: connections.cut)
     runner = web.AppRunner(app, shutdown_timeout=CANCEL_TIMEOUT_S)

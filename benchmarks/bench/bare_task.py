@@ -16,6 +16,7 @@ from app.api.dialects.provider.models import (
     ProviderTaskBody,
     ProviderTaskTaken,
 )
+from app.api.validate import parsed
 from app.domain.engines.rules import check
 from app.domain.provider_task import created_at
 from app.domain.task import new_id
@@ -24,7 +25,7 @@ from app.web.server import handler_args, run
 
 async def create(request: web.Request) -> web.Response:
     """Read, validate, answer."""
-    body = ProviderTaskBody.model_validate_json(await request.read())
+    body = parsed(ProviderTaskBody, await request.read())
     if check(body.taskType, body.payload):
         return web.Response(status=400)
     task_id = new_id(time.time_ns() // 1_000_000)

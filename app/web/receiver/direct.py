@@ -1,4 +1,4 @@
-"""A connection that has a whole delivery taken as it arrives, without what aiohttp puts around a handler.
+"""A connection that has a whole POST taken as it arrives, without what aiohttp puts around a handler.
 
 For each message aiohttp makes a request and a writer, starts a task, looks up the route and wakes two tasks:
 more work than verifying what came. Its parser reads here as everywhere. Whatever cannot be taken at once
@@ -16,7 +16,6 @@ from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from app.web.receiver.acknowledgement import acknowledgement_bytes
 from app.web.receiver.body import FREE_BYTES
 
 Refusal = tuple[int, str]
@@ -34,15 +33,35 @@ class Taken(Enum):
     REFUSED = auto()
     """It was read, and `refusal` of the connection says why the handler is to refuse it."""
     QUEUED = auto()
-    """`answer` will be called, later."""
+    """`answer` or `hand_over` will be called, later."""
 
 
 class Taker(Protocol):
-    """Takes whole deliveries."""
+    """Takes whole POSTs."""
 
     def take(
         self, message: RawRequestMessage, payload: StreamReader, connection: "DirectConnection"
     ) -> Taken: ...
+
+
+class Takers:
+    """Several of one port, each with addresses of its own."""
+
+    def __init__(self, *takers: Taker) -> None:
+        self._takers = takers
+
+    def add(self, taker: Taker) -> None:
+        """Asked after the others."""
+        self._takers = (*self._takers, taker)
+
+    def take(
+        self, message: RawRequestMessage, payload: StreamReader, connection: "DirectConnection"
+    ) -> Taken:
+        """What the first one does that takes it."""
+        for taker in self._takers:
+            if (taken := taker.take(message, payload, connection)) is not Taken.LEFT:
+                return taken
+        return Taken.LEFT
 
 
 class Connection(RequestHandler):
@@ -63,7 +82,7 @@ class Connection(RequestHandler):
 
 
 class DirectConnection(Connection):
-    """Takes one delivery at a time; what is sent ahead waits for the answer, then goes to the handler."""
+    """Takes one POST at a time; what is sent ahead waits for the answer, then goes to the handler."""
 
     __slots__ = ("_answered", "_is_taking", "_taker", "refusal")
 
@@ -85,23 +104,30 @@ class DirectConnection(Connection):
         if waiter is not None and self._messages and not self._is_taking:
             self._take_or_wake()
 
-    def answer(self, refusal: Refusal | None = None) -> None:
-        """The delivery that was taken is committed, or refused after all."""
+    def answer(self, response: bytes) -> None:
+        """End what was taken: `response` is all of its answer, head and body."""
+        self._end()
+        if self.transport is None or self._parser is None:
+            return
+        self._answered(self)
+        self.transport.write(response)
+        self._messages.popleft()
+        self._parser.message_consumed()
+        if self._messages:
+            self._wake()
+
+    def hand_over(self, refusal: Refusal) -> None:
+        """What was taken is refused after all, by the handler."""
+        self._end()
+        if self.transport is not None:
+            self.refusal = refusal
+            self._wake()
+
+    def _end(self) -> None:
         self._is_taking = self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             # Who ends the server waits for this.
             self._handler_waiter.set_result(None)
-        if self.transport is None or self._parser is None:
-            return
-        if refusal is None:
-            self._answered(self)
-            self.transport.write(acknowledgement_bytes())
-            self._messages.popleft()
-            self._parser.message_consumed()
-        else:
-            self.refusal = refusal
-        if self._messages:
-            self._wake()
 
     def pop_refusal(self) -> Refusal | None:
         """What the handler is to refuse its message with, if it was read here."""

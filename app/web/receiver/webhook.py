@@ -20,7 +20,7 @@ from app.limits import Limits
 from app.ports import Clock
 from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, ill_formed, verify
 from app.web.metrics import Metrics
-from app.web.receiver.acknowledgement import acknowledge
+from app.web.receiver.acknowledgement import acknowledge, acknowledgement_bytes
 from app.web.receiver.body import (
     BodyRefused,
     ReadBudget,
@@ -132,7 +132,9 @@ class Receiver:
             if failure is None:
                 self._note_acknowledged(delivery)
                 self._metrics.count_answer(200)
-            connection.answer(None if failure is None else (503, NOT_COMMITTED))
+                connection.answer(acknowledgement_bytes())
+            else:
+                connection.hand_over((503, NOT_COMMITTED))
             self._end()
 
         try:

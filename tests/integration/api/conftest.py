@@ -12,15 +12,23 @@ from app.api.route import Parts
 from app.api.server import create_api
 from app.config import Settings
 from app.store import Store
+from app.web.receiver.direct import DirectConnection
+from app.web.server import TAKERS
 from tests.clock import SteppedClock
 from tests.integration.api.asking import Api
 
 StartApi = Callable[..., Awaitable[Api]]
 
 
+def direct_connection(server: Any, *, loop: object, **options: Any) -> DirectConnection:
+    """A connection as `serve_api` makes it, in the place of aiohttp's."""
+    return DirectConnection(server, server.request_handler.__self__[TAKERS], lambda _: None, **options)
+
+
 @pytest.fixture
-async def start_api(clock: SteppedClock) -> AsyncIterator[StartApi]:
+async def start_api(clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StartApi]:
     """`await start_api(store, <setting>=…)`."""
+    monkeypatch.setattr("aiohttp.web_server.RequestHandler", direct_connection)
     async with AsyncExitStack() as running:
 
         async def start(store: Store, **settings: Any) -> Api:

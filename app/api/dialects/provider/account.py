@@ -39,7 +39,7 @@ class StatesParams(Params):
 
 async def get_provider_queue(call: Call[Params, None]) -> ProviderQueue:
     """Counts of all open runs of the account, whoever brought them."""
-    queued = await call.store.standing_tasks.queued(account_of(call))
+    queued = await call.store.standing_tasks.queued(account_of(call.caller))
     return ProviderQueue(
         queuedTasks=queued.waiting,
         processingTasks=queued.accepted,
@@ -52,7 +52,7 @@ async def get_provider_queue(call: Call[Params, None]) -> ProviderQueue:
 
 async def get_provider_balance(call: Call[Params, None]) -> ProviderBalance:
     """The balance that was reported last, less what is queued here."""
-    balance, room = await balance_and_room(call.store, account_of(call), call.parts.clock())
+    balance, room = await balance_and_room(call.store, account_of(call.caller), call.parts.clock())
     if balance is None or room is None:
         # As an edition answers that has none.
         raise Problem(NOT_FOUND, "the provider's balance was not read here yet: a worker that sends reads it")

@@ -32,13 +32,18 @@ from app.domain.standing import NewTask
 
 async def create_provider_task(call: Call[Params, ProviderTaskBody]) -> Answer:
     """One task."""
-    task = new_task(call, call.body)
+    task = new_task(call.parts, call.body)
     await refuse_uncovered(call, task.estimate)
     if await store(call, [task], "provider.task"):
         raise already_exists(task.key or "")
-    call.parts.rooms.take(account_of(call), task.estimate)
+    call.parts.rooms.take(account_of(call.caller), task.estimate)
+    return Answer(None, body=taken_body(task))
+
+
+def taken_body(task: NewTask) -> bytes:
+    """ProviderTaskTaken of a task that was stored now."""
     head, credits = task_blocks(task)
-    return Answer(None, body=msgspec.json.encode({"success": True, "task": head, "credits": credits}))
+    return msgspec.json.encode({"success": True, "task": head, "credits": credits})
 
 
 async def create_provider_batch(call: Call[Params, ProviderTaskBatch]) -> ProviderBatchTaken:
@@ -47,7 +52,7 @@ async def create_provider_batch(call: Call[Params, ProviderTaskBatch]) -> Provid
     tasks = await _covered(call, read)
     known = await store(call, tasks, "provider.batch") if tasks else set()
     call.parts.rooms.take(
-        account_of(call), sum((task.estimate for task in tasks if task.id not in known), Decimal(0))
+        account_of(call.caller), sum((task.estimate for task in tasks if task.id not in known), Decimal(0))
     )
     results = [_result(index, item, known) for index, item in enumerate(read)]
     succeeded = sum(result.success for result in results)
@@ -58,7 +63,7 @@ async def create_provider_batch(call: Call[Params, ProviderTaskBatch]) -> Provid
 async def _covered(call: Call[Any, Any], read: list[NewTask | ProviderError]) -> list[NewTask]:
     """Those that the balance covers besides the ones before them; of the others `read` says that it does
     not."""
-    room, covered = await call.parts.rooms.room(account_of(call)), []
+    room, covered = await call.parts.rooms.room(account_of(call.caller)), []
     for index, task in enumerate(read):
         if not isinstance(task, NewTask):
             continue
@@ -72,7 +77,7 @@ async def _covered(call: Call[Any, Any], read: list[NewTask | ProviderError]) ->
 
 def _item(call: Call[Any, Any], index: int, item: Any) -> NewTask | ProviderError:
     try:
-        return new_task(call, ProviderTaskBody.model_validate(item))
+        return new_task(call.parts, ProviderTaskBody.model_validate(item))
     except ValidationError as error:
         details: Any = field_details(field_errors(error))
     except Refusal as refusal:

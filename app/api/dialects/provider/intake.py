@@ -9,7 +9,7 @@ import msgspec
 from app.api.dialects.provider.errors import VALIDATION, VALIDATION_MESSAGE, Refusal, insufficient_credits
 from app.api.dialects.provider.models import ProviderTaskBody
 from app.api.problems import INVALID, UNAVAILABLE
-from app.api.route import Call
+from app.api.route import Call, Caller, Parts
 from app.config import DEFAULT_ACCOUNT
 from app.domain import pricing
 from app.domain.engines.rules import check
@@ -24,12 +24,12 @@ SENT_BY_N8N = "city"
 """Of the vendor's n8n node: its own API takes it with Google search, though its schema does not name it."""
 
 
-def account_of(call: Call[Any, Any]) -> str:
+def account_of(caller: Caller) -> str:
     """Whose credits the caller spends."""
-    return call.caller.account or DEFAULT_ACCOUNT
+    return caller.account or DEFAULT_ACCOUNT
 
 
-def new_task(call: Call[Any, Any], body: ProviderTaskBody, *, prefix: str = "payload.") -> NewTask:
+def new_task(parts: Parts, body: ProviderTaskBody, *, prefix: str = "payload.") -> NewTask:
     """Raises Refusal for what the provider would refuse too."""
     payload = _plain(body.taskType, body.payload)
     judged = {k: v for k, v in payload.items() if k != SENT_BY_N8N or body.taskType != "GOOGLE"}
@@ -38,10 +38,10 @@ def new_task(call: Call[Any, Any], body: ProviderTaskBody, *, prefix: str = "pay
         details = [{"field": prefix + p.field, "message": f"{p.problem}: {p.remedy}"} for p in problems]
         raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
     url = None if body.webhook is None else body.webhook.url
-    if url is not None and (refusal := refusal_of(url, call.parts.settings)):
+    if url is not None and (refusal := refusal_of(url, parts.settings)):
         details = [{"field": "webhook.url", "message": f"it {refusal[0]}: {refusal[1]}"}]
         raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
-    now_ms = call.parts.clock()
+    now_ms = parts.clock()
     return NewTask(
         new_id(now_ms),
         body.taskType,
@@ -71,12 +71,15 @@ def _plain(task_type: str, payload: Mapping[str, Any]) -> dict[str, object]:
     return plain | {"include": include}
 
 
+def taking_of(caller: Caller, tasks: Sequence[NewTask], action: str, request_id: str) -> Taking:
+    """What is to be stored for a request."""
+    return Taking(Producer(caller.token_id, caller.name, account_of(caller)), tasks, action, request_id)
+
+
 async def store(call: Call[Any, Any], tasks: Sequence[NewTask], action: str) -> set[str]:
     """Store tasks, durably; ids of those that are not, since an earlier one of the token has their key."""
-    caller = call.caller
-    producer = Producer(caller.token_id, caller.name, account_of(call))
     try:
-        return await call.parts.intake.take(Taking(producer, tasks, action, call.request_id))
+        return await call.parts.intake.take(taking_of(call.caller, tasks, action, call.request_id))
     except IntakeFull:
         text = "Too many tasks wait to be stored"
         raise Refusal(UNAVAILABLE, "SERVICE_UNAVAILABLE", text, headers={"Retry-After": "1"}) from None
@@ -84,7 +87,7 @@ async def store(call: Call[Any, Any], tasks: Sequence[NewTask], action: str) -> 
 
 async def refuse_uncovered(call: Call[Any, Any], credits: Decimal) -> None:
     """Raises Refusal where the balance is known, and does not cover this besides what is queued."""
-    room = await call.parts.rooms.room(account_of(call))
+    room = await call.parts.rooms.room(account_of(call.caller))
     if room is not None and room < credits:
         raise insufficient_credits()
 

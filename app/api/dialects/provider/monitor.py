@@ -50,13 +50,13 @@ async def ask_google_news(call: Call[Params, ProviderRequest]) -> Answer:
 
 async def _ask(call: Call[Any, ProviderRequest], task_type: TaskType) -> Answer:
     body = ProviderTaskBody(taskType=task_type, payload=call.body.root, priority=PRIORITY)
-    task = new_task(call, body, prefix="")
+    task = new_task(call.parts, body, prefix="")
     listeners, asker = call.parts.listeners, (call.caller.token_id, task.fingerprint)
     task_id = listeners.take_up(asker)
     if task_id is None:
         await refuse_uncovered(call, task.estimate)
         await store(call, [task], "provider.monitor")
-        call.parts.rooms.take(account_of(call), task.estimate)
+        call.parts.rooms.take(account_of(call.caller), task.estimate)
         task_id = task.id
     listener = listeners.add(asker, task_id, call.is_gone)
     is_heard = False
