@@ -182,7 +182,14 @@ class Dispatcher:
         return self._routes[found.route], dict(found)
 
     async def perform(
-        self, route: Route, caller: Caller, values: Mapping[str, Any], request_id: str, **more: Any
+        self,
+        route: Route,
+        caller: Caller,
+        values: Mapping[str, Any],
+        request_id: str,
+        *,
+        body: Any = None,
+        **more: Any,
     ) -> Any:
         """What the handler of a route returns to a caller that came another way; `more`: of its Call. Raises
         Problem."""
@@ -190,7 +197,7 @@ class Dispatcher:
         params = read_values(route.params, values)
         if getattr(params, "dry_run", False):
             route = dataclasses.replace(route, action=None)
-        call = Call(self._parts, caller, params, None, request_id, {}, **more)
+        call = Call(self._parts, caller, params, body, request_id, {}, **more)
         return await self.in_time(
             lambda: self._handled(route, call),
             self._time_of(route),

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from htpy import Node
+from pydantic import BaseModel
 
 from app.api.problems import FORBIDDEN, Problem, invalid
-from app.api.route import Call, Caller, Parts, Route
+from app.api.route import Call, Caller, Parts, Route, Upload
 from app.api.table import ROUTES
 from app.domain.access import Scope
 
@@ -60,8 +61,19 @@ class Visit:
     async def ask(self, handler: Callable[[Call[Any, Any]], Awaitable[R]], **values: Any) -> R:
         """What a handler of the API answers to this caller; `values`: of its path and query; None: not given.
         What it changes is in the list of actions. Raises Problem."""
+        return await self.tell(handler, None, **values)
+
+    async def tell(
+        self,
+        handler: Callable[[Call[Any, Any]], Awaitable[R]],
+        body: BaseModel | Upload | None,
+        **values: Any,
+    ) -> R:
+        """The same of one that takes a body."""
         given = {name: value for name, value in values.items() if value is not None}
-        answer: R = await self.dispatcher.perform(ROUTE_OF[handler], self.caller, given, self.request_id)
+        answer: R = await self.dispatcher.perform(
+            ROUTE_OF[handler], self.caller, given, self.request_id, body=body
+        )
         return answer
 
     async def read(self, work: Callable[[], Awaitable[R]]) -> R:

@@ -68,30 +68,32 @@ def killed_in_chunk(number: int, store_url: str, change_id: str) -> int:
 
 
 async def made(store: Store, count: int, now_ms: int) -> str:
-    """A run of so many tasks, paused: what is sent again stays where it is."""
+    """A run of so many tasks, and one more, which stays open: so nobody takes the run for finished."""
     run_id = await store.runs.create_run(name="r", source="-", budget=None, now_ms=now_ms)
-    for first in range(1, count + 1, 5_000):
-        ordinals = range(first, min(first + 5_000, count + 1))
+    for first in range(1, count + 2, 5_000):
+        ordinals = range(first, min(first + 5_000, count + 2))
         specs = [TaskSpec(n, "GEMINI", {"prompt": f"p{n}", "country": "GB"}) for n in ordinals]
         await store.runs.add_tasks(run_id, [(spec, Decimal(5)) for spec in specs], now_ms)
     return run_id
 
 
 async def failed(store: Store, run_id: str) -> None:
-    """All of its tasks have failed."""
+    """All of its tasks but the last have failed; it is paused, so that what is sent again stays."""
     async with store.db.engine.begin() as connection:
+        last = sa.select(sa.func.max(tasks.c.ordinal)).where(tasks.c.run_id == run_id).scalar_subquery()
         await connection.execute(sa.update(runs).where(runs.c.id == run_id).values(state=RunState.PAUSED))
         await connection.execute(
-            sa.update(tasks).where(tasks.c.run_id == run_id).values(state="failed", reported="failed")
+            sa.update(tasks)
+            .where(tasks.c.run_id == run_id, tasks.c.ordinal < last)
+            .values(state="failed", reported="failed")
         )
 
 
 async def assert_each_once(store: Store, count: int) -> None:
     async with store.db.engine.connect() as connection:
-        by_attempt = sa.select(tasks.c.state, tasks.c.attempt, sa.func.count()).group_by(
-            tasks.c.state, tasks.c.attempt
-        )
-        assert [tuple(row) for row in await connection.execute(by_attempt)] == [("pending", 2, count)]
+        by_attempt = sa.select(tasks.c.attempt, tasks.c.state, sa.func.count())
+        found = await connection.execute(by_attempt.group_by(tasks.c.attempt, tasks.c.state))
+        assert {tuple(row) for row in found} == {(1, "pending", 1), (2, "pending", count)}
         kept = sa.select(sa.func.count(), sa.func.count(attempts.c.task_id.distinct()))
         assert tuple((await connection.execute(kept)).one()) == (count, count)
 

@@ -54,6 +54,7 @@ _SHAPES = {
     "valid": "done",
     "revoked": "over",
     "ok": "done",
+    "proposed": "waiting",
     "resting": "paused",
     "active": "going",
     "disabled": "over",
