@@ -6,22 +6,26 @@ STAMP  := $(VENV)/.installed
 DEPLOY := $(VENV)/.installed-deploy
 # Test processes side by side; each has servers of its own. Two cores bear four: many tests wait for real processes.
 WORKERS ?= 4
+SHORT  := -m "not slow and not debian and not deploy"
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
+.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
 
-test: install lint types unit
+# What needs one core goes beside what needs the other; the tests need both.
+test: install
+	@$(MAKE) --no-print-directory --jobs=2 lint types bytecode
+	@$(MAKE) --no-print-directory unit
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tallyhook needs Python 3.11 or newer; set PYTHON=")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 # What only the targets below need: 400 MB of validators and the pages' theme.
@@ -42,12 +46,17 @@ format: install
 types: install
 	$(BIN)/mypy
 
+# Compiles what the tests import, once: each test process would do it for itself, and rewrite all tests' asserts.
+# What cannot be imported the tests say.
+bytecode: install
+	@$(BIN)/pytest --collect-only -qq $(SHORT) >/dev/null 2>&1 || true
+
 unit: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian and not deploy" $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(SHORT) $(ARGS)
 
 # The same tests, and which lines and branches they reach; tracing makes them half as slow again.
 coverage: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not debian and not deploy" --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(SHORT) --cov --cov-report=term $(ARGS)
 
 # With the long forms of soak, chaos and scale.
 test-long: install

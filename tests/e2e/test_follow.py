@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-import pandas as pd
 import pytest
 
 from app.address import read_objects_address
@@ -46,6 +45,8 @@ async def until_seen(stack: Stack, out: Path, at_least: int) -> None:
 async def test_readers_see_each_result_once_while_a_follower_is_killed(
     tmp_path: Path, store_url: str, start_valkey: StartValkey
 ) -> None:
+    import pandas as pd
+
     out = tmp_path / "out"
     async with running_stack(tmp_path, store_url, start_valkey().url, *EMULATOR) as stack:
         stack.follow_to = str(out)

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import cloro
 import httpx
-import langchain_cloro
 
 from app.domain.access import hash_of, webhook_secret
 from tests.e2e.stack import KILL, Stack, running_stack
@@ -156,6 +155,7 @@ async def stand_still(stack: Stack) -> None:
 
 async def asks_beside(stack: Stack, token: str) -> None:
     """The LangChain tools, and a monitor call of the SDK; both wait for tasks of the same run."""
+    import langchain_cloro  # or each process of a test run takes a second for it
 
     def ask() -> dict[str, Any]:
         tool = langchain_cloro.CloroGemini(cloro_api_key=token)

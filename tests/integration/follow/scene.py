@@ -6,10 +6,9 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 import pyarrow.dataset as ds
 import sqlalchemy as sa
 from pyarrow import fs
@@ -23,6 +22,9 @@ from app.domain.time_format import DAY_MS
 from app.objects import Objects, open_objects
 from app.store import Store
 from tests.integration.store.scenes import FIVE, LEASE_MS, NOW, ended, failed_on, report_on, settle_all
+
+if TYPE_CHECKING:
+    import pandas as pd  # or each process of a test run takes half a second for it
 
 ENGINES = ("CHATGPT", "GEMINI", "PERPLEXITY")
 EVERYTHING = Selection()
@@ -94,8 +96,10 @@ async def seen_by_duckdb(url: str, folder: Path) -> list[int]:
     return [row[0] for row in query(f"SELECT seq FROM {table(local)} ORDER BY seq")]
 
 
-def frame(url: str, env: Mapping[str, str]) -> pd.DataFrame:
+def frame(url: str, env: Mapping[str, str]) -> "pd.DataFrame":
     """All rows, by pandas."""
+    import pandas as pd
+
     if not url.startswith("s3://"):
         return pd.read_parquet(url)
     there = fs.S3FileSystem(

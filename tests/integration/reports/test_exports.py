@@ -3,10 +3,9 @@
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 import pytest
 import sqlalchemy as sa
 
@@ -17,6 +16,9 @@ from app.store.tables import account_entries
 from app.views.export_rows import COLUMNS, ExportContent
 from tests.integration.store.scenes import NOW, claim, ended, failed_on, report_on, settle_all, start_run
 from tests.statements import before_each
+
+if TYPE_CHECKING:
+    import pandas as pd  # or each process of a test run takes half a second for it
 
 TASKS = 30
 CHARGED = Decimal("5.000001")
@@ -71,6 +73,8 @@ def queried(query: str) -> list[tuple[Any, ...]]:
 async def test_parquet_loads_in_duckdb_and_pandas_with_its_types(
     store: Store, run_id: str, tmp_path: Path
 ) -> None:
+    import pandas as pd
+
     path = await exported(store, run_id, ExportContent.RESULTS, Format.PARQUET, tmp_path)
     types = {row[0]: row[1] for row in queried(f"DESCRIBE SELECT * FROM '{path}'")}
     assert list(types) == list(COLUMNS[ExportContent.RESULTS])
@@ -88,7 +92,7 @@ async def test_parquet_loads_in_duckdb_and_pandas_with_its_types(
     check_frame(pd.read_parquet(path))
 
 
-def check_frame(frame: pd.DataFrame) -> None:
+def check_frame(frame: "pd.DataFrame") -> None:
     """The same file in pandas."""
     assert str(frame["submitted_at"].dtype) == "datetime64[ms, UTC]"
     assert {str(frame[name].dtype) for name in ("state", "verdict", "task_type")} == {"category"}
@@ -129,6 +133,8 @@ async def test_the_ledger_says_the_same_in_every_format(store: Store, run_id: st
 
 
 async def test_csv_loads_in_pandas_exactly(store: Store, run_id: str, tmp_path: Path) -> None:
+    import pandas as pd
+
     path = await exported(store, run_id, ExportContent.RESULTS, Format.CSV, tmp_path)
     frame = pd.read_csv(path, dtype={"credits_charged": "str"}, parse_dates=["submitted_at", "settled_at"])
     assert len(frame) == TASKS
