@@ -75,7 +75,7 @@ async def test_an_agent_makes_a_run_and_follows_it_to_its_end(
     from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
 
-    faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05", "--drop", "0.05")
+    faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05")
     async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200", *faults) as stack:
         stack.start("api")
         headers = {"Authorization": f"Bearer {await stack.token('operate')}"}

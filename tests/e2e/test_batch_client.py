@@ -54,7 +54,7 @@ async def test_openai_s_client_has_every_line_answered_once(
 ) -> None:
     import openai
 
-    faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05", "--drop", "0.05")
+    faults = ("--fail", "0.05", "--lose-response", "0.05", "--duplicate", "0.05")
     async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200", *faults) as stack:
         stack.start("api")
         key = await stack.token("submit")

@@ -1,25 +1,39 @@
 """Books in which everything happened: nothing differs. Then each corruption is found, and named."""
 
 from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from app.domain.verification.signature_checks import SignatureStatus
+from app.provider.wire import read_answer
 from app.services.verify.books import VerifyTotals
-from app.store import Store
+from app.store import Database, Store
 from app.store.read.verification import BooksSnapshot, open_snapshot
 from tests.books import check_books, read_books
-from tests.integration.verify.corruptions import CORRUPTIONS
+from tests.integration.verify.corruptions import CORRUPTIONS, Corruption
 from tests.integration.verify.scene import NAMES, SECRET, Scene, make_scene, verified
 
 
 async def test_each_corruption_is_found_and_named(store: Store, subtests: pytest.Subtests) -> None:
     scene = await make_scene(store)
-    await _nothing_differs(scene)
     await _a_retired_secret_leaves_deliveries_unchecked(scene)
-    for corruption in CORRUPTIONS:
+    await _each_is_found(scene, CORRUPTIONS, subtests)
+
+
+async def test_one_of_each_table_is_found_in_postgresql(postgres_url: str, subtests: pytest.Subtests) -> None:
+    store = Store(Database(postgres_url), read_answer)
+    try:
+        await _each_is_found(await make_scene(store), {c.table: c for c in CORRUPTIONS}.values(), subtests)
+    finally:
+        await store.close()
+
+
+async def _each_is_found(scene: Scene, corruptions: Iterable[Corruption], subtests: pytest.Subtests) -> None:
+    await _nothing_differs(scene)
+    for corruption in corruptions:
         with subtests.test(corruption.name):
             totals = await _corrupted(scene, corruption.make(scene))
             named = [
