@@ -158,7 +158,7 @@ async def run(
         db = Database(url)
         await migrate(db)
         await db.close()
-        async with running_stack(folder, url, valkey.url, *emulator) as stack:
+        async with running_stack(folder, url, valkey.url, *emulator, is_forked=False) as stack:
             stack.start(*(f"worker{n}" for n in range(2, workers + 1)))
             await load(stack, count, batch_size)
             samples, started = Samples(), time.monotonic()

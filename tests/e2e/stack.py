@@ -25,6 +25,7 @@ from app.provider.wire import read_answer
 from app.services.access import create_token
 from app.store import Database, Store
 from app.store.tables import tasks
+from tests.e2e.forking import Forked, Forks, start
 from tests.servers.processes import ServerError, answers, end, free_port, log_tail, wait_for
 
 START_TIMEOUT_S = 30.0
@@ -56,11 +57,13 @@ class Stack:
         self.folder = folder
         self.store = store
         self._ports = {"emulator": free_port(), "web": free_port(), "api": free_port()}
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes] | Forked] = {}
         self.emulator_options: list[str] = []
         self.seed = 7
         self.run_id = ""
         self.follow_to = ""
+        self.is_forked = False
+        """Whether processes begin as forks of one that has imported everything."""
         self.with_api = False
         """Whether `web` answers the API too."""
         self.env_of: dict[str, dict[str, str]] = {}
@@ -103,17 +106,7 @@ class Stack:
     def start(self, *names: str) -> None:
         """Start processes and wait until those with a port answer."""
         for name in names:
-            with (self.folder / f"{name}.log").open("ab") as file:
-                log = self.log_to.get(name, file)
-                self._processes[name] = subprocess.Popen(
-                    self.command(name),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=self.env | self.env_of.get(name, {}),
-                    cwd=self.folder,
-                    start_new_session=True,
-                )
+            self._processes[name] = self._fork(name) if self._may_fork(name) else self._run(name)
         for name in names:
             if name in self._ports:
                 path = {"emulator": "/_emulator/books?tasks=0"}.get(name, "/healthz")
@@ -121,10 +114,38 @@ class Stack:
                 process, log_path = self._processes[name], self.folder / f"{name}.log"
                 wait_for(lambda url=url: answers(url), process, log_path, START_TIMEOUT_S)  # type: ignore[misc]
 
+    def _may_fork(self, name: str) -> bool:
+        """What is imported in another way, or logs elsewhere, needs an interpreter of its own."""
+        path = self._env(name).get("PYTHONPATH")
+        return self.is_forked and name not in self.log_to and path == os.environ.get("PYTHONPATH")
+
+    def _env(self, name: str) -> dict[str, str]:
+        return self.env | self.env_of.get(name, {})
+
+    def _fork(self, name: str) -> Forked:
+        command = self.command(name)
+        module, arguments = ("workers", command[3:]) if command[1] == "-m" else ("app.cli.main", command[1:])
+        log = self.folder / f"{name}.log"
+        return start(module, arguments, log=log, env=self._env(name), here=self.folder)
+
+    def _run(self, name: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as file:
+            log = self.log_to.get(name, file)
+            return subprocess.Popen(
+                self.command(name),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env(name),
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
     def end(self, name: str, how: tuple[tuple[int, float], ...] = STOP) -> int:
         """End a process by its id; its exit code."""
         process = self._processes.pop(name)
         end(process, how)
+        assert process.returncode is not None
         return process.returncode
 
     async def until_workers_started(self, times: int) -> None:
@@ -265,6 +286,9 @@ class Stack:
 
     def tallyhook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end, on the processes' own settings."""
+        if self._may_fork(""):
+            ran = Forks(self.folder).run(*arguments, env=self.env)
+            return subprocess.CompletedProcess(arguments, ran.code, ran.out.decode(), ran.err)
         return subprocess.run(
             [TALLYHOOK, *arguments],
             check=False,
@@ -318,11 +342,17 @@ def running_emulator(log_path: Path, *options: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def running_stack(
-    folder: Path, store_url: str, redis_url: str, *emulator_options: str, env: Mapping[str, str] | None = None
+    folder: Path,
+    store_url: str,
+    redis_url: str,
+    *emulator_options: str,
+    env: Mapping[str, str] | None = None,
+    is_forked: bool = True,
 ) -> AsyncIterator[Stack]:
     """A stack with its three processes running. `env`: further variables of theirs."""
     store = Store(Database(store_url), read_answer)
     stack = Stack(folder, store, store_url, redis_url)
+    stack.is_forked = is_forked
     stack.env |= env or {}
     stack.emulator_options = list(emulator_options)
     try:

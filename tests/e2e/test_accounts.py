@@ -30,6 +30,7 @@ async def test_each_account_is_sent_received_and_settled_by_itself(
 ) -> None:
     store = Store(Database(store_url), read_answer)
     stack = Stack(tmp_path, store, store_url, valkey_url)
+    stack.is_forked = True
     stack.emulator_options = ["--time-scale", "2000"]
     account = {"api_key": EU_KEY, "webhook_secret": EU_SECRET, "base_url": eu_url}
     stack.env["TALLYHOOK_ACCOUNTS"] = json.dumps({"eu": account})

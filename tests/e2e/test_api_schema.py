@@ -111,6 +111,7 @@ async def test_schemathesis_finds_no_500_and_nothing_undocumented(
 ) -> None:
     store = Store(Database(store_url), read_answer)
     stack = Stack(tmp_path, store, store_url, "redis://127.0.0.1:1")
+    stack.is_forked = True
     stack.env["TALLYHOOK_API_RATE_PER_S"] = "10000"
     try:
         run_id, task_ids = await start_run(

@@ -14,7 +14,7 @@ import pytest
 
 from app.domain.run_reason import BY_HAND
 from app.domain.task import RunState
-from tests.e2e.forking import Forks, forks
+from tests.e2e.forking import Forks
 from tests.e2e.stack import Stack, running_stack
 
 COUNT, SAMPLES, TASKS = 24, 2, 20
@@ -72,9 +72,8 @@ async def started(folder: Path, store_url: str, redis_url: str) -> AsyncIterator
     with (folder / "mine.csv").open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     options = ("--time-scale", "2000", "--fail", "0.5")
-    with forks(folder) as forked:
-        async with running_stack(folder, store_url, redis_url, *options, env=SETTINGS) as stack:
-            yield Hour(stack, forked)
+    async with running_stack(folder, store_url, redis_url, *options, env=SETTINGS) as stack:
+        yield Hour(stack, Forks(folder))
 
 
 @pytest.mark.timeout(400)

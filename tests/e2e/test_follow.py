@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -13,7 +12,7 @@ from app.address import read_objects_address
 from app.objects import open_objects
 from app.ports import ObjectsRefused
 from tests.conftest import StartValkey
-from tests.e2e.forking import Forks, forks
+from tests.e2e.forking import Forks
 from tests.e2e.stack import KILL, Stack, running_stack
 from tests.integration.follow.scene import query, table
 from tests.servers.s3 import S3Server
@@ -65,9 +64,8 @@ async def test_readers_see_each_result_once_while_a_follower_is_killed(
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forks(tmp_path_factory.mktemp("follow")) as running:
-        yield running
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Forks:
+    return Forks(tmp_path_factory.mktemp("follow"))
 
 
 @pytest.mark.parametrize(

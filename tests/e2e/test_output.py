@@ -6,12 +6,11 @@ import os
 import re
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.forking import Forks, Ran, forks
+from tests.e2e.forking import Forks, Ran
 from tests.e2e.stack import TALLYHOOK
 
 GOOD = "prompt,task_type,country\nIs Monzo safe?,GEMINI,GB\n"
@@ -26,15 +25,15 @@ JSON = ((), ("--json",))
 
 
 @pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Forks:
     """Commands in a directory with a run of many tasks, called `many`."""
     here = tmp_path_factory.mktemp("output")
     (here / "good.csv").write_text(GOOD)
     rows = "".join(f"Question {n} of these {MANY}?,GEMINI,GB\n" for n in range(MANY))
     (here / "many.csv").write_text(GOOD + rows)
-    with forks(here) as ready:
-        assert ready.run("submit", "many.csv", "--name", "many").code == 0
-        yield ready
+    ready = Forks(here)
+    assert ready.run("submit", "many.csv", "--name", "many").code == 0
+    return ready
 
 
 def runs_named(forked: Forks, name: str) -> list[str]:

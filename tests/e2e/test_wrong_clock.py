@@ -23,6 +23,7 @@ async def test_f18_nothing_is_written_by_a_clock_that_is_25_hours_wrong(
     """Ahead or behind, when they start and in the middle: the offset changes while they run."""
     store = Store(Database(postgres_url), read_answer)
     stack = Stack(tmp_path, store, postgres_url, start_valkey(appendonly=False).url)
+    stack.is_forked = True
     offset = tmp_path / "offset"
     offset.write_text(str(WRONG_S))
     right = dict(stack.env)

@@ -154,6 +154,7 @@ async def troubled_stack(
         proxy = stack_of.enter_context(Proxy(address.port))
         behind = address.set(port=proxy.port).render_as_string(hide_password=False)
         stack = Stack(folder, store, behind, valkey.url)
+        stack.is_forked = True
         pipe = LogPipe(folder / "piped.log")
         stack_of.callback(pipe.close)
         stack.log_to = {"web": pipe.write_end, "worker": pipe.write_end}

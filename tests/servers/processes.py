@@ -7,8 +7,21 @@ import urllib.request
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 POLL_S = 0.02
+
+
+class Process(Protocol):
+    """What `subprocess.Popen` has for ending a process."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
 
 
 class ServerError(Exception):
@@ -31,9 +44,7 @@ def package_dir(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def wait_for(
-    ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout_s: float
-) -> None:
+def wait_for(ready: Callable[[], bool], process: Process, log: Path, timeout_s: float) -> None:
     """Wait until `ready` is true; raises ServerError when the process ends or the time is over."""
     deadline = time.monotonic() + timeout_s
     while not ready():
@@ -54,7 +65,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def end(process: subprocess.Popen[bytes], signals: tuple[tuple[int, float], ...]) -> None:
+def end(process: Process, signals: tuple[tuple[int, float], ...]) -> None:
     """Send each signal in turn until the process has ended; each comes with the seconds to wait for it."""
     for number, wait_s in signals:
         process.send_signal(number)
