@@ -46,7 +46,14 @@ LEFT_TO_THE_LONG_FORM = {
         "tests/e2e/test_schedules.py",
         "tests/integration/audit/test_booking.py",
         "tests/integration/evidence/",
+        "tests/integration/notices/test_triggers.py",
         "tests/integration/notices/test_worker.py",
+        "tests/integration/services/test_admission.py",
+        "tests/integration/services/test_early_polls.py",
+        "tests/integration/services/test_engine_pauses.py",
+        "tests/integration/services/test_gateway.py",
+        "tests/integration/services/test_half_texts.py",
+        "tests/integration/services/test_open_sends.py",
         "tests/integration/verify/test_corruptions.py::test_each",
     ),
     "sqlite": (
@@ -55,11 +62,17 @@ LEFT_TO_THE_LONG_FORM = {
         "tests/e2e/test_accounts.py",
         "tests/e2e/test_follow.py",
         "tests/e2e/test_uploads.py",
+        "tests/integration/archive/test_archive_days.py",
+        "tests/integration/archive/test_reading.py",
         "tests/integration/loading/test_resuming.py",
+        "tests/integration/prune/test_prune_command.py",
+        "tests/integration/prune/test_prune_rows.py",
+        "tests/integration/prune/test_year.py",
         "tests/integration/test_hostile_bodies.py::test_f11_whatever_a_signed_body_says",
     ),
 }
-"""Of these the short form runs the half on the other store only."""
+"""Of these the short form runs the half on the other store only. Rules of services are the same on both, and
+each statement has tests of the store on both."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
