@@ -2,7 +2,7 @@
 command line and the API; draws and prints nothing."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from app.address.split import AddressError
 from app.address.web import read_http_url, written_address
@@ -64,6 +64,12 @@ def refusal_of(url: str, settings: Settings) -> tuple[str, str] | None:
             f"workers post there only if {NETWORKS} names it, such as {NETWORKS}={address}",
         )
     return None
+
+
+def url_without_query(url: str) -> str:
+    """As it is shown: the query may hold a token."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
 
 
 def _read_secret(path: Path) -> str:

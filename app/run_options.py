@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 
 from app.config import DEFAULT_ACCOUNT, Settings
 from app.domain.credits import ACCOUNT_CREDITS_MAX
+from app.domain.relay.message import NewEndpoint, new_secret
 from app.domain.text import sanitize
 from app.domain.time_format import DurationError, parse_duration
 from app.errors import USAGE, UserError
@@ -44,6 +45,8 @@ class RunOptions:
     delimiter: str = ""
     repeats: int = 1
     pause_failing_engines: bool = False
+    webhook_url: str = ""
+    """Of a schedule: where the results of its runs are posted to."""
 
     def defaults(self) -> Defaults:
         """For records whose own cells are blank."""
@@ -75,6 +78,7 @@ class RunOptions:
             reuse_within_ms=duration_option("--reuse-within", self.reuse_within),
             duplicates=Duplicates(self.duplicates),
             pause_failing_engines=self.pause_failing_engines,
+            push_to=NewEndpoint(self.webhook_url, new_secret()) if self.webhook_url else None,
         )
 
     def to_json(self) -> str:

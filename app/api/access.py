@@ -9,7 +9,8 @@ from multidict import MultiMapping
 
 from app.api.problems import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, FieldError, Problem
 from app.api.route import Caller, Route
-from app.domain.access import Scope, TokenRow, is_same, prefix_of
+from app.domain.access import Scope, TokenRow, is_same, prefix_of, webhook_secret
+from app.domain.relay.message import NewEndpoint
 from app.ports import Clock
 from app.store import Store
 
@@ -68,7 +69,7 @@ class Access:
         if token is None or not token.is_valid(now_ms):
             raise _refused("this token is unknown, expired or revoked: tallyhook token list")
         self._note_use(token, now_ms)
-        return Caller(token.id, token.name, Scope(token.scope), token.account)
+        return Caller(token.id, token.name, Scope(token.scope), token.account, _endpoint_of(token))
 
     async def _token(self, prefix: str, now_ms: int) -> TokenRow | None:
         if (known := self._recent(prefix, now_ms)) is not None:
@@ -113,6 +114,12 @@ class Access:
     async def close(self) -> None:
         """Wait for what is being written."""
         await asyncio.gather(*self._notes, return_exceptions=True)
+
+
+def _endpoint_of(token: TokenRow) -> NewEndpoint | None:
+    if token.webhook_url is None:
+        return None
+    return NewEndpoint(token.webhook_url, webhook_secret(token.sha256), token_id=token.id)
 
 
 def refuse_without_scope(caller: Caller, route: Route) -> None:

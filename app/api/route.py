@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from app.api.problems import NATIVE, Dialect
 from app.config import Settings
 from app.domain.access import Scope
+from app.domain.relay.message import NewEndpoint
 from app.limits import to_ms
 from app.ports import Clock
 from app.prompts.batch_file import read_batch_file
@@ -71,6 +72,8 @@ class Caller:
     scope: Scope
     account: str | None
     """It sees and spends this one's only; None: every account's."""
+    push_to: NewEndpoint | None = None
+    """Where results of its runs and tasks are posted to that name no URL themselves."""
 
     def sees(self, account: str) -> bool:
         """Whether something of an account is there for this caller."""

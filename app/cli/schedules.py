@@ -1,11 +1,12 @@
 """The commands of schedules: a prompt file that runs every so often."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import AsJson, settings_for, takes_run_options
+from app.cli.options import AsJson, WebhookSecretFile, WebhookUrl, settings_for, takes_run_options
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
 from app.errors import USAGE, UserError
@@ -13,6 +14,7 @@ from app.errors import USAGE, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from app.domain.relay.message import NewEndpoint
     from app.run_options import RunOptions
     from app.store import Store
     from app.store.write.schedules import ScheduleRow
@@ -36,6 +38,8 @@ def add(
     name: Annotated[str, typer.Option(help="Name of the schedule; default: the file's name.")] = "",
     *,
     options: "RunOptions",
+    webhook_url: WebhookUrl = "",
+    webhook_secret_file: WebhookSecretFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run FILE every TIME, from now on, each time as a run of its own.
@@ -44,7 +48,8 @@ def add(
     """
     from app.cli.runs.prompt_file import refuse_if_not_a_file
     from app.cli.runs.submit_file import printable_stem
-    from app.cli.terminal import draw_line, show
+    from app.cli.terminal import show
+    from app.relay_options import endpoint_option
     from app.run_options import refuse_not_utf8, refuse_unknown_account, refuse_unusable_name
     from app.views.schedules import schedule_document
 
@@ -56,30 +61,60 @@ def add(
     wanted = name or printable_stem(path)
     refuse_unusable_name("--name", wanted)
     refuse_not_utf8(str(path))
+    options = replace(options, webhook_url=webhook_url)
+    push_to = endpoint_option(webhook_url, webhook_secret_file, settings)
     refuse_wrong_options(options, path)
 
     async def work(store: "Store") -> None:
-        await _add_schedule(store, wanted, path, options, every_ms)
+        await _add_schedule(store, wanted, path, options, every_ms, push_to)
         document = schedule_document(await choose_schedule(store, wanted))
         document["message"] = (
             f"{path.name} runs every {document['every']}, beginning as soon as a worker runs."
         )
-        show(document, as_json=as_json, draw=draw_line)
+        document["webhook"] = await _webhook(store, options.account, push_to)
+        show(document, as_json=as_json, draw=draw_added)
 
     with_store(settings, work)
 
 
-async def _add_schedule(store: "Store", name: str, path: Path, options: "RunOptions", every_ms: int) -> None:
+async def _add_schedule(
+    store: "Store", name: str, path: Path, options: "RunOptions", every_ms: int, push_to: "NewEndpoint | None"
+) -> None:
     """Store it, its first slot now. Raises UserError for a name that is taken."""
     from app.bootstrap import now_ms
 
     now = now_ms()
     schedule_id = await store.schedules.add_schedule(
-        name=name, source=str(path), options=options.to_json(), every_ms=every_ms, next_at_ms=now, now_ms=now
+        name=name,
+        source=str(path),
+        options=options.to_json(),
+        every_ms=every_ms,
+        next_at_ms=now,
+        now_ms=now,
+        push_to=None if push_to is None else (options.account, push_to),
     )
     if schedule_id is None:
         raise UserError("schedule_exists", f"there is a schedule {name!r} already", "give another --name")
     done(f"schedule {name} is stored")
+
+
+async def _webhook(store: "Store", account: str, push_to: "NewEndpoint | None") -> "Document | None":
+    """Where its runs' results are pushed to; of a new URL with the secret, told this once."""
+    if push_to is None:
+        return None
+    is_new = await store.relay.secret_of_url(account, push_to.url) == push_to.secret
+    told = push_to.secret if is_new and not push_to.is_secret_given else None
+    return {"url": push_to.url, "secret": told, "secret_given": push_to.is_secret_given}
+
+
+def draw_added(output: "Console", document: "Document") -> None:
+    """What was stored, and the secret that is told this once."""
+    from app.cli.runs.draw import draw_webhook
+    from app.cli.terminal import draw_line
+
+    draw_line(output, document)
+    if document["webhook"] is not None:
+        draw_webhook(output, document["webhook"])
 
 
 @schedule.command("list")

@@ -28,6 +28,7 @@ token = typer.Typer(
 @token.command(
     epilog=examples(
         "tallyhook token create airflow --scope submit --account eu --expires 90d",
+        "tallyhook token create shop --scope submit --webhook-url https://example.com/results",
         "export TALLYHOOK_TOKEN=$(tallyhook token create ci --scope read --json | jq -r .token)",
     )
 )
@@ -46,16 +47,24 @@ def create(
     expires: Annotated[
         str, typer.Option(metavar="TIME", help="It ends after this, such as 90d; default: never.")
     ] = "",
+    webhook_url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="Post results of all that it brings there, unless a run says where."
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a token for the API and print it, once: only a hash of it is kept.
 
-    Clients send it as Authorization: Bearer TOKEN.
+    Clients send it as Authorization: Bearer TOKEN. Its webhook secret, which signs what is posted for it, is
+    made of it and printed with it.
     """
     from app.bootstrap import now_ms
     from app.cli.terminal import show
     from app.domain.access import webhook_secret
     from app.domain.time_format import DurationError, parse_duration
+    from app.relay_options import endpoint_option
     from app.run_options import refuse_unknown_account, refuse_unusable_name
     from app.services.access import create_token
     from app.views.access import token_document
@@ -69,9 +78,20 @@ def create(
     except DurationError as error:
         raise UserError("bad_option", f"--expires: {error}", exit_code=USAGE) from None
 
+    endpoint_option(webhook_url, None, settings)
+    if webhook_url and _scope(scope) == "read":
+        what, remedy = "--webhook-url goes with a token that brings runs", "give --scope submit or operate"
+        raise UserError("bad_option", what, remedy, exit_code=USAGE)
+
     async def work(store: "Store") -> None:
         made = await create_token(
-            store, name, _scope(scope), account or None, now_ms=now_ms(), lasts_ms=lasts_ms
+            store,
+            name,
+            _scope(scope),
+            account or None,
+            now_ms=now_ms(),
+            lasts_ms=lasts_ms,
+            webhook_url=webhook_url or None,
         )
         if made is None:
             raise UserError(
@@ -160,7 +180,11 @@ def draw_created(output: "Console", document: "Document") -> None:
     output.print(f"{escape(document['name'])} may [b]{document['scope']}[/b], {escape(whose)}, {until}:\n")
     output.print(f"  [b]{document['token']}[/b]\n", soft_wrap=True)
     output.print("It is shown this once. Clients send: [cyan]Authorization: Bearer TOKEN[/cyan]")
-    output.print("Webhooks that single tasks ask for are signed with its own secret:\n")
+    if document["webhook_url"]:
+        output.print(f"Results of all that it brings are posted to {escape(document['webhook_url'])},")
+        output.print("unless a run says where; they are signed with its own secret:\n")
+    else:
+        output.print("Webhooks that single tasks ask for are signed with its own secret:\n")
     output.print(f"  {document['webhook_secret']}", soft_wrap=True, highlight=False)
 
 

@@ -46,6 +46,8 @@ class TokenRow:
     expires_at_ms: int | None
     revoked_at_ms: int | None
     last_used_at_ms: int | None
+    webhook_url: str | None = None
+    """Where results of its runs and tasks are posted to that name no URL themselves."""
 
     def is_valid(self, now_ms: int) -> bool:
         """Neither revoked nor expired."""

@@ -16,9 +16,17 @@ COMMAND_LINE_ID = "00000000-0000-0000-0000-000000000000"
 
 
 async def create_token(
-    store: "Store", name: str, scope: str, account: str | None, *, now_ms: int, lasts_ms: int | None = None
+    store: "Store",
+    name: str,
+    scope: str,
+    account: str | None,
+    *,
+    now_ms: int,
+    lasts_ms: int | None = None,
+    webhook_url: str | None = None,
 ) -> tuple[TokenRow, str] | None:
-    """Its row and the token itself, which is kept nowhere; None: a valid token has the name."""
+    """Its row and the token itself, which is kept nowhere; None: a valid token has the name. `webhook_url`:
+    where results of all that it brings are posted to, checked before."""
     text = make_token(os.urandom(NAME_BYTES), os.urandom(SECRET_BYTES))
     row = TokenRow(
         new_id(now_ms),
@@ -31,6 +39,7 @@ async def create_token(
         expires_at_ms=None if lasts_ms is None else now_ms + lasts_ms,
         revoked_at_ms=None,
         last_used_at_ms=None,
+        webhook_url=webhook_url,
     )
     is_made = await store.access.create_token(row, action_by_command("token.create", row.id, now_ms))
     return (row, text) if is_made else None

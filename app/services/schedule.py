@@ -136,6 +136,7 @@ async def _claim(
         batch_size=new.batch_size,
         reuse_within_ms=new.reuse_within_ms,
         pause_failing_engines=new.pause_failing_engines,
+        push_to=new.push_to,
         reason=reason,
         now_ms=now_ms,
     )

@@ -587,6 +587,7 @@ tokens = sa.Table(
     sa.Column("expires_at_ms", Millis),  # null: never
     sa.Column("revoked_at_ms", Millis),  # null: it is valid
     sa.Column("last_used_at_ms", Millis),  # to the minute; null: never
+    sa.Column("webhook_url", sa.Text),  # where its runs' results are posted to; null: where each says
 )
 IS_VALID_TOKEN = tokens.c.revoked_at_ms.is_(None)
 

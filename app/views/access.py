@@ -19,6 +19,7 @@ def token_document(row: TokenRow, now_ms: int) -> Document:
         "expires_at": iso_utc(row.expires_at_ms),
         "revoked_at": iso_utc(row.revoked_at_ms),
         "last_used_at": iso_utc(row.last_used_at_ms),
+        "webhook_url": row.webhook_url,
     }
 
 

@@ -3,6 +3,7 @@
 import json
 
 from app.domain.time_format import display_duration, iso_utc
+from app.relay_options import url_without_query
 from app.store.write.schedules import ScheduleRow
 from app.views.runs import Document
 
@@ -11,6 +12,8 @@ def schedule_document(row: ScheduleRow) -> Document:
     """A schedule as its row says; times in ISO 8601, UTC."""
     try:
         options = json.loads(row.options)
+        if isinstance(options, dict) and "webhook_url" in options:
+            options["webhook_url"] = url_without_query(options["webhook_url"])
     except ValueError:
         options = row.options  # not ours; the others are listed all the same
     return {

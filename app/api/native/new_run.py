@@ -74,7 +74,11 @@ class RunFields(BaseModel):
         bool, Field(description="Its tasks of an engine whose answers fail wait.")
     ] = False
     webhook_url: Annotated[
-        str | None, Field(max_length=2_000, description="Where each result is posted to.")
+        str | None,
+        Field(
+            max_length=2_000,
+            description="Where each result is posted to. Default: the token's own, if any; empty: nowhere.",
+        ),
     ] = None
 
     def options(self, account: str) -> RunOptions:
@@ -124,7 +128,9 @@ def new_run_of(call: Call[Any, Any], fields: RunFields, now_ms: int, tag: str) -
         if fields.name is not None:
             refuse_unusable_name("--name", fields.name)
         name = fields.name or f"api-{utc(now_ms):%Y%m%d-%H%M%S}-{tag}"
-        push_to = endpoint_option(fields.webhook_url or "", None, call.parts.settings)
+        push_to = call.caller.push_to
+        if fields.webhook_url is not None:
+            push_to = endpoint_option(fields.webhook_url, None, call.parts.settings)
         new = replace(options.new_run(name, SOURCE), is_name_new=True, push_to=push_to)
     except UserError as error:
         problem = _option_problem(error)

@@ -1,7 +1,6 @@
 """/v1/relay/endpoints: where results are pushed to, how that goes, and posting again what was not taken."""
 
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, Field
 
@@ -11,6 +10,7 @@ from app.api.pages import Page, PageParams, page_of, read_cursor
 from app.api.problems import not_found
 from app.api.route import Call, Params, Route
 from app.domain.access import Scope
+from app.relay_options import url_without_query
 from app.store.read.relay import EndpointRow
 
 
@@ -49,12 +49,11 @@ class EndpointParams(Params):
 
 def endpoint_model(row: EndpointRow) -> Endpoint:
     """An endpoint with its figures."""
-    parts = urlsplit(row.url)
     return Endpoint.model_validate(
         {
             "id": row.id,
             "account": row.account,
-            "url": urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
+            "url": url_without_query(row.url),
             "scheme": row.scheme,
             "state": row.state,
             "runs": list(row.runs),

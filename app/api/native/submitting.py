@@ -72,7 +72,9 @@ class Webhook(BaseModel):
     """Where results are posted to."""
 
     url: str
-    secret: str | None = Field(description="That of a new URL, told this once; null: it has one already.")
+    secret: str | None = Field(
+        description="That of a new URL, told this once; null: it has one already, or it is the token's."
+    )
 
 
 class NewRunAnswer(Read):
@@ -212,7 +214,8 @@ class _Seal:
         if push_to is None:
             return None
         secret = await self.call.store.relay.secret_of_run(run_id)
-        return Webhook(url=push_to.url, secret=secret if secret == push_to.secret else None)
+        is_new = not push_to.token_id and secret == push_to.secret
+        return Webhook(url=push_to.url, secret=secret if is_new else None)
 
 
 def _read(loaded: Loaded, reader: PromptReader, body: _Body) -> dict[str, Any]:

@@ -224,10 +224,11 @@ def draw_submitted(output: Console, document: "Document") -> None:
     for line in document["next"]:
         output.print(f"  {escape(line)}")
     if document["webhook"] is not None:
-        _draw_webhook(output, document["webhook"])
+        draw_webhook(output, document["webhook"])
 
 
-def _draw_webhook(output: Console, webhook: "Document") -> None:
+def draw_webhook(output: Console, webhook: "Document") -> None:
+    """Where results go, and the secret of a new URL on a line that can be copied."""
     output.print(f"Results are posted to {escape(webhook['url'])}; tallyhook relay list says how that goes.")
     if webhook["secret"] is not None:
         output.print("  signed with a secret that is shown this once, for the receiver:")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.relay.ladder import LONGEST_MS
-from app.domain.relay.message import Message, Position
+from app.domain.relay.message import Message, Position, Scheme
 from app.store.part import reads
 from app.store.read.bodies import AnswerReads
 from app.store.read.exports import read_results
@@ -127,6 +127,13 @@ class RelayReads(AnswerReads):
         found = (await connection.execute(query)).all()
         names = await _run_names(connection, [row.id for row in found])
         return [EndpointRow(**row._mapping, runs=tuple(names.get(row.id, ()))) for row in found]
+
+    @reads
+    async def secret_of_url(self, connection: AsyncConnection, account: str, url: str) -> str | None:
+        """The secret of the command line's endpoint with a URL; None: there is none."""
+        e = relay_endpoints.c
+        is_own = e.account == account, e.token_id == "", e.scheme == Scheme.STANDARD
+        return await connection.scalar(sa.select(e.secret).where(*is_own, e.url == url))
 
     @reads
     async def secret_of_run(self, connection: AsyncConnection, run_id: str) -> str | None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.relay.message import NewEndpoint
 from app.domain.task import RunState, new_id
 from app.domain.text import storable
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_OPEN_RUN, batches, runs
+from app.store.write.relay_endpoints import link_run
 from app.store.write.runs import discard_loading
 
 _B = batches.c
@@ -34,7 +36,13 @@ class BatchWrites(StorePart):
     """Part of the store."""
 
     async def create_batch(
-        self, new: NewBatch, *, name: str, source: str, repeats_since_ms: int | None
+        self,
+        new: NewBatch,
+        *,
+        name: str,
+        source: str,
+        repeats_since_ms: int | None,
+        push_to: NewEndpoint | None = None,
     ) -> tuple[str, str]:
         """(id, hash of the request) of a new batch with its run, which is loading; or of the batch that has
         the key already. `repeats_since_ms`: this is a repetition, so that a batch of the token that was asked
@@ -50,11 +58,16 @@ class BatchWrites(StorePart):
             "created_at_ms": new.created_at_ms,
             "has_rollup": True,
         }
-        return await self._create(run, new, repeats_since_ms)
+        return await self._create(run, new, repeats_since_ms, push_to)
 
     @writes
     async def _create(
-        self, connection: AsyncConnection, run: dict[str, object], new: NewBatch, repeats_since_ms: int | None
+        self,
+        connection: AsyncConnection,
+        run: dict[str, object],
+        new: NewBatch,
+        repeats_since_ms: int | None,
+        push_to: NewEndpoint | None,
     ) -> tuple[str, str]:
         if repeats_since_ms is not None:
             alike = _B.token_id == new.token_id, _B.request_sha256 == new.request_sha256
@@ -71,6 +84,9 @@ class BatchWrites(StorePart):
             if held.run_id != run["id"]:
                 return held.run_id, held.request_sha256
         await self.db.insert(connection, runs, [run], known="id")
+        if push_to is not None:
+            endpoint = new_id(new.created_at_ms), push_to
+            await link_run(self.db, connection, str(run["id"]), new.account, endpoint, new.created_at_ms)
         return str(run["id"]), new.request_sha256
 
     @writes(long=True)

@@ -17,6 +17,7 @@ from app.store.tables import (
     relay_messages,
     relay_position,
     relay_runs,
+    runs,
     settle_sequence,
 )
 
@@ -117,14 +118,6 @@ class RelayEndpointWrites(StorePart):
         """Sign with another secret from now on, and for a day with the present one too."""
         return await _change_secret(connection, endpoint_id, secret, now_ms)
 
-    @writes
-    async def add_endpoint(
-        self, connection: AsyncConnection, endpoint_id: str, account: str, new: NewEndpoint, now_ms: int
-    ) -> str:
-        """An endpoint for results of single tasks (`relay_tasks`); its id, or that of the one with the same
-        URL."""
-        return await ensure_endpoint(self.db, connection, endpoint_id, account, new, now_ms)
-
 
 async def link_run(
     db: Database,
@@ -141,8 +134,8 @@ async def link_run(
 
 
 async def unlink_run(connection: AsyncConnection, run_id: str) -> None:
-    """Within the transaction that discards a run: and its endpoint, if nobody else has it. Its secret was
-    never told."""
+    """Within the transaction that discards a run: and its endpoint, if it was made with it and nobody else
+    has it. Its secret was never told."""
     c = relay_runs.c
     linked = (await connection.scalars(sa.select(c.endpoint_id).where(c.run_id == run_id))).all()
     if not linked:
@@ -150,9 +143,15 @@ async def unlink_run(connection: AsyncConnection, run_id: str) -> None:
     await connection.execute(sa.delete(relay_messages).where(relay_messages.c.run_id == run_id))
     await connection.execute(sa.delete(relay_runs).where(c.run_id == run_id))
     is_used = sa.exists().where(c.endpoint_id == _E.id)
+    of_run = sa.select(runs.c.created_at_ms).where(runs.c.id == run_id).scalar_subquery()
     await connection.execute(
         sa.delete(relay_endpoints).where(
-            _E.id.in_(linked), ~is_used, _E.token_id == "", _E.taken == 0, _E.due_at_ms.is_(None)
+            _E.id.in_(linked),
+            ~is_used,
+            _E.token_id == "",
+            _E.taken == 0,
+            _E.due_at_ms.is_(None),
+            _E.created_at_ms == of_run,
         )
     )
 

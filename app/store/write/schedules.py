@@ -9,11 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.relay.message import NewEndpoint
 from app.domain.schedule_slots import DueSlot
 from app.domain.task import RunState, TaskState, new_id
 from app.domain.text import storable, storable_message
 from app.store.part import StorePart, reads, writes
 from app.store.tables import runs, schedules, tasks
+from app.store.write.relay_endpoints import ensure_endpoint, link_run
 from app.store.write.run_times import entering
 
 
@@ -35,9 +37,18 @@ class ScheduleWrites(StorePart):
     """Part of the store."""
 
     async def add_schedule(
-        self, *, name: str, source: str, options: str, every_ms: int, next_at_ms: int, now_ms: int
+        self,
+        *,
+        name: str,
+        source: str,
+        options: str,
+        every_ms: int,
+        next_at_ms: int,
+        now_ms: int,
+        push_to: tuple[str, NewEndpoint] | None = None,
     ) -> str | None:
-        """A new schedule; its id. None: there is one of that name."""
+        """A new schedule; its id. None: there is one of that name. `push_to`: (account, endpoint) of its
+        runs, made with it, so that its secret can be told before any of them."""
         row = {
             "id": new_id(now_ms),
             "name": storable(name),
@@ -48,12 +59,18 @@ class ScheduleWrites(StorePart):
             "enabled": True,
             "created_at_ms": now_ms,
         }
-        return await self._insert_schedule(row)
+        return await self._insert_schedule(row, push_to)
 
     @writes
-    async def _insert_schedule(self, connection: AsyncConnection, row: dict[str, Any]) -> str | None:
+    async def _insert_schedule(
+        self, connection: AsyncConnection, row: dict[str, Any], push_to: tuple[str, NewEndpoint] | None
+    ) -> str | None:
         await self.db.insert(connection, schedules, [row], ignore=True)
-        return await connection.scalar(sa.select(schedules.c.id).where(schedules.c.id == row["id"]))
+        made = await connection.scalar(sa.select(schedules.c.id).where(schedules.c.id == row["id"]))
+        if made is not None and push_to is not None:
+            now_ms = row["created_at_ms"]
+            await ensure_endpoint(self.db, connection, new_id(now_ms), *push_to, now_ms)
+        return made
 
     @reads
     async def list_schedules(self, connection: AsyncConnection) -> list[ScheduleRow]:
@@ -88,6 +105,7 @@ class ScheduleWrites(StorePart):
         batch_size: int | None,
         reuse_within_ms: int | None,
         pause_failing_engines: bool = False,
+        push_to: NewEndpoint | None = None,
         reason: str | None,
         now_ms: int,
     ) -> str | None:
@@ -109,17 +127,26 @@ class ScheduleWrites(StorePart):
             "slot_ms": due.slot_ms,
             "created_at_ms": now_ms,
         }
-        return await self._insert_slot_run(schedule, due, row)
+        endpoint = None if push_to is None else (new_id(now_ms), push_to)
+        return await self._insert_slot_run(schedule, due, row, endpoint)
 
     @writes
     async def _insert_slot_run(
-        self, connection: AsyncConnection, schedule: ScheduleRow, due: DueSlot, run: dict[str, Any]
+        self,
+        connection: AsyncConnection,
+        schedule: ScheduleRow,
+        due: DueSlot,
+        run: dict[str, Any],
+        endpoint: tuple[str, NewEndpoint] | None,
     ) -> str | None:
         if not await _move_on(connection, schedule, due, last_error=run["reason"]):
             return None
         # The slot's unique index has the last word, should a schedule ever be moved back.
         await self.db.insert(connection, runs, [run], ignore=True)
-        return await connection.scalar(sa.select(runs.c.id).where(runs.c.id == run["id"]))
+        made = await connection.scalar(sa.select(runs.c.id).where(runs.c.id == run["id"]))
+        if made is not None and endpoint is not None:
+            await link_run(self.db, connection, made, run["account"], endpoint, run["created_at_ms"])
+        return made
 
     @writes
     async def skip_slot(

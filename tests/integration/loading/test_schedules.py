@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.config import load_settings
+from app.domain.relay.message import NewEndpoint, new_secret
 from app.provider.wire import read_answer
 from app.services.schedule import LEASE, OpenSource, SlotOutcome, start_due
 from app.store import Database, Store
@@ -27,7 +28,7 @@ def opener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenSource:
     return source_opener(load_settings())
 
 
-async def add(store: Store, clock: SteppedClock, path: Path, **options: Any) -> str:
+async def add(store: Store, clock: SteppedClock, path: Path, push_to: Any = None, **options: Any) -> str:
     schedule_id = await store.schedules.add_schedule(
         name=path.stem,
         source=str(path),
@@ -35,6 +36,7 @@ async def add(store: Store, clock: SteppedClock, path: Path, **options: Any) -> 
         every_ms=HOUR_MS,
         next_at_ms=clock(),
         now_ms=clock(),
+        push_to=push_to,
     )
     assert schedule_id is not None
     return schedule_id
@@ -65,6 +67,24 @@ async def test_each_slot_is_a_run_of_its_own(
     assert {(run["state"], run["budget"], run["reason"]) for run in runs} == {("running", 7, None)}
     assert all(run["pause_failing_engines"] for run in runs)
     assert runs[0]["name"] == "p-20261001-000000"
+
+
+async def test_results_of_each_slot_are_pushed_with_the_secret_that_was_told(
+    store: Store, opener: OpenSource, tmp_path: Path, clock: SteppedClock
+) -> None:
+    to = NewEndpoint("https://example.com/results", new_secret())
+    path = write_prompts(tmp_path / "p.csv", ["a"])
+    await add(store, clock, path, push_to=("default", to), webhook_url=to.url)
+    # A run of the same URL that is refused takes the endpoint not with it.
+    refused = await store.runs.create_run(
+        name="r", source="-", budget=None, now_ms=clock.advance(1), push_to=NewEndpoint(to.url, new_secret())
+    )
+    assert await store.runs.discard_run(refused)
+    for _ in range(2):
+        assert len(await tick(store, opener, clock)) == 1
+        clock.advance(HOUR_MS)
+    secrets = [await store.relay.secret_of_run(str(run["id"])) for run in await slot_runs(store)]
+    assert secrets == [to.secret, to.secret]
 
 
 async def test_of_missed_slots_only_the_latest_is_run_and_the_others_are_reported(

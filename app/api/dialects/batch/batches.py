@@ -33,6 +33,7 @@ async def create_batch(call: Call[Params, BatchCreate]) -> BatchObject:
         name=file.filename,
         source=f"batch file {file.filename}",
         repeats_since_ms=new.created_at_ms - REPEATED_WITHIN_MS if _is_repetition(call) else None,
+        push_to=call.caller.push_to,
     )
     if request_sha256 != new.request_sha256:
         what = "another batch was asked for under this key: use a new key for each"

@@ -32,7 +32,7 @@ from app.domain.standing import NewTask
 
 async def create_provider_task(call: Call[Params, ProviderTaskBody]) -> Answer:
     """One task."""
-    task = new_task(call.parts, call.body)
+    task = new_task(call.parts, call.body, push_to=call.caller.push_to)
     await refuse_uncovered(call, task.estimate)
     if await store(call, [task], "provider.task"):
         raise already_exists(task.key or "")
@@ -77,7 +77,8 @@ async def _covered(call: Call[Any, Any], read: list[NewTask | ProviderError]) ->
 
 def _item(call: Call[Any, Any], index: int, item: Any) -> NewTask | ProviderError:
     try:
-        return new_task(call.parts, ProviderTaskBody.model_validate(item))
+        body = ProviderTaskBody.model_validate(item)
+        return new_task(call.parts, body, push_to=call.caller.push_to)
     except ValidationError as error:
         details: Any = field_details(field_errors(error))
     except Refusal as refusal:

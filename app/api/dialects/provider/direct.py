@@ -80,7 +80,7 @@ class DirectTasks:
         """None: it is refused, or may be."""
         rooms, account = self._parts.rooms, account_of(caller)
         try:
-            task = new_task(self._parts, parsed(ProviderTaskBody, body))
+            task = new_task(self._parts, parsed(ProviderTaskBody, body), push_to=caller.push_to)
         except Problem:
             return None
         if not rooms.is_known(account):

@@ -14,6 +14,7 @@ from app.config import DEFAULT_ACCOUNT
 from app.domain import pricing
 from app.domain.engines.rules import check
 from app.domain.provider_task import created_at, number
+from app.domain.relay.message import NewEndpoint
 from app.domain.standing import NewTask, Producer, Taking
 from app.domain.task import TaskSpec, new_id
 from app.domain.time_format import iso_day
@@ -29,8 +30,11 @@ def account_of(caller: Caller) -> str:
     return caller.account or DEFAULT_ACCOUNT
 
 
-def new_task(parts: Parts, body: ProviderTaskBody, *, prefix: str = "payload.") -> NewTask:
-    """Raises Refusal for what the provider would refuse too."""
+def new_task(
+    parts: Parts, body: ProviderTaskBody, *, prefix: str = "payload.", push_to: NewEndpoint | None = None
+) -> NewTask:
+    """`push_to`: where its end is posted, should it not say so itself. Raises Refusal for what the provider
+    would refuse too."""
     payload = _plain(body.taskType, body.payload)
     judged = {k: v for k, v in payload.items() if k != SENT_BY_N8N or body.taskType != "GOOGLE"}
     problems = check(body.taskType, judged)
@@ -41,6 +45,8 @@ def new_task(parts: Parts, body: ProviderTaskBody, *, prefix: str = "payload.") 
     if url is not None and (refusal := refusal_of(url, parts.settings)):
         details = [{"field": "webhook.url", "message": f"it {refusal[0]}: {refusal[1]}"}]
         raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
+    if url is None and push_to is not None:
+        url = push_to.url
     now_ms = parts.clock()
     return NewTask(
         new_id(now_ms),
