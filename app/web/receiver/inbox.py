@@ -68,6 +68,7 @@ class Inbox:
             metrics,
             delay_s=limits.wake_delay_s,
             size=limits.wake_size,
+            group=limits.settle_size,
             pending_max=limits.wakes_pending_max,
             timeout_s=limits.wake_timeout_s,
         )

@@ -23,7 +23,8 @@ class SettleWake(Protocol):
 
 
 class Waker:
-    """Gathers ids for `delay_s`, or until there are `size`, and enqueues them; one call at a time."""
+    """Gathers ids for `delay_s`, or until there are `size`, and enqueues them; one call at a time. Of more
+    than `group`, which one transaction settles, whole groups: for a few it costs as much."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Waker:
         *,
         delay_s: float,
         size: int,
+        group: int,
         pending_max: int,
         timeout_s: float,
     ) -> None:
@@ -39,6 +41,7 @@ class Waker:
         self._metrics = metrics
         self._delay_s = delay_s
         self._size = size
+        self._group = group
         self._pending: deque[str] = deque(maxlen=pending_max)
         self._timeout_s = timeout_s
         self._has_pending = asyncio.Event()
@@ -81,7 +84,7 @@ class Waker:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._delay_s):
                         await self._has_full_wake.wait()
-            ids = [self._pending.popleft() for _ in range(min(self._size, len(self._pending)))]
+            ids = [self._pending.popleft() for _ in range(self._due_count())]
             if ids:
                 await self._enqueue_wake(ids)
             if len(self._pending) < self._size and not self._closing:
@@ -90,6 +93,11 @@ class Waker:
                 if self._closing:
                     return
                 self._has_pending.clear()
+
+    def _due_count(self) -> int:
+        count = min(self._size, len(self._pending))
+        # Those that are left are the first of the next wake.
+        return count if count < self._group or self._closing else count - count % self._group
 
     async def _enqueue_wake(self, ids: list[str]) -> None:
         is_taken = False

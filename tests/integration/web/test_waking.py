@@ -51,7 +51,7 @@ async def test_a_call_that_never_ends_is_given_up(start_receiver: StartReceiver,
 
 
 def waker(wake: WakeDouble, **changes: float) -> Waker:
-    options: dict = {"delay_s": 60.0, "size": 3, "pending_max": 100, "timeout_s": 5.0, **changes}
+    options: dict = {"delay_s": 60.0, "size": 3, "group": 3, "pending_max": 100, "timeout_s": 5.0, **changes}
     return Waker(wake, Metrics(), **options)
 
 
@@ -77,6 +77,19 @@ async def test_ids_gather_for_a_while() -> None:
     gathering.wake_soon(["c"])
     await until(lambda: wake.calls == [["a", "b"], ["c"]])
     await gathering.close(5.0)
+
+
+async def test_whole_groups_are_woken_and_what_is_left_over_with_the_next_ones() -> None:
+    wake = WakeDouble()
+    gathering = waker(wake, delay_s=0.05, size=1_000, group=2)
+    gathering.start()
+    gathering.wake_soon(["a", "b", "c", "d", "e"])
+    await until(lambda: wake.calls == [["a", "b", "c", "d"]])
+    gathering.wake_soon(["f"])
+    await until(lambda: wake.calls == [["a", "b", "c", "d"], ["e", "f"]])
+    gathering.wake_soon(["g", "h", "i"])
+    await gathering.close(5.0)
+    assert wake.calls[2:] == [["g", "h", "i"]]
 
 
 async def test_the_end_does_not_wait_for_a_queue_that_hangs() -> None:
