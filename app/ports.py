@@ -1,6 +1,6 @@
 """What the services call, as protocols: they import these and the domain, nothing else of ours."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -199,7 +199,7 @@ ReadAnswer = Callable[[bytes], bytes]
 class WaitingDeliveries:
     """Deliveries that still wait to be settled."""
 
-    readable: "list[RawDelivery]"
-    """Oldest first."""
+    readable: "Iterator[RawDelivery]"
+    """Oldest first. Each is unpacked as it is taken, and need not be kept: a group's bodies are megabytes."""
     broken: dict[str, str]
-    """Delivery id -> why its stored bytes do not come back."""
+    """Delivery id -> why its stored bytes do not come back; of those that were taken so far."""

@@ -177,7 +177,8 @@ def _opened(body: bytes) -> tuple[_Envelope, bytes]:
     try:
         envelope = decode(_envelope, body)
         response = unwrapped(bytes(envelope.response))
-        response.decode()
+        if not response.isascii():
+            response.decode()  # only whether it can be: a text of it costs as much again as all else here
     except UNREADABLE as error:
         reason = "UnicodeDecodeError" if isinstance(error, UnicodeDecodeError) else error
         raise ReportError(f"not readable as JSON: {reason}") from error

@@ -7,7 +7,7 @@ settlements. Everything else is trouble: it costs time, is logged, and nothing i
 
 import hashlib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -114,17 +114,16 @@ class _Settling:
     async def _settle_group(self, ids: Sequence[str]) -> int:
         found = await self.store.inbox.waiting_deliveries(ids)
         parsed, poison, trouble = self._parse(found.readable)
-        # The raw bodies are let go at once: what is needed of them is in the reports.
-        found.readable.clear()
         await self._set_aside({**found.broken, **poison})
         lost_updates = await self._decide_and_apply(parsed, trouble) if parsed else 0
         await self._hold_up(trouble)
         return lost_updates
 
     def _parse(
-        self, raw: Sequence[RawDelivery]
+        self, raw: Iterable[RawDelivery]
     ) -> tuple[list[ParsedDelivery], dict[str, str], dict[str, str]]:
-        """The reports, and by delivery what it is to blame for, and what it is not."""
+        """The reports, and by delivery what it is to blame for, and what it is not. A body is let go as soon
+        as it is read: what is needed of it is in its report."""
         parsed: list[ParsedDelivery] = []
         poison: dict[str, str] = {}
         trouble: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +37,19 @@ _RECEIVED = (
     "due_at_ms",
     "repeats",
 )
+_NAMES = (
+    "id",
+    "source",
+    "received_at_ms",
+    "encoding",
+    "body",
+    "webhook_id",
+    "signed_at",
+    "signature",
+    "account",
+)
+RAW_COLUMNS = tuple(deliveries.c[name] for name in _NAMES)
+"""What `raw_delivery` reads."""
 _compressor = zstd.ZstdCompressor(
     options={
         zstd.CompressionParameter.compression_level: ZSTD_LEVEL,
@@ -60,20 +73,10 @@ class InboxWrites(StorePart):
 
     @functools.cached_property
     def _select_waiting(self) -> sa.Select[Any]:
-        c, v = deliveries.c, self._ids.table
+        v = self._ids.table
         return (
-            sa.select(
-                c.id,
-                c.source,
-                c.received_at_ms,
-                c.encoding,
-                c.body,
-                c.webhook_id,
-                c.signed_at,
-                c.signature,
-                c.account,
-            )
-            .join(v, c.id == v.c.id)
+            sa.select(*RAW_COLUMNS)
+            .join(v, deliveries.c.id == v.c.id)
             .where(self._range.condition, IS_WAITING)
         )
 
@@ -195,32 +198,32 @@ class InboxWrites(StorePart):
     ) -> WaitingDeliveries:
         """Those of `delivery_ids` that still wait to be settled, with their bytes."""
         if not delivery_ids:
-            return WaitingDeliveries([], {})
+            return WaitingDeliveries(iter(()), {})
         parameters = self._ids.parameters([{"id": i} for i in delivery_ids])
         found = await connection.execute(
             self._select_waiting, parameters | self._range.parameters(delivery_ids)
         )
-        waiting = WaitingDeliveries([], {})
-        for row in sorted(found, key=lambda row: str(row.id)):
-            try:
-                waiting.readable.append(raw_delivery(row))
-            except zstd.ZstdError as error:
-                waiting.broken[row.id] = f"does not unpack as {row.encoding}: {error}"
-        return waiting
+        broken: dict[str, str] = {}
+        latest_first = sorted(found, key=lambda row: str(row.id), reverse=True)
+        return WaitingDeliveries(_unpacked(latest_first, broken), broken)
+
+
+def _unpacked(rows: list[Any], broken: dict[str, str]) -> Iterator[RawDelivery]:
+    """From the last row to the first; those that do not unpack go to `broken`."""
+    while rows:
+        row = rows.pop()
+        try:
+            delivery = raw_delivery(row)
+        except zstd.ZstdError as error:
+            broken[row.id] = f"does not unpack as {row.encoding}: {error}"
+            continue
+        yield delivery
 
 
 def raw_delivery(row: Any) -> RawDelivery:
-    """A delivery as it was received, from its row."""
-    return RawDelivery(
-        row.id,
-        row.source,
-        row.received_at_ms,
-        unpack(row.encoding, row.body),
-        row.webhook_id,
-        row.signed_at,
-        row.signature,
-        row.account,
-    )
+    """A delivery as it was received, from a row of RAW_COLUMNS."""
+    delivery_id, source, received_at_ms, encoding, body, *signed = row
+    return RawDelivery(delivery_id, source, received_at_ms, unpack(encoding, body), *signed)
 
 
 def pack(body: bytes) -> tuple[str, bytes]:

@@ -129,7 +129,7 @@ async def test_the_naive_receiver_keeps_what_it_is_sent(store_url: str) -> None:
     store = Store(Database(store_url), read_answer)
     try:
         kept = await read(store, sa.select(deliveries.c.id, deliveries.c.body, deliveries.c.signature))
-        raw = (await store.inbox.waiting_deliveries([row.id for row in kept])).readable
+        raw = list((await store.inbox.waiting_deliveries([row.id for row in kept])).readable)
     finally:
         await store.close()
     assert {bytes(row.body) for row in kept} == {

@@ -12,6 +12,7 @@ from app.domain.task import new_id
 from app.ports import RowsRefused
 from app.provider.wire import read_answer
 from app.store import Database, Store
+from app.store.write.inbox import unpack
 from tests.integration.store.scenes import (
     NOW,
     apply,
@@ -72,8 +73,23 @@ async def test_waiting_deliveries_are_the_oldest_first_and_only_those_asked_for(
     asked = [stored[3].id, stored[0].id, stored[2].id, new_id(NOW)]
     waiting = await store.inbox.waiting_deliveries(asked)
     assert [d.id for d in waiting.readable] == [stored[n].id for n in (0, 2, 3)]
-    assert (await store.inbox.waiting_deliveries([])).readable == []
+    assert list((await store.inbox.waiting_deliveries([])).readable) == []
     assert await store.queries.waiting_count() == 4
+
+
+async def test_a_group_is_unpacked_one_body_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = [RawDelivery(new_id(NOW + n), Source.POLL, NOW + n, b"%d" % n * 1_000) for n in range(3)]
+    await store.inbox.store_deliveries(stored, due_at_ms=NOW)
+    unpacked: list[bytes] = []
+
+    def noting(encoding: str, body: bytes) -> bytes:
+        unpacked.append(body)
+        return unpack(encoding, body)
+
+    monkeypatch.setattr("app.store.write.inbox.unpack", noting)
+    waiting = await store.inbox.waiting_deliveries([d.id for d in stored])
+    for n, delivery in enumerate(waiting.readable, 1):
+        assert (delivery, len(unpacked)) == (stored[n - 1], n)
 
 
 async def overdue(store: Store, now_ms: int, *, limit: int = 10) -> list[str]:

@@ -18,7 +18,7 @@ from app.limits import Limits
 from app.provider.signature import sign
 from app.store import Store
 from app.store.tables import deliveries
-from app.store.write.inbox import raw_delivery
+from app.store.write.inbox import RAW_COLUMNS, raw_delivery
 from app.web.server import INBOX, METRICS
 from tests.clock import SteppedClock
 
@@ -83,7 +83,7 @@ async def stored(store: Store) -> list[RawDelivery]:
     """Every delivery in the inbox, oldest first."""
 
     async def work(connection: object) -> list[RawDelivery]:
-        rows = await connection.execute(sa.select(deliveries).order_by(deliveries.c.id))  # type: ignore[attr-defined]
+        rows = await connection.execute(sa.select(*RAW_COLUMNS).order_by(deliveries.c.id))  # type: ignore[attr-defined]
         return [raw_delivery(row) for row in rows]
 
     return await store.db.read(work)
