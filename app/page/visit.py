@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from htpy import Node
 from pydantic import BaseModel
 
+from app.api.mcp.results import TOOLS
 from app.api.problems import FORBIDDEN, Problem, invalid
 from app.api.route import Call, Caller, Parts, Route, Upload
 from app.api.table import ROUTES
@@ -19,7 +20,8 @@ P = TypeVar("P")
 B = TypeVar("B")
 R = TypeVar("R")
 
-ROUTE_OF: Mapping[Any, Route] = {route.handler: route for route in ROUTES}
+ROUTE_OF: Mapping[Any, Route] = {route.handler: route for route in (*ROUTES, *(t.route for t in TOOLS))}
+"""Handlers that a page may ask: all of the API's, and those that read for agents."""
 
 
 class Dispatching(Protocol):

@@ -124,7 +124,11 @@ async def get_result(call: Call[ResultParams, None]) -> TaskAnswer:
 
 async def explain_charge(call: Call[TaskParams, None]) -> ChargeExplanation:
     """From the books and the evidence of one task."""
-    task = await get_task(call)
+    return explained(await get_task(call))
+
+
+def explained(task: TaskDetail) -> ChargeExplanation:
+    """The charge of a task in words and figures."""
     sums = _sums(task.ledger)
     return ChargeExplanation(
         task_id=task.id,

@@ -66,13 +66,14 @@ _SHAPES = {
 def badge(word: str, *, tone: str | None = None) -> Element:
     """A state or a verdict. A word that is new here is shown with the shape of doubt; `tone`: one of done,
     going, waiting, paused, wrong, over, doubt."""
-    shape = tone or _SHAPES.get(word, "doubt")
-    return span(class_=f"badge {_TONES[shape]}")[_shape(shape), word.replace("_", " ")]
+    tone = tone or _SHAPES.get(word, "doubt")
+    return span(class_=f"badge {_TONES[tone]}")[shape(tone), word.replace("_", " ")]
 
 
-def _shape(shape: str) -> Markup:
+def shape(tone: str) -> Markup:
+    """The shape alone, beside a text that says the same."""
     # Nothing in it but what stands above.
     return Markup(  # noqa: S704
         '<svg class="shape" viewBox="0 0 16 16" width="12" height="12" aria-hidden="true">'
-        f"{_PATHS[shape]}</svg>"
+        f"{_PATHS[tone]}</svg>"
     )

@@ -1,0 +1,42 @@
+"""All that is known of one task, read by the keys of its rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.api.mcp.results import TaskAnswer, get_result
+from app.api.native import runs, tasks
+from app.api.native.runs import Run
+from app.api.native.tasks import TaskDetail
+from app.domain.evidence.records import DisputedAttempt
+from app.page.visit import Visit
+from app.store.read.relay import EndpointRow
+
+ANSWER_CHARS = 20_000
+ENDPOINTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """What the page of a task draws."""
+
+    task: TaskDetail
+    run: Run
+    attempts: Sequence[DisputedAttempt]
+    """With the bytes of their reports."""
+    answer: TaskAnswer | None
+    """None: there is none to show, or answers are hidden here."""
+    endpoints: Sequence[EndpointRow]
+    """Where results of its run are pushed to."""
+
+
+async def read_task(visit: Visit, task_id: str) -> TaskView:
+    """Raises Problem for a task that this caller may not see."""
+    task = await visit.ask(tasks.get_task, task_id=task_id)
+    run = await visit.ask(runs.get_run, run_id=task.run_id)
+    store = visit.parts.store
+    known = await visit.read(lambda: store.disputes.task_with_attempts(task.id))
+    endpoints = await visit.read(lambda: store.relay.endpoints(run_id=task.run_id, limit=ENDPOINTS))
+    answer = None
+    if not visit.hides_prompts and task.settled_at is not None:
+        answer = await visit.ask(get_result, task_id=task.id, max_chars=ANSWER_CHARS)
+    return TaskView(task, run, known.attempts if known else (), answer, endpoints)
