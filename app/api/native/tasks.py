@@ -143,6 +143,9 @@ class TaskPageParams(PageParams):
     country: Country | None = None
     verdict: VerdictName | None = None
     custom_id: Annotated[CustomId | None, Field(description="As its record named it.")] = None
+    text: Annotated[
+        CustomId | None, Field(description="In its prompt, whatever the case of its letters.")
+    ] = None
 
 
 class TaskParams(Params):
@@ -176,7 +179,9 @@ async def list_tasks(call: Call[TaskPageParams, None]) -> Page[Task]:
     asked = call.params
     await visible_run(call, asked.run_id)
     place = read_cursor(asked.cursor, "tasks", int)
-    wanted = TaskFilter(asked.state, asked.engine, asked.country, asked.verdict, asked.custom_id)
+    wanted = TaskFilter(
+        asked.state, asked.engine, asked.country, asked.verdict, asked.custom_id, text=asked.text
+    )
     after = int(place[0]) if place else 0
     found = await call.store.task_pages.tasks_after(asked.run_id, after, asked.limit, wanted)
     following = None if found.is_last else write_cursor("tasks", found.through)
