@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from app.api.dispatch import Dispatcher
+from app.api.fields import is_id
 from app.api.problems import FORBIDDEN, INTERNAL, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, Problem
 from app.api.route import Caller, Parts
 from app.api.validate import read_whole
@@ -103,6 +104,7 @@ class Site:
             if route.method == "POST":
                 given = await self._form(request)
             route.refuse_unknown(given)
+            _refuse_no_id(request.match_info)
             visit.values = {**visit.values, **given}
             return await self._answered(await route.handler(visit), visit, request)
 
@@ -199,8 +201,17 @@ class Site:
         return response
 
 
+def _refuse_no_id(path: Mapping[str, str]) -> None:
+    if any(name.endswith("_id") and not is_id(value) for name, value in path.items()):
+        raise _no_page()
+
+
+def _no_page() -> Problem:
+    return Problem(NOT_FOUND, "there is no page at this address: the navigation has all of them")
+
+
 async def _no_such_page(_request: web.Request, _request_id: str) -> web.StreamResponse:
-    raise Problem(NOT_FOUND, "there is no page at this address: the navigation has all of them")
+    raise _no_page()
 
 
 def _go_to(path: str) -> web.Response:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from app.store.read.reports import ReportReads
     from app.store.read.run_pages import RunPageReads
     from app.store.read.run_results import RunResultReads
+    from app.store.read.run_samples import RunSampleReads
     from app.store.read.runs import Queries
     from app.store.read.set_aside import SetAsideReads
     from app.store.read.settled import SettledReads
@@ -105,6 +106,7 @@ PARTS = {
     "audits": "write.audits.AuditWrites",
     "charges": "read.charges.ChargeReads",
     "queries": "read.runs.Queries",
+    "run_samples": "read.run_samples.RunSampleReads",
     "run_pages": "read.run_pages.RunPageReads",
     "task_pages": "read.task_pages.TaskPageReads",
     "books_pages": "read.books_pages.BooksPageReads",
@@ -180,6 +182,7 @@ class Store:
         charges: ChargeReads
         queries: Queries
         run_pages: RunPageReads
+        run_samples: RunSampleReads
         task_pages: TaskPageReads
         books_pages: BooksPageReads
         waiting: WaitingReads

@@ -13,7 +13,7 @@ from app.domain.task_filter import TaskFilter
 from app.provider.wire import read_answer
 from app.store import Database, Store
 from app.store.migrate import migrate
-from app.store.read import books_pages, relay, task_pages
+from app.store.read import books_pages, relay, run_samples, task_pages
 from app.store.write import bulk_changes, bulk_matching
 from benchmarks.old_tasks import add_history
 from tests.servers.postgres import PostgresServer, run_apart
@@ -96,6 +96,7 @@ async def large(large_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(books_pages, "RANGE", RANGE)
     monkeypatch.setattr(books_pages, "RUN_TASKS", RANGE // 2)
     monkeypatch.setattr(relay, "COUNTED_MAX", RANGE)
+    monkeypatch.setattr(run_samples, "SAMPLED", LIMIT)
     store = Store(Database(large_url), read_answer)
     try:
         yield store
@@ -141,6 +142,8 @@ async def test_a_page_reads_about_what_it_shows(large: Store) -> None:
         "tasks by engine": lambda: tasks.tasks_after(run_id, middle, LIMIT, TaskFilter(task_type="GROK")),
         "tasks by country": lambda: tasks.tasks_after(run_id, middle, LIMIT, TaskFilter(country="XX")),
         "tasks by verdict": lambda: tasks.tasks_after(run_id, middle, LIMIT, TaskFilter(verdict="unknown")),
+        "tasks by text": lambda: tasks.tasks_after(run_id, middle, LIMIT, TaskFilter(text="no such words")),
+        "a sample of a run": lambda: large.run_samples.sample(run_id),
         "tasks by custom_id": lambda: tasks.tasks_after(run_id, 0, LIMIT, TaskFilter(custom_id="x")),
         "a retry of all that match": lambda: bulk.figures_after(Aim(Verb.RETRY, failed), place),
         "a cancel of all that match": lambda: bulk.figures_after(Aim(Verb.CANCEL, failed), place),

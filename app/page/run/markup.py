@@ -1,0 +1,206 @@
+"""The page of a run, drawn."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from htpy import Element, Node, a, div, h2, li, p, section, span, ul
+
+from app.api.native.tasks import Task
+from app.charts.figures import figure, share
+from app.domain.task import OPEN_STATES, TaskState
+from app.domain.text import counted
+from app.domain.verdicts import QUIET_VERDICTS
+from app.page.filters import QUERY, Filter, filter_bar
+from app.page.parts.badge import badge
+from app.page.parts.bar import bar
+from app.page.parts.facts import Fact, cards
+from app.page.parts.notice import empty, notice
+from app.page.parts.table import Column, pager, table
+from app.page.parts.times import at, took
+from app.page.parts.words import credits, nothing, of, others
+from app.page.run.charts import bought, speed, without_answer
+from app.page.run.reading import RunHead, RunView
+from app.store.read.run_samples import RunSample
+
+STATE_COLOURS: Mapping[str, int] = {
+    TaskState.COMPLETED: 2,
+    TaskState.FAILED: 3,
+    TaskState.REJECTED: 1,
+    TaskState.EXPIRED: 6,
+    TaskState.CANCELLED: 7,
+    TaskState.SUBMITTED: 0,
+    TaskState.SUBMITTING: 5,
+    TaskState.PENDING: 4,
+}
+
+
+def run_page(view: RunView, usable_chars_min: int, query: Mapping[str, str]) -> Node:
+    """All of it."""
+    run_id = view.head.run.id
+    return [
+        div("#run-live")[head(view.head, view.sample)],
+        section(aria_labelledby="bought")[
+            h2("#bought")["What the money bought"], bought(view, usable_chars_min)
+        ],
+        section(aria_labelledby="speed")[h2("#speed")["Speed"], speed(view.sample)],
+        section(aria_labelledby="reasons")[h2("#reasons")["Without an answer"], without_answer(view)],
+        section(aria_labelledby="tasks")[h2("#tasks")["Tasks"], _tasks(view, query)],
+        section(aria_labelledby="files")[h2("#files")["Download"], _downloads(run_id)],
+    ]
+
+
+def head(view: RunHead, sample: RunSample | None) -> Node:
+    """What moves while one looks."""
+    return [_state(view), _progress(view), _credits(view, sample), _verdicts(view)]
+
+
+def _state(view: RunHead) -> Node:
+    run = view.run
+    reasons = [*([run.reason] if run.reason else []), *view.waits]
+    why = notice(ul[[li[others(reason)] for reason in reasons]], tone="warn") if reasons else None
+    return [
+        p(".where")[
+            badge(run.state),
+            " · account ",
+            others(run.account),
+            " · from ",
+            others(run.source),
+            " · created ",
+            at(run.created_at),
+            [" · finished ", at(run.finished_at)] if run.finished_at else None,
+        ],
+        why,
+    ]
+
+
+def _progress(view: RunHead) -> Element:
+    states = {state: view.progress.states.get(state, 0) for state in STATE_COLOURS}
+    whole = view.progress.tasks
+    done = whole - view.progress.open
+    words = f"{figure(done)} of {counted(whole, 'task')} done"
+    segments = [(STATE_COLOURS[state], n, state) for state, n in states.items() if n]
+    return div(".run-progress")[
+        bar(segments, whole, words),
+        p[words, " ", span(".dim")[share(done, whole)]],
+        ul(".legend")[
+            [
+                li[span(class_=f"dot s{colour}", aria_hidden="true"), f"{state} {figure(n)}"]
+                for colour, n, state in segments
+            ]
+        ],
+    ]
+
+
+def _credits(view: RunHead, sample: RunSample | None) -> Element:
+    unknown, cells = Decimal(0), view.progress.cells
+    attempts = 0
+    for cell in cells:
+        if cell.verdict == "unknown" or (cell.held and cell.state not in OPEN_STATES):
+            unknown += cell.held
+            attempts += cell.attempts
+    voided = sample.voided if sample else None
+    budget = f"of a budget of {figure(view.run.budget)}" if view.run.budget is not None else "credits, posted"
+    return cards(
+        [
+            Fact("Estimated", credits(view.progress.estimate), "credits, all attempts"),
+            Fact("Held", credits(view.progress.held - unknown), "credits, under way"),
+            Fact("Charged", credits(view.progress.charged), budget),
+            Fact(
+                "Voided",
+                credits(voided, "in the report of the run, which reads all of it"),
+                "credits, given back",
+            ),
+            Fact(
+                "Unknown",
+                credits(unknown),
+                f"credits held, {counted(attempts, 'attempt')} without a charge",
+                tone="warn" if attempts else "",
+            ),
+        ]
+    )
+
+
+def _verdicts(view: RunHead) -> Node:
+    found = [(name, n) for name, n in sorted(view.progress.verdicts.items()) if n]
+    if not found:
+        return p(".dim")["Nothing is judged yet."]
+    judged = sum(n for _, n in found)
+    loud = sum(n for name, n in found if name not in QUIET_VERDICTS)
+    return div(".verdicts")[
+        [span(".pair")[_to_filter(view, "verdict", name), " ", figure(n)] for name, n in found],
+        span(".dim")[of(judged, view.progress.tasks, "judged"), f"; {figure(loud)} to be explained"],
+    ]
+
+
+def _to_filter(view: RunHead, word: str, value: str) -> Element:
+    return a(".quiet", href=f"/runs/{view.run.id}?{QUERY}={word}%3A{value}#tasks")[badge(value)]
+
+
+def _tasks(view: RunView, query: Mapping[str, str]) -> Node:
+    path = f"/runs/{view.head.run.id}"
+    bar_ = filter_bar(f"{path}#tasks", view.asked)
+    if view.tasks is None:
+        return bar_
+    kept = {name: query.get(name, "") for name in (QUERY, "cursor")}
+    return [
+        bar_,
+        table(
+            "Tasks, in the order of the source", TASK_COLUMNS, view.tasks.data, empty=_none(view.asked, view)
+        ),
+        pager(path, kept, view.tasks.next_cursor),
+    ]
+
+
+def _none(asked: Filter, view: RunView) -> Element:
+    if view.tasks is not None and view.tasks.next_cursor is not None:
+        return empty("None in this part of the run.", "The next page looks on.")
+    return empty("No task matches." if not asked.is_empty else "There are no tasks.")
+
+
+def _task_name(task: Task) -> Node:
+    return a(href=f"/tasks/{task.id}")[f"{task.ordinal:,}"]
+
+
+def _why(task: Task) -> Node:
+    if task.error is None:
+        return badge(task.state)
+    return [badge(task.state), span(".more")[others(task.error.code or task.error.message)]]
+
+
+def _took(task: Task) -> Node:
+    if task.submitted_at is None or task.settled_at is None:
+        return nothing("not yet")
+    return took(task.settled_at - task.submitted_at)
+
+
+TASK_COLUMNS: tuple[Column[Task], ...] = (
+    Column("Task", _task_name),
+    Column("custom_id", lambda task: others(task.custom_id) if task.custom_id else nothing("none was given")),
+    Column("Engine", lambda task: task.engine),
+    Column("Country", lambda task: others(task.country) if task.country else nothing("the provider chooses")),
+    Column("State", _why),
+    Column("Verdict", lambda task: badge(task.verdict) if task.verdict else nothing("not judged yet")),
+    Column("Charged", lambda task: credits(task.credits.charged, "not said yet"), is_figure=True),
+    Column("Took", _took, is_figure=True),
+    Column("Settled", lambda task: at(task.settled_at)),
+)
+
+
+def _downloads(run_id: str) -> Node:
+    kinds = (("results", "Tasks with their answers"), ("ledger", "Entries of its ledger"))
+    formats = (("csv", "CSV"), ("jsonl", "JSON Lines"), ("parquet", "Parquet"))
+    return [
+        p(".dim")["All of the run, whatever the filter says, as it is when the download begins."],
+        ul[
+            [
+                li[
+                    f"{title}: ",
+                    [
+                        [a(href=f"/runs/{run_id}/{kind}.{ending}", download=True)[name], " "]
+                        for ending, name in formats
+                    ],
+                ]
+                for kind, title in kinds
+            ]
+        ],
+    ]

@@ -1,0 +1,66 @@
+"""The page of a run, and what is downloaded of it."""
+
+import dataclasses
+
+from app.api.problems import FORBIDDEN, NOT_FOUND, NOT_INSTALLED, Problem
+from app.domain.task_filter import TaskFilter, filter_text
+from app.errors import UserError
+from app.files.export import Format, refuse_without_pyarrow, rows_of
+from app.files.export_stream import MEDIA_TYPES, exported
+from app.page.filters import QUERY, Filter, read_filter
+from app.page.parts.table import address
+from app.page.run.markup import run_page
+from app.page.run.reading import read_run, visible_run
+from app.page.visit import Download, Drawn, GoTo, PageRoute, Visit
+from app.views.export_rows import ExportContent
+
+
+async def run(visit: Visit) -> Drawn | GoTo:
+    """A run and one page of its tasks; with `run:` the same of another one."""
+    asked = read_filter(visit.values.get(QUERY, ""))
+    if visit.hides_prompts and asked.wanted.text is not None:
+        asked = Filter(asked.text, problem="text: looks into prompts, which are hidden on this page.")
+    if asked.wanted.run is not None:
+        return await _another(visit, asked.wanted, asked.wanted.run)
+    view = await read_run(visit, visit.values["run_id"], asked)
+    shown = run_page(view, visit.parts.settings.usable_chars_min, visit.values)
+    return Drawn(view.head.run.name, shown, status=422 if view.asked.problem else 200)
+
+
+async def _another(visit: Visit, wanted: TaskFilter, name: str) -> GoTo:
+    named = await visit.read(lambda: visit.parts.store.queries.find_runs(name))
+    seen = [found for found in named if visit.caller.sees(found.account)]
+    if not seen:
+        raise Problem(
+            NOT_FOUND, "no run of this name or id is visible to this token: the overview lists them"
+        )
+    rest = filter_text(dataclasses.replace(wanted, run=None))
+    return GoTo(address(f"/runs/{seen[0].id}", {QUERY: rest}))
+
+
+async def download(visit: Visit) -> Download:
+    """All of a run, as it is made."""
+    what = ExportContent(visit.values["what"])
+    format_ = Format(visit.values["format"])
+    if visit.hides_prompts and what is ExportContent.RESULTS:
+        raise Problem(FORBIDDEN, "prompts and answers are hidden on this page: ask the API")
+    run = (await visible_run(visit, visit.values["run_id"])).run
+    if format_ is Format.PARQUET:
+        _refuse_without_pyarrow()
+    store = visit.parts.store
+    own = await store.exports.own_column_names(run.id) if format_ is not Format.JSONL else []
+    chunks = exported(rows_of(store, what, run.id), what, format_, own)
+    return Download(f"{run.name}-{what}.{format_}", MEDIA_TYPES[format_], chunks)
+
+
+def _refuse_without_pyarrow() -> None:
+    try:
+        refuse_without_pyarrow()
+    except UserError as error:
+        raise Problem(NOT_INSTALLED, f"{error.message}: {error.remedy}") from None
+
+
+ROUTES = (
+    PageRoute("GET", "/runs/{run_id}", run, query=(QUERY, "cursor")),
+    PageRoute("GET", "/runs/{run_id}/{what:results|ledger}.{format:csv|jsonl|parquet}", download),
+)
