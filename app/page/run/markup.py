@@ -1,5 +1,6 @@
 """The page of a run, drawn."""
 
+import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -7,19 +8,23 @@ from htpy import Element, Node, a, div, h2, li, p, section, span, ul
 
 from app.api.native.tasks import Task
 from app.charts.figures import figure, share
+from app.domain.access import Scope
 from app.domain.task import OPEN_STATES, TaskState
+from app.domain.task_filter import filter_text
 from app.domain.text import counted
 from app.domain.verdicts import QUIET_VERDICTS
+from app.page.control.forms import run_buttons
 from app.page.filters import QUERY, Filter, filter_bar
 from app.page.parts.badge import badge
 from app.page.parts.bar import bar
 from app.page.parts.facts import Fact, cards
 from app.page.parts.notice import empty, notice
-from app.page.parts.table import Column, pager, table
+from app.page.parts.table import Column, address, pager, table
 from app.page.parts.times import at, took
 from app.page.parts.words import credits, nothing, of, others
 from app.page.run.charts import bought, speed, without_answer
 from app.page.run.reading import RunHead, RunView
+from app.page.visit import Visit
 from app.store.read.run_samples import RunSample
 
 STATE_COLOURS: Mapping[str, int] = {
@@ -34,17 +39,18 @@ STATE_COLOURS: Mapping[str, int] = {
 }
 
 
-def run_page(view: RunView, usable_chars_min: int, query: Mapping[str, str]) -> Node:
+def run_page(visit: Visit, view: RunView) -> Node:
     """All of it."""
     run_id = view.head.run.id
     return [
         div("#run-live")[head(view.head, view.sample)],
+        run_buttons(visit, view.head.run),
         section(aria_labelledby="bought")[
-            h2("#bought")["What the money bought"], bought(view, usable_chars_min)
+            h2("#bought")["What the money bought"], bought(view, visit.parts.settings.usable_chars_min)
         ],
         section(aria_labelledby="speed")[h2("#speed")["Speed"], speed(view.sample)],
         section(aria_labelledby="reasons")[h2("#reasons")["Without an answer"], without_answer(view)],
-        section(aria_labelledby="tasks")[h2("#tasks")["Tasks"], _tasks(view, query)],
+        section(aria_labelledby="tasks")[h2("#tasks")["Tasks"], _tasks(visit, view)],
         section(aria_labelledby="files")[h2("#files")["Download"], _downloads(run_id)],
     ]
 
@@ -136,19 +142,29 @@ def _to_filter(view: RunHead, word: str, value: str) -> Element:
     return a(".quiet", href=f"/runs/{view.run.id}?{QUERY}={word}%3A{value}#tasks")[badge(value)]
 
 
-def _tasks(view: RunView, query: Mapping[str, str]) -> Node:
+def _tasks(visit: Visit, view: RunView) -> Node:
     path = f"/runs/{view.head.run.id}"
     bar_ = filter_bar(f"{path}#tasks", view.asked)
     if view.tasks is None:
         return bar_
-    kept = {name: query.get(name, "") for name in (QUERY, "cursor")}
+    kept = {name: visit.values.get(name, "") for name in (QUERY, "cursor")}
     return [
         bar_,
         table(
             "Tasks, in the order of the source", TASK_COLUMNS, view.tasks.data, empty=_none(view.asked, view)
         ),
         pager(path, kept, view.tasks.next_cursor),
+        _to_all(visit, view),
     ]
+
+
+def _to_all(visit: Visit, view: RunView) -> Node:
+    """To what can be done to all that match, for who may."""
+    if not visit.may(Scope.OPERATE):
+        return None
+    which = filter_text(dataclasses.replace(view.asked.wanted, run=view.head.run.id))
+    words = "Change all of them…" if view.asked.is_empty else "Change all that match…"
+    return div(".actions")[a(".button", href=address("/bulk", {QUERY: which}))[words]]
 
 
 def _none(asked: Filter, view: RunView) -> Element:

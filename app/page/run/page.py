@@ -23,7 +23,7 @@ async def run(visit: Visit) -> Drawn | GoTo:
     if asked.wanted.run is not None:
         return await _another(visit, asked.wanted, asked.wanted.run)
     view = await read_run(visit, visit.values["run_id"], asked)
-    shown = run_page(view, visit.parts.settings.usable_chars_min, visit.values)
+    shown = run_page(visit, view)
     return Drawn(view.head.run.name, shown, status=422 if view.asked.problem else 200)
 
 

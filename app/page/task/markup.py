@@ -33,6 +33,7 @@ from htpy import table as table_element
 from app.api.fields import exact
 from app.api.mcp.results import TaskAnswer, explained
 from app.domain.text import counted
+from app.page.control.forms import task_buttons
 from app.page.parts.badge import badge, shape
 from app.page.parts.facts import Fact, cards, facts
 from app.page.parts.notice import empty
@@ -41,18 +42,21 @@ from app.page.parts.words import credits, id_of, nothing, others, prompt
 from app.page.task.charge import Line, charge_lines
 from app.page.task.reading import TaskView
 from app.page.task.timeline import Event, timeline
+from app.page.visit import Visit
 
 BODY_CHARS = 4_000
 """Of a report, as it is shown; the download has all."""
 HIDDEN = empty("Prompts and answers are hidden here.", "TALLYHOOK_PAGE_HIDE_PROMPTS is set.")
 
 
-def task_page(view: TaskView, *, is_hidden: bool) -> Node:
+def task_page(visit: Visit, view: TaskView) -> Node:
     """All of it."""
+    is_hidden = visit.hides_prompts
     events = timeline(view)
     return [
         _where(view),
         _head(view),
+        task_buttons(visit, view.task),
         section(aria_labelledby="asked")[h2("#asked")["Asked"], _asked(view, is_hidden=is_hidden)],
         section(aria_labelledby="course")[
             h2("#course")["Course"],

@@ -12,9 +12,7 @@ from app.page.visit import Download, Drawn, PageRoute, Visit
 async def task(visit: Visit) -> Drawn:
     """All that is known of it."""
     view = await read_task(visit, visit.values["task_id"])
-    return Drawn(
-        f"Task {view.task.ordinal:,} of {view.run.name}", task_page(view, is_hidden=visit.hides_prompts)
-    )
+    return Drawn(f"Task {view.task.ordinal:,} of {view.run.name}", task_page(visit, view))
 
 
 async def report(visit: Visit) -> Download:
