@@ -27,11 +27,28 @@ def ask(url: str, token: str) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
-def run_documented_commands(stack: Stack) -> None:
+async def run_documented_commands(stack: Stack) -> None:
+    """What is cancelled there must not have come to its end before, so nothing is sent until then."""
+    stack.end("worker")
+    cancelled = stack.folder / "cancelled"
+    running = asyncio.create_task(asyncio.to_thread(type_documented_commands, stack, f"touch {cancelled}"))
+
+    async def may_be_sent() -> bool:
+        return cancelled.exists() or running.done()
+
+    await stack.until(may_be_sent, "a cancelled run")
+    stack.start("worker")
+    await running
+
+
+def type_documented_commands(stack: Stack, after_cancelling: str) -> None:
     """What docs/api.md tells to type about runs, as it stands there but for the port."""
     section = (ROOT / "docs" / "api.md").read_text().partition("## Runs")[2]
     commands = section.partition("```bash\n")[2].partition("```")[0].replace("/tmp/", f"{stack.folder}/")
     commands = commands.replace("http://127.0.0.1:8081", stack.api_url)
+    rest = "# The same from Python"
+    assert rest in commands
+    commands = commands.replace(rest, f"{after_cancelling}\n{rest}")
     path = f"{Path(sys.executable).parent}:{stack.env['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
@@ -55,7 +72,7 @@ async def test_the_api_tells_of_a_run_and_ends_in_order(
         assert run["counts"]["completed"] + run["counts"]["failed"] == 5
         assert run["credits"]["held"] == "0"
         assert ask(f"{stack.api_url}/v1/runs", "thk_none")[0] == 401
-        await asyncio.to_thread(run_documented_commands, stack)
+        await run_documented_commands(stack)
         stack.tallyhook("token", "revoke", "ci")
 
         async def refused() -> bool:

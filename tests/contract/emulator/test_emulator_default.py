@@ -81,6 +81,8 @@ def test_each_row_of_the_cost_table(
 
 def test_one_organization_on_the_starter_plan(url: str) -> None:
     credits, _ = call(f"{url}/v1/credits")
-    assert (credits["remaining"], credits["perCycle"]) == (650_000, 650_000)
+    # Tasks of other tests may have been charged by now.
+    most = sum(credits for *_, credits in COSTS)
+    assert (650_000 - most <= credits["remaining"] <= 650_000, credits["perCycle"]) == (True, 650_000)
     status, _ = call(f"{url}/v1/async/status")
     assert status["concurrency"]["max"] == 50

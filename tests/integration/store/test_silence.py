@@ -4,9 +4,9 @@ who waits is told in time, and everything goes on with the connections that are 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
@@ -25,6 +25,7 @@ from tests.integration.store.scenes import NOW
 from tests.servers.postgres import PostgresServer, database_name
 from tests.servers.proxy import Proxy, through
 
+T = TypeVar("T")
 LIMIT_S = 0.4
 ERROR_WITHIN_S = (TRIES_WITHIN + 1) * LIMIT_S + 2 * CLOSE_S + 2.0
 """The last try, an end in order for two connections, and something for a busy machine."""
@@ -97,6 +98,14 @@ async def test_f17_whoever_is_cancelled_in_the_silence_leaves_no_connection_behi
     assert await asyncio.gather(*(silenced.queries.waiting_count() for _ in range(10))) == [1] * 10
 
 
+async def until_answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while a busy machine takes longer than the limit of a test."""
+    for _ in range(20):
+        with contextlib.suppress(StoreUnavailable):
+            return await ask()
+    return await ask()
+
+
 async def test_f17_a_statement_that_waits_too_long_is_ended_at_the_server(postgres_url: str) -> None:
     store, other = (
         Store(Database(postgres_url, timeout_s=0.2), read_answer),
@@ -104,7 +113,7 @@ async def test_f17_a_statement_that_waits_too_long_is_ended_at_the_server(postgr
     )
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
     try:
-        await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
+        await until_answered(lambda: store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW))
         async with other.transaction():
             await other.execute("LOCK TABLE deliveries, leases IN ACCESS EXCLUSIVE MODE")
             for _ in range(3):
@@ -113,8 +122,8 @@ async def test_f17_a_statement_that_waits_too_long_is_ended_at_the_server(postgr
                 with pytest.raises(StoreUnavailable):
                     await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
             assert await other.fetchval(waiting, database_name(postgres_url)) == 0, "nothing piles up"
-        assert await lease(store)
-        await store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW)
+        assert await until_answered(lambda: lease(store))
+        await until_answered(lambda: store.inbox.store_deliveries(deliveries(1), due_at_ms=NOW))
     finally:
         await other.close()
         await store.close()
@@ -148,13 +157,13 @@ def writable_for_now(db: Database) -> list[Any]:
     return made
 
 
-@pytest.mark.parametrize("setting", ["default_transaction_read_only = on", "statement_timeout = 50"])
+@pytest.mark.parametrize("setting", ["default_transaction_read_only = on", "statement_timeout = 150"])
 async def test_f16_sessions_that_began_at_a_demoted_server_are_not_kept(
     postgres_url: str, postgres: PostgresServer, setting: str
 ) -> None:
     """A session keeps what it began with, and so does the one that is kept for deliveries."""
     store, own = Store(Database(postgres_url), read_answer), f'ALTER DATABASE "{database_name(postgres_url)}"'
-    slow = "DELETE FROM leases WHERE (SELECT pg_sleep(0.3)) IS NULL"
+    slow = "DELETE FROM leases WHERE (SELECT pg_sleep(0.5)) IS NULL"
     try:
         postgres.execute(f"{own} SET {setting}")
         async with AsyncExitStack() as stack:
