@@ -5,6 +5,7 @@ from app.api.dialects.batch import routes as batch
 from app.api.dialects.provider import routes as provider
 from app.api.native import (
     accounts,
+    actions,
     books,
     bulk_changes,
     control,
@@ -30,6 +31,7 @@ ROUTES: tuple[Route, ...] = (
     *tasks.ROUTES,
     *task_control.ROUTES,
     *bulk_changes.ROUTES,
+    *actions.ROUTES,
     *books.ROUTES,
     *evidence.ROUTES,
     *accounts.ROUTES,

@@ -103,12 +103,12 @@ def stop(change: Change, as_json: AsJson = False) -> None:
     from app.bootstrap import now_ms
     from app.cli.terminal import show
     from app.services import bulk_changes
-    from app.services.access import action_by_command
+    from app.services.access import BY_COMMAND
     from app.services.bulk_changes import NotConfirmed
 
     async def work(store: "Store") -> None:
         found, now = await choose_change(store, change), now_ms()
-        action = action_by_command("bulk_change.stop", found.id, now)
+        action = BY_COMMAND.action("bulk_change.stop", found.id, now)
         try:
             stopped = await bulk_changes.stop(store, found, now_ms=now, action=action)
         except NotConfirmed as error:
@@ -141,8 +141,8 @@ def _change(
     from app.bootstrap import now_ms
     from app.cli.terminal import show
     from app.domain.task_filter import FilterError
-    from app.services.access import COMMAND_LINE
-    from app.services.bulk_changes import Asker, propose
+    from app.services.access import BY_COMMAND
+    from app.services.bulk_changes import propose
 
     settings = settings_for(log_level="warning")
 
@@ -150,7 +150,7 @@ def _change(
         try:
             wanted = await _wanted(store, words or [])
             change = await propose(
-                store, verb, wanted, Asker(COMMAND_LINE), now_ms=now_ms(), even_if_held=even_if_held
+                store, verb, wanted, BY_COMMAND, now_ms=now_ms(), even_if_held=even_if_held
             )
         except FilterError as error:
             raise UserError("bad_filter", str(error), error.remedy, exit_code=USAGE) from None
@@ -180,7 +180,7 @@ async def _carried_out(store: "Store", settings: "Settings", change: "BulkChange
     from app.bootstrap import now_ms
     from app.cli.runs.submit_file import wake_workers
     from app.services import bulk_changes
-    from app.services.access import action_by_command
+    from app.services.access import BY_COMMAND
     from app.services.bulk_changes import NotConfirmed
 
     proposed, now = change.proposed, now_ms()
@@ -191,7 +191,7 @@ async def _carried_out(store: "Store", settings: "Settings", change: "BulkChange
             matched=proposed.matched,
             credits=proposed.credits,
             now_ms=now,
-            action=action_by_command("bulk_change.confirm", change.id, now),
+            action=BY_COMMAND.action("bulk_change.confirm", change.id, now),
         )
     except NotConfirmed as error:
         raise UserError(error.code, str(error)) from None

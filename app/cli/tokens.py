@@ -165,7 +165,7 @@ def actions(
     from app.views.access import action_document
 
     async def work(store: "Store") -> None:
-        rows = [action_document(row) for row in await store.access.list_actions(limit)]
+        rows = [action_document(row) for row in (await store.access.actions_before(None, limit))[0]]
         show({"actions": rows}, as_json=as_json, draw=draw_actions)
 
     with_store(settings_for(log_level="warning"), work)

@@ -54,6 +54,12 @@ class TokenRow:
         expired = self.expires_at_ms is not None and self.expires_at_ms <= now_ms
         return self.revoked_at_ms is None and not expired
 
+    def state(self, now_ms: int) -> str:
+        """valid, expired or revoked."""
+        return (
+            "revoked" if self.revoked_at_ms is not None else "valid" if self.is_valid(now_ms) else "expired"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ActionRow:

@@ -1,6 +1,7 @@
 """Tokens made and revoked, each with its row in the list of actions."""
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.domain.access import NAME_BYTES, SECRET_BYTES, ActionRow, TokenRow, hash_of, make_token, prefix_of
@@ -9,10 +10,33 @@ from app.domain.task import new_id
 if TYPE_CHECKING:
     from app.store import Store
 
+DONE = 200
 COMMAND_LINE = "command line"
 """Who acts where no token does."""
 COMMAND_LINE_ID = "00000000-0000-0000-0000-000000000000"
 """In the place of a token's id there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for a change."""
+
+    name: str
+    token_id: str | None = None
+    """None: the command line."""
+    account: str | None = None
+    """Sees and changes this one's only; None: all of them."""
+    request_id: str | None = None
+
+    def action(self, action: str, subject: str, now_ms: int) -> ActionRow:
+        """What it does, for the transaction that does it."""
+        status = None if self.token_id is None else DONE
+        return ActionRow(
+            new_id(now_ms), now_ms, self.name, self.token_id, action, subject, self.request_id, status
+        )
+
+
+BY_COMMAND = Asker(COMMAND_LINE)
 
 
 async def create_token(
@@ -24,9 +48,13 @@ async def create_token(
     now_ms: int,
     lasts_ms: int | None = None,
     webhook_url: str | None = None,
+    asker: Asker = BY_COMMAND,
 ) -> tuple[TokenRow, str] | None:
-    """Its row and the token itself, which is kept nowhere; None: a valid token has the name. `webhook_url`:
-    where results of all that it brings are posted to, checked before."""
+    """Its row and the token itself, which is kept nowhere; None: a valid token has the name. Who has one
+    account makes tokens of that one only. `webhook_url`: where results of all that it brings are posted to,
+    checked before."""
+    if asker.account is not None:
+        account = asker.account
     text = make_token(os.urandom(NAME_BYTES), os.urandom(SECRET_BYTES))
     row = TokenRow(
         new_id(now_ms),
@@ -41,7 +69,7 @@ async def create_token(
         last_used_at_ms=None,
         webhook_url=webhook_url,
     )
-    is_made = await store.access.create_token(row, action_by_command("token.create", row.id, now_ms))
+    is_made = await store.access.create_token(row, asker.action("token.create", row.id, now_ms))
     return (row, text) if is_made else None
 
 
@@ -52,10 +80,10 @@ async def revoke_token(store: "Store", name_or_prefix: str, *, now_ms: int) -> T
     row = await store.access.find_valid_token(wanted)
     if row is None:
         return None
-    action = action_by_command("token.revoke", row.id, now_ms)
+    return await revoke(store, row, now_ms=now_ms)
+
+
+async def revoke(store: "Store", row: TokenRow, *, now_ms: int, asker: Asker = BY_COMMAND) -> TokenRow | None:
+    """The token as it was; None: somebody was faster."""
+    action = asker.action("token.revoke", row.id, now_ms)
     return row if await store.access.revoke_token(row.id, now_ms, action) else None
-
-
-def action_by_command(action: str, subject: str, now_ms: int) -> ActionRow:
-    """What the command line does, for the transaction that does it."""
-    return ActionRow(new_id(now_ms), now_ms, COMMAND_LINE, None, action, subject, None, None)

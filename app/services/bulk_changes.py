@@ -3,7 +3,6 @@ what it costs; confirmed with those figures; then carried out a chunk at a time,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from app.domain.bulk_change import Aim, BulkChange, ChangeState, Figures, Place,
 from app.domain.task import new_id
 from app.domain.task_filter import FilterError, TaskFilter, filter_text
 from app.ports import Clock
+from app.services.access import Asker
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -23,17 +23,6 @@ class NotConfirmed(Exception):  # noqa: N818 - what is asked for is not what was
     def __init__(self, code: str, what: str) -> None:
         super().__init__(what)
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks for a change."""
-
-    name: str
-    token_id: str | None = None
-    """None: the command line."""
-    account: str | None = None
-    """Sees and changes this one's only; None: all of them."""
 
 
 async def propose(

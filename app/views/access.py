@@ -7,14 +7,13 @@ from app.views.runs import Document
 
 def token_document(row: TokenRow, now_ms: int) -> Document:
     """A token as `token list` has it."""
-    state = "revoked" if row.revoked_at_ms is not None else "valid" if row.is_valid(now_ms) else "expired"
     return {
         "id": row.id,
         "name": row.name,
         "prefix": row.prefix,
         "scope": row.scope,
         "account": row.account,
-        "state": state,
+        "state": row.state(now_ms),
         "created_at": iso_utc(row.created_at_ms),
         "expires_at": iso_utc(row.expires_at_ms),
         "revoked_at": iso_utc(row.revoked_at_ms),

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from app.domain.bulk_change import ChangeState, Verb
 from app.domain.task import RunState, TaskSpec
 from app.domain.task_filter import TaskFilter
-from app.services.bulk_changes import Asker, carry_out, confirm, propose
+from app.services.access import Asker
+from app.services.bulk_changes import carry_out, confirm, propose
 from app.store import Store
 from app.store.tables import attempts, runs, tasks
 from tests.conftest import StartValkey

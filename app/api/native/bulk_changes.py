@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.fields import Credits, GivenCredits, Id, Time, Whole
+from app.api.native.asker import asker_of
 from app.api.native.tasks import Country, CustomId, Engine, TaskStateName, VerdictName
 from app.api.pages import Page, PageParams, page_of, read_cursor
 from app.api.problems import CONFLICT, FieldError, Problem, invalid, not_found
-from app.api.route import Answer, Body, Call, Caller, Params, Route
+from app.api.route import Answer, Body, Call, Params, Route
 from app.domain import bulk_change as domain
 from app.domain.access import Scope
 from app.domain.bulk_change import Verb
 from app.domain.task_filter import FILTER_CHARS_MAX, FilterError, TaskFilter
 from app.services import bulk_changes
-from app.services.access import COMMAND_LINE_ID
-from app.services.bulk_changes import Asker, NotConfirmed
+from app.services.bulk_changes import NotConfirmed
 
 
 class TaskFilterBody(Body):
@@ -96,12 +96,6 @@ class BulkChangeParams(Params):
     change_id: Id
 
 
-def asker_of(caller: Caller) -> Asker:
-    """Who asks, for a service."""
-    token_id = None if caller.token_id == COMMAND_LINE_ID else caller.token_id
-    return Asker(caller.name, token_id, caller.account)
-
-
 def bulk_change_model(change: domain.BulkChange) -> BulkChange:
     """A bulk change with its figures."""
     same = {name: getattr(change, name) for name in BulkChange.model_fields if hasattr(change, name)}
@@ -134,7 +128,7 @@ async def propose_bulk_change(call: Call[Params, NewBulkChange]) -> Answer:
             call.store,
             Verb(asked.verb),
             wanted,
-            asker_of(call.caller),
+            asker_of(call.caller, call.request_id),
             now_ms=call.parts.clock(),
             even_if_held=asked.even_if_held,
         )

@@ -1,6 +1,7 @@
 """Tokens of the API, and the list of what was done with them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,6 +10,8 @@ from app.domain.access import ActionRow, TokenRow
 from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_VALID_TOKEN, actions, tokens
 
+RANGE = 5_000
+"""Actions that one page looks through."""
 _TOKEN = [tokens.c[name] for name in TokenRow.__slots__]
 _ACTION = [actions.c[name] for name in ActionRow.__slots__]
 
@@ -68,10 +71,28 @@ class AccessWrites(StorePart):
         return None if row is None else TokenRow(*row)
 
     @reads
-    async def list_tokens(self, connection: AsyncConnection, limit: int) -> Sequence[TokenRow]:
-        """Newest first, those that were revoked too."""
+    async def list_tokens(
+        self,
+        connection: AsyncConnection,
+        limit: int,
+        before_id: str | None = None,
+        account: str | None = None,
+    ) -> Sequence[TokenRow]:
+        """Newest first, those that were revoked too; of one account, where one is given."""
         query = sa.select(*_TOKEN).order_by(tokens.c.id.desc()).limit(limit)
+        query = query if before_id is None else query.where(tokens.c.id < before_id)
+        query = query if account is None else query.where(tokens.c.account == account)
         return [TokenRow(*row) for row in await connection.execute(query)]
+
+    @reads
+    async def find_token_with_id(
+        self, connection: AsyncConnection, token_id: str, account: str | None = None
+    ) -> TokenRow | None:
+        """None: there is none, or it is another account's."""
+        query = sa.select(*_TOKEN).where(tokens.c.id == token_id)
+        query = query if account is None else query.where(tokens.c.account == account)
+        row = (await connection.execute(query)).one_or_none()
+        return None if row is None else TokenRow(*row)
 
     @writes
     async def begin_action(self, connection: AsyncConnection, action: ActionRow) -> None:
@@ -87,10 +108,26 @@ class AccessWrites(StorePart):
         await connection.execute(sa.update(actions).where(actions.c.id == action_id).values(done))
 
     @reads
-    async def list_actions(self, connection: AsyncConnection, limit: int) -> Sequence[ActionRow]:
-        """Newest first."""
-        query = sa.select(*_ACTION).order_by(actions.c.id.desc()).limit(limit)
-        return [ActionRow(*row) for row in await connection.execute(query)]
+    async def actions_before(
+        self, connection: AsyncConnection, before_id: str | None, limit: int, account: str | None = None
+    ) -> tuple[Sequence[ActionRow], str | None]:
+        """The newest, or the newest that are older than `before_id`, and behind which id more may be; None:
+        that is all. Of an account: what its tokens did, found by looking through RANGE actions at most."""
+        if account is None:
+            found = [ActionRow(*row) for row in await connection.execute(_newest(before_id).limit(limit + 1))]
+            return found[:limit], found[limit - 1].id if len(found) > limit else None
+        window = [ActionRow(*row) for row in await connection.execute(_newest(before_id).limit(RANGE + 1))]
+        those = sa.select(tokens.c.id).where(tokens.c.account == account)
+        theirs = set(await connection.scalars(those))
+        shown = [row for row in window[:RANGE] if row.token_id in theirs]
+        if len(shown) > limit:
+            return shown[:limit], shown[limit - 1].id
+        return shown, window[RANGE - 1].id if len(window) > RANGE else None
+
+
+def _newest(before_id: str | None) -> sa.Select[Any]:
+    query = sa.select(*_ACTION).order_by(actions.c.id.desc())
+    return query if before_id is None else query.where(actions.c.id < before_id)
 
 
 async def insert_action(part: StorePart, connection: AsyncConnection, action: ActionRow) -> None:

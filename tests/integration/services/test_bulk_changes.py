@@ -10,7 +10,8 @@ from app.domain.bulk_change import BY_HAND, COSTS_MORE, MORE_MATCH, PROPOSED_FOR
 from app.domain.own_columns import OwnColumns
 from app.domain.task import TaskSpec, TaskState
 from app.domain.task_filter import FilterError, parse_filter
-from app.services.bulk_changes import Asker, NotConfirmed, carry_out, confirm, propose, stop
+from app.services.access import Asker
+from app.services.bulk_changes import NotConfirmed, carry_out, confirm, propose, stop
 from app.store import Database, Store
 from app.store.read import task_matching
 from app.store.tables import actions, runs, tasks
