@@ -35,6 +35,7 @@ from workers.context import Context
 from workers.duties.archive import run_archive
 from workers.duties.audits import run_audits
 from workers.duties.bulk_changes import run_bulk_changes
+from workers.duties.engine_days import run_engine_days
 from workers.duties.heartbeat import read_time, run_alive
 from workers.duties.idempotency import run_key_cleaning
 from workers.duties.lost_webhooks import run_lost_webhook_search
@@ -149,6 +150,7 @@ def _start_duties(context: Context, redis_url: str) -> list[asyncio.Task[None]]:
         "run_key_cleaning": run_key_cleaning,
         "run_archive": run_archive,
         "run_state": run_state,
+        "run_engine_days": run_engine_days,
     }
     return [
         asyncio.create_task(

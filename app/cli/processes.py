@@ -77,14 +77,15 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
     from app.signals.process import ProcessSignals
     from app.signals.scrape import scraped
     from app.web.presence import stay_known
-    from app.web.server import PROBES, create_app, serve
+    from app.web.server import METRICS, PROBES, create_app, serve
 
     known: list[asyncio.Task[None]] = []
     signals, metrics_url = ProcessSignals("web"), None
 
     def announce(port: int) -> None:
         address = settings.address_at(port)
-        known.append(asyncio.create_task(stay_known(store, CLOCK, address), name="presence"))
+        presence = stay_known(store, CLOCK, address, app[METRICS].refused)
+        known.append(asyncio.create_task(presence, name="presence"))
         url, webhook_url = f"http://{host_in_url(settings.host)}:{port}", f"{address}{WEBHOOK_PATH}"
         ready = {"event": "ready", "url": url, "webhook_url": webhook_url}
         said = f"Listening on {url}; deliveries go to {webhook_url}."

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from app.store.read.task_pages import TaskPageReads
     from app.store.read.waiting import WaitingReads
     from app.store.write.access import AccessWrites
+    from app.store.write.account_sheets import AccountSheetWrites
     from app.store.write.accounts import AccountWrites
     from app.store.write.adjustments import AdjustmentWrites
     from app.store.write.archives import ArchiveWrites
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from app.store.write.batches import BatchWrites
     from app.store.write.bulk_changes import BulkChangeWrites
     from app.store.write.early_polls import EarlyPollWrites
+    from app.store.write.engine_days import EngineDayWrites
     from app.store.write.engine_pauses import EnginePauseWrites
     from app.store.write.future_times import FutureTimeWrites
     from app.store.write.health import HealthWrites
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from app.store.write.polls import PollWrites
     from app.store.write.pruning import PruneWrites
     from app.store.write.pruning_rows import RowPruneWrites
+    from app.store.write.refusals import RefusalWrites
     from app.store.write.relay_endpoints import RelayEndpointWrites
     from app.store.write.relay_messages import RelayMessageWrites
     from app.store.write.results import ResultWrites
@@ -122,6 +125,9 @@ PARTS = {
     "certificates": "read.certificates.CertificateReads",
     "set_aside": "read.set_aside.SetAsideReads",
     "state": "read.state.StateReads",
+    "engine_days": "write.engine_days.EngineDayWrites",
+    "account_sheets": "write.account_sheets.AccountSheetWrites",
+    "refusals": "write.refusals.RefusalWrites",
 }
 """Name -> module under app.store, and class."""
 TAKES = {
@@ -197,6 +203,9 @@ class Store:
         certificates: CertificateReads
         set_aside: SetAsideReads
         state: StateReads
+        engine_days: EngineDayWrites
+        account_sheets: AccountSheetWrites
+        refusals: RefusalWrites
 
     def __init__(
         self, db: Database, read_answer: ReadAnswer, archive: ArchivedDeliveries | None = None

@@ -718,6 +718,43 @@ relay_position = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
 )
+# What each engine did on each day (UTC), by how long it took: from results as they are settled.
+engine_days = sa.Table(
+    "engine_days",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("task_type", sa.Text, primary_key=True),
+    sa.Column("day_ms", Millis, primary_key=True, autoincrement=False),  # midnight (UTC), of settlement
+    sa.Column("latency_class", sa.Integer, primary_key=True, autoincrement=False),  # -1: unknown
+    sa.Column("answers", sa.BigInteger, nullable=False),  # completed or failed
+    sa.Column("completed", sa.BigInteger, nullable=False),
+    sa.Column("usable", sa.BigInteger, nullable=False),
+    sa.Column("charged", Credits, nullable=False),
+    sa.Column("charge_known", sa.BigInteger, nullable=False),  # of how many answers that is
+)
+# One row: results up to this place in the order of settlement are counted.
+engine_days_position = sa.Table(
+    "engine_days_position",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+# What is known of an account, as the last audit found it: what takes long to add up, for whoever looks often.
+account_sheets = sa.Table(
+    "account_sheets",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("at_ms", Millis, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # JSON: views.sheets
+)
+# Deliveries that receivers refused, by hour and reason; of a process that was killed the last seconds lack.
+intake_refusals = sa.Table(
+    "intake_refusals",
+    metadata,
+    sa.Column("hour_ms", Millis, primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
 # What is to be posted; deleted once it is taken. What a message says is read from the task when it is posted.
 relay_messages = sa.Table(
     "relay_messages",

@@ -65,6 +65,8 @@ class Metrics:
         self.connections_cut = Gauge(
             "tallyhook_connections_cut", "Connections ended to make room", registry=self.registry
         )
+        self.refused: dict[str, int] = {}
+        """By reason, since they were last stored (presence.py)."""
         # Labelled counters are kept: looking a label up costs more than counting.
         self._labelled: dict[tuple[str, str], Counter] = {}
 
@@ -75,6 +77,7 @@ class Metrics:
     def count_refusal(self, reason: str) -> None:
         """One delivery was not stored. `reason` is one of a closed set, never something a stranger sent."""
         self._labelled_counter(self._refusals, "reason", reason).inc()
+        self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def add_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that calls `value` whenever it is read."""

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 from app.database_clock import DatabaseClock
+from app.ports import StoreUnavailable
 from app.store import Store
 from app.store.write.health import RECEIVER
 
@@ -23,12 +24,21 @@ async def reading_clock(store: Store, clock: DatabaseClock) -> AsyncIterator[Non
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def stay_known(store: Store, clock: DatabaseClock, address: str) -> None:
-    """Until it is cancelled; then it says that the receiver has ended. The clock is read by the way."""
+async def stay_known(
+    store: Store, clock: DatabaseClock, address: str, refused: dict[str, int] | None = None
+) -> None:
+    """Until it is cancelled; then it says that the receiver has ended. The clock is read by the way, and what
+    was refused since (`refused`, by reason) is stored and taken out."""
     process_id = str(uuid.uuid4())
 
     async def beat() -> int:
-        return await store.health.beat(process_id, RECEIVER, address)
+        now_ms = await store.health.beat(process_id, RECEIVER, address)
+        if refused:
+            counts = dict(refused)
+            refused.clear()
+            with contextlib.suppress(StoreUnavailable):  # they are in the metrics still
+                await store.refusals.add_refusals(counts, now_ms)
+        return now_ms
 
     try:
         with contextlib.suppress(Exception):  # a database that is away is asked again

@@ -12,6 +12,7 @@ from app.domain.state_gauges import Reading
 from app.ports import StoreUnavailable
 from app.services.audit import Audited, Audits
 from app.services.isolated import Isolated
+from app.views.sheets import make_sheet
 from workers.context import Context
 from workers.periodic import run_every
 
@@ -64,6 +65,12 @@ async def audit_once(context: Context, owner: str, audits: Audits, drift: dict[s
             if not found.drift.explained:
                 notice = unexplained_drift(found.account, unexplained, found.at_ms)
                 await context.store.notices.add_notices([notice], context.clock())
+        with isolated.alone():
+            settings = context.settings.all_accounts().get(found.account)
+            sheet = await make_sheet(
+                context.store, found, rate_per_s=settings.rate_per_s if settings else None
+            )
+            await context.store.account_sheets.keep_sheet(sheet)
     board.put(LEASE, drift.values(), for_s=lease_s)
     isolated.finish()
     return len(audited)

@@ -66,6 +66,17 @@ class RunPageReads(StorePart):
         found = await self._runs(connection, _query().where(runs.c.id == run_id), account)
         return found[0] if found else None
 
+    @reads
+    async def newest_of_schedules(
+        self, connection: AsyncConnection, schedule_ids: Sequence[str], limit: int
+    ) -> dict[str, list[TimedRun]]:
+        """Schedule -> its newest runs, the oldest of them first. One look into the index for each."""
+        found = {}
+        for schedule_id in schedule_ids:
+            query = _query().where(runs.c.schedule_id == schedule_id).order_by(runs.c.slot_ms.desc())
+            found[schedule_id] = (await self._runs(connection, query.limit(limit), None))[::-1]
+        return found
+
     async def _runs(
         self, connection: AsyncConnection, query: "sa.Select[tuple[object, ...]]", account: str | None
     ) -> list[TimedRun]:
