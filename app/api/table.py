@@ -11,6 +11,7 @@ from app.api.native import (
     control,
     events,
     evidence,
+    inbox,
     relay,
     results,
     runs,
@@ -37,6 +38,7 @@ ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *schedules.ROUTES,
     *relay.ROUTES,
+    *inbox.ROUTES,
     *provider.ROUTES,
     *batch.ROUTES,
 )

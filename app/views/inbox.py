@@ -7,9 +7,14 @@ from app.store.read.set_aside import InboxRow
 from app.views.runs import Document
 
 
+def inbox_state(row: InboxRow) -> str:
+    """How a delivery stands, in a word."""
+    return {"quarantined": "set_aside"}.get(row.state, "held_up" if row.error else row.state)
+
+
 def inbox_document(row: InboxRow) -> Document:
     """A delivery without its body."""
-    state = {"quarantined": "set_aside"}.get(row.state, "held_up" if row.error else row.state)
+    state = inbox_state(row)
     return {
         "id": row.id,
         "state": state,

@@ -15,6 +15,8 @@ from app.store.part import StorePart, reads, writes
 from app.store.tables import IS_SET_ASIDE, IS_WAITING, Id, deliveries, runs, tasks
 from app.store.write.inbox import unpack
 
+DEFAULT_ACCOUNT = "default"
+"""Whose deliveries are that name none."""
 NAMED_MAX = 200
 """Set-aside deliveries, newest first, that are looked through for the task they name; the others count as
 naming none. There are hardly ever more than a few."""
@@ -57,6 +59,23 @@ class SetAsideReads(StorePart):
         """Set aside or held up, newest first."""
         query = _ROWS.where(sa.or_(IS_SET_ASIDE, IS_HELD_UP)).order_by(deliveries.c.id.desc()).limit(limit)
         return await self._rows(query)
+
+    async def set_aside_page(
+        self, before: tuple[int, str] | None, limit: int, account: str | None
+    ) -> list[InboxRow]:
+        """Set aside, newest first, behind (time of receipt, id); by an index of their own."""
+        c = deliveries.c
+        query = _ROWS.where(IS_SET_ASIDE, *_of(account)).order_by(c.received_at_ms.desc(), c.id.desc())
+        if before is not None:
+            at_ms, delivery_id = before
+            same = sa.and_(c.received_at_ms == at_ms, c.id < delivery_id)
+            query = query.where(c.received_at_ms <= at_ms, sa.or_(c.received_at_ms < at_ms, same))
+        return await self._rows(query.limit(limit))
+
+    async def held_up(self, limit: int, account: str | None) -> list[InboxRow]:
+        """Held up by trouble, those that are tried first."""
+        query = _ROWS.where(IS_HELD_UP, *_of(account)).order_by(deliveries.c.due_at_ms)
+        return await self._rows(query.limit(limit))
 
     async def find_inbox(self, part: str) -> list[InboxRow]:
         """The deliveries, in whatever state, whose id is, begins or ends with the given text."""
@@ -108,7 +127,7 @@ class SetAsideReads(StorePart):
     async def set_aside_groups(self, connection: AsyncConnection, since_ms: int) -> list[SetAsideGroup]:
         """By account and day of receipt."""
         c = deliveries.c
-        account, day = sa.func.coalesce(c.account, "default"), c.received_at_ms / DAY_MS
+        account, day = sa.func.coalesce(c.account, DEFAULT_ACCOUNT), c.received_at_ms / DAY_MS
         if not self.db.is_sqlite:
             day = sa.func.floor(day)
         day = sa.cast(day, sa.BigInteger)
@@ -124,6 +143,10 @@ class SetAsideReads(StorePart):
     async def set_aside_about(self, connection: AsyncConnection, run_id: str) -> SetAside:
         """Of one run."""
         return await set_aside_about(connection, run_id)
+
+
+def _of(account: str | None) -> list[sa.ColumnElement[bool]]:
+    return [] if account is None else [sa.func.coalesce(deliveries.c.account, DEFAULT_ACCOUNT) == account]
 
 
 async def set_aside_about(connection: AsyncConnection, run_id: str) -> SetAside:

@@ -4,12 +4,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.accounting.balances import Balance
 from app.domain.own_columns import OwnColumns
-from app.domain.task import TaskSpec
+from app.domain.task import TaskSpec, new_id
 from app.services.certify import certify
 from app.store.read import books_pages, task_pages
+from app.store.tables import deliveries
 from tests.integration.api.asking import Api
 from tests.integration.store.scenes import ended, failed_on, report_on, settle_all
 
@@ -185,3 +188,32 @@ async def test_schedules(api: Api) -> None:
         )
     assert [s["name"] for s in (await pages(api, "/v1/schedules"))[0]] == ["a", "b"]
     assert [s["name"] for s in (await pages(api, "/v1/schedules", account="eu"))[0]] == ["b"]
+
+
+async def test_the_inbox_is_listed_and_looked_at_again_by_who_may(api: Api) -> None:
+    now = api.clock()
+    rows = [set_aside(now + n) for n in range(3)]
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(sa.insert(deliveries), [*rows, set_aside(now, state="new")])
+
+    await api.store.db.write(work)
+    first = (await api.ask("/v1/inbox?limit=2", scope="read")).document
+    assert [row["id"] for row in first["data"]] == [rows[2]["id"], rows[1]["id"]]
+    rest = (await api.ask(f"/v1/inbox?cursor={first['next_cursor']}", scope="read")).document
+    assert [(row["id"], row["state"]) for row in rest["data"]] == [(rows[0]["id"], "set_aside")]
+    (held,) = (await api.ask("/v1/inbox/held-up", scope="read")).document["data"]
+    assert (held["state"], held["next_try_at"] is not None) == ("held_up", True)
+    path = f"/v1/inbox/{rows[0]['id']}/retry"
+    assert (await api.ask(path, "POST", scope="submit")).status == 403
+    assert (await api.ask(path, "POST", account="eu")).status == 404
+    key = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        assert (await api.ask(path, "POST", headers=key)).document == {"deliveries": 1}
+    assert (await api.ask(path, "POST")).document == {"deliveries": 0}
+
+
+def set_aside(at_ms: int, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": new_id(at_ms), "source": "delivery", "received_at_ms": at_ms}
+    row |= {"encoding": "identity", "body": b"{}", "state": "quarantined", "tries": 3, "due_at_ms": at_ms}
+    return row | {"error": "no such field", "repeats": 0} | more
