@@ -26,6 +26,7 @@ COLUMN_MAX = 12
 """Percent of the chart."""
 CHAR_PX = 7.5
 """A digit of an axis, at most."""
+SPARK_HEIGHT = 28
 TICKS_MAX = 5
 LABELS_MAX, LABELS_NARROW_MAX = 10, 5
 SERIES_CLASSES = 8
@@ -97,6 +98,24 @@ def stacked_columns(chart: Chart, labels: Sequence[str], series: Mapping[str, Se
         f'<svg class="axis" aria-hidden="true" width="{axis_px}" height="{HEIGHT}">{axis}</svg>'
         f'<svg class="columns" aria-hidden="true" width="100%" height="{HEIGHT}">{"".join(parts)}</svg></div>'
     )
+
+
+def sparkline(columns: Sequence[tuple[int, Number | float | None, str]], places: int) -> str:
+    """Columns side by side: (colour, share of 0 to 1, what it is), the newest at the right; `places`: how
+    many have room. Where there is none, or its share is None, the place stays empty: nothing is no 0."""
+    wide = 100 / places
+    parts = []
+    shown = columns[-places:]
+    for n, (colour, part, words) in enumerate(shown, start=places - len(shown)):
+        if part is None:
+            continue
+        tall = max(SPARK_HEIGHT * float(part), LENGTH_MIN_PX)
+        parts.append(
+            f'<rect class="{_colour(colour)}" x="{n * wide:.2f}%" y="{SPARK_HEIGHT - tall:.1f}" '
+            f'width="{wide * FILLED / 100:.2f}%" height="{tall:.1f}"><title>{text(words)}</title></rect>'
+        )
+    drawn = "".join(parts)
+    return f'<svg class="spark" aria-hidden="true" width="100%" height="{SPARK_HEIGHT}">{drawn}</svg>'
 
 
 def _tall() -> int:

@@ -1,6 +1,20 @@
 """All pages, in the order of the navigation. A new one is added to its subject's ROUTES."""
 
-from app.page import actions, bulk, control, overview, run, task, tokens
+from app.page import (
+    account,
+    actions,
+    bulk,
+    control,
+    engines,
+    findings,
+    intake,
+    overview,
+    relay,
+    run,
+    schedules,
+    task,
+    tokens,
+)
 from app.page.visit import PageRoute
 
 PAGES: tuple[PageRoute, ...] = (
@@ -9,6 +23,12 @@ PAGES: tuple[PageRoute, ...] = (
     *task.ROUTES,
     *control.ROUTES,
     *bulk.ROUTES,
+    *account.ROUTES,
+    *findings.ROUTES,
+    *schedules.ROUTES,
+    *engines.ROUTES,
+    *intake.ROUTES,
+    *relay.ROUTES,
     *actions.ROUTES,
     *tokens.ROUTES,
 )

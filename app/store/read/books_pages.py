@@ -18,6 +18,9 @@ from app.store.tables import findings, ledger, runs, tasks
 RANGE = 50_000
 """Ids that one page looks through, where not all of them are wanted."""
 
+COUNTED_MAX = 10_000
+"""Findings, the newest, that are counted by run and verdict."""
+
 
 @dataclass(frozen=True, slots=True)
 class BooksPage:
@@ -27,6 +30,17 @@ class BooksPage:
     through: int
     """Every id up to here was looked at."""
     is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsOfRun:
+    """How many findings of one verdict a run has."""
+
+    run_id: str | None
+    """None: about no task of ours."""
+    name: str | None
+    verdict: str
+    count: int
 
 
 class BooksPageReads(StorePart):
@@ -50,6 +64,44 @@ class BooksPageReads(StorePart):
             rows = query.where(findings.c.run_id == run_id, findings.c.id > after).order_by(findings.c.id)
             return _whole(await connection.execute(rows.limit(limit + 1)), limit)
         return await _page(connection, query, findings, after, limit, account)
+
+    @reads
+    async def ledger_before(
+        self, connection: AsyncConnection, before: int | None, limit: int, account: str | None
+    ) -> BooksPage:
+        """Entries of all runs, newest first, behind `before` if it is given; `through`: where to go on."""
+        return await _page_back(connection, sa.select(*_entry_columns()), ledger, before, limit, account)
+
+    @reads
+    async def findings_before(
+        self,
+        connection: AsyncConnection,
+        before: int | None,
+        limit: int,
+        account: str | None,
+        run_id: str | None,
+    ) -> BooksPage:
+        """Findings, newest first, in the same way."""
+        query = sa.select(*(findings.c[name] for name in _FINDING))
+        if run_id is not None:
+            rows = query.where(findings.c.run_id == run_id, *_below(findings, before))
+            rows = rows.order_by(findings.c.id.desc()).limit(limit + 1)
+            return _whole(await connection.execute(rows), limit)
+        return await _page_back(connection, query, findings, before, limit, account)
+
+    @reads
+    async def findings_by_run(self, connection: AsyncConnection, account: str | None) -> list[FindingsOfRun]:
+        """Of the newest COUNTED_MAX findings: how many of each verdict each run has, the newest run first."""
+        f = findings.c
+        newest = sa.select(f.run_id, f.verdict).order_by(f.id.desc()).limit(COUNTED_MAX).subquery()
+        n = newest.c
+        counted = sa.select(n.run_id, runs.c.name, n.verdict, sa.func.count())
+        counted = counted.select_from(newest.outerjoin(runs, runs.c.id == n.run_id))
+        if account is not None:
+            counted = counted.where(runs.c.account == account)
+        grouped = counted.group_by(n.run_id, runs.c.name, n.verdict)
+        rows = await connection.execute(grouped.order_by(n.run_id.desc(), n.verdict))
+        return [FindingsOfRun(*row) for row in rows]
 
     @reads
     async def ledger_of_run(
@@ -116,6 +168,31 @@ async def _page(
     own = query.join(runs, runs.c.id == c.run_id).where(runs.c.account == account, c.id <= end)
     page = _whole(await connection.execute(own), limit)
     return page if not page.is_last else BooksPage(page.rows, max(after, end), end >= last)
+
+
+async def _page_back(
+    connection: AsyncConnection,
+    query: sa.Select[Any],
+    table: sa.Table,
+    before: int | None,
+    limit: int,
+    account: str | None,
+) -> BooksPage:
+    c = table.c
+    query = query.order_by(c.id.desc()).limit(limit + 1)
+    if account is None:
+        return _whole(await connection.execute(query.where(*_below(table, before))), limit)
+    top = before
+    if top is None:
+        top = (await connection.scalar(sa.select(sa.func.max(c.id))) or 0) + 1
+    least = top - RANGE
+    own = query.join(runs, runs.c.id == c.run_id).where(runs.c.account == account, c.id < top, c.id >= least)
+    page = _whole(await connection.execute(own), limit)
+    return page if not page.is_last else BooksPage(page.rows, max(least, 0), least <= 1)
+
+
+def _below(table: sa.Table, before: int | None) -> list[sa.ColumnElement[bool]]:
+    return [] if before is None else [table.c.id < before]
 
 
 def _whole(found: sa.CursorResult[Any], limit: int) -> BooksPage:
