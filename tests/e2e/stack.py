@@ -278,8 +278,12 @@ class Stack:
 
     def change_faults(self, rates: dict[str, float]) -> None:
         """Set some of the emulator's rates of faults, from now on."""
+        self.control("faults", rates)
+
+    def control(self, what: str, body: Mapping[str, float]) -> None:
+        """Steer the emulator: `faults`, `clock`."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self._ports['emulator']}/_emulator/faults", json.dumps(rates).encode()
+            f"http://127.0.0.1:{self._ports['emulator']}/_emulator/{what}", json.dumps(body).encode()
         )
         with urllib.request.urlopen(request, timeout=10):
             pass

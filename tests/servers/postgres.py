@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,8 +67,8 @@ _TABLES = """
 class PostgresServer:
     """Creates and drops databases on a server, ours or an existing one."""
 
-    def __init__(self, *, durable: bool = False) -> None:
-        self._settings = _SETTINGS | (_DURABLE if durable else {})
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = _SETTINGS | (_DURABLE if durable else {}) | dict(settings or {})
         self._names = itertools.count(1)
         self._prefix = f"tallyhook_test_{uuid4().hex[:12]}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,32 +149,63 @@ class PostgresServer:
         wait_for(self._answers, self._process, log, START_TIMEOUT_S)
 
     @contextlib.contextmanager
-    def standby(self) -> Iterator[str]:
-        """A hot standby of our server while the `with` lasts; the URL of its maintenance database."""
-        assert self._dir is not None and self._admin_url is not None, "only of a server of our own"
-        top = Path(tempfile.mkdtemp(prefix="standby-", dir=self._dir))
-        data, log, port = top / "data", top / "postgres.log", free_port()
+    def base_backup(self, *options: str) -> Iterator[Path]:
+        """A base backup of our server while the `with` lasts, by pg_basebackup with `options`: its folder."""
+        assert self._dir is not None, "only of a server of our own"
+        top = Path(tempfile.mkdtemp(prefix="backup-", dir=self._dir))
+        data, log = top / "data", top / "postgres.log"
         data.mkdir(mode=0o700)
         if self._as_user:
             top.chmod(0o755)
             shutil.chown(data, self._as_user["user"])
-        settings = [f"--{name}={value}" for name, value in self._settings.items()]
-        backup = [
+        command = [
             self._binaries / "pg_basebackup",
             "-D",
             data,
             "-d",
             self.admin_url,
-            "-R",
             "-c",
             "fast",
             "--no-sync",
         ]
-        command = [self._binaries / "postgres", f"--port={port}", *settings, "-D", data]
-        with log.open("wb") as output:
-            subprocess.run(backup, check=True, stdout=output, stderr=output, cwd=data, **self._as_user)
+        try:
+            with log.open("wb") as output:
+                subprocess.run(
+                    [*command, *options], check=True, stdout=output, stderr=output, cwd=data, **self._as_user
+                )
+            yield data
+        finally:
+            shutil.rmtree(top, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def standby(self) -> Iterator[str]:
+        """A hot standby of our server while the `with` lasts; the URL of its maintenance database."""
+        with self.base_backup("-R") as data, self._started_from(data, {}, b"ready to accept") as url:
+            yield url
+
+    @contextlib.contextmanager
+    def restored(self, backup: Path, *, restore_command: str, until: str) -> Iterator[str]:
+        """A server of a base backup while the `with` lasts, with the WAL since replayed to a time; the URL of
+        its maintenance database."""
+        recovery = {
+            "archive_mode": "off",
+            "restore_command": restore_command,
+            "recovery_target_time": until,
+            "recovery_target_action": "promote",
+        }
+        (backup / "recovery.signal").touch()
+        with self._started_from(backup, recovery, b"ready to accept connections") as url:
+            yield url
+
+    @contextlib.contextmanager
+    def _started_from(self, data: Path, settings: Mapping[str, str], said: bytes) -> Iterator[str]:
+        """A server beside ours on its own folder, once its log says it is ready."""
+        assert self._admin_url is not None, "not started"
+        log, port = data.parent / "postgres.log", free_port()
+        options = [f"--{name}={value}" for name, value in (self._settings | dict(settings)).items()]
+        with log.open("ab") as output:
             process = subprocess.Popen(
-                command,
+                [self._binaries / "postgres", f"--port={port}", *options, "-D", data],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -183,11 +214,16 @@ class PostgresServer:
                 **self._as_user,
             )
         try:
-            wait_for(lambda: b"ready to accept" in log.read_bytes(), process, log, START_TIMEOUT_S)
+            wait_for(lambda: said in log.read_bytes(), process, log, 3 * START_TIMEOUT_S)
             yield self._admin_url.set(port=port).render_as_string(hide_password=False)
         finally:
             end(process, ((signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)))
-            shutil.rmtree(top, ignore_errors=True)
+
+    @staticmethod
+    def same_database(url: str, server_url: str) -> str:
+        """The URL of a database of the same name on another server."""
+        other = sa.make_url(server_url).set(database=sa.make_url(url).database)
+        return other.render_as_string(hide_password=False)
 
     def kill(self) -> None:
         """End our server as a power loss of its process would; `recover` brings it back."""
