@@ -12,7 +12,7 @@ from aiohttp import web
 from app.api.dispatch import Dispatcher
 from app.api.fields import is_id
 from app.api.problems import FORBIDDEN, INTERNAL, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, Problem
-from app.api.route import Caller, Parts
+from app.api.route import Caller, Parts, Upload
 from app.api.validate import read_whole
 from app.domain.page_session import form_token
 from app.domain.task import new_id
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 FORM_BYTES_MAX = 64 << 10
 FIELDS_MAX = 100
 FORM = "application/x-www-form-urlencoded"
+FORM_WITH_FILE = "multipart/form-data"
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
 Answer = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 Unknown = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -101,7 +102,9 @@ class Site:
             self._dispatcher.rates.take(visit.caller.token_id, time.monotonic())
             route.refuse_without_scope(visit.caller)
             given = dict(request.query)
-            if route.method == "POST":
+            if route.has_file:
+                visit.upload = _upload(request)
+            elif route.method == "POST":
                 given = await self._form(request)
             route.refuse_unknown(given)
             _refuse_no_id(request.match_info)
@@ -129,8 +132,7 @@ class Site:
 
     async def _form(self, request: web.Request, *, in_session: bool = True) -> dict[str, str]:
         """What a form of ours says. Raises Problem for one that is another's."""
-        if not is_from_us(request):
-            raise Problem(FORBIDDEN, "this form was sent by a page of another site: use the page's own")
+        _refuse_anothers(request)
         if request.content_type != FORM:
             raise Problem(UNSUPPORTED_MEDIA_TYPE, "use the page's own form")
         body = await self._dispatcher.in_time(
@@ -208,6 +210,19 @@ def _refuse_no_id(path: Mapping[str, str]) -> None:
 
 def _no_page() -> Problem:
     return Problem(NOT_FOUND, "there is no page at this address: the navigation has all of them")
+
+
+def _upload(request: web.Request) -> Upload:
+    """A form with a file, of which nothing is read yet."""
+    _refuse_anothers(request)
+    if request.content_type != FORM_WITH_FILE:
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, "use the page's own form")
+    return Upload(FORM_WITH_FILE, request.content.iter_any(), request.headers, request.content)
+
+
+def _refuse_anothers(request: web.Request) -> None:
+    if not is_from_us(request):
+        raise Problem(FORBIDDEN, "this form was sent by a page of another site: use the page's own")
 
 
 async def _no_such_page(_request: web.Request, _request_id: str) -> web.StreamResponse:

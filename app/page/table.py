@@ -12,6 +12,7 @@ from app.page import (
     relay,
     run,
     schedules,
+    submit,
     task,
     tokens,
 )
@@ -19,6 +20,7 @@ from app.page.visit import PageRoute
 
 PAGES: tuple[PageRoute, ...] = (
     *overview.ROUTES,
+    *submit.ROUTES,
     *run.ROUTES,
     *task.ROUTES,
     *control.ROUTES,

@@ -31,7 +31,9 @@ class Dispatching(Protocol):
         self, route: Route, caller: Caller, values: Mapping[str, Any], request_id: str, **more: Any
     ) -> Any: ...
 
-    async def in_time(self, work: Callable[[], Awaitable[R]], timeout_s: float | None) -> R: ...
+    async def in_time(
+        self, work: Callable[[], Awaitable[R]], timeout_s: float | None, *, is_stream: bool = False
+    ) -> R: ...
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Visit:
     form_token: str = ""
     """What a form of this session carries; empty: nobody is signed in."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    upload: Upload | None = None
+    """A form with a file, which its handler reads as it comes."""
 
     @property
     def hides_prompts(self) -> bool:
@@ -81,6 +85,10 @@ class Visit:
     async def read(self, work: Callable[[], Awaitable[R]]) -> R:
         """What a page reads by itself, in the API's turns and time. Raises Problem."""
         return await self.dispatcher.in_time(work, self.parts.settings.api_timeout_s)
+
+    async def receive(self, work: Callable[[], Awaitable[R]]) -> R:
+        """What takes as long as the browser sends. Raises Problem."""
+        return await self.dispatcher.in_time(work, None, is_stream=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,8 @@ class PageRoute:
     """Names that its query, or its form, may have; any other one is refused."""
     nav: str | None = None
     """What the navigation calls it; None: it has no place there."""
+    has_file: bool = False
+    """Its form has a file: the handler reads it as it comes, and looks at the session's token first."""
 
     def refuse_unknown(self, given: Mapping[str, str]) -> None:
         """Raises Problem for a name that this address does not take: it is never passed over."""

@@ -96,6 +96,8 @@ class Loaded:
     """Tasks of those."""
     last: int = 0
     """Ordinal of the last good record."""
+    is_whole: bool = False
+    """All of the source is stored, and nothing refuses it."""
 
 
 class Seal(Protocol):
@@ -130,6 +132,29 @@ async def load_run(
     no run behind. Raises SourceChanged when `resume` was made from another source, NameTaken, and whatever
     `source` raises; then the run stays as far as it was read, so that it can be resumed or cancelled.
     """
+    loaded = await store_source(
+        store, source, new, clock=clock, progress=progress, created=created, resume=resume, seal=seal
+    )
+    if loaded.is_whole:
+        with await seal.begun(loaded) if seal else nullcontext():
+            loaded.started = await store.loading.finish_loading(
+                loaded.run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
+            )
+    return loaded
+
+
+async def store_source(
+    store: "Store",
+    source: Source,
+    new: NewRun,
+    *,
+    clock: Clock,
+    progress: Callable[[int], None] = lambda _: None,
+    created: Callable[[str], None] = lambda _: None,
+    resume: str | None = None,
+    seal: Seal | None = None,
+) -> "Loaded":
+    """The same, and the run does not begin: it stays loading."""
 
     async def begin() -> str:
         run_id = new_id(clock())
@@ -147,14 +172,9 @@ async def load_run(
     loaded.bad.kept.sort(key=lambda remark: remark.line)
     if not loaded.run_id:
         return loaded
-    if await _is_refused(store, new, loaded):
-        if not resume:
-            await store.runs.discard_run(loaded.run_id)
-    else:
-        with await seal.begun(loaded) if seal else nullcontext():
-            loaded.started = await store.loading.finish_loading(
-                loaded.run_id, sha256=sha256(), bad_lines=loaded.bad_lines, last=loaded.last
-            )
+    loaded.is_whole = not await _is_refused(store, new, loaded)
+    if not loaded.is_whole and not resume:
+        await store.runs.discard_run(loaded.run_id)
     return loaded
 
 

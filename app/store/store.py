@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from app.store.write.standing import StandingWrites
     from app.store.write.submission import SubmissionWrites
     from app.store.write.sync_calls import SyncCallWrites
+    from app.store.write.uploads import UploadWrites
 
 PARTS = {
     "runs": "write.runs.RunWrites",
@@ -93,6 +94,7 @@ PARTS = {
     "rollup": "write.rollup.RollupWrites",
     "schedules": "write.schedules.ScheduleWrites",
     "sync_calls": "write.sync_calls.SyncCallWrites",
+    "uploads": "write.uploads.UploadWrites",
     "notices": "write.notices.NoticeWrites",
     "notice_triggers": "read.notice_triggers.NoticeTriggerReads",
     "health": "write.health.HealthWrites",
@@ -171,6 +173,7 @@ class Store:
         rollup: RollupWrites
         schedules: ScheduleWrites
         sync_calls: SyncCallWrites
+        uploads: UploadWrites
         notices: NoticeWrites
         notice_triggers: NoticeTriggerReads
         health: HealthWrites

@@ -46,6 +46,10 @@ class Visitor:
     async def send(self, path: str, form: dict[str, str], **options: Any) -> Seen:
         return await self._ask("POST", path, data=form, **options)
 
+    async def post(self, path: str, body: Any, **options: Any) -> Seen:
+        """A form with a file, or what is to look like one."""
+        return await self._ask("POST", path, data=body, **options)
+
     async def act(self, path: str, form: dict[str, str] | None = None, **options: Any) -> Seen:
         """Send a form of this session."""
         seen = await self.look("/")

@@ -1,0 +1,5 @@
+"""A file of prompts becomes a run."""
+
+from app.page.submit.page import ROUTES
+
+__all__ = ["ROUTES"]
