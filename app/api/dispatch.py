@@ -4,10 +4,11 @@ May know no route: they are given. Reads no settings.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -27,7 +28,7 @@ from app.api.problems import (
     Problem,
 )
 from app.api.respond import respond
-from app.api.route import Answer, Call, Caller, Parts, Route, Uploads
+from app.api.route import Answer, Call, Caller, Parts, Route, Stream, Uploads
 from app.api.signals import ApiSignals
 from app.api.slots import Slots
 from app.api.validate import read_body, read_params, read_values, read_whole
@@ -269,7 +270,11 @@ class Dispatcher:
         body = await read_body(route, request, self._limits.api_body_bytes_max)
         call = Call(self._parts, caller, params, body, headers["X-Request-Id"], request.headers)
         call.is_gone = lambda: request.transport is None
+        if route.scope is not None:
+            call.look_again = lambda: self.access.caller_of(request.headers)
         result = await self._handled(route, call)
+        if isinstance(result, Stream):
+            result = dataclasses.replace(result, chunks=_while_valid(result.chunks, call.look_again))
         return await respond(result, request, route, headers)
 
     def _time_of(self, route: Route) -> float | None:
@@ -304,6 +309,20 @@ async def _handle(route: Route, call: Call) -> object:  # type: ignore[type-arg]
     # An upload is hashed as it comes, and looks at its key itself.
     is_plain = route.takes_key and not isinstance(route.body, Uploads)
     return await (answer_once(call, route) if is_plain and HEADER in call.headers else route.handler(call))
+
+
+async def _while_valid(
+    chunks: AsyncIterator[bytes], look_again: Callable[[], Awaitable[object]]
+) -> AsyncIterator[bytes]:
+    """A stream may take hours. Raises Problem when its token ends within it."""
+    try:
+        async for chunk in chunks:
+            with contextlib.suppress(StoreUnavailable):  # it is not known to have ended
+                await look_again()
+            yield chunk
+    finally:
+        if (close := getattr(chunks, "aclose", None)) is not None:
+            await close()
 
 
 async def _unused(_request: web.Request) -> web.StreamResponse:

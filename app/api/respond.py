@@ -9,10 +9,12 @@ from aiohttp import web
 
 from app.api.compression import coding_for, compressed
 from app.api.pages import Page
+from app.api.problems import Problem
 from app.api.route import Answer, Route, Stream
 from app.api.whole import SECURITY, whole_answer
 from app.ports import StoreUnavailable
 
+EVENTS = "text/event-stream"
 log = structlog.get_logger(__name__)
 
 
@@ -52,7 +54,7 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
     response.content_type = stream.media_type
     chunks = stream.chunks
     # Events are few, small and due at once.
-    if stream.media_type != "text/event-stream":
+    if stream.media_type != EVENTS:
         response.headers["Vary"] = "Accept-Encoding"
         if coding := coding_for(",".join(request.headers.getall("Accept-Encoding", []))):
             response.headers["Content-Encoding"] = coding
@@ -64,6 +66,11 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
                 await response.write(chunk)
     except ConnectionError:
         return response  # whoever read it has left
+    except Problem:
+        # The token has ended. Who listens to events comes back, and is told so.
+        if stream.media_type != EVENTS:
+            _cut_off(request)
+            return response
     except StoreUnavailable as error:
         log.warning("api_store_unavailable", error=type(error).__name__)
         _cut_off(request)

@@ -84,6 +84,10 @@ async def wake_nobody() -> None:
     """Where no queue is known: workers find what there is to send by themselves, within seconds."""
 
 
+async def still_valid() -> None:
+    """Of who came without a token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What handlers work with."""
@@ -131,6 +135,8 @@ class Call(Generic[P, B]):
     """The idempotency key that is worked under (app.api.idempotency.Held); None: there is none."""
     is_gone: Callable[[], bool] = lambda: False
     """Whether nobody listens any more: the connection is closed."""
+    look_again: Callable[[], Awaitable[object]] = still_valid
+    """Raises Problem where the token has ended since: for what takes long."""
 
     @property
     def store(self) -> Store:

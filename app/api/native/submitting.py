@@ -196,6 +196,7 @@ class _Seal:
         new = self.new
         # The hash is that of all of it, also where the reader gave up before the end.
         await self.body.drain()
+        await self.call.look_again()
         self.headers = {"Location": f"/v1/runs/{loaded.run_id}"}
         self.answer = NewRunAnswer(
             **_read(loaded, self.reader, self.body),

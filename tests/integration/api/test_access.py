@@ -2,22 +2,28 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import structlog
+from aiohttp import ClientPayloadError
 from multidict import CIMultiDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.api import live
 from app.api.route import Parts
 from app.api.server import create_api, serve_api
 from app.config import Settings
 from app.services.access import create_token, revoke_token
 from app.store import Store
+from app.store.read import exports
 from app.store.tables import tokens
 from tests.clock import SteppedClock
 from tests.integration.api.asking import Api, until
 from tests.integration.api.conftest import StartApi
+from tests.integration.api.test_results import settled
 
 WRONG = {
     "none": "",
@@ -70,6 +76,51 @@ async def test_a_token_ends_when_it_expires_and_soon_after_it_is_revoked(api: Ap
     await revoke_token(api.store, "operate ", now_ms=api.clock())
     api.clock.advance(2_000)
     assert (await api.ask("/v1/runs")).status == 401
+
+
+async def test_what_goes_on_when_a_token_ends_ends_with_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events, results and an upload that were begun before; nothing is bought."""
+    monkeypatch.setattr(live, "EVERY_S", 0.01)
+    monkeypatch.setattr(exports, "CHUNK_BYTES", 1)
+    run_id, _ = await settled(api)
+    ended = asyncio.Event()
+    headers = {"Authorization": f"Bearer {await api.token()}"}
+    read_on = api.store.run_results.results_of_run
+
+    async def results(of: str, after: int) -> AsyncIterator[Any]:
+        async for rows in read_on(of, after):
+            yield rows
+            await ended.wait()
+
+    async def prompts() -> AsyncIterator[bytes]:
+        yield b'{"prompt": "x"}\n'
+        await ended.wait()
+        yield b'{"prompt": "y"}\n'
+
+    api.store.run_results.results_of_run = results  # type: ignore[method-assign]
+    upload = api.client.post(
+        "/v1/runs?task_type=GEMINI&country=DE",
+        data=prompts(),
+        headers=headers | {"Content-Type": "application/x-ndjson"},
+    )
+    uploading = asyncio.ensure_future(upload)
+    async with (
+        api.client.get("/v1/events", headers=headers) as events,
+        api.client.get(f"/v1/runs/{run_id}/results", headers=headers) as listed,
+    ):
+        await events.content.readline()
+        await listed.content.readline()
+        await revoke_token(api.store, "operate ", now_ms=api.clock())
+        api.clock.advance(2_000)
+        ended.set()
+        async with asyncio.timeout(20):
+            await api.run("news")
+            await events.content.read()
+            with pytest.raises(ClientPayloadError):
+                await listed.content.read()
+            assert (await uploading).status == 401
+    names = [timed.run.name for timed in await api.store.run_pages.runs_before(None, 10)]
+    assert sorted(names) == ["news", "run"]
 
 
 async def test_a_name_is_free_again_when_its_token_has_ended(api: Api) -> None:
