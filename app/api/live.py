@@ -11,12 +11,15 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 EVERY_S = 1.0
 HEARTBEAT_S = 15.0
@@ -32,6 +35,11 @@ KNOWN_MAX = 500
 _ID = re.compile(rf"([A-Za-z0-9_-]{{{DIGEST_CHARS}}})*")
 
 
+def digest_of(shown: bytes) -> str:
+    """48 bits of a hash, in DIGEST_CHARS."""
+    return base64.urlsafe_b64encode(hashlib.sha256(shown).digest()[:6]).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """One document, and who may see it."""
@@ -41,8 +49,8 @@ class Shown:
 
     @property
     def digest(self) -> str:
-        """48 bits of a hash."""
-        return base64.urlsafe_b64encode(hashlib.sha256(self.json).digest()[:6]).decode()
+        """As `digest_of`."""
+        return digest_of(self.json)
 
 
 @dataclass(slots=True)
@@ -74,42 +82,34 @@ class Snapshot:
 Look = Callable[[], Awaitable[Sequence[Shown]]]
 
 
-class Live:
-    """One process's looks; there are none while nobody listens."""
+class Looks(Generic[T]):
+    """One process's looks at something; there are none while nobody listens."""
 
-    def __init__(self, look: Look, stopping: asyncio.Event) -> None:
+    def __init__(self, look: Callable[[], Awaitable[T]], stopping: asyncio.Event) -> None:
         self._look = look
         self._stopping = stopping
         self._listeners = 0
         self._looking: asyncio.Task[None] | None = None
-        self._seen: Snapshot | None = None
+        self._seen: T | None = None
         self._news = asyncio.Event()
         """Of the look after this one; each has its own."""
 
-    async def events(self, account: str | None, last_event_id: str) -> AsyncIterator[bytes]:
-        """Events for one listener, until the process ends or LIFE_S are over."""
-        known, told_s = _known(last_event_id), time.monotonic()
-        ends_s = told_s + LIFE_S
-        yield b"retry: %d\n\n" % RETRY_MS
+    async def seen(self, is_silent: Callable[[], float]) -> AsyncGenerator[T | None]:
+        """What was seen last, at each look, and when its listener was silent for HEARTBEAT_S, until the
+        process ends or LIFE_S are over. None: nothing yet. `is_silent`: for how many seconds it was."""
+        ends_s = time.monotonic() + LIFE_S
         with self._listening():
-            snapshot, news = self._seen, self._news
+            found, news = self._seen, self._news
             while not self._stopping.is_set() and time.monotonic() < ends_s:
-                event = snapshot.event(account, known) if snapshot is not None else b""
-                if snapshot is not None:
-                    known = snapshot.known(account)
-                if not event and time.monotonic() - told_s >= HEARTBEAT_S:
-                    event = b": still here\n\n"
-                if event:
-                    yield event
-                    told_s = time.monotonic()
-                await _set_within(news, told_s + HEARTBEAT_S - time.monotonic())
-                snapshot, news = self._seen, self._news
+                yield found
+                await _set_within(news, HEARTBEAT_S - is_silent())
+                found, news = self._seen, self._news
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         self._listeners += 1
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_on(), name="live runs")
+            self._looking = asyncio.create_task(self._look_on(), name="live looks")
         try:
             yield
         finally:
@@ -119,7 +119,7 @@ class Live:
         while self._listeners and not self._stopping.is_set():
             begun_s = time.monotonic()
             try:
-                self._seen = Snapshot({shown.digest: shown for shown in await self._look()})
+                self._seen = await self._look()
             except Exception as error:  # the next look may succeed; meanwhile heartbeats go on
                 log.info("api_events_wait", error=type(error).__name__)
             self._tell()
@@ -130,6 +130,46 @@ class Live:
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+Told = tuple[bytes, frozenset[str]]
+"""An event, empty where there is no news, and all digests that its listener knows then."""
+
+
+async def told(
+    looks: Looks[T], last_event_id: str, tell: Callable[[T, frozenset[str]], Told]
+) -> AsyncGenerator[bytes]:
+    """Server-sent events for one listener: what `tell` makes of each look for who knows so much."""
+    known, told_s = _known(last_event_id), time.monotonic()
+    yield b"retry: %d\n\n" % RETRY_MS
+    seen = looks.seen(lambda: time.monotonic() - told_s)
+    async with contextlib.aclosing(seen):
+        async for look in seen:
+            event = b""
+            if look is not None:
+                event, known = tell(look, known)
+            if not event and time.monotonic() - told_s >= HEARTBEAT_S:
+                event = b": still here\n\n"
+            if event:
+                yield event
+                told_s = time.monotonic()
+
+
+class Live:
+    """Documents as they change, for all who listen in this process."""
+
+    def __init__(self, look: Look, stopping: asyncio.Event) -> None:
+        self._look = look
+        self._looks = Looks(self._snapshot, stopping)
+
+    async def _snapshot(self) -> Snapshot:
+        return Snapshot({shown.digest: shown for shown in await self._look()})
+
+    def events(self, account: str | None, last_event_id: str) -> AsyncIterator[bytes]:
+        """Events for one listener, until the process ends or LIFE_S are over."""
+        return told(
+            self._looks, last_event_id, lambda seen, known: (seen.event(account, known), seen.known(account))
+        )
 
 
 def _known(last_event_id: str) -> frozenset[str]:

@@ -24,7 +24,7 @@ from app.page.security import HEADERS, is_from_us, own_path
 from app.page.session import FORM_TOKEN, Sessions
 from app.page.signing_in import sign_in_page
 from app.page.table import PAGES, PLACES
-from app.page.visit import Download, Drawn, GoTo, PageRoute, Result, Visit
+from app.page.visit import Download, Drawn, Events, GoTo, PageRoute, Result, Visit
 from app.ports import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -153,8 +153,9 @@ class Site:
             response = _go_to(result.path)
             response.headers.update(result.headers)
             return response
-        if isinstance(result, Download):
-            return await _sent(result, request)
+        if isinstance(result, Download | Events):
+            async with self._dispatcher.slots.taken(is_stream=True):
+                return await _sent(result, request)
         return self._drawn(result, visit, visit.request_id)
 
     def _drawn(self, drawn: Drawn, visit: Visit | None, request_id: str) -> web.Response:
@@ -239,14 +240,15 @@ def _coming_from(request: web.Request) -> str:
     return f"?next={quote(request.path_qs, safe='/')}" if is_read else ""
 
 
-async def _sent(download: Download, request: web.Request) -> web.StreamResponse:
-    name = quote(download.filename, safe="")
-    headers = {**HEADERS, "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
-    response = web.StreamResponse(headers=headers)
-    response.content_type = download.media_type
+async def _sent(result: Download | Events, request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**HEADERS, "X-Accel-Buffering": "no"})
+    if isinstance(result, Download):
+        name = quote(result.filename, safe="")
+        response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+    response.content_type = result.media_type if isinstance(result, Download) else "text/event-stream"
     await response.prepare(request)
     try:
-        async for chunk in download.chunks:
+        async for chunk in result.chunks:
             await response.write(chunk)
     except ConnectionError:
         return response
@@ -255,6 +257,10 @@ async def _sent(download: Download, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
             request.transport.abort()  # without its end it is seen to be cut off
         return response
+    finally:
+        # At once, not when it is found to be garbage: whoever listens is counted.
+        if (close := getattr(result.chunks, "aclose", None)) is not None:
+            await close()
     await response.write_eof()
     return response
 

@@ -117,7 +117,14 @@ class Download:
     chunks: AsyncIterator[bytes]
 
 
-Result = Drawn | GoTo | Download
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Server-sent events, for as long as the page is open."""
+
+    chunks: AsyncIterator[bytes]
+
+
+Result = Drawn | GoTo | Download | Events
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def _row(columns: Sequence[Column[T]], row: T) -> Element:
     first, *others = columns
     return tr[
         th(scope="row")[first.cell(row)],
-        [td(class_=_class(column), data_label=column.title)[column.cell(row)] for column in others],
+        [td(class_=_class(column), data_label=column.title)[div[column.cell(row)]] for column in others],
     ]
 
 

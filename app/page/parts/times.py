@@ -17,6 +17,11 @@ def exactly_at(ms: int | None, why: str = "not yet") -> Node:
     return nothing(why) if ms is None else _time(iso_utc(ms), 23)
 
 
+def written(iso: str | None, why: str) -> Node:
+    """Of a document that has times as text."""
+    return nothing(why) if iso is None else _time(iso, 19)
+
+
 def _time(iso: str, chars: int) -> Element:
     return time(datetime=iso, title=f"{iso} (UTC)")[iso[:chars].replace("T", " ")]
 

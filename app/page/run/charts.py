@@ -41,6 +41,12 @@ def bought(view: RunView, usable_chars_min: int) -> Node:
     shown: list[Node] = [
         p[_known(sample, whole), f"; an answer of {usable_chars_min} characters or more counts as usable."]
     ]
+    if sample.voided is not None:
+        shown.append(p["Given back: ", credits(sample.voided), " credits were held and voided."])
+    else:
+        shown.append(
+            p(".dim")["What was given back (voided) stands in the report, which reads all of the run."]
+        )
     for title, found in parts:
         rows = list(found.items())
         shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True))

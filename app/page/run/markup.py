@@ -15,6 +15,7 @@ from app.domain.text import counted
 from app.domain.verdicts import QUIET_VERDICTS
 from app.page.control.forms import run_buttons
 from app.page.filters import QUERY, Filter, filter_bar
+from app.page.live import listener
 from app.page.parts.badge import badge
 from app.page.parts.bar import bar
 from app.page.parts.facts import Fact, cards
@@ -25,8 +26,9 @@ from app.page.parts.words import credits, nothing, of, others
 from app.page.run.charts import bought, speed, without_answer
 from app.page.run.reading import RunHead, RunView
 from app.page.visit import Visit
-from app.store.read.run_samples import RunSample
 
+LIVE = "run-live"
+"""Where what moves stands."""
 STATE_COLOURS: Mapping[str, int] = {
     TaskState.COMPLETED: 2,
     TaskState.FAILED: 3,
@@ -43,7 +45,8 @@ def run_page(visit: Visit, view: RunView) -> Node:
     """All of it."""
     run_id = view.head.run.id
     return [
-        div("#run-live")[head(view.head, view.sample)],
+        listener(f"/live/runs/{view.head.run.id}") if view.head.progress.open else None,
+        div(id=LIVE)[head(view.head)],
         run_buttons(visit, view.head.run),
         section(aria_labelledby="bought")[
             h2("#bought")["What the money bought"], bought(view, visit.parts.settings.usable_chars_min)
@@ -55,9 +58,9 @@ def run_page(visit: Visit, view: RunView) -> Node:
     ]
 
 
-def head(view: RunHead, sample: RunSample | None) -> Node:
+def head(view: RunHead) -> Node:
     """What moves while one looks."""
-    return [_state(view), _progress(view), _credits(view, sample), _verdicts(view)]
+    return [_state(view), _progress(view), _credits(view), _verdicts(view)]
 
 
 def _state(view: RunHead) -> Node:
@@ -97,25 +100,19 @@ def _progress(view: RunHead) -> Element:
     ]
 
 
-def _credits(view: RunHead, sample: RunSample | None) -> Element:
+def _credits(view: RunHead) -> Element:
     unknown, cells = Decimal(0), view.progress.cells
     attempts = 0
     for cell in cells:
         if cell.verdict == "unknown" or (cell.held and cell.state not in OPEN_STATES):
             unknown += cell.held
             attempts += cell.attempts
-    voided = sample.voided if sample else None
     budget = f"of a budget of {figure(view.run.budget)}" if view.run.budget is not None else "credits, posted"
     return cards(
         [
             Fact("Estimated", credits(view.progress.estimate), "credits, all attempts"),
             Fact("Held", credits(view.progress.held - unknown), "credits, under way"),
             Fact("Charged", credits(view.progress.charged), budget),
-            Fact(
-                "Voided",
-                credits(voided, "in the report of the run, which reads all of it"),
-                "credits, given back",
-            ),
             Fact(
                 "Unknown",
                 credits(unknown),

@@ -1,6 +1,9 @@
 """The page of a run, and what is downloaded of it."""
 
 import dataclasses
+from collections.abc import Mapping
+
+from htpy import Node
 
 from app.api.problems import FORBIDDEN, NOT_FOUND, NOT_INSTALLED, Problem
 from app.domain.task_filter import TaskFilter, filter_text
@@ -8,10 +11,11 @@ from app.errors import UserError
 from app.files.export import Format, refuse_without_pyarrow, rows_of
 from app.files.export_stream import MEDIA_TYPES, exported
 from app.page.filters import QUERY, Filter, read_filter
+from app.page.live import Seen, Topic, live_of
 from app.page.parts.table import address
-from app.page.run.markup import run_page
-from app.page.run.reading import read_run, visible_run
-from app.page.visit import Download, Drawn, GoTo, PageRoute, Visit
+from app.page.run.markup import LIVE, head, run_page
+from app.page.run.reading import head_of, read_run, visible_run
+from app.page.visit import Download, Drawn, Events, GoTo, PageRoute, Visit
 from app.views.export_rows import ExportContent
 
 
@@ -38,6 +42,18 @@ async def _another(visit: Visit, wanted: TaskFilter, name: str) -> GoTo:
     return GoTo(address(f"/runs/{seen[0].id}", {QUERY: rest}))
 
 
+async def listen(visit: Visit) -> Events:
+    """What moves of it."""
+    run = (await visible_run(visit, visit.values["run_id"])).run
+
+    def draw(seen: Seen) -> Mapping[str, Node]:
+        now = seen.runs.get(run.id)
+        return {} if now is None else {LIVE: head(head_of(now, seen.worker))}
+
+    topic = Topic(visit.caller.account, run.id)
+    return Events(live_of(visit.parts).events(topic, draw, visit.headers.get("Last-Event-ID", "")))
+
+
 async def download(visit: Visit) -> Download:
     """All of a run, as it is made."""
     what = ExportContent(visit.values["what"])
@@ -61,6 +77,7 @@ def _refuse_without_pyarrow() -> None:
 
 
 ROUTES = (
+    PageRoute("GET", "/live/runs/{run_id}", listen),
     PageRoute("GET", "/runs/{run_id}", run, query=(QUERY, "cursor")),
     PageRoute("GET", "/runs/{run_id}/{what:results|ledger}.{format:csv|jsonl|parquet}", download),
 )

@@ -4,23 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.api.native import runs, tasks
-from app.api.native.runs import Run, run_model
+from app.api.native.runs import Run
 from app.api.native.tasks import Task
 from app.api.pages import Page
 from app.api.problems import not_found
 from app.page.filters import Filter
+from app.page.live import RunNow, Topic, live_of
 from app.page.visit import Visit
 from app.store.read.progress import RunProgress
 from app.store.read.run_pages import TimedRun
 from app.store.read.run_samples import RunSample
-from app.store.read.waiting import Waiting
+from app.views.runs import Document
 from app.views.waiting import waiting_lines
-from app.views.workers import workers_document
 
 TASKS_SHOWN = 50
 SHORT_ID_CHARS = 8
-COUNTED_MAX = 20_000
-"""Open tasks that are counted by what they wait for; of more only the reasons are said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,9 @@ async def _tasks(visit: Visit, run_id: str, asked: Filter) -> Page[Task] | None:
 async def read_head(visit: Visit, run_id: str) -> RunHead:
     """Raises Problem, as read_run."""
     timed = await visible_run(visit, run_id)
-
-    async def read() -> RunHead:
-        return await head_of(visit, timed)
-
-    return await visit.read(read)
+    topic = Topic(visit.caller.account, timed.run.id)
+    seen = await visit.read(lambda: live_of(visit.parts).look_once(topic))
+    return head_of(seen.runs[timed.run.id], seen.worker)
 
 
 async def visible_run(visit: Visit, run_id: str) -> TimedRun:
@@ -88,13 +84,8 @@ async def visible_run(visit: Visit, run_id: str) -> TimedRun:
     return timed
 
 
-async def head_of(visit: Visit, timed: TimedRun) -> RunHead:
-    """Of a run that was read already."""
-    store = visit.parts.store
-    progress = await store.queries.progress(timed.run.id)
-    waiting = Waiting(visit.now_ms)
-    if 0 < progress.open <= COUNTED_MAX:
-        waiting = await store.waiting.waiting(timed.run.id)
-    worker = await workers_document(store)
-    waits = waiting_lines(timed.run, progress, waiting, worker, short_id=timed.run.id[-SHORT_ID_CHARS:])
-    return RunHead(run_model(timed, progress), progress, waits)
+def head_of(now: RunNow, worker: Document) -> RunHead:
+    """Of a run as a look saw it."""
+    row = now.timed.run
+    waits = waiting_lines(row, now.progress, now.waiting, worker, short_id=row.id[-SHORT_ID_CHARS:])
+    return RunHead(now.model, now.progress, waits)

@@ -125,7 +125,7 @@ async def test_nothing_is_silent_for_long_and_a_listener_that_left_is_noticed(
     shared = api.parts.shared["live"]
 
     async def looking() -> bool:
-        return shared._looking is not None
+        return shared._looks._looking is not None
 
     await until(looking, False)
     assert [record.name for record in caplog.records if record.name == "aiohttp.server"] == []

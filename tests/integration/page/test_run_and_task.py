@@ -32,7 +32,7 @@ async def test_a_run_says_how_far_it_is_and_what_it_costs(visitor: Visitor) -> N
         "11 of 12 tasks done",
         "Charged 52.5",
         "Held 5",
-        "Voided 5",
+        "Given back: 5 credits",
         "Estimated 60",
         "overcharged 1",
         "11 of 12 judged",
@@ -84,7 +84,7 @@ async def test_a_long_run_is_drawn_of_a_sample_that_says_so(
     run_id = await settled_run(visitor.api)
     text = (await visitor.look(f"/runs/{run_id}")).text
     assert "3 of 5 answered , in 5 tasks evenly spread over 12" in text
-    assert "11 of 12 tasks done" in text and "Voided — in the report of the run" in text
+    assert "11 of 12 tasks done" in text and "given back (voided) stands in the report" in text
 
 
 async def test_a_run_with_nothing_in_it_yet(visitor: Visitor) -> None:

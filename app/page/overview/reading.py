@@ -1,0 +1,126 @@
+"""What the overview reads: one look at the whole, runs a page at a time, and what lies ahead of each account,
+which is kept for some seconds.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from app.api.native import accounts
+from app.api.native.accounts import Balance
+from app.api.native.forecast_model import AccountForecast
+from app.api.native.runs import Run, run_model
+from app.api.pages import read_cursor, write_cursor
+from app.domain.verdicts import QUIET_VERDICTS
+from app.page.live import NEWEST, RunNow, Seen
+from app.page.visit import Visit
+from app.store.read.progress import RunProgress
+
+log = structlog.get_logger(__name__)
+
+ACCOUNTS_MAX = 10
+AHEAD_FOR_S = 15.0
+"""What lies ahead is not looked at anew for so long: it reads the work of a day."""
+AHEAD_WITHIN_S = 0.15
+"""A page waits so long for it, and is shown without where it takes longer; the next one has it."""
+CURSOR = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run in the list."""
+
+    run: Run
+    judged: int
+    loud: int
+    """Of the judged attempts: those that are to be explained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What an account has, and what lies ahead of it."""
+
+    account: str
+    limit_per_s: float
+    balance: Balance | None
+    forecast: AccountForecast | None
+    """None: it is being made."""
+
+
+def line_of(now: RunNow) -> RunLine:
+    """A run as a look saw it."""
+    return _line(now.model, now.progress)
+
+
+def lines_of(seen: Seen, account: str | None) -> list[RunLine]:
+    """The newest runs that a caller sees."""
+    return [line_of(seen.runs[i]) for i in seen.newest.get(account, ()) if i in seen.runs]
+
+
+async def older_lines(visit: Visit, cursor: str) -> tuple[list[RunLine], str | None]:
+    """(runs behind a cursor, the cursor of the next page). Raises Problem."""
+    place = read_cursor(cursor, CURSOR, str)
+    store, before = visit.parts.store, str(place[0]) if place else None
+
+    async def read() -> tuple[list[RunLine], str | None]:
+        rows = await store.run_pages.runs_before(before, NEWEST + 1, visit.caller.account)
+        shown = rows[:NEWEST]
+        progress = await store.queries.progress_of_runs([row.run.id for row in shown])
+        more = write_cursor(CURSOR, shown[-1].run.id) if len(rows) > NEWEST else None
+        lines = [_line(run_model(row, progress[row.run.id]), progress[row.run.id]) for row in shown]
+        return lines, more
+
+    return await visit.read(read)
+
+
+def _line(run: Run, progress: RunProgress) -> RunLine:
+    loud = sum(n for name, n in progress.verdicts.items() if name not in QUIET_VERDICTS)
+    return RunLine(run, sum(progress.verdicts.values()), loud)
+
+
+async def ahead_of(visit: Visit) -> Sequence[Ahead]:
+    """Of every account that the caller sees."""
+    configured = visit.parts.settings.all_accounts()
+    names = [name for name in configured if visit.caller.sees(name)][:ACCOUNTS_MAX]
+    kept: dict[str, Kept] = visit.parts.shared.setdefault("page ahead", {})
+
+    async def of(name: str) -> Ahead:
+        async def look() -> tuple[Balance, AccountForecast]:
+            balance = await visit.ask(accounts.get_balance, account=name)
+            return balance, await visit.ask(accounts.get_forecast, account=name)
+
+        found = await kept.setdefault(name, Kept()).get(look)
+        balance, forecast = found or (None, None)
+        return Ahead(name, configured[name].rate_per_s, balance, forecast)
+
+    return await asyncio.gather(*map(of, names))
+
+
+class Kept:
+    """What lies ahead of one account, read by one at a time, and shown as it was meanwhile."""
+
+    def __init__(self) -> None:
+        self._found: tuple[Balance, AccountForecast] | None = None
+        self._read_s = -AHEAD_FOR_S
+        self._looking: asyncio.Task[None] | None = None
+
+    async def get(
+        self, look: Callable[[], Awaitable[tuple[Balance, AccountForecast]]]
+    ) -> tuple[Balance, AccountForecast] | None:
+        """As it was last read; None: not yet."""
+        if self._looking is None and time.monotonic() - self._read_s >= AHEAD_FOR_S:
+            self._looking = asyncio.create_task(self._look(look), name="what lies ahead")
+        if self._looking is not None and self._found is None:
+            await asyncio.wait([self._looking], timeout=AHEAD_WITHIN_S)
+        return self._found
+
+    async def _look(self, look: Callable[[], Awaitable[tuple[Balance, AccountForecast]]]) -> None:
+        try:
+            self._found = await look()
+        except Exception as error:  # what was read before is shown, and the next page looks again
+            log.info("page_ahead_unknown", error=type(error).__name__)
+        finally:
+            self._read_s, self._looking = time.monotonic(), None
