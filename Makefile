@@ -10,7 +10,7 @@ SHORT  := -m "not slow and not debian and not deploy"
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
+.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost bench-relay chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -74,6 +74,10 @@ bench-scale: install
 # What a task costs in processor time and bytes, against an earlier commit; ten minutes. Ends with 1 when a bar is missed.
 bench-cost: install
 	$(BIN)/python -m benchmarks.cost $(ARGS)
+
+# How fast 20,000 results are posted to a receiver that does nothing; ARGS="--store sqlite" on the other store.
+bench-relay: install
+	$(BIN)/python -m benchmarks.relay $(ARGS)
 
 bench-senders: install
 	$(BIN)/python -m benchmarks.scale --tasks 30000 --workers 4 $(ARGS)

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.domain.notices.notice import Answered, Notice, NoticeKind
 from app.domain.relay.ladder import Health, Released, Tried, after_post
@@ -73,6 +73,9 @@ class Pump:
     """Another worker has the endpoint: nothing more is posted or said of it here."""
     _ready: deque[Message] = field(default_factory=deque)
     _under_way: "set[asyncio.Task[tuple[Message, Answered]]]" = field(default_factory=set)
+    _done: "list[asyncio.Task[tuple[Message, Answered]]]" = field(default_factory=list)
+    """Posts whose end was not looked at yet."""
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: list[tuple[Message, Tried]] = field(default_factory=list)
     _recorded_s: float = 0.0
     _position: Position = START
@@ -105,18 +108,27 @@ class Pump:
         while True:
             if self._fetching is None and self._wants_more():
                 self._fetching = asyncio.create_task(self._fetch())
+                self._fetching.add_done_callback(lambda _: self._moved.set())
             self._start()
-            if not self._under_way and self._fetching is None:
+            if not self._under_way and not self._done and self._fetching is None:
                 return
-            waited: set[asyncio.Task[Any]] = {*self._under_way}
-            if self._fetching is not None:
-                waited.add(self._fetching)
-            done, _ = await asyncio.wait(waited, timeout=RECORD_S, return_when=asyncio.FIRST_COMPLETED)
-            if self._fetching in done:
+            await self._wait()
+            if self._fetching is not None and self._fetching.done():
                 self._fetching.result()
                 self._fetching = None
-            self._take_in(done & self._under_way)
+            done, self._done = self._done, []
+            self._take_in(done)
             self._record_beside()
+
+    async def _wait(self) -> None:
+        """Until something has ended; RECORD_S at most. Not by asyncio.wait, which would look at every post
+        under way for each that ends."""
+        late = asyncio.get_running_loop().call_later(RECORD_S, self._moved.set)
+        try:
+            await self._moved.wait()
+        finally:
+            late.cancel()
+        self._moved.clear()
 
     def _wants_more(self) -> bool:
         return not self._is_last and len(self._ready) < 2 * self._places() and not self._is_over()
@@ -143,7 +155,15 @@ class Pump:
 
     def _start(self) -> None:
         while self._ready and len(self._under_way) < self._places() and not self._is_over():
-            self._under_way.add(asyncio.create_task(self._try(self._ready.popleft())))
+            post = asyncio.create_task(self._try(self._ready.popleft()))
+            self._under_way.add(post)
+            post.add_done_callback(self._note_done)
+
+    def _note_done(self, post: "asyncio.Task[tuple[Message, Answered]]") -> None:
+        self._under_way.discard(post)
+        if not post.cancelled():
+            self._done.append(post)
+        self._moved.set()
 
     async def _try(self, message: Message) -> tuple[Message, Answered]:
         """Never raises: a message that cannot even be made is not taken."""
@@ -156,8 +176,7 @@ class Pump:
         except Exception as error:
             return message, Answered(None, error=type(error).__name__)
 
-    def _take_in(self, done: "set[asyncio.Task[tuple[Message, Answered]]]") -> None:
-        self._under_way -= done
+    def _take_in(self, done: "list[asyncio.Task[tuple[Message, Answered]]]") -> None:
         for post in done:
             message, answered = post.result()
             tried = after_post(answered, tries=message.tries + 1, jitter=self.jitter())
