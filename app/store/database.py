@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from app.store import sqlite_cursor
 from app.store.batch import Batch, Rows, Types
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
 from app.store.sqlite_append import Append, append_rows
+from app.store.sqlite_turns import WriterTurns
 
 if TYPE_CHECKING:
     from app.store.postgres import PostgresAddress
@@ -108,8 +109,9 @@ class Database:
         self._appending = asyncio.Lock()
         self.watch: Watch = _unwatched
         """Told of each transaction."""
-        # SQLite takes one writer at a time; queueing here is fair, its busy handler is not.
+        # SQLite takes one writer at a time; queueing is fair, its busy handler is not.
         self._writer = asyncio.Lock()
+        self._turns = WriterTurns(self.sqlite_path or ":memory:")
         if self.is_sqlite:
             sa.event.listen(self.engine.sync_engine, "do_connect", sqlite_cursor.connect)
             sa.event.listen(self.engine.sync_engine, "connect", _preparer(sqlite_busy_ms))
@@ -182,7 +184,7 @@ class Database:
     async def _append_once(self, insert: Callable[[Any], Awaitable[set[str]]]) -> set[str]:
         """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
         much again."""
-        async with self._writer if self.is_sqlite else self._appending:
+        async with self._turn() if self.is_sqlite else self._appending:
             if self._appender is not None and self._is_distrusted(self._appender.info):
                 await self._end_appender()
             if self._appender is None:
@@ -269,10 +271,16 @@ class Database:
         if not self.is_sqlite:
             async with self.engine.begin() as connection:
                 return await work(connection)
-        async with self._writer, self.engine.connect() as connection:
+        async with self._turn(), self.engine.connect() as connection:
             await connection.execution_options(tallyhook_write=True)
             async with connection.begin():
                 return await work(connection)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """At writing to SQLite: among ourselves, then among processes."""
+        async with self._writer, self._turns:
+            yield
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
         """Run `work` in one read transaction: what it sees is one snapshot on SQLite. A connection that
@@ -308,6 +316,7 @@ class Database:
         """Give every connection back, in order where the server answers, and soon in any case."""
         if self.is_sqlite:
             await self._end_appender()
+            self._turns.close()
             await self.engine.dispose()
             # Of a connection that was cancelled in the middle of a statement the thread ends later, and would
             # answer a loop that is closed by then.

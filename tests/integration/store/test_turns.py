@@ -1,0 +1,80 @@
+"""Turns at writing to SQLite among processes, here two pools of connections to one file."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store import sqlite_turns
+from app.store.database import Database
+
+ROWS = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), sa.Column("repeats"))
+COLUMNS = ("id", "repeats")
+WRITES_S = 0.01
+
+
+@pytest.fixture
+async def pools(tmp_path: Path) -> AsyncIterator[tuple[Database, Database]]:
+    one, other = (Database(f"sqlite:///{tmp_path / 'turns.db'}") for _ in range(2))
+
+    async def make(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("CREATE TABLE rows (id TEXT PRIMARY KEY, repeats INTEGER)"))
+
+    await one.write(make)
+    yield one, other
+    await one.close()
+    await other.close()
+
+
+async def append(db: Database, number: int) -> None:
+    await db.append(ROWS, COLUMNS, [(f"{number:032x}", 0)], repeats="repeats")
+
+
+async def test_who_waits_writes_before_who_wrote(pools: tuple[Database, Database]) -> None:
+    busy, receiver = pools
+    written = 0
+
+    async def slowly(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("SELECT 1"))
+        await asyncio.sleep(WRITES_S)
+
+    async def without_pause() -> None:
+        nonlocal written
+        while True:
+            await busy.write(slowly)
+            written += 1
+
+    beside = asyncio.create_task(without_pause())
+    waited_for = []
+    for number in range(10):
+        before = written
+        await append(receiver, number)
+        waited_for.append(written - before)
+    beside.cancel()
+    await asyncio.gather(beside, return_exceptions=True)
+    # The one that writes already, and one that was next at the same moment.
+    assert max(waited_for) <= 2, waited_for
+
+
+async def test_who_never_ends_its_turn_is_not_waited_for(
+    pools: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_turns, "TURN_S", 0.05)
+    one, other = pools
+    async with one._turns:
+        await append(other, 1)
+
+
+async def test_a_folder_without_place_for_turns_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / f"plain.db{sqlite_turns.SUFFIX}").mkdir()
+    db = Database(f"sqlite:///{tmp_path / 'plain.db'}")
+
+    async def make(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("CREATE TABLE rows (id TEXT PRIMARY KEY, repeats INTEGER)"))
+
+    await db.write(make)
+    await append(db, 1)
+    await db.close()
