@@ -23,7 +23,7 @@ from app.page.visit import Drawn, PageRoute, Visit
 from app.store.read.run_pages import TimedRun
 from app.store.write.schedules import ScheduleRow
 
-ENTRIES_SHOWN = 50
+ENTRIES_SHOWN = 25
 CURSOR = "ledger-back"
 RUNS_MEASURED = 5
 """Finished runs of a schedule, the newest, by which the next are judged."""

@@ -24,6 +24,8 @@ from app.store.read.runs import RunRow
 NONE = empty(
     "There are no schedules yet.", ["A first one: ", code["tallyhook schedule add prompts.csv --every 6h"]]
 )
+WELL_FROM = 0.9
+"""A run of which less was completed is drawn as one of trouble."""
 GOING, DONE, WRONG = 0, 2, 3
 """Colours of a chart."""
 _UNITS = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
@@ -96,7 +98,7 @@ def _share(one: LastRun) -> float:
 def _colour(one: LastRun) -> int:
     if one.state not in (RunState.FINISHED, RunState.CANCELLED):
         return GOING
-    return DONE if one.completed == one.progress.tasks else WRONG
+    return DONE if _share(one) >= WELL_FROM else WRONG
 
 
 def _words(one: LastRun) -> str:
