@@ -267,8 +267,8 @@ async def test_what_is_set_aside_is_shown_with_its_evidence_and_looked_at_again(
     assert "<script>alert" not in shown.body and "<script>alert(1)</script>" in shown.text
     assert (await visitor.act(f"/intake/{rows[0]['id']}/retry")).status == 303
     assert await api.store.set_aside.set_aside_count() == 25
-    actions = [action.action for action in await api.store.access.list_actions(10)]
-    assert "inbox.retry" in actions
+    listed, _ = await api.store.access.actions_before(None, 9)
+    assert "inbox.retry" in [one.action for one in listed]
 
 
 async def test_who_may_read_only_acts_nowhere(stranger: Visitor) -> None:
