@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
+from app.ports import StoreUnavailable
 from app.store.tables import idempotency_keys, runs, tasks
 from tests.integration.api.asking import Answered, Api
 
@@ -129,6 +131,23 @@ async def test_what_is_refused_leaves_nothing(api: Api) -> None:
         assert await count(api, table) == 0, table.name
     # The key that was refused is free.
     assert (await post(api, ROWS, key="k")).status == 201
+
+
+async def test_a_refused_run_that_stays_is_said_and_is_not_in_the_way(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_run_id: str) -> bool:
+        raise StoreUnavailable("away")
+
+    bad = ROWS + "x,NOBODY,GB\n"
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(sqlite_api.store.runs, "discard_run", away)
+        assert (await post(sqlite_api, bad, "/v1/runs?strict=1", key="k")).status == 503
+    said = [entry for entry in logs if entry["event"] == "refused_run_not_discarded"]
+    assert [entry["error"] for entry in said] == ["StoreUnavailable"]
+    assert await count(sqlite_api, runs) == 1
+    assert (await post(sqlite_api, bad, "/v1/runs?strict=1", key="k")).status == 422
+    assert await count(sqlite_api, runs) == 0
 
 
 async def test_a_body_that_breaks_off_leaves_nothing(api: Api) -> None:

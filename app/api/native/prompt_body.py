@@ -1,0 +1,63 @@
+"""What POST /v1/runs is given, as a source of prompts: a file, read as it comes, or prompts in JSON."""
+
+import io
+import json
+from dataclasses import dataclass
+
+from app.api.idempotency import hash_of
+from app.api.native.new_run import NewRunBody, NewRunParams
+from app.api.problems import INVALID, FieldError, Problem
+from app.api.route import Upload
+from app.api.upload import BodyFile, content_of
+from app.prompts.reader import Defaults, PromptReader, Reading, read_prompts
+
+UPLOADS = {"text/csv": "csv", "application/x-ndjson": "jsonl"}
+
+
+@dataclass(slots=True)
+class PromptBody:
+    """What a request brings, as a source of prompts."""
+
+    kind: str
+    """Of body, as the key's target has it."""
+    file: BodyFile | io.BytesIO
+    reading: Reading
+    content: str | None
+    """Its hash; None: known at its end."""
+    upload: Upload | None = None
+
+    def sha256(self) -> str:
+        """Of an upload: of what was read so far."""
+        return self.content or (self.file.sha256() if isinstance(self.file, BodyFile) else "")
+
+    async def drain(self) -> None:
+        """Read an upload to its end."""
+        if isinstance(self.file, BodyFile):
+            await self.file.drain()
+
+
+def uploaded(params: NewRunParams, upload: Upload) -> PromptBody:
+    """A body that is read as it comes. Raises Problem."""
+    charset = upload.headers.get("Content-Type", "").lower().partition("charset=")[2].strip('" ')
+    encoding = params.encoding or charset.partition(";")[0] or None
+    reading = Reading(encoding, params.delimiter, UPLOADS[upload.media_type])
+    return PromptBody(upload.media_type, BodyFile(content_of(upload)), reading, None, upload)
+
+
+def listed(body: NewRunBody) -> PromptBody:
+    """Its prompts as the lines of a file: so one set of rules holds for both."""
+    records = ({"prompt": given} if isinstance(given, str) else given for given in body.prompts)
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    # Half of a character is the reader's to refuse.
+    file = io.BytesIO(text.encode(errors="surrogatepass"))
+    return PromptBody("application/json", file, Reading(kind="jsonl"), hash_of(body.model_dump_json()))
+
+
+def reader_of(body: PromptBody, defaults: Defaults) -> PromptReader:
+    """Reads its records. Raises Problem."""
+    try:
+        return read_prompts(body.file, defaults, body.reading)  # type: ignore[arg-type]
+    except ValueError:
+        remedy = "leave it out, or name one that is known, such as utf-8 or cp1252; a delimiter is one sign"
+        error = FieldError(field="encoding", code="wrong_value", remedy=remedy)
+    raise Problem(INVALID, f"encoding, delimiter: {remedy}", errors=[error])
