@@ -35,7 +35,7 @@ from app.page.parts.form import form_of
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, pager, table
 from app.page.parts.times import at
-from app.page.parts.words import count, credits, id_of, others
+from app.page.parts.words import count, credits, id_of, others, sentence
 from app.page.visit import Drawn, Visit
 
 DOES = {
@@ -64,14 +64,14 @@ def form_page(
         pager("/bulk", visit.values, next_cursor) if changes else None,
     ]
     asked = _form(visit, verb, text, error) if visit.may(Scope.OPERATE) else _may_not(visit)
-    return [section[asked], listed]
+    return [div[asked], listed]
 
 
 def _form(visit: Visit, verb: str, text: str, error: FilterError | None) -> Node:
     hint = "; ".join(f"{word}: {about}" for word, (_, _, about) in WORDS.items())
-    wrong = notice([p[f"{error}."], p[f"{error.remedy}."]], tone="loud") if error else None
+    wrong = notice([p[f"{error}."], p[sentence(error.remedy)]], tone="loud") if error else None
     return [
-        p["Something is done to all that match. It is tried out first: nothing changes until you do."],
+        p["Something is done to all that match. It is tried out first: nothing changes before you say so."],
         wrong,
         form_of(visit, "/bulk", class_="narrow")[
             div[
@@ -98,7 +98,7 @@ def _form(visit: Visit, verb: str, text: str, error: FilterError | None) -> Node
                 input(type="checkbox", name="even_if_held", value="1"),
                 " Retry also tasks that may still be charged for their last attempt (may be paid for twice)",
             ],
-            button(type="submit")["Try it out"],
+            button(".main", type="submit")["Try it out"],
         ],
     ]
 
@@ -125,7 +125,7 @@ def _things(change: BulkChange, number: int) -> str:
 
 
 def _proposal(visit: Visit, change: BulkChange, problem: Problem | None) -> Node:
-    said: Node = notice(p[_sentence(problem.detail)], tone="warn") if problem else None
+    said: Node = notice(p[sentence(problem.detail)], tone="warn") if problem else None
     if not change.proposed.matched and problem is None:
         said = notice(p["Nothing that matches can be changed."], tone="warn")
     shown = [said, cards(_figures(change)), _about(change)]
@@ -146,7 +146,7 @@ def _confirmation(visit: Visit, change: BulkChange) -> Element:
         input(type="hidden", name="matched", value=str(change.proposed.matched)),
         input(type="hidden", name="credits", value=str(change.proposed.credits)),
         p[f"{undone}No more is changed, and no more is spent, than is said here."],
-        div(".actions")[button(".loud", type="submit")[yes], _change_nothing()],
+        div(".actions")[button(_tone(change), type="submit")[yes], _change_nothing()],
     ]
 
 
@@ -157,6 +157,11 @@ def _anew(visit: Visit, change: BulkChange) -> Element:
         input(type="hidden", name="even_if_held", value="1") if change.even_if_held else None,
         div(".actions")[button(type="submit")["Try it out anew"], _change_nothing()],
     ]
+
+
+def _tone(change: BulkChange) -> str:
+    """Of its button: what cannot be undone is loud."""
+    return ".loud" if change.verb == "cancel" else ".main"
 
 
 def _change_nothing() -> Element:
@@ -204,13 +209,14 @@ def _progress(visit: Visit, change: BulkChange) -> Node:
     words = f"{done:,} of {of:,} {agreeing(of, 'is', 'are')} done"
     spent = {"retry": "May cost", "cancel": "Not spent"}.get(change.verb)
     shown = [
-        Fact("Done", count(done), [f"of {of:,}, ", share(done, of)]),
+        Fact("Done", count(done), share(done, of)),
         Fact(spent, credits(change.done.credits), "credits so far, by our price list") if spent else None,
         Fact("Left alone", count(change.done.left_held + change.done.left_answered)),
     ]
     body = [
         div(".actions")[badge(change.state), _reason(change)],
         bar([(2, done, "done")], max(of, 1), words),
+        p(".dim")[words],
         cards([fact for fact in shown if fact is not None]),
         _about(change),
     ]
@@ -223,11 +229,7 @@ def _progress(visit: Visit, change: BulkChange) -> Node:
 
 
 def _reason(change: BulkChange) -> Node:
-    return _sentence(change.reason) if change.reason else None
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return sentence(change.reason) if change.reason else None
 
 
 def _matched(change: BulkChange) -> Node:

@@ -54,7 +54,15 @@ def retry_task_page(visit: Visit, task: Task) -> Node:
                 Fact("Task", id_of(task.id), task.engine),
             ]
         ),
-        _ask(visit, f"/tasks/{task.id}/retry", "Retry this task", f"/tasks/{task.id}", "Leave it", choice),
+        _ask(
+            visit,
+            f"/tasks/{task.id}/retry",
+            "Retry this task",
+            f"/tasks/{task.id}",
+            "Leave it",
+            choice,
+            ".main",
+        ),
     ]
 
 
@@ -67,7 +75,9 @@ def cancel_task_page(visit: Visit, task: Task) -> Node:
     ]
 
 
-def _ask(visit: Visit, path: str, yes: str, back: str, no: str, choice: Node = None) -> Element:
+def _ask(
+    visit: Visit, path: str, yes: str, back: str, no: str, choice: Node = None, tone: str = ".loud"
+) -> Element:
     return form_of(visit, path)[
-        choice, div(".actions")[button(".loud", type="submit")[yes], a(".button", href=back)[no]]
+        choice, div(".actions")[button(tone, type="submit")[yes], a(".button", href=back)[no]]
     ]

@@ -14,6 +14,11 @@ def nothing(why: str = "unknown") -> Element:
     return span(".none", title=why)[span(aria_hidden="true")[UNKNOWN], span(".unseen")[why]]
 
 
+def sentence(text: str) -> str:
+    """A text of ours that begins in the middle of one, as one of its own."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+
+
 def others(text: str | None) -> Node:
     """Other people's text, in whichever direction it is written."""
     return bdi[text] if text else nothing("empty")

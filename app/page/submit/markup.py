@@ -19,6 +19,7 @@ from htpy import (
     summary,
 )
 
+from app.api.native.new_run import in_words_of_api
 from app.domain.engines.table import TASK_TYPES
 from app.domain.text import agreeing, counted
 from app.page.parts.facts import Fact, cards, facts
@@ -26,7 +27,7 @@ from app.page.parts.form import form_of
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, table
 from app.page.parts.times import at
-from app.page.parts.words import count, credits, others
+from app.page.parts.words import count, credits, others, sentence
 from app.page.visit import Visit
 from app.services.uploads import Fault, Found, Waiting
 
@@ -59,8 +60,11 @@ def form_page(visit: Visit) -> Node:
                     _check("pause_failing_engines", "Let tasks of an engine wait while its answers fail"),
                 ],
             ],
-            div(".drop")[label(for_="file")["File"], input("#file", type="file", name="file", required=True)],
-            button(type="submit")["Look at it"],
+            div(".drop")[
+                label(for_="file")["Drop a file here, or choose one"],
+                input("#file", type="file", name="file", required=True),
+            ],
+            button(".main", type="submit")["Look at it"],
         ],
     ]
 
@@ -82,7 +86,7 @@ def found_page(visit: Visit, waiting: Waiting) -> Node:
             ]
         ),
         div(".actions")[
-            form_of(visit, f"/submit/{waiting.id}/begin")[button(".loud", type="submit")[yes]],
+            form_of(visit, f"/submit/{waiting.id}/begin")[button(".main", type="submit")[yes]],
             form_of(visit, f"/submit/{waiting.id}/discard")[button(type="submit")["Throw it away"]],
         ],
         _faults(found),
@@ -116,7 +120,7 @@ def _figures(found: Found) -> list[Fact]:
 
 
 def _read_as(found: Found) -> Node:
-    return notice(p[f"{found.read_as[:1].upper()}{found.read_as[1:]}."]) if found.read_as else None
+    return notice(p[sentence(in_words_of_api(found.read_as))]) if found.read_as else None
 
 
 def _columns(found: Found) -> Node:
@@ -140,7 +144,7 @@ def _faults(found: Found) -> Node:
 FAULTS: Sequence[Column[Fault]] = (
     Column("Where", lambda fault: others(fault.where[:1].upper() + fault.where[1:])),
     Column("What is wrong", lambda fault: others(fault.problem)),
-    Column("What to do", lambda fault: others(fault.remedy)),
+    Column("What to do", lambda fault: others(in_words_of_api(fault.remedy))),
 )
 
 

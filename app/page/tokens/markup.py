@@ -10,7 +10,7 @@ from app.page.parts.form import form_of
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, table
 from app.page.parts.times import at
-from app.page.parts.words import others
+from app.page.parts.words import others, sentence
 from app.page.visit import Visit
 
 SCOPES = {
@@ -26,7 +26,7 @@ def tokens_page(visit: Visit, rows: Sequence[TokenRow], why: str | None, given: 
     return [
         section(aria_labelledby="new")[
             h2("#new")["A new token"],
-            notice(p[f"{why[:1].upper()}{why[1:]}."], tone="loud") if why else None,
+            notice(p[sentence(why)], tone="loud") if why else None,
             _form(visit, given),
         ],
         section(aria_labelledby="tokens")[
@@ -64,7 +64,7 @@ def _form(visit: Visit, given: Mapping[str, str]) -> Element:
             ),
             p(".more")["Such as 90d or 12h; empty: until it is revoked."],
         ],
-        button(type="submit")["Make it"],
+        button(".main", type="submit")["Make it"],
     ]
 
 
@@ -78,7 +78,7 @@ def made_page(row: TokenRow, text: str, secret: str) -> Node:
         notice(p["This is shown once: only a hash of it is kept. Copy it now."], tone="warn"),
         h2["The token"],
         pre(tabindex="0")[text],
-        p[others(row.name), f" may {row.scope}, ", _whose(row), "; it ends: ", _end(row), "."],
+        p[others(row.name), f" may {row.scope}, ", _whose(row), *_until(row), "."],
         h2["Its secret"],
         p["Results that single tasks of it ask to be posted are signed with this:"],
         pre(tabindex="0")[secret],
@@ -121,6 +121,10 @@ def _columns(visit: Visit) -> tuple[Column[TokenRow], ...]:
 
 def _end(row: TokenRow) -> Node:
     return at(row.expires_at_ms, "never")
+
+
+def _until(row: TokenRow) -> Sequence[Node]:
+    return [", until ", "it is revoked" if row.expires_at_ms is None else at(row.expires_at_ms)]
 
 
 def _whose(row: TokenRow) -> Node:

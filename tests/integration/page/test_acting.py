@@ -64,7 +64,7 @@ async def test_all_that_match_are_retried_after_a_confirmation_that_counts_once(
     assert going.tree.css_first('#progress[hx-trigger="every 2s"]') is not None
     await carry_out(visitor.api.store, path.rpartition("/")[2], clock=visitor.api.clock)
     ended = await visitor.look(path)
-    assert "of 3, 100 %" in ended.text
+    assert "3 of 3 are done Done 3 100 %" in ended.text
     assert ended.tree.css_first("#progress[hx-trigger]") is None
     assert "Retry" in (await visitor.look("/bulk")).text
     async with visitor.api.store.db.engine.connect() as connection:
