@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web_urldispatcher import UrlDispatcher
 
 from app.api.access import Access, RequestRates, refuse_without_scope
 from app.api.idempotency import HEADER, answer_once
 from app.api.problems import (
     INTERNAL,
+    MALFORMED,
     METHOD_NOT_ALLOWED,
     NATIVE,
     NOT_FOUND,
@@ -109,6 +110,7 @@ class Dispatcher:
         route: Route | None = None
         response: web.StreamResponse
         try:
+            _refuse_version(request)
             if (mounted := self._mounted.get(request.path)) is not None:
                 response = await self._answered_by(mounted, request, headers)
             else:
@@ -309,6 +311,13 @@ async def _handle(route: Route, call: Call) -> object:  # type: ignore[type-arg]
     # An upload is hashed as it comes, and looks at its key itself.
     is_plain = route.takes_key and not isinstance(route.body, Uploads)
     return await (answer_once(call, route) if is_plain and HEADER in call.headers else route.handler(call))
+
+
+def _refuse_version(request: web.BaseRequest) -> None:
+    """Raises Problem for a version that nobody speaks in such lines: what a proxy before us takes the request
+    for is not known then. aiohttp's parser takes 0.9 and 2.0 too."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise Problem(MALFORMED, "this is no HTTP/1.1: send it as that")
 
 
 async def _while_valid(

@@ -33,7 +33,11 @@ def whole_answer(
         return _Whole(
             status, answer_bytes(status, headers, body, media_type, with_body=request.method != "HEAD")
         )
-    return web.Response(status=status, body=body, content_type=media_type, headers={**SECURITY, **headers})
+    answer = web.Response(status=status, body=body, content_type=media_type, headers={**SECURITY, **headers})
+    if request.version > HttpVersion11:
+        # Refused: nothing more of it is read.
+        answer.force_close()
+    return answer
 
 
 def answer_bytes(

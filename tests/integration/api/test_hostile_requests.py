@@ -142,6 +142,44 @@ async def test_a_nul_in_a_path_names_nothing(api: Api) -> None:
         assert answer.status == 404, (path, answer.body)
 
 
+async def test_other_versions_of_http_are_refused(sqlite_api: Api) -> None:
+    token = await bearer(sqlite_api)
+    for line in ("GET /v1/runs HTTP/2.0", "GET /v1/runs HTTP/0.9", "GET /v1/runs"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", sqlite_api.client.port)
+        writer.write(f"{line}\r\nHost: x\r\n{token}\r\n".encode())
+        async with asyncio.timeout(20):  # and the connection ends
+            assert b" 400 Bad Request" in await reader.read(), line
+        writer.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", sqlite_api.client.port)
+    writer.write(f"GET /v1/runs HTTP/1.0\r\n{token}\r\n".encode())
+    async with asyncio.timeout(20):
+        assert (await reader.read()).startswith(b"HTTP/1.0 200 ")
+    writer.close()
+
+
+async def test_what_two_readers_of_http_would_take_for_different_requests_is_refused(sqlite_api: Api) -> None:
+    """Shapes of request smuggling: each is refused, and its connection ended, before anything is done."""
+    token, json = await bearer(sqlite_api), "Content-Type: application/json\r\n"
+    chunked, inner = "Transfer-Encoding: chunked\r\n", b"0\r\n\r\nGET /v1/runs HTTP/1.1\r\nHost: x\r\n\r\n"
+    for headers in (
+        f"{chunked}Content-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        f"{chunked}{chunked}",
+        " Transfer-Encoding: chunked\r\n",
+        "X: a\r\n b\r\n",
+        "X: a\nTransfer-Encoding: chunked\r\n",
+    ):
+        answer = await answer_to(sqlite_api, "POST /v1/async/task", token + json + headers, inner)
+        assert answer.count(b"HTTP/1.") == 1, headers
+        assert b" 400 Bad Request" in answer, headers
+    assert await rows(sqlite_api, tasks) == []
+
+
 async def test_two_tokens_in_one_request_are_none(sqlite_api: Api) -> None:
     both = await bearer(sqlite_api) + await bearer(sqlite_api, "read")
     assert (await answer_to(sqlite_api, "GET /v1/runs", both)).startswith(b"HTTP/1.1 401 ")
