@@ -56,6 +56,13 @@ async def open_store(
     return Store(db, read_answer, open_archive(settings))
 
 
+def reads_settings(settings: Settings) -> Settings:
+    """For what only reads and may be a moment behind: on the replica, where there is one."""
+    if not (settings.database_url and settings.database_read_url):
+        return settings
+    return settings.model_copy(update={"database_url": settings.database_read_url})
+
+
 def open_archive(settings: Settings) -> "Archive | None":
     """None: none is set."""
     if not settings.archive_url:

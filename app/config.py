@@ -63,6 +63,11 @@ WEBHOOK_PATH = "/webhooks/cloro"
 DEFAULT_ACCOUNT = "default"
 SECRETS = ("cloro_webhook_secret", "notice_secret", "webhook_secret")
 """Several, comma-separated, and in a file perhaps each on a line of its own."""
+FURTHER_DATABASES = {
+    "database_direct_url": "a PostgreSQL behind a pooler",
+    "database_read_url": "a standby of a PostgreSQL",
+}
+"""Of the same tables, with what each is for."""
 ACCOUNT_NAME = "^[a-z0-9][a-z0-9_-]{0,31}$"
 
 
@@ -115,6 +120,8 @@ class Environment(BaseModel):
     database_url: str = Field("", repr=False, validation_alias="DATABASE_URL")
     database_direct_url: str = Field("", repr=False, validation_alias="DATABASE_DIRECT_URL")
     """Where `tallyhook migrate` goes instead, past a pooler; the role may be another."""
+    database_read_url: str = Field("", repr=False, validation_alias="DATABASE_READ_URL")
+    """A streaming standby: where reports, exports and the API's lists are read, a moment behind."""
     redis_url: str = Field("", repr=False, validation_alias="REDIS_URL")
     port: int = Field(8080, validation_alias="PORT", ge=0, le=65535)
     public_url: str = Field("", validation_alias="PUBLIC_URL")
@@ -376,6 +383,7 @@ class Settings(
         for name, url in (
             ("DATABASE_URL", self.database_url),
             ("DATABASE_DIRECT_URL", self.database_direct_url),
+            ("DATABASE_READ_URL", self.database_read_url),
         ):
             if url:
                 found += [
@@ -385,7 +393,8 @@ class Settings(
 
     def passwords(self) -> list[str]:
         """Of the database and of Redis, as their URLs say them."""
-        databases = [url for url in (self.database_url, self.database_direct_url) if url]
+        named = (self.database_url, self.database_direct_url, self.database_read_url)
+        databases = [url for url in named if url]
         arguments = [read_database_address(url).arguments for url in databases]
         if self.redis_url:
             redis = read_redis_address(self.redis_url)
@@ -440,10 +449,10 @@ def _checked(value: Any, name: str) -> Any:
         return plain_text(text, "key")
     if name in SECRETS:
         return ",".join(plain_text(part, "secret") for part in _split(text))
-    if name in ("database_url", "database_direct_url"):
+    if name in ("database_url", *FURTHER_DATABASES):
         address = read_database_address(text)
-        if name == "database_direct_url" and address.sqlite_path is not None:
-            raise AddressError("names an SQLite file: it is for a PostgreSQL behind a pooler; remove it")
+        if name in FURTHER_DATABASES and address.sqlite_path is not None:
+            raise AddressError(f"names an SQLite file: it is for {FURTHER_DATABASES[name]}; remove it")
     elif name == "redis_url":
         read_redis_address(text)
     elif name in ("public_url", "cloro_base_url", "base_url"):

@@ -101,6 +101,8 @@ class Parts:
     """What requests of one process share, by the name of its owner."""
     wake: Callable[[], Awaitable[object]] = wake_nobody
     """Tells the workers that there is something to send. Raises nothing."""
+    replica: Store | None = None
+    """Where lists and exports are read, a moment behind; None: in `store`."""
     batch_loads: BatchLoads = field(default_factory=lambda: BatchLoads(read_batch_file))
     intake: Intake = field(init=False)
     awaited: Awaited = field(init=False)
@@ -141,6 +143,11 @@ class Call(Generic[P, B]):
     @property
     def store(self) -> Store:
         return self.parts.store
+
+    @property
+    def reads(self) -> Store:
+        """For what only reads and may be a moment behind: lists and exports."""
+        return self.parts.replica or self.parts.store
 
 
 @dataclass(frozen=True, slots=True)

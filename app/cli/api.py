@@ -65,7 +65,7 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     from app.api.server import PROBES, create_api, serve_api
     from app.bootstrap import CLOCK, now_ms
     from app.cli import GARBAGE_AFTER
-    from app.cli.store_access import opened_store
+    from app.cli.store_access import opened_replica, opened_store
     from app.cli.terminal import announce_ready
     from app.cli.wake import Waker
     from app.page.site import mount
@@ -81,13 +81,14 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     signals, metrics_url = ProcessSignals("api"), None
     async with (
         opened_store(settings) as store,
+        opened_replica(settings) as replica,
         reading_clock(store, CLOCK),
         contextlib.AsyncExitStack() as beside,
     ):
         signals.watch_database("database", store.db)
         signals.watch_clock(CLOCK.machine_ahead_s)
         waker = Waker(settings)
-        parts = Parts(store, settings, now_ms, wake=waker.wake)
+        parts = Parts(store, settings, now_ms, wake=waker.wake, replica=replica)
         app = create_api(parts, settings, mount, registry=signals.registry)
         metrics_url = await beside.enter_async_context(
             scraped(signals, app[PROBES], host=settings.metrics_host, port=settings.metrics_port)

@@ -145,14 +145,15 @@ async def _add_api(
     from app.api.server import add_to_web
     from app.bootstrap import now_ms
     from app.cli import GARBAGE_AFTER
-    from app.cli.store_access import opened_store
+    from app.cli.store_access import opened_replica, opened_store
     from app.page.site import mount
 
     # As in `api`: an upload makes garbage by thousands of rows.
     gc.set_threshold(GARBAGE_AFTER)
     own = await beside.enter_async_context(opened_store(settings))
+    replica = await beside.enter_async_context(opened_replica(settings))
     signals.watch_database("api database", own.db)
-    parts = Parts(own, settings, now_ms, wake=wake)
+    parts = Parts(own, settings, now_ms, wake=wake, replica=replica)
     add_to_web(app, parts, settings, mount, registry=signals.registry)
 
 

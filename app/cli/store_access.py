@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from app.address import read_database_address
-from app.bootstrap import CLOCK, open_store
+from app.bootstrap import CLOCK, open_store, reads_settings
 from app.config import Settings
 from app.errors import UserError
 from app.ports import StoreRefused, StoreUnavailable
@@ -57,6 +57,20 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
                 )
             await upgrade(store, settings)
         await answered(CLOCK.read(store.health.database_ms), settings)
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_replica(settings: Settings) -> AsyncIterator[Store | None]:
+    """The store that lists and exports are read from, closed at the end; None where there is no replica. It
+    is not asked for anything here, so nobody's start waits for it."""
+    if reads_settings(settings) is settings:
+        yield None
+        return
+    store = await reachable_store(reads_settings(settings))
+    try:
         yield store
     finally:
         await store.close()
@@ -200,6 +214,8 @@ def unreachable(settings: Settings, error: BaseException) -> UserError:
         remedy = _remedy(error, reason)
     else:
         remedy = f"check that {settings.data_dir.absolute()} can be written to, or set TALLYHOOK_DATA_DIR"
+    if settings.database_url and settings.database_url == settings.database_read_url:
+        remedy = remedy.replace("DATABASE_URL", "DATABASE_READ_URL") + "; or unset it, to read the primary"
     return UserError(
         "database_unreachable", f"cannot reach the database at {display_url(settings)}: {reason}", remedy
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.store.read.notice_triggers import NoticeTriggerReads
     from app.store.read.pruned import PrunedReads
     from app.store.read.relay import RelayReads
+    from app.store.read.replica import ReplicaReads
     from app.store.read.reports import ReportReads
     from app.store.read.run_pages import RunPageReads
     from app.store.read.run_results import RunResultReads
@@ -118,6 +119,7 @@ PARTS = {
     "waiting": "read.waiting.WaitingReads",
     "standing": "write.standing.StandingWrites",
     "standing_tasks": "read.standing.StandingReads",
+    "replica": "read.replica.ReplicaReads",
     "reports": "read.reports.ReportReads",
     "pruned": "read.pruned.PrunedReads",
     "exports": "read.exports.ExportReads",
@@ -197,6 +199,7 @@ class Store:
         waiting: WaitingReads
         standing: StandingWrites
         standing_tasks: StandingReads
+        replica: ReplicaReads
         reports: ReportReads
         pruned: PrunedReads
         exports: ExportReads

@@ -97,7 +97,7 @@ async def test_a_cluster_is_restored_to_a_moment(
     server.start()
     try:
         url = server.create_database()
-        await asyncio.to_thread(_migrate, tmp_path, url)
+        await asyncio.to_thread(migrate_by_command, tmp_path, url)
         async with half_done(tmp_path, url, start_valkey().url) as stack:
             with server.base_backup() as backup:
                 pace(stack, 50)
@@ -116,7 +116,7 @@ async def test_a_cluster_is_restored_to_a_moment(
         server.stop()
 
 
-def _migrate(folder: Path, url: str) -> None:
+def migrate_by_command(folder: Path, url: str) -> None:
     from tests.e2e.stack import TALLYHOOK
 
     env = {"DATABASE_URL": url, "TALLYHOOK_DATA_DIR": str(folder), "TALLYHOOK_LOG_LEVEL": "warning"}

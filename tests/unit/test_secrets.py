@@ -18,6 +18,7 @@ SECRET = "hush5ecret"
 URLS = {
     "DATABASE_URL": f"postgresql://tally:{SECRET}@db.example.com/tally",
     "DATABASE_DIRECT_URL": f"postgresql://tally:{SECRET}@db.example.com/tally",
+    "DATABASE_READ_URL": f"postgresql://tally:{SECRET}@replica.example.com/tally",
     "REDIS_URL": f"redis://:{SECRET}@redis.example.com/0",
 }
 SETTINGS = {

@@ -66,7 +66,7 @@ async def list_ledger(call: Call[BooksParams, None]) -> Page[LedgerEntry]:
     asked, caller = call.params, call.caller
     place = read_cursor(asked.cursor, "ledger", int)
     after = int(place[0]) if place else 0
-    found = await call.store.books_pages.ledger_after(after, asked.limit, caller.account)
+    found = await call.reads.books_pages.ledger_after(after, asked.limit, caller.account)
     following = None if found.is_last else write_cursor("ledger", found.through)
     return Page(data=[entry_model(row) for row in found.rows], next_cursor=following)
 
@@ -75,7 +75,7 @@ async def _ledger_of_run(call: Call[BooksParams, None], run_id: str) -> Page[Led
     await visible_run(call, run_id)
     keys = read_cursor(call.params.cursor, "run-ledger", int, int)
     place = (int(keys[0]), int(keys[1])) if keys else (0, 0)
-    rows, following = await call.store.books_pages.ledger_of_run(run_id, place, call.params.limit)
+    rows, following = await call.reads.books_pages.ledger_of_run(run_id, place, call.params.limit)
     cursor = None if following is None else write_cursor("run-ledger", *following)
     return Page(data=[entry_model(row) for row in rows], next_cursor=cursor)
 
@@ -87,7 +87,7 @@ async def list_findings(call: Call[BooksParams, None]) -> Page[Finding]:
         await visible_run(call, asked.run_id)
     place = read_cursor(asked.cursor, "findings", int)
     after = int(place[0]) if place else 0
-    found = await call.store.books_pages.findings_after(after, asked.limit, call.caller.account, asked.run_id)
+    found = await call.reads.books_pages.findings_after(after, asked.limit, call.caller.account, asked.run_id)
     following = None if found.is_last else write_cursor("findings", found.through)
     return Page(data=[finding_model(row) for row in found.rows], next_cursor=following)
 

@@ -16,7 +16,7 @@ async def get_report(call: Call[RunParams, None]) -> RunReport:
     """The books of a run."""
     timed = await visible_run(call, call.params.run_id)
     least = call.parts.settings.usable_chars_min
-    full = await call.store.reports.full_report(timed.run, FINDINGS, least)
+    full = await call.reads.reports.full_report(timed.run, FINDINGS, least)
     return RunReport.model_validate(full_report_document(full, least))
 
 

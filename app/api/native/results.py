@@ -68,7 +68,7 @@ class ResultsParams(RunParams):
 async def list_results(call: Call[ResultsParams, None]) -> Stream:
     """Up to the last one that is settled when the stream comes there."""
     run = (await visible_run(call, call.params.run_id)).run
-    return Stream("application/x-ndjson", _lines(call.store, run.id, call.params.after))
+    return Stream("application/x-ndjson", _lines(call.reads, run.id, call.params.after))
 
 
 async def _lines(store: Store, run_id: str, after: int) -> AsyncIterator[bytes]:

@@ -183,7 +183,7 @@ async def list_tasks(call: Call[TaskPageParams, None]) -> Page[Task]:
         asked.state, asked.engine, asked.country, asked.verdict, asked.custom_id, text=asked.text
     )
     after = int(place[0]) if place else 0
-    found = await call.store.task_pages.tasks_after(asked.run_id, after, asked.limit, wanted)
+    found = await call.reads.task_pages.tasks_after(asked.run_id, after, asked.limit, wanted)
     following = None if found.is_last else write_cursor("tasks", found.through)
     return Page(data=[task_model(row) for row in found.rows], next_cursor=following)
 

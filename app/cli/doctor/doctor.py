@@ -23,6 +23,7 @@ from app.cli.doctor.balance import check_balance
 from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have it from here
 from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
+from app.cli.doctor.replica import check_replica
 from app.cli.store_access import answered, display_url, reachable_store
 from app.config import DEFAULT_ACCOUNT, Account, Settings, unknown_settings
 from app.domain.text import counted
@@ -58,6 +59,7 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
     addressed = settings if settings.public_url or not receivers else settings.reached_at(receivers[0])
     asked = await asyncio.gather(
         _in_time("database", check_database(settings, clocks)),
+        _in_time("replica", check_replica(settings)),
         _in_time("upgrade", check_upgrade(settings)),
         _in_time("inbox", check_inbox(settings)),
         _in_time("redis", check_redis(settings, clocks)),

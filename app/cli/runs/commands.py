@@ -122,7 +122,7 @@ def report(
             _write_page(document, html)
             show(document, as_json=as_json, draw=draw_line)
 
-    with_store(settings, work)
+    with_reads(settings, work)
 
 
 def _write_page(document: "Document", path: Path) -> None:
@@ -132,6 +132,23 @@ def _write_page(document: "Document", path: Path) -> None:
 
     with atomic_file(path) as output:
         output.write(report_page(document, now_ms=now_ms()).encode())
+
+
+def with_reads(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
+    """As `with_store`, for work that only reads: on the replica, where there is one. Says on standard error
+    how far that is behind, if it is a second or more."""
+    from app.bootstrap import reads_settings
+
+    async def said(store: "Store") -> None:
+        behind_s = (await store.replica.replay()).behind_s
+        if behind_s >= BEHIND_SHOWN_S:
+            from app.cli.terminal import error_console
+
+            error_console().print(f"Read from the replica, which is {behind_s:.0f} s behind.")
+        await work(store)
+
+    chosen = reads_settings(settings)
+    with_store(chosen, work if chosen is settings else said)
 
 
 def with_store(settings: "Settings", work: "Callable[[Store], Awaitable[None]]") -> None:
@@ -166,6 +183,7 @@ def exit_if_halted(run: "RunRow", progress: "RunProgress", *, code: int = FAILED
 
 
 WATCH_EXAMPLES = examples("tallyhook watch latest", "tallyhook watch monday --json")
+BEHIND_SHOWN_S = 1.0
 REPORT_EXAMPLES = examples(
     "tallyhook report monday",
     "tallyhook report monday --html monday.html",

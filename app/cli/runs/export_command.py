@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.options import AsJson, examples, settings_for
-from app.cli.runs.commands import with_store
+from app.cli.runs.commands import with_reads
 from app.domain.text import agreeing, counted
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _export_remaining(run: str, format_: str | None, output: str, *, as_json: bo
         row = await choose_run(store, run)
         await export_remaining(store, row, chosen, output, as_json=as_json)
 
-    with_store(settings_for(log_level="warning"), work)
+    with_reads(settings_for(log_level="warning"), work)
 
 
 def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, as_json: bool) -> None:
@@ -200,7 +200,7 @@ def _export_run(run: str, what: str, format_: str, output: str, *, excel: bool, 
         show(document | {"answers_missing": missing.count}, as_json=as_json, draw=draw_line)
         missing.exit_if_any()
 
-    with_store(settings_for(log_level="warning"), work)
+    with_reads(settings_for(log_level="warning"), work)
 
 
 def _warn_of_long_cells(counts: "Counter[str] | None") -> None:
