@@ -131,6 +131,11 @@ class Limits(BaseModel):
     audit_every_s: float = Field(60.0, gt=0, le=DAY_S)
     """While credits move, an account's balance is compared with the books so often: as old as it may be."""
 
+    # Signals.
+    state_every_s: float = Field(5.0, gt=0, le=15)
+    """How often one worker reads the state of the whole for the metrics, where they are shown: some 20 ms of
+    the database's time. At most a third of the time that what it read is shown."""
+
     # The archive.
     archive_after_days: int = Field(2, ge=1, le=3_660)
     """A day is archived so many days after its end (UTC). By then the provider neither reports nor redelivers

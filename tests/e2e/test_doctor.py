@@ -117,6 +117,7 @@ def test_nothing_is_wrong_where_all_is_well(urls: dict[str, str]) -> None:
         "balance",
         "webhook",
         "worker",
+        "ages",
         "redis clock",
         "provider clock",
     }

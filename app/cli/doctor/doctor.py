@@ -19,6 +19,7 @@ import msgspec
 
 from app.address.web import goes_straight
 from app.bootstrap import open_provider
+from app.cli.doctor.ages import check_ages
 from app.cli.doctor.balance import check_balance
 from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have it from here
 from app.cli.doctor.clocks import Clocks
@@ -67,6 +68,7 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
         _in_time("balance", check_balance(settings)),
         _in_time("webhook", check_webhook(addressed)),
         _in_time("worker", check_worker(settings)),
+        _in_time("ages", check_ages(settings, sqlite_busy_ms=SQLITE_BUSY_MS)),
         _in_time("further accounts", check_extra_accounts(addressed)),
     )
     return [

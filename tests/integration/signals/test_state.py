@@ -127,7 +127,7 @@ async def test_days_without_an_archive_or_a_partition_are_seen(store: Store) -> 
 async def test_one_worker_shows_it_and_another_one_after_it(sqlite_store: Store) -> None:
     def reader() -> tuple[StateReader, WorkerSignals]:
         signals = WorkerSignals()
-        settings = SimpleNamespace(archive_url="", retention_s=DAY_S, archive_after_days=2)
+        settings = SimpleNamespace(archive_url="", state_every_s=5.0, retention_s=DAY_S, archive_after_days=2)
         context: Any = SimpleNamespace(
             store=sqlite_store,
             signals=signals,
