@@ -168,6 +168,9 @@ class Environment(BaseModel):
     """Each process takes this port, or the next free one, and says which; 0 picks any. Unset: none."""
     public_metrics: bool = False
     """`web` shows its metrics in its public port as well, to everybody who reaches that."""
+    traces: bool = False
+    """Make spans of what is done and send them to where OTEL_EXPORTER_OTLP_ENDPOINT says, by the extra
+    tallyhook[otel]."""
     heartbeat_file: str = ""
     """A worker touches this file every 5 s while all its tasks run, for an orchestrator that asks no port."""
     drain_delay_s: float = Field(0.0, ge=0, le=HOUR_S)

@@ -19,6 +19,7 @@ from typing import Any, TextIO, cast
 import msgspec
 import structlog
 
+from app import tracing
 from app.domain.text import sanitize
 from app.log_sink import Sink, standard_sink
 
@@ -90,6 +91,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     readable = format == "console" or (format == "auto" and out.isatty())
     steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PAGE = Path(__file__).parents[1] / "docs" / "licences.md"
-EXTRAS = ("parquet", "objects", "mcp")
+EXTRAS = ("parquet", "objects", "mcp", "otel")
 """Of a user's; what only developers install is not handed on."""
 PERMITTED = frozenset(
     {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "PSF-2.0", "BSD", "MPL-2.0", "0BSD"}
@@ -19,6 +19,7 @@ files."""
 WORDS = {
     "apache 2.0": "Apache-2.0", "apache software license": "Apache-2.0", "apache license 2.0": "Apache-2.0",
     "mit": "MIT", "mit license": "MIT", "isc license": "ISC", "bsd license": "BSD",
+    "3-clause bsd license": "BSD-3-Clause",
     "python software foundation license": "PSF-2.0",
 }  # fmt: skip
 """How packages without a licence expression say it, as they say it, in small letters."""

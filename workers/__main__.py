@@ -29,7 +29,7 @@ from app.errors import UserError
 from app.local.embedded import embedded_valkey
 from app.log_sink import guard_standard_streams
 from app.notice_client import open_notice_client
-from app.signals.scrape import scraped
+from app.signals.scrape import scraped, traced
 from workers.arq_loop import run_arq
 from workers.context import Context
 from workers.duties.archive import run_archive
@@ -75,6 +75,7 @@ async def serve(settings: Settings) -> None:
         signals.watch_clock(CLOCK.machine_ahead_s)
         signals.watch_pool("redis", queue.connections)
         async with contextlib.AsyncExitStack() as clients:
+            clients.enter_context(traced("worker", is_wanted=settings.traces))
             providers = {
                 name: await clients.enter_async_context(
                     open_provider(

@@ -70,7 +70,7 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
     from app.cli.wake import Waker
     from app.page.site import mount
     from app.signals.process import ProcessSignals
-    from app.signals.scrape import scraped
+    from app.signals.scrape import scraped, traced
     from app.web.presence import reading_clock
 
     def announce(bound: int) -> None:
@@ -85,6 +85,7 @@ async def _serve(settings: "Settings", host: str, port: int, *, as_json: bool) -
         reading_clock(store, CLOCK),
         contextlib.AsyncExitStack() as beside,
     ):
+        beside.enter_context(traced("api", is_wanted=settings.traces))
         signals.watch_database("database", store.db)
         signals.watch_clock(CLOCK.machine_ahead_s)
         waker = Waker(settings)

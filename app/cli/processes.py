@@ -75,7 +75,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
     from app.config import WEBHOOK_PATH
     from app.local.embedded import embedded_valkey
     from app.signals.process import ProcessSignals
-    from app.signals.scrape import scraped
+    from app.signals.scrape import scraped, traced
     from app.web.presence import stay_known
     from app.web.server import METRICS, PROBES, create_app, serve
 
@@ -93,6 +93,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
 
     with embedded_valkey(settings) as redis_url:
         async with opened_store(settings) as store, contextlib.AsyncExitStack() as beside:
+            beside.enter_context(traced("web", is_wanted=settings.traces))
             signals.watch_database("database", store.db)
             signals.watch_clock(CLOCK.machine_ahead_s)
             queue = open_queue(redis_url, settings, watch=signals.note_redis)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from app import tracing
 from app.domain.notices.notice import Answered, Notice, NoticeKind
 from app.domain.relay.ladder import Health, Released, Tried, after_post
 from app.domain.relay.message import START, Endpoint, EndpointState, Message, Position
@@ -172,7 +173,11 @@ class Pump:
             body = body_of(message, known.scheme)
             headers = headers_of(message, known.scheme, known.secrets, self.clock() // 1000, body)
             message.about.clear()  # its answer is in the body now
-            return message, await self.post(known.url, headers, body)
+            links = [tracing.of_attempt(message.task_id, message.attempt)] if message.task_id else []
+            with tracing.span("relay", links=links, endpoint=known.id, message=message.webhook_id) as span:
+                answered = await self.post(known.url, headers, body)
+                span.set(http_status=answered.status, error=answered.error)
+            return message, answered
         except Exception as error:
             return message, Answered(None, error=type(error).__name__)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from app import tracing
 from app.domain.engine_pauses import probe_after_ms
 from app.domain.run_reason import NO_CREDITS, ReasonCode, RunReason, not_allowed
 from app.domain.send_outcome import QUEUE_FULL_WAIT_S, RETRIED, WAIT_MAX_S, Answer, backoff_s
@@ -55,6 +56,21 @@ class SubmitSummary:
     again_in_ms: int | None = None
     """When there will be something to send again; None when this call left nothing. What earlier calls left
     waiting, the sweep notices when it is due."""
+
+
+def _span_of(task: ClaimedTask) -> tracing.Span:
+    """Of one send. The first one of an attempt begins the trace that its report will be linked with."""
+    ids, is_first = tracing.of_attempt(task.id, task.attempt), task.sends == 1
+    return tracing.begin(
+        "submit",
+        root=ids if is_first else None,
+        parent=None if is_first else ids,
+        task=task.id,
+        run=task.run_id,
+        attempt=task.attempt,
+        engine=task.task_type,
+        sends=task.sends,
+    )
 
 
 class Sender:
@@ -195,7 +211,10 @@ class Sender:
         sendable = [task for task in group if not self._is_kept_back(task)]
         if not sendable:
             return
+        spans = [_span_of(task) for task in sendable] if tracing.is_on() else ()
         answers = await self._create(sendable)
+        for span, given in zip(spans, answers, strict=False):  # no spans where nobody traces
+            span.end(answer=given.answer.value, http_status=given.http_status, code=given.code)
         await self._note_reach(answers)
         for task, given in zip(sendable, answers, strict=True):
             answer = given

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app import tracing
 from app.domain.delivery import ParsedDelivery, RawDelivery
 from app.domain.engines.table import EXTRA_BILLING
 from app.domain.pricing import explained_extra
@@ -27,7 +28,7 @@ from app.domain.settlement import (
     decide_settlement,
 )
 from app.domain.stored_json import read_json
-from app.domain.task import RunState
+from app.domain.task import RunState, parse_idempotency_key
 from app.ports import Clock, ReadReport, ReportError, RowsRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -142,9 +143,14 @@ class _Settling:
         """How many are left because their row changed meanwhile. A report on which the rules fail goes to
         `trouble`, and the others settle."""
         rules, now = _GuardedRules(), self.clock()
-        count = await self.store.settlements.apply(
-            parsed, rules.decide, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
-        )
+        spans = [_span_of(delivery) for delivery in parsed] if tracing.is_on() else ()
+        try:
+            count = await self.store.settlements.apply(
+                parsed, rules.decide, now_ms=now, unmatched_until_ms=now - self.unmatched_ms
+            )
+        finally:
+            for span in spans:
+                span.end()
         summary = self.summary
         summary.out_of_credits |= rules.out_of_credits
         summary.settled += len(parsed) - count.lost_updates - len(rules.failed)
@@ -160,6 +166,22 @@ class _Settling:
     async def _hold_up(self, errors: Mapping[str, str]) -> None:
         await self.store.inbox.hold_up_deliveries(list(errors.items()), now_ms=self.clock())
         self.summary.held_up |= errors
+
+
+def _span_of(delivery: ParsedDelivery) -> tracing.Span:
+    """In the trace of its delivery, linked with the one of the attempt that it reports on."""
+    key = parse_idempotency_key(delivery.report.idempotency_key or "")
+    is_delivered, ids = delivery.source == Source.DELIVERY, tracing.of_delivery(delivery.id)
+    return tracing.begin(
+        "settle",
+        root=None if is_delivered else ids,
+        parent=ids if is_delivered else None,
+        links=() if key is None else (tracing.of_attempt(*key),),
+        delivery=delivery.id,
+        source=str(delivery.source),
+        task=None if key is None else key[0],
+        completed=delivery.report.completed,
+    )
 
 
 @dataclass(slots=True)

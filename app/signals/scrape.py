@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from app.address.listening import both_stacks, host_in_url
 from app.errors import UserError
 from app.logger import get_logger
 from app.signals.process import ProcessSignals
+from app.tracing import TracingUnavailable, tracing
 
 log = get_logger(__name__)
 
@@ -67,6 +68,18 @@ def readiness(reasons: Sequence[str]) -> web.Response:
         body=msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
         content_type="application/json",
     )
+
+
+@contextlib.contextmanager
+def traced(process: str, *, is_wanted: bool) -> Iterator[None]:
+    """Meanwhile the process makes spans. Raises UserError where the packages for it are missing."""
+    try:
+        with tracing(process, is_wanted=is_wanted):
+            yield
+    except TracingUnavailable as error:
+        raise UserError(
+            "extra_missing", str(error), "pip install 'tallyhook[otel]', or unset TALLYHOOK_TRACES"
+        ) from None
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import uuid
 
 import structlog
 
+from app import tracing
 from app.services.funding import Funding
 from app.services.isolated import Isolated
 from app.services.sweep import SweepSummary, sweep
@@ -29,12 +30,19 @@ async def run_sweep(context: Context) -> None:
         probe_ms=round(context.settings.credits_probe_s * 1000),
     )
     await run_every(
-        lambda: _sweep_once(context, owner, funding, unreleased),
+        lambda: _traced_sweep(context, owner, funding, unreleased),
         name="sweep",
         every_s=context.settings.sweep_every_s,
         stopping=context.stopping,
         watch=context.signals,
     )
+
+
+async def _traced_sweep(context: Context, owner: str, funding: Funding, unreleased: set[str]) -> int:
+    with tracing.span("sweep") as span:
+        found = await _sweep_once(context, owner, funding, unreleased)
+        span.set(found=found)
+    return found
 
 
 async def _sweep_once(context: Context, owner: str, funding: Funding, unreleased: set[str]) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app import tracing
 from app.background_tasks import keep_running
 from app.domain.delivery import RawDelivery
 from app.limits import Limits
@@ -45,12 +46,25 @@ Committed = Callable[["CommitFailed | None"], None]
 class _Queued:
     delivery: RawDelivery
     committed: Committed | None
+    span: tracing.Span
 
     def finish(self, failure: CommitFailed | None = None) -> None:
         """Tell who waits, if nobody has yet."""
         committed, self.committed = self.committed, None
         if committed is not None:
+            self.span.end(stored=failure is None)
             committed(failure)
+
+
+def _span_of(delivery: RawDelivery) -> tracing.Span:
+    """From its signature to its answer."""
+    return tracing.begin(
+        "accept",
+        root=tracing.of_delivery(delivery.id),
+        delivery=delivery.id,
+        account=delivery.account,
+        bytes=len(delivery.body),
+    )
 
 
 class Inbox:
@@ -143,7 +157,8 @@ class Inbox:
         self._require_room(len(delivery.body))
         self.waiting += 1
         self.waiting_bytes += len(delivery.body)
-        self._queued.append(_Queued(delivery, committed))
+        span = _span_of(delivery) if tracing.is_on() else tracing.NO_SPAN
+        self._queued.append(_Queued(delivery, committed, span))
         self._has_queued.set()
 
     def drain(self) -> None:
@@ -185,8 +200,10 @@ class Inbox:
                 await self._has_queued.wait()
             size = min(len(self._queued), self._limits.commit_size_max)
             group = [self._queued.popleft() for _ in range(size)]
+            of_all = (tracing.of_delivery(waiting.delivery.id) for waiting in group)
             try:
-                await self._write_group(group)
+                with tracing.span("commit", links=of_all, deliveries=len(group)):
+                    await self._write_group(group)
             except Exception as error:
                 # A bug, not the database; the committer must outlive it all the same.
                 self._fail_group(group, error)
