@@ -6,13 +6,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from aiohttp import ClientTimeout
 
+from app.api.dialects.provider import monitor
 from app.domain.accounting.balances import Balance
 from app.domain.run_reason import ReasonCode, RunReason
 from app.domain.task import RunState
 from app.store.tables import actions, runs, task_keys, tasks
+from tests.client_requests import APP_PAYLOADS, MCP_BODIES, N8N_BODIES
 from tests.integration.api.asking import Answered, Api, until
 
 PAYLOAD = {"prompt": "Which CRM suits a small firm?", "country": "DE"}
@@ -208,6 +211,28 @@ async def test_countries_and_states(sqlite_api: Api) -> None:
     for wrong in ("/v1/states", "/v1/states?country=usa", "/v1/countries?model=bing"):
         answered = await sqlite_api.ask(wrong)
         assert (answered.status, answered.document["error"]["code"]) == (400, "VALIDATION_ERROR")
+
+
+async def test_what_shipped_clients_send_is_taken(sqlite_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample apps, the n8n node and the vendor's own tools: each request is stored as a task."""
+    for n, (task_type, payload) in enumerate(APP_PAYLOADS):
+        more = {"idempotencyKey": f"k-{n}", "webhook": {"url": "https://example.com/hook?token=t"}}
+        taken = await sqlite_api.ask(
+            "/v1/async/task", "POST", json={"taskType": task_type, "payload": payload} | more
+        )
+        assert taken.status == 200, (task_type, taken.body)
+        shown = await sqlite_api.ask(f"/v1/async/task/{taken.document['task']['id']}")
+        assert (shown.document["task"]["status"], shown.document["credits"]["creditsCharged"]) == (
+            "QUEUED",
+            None,
+        )
+    monkeypatch.setattr(monitor, "WAIT_S", 0)
+    news = [("google-news", body) for path, body in N8N_BODIES if path == "google/news"]
+    for path, body in [*N8N_BODIES, *MCP_BODIES, *news]:
+        answer = await sqlite_api.ask(f"/v1/monitor/{path}", "POST", json=body)
+        # Nobody answers it here: it was waited for.
+        assert (answer.status, answer.document["error"]["message"]) == (500, monitor.TIMED_OUT), (path, body)
+    assert len(await rows(sqlite_api, tasks)) >= len(APP_PAYLOADS) + len(N8N_BODIES)
 
 
 async def test_one_request_that_cannot_be_stored_fails_alone(sqlite_api: Api) -> None:

@@ -29,13 +29,14 @@ TASK_TYPES: dict[str, TaskType] = {
     "perplexity": "PERPLEXITY",
     "aimode": "AIMODE",
     "google": "GOOGLE",
+    "google-news": "GOOGLE_NEWS",  # as newer clients call it
 }
 
 
 class MonitorParams(Params):
     """Which engine."""
 
-    engine: Literal["chatgpt", "gemini", "grok", "copilot", "perplexity", "aimode", "google"]
+    engine: Literal["chatgpt", "gemini", "grok", "copilot", "perplexity", "aimode", "google", "google-news"]
 
 
 async def ask_engine(call: Call[MonitorParams, ProviderRequest]) -> Answer:
