@@ -8,6 +8,7 @@ pyproject.toml.
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -22,7 +23,19 @@ Refusal = tuple[int, str]
 """Status and reason."""
 
 
-UNREADABLE = "This is no HTTP request, or a line of it is longer than 8,190 bytes.\n"
+UNREADABLE = json.dumps(
+    {
+        "type": "urn:tallyhook:problem:malformed",
+        "title": "The request cannot be read.",
+        "status": 400,
+        "detail": "This is no HTTP request, or a line of it is longer than 8,190 bytes.",
+        "code": "malformed",
+        "request_id": "",
+        "errors": [],
+        "errors_unnamed": 0,
+    }
+)
+"""As the API has it for whatever else is wrong; such a request has no id yet."""
 
 
 class Taken(Enum):
@@ -77,8 +90,11 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """As aiohttp has it, but for what is quoted."""
-        unread = None if message is None else UNREADABLE
-        return super().handle_error(request, status, exc, unread)
+        if message is None:
+            return super().handle_error(request, status, exc)
+        answer = super().handle_error(request, status, exc, UNREADABLE)
+        answer.content_type = "application/problem+json"
+        return answer
 
 
 class DirectConnection(Connection):
