@@ -26,9 +26,13 @@ Credits = Annotated[
 """Exact, in a string: many readers of JSON make a float of a number."""
 
 
+_DECIMAL = re.compile(r"-?[0-9]{1,10}(\.[0-9]+)?")
+
+
 def no_float(value: Any) -> Any:
-    """Before credits that are given: a float is not exact."""
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+    """Before credits that are given: a float is not exact, and Python reads more as a decimal than digits."""
+    is_inexact = isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
+    if is_inexact or (isinstance(value, str) and _DECIMAL.fullmatch(value) is None):
         raise ValueError('write a whole number, or a decimal in a string such as "12.5"')
     return value
 
@@ -37,7 +41,15 @@ GivenCredits = Annotated[
     Decimal,
     BeforeValidator(no_float),
     Field(ge=0, le=ACCOUNT_CREDITS_MAX, decimal_places=6),
-    WithJsonSchema({"type": ["integer", "string"], "examples": [500, "12.5"]}),
+    WithJsonSchema(
+        {
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "maximum": ACCOUNT_CREDITS_MAX,
+            "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$",
+            "examples": [500, "12.5"],
+        }
+    ),
 ]
 """Credits in a body."""
 
