@@ -44,10 +44,13 @@ StartValkey = Callable[..., ValkeyServer]
 LEFT_TO_THE_LONG_FORM = {
     "postgres": (
         "tests/e2e/test_schedules.py",
+        "tests/integration/api/test_bulk_changes.py",
         "tests/integration/audit/test_booking.py",
         "tests/integration/evidence/",
         "tests/integration/notices/test_triggers.py",
         "tests/integration/notices/test_worker.py",
+        "tests/integration/page/test_acting.py",
+        "tests/integration/page/test_tokens_and_actions.py",
         "tests/integration/services/test_admission.py",
         "tests/integration/services/test_early_polls.py",
         "tests/integration/services/test_engine_pauses.py",
@@ -58,6 +61,7 @@ LEFT_TO_THE_LONG_FORM = {
     ),
     "sqlite": (
         "tests/e2e/test_api_schema.py",
+        "tests/e2e/test_bulk_changes.py",
         "tests/e2e/test_crashes.py",
         "tests/e2e/test_accounts.py",
         "tests/e2e/test_follow.py",

@@ -63,13 +63,13 @@ async def read_form(visit: Visit) -> Sent:
             if not isinstance(part, BodyPartReader):
                 break
             if part.name == FILE:
-                return _sent(visit, fields, part)
+                return _sent(visit, fields, _chunks(form, part), part.filename)
             if part.name not in (FORM_TOKEN, *OPTIONS) or part.name in fields:
                 raise invalid("form", "unknown_parameter", "use the page's own form")
             fields[part.name] = await _text(part)
             _refuse_other_session(visit, fields)
     except (ValueError, HttpProcessingError):
-        raise Problem(MALFORMED, "the form cannot be read: send it again") from None
+        raise _unreadable() from None
     raise invalid(FILE, "missing", "choose a file")
 
 
@@ -87,9 +87,9 @@ async def _text(part: BodyPartReader) -> str:
     return text.decode("utf-8", "replace").strip()
 
 
-def _sent(visit: Visit, fields: dict[str, str], part: BodyPartReader) -> Sent:
+def _sent(visit: Visit, fields: dict[str, str], chunks: AsyncIterator[bytes], filename: str | None) -> Sent:
     _refuse_other_session(visit, fields)
-    if not part.filename:
+    if not filename:
         raise invalid(FILE, "missing", "choose a file")
     given = {name: value for name, value in fields.items() if name in OPTIONS and value}
     try:
@@ -98,11 +98,11 @@ def _sent(visit: Visit, fields: dict[str, str], part: BodyPartReader) -> Sent:
         errors = field_errors(error)
     else:
         # A browser that sends a path, as old ones do, means the file.
-        file = storable(PurePath(part.filename.replace("\\", "/")).name, 200) or "file"
+        file = storable(PurePath(filename.replace("\\", "/")).name, 200) or "file"
         call = Call(visit.parts, visit.caller, Params(), None, visit.request_id, visit.headers)
         name = asked.name or _name_of(file, visit.now_ms)
         new, defaults = new_run_of(call, asked.model_copy(update={"name": name}), visit.now_ms, "")
-        return Sent(replace(new, source=file), defaults, _chunks(part))
+        return Sent(replace(new, source=file), defaults, chunks)
     raise _not_valid(errors)
 
 
@@ -121,6 +121,17 @@ def _name_of(file: str, now_ms: int) -> str | None:
     return name
 
 
-async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await arriving(part.read_chunk(1 << 16)):
-        yield bytes(chunk)
+async def _chunks(form: MultipartReader, part: BodyPartReader) -> AsyncIterator[bytes]:
+    try:
+        while chunk := await arriving(part.read_chunk(1 << 16)):
+            yield bytes(chunk)
+        following = await arriving(form.next())
+    except (ValueError, HttpProcessingError):
+        raise _unreadable() from None
+    if following is not None:
+        # Nothing is passed over: it would have changed how the file is read.
+        raise invalid("form", "file_first", "send the file after all other fields")
+
+
+def _unreadable() -> Problem:
+    return Problem(MALFORMED, "the form cannot be read to its end: send it again")

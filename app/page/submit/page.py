@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 
+from aiohttp import ClientError
+
 from app.api.native.asker import asker_of
 from app.api.problems import CONFLICT, MALFORMED, Problem, not_found
 from app.api.upload import BodyFile, InPieces
@@ -62,6 +64,8 @@ async def _received(visit: Visit) -> Waiting:
         return await _stored(visit, sent, file)
     except NameTaken:
         raise Problem(CONFLICT, "another run has this name: go back, and give another one") from None
+    except ClientError:
+        raise Problem(MALFORMED, "the file broke off before its end: send it again") from None
     except DamagedError as error:
         raise Problem(MALFORMED, f"the file cannot be unpacked; {error.remedy}") from None
 

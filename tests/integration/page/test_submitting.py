@@ -60,6 +60,14 @@ async def test_it_is_thrown_away_by_hand_or_by_and_by(visitor: Visitor) -> None:
     assert await all_runs(visitor) == []
     assert (await visitor.look(path)).status == 404
     assert (await visitor.act(f"{path}/begin")).status == 404
+    # One whose process died in the middle of it.
+    store, now_ms = visitor.api.store, visitor.api.clock()
+    token_id = (await store.access.list_tokens(1))[0].id
+    await store.uploads.take_upload(token_id, " upload x", now_ms=now_ms, until_ms=now_ms)
+    with store.uploads.with_run(token_id, " upload x", "01a0f4c2-c400-7000-8000-000000000001"):
+        await store.runs.create_run(
+            run_id="01a0f4c2-c400-7000-8000-000000000001", name="r", source="-", budget=None, now_ms=now_ms
+        )
     late = (await upload(visitor, CSV)).headers["Location"]
     visitor.api.clock.advance(3_600_000)
     await visitor.sign_in()
@@ -118,6 +126,9 @@ async def test_a_file_that_breaks_off_and_names_of_strangers(stranger: Visitor) 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     seen = await stranger.post("/submit", broken.encode(), headers=headers)
     assert seen.status in (400, 422)
+    field = '\r\n--x\r\nContent-Disposition: form-data; name="budget"\r\n\r\n5\r\n--x--\r\n'
+    seen = await stranger.post("/submit", f"{broken} shoes,GB{field}".encode(), headers=headers)
+    assert (seen.status, "after all other fields" in seen.text) == (422, True)
     assert await all_runs(stranger) == before
 
 
