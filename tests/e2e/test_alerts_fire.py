@@ -557,7 +557,7 @@ async def _break_archive(drill: Drill, archive: Path) -> None:
     await asyncio.to_thread(archive.write_text, "in its place")
     now = await drill.stack.store.health.database_ms()
     old = now - 5 * DAY_MS
-    row = RawDelivery(new_id(old), Source.POLL, old, delivery_body(5_000))
+    row = RawDelivery(new_id(old), Source.DELIVERY, old, delivery_body(5_000))
     await drill.stack.store.inbox.store_deliveries([row], due_at_ms=now)
 
 

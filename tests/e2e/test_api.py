@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.stack import STOP, Stack, running_stack
+from tests.servers.processes import free_port
 from tests.servers.valkey import ValkeyServer
 
 ROOT = Path(__file__).parents[2]
@@ -58,10 +59,43 @@ def type_documented_commands(stack: Stack, after_cancelling: str) -> None:
     assert "3 tasks, about" in done.stdout, done.stdout
 
 
+def text_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return str(response.read().decode())
+
+
+async def assert_each_is_scraped(stack: Stack) -> None:
+    """In a port of its own, though all have one setting; the worker has read the state of the whole."""
+    found = {}
+    for name in ("web", "api", "worker"):
+        lines = (stack.folder / f"{name}.log").read_text().splitlines()
+        (said,) = [line for line in lines if '"metrics_listening"' in line]
+        found[name] = json.loads(said)["url"]
+    assert len(set(found.values())) == 3
+
+    async def shown(name: str, *lines: str) -> bool:
+        text = text_of(found[name])
+        return all(line in text for line in lines)
+
+    assert await shown("web", 'tallyhook_deliveries_total{answer="200"} 5.0', 'process="web"')
+    assert await shown("api", 'route="/v1/runs/{run_id}",status="200"} 1.0', 'process="api"')
+    await stack.until(
+        lambda: shown(
+            "worker",
+            'sends_total{account="default",answer="accepted"} 5.0',
+            "tallyhook_last_delivery_seconds ",
+        ),
+        "the state of the whole",
+    )
+    for name, url in found.items():
+        assert json.loads(text_of(url.replace("/metrics", "/readyz")))["ready"], name
+
+
 async def test_the_api_tells_of_a_run_and_ends_in_order(
     postgres_url: str, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
-    async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200") as stack:
+    env = {"TALLYHOOK_METRICS_PORT": str(free_port()), "TALLYHOOK_STATE_EVERY_S": "0.2"}
+    async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "200", env=env) as stack:
         made = stack.tallyhook("token", "create", "ci", "--scope", "read", "--json")
         token = json.loads(made.stdout)["token"]
         stack.start("api")
@@ -72,6 +106,7 @@ async def test_the_api_tells_of_a_run_and_ends_in_order(
         assert run["counts"]["completed"] + run["counts"]["failed"] == 5
         assert run["credits"]["held"] == "0"
         assert ask(f"{stack.api_url}/v1/runs", "thk_none")[0] == 401
+        await assert_each_is_scraped(stack)
         await run_documented_commands(stack)
         stack.tallyhook("token", "revoke", "ci")
 

@@ -46,13 +46,15 @@ Committed = Callable[["CommitFailed | None"], None]
 class _Queued:
     delivery: RawDelivery
     committed: Committed | None
-    span: tracing.Span
+    span: tracing.Span | None
+    """None: nobody traces."""
 
     def finish(self, failure: CommitFailed | None = None) -> None:
         """Tell who waits, if nobody has yet."""
         committed, self.committed = self.committed, None
         if committed is not None:
-            self.span.end(stored=failure is None)
+            if self.span is not None:
+                self.span.end(stored=failure is None)
             committed(failure)
 
 
@@ -157,7 +159,7 @@ class Inbox:
         self._require_room(len(delivery.body))
         self.waiting += 1
         self.waiting_bytes += len(delivery.body)
-        span = _span_of(delivery) if tracing.is_on() else tracing.NO_SPAN
+        span = _span_of(delivery) if tracing.is_on() else None
         self._queued.append(_Queued(delivery, committed, span))
         self._has_queued.set()
 
