@@ -466,7 +466,7 @@ async def credits_end(drill: Drill) -> None:
 
 async def drift(drill: Drill) -> None:
     """A report says more than the provider took, and a person books the rest as given back."""
-    stack = drill.stack
+    stack, booked = drill.stack, list[str]()
 
     async def sent() -> bool:
         return (await stack.store.queries.progress(stack.run_id)).states.get("submitted") == 1
@@ -485,13 +485,21 @@ async def drift(drill: Drill) -> None:
         assert await post_signed(drill, late_report(row, charged=500)) == 200
         await drill.until_settled(stack.run_id)
         stack.change_faults({"drop": 0.0})
-        await drill.stack.until(is_seen, "the drift", timeout_s=240)
+        booked.append(stack.run_id)
+        # A balance may be a minute old, so three of them tell, and none is asked for while nothing moves.
+        for _ in range(15):
+            await drill.until_settled(await drill.submit(1))
+            if await is_seen():
+                break
+            await asyncio.sleep(15)
+        await stack.until(is_seen, "the drift")
         await asyncio.sleep(7)
 
     async def cure() -> None:
         gained = drill.shown("tallyhook_drift_credits")
-        drill.command("adjust", stack.run_id, f"--credits={gained:g}", "--reason", "never taken, ticket 123")
-        await drill.stack.until(is_explained, "the drift to be explained", timeout_s=240)
+        drill.command("adjust", booked[0], f"--credits={gained:g}", "--reason", "never taken, ticket 123")
+        await drill.until_settled(await drill.submit(1))
+        await stack.until(is_explained, "the drift to be explained", timeout_s=240)
 
     await drill.act("drift", ("TallyhookDrift",), fault, cure, clears_s=4)
 
