@@ -226,9 +226,10 @@ class ApiLimits(BaseModel):
     api_idempotency_days: int = Field(1, ge=1, le=90)
     """How long an answer is given again to its Idempotency-Key: some 1 KB each, and 60 of an upload's faults.
     Clients repeat themselves within minutes, a pipeline on its next working day."""
-    api_streams_max: int = Field(100, ge=1, le=10_000)
-    """Streams that are open at once: each is a connection and, while it is read, some 100 KB. Never more than
-    four for each request that is answered at once: 16 beside the receiver."""
+    api_streams_max: int = Field(250, ge=1, le=10_000)
+    """Streams that are open at once, open pages among them: each is a connection and, while it is read, some
+    100 KB; 25 MB, and an eighth of the connections. Never more than four for each request that is answered at
+    once: 16 beside the receiver."""
 
     # Not settings.
     api_body_bytes_max: ClassVar[int] = 1024 * 1024

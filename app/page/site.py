@@ -2,8 +2,10 @@
 its record.
 """
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, quote
 
 import structlog
@@ -11,7 +13,15 @@ from aiohttp import web
 
 from app.api.dispatch import Dispatcher
 from app.api.fields import is_id
-from app.api.problems import FORBIDDEN, INTERNAL, NOT_FOUND, UNAVAILABLE, UNSUPPORTED_MEDIA_TYPE, Problem
+from app.api.problems import (
+    FORBIDDEN,
+    INTERNAL,
+    NOT_FOUND,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Problem,
+)
 from app.api.route import Caller, Parts, Upload
 from app.api.validate import read_whole
 from app.domain.page_session import form_token
@@ -97,6 +107,8 @@ class Site:
     def _page(self, route: PageRoute) -> Answer:
         async def answer(request: web.Request, request_id: str) -> web.StreamResponse:
             visit = await self._visit(request, request.match_info, request_id)
+            if visit is None and route.is_listened:
+                raise _signed_out()
             if visit is None:
                 return _go_to(SIGN_IN + _coming_from(request))
             self._dispatcher.rates.take(visit.caller.token_id, time.monotonic())
@@ -155,8 +167,24 @@ class Site:
             return response
         if isinstance(result, Download | Events):
             async with self._dispatcher.slots.taken(is_stream=True):
+                result = dataclasses.replace(result, chunks=self._while_signed_in(result.chunks, request))
                 return await _sent(result, request)
         return self._drawn(result, visit, visit.request_id)
+
+    async def _while_signed_in(
+        self, chunks: AsyncIterator[bytes], request: web.Request
+    ) -> AsyncIterator[bytes]:
+        """A stream may take hours. Raises Problem when its session ends within it."""
+        try:
+            async for chunk in chunks:
+                with contextlib.suppress(StoreUnavailable):  # it is not known to have ended
+                    if await self._sessions.caller_of(session.cookie_of(request)) is None:
+                        raise _signed_out()
+                yield chunk
+        finally:
+            # At once, not when it is found to be garbage: whoever listens is counted.
+            if (close := getattr(chunks, "aclose", None)) is not None:
+                await close()
 
     def _drawn(self, drawn: Drawn, visit: Visit | None, request_id: str) -> web.Response:
         return web.Response(
@@ -209,6 +237,10 @@ def _refuse_no_id(path: Mapping[str, str]) -> None:
         raise _no_page()
 
 
+def _signed_out() -> Problem:
+    return Problem(UNAUTHORIZED, "your session has ended: sign in again")
+
+
 def _no_page() -> Problem:
     return Problem(NOT_FOUND, "there is no page at this address: the navigation has all of them")
 
@@ -253,14 +285,13 @@ async def _sent(result: Download | Events, request: web.Request) -> web.StreamRe
     except ConnectionError:
         return response
     except Exception as error:
-        log.exception("api_stream_failed", error=type(error).__name__)
+        if not isinstance(error, Problem):
+            log.exception("api_stream_failed", error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()  # without its end it is seen to be cut off
         return response
     finally:
-        # At once, not when it is found to be garbage: whoever listens is counted.
-        if (close := getattr(result.chunks, "aclose", None)) is not None:
-            await close()
+        await result.chunks.aclose()  # type: ignore[attr-defined]
     await response.write_eof()
     return response
 

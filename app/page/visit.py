@@ -137,6 +137,8 @@ class PageRoute:
     scope: Scope = Scope.READ
     query: tuple[str, ...] = ()
     """Names that its query, or its form, may have; any other one is refused."""
+    is_listened: bool = False
+    """Scripts ask for it, and are told when they are signed out; people are asked for a token."""
     nav: str | None = None
     """What the navigation calls it; None: it has no place there."""
     has_file: bool = False

@@ -71,6 +71,8 @@ def assert_adds_one_name(wheel: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"tallyhook"}
     assert {name.split("/")[2] for name in names if "/_packages/" in name} == {"app", "workers", "examples"}
     assert not [name for name in names if "__pycache__" in name]
+    of_page = {name.rpartition("/")[2] for name in names if "/app/page/static/" in name}
+    assert of_page >= {"theme.css", "style.css", "page.js", "vendor.json", "LICENSE.htmx"}
 
 
 def assert_others_find_none_of_ours(environment: Path) -> None:

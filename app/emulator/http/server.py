@@ -107,7 +107,9 @@ def _openapi(emulator: Emulator) -> RawHandler:
 async def _status_page(request: web.Request) -> web.StreamResponse:
     """A page that reads /_emulator/state every second; a control token it takes from behind the # of its own
     address, which no browser sends."""
-    page = resources.files("app.emulator").joinpath("data", "status.html").read_bytes()
+    data = resources.files("app.emulator").joinpath("data")
+    theme = data.joinpath("theme.css").read_bytes()
+    page = data.joinpath("status.html").read_bytes().replace(b"/* theme.css */", theme)
     return web.Response(body=page, content_type="text/html", charset="utf-8")
 
 

@@ -71,5 +71,5 @@ def _limits(visit: Visit) -> dict[str, float]:
 
 ROUTES = (
     PageRoute("GET", "/", overview, query=("cursor",), nav="Overview"),
-    PageRoute("GET", "/live", listen),
+    PageRoute("GET", "/live", listen, is_listened=True),
 )

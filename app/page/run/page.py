@@ -77,7 +77,7 @@ def _refuse_without_pyarrow() -> None:
 
 
 ROUTES = (
-    PageRoute("GET", "/live/runs/{run_id}", listen),
+    PageRoute("GET", "/live/runs/{run_id}", listen, is_listened=True),
     PageRoute("GET", "/runs/{run_id}", run, query=(QUERY, "cursor")),
     PageRoute("GET", "/runs/{run_id}/{what:results|ledger}.{format:csv|jsonl|parquet}", download),
 )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import ClientPayloadError
 
 from app.api import live as looks
 from app.page import live
@@ -136,7 +137,19 @@ async def test_what_is_of_another_account_is_not_told(stranger: Visitor) -> None
 
 
 async def test_nobody_listens_without_a_session(stranger: Visitor) -> None:
-    assert (await stranger.look("/live")).status == 303
+    seen = await stranger.look("/live")
+    assert (seen.status, "sign in again" in seen.text) == (401, True)
+
+
+async def test_a_stream_ends_with_its_session(stranger: Visitor) -> None:
+    await stranger.sign_in()
+    run_id = await stranger.api.run()
+    async with listening(stranger, f"/live/runs/{run_id}") as events:
+        await anext(events)
+        await stranger.act("/sign-out")
+        await stranger.api.store.runs.cancel_run(run_id, "enough")
+        with pytest.raises((StopAsyncIteration, ClientPayloadError)):
+            await anext(events)
 
 
 def test_tasks_sent_a_second_are_counted_from_look_to_look() -> None:

@@ -36,3 +36,10 @@ def test_our_script_is_small_and_every_file_is_served() -> None:
     assert (STATIC / "page.js").stat().st_size <= SCRIPT_BYTES_MAX
     files = {p.relative_to(STATIC).as_posix() for p in STATIC.rglob("*") if p.suffix in (".css", ".js")}
     assert files == set(SERVED)
+
+
+def test_the_emulators_page_wears_the_same_dress() -> None:
+    """It imports nothing of ours, so it has a copy."""
+    data = PAGE.parent / "emulator" / "data"
+    assert (data / "theme.css").read_bytes() == (STATIC / "theme.css").read_bytes()
+    assert (data / "status.html").read_text().count("/* theme.css */") == 1
