@@ -83,3 +83,8 @@ ALONGSIDE_VERDICTS = frozenset(verdict for verdict, row in VERDICTS.items() if r
 DERIVED_VERDICTS = frozenset(verdict for verdict, row in VERDICTS.items() if row.is_derived)
 LAPSING_VERDICTS = frozenset(verdict for verdict, row in VERDICTS.items() if row.lapses)
 SPANNING_VERDICTS = frozenset(verdict for verdict, row in VERDICTS.items() if row.spans_attempts)
+
+
+def words_of(verdict: str) -> str:
+    """What a verdict means; of one that a newer version found, its details alone."""
+    return VERDICTS.get(verdict, VerdictRow()).words

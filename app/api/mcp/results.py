@@ -29,7 +29,7 @@ from app.api.problems import not_found
 from app.api.route import Call, Params
 from app.domain.stored_json import read_json
 from app.domain.text import agreeing, counted
-from app.domain.verdicts import VERDICTS
+from app.domain.verdicts import words_of
 from app.views.export_rows import answer_columns
 
 CHARS = 20_000
@@ -188,7 +188,7 @@ def _judged(task: TaskDetail) -> list[str]:
             name: "?" if value is None else exact(value)
             for name, value in (("expected", found.expected), ("actual", found.actual))
         }
-        words = VERDICTS[found.verdict].words.format(detail=found.detail, **figures)
+        words = words_of(found.verdict).format(detail=found.detail, **figures)
         judged.append(f"Finding {found.id}, {found.verdict.replace('_', ' ')}: {words}")
     return judged or ["There is no verdict yet: nothing about its charge is settled."]
 

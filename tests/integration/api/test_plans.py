@@ -1,6 +1,7 @@
 """Beside large tables a page of any list reads about as many rows as it has: held by the plans that ran."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -16,8 +17,12 @@ from app.store.migrate import migrate
 from app.store.read import books_pages, relay, run_samples, task_pages
 from app.store.write import bulk_changes, bulk_matching
 from benchmarks.old_tasks import add_history
+from tests.integration.page.conftest import StartPage, start_page
 from tests.servers.postgres import PostgresServer, run_apart
 from tests.statements import statements_of
+
+__all__ = ["start_page"]
+_LARGE = re.compile(r"\b(tasks|deliveries|ledger|results|submissions|findings)\b")
 
 TASKS, RUNS, LIMIT, RANGE = 20_000, 2, 50, 500
 READ_MAX = 3 * RANGE
@@ -168,3 +173,21 @@ async def test_a_page_reads_about_what_it_shows(large: Store) -> None:
     for name, work in cases.items():
         for statement, count in (await rows_read(large, work)).items():
             assert count <= READ_MAX, f"{name} reads {count} rows: {statement[:300]}"
+
+
+async def test_a_page_of_the_site_reads_about_what_it_shows(large: Store, start_page: StartPage) -> None:
+    """Whatever stands there: the overview, a run and its filters, a task, and what open pages look at."""
+    visitor = await start_page(large)
+    await visitor.sign_in()
+    run_id = (await large.run_pages.runs_before(None, 1))[0].run.id
+    (task, *_) = (await large.task_pages.tasks_after(run_id, 0, 1, TaskFilter())).rows
+    paths = ("/", f"/runs/{run_id}", f"/runs/{run_id}?q=text:nothing", f"/tasks/{task['id']}")
+    for path in paths:
+
+        async def look(path: str = path) -> None:
+            assert (await visitor.look(path)).status == 200
+
+        for statement, count in (await rows_read(large, look)).items():
+            if not _LARGE.search(statement):
+                continue  # what there is little of
+            assert count <= READ_MAX, f"{path} reads {count} rows: {statement[:300]}"
