@@ -115,6 +115,11 @@ class Looks(Generic[T]):
         finally:
             self._listeners -= 1
 
+    async def close(self) -> None:
+        """Wait for the look that goes on; `stopping` is set."""
+        if self._looking is not None:
+            await asyncio.gather(self._looking, return_exceptions=True)
+
     async def _look_on(self) -> None:
         while self._listeners and not self._stopping.is_set():
             begun_s = time.monotonic()

@@ -114,6 +114,10 @@ class PageLive:
         """For a page as it is loaded."""
         return await self._read([topic])
 
+    async def close(self) -> None:
+        """Wait for what goes on; the process is stopping."""
+        await self._looks.close()
+
     async def _look(self) -> Seen:
         return await self._read(list(self._topics))
 

@@ -30,6 +30,8 @@ from app.page import session
 from app.page.assets import FOLDER, serve_asset
 from app.page.errors import error_page
 from app.page.layout import render
+from app.page.live import SHARED
+from app.page.overview.reading import AHEAD
 from app.page.security import HEADERS, is_from_us, own_path
 from app.page.session import FORM_TOKEN, Sessions
 from app.page.signing_in import sign_in_page
@@ -64,6 +66,13 @@ class Site:
         for route in PAGES:
             add = app.router.add_get if route.method == "GET" else app.router.add_post
             add(route.path, self._guarded(self._page(route)))
+
+    async def close(self, _app: web.Application) -> None:
+        """End what was begun beside requests."""
+        self._parts.stopping.set()
+        shared = self._parts.shared
+        for kept in (*shared.get(AHEAD, {}).values(), *filter(None, [shared.get(SHARED)])):
+            await kept.close()
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:
         """Of an address that is none: a page for a browser, the API's own answer for a program."""
@@ -300,4 +309,5 @@ def mount(app: web.Application, dispatcher: Dispatcher, parts: Parts) -> Unknown
     """Add the pages to the application that the API is in; returns what answers an address that is none."""
     site = Site(dispatcher, parts)
     site.add_to(app)
+    app.on_cleanup.append(site.close)
     return site.unknown

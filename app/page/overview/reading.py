@@ -27,6 +27,7 @@ AHEAD_FOR_S = 15.0
 AHEAD_WITHIN_S = 0.15
 """A page waits so long for it, and is shown without where it takes longer; the next one has it."""
 CURSOR = "runs"
+AHEAD = "page ahead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ async def ahead_of(visit: Visit) -> Sequence[Ahead]:
     """Of every account that the caller sees."""
     configured = visit.parts.settings.all_accounts()
     names = [name for name in configured if visit.caller.sees(name)][:ACCOUNTS_MAX]
-    kept: dict[str, Kept] = visit.parts.shared.setdefault("page ahead", {})
+    kept: dict[str, Kept] = visit.parts.shared.setdefault(AHEAD, {})
 
     async def of(name: str) -> Ahead:
         async def look() -> tuple[Balance, AccountForecast]:
@@ -116,6 +117,12 @@ class Kept:
         if self._looking is not None and self._found is None:
             await asyncio.wait([self._looking], timeout=AHEAD_WITHIN_S)
         return self._found
+
+    async def close(self) -> None:
+        """Give up what goes on."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
 
     async def _look(self, look: Callable[[], Awaitable[tuple[Balance, AccountForecast]]]) -> None:
         try:
