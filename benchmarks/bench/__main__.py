@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import (
+    agents,
     api_task,
     beside,
     counts,
@@ -42,6 +43,7 @@ def benchmarks() -> dict[str, Measure]:
     results_size = quick(results.ResultsSize(), results.ResultsSize(100, 20))
     api_task_size = quick(api_task.ApiTaskSize(), api_task.ApiTaskSize(0.1, 0.05))
     beside_size = quick(beside.BesideSize(), beside.BesideSize(0.1, 0.05))
+    agents_size = quick(agents.AgentsSize(), agents.AgentsSize(0.1, 0.05))
     upload_size = quick(upload.UploadSize(), upload.UploadSize(1_000, 400))
     pipeline_size = quick(pipeline.PipelineSize(), pipeline.PipelineSize(2))
     return {
@@ -51,6 +53,7 @@ def benchmarks() -> dict[str, Measure]:
         "submit": lambda rig, rounds, tiny: submit.measure(rig, rounds, submit_size(tiny)),
         "start": lambda rig, rounds, tiny: start.measure(rig, rounds),
         "api-task": lambda rig, rounds, tiny: api_task.measure(rig, rounds, api_task_size(tiny)),
+        "mcp": lambda rig, rounds, tiny: agents.measure(rig, rounds, agents_size(tiny)),
         "results-stream": lambda rig, rounds, tiny: results.measure(rig, rounds, results_size(tiny)),
         "api-upload": lambda rig, rounds, tiny: upload.measure(rig, rounds, upload_size(tiny)),
         "beside-api": lambda rig, rounds, tiny: beside.measure(rig, rounds, beside_size(tiny)),

@@ -24,12 +24,16 @@ class Generator:
         """Have so many requests ready and signed."""
         self._ask(do="prepare", seed=seed, count=count, keys_file=keys_file)
 
-    def prepare_posts(self, path: str, bodies: Sequence[str], headers: Mapping[str, str]) -> None:
+    def prepare_posts(
+        self, path: str, bodies: Sequence[str], headers: Mapping[str, str], method: str = "POST"
+    ) -> None:
         """Have a request ready for each body."""
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
             file.write("\n".join(bodies))
             file.flush()
-            self._ask(do="prepare_posts", path=path, bodies_file=file.name, headers=dict(headers))
+            self._ask(
+                do="prepare_posts", path=path, bodies_file=file.name, headers=dict(headers), method=method
+            )
 
     def run(
         self,

@@ -42,11 +42,13 @@ class Load:
         self._sign()
         return {"requests": len(self._requests), "bytes": len(self._bodies[0][1])}
 
-    def prepare_posts(self, path: str, bodies_file: str, headers: dict[str, str]) -> dict[str, Any]:
+    def prepare_posts(
+        self, path: str, bodies_file: str, headers: dict[str, str], method: str = "POST"
+    ) -> dict[str, Any]:
         """Make a request of each line of a file, without a signature."""
         self._bodies, self._sent = [], 0
         lines = Path(bodies_file).read_bytes().splitlines()
-        self._requests = [_post(path, body, headers) for body in lines]
+        self._requests = [_post(path, body, headers, method) for body in lines]
         return {"requests": len(self._requests)}
 
     def _sign(self) -> None:
@@ -175,9 +177,9 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def _post(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+def _post(path: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> bytes:
     lines = [
-        f"POST {path} HTTP/1.1",
+        f"{method} {path} HTTP/1.1",
         "Host: 127.0.0.1",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
