@@ -50,6 +50,8 @@ SQLITE_PAGE_BYTES = 2048
 whole ones: with half of SQLite's 4096 a delivery writes a quarter less to the log in the same time."""
 SQLITE_CHECKPOINT_PAGES = 2000
 """4 MB of log, as by SQLite's own measure."""
+SQLITE_CACHE_KB = 8_000
+"""Of each connection, which fills it and keeps it. What it lacks, the system's own cache of the file has."""
 CLOSE_S = 2.0
 THREAD_POLL_S = 0.002
 POOL_SIZE = 5
@@ -495,7 +497,7 @@ def _preparer(busy_ms: int) -> Callable[[Any, Any], None]:
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",
-            "cache_size=-32000",
+            f"cache_size=-{SQLITE_CACHE_KB}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -66,7 +66,7 @@ def measure(rig: Rig, rounds: int, size: ResultsSize) -> list[Row]:
         "unit": "results/s",
         "reference_is": "tallyhook export of the same run to a file, without its start",
     }
-    memory_is = f"the same after {size.small} results; SQLite has a page cache of 32 MB for each connection"
+    memory_is = f"the same after {size.small} results; SQLite has a page cache of 8 MB for each connection"
     return [
         row("results-stream", rig.store, seen.stream, seen.export, at_least=0.8, **export),
         row("results-stream zstd", rig.store, seen.packed, seen.export, **export),
