@@ -24,6 +24,7 @@ from app.api.problems import (
     NATIVE,
     NOT_FOUND,
     TIMEOUT,
+    TOO_SLOW,
     UNAVAILABLE,
     Dialect,
     Problem,
@@ -31,7 +32,7 @@ from app.api.problems import (
 from app.api.respond import respond
 from app.api.route import Answer, Call, Caller, Parts, Route, Stream, Uploads
 from app.api.signals import ApiSignals
-from app.api.slots import Slots
+from app.api.slots import Arriving, Slots, busy
 from app.api.validate import read_body, read_params, read_values, read_whole
 from app.api.whole import SECURITY, whole_answer
 from app.domain.access import ActionRow, Scope
@@ -87,6 +88,7 @@ class Dispatcher:
         self.access = Access(parts.store, parts.clock)
         self.rates = RequestRates(limits.api_rate_per_s)
         self.slots = Slots(in_flight_max, min(limits.api_streams_max, STREAMS_FACTOR * in_flight_max))
+        self._arriving = Arriving()
         self._plain = {(route.method, route.path): route for route in routes if "{" not in route.path}
         """Routes without a parameter in their path."""
         self._routes: dict[web.AbstractRoute, Route] = {}
@@ -234,12 +236,28 @@ class Dispatcher:
         if route.scope is not None:
             caller = await self._admitted(request, headers)
             refuse_without_scope(caller, route)
-        return await self.in_time(
-            lambda: self._in_turn(route, path, request, caller, headers),
-            self._time_of(route),
-            is_stream=route.is_stream,
-            is_write=route.action is not None,
-        )
+        with self._arriving.beside(_bytes_to_come(route, request, self._limits)) as is_beside:
+            whole = await self._arrived(route, request) if is_beside else None
+            return await self.in_time(
+                lambda: self._in_turn(route, path, request, caller, headers, whole),
+                self._time_of(route),
+                is_stream=route.is_stream,
+                is_write=route.action is not None,
+            )
+
+    async def _arrived(self, route: Route, request: web.Request) -> bytes:
+        """A body that is still to come, before its request has its turn: whoever sends slowly takes no place
+        of those that are answered."""
+        deadline = asyncio.timeout(self._limits.api_timeout_s)
+        try:
+            async with deadline:
+                await _continue(request)
+                return await read_whole(request, route.body_bytes_max or self._limits.api_body_bytes_max)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            within = f"the body did not come within {self._limits.api_timeout_s:g} s"
+            raise Problem(TOO_SLOW, f"{within}: send it again") from None
 
     async def in_time(
         self,
@@ -249,14 +267,17 @@ class Dispatcher:
         is_stream: bool = False,
         is_write: bool = False,
     ) -> R:
-        """Do it in its turn. Raises Problem when it takes too long, or too many wait."""
-        deadline = asyncio.timeout(timeout_s)
+        """Do it in its turn. Raises Problem when that takes too long, waiting included, or too many wait."""
+        deadline, is_begun = asyncio.timeout(timeout_s), False
         try:
-            async with self.slots.taken(is_stream=is_stream), deadline:
+            async with deadline, self.slots.taken(is_stream=is_stream):
+                is_begun = True
                 return await work()
         except TimeoutError:
             if not deadline.expired():
                 raise
+            if not is_begun:
+                raise busy(f"no turn came within {timeout_s:g} s") from None
             raise too_late(timeout_s or 0.0, is_write=is_write) from None
 
     async def _in_turn(
@@ -266,10 +287,12 @@ class Dispatcher:
         request: web.Request,
         caller: Caller,
         headers: dict[str, str],
+        whole: bytes | None,
     ) -> web.StreamResponse:
         params = read_params(route, path, request.query)
-        await _continue(request)
-        body = await read_body(route, request, self._limits.api_body_bytes_max)
+        if whole is None:
+            await _continue(request)
+        body = await read_body(route, request, self._limits.api_body_bytes_max, whole)
         call = Call(self._parts, caller, params, body, headers["X-Request-Id"], request.headers)
         call.is_gone = lambda: request.transport is None
         if route.scope is not None:
@@ -311,6 +334,15 @@ async def _handle(route: Route, call: Call) -> object:  # type: ignore[type-arg]
     # An upload is hashed as it comes, and looks at its key itself.
     is_plain = route.takes_key and not isinstance(route.body, Uploads)
     return await (answer_once(call, route) if is_plain and HEADER in call.headers else route.handler(call))
+
+
+def _bytes_to_come(route: Route, request: web.Request, limits: ApiLimits) -> int:
+    """Of a body that is read whole and is not there yet, at most; 0: there is none."""
+    is_whole = route.body is not None and not isinstance(route.body, Uploads)
+    if not is_whole or not request.can_read_body or request.content.is_eof():
+        return 0
+    bytes_max = route.body_bytes_max or limits.api_body_bytes_max
+    return min(bytes_max if request.content_length is None else request.content_length, bytes_max)
 
 
 def _refuse_version(request: web.BaseRequest) -> None:

@@ -72,7 +72,7 @@ def problem_statuses(route: Route) -> list[int]:
     # An unknown parameter is an error everywhere.
     statuses.add(422)
     if route.body is not None:
-        statuses |= {400, 413, 415} | ({408} if isinstance(route.body, Uploads) else set())
+        statuses |= {400, 408, 413, 415}
     return sorted({route.dialect.statuses.get(status, status) for status in statuses})
 
 

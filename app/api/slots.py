@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 from app.api.problems import UNAVAILABLE, Problem
 
 WAITING_FACTOR = 16
+ARRIVING_BYTES_MAX = 64 << 20
+"""Of bodies that are read before their requests have their turn; beyond it they are read within it."""
 
 
 class Slots:
@@ -24,11 +27,11 @@ class Slots:
         """Raises Problem when too many wait, or too many streams are open."""
         if is_stream:
             if self._streams >= self._streams_max:
-                raise _busy("too many streams are open already")
+                raise busy("too many streams are open already")
             self._streams += 1
             return
         if self._waiting >= self._waiting_max:
-            raise _busy("too many requests wait already")
+            raise busy("too many requests wait already")
         self._waiting += 1
         try:
             await self._slots.acquire()
@@ -51,6 +54,24 @@ class Slots:
             self._slots.release()
 
 
+class Arriving:
+    """Bodies that come slowly, or in a packet of their own."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    @contextlib.contextmanager
+    def beside(self, body_bytes: int) -> Iterator[bool]:
+        """Whether a body may be read before its request has its turn: counted until that has ended."""
+        may = 0 < body_bytes <= ARRIVING_BYTES_MAX - self._bytes
+        counted = body_bytes if may else 0
+        self._bytes += counted
+        try:
+            yield may
+        finally:
+            self._bytes -= counted
+
+
 class _Turn:
     """Not by contextlib, whose generators each request would pay for."""
 
@@ -66,5 +87,6 @@ class _Turn:
         self._slots.release(is_stream=self._is_stream)
 
 
-def _busy(why: str) -> Problem:
+def busy(why: str) -> Problem:
+    """It may be asked again soon, and nothing was begun."""
     return Problem(UNAVAILABLE, f"{why}: try again in a second", headers={"Retry-After": "1"})

@@ -109,11 +109,13 @@ def _shown(name: str) -> str:
     return name if _NAME.fullmatch(name) else "(not a name)"
 
 
-async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> BaseModel | Upload | None:
-    """The body, as the route takes it. Raises Problem."""
+async def read_body(
+    route: Route, request: web.BaseRequest, bytes_max: int, whole: bytes | None = None
+) -> BaseModel | Upload | None:
+    """The body, as the route takes it. `whole`: it was read already. Raises Problem."""
     if route.body is None:
         return None
-    if route.body_is_optional and not request.can_read_body:
+    if route.body_is_optional and whole is None and not request.can_read_body:
         return None
     media_type = request.content_type if "Content-Type" in request.headers else JSON
     if isinstance(route.body, Uploads) and media_type in route.body.media_types:
@@ -128,7 +130,9 @@ async def read_body(route: Route, request: web.BaseRequest, bytes_max: int) -> B
     if model is None or media_type != JSON:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {', '.join(taken)}")
     bytes_max = route.body_bytes_max or bytes_max
-    return parsed(model, await read_whole(request, bytes_max, is_stream=route.is_stream))
+    if whole is None:
+        whole = await read_whole(request, bytes_max, is_stream=route.is_stream)
+    return parsed(model, whole)
 
 
 def parsed(model: type[M], body: bytes) -> M:

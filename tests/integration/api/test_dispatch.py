@@ -3,6 +3,7 @@ dialects, streams, and what becomes of bugs.
 """
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -203,15 +204,29 @@ async def test_a_database_that_is_away_is_worth_another_try(start: Start) -> Non
 
 
 async def test_a_request_ends_in_time_and_gives_its_place_up(start: Start) -> None:
+    release = asyncio.Event()
+
     async def wait(call: Call[ThingParams, Any]) -> Said:
         if call.params.thing == "slow":
             await asyncio.Event().wait()
+        if call.params.thing == "stuck":
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await release.wait()
         return Said(said="x")
 
     api = await start(wait, in_flight_max=1, settings={"api_timeout_s": 0.3})
     late = await api.ask("/v1/things/slow", "POST")
     assert (late.status, late.document["code"]) == (504, "timeout")
     assert (await api.ask("/v1/things/x", "POST")).status == 200
+    stuck = asyncio.create_task(api.ask("/v1/things/stuck", "POST"))
+    await asyncio.sleep(0.1)
+    waits = await api.ask("/v1/things/x", "POST")
+    while waits.status == 200:  # it was faster
+        waits = await api.ask("/v1/things/x", "POST")
+    assert (waits.status, waits.headers["Retry-After"]) == (503, "1"), "its turn did not come"
+    release.set()
+    await stuck
 
 
 async def test_beyond_the_bound_requests_wait_and_then_are_refused(start: Start) -> None:

@@ -9,8 +9,10 @@ from yarl import URL
 from app.api import validate
 from app.api.problems import Problem
 from app.api.repeated import refuse_repeated_members
+from app.store import Store
 from app.store.tables import batch_files, tasks
 from tests.integration.api.asking import Api, until
+from tests.integration.api.conftest import StartApi
 from tests.integration.api.test_provider import rows
 
 FORM = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n"
@@ -51,6 +53,18 @@ async def test_a_sender_that_falls_silent_gives_its_place_back(
     answer = await answer_to(sqlite_api, "POST /v1/runs?task_type=GEMINI", token + lines, b"{")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert await rows(sqlite_api, batch_files) == []
+
+
+async def test_slow_bodies_hold_nobody_up(sqlite_store: Store, start_api: StartApi) -> None:
+    api = await start_api(sqlite_store, api_in_flight=2, api_timeout_s=1.5)
+    json = await bearer(api) + "Content-Type: application/json\r\nContent-Length: 90\r\n"
+    slow = [await opened(api, "POST /v1/batches", json, b"{") for _ in range(8)]
+    async with asyncio.timeout(1):
+        assert (await api.ask("/v1/runs")).status == 200
+    for reader, writer in slow:
+        async with asyncio.timeout(20):
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
 
 
 async def test_a_sender_that_goes_away_leaves_no_file_and_no_traceback(sqlite_api: Api) -> None:
