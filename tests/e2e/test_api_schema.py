@@ -92,7 +92,8 @@ def make_sense(case: Any, known: dict[str, str]) -> None:
         # can be changed.
         unfit = OF_TASKS if case.body["verb"] in ("pause", "resume") else {"state"}
         wanted = {name: v for name, v in case.body.get("filter", {}).items() if name not in unfit}
-        case.body["filter"] = wanted | ({"run_id": known["run_id"]} if wanted.get("text") else {})
+        of_run = wanted.get("run_id") or wanted.get("text")
+        case.body["filter"] = wanted | ({"run_id": known["run_id"]} if of_run else {})
     if isinstance(case.body, dict) and "matched" in case.body:
         case.body |= {"matched": int(known["matched"]), "credits": known["credits"], "filter": None}
     if (case.method.upper(), case.path) == ("POST", "/v1/runs"):
