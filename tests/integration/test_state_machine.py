@@ -36,8 +36,8 @@ from tests.scripted_provider import LOSE, Accepted, ScriptedProvider
 T = TypeVar("T")
 
 STEPS = 25
-SQLITE_SHARE = 3
-POSTGRES_SHARE = 10
+SQLITE_SHARE = 5
+POSTGRES_SHARE = 15
 TASKS = 3
 
 answer_kinds = st.sampled_from(
