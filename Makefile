@@ -120,7 +120,7 @@ test-deploy: $(DEPLOY)
 # The lists of what an image installs, with the hash of every file: after each change of a dependency.
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --constraint constraints.txt
 hashes: $(DEPLOY)
-	$(COMPILE) pyproject.toml --extra objects --extra mcp --output-file deploy/requirements.txt
+	$(COMPILE) pyproject.toml --extra objects --extra mcp --extra otel --output-file deploy/requirements.txt
 	$(COMPILE) deploy/build-requirements.in --output-file deploy/build-requirements.txt
 
 # deploy/grafana/tallyhook.json, made of the list in dashboard.py.

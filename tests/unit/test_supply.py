@@ -40,7 +40,7 @@ def test_lists_and_constraints_say_one_version(path: str) -> None:
 def test_a_list_has_all_that_a_process_needs() -> None:
     """Whatever is installed here for what an image contains; `make hashes` adds what is new."""
     listed = pinned("deploy/requirements.txt")
-    needed = {name: package.version for name, package in installed(extras=("objects", "mcp")).items()}
+    needed = {name: package.version for name, package in installed(extras=("objects", "mcp", "otel")).items()}
     assert {k: v for k, v in needed.items() if listed.get(k) != v} == {}
     assert "hatchling" in pinned("deploy/build-requirements.txt")
 
