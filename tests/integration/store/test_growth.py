@@ -316,6 +316,20 @@ def _walk(node: dict[str, Any]) -> Any:
         yield from _walk(child)
 
 
+async def test_a_claim_follows_its_index_while_statistics_are_of_before_the_run(postgres_url: str) -> None:
+    """Few tasks are thought to be pending then: to fetch and sort all of them would seem to be shorter."""
+    store = Store(Database(postgres_url), read_answer)
+    try:
+        await add_history(store, tasks=OLD_TASKS, runs=6, paused=60)
+        await execute(store, "ANALYZE")
+        await start_run(store, 1_000, now_ms=NOW)
+        plans = await plans_of(store, lambda: claim(store, 50))
+    finally:
+        await store.close()
+    (due,) = [str(_root(plan)) for statement, plan in plans.items() if "LATERAL" in statement]
+    assert "ix_tasks_open" in due and "Bitmap" not in due, due
+
+
 async def test_a_paused_run_stands_before_nobody(store: Store) -> None:
     run_id, _ = await start_run(store, 3_000)
     await store.runs.halt_run_if_running(run_id, RunState.PAUSED, RunReason(ReasonCode.BY_HAND, "by hand"))
