@@ -99,21 +99,20 @@ async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
     sums = await _ledger_sums(connection, run.id)
     verdicts = dict(progress.verdicts)
     found = await count_findings(connection, run.id)
+    passed = await _go_through(connection, run.id)
     verdicts |= {verdict: count for verdict, count in found.items() if verdict in ALONGSIDE_VERDICTS}
     return RunReport(
         run=run,
         progress=progress,
         verdicts=verdicts,
-        duplicates=await _duplicates(connection, run.id),
-        swept=await _count(connection, run.id, lambda c: [c.settled_by == Source.POLL]),
+        duplicates=await _duplicates(connection, run.id, passed.first, passed.last) if passed.first else 0,
+        swept=int(passed.swept),
         recovered_submits=await _recovered(connection, run.id),
         held=sums.get("hold", Decimal(0)),
         posted=sums.get("post", Decimal(0)),
         voided=sums.get("void", Decimal(0)),
-        unknown=await _count(
-            connection, run.id, lambda c: [c.money == Money.HELD, c.state.not_in(OPEN_STATES)]
-        ),
-        reused=await _reused(connection, run.id),
+        unknown=int(passed.unknown),
+        reused=int(passed.reused),
     )
 
 
@@ -155,25 +154,41 @@ async def _count(connection: AsyncConnection, run_id: str, conditions: Condition
     return await connection.scalar(sa.select(sa.func.sum(sa.union_all(*counts).subquery().c.n))) or 0
 
 
-async def _reused(connection: AsyncConnection, run_id: str) -> int:
-    reused = sa.select(sa.func.count()).where(tasks.c.run_id == run_id, tasks.c.reused_from.is_not(None))
-    return await connection.scalar(reused) or 0
+async def _go_through(connection: AsyncConnection, run_id: str) -> Any:
+    """Figures of a run's attempts, and the first and the last id of its tasks (null: it has none); by one
+    pass, as each takes as long as all else of a report on a run of thousands."""
+
+    def counted(table: sa.Table, source: sa.FromClause) -> Any:
+        c, t, n = table.c, tasks.c, sa.func.count()
+        ids = sa.cast(t.id, sa.Text)
+        return (
+            sa.select(
+                n.filter(c.settled_by == Source.POLL).label("swept"),
+                n.filter(c.money == Money.HELD, c.state.not_in(OPEN_STATES)).label("unknown"),
+                (sa.func.count(t.reused_from) if table is tasks else sa.literal(0)).label("reused"),
+                sa.func.min(ids).label("first"),
+                sa.func.max(ids).label("last"),
+            )
+            .select_from(source)
+            .where(t.run_id == run_id)
+        )
+
+    each = sa.union_all(*(counted(*part) for part in EVERY_ATTEMPT)).subquery().c
+    sums = (sa.func.sum(each[name]).label(name) for name in ("swept", "unknown", "reused"))
+    ends = sa.func.min(each.first).label("first"), sa.func.max(each.last).label("last")
+    return (await connection.execute(sa.select(*sums, *ends))).one()
 
 
-async def _duplicates(connection: AsyncConnection, run_id: str) -> int:
-    """Webhook deliveries beyond the first of each attempt, those that were only counted among them."""
+async def _duplicates(connection: AsyncConnection, run_id: str, first: str, last: str) -> int:
+    """Webhook deliveries beyond the first of each attempt, those that were only counted among them. `first`
+    and `last`: ids of tasks of the run."""
     t, d = tasks.c, deliveries.c
-    ids = sa.cast(t.id, sa.Text)
-    ends = sa.func.min(ids).label("first"), sa.func.max(ids).label("last")
-    (span,) = await connection.execute(sa.select(*ends).where(t.run_id == run_id))
-    if span.first is None:
-        return 0
     # By the span of the run's tasks, which others may share: a look for each task, in each day since the run
     # began, is as many looks as days times tasks. Whose it is, is asked of the few that came again.
     n = sa.func.count() + sa.func.sum(d.repeats)
     again = (
         sa.select(d.task_id, n.label("n"))
-        .where(d.task_id.between(span.first, span.last), since_tasks(connection, d.id, [run_id]))
+        .where(d.task_id.between(first, last), since_tasks(connection, d.id, [run_id]))
         .where(d.source == "delivery", d.state == "done")
         .group_by(d.task_id, d.attempt)
         .having(n > 1)
