@@ -48,3 +48,10 @@ async def visitor(store: Store, start_page: StartPage) -> Visitor:
 async def stranger(sqlite_store: Store, start_page: StartPage) -> Visitor:
     """Of a page on a fresh SQLite file, not signed in."""
     return await start_page(sqlite_store)
+
+
+@pytest.fixture
+async def reader(stranger: Visitor) -> Visitor:
+    """The same, signed in, who may operate: for what no database has a part in."""
+    await stranger.sign_in()
+    return stranger

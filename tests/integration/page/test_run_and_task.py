@@ -67,10 +67,10 @@ async def test_tasks_are_found_by_the_filter_bar(visitor: Visitor) -> None:
         assert seen.status in (404, 422) and said in seen.text, words
 
 
-async def test_the_word_run_leads_to_another_one(visitor: Visitor) -> None:
-    run_id = await settled_run(visitor.api)
-    other = await visitor.api.run("tuesday")
-    seen = await visitor.look(f"/runs/{run_id}", params={"q": 'run:tuesday state:failed text:"a b"'})
+async def test_the_word_run_leads_to_another_one(reader: Visitor) -> None:
+    run_id = await settled_run(reader.api)
+    other = await reader.api.run("tuesday")
+    seen = await reader.look(f"/runs/{run_id}", params={"q": 'run:tuesday state:failed text:"a b"'})
     assert (seen.status, seen.headers["Location"]) == (
         303,
         f"/runs/{other}?q=state%3Afailed+text%3A%22a+b%22",
@@ -87,10 +87,10 @@ async def test_a_long_run_is_drawn_of_a_sample_that_says_so(
     assert "11 of 12 tasks done" in text and "given back (voided) stands in the report" in text
 
 
-async def test_a_run_with_nothing_in_it_yet(visitor: Visitor) -> None:
-    empty = await visitor.look(f"/runs/{await visitor.api.run(tasks=0)}")
+async def test_a_run_with_nothing_in_it_yet(reader: Visitor) -> None:
+    empty = await reader.look(f"/runs/{await reader.api.run(tasks=0)}")
     assert empty.status == 200 and "There are no tasks" in empty.text
-    waits = await visitor.look(f"/runs/{await visitor.api.run('two')}")
+    waits = await reader.look(f"/runs/{await reader.api.run('two')}")
     for said in ("no worker is running", "Nothing is judged yet", "No answer has come yet", "Charged 0"):
         assert said in waits.text, said
 
@@ -135,18 +135,18 @@ async def test_the_course_of_a_task_and_its_money_stand_on_one_line(visitor: Vis
     assert "There is no answer yet" in waits and "Charged — no report has said it" in waits
 
 
-async def test_raw_evidence_is_given_byte_for_byte(visitor: Visitor) -> None:
-    run_id = await settled_run(visitor.api)
-    task_id = (await task_ids(visitor, run_id))[2]
-    seen = await visitor.look(f"/tasks/{task_id}")
+async def test_raw_evidence_is_given_byte_for_byte(reader: Visitor) -> None:
+    run_id = await settled_run(reader.api)
+    task_id = (await task_ids(reader, run_id))[2]
+    seen = await reader.look(f"/tasks/{task_id}")
     (link,) = [node.attributes["href"] for node in seen.tree.css("a[download]")]
-    known = await visitor.api.store.disputes.task_with_attempts(task_id)
+    known = await reader.api.store.disputes.task_with_attempts(task_id)
     assert known is not None
-    async with visitor.api.client.get(link or "") as response:
+    async with reader.api.client.get(link or "") as response:
         assert await response.read() == known.attempts[0].reports[0].body
         assert response.headers["Content-Disposition"].startswith("attachment")
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert (await visitor.look(f"/tasks/{task_id}/reports/{new_id(1)}")).status == 404
+    assert (await reader.look(f"/tasks/{task_id}/reports/{new_id(1)}")).status == 404
 
 
 async def hostile_run(visitor: Visitor) -> str:
@@ -214,9 +214,9 @@ async def test_prompts_and_answers_can_be_hidden(start_page: StartPage, stranger
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("what", ["results", "ledger"])
-async def test_all_of_a_run_is_downloaded(what: str, format_: str, visitor: Visitor) -> None:
-    run_id = await settled_run(visitor.api)
-    async with visitor.api.client.get(f"/runs/{run_id}/{what}.{format_}") as response:
+async def test_all_of_a_run_is_downloaded(what: str, format_: str, reader: Visitor) -> None:
+    run_id = await settled_run(reader.api)
+    async with reader.api.client.get(f"/runs/{run_id}/{what}.{format_}") as response:
         assert response.status == 200
         assert response.headers["Content-Disposition"].endswith(f"r-{what}.{format_}")
         body = await response.read()

@@ -145,8 +145,8 @@ async def test_behind_a_proxy_with_tls_a_cookie_keeps_to_it(stranger: Visitor) -
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/no-such-page", "/?nonsense=1"])
-async def test_every_page_keeps_others_out(path: str, visitor: Visitor) -> None:
-    headers = (await visitor.look(path, headers={"Accept": "text/html"})).headers
+async def test_every_page_keeps_others_out(path: str, reader: Visitor) -> None:
+    headers = (await reader.look(path, headers={"Accept": "text/html"})).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
@@ -163,9 +163,9 @@ async def test_a_token_in_an_address_lets_nobody_in(stranger: Visitor) -> None:
         assert (await stranger.look("/")).status == 303
 
 
-async def test_a_bearer_token_opens_the_api_and_a_cookie_does_not(visitor: Visitor) -> None:
-    assert (await visitor.look("/v1/runs")).status == 401
-    assert (await visitor.api.ask("/v1/runs")).status == 200
+async def test_a_bearer_token_opens_the_api_and_a_cookie_does_not(reader: Visitor) -> None:
+    assert (await reader.look("/v1/runs")).status == 401
+    assert (await reader.api.ask("/v1/runs")).status == 200
 
 
 async def test_who_sees_one_account_sees_no_other(stranger: Visitor) -> None:
