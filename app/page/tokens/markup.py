@@ -108,7 +108,7 @@ def _columns(visit: Visit) -> tuple[Column[TokenRow], ...]:
 
     return (
         Column("Name", lambda row: others(row.name)),
-        Column("Token", lambda row: code[f"{row.prefix}…"]),
+        Column("Token", lambda row: code(".whole")[f"{row.prefix}…"]),
         Column("May", lambda row: row.scope),
         Column("Account", lambda row: others(row.account) if row.account else "all"),
         Column("State", lambda row: badge(row.state(visit.now_ms))),
