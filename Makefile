@@ -115,7 +115,7 @@ test-pgbouncer: install
 # Every file of deploy/, run where this machine can and validated otherwise. Without root, a package of Debian's or a
 # network it says what it skipped.
 test-deploy: $(DEPLOY)
-	$(BIN)/pytest -rs -m deploy tests/deploy $(ARGS)
+	$(BIN)/pytest -rs tests/deploy tests/e2e/test_sentinel.py tests/e2e/test_procfile.py $(ARGS)
 
 # The lists of what an image installs, with the hash of every file: after each change of a dependency.
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --constraint constraints.txt
