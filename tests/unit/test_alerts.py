@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from app.cli.main import app
 from tests.promql import metrics_in
 from tests.signals import series
 
@@ -57,3 +59,10 @@ def test_the_runbook_has_no_alert_that_is_gone() -> None:
 def test_the_runbook_names_metrics_that_exist() -> None:
     named = set(re.findall(r"\b(tallyhook_\w+)", RUNBOOK))
     assert named - series() == set()
+
+
+def test_the_runbook_names_commands_that_exist() -> None:
+    named = set(re.findall(r"`tallyhook ([a-z]+)", RUNBOOK))
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert len(named) > 10
+    assert named - known == set()
