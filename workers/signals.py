@@ -58,6 +58,19 @@ class WorkerSignals(ProcessSignals):
         self._lost = _counter(
             registry, "deliveries_lost", "Deliveries that had their 2xx and are not stored (lost_after_ack)"
         )
+        self._add_duties()
+        self._posts = _counter(
+            registry, "relay_posts", "Posts of results by HTTP status; without one: no response", "status"
+        )
+        self._post_seconds = _histogram(
+            registry, "relay_post_seconds", "Duration of posts of results", REQUEST_SECONDS
+        )
+        self.board = Board()
+        registry.register(self.board)
+        self._labels = functools.cache(lambda family, *values: family.labels(*values))
+
+    def _add_duties(self) -> None:
+        registry = self.registry
         self._duty_seconds = _histogram(
             registry, "duty_seconds", "Duration of one turn of a duty", DUTY_SECONDS, "duty"
         )
@@ -73,15 +86,6 @@ class WorkerSignals(ProcessSignals):
             ["duty"],
             registry=registry,
         )
-        self._posts = _counter(
-            registry, "relay_posts", "Posts of results by HTTP status; without one: no response", "status"
-        )
-        self._post_seconds = _histogram(
-            registry, "relay_post_seconds", "Duration of posts of results", REQUEST_SECONDS
-        )
-        self.board = Board()
-        registry.register(self.board)
-        self._labels = functools.cache(lambda family, *values: family.labels(*values))
 
     def note_send(self, account: str, answer: str) -> None:
         """One send of a task has ended."""

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from aiohttp import web as web_server
 
     from app.config import Settings
+    from app.queue import Queue
     from app.signals.process import ProcessSignals
+    from app.store import Store
 
 DEMO_SEED = 1
 Migrate = Annotated[
@@ -69,7 +71,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
 
     from app.address.listening import host_in_url
     from app.background_tasks import WorkFailed
-    from app.bootstrap import CLOCK, now_ms, open_queue
+    from app.bootstrap import CLOCK, open_queue
     from app.cli.store_access import opened_store
     from app.cli.terminal import announce_ready
     from app.config import WEBHOOK_PATH
@@ -77,7 +79,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
     from app.signals.process import ProcessSignals
     from app.signals.scrape import scraped, traced
     from app.web.presence import stay_known
-    from app.web.server import METRICS, PROBES, create_app, serve
+    from app.web.server import METRICS, PROBES, serve
 
     known: list[asyncio.Task[None]] = []
     signals, metrics_url = ProcessSignals("web"), None
@@ -101,17 +103,7 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
             try:
                 gc.enable()
                 gc.freeze()
-                app = create_app(
-                    store,
-                    queue,
-                    secrets=settings.webhook_secrets,
-                    extra_accounts=extra_secrets(settings),
-                    limits=settings,
-                    clock=now_ms,
-                    allow_unsigned=settings.allow_unsigned,
-                    signals=signals,
-                    public_metrics=settings.public_metrics,
-                )
+                app = _receiver(store, queue, settings, signals)
                 metrics_url = await beside.enter_async_context(
                     scraped(signals, app[PROBES], host=settings.metrics_host, port=settings.metrics_port)
                 )
@@ -132,6 +124,25 @@ async def serve_web(settings: "Settings", *, as_json: bool, with_api: bool = Fal
                     task.cancel()
                 await asyncio.gather(*known, return_exceptions=True)
                 await queue.close()
+
+
+def _receiver(
+    store: "Store", queue: "Queue", settings: "Settings", signals: "ProcessSignals"
+) -> "web_server.Application":
+    from app.bootstrap import now_ms
+    from app.web.server import create_app
+
+    return create_app(
+        store,
+        queue,
+        secrets=settings.webhook_secrets,
+        extra_accounts=extra_secrets(settings),
+        limits=settings,
+        clock=now_ms,
+        allow_unsigned=settings.allow_unsigned,
+        signals=signals,
+        public_metrics=settings.public_metrics,
+    )
 
 
 async def _add_api(

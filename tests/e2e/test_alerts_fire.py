@@ -580,7 +580,6 @@ async def _push_in_vain(drill: Drill, receiver: Receiver) -> None:
 async def _lose_deliveries(drill: Drill) -> None:
     """They are acknowledged, and gone before anybody settled them."""
     store, stack = drill.stack.store, drill.stack
-    worker = stack.pids()["worker"]
     await drill.restart_emulator("--time-scale", "10", "--concurrency", "200", "--internal-retry", "0")
 
     async def sent() -> bool:
@@ -591,11 +590,11 @@ async def _lose_deliveries(drill: Drill) -> None:
 
     await drill.submit(5)
     await stack.until(sent, "all sent")
-    os.kill(worker, signal.SIGSTOP)
+    stack.end("worker", KILL)
     await stack.until(stored, "their deliveries")
     await asyncio.sleep(1)
     await drill.sql("DELETE FROM deliveries WHERE state = 'new'")
-    os.kill(worker, signal.SIGCONT)
+    stack.start("worker")
     await drill.until_settled(stack.run_id)
 
     async def found() -> bool:
