@@ -105,7 +105,8 @@ class Drill:
         cured = self.tick
         await cure()
         await asyncio.sleep(clears_s)
-        ticks, well, cured = timelapse.begun_at(self.recorder.ticks, first), well - first, cured - first
+        ticks = timelapse.begun_at(await self.recorder.settled(self.tick), first)
+        well, cured = well - first, cured - first
         if minutes:
             ticks = timelapse.stretched(ticks, well, cured, minutes)
         self.wrong += timelapse.check(self.folder, name, ticks, alerts, well=well - 1)
@@ -113,7 +114,7 @@ class Drill:
 
     def shown(self, name: str) -> float:
         """What the last scrape says of a metric; 0: nothing."""
-        tick = self.recorder.ticks[-1]
+        tick = next((tick for tick in reversed(self.recorder.ticks) if tick), {})
         return next((value for (series, _), value in tick.items() if series == name), 0.0)
 
     async def submit(self, count: int, **how: Any) -> str:

@@ -28,7 +28,8 @@ LAPSE = 60
 """So many seconds pass in one."""
 TICK_S = 0.5
 """Between two scrapes: half a minute."""
-SCRAPE_TIMEOUT_S = 0.4
+SCRAPE_TIMEOUT_S = 3.0
+"""Beside the next ones: on a busy machine an answer takes longer than a tick, half a minute there."""
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
 PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
 AGES = {f"tallyhook_{name}" for name in STATE_GAUGES if name.endswith("_seconds") and "timestamp" not in name}
@@ -50,6 +51,7 @@ class Recorder:
     """Process -> URL of its metrics."""
     ticks: list[Tick] = field(default_factory=list)
     _began_s: float = 0.0
+    _filling: "set[asyncio.Task[None]]" = field(default_factory=set)
     _task: "asyncio.Task[None] | None" = None
 
     def start(self) -> None:
@@ -66,12 +68,22 @@ class Recorder:
         async with aiohttp.ClientSession(timeout=timeout) as client:
             while True:
                 due_s = self._began_s + (len(self.ticks) + 1) * TICK_S
-                texts = await asyncio.gather(*(_text(client, url) for url in self.targets.values()))
                 tick: Tick = {}
-                for process, text in zip(self.targets, texts, strict=True):
-                    tick |= self._samples(process, text)
                 self.ticks.append(tick)
+                filling = asyncio.create_task(self._fill(client, tick))
+                self._filling.add(filling)
+                filling.add_done_callback(self._filling.discard)
                 await asyncio.sleep(max(due_s - time.time(), 0))
+
+    async def _fill(self, client: aiohttp.ClientSession, tick: Tick) -> None:
+        texts = await asyncio.gather(*(_text(client, url) for url in self.targets.values()))
+        for process, text in zip(self.targets, texts, strict=True):
+            tick |= self._samples(process, text)
+
+    async def settled(self, last: int) -> list[Tick]:
+        """All ticks before `last`, once each has its answers."""
+        await asyncio.gather(*self._filling, return_exceptions=True)
+        return self.ticks[:last]
 
     def _samples(self, process: str, text: str | None) -> Tick:
         of_process = (("instance", process), ("job", "tallyhook"))
