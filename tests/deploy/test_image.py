@@ -41,6 +41,10 @@ class Containers(Stack):
 
     image: Stage
 
+    def _may_fork(self, name: str) -> bool:
+        """What runs in a container is no fork of ours."""
+        return False
+
     def command(self, name: str) -> list[str]:
         ours = {"web": ["tallyhook", "web"], "api": ["tallyhook", "api"], "worker": ["tallyhook", "worker"]}
         kind = name.rstrip("0123456789")

@@ -35,6 +35,10 @@ class TwoVersions(Stack):
     before: list[str]
     runs: list[str]
 
+    def _may_fork(self, name: str) -> bool:
+        """A fork would be of this version."""
+        return False
+
     def command(self, name: str) -> list[str]:
         if name == "emulator":
             return super().command(name)
