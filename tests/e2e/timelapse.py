@@ -102,7 +102,8 @@ class Recorder:
 
 
 async def _text(client: aiohttp.ClientSession, url: str) -> str | None:
-    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+    # RuntimeError: the recording has ended meanwhile.
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, RuntimeError):
         async with client.get(url) as response:
             return await response.text()
     return None
