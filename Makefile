@@ -10,7 +10,7 @@ SHORT  := -m "not slow and not debian and not deploy"
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost bench-relay chaos reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
+.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost bench-relay chaos drill reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -100,6 +100,11 @@ reference: install
 # The scripts of others that the page brings, fetched again and compared with what npm says of them. Needs npm.
 vendor: install
 	$(BIN)/python deploy/vendor.py
+
+# Faults of machines, servers and processes under load, some ten minutes; needs root, nginx and iproute2.
+# ARGS=--short takes two or three.
+drill: install
+	$(BIN)/python -m benchmarks.drill $(ARGS)
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos $(ARGS)

@@ -17,15 +17,15 @@ START_TIMEOUT_S = 15.0
 
 @contextlib.contextmanager
 def running_sentinel(
-    folder: Path, start_valkey: Callable[..., ValkeyServer]
+    folder: Path, start_valkey: Callable[..., ValkeyServer], host: str = "127.0.0.1"
 ) -> Iterator[tuple[int, ValkeyServer]]:
     """(the sentinel's port, the master); it fails over within some two seconds of the master's end."""
     master = start_valkey(appendonly=False)
-    start_valkey(appendonly=False, replicaof=f"127.0.0.1 {master.port}")
+    start_valkey(appendonly=False, replicaof=f"{host} {master.port}")
     port = free_port()
     configuration = folder / "sentinel.conf"
     configuration.write_text(
-        f"bind 127.0.0.1\nport {port}\ndir {folder}\nsentinel monitor {MASTER} 127.0.0.1 {master.port} 1\n"
+        f"bind {host}\nport {port}\ndir {folder}\nsentinel monitor {MASTER} {host} {master.port} 1\n"
         f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 2000\n"
     )
     log = folder / "sentinel.log"
@@ -39,7 +39,7 @@ def running_sentinel(
             start_new_session=True,
         )
     try:
-        with redis.Redis(port=port, socket_timeout=1) as client:
+        with redis.Redis(host, port, socket_timeout=1) as client:
 
             def knows_the_replica() -> bool:
                 with contextlib.suppress(OSError, redis.RedisError):
