@@ -69,7 +69,7 @@ class Size:
     """Between two faults, once the run goes on."""
 
 
-FULL = Size(rate_per_s=60, tasks=24_000, quiet_s=60, partition_s=30, calm_s=10)
+FULL = Size(rate_per_s=60, tasks=30_000, quiet_s=60, partition_s=30, calm_s=10)
 SHORT = Size(rate_per_s=60, tasks=7_000, quiet_s=15, partition_s=10, calm_s=2)
 
 
