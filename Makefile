@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEPLOY := $(VENV)/.installed-deploy
+BROWSER := $(VENV)/.installed-browser
 # Test processes side by side; each has servers of its own. Two cores bear four: many tests wait for real processes.
 WORKERS ?= 4
-SHORT  := -m "not slow and not debian and not deploy"
+SHORT  := -m "not slow and not debian and not deploy and not browser"
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost bench-relay chaos drill reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean
+.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost bench-relay chaos drill reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean test-browser
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -32,6 +33,11 @@ $(STAMP): pyproject.toml constraints.txt
 $(DEPLOY): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,deploy,docs]'
 	@touch $(DEPLOY)
+
+# What drives a browser: 130 MB. No browser is downloaded: Debian's is used.
+$(BROWSER): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,browser]'
+	@touch $(BROWSER)
 
 lint: install
 	$(BIN)/ruff check .
@@ -143,6 +149,11 @@ audit: $(DEPLOY)
 # The pages of docs/ as a site in site/; a broken link ends it.
 docs: $(DEPLOY)
 	$(BIN)/mkdocs build --strict
+
+# People's ways through the page in a real browser, with axe on each page, and without JavaScript; some four minutes.
+# Needs a Chromium: `apt-get install chromium`. Without one it says what it skipped.
+test-browser: $(BROWSER)
+	$(BIN)/pytest -rs -m browser tests/browser $(ARGS)
 
 # Pictures of the pages that people look at, wide and narrow, light and dark, in screenshots/; and what of them
 # cannot be read. Installs nothing: without a Chromium it says what it skipped.

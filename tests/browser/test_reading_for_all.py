@@ -1,0 +1,76 @@
+"""Each page for those who hear it, see little, or have a small screen: axe finds nothing serious, nothing is
+cut off, in both themes and widths, with JavaScript and without."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app.page.table import PAGES
+from tests.browser.conftest import Stack, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+MEASURE = (Path(__file__).parents[1] / "e2e" / "measure_page.js").read_text()
+LOOKS = [(width, theme) for width in (1280, 390) for theme in ("light", "dark")]
+PLACES = tuple(route.path for route in PAGES if route.nav)
+
+
+def paths(stack: Stack, page: "Page") -> list[str]:
+    """Each page that is drawn, a run and a task among them."""
+    run = f"/runs/{stack.runs['Monday brand check']}"
+    page.goto(run)
+    task = page.locator("a[href^='/tasks/']").first.get_attribute("href") or ""
+    filters = [f"{run}?q=state:failed", f"{run}?q=colour:red", f"{run}?q=custom_id:none"]
+    return [*PLACES, run, *filters, f"{run}/cancel", task, "/no/such/place"]
+
+
+def is_meant(cut: list[str]) -> bool:
+    """Words for who hears the page; the name of a token, which its title has whole; on a phone the links to
+    the pages, which fade where more follow."""
+    return cut[1] in ("unseen", "name") or (cut[0] == "width" and cut[-1].startswith("OverviewSubmit"))
+
+
+def serious(page: "Page") -> list[Any]:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        (one["id"], node["html"][:160], node.get("failureSummary", "")[:300])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
+def test_nothing_serious_is_found(visit: Visit, stack: Stack, width: int, theme: str) -> None:
+    page = visit("/", width=width, theme=theme)
+    faults = {}
+    for path in paths(stack, page):
+        page.goto(path)
+        measured = page.evaluate(MEASURE)
+        wrong: dict[str, Any] = {
+            "axe": serious(page),
+            "small": [one for one in measured["texts"] if one["px"] < 12.9],
+            "faint": [one for one in measured["texts"] if one["contrast"] < 4.5],
+            "cut": [one for one in measured["cut"] if not is_meant(one)],
+            "unseen": measured["unseen"],
+            "wide": measured["width"] if measured["width"] > width else None,
+        }
+        if wrong := {what: found for what, found in wrong.items() if found}:
+            faults[path] = wrong
+    assert faults == {}, json.dumps(faults, indent=1)
+
+
+@pytest.mark.parametrize("scope", ["read", "submit", "operate"])
+def test_without_script_each_page_says_what_it_says_with_it(visit: Visit, stack: Stack, scope: str) -> None:
+    with_script, without = visit("/", scope=scope), visit("/", scope=scope, script=False)
+    for path in paths(stack, with_script):
+        for page in (with_script, without):
+            page.goto(path)
+        assert [h.inner_text() for h in without.get_by_role("heading").all()] == [
+            h.inner_text() for h in with_script.get_by_role("heading").all()
+        ], path
+        assert without.locator("main").inner_text().strip() != ""
