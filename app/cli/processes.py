@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from app.queue import Queue
     from app.signals.process import ProcessSignals
     from app.store import Store
+    from app.views.runs import Document
 
 DEMO_SEED = 1
 Migrate = Annotated[
@@ -264,6 +265,10 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A new directory for database, queue and logs, which stays."),
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts to submit; default: examples/prompts.csv.", exists=True)
     ] = None,
@@ -271,8 +276,8 @@ def demo(
         int, typer.Option(help="Seed of the emulator's answers and faults.", min=0, max=2**31 - 1)
     ] = DEMO_SEED,
     keep: Annotated[
-        Path | None, typer.Option(help="Keep database, queue and logs in this new directory.")
-    ] = None,
+        bool, typer.Option("--keep", help="Leave everything running, to look at the page, until Ctrl-C.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline on this machine against a misbehaving provider, and compare the books.
@@ -280,7 +285,7 @@ def demo(
     Starts Valkey, the emulator, web and a worker as processes of their own on free ports, submits the
     prompts, waits until every task is settled, and lays what was found beside what the emulator says it did:
     tasks that fail, deliveries sent twice, late or never, wrong charges, lost responses. Ends with 1 if the
-    two differ anywhere. Leaves nothing running and nothing behind.
+    two differ anywhere. Leaves nothing running and nothing behind, unless --keep says so.
     """
     import asyncio
 
@@ -290,9 +295,14 @@ def demo(
     from app.cli.terminal import show
 
     log.configure("auto", "warning")
-    document = asyncio.run(run_demo(Demo(prompts, seed, keep)))
-    forget_done()  # its run is gone with its directory, and only the books are asked for
-    show(document, as_json=as_json, draw=draw_demo)
+
+    def look(document: "Document") -> None:
+        forget_done()  # its run is gone with its directory, and only the books are asked for
+        show(document, as_json=as_json, draw=draw_demo)
+
+    document = asyncio.run(run_demo(Demo(prompts, seed, directory, look if keep else None)))
+    if not keep:
+        look(document)
     if not document["agree"]:
         raise typer.Exit(FAILED)
 
@@ -327,9 +337,7 @@ EMULATOR_CONTEXT = {
     "help_option_names": list[str](),
 }
 WEB_EXAMPLES = examples("tallyhook web", "PORT=9000 PUBLIC_URL=https://hooks.example.com tallyhook web")
-DEMO_EXAMPLES = examples(
-    "tallyhook demo", "tallyhook demo --seed 7 --json", "tallyhook demo --keep /tmp/demo"
-)
+DEMO_EXAMPLES = examples("tallyhook demo", "tallyhook demo --seed 7 --json", "tallyhook demo --keep")
 DOCTOR_EXAMPLES = examples(
     "tallyhook doctor", "tallyhook doctor --json | jq '.checks[] | select(.state != \"ok\")'"
 )

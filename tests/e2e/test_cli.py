@@ -218,7 +218,7 @@ def test_standard_input_is_read(cli: Cli) -> None:
         ("export --format xml", 2, "usage"),
         ("export --format csv", 2, "usage"),
         ("demo --prompts nofile.csv", 2, "usage"),
-        ("demo --keep .", 2, "not_empty"),
+        ("demo .", 2, "not_empty"),
         ("nosuchcommand", 2, "usage"),
     ],
 )

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ def prompts(tmp_path: Path) -> Path:
 def test_the_books_agree(prompts: Path, tmp_path: Path) -> None:
     keep = tmp_path / "demo"
     ended = subprocess.run(
-        [*DEMO, "--prompts", str(prompts), "--seed", str(SEED), "--keep", str(keep)],
+        [*DEMO, "--prompts", str(prompts), "--seed", str(SEED), str(keep)],
         capture_output=True,
         text=True,
         check=False,
@@ -88,7 +90,7 @@ def test_the_books_agree(prompts: Path, tmp_path: Path) -> None:
 def test_nothing_is_left_when_it_is_ended(prompts: Path, tmp_path: Path, number: signal.Signals) -> None:
     keep = tmp_path / "demo"
     with subprocess.Popen(
-        [*DEMO, "--prompts", str(prompts), "--keep", str(keep)],
+        [*DEMO, "--prompts", str(prompts), str(keep)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -118,3 +120,23 @@ def test_a_process_that_cannot_start_is_shown_with_its_log(
     with pytest.raises(UserError, match="emulator does not start") as caught:
         asyncio.run(run_demo(Demo(prompts, SEED, None)))
     assert "nosuchplan" in str(caught.value.details)
+
+
+@has_proc
+def test_it_is_left_up_to_look_at_until_somebody_ends_it(prompts: Path, tmp_path: Path) -> None:
+    keep = tmp_path / "demo"
+    with subprocess.Popen(
+        [*DEMO, "--prompts", str(prompts), "--keep", str(keep)], stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        document = json.loads(demo.stdout.readline())
+        assert document["agree"] is True
+        form = urllib.parse.urlencode({"token": document["token"], "next": "/account"}).encode()
+        request = urllib.request.Request(document["page"] + "/sign-in", form)
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(request, timeout=WAIT_S) as page:
+            assert "Ledger" in page.read().decode()
+        demo.send_signal(signal.SIGTERM)
+        demo.communicate(timeout=WAIT_S)
+    assert demo.returncode == 0
+    assert running_below(keep) == []

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +29,8 @@ from app.cli.runs.submit_file import submit_file
 from app.cli.runs.watch import POLL_S
 from app.cli.store_access import opened_store
 from app.cli.terminal import error_console
+from app.config import Settings
+from app.domain.access import Scope
 from app.domain.credits import to_json_number
 from app.domain.pricing import PRICE_LISTS
 from app.domain.text import counted
@@ -38,6 +40,7 @@ from app.errors import USAGE, UserError
 from app.local.embedded import embedded_valkey
 from app.local.processes import Processes, own_command
 from app.prompts.reader import Defaults
+from app.services.access import create_token
 from app.services.load import NewRun
 from app.store import Store
 from app.store.read.runs import RunReport, RunRow
@@ -60,8 +63,11 @@ class Demo:
     prompts: Path | None
     """None: the examples."""
     seed: int
-    keep: Path | None
-    """A new directory to keep everything in; None: a temporary one, removed at the end."""
+    directory: Path | None
+    """A new one for database, queue and logs, which stays; None: a temporary one, removed at the end."""
+    look: Callable[[Document], None] | None = None
+    """Called with the report once the page is up; then everything runs on until SIGINT or SIGTERM. None: all
+    ends with the report."""
 
 
 async def run_demo(demo: Demo) -> Document:
@@ -72,12 +78,11 @@ async def run_demo(demo: Demo) -> Document:
             "no_examples", f"there is no {prompts}", "give a file with --prompts", exit_code=USAGE
         )
     started = time.monotonic()
-    with _ended_by_sigterm(), directory_for(demo.keep) as directory:
-        document = await _run(demo, prompts, directory)
-    return document | {"seconds": round(time.monotonic() - started, 1)}
+    with _ended_by_sigterm(), directory_for(demo.directory) as directory:
+        return await _run(demo, prompts, directory, started)
 
 
-async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
+async def _run(demo: Demo, prompts: Path, directory: Path, started: float) -> Document:
     say = error_console().print
     say("Starting Valkey, the emulator, web …")
     settings = settings_of(directory)
@@ -110,7 +115,34 @@ async def _run(demo: Demo, prompts: Path, directory: Path) -> Document:
             )
             run = (await store.queries.find_runs(submitted["run"]["id"]))[0]
             await _settled(store, run, emulator, processes, DEADLINE_S + 2 * poll_after_s)
-            return await compare(store, run, await emulator.books())
+            document = await compare(store, run, await emulator.books())
+            document |= {"seconds": round(time.monotonic() - started, 1)}
+            if demo.look is not None:
+                await _stay(demo.look, document, store, settings, processes)
+            return document
+
+
+async def _stay(
+    look: Callable[[Document], None],
+    document: Document,
+    store: Store,
+    settings: Settings,
+    processes: Processes,
+) -> None:
+    """Show the page, and leave everything up until somebody ends it."""
+    api = own_command("app.cli.main", "api", "--port", "0", "--json")
+    url = (await ready(processes.spawn("api", api, env=environment(settings))))["url"]
+    made = await create_token(store, "demo", Scope.OPERATE, None, now_ms=now_ms())
+    look(document | {"page": url, "token": made[1] if made else None})
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 async def _settled(

@@ -37,6 +37,11 @@ def draw_demo(output: Console, document: Document) -> None:
         output.print(f"[green]The books agree, task by task[/green], after {document['seconds']} s.")
     else:
         output.print(f"[red]The books differ[/red], {count} charges among them.")
+    if "page" in document:
+        output.print(f"\nThe page is at {document['page']}; sign in with the token {document['token']}")
+        output.print("Everything runs on until Ctrl-C.")
+    else:
+        output.print("[dim]make demo ARGS=--keep leaves everything up, with the page to look at.[/dim]")
 
 
 def _add(table: Table, name: str, found: object, expected: object) -> None:
