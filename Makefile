@@ -157,8 +157,8 @@ test-browser: $(BROWSER)
 
 # Pictures of the pages that people look at, wide and narrow, light and dark, in screenshots/; and what of them
 # cannot be read. Installs nothing: without a Chromium it says what it skipped.
-screenshots: install
-	SCREENSHOTS=screenshots $(BIN)/pytest -rs tests/e2e/test_pages.py $(ARGS)
+screenshots: $(BROWSER)
+	SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest -rs tests/e2e/test_pages.py tests/browser/test_reading_for_all.py -k "not without_script" $(ARGS)
 
 # Each alert of deploy/prometheus fires, and clears, by metrics of real processes that meet the fault: some five minutes.
 # Installs nothing: without Debian's prometheus (promtool) it says what it skipped.

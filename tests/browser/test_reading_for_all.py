@@ -2,6 +2,8 @@
 cut off, in both themes and widths, with JavaScript and without."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,15 @@ def paths(stack: Stack, page: "Page") -> list[str]:
     return [*PLACES, run, *filters, f"{run}/cancel", task, "/no/such/place"]
 
 
+def keep_picture(page: "Page", path: str, width: int, theme: str) -> None:
+    """In the folder that SCREENSHOTS names, where it names one (`make screenshots`)."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        name = re.sub(r"[0-9a-f-]{36}", "one", path)
+        name = re.sub(r"[^a-z_]+", "-", name).strip("-") or "overview"
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{folder}/page-{name}-{width}-{theme}.png", full_page=True)
+
+
 def is_meant(cut: list[str]) -> bool:
     """Words for who hears the page; the name of a token, which its title has whole; on a phone the links to
     the pages, which fade where more follow."""
@@ -50,6 +61,7 @@ def test_nothing_serious_is_found(visit: Visit, stack: Stack, width: int, theme:
     faults = {}
     for path in paths(stack, page):
         page.goto(path)
+        keep_picture(page, path.replace(stack.runs["Monday brand check"], "one"), width, theme)
         measured = page.evaluate(MEASURE)
         wrong: dict[str, Any] = {
             "axe": serious(page),
