@@ -18,6 +18,9 @@ from app.views.runs import Document
 from app.views.waiting import waiting_lines
 
 TASKS_SHOWN = 50
+SAMPLES = "page run samples"
+SAMPLES_MAX = 8
+"""Of this process, those that were looked at last: 1 MB each."""
 SHORT_ID_CHARS = 8
 
 
@@ -45,8 +48,22 @@ class RunView:
 async def read_run(visit: Visit, run_id: str, asked: Filter) -> RunView:
     """Raises Problem for a run that this caller may not see."""
     head = await read_head(visit, run_id)
-    sample = await visit.read(lambda: visit.parts.store.run_samples.sample(head.run.id))
+    sample = await _sample(visit, head)
     return RunView(head, sample, asked, await _tasks(visit, head.run.id, asked))
+
+
+async def _sample(visit: Visit, head: RunHead) -> RunSample:
+    """As it was read before, while nothing of the run has changed."""
+    kept: dict[tuple[str, str | None], RunSample] = visit.parts.shared.setdefault(SAMPLES, {})
+    key = head.run.id, head.progress.version
+    found = kept.pop(key, None)
+    if found is None:
+        found = await visit.read(lambda: visit.parts.store.run_samples.sample(head.run.id))
+        while len(kept) >= SAMPLES_MAX:
+            kept.pop(next(iter(kept)), None)
+    if head.progress.version is not None:
+        kept[key] = found
+    return found
 
 
 async def _tasks(visit: Visit, run_id: str, asked: Filter) -> Page[Task] | None:

@@ -17,7 +17,7 @@ from app.store.write.claims import is_free
 RANGE = 20_000
 """Ordinals that one statement looks through: 50 ms where each payload is read for its country."""
 RANGES_MAX = 5
-"""Of one page, or one transaction."""
+"""Of one transaction."""
 SHOWN_STATE = sa.case((sa.and_(IS_PENDING, ~is_free()), TaskState.SUBMITTING.value), else_=tasks.c.state)
 """What a sender has claimed counts as on its way; its row says so later."""
 _SUBJECTS = ("prompt", "query", "url")

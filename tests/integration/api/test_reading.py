@@ -86,6 +86,7 @@ async def test_tasks_by_every_filter(
     assert [task["ordinal"] for task in found] == ordinals
     monkeypatch.setattr(task_pages, "RANGE", 2)
     monkeypatch.setattr(task_pages, "RANGES_MAX", 2)
+    monkeypatch.setattr(task_pages, "WITHIN_S", 60.0)
     again, count = await pages(api, f"/v1/runs/{run_id}/tasks?{query}")
     assert again == found
     assert count == (1 if "custom_id" in query else 3), "each page looks through four tasks"
