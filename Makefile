@@ -11,7 +11,7 @@ SHORT  := -m "not slow and not debian and not deploy and not browser"
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-cost bench-relay chaos drill reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean test-browser
+.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-page bench-cost bench-relay chaos drill reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean test-browser
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -98,6 +98,10 @@ bench-growth: install
 # The same beside 10,000,000 old tasks in PostgreSQL, and what dropping a day does: half an hour, 25 GB of disk.
 bench-history: install
 	$(BIN)/python -m benchmarks.history $(ARGS)
+
+# What each page costs beside 5,000,000 tasks in PostgreSQL, cold and hot; 10 GB of disk.
+bench-page: install
+	$(BIN)/python -m benchmarks.page $(ARGS)
 
 # The reference part of docs/api.md, made of the table of routes.
 reference: install

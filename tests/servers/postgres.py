@@ -100,6 +100,12 @@ class PostgresServer:
         assert self._process is not None, "only a server of our own"
         return self._process.pid
 
+    @property
+    def data(self) -> Path:
+        """Where our own server keeps its files."""
+        assert self._dir is not None, "only a server of our own"
+        return self._dir / "data"
+
     def start(self) -> None:
         """Start our own server, unless an existing one is named by the environment."""
         if self._admin_url is not None:
