@@ -3,6 +3,7 @@ listens."""
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,17 +13,23 @@ from aiohttp import ClientPayloadError
 from app.api import live as looks
 from app.page import live
 from app.page.live import Sent, live_of
+from app.store import Store
 from app.store.read.run_pages import TimedRun
 from tests.integration.api.asking import until
 from tests.integration.api.test_reading import settled_run
 from tests.integration.page.conftest import StartPage
 from tests.integration.page.visiting import Visitor
 from tests.integration.store.scenes import ended
+from tests.plans import noting
+
+OPEN = 200
+"""Pages."""
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "EVERY_S", 0.05)
+    monkeypatch.setattr(looks, "HEARTBEAT_S", 0.3)  # by it one that is gone is noticed
 
 
 @contextlib.asynccontextmanager
@@ -124,6 +131,46 @@ async def test_many_pages_cost_one_look_and_none_costs_none(
     ended = drawn
     await asyncio.sleep(0.3)
     assert drawn == ended
+
+
+async def test_as_many_pages_as_may_be_open_cost_the_statements_of_one(
+    sqlite_store: Store, start_page: StartPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one more is asked to come again."""
+    visitor = await start_page(sqlite_store, api_streams_max=OPEN)
+    await visitor.sign_in()
+    run_id = await visitor.api.run()
+    monkeypatch.setattr(looks, "EVERY_S", 0.2)
+    monkeypatch.setattr(looks, "HEARTBEAT_S", 1.0)
+    looked, read = 0, live.PageLive._look
+
+    async def count(self: live.PageLive) -> live.Seen:
+        nonlocal looked
+        looked += 1
+        return await read(self)
+
+    monkeypatch.setattr(live.PageLive, "_look", count)
+
+    async def statements_a_look() -> float:
+        """Over five looks that are whole."""
+        counted, began = Counter[str](), looked
+        with noting(sqlite_store.db, counted):
+
+            async def is_enough() -> bool:
+                return looked >= began + 5
+
+            await until(is_enough, True)
+        return sum(counted.values()) / (looked - began)
+
+    path = f"/live/runs/{run_id}"
+    async with contextlib.AsyncExitStack() as open_pages:
+        await anext(await open_pages.enter_async_context(listening(visitor, path)))
+        one = await statements_a_look()
+        for _ in range(OPEN - 1):
+            await anext(await open_pages.enter_async_context(listening(visitor, path)))
+        assert await statements_a_look() <= one * 1.5
+        refused = await visitor.look(path)
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
 
 
 async def test_what_is_of_another_account_is_not_told(stranger: Visitor) -> None:
