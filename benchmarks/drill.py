@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -188,9 +189,13 @@ async def quiet(drill: Drill) -> dict[str, Any]:
         submissions.c.http_status == 429, submissions.c.at_ms >= begin * 1000
     )
     (refusals,) = await numbers(drill.cluster.store, refused)
-    share = sum(counts) / max(len(counts), 1) / drill.size.rate_per_s
-    busiest = max(counts, default=0)
-    return {"share_of_limit": round(share, 4), "busiest_second": busiest, "refused_429": refusals}
+    shares = [count / drill.size.rate_per_s for count in counts]
+    return {
+        "mean_share": round(statistics.fmean(shares), 4),
+        "median_share": round(statistics.median(shares), 4),
+        "busiest_second": max(counts),
+        "refused_429": refusals,
+    }
 
 
 async def faults(drill: Drill, *, is_short: bool) -> None:
@@ -316,10 +321,11 @@ def failings(figures: dict[str, Any]) -> list[str]:
 
 
 def missed_rate(figures: dict[str, Any]) -> list[str]:
-    """What was wrong with the rate, in words."""
+    """What was wrong with the rate, in words. It is that of the median second: where others use the processor
+    too, some seconds are not ours."""
     found = []
-    if figures["share_of_limit"] < SHARE_MIN:
-        found.append(f"{figures['share_of_limit']:.1%} of the provider's limit, not {SHARE_MIN:.0%}")
+    if figures["median_share"] < SHARE_MIN:
+        found.append(f"{figures['median_share']:.1%} of the provider's limit, not {SHARE_MIN:.0%}")
     if figures["refused_429"]:
         found.append(f"{figures['refused_429']} calls refused with 429 while nothing happened")
     return found
@@ -342,7 +348,8 @@ def table(figures: dict[str, Any], size: Size) -> str:
     lines += [
         "",
         counted,
-        f"without faults {figures['share_of_limit']:.1%} of the provider's {size.rate_per_s}/s, "
+        f"without faults, of the provider's {size.rate_per_s}/s: "
+        f"median second {figures['median_share']:.1%}, mean {figures['mean_share']:.1%}",
         f"busiest second {figures['busiest_second']}, refused with 429: {figures['refused_429']}",
         f"API asked {figures['api_asked']:,} times, not answered {figures['api_unanswered']:,}",
         f"verify --all: {figures['differences']} differences",
