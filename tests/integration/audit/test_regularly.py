@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from app.config import Settings
 from app.domain.accounting.balances import Balance
 from app.domain.accounting.comparable import SNAPSHOTS_MAX, thinned
 from app.ports import BalanceAnswer, BalanceEnd
@@ -111,7 +112,7 @@ async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch:
 
 
 async def test_one_worker_at_a_time(account: Account) -> None:
-    settings = SimpleNamespace(sweep_lease_s=60.0)
+    settings = Settings(_env_file=None, sweep_lease_s=60.0)
     signals = WorkerSignals()
     context = cast(
         Any, SimpleNamespace(clock=account.clock, settings=settings, store=account.store, signals=signals)
