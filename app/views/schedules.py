@@ -1,11 +1,19 @@
 """A schedule as a JSON document."""
 
 import json
+from typing import Any
 
 from app.domain.time_format import display_duration, iso_utc
 from app.relay_options import url_without_query
+from app.store.read.set_aside import DEFAULT_ACCOUNT
 from app.store.write.schedules import ScheduleRow
 from app.views.runs import Document
+
+
+def account_of(options: Any) -> str:
+    """Whose credits a schedule spends, by its options as the document has them; empty: they are not ours."""
+    account = options.get("account", DEFAULT_ACCOUNT) if isinstance(options, dict) else ""
+    return str(account)
 
 
 def schedule_document(row: ScheduleRow) -> Document:

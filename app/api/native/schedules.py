@@ -7,9 +7,8 @@ from pydantic import BaseModel, Field
 from app.api.fields import Id
 from app.api.pages import Page
 from app.api.route import Call, Params, Route
-from app.config import DEFAULT_ACCOUNT
 from app.domain.access import Scope
-from app.views.schedules import schedule_document
+from app.views.schedules import account_of, schedule_document
 
 
 class Schedule(BaseModel):
@@ -28,13 +27,8 @@ class Schedule(BaseModel):
 async def list_schedules(call: Call[Params, None]) -> Page[Schedule]:
     """All of them on one page: there are as many as somebody has typed."""
     documents = [schedule_document(row) for row in await call.store.schedules.list_schedules()]
-    shown = [document for document in documents if call.caller.sees(_account(document["options"]))]
+    shown = [document for document in documents if call.caller.sees(account_of(document["options"]))]
     return Page(data=[Schedule.model_validate(document) for document in shown], next_cursor=None)
-
-
-def _account(options: Any) -> str:
-    account = options.get("account", DEFAULT_ACCOUNT) if isinstance(options, dict) else ""
-    return str(account)
 
 
 ROUTES = (

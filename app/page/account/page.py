@@ -13,7 +13,6 @@ from htpy import Node, div, h2, section
 from app.api.native.accounts import get_balance
 from app.api.native.books import entry_model
 from app.api.pages import read_cursor, write_cursor
-from app.config import DEFAULT_ACCOUNT
 from app.domain.task import RunState
 from app.page.account import markup
 from app.page.account.expiring import Planned, slots_until
@@ -22,6 +21,7 @@ from app.page.parts.table import pager
 from app.page.visit import Drawn, PageRoute, Visit
 from app.store.read.run_pages import TimedRun
 from app.store.write.schedules import ScheduleRow
+from app.views.schedules import account_of, schedule_document
 
 ENTRIES_SHOWN = 25
 CURSOR = "ledger-back"
@@ -72,7 +72,7 @@ async def _planned(visit: Visit, account: str, forecast: Any) -> list[Planned]:
         return []
     store = visit.parts.store
     every = await visit.read(store.schedules.list_schedules)
-    rows = [row for row in every if row.enabled and _account_of(row) == account]
+    rows = [row for row in every if row.enabled and account_of(schedule_document(row)["options"]) == account]
     newest = await visit.read(
         lambda: store.run_pages.newest_of_schedules([row.id for row in rows], RUNS_MEASURED)
     )
@@ -88,14 +88,6 @@ def _plan(row: ScheduleRow, runs: Sequence[TimedRun], charged: dict[str, Decimal
     per_run = sum(costs, Decimal(0)) / len(costs) if costs else None
     slots = slots_until(row.next_at_ms, row.every_ms, until_ms)
     return Planned(row.name, slots, per_run if per_run is None else round(per_run, 6), len(costs))
-
-
-def _account_of(row: ScheduleRow) -> str:
-    try:
-        options = json.loads(row.options)
-    except ValueError:
-        return ""
-    return str(options.get("account", DEFAULT_ACCOUNT)) if isinstance(options, dict) else ""
 
 
 ROUTES = (PageRoute("GET", "/account", show_account, query=("account", "cursor"), nav="Account"),)

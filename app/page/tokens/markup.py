@@ -68,10 +68,6 @@ def _form(visit: Visit, given: Mapping[str, str]) -> Element:
     ]
 
 
-def _account(name: str, chosen: str) -> Element:
-    return option(value=name, selected=name == chosen)[name or "all of them"]
-
-
 def made_page(row: TokenRow, text: str, secret: str) -> Node:
     """The token, which nobody can be shown again."""
     return [
