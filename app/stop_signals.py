@@ -4,6 +4,7 @@ As process 1 of a container a signal without a handler is not delivered at all: 
 imports take would be lost, and the container killed when its grace is over.
 """
 
+import os
 import signal
 from types import FrameType
 
@@ -22,8 +23,8 @@ def ending_signals() -> tuple[signal.Signals, ...]:
 
 
 def exit_on_signals() -> None:
-    """SIGTERM and SIGHUP end the process at once, with 0, until an event loop handles them. Signals that
-    `block_until_exec` held back arrive now."""
+    """SIGTERM and SIGHUP end the process at once, with 0, until an event loop handles them: nothing is half
+    done yet that a crash would not leave as well. Signals that `block_until_exec` held back arrive now."""
     numbers = [number for number in ending_signals() if number is not signal.SIGINT]
     for number in numbers:
         signal.signal(number, _end)
@@ -38,4 +39,6 @@ def block_until_exec() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
+    # No SystemExit: in a finalizer or a callback of a weak reference, of which each import makes some, it is
+    # only printed; and the interpreter would wait for threads that nobody stops.
+    os._exit(0)

@@ -69,12 +69,14 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     open_notice_client(settings)  # refuses, before anything is started, settings of notices that cannot work
     with embedded_valkey(settings) as redis_url:
-        store, signals = await open_store(settings), WorkerSignals()
-        queue = open_queue(redis_url, settings, watch=signals.note_redis)
-        signals.watch_database("database", store.db)
-        signals.watch_clock(CLOCK.machine_ahead_s)
-        signals.watch_pool("redis", queue.connections)
         async with contextlib.AsyncExitStack() as clients:
+            store, signals = await open_store(settings), WorkerSignals()
+            clients.push_async_callback(store.close)
+            queue = open_queue(redis_url, settings, watch=signals.note_redis)
+            clients.push_async_callback(queue.close)
+            signals.watch_database("database", store.db)
+            signals.watch_clock(CLOCK.machine_ahead_s)
+            signals.watch_pool("redis", queue.connections)
             clients.enter_context(traced("worker", is_wanted=settings.traces))
             providers = {
                 name: await clients.enter_async_context(
@@ -105,11 +107,7 @@ async def serve(settings: Settings) -> None:
             gc.freeze()
             gc.set_threshold(GARBAGE_AFTER)
             log.info("worker_started", accounts=sorted(providers))
-            try:
-                await run_until_stopped(context, redis_url)
-            finally:
-                await queue.close()
-                await store.close()
+            await run_until_stopped(context, redis_url)
     log.info("worker_stopped")
 
 

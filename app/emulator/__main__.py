@@ -1,10 +1,12 @@
 """`python -m app.emulator`: the emulator without the rest of the command line."""
 
+import os
 import signal
 
 
 def _end(*_: object) -> None:
-    raise SystemExit(0)
+    # A SystemExit may be lost in a finalizer, or wait for a thread.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,10 @@ class Running:
         return bool(int(caught, 16) & 1 << (number - 1))
 
     def ended(self) -> int:
-        return self.popen.wait(WAIT_S)
+        try:
+            return self.popen.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"did not end within {WAIT_S} s: {self.log.read_text()}")
 
 
 @contextmanager
@@ -136,6 +139,41 @@ def test_f25_process_1_of_a_container_ends_whenever_it_is_signalled(after_s: flo
         time.sleep(max(0.0, started_s + after_s - time.monotonic()))  # a moment of the start, whichever it is
         os.kill(child, signal.SIGTERM)
         assert process.ended() == 0, process.log.read_text()
+
+
+@pytest.mark.parametrize("where", ["in a finalizer", "beside a thread"])
+def test_f25_no_moment_of_the_start_swallows_the_signal(where: str, tmp_path: Path) -> None:
+    """An exception of a signal handler is only printed when it comes in a finalizer, and a database's thread
+    that nobody stops keeps the interpreter for ever."""
+    code = [
+        "from app.stop_signals import exit_on_signals",
+        "import threading, time",
+        "exit_on_signals()",
+        "class Slow:",
+        "    def __del__(self):",
+        "        print('there', flush=True); time.sleep(0.5)",
+        "if 'thread' in sys.argv[1]:",
+        "    threading.Thread(target=threading.Event().wait).start()",
+        "Slow()",
+        "time.sleep(60)",
+    ]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [sys.executable, "-c", "\n".join(["import sys", *code]), where],
+            stdout=output,
+            stderr=output,
+            cwd=Path(__file__).parents[2],
+        )
+    process = Running(popen, log)
+    try:
+        process.until(lambda: process.has_printed("there"))
+        popen.send_signal(signal.SIGTERM)
+        assert popen.wait(20.0) == 0, log.read_text()
+    finally:
+        if popen.poll() is None:
+            popen.kill()
+            popen.wait(WAIT_S)
 
 
 @pytest.mark.parametrize("name", ["web", "worker", "emulator"])
