@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from app.provider.ratelimit.window import CLOCK_STEP_S, WINDOW_S, RateWindow
 
 HEADROOM = 0.978
-"""Share of the limit that goes in any second. The limit counts arrivals in one-second windows (C-D.4);
+"""Share of the limit that goes. The limit counts arrivals in one-second windows (C-D.4);
 requests shift between windows by what the network and the event loop delay them: 2.2 % are 22 ms."""
 KNOWN_HEADROOM = 0.994
 """The same where the provider says how much is left: `RateWindow` then holds back
@@ -48,10 +48,18 @@ class Windows:
 
     @property
     def cap(self) -> int:
-        """Turns in any second, at most."""
-        return max(int(self.rate_per_s * self.headroom * WINDOW_S), 1)
+        """Turns in any `cap_s`, at most; never more than the limit."""
+        return max(math.ceil(self.rate_per_s * self.headroom * WINDOW_S), 1)
 
-    def lowered(self, limit: int | None) -> "Windows":
+    @property
+    def cap_s(self) -> float:
+        """A second, and a bit more where it would not have whole turns: 10 in 1.02 s, as 9 in a second are a
+        tenth less than 10."""
+        if self.rate_per_s < 1:
+            return WINDOW_S  # their spacing is longer
+        return max(self.cap / (self.rate_per_s * self.headroom), WINDOW_S)
+
+    def lowered(self, limit: float | None) -> "Windows":
         """As these, but with a limit that a response names when it is lower."""
         if limit is None or not 0 < limit < self.rate_per_s:
             return self
@@ -76,7 +84,7 @@ class Pacer:
         self._configured = Windows(rate_per_s, per_hour)
         self.windows = self._configured
         self.window = window or RateWindow(monotonic)
-        self._reported: tuple[int | None, float] = (None, HEADROOM)
+        self._reported: tuple[float | None, float] = (None, HEADROOM)
         self._monotonic = monotonic
         self._sleep = sleep
         self._paused_until_s = 0.0
@@ -109,12 +117,12 @@ class Pacer:
         """Seconds until the last second, and the provider's, has room for one more request; 0 when they have
         now. Whoever goes then, says so by `count` before anything else happens. The number is the permit's
         among those of all processes."""
-        now = self._monotonic()
-        while self._gone and self._gone[0] <= now - WINDOW_S + CLOCK_STEP_S:
+        now, cap_s = self._monotonic(), self.windows.cap_s
+        while self._gone and self._gone[0] <= now - cap_s + CLOCK_STEP_S:
             self._gone.popleft()
         left = self.windows.cap - len(self._gone)
         # Of those that are too many, the one that must have left the window first.
-        own_s = 0.0 if left > 0 else self._gone[-left] + WINDOW_S - now
+        own_s = 0.0 if left > 0 else self._gone[-left] + cap_s - now
         return max(own_s, self.window.full_for_s(number))
 
     def count(self, number: int | None = None) -> None:
@@ -128,7 +136,7 @@ class Pacer:
         self.window.answered(took_s, limit, remaining)
         self.lower(limit)
 
-    def lower(self, limit: int | None = None) -> None:
+    def lower(self, limit: float | None = None) -> None:
         """Keep to this limit when it is below the configured one; without one, to the last one."""
         limit = limit if limit is not None and limit > 0 else self._reported[0]
         is_exact = self.window.is_known and self.window.processes == 1
@@ -150,7 +158,7 @@ class Pacer:
         if permits:
             is_under_way = len(permits) >= windows.cap and at - permits[-windows.cap] < RECENT_S
             at = max(at, permits[-1] + (windows.catch_up_s if is_under_way else windows.spacing_s))
-        for count, seconds in ((windows.cap, WINDOW_S), (windows.per_hour, HOUR_S)):
+        for count, seconds in ((windows.cap, windows.cap_s), (windows.per_hour, HOUR_S)):
             if count is not None and len(permits) >= count:
                 at = max(at, permits[-count] + seconds)
         return at

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import msgspec
 from redis.asyncio import Redis
@@ -30,9 +31,10 @@ BLOCK_S = 0.032
 process loses its own."""
 BLOCK_MIN = 16
 """At a lower rate so many may be leased; how far ahead is bounded as well."""
-SHARED_HEADROOM = 0.984
-"""Share of the limit that several processes are given together. Each loses some to being late by itself; what
-they are all late by, the provider's own count bounds (`RateWindow`)."""
+SHARED_HEADROOM = 0.987
+"""Share of the limit that several processes are given together. Requests on their way for up to 13 ms more or
+less than others (1 / 0.987) are never one too many for a second, whatever is known of it; by what more they
+are late, the provider's own count bounds (`RateWindow`)."""
 LEAD_S = 0.1
 """How far ahead permits are leased. Those that come back too late leave gaps, and gaps before permits that
 are given away already are not made up for."""
@@ -50,16 +52,17 @@ TIMEOUT_S = 0.5
 
 _TROUBLE = (RedisError, OSError, TimeoutError)
 
-# KEYS: turns, processes, pause, number. ARGV: permits wanted, interval (µs), permits a second, permits an
-# hour (0: no limit), furthest acceptable permit (µs from now), process id, for how long a process counts
-# (µs), pause (µs from now; 0: none), interval while catching up (µs), what is recent (µs ago), then permits
-# given back. Returns the number of the last permit given (0: none), processes seen, Redis's time, and the
-# times of the permits, or of the one that is too far away. Times are µs of Redis's clock.
+# KEYS: turns, processes, pause, number. ARGV: permits wanted, interval (µs), permits in a second or a bit
+# more, permits an hour (0: no limit), furthest acceptable permit (µs from now), process id, for how long a
+# process counts (µs), pause (µs from now; 0: none), interval while catching up (µs), what is recent (µs ago),
+# that second or a bit more (µs), then permits given back. Returns the number of the last permit given (0:
+# none), processes seen, Redis's time, and the times of the permits, or of the one that is too far away. Times
+# are µs of Redis's clock.
 _LEASE_SCRIPT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local turns, processes, pause = KEYS[1], KEYS[2], KEYS[3]
-for i = 11, #ARGV do redis.call('LREM', turns, 1, ARGV[i]) end
+for i = 12, #ARGV do redis.call('LREM', turns, 1, ARGV[i]) end
 redis.call('ZADD', processes, now, ARGV[6])
 redis.call('ZREMRANGEBYSCORE', processes, '-inf', now - ARGV[7])
 redis.call('PEXPIRE', processes, 60000)
@@ -88,7 +91,7 @@ local function next_turn()
   local second = back(tonumber(ARGV[3]), second_ago)
   local interval = second and at - second < tonumber(ARGV[10]) and ARGV[9] or ARGV[2]
   if last then at = math.max(at, last + interval) end
-  if second then at = math.max(at, second + 1000000) end
+  if second then at = math.max(at, second + ARGV[11]) end
   if tonumber(ARGV[4]) > 0 then
     local hour = back(tonumber(ARGV[4]), hour_ago)
     if hour then at = math.max(at, hour + 3600000000) end
@@ -260,13 +263,13 @@ class SharedPacer:
     async def _lease_block(self, count: int, within_s: float) -> list[_Permit] | float | None:
         """At most `count` permits, or the seconds until the first one when that is too far away, or None when
         Redis did not answer."""
-        windows = self.windows
+        windows, shared = self.windows, self._shared_windows()
         pause_us = max(round((self._paused_until_s - self._monotonic()) * 1e6), 0)
         unused, self._unused = self._unused, deque(maxlen=UNUSED_MAX)
         arguments: list[int | str] = [
             count,
             round(windows.spacing_s * 1e6),
-            self._cap(),
+            shared.cap,
             windows.per_hour or 0,
             round(within_s * 1e6),
             self._process,
@@ -274,6 +277,7 @@ class SharedPacer:
             pause_us,
             round(windows.catch_up_s * 1e6),
             round(RECENT_S * 1e6),
+            math.ceil(shared.cap_s * 1e6),
             *unused,
         ]
         try:
@@ -299,11 +303,14 @@ class SharedPacer:
         most = min(max(round(self.windows.rate_per_s * BLOCK_S), BLOCK_MIN), UNUSED_MAX)
         return min(self._waiting, most)
 
-    def _cap(self) -> int:
+    def _shared_windows(self) -> Windows:
+        """What all processes together are given."""
         if self._window.processes == 1:
-            return self.windows.cap
-        return max(int(self.windows.rate_per_s * SHARED_HEADROOM), 1)
+            return self.windows
+        return replace(self.windows, headroom=SHARED_HEADROOM)
 
     def _share_out(self) -> None:
         self._local.lower()
-        self._share.lower(max(int(self.windows.rate_per_s / self._window.processes), 1))
+        share = self.windows.rate_per_s / self._window.processes
+        # Whole turns a second: those that each may round up are too many for all.
+        self._share.lower(int(share) if share >= 1 else share)

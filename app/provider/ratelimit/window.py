@@ -13,7 +13,7 @@ share the key, twice as much, for what one cannot know of the others."""
 LEAP = 0.05
 """Share of the limit by which, besides those on their way, the requests left leap up when a second begins."""
 SURE_S = 0.1
-"""When a second began is known if something went so shortly before that was counted in the one before."""
+"""A second that was to end so long ago is over, whatever is left."""
 DRIFT_S = 0.001
 """By how much the provider's clock may be slower than ours in a second, or its windows longer than one."""
 LOOK_S = 0.01
@@ -89,10 +89,10 @@ class RateWindow:
         is_over = went_s >= self._ends_s
         is_due = is_over and (remaining >= self._left or went_s >= self._due_s + SURE_S)
         if went_s > self._newest_s and (has_leapt or is_due):
-            self._begin(now, has_leapt)
+            self._begin(now)
             self._left, self._left_after = remaining, number
         else:
-            if remaining <= self._left:
+            if remaining <= self._left and not self._is_of_one_before(went_s, remaining, limit):
                 self._left, self._left_after = remaining, number
             if is_over:  # so it had not ended
                 self._ends_s, self._is_sure = went_s + WINDOW_S / limit, False
@@ -116,21 +116,26 @@ class RateWindow:
         # What others are thought to have on their way is known better with the next answers.
         return over_in_s if over_in_s > 0 and self.processes == 1 else LOOK_S
 
+    def _is_of_one_before(self, went_s: float, remaining: int, limit: int) -> bool:
+        """Whether an answer was overtaken by the one that began the present second: less is left by it than
+        what was on its way can have used since."""
+        used_max = self._on_way * self.processes + limit * LEAP
+        return went_s < self._ends_s - WINDOW_S and remaining < self._left - used_max
+
     def _number_of(self, went_s: float) -> int | None:
         while self._numbered and self._numbered[0][0] <= went_s + CLOCK_STEP_S:
             self._answered_number = self._numbered.popleft()[1]
         return self._answered_number
 
-    def _begin(self, now: float, has_leapt: bool) -> None:
+    def _begin(self, now: float) -> None:
         began_s = now - self._fastest_s
-        is_sure = has_leapt and began_s - self._newest_s < SURE_S
-        if self._is_sure:
-            # Seconds follow each other, so an answer that came late does not make this one begin late.
+        if self._is_sure and began_s > self._ends_s:
+            # Seconds follow each other, so an answer that came late does not make this one begin late: not
+            # even by most of a second, when this process had no turn for so long.
             whole, late_s = divmod(began_s - self._ends_s, WINDOW_S)
             late_s -= (whole + 1) * DRIFT_S
-            if 0 < late_s < WINDOW_S / 2:
+            if late_s > 0:
                 # Unless something that went since then was counted in the one before.
                 began_s = max(began_s - late_s, min(began_s, self._newest_s))
-                is_sure = True
         self._ends_s = self._due_s = began_s + WINDOW_S
-        self._is_sure = is_sure
+        self._is_sure = True

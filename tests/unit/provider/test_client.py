@@ -181,7 +181,7 @@ async def test_a_rate_limited_poll_pauses_too(provider: Provider, body: str) -> 
 async def test_the_limit_of_the_headers_is_taken_over(provider: Provider) -> None:
     provider.answers(200, '{"task":{"id":"t"}}', x_ratelimit_limit="50")
     await provider.client.create(TASK)
-    assert provider.pacer.windows.cap == 48
+    assert provider.pacer.windows.cap == 49
 
 
 async def test_a_redirect_is_not_followed(provider: Provider) -> None:

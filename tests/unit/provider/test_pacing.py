@@ -85,6 +85,14 @@ async def test_the_rate_is_at_most_3_percent_below_the_limit(late: Callable[[ran
     assert len(sent) / 6 >= 0.97 * LIMIT
 
 
+@pytest.mark.parametrize("limit", [1, 3, 10, 37, 60])
+async def test_a_limit_of_few_loses_no_more_by_whole_turns(limit: int) -> None:
+    sent = await sent_at(7, quiet, 60, rate=limit)
+    assert len(sent) / 60 == pytest.approx(0.978 * limit, rel=0.02)
+    for phase in range(20):
+        assert max(Counter(int(at + phase / 20) for at in sent).values()) <= limit
+
+
 async def test_a_machine_that_is_always_late_still_sends() -> None:
     sent = await sent_at(1, always_late, 20)
     assert len(sent) / 20 >= 5, "every wake here costs 20 ms, whoever it is for"
@@ -106,7 +114,7 @@ async def test_requests_of_an_idle_pacer_are_spaced_not_bunched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "cap"), [(100, 97), (500, 489), (1_000, 489), (0, 489), (-1, 489), (None, 489)]
+    ("limit", "cap"), [(100, 98), (500, 489), (1_000, 489), (0, 489), (-1, 489), (None, 489)]
 )
 def test_headers_lower_the_rate_and_never_raise_it(limit: int | None, cap: int) -> None:
     pacer = Pacer(500)
@@ -120,7 +128,7 @@ def test_a_limit_that_is_none_leaves_the_lowered_one() -> None:
     pacer = Pacer(500)
     for limit in (100, 0, -1, None):
         pacer.answered(0.01, limit)
-        assert pacer.windows.cap == 97
+        assert pacer.windows.cap == 98
 
 
 def test_where_the_provider_says_what_is_left_less_headroom_is_needed() -> None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.provider.ratelimit.pacing import Pacer
-from app.provider.ratelimit.window import RateWindow
+from app.provider.ratelimit.shared import KNOWN_LATE_S, SHARED_HEADROOM
+from app.provider.ratelimit.window import LOOK_S, RateWindow
 from tests.unit.provider.test_pacing import running
 from tests.unit.provider.virtual_loop import VirtualTime
 
 LIMIT = 500
 SENDERS = 256
 SECONDS = 5
+SHARED_SECONDS = 20
 
 Delay = Callable[[random.Random], float]
 
@@ -28,6 +30,7 @@ class Provider:
 
     time: VirtualTime
     rng: random.Random
+    limit: int = LIMIT
     phase_s: float = 0.37
     out_s: Delay = lambda rng: 0.002
     back_s: Delay = lambda rng: 0.002
@@ -42,7 +45,7 @@ class Provider:
     def count(self) -> int:
         """Requests left after this one."""
         self.used[self.window()] += 1
-        left = LIMIT - self.used[self.window()]
+        left = self.limit - self.used[self.window()]
         self.refused += left < 0
         return max(left, 0)
 
@@ -330,3 +333,62 @@ async def test_those_who_wait_go_when_there_is_room_again() -> None:
         assert left == []
         await time.run(1_001.01)
     assert left == [pytest.approx(1.0, abs=0.002)]
+
+
+def test_an_answer_that_the_new_second_overtook_takes_nothing_from_it() -> None:
+    at = [10.0]
+    room = room_at(at)
+    room.processes = 3
+    room.sent(7)
+    at[0] = 10.4
+    room.answered(0.0, LIMIT, 60)
+    for number in (400, 401):
+        room.sent(number)
+        at[0] += 0.03
+    room.answered(0.004, LIMIT, 499)
+    room.answered(0.06, LIMIT, 1)  # went before, and was counted in the second before
+    assert room.full_for_s(number=402) == 0
+
+
+async def share_of_three(provider: Provider, limit: int) -> float:
+    """What three processes send of the limit, whose numbered turns come in blocks of any order."""
+    time, rng = provider.time, provider.rng
+    windows = [RateWindow(time.monotonic) for _ in range(3)]
+    first_s = time.now_s
+
+    async def send_one(window: RateWindow, number: int) -> None:
+        turn_s = first_s + number / (limit * SHARED_HEADROOM)
+        await time.sleep(turn_s - time.monotonic())
+        while window.full_for_s(number) > 0:
+            await time.sleep(LOOK_S)
+            if time.monotonic() > turn_s + KNOWN_LATE_S:
+                return  # given back
+        window.sent(number)
+        went_s = time.monotonic()
+        left = await provider.call()
+        window.answered(time.monotonic() - went_s, limit, left)
+
+    turns: list[RateWindow] = []
+    for window in windows:
+        window.processes = len(windows)
+    while len(turns) < limit * SHARED_SECONDS:
+        turns += [rng.choice(windows)] * rng.randint(1, max(limit // 10, 1))
+    async with running(*(send_one(window, number) for number, window in enumerate(turns))):
+        await time.run(time.now_s + 3)
+        before = sum(provider.used.values())
+        await time.run(first_s + SHARED_SECONDS)
+    return (sum(provider.used.values()) - before) / (SHARED_SECONDS - 3) / limit
+
+
+@pytest.mark.parametrize("late_s", [0.002, 0.03])
+@pytest.mark.parametrize(("limit", "least"), [(10, 0.95), (60, 0.975)])
+async def test_who_has_no_turn_for_a_while_knows_when_the_second_ended(
+    limit: int, late_s: float, least: float
+) -> None:
+    """Three processes, each of which hears nothing of the provider for a third of a second or more: it found
+    seconds by their first answers, as late as those, and held back when the next had long begun."""
+    time, rng = VirtualTime(), random.Random(5)
+    provider = Provider(time, rng, limit=limit, out_s=jitter(0.001, late_s), back_s=jitter(0.001, late_s))
+    share = await share_of_three(provider, limit)
+    assert provider.refused == 0
+    assert share >= least, f"{share:.4f}"
