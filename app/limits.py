@@ -53,9 +53,10 @@ class Limits(BaseModel):
     budget_per_month: Decimal | None = Field(None, gt=0, le=CREDITS_MAX, decimal_places=6)
     """Credits that all runs begun in a calendar month (UTC) may cost the default account; unset: no limit."""
     submit_in_flight: int = Field(64, ge=1, le=1_000)
-    """Requests open at once: 500/s at 100 ms an answer need 50."""
+    """Requests open at once: 500/s at 100 ms an answer need 50. At most four seconds' worth of the rate."""
     claim_size: int = Field(250, ge=1, le=5_000)
-    """Tasks claimed at once: half a second's worth at full rate."""
+    """Tasks claimed at once: half a second's worth at full rate. Fewer at a rate that would send them only
+    after an eighth of TALLYHOOK_CLAIM_LEASE_S."""
     claim_lease_s: float = Field(60.0, gt=0, le=DAY_S)
     """A claim is sent within seconds; after this its sender is taken for dead and it is pending again."""
     senders: int = Field(1, ge=1, le=16)

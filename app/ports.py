@@ -170,6 +170,11 @@ class Outstanding:
 class Provider(Protocol):
     """The provider as the services see it. Paces itself; never raises for what the provider does."""
 
+    @property
+    def share_per_s(self) -> float:
+        """Requests a second that this process may send at present."""
+        ...
+
     async def create(self, task: "ClaimedTask") -> CreateAnswer: ...
 
     async def create_batch(self, tasks: "Sequence[ClaimedTask]") -> list[CreateAnswer] | None: ...

@@ -60,6 +60,7 @@ class ScriptedProvider:
     """Awaited when the request has had its effect, before it is answered."""
     unknown: bool = False
     """Polls are answered with 404."""
+    share_per_s: float = 10_000.0
 
     def tell(self, *answers: Scripted) -> None:
         """Answers of the next create calls, in order; None: accept."""

@@ -38,6 +38,9 @@ _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 class RateLimiter(Protocol):
     """Who decides when the next request may go: a Pacer of this process, or one shared by all."""
 
+    @property
+    def share_per_s(self) -> float: ...
+
     async def acquire(self, within_s: float = ...) -> float: ...
 
     def answered(self, took_s: float, limit: int | None = ..., remaining: int | None = ...) -> None: ...
@@ -108,6 +111,11 @@ class Client:
         """Create calls with which the account was refused: its key, or its credits."""
         self._pauses: Counter[str] = Counter()
         """By method: pauses in a row without a success between them."""
+
+    @property
+    def share_per_s(self) -> float:
+        """Requests a second that this process may send at present."""
+        return self._rate_limiter.share_per_s
 
     async def __aenter__(self) -> Self:
         connector = self._egress.connector(limit=self._connections, keepalive_timeout=30)

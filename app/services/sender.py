@@ -42,6 +42,11 @@ ALIKE = (Answer.MISDIRECTED, Answer.BAD_KEY, Answer.NO_CREDITS)
 """Behind one of these the next request would be answered alike."""
 TOO_LARGE = 413
 """A proxy takes smaller requests than the provider does."""
+AHEAD = 1 / 8
+"""Of a claim's lease: what is claimed next is sent within this, and what waits before it as well. So at a
+slow rate, or a share of one, no claim runs out before its turn has come, and is sent by somebody else."""
+TURNS_S = 4.0
+"""Those who wait for their turn have it within this; beyond the provider's client's five they go back."""
 STALE_WAIT_S = 60.0
 """An attempt too old to be sent again waits this long for the sweep to close it."""
 
@@ -71,6 +76,14 @@ def _span_of(task: ClaimedTask) -> tracing.Span:
         engine=task.task_type,
         sends=task.sends,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What goes with one request, and until when it may be sent."""
+
+    group: list[ClaimedTask]
+    until_ms: int
 
 
 class Sender:
@@ -108,7 +121,11 @@ class Sender:
         self._on_end = on_end
         self._leased_ms = clock()
         self._until_ms = self._leased_ms + to_ms(limits.submit_job_s)
-        self._todo: asyncio.Queue[list[ClaimedTask] | None] = asyncio.Queue(maxsize=limits.claim_size)
+        within_s = limits.claim_lease_s * AHEAD
+        self._claim_size = max(min(int(provider.share_per_s * within_s), limits.claim_size), 1)
+        in_turn = int(provider.share_per_s * min(within_s, TURNS_S))
+        self._senders = 1 if self._is_probe else max(min(in_turn, limits.submit_in_flight), 1)
+        self._todo: asyncio.Queue[_Claim | None] = asyncio.Queue(maxsize=self._claim_size)
         self._first = asyncio.Lock()
         self._options: dict[str, SendOptions] = {}
         self._batch_max = reach.batch_max or BATCH_MAX
@@ -143,17 +160,14 @@ class Sender:
             for _ in range(self._senders):
                 sending.create_task(self._send())
 
-    @property
-    def _senders(self) -> int:
-        return 1 if self._is_probe else self._limits.submit_in_flight
-
     def _is_over(self) -> bool:
         late = self._replaced or self._clock() >= self._until_ms
         return late or self.is_held_up() or self._stopping()
 
     async def _feed(self) -> None:
         while not self._is_over():
-            limit = max(self._limits.claim_size, *(run.batch_size for run in self._options.values()), 1)
+            batch = max((run.batch_size for run in self._options.values()), default=1)
+            limit = max(min(self._claim_size * batch, self._limits.claim_size), batch)
             if self._admission is not None:
                 quota = await self._admission.quota()
                 self._went_on()
@@ -178,8 +192,10 @@ class Sender:
             if self._admission is not None:
                 estimate = sum((task.credits_estimate for task in claimed), Decimal(0))
                 self._admission.sent(len(claimed), estimate)
+            # Half of the lease is left to whoever waits for a turn and for the answer.
+            until_ms = now + to_ms(self._limits.claim_lease_s / 2)
             for group in await self._grouped(claimed):
-                await self._todo.put(group)
+                await self._todo.put(_Claim(group, until_ms))
             if self._is_probe:
                 break
         for _ in range(self._senders):
@@ -199,16 +215,16 @@ class Sender:
 
     async def _send(self) -> None:
         """Send what is claimed. The first request goes alone, so that a wrong key is refused once."""
-        while (group := await self._todo.get()) is not None:
+        while (claim := await self._todo.get()) is not None:
             if not self._reach.is_admitted:
                 async with self._first:
                     if not self._reach.is_admitted:
-                        await self._send_group(group)
+                        await self._send_group(claim)
                         continue
-            await self._send_group(group)
+            await self._send_group(claim)
 
-    async def _send_group(self, group: list[ClaimedTask]) -> None:
-        sendable = [task for task in group if not self._is_kept_back(task)]
+    async def _send_group(self, claim: _Claim) -> None:
+        sendable = [task for task in claim.group if not self._is_kept_back(task, claim.until_ms)]
         if not sendable:
             return
         spans = [_span_of(task) for task in sendable] if tracing.is_on() else ()
@@ -264,10 +280,10 @@ class Sender:
             self._options |= await self._store.accounts.send_options([run_id])
         return self._options[run_id].is_restored
 
-    def _is_kept_back(self, task: ClaimedTask) -> bool:
-        # What is left of the claims when the job is over goes back: kept longer, its lease would run out and
-        # somebody else would send it as well.
-        if self._is_over():
+    def _is_kept_back(self, task: ClaimedTask, until_ms: int) -> bool:
+        # What is left of the claims when the job is over, or is old, goes back: kept longer, its lease would
+        # run out and somebody else would send it as well.
+        if self._is_over() or self._clock() >= until_ms:
             self._end(task, CreateAnswer(Answer.DEFERRED, wait_s=self._rest_s))
             return True
         if task.first_sent_at_ms <= self._clock() - to_ms(self._limits.safe_resend_s):
@@ -368,7 +384,8 @@ class Sender:
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
         while not self._todo.empty():
-            for task in self._todo.get_nowait() or ():
+            claim = self._todo.get_nowait()
+            for task in claim.group if claim else ():
                 self._end(task, CreateAnswer(Answer.DEFERRED))
         await self._flush()
 

@@ -94,6 +94,11 @@ class Pacer:
         # are counted as well when they go. At most one second's worth of entries.
         self._gone: deque[float] = deque()
 
+    @property
+    def share_per_s(self) -> float:
+        """What this process may send of the limit."""
+        return 1 / self.windows.spacing_s
+
     async def acquire(self, within_s: float = math.inf) -> float:
         """Wait for this request's permit; 0 once it has come. When that is further than `within_s`, nothing
         is waited for and no permit is used up: the seconds until then."""

@@ -177,6 +177,11 @@ class SharedPacer:
         """The limits of all processes together."""
         return self._local.windows
 
+    @property
+    def share_per_s(self) -> float:
+        """What this process may send of the limit, if all that were seen send."""
+        return 1 / self.windows.spacing_s / self._window.processes
+
     async def acquire(self, within_s: float = math.inf) -> float:
         """Wait for this request's permit; 0 once it has come. When it would not come within `within_s`, no
         permit is used up: the seconds until then."""
