@@ -1,4 +1,4 @@
-"""Writes a run's tasks with their answers, or its ledger, as JSON lines, CSV or Parquet, row by row, however
+"""Writes rows, such as a run's tasks with their answers, as JSON lines, CSV or Parquet, one by one, however
 many there are.
 """
 
@@ -6,7 +6,8 @@ import codecs
 import functools
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -35,10 +36,26 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What rows of one kind have, in every format."""
+
+    columns: Mapping[str, ColumnKind]
+    values_of: Callable[[Any], list[Any]]
+    """A row's values, in the order of the columns."""
+    line_of: Callable[[Any], bytes] = row_line
+    """A row as a line of JSON."""
+
+
+def shape_of(what: ExportContent, own: Sequence[str] = ()) -> Shape:
+    """Of the rows of a run; `own`: the own columns that a table has."""
+    return Shape(table_columns(what, own), functools.partial(flat_row, what, own))
+
+
 class Sink(Protocol):
     """Takes rows one at a time, and keeps no more of them than it says."""
 
-    def write(self, row: Row) -> None: ...
+    def write(self, row: Any) -> None: ...
 
     def close(self) -> None:
         """Write what is still kept. The file itself is the caller's."""
@@ -58,16 +75,20 @@ def sink_for(
     own: Sequence[str] = (),
     long_cells: "Counter[str] | None" = None,
 ) -> Sink:
-    """The writer of a format; `own`: the own columns that a table has. Raises UserError when what it needs is
-    not installed."""
+    """The writer of a run's rows. Raises UserError, as `writer`."""
+    return writer(shape_of(what, own), format_, output, long_cells)
+
+
+def writer(shape: Shape, format_: Format, output: BinaryIO, long_cells: "Counter[str] | None" = None) -> Sink:
+    """Of a format. Raises UserError when what it needs is not installed."""
     if format_ is Format.JSONL:
-        return JsonLines(output)
+        return JsonLines(output, shape.line_of)
     if format_ is Format.CSV:
-        return CsvTable(what, output, own, long_cells)
+        return CsvTable(shape, output, long_cells)
     refuse_without_pyarrow()
     from app.files.export_parquet import ParquetTable
 
-    return ParquetTable(table_columns(what, own), functools.partial(flat_row, what, own), output)
+    return ParquetTable(shape.columns, shape.values_of, output)
 
 
 def refuse_without_pyarrow() -> None:
@@ -112,11 +133,12 @@ async def write_rows(rows: AsyncIterator[Row], sink: Sink) -> int:
 class JsonLines:
     """One JSON object a line."""
 
-    def __init__(self, output: BinaryIO) -> None:
+    def __init__(self, output: BinaryIO, line_of: Callable[[Any], bytes] = row_line) -> None:
         self._output = output
+        self._line_of = line_of
 
-    def write(self, row: Row) -> None:
-        self._output.write(row_line(row))
+    def write(self, row: Any) -> None:
+        self._output.write(self._line_of(row))
 
     def close(self) -> None:
         self._output.flush()
@@ -125,26 +147,18 @@ class JsonLines:
 class CsvTable:
     """A header row and one row for each; UTF-8, which Excel believes only behind a byte order mark."""
 
-    def __init__(
-        self,
-        what: ExportContent,
-        output: BinaryIO,
-        own: Sequence[str] = (),
-        long_cells: "Counter[str] | None" = None,
-    ) -> None:
-        self._what = what
-        self._own = own
-        columns = table_columns(what, own)
-        self._names = list(columns)
-        self._kinds = list(columns.values())
+    def __init__(self, shape: Shape, output: BinaryIO, long_cells: "Counter[str] | None" = None) -> None:
+        self._values_of = shape.values_of
+        self._names = list(shape.columns)
+        self._kinds = list(shape.columns.values())
         self._output = output
         self._long_cells = long_cells
         if long_cells is not None:
             self._output.write(codecs.BOM_UTF8)
-        self._output.write(csv_line(map(_guarded, columns)))
+        self._output.write(csv_line(map(_guarded, self._names)))
 
-    def write(self, row: Row) -> None:
-        cells = list(map(_cell, self._kinds, flat_row(self._what, self._own, row)))
+    def write(self, row: Any) -> None:
+        cells = list(map(_cell, self._kinds, self._values_of(row)))
         if self._long_cells is not None:
             self._long_cells.update(
                 name for name, cell in zip(self._names, cells, strict=True) if _is_too_long_for_excel(cell)

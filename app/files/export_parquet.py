@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import UserError
-from app.store.read.exports import Row
 from app.views.export_rows import ColumnKind
 
 ROW_GROUP_BYTES = 8 << 20
@@ -39,7 +38,7 @@ class ParquetTable:
     """Keeps one row group's rows at a time."""
 
     def __init__(
-        self, kinds: Mapping[str, ColumnKind], values_of: Callable[[Row], list[Any]], output: BinaryIO
+        self, kinds: Mapping[str, ColumnKind], values_of: Callable[[Any], list[Any]], output: BinaryIO
     ) -> None:
         self._values_of = values_of
         self._schema = pa.schema([pa.field(name, TYPES[kind]) for name, kind in kinds.items()])
@@ -61,7 +60,7 @@ class ParquetTable:
         """What is not written yet."""
         return self._bytes
 
-    def write(self, row: Row) -> None:
+    def write(self, row: Any) -> None:
         values = self._values_of(row)
         self._rows.append(values)
         self._bytes += ROW_BYTES + sum(len(value) for value in values if isinstance(value, str))

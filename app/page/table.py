@@ -5,6 +5,7 @@ from app.page import (
     actions,
     bulk,
     control,
+    downloads,
     engines,
     findings,
     intake,
@@ -33,6 +34,7 @@ PAGES: tuple[PageRoute, ...] = (
     *relay.ROUTES,
     *actions.ROUTES,
     *tokens.ROUTES,
+    *downloads.ROUTES,
 )
 PLACES = tuple(route for route in PAGES if route.nav)
 """What the navigation shows."""

@@ -60,6 +60,11 @@ class Visit:
         """Prompts, and what quotes them, are not shown to anybody here."""
         return self.parts.settings.page_hide_prompts
 
+    @property
+    def accounts(self) -> list[str]:
+        """Names of those that the caller sees."""
+        return [name for name in self.parts.settings.all_accounts() if self.caller.sees(name)]
+
     def may(self, scope: Scope) -> bool:
         """Whether to offer what needs a scope."""
         return self.caller.scope.includes(scope)

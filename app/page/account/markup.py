@@ -13,6 +13,7 @@ from app.domain.text import counted
 from app.page.account.expiring import Planned, expiring
 from app.page.parts.badge import badge
 from app.page.parts.bar import bar
+from app.page.parts.download import all_of_it
 from app.page.parts.facts import Fact, cards, facts
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, address, table
@@ -57,7 +58,7 @@ def sheet(known: Document, planned: Sequence[Planned], at_ms: int, now_ms: int) 
         _headline(plan, audit, forecast),
         [_warning(one) for one in forecast["warnings"]],
         _cycle(plan),
-        _agreement(audit),
+        _agreement(audit, forecast["account"]),
         _ahead(forecast),
         _expiry(forecast, planned),
         _spending(plan),
@@ -164,7 +165,7 @@ def _cycle(plan: Document | None) -> Element:
     ]
 
 
-def _agreement(audit: Document) -> Element:
+def _agreement(audit: Document, account: str) -> Element:
     moved = audit["intervals"]
     return section(aria_labelledby="drift")[
         h2("#drift")["Books and balance"],
@@ -177,6 +178,7 @@ def _agreement(audit: Document) -> Element:
             ".",
         ],
         table("Changes of the balance, oldest first", CHANGES, moved, empty=NO_CHANGE, is_title_seen=True),
+        all_of_it("balance-changes", account=account) if moved else None,
     ]
 
 

@@ -16,6 +16,7 @@ from app.api.pages import read_cursor, write_cursor
 from app.domain.task import RunState
 from app.page.account import markup
 from app.page.account.expiring import Planned, slots_until
+from app.page.parts.download import all_of_it
 from app.page.parts.notice import empty
 from app.page.parts.table import pager
 from app.page.visit import Drawn, PageRoute, Visit
@@ -43,7 +44,7 @@ async def show_account(visit: Visit) -> Drawn:
         known = json.loads(sheet.body)
         planned = await _planned(visit, account, known["forecast"])
         seen = markup.sheet(known, planned, sheet.at_ms, visit.now_ms)
-    names = [name for name in visit.parts.settings.all_accounts() if visit.caller.sees(name)]
+    names = visit.accounts
     return Drawn(
         f"Account {account}" if len(names) > 1 else "Account",
         div[markup.choice(names, account), seen, await _ledger(visit, account, is_only=len(names) == 1)],
@@ -62,6 +63,7 @@ async def _ledger(visit: Visit, account: str, *, is_only: bool) -> Node:
         h2("#ledger")["Ledger"],
         markup.ledger_table(rows, is_behind=cursor is not None),
         pager("/account", visit.values, cursor) if rows or cursor or before else None,
+        all_of_it("ledger", account=account) if rows else None,
     ]
 
 

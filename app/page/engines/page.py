@@ -5,6 +5,7 @@ from htpy import div, p
 from app.domain.time_format import DAY_MS
 from app.page.engines.figures import by_engine
 from app.page.engines.markup import engine_table
+from app.page.parts.download import all_of_it
 from app.page.visit import Drawn, PageRoute, Visit
 
 DAYS = 7
@@ -24,6 +25,7 @@ async def show_engines(visit: Visit) -> Drawn:
         div[
             p(".lead")["Answers settled in the last seven days, today among them (UTC)."],
             engine_table(by_engine(found), days_ms, paused),
+            all_of_it("engines") if found else None,
             p(".dim")[
                 f"Usable is a completed answer with at least {least} characters. Counted some seconds "
                 "after the answers are settled; charges that come later still are in the ledger only."

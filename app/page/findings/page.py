@@ -12,6 +12,7 @@ from app.api.pages import read_cursor, write_cursor
 from app.api.problems import FORBIDDEN, Problem, not_found
 from app.files.dispute_file import write_dispute
 from app.page.findings.markup import finding_table, of_run, run_table
+from app.page.parts.download import all_of_it
 from app.page.parts.table import pager
 from app.page.visit import Download, Drawn, PageRoute, Visit
 from app.store.read.books_pages import COUNTED_MAX
@@ -47,6 +48,7 @@ async def show_findings(visit: Visit) -> Drawn:
                 of_run(run),
                 finding_table(found),
                 pager("/findings", visit.values, cursor) if found or cursor else None,
+                all_of_it("findings", run=run_id or "") if found else None,
             ],
         ],
     )

@@ -9,6 +9,7 @@ from app.config import DEFAULT_ACCOUNT
 from app.domain.access import Scope
 from app.domain.time_format import DAY_MS
 from app.page.intake.markup import delivery_facts, delivery_table, refusal_table, retry_form
+from app.page.parts.download import all_of_it
 from app.page.parts.notice import empty
 from app.page.parts.table import pager
 from app.page.parts.words import others
@@ -37,16 +38,19 @@ async def show_intake(visit: Visit) -> Drawn:
                 p(".dim")["Deliveries that could not be settled through their own fault. They wait for you."],
                 delivery_table(visit, aside.data, NONE_SET_ASIDE),
                 pager("/intake", visit.values, aside.next_cursor) if aside.data else None,
+                all_of_it("set-aside") if aside.data else None,
             ],
             section(aria_labelledby="held")[
                 h2("#held")["Held up"],
                 p(".dim")["Something else is in their way; they are tried again by themselves."],
                 delivery_table(visit, held_up.data, NONE_HELD_UP),
+                all_of_it("held-up") if held_up.data else None,
             ],
             section(aria_labelledby="refused")[
                 h2("#refused")["Refused"],
                 p(".dim")[f"Answered with an error and not stored, in the last {REFUSED_DAYS} days."],
                 refusal_table(refused),
+                all_of_it("refused") if refused else None,
             ],
         ],
     )

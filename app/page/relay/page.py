@@ -4,6 +4,7 @@ from htpy import div, p
 
 from app.api.native import relay
 from app.domain.access import Scope
+from app.page.parts.download import all_of_it
 from app.page.parts.table import pager
 from app.page.relay.markup import endpoint_table
 from app.page.visit import Drawn, GoTo, PageRoute, Visit
@@ -20,6 +21,7 @@ async def show_endpoints(visit: Visit) -> Drawn:
             p(".lead")["Settled results are posted to these addresses, each until it was taken."],
             endpoint_table(visit, found.data),
             pager("/relay", visit.values, found.next_cursor) if found.data else None,
+            all_of_it("endpoints") if found.data else None,
         ],
     )
 

@@ -18,6 +18,7 @@ from app.page.filters import QUERY, Filter, filter_bar
 from app.page.live import listener
 from app.page.parts.badge import badge
 from app.page.parts.bar import bar
+from app.page.parts.download import in_each_format
 from app.page.parts.facts import Fact, cards
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, address, pager, table
@@ -201,19 +202,7 @@ TASK_COLUMNS: tuple[Column[Task], ...] = (
 
 def _downloads(run_id: str) -> Node:
     kinds = (("results", "Tasks with their answers"), ("ledger", "Entries of its ledger"))
-    formats = (("csv", "CSV"), ("jsonl", "JSON Lines"), ("parquet", "Parquet"))
     return [
         p(".dim")["All of the run, whatever the filter says, as it is when the download begins."],
-        ul[
-            [
-                li[
-                    f"{title}: ",
-                    [
-                        [a(href=f"/runs/{run_id}/{kind}.{ending}", download=True)[name], " "]
-                        for ending, name in formats
-                    ],
-                ]
-                for kind, title in kinds
-            ]
-        ],
+        ul[[li[f"{title}: ", in_each_format(f"/runs/{run_id}/{kind}", title)] for kind, title in kinds]],
     ]

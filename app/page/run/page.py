@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from htpy import Node
 
-from app.api.problems import FORBIDDEN, NOT_FOUND, NOT_INSTALLED, Problem
+from app.api.problems import FORBIDDEN, NOT_FOUND, Problem
 from app.domain.task_filter import TaskFilter, filter_text
-from app.errors import UserError
-from app.files.export import Format, refuse_without_pyarrow, rows_of
+from app.files.export import Format, rows_of, shape_of
 from app.files.export_stream import MEDIA_TYPES, exported
+from app.page.downloads.page import format_of
 from app.page.filters import QUERY, Filter, read_filter
 from app.page.live import Seen, Topic, live_of
 from app.page.parts.table import address
@@ -57,23 +57,14 @@ async def listen(visit: Visit) -> Events:
 async def download(visit: Visit) -> Download:
     """All of a run, as it is made."""
     what = ExportContent(visit.values["what"])
-    format_ = Format(visit.values["format"])
+    format_ = format_of(visit)
     if visit.hides_prompts and what is ExportContent.RESULTS:
         raise Problem(FORBIDDEN, "prompts and answers are hidden on this page: ask the API")
     run = (await visible_run(visit, visit.values["run_id"])).run
-    if format_ is Format.PARQUET:
-        _refuse_without_pyarrow()
     store = visit.parts.store
     own = await store.exports.own_column_names(run.id) if format_ is not Format.JSONL else []
-    chunks = exported(rows_of(store, what, run.id), what, format_, own)
+    chunks = exported(rows_of(store, what, run.id), shape_of(what, own), format_)
     return Download(f"{run.name}-{what}.{format_}", MEDIA_TYPES[format_], chunks)
-
-
-def _refuse_without_pyarrow() -> None:
-    try:
-        refuse_without_pyarrow()
-    except UserError as error:
-        raise Problem(NOT_INSTALLED, f"{error.message}: {error.remedy}") from None
 
 
 ROUTES = (

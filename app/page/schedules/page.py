@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from htpy import div, p
 
 from app.api.native import schedules
+from app.page.parts.download import all_of_it
 from app.page.schedules.markup import LastRun, schedule_table
 from app.page.visit import Drawn, PageRoute, Visit
 from app.store.read.progress import RunProgress
@@ -33,6 +34,7 @@ async def show_schedules(visit: Visit) -> Drawn:
             p(".dim")[f"{len(found) - len(shown):,} more: tallyhook schedule list"]
             if len(found) > len(shown)
             else None,
+            all_of_it("schedules") if shown else None,
         ],
     )
 

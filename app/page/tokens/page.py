@@ -6,6 +6,7 @@ from app.api.problems import not_found
 from app.domain.access import Scope, TokenRow, webhook_secret
 from app.domain.time_format import DurationError, parse_duration
 from app.errors import UserError
+from app.page.parts.download import all_of_it
 from app.page.parts.table import pager
 from app.page.tokens.markup import made_page, revoke_page, tokens_page
 from app.page.visit import Drawn, GoTo, PageRoute, Visit
@@ -54,7 +55,8 @@ async def _listed(visit: Visit, why: str | None) -> Drawn:
     rows = await visit.read(lambda: listing(SHOWN + 1, before, account))
     more = write_cursor("tokens", rows[SHOWN - 1].id) if len(rows) > SHOWN else None
     shown = tokens_page(visit, rows[:SHOWN], why, {name: visit.values.get(name, "") for name in FIELDS})
-    return Drawn("Tokens", [shown, pager("/tokens", {}, more)], status=422 if why else 200)
+    content = [shown, pager("/tokens", {}, more), all_of_it("tokens")]
+    return Drawn("Tokens", content, status=422 if why else 200)
 
 
 async def _made(visit: Visit) -> tuple[TokenRow, str]:

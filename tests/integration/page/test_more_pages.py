@@ -88,7 +88,7 @@ async def test_the_dispute_of_a_run_is_one_click_away(visitor: Visitor, start_pa
     run_id, empty = await visitor.api.run(SAFE), await visitor.api.run("clean")
     (one, _) = await task_ids(visitor, run_id)
     await insert(visitor, findings, finding(run_id, one, 1))
-    link = (await visitor.look("/findings")).tree.css_first("a[download]")
+    link = (await visitor.look("/findings")).tree.css_first("a[download][href^='/runs/']")
     assert link is not None and link.attributes["href"] == f"/runs/{run_id}/dispute.zip"
     async with visitor.api.client.get(f"/runs/{run_id}/dispute.zip") as response:
         assert response.headers["Content-Disposition"].startswith("attachment")
@@ -98,7 +98,7 @@ async def test_the_dispute_of_a_run_is_one_click_away(visitor: Visitor, start_pa
     hiding = await start_page(visitor.api.store, page_hide_prompts=True)
     await hiding.sign_in("read")
     assert (await hiding.look(f"/runs/{run_id}/dispute.zip")).status == 403
-    assert (await hiding.look("/findings")).tree.css_first("a[download]") is None
+    assert (await hiding.look("/findings")).tree.css_first("a[download][href^='/runs/']") is None
 
 
 async def test_the_ledger_of_an_account_is_its_own(visitor: Visitor, start_page: StartPage) -> None:
