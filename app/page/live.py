@@ -5,7 +5,7 @@ the same, and sent to each as fragments of what changed. Nothing is looked at wh
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from htpy import Element, Node, div, hx_partial
 from app.api.live import Looks, Told, digest_of, told
 from app.api.native.runs import Run, run_model
 from app.api.route import Parts
+from app.domain.bulk_change import BulkChange
 from app.domain.task import TaskState
 from app.page.layout import markup
 from app.store import Store
@@ -26,10 +27,10 @@ from app.views.workers import workers_document
 
 OPEN_MAX = 200
 """Open runs whose sends are counted."""
-NEWEST = 25
-"""Runs that the overview shows."""
+NEWEST, FINDINGS = 25, 5
+"""Runs and findings that the overview shows."""
 WATCHED_MAX = 50
-"""Single runs that are looked at: pages of more are as they were loaded."""
+"""Single runs that are looked at, and bulk changes: pages of more are as they were loaded."""
 COUNTED_MAX = 20_000
 """Open tasks of a run that are counted by what they wait for; of more only the reasons are said."""
 WAITING_MAX = 10
@@ -63,6 +64,10 @@ class Seen:
     runs: Mapping[str, RunNow]
     newest: Mapping[str | None, Sequence[str]]
     """Account, or None for all -> ids of its newest runs."""
+    findings: Mapping[str | None, Sequence[dict[str, Any]]]
+    """Account, or None for all -> the newest."""
+    changes: Mapping[str, BulkChange]
+    """Bulk changes that are looked at, by id."""
     rates: Mapping[str, float]
     """Account -> tasks sent a second of late; none where it is not measured yet."""
     drawn: dict[Any, list[bytes]] = field(default_factory=dict)
@@ -78,8 +83,13 @@ class Topic:
 
     account: str | None
     """Whose runs its caller sees; None: all."""
-    run_id: str | None
-    """None: the overview."""
+    run_id: str | None = None
+    change_id: str | None = None
+    """A bulk change. Neither: the overview."""
+
+    @property
+    def is_overview(self) -> bool:
+        return self.run_id is None and self.change_id is None
 
 
 class PageLive:
@@ -123,14 +133,18 @@ class PageLive:
 
     async def _read(self, topics: Sequence[Topic]) -> Seen:
         began_s, pages = time.monotonic(), self._store.run_pages
-        accounts = {topic.account for topic in topics if topic.run_id is None}
+        accounts = {topic.account for topic in topics if topic.is_overview}
         watched = [topic.run_id for topic in topics if topic.run_id is not None][:WATCHED_MAX]
         found = {run.run.id: run for run in await pages.live_runs(OPEN_MAX, 0, watched)}
         newest: dict[str | None, list[str]] = {}
+        findings: dict[str | None, list[dict[str, Any]]] = {}
         for account in accounts:
+            books = self._store.books_pages
+            findings[account] = (await books.findings_before(None, FINDINGS, account, None)).rows
             rows = await pages.runs_before(None, NEWEST, account)
             newest[account] = [row.run.id for row in rows]
             found |= {row.run.id: row for row in rows}
+        changes = await self._changes({topic.change_id for topic in topics if topic.change_id is not None})
         progress = await self._store.queries.progress_of_runs(list(found))
         self._sent.note(time.monotonic(), found, progress)
         waiting = {
@@ -142,7 +156,12 @@ class PageLive:
         }
         state, worker = await self._store.state.state(), await workers_document(self._store)
         took_ms = round((time.monotonic() - began_s) * 1000)
-        return Seen(now_ms, took_ms, state, worker, runs, newest, self._sent.rates())
+        return Seen(now_ms, took_ms, state, worker, runs, newest, findings, changes, self._sent.rates())
+
+    async def _changes(self, ids: Collection[str]) -> dict[str, BulkChange]:
+        read = self._store.bulk_changes.find
+        found = [await read(one) for one in sorted(ids)[:WATCHED_MAX]]
+        return {change.id: change for change in found if change is not None}
 
     async def _waiting(self, progress: RunProgress | None, run_id: str) -> Waiting | None:
         if progress is None or not 0 < progress.open <= COUNTED_MAX:

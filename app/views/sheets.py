@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from app.services.audit import Audited
-from app.services.forecast import look_ahead
+from app.services.forecast import SlotsOf, look_ahead
 from app.store import Store
 from app.store.write.account_sheets import AccountSheet
 from app.views.accounts import audit_document, plan_document
@@ -17,10 +17,12 @@ INTERVALS_MAX = 50
 """Of an audit: the newest, and of these only those in which something moved."""
 
 
-async def make_sheet(store: Store, found: Audited, *, rate_per_s: float | None) -> AccountSheet:
-    """The sheet of an account that was just audited."""
+async def make_sheet(
+    store: Store, found: Audited, *, provider: SlotsOf | None, rate_per_s: float | None
+) -> AccountSheet:
+    """The sheet of an account that was just audited. `provider` is asked for its slots."""
     account, now_ms = found.account, found.at_ms
-    seen = await look_ahead(store, account, provider=None, rate_per_s=rate_per_s, now_ms=now_ms)
+    seen = await look_ahead(store, account, provider=provider, rate_per_s=rate_per_s, now_ms=now_ms)
     document = {"plan": None, "audit": _audit(found), "forecast": forecast_document(seen, None)}
     if found.position is not None:
         burned = await store.charges.burn(account, now_ms - BURN_HOURS * 3_600_000)

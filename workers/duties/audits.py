@@ -68,7 +68,10 @@ async def audit_once(context: Context, owner: str, audits: Audits, drift: dict[s
         with isolated.alone():
             settings = context.settings.all_accounts().get(found.account)
             sheet = await make_sheet(
-                context.store, found, rate_per_s=settings.rate_per_s if settings else None
+                context.store,
+                found,
+                provider=context.providers.get(found.account),
+                rate_per_s=settings.rate_per_s if settings else None,
             )
             await context.store.account_sheets.keep_sheet(sheet)
     board.put(LEASE, drift.values(), for_s=lease_s)

@@ -28,8 +28,10 @@ from app.domain.access import Scope
 from app.domain.task_filter import WORDS, FilterError
 from app.domain.text import agreeing, counted
 from app.page.filters import QUERY
+from app.page.live import listener
 from app.page.parts.badge import badge
 from app.page.parts.bar import bar
+from app.page.parts.download import all_of_it
 from app.page.parts.facts import Fact, cards, facts
 from app.page.parts.form import form_of
 from app.page.parts.notice import empty, notice
@@ -45,7 +47,8 @@ DOES = {
     "resume": "Let paused and stopped runs that have such a task go on",
 }
 TITLES = {"retry": "Retry", "cancel": "Cancel", "pause": "Pause", "resume": "Resume"}
-POLLED = "every 2s"
+PROGRESS = "progress"
+"""Where what moves stands."""
 
 
 def form_page(
@@ -62,6 +65,7 @@ def form_page(
         h2("#changes")["What was changed, or tried out"],
         table("Bulk changes, newest first", COLUMNS, changes, empty=none),
         pager("/bulk", visit.values, next_cursor) if changes else None,
+        all_of_it("bulk-changes") if changes else None,
     ]
     asked = _form(visit, verb, text, error) if visit.may(Scope.OPERATE) else _may_not(visit)
     return [div[asked], listed]
@@ -202,10 +206,21 @@ def _about(change: BulkChange) -> Element:
 
 
 def _progress(visit: Visit, change: BulkChange) -> Node:
-    """While it runs it is asked for again by itself, where there is JavaScript."""
+    """While it runs it is told of by itself, where there is JavaScript."""
+    if change.state != "running":
+        return div(id=PROGRESS)[how_far(change)]
+    again = form(method="get", action=f"/bulk/{change.id}")[button(type="submit")["Look again"]]
+    stop = form_of(visit, f"/bulk/{change.id}/stop")[button(type="submit")["Stop it here"]]
+    return [
+        listener(f"/live/bulk/{change.id}"),
+        div(id=PROGRESS)[how_far(change)],
+        div(".actions.while-running")[again, stop if visit.may(Scope.OPERATE) else None],
+    ]
+
+
+def how_far(change: BulkChange) -> Node:
+    """What moves of it: the same for all who see it."""
     done, of = change.done.matched, change.proposed.matched
-    is_running = change.state == "running"
-    polled = {"hx-get": f"/bulk/{change.id}", "hx-trigger": POLLED, "hx-select": "#progress"}
     words = f"{done:,} of {of:,} {agreeing(of, 'is', 'are')} done"
     spent = {"retry": "May cost", "cancel": "Not spent"}.get(change.verb)
     shown = [
@@ -213,19 +228,14 @@ def _progress(visit: Visit, change: BulkChange) -> Node:
         Fact(spent, credits(change.done.credits), "credits so far, by our price list") if spent else None,
         Fact("Left alone", count(change.done.left_held + change.done.left_answered)),
     ]
-    body = [
-        div(".actions")[badge(change.state), _reason(change)],
+    return [
+        p[badge(change.state), " ", _reason(change)],
         bar([(2, done, "done")], max(of, 1), words),
         p(".dim")[words],
         cards([fact for fact in shown if fact is not None]),
         _about(change),
+        None if change.state == "running" else p(".ended")[a(href="/bulk")["All bulk changes"]],
     ]
-    swapped = {**polled, "hx-target": "#progress", "hx-swap": "outerHTML"} if is_running else {}
-    again = form(method="get", action=f"/bulk/{change.id}")[button(type="submit")["Look again"]]
-    stop = form_of(visit, f"/bulk/{change.id}/stop")[button(type="submit")["Stop it here"]]
-    may_stop = is_running and visit.may(Scope.OPERATE)
-    buttons = div(".actions")[again, stop if may_stop else None]
-    return div("#progress", **swapped)[body, buttons if is_running else a(href="/bulk")["All bulk changes"]]
 
 
 def _reason(change: BulkChange) -> Node:

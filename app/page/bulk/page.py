@@ -1,17 +1,21 @@
 """Bulk changes: the form and the list, what was tried out and is to be confirmed, how far one has come."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 
+from htpy import Node
+
 from app.api.native import bulk_changes
-from app.api.native.bulk_changes import ConfirmBody, NewBulkChange, TaskFilterBody
+from app.api.native.bulk_changes import ConfirmBody, NewBulkChange, TaskFilterBody, bulk_change_model
 from app.api.problems import CONFLICT, Problem, invalid
 from app.domain.access import Scope
 from app.domain.bulk_change import Verb, refuse_unfit
 from app.domain.task_filter import FilterError, TaskFilter, parse_filter
-from app.page.bulk.markup import change_page, form_page
+from app.page.bulk.markup import PROGRESS, change_page, form_page, how_far
 from app.page.filters import QUERY
-from app.page.visit import Drawn, GoTo, PageRoute, Visit
+from app.page.live import Seen, Topic, live_of
+from app.page.visit import Drawn, Events, GoTo, PageRoute, Visit
 
 SHOWN = 20
 VERBS = tuple(str(verb) for verb in Verb)
@@ -51,6 +55,18 @@ async def show(visit: Visit) -> Drawn:
     """One of them, as it stands."""
     change = await visit.ask(bulk_changes.get_bulk_change, change_id=visit.values["change_id"])
     return change_page(visit, change)
+
+
+async def listen(visit: Visit) -> Events:
+    """What moves of it."""
+    change = await visit.ask(bulk_changes.get_bulk_change, change_id=visit.values["change_id"])
+
+    def draw(seen: Seen) -> Mapping[str, Node]:
+        now = seen.changes.get(change.id)
+        return {} if now is None else {PROGRESS: how_far(bulk_change_model(now))}
+
+    topic = Topic(visit.caller.account, change_id=change.id)
+    return Events(live_of(visit.parts).events(topic, draw, visit.headers.get("Last-Event-ID", "")))
 
 
 async def confirm(visit: Visit) -> Drawn | GoTo:
@@ -119,6 +135,7 @@ ROUTES = (
     PageRoute("GET", "/bulk", overview, query=("verb", QUERY, "cursor"), nav="Bulk"),
     PageRoute("POST", "/bulk", try_out, Scope.OPERATE, ("verb", QUERY, "even_if_held")),
     PageRoute("GET", "/bulk/{change_id}", show),
+    PageRoute("GET", "/live/bulk/{change_id}", listen, is_listened=True),
     PageRoute("POST", "/bulk/{change_id}/confirm", confirm, Scope.OPERATE, ("matched", "credits", "filter")),
     PageRoute("POST", "/bulk/{change_id}/stop", stop, Scope.OPERATE),
 )

@@ -1,19 +1,23 @@
 """The overview, drawn."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from htpy import Element, Node, a, div, h2, li, p, section, span, ul
 
+from app.api.native.books import finding_model
 from app.api.native.forecast_model import AccountForecast, Range, Span
 from app.api.native.runs import Run
 from app.charts.figures import figure, share
 from app.domain.task import OPEN_STATES
 from app.domain.text import counted
+from app.page.findings.markup import finding_table
 from app.page.live import Seen
 from app.page.overview.reading import Ahead, RunLine, lines_of
 from app.page.parts.badge import badge
 from app.page.parts.bar import bar
+from app.page.parts.download import all_of_it
 from app.page.parts.facts import Fact, cards
 from app.page.parts.notice import notice
 from app.page.parts.table import Column, table
@@ -22,7 +26,7 @@ from app.page.parts.words import count, credits, nothing, others
 
 DONE, WRONG, GOING = 2, 3, 0
 """Colours of a chart."""
-NOW, HEALTH, RUNS = "now", "health-rows", "run-rows"
+NOW, HEALTH, RUNS, FINDINGS = "now", "health-rows", "run-rows", "finding-rows"
 """Where what moves stands."""
 LATE_MS = 120_000
 """A delivery that waits for longer is late: the sweep settles it within seconds."""
@@ -34,7 +38,20 @@ def moving(seen: Seen, account: str | None, limits: Mapping[str, float], none: N
         NOW: now_cards(seen, account, limits),
         HEALTH: health_table(seen),
         RUNS: run_table(lines_of(seen, account), none),
+        FINDINGS: newest_findings(seen, account),
     }
+
+
+def newest_findings(seen: Seen, account: str | None) -> Node:
+    """How many of each kind the newest runs have, and the last ones found."""
+    kinds = Counter[str]()
+    for line in lines_of(seen, account):
+        kinds.update(line.to_explain)
+    shown = [span(".pair")[badge(name), " ", figure(n)] for name, n in sorted(kinds.items())]
+    return [
+        div(".verdicts")[shown, span(".dim")["in the runs above"]] if shown else None,
+        finding_table([finding_model(row) for row in seen.findings.get(account, ())]),
+    ]
 
 
 def now_cards(seen: Seen, account: str | None, limits: Mapping[str, float]) -> Element:
@@ -126,7 +143,8 @@ def _state(line: RunLine) -> Node:
 def _loud(line: RunLine) -> Node:
     if not line.judged:
         return nothing("nothing is judged yet")
-    return span(class_="loud" if line.loud else None)[count(line.loud)]
+    loud = sum(line.to_explain.values())
+    return span(class_="loud" if loud else None)[count(loud)]
 
 
 COLUMNS: tuple[Column[RunLine], ...] = (
@@ -156,6 +174,7 @@ def account_section(accounts: Sequence[Ahead]) -> Element:
     return section(aria_labelledby="accounts")[
         h2("#accounts")["Accounts"],
         table("Accounts", ACCOUNT_COLUMNS, accounts, empty=p["No account is visible to this token."]),
+        all_of_it("accounts") if accounts else None,
     ]
 
 
@@ -195,10 +214,10 @@ def _queued(one: Ahead) -> Node:
 
 
 def _slots(one: Ahead) -> Node:
-    slots = one.forecast.slots if one.forecast else None
-    if slots is None or slots.max is None:
-        return nothing("the provider is not asked here")
-    return [count(slots.used), " of ", count(slots.max)]
+    if one.slots is None:
+        return nothing("no audit was told yet" if one.forecast else "it is being looked at")
+    told = span(".more")["told ", at(one.slots.at_ms)]
+    return [count(one.slots.used), " of ", count(one.slots.max), told]
 
 
 def _busiest(one: Ahead) -> Node:

@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping
 
-from htpy import Node, code, div, h2, section
+from htpy import Node, a, code, div, h2, p, section
 
 from app.api.pages import write_cursor
 from app.page.live import NEWEST, Seen, Topic, listener, live_of
 from app.page.overview.markup import (
+    FINDINGS,
     HEALTH,
     NOW,
     RUNS,
     account_section,
     health_table,
     moving,
+    newest_findings,
     now_cards,
     run_table,
     warnings,
 )
 from app.page.overview.reading import CURSOR, ahead_of, lines_of, older_lines
+from app.page.parts.download import all_of_it
 from app.page.parts.notice import empty
 from app.page.parts.table import pager
 from app.page.visit import Drawn, Events, PageRoute, Visit
@@ -47,6 +50,12 @@ async def overview(visit: Visit) -> Drawn:
                 h2("#runs")["Runs"],
                 div(id=RUNS)[run_table(lines, NO_RUNS)],
                 pager("/", visit.values, more) if lines else None,
+                all_of_it("runs") if lines else None,
+            ],
+            section(aria_labelledby="findings")[
+                h2("#findings")["Newest findings"],
+                div(id=FINDINGS)[newest_findings(seen, account)],
+                p[a(href="/findings")["All findings"]],
             ],
             account_section(ahead),
             section(aria_labelledby="health")[h2("#health")["Health"], div(id=HEALTH)[health_table(seen)]],

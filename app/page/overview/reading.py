@@ -3,9 +3,11 @@ which is kept for some seconds.
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -18,7 +20,9 @@ from app.domain.verdicts import QUIET_VERDICTS
 from app.page.live import NEWEST, RunNow, Seen
 from app.page.visit import Visit
 from app.store.read.progress import RunProgress
+from app.store.write.account_sheets import AccountSheet
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 ACCOUNTS_MAX = 10
@@ -36,8 +40,17 @@ class RunLine:
 
     run: Run
     judged: int
-    loud: int
-    """Of the judged attempts: those that are to be explained."""
+    to_explain: Mapping[str, int]
+    """Of the judged attempts, by verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Tasks that the provider works on at once, as the last audit was told."""
+
+    max: int
+    used: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,8 @@ class Ahead:
     balance: Balance | None
     forecast: AccountForecast | None
     """None: it is being made."""
+    slots: Slots | None = None
+    """None: no audit was told."""
 
 
 def line_of(now: RunNow) -> RunLine:
@@ -78,39 +93,46 @@ async def older_lines(visit: Visit, cursor: str) -> tuple[list[RunLine], str | N
 
 
 def _line(run: Run, progress: RunProgress) -> RunLine:
-    loud = sum(n for name, n in progress.verdicts.items() if name not in QUIET_VERDICTS)
-    return RunLine(run, sum(progress.verdicts.values()), loud)
+    to_explain = {name: n for name, n in progress.verdicts.items() if n and name not in QUIET_VERDICTS}
+    return RunLine(run, sum(progress.verdicts.values()), to_explain)
 
 
 async def ahead_of(visit: Visit) -> Sequence[Ahead]:
     """Of every account that the caller sees."""
-    configured = visit.parts.settings.all_accounts()
-    names = [name for name in configured if visit.caller.sees(name)][:ACCOUNTS_MAX]
-    kept: dict[str, Kept] = visit.parts.shared.setdefault(AHEAD, {})
+    configured, names = visit.parts.settings.all_accounts(), visit.accounts[:ACCOUNTS_MAX]
+    kept: dict[str, Kept[Ahead]] = visit.parts.shared.setdefault(AHEAD, {})
 
     async def of(name: str) -> Ahead:
-        async def look() -> tuple[Balance, AccountForecast]:
+        limit_per_s = configured[name].rate_per_s
+
+        async def look() -> Ahead:
             balance = await visit.ask(accounts.get_balance, account=name)
-            return balance, await visit.ask(accounts.get_forecast, account=name)
+            forecast = await visit.ask(accounts.get_forecast, account=name)
+            sheet = await visit.read(lambda: visit.parts.store.account_sheets.sheet(name))
+            return Ahead(name, limit_per_s, balance, forecast, _slots(sheet))
 
         found = await kept.setdefault(name, Kept()).get(look)
-        balance, forecast = found or (None, None)
-        return Ahead(name, configured[name].rate_per_s, balance, forecast)
+        return found or Ahead(name, limit_per_s, None, None)
 
     return await asyncio.gather(*map(of, names))
 
 
-class Kept:
-    """What lies ahead of one account, read by one at a time, and shown as it was meanwhile."""
+def _slots(sheet: AccountSheet | None) -> Slots | None:
+    told = json.loads(sheet.body)["forecast"]["slots"] if sheet else None
+    if sheet is None or not told or told["max"] is None or told["used"] is None:
+        return None
+    return Slots(told["max"], told["used"], sheet.at_ms)
+
+
+class Kept(Generic[T]):
+    """Something that takes long, read by one at a time, and shown as it was meanwhile."""
 
     def __init__(self) -> None:
-        self._found: tuple[Balance, AccountForecast] | None = None
+        self._found: T | None = None
         self._read_s = -AHEAD_FOR_S
         self._looking: asyncio.Task[None] | None = None
 
-    async def get(
-        self, look: Callable[[], Awaitable[tuple[Balance, AccountForecast]]]
-    ) -> tuple[Balance, AccountForecast] | None:
+    async def get(self, look: Callable[[], Awaitable[T]]) -> T | None:
         """As it was last read; None: not yet."""
         if self._looking is None and time.monotonic() - self._read_s >= AHEAD_FOR_S:
             self._looking = asyncio.create_task(self._look(look), name="what lies ahead")
@@ -124,7 +146,7 @@ class Kept:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    async def _look(self, look: Callable[[], Awaitable[tuple[Balance, AccountForecast]]]) -> None:
+    async def _look(self, look: Callable[[], Awaitable[T]]) -> None:
         try:
             self._found = await look()
         except Exception as error:  # what was read before is shown, and the next page looks again

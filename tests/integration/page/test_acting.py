@@ -61,11 +61,11 @@ async def test_all_that_match_are_retried_after_a_confirmation_that_counts_once(
         assert (sent.status, sent.headers["Location"]) == (303, path)
     going = await visitor.look(path)
     assert "0 of 3" in going.text
-    assert going.tree.css_first('#progress[hx-trigger="every 2s"]') is not None
+    assert going.tree.css_first("#live") is not None
     await carry_out(visitor.api.store, path.rpartition("/")[2], clock=visitor.api.clock)
     ended = await visitor.look(path)
     assert "3 of 3 are done Done 3 100 %" in ended.text
-    assert ended.tree.css_first("#progress[hx-trigger]") is None
+    assert ended.tree.css_first("#live") is None
     assert "Retry" in (await visitor.look("/bulk")).text
     async with visitor.api.store.db.engine.connect() as connection:
         assert set(await connection.scalars(sa.select(tasks.c.attempt))) == {2}
