@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from app.store.read.standing import StandingReads
     from app.store.read.state import StateReads
     from app.store.read.task_pages import TaskPageReads
+    from app.store.read.task_relay import TaskRelayReads
     from app.store.read.waiting import WaitingReads
     from app.store.write.access import AccessWrites
     from app.store.write.account_sheets import AccountSheetWrites
@@ -105,6 +106,7 @@ PARTS = {
     "relay_endpoints": "write.relay_endpoints.RelayEndpointWrites",
     "relay_messages": "write.relay_messages.RelayMessageWrites",
     "relay": "read.relay.RelayReads",
+    "task_relay": "read.task_relay.TaskRelayReads",
     "idempotency": "write.idempotency.IdempotencyWrites",
     "future_times": "write.future_times.FutureTimeWrites",
     "forecasts": "read.forecasts.ForecastReads",
@@ -185,6 +187,7 @@ class Store:
         relay_endpoints: RelayEndpointWrites
         relay_messages: RelayMessageWrites
         relay: RelayReads
+        task_relay: TaskRelayReads
         idempotency: IdempotencyWrites
         future_times: FutureTimeWrites
         forecasts: ForecastReads

@@ -771,6 +771,7 @@ relay_messages = sa.Table(
     sa.Column("status", sa.Integer),  # of the last try; null: no answer, or none yet
     sa.Column("error", sa.Text),
     sa.Index("ix_relay_messages_due", "endpoint_id", "due_at_ms", "id"),
+    sa.Index("ix_relay_messages_task_id", "task_id"),
 )
 
 # Files that were uploaded to be run as batches, their bytes in pieces.

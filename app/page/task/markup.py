@@ -37,10 +37,11 @@ from app.page.control.forms import task_buttons
 from app.page.parts.badge import badge, shape
 from app.page.parts.facts import Fact, cards, facts
 from app.page.parts.notice import empty
-from app.page.parts.times import at, exactly_at, took
+from app.page.parts.times import exactly_at, took
 from app.page.parts.words import credits, id_of, nothing, others, prompt
 from app.page.task.charge import Line, charge_lines
 from app.page.task.reading import TaskView
+from app.page.task.relay import relayed
 from app.page.task.timeline import Event, timeline
 from app.page.visit import Visit
 
@@ -65,6 +66,7 @@ def task_page(visit: Visit, view: TaskView) -> Node:
             ],
         ],
         section(aria_labelledby="charge")[h2("#charge")["Charge"], _charge(view, events[0].at_ms)],
+        section(aria_labelledby="relay")[h2("#relay")["Relay"], relayed(view.messages)],
         section(aria_labelledby="answer")[
             h2("#answer")["Answer"], HIDDEN if is_hidden else _answer(view.answer)
         ],
@@ -166,7 +168,6 @@ def _charge(view: TaskView, stored_at_ms: int) -> Node:
     return [
         table_element(".sum")[tbody[[_line(line) for line in lines]]],
         ul(".said")[[li[others(sentence)] for sentence in said.summary]],
-        _relayed(view),
     ]
 
 
@@ -178,28 +179,6 @@ def _line(line: Line) -> Element:
 
 def _signed(amount: Decimal, *, is_sum: bool) -> str:
     return exact(amount) if is_sum or amount < 0 else f"+{exact(amount)}"
-
-
-def _relayed(view: TaskView) -> Node:
-    if not view.endpoints:
-        return p(".dim")["Its run pushes results nowhere; they are fetched."]
-    return [
-        p["Results of its run are pushed to:"],
-        ul[
-            [
-                li[
-                    others(end.url),
-                    " ",
-                    badge(end.state),
-                    span(".more")[
-                        f"{end.taken:,} taken, {end.waiting:,} wait, last taken ",
-                        at(end.last_taken_at_ms, "never"),
-                    ],
-                ]
-                for end in view.endpoints
-            ]
-        ],
-    ]
 
 
 def _answer(answer: TaskAnswer | None) -> Node:

@@ -9,10 +9,9 @@ from app.api.native.runs import Run
 from app.api.native.tasks import TaskDetail
 from app.domain.evidence.records import DisputedAttempt
 from app.page.visit import Visit
-from app.store.read.relay import EndpointRow
+from app.store.read.task_relay import TaskMessage
 
 ANSWER_CHARS = 20_000
-ENDPOINTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,8 @@ class TaskView:
     """With the bytes of their reports."""
     answer: TaskAnswer | None
     """None: there is none to show, or answers are hidden here."""
-    endpoints: Sequence[EndpointRow]
-    """Where results of its run are pushed to."""
+    messages: Sequence[TaskMessage]
+    """Where its results are pushed to, and what became of that."""
 
 
 async def read_task(visit: Visit, task_id: str) -> TaskView:
@@ -35,8 +34,8 @@ async def read_task(visit: Visit, task_id: str) -> TaskView:
     run = await visit.ask(runs.get_run, run_id=task.run_id)
     store = visit.parts.store
     known = await visit.read(lambda: store.disputes.task_with_attempts(task.id))
-    endpoints = await visit.read(lambda: store.relay.endpoints(run_id=task.run_id, limit=ENDPOINTS))
+    messages = await visit.read(lambda: store.task_relay.messages_of_task(task.id))
     answer = None
     if not visit.hides_prompts and task.settled_at is not None:
         answer = await visit.ask(get_result, task_id=task.id, max_chars=ANSWER_CHARS)
-    return TaskView(task, run, known.attempts if known else (), answer, endpoints)
+    return TaskView(task, run, known.attempts if known else (), answer, messages)

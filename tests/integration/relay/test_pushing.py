@@ -402,3 +402,31 @@ async def test_times_that_a_wrong_clock_wrote_hold_up_nothing(
         clock.advance(-30 * 24 * HOUR_MS)
         await worker.turn()
         assert len(receiver.got) == 2
+
+
+async def test_what_became_of_the_posts_of_one_task_is_known(
+    on_either: Pipeline, clock: SteppedClock
+) -> None:
+    """Also of those that were taken, whose messages are gone."""
+
+    async def known(task_id: str) -> list[tuple[str, str, int, int | None]]:
+        found = await on_either.store.task_relay.messages_of_task(task_id)
+        return [(one.kind, one.state, one.tries, one.status) for one in found]
+
+    async with receiving() as receiver, Worker(on_either) as worker:
+        (alone,) = await on_either.start(1)
+        one, other = await on_either.start(2, push_to=endpoint(receiver.url))
+        assert (await known(alone), await known(one)) == ([], [("", "to_come", 0, None)])
+        await complete(on_either)
+        assert await known(one) == [("completed", "new", 0, None)]
+        receiver.answers += [web.Response(status=500), web.Response(status=500)]
+        await worker.turn()
+        assert await known(one) == await known(other) == [("completed", "waiting", 1, 500)]
+        clock.advance(HOUR_MS)
+        await worker.turn()
+        assert await known(one) == [("completed", "taken", 0, None)]
+        await on_either.start(1, push_to=endpoint(receiver.url))
+        await on_either.store.runs.cancel_run(on_either.run_id, "enough")
+        assert [state for _, state, _, _ in await known(on_either.task_ids[-1])] == ["waiting"]
+        await worker.turn()
+        assert await known(on_either.task_ids[-1]) == [("cancelled", "taken", 0, None)]
