@@ -32,6 +32,7 @@ from app.page.errors import error_page
 from app.page.layout import render
 from app.page.live import SHARED
 from app.page.overview.reading import AHEAD
+from app.page.run.voided import VOIDED
 from app.page.security import HEADERS, is_from_us, own_path
 from app.page.session import FORM_TOKEN, Sessions
 from app.page.signing_in import sign_in_page
@@ -71,7 +72,8 @@ class Site:
         """End what was begun beside requests."""
         self._parts.stopping.set()
         shared = self._parts.shared
-        for kept in (*shared.get(AHEAD, {}).values(), *filter(None, [shared.get(SHARED)])):
+        beside = [one for name in (AHEAD, VOIDED) for one in shared.get(name, {}).values()]
+        for kept in (*beside, *filter(None, [shared.get(SHARED)])):
             await kept.close()
 
     async def unknown(self, request: web.Request) -> web.StreamResponse:

@@ -4,12 +4,8 @@ which is kept for some seconds.
 
 import asyncio
 import json
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-import structlog
 
 from app.api.native import accounts
 from app.api.native.accounts import Balance
@@ -17,19 +13,15 @@ from app.api.native.forecast_model import AccountForecast
 from app.api.native.runs import Run, run_model
 from app.api.pages import read_cursor, write_cursor
 from app.domain.verdicts import QUIET_VERDICTS
+from app.page.kept import Kept
 from app.page.live import NEWEST, RunNow, Seen
 from app.page.visit import Visit
 from app.store.read.progress import RunProgress
 from app.store.write.account_sheets import AccountSheet
 
-T = TypeVar("T")
-log = structlog.get_logger(__name__)
-
 ACCOUNTS_MAX = 10
 AHEAD_FOR_S = 15.0
 """What lies ahead is not looked at anew for so long: it reads the work of a day."""
-AHEAD_WITHIN_S = 0.15
-"""A page waits so long for it, and is shown without where it takes longer; the next one has it."""
 CURSOR = "runs"
 AHEAD = "page ahead"
 
@@ -111,7 +103,7 @@ async def ahead_of(visit: Visit) -> Sequence[Ahead]:
             sheet = await visit.read(lambda: visit.parts.store.account_sheets.sheet(name))
             return Ahead(name, limit_per_s, balance, forecast, _slots(sheet))
 
-        found = await kept.setdefault(name, Kept()).get(look)
+        found = await kept.setdefault(name, Kept(AHEAD_FOR_S)).get(look)
         return found or Ahead(name, limit_per_s, None, None)
 
     return await asyncio.gather(*map(of, names))
@@ -122,34 +114,3 @@ def _slots(sheet: AccountSheet | None) -> Slots | None:
     if sheet is None or not told or told["max"] is None or told["used"] is None:
         return None
     return Slots(told["max"], told["used"], sheet.at_ms)
-
-
-class Kept(Generic[T]):
-    """Something that takes long, read by one at a time, and shown as it was meanwhile."""
-
-    def __init__(self) -> None:
-        self._found: T | None = None
-        self._read_s = -AHEAD_FOR_S
-        self._looking: asyncio.Task[None] | None = None
-
-    async def get(self, look: Callable[[], Awaitable[T]]) -> T | None:
-        """As it was last read; None: not yet."""
-        if self._looking is None and time.monotonic() - self._read_s >= AHEAD_FOR_S:
-            self._looking = asyncio.create_task(self._look(look), name="what lies ahead")
-        if self._looking is not None and self._found is None:
-            await asyncio.wait([self._looking], timeout=AHEAD_WITHIN_S)
-        return self._found
-
-    async def close(self) -> None:
-        """Give up what goes on."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-
-    async def _look(self, look: Callable[[], Awaitable[T]]) -> None:
-        try:
-            self._found = await look()
-        except Exception as error:  # what was read before is shown, and the next page looks again
-            log.info("page_ahead_unknown", error=type(error).__name__)
-        finally:
-            self._read_s, self._looking = time.monotonic(), None

@@ -41,12 +41,7 @@ def bought(view: RunView, usable_chars_min: int) -> Node:
     shown: list[Node] = [
         p[_known(sample, whole), f"; an answer of {usable_chars_min} characters or more counts as usable."]
     ]
-    if sample.voided is not None:
-        shown.append(p["Given back: ", credits(sample.voided), " credits were held and voided."])
-    else:
-        shown.append(
-            p(".dim")["What was given back (voided) stands in the report, which reads all of the run."]
-        )
+    shown.append(_given_back(view))
     for title, found in parts:
         rows = list(found.items())
         shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True))
@@ -56,6 +51,14 @@ def bought(view: RunView, usable_chars_min: int) -> Node:
             table("Records by samples answered", SAMPLE_COLUMNS, sample.repeated, empty=None),
         ]
     return shown
+
+
+def _given_back(view: RunView) -> Node:
+    if view.voided is not None:
+        return p["Given back: ", credits(view.voided), " credits were held and voided."]
+    if view.head.progress.open:
+        return p(".dim")["What is given back (voided) is added up when the run has ended."]
+    return p(".dim")["What was given back (voided) is being added up: look again in a moment."]
 
 
 Row = tuple[str, Bought]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from app.api.native import runs, tasks
 from app.api.native.runs import Run
@@ -10,6 +11,7 @@ from app.api.pages import Page
 from app.api.problems import not_found
 from app.page.filters import Filter
 from app.page.live import RunNow, Topic, live_of
+from app.page.run.voided import voided_of
 from app.page.visit import Visit
 from app.store.read.progress import RunProgress
 from app.store.read.run_pages import TimedRun
@@ -41,6 +43,8 @@ class RunView:
     head: RunHead
     sample: RunSample
     asked: Filter
+    voided: Decimal | None
+    """Credits that its ledger gave back; None: it goes on, or is being added up."""
     tasks: Page[Task] | None
     """None: what was asked for cannot be read."""
 
@@ -49,7 +53,10 @@ async def read_run(visit: Visit, run_id: str, asked: Filter) -> RunView:
     """Raises Problem for a run that this caller may not see."""
     head = await read_head(visit, run_id)
     sample = await _sample(visit, head)
-    return RunView(head, sample, asked, await _tasks(visit, head.run.id, asked))
+    voided = sample.voided
+    if voided is None:
+        voided = await voided_of(visit, head.run.id, head.progress)
+    return RunView(head, sample, asked, voided, await _tasks(visit, head.run.id, asked))
 
 
 async def _sample(visit: Visit, head: RunHead) -> RunSample:

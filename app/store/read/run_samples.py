@@ -64,6 +64,17 @@ class RunSampleReads(StorePart):
         places = [1 + n * (last - 1) // (SAMPLED - 1) for n in range(SAMPLED)]
         return RunSample(await self._tasks(connection, run_id, tasks.c.ordinal.in_(places)), False, None, ())
 
+    @reads
+    async def voided(self, connection: AsyncConnection, run_id: str, after: int, through: int) -> Decimal:
+        """Credits that the ledger gave back of some tasks of a run, by their places in it."""
+        await read_by_index(connection)
+        t, e = tasks.c, ledger.c
+        which = t.run_id == run_id, t.ordinal > after, t.ordinal <= through
+        # Both conditions: with the first it is read by the index of closing entries.
+        voids = e.kind.in_(("post", "void")), e.kind == "void"
+        found = sa.select(credits_sum(e.credits)).join(tasks, t.id == e.task_id).where(*which, *voids)
+        return await connection.scalar(found) or Decimal(0)
+
     async def _tasks(
         self, connection: AsyncConnection, run_id: str, which: sa.ColumnElement[bool]
     ) -> list[SampledTask]:

@@ -6,10 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.domain.own_columns import OwnColumns
 from app.domain.task import TaskSpec, new_id
+from app.page.run import voided
 from app.store.read import run_samples
+from app.store.tables import tasks
+from tests.integration.api.asking import until
 from tests.integration.api.test_reading import settled_run
 from tests.integration.page.conftest import StartPage
 from tests.integration.page.visiting import Visitor
@@ -53,6 +57,9 @@ async def test_tasks_are_found_by_the_filter_bar(visitor: Visitor) -> None:
         "custom_id:row-7": ["row-7"],
         'text:"SECRET 1"': ["row-1", "row-10", "row-11", "row-12"],
         "text:100% state:failed": [],
+        "state:completed engine:gemini country:de text:secret custom_id:row-10": ["row-10"],
+        "country:de verdict:matched engine:gemini text:1 state:completed": ["row-10"],
+        "state:failed verdict:matched": [],
     }.items():
         seen = await visitor.look(f"/runs/{run_id}", params={"q": words})
         shown = [cell.text(strip=True) for cell in seen.tree.css("td[data-label=custom_id]")]
@@ -84,7 +91,25 @@ async def test_a_long_run_is_drawn_of_a_sample_that_says_so(
     run_id = await settled_run(visitor.api)
     text = (await visitor.look(f"/runs/{run_id}")).text
     assert "3 of 5 answered , in 5 tasks evenly spread over 12" in text
-    assert "11 of 12 tasks done" in text and "given back (voided) stands in the report" in text
+    assert "11 of 12 tasks done" in text and "(voided) is added up when the run has ended" in text
+
+
+async def test_what_a_long_run_got_back_is_added_up_beside_its_page_once_it_has_ended(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_samples, "SAMPLED", 5)
+    monkeypatch.setattr(voided, "STEP", 5)
+    run_id = await settled_run(visitor.api)
+    async with visitor.api.store.db.engine.begin() as connection:
+        await connection.execute(sa.update(tasks).where(tasks.c.state == "submitted").values(state="expired"))
+
+    async def is_given_back() -> bool:
+        return "Given back: 5 credits" in (await visitor.look(f"/runs/{run_id}")).text
+
+    await until(is_given_back, True)
+    seen = dict(visitor.api.parts.shared[voided.VOIDED])
+    await visitor.look(f"/runs/{run_id}")
+    assert visitor.api.parts.shared[voided.VOIDED] == seen
 
 
 async def test_a_run_with_nothing_in_it_yet(reader: Visitor) -> None:
