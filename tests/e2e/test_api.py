@@ -7,8 +7,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.e2e.stack import STOP, Stack, running_stack
 from tests.servers.processes import free_port
@@ -26,6 +28,14 @@ def ask(url: str, token: str) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+def signed_in(url: str, token: str) -> urllib.request.OpenerDirector:
+    """A browser's cookies, after the form of the page."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    with browser.open(f"{url}/sign-in", urlencode({"token": token}).encode(), timeout=30) as page:
+        assert "Health" in page.read().decode()
+    return browser
 
 
 async def run_documented_commands(stack: Stack) -> None:
@@ -125,4 +135,9 @@ async def test_the_api_tells_of_a_run_and_ends_in_order(
         status, run = ask(f"{stack.web_url}/v1/runs/{stack.run_id}", token)
         assert (status, run["counts"]["total"]) == (200, 5)
         assert ask(f"{stack.web_url}/v1/nothing", token)[0] == 404
-        assert stack.end("web", STOP) == 0
+        browser = signed_in(stack.web_url, token)
+        with browser.open(f"{stack.web_url}/runs/{stack.run_id}", timeout=30) as page:
+            assert "5 of 5 tasks done" in page.read().decode()
+        with browser.open(f"{stack.web_url}/live", timeout=30) as moving:
+            assert moving.readline() == b"retry: 2000\n"
+            assert stack.end("web", STOP) == 0  # though a page is open
