@@ -72,8 +72,10 @@ class RunSampleReads(StorePart):
         which = t.run_id == run_id, t.ordinal > after, t.ordinal <= through
         # Both conditions: with the first it is read by the index of closing entries.
         voids = e.kind.in_(("post", "void")), e.kind == "void"
-        found = sa.select(credits_sum(e.credits)).join(tasks, t.id == e.task_id).where(*which, *voids)
-        return await connection.scalar(found) or Decimal(0)
+        # Asked for each task: a join would begin with the entries of all runs where few are voids.
+        of_task = sa.select(credits_sum(e.credits)).where(e.task_id == t.id, *voids).correlate(tasks)
+        found = await connection.scalar(sa.select(credits_sum(of_task.scalar_subquery())).where(*which))
+        return found or Decimal(0)
 
     async def _tasks(
         self, connection: AsyncConnection, run_id: str, which: sa.ColumnElement[bool]

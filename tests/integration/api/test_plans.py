@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from app.domain.bulk_change import Aim, Place, Verb
 from app.domain.task import new_id
 from app.domain.task_filter import TaskFilter
+from app.page.run import voided
 from app.page.table import PAGES
 from app.provider.wire import read_answer
 from app.store import Database, Store
@@ -118,6 +119,7 @@ async def large(large_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(books_pages, "COUNTED_MAX", RANGE)
     monkeypatch.setattr(relay, "COUNTED_MAX", RANGE)
     monkeypatch.setattr(run_samples, "SAMPLED", LIMIT)
+    monkeypatch.setattr(voided, "STEP", RANGE)
     store = Store(Database(large_url), read_answer)
     try:
         yield store

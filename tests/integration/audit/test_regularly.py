@@ -115,7 +115,10 @@ async def test_one_worker_at_a_time(account: Account) -> None:
     settings = Settings(_env_file=None, sweep_lease_s=60.0)
     signals = WorkerSignals()
     context = cast(
-        Any, SimpleNamespace(clock=account.clock, settings=settings, store=account.store, signals=signals)
+        Any,
+        SimpleNamespace(
+            clock=account.clock, settings=settings, store=account.store, signals=signals, providers={}
+        ),
     )
     inside, release = asyncio.Event(), asyncio.Event()
     ask = account.balance
