@@ -40,7 +40,7 @@ def no_float(value: Any) -> Any:
 GivenCredits = Annotated[
     Decimal,
     BeforeValidator(no_float),
-    Field(ge=0, le=ACCOUNT_CREDITS_MAX, decimal_places=6),
+    Field(strict=False, ge=0, le=ACCOUNT_CREDITS_MAX, decimal_places=6),
     WithJsonSchema(
         {
             "type": ["integer", "string"],
@@ -76,13 +76,14 @@ _WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 def _whole(value: Any) -> Any:
     # Python reads more as a number than the schema says, such as 1_000.
-    if isinstance(value, str) and _WHOLE.fullmatch(value) is None:
+    if isinstance(value, bool) or (isinstance(value, str) and _WHOLE.fullmatch(value) is None):
         raise ValueError("is no whole number: write digits only")
-    return value
+    # JSON knows one kind of number.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-"""Of a query: digits and nothing else."""
+"""In a query digits and nothing else; in JSON a whole number."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 

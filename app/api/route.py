@@ -36,9 +36,10 @@ class Params(BaseModel):
 
 
 class Body(BaseModel):
-    """Base of JSON bodies."""
+    """Base of JSON bodies, whose values are of the kinds that their schema names: "1" is no number, nor is
+    true."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True, slots=True)

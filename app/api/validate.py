@@ -4,14 +4,15 @@ its remedy; what was sent is never quoted.
 
 import asyncio
 import codecs
-import re
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
 from multidict import MultiMapping
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
+from app.api.faults import field_errors, shown
 from app.api.problems import (
     INVALID,
     MALFORMED,
@@ -31,39 +32,6 @@ JSON = "application/json"
 NO_PARAMS = Params()
 SILENT_S = 60.0
 """Of an upload: whoever sends nothing for so long holds a slot that others wait for."""
-_NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
-_REMEDIES = {
-    "missing": "add it, it is needed",
-    "string_type": "write a string",
-    "int_type": "write a whole number",
-    "int_parsing": "write a whole number",
-    "int_from_float": "write a whole number",
-    "bool_type": "write true or false",
-    "bool_parsing": "write true or false",
-    "list_type": "write a list",
-    "dict_type": "write an object",
-    "model_type": "write an object",
-    "model_attributes_type": "write an object",
-    "decimal_type": "write a decimal in a string",
-    "decimal_parsing": "write a decimal in a string",
-    "string_pattern_mismatch": "write it as /openapi.json says",
-}
-_SAID_BY_PYDANTIC = (
-    "literal_error",
-    "enum",
-    "greater_than",
-    "greater_than_equal",
-    "less_than",
-    "less_than_equal",
-    "string_too_long",
-    "string_too_short",
-    "too_long",
-    "too_short",
-    "decimal_max_places",
-    "decimal_max_digits",
-    "decimal_whole_digits",
-)
-"""Whose message names what is allowed, and not what was sent."""
 
 
 def read_params(route: Route, path: Mapping[str, str], query: MultiMapping[str]) -> Params:
@@ -74,12 +42,13 @@ def read_params(route: Route, path: Mapping[str, str], query: MultiMapping[str])
     errors += [_twice(name) for name in set(query) if len(query.getall(name)) > 1]
     if errors:
         raise _invalid(errors)
+    given = {**query, **path}
     try:
-        return route.params.model_validate({**query, **path})
+        return route.params.model_validate(given)
     except ValidationError as error:
         if any(fault["loc"][:1] and fault["loc"][0] in path for fault in error.errors(include_input=False)):
             raise not_found("such thing") from None
-        problem = _invalid(field_errors(error))
+        problem = _invalid(field_errors(error, given))
     raise problem
 
 
@@ -91,22 +60,18 @@ def read_values(model: type[Params], values: Mapping[str, Any]) -> Params:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problem = _invalid(field_errors(error))
+        problem = _invalid(field_errors(error, values))
     raise problem
 
 
 def _unknown(name: str, known: Iterable[str]) -> FieldError:
     names = ", ".join(known)
     remedy = f"leave it out; known are: {names}" if names else "leave it out; there are none"
-    return FieldError(field=_shown(name), code="unknown_parameter", remedy=remedy)
+    return FieldError(field=shown(name), code="unknown_parameter", remedy=remedy)
 
 
 def _twice(name: str) -> FieldError:
-    return FieldError(field=_shown(name), code="given_twice", remedy="give it once")
-
-
-def _shown(name: str) -> str:
-    return name if _NAME.fullmatch(name) else "(not a name)"
+    return FieldError(field=shown(name), code="given_twice", remedy="give it once")
 
 
 async def read_body(
@@ -146,7 +111,7 @@ def parsed(model: type[M], body: bytes) -> M:
         if faults[0]["type"] == "json_invalid":
             problem = Problem(MALFORMED, f"the body is no JSON: {faults[0]['ctx']['error']}")
         else:
-            problem = _invalid(field_errors(error))
+            problem = _invalid(field_errors(error, from_json(body)))
     else:
         refuse_repeated_members(body)
         return read
@@ -190,25 +155,6 @@ async def arriving(part: Awaitable[T]) -> T:
 async def _lively_chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
     while chunk := await arriving(request.content.readany()):
         yield chunk
-
-
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """What pydantic found, without what it was given."""
-    return [_field_error(fault) for fault in error.errors(include_input=False, include_url=False)]
-
-
-def _field_error(fault: Any) -> FieldError:
-    field = ".".join(_shown(str(part)) for part in fault["loc"]) or None
-    kind, code = fault["type"], fault["type"]
-    if kind == "extra_forbidden":
-        code, remedy = "unknown_field", "leave it out; /openapi.json has the fields"
-    elif kind == "value_error":
-        code, remedy = "wrong_value", str(fault["ctx"]["error"])
-    elif kind in _SAID_BY_PYDANTIC:
-        remedy = fault["msg"]
-    else:
-        remedy = _REMEDIES.get(kind, "write it as /openapi.json says")
-    return FieldError(field=field, code=code, remedy=remedy)
 
 
 def _invalid(errors: list[FieldError]) -> Problem:

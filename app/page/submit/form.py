@@ -10,10 +10,11 @@ from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http import HttpProcessingError
 from pydantic import ValidationError
 
+from app.api.faults import field_errors
 from app.api.native.new_run import RunFields, new_run_of
 from app.api.problems import FORBIDDEN, INVALID, MALFORMED, FieldError, Problem, invalid
 from app.api.route import Call, Params
-from app.api.validate import arriving, field_errors
+from app.api.validate import arriving
 from app.domain.text import storable
 from app.domain.time_format import utc
 from app.errors import UserError
@@ -95,7 +96,7 @@ def _sent(visit: Visit, fields: dict[str, str], chunks: AsyncIterator[bytes], fi
     try:
         asked = RunFields.model_validate(given)
     except ValidationError as error:
-        errors = field_errors(error)
+        errors = field_errors(error, given)
     else:
         # A browser that sends a path, as old ones do, means the file.
         file = storable(PurePath(filename.replace("\\", "/")).name, 200) or "file"

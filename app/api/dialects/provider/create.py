@@ -25,8 +25,8 @@ from app.api.dialects.provider.models import (
     ProviderTaskBatch,
     ProviderTaskBody,
 )
+from app.api.faults import field_errors
 from app.api.route import Answer, Call, Params
-from app.api.validate import field_errors
 from app.domain.standing import NewTask
 
 
@@ -80,7 +80,7 @@ def _item(call: Call[Any, Any], index: int, item: Any) -> NewTask | ProviderErro
         body = ProviderTaskBody.model_validate(item)
         return new_task(call.parts, body, push_to=call.caller.push_to)
     except ValidationError as error:
-        details: Any = field_details(field_errors(error))
+        details: Any = field_details(field_errors(error, item))
     except Refusal as refusal:
         details = refusal.details
     return provider_error(VALIDATION, f"Invalid task at index {index}", {"errors": details})
