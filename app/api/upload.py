@@ -46,6 +46,9 @@ async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         rest = chunk
         while rest:
             if unpacker.eof:
+                # Blocks of a tape, or of a cipher, are filled up with zeros.
+                if not (rest := rest.lstrip(b"\0")):
+                    break
                 unpacker = zlib.decompressobj(_GZIP_WBITS)
             try:
                 piece = unpacker.decompress(rest, UNPACKED_PIECE_BYTES)

@@ -106,10 +106,13 @@ async def test_a_file_is_given_back_as_it_came(api: Api) -> None:
 async def test_a_form_that_is_wrong_leaves_nothing_behind(sqlite_api: Api) -> None:
     twice = form(b"x")
     twice.add_field("file", b"y", filename="b")
+    purposes = form(b"x")
+    purposes.add_field("purpose", "batch")
     wrong = [
         (form(b"x", purpose="fine-tune"), 400, "purpose", "invalid_purpose"),
         (form(b""), 400, "file", "empty_file"),
         (twice, 400, "file", "given_twice"),
+        (purposes, 400, "purpose", "given_twice"),
         (form(b"x", colour="red"), 400, None, "unknown_parameter"),
         (form(b"x", **{"expires_after[seconds]": "1"}), 400, "expires_after", "invalid_expires_after"),
         (form(b"x", purpose="batch" * 1000), 400, "purpose", "too_long"),

@@ -69,6 +69,8 @@ async def _read_form(call: Call[Params, Upload], read: _Read) -> None:
             raise wrong(None, "invalid_form", "the form has parts that are not known: send file and purpose")
         if name == "file":
             await _keep(call, part, read)
+        elif name in read.fields:
+            raise wrong(name, "given_twice", "the form has this field twice: send it once")
         elif name in _FIELDS:
             read.fields[name] = await _text(part, name)
         else:
