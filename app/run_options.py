@@ -159,7 +159,8 @@ def duration_option(name: str, text: str) -> int | None:
     try:
         return parse_duration(text)
     except DurationError as error:
-        raise UserError("bad_option", f"{name}: {error}", exit_code=USAGE) from error
+        what, _, remedy = str(error).partition("; ")
+        raise UserError("bad_option", f"{name}: {what}", remedy, exit_code=USAGE) from error
 
 
 def _bad(name: str, value: str, remedy: str) -> UserError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
+from multidict import MultiMapping
 from pydantic import BaseModel
 
 from app.api.problems import CONFLICT, INVALID, MALFORMED, FieldError, Problem
@@ -41,13 +42,20 @@ def key_of(headers: Mapping[str, str]) -> str | None:
     given = headers.get(HEADER)
     if given is None:
         return None
+    if isinstance(headers, MultiMapping) and len(headers.getall(HEADER)) > 1:
+        raise _wrong_key("given_twice", "send one: which of several is meant is not known")
     key = given.strip()
     key = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
     if not _KEY.fullmatch(key):
-        remedy = "write 1 to 255 letters, digits and signs without blanks, such as a UUID"
-        error = FieldError(field=HEADER, code="invalid_key", remedy=remedy)
-        raise Problem(MALFORMED, f"{HEADER}: {remedy}", errors=[error])
+        raise _wrong_key(
+            "invalid_key", "write 1 to 255 letters, digits and signs without blanks, such as a UUID"
+        )
     return key
+
+
+def _wrong_key(code: str, remedy: str) -> Problem:
+    wrong = FieldError(field=HEADER, code=code, remedy=remedy)
+    return Problem(MALFORMED, f"{HEADER}: {remedy}", errors=[wrong])
 
 
 @dataclass(slots=True)
@@ -168,4 +176,5 @@ def _other_request() -> Problem:
 def _in_progress(row: KeyRow, now_ms: int) -> Problem:
     wait_s = min(LEASE_MS, max(1_000, row.lease_until_ms - now_ms)) // 1000
     detail = "a request with this key goes on: wait as Retry-After says, and repeat it for its answer"
-    return Problem(CONFLICT, detail, headers={"Retry-After": str(wait_s)})
+    going_on = FieldError(field=HEADER, code="in_progress", remedy=detail)
+    return Problem(CONFLICT, detail, errors=[going_on], headers={"Retry-After": str(wait_s)})

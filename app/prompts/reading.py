@@ -38,6 +38,8 @@ class Reading:
     delimiter: str | None = None
     kind: str | None = None
     """csv or jsonl, whatever it is called and however it begins."""
+    name: str = "standard input"
+    """What it is called where it is no file."""
 
 
 def check_reading(reading: Reading) -> list[EngineProblem]:
@@ -111,7 +113,7 @@ class Opened:
         if not parts:
             return None
         otherwise = f" ({' and '.join(options)} can say otherwise)" if options else ""
-        name = self._path.name if self._path else "standard input"
+        name = self._path.name if self._path else self._reading.name
         return f"{name} is read as {', '.join(parts)}{otherwise}"
 
 

@@ -1,6 +1,7 @@
 """What a new run may be told, in a query or in a JSON body: as `submit` takes it, with the same rules."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from app.api.native.visible import visible_account
 from app.api.problems import INVALID, FieldError, Problem
 from app.api.route import Body, Call, Params
 from app.config import ACCOUNT_NAME
+from app.domain.engines.rules import EngineProblem
 from app.domain.task import REPEATS_MAX
 from app.domain.time_format import utc
 from app.errors import UserError
@@ -29,7 +31,10 @@ _OPTION = re.compile(r"--([a-z][a-z-]*)")
 
 def _credits_text(value: Any) -> Any:
     if isinstance(value, float | bool):
-        raise ValueError("write a decimal in a string: a float is not exact")
+        raise ValueError('write a whole number, or a decimal in a string such as "12.5"')
+    if value == "":
+        # Of whoever meant a number and has none, everything would be spent.
+        raise ValueError("write a number of credits, or leave it out")
     return str(value) if isinstance(value, int) else value
 
 
@@ -37,7 +42,7 @@ CreditsText = Annotated[
     str,
     BeforeValidator(_credits_text),
     Field(max_length=60),
-    WithJsonSchema({"type": ["string", "integer"], "examples": ["5000", "12.5"]}),
+    WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "examples": ["5000", "12.5"]}),
 ]
 
 
@@ -64,7 +69,8 @@ class RunFields(BaseModel):
         Whole | None, Field(ge=1, le=BATCH_MAX, description="Tasks of one call to the provider.")
     ] = None
     reuse_within: Annotated[
-        str | None, Field(max_length=20, description="Take an equal result this young, such as `24h`.")
+        str | None,
+        Field(min_length=1, max_length=20, description="Take an equal result this young, such as `24h`."),
     ] = None
     duplicates: Annotated[
         Literal["keep", "merge", "error"], Field(description="What to do with records that ask the same.")
@@ -135,17 +141,20 @@ def new_run_of(call: Call[Any, Any], fields: RunFields, now_ms: int, tag: str) -
     except UserError as error:
         problem = _option_problem(error)
     else:
-        return new, _checked(options.defaults())
+        defaults = options.defaults()
+        refuse_wrong(check_defaults(defaults))
+        return new, defaults
     raise problem
 
 
-def _checked(defaults: Defaults) -> Defaults:
-    if problems := check_defaults(defaults):
-        errors = [
-            FieldError(field=p.field, code="wrong_value", remedy=in_words_of_api(p.remedy)) for p in problems
-        ]
+def refuse_wrong(problems: Sequence[EngineProblem]) -> None:
+    """Raises Problem for what is wrong with options, if anything is: without their problems themselves, which
+    quote what was given."""
+    errors = [
+        FieldError(field=p.field, code="wrong_value", remedy=in_words_of_api(p.remedy)) for p in problems
+    ]
+    if errors:
         raise Problem(INVALID, f"{errors[0].field}: {errors[0].remedy}", errors=errors)
-    return defaults
 
 
 def in_words_of_api(text: str) -> str:

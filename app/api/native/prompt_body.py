@@ -5,11 +5,11 @@ import json
 from dataclasses import dataclass
 
 from app.api.idempotency import hash_of
-from app.api.native.new_run import NewRunBody, NewRunParams
-from app.api.problems import INVALID, FieldError, Problem
+from app.api.native.new_run import NewRunBody, NewRunParams, refuse_wrong
 from app.api.route import Upload
 from app.api.upload import BodyFile, content_of
-from app.prompts.reader import Defaults, PromptReader, Reading, read_prompts
+from app.prompts.reader import Defaults, PromptReader, read_prompts
+from app.prompts.reading import Reading, check_reading
 
 UPLOADS = {"text/csv": "csv", "application/x-ndjson": "jsonl"}
 
@@ -40,7 +40,7 @@ def uploaded(params: NewRunParams, upload: Upload) -> PromptBody:
     """A body that is read as it comes. Raises Problem."""
     charset = upload.headers.get("Content-Type", "").lower().partition("charset=")[2].strip('" ')
     encoding = params.encoding or charset.partition(";")[0] or None
-    reading = Reading(encoding, params.delimiter, UPLOADS[upload.media_type])
+    reading = Reading(encoding, params.delimiter, UPLOADS[upload.media_type], "the upload")
     return PromptBody(upload.media_type, BodyFile(content_of(upload)), reading, None, upload)
 
 
@@ -55,9 +55,5 @@ def listed(body: NewRunBody) -> PromptBody:
 
 def reader_of(body: PromptBody, defaults: Defaults) -> PromptReader:
     """Reads its records. Raises Problem."""
-    try:
-        return read_prompts(body.file, defaults, body.reading)  # type: ignore[arg-type]
-    except ValueError:
-        remedy = "leave it out, or name one that is known, such as utf-8 or cp1252; a delimiter is one sign"
-        error = FieldError(field="encoding", code="wrong_value", remedy=remedy)
-    raise Problem(INVALID, f"encoding, delimiter: {remedy}", errors=[error])
+    refuse_wrong(check_reading(body.reading))
+    return read_prompts(body.file, defaults, body.reading)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 import structlog
+from multidict import CIMultiDict
 
 from app.ports import StoreUnavailable
 from app.store.tables import idempotency_keys, runs, tasks
@@ -61,7 +62,9 @@ async def test_an_upload_is_stored_as_it_comes(api: Api, how: str) -> None:
         lines = (json.dumps({"prompt": f"question {n}"}) for n in range(1_201))
         made = await post(api, "\n".join(lines).encode(), "/v1/runs?task_type=GEMINI&country=GB", **NDJSON)
     elif how == "gzip":
-        made = await post(api, gzip.compress(rows), Content_Encoding="gzip")
+        # As several members, filled up with zeros as tapes are.
+        packed = gzip.compress(rows[:1_000]) + bytes(512) + gzip.compress(rows[1_000:]) + bytes(70_000)
+        made = await post(api, packed, Content_Encoding="gzip")
     else:
         made = await post(api, rows)
     assert (made.status, made.document["tasks"]) == (201, 1_201), made.document
@@ -83,7 +86,11 @@ async def test_the_same_key_again_is_answered_as_before(api: Api) -> None:
             changed = await post(api, other, path, key=key)
             assert (changed.status, changed.document["errors"][0]["code"]) == (422, "key_reused")
     assert await count(api, runs) == 2
-    assert (await post(api, ROWS, key="no blanks")).status == 400
+    for keys in (["no blanks"], ["k", "k"]):
+        headers = CIMultiDict([("Authorization", f"Bearer {await api.token()}")])
+        headers.extend([("Idempotency-Key", key) for key in keys])
+        async with api.client.post("/v1/runs", json=listed, headers=headers) as refused:
+            assert refused.status == 400, keys
 
 
 async def test_of_equal_requests_at_once_one_makes_a_run(api: Api) -> None:
@@ -93,6 +100,7 @@ async def test_of_equal_requests_at_once_one_makes_a_run(api: Api) -> None:
     assert await count(api, runs) == 1
     assert await count(api, tasks) == 1_201
     waiting = [answer for answer in answers if answer.status == 409]
+    assert {answer.document["errors"][0]["code"] for answer in waiting} <= {"in_progress"}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in waiting)
 
 
@@ -116,15 +124,21 @@ async def test_what_is_refused_leaves_nothing(api: Api) -> None:
     assert (await post(api, ROWS, Content_Encoding="br")).status == 415
     for query in (
         "budget=nothing",
+        "budget=",
         "country=Narnia",
         "batch=501",
         "webhook_url=ftp://x",
         "encoding=klingon",
+        "delimiter=klingon",
+        "reuse_within=klingon",
+        "reuse_within=",
         "name=latest",
     ):
-        wrong = await post(api, ROWS, f"/v1/runs?{query}")
-        assert wrong.status == 422, query
-        assert wrong.document["errors"][0]["remedy"], query
+        field, _, value = query.partition("=")
+        (error,) = (wrong := await post(api, ROWS, f"/v1/runs?{query}")).document["errors"]
+        assert (wrong.status, error["field"]) == (422, field), query
+        assert error["remedy"], query
+        assert value != "klingon" or b"klingon" not in wrong.body, query
     element = await post(api, {"prompts": [{"prompt": "a", "task_type": "NOBODY"}]})
     assert element.document["errors"][0]["field"] == "prompts.0.task_type"
     for table in (runs, tasks, idempotency_keys):
@@ -183,6 +197,8 @@ async def test_a_trial_tells_all_and_stores_nothing(api: Api) -> None:
     )
     assert tried.document["forecast"]["account"] == "default"
     assert await count(api, runs) + await count(api, idempotency_keys) == 0
+    excel = await post(api, ROWS.encode("utf-16"), "/v1/runs?dry_run=1")
+    assert excel.document["read_as"].startswith("the upload is read as UTF-16"), excel.document["read_as"]
     made = await post(api, body, key="k")
     assert (made.document["tasks"], made.document["estimated"]) == (1_202, tried.document["estimated"])
 
