@@ -9,7 +9,7 @@ from multidict import MultiMapping
 
 from app.api.problems import FORBIDDEN, RATE_LIMITED, UNAUTHORIZED, FieldError, Problem
 from app.api.route import Caller, Route
-from app.domain.access import Scope, TokenRow, is_same, prefix_of, webhook_secret
+from app.domain.access import NO_HASH, Scope, TokenRow, is_same, prefix_of, webhook_secret
 from app.domain.relay.message import NewEndpoint
 from app.ports import Clock
 from app.store import Store
@@ -59,7 +59,7 @@ class Access:
         prefix = prefix_of(given)
         token = await self._token(prefix, self._clock()) if prefix else None
         # Compared also where there is none, so that both take as long.
-        same = is_same(given, token.sha256 if token else "")
+        same = is_same(given, token.sha256 if token else NO_HASH)
         return self.admitted(token if same else None)
 
     def admitted(self, token: TokenRow | None) -> Caller:

@@ -10,6 +10,8 @@ from enum import StrEnum
 SECRET_BYTES = 32
 """256 bits: nobody guesses one, so one round of SHA-256 protects it as well as a slow hash would."""
 NAME_BYTES = 6
+NO_HASH = "0" * 64
+"""In place of a hash where there is none to compare with: nobody knows a token that has it."""
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NAME_CHARS, _SECRET_CHARS = 9, 43
 """As many digits as the largest number of so many bytes has."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import hmac
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.api import live
 from app.api.route import Parts
 from app.api.server import create_api, serve_api
+from app.api.table import ROUTES
 from app.config import Settings
+from app.domain.access import Scope
 from app.services.access import create_token, revoke_token
 from app.store import Store
 from app.store.read import exports
@@ -51,6 +54,55 @@ async def test_a_token_with_another_secret_is_refused(api: Api) -> None:
     headers = {"Authorization": f"Bearer {token[:-1]}{'1' if token[-1] == '0' else '0'}"}
     assert (await api.ask("/v1/runs")).status == 200
     assert (await api.ask("/v1/runs", headers=headers)).status == 401
+
+
+async def test_a_token_is_compared_in_the_same_way_whatever_is_wrong_with_it(
+    sqlite_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and two whole hashes, in a time that tells nothing."""
+    token = await sqlite_api.token()
+    compared: list[tuple[int, int]] = []
+    compare_digest = hmac.compare_digest
+
+    def noting(given: str, stored: str) -> bool:
+        compared.append((len(given), len(stored)))
+        return compare_digest(given, stored)
+
+    monkeypatch.setattr("app.domain.access.hmac.compare_digest", noting)
+    other_end = f"{token[:-1]}{'1' if token[-1] == '0' else '0'}"
+    other_secret = f"{token[:14]}{'0' * 43}"
+    for given, status in (
+        (token, 200),
+        (other_end, 401),
+        (other_secret, 401),
+        (f"thk_{'0' * 9}_{'0' * 43}", 401),
+    ):
+        for path in ("/v1/runs", "/v1/async/status"):
+            answered = await sqlite_api.ask(path, headers={"Authorization": f"Bearer {given}"})
+            assert answered.status == status
+    assert compared == [(64, 64)] * 8
+
+
+async def test_every_route_asks_for_a_token_of_its_scope(sqlite_api: Api) -> None:
+    """And says so in its own dialect, before it looks at anything else."""
+    made = await create_token(sqlite_api.store, "gone", "operate", None, now_ms=sqlite_api.clock())
+    assert made is not None
+    assert await revoke_token(sqlite_api.store, "gone", now_ms=sqlite_api.clock()) is not None
+    for route in ROUTES:
+        path = route.path.format(**dict.fromkeys(route.params.model_fields, "x"))
+        if route.scope is None:
+            assert (await sqlite_api.client.get(path)).status == 200
+            continue
+        for given in ("", f"Bearer {made[1]}"):
+            refused = await sqlite_api.ask(path, route.method, headers={"Authorization": given})
+            assert refused.status == 401, path
+            route.dialect.error_model.model_validate(refused.document)
+        for scope in Scope:
+            if not scope.includes(route.scope):
+                refused = await sqlite_api.ask(path, route.method, scope=scope)
+                assert refused.status == 403, path
+                route.dialect.error_model.model_validate(refused.document)
+                assert f'scope="{route.scope}"' in refused.headers["WWW-Authenticate"]
 
 
 async def test_only_a_hash_of_a_token_is_stored(api: Api) -> None:
