@@ -140,6 +140,7 @@ class Dispatcher:
             await mounted.close()
         await self._parts.awaited.close()
         await self._parts.intake.close()
+        await self._parts.wakes.close()
         await self.access.close()
 
     def note_end(

@@ -5,7 +5,7 @@ Handlers get validated values and return models, or a stream; they read no reque
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from aiohttp import StreamReader
@@ -23,6 +23,7 @@ from app.services.batches import BatchLoads
 from app.services.credit_room import CreditRooms
 from app.services.intake import Intake
 from app.services.listeners import Listeners
+from app.services.wakes import Wakes
 from app.store import Store
 
 P = TypeVar("P", bound=BaseModel)
@@ -100,20 +101,23 @@ class Parts:
     """Set when the process ends: streams end then."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What requests of one process share, by the name of its owner."""
-    wake: Callable[[], Awaitable[object]] = wake_nobody
+    wake: InitVar[Callable[[], Awaitable[object]]] = wake_nobody
     """Tells the workers that there is something to send. Raises nothing."""
     replica: Store | None = None
     """Where lists and exports are read, a moment behind; None: in `store`."""
     batch_loads: BatchLoads = field(default_factory=lambda: BatchLoads(read_batch_file))
+    wakes: Wakes = field(init=False)
     intake: Intake = field(init=False)
     awaited: Awaited = field(init=False)
     rooms: CreditRooms = field(init=False)
     listeners: Listeners = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, wake: Callable[[], Awaitable[object]]) -> None:
         age_max_ms = to_ms(self.settings.balance_age_max_s)
+        wakes = Wakes(wake)
         made = {
-            "intake": Intake(self.store, self.clock, self.wake),
+            "wakes": wakes,
+            "intake": Intake(self.store, self.clock, wakes.soon),
             "awaited": Awaited(self.store),
             "listeners": Listeners(self.clock),
             "rooms": CreditRooms(self.store, self.clock, balance_age_max_ms=age_max_ms),

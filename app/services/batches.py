@@ -7,7 +7,7 @@ up where it was left (load.py), so it survives the process that made it.
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from app.domain.own_columns import BadLine
@@ -39,13 +39,7 @@ class BatchLoads:
         self._loads: dict[str, asyncio.Task[None]] = {}
 
     def start(
-        self,
-        store: "Store",
-        clock: Clock,
-        wake: Callable[[], Awaitable[object]],
-        run_id: str,
-        file_id: str,
-        endpoint: str,
+        self, store: "Store", clock: Clock, wake: Callable[[], None], run_id: str, file_id: str, endpoint: str
     ) -> None:
         """Read a file into its run, unless that is being done."""
         if run_id in self._loads:
@@ -55,13 +49,7 @@ class BatchLoads:
         task.add_done_callback(lambda _: self._loads.pop(run_id, None))
 
     async def _load(
-        self,
-        store: "Store",
-        clock: Clock,
-        wake: Callable[[], Awaitable[object]],
-        run_id: str,
-        file_id: str,
-        endpoint: str,
+        self, store: "Store", clock: Clock, wake: Callable[[], None], run_id: str, file_id: str, endpoint: str
     ) -> None:
         lease, now_ms = f"batch {run_id}", clock()
         try:
@@ -73,7 +61,7 @@ class BatchLoads:
                 await load_batch(store, clock, self._read, run_id, file_id, endpoint)
             finally:
                 await store.runs.release_lease(lease, self._owner)
-            await wake()
+            wake()
         except SourceChanged:
             log.info("batch_cancelled_while_read", run_id=run_id)
         except StoreUnavailable as error:

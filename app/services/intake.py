@@ -7,7 +7,7 @@ wait for others.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.domain.standing import Taking
@@ -25,8 +25,6 @@ TASKS_MAX = 1_000
 """Of one commit, some 100 ms; one request may have half as many."""
 WAITING_MAX = 10_000
 """Tasks that wait for their commit, with 1 to 10 KB each."""
-WAKE_EVERY_S = 0.2
-"""The first task after a pause wakes the workers at once, others within this."""
 
 Done = Callable[[set[str], BaseException | None], None]
 """(ids of tasks that are not stored, since an earlier one has their key; why nothing is)."""
@@ -55,8 +53,8 @@ class IntakeFull(Exception):  # noqa: N818 - a state, not an error
 class Intake:
     """Of one process."""
 
-    def __init__(self, store: "Store", clock: Clock, wake: Callable[[], Awaitable[object]]) -> None:
-        """`wake` tells the workers that there is something to send; it raises nothing."""
+    def __init__(self, store: "Store", clock: Clock, wake: Callable[[], None]) -> None:
+        """`wake` has the workers told that there is something to send."""
         self._store = store
         self._clock = clock
         self._wake = wake
@@ -64,8 +62,6 @@ class Intake:
         self._tasks = 0
         """Tasks that are queued, or in the commit that runs."""
         self._committing: asyncio.Task[None] | None = None
-        self._waking: asyncio.Task[None] | None = None
-        self._is_wake_due = False
 
     async def take(self, taking: Taking) -> set[str]:
         """Return once the tasks are stored; ids of those that are not, since an earlier one has their key.
@@ -97,10 +93,9 @@ class Intake:
             self._committing = asyncio.create_task(self._commit_groups(), name="intake")
 
     async def close(self) -> None:
-        """Commit what is queued, and wake the workers for it."""
-        for task in (self._committing, self._waking):
-            if task is not None:
-                await asyncio.gather(task, return_exceptions=True)
+        """Commit what is queued."""
+        if self._committing is not None:
+            await asyncio.gather(self._committing, return_exceptions=True)
 
     async def _commit_groups(self) -> None:
         while self._queued:
@@ -140,18 +135,7 @@ class Intake:
         else:
             for waiting in group:
                 waiting.end({task.id for task in waiting.taking.tasks} & known if known else set())
-            self._wake_soon()
-
-    def _wake_soon(self) -> None:
-        self._is_wake_due = True
-        if self._waking is None or self._waking.done():
-            self._waking = asyncio.create_task(self._wake_while_due(), name="wake workers")
-
-    async def _wake_while_due(self) -> None:
-        while self._is_wake_due:
-            self._is_wake_due = False
-            await self._wake()
-            await asyncio.sleep(WAKE_EVERY_S)
+            self._wake()
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

@@ -56,7 +56,7 @@ async def retry_failed(call: Call[RetryParams, None]) -> RetriedRun:
         refuse_above(asked.max_credits, found.estimate)
         call.subject = run.id
         found = await _retried(call, is_dry_run=False)
-        await call.parts.wake()
+        call.parts.wakes.soon()
     timed = await visible_run(call, run.id)
     following = "watch_run follows it"
     if asked.dry_run:

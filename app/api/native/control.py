@@ -75,7 +75,7 @@ async def resume_run(call: Call[RunParams, ResumeBody | None]) -> Run:
     restored = call.body is not None and call.body.restored
     with _said_as_problem():
         await once(call, lambda: control.resume(call.store, run, restored=restored))
-    await call.parts.wake()
+    call.parts.wakes.soon()
     return await _run(call)
 
 
@@ -105,7 +105,7 @@ async def retry_tasks(call: Call[RetryParams, RetryBody | None]) -> RetriedTasks
         noted=_Noted(call),
     )
     if found.tasks and not is_dry_run:
-        await call.parts.wake()
+        call.parts.wakes.soon()
     return RetriedTasks(
         id=run.id,
         retried=found.tasks,

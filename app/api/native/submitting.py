@@ -80,7 +80,7 @@ async def create_run(call: Call[NewRunParams, NewRunBody | Upload]) -> Answer:
             # Of a request whose process died.
             await call.store.runs.discard_run(key.row.run_id)
         answer = await _stored(call, new, defaults, source, key)
-    await call.parts.wake()
+    call.parts.wakes.soon()
     return answer
 
 

@@ -28,7 +28,7 @@ async def retry_task(call: Call[TaskParams, RetryTaskBody | None]) -> Task:
     """Under a new key."""
     even_if_held = call.body is not None and call.body.even_if_held
     await _once(call, functools.partial(control.retry_task, even_if_held=even_if_held))
-    await call.parts.wake()
+    call.parts.wakes.soon()
     return task_model(await _visible(call))
 
 

@@ -46,7 +46,7 @@ async def begin(visit: Visit) -> GoTo:
     waiting = await _waiting(visit)
     asker = asker_of(visit.caller, visit.request_id)
     await visit.read(lambda: uploads.begin(visit.parts.store, waiting, asker, visit.now_ms))
-    await visit.parts.wake()
+    visit.parts.wakes.soon()
     return GoTo(f"/runs/{waiting.run_id}")
 
 

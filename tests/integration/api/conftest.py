@@ -8,7 +8,7 @@ import pytest
 from aiohttp import DummyCookieJar, TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.api.route import Parts
+from app.api.route import Parts, wake_nobody
 from app.api.server import create_api
 from app.config import Settings
 from app.store import Store
@@ -18,6 +18,7 @@ from tests.clock import SteppedClock
 from tests.integration.api.asking import Api
 
 StartApi = Callable[..., Awaitable[Api]]
+Wake = Callable[[], Awaitable[object]]
 
 
 def direct_connection(server: Any, *, loop: object, **options: Any) -> DirectConnection:
@@ -27,13 +28,13 @@ def direct_connection(server: Any, *, loop: object, **options: Any) -> DirectCon
 
 @pytest.fixture
 async def start_api(clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StartApi]:
-    """`await start_api(store, <setting>=…)`."""
+    """`await start_api(store, <setting>=…)`; `wake`: as Parts has it."""
     monkeypatch.setattr("aiohttp.web_server.RequestHandler", direct_connection)
     async with AsyncExitStack() as running:
 
-        async def start(store: Store, **settings: Any) -> Api:
+        async def start(store: Store, *, wake: Wake = wake_nobody, **settings: Any) -> Api:
             chosen = Settings(_env_file=None, **settings)
-            parts = Parts(store, chosen, clock)
+            parts = Parts(store, chosen, clock, wake=wake)
             server = TestServer(create_api(parts, chosen))
             client = TestClient(server, connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar())
             await running.enter_async_context(client)

@@ -74,7 +74,7 @@ def _shown(call: Call[Any, Any], row: BatchRow, progress: RunProgress) -> BatchO
     if made.status == "validating":
         parts = call.parts
         parts.batch_loads.start(
-            parts.store, parts.clock, parts.wake, row.run_id, row.input_file_id, row.endpoint
+            parts.store, parts.clock, parts.wakes.soon, row.run_id, row.input_file_id, row.endpoint
         )
     return made
 
