@@ -7,9 +7,7 @@ import contextlib
 import functools
 import itertools
 import random
-import threading
 import time
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -26,6 +24,7 @@ from app.ports import StoreUnavailable
 from app.store import sqlite_cursor
 from app.store.batch import Batch, Rows, Types
 from app.store.driver_errors import Fault, fault_of, sqlstate_of, translate_driver_error
+from app.store.open_connections import OpenConnections
 from app.store.sqlite_append import Append, append_rows
 from app.store.sqlite_turns import WriterTurns
 
@@ -53,7 +52,7 @@ SQLITE_CHECKPOINT_PAGES = 2000
 SQLITE_CACHE_KB = 8_000
 """Of each connection, which fills it and keeps it. What it lacks, the system's own cache of the file has."""
 CLOSE_S = 2.0
-THREAD_POLL_S = 0.002
+CUT_OFF_S = 0.2
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
 
@@ -104,9 +103,7 @@ class Database:
         )
         self._distrusted_s = -1.0
         """Connections made until then (monotonic) are not used again."""
-        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        """The driver's connections, for the end."""
+        self._open = OpenConnections()
         self._appender: PoolProxiedConnection | None = None
         self._appending = asyncio.Lock()
         self.watch: Watch = _unwatched
@@ -114,17 +111,20 @@ class Database:
         # SQLite takes one writer at a time; queueing is fair, its busy handler is not.
         self._writer = asyncio.Lock()
         self._turns = WriterTurns(self.sqlite_path or ":memory:")
+        sa.event.listen(self.engine.sync_engine, "do_connect", self._refuse_when_closed)
+        sa.event.listen(self.engine.sync_engine, "checkin", self._open.checked_in)
         if self.is_sqlite:
-            sa.event.listen(self.engine.sync_engine, "do_connect", sqlite_cursor.connect)
+            connect = sqlite_cursor.connector(self._open.note)
+            sa.event.listen(self.engine.sync_engine, "do_connect", connect)
             sa.event.listen(self.engine.sync_engine, "connect", _preparer(sqlite_busy_ms))
-            sa.event.listen(self.engine.sync_engine, "connect", self._note_thread)
             sa.event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         else:
             from app.store.postgres import PostgresAddress
 
             postgres = PostgresAddress(address, timeout_s=connect_timeout_s, command_timeout_s=long_timeout_s)
             sa.event.listen(self.engine.sync_engine, "do_connect", _dialler(postgres))
-            sa.event.listen(self.engine.sync_engine, "connect", self._note_made)
+            # Before SQLAlchemy's own, in which it may be cancelled.
+            sa.event.listen(self.engine.sync_engine, "connect", self._note_made, insert=True)
             sa.event.listen(self.engine.sync_engine, "checkout", self._refuse_distrusted)
 
     async def write(
@@ -223,10 +223,12 @@ class Database:
 
     def _note_made(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["made_s"] = time.monotonic()
-        self._made.add(dbapi_connection.driver_connection)
+        self._open.note(dbapi_connection.driver_connection)
 
-    def _note_thread(self, dbapi_connection: Any, _record: ConnectionPoolEntry) -> None:
-        self._threads.add(dbapi_connection.driver_connection._thread)
+    def _refuse_when_closed(self, *_how: Any) -> None:
+        """Whoever still works after the end would open what nobody closes."""
+        if self._open.is_ending:
+            raise StoreUnavailable("it was closed")
 
     def _refuse_distrusted(self, dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         if self._is_distrusted(record.info):
@@ -315,26 +317,21 @@ class Database:
                 await connection.rollback()
 
     async def close(self) -> None:
-        """Give every connection back, in order where the server answers, and soon in any case."""
-        if self.is_sqlite:
-            await self._end_appender()
-            self._turns.close()
-            await self.engine.dispose()
-            # Of a connection that was cancelled in the middle of a statement the thread ends later, and would
-            # answer a loop that is closed by then.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110 - its end is no event
-                        await asyncio.sleep(THREAD_POLL_S)
-            return
+        """Give every connection back, in order where the server answers, and soon in any case. Whoever uses
+        one has a moment to finish; nobody gets a new one."""
+        self._open.is_ending = True
         try:
-            async with asyncio.timeout(CLOSE_S), self._appending:
+            async with asyncio.timeout(CLOSE_S), self._writer if self.is_sqlite else self._appending:
                 await self._end_appender()
                 await self.engine.dispose()
+                await self._open.all_closed()
         except TimeoutError:
-            for driver in list(self._made):
-                driver.terminate()
+            self._open.cut_off()
             await self.engine.dispose()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CUT_OFF_S):
+                    await self._open.all_closed()
+        self._turns.close()
 
     def shape(self, name: str, types: Types) -> Batch:
         """The columns of rows that a statement changes or looks up many at a time."""

@@ -4,14 +4,18 @@ SQLAlchemy's own makes four: for the cursor, the statement, its rows and its end
 than most statements here take. May not know any table.
 """
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection, AsyncAdapt_aiosqlite_cursor
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,14 @@ class OneHopConnection(AsyncAdapt_aiosqlite_connection):
         if driver._connection is not None and driver.in_transaction:
             super().rollback()
 
+    def terminate(self) -> None:
+        # SQLAlchemy's own also ends the thread when it is cancelled meanwhile, and what closes in order would
+        # wait for that thread for ever.
+        if in_greenlet():
+            await_only(asyncio.shield(self._terminate_graceful_close()))
+        else:
+            self._terminate_force_close()
+
 
 def run(
     connection: sqlite3.Connection, how: Callable[..., Any], operation: str, parameters: Any
@@ -84,7 +96,18 @@ def run(
         cursor.close()
 
 
-def connect(dialect: sa.Dialect, _record: Any, arguments: Any, named: Any) -> Any:
-    """What SQLAlchemy calls for a connection."""
-    made = dialect.connect(*arguments, **named)
-    return OneHopConnection(made.dbapi, made.driver_connection)
+def connector(note: Callable[[aiosqlite.Connection], None]) -> Callable[..., Any]:
+    """What SQLAlchemy calls for a connection. `note` is told of it before it is opened: who waits for that
+    may be cancelled, and its thread goes on."""
+
+    def create(*arguments: Any, **named: Any) -> aiosqlite.Connection:
+        driver = aiosqlite.connect(*arguments, **named)
+        driver._thread.daemon = True  # as SQLAlchemy has it
+        note(driver)
+        return driver
+
+    def connect(dialect: sa.Dialect, _record: Any, arguments: Any, named: Any) -> Any:
+        made = dialect.connect(*arguments, async_creator_fn=create, **named)
+        return OneHopConnection(made.dbapi, made.driver_connection)
+
+    return connect
