@@ -52,7 +52,11 @@ async def open_store(
     if migrated and not settings.database_url:
         from app.store.migrate import migrate
 
-        await migrate(db)
+        try:
+            await migrate(db)
+        except BaseException:
+            await db.close()
+            raise
     return Store(db, read_answer, open_archive(settings))
 
 
