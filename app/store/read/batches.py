@@ -46,7 +46,7 @@ class BatchReads(StorePart):
     @reads
     async def batch(self, connection: AsyncConnection, run_id: str) -> tuple[BatchRow, RunProgress] | None:
         """One with its counts; None: there is none."""
-        found = await _page(connection, _query().where(_B.run_id == run_id))
+        found = await _page(connection, [run_id])
         return found[0] if found else None
 
     @reads
@@ -54,12 +54,12 @@ class BatchReads(StorePart):
         self, connection: AsyncConnection, account: str | None, before: str | None, limit: int
     ) -> list[tuple[BatchRow, RunProgress]]:
         """The newest, or the newest that are older than one; of one account, or of all."""
-        query = _query().order_by(_B.run_id.desc()).limit(limit)
+        query = sa.select(_B.run_id).order_by(_B.run_id.desc()).limit(limit)
         if account is not None:
             query = query.where(_B.account == account)
         if before is not None:
             query = query.where(_B.run_id < before)
-        return await _page(connection, query)
+        return await _page(connection, (await connection.scalars(query)).all())
 
     @reads
     async def is_input(self, connection: AsyncConnection, file_id: str) -> bool:
@@ -86,18 +86,16 @@ class BatchReads(StorePart):
         return (await connection.execute(query.order_by(t.ordinal).limit(EXPORT_CHUNK))).all()
 
 
-def _query() -> sa.Select[Any]:
-    return sa.select(*(_B[name] for name in BatchRow.__slots__ if name not in _OF_RUN))
-
-
-async def _page(connection: AsyncConnection, query: sa.Select[Any]) -> list[tuple[BatchRow, RunProgress]]:
-    """With their runs, which are looked up by their keys: a join might read all runs for one page."""
-    rows = (await connection.execute(query)).all()
-    run_ids = [row.run_id for row in rows]
+async def _page(connection: AsyncConnection, run_ids: Sequence[str]) -> list[tuple[BatchRow, RunProgress]]:
+    """The newest first, with their runs, which are looked up by their keys: a join might read all runs for
+    one page. Runs first: one that is gone by then is of a batch that says that it failed."""
     if not run_ids:
         return []
     of_runs = sa.select(runs.c.id, *(runs.c[name] for name in _OF_RUN)).where(runs.c.id.in_(run_ids))
     known = {row.id: row[1:] for row in await connection.execute(of_runs)}
+    own = sa.select(*(_B[name] for name in BatchRow.__slots__ if name not in _OF_RUN))
+    own = own.where(_B.run_id.in_(run_ids)).order_by(_B.run_id.desc())
+    rows = (await connection.execute(own)).all()
     nothing = (None,) * len(_OF_RUN)
     progress = await progress_of_many(connection, run_ids)
     return [(BatchRow(*row, *known.get(row.run_id, nothing)), progress[row.run_id]) for row in rows]

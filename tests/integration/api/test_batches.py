@@ -3,15 +3,21 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
 from aiohttp import FormData
+from sqlalchemy.util import await_only
 
-from app.domain.task import TaskState
+from app.api.dialects.batch.status import status_of
+from app.domain.task import RunState, TaskState
 from app.prompts.batch_file import read_batch_file
 from app.services.batch_ends import delete_expired_files, expire_batches
 from app.services.batches import load_batch
+from app.store import Database, Store
 from app.store.tables import batch_file_pieces, batch_files, batches, runs, tasks
 from tests.integration.api.asking import Answered, Api
 from tests.integration.api.test_provider import rows
@@ -189,6 +195,32 @@ async def test_equal_custom_ids_are_refused_with_both_lines(api: Api) -> None:
     assert (error["code"], error["line"], error["param"]) == ("duplicate_custom_id", 3, "custom_id")
     assert "line 1" in error["message"]
     assert batch["status"] == "failed"
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+async def test_who_looks_while_it_is_refused_is_told_of_it_or_of_the_time_before(
+    api: Api, after: int
+) -> None:
+    """Between any two statements of the look its run goes."""
+    batch = (await create(api, await upload(api, lines(request(1))))).document
+    await read(api, batch["id"])
+    db, run_id, seen = api.store.db, run_of(batch), itertools.count(1)
+    async with db.engine.begin() as connection:
+        await connection.execute(runs.update().values(state=RunState.LOADING))
+    other = Store(Database(db.url), api.store.read_answer)
+
+    def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT") and next(seen) == after:
+            await_only(other.batches.refuse_batch(run_id, "[]", api.clock()))
+
+    sa.event.listen(db.engine.sync_engine, "after_cursor_execute", refuse)
+    found = await api.store.batch_reads.batch(run_id)
+    sa.event.remove(db.engine.sync_engine, "after_cursor_execute", refuse)
+    await other.close()
+    assert next(seen) > after
+    assert found is not None
+    assert status_of(*found) in ("validating", "failed")
+    assert (await read(api, batch["id"]))["status"] == "failed"
 
 
 async def test_a_mark_and_line_ends_of_other_systems_are_no_fault(sqlite_api: Api) -> None:
