@@ -242,17 +242,16 @@ async def test_slow_endpoints_hold_up_nobody_else(pipeline: Pipeline) -> None:
     async with contextlib.AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(receiving()) for _ in range(8)]
         quick = await stack.enter_async_context(receiving())
-        worker = await stack.enter_async_context(Worker(pipeline, relay_in_flight=16))
+        patient = Worker(pipeline, relay_in_flight=16, relay_timeout_s=60.0)
+        worker = await stack.enter_async_context(patient)
         for receiver in slow:
-            receiver.always = 4.0
+            receiver.always = 600.0
             await pipeline.start(20, push_to=endpoint(receiver.url))
             await complete(pipeline)
         await pipeline.start(40, push_to=endpoint(quick.url))
         await complete(pipeline)
-        began_s = asyncio.get_running_loop().time()
         await worker.relay.turn()
-        await until(lambda: len(quick.got) == 40, 3.5)
-        assert asyncio.get_running_loop().time() - began_s < 3.5
+        await until(lambda: len(quick.got) == 40, 30.0)
         assert max(receiver.under_way_max for receiver in slow) <= 16 // 9 + 1
         worker.context.stopping.set()
         for _, task in worker.relay._pumps.values():
