@@ -100,6 +100,7 @@ async def test_w9_without_a_free_connection_the_store_is_away_until_there_is_one
     pipeline = Pipeline(store, clock)
     await pipeline.start(TASKS)
     await store.close()
+    store = pipeline.store = Store(Database(postgres_url), read_answer)
     held: list[asyncpg.Connection] = []
     try:
         with contextlib.suppress(asyncpg.TooManyConnectionsError):
@@ -183,9 +184,10 @@ async def test_w19_a_restored_backup_catches_up_and_sends_nothing_twice(
         server: PostgresServer = request.getfixturevalue("postgres")
         backup = server.create_database(database_name(store_url))
         request.addfinalizer(lambda: server.drop_database(backup))
+    pipeline.store = Store(Database(store_url), read_answer)
     await settle_all(pipeline, answered)
     await assert_all_charged(pipeline)
-    await store.close()
+    await pipeline.store.close()
     sends = len(pipeline.provider.sends)
 
     pipeline.store = Store(Database(backup), read_answer)
