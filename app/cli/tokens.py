@@ -1,5 +1,6 @@
 """The commands about who may use the API, and what was done with it."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,7 +64,6 @@ def create(
     from app.bootstrap import now_ms
     from app.cli.terminal import show
     from app.domain.access import webhook_secret
-    from app.domain.time_format import DurationError, parse_duration
     from app.relay_options import endpoint_option
     from app.run_options import refuse_unknown_account, refuse_unusable_name
     from app.services.access import create_token
@@ -73,39 +73,32 @@ def create(
     refuse_unusable_name("NAME", name)
     if account:
         refuse_unknown_account(settings, account)
-    try:
-        lasts_ms = parse_duration(expires) if expires else None
-    except DurationError as error:
-        raise UserError("bad_option", f"--expires: {error}", exit_code=USAGE) from None
-
     endpoint_option(webhook_url, None, settings)
-    if webhook_url and _scope(scope) == "read":
+    if _scope(scope) == "read" and webhook_url:
         what, remedy = "--webhook-url goes with a token that brings runs", "give --scope submit or operate"
         raise UserError("bad_option", what, remedy, exit_code=USAGE)
+    make = partial(create_token, lasts_ms=_lasts_ms(expires), webhook_url=webhook_url or None)
 
     async def work(store: "Store") -> None:
-        made = await create_token(
-            store,
-            name,
-            _scope(scope),
-            account or None,
-            now_ms=now_ms(),
-            lasts_ms=lasts_ms,
-            webhook_url=webhook_url or None,
-        )
+        made = await make(store, name, scope, account or None, now_ms=now_ms())
         if made is None:
-            raise UserError(
-                "name_taken",
-                f"there is a valid token called {name}",
-                f"choose another name, or revoke it: tallyhook token revoke {name}",
-            )
+            what, remedy = f"there is a valid token called {name}", "choose another name, or revoke it"
+            raise UserError("name_taken", what, f"{remedy}: tallyhook token revoke {name}")
         row, text = made
         done(f"token {row.prefix} was made")
         shown = {"token": text, "webhook_secret": webhook_secret(row.sha256)}
         show(token_document(row, now_ms()) | shown, as_json=as_json, draw=draw_created)
 
-    _scope(scope)
     with_store(settings, work)
+
+
+def _lasts_ms(expires: str) -> int | None:
+    from app.domain.time_format import DurationError, parse_duration
+
+    try:
+        return parse_duration(expires) if expires else None
+    except DurationError as error:
+        raise UserError("bad_option", f"--expires: {error}", exit_code=USAGE) from None
 
 
 def _scope(text: str) -> str:

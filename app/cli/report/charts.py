@@ -10,8 +10,9 @@ from decimal import Decimal
 from markupsafe import Markup
 
 from app.charts.figures import NO_BREAK, Number, amount, duration, figure, share, span
+from app.charts.states import STATE_COLOURS
 from app.charts.svg import Chart, Segment, row_bar, stacked_columns
-from app.cli.report.tables import COLOURS, Column, Row, Table
+from app.cli.report.tables import Column, Row, Table
 from app.domain.task import TaskState
 from app.domain.text import counted
 from app.domain.verdicts import QUIET_VERDICTS
@@ -37,7 +38,8 @@ class Columns:
 def progress_bar(document: Document) -> tuple[Markup, list[tuple[str, int, str]]]:
     """(one bar of all tasks by state; its legend, as (state, colour, share))."""
     order = (*(state for state in TaskState if state not in _OPEN), *_OPEN)
-    parts = [(state.value, document[state.value], COLOURS[state]) for state in order if document[state.value]]
+    shown = (state for state in order if document[state.value])
+    parts = [(state.value, document[state.value], STATE_COLOURS[state]) for state in shown]
     whole = document["tasks"]
     bar = row_bar([(colour, count, name) for name, count, colour in parts], whole)
     return _markup(bar), [(name, colour, share(count, whole)) for name, count, colour in parts]

@@ -1,6 +1,6 @@
 """The tables of the page: rows made of the report's document, and what each column is. Pure; no markup."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -14,17 +14,6 @@ Row = Sequence[Any]
 Kind = Literal["word", "figure", "bar", "text"]
 FOLDED_ROWS = 16
 """A longer table than this is folded up until the reader opens it: it would part what belongs together."""
-COLOURS: Mapping[str, int] = {
-    TaskState.COMPLETED: 2,
-    TaskState.FAILED: 3,
-    TaskState.REJECTED: 1,
-    TaskState.EXPIRED: 6,
-    TaskState.CANCELLED: 7,
-    TaskState.SUBMITTED: 0,
-    TaskState.SUBMITTING: 5,
-    TaskState.PENDING: 4,
-}
-"""Which of the page's eight colours a state has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """The page of a run, drawn."""
 
 import dataclasses
-from collections.abc import Mapping
 from decimal import Decimal
 
 from htpy import Element, Node, a, div, h2, li, p, section, span, ul
 
 from app.api.native.tasks import Task
 from app.charts.figures import figure, share
+from app.charts.states import STATE_COLOURS
 from app.domain.access import Scope
-from app.domain.task import OPEN_STATES, TaskState
+from app.domain.task import OPEN_STATES
 from app.domain.task_filter import filter_text
 from app.domain.text import counted
 from app.domain.verdicts import QUIET_VERDICTS
@@ -30,16 +30,6 @@ from app.page.visit import Visit
 
 LIVE = "run-live"
 """Where what moves stands."""
-STATE_COLOURS: Mapping[str, int] = {
-    TaskState.COMPLETED: 2,
-    TaskState.FAILED: 3,
-    TaskState.REJECTED: 1,
-    TaskState.EXPIRED: 6,
-    TaskState.CANCELLED: 7,
-    TaskState.SUBMITTED: 0,
-    TaskState.SUBMITTING: 5,
-    TaskState.PENDING: 4,
-}
 
 
 def run_page(visit: Visit, view: RunView) -> Node:
