@@ -195,6 +195,15 @@ async def sqlite_store(sqlite_url: str) -> AsyncIterator[Store]:
         yield opened
 
 
+@pytest.fixture
+async def own_store(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[Store]:
+    """An open store on a fresh PostgreSQL database, of which nobody has made statistics."""
+    url = postgres.create_database(postgres_template)
+    async for opened in _open(url):
+        yield opened
+    postgres.drop_database(url)
+
+
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """One Valkey for the session; use `valkey`, which is empty."""

@@ -1,11 +1,8 @@
 """The state of the whole: what each gauge says, that one worker says it, and that reading it stays cheap."""
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
-
-import pytest
 
 from app.domain.accounting.balances import Balance
 from app.domain.delivery import RawDelivery
@@ -13,16 +10,14 @@ from app.domain.settlement import Source
 from app.domain.state_gauges import STATE_GAUGES, Reading
 from app.domain.task import new_id
 from app.limits import DAY_S, Limits
-from app.provider.wire import read_answer
 from app.services.forecast import look_ahead
 from app.services.state import forecast_readings, read_state
 from app.signals.board import Board
-from app.store import Database, Store
+from app.store import Store
 from benchmarks.old_tasks import add_history
 from tests.integration.store.scenes import execute, report_on, settle_all, start_run, submit_all
 from tests.integration.store.test_growth import scans_of
 from tests.integration.store.test_run_plans import most_read
-from tests.servers.postgres import PostgresServer
 from workers.duties.state import StateReader
 from workers.signals import WorkerSignals
 
@@ -177,17 +172,6 @@ async def _work(store: Store) -> None:
     tasks = await submit_all(store, now_ms=now)
     await settle_all(store, *(report_on(task) for task in tasks[:20]), now_ms=now)
     await store.inbox.store_deliveries([delivery(now)], due_at_ms=now)
-
-
-@pytest.fixture
-async def own_store(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[Store]:
-    url = postgres.create_database(postgres_template)
-    store = Store(Database(url), read_answer)
-    try:
-        yield store
-    finally:
-        await store.close()
-        postgres.drop_database(url)
 
 
 async def test_a_look_reads_no_history(own_store: Store) -> None:

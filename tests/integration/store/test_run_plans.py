@@ -1,20 +1,18 @@
 """What is asked of one run reads that run's rows, whatever the statistics of the moment say."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from app.provider.wire import read_answer
-from app.store import Database, Store
+from app.store import Store
 from app.store.read.disputes import DisputeScope
 from app.store.read.verification import open_snapshot
 from app.store.tables import metadata
 from benchmarks.old_tasks import add_history
 from tests.integration.store.scenes import NOW, report_on, settle_all, start_run, submit_all
 from tests.integration.store.test_growth import execute, scans_of
-from tests.servers.postgres import PostgresServer
 from tests.statements import statements_of
 
 OLD_TASKS, OLD_RUNS = 4_000, 8
@@ -48,18 +46,6 @@ async def _look(store: Store, run_id: str) -> None:
         (verified,) = await snapshot.runs(None, [run_id])
         await snapshot.spending([run_id])
         assert sum([len(page) async for page in snapshot.books(verified, 0, 1)]) == TASKS
-
-
-@pytest.fixture
-async def own_store(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[Store]:
-    """Of which nobody has made statistics."""
-    url = postgres.create_database(postgres_template)
-    store = Store(Database(url), read_answer)
-    try:
-        yield store
-    finally:
-        await store.close()
-        postgres.drop_database(url)
 
 
 @pytest.mark.parametrize("statistics", ["none", "of before it"])
