@@ -33,8 +33,6 @@ log = structlog.get_logger(__name__)
 DATABASE_TIMEOUT_S = 2.0
 SHUTDOWN_TIMEOUT_S = 8.0
 """For requests in flight."""
-ANY_PATH = r"/{tail:[\s\S]*}"
-"""Line breaks too, which a dot would leave to another."""
 Mount = Callable[[web.Application, Dispatcher, Parts], Callable[[web.Request], Awaitable[web.StreamResponse]]]
 """Adds pages to an application, and returns what answers an address that is none."""
 BESIDE_WEB = ("/v1/{tail:(?s:.*)}", "/openapi.json", "/mcp")
