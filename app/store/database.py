@@ -169,30 +169,32 @@ class Database:
         if self.is_sqlite:
             insert = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
             how = Append(table.name, insert, repeats, count)
-            tried = self._retry(lambda: self._append_once(lambda driver: append_rows(driver, how, rows)))
-            return await self._watched("append", tried)
+            return await self.at_once(lambda driver: append_rows(driver, how, rows), kind="append")
         first = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=False))
         again = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=True))
         statements = itertools.chain((first,), itertools.repeat(again))
-        tried = self._retry(
-            lambda: self._append_once(
-                functools.partial(
-                    _append_to_postgresql, next(statements), rows=rows, repeats=repeats, count=count
-                )
-            )
+        return await self.at_once(
+            lambda driver: _append_to_postgresql(
+                driver, next(statements), rows=rows, repeats=repeats, count=count
+            ),
+            kind="append",
         )
-        return await self._watched("append", tried)
 
-    async def _append_once(self, insert: Callable[[Any], Awaitable[set[str]]]) -> set[str]:
-        """By the driver alone, on a connection that is kept for it: SQLAlchemy costs a group of 30 rows as
-        much again."""
+    async def at_once(self, work: Callable[[Any], Awaitable[T]], *, kind: str = "write") -> T:
+        """Run `work`, one write transaction in one round trip (`fetch_at_once`, `in_one_hop`), by the driver
+        alone, which it is given; again after a deadlock, a lost connection or a restart. Raises as `write`
+        does."""
+        return await self._watched(kind, self._retry(lambda: self._at_once(work)))
+
+    async def _at_once(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """On a connection that is kept for it: SQLAlchemy costs a group of 30 rows as much again."""
         async with self._turn() if self.is_sqlite else self._appending:
             if self._appender is not None and self._is_distrusted(self._appender.info):
                 await self._end_appender()
             if self._appender is None:
                 self._appender = await self._connect()
             try:
-                return await insert(self._appender.driver_connection)
+                return await work(self._appender.driver_connection)
             except BaseException:
                 # Whatever has become of it (its statement may still run), the next one begins afresh.
                 await self._end_appender()
@@ -413,15 +415,21 @@ def _as_sqlalchemy(statement: str, driver: Any) -> Iterator[None]:
         ) from error
 
 
+async def fetch_at_once(driver: Any, statement: str, arguments: Sequence[Any]) -> list[Any]:
+    """Rows of one statement on PostgreSQL, which is a transaction of its own."""
+    with _as_sqlalchemy(statement, driver):
+        rows: list[Any] = await driver.fetch(statement, *arguments)
+    return rows
+
+
 async def _append_to_postgresql(
-    statement: str, driver: Any, *, rows: Sequence[tuple[Any, ...]], repeats: str, count: int
+    driver: Any, statement: str, *, rows: Sequence[tuple[Any, ...]], repeats: str, count: int
 ) -> set[str]:
     """`count`: which column `repeats` is."""
     # A row that was there already has counted more repeats than we sent. Not by xmax, which a partitioned
     # table does not return.
     insert = f"WITH put AS ({statement} RETURNING id, {repeats}) SELECT * FROM put WHERE {repeats} > 0"  # noqa: S608
-    with _as_sqlalchemy(statement, driver):
-        known = await driver.fetch(insert, *_arrays(rows))
+    known = await fetch_at_once(driver, insert, _arrays(rows))
     if not known:
         return set()
     sent = {UUID(row[0]): row[count] for row in rows}

@@ -6,14 +6,15 @@ not know any table.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from aiosqlite import Connection
 from sqlalchemy.exc import DBAPIError
 
+T = TypeVar("T")
 Rows = Sequence[tuple[Any, ...]]
 
 
@@ -31,12 +32,18 @@ async def append_rows(driver: Connection, how: Append, rows: Rows) -> set[str]:
     """Commit rows, all or none. Ids of those that were there already, in canonical text: their `repeats` grew
     by one and by what the new row has there. Raises SQLAlchemy's errors; after any error the connection is to
     be closed, with whatever it has begun."""
+    return await in_one_hop(driver, append, how, rows)
+
+
+async def in_one_hop(driver: Connection, work: Callable[..., T], *arguments: Any) -> T:
+    """What `work` returns, called by the driver's thread with the connection. Raises SQLAlchemy's errors;
+    after any error the connection is to be closed, with whatever `work` has begun."""
     try:
         # The driver's own way to its thread; what it offers in public is one statement a hop.
-        known: set[str] = await driver._execute(append, driver._conn, how, rows)  # type: ignore[no-untyped-call]
+        done: T = await driver._execute(work, driver._conn, *arguments)  # type: ignore[no-untyped-call]
     except sqlite3.Error as error:
-        raise DBAPIError.instance(how.insert, None, error, sqlite3.Error, hide_parameters=True) from error
-    return known
+        raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
+    return done
 
 
 def append(connection: sqlite3.Connection, how: Append, rows: Rows) -> set[str]:

@@ -1,9 +1,10 @@
 """Writes of tasks that come one by one, many requests in one transaction: the callers' keys, the standing run
-of each token, the tasks, and who brought them.
+of each token, the tasks, and who brought them. The general way: most groups need less (standing_at_once).
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ from app.store.tables import (
 )
 from app.store.write.relay_endpoints import ensure_endpoint
 from app.store.write.run_ends import reopen_runs
+from app.store.write.standing_at_once import may_be_taken_at_once, take_at_once
 
 _S, _K = standing_runs.c, task_keys.c
 ACTION_COLUMNS = ("id", "at_ms", "actor", "token_id", "action", "subject", "request_id", "status")
@@ -54,16 +56,6 @@ TASK_COLUMNS = (
 )
 
 
-# The driver looks at each element of an array more than once: what all rows share, or follows from others, is
-# left to the server.
-_INSERT_TASKS = f"""
-INSERT INTO tasks ({", ".join(TASK_COLUMNS)})
-SELECT v.id, $1::uuid, $2::integer + v.n, v.task_type, v.payload, v.priority, 'pending', 1, v.id || '.1',
-       'none', v.credits, 0, 0, 0, v.fingerprint
-FROM unnest($3::uuid[], $4::text[], $5::text[], $6::integer[], $7::bigint[], $8::text[]) WITH ORDINALITY
-     AS v(id, task_type, payload, priority, credits, fingerprint, n)
-ON CONFLICT DO NOTHING
-"""  # noqa: S608
 _OF_DAY = _S.token_id == sa.bindparam("of_token"), _S.day_ms == sa.bindparam("of_day")
 # Made once: that costs more than to run them.
 _TAKE_PLACES = (
@@ -78,12 +70,19 @@ _HOLD_RUN = sa.select(runs.c.state).where(runs.c.id == sa.bindparam("run")).with
 class StandingWrites(StorePart):
     """Part of the store."""
 
-    @writes
-    async def take_tasks(
-        self, connection: AsyncConnection, takings: Sequence[Taking], now_ms: int
-    ) -> set[str]:
+    async def take_tasks(self, takings: Sequence[Taking], now_ms: int) -> set[str]:
         """Store the tasks of requests; ids of those that are not, since an earlier task of the token has
         their key. A repeated write finds its own."""
+        if may_be_taken_at_once(takings):
+            stored = await take_at_once(self.db, takings, now_ms)
+            takings = _left(takings, stored) if stored else takings
+        return await self._take_tasks(takings, now_ms) if takings else set()
+
+    @writes
+    async def _take_tasks(
+        self, connection: AsyncConnection, takings: Sequence[Taking], now_ms: int
+    ) -> set[str]:
+        await self._hold_places(connection, takings, now_ms)
         known = await self._bind_keys(connection, takings)
         of_producer: defaultdict[Producer, list[NewTask]] = defaultdict(list)
         for taking in takings:
@@ -95,6 +94,13 @@ class StandingWrites(StorePart):
         rows = _actions(takings, now_ms, self.db.driver_id)
         await self.db.insert_plain(connection, actions, ACTION_COLUMNS, rows, ignore=True)
         return known
+
+    async def _hold_places(self, connection: AsyncConnection, takings: Sequence[Taking], now_ms: int) -> None:
+        """Before any key is bound, as whoever takes tasks at once does: two groups wait for each other, and
+        no more."""
+        tokens = {taking.producer.token_id for taking in takings}
+        held = sa.select(_S.run_id).where(_S.token_id.in_(tokens), _S.day_ms == day_start(now_ms))
+        await connection.execute(held.order_by(_S.token_id).with_for_update())
 
     async def _bind_keys(self, connection: AsyncConnection, takings: Sequence[Taking]) -> set[str]:
         """Of two tasks with one key the first has it; ids of the others."""
@@ -123,28 +129,12 @@ class StandingWrites(StorePart):
     ) -> None:
         run_id, last = await self._place(connection, producer, len(new), now_ms)
         stored_run, first = self.db.driver_id(run_id), last - len(new) + 1
-        await self._insert_tasks(connection, stored_run, first, new)
+        driver_id = self.db.driver_id
+        rows = [_plain_row(driver_id(task.id), stored_run, first + n, task) for n, task in enumerate(new)]
+        await self.db.insert_plain(connection, tasks, TASK_COLUMNS, rows, ignore=True)
         own = [(stored_run, first + n, 0, task.key) for n, task in enumerate(new) if task.key is not None]
         await self.db.insert_plain(connection, task_metadata, OWN_COLUMNS, own, ignore=True)
         await self._push(connection, producer, [task for task in new if task.webhook_url], now_ms)
-
-    async def _insert_tasks(
-        self, connection: AsyncConnection, stored_run: str, first: int, new: Sequence[NewTask]
-    ) -> None:
-        if self.db.is_sqlite:
-            driver_id = self.db.driver_id
-            rows = [_plain_row(driver_id(task.id), stored_run, first + n, task) for n, task in enumerate(new)]
-            await self.db.insert_plain(connection, tasks, TASK_COLUMNS, rows, ignore=True)
-            return
-        columns: list[list[Any]] = [
-            [task.id for task in new],
-            [task.task_type for task in new],
-            [task.payload for task in new],
-            [task.priority for task in new],
-            [to_micro(task.estimate) for task in new],
-            [task.fingerprint for task in new],
-        ]
-        await connection.exec_driver_sql(_INSERT_TASKS, (stored_run, first - 1, *columns))
 
     async def _push(
         self, connection: AsyncConnection, producer: Producer, pushed: Sequence[NewTask], now_ms: int
@@ -213,6 +203,15 @@ class StandingWrites(StorePart):
             "has_rollup": True,
         }
         await self.db.insert(connection, runs, [row], known="id")
+
+
+def _left(takings: Sequence[Taking], stored: set[str]) -> list[Taking]:
+    """What is left to do of requests when tasks of theirs are stored."""
+    left = []
+    for taking in takings:
+        if tasks_left := [task for task in taking.tasks if task.id not in stored]:
+            left.append(replace(taking, tasks=tasks_left))
+    return left
 
 
 def _plain_row(stored_id: str, stored_run: str, ordinal: int, task: NewTask) -> tuple[Any, ...]:
