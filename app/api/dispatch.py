@@ -30,7 +30,7 @@ from app.api.problems import (
     Problem,
 )
 from app.api.respond import respond
-from app.api.route import Answer, Call, Caller, Parts, Route, Stream, Uploads
+from app.api.route import Answer, Call, Caller, Params, Parts, Route, Stream, Uploads
 from app.api.signals import ApiSignals
 from app.api.slots import Arriving, Slots, busy
 from app.api.validate import read_body, read_params, read_values, read_whole
@@ -201,14 +201,12 @@ class Dispatcher:
         Problem."""
         refuse_without_scope(caller, route)
         params = read_values(route.params, values)
-        if getattr(params, "dry_run", False):
-            route = dataclasses.replace(route, action=None)
         call = Call(self._parts, caller, params, body, request_id, {}, **more)
         return await self.in_time(
             lambda: self._handled(route, call),
             self._time_of(route),
             is_stream=route.is_stream,
-            is_write=route.action is not None,
+            is_write=_is_write(route, params),
         )
 
     async def _admitted(self, request: web.Request, headers: dict[str, str]) -> Caller:
@@ -311,16 +309,15 @@ class Dispatcher:
     async def _handled(self, route: Route, call: Call) -> object:  # type: ignore[type-arg]
         """What the handler returns. A write is in the list of actions before it is done, so that none is
         missing there however this process ends."""
-        if route.action is None:
+        if not _is_write(route, call.params):
             return await _handle(route, call)
         now_ms = self._parts.clock()
         caller, access = call.caller, self._parts.store.access
         subject = next(iter(call.params.model_dump().values()), None) if route.path_fields else None
         subject = None if subject is None else storable(str(subject), SUBJECT_CHARS_MAX)
         token_id = None if caller.token_id == COMMAND_LINE_ID else caller.token_id
-        row = ActionRow(
-            new_id(now_ms), now_ms, caller.name, token_id, route.action, subject, call.request_id, None
-        )
+        what = route.action or "", subject, call.request_id
+        row = ActionRow(new_id(now_ms), now_ms, caller.name, token_id, *what, None)
         await access.begin_action(row)
         try:
             result = await _handle(route, call)
@@ -335,6 +332,11 @@ async def _handle(route: Route, call: Call) -> object:  # type: ignore[type-arg]
     # An upload is hashed as it comes, and looks at its key itself.
     is_plain = route.takes_key and not isinstance(route.body, Uploads)
     return await (answer_once(call, route) if is_plain and HEADER in call.headers else route.handler(call))
+
+
+def _is_write(route: Route, params: Params) -> bool:
+    """Whether something is changed; trying it out is none."""
+    return route.action is not None and not getattr(params, "dry_run", False)
 
 
 def _bytes_to_come(route: Route, request: web.Request, limits: ApiLimits) -> int:

@@ -11,7 +11,7 @@ import structlog
 from multidict import CIMultiDict
 
 from app.ports import StoreUnavailable
-from app.store.tables import idempotency_keys, runs, tasks
+from app.store.tables import actions, idempotency_keys, runs, tasks
 from tests.integration.api.asking import Answered, Api
 
 CSV = {"Content-Type": "text/csv"}
@@ -199,6 +199,7 @@ async def test_a_trial_tells_all_and_stores_nothing(api: Api) -> None:
     assert await count(api, runs) + await count(api, idempotency_keys) == 0
     excel = await post(api, ROWS.encode("utf-16"), "/v1/runs?dry_run=1")
     assert excel.document["read_as"].startswith("the upload is read as UTF-16"), excel.document["read_as"]
+    assert await count(api, actions) == 1, "the token's own: nothing was changed, or tried to be"
     made = await post(api, body, key="k")
     assert (made.document["tasks"], made.document["estimated"]) == (1_202, tried.document["estimated"])
 
