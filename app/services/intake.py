@@ -102,10 +102,12 @@ class Intake:
             group = self._next_group()
             try:
                 await self._commit(group)
-            finally:
-                self._tasks -= sum(len(waiting.taking.tasks) for waiting in group)
+            except BaseException:
                 for waiting in group:
                     waiting.end(set(), asyncio.CancelledError())  # no effect where it has its result
+                raise
+            finally:
+                self._tasks -= sum(len(waiting.taking.tasks) for waiting in group)
 
     def _next_group(self) -> list[_Waiting]:
         group, tasks = [self._queued.popleft()], 0
@@ -133,9 +135,15 @@ class Intake:
             for waiting in group:
                 await self._commit([waiting])
         else:
-            for waiting in group:
-                waiting.end({task.id for task in waiting.taking.tasks} & known if known else set())
+            # In the loop's next turn: the next group is on its way to the database by then, and is stored
+            # while this one is answered.
+            asyncio.get_running_loop().call_soon(_end, group, known)
             self._wake()
+
+
+def _end(group: list[_Waiting], known: set[str]) -> None:
+    for waiting in group:
+        waiting.end({task.id for task in waiting.taking.tasks} & known if known else set())
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:
