@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.bench import (
     agents,
     api_task,
+    batch_file,
     beside,
     counts,
     intake,
@@ -56,6 +57,7 @@ def benchmarks() -> dict[str, Measure]:
         "mcp": lambda rig, rounds, tiny: agents.measure(rig, rounds, agents_size(tiny)),
         "results-stream": lambda rig, rounds, tiny: results.measure(rig, rounds, results_size(tiny)),
         "api-upload": lambda rig, rounds, tiny: upload.measure(rig, rounds, upload_size(tiny)),
+        "batch-file": lambda rig, rounds, tiny: batch_file.measure(rig, upload_size(tiny)),
         "beside-api": lambda rig, rounds, tiny: beside.measure(rig, rounds, beside_size(tiny)),
         "pipeline": lambda rig, rounds, tiny: pipeline.measure(rig, pipeline_size(tiny)),
     }
