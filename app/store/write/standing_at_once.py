@@ -7,7 +7,6 @@ out, and named, for the general way (standing.py). Both take their locks in one 
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -63,34 +62,37 @@ WITH v AS (
 SELECT id::text FROM new
 """
 
-_OPEN_RUN = """
-SELECT s.run_id, s.last_ordinal FROM standing_runs s JOIN runs r ON r.id = s.run_id
-WHERE s.token_id = ? AND s.day_ms = ? AND r.state NOT IN ('finished', 'cancelled')
+# After each step of a statement the driver's thread waits for the interpreter, which the loop has: so that a
+# group is one step, a trigger of this connection's own does the rest. What it cannot do undoes all of it.
+_SQLITE_GROUP = """
+CREATE TEMP VIEW group_of_tasks AS
+SELECT NULL AS token_id, NULL AS day_ms, NULL AS tasks, NULL AS rows, NULL AS at_ms, NULL AS actor,
+       NULL AS action, NULL AS subject, NULL AS request_id, NULL AS first_id
 """
-# All rows of a table by one step: after each the driver's thread waits for the interpreter.
-_BIND_KEYS = """
+_SQLITE_TAKE = """
+CREATE TEMP TRIGGER take_group INSTEAD OF INSERT ON group_of_tasks BEGIN
+UPDATE standing_runs SET last_ordinal = last_ordinal + NEW.tasks
+WHERE token_id = NEW.token_id AND day_ms = NEW.day_ms
+AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_id AND state NOT IN ('finished', 'cancelled'));
+SELECT RAISE(ABORT, 'no open run') WHERE changes() = 0;
 INSERT INTO task_keys (token_id, key, task_id)
-SELECT ?, json_extract(value, '$[6]'), json_extract(value, '$[0]')
-FROM json_each(?) WHERE json_extract(value, '$[6]') IS NOT NULL ON CONFLICT DO NOTHING
-"""
-_TAKE_PLACES = "UPDATE standing_runs SET last_ordinal = last_ordinal + ? WHERE token_id = ? AND day_ms = ?"
-_INSERT_TASKS = """
+SELECT NEW.token_id, json_extract(value, '$[6]'), json_extract(value, '$[0]')
+FROM json_each(NEW.rows) WHERE json_extract(value, '$[6]') IS NOT NULL;
 INSERT INTO tasks (id, run_id, ordinal, task_type, payload, priority, state, attempt, idempotency_key, money,
                    credits_estimate, sends, not_before_ms, polls, fingerprint)
-SELECT json_extract(value, '$[0]'), ?, ? + key, json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), 'pending', 1, json_extract(value, '$[7]'), 'none',
-       json_extract(value, '$[4]'), 0, 0, 0, json_extract(value, '$[5]')
-FROM json_each(?) WHERE true ON CONFLICT DO NOTHING
-"""
-_INSERT_OWN = """
+SELECT json_extract(value, '$[0]'), s.run_id, s.last_ordinal - NEW.tasks + 1 + each.key,
+       json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'), 'pending', 1,
+       json_extract(value, '$[7]'), 'none', json_extract(value, '$[4]'), 0, 0, 0, json_extract(value, '$[5]')
+FROM standing_runs s, json_each(NEW.rows) each WHERE s.token_id = NEW.token_id AND s.day_ms = NEW.day_ms;
 INSERT INTO task_metadata (run_id, ordinal, line, custom_id)
-SELECT ?, ? + key, 0, json_extract(value, '$[6]')
-FROM json_each(?) WHERE json_extract(value, '$[6]') IS NOT NULL ON CONFLICT DO NOTHING
-"""
-_INSERT_ACTION = """
+SELECT s.run_id, s.last_ordinal - NEW.tasks + 1 + each.key, 0, json_extract(value, '$[6]')
+FROM standing_runs s, json_each(NEW.rows) each
+WHERE s.token_id = NEW.token_id AND s.day_ms = NEW.day_ms AND json_extract(value, '$[6]') IS NOT NULL;
 INSERT INTO actions (id, at_ms, actor, token_id, action, subject, request_id, status)
-VALUES (?, ?, ?, ?, ?, ?, ?, 200) ON CONFLICT DO NOTHING
+VALUES (NEW.first_id, NEW.at_ms, NEW.actor, NEW.token_id, NEW.action, NEW.subject, NEW.request_id, 200);
+END
 """
+_SQLITE = "INSERT INTO group_of_tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def may_be_taken_at_once(takings: Sequence[Taking]) -> bool:
@@ -139,52 +141,29 @@ def _row(task: NewTask) -> tuple[Any, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """What the driver's thread of SQLite is given."""
-
-    token_id: str
-    day_ms: int
-    rows: str
-    """JSON, as `_row` has them, with the key under which each will be sent."""
-    tasks: int
-    keys: int
-    action: tuple[Any, ...]
-
-
-def _group_for_sqlite(db: Database, takings: Sequence[Taking], new: Sequence[NewTask], now_ms: int) -> _Group:
-    token_id, day_ms, _, name, action, request_id = _of_group(takings, now_ms)
-    token_id, first_id = db.driver_id(token_id), new[0].id
-    rows = [(db.driver_id(task.id), *_row(task)[1:], idempotency_key(task.id, 1)) for task in new]
+def _group_for_sqlite(
+    db: Database, takings: Sequence[Taking], new: Sequence[NewTask], now_ms: int
+) -> tuple[Any, ...]:
+    """A row of `group_of_tasks`; its rows as `_row` has them, with the key under which each will be sent."""
+    token_id, day_ms, at_ms, name, action, request_id = _of_group(takings, now_ms)
+    first_id = new[0].id
     subject = first_id if len(new) == 1 else f"{len(new)} tasks"
-    return _Group(
-        token_id,
-        day_ms,
-        msgspec.json.encode(rows).decode(),
-        len(new),
-        sum(task.key is not None for task in new),
-        (db.driver_id(first_id), now_ms, name, token_id, action, subject, request_id),
-    )
+    rows = [(db.driver_id(task.id), *_row(task)[1:], idempotency_key(task.id, 1)) for task in new]
+    group = db.driver_id(token_id), day_ms, len(new), msgspec.json.encode(rows).decode()
+    return *group, at_ms, name, action, subject, request_id, db.driver_id(first_id)
 
 
-def _take(connection: sqlite3.Connection, group: _Group) -> bool:
+def _take(connection: sqlite3.Connection, group: tuple[Any, ...]) -> bool:
     """Whether the group is committed; else nothing of it is."""
-    connection.execute("BEGIN IMMEDIATE")
-    of_day = group.token_id, group.day_ms
-    place = connection.execute(_OPEN_RUN, of_day).fetchone()
-    if place is None or _bound(connection, group) < group.keys:
-        connection.execute("ROLLBACK")
+    try:
+        try:
+            connection.execute(_SQLITE, group)
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            connection.execute(_SQLITE_GROUP)
+            connection.execute(_SQLITE_TAKE)
+            connection.execute(_SQLITE, group)
+    except sqlite3.IntegrityError:
         return False
-    run_id, last = place
-    connection.execute(_TAKE_PLACES, (group.tasks, *of_day))
-    connection.execute(_INSERT_TASKS, (run_id, last + 1, group.rows))
-    if group.keys:
-        connection.execute(_INSERT_OWN, (run_id, last + 1, group.rows))
-    connection.execute(_INSERT_ACTION, group.action)
-    connection.execute("COMMIT")
     return True
-
-
-def _bound(connection: sqlite3.Connection, group: _Group) -> int:
-    """How many keys are this group's now."""
-    return connection.execute(_BIND_KEYS, (group.token_id, group.rows)).rowcount if group.keys else 0
