@@ -1,0 +1,1 @@
+"""Faults that alerts are about, brought about in real processes."""
