@@ -1,13 +1,16 @@
 """What the doctor says of what waits for too long: deliveries, polls, results to push, days to archive."""
 
+import json
 from dataclasses import dataclass
 
 from app.cli.doctor.check import Check, State
+from app.cli.doctor.standstill import Seen, standstills
 from app.cli.store_access import answered, reachable_store
 from app.config import Settings
 from app.domain.state_gauges import Reading
 from app.errors import UserError
 from app.services.state import read_state
+from app.store import Store
 from app.store.migrate import is_migrated
 
 HOUR_S = 3_600
@@ -72,7 +75,7 @@ BOUNDS = (
 
 
 async def check_ages(settings: Settings, *, sqlite_busy_ms: int) -> list[Check]:
-    """One for each that is out of bounds; one in all where none is, and none without a database."""
+    """One for each that is not as it should be; one in all where none is, and none without a database."""
     if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
         return []
     try:
@@ -80,14 +83,29 @@ async def check_ages(settings: Settings, *, sqlite_busy_ms: int) -> list[Check]:
         try:
             if not is_migrated(await answered(store.queries.schema_revision(), settings)):
                 return []
-            accounts, has_archive = settings.all_accounts(), bool(settings.archive_url)
-            reading = read_state(store, accounts, settings, has_archive=has_archive)
-            found = await answered(reading, settings)
+            seen = await answered(_read(store, settings), settings)
         finally:
             await store.close()
     except UserError:  # reported by the check of the database
         return []
-    return judge(found)
+    found = [*judge(seen.readings), *standstills(seen)]
+    return found or [Check("ages", "ok", "nothing waits for longer than it should")]
+
+
+async def _read(store: Store, settings: Settings) -> Seen:
+    """The state, as a worker reads it for whoever scrapes, and what is kept beside it."""
+    accounts = settings.all_accounts()
+    readings = await read_state(store, accounts, settings, has_archive=bool(settings.archive_url))
+    now = await store.health.database_ms()
+    accepted = await store.state.accepted_ms()
+    sheets = {account: await store.account_sheets.sheet(account) for account in accounts}
+    return Seen(
+        readings,
+        {account: (now - accepted[account]) / 1000 for account in accounts},
+        await store.state.lost_since(now - HOUR_S * 1000),
+        {account: json.loads(sheet.body) for account, sheet in sheets.items() if sheet is not None},
+        now / 1000,
+    )
 
 
 def judge(found: list[Reading]) -> list[Check]:
@@ -101,7 +119,7 @@ def judge(found: list[Reading]) -> list[Check]:
             name = "ages" if account == "default" else f"ages of {account}"
             what = bound.what.format(_shown(bound.name, worst.value))
             checks.append(Check(name, bound.state, what, bound.remedy))
-    return checks or [Check("ages", "ok", "nothing waits for longer than it should")]
+    return checks
 
 
 def _shown(name: str, value: float) -> str:

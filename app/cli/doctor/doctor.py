@@ -25,6 +25,7 @@ from app.cli.doctor.check import Check as Check  # noqa: PLC0414 - callers have 
 from app.cli.doctor.clocks import Clocks
 from app.cli.doctor.redis import check_redis
 from app.cli.doctor.replica import check_replica
+from app.cli.doctor.scraped import check_scraped
 from app.cli.store_access import answered, display_url, reachable_store
 from app.config import DEFAULT_ACCOUNT, Account, Settings, unknown_settings
 from app.domain.text import counted
@@ -69,6 +70,7 @@ async def examine(settings: Settings, clocks: Clocks | None = None) -> list[Chec
         _in_time("webhook", check_webhook(addressed)),
         _in_time("worker", check_worker(settings)),
         _in_time("ages", check_ages(settings, sqlite_busy_ms=SQLITE_BUSY_MS)),
+        _in_time("processes", check_scraped(settings)),
         _in_time("further accounts", check_extra_accounts(addressed)),
     )
     return [
@@ -341,13 +343,17 @@ def check_retention(policy: Mapping[str, int], rows: int, body_bytes: int) -> Ch
     return Check("retention", "ok", f"{grown}; nothing is pruned: TALLYHOOK_KEEP_BODIES_DAYS is not set")
 
 
+FIRST_DAYS = ("today", "tomorrow", "the day after tomorrow")
+"""Days that should have their partition by now; a worker makes a week's."""
+
+
 def check_partitions(state: PartitionState | None) -> list[Check]:
     """Nothing is lost without them: DEFAULT takes what has none, and is slow to be rid of again."""
     if state is None:
         return []
     faults = []
-    if state.days_ahead < 1:
-        faults.append(f"{'tomorrow' if state.days_ahead == 0 else 'today'} has none")
+    if state.days_ahead + 1 < len(FIRST_DAYS):
+        faults.append(f"{FIRST_DAYS[state.days_ahead + 1]} has none")
     if state.has_rows_in_default:
         faults.append("DEFAULT holds deliveries of days that have none")
     if not faults:

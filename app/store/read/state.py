@@ -13,9 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.send_outcome import Answer
 from app.domain.settlement import Source
 from app.domain.task import OPEN_STATES, RunState, TaskState
 from app.domain.time_format import DAY_MS
+from app.domain.verdicts import Verdict
 from app.store.by_index import read_by_index
 from app.store.part import StorePart, reads
 from app.store.read.progress import progress_of_many
@@ -29,6 +31,7 @@ from app.store.tables import (
     archived_days,
     credits_sum,
     deliveries,
+    findings,
     is_due,
     leases,
     processes,
@@ -36,6 +39,7 @@ from app.store.tables import (
     relay_messages,
     run_rollup,
     runs,
+    submissions,
     tasks,
 )
 from app.store.write.claims import is_free
@@ -48,6 +52,8 @@ RUNS_MAX = 200
 """Open runs that are looked at, oldest first; of a hundred times as many the oldest say enough."""
 PRIORITIES = 10
 """Tasks of a run are sent in the order of their priorities, of which there are so many (C-G.2)."""
+NEWEST = 1_000
+"""Sends and findings that are looked through, newest first."""
 KNOWN_RUNS = 1_000
 """Runs whose closed attempts are looked at, newest first."""
 
@@ -116,6 +122,42 @@ class StateReads(StorePart):
             .group_by(runs.c.account)
         )
         return dict(tuple(row) for row in await connection.execute(query))
+
+    @reads
+    async def accepted_ms(self, connection: AsyncConnection) -> Mapping[str, int]:
+        """Account -> when the provider last accepted a task of it; at most, where none of the newest sends
+        was. 0: nothing was ever sent."""
+        s = submissions.c
+        newest = sa.select(s.task_id, s.at_ms, s.answer).order_by(s.id.desc()).limit(NEWEST).subquery()
+        accepted = newest.c.answer.in_((Answer.ACCEPTED, Answer.EXISTS))
+        query = (
+            sa.select(
+                runs.c.account,
+                sa.func.max(sa.case((accepted, newest.c.at_ms))),
+                sa.func.min(newest.c.at_ms),
+                sa.func.count(),
+            )
+            .select_from(newest.join(tasks, tasks.c.id == newest.c.task_id))
+            .join(runs, runs.c.id == tasks.c.run_id)
+            .group_by(runs.c.account)
+        )
+        rows = list(await connection.execute(query))
+        is_all = sum(row[3] for row in rows) < NEWEST
+        before = 0 if is_all else min((row[2] for row in rows), default=0)
+        found = defaultdict[str, int](lambda: before)
+        return found | {account: before if last is None else last for account, last, _, _ in rows}
+
+    @reads
+    async def lost_since(self, connection: AsyncConnection, since_ms: int) -> int:
+        """Deliveries that had their 2xx and are not stored, found since then; among the newest findings."""
+        f = findings.c
+        newest = sa.select(f.verdict, f.at_ms).order_by(f.id.desc()).limit(NEWEST).subquery()
+        query = (
+            sa.select(sa.func.count())
+            .select_from(newest)
+            .where(newest.c.verdict == Verdict.LOST_AFTER_ACK, newest.c.at_ms >= since_ms)
+        )
+        return await connection.scalar(query) or 0
 
     @reads
     async def archived_until(self, connection: AsyncConnection) -> int:

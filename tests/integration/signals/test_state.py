@@ -15,7 +15,7 @@ from app.services.state import forecast_readings, read_state
 from app.signals.board import Board
 from app.store import Store
 from benchmarks.old_tasks import add_history
-from tests.integration.store.scenes import execute, report_on, settle_all, start_run, submit_all
+from tests.integration.store.scenes import execute, report_on, rows, settle_all, start_run, submit_all
 from tests.integration.store.test_growth import scans_of
 from tests.integration.store.test_run_plans import most_read
 from workers.duties.state import StateReader
@@ -117,6 +117,28 @@ async def test_days_without_an_archive_or_a_partition_are_seen(store: Store) -> 
     assert 2 * DAY_S <= lag_s <= 3 * DAY_S, "two days after its end it was due"
     ahead = (await read(store)).get(("partition_days_ahead",))
     assert ahead is None if store.db.is_sqlite else ahead is not None
+
+
+async def test_when_the_provider_last_accepted_something(store: Store) -> None:
+    """By account; at most, where of the newest sends none was accepted."""
+    assert (await store.state.accepted_ms())[ACCOUNT] == 0, "nothing was ever sent"
+    await start_run(store, 2)
+    await submit_all(store)
+    await execute(store, "UPDATE submissions SET at_ms = 5000 + id")
+    (newest,) = await rows(store, "SELECT max(at_ms) AS at_ms FROM submissions")
+    accepted = await store.state.accepted_ms()
+    assert (accepted[ACCOUNT], accepted["eu"]) == (newest["at_ms"], 0)
+    await execute(store, "UPDATE submissions SET answer = 'unavailable'")
+    assert (await store.state.accepted_ms())[ACCOUNT] == 0, "these were all"
+
+
+async def test_deliveries_that_were_lost_lately(store: Store) -> None:
+    insert = "INSERT INTO findings (at_ms, verdict, detail) VALUES"
+    await execute(
+        store, f"{insert} (5000, 'lost_after_ack', ''), (9000, 'lost_after_ack', ''), (9000, 'unmatched', '')"
+    )
+    assert await store.state.lost_since(6_000) == 1
+    assert await store.state.lost_since(1_000) == 2
 
 
 async def test_one_worker_shows_it_and_another_one_after_it(sqlite_store: Store) -> None:
