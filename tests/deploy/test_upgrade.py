@@ -1,11 +1,13 @@
 """Upgrade without downtime: processes of the version before and of this one side by side on one database,
-through `migrate` and `migrate --finish`, under load. Nothing is lost, doubled or unexplained, and the
-receiver answers all the while."""
+through `migrate` and `migrate --finish`, under load. Nothing is lost, doubled or unexplained, the receiver
+answers all the while, and what is bought at an API of either version is posted to where its results go."""
 
 import asyncio
 import json
 import subprocess
 import time
+import urllib.request
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from app.store import Database, Store
 from tests.conftest import StartValkey
 from tests.deploy.version_before import commit_before, installed
 from tests.e2e.stack import TALLYHOOK, Stack
+from tests.integration.relay.receiver import Receiver, receiving
 from tests.servers.postgres import PostgresServer
+from tests.servers.processes import free_port
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 EACH = 60
@@ -30,10 +34,13 @@ GAP_S_MAX = 2.0
 
 
 class TwoVersions(Stack):
-    """`web1` and `worker1` are the version before, `web2` and `worker2` this one; one port for both."""
+    """`web1`, `api1`, `worker1` are the version before, `web2` and so on this one; a port for both `web`."""
 
     before: list[str]
     runs: list[str]
+    pushed: list[str]
+    """Of the runs those that came by an API, and have their results posted."""
+    bearer = ""
 
     def _may_fork(self, name: str) -> bool:
         """A fork would be of this version."""
@@ -65,6 +72,44 @@ class TwoVersions(Stack):
             self.run_as(start, "submit", str(file), "--json").splitlines()[-1]
         )
         self.runs.append(document.get("run_id") or document["run"]["id"])
+
+    def make_token(self) -> None:
+        """By the version before: it must do for both."""
+        words = ("token", "create", "shop", "--scope", "submit", "--json")
+        self.bearer = json.loads(self.run_as(self.before, *words))["token"]
+
+    def buy_at(self, name: str, push_to: str) -> None:
+        """A run of EACH prompts by the API of a version; asked again of the other one, it is the same run."""
+        body = {
+            "name": f"by-{name}-{len(self.runs)}",
+            "prompts": [f"asked of {name} {len(self.runs)}.{n}" for n in range(EACH)],
+            "task_type": "CHATGPT",
+            "country": "US",
+            "webhook_url": push_to,
+        }
+        answers = {
+            self._post(api, f"order-{len(self.runs)}", body) for api in (name, *self._other_apis(name))
+        }
+        assert len(answers) == 1, "bought twice"
+        self.runs += answers
+        self.pushed += answers
+
+    def _other_apis(self, name: str) -> list[str]:
+        return [one for one in self.pids() if one.startswith("api") and one != name]
+
+    def _post(self, name: str, key: str, body: dict[str, Any]) -> str:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._ports[name]}/v1/runs",
+            json.dumps(body).encode(),
+            {
+                "Authorization": f"Bearer {self.bearer}",
+                "Idempotency-Key": key,
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            document: dict[str, Any] = json.load(answer)
+        return str(document["id"])
 
 
 class Watch:
@@ -102,43 +147,62 @@ async def test_two_versions_work_side_by_side_through_an_upgrade(
     url = postgres.create_database()
     store = Store(Database(url), read_answer)
     stack = TwoVersions(tmp_path, store, url, start_valkey().url)
-    stack.before, stack.runs, stack.emulator_options = before, [], EMULATOR
+    stack.before, stack.runs, stack.pushed, stack.emulator_options = before, [], [], EMULATOR
     port = stack._ports["web"]
-    stack._ports |= {"web1": port, "web2": port}
+    stack._ports |= {"web1": port, "web2": port, "api1": free_port(), "api2": free_port()}
+    for name in ("api1", "api2"):
+        stack.env_of[name] = {"TALLYHOOK_API_PORT": str(stack._ports[name])}
     stack.env |= {"TALLYHOOK_SHARE_PORT": "true", "PUBLIC_URL": f"http://127.0.0.1:{port}"}
     watch = Watch(port)
     try:
-        await _upgrade(stack, watch)
-        assert max(watch.gaps_s)[0] < GAP_S_MAX, (sorted(watch.gaps_s)[-5:], stack.logs())
-        await _books_equal(stack)
+        async with receiving() as receiver:
+            # The version before partitions had no API.
+            await _upgrade(stack, watch, "" if migration else receiver.url)
+            assert max(watch.gaps_s)[0] < GAP_S_MAX, (sorted(watch.gaps_s)[-5:], stack.logs())
+            await _books_equal(stack)
+            await _all_came(stack, receiver)
     finally:
         stack.close()
         await store.close()
         postgres.drop_database(url)
 
 
-async def _upgrade(stack: TwoVersions, watch: Watch) -> None:
+async def _upgrade(stack: TwoVersions, watch: Watch, push_to: str) -> None:
+    """`push_to`: where results of runs go that are bought at an API; "": at none is bought."""
     old, new = stack.before, [TALLYHOOK]
 
-    async def do(work: Any, *arguments: Any) -> None:
+    async def do(work: Callable[..., Any], *arguments: Any) -> None:
         await asyncio.to_thread(work, *arguments)
+
+    async def do_by_api(work: Callable[..., Any], *arguments: Any) -> None:
+        if push_to:
+            await do(work, *arguments)
 
     await do(stack.run_as, old, "migrate")
     await do(stack.start, "emulator", "web1", "worker1")
+    await do_by_api(stack.start, "api1")
+    await do_by_api(stack.make_token)
     watching = asyncio.create_task(watch())
     try:
         await do(stack.buy, old)
         await do(stack.buy, old)
+        await do_by_api(stack.buy_at, "api1", push_to)
         await _until_charged(stack, EACH // 2)
         await do(stack.run_as, new, "migrate")
         await do(stack.buy, old)  # the version before goes on, on the new schema
+        await do_by_api(stack.buy_at, "api1", push_to)
         await _until_charged(stack, EACH)
         await do(stack.start, "web2", "worker2")
         await stack.until(_listens(stack, "web2"), "the new receiver")
+        await do_by_api(stack.start, "api2")
         await do(stack.buy, new)
         await do(stack.buy, old)
+        await do_by_api(stack.buy_at, "api2", push_to)
+        await do_by_api(stack.buy_at, "api1", push_to)
         await do(stack.end, "worker1")
         await do(stack.buy, new)
+        await do_by_api(stack.buy_at, "api1", push_to)  # whose results only the new one posts
+        await do_by_api(stack.end, "api1")
         await do(stack.end, "web1")
         await do(stack.run_as, new, "migrate", "--finish")
         await do(stack.buy, new)
@@ -179,3 +243,23 @@ async def _books_equal(stack: TwoVersions) -> None:
     stack.run_as([TALLYHOOK], "verify", "--all", "--json")
     for run_id in stack.runs:
         stack.run_as([TALLYHOOK], "certificate", run_id, "--json")
+
+
+async def _all_came(stack: TwoVersions, receiver: Receiver) -> None:
+    """Each result of what an API sold was posted, and what came again came under the same id."""
+    wanted = len(stack.pushed) * EACH
+
+    def came() -> set[tuple[str, str, str]]:
+        every = zip(receiver.ids(), receiver.documents(), strict=True)
+        return {
+            (one["data"]["run"]["id"], one["data"]["task"], message)
+            for message, one in every
+            if one["type"].startswith("task.")
+        }
+
+    async def all_came() -> bool:
+        return len(came()) >= wanted
+
+    await stack.until(all_came, f"{wanted} posted results")
+    assert len({(run, task) for run, task, _ in came()}) == len(came()) == wanted
+    assert {run for run, _, _ in came()} == set(stack.pushed)

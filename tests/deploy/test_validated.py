@@ -12,12 +12,17 @@ import pytest
 import yaml
 
 from app.config import Settings
-from tests.deploy.tools import DEPLOY, ROOT, must, python_tool, run
+from app.limits import Limits
+from app.provider.wire import read_answer
+from app.services.state import read_state
+from app.store import Database, Store
+from tests.deploy.tools import DEPLOY, ROOT, debian_tool, must, python_tool, run
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.deploy
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 OF_OTHERS = {"kustomization.yaml", "scaledobject.yaml"}
+NOT_APPLIED = {"kustomization.yaml", "secret.example.yaml"}
 DRAIN_S = 19
 """`web` and `worker` end within so much after SIGTERM and the delay (docs/operations.md)."""
 KNOWN = {
@@ -109,6 +114,25 @@ def test_a_manifest_with_an_unknown_field_is_found(tmp_path: Path) -> None:
     assert run(python_tool("kubernetes-validate"), "--strict", broken).returncode != 0
 
 
+def test_what_kustomize_makes_of_the_manifests(tmp_path: Path) -> None:
+    """By `kubectl kustomize`, which needs no cluster: each thing is in our namespace, each image is named in
+    one place, and all of it is valid still."""
+    made = tmp_path / "made.yaml"
+    made.write_text(must(debian_tool("kubectl", "kubernetes-client"), "kustomize", DEPLOY / "kubernetes"))
+    every = documents(made)
+    names = {(one["kind"], one["metadata"]["name"]) for one in every}
+    listed = [one for path in MANIFESTS if path.name not in NOT_APPLIED for one in documents(path)]
+    assert names == {(one["kind"], one["metadata"]["name"]) for one in listed}
+    for one in every:
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "tallyhook", one["kind"]
+    images = re.findall(r"image: (\S+)", made.read_text())
+    assert len(images) == 4
+    assert set(images) == {"registry.example.com/tallyhook:0.1.0"}
+    known = tmp_path / "known.yaml"
+    known.write_text(yaml.safe_dump_all(one for one in every if "keda.sh" not in one["apiVersion"]))
+    must(python_tool("kubernetes-validate"), "--strict", known)
+
+
 def test_what_keda_reads_by_its_own_schema() -> None:
     """That of its CRDs, where an unknown field is a fault."""
     kinds = json.loads((Path(__file__).parent / "schemas" / "keda.json").read_text())["kinds"]
@@ -135,12 +159,20 @@ async def test_what_keda_asks_the_database_is_the_age_and_no_scan(
         assert await connection.fetchval(query) == 0
         await connection.execute(
             "INSERT INTO deliveries (id, source, received_at_ms, encoding, body, state, tries, due_at_ms)"
-            " SELECT gen_random_uuid(), 'delivery', 0, 'identity', '', s, 0,"
-            " (extract(epoch FROM clock_timestamp()) * 1000)::bigint - age FROM"
+            " SELECT gen_random_uuid(), 'delivery', at, 'identity', '', s, 0, at FROM"
             " (VALUES ('new', 45000), ('done', 900000), ('quarantined', 900000), ('new', -60000))"
-            " AS v(s, age)"
+            " AS v(s, age), LATERAL (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint - age)"
+            " AS w(at)"
         )
-        assert 45 <= float(await connection.fetchval(query)) < 60
+        asked = float(await connection.fetchval(query))
+        assert 45 <= asked < 60
+        store = Store(Database(postgres_url), read_answer)
+        try:
+            shown = await read_state(store, [], Limits(), has_archive=False)
+        finally:
+            await store.close()
+        (age,) = [each.value for each in shown if each.name == "inbox_oldest_seconds"]
+        assert asked == pytest.approx(age, abs=5), "the age that the alerts go by"
         await connection.execute("SET enable_seqscan = off")
         plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}"))
         assert "Seq Scan" not in plan, plan
@@ -183,7 +215,7 @@ def test_every_workload_has_a_disruption_budget_and_kustomize_names_every_file()
     assert named["Deployment"] == named["PodDisruptionBudget"]
     (kustomization,) = documents(DEPLOY / "kubernetes" / "kustomization.yaml")
     listed = set(kustomization["resources"])
-    assert listed == {path.name for path in MANIFESTS} - {"kustomization.yaml", "secret.example.yaml"}
+    assert listed == {path.name for path in MANIFESTS} - NOT_APPLIED
 
 
 def test_files_of_platforms() -> None:

@@ -40,7 +40,7 @@ COMPANIES: dict[str, tuple[Act, ...]] = {
         provider.no_deliveries,
         late.long_faults,
     ),
-    "credits": (credits.credits_end, credits.drift, provider.deliveries_lost),
+    "credits": (credits.drift, credits.credits_end, provider.deliveries_lost),
 }
 ONLY = tuple(filter(None, os.environ.get("ACTS", "").split(",")))
 """Names of acts, to play some alone."""

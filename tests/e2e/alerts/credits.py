@@ -12,6 +12,7 @@ from tests.integration.store.scenes import rows
 @act("TallyhookCreditsEnd", "TallyhookCreditsEndBeforeRuns")
 async def credits_end(drill: Drill) -> None:
     await drill.restart_emulator(*QUIET, "--credits", "400")
+    await drill.restart("worker")  # it asks for the balance, and so waits in time instead of being refused
 
     async def fault() -> None:
         await drill.submit(300)

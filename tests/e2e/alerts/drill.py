@@ -92,6 +92,15 @@ class Drill:
         )
         return max(found, default=0.0)
 
+    async def until_shown(self, name: str, above: float, **labels: str) -> None:
+        """Wait until a metric is above this in each of the last ticks."""
+
+        async def is_shown() -> bool:
+            return self.shown(name, **labels) > above
+
+        await self.stack.until(is_shown, f"{name} above {above:g}")
+        await asyncio.sleep((AT_LAST + 1) * timelapse.TICK_S)
+
     async def submit(self, count: int, **how: Any) -> str:
         await self.stack.submit(count, **how)
         return self.stack.run_id

@@ -82,7 +82,9 @@ async def _meet_long_faults(drill: Drill, receiver: Receiver) -> None:
 
 
 async def _break_archive(drill: Drill, archive: Path) -> None:
-    """A file in its place, and a day that should be in it."""
+    """A file in its place, and a day that should be in it. Not before the worker's first look at days, which
+    would take the delivery for one that is still to be settled."""
+    await drill.until_shown("tallyhook_duty_last_turn_timestamp_seconds", 0, duty="archive")
     shutil.rmtree(archive, ignore_errors=True)
     await asyncio.to_thread(archive.write_text, "in its place")
     now = await drill.stack.store.health.database_ms()

@@ -29,7 +29,7 @@ async def provider_fails(drill: Drill) -> None:
     async def fault() -> None:
         drill.stack.change_faults({"error_500": 1.0})
         await drill.submit(20)
-        await asyncio.sleep(13)
+        await drill.until_shown("tallyhook_pending_oldest_seconds", 600)
 
     async def cure() -> None:
         drill.stack.change_faults({"error_500": 0.0})
@@ -70,7 +70,8 @@ async def no_deliveries(drill: Drill) -> None:
         holding = asyncio.create_task(hold_the_sweep())
         await asyncio.sleep(1)
         await drill.submit(10)
-        await asyncio.sleep(22)
+        await drill.until_shown("tallyhook_last_delivery_seconds", 900)
+        await drill.until_shown("tallyhook_unreported_retention_ratio", 0.75)
         holding.cancel()
         await drill.stack.store.runs.release_lease("sweep", "stuck")
 
