@@ -164,10 +164,11 @@ test-browser: $(BROWSER)
 screenshots: $(BROWSER)
 	SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest -rs tests/e2e/test_pages.py tests/browser/test_reading_for_all.py -k "not without_script" $(ARGS)
 
-# Each alert of deploy/prometheus fires, and clears, by metrics of real processes that meet the fault: some five minutes.
-# Installs nothing: without Debian's prometheus (promtool) it says what it skipped.
+# Each alert of deploy/prometheus fires, and clears, by metrics of real processes that meet the fault: five minutes,
+# three stacks side by side. ACTS=drift,clock_off plays some faults alone.
+# Needs promtool: `apt-get install prometheus`, or PROMTOOL=/path/of/it. Without it it says what it skipped.
 test-alerts: install
-	$(BIN)/pytest -rs tests/e2e/test_alerts_fire.py $(ARGS)
+	$(BIN)/pytest -rs --numprocesses 3 tests/e2e/test_alerts_fire.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .tallyhook .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

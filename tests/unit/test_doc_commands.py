@@ -11,6 +11,7 @@ import typer
 from tests.doc_commands import ROOT, all_blocks, blocks_of
 
 BLOCKS = all_blocks()
+OF_MACHINES = {"docker", "kubectl", "systemctl"}
 PIPED = {"|", ">", "&&", ";", "||"}
 
 
@@ -47,6 +48,16 @@ def test_every_block_is_run_or_says_why_not() -> None:
             assert len(block.what) > 10, f"{place}: say why"
         else:
             assert block.lines, f"{place}: no command; a transcript needs no language"
+
+
+def test_what_no_test_can_run_is_said_to_be_run_by_none() -> None:
+    """A test that only looks at a file runs no cluster and no service."""
+    for block in BLOCKS:
+        text = (ROOT / block.what).read_text() if block.how == "tested" else ""
+        wanted = {word for line in block.lines for word in re.split(r"\W+", line)} & OF_MACHINES
+        assert block.how == "not run" or all(f'"{word}"' in text for word in wanted), (
+            f"{block.page}:{block.line}"
+        )
 
 
 def test_a_block_that_nobody_runs_is_seen() -> None:
