@@ -2,6 +2,7 @@
 is put in, and by the facts of ours that no schema knows."""
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.servers.postgres import PostgresServer
 pytestmark = pytest.mark.deploy
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 OF_OTHERS = {"kustomization.yaml", "scaledobject.yaml"}
+SIGNALS = ROOT / "docs" / "signals.md"
 NOT_APPLIED = {"kustomization.yaml", "secret.example.yaml"}
 DRAIN_S = 19
 """`web` and `worker` end within so much after SIGTERM and the delay (docs/operations.md)."""
@@ -216,6 +218,24 @@ def test_every_workload_has_a_disruption_budget_and_kustomize_names_every_file()
     (kustomization,) = documents(DEPLOY / "kubernetes" / "kustomization.yaml")
     listed = set(kustomization["resources"])
     assert listed == {path.name for path in MANIFESTS} - NOT_APPLIED
+
+
+def test_what_prometheus_reads(tmp_path: Path) -> None:
+    """The alerts, and the scrape configuration that docs/signals.md shows; and a fault in either is found."""
+    promtool = os.environ.get("PROMTOOL") or debian_tool("promtool", "prometheus")
+    alerts = DEPLOY / "prometheus" / "alerts.yaml"
+    assert "SUCCESS" in must(promtool, "check", "rules", "--lint-fatal", alerts)
+    broken = tmp_path / "alerts.yaml"
+    broken.write_text(
+        alerts.read_text().replace("max(tallyhook_inbox_oldest_seconds)", "max(tallyhook_inbox")
+    )
+    assert run(promtool, "check", "rules", broken).returncode != 0
+    (shown,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", SIGNALS.read_text(), re.DOTALL)
+    config = tmp_path / "prometheus.yml"
+    config.write_text(f"rule_files: [{alerts}]\n{shown}")
+    must(promtool, "check", "config", "--lint-fatal", config)
+    config.write_text(f"{shown}".replace("targets", "target"))
+    assert run(promtool, "check", "config", config).returncode != 0
 
 
 def test_files_of_platforms() -> None:

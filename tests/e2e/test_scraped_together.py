@@ -2,6 +2,7 @@
 adds up, and everything that is measured is there, and moves."""
 
 import asyncio
+import contextlib
 import json
 import urllib.error
 import urllib.request
@@ -13,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.config import EMULATOR_WEBHOOK_SECRET
 from app.domain.relay.message import NewEndpoint, new_secret
-from tests.e2e.stack import Stack, running_stack
+from tests.e2e.otlp import Collector, collecting
+from tests.e2e.stack import STOP, Stack, running_stack
 from tests.e2e.timelapse import Recorder, Tick
 from tests.integration.relay.receiver import receiving
 from tests.integration.web.receiving import delivery_body, signed
@@ -115,9 +117,13 @@ async def test_several_processes_of_each_kind_are_scraped_by_themselves(
         "CLORO_WEBHOOK_SECRET": f"{EMULATOR_WEBHOOK_SECRET},{OLD_SECRET}",
     }
     urls = [f"http://127.0.0.1:{port}/metrics" for port in range(first, first + 32)]
-    async with running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "60", env=env) as stack:
-        stack._ports["api2"] = free_port()
-        stack.start("web2", "worker2", "api")
+    async with contextlib.AsyncExitStack() as opened:
+        collector = await opened.enter_async_context(collecting())
+        env |= {"TALLYHOOK_TRACES": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        running = running_stack(tmp_path, postgres_url, valkey.url, "--time-scale", "60", env=env)
+        stack = await opened.enter_async_context(running)
+        # By threads: the collector answers meanwhile.
+        await asyncio.to_thread(stack.start, "web2", "worker2", "api")
 
         async def all_there() -> bool:
             return kinds(await asyncio.to_thread(scraped, urls)) == ["api", "web", "web", "worker", "worker"]
@@ -131,6 +137,26 @@ async def test_several_processes_of_each_kind_are_scraped_by_themselves(
         assert_they_add_up(await asyncio.to_thread(scraped, urls))
         still = [name for name, (kind, _, _) in families().items() if not moved(name, kind, ticks)]
         assert sorted(set(still) - ELSEWHERE.keys()) == [], "it is not shown, or 0 whatever happens"
+        for name in ("worker", "worker2", "web", "web2"):
+            await asyncio.to_thread(stack.end, name, STOP)  # which sends the last spans
+        assert_spans_are_linked(collector)
+        logs = "".join((tmp_path / f"{name}.log").read_text() for name in ("worker", "worker2"))
+        ids = {line["trace_id"] for line in map(json.loads, logs.splitlines()) if "trace_id" in line}
+        assert ids, "lines that are written within a span name it"
+
+
+def assert_spans_are_linked(collector: Collector) -> None:
+    """A delivery's with the send of its task, whichever processes they are of."""
+    sends, taken = collector.ids("submit"), collector.ids("accept")
+    assert len(sends) >= COUNT
+    assert len(taken) >= COUNT / 2
+    assert collector.links("settle")
+    assert collector.links("settle") <= sends
+    assert collector.links("relay")
+    assert collector.links("relay") <= sends
+    assert collector.links("commit") <= taken
+    assert collector.ids("sweep")
+    assert collector.ids("settle group")
 
 
 def assert_they_add_up(after: dict[str, Values]) -> None:
