@@ -248,7 +248,9 @@ def test_every_control_route_is_tried() -> None:
     assert {one for one in registered if one[0] != "HEAD"} - public == set(CONTROL)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "0", "::", "10.0.0.7", "emulator", "LOCALHOST", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "0", "::", "10.0.0.7", "emulator", "LOCALHOST", "localhost.evil.test"]
+)
 def test_all_but_loopback_gets_a_token_of_its_own(host: str) -> None:
     assert token_for(host, None) != token_for(host, None)
     assert [token_for(name, None) for name in ("127.0.0.9", "::1", "localhost")] == [None] * 3
