@@ -36,6 +36,8 @@ START_TIMEOUT_S = 30.0
 START_TRIES = 3
 """The port is chosen before it is bound; somebody else may be faster."""
 READY_POLL_S = 0.02
+READY = b"Ready to accept connections"
+"""What a server logs when it has read its files."""
 PROBE_TIMEOUT_S = 1.0
 
 Supervisor = subprocess.Popen[bytes]
@@ -251,9 +253,11 @@ def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int
             if server := _begin(home, chosen, lock, stopping):
                 return chosen, server
             problem = (home / "valkey.log").read_text(errors="replace")[-500:]
+        said = _said_since(home, known)
         if (
-            # A server that said nothing did not come as far as its files.
-            _log_bytes(home) != known
+            # A server that said nothing did not come as far as its files; one that was ready has read them.
+            said
+            and READY not in said
             and _is_free(chosen)
             and not stopping.is_set()
             and (server := _begin_without_files(home, chosen, lock, stopping, problem))
@@ -265,6 +269,12 @@ def _start(home: Path, port: int | None, stopping: threading.Event) -> tuple[int
 def _log_bytes(home: Path) -> int:
     path = home / "valkey.log"
     return path.stat().st_size if path.exists() else 0
+
+
+def _said_since(home: Path, known: int) -> bytes:
+    """What servers have logged since the log was `known` bytes; all of it, where it was begun anew."""
+    said = (home / "valkey.log").read_bytes() if _log_bytes(home) else b""
+    return said[known:] if len(said) >= known else said
 
 
 def _begin(home: Path, port: int, lock: int, stopping: threading.Event) -> Supervisor | None:

@@ -150,6 +150,27 @@ def test_f20_a_server_that_dies_comes_back_where_its_users_look_for_it(
     assert not is_valkey_used(settings)
 
 
+def test_f20_one_that_is_killed_as_it_starts_keeps_its_files(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        client.set("kept", "yes")
+        client.execute_command("WAITAOF", 1, 0, 2_000)
+    killed: list[int] = []
+
+    def is_ours(port: int, home: Path, seen: Callable[[int, Path], bool] = embedded._is_ours) -> bool:
+        if killed or not seen(port, home):
+            return seen(port, home)
+        killed.append(port)
+        kill_server(f"redis://127.0.0.1:{port}/0")
+        return False
+
+    monkeypatch.setattr(embedded, "_is_ours", is_ours)
+    with embedded_valkey(settings) as url, redis.Redis.from_url(url) as client:
+        assert killed
+        assert client.get("kept") == b"yes"
+
+
 def test_f20_whoever_comes_while_it_is_dead_takes_no_other_port(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
