@@ -106,7 +106,7 @@ async def test_no_connection_is_used_again_that_may_hold_the_rest_of_an_answer(
 )
 async def test_what_is_no_answer_is_an_error_of_a_request(answer: bytes) -> None:
     server = Server(answer, b"", OK)
-    async with posting(server, timeout_s=0.5) as (post, _, _):
+    async with posting(server, timeout_s=0.8) as (post, _, _):
         with pytest.raises((aiohttp.ClientError, TimeoutError)):
             await post()
         server.scripts = [OK]
@@ -115,7 +115,7 @@ async def test_what_is_no_answer_is_an_error_of_a_request(answer: bytes) -> None
 
 async def test_silence_ends_in_time_and_gives_the_connection_up() -> None:
     server = Server(b"H", OK)
-    async with posting(server, timeout_s=0.2, limit=1) as (post, _, _):
+    async with posting(server, timeout_s=0.8, limit=1) as (post, _, _):
         began_s = time.monotonic()
         with pytest.raises(TimeoutError):
             await post()

@@ -23,7 +23,7 @@ LIMITS = NoticeLimits(notice_tries_max=4)
 @pytest.fixture
 async def poster(receiver: Receiver) -> AsyncIterator[NoticeClient]:
     settings = load_settings(
-        _env_file=None, notice_url=receiver.url, notice_secret=SECRET, notice_timeout_s=0.2
+        _env_file=None, notice_url=receiver.url, notice_secret=SECRET, notice_timeout_s=0.8
     )
     opened = open_notice_client(settings)
     assert opened is not None

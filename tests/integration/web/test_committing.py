@@ -108,7 +108,7 @@ async def test_r16_a_database_that_is_gone_gives_503(
 async def test_a_commit_that_takes_too_long_is_given_up(
     start_receiver: StartReceiver, held: HeldStore
 ) -> None:
-    receiver = await start_receiver(held, commit_timeout_s=0.05)
+    receiver = await start_receiver(held, commit_timeout_s=0.3)
     posts = await several_waiting(receiver, 3)
     assert await answers(posts) == [503] * 3
     await until(lambda: app_refusal(receiver) is None)
