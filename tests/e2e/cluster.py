@@ -3,30 +3,21 @@
 The servers and the balancer are on the hub, which both machines reach over a bridge.
 """
 
-import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
-import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
-import psutil
-import redis
-import sqlalchemy as sa
-
-from app.store import Database, Store
-from app.store.migrate import migrate
+from app.store import Store
 from tests.e2e.stack import START_TIMEOUT_S, Stack
-from tests.servers.machines import HUB, NETWORK, Machine
-from tests.servers.postgres import PostgresServer
-from tests.servers.processes import ServerError, answers, end, log_tail, wait_for
-from tests.servers.sentinel import MASTER, running_sentinel
-from tests.servers.valkey import ValkeyServer
+from tests.servers.machines import HUB, Machine
+from tests.servers.processes import answers, end, wait_for
 
 PLACES = {
     "web1": "left",
@@ -38,6 +29,7 @@ PLACES = {
     "worker3": "right",
 }
 """The machine of each process."""
+SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"
 CONTROL = "drill-control-token"
 PORTS = {"web": 8080, "api": 8081}
 NGINX = """
@@ -97,6 +89,52 @@ class Cluster(Stack):
                 log = self.folder / f"{name}.log"
                 wait_for(lambda url=url: answers(url), self._processes[name], log, 2 * START_TIMEOUT_S)  # type: ignore[misc]
 
+    def on(self, machine: str) -> list[str]:
+        """The processes of a machine."""
+        return [name for name, place in PLACES.items() if place == machine]
+
+    @contextlib.contextmanager
+    def frozen(self, machine: str) -> Iterator[None]:
+        """All its processes stand still, as when a hypervisor moves it."""
+        pids = [self.pids()[name] for name in self.on(machine)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def give_disk(self, machine: str, size: str) -> None:
+        """The machine has a disk of its own, for its processes' logs and all that they write."""
+        disk = self.folder / machine
+        self._machines[machine].make_disk(disk, size)
+        for name in self.on(machine):
+            (self.folder / f"{name}.log").symlink_to(disk / f"{name}.log")
+            self.env_of.setdefault(name, {}).update(
+                TMPDIR=str(disk), TALLYHOOK_HEARTBEAT_FILE=str(disk / f"{name}.beat")
+            )
+
+    def give_clock(self, machine: str) -> Path:
+        """The machine has a clock of its own: as many seconds wrong as stand in this file."""
+        offset = self.folder / f"{machine}.clock"
+        offset.write_text("0")
+        path = os.pathsep.join([str(SHIFTED_CLOCK), self.env.get("PYTHONPATH", "")])
+        for name in self.on(machine):
+            self.env_of.setdefault(name, {}).update(PYTHONPATH=path, SHIFTED_CLOCK_FILE=str(offset))
+        return offset
+
+    def logged(self) -> Counter[tuple[str, str]]:
+        """Lines of their logs, by process and event: warnings and errors."""
+        lines: Counter[tuple[str, str]] = Counter()
+        for name in PLACES:
+            for line in (self.folder / f"{name}.log").read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    entry = json.loads(line)
+                    if entry["level"] in ("warning", "error", "critical"):
+                        lines[name, entry["event"][:60]] += 1
+        return lines
+
     def _health(self, name: str) -> str | None:
         port = PORTS.get(name.rstrip("0123456789"))
         return f"http://{self._machines[PLACES[name]].address}:{port}/healthz" if port else None
@@ -112,107 +150,6 @@ class Cluster(Stack):
         )
         with urllib.request.urlopen(request, timeout=120) as response:
             return json.load(response)
-
-
-class DatabasePair:
-    """A primary, and a synchronous standby that can take its place: what was acknowledged is on both."""
-
-    def __init__(self) -> None:
-        self._primary = PostgresServer(settings={"synchronous_commit": "on", "listen_addresses": "*"})
-        self._standby_url = ""
-        self.url = ""
-        """Of a migrated database, at whichever of the two takes writes."""
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """For the length of the `with`."""
-        self._primary.start()
-        try:
-            admitted = f"COPY (SELECT 'host all all {NETWORK} trust') TO PROGRAM 'cat >> pg_hba.conf'"
-            self._primary.execute(admitted)
-            self._primary.execute("SELECT pg_reload_conf()")
-            url = self._primary.create_database()
-            asyncio.run(_migrated(url))
-            with self._primary.standby() as standby:
-                self._primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-                self._primary.execute("SELECT pg_reload_conf()")
-                self._standby_url = standby
-                self.url = _either(url, standby)
-                yield
-        finally:
-            self._primary.stop()
-
-    async def fail_over(self) -> None:
-        """The primary and all its backends are killed, and the standby promoted."""
-        backends = psutil.Process(self._primary.pid).children(recursive=True)
-        await asyncio.to_thread(self._primary.kill)
-        for backend in backends:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                backend.kill()
-        connection = await asyncpg.connect(self._standby_url, timeout=10)
-        try:
-            await connection.execute("SELECT pg_promote()")
-        finally:
-            await connection.close()
-
-
-async def _migrated(url: str) -> None:
-    db = Database(url)
-    try:
-        await migrate(db)
-    finally:
-        await db.close()
-
-
-def _either(url: str, standby: str) -> str:
-    hosts = ",".join(f"{HUB}:{sa.make_url(place).port}" for place in (url, standby))
-    return f"postgresql://postgres@{hosts}/{sa.make_url(url).database}?target_session_attrs=read-write"
-
-
-class RedisPair:
-    """A Valkey with a replica and a sentinel."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._servers: list[ValkeyServer] = []
-        self._port = 0
-        self.url = ""
-
-    def _start(self, **config: Any) -> ValkeyServer:
-        folder = self._folder / f"valkey{len(self._servers)}"
-        folder.mkdir()
-        reachable = {"bind": "0.0.0.0", "protected-mode": "no"}
-        server = ValkeyServer(folder, **config, **reachable)
-        self._servers.append(server)
-        server.start()
-        return server
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """For the length of the `with`."""
-        try:
-            with running_sentinel(self._folder, self._start, HUB) as (port, _):
-                self._port = port
-                self.url = f"redis+sentinel://{HUB}:{port}/{MASTER}/0"
-                yield
-        finally:
-            for server in self._servers:
-                server.kill()
-
-    def _master(self) -> int:
-        with redis.Redis(HUB, self._port, socket_timeout=2) as sentinel:
-            place: int = sentinel.sentinel_get_master_addr_by_name(MASTER)[1]
-            return place
-
-    def fail_over(self) -> None:
-        """The master is killed; returns once the sentinel names the other."""
-        (old,) = [server for server in self._servers if server.port == self._master()]
-        old.kill()
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while self._master() == old.port:
-            if time.monotonic() > deadline:
-                raise ServerError(log_tail(self._folder / "sentinel.log"))
-            time.sleep(0.1)
 
 
 @contextlib.contextmanager

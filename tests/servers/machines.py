@@ -7,15 +7,19 @@ of it outlives the caller's processes, and no address of the host is taken.
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NETWORK = "10.77.0.0/24"
 HUB = "10.77.0.1"
 """Where the servers are: the caller's own address on the bridge."""
+DATABASE = "10.77.0.2"
+REDIS = "10.77.0.3"
+"""Further addresses of the caller's, so that a machine can be cut off from one of them alone."""
+NOBODY = "02:00:00:00:00:ff"
 BRIDGE = "drill"
 NAMES = Path("/run/netns")
-TOOLS = ("ip", "mount", "unshare", "nsenter", "nginx")
+TOOLS = ("ip", "mount", "unshare", "nsenter", "nginx", "tc")
 
 
 def missing_tools() -> list[str]:
@@ -28,8 +32,12 @@ def inside(*command: str) -> list[str]:
     return ["unshare", "--net", "--mount", *command]
 
 
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+    _run("ip", *arguments)
 
 
 class Machine:
@@ -38,6 +46,7 @@ class Machine:
     def __init__(self, name: str, address: str) -> None:
         self.name, self.address = name, address
         self._cable = f"to-{name}"
+        self.disk: Path | None = None
 
     def make(self) -> None:
         """The namespace, its cable and its address."""
@@ -61,15 +70,59 @@ class Machine:
         finally:
             _ip("link", "set", self._cable, "master", BRIDGE)
 
+    @contextmanager
+    def cut_off_from(self, address: str) -> Iterator[None]:
+        """What it sends to one of the caller's addresses vanishes; what is sent to it still comes."""
+        place = ("-n", self.name, "neigh")
+        _ip(*place, "replace", address, "lladdr", NOBODY, "dev", "eth0", "nud", "permanent")
+        try:
+            yield
+        finally:
+            _ip(*place, "del", address, "dev", "eth0")
+
+    @contextmanager
+    def narrow(self, rate: str) -> Iterator[None]:
+        """Its cable carries so little in each direction (as `tc` has it: "256kbit"), and what waits for more
+        than 0.4 s is lost."""
+        shape = ("root", "tbf", "rate", rate, "burst", "8kb", "latency", "400ms")
+        ends = (((), self._cable), (("-n", self.name), "eth0"))
+        for place, device in ends:
+            _run("tc", *place, "qdisc", "add", "dev", device, *shape)
+        try:
+            yield
+        finally:
+            for place, device in ends:
+                _run("tc", *place, "qdisc", "del", "dev", device, "root")
+
+    def make_disk(self, folder: Path, size: str) -> None:
+        """A disk of its own at this folder, which goes with the caller's namespaces."""
+        folder.mkdir()
+        _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+        self.disk = folder
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Not a byte is left on it."""
+        assert self.disk is not None, "no disk of its own"
+        filler = self.disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4_096))
+        try:
+            yield
+        finally:
+            filler.unlink()
+
 
 def make_machines(*names: str) -> dict[str, Machine]:
     """Machines by name, once the bridge stands; they go with the caller's namespaces."""
     NAMES.mkdir(exist_ok=True)
     # Their names too are the caller's own.
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(NAMES)], check=True, capture_output=True)
+    _run("mount", "-t", "tmpfs", "tmpfs", str(NAMES))
     _ip("link", "set", "lo", "up")
     _ip("link", "add", BRIDGE, "type", "bridge")
-    _ip("address", "add", f"{HUB}/24", "dev", BRIDGE)
+    for address in (HUB, DATABASE, REDIS):
+        _ip("address", "add", f"{address}/24", "dev", BRIDGE)
     _ip("link", "set", BRIDGE, "up")
     machines = {name: Machine(name, f"10.77.0.{11 + n}") for n, name in enumerate(names)}
     for machine in machines.values():

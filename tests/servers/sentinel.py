@@ -1,4 +1,4 @@
-"""A Valkey master with a replica and a sentinel, from the same binary."""
+"""A Valkey master with a replica and sentinels, from the same binary."""
 
 import contextlib
 import signal
@@ -15,38 +15,76 @@ MASTER = "tally"
 START_TIMEOUT_S = 15.0
 
 
+class Sentinel:
+    """One process; most of all of them must agree that the master is gone."""
+
+    def __init__(self, folder: Path, host: str, number: int) -> None:
+        self._folder, self._host = folder, host
+        self._log = folder / f"sentinel{number}.log"
+        self._configuration = folder / f"sentinel{number}.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def start(self, master: ValkeyServer, quorum: int) -> None:
+        """Begin to watch; `until_ready` waits."""
+        self._configuration.write_text(
+            f"bind {self._host}\nport {self.port}\ndir {self._folder}\n"
+            f"sentinel monitor {MASTER} {self._host} {master.port} {quorum}\n"
+            f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 2000\n"
+        )
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [binary(), str(self._configuration), "--sentinel"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+
+    def until_ready(self, others: int) -> None:
+        """Wait until it knows the replica and so many other sentinels."""
+        assert self._process is not None, "not started"
+        with redis.Redis(self._host, self.port, socket_timeout=1) as client:
+
+            def knows_all() -> bool:
+                with contextlib.suppress(OSError, redis.RedisError):
+                    replicas = [one["master-link-status"] for one in client.sentinel_slaves(MASTER)]
+                    return replicas == ["ok"] and len(client.sentinel_sentinels(MASTER)) == others
+                return False
+
+            wait_for(knows_all, self._process, self._log, START_TIMEOUT_S)
+
+    def end(self) -> None:
+        """For good."""
+        process, self._process = self._process, None
+        if process is not None:
+            end(process, ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)))
+
+
+@contextlib.contextmanager
+def running_sentinels(
+    folder: Path, start_valkey: Callable[..., ValkeyServer], host: str = "127.0.0.1", *, count: int = 3
+) -> Iterator[tuple[list[Sentinel], ValkeyServer]]:
+    """(sentinels, the master); they fail over within some two seconds of the master's end."""
+    master = start_valkey(appendonly=False)
+    start_valkey(appendonly=False, replicaof=f"{host} {master.port}")
+    sentinels = [Sentinel(folder, host, number) for number in range(1, count + 1)]
+    try:
+        for sentinel in sentinels:
+            sentinel.start(master, count // 2 + 1)
+        for sentinel in sentinels:
+            sentinel.until_ready(count - 1)
+        yield sentinels, master
+    finally:
+        for sentinel in sentinels:
+            sentinel.end()
+
+
 @contextlib.contextmanager
 def running_sentinel(
     folder: Path, start_valkey: Callable[..., ValkeyServer], host: str = "127.0.0.1"
 ) -> Iterator[tuple[int, ValkeyServer]]:
-    """(the sentinel's port, the master); it fails over within some two seconds of the master's end."""
-    master = start_valkey(appendonly=False)
-    start_valkey(appendonly=False, replicaof=f"{host} {master.port}")
-    port = free_port()
-    configuration = folder / "sentinel.conf"
-    configuration.write_text(
-        f"bind {host}\nport {port}\ndir {folder}\nsentinel monitor {MASTER} {host} {master.port} 1\n"
-        f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 2000\n"
-    )
-    log = folder / "sentinel.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [binary(), str(configuration), "--sentinel"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=folder,
-            start_new_session=True,
-        )
-    try:
-        with redis.Redis(host, port, socket_timeout=1) as client:
-
-            def knows_the_replica() -> bool:
-                with contextlib.suppress(OSError, redis.RedisError):
-                    return [one["master-link-status"] for one in client.sentinel_slaves(MASTER)] == ["ok"]
-                return False
-
-            wait_for(knows_the_replica, process, log, START_TIMEOUT_S)
-        yield port, master
-    finally:
-        end(process, ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)))
+    """(the port of a single one, the master)."""
+    with running_sentinels(folder, start_valkey, host, count=1) as ((sentinel,), master):
+        yield sentinel.port, master

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.drill import Fault, failings, longest_gap_s, missed_rate
+from benchmarks.drill.figures import Fault, failings, longest_gap_s, missed_rate
 
 FINE: dict[str, Any] = {
     "lost": 0,
@@ -12,7 +12,7 @@ FINE: dict[str, Any] = {
     "unexplained": 0,
     "verified": True,
     "differences": 0,
-    "median_share": 0.983,
+    "mean_share": 0.983,
     "refused_429": 0,
 }
 
@@ -41,5 +41,5 @@ def test_a_difference_is_a_failure() -> None:
 
 def test_a_missed_rate_is_said() -> None:
     assert missed_rate(FINE) == []
-    assert missed_rate(FINE | {"median_share": 0.979}) == ["97.9% of the provider's limit, not 98%"]
+    assert missed_rate(FINE | {"mean_share": 0.979}) == ["97.9% of the provider's limit, not 98%"]
     assert missed_rate(FINE | {"refused_429": 1}) == ["1 calls refused with 429 while nothing happened"]
