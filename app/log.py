@@ -4,6 +4,8 @@ The libraries' own logs (arq, aiohttp, alembic, sqlalchemy) pass through the sam
 prompt and no answer reaches a log: values are left out by the name they are logged under, and what looks like
 a key or a password is redacted in every text.
 
+A warning or an error that is said again and again is said once a minute, with how often (app.log_repeats).
+
 To log never raises and never waits: not for a stream that takes nothing (app.log_sink), nor for a value that
 cannot be rendered.
 """
@@ -21,6 +23,7 @@ import structlog
 
 from app import tracing
 from app.domain.text import sanitize
+from app.log_repeats import Repeats
 from app.log_sink import Sink, standard_sink
 
 LEFT_OUT = "[left out]"
@@ -89,6 +92,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     """
     out = standard_sink(sys.stderr) if stream is None else Sink(stream)
     readable = format == "console" or (format == "auto" and out.isatty())
+    repeats = Repeats()
     steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         tracing.add_ids,
@@ -99,10 +103,11 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
         structlog.processors.format_exc_info,
         leave_out_secrets,
     ]
-    render = functools.partial(_rendered, [*steps, _console(out) if readable else _json_line])
+    last = _console(out) if readable else _json_line
+    render = functools.partial(_rendered, [*steps, last])
     out.lost_line = lambda count: f"{render(None, 'warning', {'event': 'log_lines_lost', 'lines': count})}\n"
     structlog.configure(
-        processors=[render],
+        processors=[functools.partial(_rendered, [steps[0], repeats.leave_out, *steps[1:], last])],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,
@@ -114,6 +119,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
+    handler.addFilter(repeats)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(_LEVELS[level])
