@@ -69,6 +69,7 @@ async def run(folder: Path, size: Size, plan: Callable[[Drill], list[Happening]]
             await cluster.submit(size.tasks)
             async with drill.asking(token):
                 calm = await quiet(drill)
+                print(calm, file=sys.stderr, flush=True)
                 for name, fault in happenings:
                     await drill.meet(name, fault)
             drill.begin("end")

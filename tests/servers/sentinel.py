@@ -28,7 +28,7 @@ class Sentinel:
     def start(self, master: ValkeyServer, quorum: int) -> None:
         """Begin to watch; `until_ready` waits."""
         self._configuration.write_text(
-            f"bind {self._host}\nport {self.port}\ndir {self._folder}\n"
+            f"bind {self._host}\nport {self.port}\ndir {self._folder}\nsentinel announce-ip {self._host}\n"
             f"sentinel monitor {MASTER} {self._host} {master.port} {quorum}\n"
             f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 2000\n"
         )
@@ -50,7 +50,8 @@ class Sentinel:
             def knows_all() -> bool:
                 with contextlib.suppress(OSError, redis.RedisError):
                     replicas = [one["master-link-status"] for one in client.sentinel_slaves(MASTER)]
-                    return replicas == ["ok"] and len(client.sentinel_sentinels(MASTER)) == others
+                    seen = [one["flags"] for one in client.sentinel_sentinels(MASTER)]
+                    return replicas == ["ok"] and seen == ["sentinel"] * others
                 return False
 
             wait_for(knows_all, self._process, self._log, START_TIMEOUT_S)
@@ -68,7 +69,8 @@ def running_sentinels(
 ) -> Iterator[tuple[list[Sentinel], ValkeyServer]]:
     """(sentinels, the master); they fail over within some two seconds of the master's end."""
     master = start_valkey(appendonly=False)
-    start_valkey(appendonly=False, replicaof=f"{host} {master.port}")
+    announced = {"replica-announce-ip": host}
+    start_valkey(appendonly=False, replicaof=f"{host} {master.port}", **announced)
     sentinels = [Sentinel(folder, host, number) for number in range(1, count + 1)]
     try:
         for sentinel in sentinels:
