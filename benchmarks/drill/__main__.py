@@ -1,5 +1,5 @@
 """Faults of machines, servers and processes under load: `python -m benchmarks.drill`; `--short`: a part of
-them, `--others`: other ones.
+them, `--others`: other ones, `--rate`: none, only the rate.
 
 Two machines (network namespaces with a bridge between, as root) share one provider: two `web` and two `api`
 behind nginx, three workers, PostgreSQL with a synchronous standby, Valkey with a replica and three sentinels,
@@ -21,9 +21,9 @@ from typing import Any
 
 from app.provider.wire import read_answer
 from app.store import Database, Store
-from benchmarks.drill.faults import Happening, full, others, short
+from benchmarks.drill.faults import Happening, full, none, others, short
 from benchmarks.drill.figures import asked, failings, gaps, logged, missed_rate, quiet, table, wrong
-from benchmarks.drill.under_load import FULL, SHORT, Drill, Size, finished
+from benchmarks.drill.under_load import FULL, RATE, SHORT, Drill, Size, finished
 from tests.e2e.cluster import PLACES, Cluster, balancer
 from tests.servers.machines import inside, make_machines, missing_tools
 from tests.servers.pairs import DatabasePair, RedisPair
@@ -90,6 +90,7 @@ def main() -> int:
     )
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--short", action="store_true", help="fewer faults, less load")
+    forms.add_argument("--rate", action="store_true", help="no fault: only the rate")
     forms.add_argument("--others", action="store_true", help="other faults of the same kinds")
     parser.add_argument("--tasks", type=int, help="more, where a fault finds all of them sent")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -101,8 +102,8 @@ def main() -> int:
     if not options.inside:
         command = inside(sys.executable, "-m", "benchmarks.drill", "--inside", *sys.argv[1:])
         os.execvp(command[0], command)
-    size = SHORT if options.short else FULL
-    plan = short if options.short else others if options.others else full
+    size = SHORT if options.short else RATE if options.rate else FULL
+    plan = short if options.short else none if options.rate else others if options.others else full
     if options.tasks:
         size = replace(size, tasks=options.tasks)
     with tempfile.TemporaryDirectory(prefix="tallyhook-drill-") as folder:

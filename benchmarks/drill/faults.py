@@ -32,6 +32,11 @@ def full(drill: Drill) -> list[Happening]:
     ]
 
 
+def none(drill: Drill) -> list[Happening]:
+    """Nothing."""
+    return []
+
+
 def short(drill: Drill) -> list[Happening]:
     """A part of them."""
     return [
