@@ -93,6 +93,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     out = standard_sink(sys.stderr) if stream is None else Sink(stream)
     readable = format == "console" or (format == "auto" and out.isatty())
     repeats = Repeats()
+    said = functools.partial(_said, repeats)
     steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         tracing.add_ids,
@@ -107,7 +108,7 @@ def configure(format: str = "auto", level: str = "info", *, stream: TextIO | Non
     render = functools.partial(_rendered, [*steps, last])
     out.lost_line = lambda count: f"{render(None, 'warning', {'event': 'log_lines_lost', 'lines': count})}\n"
     structlog.configure(
-        processors=[functools.partial(_rendered, [steps[0], repeats.leave_out, *steps[1:], last])],
+        processors=[functools.partial(_rendered, [steps[0], said, *steps[1:], last])],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,
@@ -151,6 +152,14 @@ def _rendered(
         raise
     except Exception as error:
         return _unrendered(method, name, error)
+
+
+def _said(
+    repeats: Repeats, _logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if repeats.is_left_out(method, event):
+        raise structlog.DropEvent
+    return event
 
 
 def _unrendered(level: str, name: object, error: Exception) -> str:

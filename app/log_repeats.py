@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any
 
-import structlog
-
 REST_S = 60.0
 KINDS_MAX = 1_000
 """Kinds of lines that are remembered; beyond it the oldest are forgotten, and said again."""
@@ -41,23 +39,19 @@ class Repeats:
             del self._kinds[next(iter(self._kinds))]
         return left_out + 1
 
-    def leave_out(
-        self, _logger: Any, method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        """A structlog processor for our own lines."""
+    def is_left_out(self, method: str, event: MutableMapping[str, Any]) -> bool:
+        """Whether a line of ours is; if not, it gets `times` where it stands for more than itself."""
         if method not in _LEVELS or "times" in event:  # what counts itself has the right figure
-            return event
+            return False
         texts = sorted(
             (name, str(value)[:_CHARS_MAX])
             for name, value in event.items()
             if name not in _BESIDE and not isinstance(value, int | float)
         )
         times = self.count((event.get("event"), *texts, _error_of(event.get("exc_info"))))
-        if not times:
-            raise structlog.DropEvent
         if times > 1:
             event["times"] = times
-        return event
+        return not times
 
     def filter(self, record: logging.LogRecord) -> bool:
         """A filter for the lines of libraries, told apart by what they say before their values."""
