@@ -56,6 +56,9 @@ class RunNow:
 class Seen:
     """What one look saw."""
 
+    topics: frozenset["Topic"]
+    """For which it looked."""
+
     now_ms: int
     took_ms: int
     """How long the database needed."""
@@ -105,6 +108,11 @@ class PageLive:
         """Events for one page, each with what of it changed."""
 
         def tell(seen: Seen, known: frozenset[str]) -> Told:
+            if topic not in seen.topics:
+                return (
+                    b"",
+                    known,
+                )  # it began before this page was opened: nothing is known, not nothing is there
             if topic not in seen.drawn:
                 seen.drawn[topic] = [fragment(id_, node) for id_, node in draw(seen).items()]
             return _event(seen.drawn[topic], known)
@@ -156,7 +164,18 @@ class PageLive:
         }
         state, worker = await self._store.state.state(), await workers_document(self._store)
         took_ms = round((time.monotonic() - began_s) * 1000)
-        return Seen(now_ms, took_ms, state, worker, runs, newest, findings, changes, self._sent.rates())
+        return Seen(
+            frozenset(topics),
+            now_ms,
+            took_ms,
+            state,
+            worker,
+            runs,
+            newest,
+            findings,
+            changes,
+            self._sent.rates(),
+        )
 
     async def _changes(self, ids: Collection[str]) -> dict[str, BulkChange]:
         read = self._store.bulk_changes.find

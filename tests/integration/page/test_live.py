@@ -14,11 +14,13 @@ from aiohttp import ClientPayloadError
 from app.api import live as looks
 from app.page import live
 from app.page.live import Sent, live_of
+from app.services.bulk_changes import carry_out
 from app.store import Store
 from app.store.read.run_pages import TimedRun
 from tests.integration.api.asking import until
 from tests.integration.api.test_reading import settled_run
 from tests.integration.page.conftest import StartPage
+from tests.integration.page.test_acting import failed_run, fields_of, tried_out
 from tests.integration.page.visiting import Visitor
 from tests.integration.store.scenes import ended
 from tests.plans import noting
@@ -221,3 +223,33 @@ def _progress(tasks: int, pending: int) -> Any:
     from app.store.read.progress import RunProgress
 
     return RunProgress(tasks=tasks, states={"pending": pending, "submitted": tasks - pending})
+
+
+async def test_who_opens_another_page_is_told_of_nothing_that_nobody_looked_for(
+    stranger: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that began before was for other pages: its lack of runs is no lack of runs."""
+    await stranger.sign_in()
+    run_id = await stranger.api.run("there all the time")
+    monkeypatch.setattr(looks, "EVERY_S", 0.5)
+    async with listening(stranger, f"/live/runs/{run_id}") as of_run:
+        await anext(of_run)
+        async with listening(stranger, "/live") as of_all:
+            _, data = await anext(of_all)
+    assert "there all the time" in data and "no runs yet" not in data
+
+
+async def test_a_bulk_change_is_told_of_until_its_end(stranger: Visitor) -> None:
+    await stranger.sign_in()
+    run_id = await failed_run(stranger)
+    path, asked = await tried_out(stranger, verb="retry", q=f"run:{run_id}")
+    await stranger.send(f"{path}/confirm", fields_of(asked, f"{path}/confirm"))
+    async with listening(stranger, f"/live{path}") as events:
+        _, data = await anext(events)
+        assert "0 of 3 are done" in data and "form" not in data
+        await carry_out(stranger.api.store, path.rpartition("/")[2], clock=stranger.api.clock)
+        while "3 of 3" not in data:
+            _, data = await anext(events)
+        assert 'class="ended"' in data
+    await stranger.sign_in("read", "eu")
+    assert (await stranger.look(f"/live{path}")).status == 404
