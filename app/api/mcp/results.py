@@ -34,6 +34,7 @@ from app.views.export_rows import answer_columns
 
 CHARS = 20_000
 CHARS_MAX = 200_000
+TOO_LONG = "the response is longer than max_chars"
 
 
 class ResultsParams(Params):
@@ -110,7 +111,7 @@ async def get_result(call: Call[ResultParams, None]) -> TaskAnswer:
     text, note = columns["answer_text"], found["response_note"]
     if response is not None and len(response) > asked.max_chars:
         response = None
-        note = f"the response is longer than max_chars; /v1/runs/{row['run_id']}/results has it whole"
+        note = f"{TOO_LONG}; /v1/runs/{row['run_id']}/results has it whole"
     return TaskAnswer(
         task=task_model(row),
         payload=found["payload"],

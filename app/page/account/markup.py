@@ -207,7 +207,7 @@ CHANGES: tuple[Column[Document], ...] = (
 
 def _from_to(values: Document, unit: str) -> Node:
     low, likely, high = (amount(str(values[name])) for name in ("low", "likely", "high"))
-    more = span(".more")[[credits(low), " to ", credits(high)]] if low != high else None
+    more = span(".more")["(", credits(low), " to ", credits(high), ")"] if low != high else None
     return [credits(likely), " ", unit, " ", more]
 
 

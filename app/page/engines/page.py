@@ -25,11 +25,11 @@ async def show_engines(visit: Visit) -> Drawn:
         div[
             p(".lead")["Answers settled in the last seven days, today among them (UTC)."],
             engine_table(by_engine(found), days_ms, paused),
-            all_of_it("engines") if found else None,
             p(".dim")[
                 f"Usable is a completed answer with at least {least} characters. Counted some seconds "
                 "after the answers are settled; charges that come later still are in the ledger only."
             ],
+            all_of_it("engines") if found else None,
         ],
     )
 

@@ -11,7 +11,7 @@ from app.page.parts.badge import badge
 from app.page.parts.notice import empty
 from app.page.parts.table import Column, address, table
 from app.page.parts.times import at
-from app.page.parts.words import count, credits, id_of, nothing, others
+from app.page.parts.words import count, credits, found, id_of, nothing, others
 from app.page.visit import Visit
 from app.store.read.books_pages import FindingsOfRun
 
@@ -33,16 +33,16 @@ class _Run:
 
 def run_table(visit: Visit, kinds: Sequence[FindingsOfRun]) -> Element:
     """A run a line, with the button of its archive."""
-    found: dict[str | None, _Run] = {}
+    by_run: dict[str | None, _Run] = {}
     for one in kinds:
-        found.setdefault(one.run_id, _Run(one.run_id, one.name)).counts[one.verdict] = one.count
+        by_run.setdefault(one.run_id, _Run(one.run_id, one.name)).counts[one.verdict] = one.count
     columns: tuple[Column[_Run], ...] = (
         Column("Run", _name),
         Column("Findings", lambda run: count(sum(run.counts.values())), is_figure=True),
         Column("Kinds", _kinds),
         Column("Evidence", lambda run: _archive(visit, run)),
     )
-    return table("Findings by run and kind", columns, list(found.values()), empty=NO_RUNS)
+    return table("Findings by run and kind", columns, list(by_run.values()), empty=NO_RUNS)
 
 
 def _name(run: _Run) -> Node:
@@ -83,7 +83,7 @@ def finding_table(rows: Sequence[Finding]) -> Element:
 
 
 def _kind(row: Finding) -> Node:
-    return [badge(row.verdict), span(".more")[others(row.detail)]]
+    return [badge(row.verdict), span(".more")[others(found(row))]]
 
 
 def _task(row: Finding) -> Node:

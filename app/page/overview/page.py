@@ -26,7 +26,8 @@ from app.page.parts.table import pager
 from app.page.visit import Drawn, Events, PageRoute, Visit
 
 NO_RUNS = empty(
-    "There are no runs yet.", ["A first one: ", code["tallyhook submit prompts.csv"], ", or by the API."]
+    "There are no runs yet.",
+    [a(href="/submit")["Submit a file"], ", or ", code["tallyhook submit prompts.csv"], ", or use the API."],
 )
 
 

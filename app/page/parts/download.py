@@ -11,7 +11,9 @@ FORMATS = (("csv", "CSV"), ("jsonl", "JSON Lines"), ("parquet", "Parquet"))
 
 def all_of_it(name: str, **query: str) -> Element:
     """Of a table of the page, under it. `query`: whose rows, where not everybody's."""
-    return p(".download")["All of it: ", in_each_format(f"/downloads/{name}", name.replace("-", " "), query)]
+    return p(".download")[
+        "Download all: ", in_each_format(f"/downloads/{name}", name.replace("-", " "), query)
+    ]
 
 
 def in_each_format(path: str, what: str, query: Mapping[str, str] | None = None) -> Node:

@@ -1,10 +1,14 @@
 """Words and figures in markup: what is unknown is a dash that says so, others' text stands by itself."""
 
+import re
 from decimal import Decimal
 
-from htpy import Element, Node, bdi, fragment, span
+from htpy import Element, Node, bdi, fragment, span, wbr
 
+from app.api.fields import exact
+from app.api.native.books import Finding
 from app.charts.figures import Number, figure
+from app.domain.verdicts import words_of
 
 UNKNOWN = "—"
 
@@ -22,6 +26,11 @@ def sentence(text: str) -> str:
 def others(text: str | None) -> Node:
     """Other people's text, in whichever direction it is written."""
     return bdi[text] if text else nothing("empty")
+
+
+def code_of(text: str) -> Node:
+    """A word of a program, such as INTERNAL_SERVER_ERROR, which may go on in the next line behind a _."""
+    return bdi[[[wbr if n else None, part] for n, part in enumerate(re.split(r"(?<=_)", text))]]
 
 
 def count(value: Number | None, why: str = "unknown") -> Node:
@@ -48,6 +57,17 @@ def prompt(text: str | None, *, is_hidden: bool) -> Node:
     return span(".dim")["hidden"] if is_hidden else others(text)
 
 
+SHORT_ID_CHARS = 8
+
+
 def id_of(text: str) -> Node:
-    """An id: its beginning, and all of it to who points at it or copies it."""
-    return fragment[span(".id", title=text)[text[:13], "…"]] if len(text) > 16 else span(".id")[text]
+    """An id: its end, by which ids of one time differ, and all of it to who points at it."""
+    short = text[-SHORT_ID_CHARS:]
+    return fragment[span(".id", title=text)["…", short]] if len(text) > 16 else span(".id")[text]
+
+
+def found(finding: Finding) -> str:
+    """What a finding says, as a sentence."""
+    figures = {"expected": finding.expected, "actual": finding.actual}
+    shown = {name: "?" if value is None else exact(value) for name, value in figures.items()}
+    return words_of(finding.verdict).format(detail=finding.detail, **shown)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from htpy import Element, Node, div, h3, p, span
+from htpy import Element, Node, b, details, div, h3, p, span, summary
 
 from app.charts.figures import duration, figure
 from app.charts.figures import span as span_of
@@ -15,7 +15,7 @@ from app.page.parts.chart import columns_chart
 from app.page.parts.notice import empty
 from app.page.parts.table import Column, table
 from app.page.parts.times import took
-from app.page.parts.words import count, credits, nothing, of, others
+from app.page.parts.words import code_of, count, credits, nothing, of
 from app.page.run.figures import PERCENTILES, Bought, bought_by, by_latency, over_time, percentile, reasons
 from app.page.run.reading import RunView
 from app.store.read.repeats import Repeated
@@ -44,7 +44,11 @@ def bought(view: RunView, usable_chars_min: int) -> Node:
     shown.append(_given_back(view))
     for title, found in parts:
         rows = list(found.items())
-        shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True))
+        if len(rows) <= ROWS_OPEN:
+            shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True))
+        else:
+            said = f"{title}: {len(rows)} of them"
+            shown.append(details[summary[b[said]], table(title, BOUGHT_COLUMNS, rows, empty=None)])
     if sample.repeated:
         shown += [
             h3["Samples"],
@@ -61,6 +65,8 @@ def _given_back(view: RunView) -> Node:
     return p(".dim")["What was given back (voided) is being added up: look again in a moment."]
 
 
+ROWS_OPEN = 12
+"""A longer table is folded."""
 Row = tuple[str, Bought]
 
 
@@ -164,7 +170,7 @@ def without_answer(view: RunView) -> Node:
 
 
 REASON_COLUMNS: tuple[Column[tuple[str, str, int]], ...] = (
-    Column("Reason", lambda row: others(row[1]) if row[1] else nothing("none was given")),
+    Column("Reason", lambda row: code_of(row[1]) if row[1] else nothing("none was given")),
     Column("State", lambda row: badge(row[0])),
     Column("Tasks", lambda row: count(row[2]), is_figure=True),
 )

@@ -23,7 +23,7 @@ from app.page.parts.facts import Fact, cards
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, address, pager, table
 from app.page.parts.times import at, took
-from app.page.parts.words import credits, nothing, of, others
+from app.page.parts.words import code_of, credits, nothing, of, others
 from app.page.run.charts import bought, speed, without_answer
 from app.page.run.reading import RunHead, RunView
 from app.page.visit import Visit
@@ -168,7 +168,8 @@ def _task_name(task: Task) -> Node:
 def _why(task: Task) -> Node:
     if task.error is None:
         return badge(task.state)
-    return [badge(task.state), span(".more")[others(task.error.code or task.error.message)]]
+    code = task.error.code
+    return [badge(task.state), span(".more")[code_of(code) if code else others(task.error.message)]]
 
 
 def _took(task: Task) -> Node:

@@ -31,6 +31,8 @@
     choice.addEventListener("click", () => { mode = modes[(modes.indexOf(mode) + 1) % 3]; keep(mode); all(); });
   }
   all();
+  // On a phone the links to the pages are one line, which begins at the first.
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   document.addEventListener("htmx:after:swap", all);
   setInterval(() => mode === "Ago" && show(document), 10000);
 })();

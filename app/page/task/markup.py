@@ -31,14 +31,14 @@ from htpy import (
 from htpy import table as table_element
 
 from app.api.fields import exact
-from app.api.mcp.results import TaskAnswer, explained
+from app.api.mcp.results import TOO_LONG, TaskAnswer, explained
 from app.domain.text import counted
 from app.page.control.forms import task_buttons
 from app.page.parts.badge import badge, shape
 from app.page.parts.facts import Fact, cards, facts
 from app.page.parts.notice import empty
 from app.page.parts.times import exactly_at, took
-from app.page.parts.words import credits, id_of, nothing, others, prompt
+from app.page.parts.words import credits, id_of, nothing, others, prompt, sentence
 from app.page.task.charge import Line, charge_lines
 from app.page.task.reading import TaskView
 from app.page.task.relay import relayed
@@ -184,7 +184,7 @@ def _signed(amount: Decimal, *, is_sum: bool) -> str:
 def _answer(answer: TaskAnswer | None) -> Node:
     if answer is None:
         return empty("There is no answer yet.")
-    note = p(".dim")[answer.note] if answer.note else None
+    note = p(".dim")[_note(answer.note)] if answer.note else None
     if answer.answer_text is None and answer.response is None:
         return [empty("There is no answer to show."), note]
     text: Node = div(".answer", dir="auto")[answer.answer_text] if answer.answer_text else None
@@ -195,6 +195,12 @@ def _answer(answer: TaskAnswer | None) -> Node:
         note,
         None if answer.response is None else _json("Raw JSON", answer.response),
     ]
+
+
+def _note(said: str) -> str:
+    if said.startswith(TOO_LONG):
+        return "Its JSON is longer than this page shows; the download of its report has all."
+    return sentence(said)
 
 
 def _sources(sources: Sequence[str]) -> Node:

@@ -11,7 +11,8 @@ from app.domain.evidence.records import DisputedAttempt
 from app.page.visit import Visit
 from app.store.read.task_relay import TaskMessage
 
-ANSWER_CHARS = 20_000
+ANSWER_CHARS = 100_000
+"""Of its text, and of its JSON: most have some 18 KB, those of searches more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from app.api.native.books import Finding, LedgerEntry
 from app.domain.evidence.records import DisputedAttempt, Send, StoredReport
 from app.domain.send_outcome import Answer
 from app.domain.text import counted
-from app.domain.verdicts import words_of
+from app.page.parts.words import found
 from app.page.task.reading import TaskView
 
 ORDER = ("stored", "sent", "accepted", "hold", "delivered", "swept", "answered", "settled", "found")
@@ -124,9 +124,7 @@ def _booked(entries: Sequence[LedgerEntry]) -> Iterator[Event]:
 
 
 def _found(finding: Finding) -> Event:
-    figures = {name: _amount(getattr(finding, name)) or "?" for name in ("expected", "actual")}
-    words = words_of(finding.verdict).format(detail=finding.detail, **figures)
-    details = (("what", words), ("finding", str(finding.id)))
+    details = (("what", found(finding)), ("finding", str(finding.id)))
     title = f"Found: {finding.verdict.replace('_', ' ')}"
     return Event("found", finding.at, "wrong", title, finding.attempt, details)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from htpy import Element, Node, a, button, code, div, h2, input, label, option, p, pre, section, select
+from htpy import Element, Node, a, button, code, div, h2, input, label, option, p, pre, section, select, span
 
 from app.domain.access import TokenRow
 from app.page.parts.badge import badge
@@ -103,15 +103,14 @@ def _columns(visit: Visit) -> tuple[Column[TokenRow], ...]:
         return a(href=f"/tokens/{row.id}/revoke")["Revoke…"] if row.revoked_at_ms is None else None
 
     return (
-        Column("Name", lambda row: others(row.name)),
-        Column("Token", lambda row: code(".whole")[f"{row.prefix}…"]),
+        Column("Name", lambda row: [others(row.name), span(".more")[code(".whole")[f"{row.prefix}…"]]]),
         Column("May", lambda row: row.scope),
         Column("Account", lambda row: others(row.account) if row.account else "all"),
         Column("State", lambda row: badge(row.state(visit.now_ms))),
         Column("Made", lambda row: at(row.created_at_ms)),
         Column("Last used", lambda row: at(row.last_used_at_ms, "never")),
         Column("Ends", _end),
-        Column("", revoke),
+        Column("Act", revoke),
     )
 
 
