@@ -249,7 +249,8 @@ def doctor(as_json: AsJson = False) -> None:
     import asyncio
 
     from app.cli.doctor.check import draw_checks
-    from app.cli.doctor.doctor import document, examine, wrong_settings
+    from app.cli.doctor.configuration import wrong_settings
+    from app.cli.doctor.doctor import document, examine
     from app.cli.terminal import show
     from app.settings_text import ConfigError
 

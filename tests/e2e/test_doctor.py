@@ -18,9 +18,12 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
+from app.cli.doctor.check import Check
 from app.cli.doctor.clocks import Clocks
-from app.cli.doctor.doctor import Check, check_database, check_worker, document, examine
+from app.cli.doctor.database import check_database
+from app.cli.doctor.doctor import document, examine
 from app.cli.doctor.redis import check_redis
+from app.cli.doctor.stored import check_worker
 from app.config import EMULATOR_KEY, EMULATOR_WEBHOOK_SECRET, Settings, load_settings
 from app.database_clock import wall_ms
 from app.local.processes import Process, Processes
@@ -225,7 +228,7 @@ def test_f21_a_server_that_takes_no_writes_is_reported_as_that(
 def test_f21_a_file_that_another_process_keeps_locked_is_reported_in_time(
     urls: dict[str, str], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
-    monkeypatch.setattr("app.cli.doctor.doctor.SQLITE_BUSY_MS", 100)
+    monkeypatch.setattr("app.cli.doctor.stored.SQLITE_BUSY_MS", 100)
     with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
         if held == "everything":
             other.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.cli.doctor.doctor import check_database
+from app.cli.doctor.database import check_database
 from app.config import load_settings
 from app.provider.wire import read_answer
 from app.store import Database, Store

@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestServer
 
 from app.address.web import goes_straight
 from app.bootstrap import open_provider, open_sync
-from app.cli.doctor.doctor import check_provider, check_settings, check_webhook
+from app.cli.doctor.configuration import check_settings
+from app.cli.doctor.provider import check_provider, check_webhook
 from app.config import ConfigError, Settings, load_settings
 from app.domain.send_outcome import Answer
 from app.domain.submission import ClaimedTask

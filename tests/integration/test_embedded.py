@@ -16,7 +16,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from app.cli.doctor.doctor import check_redis
+from app.cli.doctor.redis import check_redis
 from app.cli.runs.submit_file import next_steps
 from app.config import Settings, load_settings
 from app.local import embedded

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from app.address import read_redis_address
-from app.cli.doctor.doctor import check_redis
+from app.cli.doctor.redis import check_redis
 from app.config import load_settings
 from app.provider.ratelimit.shared import SharedPacer
 from app.queue import QUEUE_NAME, SETTLE_JOB, Queue, open_pool, serialize

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from app.cli.doctor.doctor import check_redis
+from app.cli.doctor.redis import check_redis
 from app.config import load_settings
 from app.queue import QUEUE_NAME
 from app.store import Store

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from app.cli.doctor.doctor import check_configuration
+from app.cli.doctor.configuration import check_configuration
 from app.config import Settings, load_settings
 from app.database_clock import DatabaseClock
 from app.provider.client import Client

@@ -9,10 +9,10 @@ import yaml
 from app.cli.doctor import scraped
 from app.cli.doctor.ages import judge as judge_ages
 from app.cli.doctor.check import Check
-from app.cli.doctor.doctor import check_partitions
 from app.cli.doctor.scraped import LOOKS, Process
 from app.cli.doctor.scraped import judge as judge_processes
 from app.cli.doctor.standstill import Seen, standstills
+from app.cli.doctor.stored import check_partitions
 from app.domain.state_gauges import Reading
 from app.store.write.partitions import PartitionState
 

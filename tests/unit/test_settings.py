@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from app.cli import processes
-from app.cli.doctor import doctor
+from app.cli.doctor.database import check_database
 from app.cli.main import run
 from app.cli.runs.submit import submit
 from app.config import ConfigError, Settings, known_variables, load_settings
@@ -317,7 +317,7 @@ def test_f24_a_data_directory_that_may_not_be_written(
     assert "may not be written to by this user: give it the directory" in told
     # The one that stands by itself is no reason not to run what needs none; the doctor tells.
     settings = load_settings()
-    check = asyncio.run(doctor.check_database(settings))
+    check = asyncio.run(check_database(settings))
     assert (check.state, "may not be written to" in check.detail) == ("fault", True)
 
 

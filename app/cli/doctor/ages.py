@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 from app.cli.doctor.check import Check, State
 from app.cli.doctor.standstill import Seen, standstills
-from app.cli.store_access import answered, reachable_store
+from app.cli.doctor.stored import asked_of
 from app.config import Settings
 from app.domain.state_gauges import Reading
-from app.errors import UserError
 from app.services.state import read_state
 from app.store import Store
-from app.store.migrate import is_migrated
 
 HOUR_S = 3_600
 
@@ -74,19 +72,10 @@ BOUNDS = (
 )
 
 
-async def check_ages(settings: Settings, *, sqlite_busy_ms: int) -> list[Check]:
+async def check_ages(settings: Settings) -> list[Check]:
     """One for each that is not as it should be; one in all where none is, and none without a database."""
-    if not (settings.database_url or (settings.data_dir / "tallyhook.db").exists()):
-        return []
-    try:
-        store = await reachable_store(settings, sqlite_busy_ms=sqlite_busy_ms)
-        try:
-            if not is_migrated(await answered(store.queries.schema_revision(), settings)):
-                return []
-            seen = await answered(_read(store, settings), settings)
-        finally:
-            await store.close()
-    except UserError:  # reported by the check of the database
+    seen = await asked_of(settings, lambda store: _read(store, settings))
+    if seen is None:
         return []
     found = [*judge(seen.readings), *standstills(seen)]
     return found or [Check("ages", "ok", "nothing waits for longer than it should")]

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from app.cli.doctor.doctor import check_database
+from app.cli.doctor.database import check_database
 from app.config import load_settings
 from app.store import Database
 from tests.servers.postgres import PostgresServer, database_name

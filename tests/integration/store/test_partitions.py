@@ -14,7 +14,7 @@ from alembic import command
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
-from app.cli.doctor.doctor import check_partitions
+from app.cli.doctor.stored import check_partitions
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
 from app.domain.task import new_id
