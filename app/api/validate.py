@@ -16,6 +16,7 @@ from app.api.faults import field_errors, shown
 from app.api.problems import (
     INVALID,
     MALFORMED,
+    NOT_FOUND,
     TOO_LARGE,
     TOO_SLOW,
     UNSUPPORTED_MEDIA_TYPE,
@@ -46,10 +47,19 @@ def read_params(route: Route, path: Mapping[str, str], query: MultiMapping[str])
     try:
         return route.params.model_validate(given)
     except ValidationError as error:
-        if any(fault["loc"][:1] and fault["loc"][0] in path for fault in error.errors(include_input=False)):
-            raise not_found("such thing") from None
-        problem = _invalid(field_errors(error, given))
+        errors = field_errors(error, given)
+        for wrong in errors:
+            if wrong.field in path:
+                raise _no_such(wrong) from None
+        problem = _invalid(errors)
     raise problem
+
+
+def _no_such(wrong: FieldError) -> Problem:
+    """Of what a path names: one of some words, or an id."""
+    if wrong.code == "literal_error":
+        return Problem(NOT_FOUND, f"there is no such {wrong.field}: {wrong.remedy}")
+    return not_found("such thing")
 
 
 def read_values(model: type[Params], values: Mapping[str, Any]) -> Params:

@@ -9,6 +9,13 @@ REMARKS_KEPT = 100
 LINES_NAMED = 5
 
 
+def unquoted(problem: str, remedy: str) -> str:
+    """What is wrong and what to write instead, to be said by the API. Without a problem that has something in
+    quotes: that is its sender's own, and may be a prompt."""
+    quotes = "'" in problem or '"' in problem
+    return "; ".join(part for part in ("" if quotes else problem, remedy) if part)
+
+
 @dataclass(slots=True)
 class Remark:
     """One thing that is wrong, in the words of the first record that has it."""

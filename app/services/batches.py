@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from app.domain.own_columns import BadLine
-from app.domain.remarks import Remark
+from app.domain.remarks import Remark, unquoted
 from app.domain.source_change import SourceChanged
 from app.domain.task import TaskSpec
 from app.logger import get_logger
@@ -108,13 +108,14 @@ def _errors(loaded: Loaded) -> list[dict[str, object]]:
 
 
 def _error(remark: Remark) -> dict[str, object]:
-    code, remedy = _code(remark.field, remark.problem), remark.remedy
+    code, said = _code(remark.field, remark.problem), unquoted(remark.problem, remark.remedy)
     if code == DUPLICATE:
-        remedy = "give each line one of its own"
+        # The other line is what helps, and not the id.
+        said = f"{remark.problem.rpartition(' is ')[2]}; give each line one of its own"
     return {
         "code": code,
         "line": remark.line,
-        "message": f"{remark.where}: {remark.problem}; {remedy}",
+        "message": f"{remark.where}: {said or 'correct it'}",
         "param": None if remark.field in ("line", "file") else remark.field,
     }
 

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.api.fields import Whole
 from app.api.native.tasks import Country, Engine
 from app.api.problems import INVALID, FieldError, Problem
 from app.api.route import Params
 from app.config import ACCOUNT_NAME
 from app.domain import pricing
 from app.domain.own_columns import BadLine
+from app.domain.remarks import unquoted
 from app.prompts.reader import Defaults, PromptReader, read_prompts
 
 PROMPTS_MAX = 1_000
@@ -68,8 +70,8 @@ class NewRunFields(Params):
     ]
     engine: Annotated[Engine | None, Field(description="Of prompts that name none.")] = None
     country: Annotated[Country | None, Field(description="Of prompts that name none.")] = None
-    repeats: Annotated[int, Field(ge=1, le=REPEATS_MAX, description="Samples of each prompt.")] = 1
-    priority: Annotated[int, Field(ge=1, le=10, description="Higher is sent first.")] = 1
+    repeats: Annotated[Whole, Field(ge=1, le=REPEATS_MAX, description="Samples of each prompt.")] = 1
+    priority: Annotated[Whole, Field(ge=1, le=10, description="Higher is sent first.")] = 1
     account: Annotated[
         str | None, Field(pattern=ACCOUNT_NAME, description="Default: the token's own, or `default`.")
     ] = None
@@ -114,9 +116,7 @@ def priced(fields: NewRunFields, day: str) -> Asked:
 
 def _fault(line: int, name: str, problem: str, remedy: str) -> FieldError:
     where = _MEANT.get(name, name)
-    # What is in quotes is the caller's own, and may be a prompt.
-    words = [] if "'" in problem or '"' in problem else [problem]
-    said = "; ".join(part for part in (*words, remedy) if part).replace("--task-type", "engine")
+    said = unquoted(problem, remedy).replace("--task-type", "engine")
     return FieldError(field=f"prompts.{line - 1}.{where}", code="wrong_value", remedy=said)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from app.api.fields import Credits, Id, exact
+from app.api.fields import Credits, Id, Whole, exact
 from app.api.mcp.runs import Cursor
 from app.api.mcp.tool import Tool, with_params
 from app.api.native.books import Finding, LedgerEntry
@@ -46,7 +46,7 @@ class ResultsParams(Params):
     country: Country | None = None
     verdict: VerdictName | None = None
     custom_id: Annotated[str | None, Field(min_length=1, max_length=500)] = None
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[Whole, Field(ge=1, le=200)] = 50
     cursor: Cursor = None
 
 

@@ -124,7 +124,9 @@ def _error(problem: Problem, request_id: str) -> CallToolResult:
     lines = [f"{problem.kind.title} {problem.detail}"]
     lines += [f"- {error.field or 'all'}: {error.remedy} ({error.code})" for error in problem.errors]
     lines.append(f"code: {problem.kind.code}; request id: {request_id}")
-    return CallToolResult(content=[TextContent(type="text", text="\n".join(lines))], is_error=True)
+    # An agent has the schema of the tool, and nothing else of ours.
+    said = "\n".join(lines).replace("/openapi.json", "the tool's schema")
+    return CallToolResult(content=[TextContent(type="text", text=said)], is_error=True)
 
 
 class Running:

@@ -11,7 +11,7 @@ from app.api.fields import Credits
 from app.api.native.new_run import in_words_of_api
 from app.api.native.prompt_body import PromptBody
 from app.api.problems import CONFLICT, INVALID, MALFORMED, FieldError, Problem
-from app.domain.remarks import Remark, Remarks
+from app.domain.remarks import Remark, Remarks, unquoted
 from app.domain.text import agreeing, counted
 from app.ports import NameTaken
 from app.prompts.reader import DamagedError, PromptReader
@@ -106,11 +106,8 @@ def _errors(bad: Remarks, body: PromptBody) -> tuple[list[FieldError], int]:
 
 
 def _error(remark: Remark, line: int, *, is_upload: bool) -> FieldError:
-    """Without what is in quotes, which is the sender's own and may be a prompt."""
-    problem = "" if "'" in remark.problem or '"' in remark.problem else remark.problem
-    parts = [part for part in (problem, remark.remedy) if part]
     code = "missing" if remark.problem == "missing" else "wrong_value"
-    remedy = in_words_of_api("; ".join(parts)) or "correct it"
+    remedy = in_words_of_api(unquoted(remark.problem, remark.remedy)) or "correct it"
     if is_upload:
         return FieldError(line=line, field=remark.field, code=code, remedy=remedy)
     return FieldError(field=f"prompts.{line - 1}.{remark.field}", code=code, remedy=remedy)

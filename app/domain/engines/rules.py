@@ -4,6 +4,7 @@ The provider has the last word; this only saves a round trip and says what to do
 contract is clear, and where the contract leaves something open it lets the provider decide.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -73,7 +74,7 @@ def check(task_type: str, payload: Mapping[str, object], priority: int = 1) -> l
 
 def display(value: object) -> str:
     """A value as it may be shown in a problem: quoted, printable and short."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
     text = printable(text[: SHOWN_CHARS_MAX + 1])
     return f"'{text[:SHOWN_CHARS_MAX]}…'" if len(text) > SHOWN_CHARS_MAX else f"'{text}'"
 

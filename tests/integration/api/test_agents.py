@@ -130,6 +130,11 @@ async def test_what_may_cost_more_than_was_allowed_is_refused(sqlite_api: Api) -
         ({"engine": None}, "engine"),
         ({"account": "nobody"}, "account"),
         ({"repeats": 0}, "repeats: "),
+        ({"repeats": True}, "repeats: "),
+        (
+            {"prompts": [{"prompt": "y", "country": "a secret"}]},
+            "country: write it as the tool's schema says",
+        ),
         ({"colour": "red"}, "colour: leave it out; known are: "),
     ],
 )

@@ -194,6 +194,7 @@ async def test_equal_custom_ids_are_refused_with_both_lines(api: Api) -> None:
     (error,) = batch["errors"]["data"]
     assert (error["code"], error["line"], error["param"]) == ("duplicate_custom_id", 3, "custom_id")
     assert "line 1" in error["message"]
+    assert "id-1" not in error["message"]
     assert batch["status"] == "failed"
 
 

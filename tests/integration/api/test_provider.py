@@ -108,6 +108,7 @@ async def test_a_batch_is_judged_item_by_item(api: Api) -> None:
 REFUSED: list[tuple[Any, str]] = [
     (task(payload={"prompt": "", "country": "DE"}), "payload.prompt"),
     (task(payload=PAYLOAD | {"country": "de"}), "payload.country"),
+    (task(payload=PAYLOAD | {"country": PAYLOAD["prompt"]}), "payload.country"),
     (task(payload=PAYLOAD | {"include": {"ads": True}}), "payload.include"),
     (task(payload=PAYLOAD | {"colour": "red"}), "payload.colour"),
     (task(priority=11), "priority"),
@@ -145,6 +146,9 @@ async def test_codes_of_keys_and_scopes(sqlite_api: Api) -> None:
     assert (answered.status, answered.document["error"]["code"]) == (403, "INSUFFICIENT_PERMISSIONS")
     answered = await api.ask("/v1/async/task/none")
     assert (answered.status, answered.document["error"]["code"]) == (404, "RESOURCE_NOT_FOUND")
+    answered = await api.ask("/v1/monitor/GEMINI", "POST", json=PAYLOAD)
+    assert answered.status == 404
+    assert "'gemini'" in answered.document["error"]["message"]
 
 
 async def test_credits_are_the_balance_less_what_is_queued(api: Api) -> None:
