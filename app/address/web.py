@@ -8,6 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from app.address.split import PORT_MAX, AddressError
 
+HOST_CHARS_MAX, LABEL_CHARS_MAX = 254, 63
+"""With a dot at the end (RFC 1035)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
@@ -29,6 +32,8 @@ def read_http_url(url: str, *, example: str, whole: bool = False) -> str:
         raise AddressError(f"has a host or port that is none: write {example}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise AddressError(f"is not an http address: write {example}")
+    if not _may_be_name(host):
+        raise AddressError(f"has a host that no name server can know: write {example}")
     if port is not None and not 0 < port <= PORT_MAX:
         raise AddressError(f"has a port that is not from 1 to {PORT_MAX}: write {example}")
     if parts.username is not None or parts.password is not None:
@@ -38,6 +43,12 @@ def read_http_url(url: str, *, example: str, whole: bool = False) -> str:
     if any(char.isspace() for char in url) or not host.isprintable():
         raise AddressError(f"has a blank in it: write {example}")
     return url if whole else url.rstrip("/")
+
+
+def _may_be_name(host: str) -> bool:
+    """By its length and that of its parts, which DNS bounds; an address may be too."""
+    parts = host.removesuffix(".").split(".")
+    return len(host) <= HOST_CHARS_MAX and all(0 < len(part) <= LABEL_CHARS_MAX for part in parts)
 
 
 def proxy_parts(url: str) -> tuple[str, str | None, str | None]:

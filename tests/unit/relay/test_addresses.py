@@ -97,6 +97,9 @@ REFUSED_URLS = [
     ("https://example.com/" + "x" * 3000, "characters"),
     ("https:///x", "no http address"),
     ("https://example.com:99999/x", "port"),
+    ("https://example..com/x", "no name server"),
+    (f"https://{'a' * 64}.example/x", "no name server"),
+    (f"https://{'a.' * 130}example/x", "no name server"),
 ]
 
 
