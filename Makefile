@@ -11,7 +11,7 @@ SHORT  := -m "not slow and not debian and not deploy and not browser"
 # Or each test process, and each of some hundred commands that the tests start, compiles all there is anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-page bench-cost bench-relay chaos drill reference vendor test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean test-browser
+.PHONY: demo test test-long install lint format types bytecode unit coverage bench bench-scale bench-senders bench-million bench-growth bench-history bench-page bench-cost bench-relay chaos drill reference vendor test-api test-hostile test-pgbouncer test-deploy hashes licences docs audit screenshots dashboard test-alerts clean test-browser
 
 demo: install
 	@$(BIN)/tallyhook demo $(ARGS)
@@ -122,6 +122,10 @@ chaos: install
 # Hostile bodies under true signatures, other ones each time; a failure prints what makes it come again.
 test-hostile: install
 	$(BIN)/pytest --numprocesses $(WORKERS) -m slow tests/integration/test_hostile_bodies.py $(ARGS)
+
+# 150 generated requests of each kind to each route of the API, on each database: a quarter of an hour.
+test-api: install
+	$(BIN)/pytest -m slow tests/e2e/test_api_schema.py $(ARGS)
 
 # Against a real PgBouncer in transaction mode. Installs nothing: without the package it says what it skipped.
 test-pgbouncer: install
