@@ -10,6 +10,7 @@ import openai
 
 from benchmarks.bench.api_task import token
 from benchmarks.bench.figures import Row, row
+from benchmarks.bench.intake import migrated
 from benchmarks.bench.rig import TALLYHOOK, Process, Rig
 from benchmarks.bench.upload import WORDS, UploadSize
 
@@ -20,7 +21,7 @@ LOOK_EVERY_S = 0.05
 def measure(rig: Rig, size: UploadSize) -> list[Row]:
     """batch-file, of one file, and the memory of `api`."""
     small, large = _file(rig.folder, "few", size.small), _file(rig.folder, "many", size.rows)
-    with rig.database() as url:
+    with rig.database(migrated(rig)) as url:
         secret = token(rig, url)
         with rig.process("api", [TALLYHOOK, "api", "--port", "{port}"], url) as api:
             few_s = _begun_s(api, secret, small)
