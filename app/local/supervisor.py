@@ -30,17 +30,18 @@ def main(arguments: list[str]) -> int:
     lock_path, *command = arguments
     # The terminal's Ctrl-C is for the holder; it lets go when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal that comes before its handler waits: it would end us, and leave the command to itself. Two at
+    # once may both be taken by the thread, which runs no handler and wakes nobody who would: it inherits that
+    # they wait.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = subprocess.Popen(  # noqa: S603 - the command is our own caller's
         command,
         process_group=0,
         close_fds=False,  # a lock that was given to us is the command's as well
-        preexec_fn=_prepare_child(os.getpid()),  # noqa: PLW1509 - no thread was started yet
+        preexec_fn=_prepare_child(os.getpid(), before),  # noqa: PLW1509 - no thread was started yet
     )
     signal.signal(signal.SIGTERM, lambda *_: _stop(child))
     signal.signal(signal.SIGALRM, lambda *_: _signal_group(child, signal.SIGKILL))
-    # Two signals at once may both be taken by the thread, which runs no handler and wakes nobody who would:
-    # it inherits that they are blocked.
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     threading.Thread(target=_stop_when_unneeded, args=(lock_path,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     code = child.wait()
@@ -67,8 +68,8 @@ def _stop_when_unneeded(lock_path: str) -> None:
         threading.Event().wait()
 
 
-def _prepare_child(parent: int) -> Callable[[], None]:
-    """What the child does between fork and exec."""
+def _prepare_child(parent: int, blocked: set[Any]) -> Callable[[], None]:
+    """What the child does between fork and exec. `blocked`: the signals that it is to begin with so."""
     prctl: Any = None
     if sys.platform.startswith("linux"):
         # Second line, for a supervisor that is itself killed. Loaded here: after a fork one may only call.
@@ -82,6 +83,7 @@ def _prepare_child(parent: int) -> Callable[[], None]:
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     return after_fork
 

@@ -4,10 +4,14 @@ The whole of it is tried from an installed wheel, in tests/e2e/test_wheel.py.
 """
 
 import asyncio
+import fcntl
 import io
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -133,6 +137,29 @@ async def test_one_that_hears_nothing_is_ended_at_once_when_that_is_asked(scene:
     scene.parts.kill_all()
     async with asyncio.timeout(WAIT_S):
         await stopping
+
+
+LATE = """
+import signal, sys, time
+from app.local import supervisor
+set_handler = signal.signal
+def late(number, handler):
+    time.sleep(0.2)
+    return set_handler(number, handler)
+signal.signal = late
+sys.exit(supervisor.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("TERM", 128 + signal.SIGTERM), ("ALRM", 128 + signal.SIGKILL)])
+def test_a_signal_before_its_supervisor_is_ready_is_heard_too(tmp_path: Path, name: str, code: int) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    script = f"kill -{name} $PPID; sleep 60 & wait"
+    command = [sys.executable, "-c", LATE, str(lock), "/bin/sh", "-c", script]
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        assert subprocess.run(command, timeout=WAIT_S).returncode == code
 
 
 async def test_two_signals_at_once_are_both_heard(scene: Scene) -> None:
