@@ -79,7 +79,7 @@ Look = Callable[[Process], str | None]
 def _per_minutes(name: str, at_least: float, minutes: int, what: str, **labels: str) -> Look:
     def look(process: Process) -> str | None:
         rate = process.rate(name, minutes * 60, **labels)
-        return f"{what}: {rate:,.0f} in {minutes} min" if rate > at_least else None
+        return f"{what}: {rate:,.0f} in {minutes} min on average" if rate > at_least else None
 
     return look
 
@@ -87,7 +87,7 @@ def _per_minutes(name: str, at_least: float, minutes: int, what: str, **labels: 
 def _slow(histogram: str, bound_s: float, what: str) -> Look:
     def look(process: Process) -> str | None:
         share = process.above(histogram, bound_s)
-        return f"{what} for more than {bound_s:g} s, {share:.0%} of them" if share > 0.01 else None
+        return f"{share:.0%} of {what} more than {bound_s:g} s" if share > 0.01 else None
 
     return look
 
@@ -128,7 +128,7 @@ LOOKS: Mapping[str, tuple[Look, str]] = {
         "look at the check of the database; the provider tries again for half an hour",
     ),
     "TallyhookCommitsSlow": (
-        _slow("tallyhook_inbox_commit_seconds", 1.0, "commits of deliveries last"),
+        _slow("tallyhook_inbox_commit_seconds", 1.0, "commits of deliveries took"),
         "look at the disk of the database, and at locks in it",
     ),
     "TallyhookDatabaseFails": (
@@ -142,7 +142,7 @@ LOOKS: Mapping[str, tuple[Look, str]] = {
         "look at the check of redis; work goes on from the database, later",
     ),
     "TallyhookLoopLate": (
-        _slow("tallyhook_loop_lag_seconds", 0.5, "its event loop was late"),
+        _slow("tallyhook_loop_lag_seconds", 0.5, "turns of its event loop were late by"),
         "it needs a processor, or another process beside it",
     ),
     "TallyhookApiFails": (_failing_api, "look at its log for the status 5xx"),
@@ -183,7 +183,7 @@ def judge(processes: list[Process]) -> list[Check]:
         since = iso_utc(round(process.began_s * 1000))
         for look, remedy in LOOKS.values():
             if (what := look(process)) is not None:
-                found.append(Check(process.name, "warning", f"{what}, since {since}", remedy))
+                found.append(Check(process.name, "warning", f"{what} (since {since})", remedy))
     names = ", ".join(process.name for process in processes)
     return found or [Check("processes", "ok", f"nothing goes wrong in {names}")]
 

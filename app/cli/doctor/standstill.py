@@ -87,9 +87,8 @@ def _receiving(seen: Seen) -> Iterable[Check]:
 
 def _lost(seen: Seen) -> Iterable[Check]:
     if seen.lost:
-        detail = (
-            f"{counted(seen.lost, 'delivery', 'deliveries')} of the last hour had a 2xx, and are not stored"
-        )
+        what = counted(seen.lost, "delivery", "deliveries")
+        detail = f"{what} with a 2xx not stored, found within the last hour"
         remedy = "see whether the database forgets commits, or something else answers at PUBLIC_URL"
         yield Check("lost deliveries", "fault", detail, remedy)
 
