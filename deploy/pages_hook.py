@@ -7,7 +7,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "reporting.md"}
 """At the top of the repository -> on the site."""
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+"""Pictures, which begin with !, too."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -33,14 +34,14 @@ def as_site(text: str, source: str) -> str:
     here = PurePosixPath(PAGES.get(source) or source.removeprefix("docs/"))
 
     def changed(link: re.Match[str]) -> str:
-        words, target, anchor = link[1], link[2], link[3] or ""
+        mark, words, target, anchor = link[1], link[2], link[3], link[4] or ""
         if ":" in target:
             return link[0]
         path = _normal(folder / target)
         if path in PAGES:
             return f"[{words}]({_relative(PAGES[path], here)}{anchor})"
         if path.startswith("docs/") and (ROOT / path).is_file():
-            return f"[{words}]({_relative(path.removeprefix('docs/'), here)}{anchor})"
+            return f"{mark}[{words}]({_relative(path.removeprefix('docs/'), here)}{anchor})"
         return words if (ROOT / path).exists() else link[0]
 
     return LINK.sub(changed, text)

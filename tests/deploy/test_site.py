@@ -44,3 +44,5 @@ def test_links_become_those_of_the_site() -> None:
         "[a](../relay.md), [b](../index.md)"
     )
     assert as_site("[a](docs/deploy/large.md), [b](deploy)", "README.md") == "[a](deploy/large.md), b"
+    assert as_site("![a](docs/page.png)", "README.md") == "![a](page.png)"
+    assert as_site("![a](performance.svg)", "docs/performance.md") == "![a](performance.svg)"
