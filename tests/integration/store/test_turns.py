@@ -59,6 +59,35 @@ async def test_who_waits_writes_before_who_wrote(pools: tuple[Database, Database
     assert max(waited_for) <= 2, waited_for
 
 
+async def test_who_waits_is_told_and_need_not_look(
+    pools: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TURN_S", "LOOK_S", "LOOK_MAX_S"):
+        monkeypatch.setattr(sqlite_turns, name, 60.0)
+    one, other = pools
+    async with asyncio.timeout(30.0):
+        for number in range(20):
+            async with one._turns:
+                appending = asyncio.create_task(append(other, number))
+                await asyncio.sleep(0.001)
+            await appending
+
+
+async def test_who_is_not_told_looks(
+    pools: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_turns, "TURN_S", 60.0)
+    one, other = pools
+    async with asyncio.timeout(30.0):
+        async with one._turns:
+            with sqlite_turns._bell() as stranger:
+                # Whoever has the address, another user of the machine say, only makes it later.
+                stranger.bind(one._turns._addresses[sqlite_turns._WRITES])
+                appending = asyncio.create_task(append(other, 1))
+                await asyncio.sleep(0.01)
+        await appending
+
+
 async def test_who_never_ends_its_turn_is_not_waited_for(
     pools: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
