@@ -61,6 +61,8 @@ _NOT_OF_THE_SESSION = ("22", "23", "40", "53", "55P03")
 new session would be no better, or not be had."""
 
 
+PlainRows = Sequence[tuple[Any, ...]]
+"""Values as the driver takes them."""
 Watch = Callable[[str, float, bool], None]
 """Gets the kind of a transaction (read, write, append, long), the seconds it took with all tries, and whether
 the database did not take it."""
@@ -153,7 +155,7 @@ class Database:
         return pool.checkedout(), pool.checkedin(), pool.size() + POOL_OVERFLOW
 
     async def append(
-        self, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, repeats: str
+        self, table: sa.Table, columns: Sequence[str], rows: Callable[[], PlainRows], *, repeats: str
     ) -> set[str]:
         """Insert rows in a transaction of their own, all or none. A row whose id is there already changes
         nothing of it but the column `repeats`, which grows by one and by what the new row has there. Ids of
@@ -161,21 +163,20 @@ class Database:
 
         One round trip, no conversion: see `insert_plain`. The first column is the id, and no id stands twice;
         in the order of ids, two processes that insert the same ones wait for each other and no further.
-        Raises as `write` does.
+        `rows` is called when they can be written at once, so that what comes while others write goes with
+        them; called once, whatever is tried again. Raises as `write` does.
         """
-        if not rows:
-            return set()
-        count = columns.index(repeats)
+        rows, count = functools.cache(rows), columns.index(repeats)
         if self.is_sqlite:
             insert = _plain_insert(True, table, tuple(columns), " ON CONFLICT (id) DO NOTHING")
             how = Append(table.name, insert, repeats, count)
-            return await self.at_once(lambda driver: append_rows(driver, how, rows), kind="append")
+            return await self.at_once(lambda driver: append_rows(driver, how, rows()), kind="append")
         first = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=False))
         again = _plain_insert(False, table, tuple(columns), _repeat_of(table, repeats, again=True))
         statements = itertools.chain((first,), itertools.repeat(again))
         return await self.at_once(
             lambda driver: _append_to_postgresql(
-                driver, next(statements), rows=rows, repeats=repeats, count=count
+                driver, next(statements), rows=rows(), repeats=repeats, count=count
             ),
             kind="append",
         )
@@ -423,9 +424,11 @@ async def fetch_at_once(driver: Any, statement: str, arguments: Sequence[Any]) -
 
 
 async def _append_to_postgresql(
-    driver: Any, statement: str, *, rows: Sequence[tuple[Any, ...]], repeats: str, count: int
+    driver: Any, statement: str, *, rows: PlainRows, repeats: str, count: int
 ) -> set[str]:
     """`count`: which column `repeats` is."""
+    if not rows:
+        return set()
     # A row that was there already has counted more repeats than we sent. Not by xmax, which a partitioned
     # table does not return.
     insert = f"WITH put AS ({statement} RETURNING id, {repeats}) SELECT * FROM put WHERE {repeats} > 0"  # noqa: S608

@@ -32,7 +32,7 @@ async def append_rows(driver: Connection, how: Append, rows: Rows) -> set[str]:
     """Commit rows, all or none. Ids of those that were there already, in canonical text: their `repeats` grew
     by one and by what the new row has there. Raises SQLAlchemy's errors; after any error the connection is to
     be closed, with whatever it has begun."""
-    return await in_one_hop(driver, append, how, rows)
+    return await in_one_hop(driver, append, how, rows) if rows else set()
 
 
 async def in_one_hop(driver: Connection, work: Callable[..., T], *arguments: Any) -> T:

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,13 +80,32 @@ class InboxWrites(StorePart):
             .where(self._range.condition, IS_WAITING)
         )
 
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
+    async def store_deliveries(
+        self, raw: Sequence[RawDelivery], *, due_at_ms: int, more: Callable[[], Sequence[RawDelivery]] = tuple
+    ) -> set[str]:
         """Commit raw deliveries, all or none. Once this returns they may be acknowledged. One whose id is
         stored already, or stands here twice, is counted in that row's `repeats` and changes nothing else.
-        Ids of those that were stored before: nobody needs to be woken for them."""
+        Ids of those that were stored before: nobody needs to be woken for them. `more` is called once, when
+        the database can be written to: what it gives is committed with them."""
+        # Before: packing takes longer than writing, and nobody else is to wait for it.
+        packed = {delivery.id: pack(delivery.body) for delivery in reversed(raw)}
+
+        def rows() -> list[tuple[Any, ...]]:
+            late = more()
+            for delivery in late:
+                if delivery.id not in packed:
+                    packed[delivery.id] = pack(delivery.body)
+            return self._rows([*raw, *late], packed, due_at_ms)
+
+        return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
+
+    def _rows(
+        self, raw: Sequence[RawDelivery], packed: Mapping[str, tuple[str, bytes]], due_at_ms: int
+    ) -> list[tuple[Any, ...]]:
+        """As _RECEIVED; of those with one id the first."""
         times = Counter(delivery.id for delivery in raw)
         first = {delivery.id: delivery for delivery in reversed(raw)}
-        rows = [
+        return [
             (
                 self.db.driver_id(d.id),
                 d.source,
@@ -95,7 +114,7 @@ class InboxWrites(StorePart):
                 d.signed_at,
                 d.signature,
                 d.account,
-                *pack(d.body),
+                *packed[d.id],
                 "new",
                 0,
                 due_at_ms,
@@ -103,7 +122,6 @@ class InboxWrites(StorePart):
             )
             for _, d in sorted(first.items())
         ]
-        return await self.db.append(deliveries, _RECEIVED, rows, repeats="repeats")
 
     @reads
     async def is_any_overdue(self, connection: AsyncConnection, *, now_ms: int, tries_max: int) -> bool:

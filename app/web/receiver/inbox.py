@@ -200,12 +200,13 @@ class Inbox:
                     return
                 self._has_queued.clear()
                 await self._has_queued.wait()
-            size = min(len(self._queued), self._limits.commit_size_max)
-            group = [self._queued.popleft() for _ in range(size)]
+            group: list[_Queued] = []
+            self._take_queued(group)
             of_all = (tracing.of_delivery(waiting.delivery.id) for waiting in group)
             try:
-                with tracing.span("commit", links=of_all, deliveries=len(group)):
+                with tracing.span("commit", links=of_all) as span:
                     await self._write_group(group)
+                    span.set(deliveries=len(group))
             except Exception as error:
                 # A bug, not the database; the committer must outlive it all the same.
                 self._fail_group(group, error)
@@ -215,11 +216,23 @@ class Inbox:
                 self.waiting -= len(group)
                 self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in group)
 
+    def _take_queued(self, group: list[_Queued]) -> list[_Queued]:
+        """Add to a group what is queued, as far as it has room; what was added."""
+        size = min(len(self._queued), self._limits.commit_size_max - len(group))
+        taken = [self._queued.popleft() for _ in range(size)]
+        group += taken
+        return taken
+
     async def _write_group(self, group: list[_Queued]) -> None:
+        """Others join the group until the database can be written to: while another process writes to an
+        SQLite file, that is most of the time that a commit takes."""
         started_s = time.monotonic()
-        due_at_ms = self._clock() + int(self._limits.sweep_after_s * 1000)
         write = asyncio.ensure_future(
-            self._store.inbox.store_deliveries([waiting.delivery for waiting in group], due_at_ms=due_at_ms)
+            self._store.inbox.store_deliveries(
+                [waiting.delivery for waiting in group],
+                due_at_ms=self._clock() + int(self._limits.sweep_after_s * 1000),
+                more=lambda: [waiting.delivery for waiting in self._take_queued(group)],
+            )
         )
         try:
             await asyncio.wait({write}, timeout=self._limits.commit_timeout_s)

@@ -30,7 +30,7 @@ async def pools(tmp_path: Path) -> AsyncIterator[tuple[Database, Database]]:
 
 
 async def append(db: Database, number: int) -> None:
-    await db.append(ROWS, COLUMNS, [(f"{number:032x}", 0)], repeats="repeats")
+    await db.append(ROWS, COLUMNS, lambda: [(f"{number:032x}", 0)], repeats="repeats")
 
 
 async def test_who_waits_writes_before_who_wrote(pools: tuple[Database, Database]) -> None:
@@ -57,6 +57,18 @@ async def test_who_waits_writes_before_who_wrote(pools: tuple[Database, Database
     await asyncio.gather(beside, return_exceptions=True)
     # The one that writes already, and one that was next at the same moment.
     assert max(waited_for) <= 2, waited_for
+
+
+async def test_what_comes_while_another_writes_goes_with_the_rest(pools: tuple[Database, Database]) -> None:
+    one, other = pools
+    rows = [(f"{number:032x}", 0) for number in range(3)]
+    come = rows[:1]
+    async with one._turns:
+        appending = asyncio.create_task(other.append(ROWS, COLUMNS, lambda: come, repeats="repeats"))
+        await asyncio.sleep(0)
+        come += rows[1:]
+    assert await appending == set()
+    assert await one.read(lambda c: c.scalar(sa.text("SELECT count(*) FROM rows"))) == 3
 
 
 async def test_who_waits_is_told_and_need_not_look(

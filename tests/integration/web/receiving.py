@@ -127,7 +127,9 @@ class HeldStore:
         # Every part of the store that a receiver uses.
         self.inbox = self.queries = self.health = self.set_aside = self.partitions = self
 
-    async def store_deliveries(self, raw: Sequence[RawDelivery], *, due_at_ms: int) -> set[str]:
+    async def store_deliveries(
+        self, raw: Sequence[RawDelivery], *, due_at_ms: int, more: object = None
+    ) -> set[str]:
         self.groups.append(list(raw))
         self.due_at_ms.append(due_at_ms)
         try:

@@ -93,7 +93,7 @@ async def test_r16_a_database_that_is_gone_gives_503(
     receiver = await start_receiver(store)
     real = store.inbox.store_deliveries
 
-    async def broken(raw: list[RawDelivery], *, due_at_ms: int) -> None:
+    async def broken(raw: list[RawDelivery], *, due_at_ms: int, more: object) -> None:
         # A column that takes no null: fails in the database, after a good row of the same transaction.
         bad = replace(raw[0], id=new_id(0), received_at_ms=None)  # type: ignore[arg-type]
         await real([*raw, bad], due_at_ms=due_at_ms)
@@ -278,7 +278,7 @@ async def test_a_store_that_raises_at_once_does_not_end_the_committer(
     receiver = await start_receiver(held)
     held.gate.set()
 
-    def broken(raw: object, *, due_at_ms: int) -> None:
+    def broken(raw: object, *, due_at_ms: int, more: object) -> None:
         raise TypeError("a bug")
 
     with monkeypatch.context() as patched:
