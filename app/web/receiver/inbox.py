@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+LINGER_S, LINGER_STEP_S = 0.02, 0.004
+"""How long a commit waits for others to share it, and for how long none may come meanwhile. It costs some
+0.4 ms of processor time whatever it holds; at 500 deliveries a second it held five."""
+LINGER_FROM, LINGER_SIZE = 4, 32
+"""Deliveries: waited only when the commit before held so many, so that a single one is not kept waiting, and
+until there are as many as half of what a sender with 64 requests at a time can have."""
 SUMMARY_EVERY_S = 10.0
 """One line about commits in this time at most; each single one is logged at debug level."""
 
@@ -90,6 +96,7 @@ class Inbox:
         )
         self._queued: deque[_Queued] = deque()
         self._has_queued = asyncio.Event()
+        self._last_size = 0
         self._committer: asyncio.Task[None] | None = None
         self._draining = False
         self._closing = False
@@ -200,6 +207,7 @@ class Inbox:
                     return
                 self._has_queued.clear()
                 await self._has_queued.wait()
+            await self._linger()
             group: list[_Queued] = []
             self._take_queued(group)
             of_all = (tracing.of_delivery(waiting.delivery.id) for waiting in group)
@@ -215,6 +223,16 @@ class Inbox:
                 self._fail_callers(group, "the receiver has ended")
                 self.waiting -= len(group)
                 self.waiting_bytes -= sum(len(waiting.delivery.body) for waiting in group)
+
+    async def _linger(self) -> None:
+        """While deliveries keep coming, wait for some to share the commit."""
+        if self._last_size < LINGER_FROM:
+            return
+        until_s, seen = time.monotonic() + LINGER_S, 0
+        enough = min(LINGER_SIZE, self._limits.commit_size_max)
+        while seen < len(self._queued) < enough and time.monotonic() < until_s and not self._closing:
+            seen = len(self._queued)
+            await asyncio.sleep(LINGER_STEP_S)
 
     def _take_queued(self, group: list[_Queued]) -> list[_Queued]:
         """Add to a group what is queued, as far as it has room; what was added."""
@@ -273,6 +291,7 @@ class Inbox:
         nobody."""
         self.last_commit_s = time.monotonic()
         self.last_error = None
+        self._last_size = len(group)
         for waiting in group:
             waiting.finish()
         ids = dict.fromkeys(waiting.delivery.id for waiting in group)

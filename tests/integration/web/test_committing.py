@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from app.domain.delivery import RawDelivery
 from app.domain.task import new_id
 from app.store import Store
+from app.web.receiver import inbox
 from app.web.receiver.inbox import InboxFull
 from app.web.server import INBOX, PROBES
 from tests.integration.web.conftest import StartReceiver
@@ -67,6 +68,44 @@ async def test_a_group_has_a_largest_size(start_receiver: StartReceiver, held: H
     held.gate.set()
     assert await answers(first + rest) == [200] * 41
     assert [len(group) for group in held.groups] == [1, 16, 16, 8]
+
+
+@pytest.fixture
+async def after_a_group(
+    start_receiver: StartReceiver, held: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> Receiving:
+    """A receiver that has committed four at once, and from now on waits as long as a test may take."""
+    receiver = await start_receiver(held)
+    first = await several_waiting(receiver, 1)
+    await until(lambda: len(held.groups) == 1)
+    rest = await several_waiting(receiver, inbox.LINGER_FROM, first=1)
+    held.gate.set()
+    assert await answers(first + rest) == [200] * 5
+    monkeypatch.setattr(inbox, "LINGER_S", WAIT_S)
+    return receiver
+
+
+async def test_while_deliveries_keep_coming_they_share_a_commit(
+    after_a_group: Receiving, held: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "LINGER_STEP_S", 0.2)
+    monkeypatch.setattr(inbox, "LINGER_SIZE", 6)
+    posts = []
+    for number in range(6):
+        posts += await several_waiting(after_a_group, 1, first=10 + number)
+    assert await answers(posts) == [200] * 6
+    assert [len(group) for group in held.groups] == [1, 4, 6]
+
+
+async def test_what_comes_alone_is_not_kept_waiting(
+    after_a_group: Receiving, held: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing comes after it: it waits for one step.
+    assert (await after_a_group.post(delivery_body(10))).status == 200
+    # The one before was alone: it waits for none.
+    monkeypatch.setattr(inbox, "LINGER_STEP_S", WAIT_S)
+    assert (await after_a_group.post(delivery_body(11))).status == 200
+    assert [len(group) for group in held.groups] == [1, 4, 1, 1]
 
 
 async def test_a_failed_commit_acknowledges_none_of_its_group(
