@@ -52,6 +52,19 @@ class RunNow:
         return run_model(self.timed, self.progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What only the overview shows."""
+
+    state: State
+    newest: Mapping[str | None, Sequence[str]]
+    """Account, or None for all -> ids of its newest runs."""
+    findings: Mapping[str | None, Sequence[dict[str, Any]]]
+    """Account, or None for all -> the newest."""
+    rates: Mapping[str, float]
+    """Account -> tasks sent a second of late; none where it is not measured yet."""
+
+
 @dataclass(slots=True)
 class Seen:
     """What one look saw."""
@@ -62,18 +75,20 @@ class Seen:
     now_ms: int
     took_ms: int
     """How long the database needed."""
-    state: State
     worker: Document
     runs: Mapping[str, RunNow]
-    newest: Mapping[str | None, Sequence[str]]
-    """Account, or None for all -> ids of its newest runs."""
-    findings: Mapping[str | None, Sequence[dict[str, Any]]]
-    """Account, or None for all -> the newest."""
     changes: Mapping[str, BulkChange]
     """Bulk changes that are looked at, by id."""
-    rates: Mapping[str, float]
-    """Account -> tasks sent a second of late; none where it is not measured yet."""
+    whole: Whole | None = None
+    """None: only single runs were looked at."""
     drawn: dict[Any, list[bytes]] = field(default_factory=dict)
+
+    @property
+    def of_all(self) -> Whole:
+        """Of a look for the overview."""
+        if self.whole is None:
+            raise AssertionError("a look at single runs")
+        return self.whole
 
 
 Draw = Callable[[Seen], Mapping[str, Node]]
@@ -109,10 +124,7 @@ class PageLive:
 
         def tell(seen: Seen, known: frozenset[str]) -> Told:
             if topic not in seen.topics:
-                return (
-                    b"",
-                    known,
-                )  # it began before this page was opened: nothing is known, not nothing is there
+                return b"", known  # it began before this page was opened: nothing is known of it
             if topic not in seen.drawn:
                 seen.drawn[topic] = [fragment(id_, node) for id_, node in draw(seen).items()]
             return _event(seen.drawn[topic], known)
@@ -140,42 +152,39 @@ class PageLive:
         return await self._read(list(self._topics))
 
     async def _read(self, topics: Sequence[Topic]) -> Seen:
+        """What these topics show, and nothing else: the page of a run asks nothing of the whole."""
         began_s, pages = time.monotonic(), self._store.run_pages
         accounts = {topic.account for topic in topics if topic.is_overview}
         watched = [topic.run_id for topic in topics if topic.run_id is not None][:WATCHED_MAX]
-        found = {run.run.id: run for run in await pages.live_runs(OPEN_MAX, 0, watched)}
-        newest: dict[str | None, list[str]] = {}
-        findings: dict[str | None, list[dict[str, Any]]] = {}
-        for account in accounts:
-            books = self._store.books_pages
-            findings[account] = (await books.findings_before(None, FINDINGS, account, None)).rows
-            rows = await pages.runs_before(None, NEWEST, account)
-            newest[account] = [row.run.id for row in rows]
-            found |= {row.run.id: row for row in rows}
+        found = {run.run.id: run for run in await pages.live_runs(OPEN_MAX if accounts else 0, 0, watched)}
+        newest = {account: await pages.runs_before(None, NEWEST, account) for account in accounts}
+        found |= {row.run.id: row for rows in newest.values() for row in rows}
         changes = await self._changes({topic.change_id for topic in topics if topic.change_id is not None})
         progress = await self._store.queries.progress_of_runs(list(found))
-        self._sent.note(time.monotonic(), found, progress)
         waiting = {
             run_id: await self._waiting(progress.get(run_id), run_id) for run_id in watched[:WAITING_MAX]
         }
-        now_ms = self._clock()
+        whole = await self._whole(newest, found, progress) if accounts else None
+        worker, now_ms = await workers_document(self._store), self._clock()
         runs = {
             i: RunNow(timed, progress[i], waiting.get(i) or Waiting(now_ms)) for i, timed in found.items()
         }
-        state, worker = await self._store.state.state(), await workers_document(self._store)
         took_ms = round((time.monotonic() - began_s) * 1000)
-        return Seen(
-            frozenset(topics),
-            now_ms,
-            took_ms,
-            state,
-            worker,
-            runs,
-            newest,
-            findings,
-            changes,
-            self._sent.rates(),
-        )
+        return Seen(frozenset(topics), now_ms, took_ms, worker, runs, changes, whole)
+
+    async def _whole(
+        self,
+        newest: Mapping[str | None, Sequence[TimedRun]],
+        found: Mapping[str, TimedRun],
+        progress: Mapping[str, RunProgress],
+    ) -> Whole:
+        self._sent.note(time.monotonic(), found, progress)
+        ids = {account: [row.run.id for row in rows] for account, rows in newest.items()}
+        books = self._store.books_pages
+        findings = {
+            account: (await books.findings_before(None, FINDINGS, account, None)).rows for account in newest
+        }
+        return Whole(await self._store.state.state(), ids, findings, self._sent.rates())
 
     async def _changes(self, ids: Collection[str]) -> dict[str, BulkChange]:
         read = self._store.bulk_changes.find

@@ -50,15 +50,15 @@ def newest_findings(seen: Seen, account: str | None) -> Node:
     shown = [span(".pair")[badge(name), " ", figure(n)] for name, n in sorted(kinds.items())]
     return [
         div(".verdicts")[shown, span(".dim")["in the runs above"]] if shown else None,
-        finding_table([finding_model(row) for row in seen.findings.get(account, ())]),
+        finding_table([finding_model(row) for row in seen.of_all.findings.get(account, ())]),
     ]
 
 
 def now_cards(seen: Seen, account: str | None, limits: Mapping[str, float]) -> Element:
     """What happens now, of the accounts that the caller sees."""
-    state = seen.state
+    state, rates = seen.of_all.state, seen.of_all.rates
     names = [name for name in limits if account in (None, name)]
-    rate = sum(seen.rates.get(name, 0.0) for name in names) if seen.rates else None
+    rate = sum(rates.get(name, 0.0) for name in names) if rates else None
     limit = sum(limits[name] for name in names)
     out = sum(n for (name, word), n in state.tasks.items() if name in names and word in _OUT)
     queued = sum(n for (name, word), n in state.tasks.items() if name in names and word == "pending")
@@ -93,7 +93,7 @@ HEALTH_COLUMNS: tuple[Column[Row], ...] = (
 
 
 def _health(seen: Seen) -> Iterator[Row]:
-    state = seen.state
+    state = seen.of_all.state
     web, since = state.processes.get("web", 0), state.delivered_ms
     last: Node = ["last delivery ", at(since)] if since else "no delivery yet"
     yield "Receiver", "well" if web else "away", [counted(web, "process", "processes"), ", ", last]

@@ -1,5 +1,6 @@
 """What is going on: now, runs, accounts, health."""
 
+import asyncio
 from collections.abc import Mapping
 
 from htpy import Node, a, code, div, h2, p, section
@@ -37,8 +38,10 @@ async def overview(visit: Visit) -> Drawn:
         lines, more = await older_lines(visit, cursor)
         return Drawn("Older runs", [run_table(lines, NO_RUNS), pager("/", visit.values, more)])
     account = visit.caller.account
-    seen = await visit.read(lambda: live_of(visit.parts).look_once(Topic(account, None)))
-    ahead = await ahead_of(visit)
+    live = live_of(visit.parts)
+    seen, ahead = await asyncio.gather(
+        visit.read(lambda: live.look_once(Topic(account, None))), ahead_of(visit)
+    )
     lines = lines_of(seen, account)
     more = write_cursor(CURSOR, lines[-1].run.id) if len(lines) == NEWEST else None
     return Drawn(

@@ -65,7 +65,7 @@ def line_of(now: RunNow) -> RunLine:
 
 def lines_of(seen: Seen, account: str | None) -> list[RunLine]:
     """The newest runs that a caller sees."""
-    return [line_of(seen.runs[i]) for i in seen.newest.get(account, ()) if i in seen.runs]
+    return [line_of(seen.runs[i]) for i in seen.of_all.newest.get(account, ()) if i in seen.runs]
 
 
 async def older_lines(visit: Visit, cursor: str) -> tuple[list[RunLine], str | None]:

@@ -47,14 +47,16 @@ class RunPageReads(StorePart):
     async def live_runs(
         self, connection: AsyncConnection, limit: int, newest: int, also: Collection[str]
     ) -> list[TimedRun]:
-        """Runs that are not over, those of `also`, and so many of the newest; `limit` of each at most. Newest
-        first, each once."""
+        """Up to `limit` runs that are not over, those of `also`, and so many of the newest. Newest first,
+        each once."""
         newest_first = _query().order_by(runs.c.id.desc())
-        queries = [newest_first.where(IS_OPEN_RUN).limit(limit), newest_first.limit(newest)]
-        if also:
-            queries.append(newest_first.where(runs.c.id.in_(sorted(also))).limit(limit))
+        queries = [
+            (newest_first.where(IS_OPEN_RUN), limit),
+            (newest_first, newest),
+            (newest_first.where(runs.c.id.in_(sorted(also))), len(also)),
+        ]
         found = {}
-        for query in queries:
+        for query in [query.limit(count) for query, count in queries if count]:
             found.update({run.run.id: run for run in await self._runs(connection, query, None)})
         return [found[run_id] for run_id in sorted(found, reverse=True)]
 

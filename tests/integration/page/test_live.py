@@ -94,6 +94,23 @@ async def test_an_open_page_gets_what_changed_and_nothing_else(visitor: Visitor)
         assert "cancelled" in data
 
 
+async def test_a_run_asks_nothing_of_the_whole(visitor: Visitor) -> None:
+    """Only the overview pays for a look at every day of deliveries and every open run."""
+    run_id = await settled_run(visitor.api)
+    open_too = await visitor.api.run("other")
+    asked = Counter[str]()
+    with noting(visitor.api.store.db, counted=asked):
+        assert (await visitor.look(f"/runs/{run_id}")).status == 200
+        async with listening(visitor, f"/live/runs/{open_too}") as events:
+            await anext(events)
+    assert asked and not [text for text in asked if " leases" in text or "FROM deliveries" in text]
+    ways = [text for text in asked if "runs.state IN" in text.partition(" FROM ")[2]]
+    assert not ways, "the open runs"
+    with noting(visitor.api.store.db, counted=asked):
+        await visitor.look("/")
+    assert [text for text in asked if " leases" in text]
+
+
 async def test_the_overview_moves_by_its_parts(visitor: Visitor) -> None:
     async with listening(visitor, "/live") as events:
         _, data = await anext(events)
