@@ -1,7 +1,14 @@
 """States and verdicts: a word with a shape and a colour, so that who sees no colours tells them apart."""
 
-from htpy import Element, span
+import functools
+
+from htpy import span
 from markupsafe import Markup
+
+from app.page.parts.drawn import drawn
+
+KEPT = 256
+"""Words, as they were drawn: there are few, and a page has two in each of its rows."""
 
 _PATHS = {
     "done": '<path d="M2.5 8.5l3.5 3.5 7.5-8" fill="none" stroke="currentColor" stroke-width="2.5"/>',
@@ -67,13 +74,15 @@ _SHAPES = {
 }
 
 
-def badge(word: str, *, tone: str | None = None) -> Element:
+@functools.lru_cache(KEPT)
+def badge(word: str, *, tone: str | None = None) -> Markup:
     """A state or a verdict. A word that is new here is shown with the shape of doubt; `tone`: one of done,
     going, waiting, paused, wrong, over, doubt."""
     tone = tone or _SHAPES.get(word, "doubt")
-    return span(class_=f"badge {_TONES[tone]}")[shape(tone), word.replace("_", " ")]
+    return drawn(span(class_=f"badge {_TONES[tone]}")[shape(tone), word.replace("_", " ")])
 
 
+@functools.lru_cache(KEPT)
 def shape(tone: str) -> Markup:
     """The shape alone, beside a text that says the same."""
     # Nothing in it but what stands above.

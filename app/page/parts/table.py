@@ -7,6 +7,9 @@ from urllib.parse import urlencode
 
 from htpy import Element, Node, a, caption, div, nav, span, tbody, td, th, thead, tr
 from htpy import table as table_element
+from markupsafe import Markup
+
+from app.page.parts.drawn import drawn
 
 T = TypeVar("T")
 
@@ -27,21 +30,18 @@ def table(
     rows `empty` stands in its place."""
     if not rows:
         return div[empty]
+    shells = [(td(class_=_class(column), data_label=column.title), column.cell) for column in columns[1:]]
     return div(".table")[
         table_element(".stacked")[
             caption(class_=None if is_title_seen else "unseen")[title],
             thead[tr[[th(scope="col", class_=_class(column))[column.title] for column in columns]]],
-            tbody[[_row(columns, row) for row in rows]],
+            tbody[[_row(columns[0].cell, shells, row) for row in rows]],
         ]
     ]
 
 
-def _row(columns: Sequence[Column[T]], row: T) -> Element:
-    first, *others = columns
-    return tr[
-        th(scope="row")[first.cell(row)],
-        [td(class_=_class(column), data_label=column.title)[div[column.cell(row)]] for column in others],
-    ]
+def _row(name: Callable[[T], Node], shells: Sequence[tuple[Element, Callable[[T], Node]]], row: T) -> Markup:
+    return drawn(tr[th(scope="row")[name(row)], [shell[div[cell(row)]] for shell, cell in shells]])
 
 
 def _class(column: Column[T]) -> str | None:

@@ -1,21 +1,27 @@
 """Words and figures in markup: what is unknown is a dash that says so, others' text stands by itself."""
 
+import functools
 import re
 from decimal import Decimal
 
-from htpy import Element, Node, bdi, fragment, span, wbr
+from htpy import Node, bdi, fragment, span, wbr
+from markupsafe import Markup
 
 from app.api.fields import exact
 from app.api.native.books import Finding
 from app.charts.figures import Number, figure
 from app.domain.verdicts import words_of
+from app.page.parts.drawn import drawn
 
 UNKNOWN = "—"
+KEPT = 256
+"""Reasons for there being nothing, as they were drawn: our own words, of which there are few."""
 
 
-def nothing(why: str = "unknown") -> Element:
+@functools.lru_cache(KEPT)
+def nothing(why: str = "unknown") -> Markup:
     """Where there is no value: never a 0. `why` is read out, and shown to who points at it."""
-    return span(".none", title=why)[span(aria_hidden="true")[UNKNOWN], span(".unseen")[why]]
+    return drawn(span(".none", title=why)[span(aria_hidden="true")[UNKNOWN], span(".unseen")[why]])
 
 
 def sentence(text: str) -> str:

@@ -31,7 +31,7 @@ def _known(sample: RunSample, whole: int) -> Node:
 
 
 def bought(view: RunView, usable_chars_min: int) -> Node:
-    sample, whole = view.sample, view.head.progress.tasks
+    sample, whole = view.kept.sample, view.head.progress.tasks
     if not sample.tasks:
         return empty("There are no tasks yet.")
     parts = [
@@ -150,7 +150,7 @@ def _series_table(names: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]
 
 
 def without_answer(view: RunView) -> Node:
-    found = reasons(view.sample.tasks)
+    found = reasons(view.kept.sample.tasks)
     closed = {state: n for state, n in view.head.progress.states.items() if state not in OPEN_STATES}
     closed.pop(TaskState.COMPLETED, None)
     total = sum(closed.values())

@@ -1,10 +1,12 @@
 """What the page of a run reads: kept counts, a bounded sample, one page of tasks. Never a whole run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-from app.api.native import runs, tasks
+from markupsafe import Markup
+
+from app.api.native import tasks
 from app.api.native.runs import Run
 from app.api.native.tasks import Task
 from app.api.pages import Page
@@ -22,7 +24,7 @@ from app.views.waiting import waiting_lines
 TASKS_SHOWN = 50
 SAMPLES = "page run samples"
 SAMPLES_MAX = 8
-"""Of this process, those that were looked at last: 1 MB each."""
+"""Of this process, those that were looked at last: 1 MB each, and 30 KB as they are drawn."""
 SHORT_ID_CHARS = 8
 
 
@@ -36,12 +38,21 @@ class RunHead:
     """Why it is not over, in sentences."""
 
 
+@dataclass(slots=True)
+class KeptSample:
+    """A sample, and what was drawn of it: the same, as long as nothing of its run changes."""
+
+    sample: RunSample
+    drawn: dict[Decimal | None, Markup] = field(default_factory=dict)
+    """By what the ledger of its run gave back, which may be known later only."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunView:
     """All that the page draws."""
 
     head: RunHead
-    sample: RunSample
+    kept: KeptSample
     asked: Filter
     voided: Decimal | None
     """Credits that its ledger gave back; None: it goes on, or is being added up."""
@@ -52,20 +63,20 @@ class RunView:
 async def read_run(visit: Visit, run_id: str, asked: Filter) -> RunView:
     """Raises Problem for a run that this caller may not see."""
     head = await read_head(visit, run_id)
-    sample = await _sample(visit, head)
-    voided = sample.voided
+    kept = await _sample(visit, head)
+    voided = kept.sample.voided
     if voided is None:
         voided = await voided_of(visit, head.run.id, head.progress)
-    return RunView(head, sample, asked, voided, await _tasks(visit, head.run.id, asked))
+    return RunView(head, kept, asked, voided, await _tasks(visit, head.run.id, asked))
 
 
-async def _sample(visit: Visit, head: RunHead) -> RunSample:
+async def _sample(visit: Visit, head: RunHead) -> KeptSample:
     """As it was read before, while nothing of the run has changed."""
-    kept: dict[tuple[str, str | None], RunSample] = visit.parts.shared.setdefault(SAMPLES, {})
+    kept: dict[tuple[str, str | None], KeptSample] = visit.parts.shared.setdefault(SAMPLES, {})
     key = head.run.id, head.progress.version
     found = kept.pop(key, None)
     if found is None:
-        found = await visit.read(lambda: visit.parts.store.run_samples.sample(head.run.id))
+        found = KeptSample(await visit.read(lambda: visit.parts.store.run_samples.sample(head.run.id)))
         while len(kept) >= SAMPLES_MAX:
             kept.pop(next(iter(kept)), None)
     if head.progress.version is not None:
@@ -101,8 +112,7 @@ async def read_head(visit: Visit, run_id: str) -> RunHead:
 
 async def visible_run(visit: Visit, run_id: str) -> TimedRun:
     """Raises Problem for one that this caller may not see."""
-    found = await visit.ask(runs.get_run, run_id=run_id)
-    timed = await visit.read(lambda: visit.parts.store.run_pages.run_with_id(found.id, visit.caller.account))
+    timed = await visit.read(lambda: visit.parts.store.run_pages.run_with_id(run_id, visit.caller.account))
     if timed is None:
         raise not_found("run")
     return timed

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from app.domain.own_columns import OwnColumns
 from app.domain.task import TaskSpec, new_id
+from app.page.parts import chart
 from app.page.run import voided
 from app.store.read import run_samples
 from app.store.tables import tasks
@@ -17,7 +18,7 @@ from tests.integration.api.asking import until
 from tests.integration.api.test_reading import settled_run
 from tests.integration.page.conftest import StartPage
 from tests.integration.page.visiting import Visitor
-from tests.integration.store.scenes import ended, failed_on, report_on, settle_all
+from tests.integration.store.scenes import ended, execute, failed_on, report_on, settle_all
 
 HOSTILE = "</pre></script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e{{7*7}}"
 
@@ -110,6 +111,25 @@ async def test_what_a_long_run_got_back_is_added_up_beside_its_page_once_it_has_
     seen = dict(visitor.api.parts.shared[voided.VOIDED])
     await visitor.look(f"/runs/{run_id}")
     assert visitor.api.parts.shared[voided.VOIDED] == seen
+
+
+async def test_charts_are_drawn_once_for_each_sample(
+    reader: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await settled_run(reader.api)
+    drawn, draw = list[str](), chart.stacked_columns
+
+    def count(what: chart.Chart, *rest: Any) -> str:
+        drawn.append(what.id)
+        return draw(what, *rest)
+
+    monkeypatch.setattr(chart, "stacked_columns", count)
+    first, filtered = [await reader.look(f"/runs/{run_id}", params={"q": q}) for q in ("", "state:failed")]
+    assert sorted(drawn) == ["latency", "throughput"]
+    assert [seen.text.count("10 of 12 answered") for seen in (first, filtered)] == [1, 1]
+    await execute(reader.api.store, "UPDATE tasks SET state = 'expired' WHERE state = 'submitted'")
+    moved = await reader.look(f"/runs/{run_id}")
+    assert "2 of 2 with their reasons here" in moved.text and len(drawn) == 4
 
 
 async def test_a_run_with_nothing_in_it_yet(reader: Visitor) -> None:
