@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
@@ -17,6 +18,7 @@ from app.domain.engines.table import TASK_TYPES
 from app.domain.evidence.records import DisputedAttempt, Send, StoredReport
 from app.domain.task_filter import TaskFilter
 from app.domain.text import storable
+from app.store import Store
 
 TaskStateName = Literal[
     "pending", "submitting", "submitted", "completed", "failed", "rejected", "expired", "cancelled"
@@ -190,21 +192,30 @@ async def list_tasks(call: Call[TaskPageParams, None]) -> Page[Task]:
 
 async def get_task(call: Call[TaskParams, None]) -> TaskDetail:
     """One task, and everything that is known of it."""
-    task_id, store = call.params.task_id, call.store
-    row = await store.task_pages.task_with_id(task_id, call.caller.account)
+    return (await whole_task(call.store, call.params.task_id, call.caller.account))[0]
+
+
+async def whole_task(
+    store: Store, task_id: str, account: str | None
+) -> tuple[TaskDetail, Sequence[DisputedAttempt]]:
+    """A task, and its attempts with the bytes of their reports. Raises Problem for one that a caller of this
+    account may not see; None: of all."""
+    row = await store.task_pages.task_with_id(task_id, account)
     if row is None:
         raise not_found("task")
     known = await store.disputes.task_with_attempts(task_id)
+    attempts = known.attempts if known else ()
     entries = await store.books_pages.ledger_of_task(task_id)
     found = await store.books_pages.findings_of_task(task_id)
-    return TaskDetail(
+    detail = TaskDetail(
         **_values(row),
         payload=json.loads(row["payload"]),
         metadata=None if row["metadata"] is None else json.loads(row["metadata"]),
-        attempts=[_attempt(attempt) for attempt in (known.attempts if known else ())],
+        attempts=[_attempt(attempt) for attempt in attempts],
         ledger=[entry_model(entry) for entry in entries],
         findings=[finding_model(finding) for finding in found],
     )
+    return detail, attempts
 
 
 def _attempt(attempt: DisputedAttempt) -> Attempt:

@@ -31,12 +31,11 @@ class TaskView:
 
 async def read_task(visit: Visit, task_id: str) -> TaskView:
     """Raises Problem for a task that this caller may not see."""
-    task = await visit.ask(tasks.get_task, task_id=task_id)
-    run = await visit.ask(runs.get_run, run_id=task.run_id)
     store = visit.parts.store
-    known = await visit.read(lambda: store.disputes.task_with_attempts(task.id))
+    task, attempts = await visit.read(lambda: tasks.whole_task(store, task_id, visit.caller.account))
+    run = await visit.ask(runs.get_run, run_id=task.run_id)
     messages = await visit.read(lambda: store.task_relay.messages_of_task(task.id))
     answer = None
     if not visit.hides_prompts and task.settled_at is not None:
         answer = await visit.ask(get_result, task_id=task.id, max_chars=ANSWER_CHARS)
-    return TaskView(task, run, known.attempts if known else (), answer, messages)
+    return TaskView(task, run, attempts, answer, messages)
