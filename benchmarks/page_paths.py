@@ -69,6 +69,7 @@ async def shown_paths(
         Shown("/runs/{run_id}", f"{of_run}?cursor={cursor}", "deep"),
         Shown("/runs/{run_id}/cancel", f"{of_run}/cancel"),
         Shown("/tasks/{task_id}", f"/tasks/{task_id}"),
+        Shown("/tasks/{task_id}", f"/tasks/{await _oldest_task(store)}", "the oldest"),
         Shown("/tasks/{task_id}/retry", f"/tasks/{task_id}/retry"),
         Shown("/tasks/{task_id}/cancel", f"/tasks/{task_id}/cancel"),
     ]
@@ -90,6 +91,12 @@ async def _single(store: Store) -> list[Shown]:
         Shown("/intake/{delivery_id}", f"/intake/{delivery.id}"),
         Shown("/bulk/{change_id}", f"/bulk/{change.id}"),
     ]
+
+
+async def _oldest_task(store: Store) -> str:
+    """Its reports may be of any day since."""
+    entry = (await store.books_pages.ledger_after(0, 1, None)).rows[0]
+    return str(entry["task_id"])
 
 
 async def _middle(store: Store, run_id: str) -> int:
