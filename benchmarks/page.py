@@ -5,7 +5,8 @@ of the database in memory, then ROUNDS times more; the time is to its whole answ
 Then 200 pages are open, and the statements of some seconds are counted.
 Ends with 1 when 95 of 100 take longer than MAX_MS, or a statement scans a large table.
 
-`--url` takes a database that was filled before; `--tasks 200000` is a minute. Needs 2 KB of disk a task.
+`--data FOLDER` keeps the database there and takes it from there the next time, `--url` takes one filled
+elsewhere. `--tasks 200000` is a minute. Needs 2 KB of disk a task.
 """
 
 import argparse
@@ -42,11 +43,13 @@ from tests.clock import SteppedClock
 from tests.integration.api.asking import Api
 from tests.integration.page.visiting import Visitor
 from tests.plans import large_relations, noting, plans_of, scanned
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresServer, database_name
 
 RESULTS = Path(__file__).parent / "results" / "page.json"
 MAX_MS = 200.0
 ROUNDS = 2
+LOADED = "loaded.json"
+"""In the folder of a database that is kept: what was loaded into it."""
 OPEN = 200
 LISTENED_S = 10.0
 LARGE = {"tasks", "deliveries", "ledger"}
@@ -223,6 +226,24 @@ def measured(url: str, server: PostgresServer | None) -> dict[str, Any]:
     return found | {"within": quick and not found["scans"], "load_after": os.getloadavg()[0]}
 
 
+def _of_our_own(tasks: int, folder: Path | None, loaded: Path | None) -> dict[str, Any]:
+    """Loaded now, or taken as it was left in `folder`."""
+    server = PostgresServer(settings=SERVER, folder=folder)
+    server.start()
+    try:
+        if loaded is not None and loaded.exists():
+            kept: dict[str, Any] = json.loads(loaded.read_text())
+            url = server.same_database(f"postgresql:///{kept.pop('database')}", server.admin_url)
+            return kept | measured(url, server)
+        url = server.create_database()
+        about = {"tasks": tasks, "loaded_s": asyncio.run(fill(url, tasks))}
+        if loaded is not None:
+            loaded.write_text(json.dumps(about | {"database": database_name(url)}))
+        return about | measured(url, server)
+    finally:
+        server.stop()
+
+
 def main() -> int:
     """Measure, print, keep; the exit code."""
     parser = argparse.ArgumentParser(
@@ -230,23 +251,16 @@ def main() -> int:
     )
     parser.add_argument("--tasks", type=int, default=5_000_000)
     parser.add_argument("--url", help="of a database that is filled already")
+    parser.add_argument("--data", type=Path, help="where its database is kept, or was")
     parser.add_argument("--keep", action="store_true", help=f"write to {RESULTS.name}")
     options = parser.parse_args()
+    loaded = options.data / LOADED if options.data else None
+    is_loaded = bool(options.url) or (loaded is not None and loaded.exists())
     free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
-    if options.url is None and free_bytes < options.tasks * TASK_BYTES:
+    if not is_loaded and free_bytes < options.tasks * TASK_BYTES:
         print(f"{tempfile.gettempdir()} has {free_bytes / 1e9:.0f} GB free: set TMPDIR, or --tasks to fewer.")
         return 2
-    if options.url:
-        found = measured(options.url, None)
-    else:
-        server = PostgresServer(settings=SERVER)
-        server.start()
-        try:
-            url = server.create_database()
-            loaded_s = asyncio.run(fill(url, options.tasks))
-            found = {"tasks": options.tasks, "loaded_s": loaded_s} | measured(url, server)
-        finally:
-            server.stop()
+    found = measured(options.url, None) if options.url else _of_our_own(options.tasks, options.data, loaded)
     document = json.dumps(found, indent=2) + "\n"
     sys.stdout.write(document)
     if options.keep:

