@@ -41,7 +41,7 @@ def table(
 
 
 def _row(name: Callable[[T], Node], shells: Sequence[tuple[Element, Callable[[T], Node]]], row: T) -> Markup:
-    return drawn(tr[th(scope="row")[name(row)], [shell[div[cell(row)]] for shell, cell in shells]])
+    return drawn(tr[th(scope="row")[name(row)], *(shell[div[cell(row)]] for shell, cell in shells)])
 
 
 def _class(column: Column[T]) -> str | None:
