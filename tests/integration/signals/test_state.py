@@ -4,6 +4,8 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from app.domain.accounting.balances import Balance
 from app.domain.delivery import RawDelivery
 from app.domain.settlement import Source
