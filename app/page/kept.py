@@ -11,7 +11,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 WITHIN_S = 0.15
-"""A page waits so long for it, and is shown without where it takes longer; the next one has it."""
+"""From its beginning, pages wait so long for it, and are shown without where it takes longer; a later one
+has it."""
 
 
 class Kept(Generic[T]):
@@ -20,6 +21,7 @@ class Kept(Generic[T]):
     def __init__(self, for_s: float) -> None:
         self._for_s = for_s
         self._found: T | None = None
+        self._began_s = 0.0
         self._read_s: float | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -27,9 +29,11 @@ class Kept(Generic[T]):
         """As it was last read; None: not yet."""
         is_old = self._read_s is None or time.monotonic() - self._read_s >= self._for_s
         if self._looking is None and (is_old or self._found is None):
+            self._began_s = time.monotonic()
             self._looking = asyncio.create_task(self._look(look), name="kept for a page")
-        if self._looking is not None and self._found is None:
-            await asyncio.wait([self._looking], timeout=WITHIN_S)
+        left_s = self._began_s + WITHIN_S - time.monotonic()
+        if self._looking is not None and self._found is None and left_s > 0:
+            await asyncio.wait([self._looking], timeout=left_s)
         return self._found
 
     async def close(self) -> None:
