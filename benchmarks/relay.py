@@ -4,7 +4,7 @@ Fills a database with a run whose results stand in it and wait to be pushed, sta
 and answers 204, in a process of its own, then one `python -m workers`. Measures from the first post to the
 last, with the worker's memory at a tenth of it and at its peak. Beside it a bare aiohttp client posts equal
 bodies, signed, to such a receiver: the fraction is what a busy machine changes least. Prints one JSON object,
-and keeps it in benchmarks/results/relay.json.
+and keeps it in benchmarks/results/relay.json, one for each store.
 """
 
 import argparse
@@ -219,7 +219,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="tallyhook-relay-") as folder:
         figures = asyncio.run(measure(options.tasks, Path(folder), options.store))
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(kept | {options.store: figures}, indent=2) + "\n")
     print(json.dumps(figures))
 
 
