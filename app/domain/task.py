@@ -94,10 +94,12 @@ class TaskSpec:
 
     def fingerprint(self) -> str:
         """Equal for equal questions: engine, prompt, country and options, whatever their order."""
-        canonical = json.dumps([self.task_type, self.payload], sort_keys=True, separators=(",", ":"))
+        canonical = _CANONICAL.encode([self.task_type, self.payload])
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+"""Kept: to make one takes as long as to write a task."""
 _RANDOM_BYTES = 10
 _AT_ONCE = 200
 _drawn: deque[int] = deque()
