@@ -53,9 +53,10 @@ async def run_documented_commands(stack: Stack) -> None:
 
 
 def type_documented_commands(stack: Stack, after_cancelling: str) -> None:
-    """What docs/api.md tells to type about runs, as it stands there but for the port."""
-    section = (ROOT / "docs" / "api.md").read_text().partition("## Runs")[2]
-    commands = section.partition("```bash\n")[2].partition("```")[0].replace("/tmp/", f"{stack.folder}/")
+    """What docs/api.md tells to type about access and runs, as it stands there but for the port."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    blocks = [page.partition(title)[2].partition("```bash\n")[2] for title in ("## Access", "## Runs")]
+    commands = "".join(block.partition("```")[0] for block in blocks).replace("/tmp/", f"{stack.folder}/")
     commands = commands.replace("http://127.0.0.1:8081", stack.api_url)
     rest = "# The same from Python"
     assert rest in commands
@@ -67,6 +68,7 @@ def type_documented_commands(stack: Stack, after_cancelling: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 tasks, about" in done.stdout, done.stdout
+    assert "The token airflow" in done.stdout, done.stdout
 
 
 def text_of(url: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.doc_commands import ROOT, all_blocks, blocks_of
+from tests.doc_commands import BLOCK, ROOT, all_blocks, blocks_of, pages
 
 BLOCKS = all_blocks()
 OF_MACHINES = {"docker", "kubectl", "systemctl"}
@@ -58,6 +58,14 @@ def test_what_no_test_can_run_is_said_to_be_run_by_none() -> None:
         assert block.how == "not run" or all(f'"{word}"' in text for word in wanted), (
             f"{block.page}:{block.line}"
         )
+
+
+def test_commands_are_in_blocks_that_say_so() -> None:
+    """A block without a language is a transcript, which nobody runs."""
+    typed = re.compile(r"(tallyhook|curl|claude|pip|docker) ")
+    for path in pages():
+        for found in BLOCK.finditer(path.read_text()):
+            assert found["language"] or not typed.match(found["text"]), f"{path.name}: {found['text'][:60]}"
 
 
 def test_a_block_that_nobody_runs_is_seen() -> None:
