@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
+from app.domain.engines.places import COUNTRIES, country_remedy
 from app.domain.engines.table import TASK_TYPES
 from app.domain.task import TaskState
 from app.domain.text import storable
@@ -53,9 +54,9 @@ def _one_of(known: tuple[str, ...], turned: Callable[[str], str]) -> Callable[[s
 
 
 def _country(word: str, value: str) -> str:
-    if re.fullmatch("[A-Za-z]{2}", value) is None:
-        raise FilterError(word, f"{word}:{_short(value)} is no country", "use two letters, such as GB")
-    return value.upper()
+    if (code := value.upper()) not in COUNTRIES:
+        raise FilterError(word, f"{word}:{_short(value)} is no country", country_remedy(value))
+    return code
 
 
 def _text(word: str, value: str) -> str:

@@ -14,6 +14,7 @@ from app.api.pages import Page, PageParams, read_cursor, write_cursor
 from app.api.problems import not_found
 from app.api.route import Call, Params, Route
 from app.domain.access import Scope
+from app.domain.engines.places import COUNTRIES, country_remedy
 from app.domain.engines.table import TASK_TYPES
 from app.domain.evidence.records import DisputedAttempt, Send, StoredReport
 from app.domain.task_filter import TaskFilter
@@ -34,11 +35,18 @@ def _engine(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _country(value: str) -> str:
+    # UK would be taken for a country of which there is nothing.
+    if (code := value.upper()) not in COUNTRIES:
+        raise ValueError(f"is no country code: {country_remedy(value)}")
+    return code
+
+
 Engine = Annotated[str, BeforeValidator(_engine), Field(json_schema_extra={"enum": list(TASK_TYPES)})]
 Country = Annotated[
     str,
-    Field(pattern="^[A-Za-z]{2}$", description="Where it is asked from, such as GB."),
-    AfterValidator(str.upper),
+    AfterValidator(_country),
+    Field(json_schema_extra={"pattern": "^[A-Za-z]{2}$"}, description="Where it is asked from, such as GB."),
 ]
 
 

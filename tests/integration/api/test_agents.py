@@ -129,12 +129,10 @@ async def test_what_may_cost_more_than_was_allowed_is_refused(sqlite_api: Api) -
         ),
         ({"engine": None}, "engine"),
         ({"account": "nobody"}, "account"),
+        ({"account": "no name"}, "account: write it as the tool's schema says"),
         ({"repeats": 0}, "repeats: "),
         ({"repeats": True}, "repeats: "),
-        (
-            {"prompts": [{"prompt": "y", "country": "a secret"}]},
-            "country: write it as the tool's schema says",
-        ),
+        ({"prompts": [{"prompt": "y", "country": "a secret"}]}, "is no country code: use a code"),
         ({"colour": "red"}, "colour: leave it out; known are: "),
     ],
 )

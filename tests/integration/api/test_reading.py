@@ -98,6 +98,8 @@ async def test_filters_that_are_none(api: Api) -> None:
         answered = await api.ask(f"/v1/runs/{run_id}/tasks?{query}")
         (error,) = answered.document["errors"]
         assert (answered.status, error["field"]) == (422, field)
+    misnamed = (await api.ask(f"/v1/runs/{run_id}/tasks?country=UK")).document["errors"][0]
+    assert (misnamed["field"], misnamed["remedy"]) == ("country", "is no country code: use GB")
     assert "state, engine, country, verdict, custom_id" in str(
         (await api.ask(f"/v1/runs/{run_id}/tasks?status=failed")).document
     )

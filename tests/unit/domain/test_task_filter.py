@@ -35,6 +35,7 @@ def test_what_is_written_is_read_again(run: str, text: str) -> None:
         ("state:lost", "state", "state:lost is unknown"),
         ("engine:bing", "engine", "engine:bing is unknown"),
         ("country:GBR", "country", "country:GBR is no country"),
+        ("country:UK", "country", "country:UK is no country"),
         ("verdict:double_charged", "verdict", "is unknown"),
         ("state:failed state:expired", "state", "is there twice"),
         ('run:""', "run", "run: is empty"),

@@ -9,7 +9,7 @@ WRONG = {
     "color:red": "color: is unknown: use state:, engine:",
     "failed": "is no part of a filter",
     "state:lost": "use one of pending",
-    "country:Britain": "use two letters",
+    "country:Britain": "use a code of two letters",
     'text:"open': "is no part of a filter",
     "state:failed state:pending": "there twice",
     "x" * 5_000: "too long",
