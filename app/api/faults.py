@@ -74,9 +74,10 @@ def _place(fault: Any, given: Any) -> Place:
 
 
 def _is_beside(place: Place, of_place: Mapping[Place, list[Any]]) -> bool:
-    """It is only another kind than what was given, of which something else is wrong."""
-    is_kind = all(fault["type"].endswith("_type") for fault in of_place[place])
-    return is_kind and any(other[: len(place)] == place and other != place for other in of_place)
+    """It only follows from what is wrong within it: another kind than what was given, or a list of which no
+    element is left."""
+    follows = all(fault["type"].endswith(("_type", "too_short")) for fault in of_place[place])
+    return follows and any(other[: len(place)] == place and other != place for other in of_place)
 
 
 def _field_error(place: Place, faults: Sequence[Any]) -> FieldError:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 JSON = "application/json"
 NO_PARAMS = Params()
+EMPTY_BYTES_MAX = 100
 SILENT_S = 60.0
 """Of an upload: whoever sends nothing for so long holds a slot that others wait for."""
 
@@ -89,6 +90,8 @@ async def read_body(
 ) -> BaseModel | Upload | None:
     """The body, as the route takes it. `whole`: it was read already. Raises Problem."""
     if route.body is None:
+        if route.takes_key:
+            await _refuse_body(request)
         return None
     if route.body_is_optional and whole is None and not request.can_read_body:
         return None
@@ -108,6 +111,20 @@ async def read_body(
     if whole is None:
         whole = await read_whole(request, bytes_max, is_stream=route.is_stream)
     return parsed(model, whole)
+
+
+async def _refuse_body(request: web.BaseRequest) -> None:
+    """Raises Problem for something in a body where none is taken: it may say how a change is meant. Some
+    clients send an empty object with every POST."""
+    sent = b""
+    if request.can_read_body:
+        async for chunk in _chunks(request):
+            sent += chunk
+            if len(sent) > EMPTY_BYTES_MAX:
+                break
+    if sent.strip() not in (b"", b"{}", b"null"):
+        remedy = "leave the body out: nothing is taken from it"
+        raise _invalid([FieldError(code="takes_no_body", remedy=remedy)])
 
 
 def parsed(model: type[M], body: bytes) -> M:

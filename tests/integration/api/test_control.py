@@ -37,6 +37,15 @@ async def test_a_run_is_paused_resumed_and_cancelled(api: Api) -> None:
     ]
 
 
+async def test_a_body_where_none_is_taken_changes_nothing(sqlite_api: Api) -> None:
+    run_id = await sqlite_api.run()
+    for body in ({"dry_run": True}, ["x"], {"x": "y" * 200_000}):
+        refused = await post(sqlite_api, run_id, "cancel", body)
+        assert (refused.status, refused.document["errors"][0]["code"]) == (422, "takes_no_body")
+    assert (await sqlite_api.ask(f"/v1/runs/{run_id}")).document["state"] == "running"
+    assert (await post(sqlite_api, run_id, "pause", {})).status == 200
+
+
 async def test_others_neither_see_nor_change_it(api: Api) -> None:
     run_id = await api.run()
     for verb in ("pause", "resume", "cancel", "retry"):

@@ -8,6 +8,7 @@ import pytest
 from app.api.dialects.batch.models import BatchCreate
 from app.api.mcp.prompts import NewRunFields
 from app.api.native.bulk_changes import ConfirmBody, NewBulkChange
+from app.api.native.control import RetryBody
 from app.api.native.new_run import NewRunBody
 from app.api.problems import Problem
 from app.api.validate import parsed, read_values
@@ -45,6 +46,8 @@ def faults(model: Any, given: Any) -> list[tuple[str | None, str, str]]:
             "string_too_long",
             "shorten it to 200 characters",
         ),
+        (RetryBody, {"states": ["completed"]}, "states.0", "literal_error", ""),
+        (RetryBody, {"states": []}, "states", "too_short", "give 1 or more"),
         (NewBulkChange, {"verb": "pause", "filter": {"state": "x"}}, "filter.state", "literal_error", ""),
         (NewBulkChange, {"verb": "pause", "filter": {"colour": 1}}, "filter.colour", "unknown_field", ""),
         (BatchCreate, BATCH | {"metadata": {"k" * 65: ""}}, "metadata.(not a name)", "string_too_long", ""),
