@@ -30,7 +30,7 @@ KNOWN_FOR_MS = 2_000
 """A session that was read is believed for so long, as a token is."""
 KNOWN_MAX = 1_000
 TRIES_MAX, TRIES_WINDOW_MS = 10, 60_000
-"""Sign-ins that fail, from one address. Nobody guesses a token; this spares the database."""
+"""Sign-ins that fail, from one address. Nobody guesses a token; this spares who reads the log."""
 ADDRESSES_MAX = 10_000
 
 

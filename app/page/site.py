@@ -214,12 +214,13 @@ class Site:
 
     async def _sign_in(self, request: web.Request, request_id: str) -> web.Response:
         """A new session, whatever the browser had."""
-        address = request.remote or ""
-        self._sessions.tries.refuse_too_many(address)
         form = await self._form(request, in_session=False)
         path = own_path(form.get("next", "/"))
         caller = await self._caller_with(form.get("token", "").strip())
         if caller is None:
+            # After the look: behind a proxy all have one address, and nobody shuts out who has a token.
+            address = request.remote or ""
+            self._sessions.tries.refuse_too_many(address)
             self._sessions.tries.note_failed(address)
             return self._drawn(sign_in_page(path, is_refused=True), None, request_id)
         made = await self._sessions.begin(caller, session.cookie_of(request))
