@@ -1,5 +1,7 @@
 """What people change by the page: one run, one task, all that match; asked first, and done once."""
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 
@@ -69,6 +71,29 @@ async def test_all_that_match_are_retried_after_a_confirmation_that_counts_once(
     assert "Retry" in (await visitor.look("/bulk")).text
     async with visitor.api.store.db.engine.connect() as connection:
         assert set(await connection.scalars(sa.select(tasks.c.attempt))) == {2}
+
+
+async def test_a_double_click_and_a_task_that_is_settled_meanwhile(visitor: Visitor) -> None:
+    """Confirmed twice at once, carried out by two workers: the two that still match are done, each once."""
+    run_id = await failed_run(visitor)
+    path, asked = await tried_out(visitor, verb="retry", q=f"run:{run_id} state:failed")
+    late = {"state": TaskState.COMPLETED, "reported": "completed"}
+    async with visitor.api.store.db.engine.begin() as connection:
+        await connection.execute(sa.update(tasks).where(tasks.c.ordinal == 2).values(**late))
+    form = fields_of(asked, f"{path}/confirm")
+    sent = await asyncio.gather(*(visitor.send(f"{path}/confirm", form) for _ in range(3)))
+    assert [(one.status, one.headers["Location"]) for one in sent] == [(303, path)] * 3
+    store, clock, change_id = visitor.api.store, visitor.api.clock, path.rpartition("/")[2]
+    await asyncio.gather(*(carry_out(store, change_id, clock=clock) for _ in range(2)))
+    ended = await visitor.look(path)
+    assert "finished" in ended.text and "2 of 3 are done" in ended.text
+    async with store.db.engine.connect() as connection:
+        query = sa.select(tasks.c.state, tasks.c.attempt).order_by(tasks.c.ordinal)
+        assert [tuple(row) for row in await connection.execute(query)] == [
+            ("pending", 2),
+            ("completed", 1),
+            ("pending", 2),
+        ]
 
 
 async def test_more_by_then_is_said_and_tried_out_anew(visitor: Visitor) -> None:
