@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
-from htpy import Element, Node, div, hx_partial
+from htpy import Node, div, hx_partial, p
 
 from app.api.live import Looks, Told, digest_of, told
 from app.api.native.runs import Run, run_model
@@ -241,9 +241,14 @@ def fragment(id_: str, node: Node) -> bytes:
     return markup(hx_partial(hx_target=f"#{id_}", hx_swap="innerMorph")[node])
 
 
-def listener(path: str) -> Element:
-    """What makes a page listen; without JavaScript it is nothing, and while the tab is hidden it rests."""
-    return div("#live", {"hx-sse:connect": path}, hidden=True)
+def listener(path: str) -> Node:
+    """What makes a page listen; without JavaScript it is nothing, and while the tab is hidden it rests. What
+    is said while the server cannot be reached is shown by page.js."""
+    said = "The server cannot be reached: what is shown here is as it was. It is tried again and again."
+    return [
+        div("#live", {"hx-sse:connect": path}, hidden=True),
+        p("#stale.notice.warn", role="status", hidden=True)[said],
+    ]
 
 
 def _event(fragments: Sequence[bytes], known: frozenset[str]) -> Told:

@@ -312,3 +312,21 @@ def test_an_address_that_is_none_is_a_page_that_leads_back(visit: Visit) -> None
     page = visit("/no/such/place", scope="read")
     page.get_by_role("link", name=re.compile("overview", re.I)).first.click()
     assert heading(page) == "Overview"
+
+
+def test_a_page_says_that_it_stands_still_and_when_it_goes_on(visit: Visit) -> None:
+    page = visit("/", scope="read")
+    stale = page.get_by_text("The server cannot be reached")
+    page.wait_for_timeout(1500)
+    assert not stale.is_visible()
+    page.context.set_offline(True)
+    stale.wait_for()
+    page.context.set_offline(False)
+    stale.wait_for(state="hidden")
+
+
+def test_each_table_is_downloaded_from_its_page(visit: Visit) -> None:
+    page = visit("/findings", scope="read")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="findings as CSV").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"id,at,verdict,")

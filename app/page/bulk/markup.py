@@ -39,6 +39,8 @@ from app.page.parts.table import Column, pager, table
 from app.page.parts.times import at
 from app.page.parts.words import count, credits, id_of, others, sentence
 from app.page.visit import Drawn, Visit
+from app.views.runs import Document
+from app.views.workers import START_WORKER
 
 DOES = {
     "retry": "Send failed, expired and rejected tasks again",
@@ -111,13 +113,13 @@ def _may_not(visit: Visit) -> Node:
     return notice(p[f"Your token may {visit.caller.scope}: changing something needs one that may operate."])
 
 
-def change_page(visit: Visit, change: BulkChange, problem: Problem | None = None) -> Drawn:
-    """What it asks, while it is proposed; then how far it has come."""
+def change_page(visit: Visit, change: BulkChange, worker: Document, problem: Problem | None = None) -> Drawn:
+    """What it asks, while it is proposed; then how far it has come. `worker`: whether one runs."""
     if change.state == "proposed":
         status = 200 if problem is None else problem.kind.status
         return Drawn(_question(change), _proposal(visit, change, problem), status)
     title = f"{TITLES[change.verb]} {_things(change, change.proposed.matched)}"
-    return Drawn(title, _progress(visit, change))
+    return Drawn(title, _progress(visit, change, worker))
 
 
 def _question(change: BulkChange) -> str:
@@ -205,20 +207,20 @@ def _about(change: BulkChange) -> Element:
     return facts(rows)
 
 
-def _progress(visit: Visit, change: BulkChange) -> Node:
+def _progress(visit: Visit, change: BulkChange, worker: Document) -> Node:
     """While it runs it is told of by itself, where there is JavaScript."""
     if change.state != "running":
-        return div(id=PROGRESS)[how_far(change)]
+        return div(id=PROGRESS)[how_far(change, worker)]
     again = form(method="get", action=f"/bulk/{change.id}")[button(type="submit")["Look again"]]
     stop = form_of(visit, f"/bulk/{change.id}/stop")[button(type="submit")["Stop it here"]]
     return [
         listener(f"/live/bulk/{change.id}"),
-        div(id=PROGRESS)[how_far(change)],
+        div(id=PROGRESS)[how_far(change, worker)],
         div(".actions.while-running")[again, stop if visit.may(Scope.OPERATE) else None],
     ]
 
 
-def how_far(change: BulkChange) -> Node:
+def how_far(change: BulkChange, worker: Document) -> Node:
     """What moves of it: the same for all who see it."""
     done, of = change.done.matched, change.proposed.matched
     words = f"{done:,} of {of:,} {agreeing(of, 'is', 'are')} done"
@@ -229,13 +231,22 @@ def how_far(change: BulkChange) -> Node:
         Fact("Left alone", count(change.done.left_held + change.done.left_answered)),
     ]
     return [
-        p[badge(change.state), " ", _reason(change)],
+        p(aria_live="polite")[badge(change.state), " ", _reason(change)],
+        _waits(worker) if change.state == "running" else None,
         bar([(2, done, "done")], max(of, 1), words),
         p(".dim")[words],
         cards([fact for fact in shown if fact is not None]),
         _about(change),
         None if change.state == "running" else p(".ended")[a(href="/bulk")["All bulk changes"]],
     ]
+
+
+def _waits(worker: Document) -> Node:
+    if worker["running"]:
+        return None
+    return notice(
+        p[sentence(worker["message"]), " It goes on once one runs: ", START_WORKER, "."], tone="warn"
+    )
 
 
 def _reason(change: BulkChange) -> Node:

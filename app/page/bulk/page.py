@@ -16,6 +16,7 @@ from app.page.bulk.markup import PROGRESS, change_page, form_page, how_far
 from app.page.filters import QUERY
 from app.page.live import Seen, Topic, live_of
 from app.page.visit import Drawn, Events, GoTo, PageRoute, Visit
+from app.views.workers import workers_document
 
 SHOWN = 20
 VERBS = tuple(str(verb) for verb in Verb)
@@ -54,7 +55,7 @@ async def try_out(visit: Visit) -> Drawn | GoTo:
 async def show(visit: Visit) -> Drawn:
     """One of them, as it stands."""
     change = await visit.ask(bulk_changes.get_bulk_change, change_id=visit.values["change_id"])
-    return change_page(visit, change)
+    return change_page(visit, change, await visit.read(lambda: workers_document(visit.parts.store)))
 
 
 async def listen(visit: Visit) -> Events:
@@ -63,7 +64,7 @@ async def listen(visit: Visit) -> Events:
 
     def draw(seen: Seen) -> Mapping[str, Node]:
         now = seen.changes.get(change.id)
-        return {} if now is None else {PROGRESS: how_far(bulk_change_model(now))}
+        return {} if now is None else {PROGRESS: how_far(bulk_change_model(now), seen.worker)}
 
     topic = Topic(visit.caller.account, change_id=change.id)
     return Events(live_of(visit.parts).events(topic, draw, visit.headers.get("Last-Event-ID", "")))
@@ -88,7 +89,8 @@ async def confirm(visit: Visit) -> Drawn | GoTo:
         if problem.kind is not CONFLICT:
             raise
         change = await visit.ask(bulk_changes.get_bulk_change, change_id=change_id)
-        return change_page(visit, change, problem)
+        worker = await visit.read(lambda: workers_document(visit.parts.store))
+        return change_page(visit, change, worker, problem)
     return GoTo(f"/bulk/{change_id}")
 
 

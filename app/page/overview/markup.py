@@ -193,7 +193,7 @@ def _burn(one: Ahead) -> Node:
 def _range(found: Range[Decimal]) -> Node:
     if found.low == found.high:
         return credits(found.likely)
-    return [credits(found.likely), span(".more")[credits(found.low), " to ", credits(found.high)]]
+    return [credits(found.likely), span(".more")["(", credits(found.low), " to ", credits(found.high), ")"]]
 
 
 def _runs_out(one: Ahead) -> Node:

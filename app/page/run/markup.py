@@ -73,7 +73,7 @@ def _state(view: RunHead) -> Node:
     why = notice(ul[[li[others(reason)] for reason in reasons]], tone="warn") if reasons else None
     return [
         p(".where")[
-            badge(run.state),
+            span(aria_live="polite")[badge(run.state)],
             " · account ",
             others(run.account),
             " · from ",

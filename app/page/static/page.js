@@ -1,4 +1,4 @@
-// Times as the reader likes them: UTC as they come, local, or how long ago. All else works without.
+// Times: UTC, local, or how long ago. All works without.
 (() => {
   const modes = ["UTC", "Local", "Ago"];
   const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -31,8 +31,10 @@
     choice.addEventListener("click", () => { mode = modes[(modes.indexOf(mode) + 1) % 3]; keep(mode); all(); });
   }
   all();
-  // On a phone the links to the pages are one line, which begins at the first.
-  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest" });
+  const stale = document.querySelector("#stale");
+  for (const [on, hide] of [["error", false], ["after:connection", true]])
+    document.addEventListener(`htmx:sse:${on}`, () => { if (stale) stale.hidden = hide; });
   document.addEventListener("htmx:after:swap", all);
   setInterval(() => mode === "Ago" && show(document), 10000);
 })();

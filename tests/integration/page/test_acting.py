@@ -62,7 +62,7 @@ async def test_all_that_match_are_retried_after_a_confirmation_that_counts_once(
         sent = await visitor.send(f"{path}/confirm", form)
         assert (sent.status, sent.headers["Location"]) == (303, path)
     going = await visitor.look(path)
-    assert "0 of 3" in going.text
+    assert "0 of 3" in going.text and "No worker is running" in going.text
     assert going.tree.css_first("#live") is not None
     await carry_out(visitor.api.store, path.rpartition("/")[2], clock=visitor.api.clock)
     ended = await visitor.look(path)
