@@ -23,7 +23,7 @@ from app.provider.wire import read_answer
 from app.store import Database, Store
 from benchmarks.drill.faults import Happening, full, none, others, short
 from benchmarks.drill.figures import asked, failings, gaps, logged, missed_rate, quiet, table, wrong
-from benchmarks.drill.under_load import FULL, RATE, SHORT, Drill, Size, finished
+from benchmarks.drill.under_load import FULL, OTHERS, RATE, SHORT, Drill, Size, finished
 from tests.e2e.cluster import PLACES, Cluster, balancer
 from tests.servers.machines import inside, make_machines, missing_tools
 from tests.servers.pairs import DatabasePair, RedisPair
@@ -83,6 +83,13 @@ async def run(folder: Path, size: Size, plan: Callable[[Drill], list[Happening]]
             await store.close()
 
 
+FORMS: dict[str, tuple[Size, Callable[[Drill], list[Happening]]]] = {
+    "short": (SHORT, short),
+    "rate": (RATE, none),
+    "others": (OTHERS, others),
+}
+
+
 def main() -> int:
     """Parse, run, print; the exit code."""
     parser = argparse.ArgumentParser(
@@ -102,8 +109,8 @@ def main() -> int:
     if not options.inside:
         command = inside(sys.executable, "-m", "benchmarks.drill", "--inside", *sys.argv[1:])
         os.execvp(command[0], command)
-    size = SHORT if options.short else RATE if options.rate else FULL
-    plan = short if options.short else none if options.rate else others if options.others else full
+    chosen = [name for name in ("short", "rate", "others") if getattr(options, name)]
+    size, plan = FORMS[chosen[0]] if chosen else (FULL, full)
     if options.tasks:
         size = replace(size, tasks=options.tasks)
     with tempfile.TemporaryDirectory(prefix="tallyhook-drill-") as folder:

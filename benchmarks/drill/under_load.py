@@ -5,7 +5,7 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
@@ -33,6 +33,7 @@ class Size:
 
 
 FULL = Size(rate_per_s=60, tasks=30_000, quiet_s=60, partition_s=30, service_s=20, calm_s=6)
+OTHERS = replace(FULL, tasks=36_000)
 RATE = Size(rate_per_s=60, tasks=3_600, quiet_s=45, partition_s=0, service_s=0, calm_s=0)
 SHORT = Size(rate_per_s=60, tasks=7_000, quiet_s=15, partition_s=10, service_s=8, calm_s=2)
 
