@@ -143,6 +143,18 @@ async def test_a_pause_holds_the_others_too(valkey_url: str) -> None:
         assert await other.acquire(within_s=1) > 50
 
 
+async def test_a_process_knows_its_share(valkey_url: str) -> None:
+    async with Redis.from_url(valkey_url) as redis:
+        pacers = [pacer_of(redis, rate_per_s=60, processes_expected=4) for _ in range(3)]
+        assert pacers[0].share_per_s == pytest.approx(15), "before it has heard of any other"
+        for pacer in [*pacers, *pacers]:
+            await lease(pacer, 1)
+        assert [pacer.share_per_s for pacer in pacers] == [pytest.approx(20)] * 3
+        assert pacer_of(redis, per_hour=1_000, processes_expected=1).share_per_s == pytest.approx(
+            1_000 / 3_600
+        )
+
+
 async def test_headers_lower_the_limit(valkey_url: str) -> None:
     async with Redis.from_url(valkey_url) as redis:
         pacer = pacer_of(redis)
