@@ -1,7 +1,7 @@
 """Machines on one host: network namespaces on a bridge, each with an address of its own. Root only.
 
-All of it lies in a network and a mount namespace of the caller's (`unshare --net --mount`), so that nothing
-of it outlives the caller's processes, and no address of the host is taken.
+All of it lies in namespaces of the caller's (network, mounts, processes), so that nothing of it outlives the
+caller, however that ends, and no address of the host is taken.
 """
 
 import shutil
@@ -28,8 +28,9 @@ def missing_tools() -> list[str]:
 
 
 def inside(*command: str) -> list[str]:
-    """A command in new namespaces, where machines may be made."""
-    return ["unshare", "--net", "--mount", *command]
+    """A command in new namespaces, where machines may be made; all that it starts is killed as it ends."""
+    own = ("--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+    return ["unshare", *own, *command]
 
 
 def _run(*command: str) -> None:
