@@ -42,17 +42,20 @@ async def tls_relay(target_port: int, server: ssl.SSLContext, *, asked: bool = F
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            if asked:
-                assert await reader.readexactly(8) == SSL_REQUEST
-                writer.write(b"S")
-                await writer.start_tls(server)
-            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", target_port)
-            try:
-                await relay((reader, writer), (to_reader, to_writer))
-            finally:
-                to_writer.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                if asked:
+                    assert await reader.readexactly(8) == SSL_REQUEST
+                    writer.write(b"S")
+                    await writer.start_tls(server)
+                to_reader, to_writer = await asyncio.open_connection("127.0.0.1", target_port)
+                try:
+                    await relay((reader, writer), (to_reader, to_writer))
+                finally:
+                    to_writer.close()
+        finally:
+            # An end in order waits for the other side's, for longer than the test is there.
+            (writer.transport.abort if task.cancelling() else writer.close)()
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=None if asked else server)
     try:
