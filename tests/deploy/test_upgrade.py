@@ -201,6 +201,7 @@ async def _upgrade(stack: TwoVersions, watch: Watch, push_to: str) -> None:
         await do_by_api(stack.buy_at, "api1", push_to)
         await do(stack.end, "worker1")
         await do(stack.buy, new)
+        await _back_and_forth(stack)
         await do_by_api(stack.buy_at, "api1", push_to)  # whose results only the new one posts
         await do_by_api(stack.end, "api1")
         await do(stack.end, "web1")
@@ -211,6 +212,25 @@ async def _upgrade(stack: TwoVersions, watch: Watch, push_to: str) -> None:
             await stack.until_finished()
     finally:
         watching.cancel()
+
+
+async def _back_and_forth(stack: TwoVersions) -> None:
+    """The worker of the version before takes up what the new one leaves, without a migration; and again."""
+    for name, other in (("worker1", "worker2"), ("worker2", "worker1")):
+        starts = _starts(stack, name)
+        await asyncio.to_thread(stack.end, other)
+        await asyncio.to_thread(stack.start, name)
+
+        async def started(name: str = name, starts: int = starts) -> bool:
+            return _starts(stack, name) > starts
+
+        await stack.until(started, f"the start of {name}")
+        await asyncio.to_thread(stack.buy, stack.before)
+        await _until_charged(stack, (len(stack.runs) - 1) * EACH)
+
+
+def _starts(stack: Stack, name: str) -> int:
+    return (stack.folder / f"{name}.log").read_text().count("worker_started")
 
 
 def _listens(stack: TwoVersions, name: str) -> Any:
