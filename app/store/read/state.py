@@ -132,6 +132,7 @@ class StateReads(StorePart):
     async def accepted_ms(self, connection: AsyncConnection) -> Mapping[str, int]:
         """Account -> when the provider last accepted a task of it; at most, where none of the newest sends
         was. 0: nothing was ever sent."""
+        await read_by_index(connection)
         s = submissions.c
         newest = sa.select(s.task_id, s.at_ms, s.answer).order_by(s.id.desc()).limit(NEWEST).subquery()
         accepted = newest.c.answer.in_((Answer.ACCEPTED, Answer.EXISTS))
