@@ -25,7 +25,7 @@ from app.api.problems import (
     not_found,
 )
 from app.api.repeated import refuse_repeated_members
-from app.api.route import Params, Route, Upload, Uploads
+from app.api.route import Body, Params, Route, Upload, Uploads
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -141,6 +141,8 @@ def parsed(model: type[M], body: bytes) -> M:
             problem = _invalid(field_errors(error, from_json(body)))
     else:
         refuse_repeated_members(body)
+        if isinstance(read, Body):
+            read.note_text(body)
         return read
     raise problem
 

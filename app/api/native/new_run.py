@@ -1,11 +1,14 @@
 """What a new run may be told, in a query or in a JSON body: as `submit` takes it, with the same rules."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+import msgspec
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
 from app.api.fields import Whole
 from app.api.native.visible import visible_account
@@ -26,6 +29,13 @@ SOURCE = "api"
 """In place of a file."""
 PROMPTS_MAX = 10_000
 """In a JSON body, which is read at once; uploads have no bound."""
+
+
+class _Prompts(msgspec.Struct):
+    prompts: list[msgspec.Raw]
+
+
+_PROMPTS = msgspec.json.Decoder(_Prompts)
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 
 
@@ -124,6 +134,22 @@ class NewRunBody(RunFields, Body):
             description="Each a prompt, or an object with the fields of a record of a prompt file.",
         ),
     ]
+    _written: list[msgspec.Raw] = PrivateAttr(default_factory=list)
+
+    def note_text(self, text: bytes) -> None:
+        """Numbers of own columns are kept digit for digit."""
+        self._written.extend(_PROMPTS.decode(text).prompts)
+
+    def lines(self) -> Iterator[bytes]:
+        """The prompts as records, as they were written where that is known."""
+        for given, written in zip_longest(self.prompts, self._written):
+            if isinstance(given, str):
+                # Half of a character is the reader's to refuse.
+                yield json.dumps({"prompt": given}, ensure_ascii=False).encode(errors="surrogatepass")
+            elif written is None:
+                yield json.dumps(given, ensure_ascii=False).encode(errors="surrogatepass")
+            else:
+                yield msgspec.json.format(bytes(written), indent=-1)
 
 
 def new_run_of(call: Call[Any, Any], fields: RunFields, now_ms: int, tag: str) -> tuple[NewRun, Defaults]:

@@ -1,7 +1,6 @@
 """What POST /v1/runs is given, as a source of prompts: a file, read as it comes, or prompts in JSON."""
 
 import io
-import json
 from dataclasses import dataclass
 
 from app.api.idempotency import hash_of
@@ -46,10 +45,7 @@ def uploaded(params: NewRunParams, upload: Upload) -> PromptBody:
 
 def listed(body: NewRunBody) -> PromptBody:
     """Its prompts as the lines of a file: so one set of rules holds for both."""
-    records = ({"prompt": given} if isinstance(given, str) else given for given in body.prompts)
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    # Half of a character is the reader's to refuse.
-    file = io.BytesIO(text.encode(errors="surrogatepass"))
+    file = io.BytesIO(b"".join(line + b"\n" for line in body.lines()))
     return PromptBody("application/json", file, Reading(kind="jsonl"), hash_of(body.model_dump_json()))
 
 

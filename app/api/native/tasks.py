@@ -17,6 +17,7 @@ from app.domain.access import Scope
 from app.domain.engines.places import COUNTRIES, country_remedy
 from app.domain.engines.table import TASK_TYPES
 from app.domain.evidence.records import DisputedAttempt, Send, StoredReport
+from app.domain.own_columns import own_document
 from app.domain.task_filter import TaskFilter
 from app.domain.text import storable
 from app.store import Store
@@ -138,7 +139,9 @@ class TaskDetail(Task):
     """A task with its prompt, all attempts, and what bears on its charge."""
 
     payload: dict[str, Any] = Field(description="As it is sent.")
-    metadata: dict[str, Any] | None = Field(description="Own columns of its record.")
+    metadata: dict[str, Any] | None = Field(
+        description="Own columns of its record. A number of more digits than a float holds is a string."
+    )
     attempts: list[Attempt]
     ledger: list[LedgerEntry]
     findings: list[Finding]
@@ -218,7 +221,7 @@ async def whole_task(
     detail = TaskDetail(
         **_values(row),
         payload=json.loads(row["payload"]),
-        metadata=None if row["metadata"] is None else json.loads(row["metadata"]),
+        metadata=own_document(row["metadata"]),
         attempts=[_attempt(attempt) for attempt in attempts],
         ledger=[entry_model(entry) for entry in entries],
         findings=[finding_model(finding) for finding in found],

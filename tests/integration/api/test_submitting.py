@@ -11,7 +11,7 @@ import structlog
 from multidict import CIMultiDict
 
 from app.ports import StoreUnavailable
-from app.store.tables import actions, idempotency_keys, runs, tasks
+from app.store.tables import actions, idempotency_keys, runs, task_metadata, tasks
 from tests.integration.api.asking import Answered, Api
 
 CSV = {"Content-Type": "text/csv"}
@@ -69,6 +69,30 @@ async def test_an_upload_is_stored_as_it_comes(api: Api, how: str) -> None:
         made = await post(api, rows)
     assert (made.status, made.document["tasks"]) == (201, 1_201), made.document
     assert (await api.ask(made.headers["Location"])).document["counts"]["pending"] == 1_201
+
+
+OWN = '{"share":0.12345678901234567890,"price":1.10,"far":1e999,"count":COUNT}'
+
+
+@pytest.mark.parametrize("how", ["json", "ndjson"])
+async def test_own_columns_keep_every_digit(how: str, api: Api) -> None:
+    # In a JSON body no parser of ours reads a longer one.
+    count = "7" * (5_000 if how == "ndjson" else 4_000)
+    own = OWN.replace("COUNT", count)
+    record = own.replace("{", '{"prompt":"x","country":"GB","task_type":"GEMINI",', 1)
+    body, kind = (record, "x-ndjson") if how == "ndjson" else (f'{{"prompts": [{record}]}}', "json")
+    made = await post(api, body, Content_Type=f"application/{kind}")
+    assert made.status == 201, made.document
+    async with api.store.db.engine.connect() as connection:
+        assert await connection.scalar(sa.select(task_metadata.c.metadata)) == own
+        task_id = await connection.scalar(sa.select(tasks.c.id))
+    shown = await api.ask(f"/v1/tasks/{task_id}")
+    assert shown.document["metadata"] == {
+        "share": "0.12345678901234567890",
+        "price": 1.1,
+        "far": "1e999",
+        "count": count,
+    }
 
 
 async def test_the_same_key_again_is_answered_as_before(api: Api) -> None:
