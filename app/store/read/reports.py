@@ -2,7 +2,7 @@
 rows; nothing here writes, and nothing loads a run's rows one by one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,6 @@ from app.store.by_index import read_by_index, the_only, there_is
 from app.store.days import since_tasks
 from app.store.part import StorePart, reads
 from app.store.read.breakdown import Breakdown, read_breakdown
-from app.store.read.engine_countries import open_or_closing
 from app.store.read.own_columns import own_columns
 from app.store.read.progress import progress_of
 from app.store.read.pruned import PrunedOfRun, are_sends_pruned, pruned_of, pruned_send_days
@@ -107,10 +106,10 @@ async def _report(connection: AsyncConnection, run: RunRow) -> RunReport:
         verdicts=verdicts,
         duplicates=await _duplicates(connection, run.id, passed.first, passed.last) if passed.first else 0,
         swept=int(passed.swept),
-        recovered_submits=await _recovered(connection, run.id),
-        held=sums.get("hold", Decimal(0)),
-        posted=sums.get("post", Decimal(0)),
-        voided=sums.get("void", Decimal(0)),
+        recovered_submits=int(passed.recovered),
+        held=sums["hold"],
+        posted=sums["post"],
+        voided=sums["void"],
         unknown=int(passed.unknown),
         reused=int(passed.reused),
     )
@@ -131,32 +130,34 @@ async def _findings(connection: AsyncConnection, run_id: str, limit: int) -> lis
 
 async def _ledger_sums(connection: AsyncConnection, run_id: str) -> dict[str, Decimal]:
     """Open holds, posts and voids, from the ledger alone: `hold` is what no closing entry follows yet."""
-    rows = await connection.execute(
-        sa.select(ledger.c.kind, credits_sum(ledger.c.credits))
-        .where(ledger.c.run_id == run_id, open_or_closing())
-        .group_by(ledger.c.kind)
+    c = ledger.c
+
+    def of(kind: str) -> sa.ColumnElement[Any]:
+        return sa.func.sum(sa.case((c.kind == kind, c.credits))).label(kind)
+
+    # Attempt by attempt, and no look for the closing entry of each hold, which costs more the longer the
+    # ledger is.
+    closed = sa.func.max(sa.case((c.kind != "hold", 1), else_=0)).label("closed")
+    each = (
+        sa.select(*map(of, ("hold", "post", "void")), closed)
+        .where(c.run_id == run_id)
+        .group_by(c.task_id, c.attempt)
+        .subquery()
+        .c
     )
-    return {row[0]: row[1] for row in rows}
-
-
-Conditions = Callable[[sa.ColumnCollection[str, Any]], Sequence[sa.ColumnElement[bool]]]
-"""Of an attempt, given the columns it stands in."""
-
-
-async def _count(connection: AsyncConnection, run_id: str, conditions: Conditions) -> int:
-    """Attempts of a run, those that retries replaced among them."""
-    counts = [
-        sa.select(sa.func.count().label("n"))
-        .select_from(source)
-        .where(tasks.c.run_id == run_id, *conditions(table.c))
-        for table, source in EVERY_ATTEMPT
-    ]
-    return await connection.scalar(sa.select(sa.func.sum(sa.union_all(*counts).subquery().c.n))) or 0
+    still_held = sa.case((each.closed == 0, each.hold))
+    sums = {"hold": still_held, "post": each.post, "void": each.void}
+    rows = await connection.execute(
+        sa.select(*(credits_sum(credits).label(kind) for kind, credits in sums.items()))
+    )
+    return dict(rows.one()._mapping)
 
 
 async def _go_through(connection: AsyncConnection, run_id: str) -> Any:
     """Figures of a run's attempts, and the first and the last id of its tasks (null: it has none); by one
     pass, as each takes as long as all else of a report on a run of thousands."""
+
+    days = await pruned_send_days(connection, run_id)
 
     def counted(table: sa.Table, source: sa.FromClause) -> Any:
         c, t, n = table.c, tasks.c, sa.func.count()
@@ -166,6 +167,7 @@ async def _go_through(connection: AsyncConnection, run_id: str) -> Any:
                 n.filter(c.settled_by == Source.POLL).label("swept"),
                 n.filter(c.money == Money.HELD, c.state.not_in(OPEN_STATES)).label("unknown"),
                 (sa.func.count(t.reused_from) if table is tasks else sa.literal(0)).label("reused"),
+                n.filter(_is_recovered(c, days)).label("recovered"),
                 sa.func.min(ids).label("first"),
                 sa.func.max(ids).label("last"),
             )
@@ -174,7 +176,7 @@ async def _go_through(connection: AsyncConnection, run_id: str) -> Any:
         )
 
     each = sa.union_all(*(counted(*part) for part in EVERY_ATTEMPT)).subquery().c
-    sums = (sa.func.sum(each[name]).label(name) for name in ("swept", "unknown", "reused"))
+    sums = (sa.func.sum(each[name]).label(name) for name in ("swept", "unknown", "reused", "recovered"))
     ends = sa.func.min(each.first).label("first"), sa.func.max(each.last).label("last")
     return (await connection.execute(sa.select(*sums, *ends))).one()
 
@@ -198,22 +200,18 @@ async def _duplicates(connection: AsyncConnection, run_id: str, first: str, last
     return int(await connection.scalar(sa.select(sa.func.sum(again.c.n - 1)).where(is_own)) or 0)
 
 
-async def _recovered(connection: AsyncConnection, run_id: str) -> int:
-    """Attempts that the provider has, though no create call of ours was ever answered with success: learnt
-    by a 409 or from their report."""
+def _is_recovered(c: sa.ColumnCollection[str, Any], pruned_days: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """That the provider has an attempt, though no create call of ours was ever answered with success: learnt
+    by a 409 or from its report. Not known of sends that were pruned since."""
 
-    def conditions(c: sa.ColumnCollection[str, Any]) -> list[sa.ColumnElement[bool]]:
-        def answered(answer: Answer) -> sa.ColumnElement[bool]:
-            return there_is(
-                submissions.c.task_id == tasks.c.id,
-                submissions.c.attempt == c.attempt,
-                submissions.c.answer == answer,
-            )
+    def answered(answer: Answer) -> sa.ColumnElement[bool]:
+        return there_is(
+            submissions.c.task_id == tasks.c.id,
+            submissions.c.attempt == c.attempt,
+            submissions.c.answer == answer,
+        )
 
-        # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
-        learnt = sa.or_(c.reported.is_not(None), answered(Answer.EXISTS))
-        gone = [~are_sends_pruned(c, days)] if days else []
-        return [c.money != Money.NONE, learnt, ~answered(Answer.ACCEPTED), *gone]
-
-    days = await pruned_send_days(connection, run_id)
-    return await _count(connection, run_id, conditions)
+    # A sync call is held before it is answered, so a hold alone does not say that the provider has it.
+    learnt = sa.or_(c.reported.is_not(None), answered(Answer.EXISTS))
+    gone = [~are_sends_pruned(c, pruned_days)] if pruned_days else []
+    return sa.and_(c.money != Money.NONE, *gone, learnt, ~answered(Answer.ACCEPTED))
