@@ -243,8 +243,8 @@ def fragment(id_: str, node: Node) -> bytes:
 
 def listener(path: str) -> Node:
     """What makes a page listen; without JavaScript it is nothing, and while the tab is hidden it rests. What
-    is said while the server cannot be reached is shown by page.js."""
-    said = "The server cannot be reached: what is shown here is as it was. It is tried again and again."
+    is said while nothing comes is shown by page.js."""
+    said = "Updates have stopped: what is shown here is as it was. They are asked for again and again."
     return [
         div("#live", {"hx-sse:connect": path}, hidden=True),
         p("#stale.notice.warn", role="status", hidden=True)[said],
