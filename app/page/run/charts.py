@@ -47,7 +47,7 @@ def bought(view: RunView, usable_chars_min: int) -> Node:
         if len(rows) <= ROWS_OPEN:
             shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True))
         else:
-            said = f"{title}: {len(rows)} of them"
+            said = f"{title} ({len(rows)})"
             shown.append(details[summary[b[said]], table(title, BOUGHT_COLUMNS, rows, empty=None)])
     if sample.repeated:
         shown += [
