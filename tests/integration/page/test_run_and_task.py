@@ -89,6 +89,7 @@ async def test_a_long_run_is_drawn_of_a_sample_that_says_so(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_samples, "SAMPLED", 5)
+    monkeypatch.setattr(run_samples, "STRETCH", 1)
     run_id = await settled_run(visitor.api)
     text = (await visitor.look(f"/runs/{run_id}")).text
     assert "3 of 5 answered , in 5 tasks evenly spread over 12" in text
@@ -99,6 +100,7 @@ async def test_what_a_long_run_got_back_is_added_up_beside_its_page_once_it_has_
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_samples, "SAMPLED", 5)
+    monkeypatch.setattr(run_samples, "STRETCH", 1)
     monkeypatch.setattr(voided, "STEP", 5)
     run_id = await settled_run(visitor.api)
     async with visitor.api.store.db.engine.begin() as connection:
