@@ -99,6 +99,8 @@ class Database:
             sa.URL.create(driver, database=self.sqlite_path),
             pool_size=pool_size,
             max_overflow=POOL_OVERFLOW,
+            # Whoever asks seldom finds a session that has its plans, and knows its hundred partitions.
+            pool_use_lifo=True,
             pool_timeout=timeout_s,
             # An error would quote them: prompts and answers.
             hide_parameters=True,
