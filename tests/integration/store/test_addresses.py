@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.doctor.database import check_database
 from app.config import load_settings
@@ -103,3 +104,16 @@ def test_f22_what_is_wrong_is_reported_with_its_remedy(
     assert words in check.detail, check
     assert remedy in check.remedy, check
     assert "hush" not in check.detail + check.remedy
+
+
+async def test_one_who_asks_now_and_then_meets_the_same_session(postgres_url: str) -> None:
+    """It has planned what is asked, and knows its partitions; by turns each of five learns all of it."""
+    database = Database(postgres_url)
+
+    async def session(connection: AsyncConnection) -> int:
+        return int(await connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
+
+    async with database.engine.connect() as one, database.engine.connect() as other:
+        assert await session(one) != await session(other)
+    assert len({await database.read(session) for _ in range(4)}) == 1
+    await database.close()
