@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 
 from app.api.dialects.provider.create import create_provider_task
@@ -46,7 +47,7 @@ def create_api(
     Requests are counted on `registry`."""
     dispatcher = _dispatcher(parts, limits, limits.api_in_flight, registry)
     probes = Probes(parts)
-    app = web.Application(handler_args=handler_args())
+    app = web.Application(handler_args=handler_args(), middlewares=[_no_address(dispatcher)])
     app[PROBES] = probes
     app.add_routes(
         [
@@ -79,6 +80,17 @@ def add_to_web(
     app[TAKERS].add(_direct_tasks(dispatcher, parts, limits))
     app.on_shutdown.append(_stopping(parts))
     app.on_cleanup.append(_closing(dispatcher))
+
+
+def _no_address(dispatcher: Dispatcher) -> Middleware:
+    """What names no path (OPTIONS *, CONNECT) no route can take: it is answered as any other address that is
+    none."""
+
+    @web.middleware
+    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await (handler if request.path.startswith("/") else dispatcher.handle)(request)
+
+    return answered
 
 
 def _add(app: web.Application, dispatcher: Dispatcher, paths: Sequence[str]) -> None:

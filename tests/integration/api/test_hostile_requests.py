@@ -199,6 +199,14 @@ async def test_two_tokens_in_one_request_are_none(sqlite_api: Api) -> None:
     assert (await answer_to(sqlite_api, "GET /v1/runs", both)).startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT a:1"])
+async def test_what_names_no_path_is_answered_as_any_other(line: str, sqlite_api: Api) -> None:
+    answer = await answer_to(sqlite_api, line, await bearer(sqlite_api))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"application/problem+json" in answer
+    assert b"aiohttp" not in answer
+
+
 async def test_a_path_with_a_line_break_is_answered_as_any_other(sqlite_api: Api) -> None:
     answer = await answer_to(sqlite_api, "GET /v1/runs/a%0d%0aX-Evil:%201", await bearer(sqlite_api))
     assert answer.startswith(b"HTTP/1.1 404 ")
