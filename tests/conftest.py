@@ -40,6 +40,7 @@ structlog.configure(
 _UNCONFIGURED = structlog.get_config()
 
 StartValkey = Callable[..., ValkeyServer]
+PATIENCE_S = 60.0
 
 LEFT_TO_THE_LONG_FORM = {
     "postgres": (
@@ -279,7 +280,8 @@ async def _migrate(url: str) -> None:
 
 
 async def _open(url: str) -> AsyncIterator[Store]:
-    opened = Store(Database(url), read_answer)
+    # A loaded machine takes seconds for a connection or a commit: that is no fault of what is tested.
+    opened = Store(Database(url, timeout_s=PATIENCE_S, connect_timeout_s=PATIENCE_S), read_answer)
     try:
         yield opened
     finally:
