@@ -81,12 +81,20 @@ def _navigation(visit: Visit, places: Sequence[PageRoute]) -> Element:
     return nav(aria_label="Pages")[
         ul[
             [
-                li[a(href=place.path, aria_current="page" if place.path == here else None)[place.nav]]
+                li[a(href=place.path, aria_current=_current(place.path, here))[place.nav]]
                 for place in places
                 if visit.may(place.scope)
             ]
         ]
     ]
+
+
+def _current(place: str, here: str) -> str | None:
+    """ "page" where one is, "true" where one is behind it."""
+    if place == here:
+        return "page"
+    behind = (place + "/",) if place != "/" else ("/runs/", "/tasks/")
+    return "true" if here.startswith(behind) else None
 
 
 def _signed_in(visit: Visit) -> Node:

@@ -28,7 +28,7 @@ def sign_in_page(path: str, *, is_refused: bool = False) -> Drawn:
             aria_invalid="true" if is_refused else None,
         ),
         input(type="hidden", name="next", value=path),
-        button(type="submit")["Sign in"],
+        button(".main", type="submit")["Sign in"],
     ]
     how = div(".dim")[
         p["A token that may read sees everything; submit and operate may act too."],

@@ -6,11 +6,12 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from app.page.table import PAGES
-from tests.browser.conftest import Stack, Visit
+from tests.browser.conftest import Stack, Visit, prompts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -27,6 +28,29 @@ def paths(stack: Stack, page: "Page") -> list[str]:
     task = page.locator("a[href^='/tasks/']").first.get_attribute("href") or ""
     filters = [f"{run}?q=state:failed", f"{run}?q=colour:red", f"{run}?q=custom_id:none"]
     return [*PLACES, run, *filters, f"{run}/cancel", task, "/no/such/place"]
+
+
+def asking_paths(stack: Stack, page: "Page") -> list[str]:
+    """Pages that ask before something is done: a file that was looked at, what was tried out, the end of a
+    token, one task again; and what is shown of a change that is under way, or over."""
+    path = stack.folder / "looked-at.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in prompts(3, "Looked at: which")) + "\n{}\n")
+    page.goto("/submit")
+    page.get_by_label("Drop a file here").set_input_files(path)
+    page.get_by_role("button", name="Look at it").click()
+    page.get_by_role("button", name=re.compile("^Send 3 tasks")).wait_for()
+    found = [urlsplit(page.url).path]
+    for verb in ("cancel", "resume"):
+        page.goto("/bulk")
+        page.get_by_label("What to do").select_option(verb)
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("heading", level=1, name=re.compile(r"\?$")).wait_for()
+        found.append(urlsplit(page.url).path)
+    page.goto(f"/runs/{stack.runs['Monday brand check']}?q=state:failed")
+    failed = page.locator("a[href^='/tasks/']").first.get_attribute("href") or ""
+    page.goto("/tokens")
+    revoke = page.get_by_role("link", name="Revoke…").first.get_attribute("href") or ""
+    return [*found, failed, f"{failed}/retry", revoke]
 
 
 def keep_picture(page: "Page", path: str, width: int, theme: str) -> None:
@@ -59,7 +83,9 @@ def serious(page: "Page") -> list[Any]:
 def test_nothing_serious_is_found(visit: Visit, stack: Stack, width: int, theme: str) -> None:
     page = visit("/", width=width, theme=theme)
     faults = {}
-    for path in paths(stack, page):
+    for path in [*paths(stack, page), *asking_paths(stack, page), "/sign-in"]:
+        if path == "/sign-in":
+            page.context.clear_cookies()
         page.goto(path)
         keep_picture(page, path.replace(stack.runs["Monday brand check"], "one"), width, theme)
         measured = page.evaluate(MEASURE)

@@ -89,7 +89,7 @@ def revoke_page(visit: Visit, row: TokenRow) -> Node:
     return [
         p(".lead")["Whoever uses it is refused from then on. It cannot be undone."],
         notice(p["You are signed in with this token: you will be signed out."], tone="warn") if own else None,
-        p["It may ", row.scope, ", ", _whose(row), "; last used: ", at(row.last_used_at_ms, "never"), "."],
+        p["It may ", row.scope, ", ", _whose(row), "; last used: ", _or_never(row.last_used_at_ms), "."],
         form_of(visit, f"/tokens/{row.id}/revoke")[
             div(".actions")[
                 button(".loud", type="submit")["Revoke it"], a(".button", href="/tokens")["Keep it"]
@@ -108,14 +108,14 @@ def _columns(visit: Visit) -> tuple[Column[TokenRow], ...]:
         Column("Account", lambda row: others(row.account) if row.account else "all"),
         Column("State", lambda row: badge(row.state(visit.now_ms))),
         Column("Made", lambda row: at(row.created_at_ms)),
-        Column("Last used", lambda row: at(row.last_used_at_ms, "never")),
-        Column("Ends", _end),
+        Column("Last used", lambda row: _or_never(row.last_used_at_ms)),
+        Column("Ends", lambda row: _or_never(row.expires_at_ms)),
         Column("Act", revoke),
     )
 
 
-def _end(row: TokenRow) -> Node:
-    return at(row.expires_at_ms, "never")
+def _or_never(ms: int | None) -> Node:
+    return "never" if ms is None else at(ms)
 
 
 def _until(row: TokenRow) -> Sequence[Node]:

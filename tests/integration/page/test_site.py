@@ -37,6 +37,17 @@ async def test_a_page_has_its_landmarks_and_one_heading(reader: Visitor) -> None
     assert len(ids) == len(set(ids))
 
 
+async def test_the_navigation_shows_where_one_is_and_behind_what(reader: Visitor) -> None:
+    run_id = await reader.api.run()
+    for path, place, how in (
+        ("/", "/", "page"),
+        (f"/runs/{run_id}", "/", "true"),
+        ("/bulk", "/bulk", "page"),
+    ):
+        (current,) = (await reader.look(path)).tree.css("nav [aria-current]")
+        assert (current.attributes["href"], current.attributes["aria-current"]) == (place, how)
+
+
 async def test_runs_are_shown_a_page_at_a_time(visitor: Visitor) -> None:
     for n in range(26):
         await visitor.api.run(f"run {n}", tasks=1)
