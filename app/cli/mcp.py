@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import examples, settings_for
+from app.cli.options import examples, not_empty, settings_for
 from app.domain.access import Scope
 from app.errors import UserError
 
@@ -17,7 +17,13 @@ def mcp(
         Scope, typer.Option(help="What it may do: read, submit (spend credits), or operate (retry too).")
     ] = Scope.OPERATE,
     account: Annotated[
-        str, typer.Option(metavar="NAME", help="See and spend this account only.", show_default="all of them")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="See and spend this account only.",
+            show_default="all of them",
+            callback=not_empty,
+        ),
     ] = "",
 ) -> None:
     """Serve tools to the agent that starts this, by standard input and output.

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 LISTED_MAX = 10_000
 """Rows of a list: some megabytes, and seconds of the database's."""
 
+
+def not_empty(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """A text that bounds something, as it is given. Raises BadParameter for an empty one, as a script writes
+    it whose variable is not set: there would be no bound."""
+    source = context.get_parameter_source(parameter.name or "")
+    if not value and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("it is empty: give a value, or leave the option out")
+    return value
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; logs go to stderr.")]
 RunArgument = Annotated[
     str,
@@ -35,12 +45,19 @@ Repeats = Annotated[
     ),
 ]
 Include = Annotated[list[str] | None, typer.Option(help="Extras such as markdown,html; may be repeated.")]
-Budget = Annotated[str, typer.Option(help="Pause the run before it costs more credits than this.")]
+Budget = Annotated[
+    str, typer.Option(help="Pause the run before it costs more credits than this.", callback=not_empty)
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Send nothing if any line is bad.")]
 Account = Annotated[str, typer.Option(help="Whose API key pays; see TALLYHOOK_ACCOUNTS.")]
 Batch = Annotated[int | None, typer.Option(help="Send so many tasks in one request.", min=1, max=500)]
 ReuseWithin = Annotated[
-    str, typer.Option(metavar="AGE", help="Answer a prompt from an equal result this young, such as 24h.")
+    str,
+    typer.Option(
+        metavar="AGE",
+        help="Answer a prompt from an equal result this young, such as 24h.",
+        callback=not_empty,
+    ),
 ]
 Encoding = Annotated[
     str, typer.Option(help="Of FILE, such as cp1250; default: by its byte order mark and first bytes.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import LISTED_MAX, AsJson, examples, settings_for
+from app.cli.options import LISTED_MAX, AsJson, examples, not_empty, settings_for
 from app.cli.runs.commands import with_store
 from app.cli.streams import done
 from app.errors import USAGE, UserError
@@ -43,10 +43,16 @@ def create(
         ),
     ],
     account: Annotated[
-        str, typer.Option(help="It sees and spends this account's only; default: all of them.")
+        str,
+        typer.Option(
+            help="It sees and spends this account's only; default: all of them.", callback=not_empty
+        ),
     ] = "",
     expires: Annotated[
-        str, typer.Option(metavar="TIME", help="It ends after this, such as 90d; default: never.")
+        str,
+        typer.Option(
+            metavar="TIME", help="It ends after this, such as 90d; default: never.", callback=not_empty
+        ),
     ] = "",
     webhook_url: Annotated[
         str,

@@ -61,3 +61,21 @@ def test_a_number_with_a_point_is_digits_too(text: str) -> None:
 )
 def test_plain_numbers_are_read(kind: type, text: str) -> None:
     assert said_to(kind, text) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["submit", "prompts.csv", "--budget", ""],
+        ["submit", "prompts.csv", "--reuse-within", ""],
+        ["token", "create", "ci", "--scope", "read", "--expires", ""],
+        ["token", "create", "ci", "--scope", "read", "--account="],
+        ["mcp", "--account="],
+    ],
+)
+def test_a_bound_that_is_empty_is_no_bound_that_was_meant(typed: list[str]) -> None:
+    """As a script writes it whose variable is not set."""
+    from app.cli.main import app
+
+    with pytest.raises(typer.BadParameter, match="it is empty: give a value, or leave the option out"):
+        get_group(app)(typed, standalone_mode=False)
