@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.relay.ladder import LONGEST_MS, Released
 from app.domain.relay.message import Endpoint, EndpointState, NewEndpoint, Scheme
 from app.store.database import Database
-from app.store.part import StorePart, writes
+from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     IS_ACTIVE_ENDPOINT,
     has_come,
@@ -24,25 +24,42 @@ from app.store.tables import (
 OLD_SECRET_MS = 24 * 3_600_000
 """Both secrets sign for so long after a change."""
 _E = relay_endpoints.c
+_Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
 class RelayEndpointWrites(StorePart):
     """Part of the store."""
 
-    @writes
-    async def claim_endpoints(
-        self, connection: AsyncConnection, owner: str, *, limit: int, now_ms: int, lease_ms: int
-    ) -> list[Endpoint]:
+    async def claim_endpoints(self, owner: str, *, limit: int, now_ms: int, lease_ms: int) -> list[Endpoint]:
         """Endpoints for which something is due and to which nobody posts; they are the owner's until the
         lease is over."""
-        is_free = sa.or_(_E.lease_until_ms.is_(None), has_come(_E.lease_until_ms, now_ms, lease_ms))
-        is_due = IS_ACTIVE_ENDPOINT, has_come(_E.due_at_ms, now_ms, LONGEST_MS), is_free
+        # Read first: as a rule there is none, and each worker looks every second.
+        is_due = _is_due(now_ms, lease_ms)
+        if not await self._is_any(is_due):
+            return []
+        return await self._claim(owner, is_due, limit=limit, now_ms=now_ms, until_ms=now_ms + lease_ms)
+
+    @reads
+    async def _is_any(self, connection: AsyncConnection, which: _Conditions) -> bool:
+        return await connection.scalar(sa.select(_E.id).where(*which).limit(1)) is not None
+
+    @writes
+    async def _claim(
+        self,
+        connection: AsyncConnection,
+        owner: str,
+        is_due: _Conditions,
+        *,
+        limit: int,
+        now_ms: int,
+        until_ms: int,
+    ) -> list[Endpoint]:
         due = sa.select(_E.id).where(*is_due).order_by(_E.due_at_ms).limit(limit)
         due = due.with_for_update(skip_locked=True)
         claimed = await connection.execute(
             sa.update(relay_endpoints)
             .where(_E.id.in_(due.cte("due").select()), *is_due)
-            .values(owner=owner, lease_until_ms=now_ms + lease_ms)
+            .values(owner=owner, lease_until_ms=until_ms)
             .returning(relay_endpoints)
         )
         return [_endpoint(row, now_ms) for row in claimed]
@@ -197,6 +214,11 @@ async def _change_secret(connection: AsyncConnection, endpoint_id: str, secret: 
         .values(secret=secret, old_secret=_E.secret, old_secret_until_ms=now_ms + OLD_SECRET_MS)
     )
     return done.rowcount == 1
+
+
+def _is_due(now_ms: int, lease_ms: int) -> _Conditions:
+    is_free = sa.or_(_E.lease_until_ms.is_(None), has_come(_E.lease_until_ms, now_ms, lease_ms))
+    return IS_ACTIVE_ENDPOINT, has_come(_E.due_at_ms, now_ms, LONGEST_MS), is_free
 
 
 def _endpoint(row: sa.Row[Any], now_ms: int) -> Endpoint:

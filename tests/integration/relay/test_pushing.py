@@ -53,6 +53,20 @@ async def test_answers_that_fill_a_page_before_its_end_are_posted_page_by_page(
         assert sorted(d["data"]["task"] for d in receiver.documents()) == sorted(ids)
 
 
+async def test_a_look_that_finds_nothing_due_writes_nothing(
+    pipeline: Pipeline, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiving() as receiver, Worker(pipeline) as worker:
+        await pipeline.start(2, push_to=endpoint(receiver.url))
+        await complete(pipeline)
+        await worker.turn()
+        seen: Counter[str] = Counter()
+        monkeypatch.setattr(pipeline.store.db, "watch", lambda kind, *_: seen.update([kind]))
+        endpoints = pipeline.store.relay_endpoints
+        assert not await endpoints.claim_endpoints("another", limit=8, now_ms=clock(), lease_ms=MINUTE_MS)
+        assert seen == {"read": 1}
+
+
 async def test_a_run_without_an_endpoint_makes_no_message(pipeline: Pipeline) -> None:
     async with receiving() as receiver, Worker(pipeline) as worker:
         await pipeline.start(2, push_to=endpoint(receiver.url))
