@@ -288,8 +288,10 @@ class Database:
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """At writing to SQLite: among ourselves, then among processes."""
-        async with self._writer, self._turns:
-            yield
+        async with self._writer:
+            self._refuse_when_closed()
+            async with self._turns:
+                yield
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, long: bool = False) -> T:
         """Run `work` in one read transaction: what it sees is one snapshot on SQLite. A connection that

@@ -110,10 +110,10 @@ async def test_whoever_comes_after_the_end_is_refused(db: Database) -> None:
 
     await db.read(look)
     await db.close()
+    await db.close()
     for use in (db.read, db.write):
         with pytest.raises(StoreUnavailable, match="closed"):
             await use(look)
-    await db.close()
 
 
 async def test_one_that_is_cancelled_at_any_step_leaves_nothing(db: Database) -> None:
