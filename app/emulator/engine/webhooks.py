@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 
@@ -131,6 +131,8 @@ class Deliveries:
                 log.exception("delivery_attempt_failed")
                 status = 0
             self._settle(delivery, status, attempt)
+        # Now, not when the loop calls back: what falls due in between would count on this worker.
+        self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _attempt(self, delivery: Delivery, attempt: int) -> int:
         """The status; see `_post`."""

@@ -1,5 +1,6 @@
 """C-I: webhooks over real HTTP: body, headers, signature, ladder, identity."""
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -10,6 +11,7 @@ from emulator_harness import Arrival, Receiver, eventually
 
 from app.emulator.engine.faults import FaultRates
 from app.emulator.engine.options import DEFAULT_SECRET, Switches
+from app.emulator.engine.webhooks import Deliveries, Delivery
 
 
 def verify(arrival: Arrival, secret: str = DEFAULT_SECRET) -> bool:
@@ -88,6 +90,26 @@ async def test_i3_rotation_has_no_overlap(emulate: Any, receiver: Receiver) -> N
     await provider.create(webhook={"url": receiver.url})
     await provider.step(10)
     assert "X-Cloro-Signature" not in receiver.arrivals[-1].headers
+
+
+async def test_i5_what_falls_due_as_the_last_sender_ends_is_sent(
+    emulate: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = Deliveries._settle
+    copies: list[Delivery] = []
+
+    def settled(self: Deliveries, delivery: Delivery, status: int, attempt: int) -> None:
+        settle(self, delivery, status, attempt)
+        if not copies:
+            copies.append(Delivery(delivery.organization, delivery.task, 1))
+            # Before the loop calls back that its sender has ended.
+            asyncio.get_running_loop().call_soon(self._due, copies[0], 0.0)
+
+    monkeypatch.setattr(Deliveries, "_settle", settled)
+    provider = await emulate()
+    await provider.create(webhook={"url": receiver.url})
+    await provider.step(10)
+    await eventually(lambda: len(receiver.arrivals) == 2)
 
 
 async def test_i5_ladder(emulate: Any, receiver: Receiver) -> None:
