@@ -392,14 +392,14 @@ class Database:
         if self.is_sqlite:
             return (await connection.exec_driver_sql(statement, list(rows))).rowcount
         # Not executemany: it travels as one message too, but runs as a statement for each row.
-        return (await connection.exec_driver_sql(statement, _arrays(rows))).rowcount
+        return (await connection.exec_driver_sql(statement, arrays(rows))).rowcount
 
     def driver_id(self, text: str) -> str:
         """An id as the driver takes it: 32 digits on SQLite, which has no type for it."""
         return text.replace("-", "") if self.is_sqlite else text
 
 
-def _arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any] | None, ...]:
+def arrays(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any] | None, ...]:
     """A list for each column, but for those of which no row says anything: unnest pads what is shorter than
     others, and the driver takes half a microsecond for each value that it encodes."""
     columns = map(list, zip(*rows, strict=True))
@@ -436,7 +436,7 @@ async def _append_to_postgresql(
     # A row that was there already has counted more repeats than we sent. Not by xmax, which a partitioned
     # table does not return.
     insert = f"WITH put AS ({statement} RETURNING id, {repeats}) SELECT * FROM put WHERE {repeats} > 0"  # noqa: S608
-    known = await fetch_at_once(driver, insert, _arrays(rows))
+    known = await fetch_at_once(driver, insert, arrays(rows))
     if not known:
         return set()
     sent = {UUID(row[0]): row[count] for row in rows}

@@ -1,8 +1,8 @@
 """Tasks of one token that come one by one, as nearly all of them do, stored in one round trip: on PostgreSQL
 by one statement, on SQLite in one hop to the driver's thread.
 
-What needs more than that (a first task of the day, a key that is bound already, a run that is over) is left
-out, and named, for the general way (standing.py). Both take their locks in one order.
+What needs more than that (a first task of the day, a first one for a URL, a key that is bound already, a run
+that is over) is left out for the general way (standing.py). Both take their locks in one order.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ import msgspec
 from app.domain.credits import to_micro
 from app.domain.standing import NewTask, Taking, day_start
 from app.domain.task import idempotency_key
-from app.store.database import Database, fetch_at_once
+from app.store.database import Database, arrays, fetch_at_once
 from app.store.sqlite_append import in_one_hop
 
 # What is counted and placed is what is new. A row that another group has just changed is locked as it is now,
@@ -22,19 +22,25 @@ from app.store.sqlite_append import in_one_hop
 _POSTGRESQL = """
 WITH v AS (
   SELECT * FROM unnest(
-    $7::uuid[], $8::text[], $9::text[], $10::integer[], $11::bigint[], $12::text[], $13::text[]
-  ) WITH ORDINALITY AS v(id, task_type, payload, priority, credits, fingerprint, key, n)
+    $8::uuid[], $9::text[], $10::text[], $11::integer[], $12::bigint[], $13::text[], $14::text[],
+    $15::text[]
+  ) WITH ORDINALITY AS v(id, task_type, payload, priority, credits, fingerprint, key, url, n)
 ), held AS MATERIALIZED (
   SELECT s.run_id FROM standing_runs s JOIN runs r ON r.id = s.run_id
   WHERE s.token_id = $1 AND s.day_ms = $2 AND r.state NOT IN ('finished', 'cancelled')
   FOR UPDATE OF s FOR SHARE OF r
+), told AS MATERIALIZED (
+  SELECT v.id, e.id AS endpoint_id FROM v JOIN relay_endpoints e ON e.url = v.url
+  WHERE e.account = $7 AND e.token_id = $1::uuid::text AND e.scheme = 'provider'
+), given AS MATERIALIZED (
+  SELECT v.* FROM v, held WHERE v.url IS NULL OR v.id IN (SELECT id FROM told)
 ), bound AS (
   INSERT INTO task_keys (token_id, key, task_id)
-  SELECT $1, v.key, v.id FROM v, held WHERE v.key IS NOT NULL ORDER BY v.key, v.n
+  SELECT $1, key, id FROM given WHERE key IS NOT NULL ORDER BY key, n
   ON CONFLICT DO NOTHING RETURNING task_id
 ), new AS MATERIALIZED (
-  SELECT v.*, row_number() OVER (ORDER BY v.n) AS place FROM v, held
-  WHERE v.key IS NULL OR v.id IN (SELECT task_id FROM bound)
+  SELECT *, row_number() OVER (ORDER BY n) AS place FROM given
+  WHERE key IS NULL OR id IN (SELECT task_id FROM bound)
 ), counted AS MATERIALIZED (
   SELECT count(*)::integer AS tasks, min(n) AS first FROM new
 ), placed AS (
@@ -53,6 +59,9 @@ WITH v AS (
   INSERT INTO task_metadata (run_id, ordinal, line, custom_id)
   SELECT placed.run_id, placed.before + new.place, 0, new.key FROM new, placed WHERE new.key IS NOT NULL
   ON CONFLICT DO NOTHING
+), pushed AS (
+  INSERT INTO relay_tasks (task_id, endpoint_id)
+  SELECT new.id, told.endpoint_id FROM new JOIN told ON told.id = new.id ON CONFLICT DO NOTHING
 ), noted AS (
   INSERT INTO actions (id, at_ms, actor, token_id, action, subject, request_id, status)
   SELECT new.id, $3, $4, $1, $5,
@@ -67,7 +76,8 @@ SELECT id::text FROM new
 _SQLITE_GROUP = """
 CREATE TEMP VIEW group_of_tasks AS
 SELECT NULL AS token_id, NULL AS day_ms, NULL AS tasks, NULL AS rows, NULL AS at_ms, NULL AS actor,
-       NULL AS action, NULL AS subject, NULL AS request_id, NULL AS first_id
+       NULL AS action, NULL AS subject, NULL AS request_id, NULL AS first_id, NULL AS account,
+       NULL AS owner, NULL AS urls
 """
 _SQLITE_TAKE = """
 CREATE TEMP TRIGGER take_group INSTEAD OF INSERT ON group_of_tasks BEGIN
@@ -75,6 +85,12 @@ UPDATE standing_runs SET last_ordinal = last_ordinal + NEW.tasks
 WHERE token_id = NEW.token_id AND day_ms = NEW.day_ms
 AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_id AND state NOT IN ('finished', 'cancelled'));
 SELECT RAISE(ABORT, 'no open run') WHERE changes() = 0;
+SELECT RAISE(ABORT, 'no endpoint') WHERE NEW.urls > 0 AND EXISTS (
+  SELECT 1 FROM json_each(NEW.rows) WHERE json_extract(value, '$[8]') IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM relay_endpoints e WHERE e.account = NEW.account AND e.token_id = NEW.owner
+    AND e.scheme = 'provider' AND e.url = json_extract(value, '$[8]')
+  )
+);
 INSERT INTO task_keys (token_id, key, task_id)
 SELECT NEW.token_id, json_extract(value, '$[6]'), json_extract(value, '$[0]')
 FROM json_each(NEW.rows) WHERE json_extract(value, '$[6]') IS NOT NULL;
@@ -88,22 +104,21 @@ INSERT INTO task_metadata (run_id, ordinal, line, custom_id)
 SELECT s.run_id, s.last_ordinal - NEW.tasks + 1 + each.key, 0, json_extract(value, '$[6]')
 FROM standing_runs s, json_each(NEW.rows) each
 WHERE s.token_id = NEW.token_id AND s.day_ms = NEW.day_ms AND json_extract(value, '$[6]') IS NOT NULL;
+INSERT INTO relay_tasks (task_id, endpoint_id)
+SELECT json_extract(value, '$[0]'), e.id FROM json_each(NEW.rows) CROSS JOIN relay_endpoints e
+WHERE NEW.urls > 0 AND e.account = NEW.account AND e.token_id = NEW.owner AND e.scheme = 'provider'
+AND e.url = json_extract(value, '$[8]');
 INSERT INTO actions (id, at_ms, actor, token_id, action, subject, request_id, status)
 VALUES (NEW.first_id, NEW.at_ms, NEW.actor, NEW.token_id, NEW.action, NEW.subject, NEW.request_id, 200);
 END
 """
-_SQLITE = "INSERT INTO group_of_tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SQLITE = "INSERT INTO group_of_tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def may_be_taken_at_once(takings: Sequence[Taking]) -> bool:
-    """Whether they are one token's, of one kind, and nobody is to be told of their ends."""
+    """Whether they are one token's, and of one kind."""
     first = takings[0]
-    return all(
-        taking.producer == first.producer
-        and taking.action == first.action
-        and all(task.webhook_url is None for task in taking.tasks)
-        for taking in takings
-    )
+    return all(taking.producer == first.producer and taking.action == first.action for taking in takings)
 
 
 async def take_at_once(db: Database, takings: Sequence[Taking], now_ms: int) -> set[str]:
@@ -111,10 +126,8 @@ async def take_at_once(db: Database, takings: Sequence[Taking], now_ms: int) -> 
     does."""
     new = [task for taking in takings for task in taking.tasks]
     if not db.is_sqlite:
-        arguments = (
-            *_of_group(takings, now_ms),
-            *(list(column) for column in zip(*map(_row, new), strict=True)),
-        )
+        columns = arrays([_row(task) for task in new])
+        arguments = (*_of_group(takings, now_ms), takings[0].producer.account, *columns)
         stored = await db.at_once(lambda driver: fetch_at_once(driver, _POSTGRESQL, arguments))
         return {row[0] for row in stored}
     group = _group_for_sqlite(db, takings, new, now_ms)
@@ -138,19 +151,27 @@ def _row(task: NewTask) -> tuple[Any, ...]:
         to_micro(task.estimate),
         task.fingerprint,
         task.key,
+        task.webhook_url,
     )
 
 
 def _group_for_sqlite(
     db: Database, takings: Sequence[Taking], new: Sequence[NewTask], now_ms: int
 ) -> tuple[Any, ...]:
-    """A row of `group_of_tasks`; its rows as `_row` has them, with the key under which each will be sent."""
-    token_id, day_ms, at_ms, name, action, request_id = _of_group(takings, now_ms)
+    """A row of `group_of_tasks`; its rows as `_row` has them, before the URL the key under which each will
+    be sent."""
+    owner, day_ms, at_ms, name, action, request_id = _of_group(takings, now_ms)
+    token_id, account = db.driver_id(owner), takings[0].producer.account
     first_id = new[0].id
     subject = first_id if len(new) == 1 else f"{len(new)} tasks"
-    rows = [(db.driver_id(task.id), *_row(task)[1:], idempotency_key(task.id, 1)) for task in new]
-    group = db.driver_id(token_id), day_ms, len(new), msgspec.json.encode(rows).decode()
-    return *group, at_ms, name, action, subject, request_id, db.driver_id(first_id)
+    rows = [
+        (db.driver_id(task.id), *_row(task)[1:-1], idempotency_key(task.id, 1), task.webhook_url)
+        for task in new
+    ]
+    urls = sum(task.webhook_url is not None for task in new)
+    group = token_id, day_ms, len(new), msgspec.json.encode(rows).decode()
+    who = db.driver_id(first_id), account, owner, urls
+    return *group, at_ms, name, action, subject, request_id, *who
 
 
 def _take(connection: sqlite3.Connection, group: tuple[Any, ...]) -> bool:

@@ -13,8 +13,18 @@ import sqlalchemy as sa
 from app.domain.standing import NewTask, Producer, Taking
 from app.domain.task import RunState, new_id
 from app.provider.wire import read_answer
+from app.services.access import create_token
 from app.store import Database, Store
-from app.store.tables import actions, runs, standing_runs, task_keys, task_metadata, tasks
+from app.store.tables import (
+    actions,
+    relay_endpoints,
+    relay_tasks,
+    runs,
+    standing_runs,
+    task_keys,
+    task_metadata,
+    tasks,
+)
 from app.store.write.rollup import unkept_cells
 from app.store.write.standing import StandingWrites
 
@@ -29,6 +39,13 @@ def taking(*keys: str | None, who: Producer = WHO, url: str | None = None) -> Ta
         for key in keys
     ]
     return Taking(who, new, "provider.task", "request-1")
+
+
+async def producer(store: Store, name: str) -> Producer:
+    """Whose token there is."""
+    made = await create_token(store, name, "submit", None, now_ms=NOW_MS)
+    assert made is not None
+    return Producer(made[0].id, name, "default")
 
 
 def ids(takings: Sequence[Taking]) -> list[str]:
@@ -130,14 +147,36 @@ async def test_a_run_that_is_over_gets_nothing_at_once(
     assert general == [1, 1], "and then at once again"
 
 
-async def test_tasks_of_several_tokens_or_with_a_webhook_go_the_general_way(
-    store: Store, general: list[int]
-) -> None:
+async def test_tasks_of_several_tokens_go_the_general_way(store: Store, general: list[int]) -> None:
     another = Producer(new_id(NOW_MS), "lab", "default")
     await take(store, taking("a"), taking("a", who=another))
     await take(store, taking("b"), taking("b", who=another))
     assert general == [2, 2]
     assert len(await rows(store, tasks)) == 4
+
+
+async def test_who_is_to_be_told_of_an_end_is_known_at_once_but_for_a_new_url(
+    store: Store, general: list[int]
+) -> None:
+    one, two = "https://one.example/hooks", "https://two.example/hooks"
+    shop, lab = [await producer(store, name) for name in ("shop", "lab")]
+    groups = [
+        [taking("a", url=one, who=shop)],
+        [taking("b", url=one, who=shop), taking("c", who=shop), taking(None, url=one, who=shop)],
+        [taking("d", url=two, who=shop), taking("e", url=one, who=shop)],
+        [taking("f", url=two, who=shop), taking("g", url=one, who=shop)],
+        [taking("h", url=one, who=lab)],
+    ]
+    for group in groups:
+        assert await take(store, *group) == set()
+    # The first of all, then what has a URL that is new: on SQLite its whole group.
+    assert general == [1, 2 if store.db.is_sqlite else 1, 1]
+    urls = {row.id: row.url for row in await rows(store, relay_endpoints)}
+    assert sorted(urls.values()) == [one, one, two], "an endpoint is its token's"
+    told = {row.task_id: urls[row.endpoint_id] for row in await rows(store, relay_tasks)}
+    each = [task for group in groups for taken in group for task in taken.tasks]
+    assert told == {task.id: task.webhook_url for task in each if task.webhook_url}
+    assert len(await rows(store, tasks)) == len(each)
 
 
 async def test_two_processes_beside_each_other_share_keys_and_places(store: Store, other: Store) -> None:
