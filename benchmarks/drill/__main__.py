@@ -23,7 +23,7 @@ from app.provider.wire import read_answer
 from app.store import Database, Store
 from benchmarks.drill.faults import Happening, full, none, others, short
 from benchmarks.drill.figures import asked, failings, gaps, logged, missed_rate, quiet, table, wrong
-from benchmarks.drill.under_load import FULL, OTHERS, RATE, SHORT, Drill, Size, finished
+from benchmarks.drill.under_load import FULL, OTHERS, OTHERS_SHORT, RATE, SHORT, Drill, Size, finished
 from tests.e2e.cluster import PLACES, Cluster, balancer
 from tests.servers.machines import inside, make_machines, missing_tools
 from tests.servers.pairs import DatabasePair, RedisPair
@@ -84,9 +84,11 @@ async def run(folder: Path, size: Size, plan: Callable[[Drill], list[Happening]]
 
 
 FORMS: dict[str, tuple[Size, Callable[[Drill], list[Happening]]]] = {
+    "": (FULL, full),
     "short": (SHORT, short),
     "rate": (RATE, none),
     "others": (OTHERS, others),
+    "others short": (OTHERS_SHORT, others),
 }
 
 
@@ -96,7 +98,7 @@ def main() -> int:
         prog="benchmarks.drill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--short", action="store_true", help="fewer faults, less load")
+    parser.add_argument("--short", action="store_true", help="fewer or shorter faults, less load")
     forms.add_argument("--rate", action="store_true", help="no fault: only the rate")
     forms.add_argument("--others", action="store_true", help="other faults of the same kinds")
     parser.add_argument("--tasks", type=int, help="more, where a fault finds all of them sent")
@@ -109,8 +111,10 @@ def main() -> int:
     if not options.inside:
         command = inside(sys.executable, "-m", "benchmarks.drill", "--inside", *sys.argv[1:])
         os.execvp(command[0], command)
-    chosen = [name for name in ("short", "rate", "others") if getattr(options, name)]
-    size, plan = FORMS[chosen[0]] if chosen else (FULL, full)
+    chosen = [name for name in ("others", "rate", "short") if getattr(options, name)]
+    if (form := " ".join(chosen)) not in FORMS:
+        parser.error("--rate is as short as it can be")
+    size, plan = FORMS[form]
     if options.tasks:
         size = replace(size, tasks=options.tasks)
     with tempfile.TemporaryDirectory(prefix="tallyhook-drill-") as folder:

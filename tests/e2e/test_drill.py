@@ -1,4 +1,4 @@
-"""The short form of `make drill`."""
+"""The short forms of `make drill`."""
 
 import os
 import subprocess
@@ -15,12 +15,17 @@ TOP = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-def test_two_machines_lose_and_double_nothing() -> None:
-    """One is cut off, processes are killed, Redis and the database fail over: a process of its own, as it
-    lives in namespaces of its own."""
+@pytest.mark.parametrize(
+    ("form", "last"),
+    [(["--short"], "database fails over"), (["--others", "--short"], "Redis fails over by two of three")],
+    ids=["gone", "hindered"],
+)
+def test_two_machines_lose_and_double_nothing(form: list[str], last: str) -> None:
+    """One is cut off, processes are killed, Redis and the database fail over; or what they need is slow,
+    full, wrong, away for one of them. A process of its own, as it lives in namespaces of its own."""
     if missing := missing_tools():
         pytest.skip(f"not installed: {', '.join(missing)}")
-    command = [sys.executable, "-m", "benchmarks.drill", "--short"]
+    command = [sys.executable, "-m", "benchmarks.drill", *form]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=TOP)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "database fails over" in done.stdout
+    assert last in done.stdout
