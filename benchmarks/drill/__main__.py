@@ -80,6 +80,8 @@ async def run(folder: Path, size: Size, plan: Callable[[Drill], list[Happening]]
             raise
         finally:
             cluster.close()
+            for machine in machines.values():
+                machine.remove_disk()
             await store.close()
 
 
@@ -119,8 +121,8 @@ def main() -> int:
         size = replace(size, tasks=options.tasks)
     with tempfile.TemporaryDirectory(prefix="tallyhook-drill-") as folder:
         figures = asyncio.run(run(Path(folder), size, plan))
-    figures["faults"] = len(figures["rows"]) - 2
-    print(table(figures, size))
+        figures["faults"] = len(figures["rows"]) - 2
+        print(table(figures, size), flush=True)
     found, missed = failings(figures), missed_rate(figures)
     if options.short:
         # A shared machine may have no processor for us within so short a time.

@@ -101,6 +101,12 @@ class Machine:
         _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
         self.disk = folder
 
+    def remove_disk(self) -> None:
+        """With all that is on it."""
+        if self.disk is not None:
+            _run("umount", "--lazy", str(self.disk))
+            self.disk = None
+
     @contextmanager
     def full_disk(self) -> Iterator[None]:
         """Not a byte is left on it."""
