@@ -68,7 +68,7 @@ async def test_tasks_are_found_by_the_filter_bar(visitor: Visitor) -> None:
     for words, said in {
         "colour:red": "colour: is unknown: use state:",
         "state:lost": "use one of pending",
-        "country:Britain": "use two letters",
+        "country:Britain": "country:Britain is no country",
         "run:nothing-called-so": "run of this name",
     }.items():
         seen = await visitor.look(f"/runs/{run_id}", params={"q": words})
