@@ -102,6 +102,8 @@ class WorkerSignals(ProcessSignals):
 
     def of_account(self, account: str) -> "AccountSignals":
         """What the client of an account tells."""
+        for method in ("GET", "POST"):  # from 0 on: what is first seen at 30 has not grown
+            self._labels(self._requests, account, method, "429")
         return AccountSignals(self, account)
 
     def note_settled(self, chunk: SettleSummary) -> None:

@@ -24,6 +24,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a further series f
 
 CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+TRANSACTIONS = ("read", "write", "append", "long")
+"""Their kinds (store/database.py)."""
 LAG_EVERY_S = 0.25
 """How often the event loop is asked whether it is late: 0.05 % of a core."""
 Connections = Callable[[], tuple[int, int, int]]
@@ -87,6 +89,8 @@ class ProcessSignals:
         # Labels that are kept: looking one up costs more than counting.
         self._took = functools.cache(self._database.labels)
         self._failed = functools.cache(self._database_failures.labels)
+        for kind in TRANSACTIONS:  # from 0 on: what is first seen at 3 has not grown
+            self._failed(kind)
 
     def note_database(self, kind: str, took_s: float, failed: bool) -> None:
         """One transaction has ended."""

@@ -4,6 +4,10 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from app.provider.signature import RefusalReason
+
+ALERTED = (*RefusalReason, "unknown_account")
+"""Reasons whose growth is watched: each is shown from 0 on, or the first burst would be no growth."""
 COMMIT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -69,6 +73,8 @@ class Metrics:
         """By reason, since they were last stored (presence.py)."""
         # Labelled counters are kept: looking a label up costs more than counting.
         self._labelled: dict[tuple[str, str], Counter] = {}
+        for reason in ALERTED:
+            self._labelled_counter(self._refusals, "reason", str(reason))
 
     def count_answer(self, status: int) -> None:
         """One delivery was answered."""

@@ -101,6 +101,12 @@ class Recorder:
         return tick
 
 
+def most(tick: Tick, name: str, **labels: str) -> float:
+    """Of the series of a metric with these labels; 0: there is none."""
+    found = (value for (series, of), value in tick.items() if series == name and labels.items() <= set(of))
+    return max(found, default=0.0)
+
+
 async def _text(client: aiohttp.ClientSession, url: str) -> str | None:
     # RuntimeError: the recording has ended meanwhile.
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, RuntimeError):

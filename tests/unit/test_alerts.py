@@ -12,8 +12,10 @@ import typer
 import yaml
 
 from app.cli.main import app
+from app.web.metrics import Metrics
 from tests.promql import metrics_in
 from tests.signals import series
+from workers.signals import WorkerSignals
 
 TOP = Path(__file__).parents[2]
 RUNBOOK = (TOP / "docs" / "runbook.md").read_text()
@@ -30,6 +32,24 @@ def test_an_alert_asks_for_metrics_that_exist(alert: dict[str, Any]) -> None:
     asked = metrics_in(alert["expr"])
     assert asked
     assert asked - series() - OF_PROMETHEUS == set()
+
+
+def test_what_alerts_see_grow_is_shown_before_it_does() -> None:
+    """A series that begins at 30 has not grown, so the first burst would be missed."""
+    web, worker = Metrics(), WorkerSignals()
+    worker.of_account("default")
+    shown = {
+        (sample.name, value)
+        for registry in (web.registry, worker.registry)
+        for family in registry.collect()
+        for sample in family.samples
+        for value in sample.labels.values()
+    }
+    reasons = ("mismatch", "stale", "unknown_account", "missing_headers")
+    kinds = ("read", "write", "append", "long")
+    assert {("tallyhook_deliveries_refused_total", reason) for reason in reasons} <= shown
+    assert {("tallyhook_database_failures_total", kind) for kind in kinds} <= shown
+    assert ("tallyhook_provider_requests_total", "429") in shown
 
 
 def test_a_metric_that_is_none_is_found() -> None:

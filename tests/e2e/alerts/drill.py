@@ -87,10 +87,11 @@ class Drill:
     def shown(self, name: str, **labels: str) -> float:
         """What the last scrape says of a metric, the most of its series with these labels; 0: nothing."""
         tick = next((tick for tick in reversed(self.recorder.ticks) if tick), {})
-        found = (
-            value for (series, of), value in tick.items() if series == name and labels.items() <= set(of)
-        )
-        return max(found, default=0.0)
+        return timelapse.most(tick, name, **labels)
+
+    def shown_at(self, ago: int, name: str, **labels: str) -> float:
+        """The same, so many ticks ago; 1: the last one."""
+        return timelapse.most(self.recorder.ticks[-ago], name, **labels)
 
     async def until_shown(self, name: str, above: float, **labels: str) -> None:
         """Wait until a metric is above this in each of the last ticks."""

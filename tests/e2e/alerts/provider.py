@@ -40,17 +40,26 @@ async def provider_fails(drill: Drill) -> None:
 
 @act("TallyhookRateRefused")
 async def rate_refused(drill: Drill) -> None:
+    """A burst, as if it went on: after one everybody pauses, so how many come next depends on the machine."""
+    name, of_sends = "tallyhook_provider_requests_total", {"status": "429", "method": "POST"}
+
+    def grown() -> float:
+        return drill.shown_at(1, name, **of_sends) - drill.shown_at(3, name, **of_sends)
+
     async def fault() -> None:
         drill.stack.change_faults({"storm_429": 0.5})
-        for _ in range(6):
-            await drill.submit(30)
-            await asyncio.sleep(3)
+        for _ in range(12):
+            await drill.submit(60)
+            for _ in range(60):
+                if grown() >= 8:
+                    return
+                await asyncio.sleep(0.1)
 
     async def cure() -> None:
         drill.stack.change_faults({"storm_429": 0.0})
         await drill.until_settled(drill.stack.run_id)
 
-    await drill.meet(fault, cure, clears_s=12)
+    await drill.meet(fault, cure, lasts_minutes=25, clears_s=4, clears_minutes=12)
 
 
 @act("TallyhookNoDeliveries", "TallyhookPollsOverdue", "TallyhookRetentionNear")
