@@ -32,15 +32,17 @@ COMPANIES: dict[str, tuple[Act, ...]] = {
         parts.redis_hangs,
         parts.loop_late,
         parts.clock_off,
+        credits.credits_end,
     ),
     "provider": (
         provider.old_secret,
         provider.provider_fails,
         provider.rate_refused,
         provider.no_deliveries,
+        provider.deliveries_lost,
         late.long_faults,
     ),
-    "credits": (credits.drift, credits.credits_end, provider.deliveries_lost),
+    "drift": (credits.drift,),
 }
 ONLY = tuple(filter(None, os.environ.get("ACTS", "").split(",")))
 """Names of acts, to play some alone."""

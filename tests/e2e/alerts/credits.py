@@ -1,6 +1,8 @@
 """Credits that end, and credits that nobody can explain."""
 
 import asyncio
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import aiohttp
@@ -28,7 +30,7 @@ async def credits_end(drill: Drill) -> None:
 @act("TallyhookDrift")
 async def drift(drill: Drill) -> None:
     """A report says more than the provider took, and a person books the rest as given back."""
-    stack, booked = drill.stack, list[str]()
+    stack, booked = drill.stack, list[dict[str, Any]]()
 
     async def sent() -> bool:
         return (await stack.store.queries.progress(stack.run_id)).states.get("submitted") == 1
@@ -47,7 +49,7 @@ async def drift(drill: Drill) -> None:
         assert await post_signed(drill, late_report(row, charged=500)) == 200
         await drill.until_settled(stack.run_id)
         stack.change_faults({"drop": 0.0})
-        booked.append(stack.run_id)
+        booked.append(row)
         # A balance may be a minute old, so three of them tell, and none is asked for while nothing moves.
         for _ in range(15):
             await drill.until_settled(await drill.submit(1))
@@ -58,8 +60,11 @@ async def drift(drill: Drill) -> None:
         await asyncio.sleep(7)
 
     async def cure() -> None:
-        gained = drill.shown("tallyhook_drift_credits")
-        drill.command("adjust", booked[0], f"--credits={gained:g}", "--reason", "never taken, ticket 123")
+        # Not what is shown: that is the least that nobody can explain, and grows with each balance.
+        (row,), tasks = booked, stack.books()["tasks"]
+        (taken,) = [t["creditsCharged"] for t in tasks if t["idempotencyKey"] == row["idempotency_key"]]
+        gained = f"--credits={500 - Decimal(taken):g}"
+        drill.command("adjust", str(UUID(row["run_id"])), gained, "--reason", "never taken, ticket 123")
         await drill.until_settled(await drill.submit(1))
         await stack.until(is_explained, "the drift to be explained", timeout_s=240)
 
