@@ -11,9 +11,10 @@ from tests.e2e.stack import running_stack
 from tests.servers.sentinel import MASTER, running_sentinel
 
 COUNT = 240
+SCALE = 60
 EMULATOR = (
     "--time-scale",
-    "60",
+    str(SCALE),
     "--concurrency",
     "25",
     "--shuffle",
@@ -46,6 +47,10 @@ async def test_f23_a_run_outlives_a_fail_over(
         async def moved() -> bool:
             return await asyncio.to_thread(master) != old.port
 
+        async def is_a_replica() -> bool:
+            with old.client() as server:
+                return str(server.info("replication")["role"]) == "slave"
+
         async def worked_off() -> bool:
             with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
                 stats = server.info("commandstats")
@@ -55,14 +60,18 @@ async def test_f23_a_run_outlives_a_fail_over(
         async with running_stack(tmp_path, sqlite_url, url, *EMULATOR) as stack:
             await stack.submit(COUNT)
             await stack.until_settled(40)
+            stack.control("clock", {"scale": 0})  # or nothing would be left to do by then
             if how == "killed":
                 old.kill()
             else:
                 with redis.Redis(port=port, socket_timeout=5) as sentinel:
                     sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
             await stack.until(moved, "another master")
+            if how == "demoted":  # which takes ten seconds; until then it goes on taking what it is sent
+                await stack.until(is_a_replica, "the old master to follow the new one")
             with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
                 before = server.info("commandstats").get("cmdstat_exec", {}).get("calls", 0)
+            stack.control("clock", {"scale": SCALE})
             await stack.until(worked_off, "jobs of the new server's queue")
             await stack.until_finished()
             await stack.assert_books_equal(COUNT)
