@@ -124,11 +124,12 @@ def begun_at(ticks: Sequence[Tick], first: int) -> list[Tick]:
     ]
 
 
-def stretched(ticks: Sequence[Tick], first: int, last: int, minutes: int) -> list[Tick]:
-    """The ticks with those from `first` to `last` repeated for so many minutes; counters go on."""
+def stretched(ticks: Sequence[Tick], first: int, last: int, minutes: int, *, pace: int = 1) -> list[Tick]:
+    """The ticks with those from `first` to `last` repeated for so many minutes; counters go on, `pace` times
+    as fast: LAPSE for what has a pace of its own, such as a rest of a second after each refusal."""
     part = ticks[first:last]
     grown = {
-        series: part[-1].get(series, 0.0) - part[0][series]
+        series: (part[-1].get(series, 0.0) - part[0][series]) * pace
         for series in part[0]
         if series[0].endswith("_total")
     }

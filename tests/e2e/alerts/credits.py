@@ -7,7 +7,8 @@ from uuid import UUID
 
 import aiohttp
 
-from tests.e2e.alerts.drill import QUIET, Drill, act, late_report, post_signed
+from tests.e2e.alerts.drill import AT_LAST, QUIET, Drill, act, late_report, post_signed
+from tests.e2e.timelapse import TICK_S
 from tests.integration.store.scenes import rows
 
 
@@ -16,15 +17,19 @@ async def credits_end(drill: Drill) -> None:
     await drill.restart_emulator(*QUIET, "--credits", "400")
     await drill.restart("worker")  # it asks for the balance, and so waits in time instead of being refused
 
+    async def is_seen() -> bool:
+        return drill.is_shown("tallyhook_credits_end_seconds")
+
     async def fault() -> None:
         await drill.submit(300)
-        await asyncio.sleep(16)
+        await drill.stack.until(is_seen, "a look ahead that sees the end")
+        await asyncio.sleep((AT_LAST + 2) * TICK_S)
 
     async def cure() -> None:
         await topped_up(drill, 5_000)
         await drill.until_settled(drill.stack.run_id)
 
-    await drill.meet(fault, cure, clears_s=8)
+    await drill.meet(fault, cure, lasts_minutes=12, clears_s=8)
 
 
 @act("TallyhookDrift")

@@ -64,10 +64,11 @@ class Drill:
         *,
         clears_s: float,
         minutes: int = 0,
+        pace: int = 1,
         lasts_minutes: int = 0,
         clears_minutes: int = 0,
     ) -> None:
-        """One fault, and its end. `minutes`: all of the fault comes again for so long; `lasts_minutes`,
+        """One fault, and its end. `minutes`: all of it comes again for so long, at a pace; `lasts_minutes`,
         `clears_minutes`: as it was last it stays for so long, while it lasts and when it is over."""
         assert self.act is not None
         first = self.tick
@@ -81,7 +82,7 @@ class Drill:
         # From the end, so that what comes before keeps its place.
         ticks = timelapse.stretched(ticks, len(ticks) - AT_LAST, len(ticks), clears_minutes)
         ticks = timelapse.stretched(ticks, cured - AT_LAST, cured, lasts_minutes)
-        ticks = timelapse.stretched(ticks, well, cured, minutes)
+        ticks = timelapse.stretched(ticks, well, cured, minutes, pace=pace)
         self.wrong += timelapse.check(self.folder, self.act.name, ticks, self.act.alerts, well=well - 1)
 
     def shown(self, name: str, **labels: str) -> float:
@@ -89,9 +90,10 @@ class Drill:
         tick = next((tick for tick in reversed(self.recorder.ticks) if tick), {})
         return timelapse.most(tick, name, **labels)
 
-    def shown_at(self, ago: int, name: str, **labels: str) -> float:
-        """The same, so many ticks ago; 1: the last one."""
-        return timelapse.most(self.recorder.ticks[-ago], name, **labels)
+    def is_shown(self, name: str) -> bool:
+        """Whether the last scrape has any series of a metric."""
+        tick = next((tick for tick in reversed(self.recorder.ticks) if tick), {})
+        return any(series == name for series, _ in tick)
 
     async def until_shown(self, name: str, above: float, **labels: str) -> None:
         """Wait until a metric is above this in each of the last ticks."""

@@ -5,6 +5,7 @@ import asyncio
 from app.config import EMULATOR_WEBHOOK_SECRET
 from tests.e2e.alerts.drill import QUIET, Drill, act, nothing
 from tests.e2e.stack import KILL
+from tests.e2e.timelapse import LAPSE
 from tests.integration.store.scenes import rows
 
 
@@ -40,26 +41,19 @@ async def provider_fails(drill: Drill) -> None:
 
 @act("TallyhookRateRefused")
 async def rate_refused(drill: Drill) -> None:
-    """A burst, as if it went on: after one everybody pauses, so how many come next depends on the machine."""
-    name, of_sends = "tallyhook_provider_requests_total", {"status": "429", "method": "POST"}
-
-    def grown() -> float:
-        return drill.shown_at(1, name, **of_sends) - drill.shown_at(3, name, **of_sends)
+    """Everybody rests for a second after each refusal, which is no minute: so at the pace that it has."""
 
     async def fault() -> None:
         drill.stack.change_faults({"storm_429": 0.5})
-        for _ in range(12):
-            await drill.submit(60)
-            for _ in range(60):
-                if grown() >= 8:
-                    return
-                await asyncio.sleep(0.1)
+        for _ in range(5):
+            await drill.submit(30)
+            await asyncio.sleep(2)
 
     async def cure() -> None:
         drill.stack.change_faults({"storm_429": 0.0})
         await drill.until_settled(drill.stack.run_id)
 
-    await drill.meet(fault, cure, lasts_minutes=25, clears_s=4, clears_minutes=12)
+    await drill.meet(fault, cure, minutes=25, pace=LAPSE, clears_s=4, clears_minutes=12)
 
 
 @act("TallyhookNoDeliveries", "TallyhookPollsOverdue", "TallyhookRetentionNear")
