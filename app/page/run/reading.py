@@ -1,5 +1,6 @@
 """What the page of a run reads: kept counts, a bounded sample, one page of tasks. Never a whole run."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,6 +16,7 @@ from app.page.filters import Filter
 from app.page.live import RunNow, Topic, live_of
 from app.page.run.voided import voided_of
 from app.page.visit import Visit
+from app.store.read import run_samples
 from app.store.read.progress import RunProgress
 from app.store.read.run_pages import TimedRun
 from app.store.read.run_samples import RunSample
@@ -63,11 +65,21 @@ class RunView:
 async def read_run(visit: Visit, run_id: str, asked: Filter) -> RunView:
     """Raises Problem for a run that this caller may not see."""
     head = await read_head(visit, run_id)
-    kept = await _sample(visit, head)
-    voided = kept.sample.voided
-    if voided is None:
-        voided = await voided_of(visit, head.run.id, head.progress)
-    return RunView(head, kept, asked, voided, await _tasks(visit, head.run.id, asked))
+    (kept, found), voided = await asyncio.gather(_drawn_of(visit, head, asked), _voided(visit, head))
+    if kept.sample.voided is not None:
+        voided = kept.sample.voided
+    return RunView(head, kept, asked, voided, found)
+
+
+async def _drawn_of(visit: Visit, head: RunHead, asked: Filter) -> tuple[KeptSample, Page[Task] | None]:
+    return await _sample(visit, head), await _tasks(visit, head.run.id, asked)
+
+
+async def _voided(visit: Visit, head: RunHead) -> Decimal | None:
+    """Of a long run; a short one's sample says it."""
+    if head.progress.tasks <= run_samples.SAMPLED:
+        return None
+    return await voided_of(visit, head.run.id, head.progress)
 
 
 async def _sample(visit: Visit, head: RunHead) -> KeptSample:
