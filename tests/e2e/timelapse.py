@@ -128,17 +128,19 @@ def stretched(ticks: Sequence[Tick], first: int, last: int, minutes: int, *, pac
     """The ticks with those from `first` to `last` repeated for so many minutes; counters go on, `pace` times
     as fast: LAPSE for what has a pace of its own, such as a rest of a second after each refusal."""
     part = ticks[first:last]
-    grown = {
-        series: (part[-1].get(series, 0.0) - part[0][series]) * pace
-        for series in part[0]
-        if series[0].endswith("_total")
-    }
+    start = {series: value for series, value in part[0].items() if series[0].endswith("_total")}
+    grown = {series: part[-1].get(series, value) - value for series, value in start.items()}
     times = minutes * 60 // (int(TICK_S * LAPSE) * len(part)) + 1
-    found, added = list(ticks[:first]), dict[Series, float]()
-    for number in range(times):
-        added = {series: by * number for series, by in grown.items()}
-        found += [{s: v + added.get(s, 0.0) for s, v in tick.items()} for tick in part]
-    return found + [{s: v + added.get(s, 0.0) for s, v in tick.items()} for tick in ticks[last:]]
+
+    def faster(tick: Tick, number: int) -> Tick:
+        return {
+            s: v if s not in start else start[s] + ((v - start[s]) + grown[s] * number) * pace
+            for s, v in tick.items()
+        }
+
+    found = list(ticks[:first]) + [faster(tick, number) for number in range(times) for tick in part]
+    more = {series: by * (times * pace - 1) for series, by in grown.items()}
+    return found + [{s: v + more.get(s, 0.0) for s, v in tick.items()} for tick in ticks[last:]]
 
 
 def check(folder: Path, name: str, ticks: Sequence[Tick], alerts: Iterable[str], *, well: int) -> list[str]:
