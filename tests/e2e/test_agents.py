@@ -2,6 +2,7 @@
 figures over standard input and output; and what docs/api.md tells to type."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,8 +52,9 @@ async def run_to_its_end(client: "Client") -> tuple[str, Any]:
 def run_documented_commands(stack: Stack) -> None:
     """What docs/api.md tells to type, as it stands there but for the port."""
     section = (ROOT / "docs" / "api.md").read_text().partition("## Agents")[2]
-    commands = section.partition("```bash\n")[2].partition("```")[0]
-    assert "agent_tools.py" in commands
+    (commands,) = (
+        block for block in re.findall(r"```bash\n(.*?)```", section, re.DOTALL) if "agent_tools.py" in block
+    )
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands.replace("http://127.0.0.1:8081", stack.api_url)],
         check=False,

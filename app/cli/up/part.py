@@ -1,6 +1,7 @@
 """One process of `tallyhook up`: started, listened to, started again when it ends by itself."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ class Parts:
         """Wait until it says so. Raises UserError when it ends before, or says nothing for long."""
         while not part.is_ready:
             if part.process is not None and not part.process.running:
+                if await self._read_to_its_end(part):
+                    return  # that it has ended is for `look`
                 raise await self._failed(part, "does not start")
             if self._now_s() - part.started_s > START_WITHIN_S:
                 raise await self._failed(part, f"is not ready after {START_WITHIN_S:g} s")
@@ -138,6 +141,7 @@ class Parts:
         return part.process is not None and part.process.running
 
     async def _died(self, part: Part, code: int | None) -> None:
+        await self._read_to_its_end(part)
         if self._now_s() - part.started_s > STEADY_S:
             part.deaths = 0
         elif not part.is_ready or part.deaths == len(WAITS_S):
@@ -149,12 +153,16 @@ class Parts:
         text = f"{part.name} ended by itself with {code}; it is started again in {wait_s:g} s{forgets}"
         self._lines.say(text, level="warning")
 
-    async def _failed(self, part: Part, what: str) -> UserError:
-        try:
+    async def _read_to_its_end(self, part: Part) -> bool:
+        """Whether it was ready: what it printed last may not have been read yet. A child that outlives it
+        holds the pipe."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await part.ended.wait()
-        except TimeoutError:
-            pass
+        return part.is_ready
+
+    async def _failed(self, part: Part, what: str) -> UserError:
+        await self._read_to_its_end(part)
         if part.reader is not None and (error := part.reader.error) is not None:
             remedy = str(error.get("remedy", ""))
             return UserError(f"{part.name}_failed", f"{part.name} {what}: {error['message']}", remedy)
