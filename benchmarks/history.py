@@ -6,8 +6,7 @@ benchmarks/growth.py. Then days are dropped while somebody stores deliveries wit
 an operation needs more than a fifth more than in the empty database, dropping a day takes a second, or a
 writer waits for it longer than WAIT_MAX_S.
 
-Needs 25 GB of disk, and half an hour on two quiet cores, nearly all of it for the rows. `--tasks 200000` is a
-minute.
+Needs 25 GB of disk, and ten minutes of two quiet cores, most for the rows. `--tasks 200000` is a minute.
 """
 
 import argparse
