@@ -106,7 +106,14 @@ def command(here: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A command in a process of its own, without a terminal."""
     env = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT and not k.startswith("TALLYHOOK_")}
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    process = subprocess.Popen([TALLYHOOK, *arguments], cwd=here, env=env, **pipes)
+    process = subprocess.Popen(
+        [TALLYHOOK, *arguments],
+        cwd=here,
+        env=env,
+        # Whatever these tests themselves were started by: a shell has Ctrl-C ignored in its background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **pipes,
+    )
     try:
         yield process
     finally:
