@@ -273,8 +273,12 @@ async def test_calls_leave_nothing_behind(sqlite_api: Api) -> None:
 
         await calls(20)
         objects, tasks = await calls(20)
-        more, more_tasks = await calls(60)
-    assert more - objects < 60 and more_tasks <= tasks
+        grown = []
+        # What a call leaves behind is there each time; what other tests' threads make meanwhile is not.
+        while len(grown) < 5 and min(grown, default=60) >= 60:
+            before, (objects, more_tasks) = objects, await calls(60)
+            grown.append(objects - before)
+    assert min(grown) < 60 and more_tasks <= tasks, grown
 
 
 async def test_without_the_extra_it_says_what_to_install(
