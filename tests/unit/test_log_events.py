@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,13 +74,15 @@ def log_calls(source: str, place: str) -> Iterator[LogCall]:
             yield LogCall(f"{place}:{node.lineno}", event if isinstance(event, str) else None, level)
 
 
+@cache
 def every_log_call() -> list[LogCall]:
     """Of all processes."""
     return [
         call
         for folder in ("app", "workers")
         for path in sorted((TOP / folder).rglob("*.py"))
-        for call in log_calls(path.read_text(), str(path.relative_to(TOP)))
+        if "log" in (source := path.read_text()).lower()
+        for call in log_calls(source, str(path.relative_to(TOP)))
     ]
 
 
