@@ -11,11 +11,13 @@ from collections.abc import Iterable
 import pytest
 
 from app.domain.retention import Kind
+from app.domain.time_format import DAY_MS
 from app.services.prune import ROW_KINDS
 from app.store import Store
 from app.store.write.pruning_rows import TABLES
 from app.store.write.receipts import receipts_of
 from tests.integration.prune.test_prune import verify
+from tests.integration.prune.test_prune_keys import KEYS, OVER, take
 from tests.integration.prune.test_prune_rows import figures, ids, old_scene, prune, pruner_of
 from tests.integration.verify.scene import Scene
 
@@ -61,6 +63,8 @@ async def kill_at(steps: Iterable[int], scene: Scene, store_url: str) -> int:
 
 async def _old_books(store: Store) -> Scene:
     scene = await old_scene(store)
+    await take(store, OVER, KEYS, scene.clock() - 30 * DAY_MS)
+    await store.runs.cancel_run((await store.run_pages.runs_before(None, 1))[0].run.id, "cancelled")
     await prune(scene, Kind.BODIES)  # by which findings stay
     return scene
 
