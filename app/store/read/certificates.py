@@ -17,6 +17,7 @@ from app.store.read.pruned import pruned_of
 from app.store.read.set_aside import set_aside_about
 from app.store.tables import account_entries, attempts, ledger, results, runs, tasks
 from app.store.write.open_sends import is_refusal_in_doubt
+from app.store.write.partitions import hold_partitions
 from app.store.write.receipts import count_findings
 
 PAGE = 250
@@ -47,6 +48,7 @@ class CertificateReads(StorePart):
         """A run folded page by page, so that memory stays flat, in one snapshot."""
         if not self.db.is_sqlite:
             await connection.execution_options(isolation_level="REPEATABLE READ")
+            await hold_partitions(connection)
         await read_by_index(connection)
         totals, after = RunTotals(), 0
         while current := await _current(connection, run_id, after):

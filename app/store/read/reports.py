@@ -25,6 +25,7 @@ from app.store.read.pruned import PrunedOfRun, are_sends_pruned, pruned_of, prun
 from app.store.read.repeats import Repeated, repeated_of
 from app.store.read.runs import RunReport, RunRow
 from app.store.tables import EVERY_ATTEMPT, credits_sum, deliveries, findings, ledger, submissions, tasks
+from app.store.write.partitions import hold_partitions
 from app.store.write.receipts import count_findings
 
 
@@ -62,6 +63,7 @@ class ReportReads(StorePart):
         if not self.db.is_sqlite:
             # Otherwise each statement sees what was committed before it, and the sums would not agree.
             await connection.execution_options(isolation_level="REPEATABLE READ")
+            await hold_partitions(connection)
         await read_by_index(connection)
         return FullReport(
             await _report(connection, run),

@@ -39,6 +39,7 @@ from app.store.tables import (
 )
 from app.store.write.archives import blocks_of
 from app.store.write.inbox import unpack
+from app.store.write.partitions import hold_partitions
 from app.store.write.receipts import receipts_of
 from app.store.write.rollup import CELL, FIGURES, kept_cells, runs_with_rollup, unkept_cells
 from app.store.write.spending import spending, spending_from_rows
@@ -65,7 +66,9 @@ async def open_snapshot(
                 await connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
                 )
-                if joined is not None:
+                if joined is None:
+                    await hold_partitions(connection)
+                else:
                     await connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{joined}'")
             yield BooksSnapshot(db, connection, archive)
     except OSError as error:  # asyncpg lets it through as it is

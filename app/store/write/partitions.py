@@ -133,13 +133,16 @@ class PartitionWrites(StorePart):
     ) -> bool:
         """Drop a partition with all its rows. `before` runs in the same transaction, when nobody else can use
         any delivery, `after` when the partition is gone: they may take milliseconds, and what they raise
-        keeps the partition, and is raised. False: somebody holds a lock for longer than is waited, and all is
-        as it was; try again later."""
+        keeps the partition, and is raised. False: somebody else has dropped it, or holds a lock for longer
+        than is waited, and all is as it was; try again later."""
 
         async def work(connection: AsyncConnection) -> bool:
             # The parent first, as everybody does: the other way round, a statement that has the parent and
             # wants the partition would wait for us, and we for it.
             await connection.execute(sa.text("LOCK TABLE ONLY deliveries IN ACCESS EXCLUSIVE MODE"))
+            # Of two that prune, one was first.
+            if partition not in await partitions_of(connection):
+                return False
             await connection.execute(sa.text(f"LOCK TABLE {partition.name} IN ACCESS EXCLUSIVE MODE"))
             if before is not None:
                 await before(connection)
@@ -166,11 +169,18 @@ async def is_partitioned(connection: AsyncConnection) -> bool:
     return bool(await connection.scalar(query))
 
 
+async def hold_partitions(connection: AsyncConnection) -> None:
+    """Keep every partition while the transaction lasts; to be asked before its snapshot is taken, by the
+    first statement. What a snapshot has not touched yet would else be dropped under it, and what stays of a
+    dropped day is in a table that it sees empty. Rows that are pruned one by one it goes on seeing."""
+    await connection.execute(sa.text("LOCK TABLE deliveries IN ACCESS SHARE MODE"))
+
+
 async def partitions_of(connection: AsyncConnection) -> list[Partition]:
     """All but DEFAULT, the oldest first."""
     found = []
     for row in await connection.execute(sa.text(_PARTITIONS)):
-        ends = _BOUND.findall(row.bounds)
+        ends = _BOUND.findall(row.bounds or "")  # null of one that is dropped just now
         if len(ends) == 2:
             times = [0 if end == "MINVALUE" else time_of(end.strip("'")) for end in ends]
             found.append(Partition(row.relname, *times))
