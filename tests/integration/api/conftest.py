@@ -38,6 +38,8 @@ async def start_api(clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> Asy
             server = TestServer(create_api(parts, chosen))
             client = TestClient(server, connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar())
             await running.enter_async_context(client)
+            # As a process does at its end; or whoever left an open stream is waited for.
+            running.callback(parts.stopping.set)
             return Api(client, store, clock, parts)
 
         yield start

@@ -31,6 +31,8 @@ async def start_page(clock: SteppedClock) -> AsyncIterator[StartPage]:
             server = TestServer(create_api(parts, chosen, mount))
             client = TestClient(server, connector=TCPConnector(limit=0), cookie_jar=CookieJar(unsafe=True))
             await running.enter_async_context(client)
+            # As a process does at its end; or whoever left an open stream is waited for.
+            running.callback(parts.stopping.set)
             return Visitor(Api(client, store, clock, parts))
 
         yield start
