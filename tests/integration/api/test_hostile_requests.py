@@ -56,15 +56,19 @@ async def test_a_sender_that_falls_silent_gives_its_place_back(
 
 
 async def test_slow_bodies_hold_nobody_up(sqlite_store: Store, start_api: StartApi) -> None:
-    api = await start_api(sqlite_store, api_in_flight=2, api_timeout_s=3.0)
+    api = await start_api(sqlite_store, api_in_flight=2, api_timeout_s=60.0)
     json = await bearer(api) + "Content-Type: application/json\r\nContent-Length: 90\r\n"
     slow = [await opened(api, "POST /v1/batches", json, b"{") for _ in range(8)]
-    async with asyncio.timeout(2.5):
+    async with asyncio.timeout(30):
         assert (await api.ask("/v1/runs")).status == 200
-    for reader, writer in slow:
-        async with asyncio.timeout(20):
-            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
-        writer.close()
+    for _, writer in slow:
+        writer.transport.abort()
+
+
+async def test_a_slow_body_is_given_up_after_a_while(sqlite_store: Store, start_api: StartApi) -> None:
+    api = await start_api(sqlite_store, api_timeout_s=0.1)
+    json = await bearer(api) + "Content-Type: application/json\r\nContent-Length: 90\r\n"
+    assert (await answer_to(api, "POST /v1/batches", json, b"{")).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_a_sender_that_goes_away_leaves_no_file_and_no_traceback(sqlite_api: Api) -> None:

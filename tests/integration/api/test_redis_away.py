@@ -20,8 +20,8 @@ from tests.integration.store.scenes import failed_on, settle_all, start_run, sub
 from tests.servers.processes import free_port
 from tests.servers.valkey import ValkeyServer
 
-PATIENCE_S = 20
-LONGER_S = 60.0
+PATIENCE_S = 50
+LONGER_S = 90.0
 """Whoever waited for an answer of Redis would not be done in time."""
 TASK = {"taskType": "GEMINI", "payload": {"prompt": "x", "country": "DE"}}
 RUN = {"task_type": "GEMINI", "country": "DE", "prompts": ["x"]}

@@ -40,17 +40,16 @@ async def listening(visitor: Visitor, path: str, **headers: str) -> AsyncIterato
     """The events of a page; `await anext(…)` gives (id, data) of the next one."""
 
     async def events(content: Any) -> AsyncIterator[tuple[str, str]]:
-        async with asyncio.timeout(20):
-            block: list[str] = []
-            async for raw in content:
-                line = raw.decode().rstrip("\n")
-                if line:
-                    block.append(line)
-                    continue
-                data = "\n".join(one[6:] for one in block if one.startswith("data: "))
-                if data:
-                    yield next(one[4:] for one in block if one.startswith("id: ")), data
-                block = []
+        block: list[str] = []
+        while raw := await asyncio.wait_for(content.readline(), 20):
+            line = raw.decode().rstrip("\n")
+            if line:
+                block.append(line)
+                continue
+            data = "\n".join(one[6:] for one in block if one.startswith("data: "))
+            if data:
+                yield next(one[4:] for one in block if one.startswith("id: ")), data
+            block = []
 
     async with visitor.api.client.get(path, headers=headers) as response:
         assert (response.status, response.content_type) == (200, "text/event-stream")

@@ -9,11 +9,12 @@ from aiohttp import DummyCookieJar, TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.store import Store
+from app.web import health
 from app.web.receiver.direct import DirectConnection
 from app.web.server import RECEIVER, create_app
 from tests.changed_limits import changed
 from tests.clock import SteppedClock
-from tests.integration.web.receiving import LIMITS, SECRET, HeldStore, Receiving, WakeDouble
+from tests.integration.web.receiving import LIMITS, SECRET, WAIT_S, HeldStore, Receiving, WakeDouble
 
 StartReceiver = Callable[..., Awaitable[Receiving]]
 
@@ -29,6 +30,9 @@ async def start_receiver(
 ) -> AsyncIterator[StartReceiver]:
     """`await start_receiver(store, wake=..., secrets=..., allow_unsigned=..., <limit>=...)`."""
     monkeypatch.setattr("aiohttp.web_server.RequestHandler", direct_connection)
+    # A machine that is busy with others takes longer than readiness allows.
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT_S", WAIT_S)
+    monkeypatch.setattr(health, "COMMIT_PROVES_FOR_S", 10 * WAIT_S)
     async with AsyncExitStack() as running:
 
         async def start(

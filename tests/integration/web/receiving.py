@@ -37,7 +37,7 @@ class WebLimits(Limits):
 
 LIMITS = WebLimits(
     body_bytes_max=1024 * 1024,
-    body_read_timeout_s=10.0,
+    body_read_timeout_s=WAIT_S,
     deliveries_waiting_max=1_000,
     waiting_bytes_max=16 * 1024 * 1024,
     commit_timeout_s=WAIT_S,

@@ -8,7 +8,7 @@ from app.store import Store
 from app.web.metrics import Metrics
 from app.web.receiver.waker import Waker
 from tests.integration.web.conftest import StartReceiver
-from tests.integration.web.receiving import WakeDouble, delivery_body, stored, until
+from tests.integration.web.receiving import WAIT_S, WakeDouble, delivery_body, stored, until
 
 
 @pytest.mark.parametrize("error", [None, ConnectionError("refused"), TimeoutError()])
@@ -51,7 +51,7 @@ async def test_a_call_that_never_ends_is_given_up(start_receiver: StartReceiver,
 
 
 def waker(wake: WakeDouble, **changes: float) -> Waker:
-    options: dict = {"delay_s": 60.0, "size": 3, "group": 3, "pending_max": 100, "timeout_s": 5.0, **changes}
+    options: dict = {"delay_s": 60.0, "size": 3, "group": 3, "pending_max": 100, "timeout_s": 60.0, **changes}
     return Waker(wake, Metrics(), **options)
 
 
@@ -63,7 +63,7 @@ async def test_ids_gather_until_there_are_enough() -> None:
     gathering.wake_soon(["c", "d"])
     await until(lambda: wake.calls == [["a", "b", "c"]])
     # The rest waits for company, or for the end.
-    await gathering.close(5.0)
+    await gathering.close(WAIT_S)
     assert wake.calls == [["a", "b", "c"], ["d"]]
 
 
@@ -76,19 +76,20 @@ async def test_ids_gather_for_a_while() -> None:
     await until(lambda: wake.calls == [["a", "b"]])
     gathering.wake_soon(["c"])
     await until(lambda: wake.calls == [["a", "b"], ["c"]])
-    await gathering.close(5.0)
+    await gathering.close(WAIT_S)
 
 
 async def test_whole_groups_are_woken_and_what_is_left_over_with_the_next_ones() -> None:
-    wake = WakeDouble()
+    wake = WakeDouble(hangs=True)
     gathering = waker(wake, delay_s=0.05, size=1_000, group=2)
     gathering.start()
     gathering.wake_soon(["a", "b", "c", "d", "e"])
     await until(lambda: wake.calls == [["a", "b", "c", "d"]])
     gathering.wake_soon(["f"])
+    wake.released.set()
     await until(lambda: wake.calls == [["a", "b", "c", "d"], ["e", "f"]])
     gathering.wake_soon(["g", "h", "i"])
-    await gathering.close(5.0)
+    await gathering.close(WAIT_S)
     assert wake.calls[2:] == [["g", "h", "i"]]
 
 
@@ -98,6 +99,6 @@ async def test_the_end_does_not_wait_for_a_queue_that_hangs() -> None:
     gathering.start()
     gathering.wake_soon(["a"])
     await until(lambda: len(wake.calls) == 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await gathering.close(0.02)
     assert wake.taken == []
