@@ -39,6 +39,7 @@ from tests.integration.store.scenes import (
     task_row,
 )
 from tests.integration.store.scenes import apply as settle
+from tests.integration.store.test_closing import end_of_threads
 from tests.servers.postgres import OTHERS_OFF
 from tests.servers.proxy import STORED_NEW, through
 from tests.statements import losing_answers
@@ -165,9 +166,7 @@ async def test_a_database_that_does_not_come_back_is_unavailable(
 
 
 async def test_nobody_listening_is_unavailable_for_reads_and_writes() -> None:
-    from tests.servers.processes import free_port
-
-    store = Store(Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none"), read_answer)
+    store = Store(Database("postgresql://nobody@127.0.0.1:1/none"), read_answer)
     try:
         with pytest.raises(StoreUnavailable):
             await store.queries.list_runs()
@@ -368,4 +367,4 @@ async def test_no_thread_of_sqlite_outlives_its_store(sqlite_url: str) -> None:
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     await database.close()
-    assert set(threading.enumerate()) <= before
+    end_of_threads(before)
