@@ -187,4 +187,5 @@ def _known(last_event_id: str) -> frozenset[str]:
 
 async def _set_within(event: asyncio.Event, wait_s: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), max(0.0, wait_s))
+        async with asyncio.timeout(max(0.0, wait_s)):
+            await event.wait()

@@ -82,7 +82,8 @@ async def watch_run(call: Call[WatchParams, None]) -> WatchedRun:
         if is_over or left_s <= 0 or stopping.is_set() or call.is_gone():
             return await _watched(call, timed, progress)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), min(LOOK_EVERY_S, left_s))
+            async with asyncio.timeout(min(LOOK_EVERY_S, left_s)):
+                await stopping.wait()
 
 
 async def _watched(call: Call[WatchParams, None], timed: TimedRun, progress: RunProgress) -> WatchedRun:

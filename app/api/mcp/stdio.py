@@ -44,7 +44,8 @@ class Wire:
                 continue
             if not line:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._all_answered.wait(), LAST_ANSWERS_S)
+                    async with asyncio.timeout(LAST_ANSWERS_S):
+                        await self._all_answered.wait()
                 return
             if (request_id := _id_in(line, is_request=True)) is not None:
                 self._open.add(request_id)

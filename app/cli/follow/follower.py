@@ -5,6 +5,7 @@ that this process believes about the destination outlives it. Raises UserError f
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -203,7 +204,6 @@ class Follower:
         )
 
     async def _pause(self, wait_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), wait_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stopping.wait()
