@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.config import ConfigError
 from app.queue import open_pool
-from workers.arq_settings import Worker, make_worker
+from workers.arq_settings import Worker, hear, make_worker
 from workers.context import Context
 from workers.periodic import cancel_all, sleep_until
 
@@ -60,7 +60,11 @@ async def _work_until_stopped(context: Context, worker: Worker) -> None:
     finally:
         # Not arq's close(): it calls Redis first, which may be away, and stops waiting at the first job that
         # was cancelled.
-        await cancel_all([main, stop, *worker.tasks.values()])
+        jobs = list(worker.tasks.values())
+        await cancel_all([main, stop, *jobs])
+        # Redis took them all down; `queue_lost` says so once.
+        for job in jobs:
+            hear(job)
 
 
 async def _check_eviction(pool: Redis) -> None:

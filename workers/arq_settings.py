@@ -1,5 +1,6 @@
 """arq's settings, each with the failure of the catalogue's table A that it meets."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from app.queue import QUEUE_NAME, SETTLE_JOB, SUBMIT_JOB, serialize
 from workers.context import Context
 from workers.jobs import settle_job, submit_job
 
-__all__ = ["Worker", "make_worker"]
+__all__ = ["Worker", "hear", "make_worker"]
 
 MAX_JOBS = 8
 """Few fat jobs at once: each is one transaction of some hundreds of rows (A21, A22)."""
@@ -30,6 +31,19 @@ class Worker(ArqWorker):
         self.ctx["redis"] = self.pool
         async for _ in poll(self.poll_delay_s):
             await self._poll_iteration()
+
+    async def finish_job(self, *args: Any, **kwargs: Any) -> None:
+        """arq's, which it shields: when a fail-over ends the job meanwhile, nobody is left to hear how this
+        ended, and asyncio would print a traceback of it."""
+        if (task := asyncio.current_task()) is not None:
+            task.add_done_callback(hear)
+        await super().finish_job(*args, **kwargs)
+
+
+def hear(task: "asyncio.Task[Any]") -> None:
+    """Take notice of how a task ended, so that asyncio does not print what nobody asked for."""
+    if not task.cancelled():
+        task.exception()
 
 
 def make_worker(pool: ArqRedis, context: Context, *, job_timeout_s: int) -> Worker:
