@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import socket
+from urllib.parse import urlsplit
 
 from app.address.split import AddressError
 
@@ -14,6 +15,20 @@ LOOPBACK = "127.0.0.1"
 def host_in_url(host: str) -> str:
     """A host as it stands in a URL: IPv6 in brackets (RFC 3986)."""
     return f"[{host}]" if ":" in host else host
+
+
+def host_from_here(host: str) -> str:
+    """By which this machine itself reaches what listens on a host: for all addresses, loopback."""
+    if host == ANY_IPV6:
+        return "::1"
+    return LOOPBACK if host in ANYWHERE else host
+
+
+def url_from_here(url: str) -> str:
+    """The URL of what listens, as this machine itself reaches it."""
+    parts = urlsplit(url)
+    host = host_in_url(host_from_here(parts.hostname or ""))
+    return parts._replace(netloc=f"{host}:{parts.port}").geturl()
 
 
 def read_host(text: str) -> str:

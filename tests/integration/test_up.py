@@ -108,6 +108,20 @@ async def test_one_that_ran_for_long_has_all_its_tries_again(scene: Scene) -> No
     await scene.looks_until("it is started again in 1 s")
 
 
+async def test_a_control_token_is_kept_and_a_new_one_is_said(scene: Scene) -> None:
+    ready = """echo '{"event": "ready", "url": "http://0.0.0.0:8090", "control_token": "'"$$"'"}'"""
+    part = scene.part(f"{ready}; read -r _ < /dev/null; exit 1")
+    await scene.parts.start(part)
+    await scene.parts.until_ready(part)
+    first = part.control_token
+    assert first.isdecimal()
+    assert part.url == "http://127.0.0.1:8090", "as this machine reaches it"
+    await scene.looks_until("ended by itself")
+    scene.now_s += WAITS_S[0]
+    await scene.looks_until("web has a new control token: ")
+    assert first not in scene.screen.getvalue()
+
+
 async def test_what_never_gets_ready_ends_all_with_its_last_words(scene: Scene) -> None:
     part = scene.part("echo no >&2; exit 2")
     await scene.parts.start(part)
@@ -250,6 +264,7 @@ def test_a_port_in_use_is_passed_over_unless_it_was_asked_for() -> None:
             port_for("web", "127.0.0.1", port, asked_by="PORT")
         assert "set PORT to another port" in caught.value.remedy
     assert port_for("web", "127.0.0.1", port, asked_by="PORT") == port
+    assert port_for("api", "127.0.0.1", port, promised=port) > port
     assert port_for("web", "127.0.0.1", 0) > 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from app.address.listening import host_in_url
+from app.address.listening import host_from_here, host_in_url
 from app.cli.doctor.check import Check
 from app.config import Settings
 from app.domain.text import counted
@@ -20,7 +20,6 @@ from app.signals.scrape import PORTS_TRIED
 TIMEOUT_S = 4.0
 SPAN_S_MIN = 300.0
 """A process is taken to be at least so old, so that one failure at its start is no flood."""
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 WRONG_SIGNATURES = ("mismatch", "stale", "unknown_account", "missing_headers")
 TURN_WITHIN_S = 600.0
 DUTIES = ("alive", "audits", "notices", "relay", "sweep", "wakes")
@@ -161,7 +160,7 @@ async def check_scraped(settings: Settings) -> list[Check]:
     """Of each process of this machine that is scraped; nothing where none is to be."""
     if settings.metrics_port is None:
         return []
-    host = host_in_url(EVERYWHERE.get(settings.metrics_host, settings.metrics_host))
+    host = host_in_url(host_from_here(settings.metrics_host))
     last = min(settings.metrics_port + PORTS_TRIED, 65_536)
     urls = [f"http://{host}:{port}" for port in range(settings.metrics_port, last)]
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)

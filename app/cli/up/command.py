@@ -90,7 +90,8 @@ def draw_ready(output: "Console", document: "Document", settings: "Settings") ->
     for name, text in rows:
         output.print(f"  {name:<9} {text}")
     if document["emulator"]:
-        output.print(f"  {'books':<9} {document['emulator']}/_emulator/")
+        output.print(f"  {'books':<9} {document['emulator']}/_emulator/", end="")
+        output.print(f"#{document['control_token']}" if document["control_token"] else "", highlight=False)
     if not document["emulator"] and not settings.public_url:
         output.print(
             "\n[yellow]PUBLIC_URL is not set:[/yellow] the provider cannot reach this machine, so results "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.address.listening import host_in_url
+from app.address.listening import host_in_url, url_from_here
 from app.cli.up.lines import Lines, Reader
 from app.cli.up.ports import is_free
 from app.errors import UserError
@@ -39,6 +39,9 @@ class Part:
     """Host and port that it must have alone."""
     process: Process | None = None
     url: str = ""
+    """As this machine reaches it."""
+    control_token: str = ""
+    """What whoever steers it must send: the emulator's, where it demands one."""
     is_ready: bool = False
     reader: Reader | None = None
     started_s: float = 0.0
@@ -79,7 +82,7 @@ class Parts:
 
         def take(line: str, event: dict[str, Any] | None) -> None:
             if event is not None and event["event"] in READY and not part.is_ready:
-                part.is_ready, part.url = True, event.get("url") or part.url
+                self._ready(part, event)
             if event is None or event["event"] != "ready":  # that is for programs
                 self._lines.show(part.name, line, event)
 
@@ -94,6 +97,14 @@ class Parts:
         part.started_s = self._now_s()
         if part not in self.all:
             self.all.append(part)
+
+    def _ready(self, part: Part, event: dict[str, Any]) -> None:
+        part.is_ready = True
+        if event.get("url"):
+            part.url = url_from_here(event["url"])
+        known, part.control_token = part.control_token, event.get("control_token", "")
+        if known and known != part.control_token:
+            self._lines.say(f"{part.name} has a new control token: {part.control_token}")
 
     async def until_ready(self, part: Part) -> None:
         """Wait until it says so. Raises UserError when it ends before, or says nothing for long."""

@@ -11,18 +11,20 @@ TRIED = 20
 SET_BY = {"web": "PORT", "api": "TALLYHOOK_API_PORT"}
 
 
-def port_for(what: str, host: str, wanted: int, *, asked_by: str = "") -> int:
-    """`wanted`, or the next free one, unless it was asked for by the setting `asked_by`. Raises UserError."""
+def port_for(what: str, host: str, wanted: int, *, asked_by: str = "", promised: int = 0) -> int:
+    """`wanted`, or the next free one, unless it was asked for by the setting `asked_by`. `promised`: another
+    process of ours is about to listen there. Raises UserError."""
     if wanted == 0:
         # Chosen here, so that one that is started again has it again.
         return free_port(host)
-    if is_free(host, wanted):
+    if wanted != promised and is_free(host, wanted):
         return wanted
     where = f"{host_in_url(host)}:{wanted}"
     if asked_by:
         remedy = f"end what listens there, or set {asked_by} to another port; 0 takes a free one"
         raise UserError("cannot_listen", f"something listens on {where} already, where {what} should", remedy)
-    free = next((port for port in range(wanted + 1, wanted + TRIED) if is_free(host, port)), None)
+    others = (port for port in range(wanted + 1, wanted + TRIED) if port != promised)
+    free = next((port for port in others if is_free(host, port)), None)
     if free is None:
         what_next = f"end what listens there, or set {SET_BY.get(what, '--emulator --port')}"
         raise UserError("cannot_listen", f"{where} and the {TRIED - 1} ports behind it are in use", what_next)

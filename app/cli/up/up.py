@@ -102,7 +102,8 @@ async def _serve(up: Up, folder: Path, parts: Parts) -> None:
         await bring_to_schema(settings)
     async with opened_store(settings) as store:  # here, so that it is made by one and not by all at once
         token = await new_token(store, settings)
-    web, api, emulator = web_part(settings), api_part(settings), None
+    web, emulator = web_part(settings), None
+    api = api_part(settings, beside=web)
     await parts.start(web)
     await parts.start(api)
     if needs_emulator(settings):
@@ -110,13 +111,14 @@ async def _serve(up: Up, folder: Path, parts: Parts) -> None:
         await parts.start(emulator)
         emulator = await parts.on_its_port(emulator, lambda: emulator_part(up.emulator_options))
     web = await parts.on_its_port(web, lambda: web_part(settings))
-    api = await parts.on_its_port(api, lambda: api_part(settings))
+    api = await parts.on_its_port(api, lambda: api_part(settings, beside=web))
     worker = worker_part(settings, emulator.url if emulator else "")
     await parts.start(worker)
     await parts.until_ready(worker)
     urls = (web.url, emulator.url if emulator else "")
     record(folder, Running(running.pid, running.since, *urls))
-    up.announce(ready_document(settings, *urls) | {"api": api.url, "api_token": token})
+    tokens = {"api_token": token, "control_token": (emulator.control_token if emulator else "") or None}
+    up.announce(ready_document(settings, *urls) | {"api": api.url} | tokens)
     while True:
         await parts.look()
         await asyncio.sleep(POLL_S)
@@ -170,10 +172,12 @@ def web_part(settings: Settings) -> Part:
     return Part("web", command, _environment(PORT=str(port)), listens=listens)
 
 
-def api_part(settings: Settings) -> Part:
-    """On TALLYHOOK_API_PORT, or on the next free one where nobody set it. Raises UserError."""
+def api_part(settings: Settings, *, beside: Part) -> Part:
+    """On TALLYHOOK_API_PORT, or where nobody set it on the next one that is free, and not that of `beside`,
+    which may not listen yet. Raises UserError."""
     asked_by = "TALLYHOOK_API_PORT" if "api_port" in settings.model_fields_set else ""
-    port = port_for("api", settings.api_host, settings.api_port, asked_by=asked_by)
+    promised = beside.listens[1] if beside.listens else 0
+    port = port_for("api", settings.api_host, settings.api_port, asked_by=asked_by, promised=promised)
     command = own_command("app.cli.main", "api", "--json", "--port", str(port))
     return Part("api", command, _environment(), listens=(settings.api_host, port))
 
