@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
@@ -24,6 +25,52 @@ Watch = Callable[[float, bool], None]
 """Gets the seconds that a command or pipeline took, its connection included, and whether it failed."""
 
 
+T = TypeVar("T")
+
+
+async def _heard(work: Awaitable[T]) -> T:
+    """What it returns, unless this task was cancelled meanwhile. redis-py writes within `asyncio.wait_for`,
+    which before Python 3.12 forgets a cancellation that comes as the write ends: what was to end goes on."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    result = await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
+
+
+class _Hearing(AbstractConnection):
+    """A connection that loses no cancellation."""
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await _heard(super().send_packed_command(*args, **kwargs))
+        except asyncio.CancelledError:
+            # The answer that nobody reads would be taken for the next command's.
+            await self.disconnect(nowait=True)
+            raise
+
+
+class _Tcp(_Hearing, Connection):
+    pass
+
+
+class _Tls(_Hearing, SSLConnection):
+    pass
+
+
+class _Socket(_Hearing, UnixDomainSocketConnection):
+    pass
+
+
+class _Master(_Hearing, SentinelManagedConnection):
+    pass
+
+
+class _MasterTls(_Hearing, SentinelManagedSSLConnection):
+    pass
+
+
 class MasterAddress:
     """Whom a connection asks where the master is, each time it connects: so it follows a fail-over."""
 
@@ -39,7 +86,7 @@ class MasterAddress:
 
     async def get_master_address(self) -> Any:
         """(host, port), as most of the sentinels that answer see it."""
-        return await self._sentinel.discover_master(self._name)
+        return await _heard(self._sentinel.discover_master(self._name))
 
     async def close(self) -> None:
         for client in self._sentinel.sentinels:
@@ -118,9 +165,9 @@ def _reconnecting() -> dict[str, Any]:
     }
 
 
-def _kind(address: RedisAddress) -> type[Connection] | type[UnixDomainSocketConnection]:
+def _kind(address: RedisAddress) -> type[_Hearing]:
     if address.is_socket:
-        return UnixDomainSocketConnection
+        return _Socket
     if address.sentinels:
-        return SentinelManagedSSLConnection if address.tls else SentinelManagedConnection
-    return SSLConnection if address.tls else Connection
+        return _MasterTls if address.tls else _Master
+    return _Tls if address.tls else _Tcp

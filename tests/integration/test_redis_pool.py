@@ -17,12 +17,14 @@ from app.config import load_settings
 from app.provider.ratelimit.shared import SharedPacer
 from app.queue import QUEUE_NAME, SETTLE_JOB, Queue, open_pool, serialize
 from app.redis_pool import RedisPool
-from tests.conftest import StartValkey
+from tests.conftest import PATIENCE_S, StartValkey
 from tests.servers.sentinel import MASTER, running_sentinel
 from tests.servers.tls import make_authority, tls_relay
 from tests.servers.valkey import ValkeyServer
 
 TIMEOUT_S = 1.0
+TURNS = 60
+"""Twice as many as there are between the beginning of a command and its end."""
 PASSWORD = "p#s/w@o?r:d%"
 
 
@@ -95,6 +97,34 @@ async def test_f23_tls_with_a_private_ca_and_one_that_nobody_checks(
                 await answers(f"rediss://{refused}")
 
 
+async def assert_no_cancellation_is_forgotten(url: str) -> None:
+    """Whenever it comes: the loop around the command would go on for ever."""
+    redis = Redis.from_pool(RedisPool(url, timeout_s=PATIENCE_S, connections_max=2))
+    for turns in range(TURNS):
+        # Half of them on a connection that is made for it.
+        await (redis.connection_pool.disconnect() if turns % 2 else redis.ping())
+        asking = asyncio.create_task(redis.echo(f"cancelled {turns}"))
+        for _ in range(turns // 2):
+            await asyncio.sleep(0)
+        is_late = asking.done()
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled() or is_late, f"after {turns // 2} turns of the loop"
+        assert await redis.echo("mine") == b"mine"
+    await redis.aclose(close_connection_pool=True)
+
+
+async def test_no_command_forgets_a_cancellation(guarded: ValkeyServer, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    async with tls_relay(guarded.port, authority.server) as port:
+        for url in (
+            f"redis://:{PASSWORD}@127.0.0.1:{guarded.port}",
+            f"rediss://:{PASSWORD}@localhost:{port}/0?ssl_ca_certs={authority.ca_file}",
+            f"unix://:{PASSWORD}@{tmp_path / 'v.sock'}",
+        ):
+            await assert_no_cancellation_is_forgotten(url)
+
+
 async def test_f23_queue_and_workers_follow_a_sentinel_to_the_new_master(
     tmp_path: Path, start_valkey: StartValkey
 ) -> None:
@@ -136,6 +166,7 @@ async def test_f23_queue_and_workers_follow_a_sentinel_to_the_new_master(
         queue, working = Queue(url, timeout_s=TIMEOUT_S), asyncio.create_task(work(url))
         try:
             await until(queue, "before")
+            await assert_no_cancellation_is_forgotten(url)
             master.kill()
             await until(queue, "after")
             assert await queue.ping()
