@@ -31,8 +31,7 @@ async def respond(
     body = body or b"null"
     more = dict(answer.headers)
     if request.method in ("GET", "HEAD") and answer.status == 200:
-        etag = f'"{answer.etag or hashlib.sha256(body).hexdigest()[:32]}"'
-        more["ETag"] = etag
+        more["ETag"] = etag = _etag(answer, body, route)
         if _is_known(etag, ",".join(request.headers.getall("If-None-Match", []))):
             return web.Response(status=304, headers={**SECURITY, **headers, **more})
     if isinstance(answer.model, Page) and answer.model.next_cursor is not None:
@@ -41,10 +40,21 @@ async def respond(
     return whole_answer(request, answer.status, {**headers, **more}, body, "application/json")
 
 
+def _etag(answer: Answer, body: bytes, route: Route) -> str:
+    """Of the bytes; a weak one where the time alone changes them."""
+    if answer.model is None or not route.of_the_moment:
+        return f'"{_version(body)}"'
+    return f'W/"{_version(answer.model.model_dump_json(exclude=dict(route.of_the_moment)).encode())}"'
+
+
+def _version(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
 def _is_known(etag: str, asked: str) -> bool:
     """Weak comparison, as If-None-Match has it (RFC 9110)."""
     tags = [tag.strip().removeprefix("W/") for tag in asked.split(",")]
-    return "*" in tags or etag in tags
+    return "*" in tags or etag.removeprefix("W/") in tags
 
 
 async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:

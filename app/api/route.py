@@ -166,8 +166,6 @@ class Answer:
     """None: `body` is it."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    etag: str | None = None
-    """Of the version that the model shows; None: made of its bytes."""
     body: bytes | None = None
     """The JSON itself, where a part of it is stored as JSON and must not change."""
 
@@ -230,6 +228,9 @@ class Route:
     """Its requests come by the hundred a second: one that goes well is not logged."""
     waits: bool = False
     """Its answer waits for a task to end."""
+    of_the_moment: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the answer that move with the time alone, as pydantic's `exclude` has them: no part of its
+    ETag."""
 
     @property
     def takes_key(self) -> bool:

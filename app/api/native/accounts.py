@@ -81,5 +81,6 @@ ROUTES = (
         params=AccountParams,
         problems=(404,),
         is_long=True,
+        of_the_moment={"at": True, "runs_out": True, "runs": {"__all__": {"ends"}}},
     ),
 )

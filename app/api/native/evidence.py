@@ -48,5 +48,6 @@ ROUTES = (
         group="evidence",
         params=RunParams,
         is_long=True,
+        of_the_moment={"made_at": True},
     ),
 )

@@ -17,6 +17,7 @@ from tests.integration.api.asking import Api
 from tests.integration.store.scenes import ended, failed_on, report_on, settle_all
 
 ENGINES = ("CHATGPT", "GEMINI", "PERPLEXITY")
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
 
 async def settled_run(api: Api, account: str = "default", tasks: int = 12) -> str:
@@ -165,6 +166,25 @@ async def test_accounts(api: Api) -> None:
     assert (forecast["account"], forecast["queued"]["tasks"]) == ("default", 1)
     assert (await api.ask("/v1/balance?account=none")).status == 404
     assert (await api.ask("/v1/balance?account=eu", account="default")).status == 404
+
+
+async def test_what_only_the_time_changes_is_not_sent_again(api: Api) -> None:
+    """Report, certificate and forecast, until something moves that they are made of."""
+    now = api.clock()
+    told = Balance(now, Decimal(900), Decimal(1000), now + 30 * DAY_MS)
+    await api.store.accounts.store_balance("default", told)
+    run_id = await api.run()
+    paths = (f"/v1/runs/{run_id}/report", f"/v1/certificates/{run_id}", "/v1/forecast", "/v1/balance")
+    known = {path: (await api.ask(path)).headers["ETag"] for path in paths}
+    assert [etag.startswith("W/") for etag in known.values()] == [False, True, True, False]
+    api.clock.advance(MINUTE_MS)
+    for path, etag in known.items():
+        again = await api.ask(path, headers={"If-None-Match": etag})
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag), path
+    await api.store.runs.cancel_run(run_id, "by hand")
+    await api.store.accounts.store_balance("default", Balance(now + 1, Decimal(800), None, None))
+    for path, etag in known.items():
+        assert (await api.ask(path, headers={"If-None-Match": etag})).status == 200, path
 
 
 async def test_what_is_of_another_account_is_not_there(api: Api) -> None:
