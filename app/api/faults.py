@@ -1,16 +1,18 @@
 """What pydantic found wrong with a value, as fields with their remedies, and never with what was given."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from app.api.problems import FieldError
+from app.domain.remarks import shown
 
 Place = tuple[str | int, ...]
 
-_NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+FAULTS_MAX = 1_000
+"""In one value. More are only counted: to look at each would keep everybody else waiting."""
+
 _REMEDIES = {
     "missing": "add it, it is needed",
     "string_type": "write a string",
@@ -45,14 +47,12 @@ _BOUNDS = {
 """With what is allowed, and not what was sent."""
 
 
-def shown(name: str) -> str:
-    """A name that was given, where it can be one."""
-    return name if _NAME.fullmatch(name) else "(not a name)"
-
-
 def field_errors(error: ValidationError, given: Any) -> list[FieldError]:
     """`given`: the value that is wrong. Where it may be of several kinds, which pydantic tries one after the
     other, one fault is left."""
+    if (count := error.error_count()) > FAULTS_MAX:
+        remedy = f"it has {count:,} faults: write it as /openapi.json says"
+        return [FieldError(code="too_many_faults", remedy=remedy)]
     of_place: dict[Place, list[Any]] = {}
     for fault in error.errors(include_input=False, include_url=False):
         of_place.setdefault(_place(fault, given), []).append(fault)

@@ -12,7 +12,7 @@ from multidict import MultiMapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from app.api.faults import field_errors, shown
+from app.api.faults import field_errors
 from app.api.problems import (
     INVALID,
     MALFORMED,
@@ -26,12 +26,15 @@ from app.api.problems import (
 )
 from app.api.repeated import refuse_repeated_members
 from app.api.route import Body, Params, Route, Upload, Uploads
+from app.domain.remarks import shown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 JSON = "application/json"
 NO_PARAMS = Params()
 EMPTY_BYTES_MAX = 100
+ERRORS_NAMED = 100
+"""The others are counted."""
 SILENT_S = 60.0
 """Of an upload: whoever sends nothing for so long holds a slot that others wait for."""
 
@@ -134,17 +137,21 @@ def parsed(model: type[M], body: bytes) -> M:
     try:
         read = model.model_validate_json(body)
     except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        if faults[0]["type"] == "json_invalid":
-            problem = Problem(MALFORMED, f"the body is no JSON: {faults[0]['ctx']['error']}")
-        else:
-            problem = _invalid(field_errors(error, from_json(body)))
+        problem = _no_json(error) or _invalid(field_errors(error, from_json(body)))
     else:
         refuse_repeated_members(body)
         if isinstance(read, Body):
             read.note_text(body)
         return read
     raise problem
+
+
+def _no_json(error: ValidationError) -> Problem | None:
+    if error.error_count() > 1:
+        return None
+    (fault,) = error.errors(include_input=False, include_url=False)
+    is_json = fault["type"] != "json_invalid"
+    return None if is_json else Problem(MALFORMED, f"the body is no JSON: {fault['ctx']['error']}")
 
 
 async def read_whole(request: web.BaseRequest, bytes_max: int, *, is_stream: bool = False) -> bytes:
@@ -188,5 +195,6 @@ async def _lively_chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
 def _invalid(errors: list[FieldError]) -> Problem:
     first = errors[0]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Problem(INVALID, f"{first.field or 'body'}: {first.remedy}{more}", errors=errors)
+    more = f" (and {len(errors) - 1:,} more)" if len(errors) > 1 else ""
+    detail, unnamed = f"{first.field or 'body'}: {first.remedy}{more}", max(0, len(errors) - ERRORS_NAMED)
+    return Problem(INVALID, detail, errors=errors[:ERRORS_NAMED], errors_unnamed=unnamed)

@@ -9,6 +9,14 @@ REMARKS_KEPT = 100
 LINES_NAMED = 5
 
 
+_NAME = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+
+
+def shown(name: str) -> str:
+    """A name that was given, where it can be one: else it may be a prompt."""
+    return name if _NAME.fullmatch(name) else "(not a name)"
+
+
 def unquoted(problem: str, remedy: str) -> str:
     """What is wrong and what to write instead, to be said by the API. Without a problem that has something in
     quotes: that is its sender's own, and may be a prompt."""

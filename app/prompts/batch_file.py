@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from app.domain.engines.rules import ENGINES, EngineProblem, check
+from app.domain.engines.rules import ENGINES, UNKNOWN_NAMED, EngineProblem, check, display
 from app.domain.own_columns import BadLine
 from app.domain.task import TaskSpec
 from app.prompts.lines import RECORD_BYTES_MAX
@@ -20,6 +20,8 @@ ENDPOINTS = {f"/v1/monitor/{name.lower().replace('_', '/')}": name for name in E
 """What a batch may ask: its engine by path."""
 PIECE_LINES = 100
 """Read without a turn for other work: some 2 ms."""
+_NAMES = ("custom_id", "method", "url", "body")
+_REMEDY = f"leave it out, or put it into body if the engine takes it: a line has {', '.join(_NAMES)}"
 _KNOWN = ", ".join(ENDPOINTS)
 _JSON = msgspec.json.Decoder()
 
@@ -98,7 +100,18 @@ def _head_problems(request: Mapping[str, object], endpoint: str) -> list[EngineP
         problems.append(
             EngineProblem("url", "another than the batch's endpoint", f"write {endpoint}; one batch asks one")
         )
-    return problems
+    return problems + _unknown(request)
+
+
+def _unknown(request: Mapping[str, object]) -> list[EngineProblem]:
+    """What a line says besides: it would be lost, and its writer would not know."""
+    unknown = [name for name in request if name not in _NAMES]
+    found = [
+        EngineProblem(display(name)[1:-1], "no field of a line", _REMEDY) for name in unknown[:UNKNOWN_NAMED]
+    ]
+    if (others := len(unknown) - UNKNOWN_NAMED) > 0:
+        found.append(EngineProblem("line", f"{others:,} more names that no line has", _REMEDY))
+    return found
 
 
 def _too_long() -> list[EngineProblem]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -14,6 +15,8 @@ from app.prompts.delimiter import shown
 from app.prompts.lines import RECORD_BYTES_MAX, BadByte, Lines, TooLongError, UnreadableError
 from app.prompts.record import Defaults
 
+REPEATED_NAMED = 10
+"""Names of one object that stand in it twice: whoever sends thousands gets no answer as long."""
 Row = tuple[int, dict[str, object] | list[EngineProblem]]
 """(line on which the record begins, its cells by column or what is wrong with it)."""
 
@@ -62,11 +65,12 @@ def repeated_members(line: str) -> list[EngineProblem]:
     found: list[EngineProblem] = []
 
     def look(pairs: list[tuple[str, None]]) -> None:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            repeated = dict.fromkeys(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        if len(counts) < len(pairs):
+            repeated = [name for name, count in counts.items() if count > 1]
             found.extend(
-                EngineProblem(display(name)[1:-1], "given twice", "keep one of them") for name in repeated
+                EngineProblem(display(name)[1:-1], "given twice", "keep one of them")
+                for name in repeated[:REPEATED_NAMED]
             )
 
     # Numbers are not read: one of many digits would be refused.

@@ -5,13 +5,14 @@ up where it was left (load.py), so it survives the process that made it.
 """
 
 import asyncio
+import dataclasses
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from app.domain.own_columns import BadLine
-from app.domain.remarks import Remark, unquoted
+from app.domain.remarks import Remark, shown, unquoted
 from app.domain.source_change import SourceChanged
 from app.domain.task import TaskSpec
 from app.logger import get_logger
@@ -112,17 +113,21 @@ def _error(remark: Remark) -> dict[str, object]:
     if code == DUPLICATE:
         # The other line is what helps, and not the id.
         said = f"{remark.problem.rpartition(' is ')[2]}; give each line one of its own"
+    field = shown(remark.field)
+    where = dataclasses.replace(remark, field=field).where
     return {
         "code": code,
         "line": remark.line,
-        "message": f"{remark.where}: {said or 'correct it'}",
-        "param": None if remark.field in ("line", "file") else remark.field,
+        "message": f"{where}: {said or 'correct it'}",
+        "param": None if field in ("line", "file") else field,
     }
 
 
 def _code(field: str, problem: str) -> str:
     if field == "custom_id" and "is the custom_id of" in problem:
         return DUPLICATE
+    if problem == "no field of a line" or problem.endswith(" does not take it"):
+        return "unknown_field"
     if field == "url":
         return "mismatched_url" if "another" in problem else "invalid_url"
     return {"line": "invalid_json_line", "file": "empty_file", "method": "invalid_method"}.get(

@@ -29,6 +29,8 @@ __all__ = [
 TEXT_CHARS_MAX = 10_000
 PRIORITY_MAX = 10
 SHOWN_CHARS_MAX = 40
+UNKNOWN_NAMED = 10
+"""Names that an engine does not take; who sends thousands is told how many more there are."""
 
 
 class EngineProblem(NamedTuple):
@@ -137,13 +139,18 @@ def _check_country(task_type: str, engine: Engine, payload: Mapping[str, object]
 
 
 def _check_unknown(task_type: str, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
-    known = FIELDS[task_type]
-    for name in payload:
-        if name in known:
-            continue
+    names = [name for name in payload if name not in FIELDS[task_type]]
+    for name in names[:UNKNOWN_NAMED]:
         takers = [other for other, fields in FIELDS.items() if name in fields]
         remedy = f"leave it out; only {', '.join(takers)} take it" if takers else "leave it out"
-        yield EngineProblem(name, f"{task_type} does not take it", remedy)
+        yield EngineProblem(display(name)[1:-1], f"{task_type} does not take it", remedy)
+    if others := names[UNKNOWN_NAMED:]:
+        yield _others(display(others[0])[1:-1], len(others), task_type)
+
+
+def _others(field: str, count: int, task_type: str) -> EngineProblem:
+    names = "more names" if count > 1 else "more name"
+    return EngineProblem(field, f"{count:,} {names} that {task_type} does not take", "leave them out")
 
 
 def _check_state(task_type: str, engine: Engine, payload: Mapping[str, object]) -> Iterator[EngineProblem]:
@@ -221,10 +228,15 @@ def _check_include(task_type: str, engine: Engine, payload: Mapping[str, object]
     if not isinstance(include, Mapping):
         yield EngineProblem("include", "not an object", 'use an object of names, such as {"markdown": true}')
         return
+    unknown = [str(name) for name in include if name not in engine.include]
+    for name in unknown[:UNKNOWN_NAMED]:
+        yield _unknown_include(task_type, engine, name)
+    if others := unknown[UNKNOWN_NAMED:]:
+        yield _others("include", len(others), task_type)
     for name, value in include.items():
         if name not in engine.include:
-            yield _unknown_include(task_type, engine, str(name))
-        elif name == "aioverview" and isinstance(value, Mapping):
+            continue
+        if name == "aioverview" and isinstance(value, Mapping):
             if not value.keys() <= {"markdown"} or not all(isinstance(v, bool) for v in value.values()):
                 yield EngineProblem(
                     "include", "aioverview takes only markdown", 'use {"markdown": true} or {}'
@@ -234,7 +246,7 @@ def _check_include(task_type: str, engine: Engine, payload: Mapping[str, object]
 
 
 def _unknown_include(task_type: str, engine: Engine, name: str) -> EngineProblem:
-    near = get_close_matches(name, sorted(engine.include), n=1)
+    near = get_close_matches(name[:SHOWN_CHARS_MAX], sorted(engine.include), n=1)
     remedy = f"use {near[0]}" if near else f"use {', '.join(sorted(engine.include))}"
     return EngineProblem("include", f"{task_type} does not take {display(name)}", remedy)
 

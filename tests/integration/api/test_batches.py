@@ -173,7 +173,10 @@ WRONG: list[tuple[Any, str, str | None]] = [
     (request(9, url="/v1/monitor/chatgpt"), "mismatched_url", "url"),
     (request(9, body=None), "invalid_request", "body"),
     (request(9, body={"prompt": "secret"}), "invalid_request", "body.country"),
-    (request(9, body={"prompt": "secret", "country": "GB", "colour": 1}), "invalid_request", "body.colour"),
+    (request(9, body={"prompt": "secret", "country": "GB", "colour": 1}), "unknown_field", "body.colour"),
+    (request(9, priority=5), "unknown_field", "priority"),
+    (request(9, **{"secret " * 9: 1}), "unknown_field", "(not a name)"),
+    (request(9, body={"prompt": "x", "country": "GB", "secret?": 1}), "unknown_field", "(not a name)"),
 ]
 
 

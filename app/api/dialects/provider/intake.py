@@ -15,7 +15,7 @@ from app.domain import pricing
 from app.domain.engines.rules import check
 from app.domain.provider_task import created_at, number
 from app.domain.relay.message import NewEndpoint
-from app.domain.remarks import unquoted
+from app.domain.remarks import shown, unquoted
 from app.domain.standing import NewTask, Producer, Taking
 from app.domain.task import TaskSpec, new_id
 from app.domain.time_format import iso_day
@@ -40,7 +40,9 @@ def new_task(
     judged = {k: v for k, v in payload.items() if k != SENT_BY_N8N or body.taskType != "GOOGLE"}
     problems = check(body.taskType, judged)
     if problems:
-        details = [{"field": prefix + p.field, "message": unquoted(p.problem, p.remedy)} for p in problems]
+        details = [
+            {"field": prefix + shown(p.field), "message": unquoted(p.problem, p.remedy)} for p in problems
+        ]
         raise Refusal(INVALID, VALIDATION, VALIDATION_MESSAGE, details)
     url = None if body.webhook is None else body.webhook.url
     if url is not None and (refusal := refusal_of(url, parts.settings)):
