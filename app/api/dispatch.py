@@ -13,22 +13,11 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.web_urldispatcher import UrlDispatcher
 
 from app.api.access import Access, RequestRates, refuse_without_scope
+from app.api.addresses import Addresses
 from app.api.idempotency import HEADER, answer_once
-from app.api.problems import (
-    INTERNAL,
-    MALFORMED,
-    METHOD_NOT_ALLOWED,
-    NATIVE,
-    NOT_FOUND,
-    TIMEOUT,
-    TOO_SLOW,
-    UNAVAILABLE,
-    Dialect,
-    Problem,
-)
+from app.api.problems import INTERNAL, MALFORMED, TIMEOUT, TOO_SLOW, UNAVAILABLE, Dialect, Problem
 from app.api.respond import respond
 from app.api.route import Answer, Call, Caller, Params, Parts, Route, Stream, Uploads
 from app.api.signals import ApiSignals
@@ -89,13 +78,7 @@ class Dispatcher:
         self.rates = RequestRates(limits.api_rate_per_s)
         self.slots = Slots(in_flight_max, min(limits.api_streams_max, STREAMS_FACTOR * in_flight_max))
         self._arriving = Arriving()
-        self._plain = {(route.method, route.path): route for route in routes if "{" not in route.path}
-        """Routes without a parameter in their path."""
-        self._routes: dict[web.AbstractRoute, Route] = {}
-        self._router = UrlDispatcher()
-        for route in routes:
-            self._routes[self._router.add_route(route.method, route.path, _unused)] = route
-        self._router.freeze()
+        self._addresses = Addresses(routes)
         self._mounted: dict[str, Mounted] = {}
 
     def mount(self, path: str, mounted: Mounted) -> None:
@@ -108,7 +91,7 @@ class Dispatcher:
         started_s = time.monotonic()
         # Never unbound: aiohttp starts a task for each request, and its context ends with it.
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        dialect, headers = NATIVE, {"X-Request-Id": request_id}
+        dialect, headers = self._addresses.dialect_of(request.path), {"X-Request-Id": request_id}
         route: Route | None = None
         response: web.StreamResponse
         try:
@@ -116,7 +99,7 @@ class Dispatcher:
             if (mounted := self._mounted.get(request.path)) is not None:
                 response = await self._answered_by(mounted, request, headers)
             else:
-                route, path = await self._resolve(request)
+                route, path = await self._addresses.resolve(request)
                 dialect = route.dialect
                 response = await self._answered(route, path, request, headers)
         except ConnectionError:
@@ -171,21 +154,6 @@ class Dispatcher:
         """The one that is given, if it can be one; else a new one."""
         given = headers.get("X-Request-Id", "")
         return given if _REQUEST_ID.fullmatch(given) else new_id(self._parts.clock())
-
-    async def _resolve(self, request: web.Request) -> tuple[Route, dict[str, str]]:
-        method = "GET" if request.method == "HEAD" else request.method
-        if (plain := self._plain.get((method, request.path))) is not None:
-            return plain, {}
-        # What GET says, without its body: aiohttp leaves that out.
-        asked = request.clone(method="GET") if request.method == "HEAD" else request
-        found = await self._router.resolve(asked)
-        if isinstance(found.http_exception, web.HTTPMethodNotAllowed):
-            methods = set(found.http_exception.allowed_methods)
-            allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
-            raise Problem(METHOD_NOT_ALLOWED, f"use one of: {allowed}", headers={"Allow": allowed})
-        if found.http_exception is not None:
-            raise Problem(NOT_FOUND, "there is nothing at this address: /openapi.json has all of them")
-        return self._routes[found.route], dict(found)
 
     async def perform(
         self,
@@ -367,10 +335,6 @@ async def _while_valid(
     finally:
         if (close := getattr(chunks, "aclose", None)) is not None:
             await close()
-
-
-async def _unused(_request: web.Request) -> web.StreamResponse:
-    raise RuntimeError("the dispatcher calls handlers itself")
 
 
 async def _continue(request: web.Request) -> None:

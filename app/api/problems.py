@@ -124,6 +124,8 @@ class Dialect:
     """(HTTP status, body) of a problem and a request id; the status may be another than the problem's."""
     statuses: Mapping[int, int] = field(default_factory=dict)
     """Which others it answers with instead."""
+    subjects: tuple[str, ...] = ()
+    """First words of addresses that its clients ask for, besides those of its routes."""
 
 
 def _native(problem: Problem, request_id: str) -> tuple[int, BaseModel]:

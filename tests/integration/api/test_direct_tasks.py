@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.api.access import RequestRates
+from app.api.addresses import Addresses
 from app.api.dialects.provider.direct import DirectTasks
-from app.api.dispatch import Dispatcher
 from app.ports import StoreUnavailable
 from app.store.tables import tasks
 from app.store.write.standing import StandingWrites
@@ -25,13 +25,13 @@ PATH = "/v1/async/task"
 def handled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths of what the dispatcher was called with."""
     paths: list[str] = []
-    resolve = Dispatcher._resolve
+    resolve = Addresses.resolve
 
-    async def noting(self: Dispatcher, request: Any) -> Any:
+    async def noting(self: Addresses, request: Any) -> Any:
         paths.append(request.path)
         return await resolve(self, request)
 
-    monkeypatch.setattr(Dispatcher, "_resolve", noting)
+    monkeypatch.setattr(Addresses, "resolve", noting)
     return paths
 
 

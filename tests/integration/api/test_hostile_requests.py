@@ -1,6 +1,7 @@
 """Requests that no client of ours sends: a silent sender, one that goes away, two tokens, strange paths."""
 
 import asyncio
+import io
 
 import pytest
 import structlog
@@ -142,10 +143,69 @@ def test_whether_a_body_says_one_thing_twice_is_told_by_its_quotes() -> None:
         assert [error.field for error in refused.value.errors] == ["a"]
 
 
+def members(count: int, name: str = "n{}") -> str:
+    return ",".join(f'"{name.format(n)}": true' for n in range(count))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/runs", f"{{{members(1_001)}}}", "it has 1,002 faults"),
+        ("/v1/runs", f"{{{members(500)}}}", '"errors_unnamed":401'),
+        ("/v1/bulk-changes", f'{{"verb": "retry", "filter": {{{members(2_000)}}}}}', "it has 2,000 faults"),
+        ("/v1/async/task", f"{{{members(2_000)}}}", "it has 2,002 faults"),
+        ("/v1/async/task", TASK.replace('"prompt"', f'{members(20_000)}, "prompt"'), "19,990 more names"),
+        ("/v1/monitor/gemini", f'{{"include": {{{members(20_000)}}}}}', "19,990 more names"),
+        ("/v1/async/task", TASK.replace('"prompt"', f'{members(25_000)}, {members(25_000)}, "prompt"'), "n9"),
+    ],
+)
+async def test_many_faults_have_a_short_answer_soon(sqlite_api: Api, path: str, body: str, said: str) -> None:
+    """The last of these took minutes, in which nobody else was answered."""
+    headers = {"Content-Type": "application/json"}
+    answer = await sqlite_api.ask(path, "POST", data=io.BytesIO(body.encode()), headers=headers)
+    assert answer.status in (400, 422)
+    assert said.encode() in answer.body
+    assert len(answer.body) < 20_000
+
+
 async def test_a_byte_order_mark_is_passed_over(sqlite_api: Api) -> None:
     marked = TASK.encode("utf-8-sig")
     headers = {"Content-Type": "application/json"}
     assert (await sqlite_api.ask("/v1/async/task", "POST", data=marked, headers=headers)).status == 200
+
+
+NATIVE, PROVIDER, OPENAI = "urn:tallyhook:problem:", '"success":false', '"param":null'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "shape", "said"),
+    [
+        ("GET", "/v1/nothing", 404, NATIVE, "/openapi.json has all of them"),
+        ("PUT", "/v1/runs", 405, NATIVE, "GET, HEAD, POST"),
+        ("GET", "/v1/runs/", 404, NATIVE, "but at /v1/runs:"),
+        ("GET", "/runs", 404, NATIVE, "but at /v1/runs:"),
+        ("GET", "/v1/async/nothing", 404, PROVIDER, "/openapi.json has all of them"),
+        ("POST", "/v1/v1/async/task/", 404, PROVIDER, "but at /v1/async/task:"),
+        ("DELETE", "/v1/async/task/secret", 405, PROVIDER, "GET, HEAD"),
+        ("GET", "/v1/async//task/secret", 404, PROVIDER, "but at /v1/async/task/{task_id}:"),
+        ("GET", "/v1/monitor/gemini", 405, PROVIDER, "POST"),
+        ("POST", "/v1/credits", 405, PROVIDER, "GET, HEAD"),
+        ("POST", "/v1/task", 404, PROVIDER, "/openapi.json has all of them"),
+        ("POST", "/v1/files/secret/content", 405, OPENAI, "GET, HEAD"),
+        ("GET", "/files", 404, OPENAI, "but at /v1/files:"),
+        ("PUT", "/v1/batches/secret", 405, OPENAI, "GET, HEAD"),
+        ("GET", "/v1/models", 404, OPENAI, "/openapi.json has all of them"),
+        ("POST", "/v1/chat/completions", 404, OPENAI, "/openapi.json has all of them"),
+    ],
+)
+async def test_what_is_no_address_is_said_in_the_words_of_who_asks(
+    sqlite_api: Api, method: str, path: str, status: int, shape: str, said: str
+) -> None:
+    answer = await sqlite_api.ask(path, method)
+    assert (answer.status, answer.headers.get("Allow")) == (status, said if status == 405 else None)
+    assert shape.encode() in answer.body
+    assert said.encode() in answer.body
+    assert b"secret" not in answer.body
 
 
 async def test_a_nul_in_a_path_names_nothing(api: Api) -> None:

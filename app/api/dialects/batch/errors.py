@@ -35,7 +35,24 @@ def _document(problem: Problem, _request_id: str) -> tuple[int, BaseModel]:
     return status, BatchApiErrorEnvelope(error=error)
 
 
-BATCH = Dialect("batch", BatchApiErrorEnvelope, "application/json", _document, _STATUSES)
+_SUBJECTS = (
+    "assistants",
+    "audio",
+    "chat",
+    "completions",
+    "conversations",
+    "embeddings",
+    "fine_tuning",
+    "images",
+    "models",
+    "moderations",
+    "responses",
+    "threads",
+    "uploads",
+    "vector_stores",
+    "videos",
+)
+BATCH = Dialect("batch", BatchApiErrorEnvelope, "application/json", _document, _STATUSES, _SUBJECTS)
 
 
 def wrong(param: str | None, code: str, message: str) -> Problem:

@@ -125,4 +125,6 @@ def _error(problem: Problem) -> ProviderError:
     return provider_error(code, message)
 
 
-PROVIDER = Dialect("provider", ProviderErrorEnvelope, "application/json", _document, _STATUSES)
+PROVIDER = Dialect(
+    "provider", ProviderErrorEnvelope, "application/json", _document, _STATUSES, subjects=("run", "task")
+)
