@@ -34,7 +34,8 @@ class CountriesParams(Params):
 class StatesParams(Params):
     """Of which country."""
 
-    country: str = Field(pattern=r"^[A-Z]{2}$")
+    # The provider wants it named; its own Python client names none.
+    country: str = Field(default="US", pattern=r"^[A-Z]{2}$")
 
 
 async def get_provider_queue(call: Call[Params, None]) -> ProviderQueue:
