@@ -9,13 +9,14 @@ from app.cli.demo.expected import (
     COUNTS,
     charge_differences,
     differences,
+    duplicates_between,
     emulator_totals,
     expected_verdict,
-    was_polled_first,
+    swept_between,
 )
 from app.domain.verdicts import Verdict
 
-EARLY, LATE = "2026-11-21T20:00:00.000Z", "2026-11-21T20:00:00.001Z"
+AT = "2026-11-21T20:00:00.000Z"
 
 
 def line(key: str = "a", **changes: Any) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def line(key: str = "a", **changes: Any) -> dict[str, Any]:
         "faults": [],
         "responseLost": False,
         "deliveries": {"sent": 1, "acked": 1},
-        "firstAckAt": EARLY,
+        "firstAckAt": AT,
         "firstTerminalPollAt": None,
         **changes,
     }
@@ -52,19 +53,30 @@ def test_each_fault_has_its_verdict(changes: dict[str, Any], verdict: Verdict) -
 
 
 @pytest.mark.parametrize(
-    ("acked", "polled", "swept"),
-    [
-        (EARLY, None, False),
-        (None, EARLY, True),
-        (LATE, EARLY, True),
-        (EARLY, LATE, False),
-        (None, None, False),
-    ],
+    ("acked", "polled", "between"),
+    [(AT, None, (0, 0)), (None, AT, (1, 1)), (AT, AT, (0, 1)), (None, None, (0, 0))],
 )
-def test_swept_is_what_was_fetched_before_it_was_delivered(
-    acked: str | None, polled: str | None, swept: bool
+def test_what_was_fetched_and_delivered_may_be_settled_by_either(
+    acked: str | None, polled: str | None, between: tuple[int, int]
 ) -> None:
-    assert was_polled_first(line(firstAckAt=acked, firstTerminalPollAt=polled)) is swept
+    lines = [line(firstAckAt=acked, firstTerminalPollAt=polled)]
+    assert swept_between(lines) == between
+    for ours in range(3):
+        agrees = emulator_totals(lines, swept=ours, duplicates=0)["swept"] == ours
+        assert agrees is (between[0] <= ours <= between[1])
+
+
+@pytest.mark.parametrize(
+    ("sent", "acked", "between"), [(0, 0, (0, 0)), (1, 1, (0, 0)), (2, 2, (1, 1)), (3, 1, (0, 2))]
+)
+def test_what_was_acknowledged_too_late_may_be_stored(
+    sent: int, acked: int, between: tuple[int, int]
+) -> None:
+    lines = [line(deliveries={"sent": sent, "acked": acked}), line("b")]
+    assert duplicates_between(lines) == between
+    for ours in range(4):
+        agrees = emulator_totals(lines, swept=0, duplicates=ours)["duplicates"] == ours
+        assert agrees is (between[0] <= ours <= between[1])
 
 
 def test_the_testimony_counts_what_was_done() -> None:
@@ -72,8 +84,10 @@ def test_the_testimony_counts_what_was_done() -> None:
         [
             line("a", deliveries={"sent": 3, "acked": 3}),
             line("b", status="FAILED", faults=["fail"], creditsCharged=0, responseLost=True),
-            line("c", deliveries={"sent": 0, "acked": 0}, firstAckAt=None, firstTerminalPollAt=EARLY),
-        ]
+            line("c", deliveries={"sent": 0, "acked": 0}, firstAckAt=None, firstTerminalPollAt=AT),
+        ],
+        swept=1,
+        duplicates=2,
     )
     assert {name: expected[name] for name in COUNTS} == {
         "tasks": 3,
@@ -90,12 +104,17 @@ def test_the_testimony_counts_what_was_done() -> None:
 
 
 def test_equal_sides_have_no_difference() -> None:
-    assert differences(emulator_totals([line()]), emulator_totals([line()])) == []
+    assert (
+        differences(
+            emulator_totals([line()], swept=0, duplicates=0), emulator_totals([line()], swept=0, duplicates=0)
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_figure_is_compared(name: str) -> None:
-    expected = emulator_totals([line()])
+    expected = emulator_totals([line()], swept=0, duplicates=0)
     found = expected | {name: expected[name] + 1}
     assert differences(found, expected) == [
         {"key": name, "found": expected[name] + 1, "emulator": expected[name]}
@@ -104,7 +123,7 @@ def test_every_figure_is_compared(name: str) -> None:
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_is_compared(verdict: Verdict) -> None:
-    expected = emulator_totals([line()])
+    expected = emulator_totals([line()], swept=0, duplicates=0)
     found = expected | {"verdicts": expected["verdicts"] | {verdict.value: 7}}
     assert [difference["key"] for difference in differences(found, expected)] == [f"verdicts.{verdict}"]
 
