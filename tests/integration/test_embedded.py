@@ -22,8 +22,9 @@ from app.config import Settings, load_settings
 from app.local import embedded
 from app.local.embedded import EmbeddedError, embedded_valkey, is_valkey_used, running_valkey
 from app.local.processes import Processes, supervisor_command
+from tests.servers.processes import free_port
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 USER = """
 import sys, time
 from app.config import load_settings
@@ -39,6 +40,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setenv("TALLYHOOK_DATA_DIR", str(tmp_path / "da ta"))
+    # One that stays free while its server is away.
+    monkeypatch.setattr(embedded, "free_port", lambda _host: free_port())
     return load_settings()
 
 

@@ -24,8 +24,10 @@ from app.cli.up.ports import port_for
 from app.cli.up.up import already_running, emulator_part
 from app.config import EMULATOR_URL
 from app.errors import UserError
+from app.local import supervisor
 from app.local.processes import Processes
 from app.local.running import AlreadyRunning, Running, record, sole_runner, who_runs
+from tests.servers.processes import free_port
 
 WAIT_S = 30.0
 READY = """echo '{"event": "ready", "url": "http://127.0.0.1:1"}'"""
@@ -71,10 +73,8 @@ async def test_whoever_takes_a_port_first_leaves_the_next_one(scene: Scene) -> N
 
 
 async def test_what_ends_on_a_port_that_is_free_is_not_tried_on_another(scene: Scene) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as first:
-        port = first.getsockname()[1]
     part = scene.part("echo no key; exit 1")
-    part.listens = ("127.0.0.1", port)
+    part.listens = ("127.0.0.1", free_port())
     await scene.parts.start(part)
     with pytest.raises(UserError, match="does not start"):
         await scene.parts.on_its_port(part, lambda: scene.part(READY))
@@ -185,7 +185,7 @@ async def test_two_signals_at_once_are_both_heard(scene: Scene) -> None:
         assert part.process is not None
         part.process.kill()
         part.process.ask_to_stop()
-        async with asyncio.timeout(WAIT_S / 3):
+        async with asyncio.timeout(supervisor.GRACE_S - 5):
             await part.ended.wait()
 
 
@@ -245,20 +245,9 @@ def test_json_stays_json() -> None:
     assert [line["process"] for line in told] == ["web", "worker", "up"]
 
 
-def listening_below(limit: int) -> socket.socket:
-    """On a free port that has others above it."""
-    while True:
-        taken = socket.socket()
-        taken.bind(("127.0.0.1", 0))
-        if taken.getsockname()[1] < limit:
-            taken.listen()
-            return taken
-        taken.close()
-
-
 def test_a_port_in_use_is_passed_over_unless_it_was_asked_for() -> None:
-    with listening_below(65_000) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         assert port < port_for("web", "127.0.0.1", port) < port + 20
         with pytest.raises(UserError, match=f"something listens on 127.0.0.1:{port}") as caught:
             port_for("web", "127.0.0.1", port, asked_by="PORT")

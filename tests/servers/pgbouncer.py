@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from tests.servers.postgres import UNPRIVILEGED_USER
 from tests.servers.processes import end, free_port, wait_for
 
-START_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 60.0
 
 
 class PgBouncer:

@@ -28,7 +28,8 @@ from tests.servers.processes import ServerError, end, free_port, log_tail, packa
 
 EXTERNAL_URL_VARIABLE = "TALLYHOOK_TEST_POSTGRES"
 """URL of a running server whose user may create databases; no server is started then."""
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
+"""Also for a connection, on a machine that is busy."""
 UNPRIVILEGED_USER = "nobody"
 
 # Tests do not survive a power loss, so nothing is forced to disk. Commits are as visible as ever.
@@ -54,7 +55,7 @@ _DURABLE = {
 }
 
 OTHERS_OFF = """
-    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 _TABLES = """
@@ -273,7 +274,7 @@ class PostgresServer:
         """Run one statement on the maintenance database, outside any transaction."""
 
         async def work() -> None:
-            connection = await asyncpg.connect(self.admin_url, timeout=5)
+            connection = await asyncpg.connect(self.admin_url, timeout=START_TIMEOUT_S)
             try:
                 await connection.execute(statement)
             finally:
@@ -294,7 +295,7 @@ class PostgresServer:
         fresh copy."""
 
         async def work() -> None:
-            connection = await asyncpg.connect(url, timeout=5)
+            connection = await asyncpg.connect(url, timeout=START_TIMEOUT_S)
             try:
                 await connection.execute(OTHERS_OFF)
                 sizes = {row["relname"]: row["bytes"] for row in await connection.fetch(_TABLES)}

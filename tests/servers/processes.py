@@ -1,7 +1,13 @@
 """Starting and ending a server process of our own, and waiting until it answers."""
 
+import contextlib
+import fcntl
+import os
+import random
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -28,12 +34,51 @@ class ServerError(Exception):
     """A server did not start, answer or end; the text carries the tail of its log."""
 
 
+class _Ports:
+    """Ports of this process: none that a kernel gives to a connection, or to whoever asks for any."""
+
+    among = range(10_000, 32_768)
+
+    def __init__(self) -> None:
+        self._claims = -1
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        while True:
+            port = _RANDOM.choice(self.among)
+            if port not in self._taken and self._claim(port) and _is_free(port):
+                return port
+
+    def _claim(self, port: int) -> bool:
+        """By a lock on its byte of a file that all have open; it ends with the process."""
+        if self._claims < 0:
+            path = Path(tempfile.gettempdir()) / f"tallyhook-test-ports-{os.getuid()}"
+            self._claims = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with contextlib.suppress(OSError):
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            self._taken.add(port)
+            return True
+        return False
+
+
+_PORTS = _Ports()
+_RANDOM = random.SystemRandom()
+"""Not the one that tests give a seed."""
+
+
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port on which nobody listens, and nobody else among processes of tests will while this one
+    lives."""
+    return _PORTS.take()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def package_dir(name: str) -> Path:
@@ -70,7 +115,8 @@ def end(process: Process, signals: tuple[tuple[int, float], ...]) -> None:
     for number, wait_s in signals:
         process.send_signal(number)
         try:
-            process.wait(timeout=wait_s)
+            # Nothing goes on after SIGKILL; a busy machine may be slow to clear up.
+            process.wait(timeout=60.0 if number == signal.SIGKILL else wait_s)
         except subprocess.TimeoutExpired:
             continue
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.servers.processes import ServerError, end, free_port, wait_for
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class S3Server:
@@ -64,7 +64,7 @@ class S3Server:
         self._buckets += 1
         name = f"bucket-{self._buckets}"
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{name}", method="PUT")
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
         return name
 
     def _running(self) -> subprocess.Popen[bytes]:

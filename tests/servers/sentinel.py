@@ -12,7 +12,7 @@ from tests.servers.processes import end, free_port, wait_for
 from tests.servers.valkey import ValkeyServer, binary
 
 MASTER = "tally"
-START_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 60.0
 
 
 class Sentinel:
@@ -45,7 +45,7 @@ class Sentinel:
     def until_ready(self, others: int) -> None:
         """Wait until it knows the replica and so many other sentinels."""
         assert self._process is not None, "not started"
-        with redis.Redis(self._host, self.port, socket_timeout=1) as client:
+        with redis.Redis(self._host, self.port, socket_timeout=20) as client:
 
             def knows_all() -> bool:
                 with contextlib.suppress(OSError, redis.RedisError):
