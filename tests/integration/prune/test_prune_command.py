@@ -17,7 +17,7 @@ from app.domain.retention import DONE, OPEN
 from app.domain.time_format import DAY_MS, iso_day
 from app.provider.wire import read_answer
 from app.store import Database, Store
-from tests.clock import SteppedClock
+from tests.clock import SteppedClock, wait_out_midnight
 from tests.integration.prune.test_prune import receipts, standing, verify
 from tests.integration.verify.scene import SECRET, Scene, make_scene
 
@@ -50,6 +50,7 @@ async def with_store(url: str, work: Any) -> Any:
 
 
 def old_scene(url: str) -> Scene:
+    wait_out_midnight()
     clock = SteppedClock(round(time.time() * 1000) // DAY_MS * DAY_MS - 40 * DAY_MS)
     scene: Scene = asyncio.run(with_store(url, lambda store: make_scene(store, clock)))
     return scene

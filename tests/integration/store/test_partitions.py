@@ -25,6 +25,7 @@ from app.store.finish import steps_due
 from app.store.migrate import alembic_config, migrate
 from app.store.partitioning import CHECK, drop_stale_check, partition_deliveries
 from app.store.write.partitions import AHEAD_DAYS
+from tests.clock import wait_out_midnight
 from tests.integration.store.scenes import count, execute, rows
 from tests.servers.postgres import PostgresServer
 from tests.statements import before_each
@@ -36,6 +37,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine those who write beside it may hold their locks for long."""
     monkeypatch.setattr("app.store.write.partitions.LOCK_TRIES", 100)
     monkeypatch.setattr("app.store.write.partitions.LOCK_PAUSE_S", 0.0)
+    wait_out_midnight()  # the days are the database's
 
 
 def raw(ms: int, body: bytes = b"{}") -> RawDelivery:
