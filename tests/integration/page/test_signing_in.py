@@ -195,7 +195,7 @@ async def test_who_sees_one_account_sees_no_other(stranger: Visitor) -> None:
 
 
 async def test_the_rate_of_a_token_holds_here_too(start_page: StartPage, stranger: Visitor) -> None:
-    slow = await start_page(stranger.api.store, api_rate_per_s=1)
+    slow = await start_page(stranger.api.store, api_rate_per_s=0.01)
     await slow.sign_in()
     seen = [(await slow.look("/")).status for _ in range(3)]
     assert 429 in seen
