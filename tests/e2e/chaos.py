@@ -24,8 +24,8 @@ async def disturb_until_finished(
     for_s: float,
 ) -> dict[str, int]:
     """Every `every_s` either kill -9 web, a worker or one of `servers`, or let one of `troubles` last for
-    `trouble_s`, until the run is finished or for `for_s`; how often each was. Each has its turn before any
-    has a second one. A server's function kills it and brings it back.
+    `trouble_s`, until the run is finished, or for `for_s` and until each had its turn; how often each was.
+    Each has its turn before any has a second one. A server's function kills it and brings it back.
 
     A task whose answer died with the worker is known by its delivery alone (S4), of which the provider makes
     five attempts within 30 minutes (C-I.5): while this goes on for longer, all five may find no web.
@@ -34,7 +34,7 @@ async def disturb_until_finished(
     met = dict.fromkeys((*processes, *servers, *troubles), 0)
     turns = _turns(sorted(met), rng)
     until = time.monotonic() + for_s
-    while (await stack.store.queries.progress(stack.run_id)).open and time.monotonic() < until:
+    while (time.monotonic() < until or not all(met.values())) and await is_open(stack):
         await asyncio.sleep(every_s)
         name = next(turns)
         met[name] += 1
@@ -47,6 +47,10 @@ async def disturb_until_finished(
             stack.end(name, KILL)
             stack.start(name)
     return met
+
+
+async def is_open(stack: Stack) -> bool:
+    return bool((await stack.store.queries.progress(stack.run_id)).open)
 
 
 def _turns(names: list[str], rng: random.Random) -> Iterator[str]:

@@ -28,7 +28,7 @@ from app.store.tables import tasks
 from tests.e2e.forking import Forked, Forks, start
 from tests.servers.processes import ServerError, answers, end, free_port, log_tail, wait_for
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0))
 KILL = ((signal.SIGKILL, 5.0),)
 TALLYHOOK = str(Path(sys.executable).parent / "tallyhook")
@@ -195,7 +195,7 @@ class Stack:
         await self.store.runs.start_run_if_loading(self.run_id, sha256="0", bad_lines=0)
 
     async def until(
-        self, condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 90.0
+        self, condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 180.0
     ) -> None:
         """Wait for a condition; the failure says what was waited for and ends with every log's tail."""
         deadline = time.monotonic() + timeout_s
@@ -285,7 +285,7 @@ class Stack:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._ports['emulator']}/_emulator/{what}", json.dumps(body).encode()
         )
-        with urllib.request.urlopen(request, timeout=10):
+        with urllib.request.urlopen(request, timeout=60):
             pass
 
     def tallyhook(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -72,7 +72,7 @@ def type_documented_commands(stack: Stack, after_cancelling: str) -> None:
 
 
 def text_of(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return str(response.read().decode())
 
 
@@ -125,8 +125,8 @@ async def test_the_api_tells_of_a_run_and_ends_in_order(
         async def refused() -> bool:
             return ask(f"{stack.api_url}/v1/runs", token)[0] == 401
 
-        await stack.until(refused, "a revoked token that is refused", timeout_s=10)
-        assert stack.end("api", ((signal.SIGTERM, 15.0),)) == 0
+        await stack.until(refused, "a revoked token that is refused", timeout_s=30)
+        assert stack.end("api", ((signal.SIGTERM, 60.0),)) == 0
         # The same in the receiver's port, which takes deliveries as before.
         stack.end("web", STOP)
         stack.with_api = True

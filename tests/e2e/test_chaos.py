@@ -31,12 +31,12 @@ async def test_random_kills_lose_and_double_nothing(
         kills = await disturb_until_finished(
             stack, {"valkey": again}, {}, every_s=1.0, rng=random.Random(SEED), for_s=12
         )
-        assert sum(kills.values()) > 3, f"seed {SEED}: the run was over before anything was killed"
+        assert all(kills.values()), f"seed {SEED}: the run was over before all had their turn: {kills}"
         await stack.until_finished()
         await stack.assert_books_equal(COUNT)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_trouble_that_kills_nobody_loses_and_doubles_nothing(
     tmp_path: Path, postgres: PostgresServer, postgres_url: str, start_valkey: StartValkey
 ) -> None:

@@ -161,7 +161,7 @@ async def answers_are_samples_again(hour: Hour) -> None:
 
 
 async def lost_webhooks_hold_nobody_up(hour: Hour) -> None:
-    hour.stack.change_faults({"drop": 0.25})
+    hour.stack.change_faults({"drop": 0.5})
     submitted = hour.ended("submit mine.csv --name wednesday")
     await hour.until_over(submitted)
     (bought,) = hour.ended("report wednesday")["by_engine_country"]

@@ -58,12 +58,10 @@ async def test_a_worker_killed_while_it_pushes_loses_nothing_and_invents_nothing
         stack.start("worker")
         await stack.until(_came(receiver, 90), "90 posts")
         assert stack.end("worker", STOP) == 0
-        before = len(receiver.got)
         stack.start("worker")
         await stack.until_finished()
         await until_pushed(stack, receiver, to.secret, COUNT)
         await assert_pushed(stack, receiver, to.secret)
-        assert len(receiver.got) > before
         await stack.assert_books_equal(COUNT)
 
 

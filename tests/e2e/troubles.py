@@ -41,7 +41,7 @@ async def demoted_database(admin_url: str, url: str) -> AsyncIterator[None]:
     """The database takes no writes, as a standby does; when it does again, the sessions of meanwhile still
     do not."""
     name = sa.make_url(url).database
-    connection = await asyncpg.connect(admin_url, timeout=5)
+    connection = await asyncpg.connect(admin_url, timeout=60)
     try:
         await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
         await _everybody_off(url)
@@ -54,7 +54,7 @@ async def demoted_database(admin_url: str, url: str) -> AsyncIterator[None]:
 
 
 async def _everybody_off(url: str) -> None:
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await asyncpg.connect(url, timeout=60)
     try:
         await connection.execute(OTHERS_OFF)
     finally:
@@ -97,7 +97,7 @@ class LogPipe:
         """Let go of our end for writing; the rest is copied when the last process has ended."""
         self._flowing.set()
         os.close(self.write_end)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
 
     def _copy(self) -> None:
         with self._path.open("ab", buffering=0) as log:
