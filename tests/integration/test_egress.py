@@ -81,7 +81,7 @@ async def reached(settings: Settings) -> list[bool]:
     async with open_provider(settings) as provider, poster:
         created = await provider.create(TASK)
         found = await poster.post("n1", 1, b"{}")
-    sync = open_sync(settings, "default", timeout_s=5)
+    sync = open_sync(settings, "default", timeout_s=60)
     asked = await sync.ask("CHATGPT", "{}")
     await sync.close()
     checks = [await check_provider(settings), await check_webhook(settings)]

@@ -15,7 +15,7 @@ from tests.conftest import StartValkey
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyServer
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 20.0
 
 
 @dataclass
@@ -64,7 +64,7 @@ async def test_f16_the_worker_s_pool_writes_to_the_new_server(pair: Pair) -> Non
         pair.fail_over()
         # As arq takes a job: it would read a refusal as "somebody else has it".
         async with pool.pipeline(transaction=True) as pipeline:
-            await pipeline.psetex("arq:in-progress:1", 1_000, b"1").execute()
+            await pipeline.psetex("arq:in-progress:1", 60_000, b"1").execute()
         with pair.second.client() as client:
             assert client.exists("arq:in-progress:1")
     finally:
@@ -96,7 +96,7 @@ async def test_f15_a_replaced_server_that_still_takes_writes_is_left(
         assert await queue.wake_submit()
         pair.proxy.target_port = pair.second.port
         with pair.second.client() as client:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not client.zcard(QUEUE_NAME):
                     assert await queue.wake_submit()
                     await asyncio.sleep(0.02)

@@ -191,7 +191,7 @@ class Provider:
         call.cancel()
         await eventually(lambda: connection.transport is None)
 
-    async def quiet(self, seconds: float = 20.0) -> Any:
+    async def quiet(self, seconds: float = 60.0) -> Any:
         """Real time: wait until no task is active and no delivery pending; the books then."""
 
         async def still() -> bool:
@@ -202,7 +202,7 @@ class Provider:
         return await self.books()
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait for a condition, sync or async; never for a fixed time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -240,7 +240,7 @@ async def start_command(*arguments: str) -> asyncio.subprocess.Process:
 async def refused_by_command(status: int, *arguments: str) -> str:
     """What the command writes to stderr when it ends with `status` instead of starting."""
     process = await start_command(*arguments)
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == status
     return errors.decode()
 

@@ -144,7 +144,7 @@ async def test_the_page_is_told_which_faults_are_on(emulate: Any) -> None:
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
     process = await start_command("--port", "0", "--json", *arguments)
     assert process.stdout is not None
-    return process, json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    return process, json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -160,7 +160,7 @@ async def test_command_ends_cleanly(number: signal.Signals, tmp_path: Path) -> N
             ) as reply:
                 assert reply.status == 200
     process.send_signal(number)
-    output, errors = await asyncio.wait_for(process.communicate(), 10)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, output, errors) == (0, b"", b"")
 
 
@@ -168,11 +168,11 @@ async def test_command_alone_is_well_behaved() -> None:
     """One organization on Starter, the published key, no faults; a readable line instead of JSON."""
     process = await start_command("--port", "0")
     assert process.stdout is not None
-    line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
     assert "sk_test_0123456789abcdef0123456789abcdef" in line
     assert "plan starter" in line
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_command_takes_switches_and_faults() -> None:
             assert reply.status == 500
     assert (rates["error_500"], rates["seed"]) == (1.0, 7)
     process.terminate()
-    await asyncio.wait_for(process.communicate(), 10)
+    await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
 
 
@@ -234,7 +234,7 @@ async def test_control_off_loopback_demands_a_token(host: str, given: str | None
                     assert reply.status == status, path
     finally:
         process.terminate()
-        await asyncio.wait_for(process.communicate(), 10)
+        await asyncio.wait_for(process.communicate(), 60)
 
 
 def test_every_control_route_is_tried() -> None:

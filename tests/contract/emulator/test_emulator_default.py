@@ -65,7 +65,7 @@ def url() -> Iterator[str]:
 def call(url: str, body: Any = None) -> tuple[Any, dict[str, str]]:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as response:
         return json.load(response), dict(response.headers)
 
 

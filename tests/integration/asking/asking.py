@@ -40,7 +40,7 @@ class Asking:
     store: Store
     clock: SteppedClock
     url: str
-    timeout_s: float = 20.0
+    timeout_s: float = 60.0
     slept: list[float] = field(default_factory=list)
     while_waiting: Callable[[], Awaitable[None]] | None = None
 

@@ -234,7 +234,7 @@ async def test_both_senders_are_accepted_by_the_idle_provider(tmp_path: Path) ->
             api_key=EMULATOR_KEY,
             webhook_url=None,
             pacer=Pacer(1000.0),
-            timeout_s=5,
+            timeout_s=60,
             connections=2,
         )
         async with client:

@@ -99,12 +99,12 @@ async def test_w14_what_was_acknowledged_and_dropped_is_found(pipeline: Pipeline
             api_key=EMULATOR_KEY,
             webhook_url=url,
             pacer=Pacer(500),
-            timeout_s=10,
+            timeout_s=60,
             connections=8,
         ) as client,
     ):
         await pipeline.submit(provider=client)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await idle(client):  # noqa: ASYNC110 - another process has no event
                 await asyncio.sleep(0.02)
         pipeline.clock.advance(to_ms(LIMITS.poll_after_s))
@@ -268,12 +268,12 @@ async def test_every_worker_looks_for_them(sqlite_pipeline: Pipeline) -> None:
     context = Context(settings, pipeline.store, providers, queue, clock=pipeline.clock, jitter=lambda: 0.0)
     working = asyncio.create_task(run_lost_webhook_search(context))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await lost(pipeline):  # noqa: ASYNC110 - a row has no event
                 await asyncio.sleep(0.01)
     finally:
         context.stopping.set()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await working
         await queue.close()
     assert len(await lost(pipeline)) == 2

@@ -22,13 +22,18 @@ LIMITS = NoticeLimits(notice_tries_max=4)
 
 @pytest.fixture
 async def poster(receiver: Receiver) -> AsyncIterator[NoticeClient]:
-    settings = load_settings(
-        _env_file=None, notice_url=receiver.url, notice_secret=SECRET, notice_timeout_s=0.8
-    )
-    opened = open_notice_client(settings)
-    assert opened is not None
-    async with opened:
+    async with client_of(receiver, timeout_s=60) as opened:
         yield opened
+
+
+def client_of(receiver: Receiver, *, timeout_s: float) -> NoticeClient:
+    opened = open_notice_client(
+        load_settings(
+            _env_file=None, notice_url=receiver.url, notice_secret=SECRET, notice_timeout_s=timeout_s
+        )
+    )
+    assert opened is not None
+    return opened
 
 
 def notifier(store: Store, poster: NoticeClient | None, clock: SteppedClock, **limits: int) -> Notifier:
@@ -101,10 +106,11 @@ async def test_retry_after_is_respected(
 async def test_silence_and_absence_are_given_up_in_the_end(
     store: Store, clock: SteppedClock, receiver: Receiver, poster: NoticeClient
 ) -> None:
-    receiver.answers.append(5.0)
+    receiver.answers.append(600.0)
     await store.notices.add_notices([notice()], clock())
+    async with client_of(receiver, timeout_s=0.3) as hasty:
+        ((_, outcome),) = await notifier(store, hasty, clock).send_due()
     sender = notifier(store, poster, clock)
-    ((_, outcome),) = await sender.send_due()
     assert (outcome.state, outcome.error) == (NoticeState.NEW, "TimeoutError")
     # A port that nobody listens on.
     poster.url = "http://127.0.0.1:1/notices"

@@ -45,7 +45,7 @@ async def test_two_workers_report_each_thing_once(
     store: Store, clock: SteppedClock, receiver: Receiver
 ) -> None:
     pipeline = Pipeline(store, clock)
-    where = {"notice_url": receiver.url, "notice_secret": SECRET, "notice_timeout_s": 2.0}
+    where = {"notice_url": receiver.url, "notice_secret": SECRET, "notice_timeout_s": 60.0}
     workers = [context_on(store, clock, pipeline, **where) for _ in range(2)]
     receiver.answers.append(web.Response(status=500))
     with capture_logs() as logs:
@@ -62,6 +62,7 @@ async def test_two_workers_report_each_thing_once(
             await pipeline.deliver(*done)
             await until(lambda: len(receiver.got) == 3)
             # The receiver refused the first; its next try is due later, and the others went before it.
+            await until_rows(store, lambda rows: "HTTP 500" in [row.error for row in rows])
             clock.advance(2_500)
             await until(lambda: len(receiver.got) == 4)
     assert receiver.refused == [] and receiver.ids[3] == first
@@ -78,14 +79,19 @@ async def test_warnings_are_reported_and_a_silent_receiver_holds_nothing_up(
 ) -> None:
     pipeline = Pipeline(sqlite_store, clock)
     receiver.answers.extend([60.0] * 3)
-    where = {"notice_url": receiver.url, "notice_secret": SECRET, "notice_timeout_s": 0.1}
-    one = context_on(sqlite_store, clock, pipeline, **where)
+    where = {"notice_url": receiver.url, "notice_secret": SECRET}
+    hasty, patient = (
+        context_on(sqlite_store, clock, pipeline, **where, notice_timeout_s=timeout_s)
+        for timeout_s in (0.1, 60)
+    )
     await pipeline.start(30)
     await pipeline.submit()
     await sqlite_store.accounts.store_balance("default", Balance(clock(), Decimal(50), None, None))
-    async with running(run_notices(one), one):
+    async with running(run_notices(hasty), hasty):
         await until(lambda: len(receiver.got) >= 2)
         await until_rows(sqlite_store, lambda rows: all(row.error == "TimeoutError" for row in rows))
+    receiver.answers.clear()
+    async with running(run_notices(patient), patient):
         while {row.state for row in await sqlite_store.notices.list_notices()} != {"sent"}:
             clock.advance(10_000)
             await asyncio.sleep(0.02)
@@ -94,7 +100,7 @@ async def test_warnings_are_reported_and_a_silent_receiver_holds_nothing_up(
 
 
 async def until_rows(store: Store, condition: Callable[[list[Any]], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition(await store.notices.list_notices()):  # noqa: ASYNC110 - rows have no event
             await asyncio.sleep(0.02)
 

@@ -19,7 +19,7 @@ LOOPBACK = read_networks("127.0.0.0/8")
 class _Settings:
     relay_in_flight = 64
     relay_endpoint_in_flight = 16
-    relay_timeout_s = 5.0
+    relay_timeout_s = 60.0
     relay_every_s = 0.05
     relay_failing_s = 24 * 3600.0
     relay_lease_s = 60.0
@@ -65,7 +65,7 @@ class Worker:
         await self.ended()
 
     async def ended(self) -> None:
-        await until(lambda: not self.relay._pumps, 20.0)
+        await until(lambda: not self.relay._pumps)
 
 
 def endpoint(url: str, scheme: Scheme = Scheme.STANDARD, secret: str | None = None) -> NewEndpoint:
@@ -84,7 +84,7 @@ async def only_endpoint(pipeline: Pipeline) -> EndpointRow:
     return row
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - a condition has no event
             await asyncio.sleep(0.005)

@@ -28,11 +28,16 @@ class Receiver:
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     elsewhere: int = 0
     """Requests at the address that a redirect names."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """No post is answered while it is cleared."""
     under_way_max: int = 0
     _under_way: int = 0
     _secret: str = ""
     _verified: list[Any] = field(default_factory=list)
     """Of the first of `got`."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         self._under_way += 1
@@ -42,6 +47,7 @@ class Receiver:
             self.got.append(({k.lower(): v for k, v in request.headers.items()}, body))
             if self._secret:
                 self.verify_as_they_come(self._secret)
+            await self.gate.wait()
             answer = self.answers.popleft() if self.answers else self.always
             if isinstance(answer, web.Response):
                 return answer

@@ -265,7 +265,7 @@ async def test_slow_endpoints_hold_up_nobody_else(pipeline: Pipeline) -> None:
         await pipeline.start(40, push_to=endpoint(quick.url))
         await complete(pipeline)
         await worker.relay.turn()
-        await until(lambda: len(quick.got) == 40, 30.0)
+        await until(lambda: len(quick.got) == 40)
         assert max(receiver.under_way_max for receiver in slow) <= 16 // 9 + 1
         worker.context.stopping.set()
         for _, task in worker.relay._pumps.values():
@@ -274,10 +274,13 @@ async def test_slow_endpoints_hold_up_nobody_else(pipeline: Pipeline) -> None:
 
 async def test_posts_to_one_endpoint_are_bounded(pipeline: Pipeline) -> None:
     async with receiving() as receiver, Worker(pipeline, relay_endpoint_in_flight=3) as worker:
-        receiver.always = 0.02
+        receiver.gate.clear()
         await pipeline.start(20, push_to=endpoint(receiver.url))
         await complete(pipeline)
-        await worker.turn()
+        await worker.relay.turn()
+        await until(lambda: receiver.under_way_max >= 3)
+        receiver.gate.set()
+        await worker.ended()
         assert len(receiver.got) == 20
         assert receiver.under_way_max == 3
 

@@ -49,7 +49,7 @@ def test_a_stopped_valkey_comes_back_on_its_port_with_its_data(start_valkey: Sta
 def test_a_paused_valkey_hangs_and_goes_on(start_valkey: StartValkey) -> None:
     server = start_valkey(appendonly=False)
     server.pause()
-    with server.client() as client, pytest.raises(redis.TimeoutError):
+    with redis.Redis.from_url(server.url, socket_timeout=0.5) as client, pytest.raises(redis.TimeoutError):
         client.ping()
     server.resume()
     with server.client() as client:

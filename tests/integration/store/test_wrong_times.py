@@ -125,7 +125,7 @@ async def test_f18_a_run_that_is_dated_ahead_is_not_the_latest(store: Store) -> 
 
 
 async def test_f18_the_database_has_its_time_and_who_worked_last(store: Store) -> None:
-    assert abs(await store.health.database_ms() - time.time() * 1000) < 5_000
+    assert abs(await store.health.database_ms() - time.time() * 1000) < 60_000
     assert (await store.health.last_seen("worker")).seen_ms is None
     one, other = "01a0f4c2-c400-7000-8000-000000000001", "01a0f4c2-c400-7000-8000-000000000002"
     returned = [await store.health.beat(which, "worker") for which in (one, other, one)]

@@ -61,7 +61,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 @contextlib.asynccontextmanager
 async def serving(
-    timeout_s: float = 5.0, *, pacer: Pacer | None = None, **changes: Any
+    timeout_s: float = 60.0, *, pacer: Pacer | None = None, **changes: Any
 ) -> AsyncIterator[Provider]:
     served: list[Provider] = []
 
@@ -80,7 +80,7 @@ async def serving(
 def client_of(
     url: str,
     pacer: Pacer | None = None,
-    timeout_s: float = 5.0,
+    timeout_s: float = 60.0,
     api_key: str = "sk_test_x",
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Client:
@@ -239,8 +239,10 @@ async def test_no_answer_in_time_leaves_the_result_unknown() -> None:
 
     async with serving(timeout_s=0.1) as provider:
         provider.answer = hang
-        assert (await provider.client.create(TASK)).answer is Answer.LOST
-        assert asked.is_set()
+        async with asyncio.timeout(30):
+            while not asked.is_set():  # a busy machine may need longer to begin
+                got = await provider.client.create(TASK)
+        assert got.answer is Answer.LOST
         assert (await provider.client.poll("t")).found is None
 
 

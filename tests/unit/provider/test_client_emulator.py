@@ -49,7 +49,7 @@ def url_of(server: TestServer) -> str:
 
 def client_of(url: str, api_key: str = EMULATOR_KEY) -> Client:
     return Client(
-        base_url=url, api_key=api_key, webhook_url=None, pacer=Pacer(500), timeout_s=10.0, connections=4
+        base_url=url, api_key=api_key, webhook_url=None, pacer=Pacer(500), timeout_s=60.0, connections=4
     )
 
 
@@ -168,7 +168,7 @@ async def test_the_slots_are_read_however_their_headers_are_spelled(
     )
     async with TestServer(create_app(options)) as server:
         url = str(server.make_url("")).rstrip("/")
-        client = SyncClient(base_url=url, api_key=EMULATOR_KEY, pacer=Pacer(500), timeout_s=20.0)
+        client = SyncClient(base_url=url, api_key=EMULATOR_KEY, pacer=Pacer(500), timeout_s=60.0)
         answer = await client.ask("GOOGLE", '{"query":"shoes","country":"US"}')
         await client.close()
     assert (answer.end, answer.slots, answer.slots_used) == (SyncEnd.ANSWERED, 7, 1)

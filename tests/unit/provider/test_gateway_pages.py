@@ -110,7 +110,7 @@ async def test_no_page_is_the_providers_word(call: Callable[[Client], Awaitable[
 
 async def test_a_sync_call_that_something_else_answered_is_lost_and_not_repeated() -> None:
     async with serving() as provider:
-        client = SyncClient(base_url=provider.url, api_key="sk", pacer=Pacer(10_000), timeout_s=5)
+        client = SyncClient(base_url=provider.url, api_key="sk", pacer=Pacer(10_000), timeout_s=60)
         for page in ALL:
             provider.answer = instead(page)
             got = await client.ask("CHATGPT", "{}")

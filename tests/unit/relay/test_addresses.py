@@ -138,7 +138,7 @@ def test_a_secret_that_cannot_be_used_is_refused_and_not_quoted(
 
 
 async def posted(url: str, *, allowed: str = "") -> Answered:
-    async with RelayClient(allowed=read_networks(allowed), outbound=Outbound(), timeout_s=5) as client:
+    async with RelayClient(allowed=read_networks(allowed), outbound=Outbound(), timeout_s=60) as client:
         return await client.post(url, {"x": "y"}, b"{}")
 
 
@@ -183,6 +183,6 @@ async def test_what_is_named_is_posted_to() -> None:
 
 async def test_behind_a_proxy_an_address_is_refused_before_the_proxy_is_asked() -> None:
     outbound = Outbound(https_proxy="http://127.0.0.1:9")
-    async with RelayClient(allowed=(), outbound=outbound, timeout_s=5) as client:
+    async with RelayClient(allowed=(), outbound=outbound, timeout_s=60) as client:
         assert (await client.post("https://169.254.169.254/x", {}, b"{}")).error == REFUSED
         assert (await client.post("https://receiver.example/x", {}, b"{}")).error != REFUSED
