@@ -5,11 +5,12 @@ nothing else.
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,8 +66,13 @@ class Archive:
     async def deliveries(self, block: ArchivedBlock, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Delivery id -> its row as it stood in the database, `body` as it was received (encoding identity).
         Without those that are not in the block. Raises BlockDamaged, ObjectsUnavailable, ObjectsRefused."""
-        try:
+        with self._faults_of(block):
             return await self._read(block, ids)
+
+    @contextlib.contextmanager
+    def _faults_of(self, block: ArchivedBlock) -> Iterator[None]:
+        try:
+            yield
         except FileNotFoundError:
             # Not let through: who reads a database takes it for the database's.
             raise ObjectsRefused(
@@ -76,6 +82,19 @@ class Archive:
             ) from None
         except BlockDamaged as error:
             raise BlockDamaged(f"{block.path} in the archive {self.display} is damaged: {error}") from error
+
+    async def ids(self, block: ArchivedBlock) -> frozenset[str]:
+        """Of all deliveries in a block. Raises as `deliveries`."""
+        with self._faults_of(block):
+            return frozenset((await self._opened(block)).index)
+
+    async def check(self, block: ArchivedBlock) -> None:
+        """Read a block from the storage. Raises BlockDamaged when it is not there, or not as it was written;
+        ObjectsUnavailable, ObjectsRefused."""
+        if await self._objects.size_bytes(block.path) is None:
+            raise BlockDamaged(f"{block.path} is not in the archive {self.display}")
+        if await _hash_of(self._objects, block.path, block.block_bytes) != block.sha256:
+            raise BlockDamaged(f"{block.path} in the archive {self.display} is not as it was written")
 
     async def _read(self, block: ArchivedBlock, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         opened = await self._opened(block)
@@ -105,6 +124,8 @@ class Archive:
             )
         packed = await self._objects.get_range(block.path, footer.index_start, footer.index_bytes)
         index = await asyncio.to_thread(lambda: {entry.row["id"]: entry for entry in read_index(packed)})
+        if (len(index), min(index), max(index)) != (block.count, block.first_id, block.last_id):
+            raise BlockDamaged("it holds other deliveries than were written: it is another block")
         opened = self._open[block.path] = _OpenBlock(index, BodyReader(dictionary))
         while len(self._open) > INDEXES_KEPT:
             self._open.popitem(last=False)
@@ -142,7 +163,7 @@ class NewBlock:
         summary = await asyncio.to_thread(self._writer.finish)
         path = block_path(day_ms, summary)
         await self._objects.put(path, self._path)
-        if await self._hash_of_stored(path, summary.block_bytes) != summary.sha256:
+        if await _hash_of(self._objects, path, summary.block_bytes) != summary.sha256:
             raise BlockDamaged(f"{path} does not come back as it was stored")
         await asyncio.to_thread(self._compare, path, summary.block_bytes)
         return ArchivedBlock(
@@ -155,15 +176,6 @@ class NewBlock:
             summary.block_bytes,
             summary.sha256,
         )
-
-    async def _hash_of_stored(self, path: str, block_bytes: int) -> str:
-        if await self._objects.size_bytes(path) != block_bytes:
-            return ""
-        read = hashlib.sha256()
-        for start in range(0, block_bytes, SPAN_BYTES_MAX):
-            piece = await self._objects.get_range(path, start, min(SPAN_BYTES_MAX, block_bytes - start))
-            await asyncio.to_thread(read.update, piece)
-        return read.hexdigest()
 
     def _compare(self, path: str, block_bytes: int) -> None:
         """The file, which is equal to the object by now, against the bodies that came from the database."""
@@ -184,6 +196,18 @@ class NewBlock:
         """Remove the file."""
         self._file.close()
         self._folder.cleanup()
+
+
+async def _hash_of(objects: "Objects", path: str, block_bytes: int) -> str:
+    """SHA-256 of an object, in hex; empty when there is none of that size."""
+    if await objects.size_bytes(path) != block_bytes:
+        return ""
+    read = hashlib.sha256()
+    with contextlib.suppress(FileNotFoundError):  # it went meanwhile, and is short
+        for start in range(0, block_bytes, SPAN_BYTES_MAX):
+            piece = await objects.get_range(path, start, min(SPAN_BYTES_MAX, block_bytes - start))
+            await asyncio.to_thread(read.update, piece)
+    return read.hexdigest()
 
 
 def block_path(day_ms: int, summary: BlockSummary) -> str:

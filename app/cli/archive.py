@@ -65,12 +65,14 @@ def _day_document(day: "ArchivedDay") -> dict[str, Any]:
         "body_bytes": day.body_bytes,
         "block_bytes": day.block_bytes,
         "left_out": day.left_out,
+        "unreadable": len(day.unreadable),
     }
 
 
 def draw_archived(console: "Console", document: dict[str, Any]) -> None:
     """A line for each day."""
     from app.cli.tables import FittingTable
+    from app.domain.text import counted
 
     if not document["days"]:
         after = document["after_days"]
@@ -91,6 +93,11 @@ def draw_archived(console: "Console", document: dict[str, Any]) -> None:
     left = any(day["left_out"] for day in document["days"])
     rest = " What is left out is not settled yet, and follows." if left else ""
     console.print(f"Archived in {document['archive']}.{rest}")
+    if damaged := sum(day["unreadable"] for day in document["days"]):
+        console.print(
+            f"{counted(damaged, 'body', 'bodies')} left out cannot be unpacked any more: damaged in the "
+            "database. tallyhook verify names what is concerned."
+        )
 
 
 ARCHIVE_EXAMPLES = examples(

@@ -33,27 +33,32 @@ def prune(
     """
     import asyncio
 
-    from app.bootstrap import now_ms
+    from app.bootstrap import now_ms, open_archive
     from app.cli.terminal import show
-    from app.services.prune import Pruner, place_in_archive
+    from app.services.in_archive import InArchive
+    from app.services.prune import Pruner
     from app.views.prune import prune_document
 
     settings = settings_for(log_level="warning")
     policy = settings.keep_days()
 
     async def work(store: "Store") -> None:
+        archive = open_archive(settings)
         pruner = Pruner(
             store,
             policy,
             clock=now_ms,
             pause=lambda: asyncio.sleep(PAUSE_S),
-            place_of=place_in_archive(store, settings.archive_url),
+            place=None if archive is None else InArchive(store, archive),
         )
         found = await (pruner.plan() if dry_run else pruner.turn())
         if found and not dry_run:
             pruned = sum(one.rows for one in found)
             done(f"{counted(pruned, 'row')} {agreeing(pruned)} pruned")
-        show(prune_document(found, policy, dry_run=dry_run), as_json=as_json, draw=draw_pruned)
+        document = prune_document(found, policy, dry_run=dry_run, held=pruner.held)
+        show(document, as_json=as_json, draw=draw_pruned)
+        if pruner.held:
+            raise typer.Exit(1)
 
     with_store(settings, work)
 
@@ -95,6 +100,8 @@ def draw_pruned(output: "Console", document: "Document") -> None:
             figures = (f"{day['rows']:,}", f"{day['bytes']:,}", str(day["credits_charged"]))
             rows.add_row(day["kind"], day["day"], *figures, pairs(day["kept"]))
         output.print(rows)
+    for day in document["held_up"]:
+        output.print(escape(f"Nothing of {day['day']} went: {day['reason']}."))
     output.print(escape(document["message"]))
 
 

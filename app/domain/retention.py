@@ -42,6 +42,8 @@ class Elsewhere:
     """The archive; None: nowhere."""
     missing: frozenset[str] = frozenset()
     """Ids of deliveries that are not there yet."""
+    blocks: int = 0
+    """How many they are in there."""
 
 
 OPEN, DONE = "open", "done"

@@ -100,10 +100,9 @@ class Bucket:
     async def get_range(self, path: str, start: int, length_bytes: int) -> bytes:
         try:
             return bytes(await self._store.get_range_async(path, start=start, length=length_bytes))
-        except FileNotFoundError:
-            raise
         except Exception as error:
-            raise self._translate(error) from None
+            self._raise_unless_absent(error)
+            raise
 
     async def size_bytes(self, path: str) -> int | None:
         try:

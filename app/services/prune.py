@@ -5,11 +5,11 @@ others.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.domain.retention import Elsewhere, Kind, kept_since
 from app.domain.time_format import DAY_MS
-from app.ports import Clock
+from app.ports import BlockDamaged, Clock, ObjectsRefused, ObjectsUnavailable
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -28,18 +28,30 @@ Pause = Callable[[], Awaitable[None]]
 """Between two batches: who else writes has a turn, and who stops is heard."""
 
 
-async def nowhere(_day_ms: int) -> Elsewhere | None:
+class Place(Protocol):
+    """Where bodies are before they are pruned; days are their midnight (UTC) in ms."""
+
+    async def of_day(self, day_ms: int) -> Elsewhere | None:
+        """Asked before anything of a day is dropped; None: it may not be yet."""
+
+    async def note_late(self, day_ms: int) -> None:
+        """Asked of a day that may not be dropped yet: what stands of it is to follow."""
+
+    async def fault_of(self, day_ms: int) -> str | None:
+        """Why nothing of a day that is due may be dropped; None: it may. Raises ObjectsUnavailable."""
+
+
+class Nowhere:
     """There is no archive: the policy alone decides."""
-    return Elsewhere()
 
+    async def of_day(self, _day_ms: int) -> Elsewhere | None:
+        return Elsewhere()
 
-PlaceOf = Callable[[int], Awaitable[Elsewhere | None]]
-"""Asked for each day (its midnight, UTC, in ms) before anything of it is dropped; None: it may not be yet."""
+    async def note_late(self, _day_ms: int) -> None:
+        """Nothing follows anywhere."""
 
-
-def place_in_archive(store: "Store", archive: str) -> PlaceOf:
-    """With an archive only what is in it goes. `archive`: its URL; empty: there is none."""
-    return store.pruning.archive_of if archive else nowhere
+    async def fault_of(self, _day_ms: int) -> str | None:
+        return None
 
 
 class Pruner:
@@ -53,13 +65,15 @@ class Pruner:
         clock: Clock,
         pause: Pause,
         is_over: Callable[[], bool] = lambda: False,
-        place_of: PlaceOf = nowhere,
+        place: Place | None = None,
     ) -> None:
         self._store = store
         self._policy = policy
         self._clock = clock
         self._pause = pause
-        self._place_of = place_of
+        self._place = Nowhere() if place is None else place
+        self.held: dict[int, str] = {}
+        """Days that are old enough, of which nothing went in the last turn for the archive's sake: why."""
         self._is_over = is_over
         """Asked between two days or batches: then the turn ends, and the next one goes on there."""
         self._next_day_ms = 0
@@ -70,6 +84,7 @@ class Pruner:
         """Drop what is due; days of which something went. Raises as the store does: what went until then is
         in its receipts."""
         found: list[Dropped] = []
+        self.held = {}
         for kind in ROW_KINDS:
             found += await self._rows(kind, self._store.row_pruning.drop_rows, is_plan=False)
         if (days := self._policy.get(Kind.BODIES)) is not None:
@@ -84,7 +99,7 @@ class Pruner:
         if (days := self._policy.get(Kind.BODIES)) is not None:
             until_ms, day_ms = kept_since(self._clock(), days), await self._store.partitions.next_day(0)
             while day_ms is not None and day_ms < until_ms:
-                if (place := await self._place_of(day_ms)) is not None:
+                if (place := await self._place.of_day(day_ms)) is not None:
                     found.append(await self._store.pruning.survey_bodies(day_ms, place))
                 day_ms = await self._store.partitions.next_day(day_ms + DAY_MS)
         return found
@@ -125,9 +140,14 @@ class Pruner:
             if day_ms is None or day_ms >= until_ms:
                 self._next_day_ms = 0
                 break
-            place = await self._place_of(day_ms)
-            if place is not None:
-                found.append(await self._day(day_ms, whole.get(day_ms), place))
+            try:
+                if (place := await self._place_of(day_ms)) is not None:
+                    found.append(await self._day(day_ms, whole.get(day_ms), place))
+            except (ObjectsRefused, BlockDamaged) as error:
+                self.held[day_ms] = str(error)
+            except ObjectsUnavailable as error:
+                self.held[day_ms] = str(error)
+                break
             if self._is_over():
                 self._next_day_ms = day_ms
                 break
@@ -136,6 +156,22 @@ class Pruner:
             if partition.until_ms <= until_ms:
                 await self._store.pruning.drop_empty(partition)
         return found
+
+    async def _place_of(self, day_ms: int) -> Elsewhere | None:
+        """Where the day is, if what may go of it is there and whole."""
+        place = await self._place.of_day(day_ms)
+        if place is None:
+            await self._place.note_late(day_ms)
+            place = await self._place.of_day(day_ms)
+        if place is None or place.location is None:
+            return place
+        # Read only where something goes: what stays of old days is looked at every hour.
+        if not (await self._store.pruning.survey_bodies(day_ms, place)).rows:
+            return None
+        if (fault := await self._place.fault_of(day_ms)) is not None:
+            self.held[day_ms] = fault
+            return None
+        return place
 
     async def _day(self, day_ms: int, partition: "Partition | None", elsewhere: Elsewhere) -> "Dropped":
         """A day's bodies: its partition whole where it has one, otherwise in batches."""

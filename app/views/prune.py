@@ -10,12 +10,16 @@ from app.store.write.receipts import Dropped
 from app.views.runs import Document
 
 
-def prune_document(found: Sequence[Dropped], policy: Mapping[str, int], *, dry_run: bool) -> Document:
-    """Each kind and day of which something goes or stays in spite of its age, and all in a sentence."""
+def prune_document(
+    found: Sequence[Dropped], policy: Mapping[str, int], *, dry_run: bool, held: Mapping[int, str]
+) -> Document:
+    """Each kind and day of which something goes or stays in spite of its age, and all in a sentence. `held`:
+    days of which nothing went for the archive's sake, and why."""
     return {
         "policy": dict(policy),
         "dry_run": dry_run,
         "days": [_day_document(one) for one in found],
+        "held_up": [{"day": _day(day_ms), "reason": reason} for day_ms, reason in sorted(held.items())],
         "message": _sentence(found, policy, dry_run=dry_run),
     }
 
@@ -23,12 +27,16 @@ def prune_document(found: Sequence[Dropped], policy: Mapping[str, int], *, dry_r
 def _day_document(dropped: Dropped) -> Document:
     return {
         "kind": dropped.kind.value,
-        "day": str(iso_utc(dropped.day_ms))[:10],
+        "day": _day(dropped.day_ms),
         "rows": dropped.rows,
         "bytes": dropped.body_bytes,
         "credits_charged": to_json_number(dropped.credits_charged),
         "kept": {reason.value: count for reason, count in sorted(dropped.kept.items())},
     }
+
+
+def _day(day_ms: int) -> str:
+    return str(iso_utc(day_ms))[:10]
 
 
 def _sentence(found: Sequence[Dropped], policy: Mapping[str, int], *, dry_run: bool) -> str:

@@ -33,6 +33,7 @@ async def run_archive(context: Context) -> None:
         name="archive",
         every_s=EVERY_S,
         stopping=context.stopping,
+        within_s=LEASE_MS / 1000,
         watch=context.signals,
     )
 
@@ -59,6 +60,8 @@ async def archive_due_days(context: Context, owner: str) -> int:
                 bytes=day.block_bytes,
                 left_out=day.left_out,
             )
+            if day.unreadable:
+                log.warning("bodies_unreadable", day_ms=day.day_ms, ids=day.unreadable[:10])
     except (ObjectsUnavailable, ObjectsRefused, BlockDamaged) as error:
         log.warning("archive_unavailable", error=str(error)[:300])
     finally:

@@ -5,7 +5,9 @@ import uuid
 
 import structlog
 
-from app.services.prune import Pruner, place_in_archive
+from app.bootstrap import open_archive
+from app.services.in_archive import InArchive
+from app.services.prune import Pruner
 from app.store.write.receipts import Dropped
 from workers.context import Context
 from workers.periodic import run_every
@@ -19,7 +21,7 @@ TURN_S = 120.0
 """A turn goes on no longer; the next one goes on behind it. A day of 50,000 deliveries takes PostgreSQL some
 seconds, SQLite in batches some ten."""
 LEASE_MS = 600_000
-"""Above the longest turn: TURN_S, and the transaction that it ends with."""
+"""Above the longest turn: TURN_S, and the day that it ends with, whose blocks are read from the archive."""
 PAUSE_S = 0.05
 """Between two batches: SQLite has one writer, and settlement is meant to have most of its time."""
 
@@ -30,13 +32,14 @@ async def run_pruning(context: Context) -> None:
     if not policy:  # nobody's data is deleted unasked
         await context.stopping.wait()
         return
+    archive = open_archive(context.settings)
     owner, until_s, monotonic_s = uuid.uuid4().hex, [0.0], asyncio.get_running_loop().time
     pruner = Pruner(
         context.store,
         policy,
         clock=context.clock,
         pause=lambda: asyncio.sleep(PAUSE_S),
-        place_of=place_in_archive(context.store, context.settings.archive_url),
+        place=None if archive is None else InArchive(context.store, archive),
         is_over=lambda: context.stopping.is_set() or monotonic_s() > until_s[0],
     )
 
@@ -44,7 +47,14 @@ async def run_pruning(context: Context) -> None:
         until_s[0] = monotonic_s() + TURN_S
         return await prune_once(context, owner, pruner)
 
-    await run_every(turn, name="pruning", every_s=EVERY_S, stopping=context.stopping, watch=context.signals)
+    await run_every(
+        turn,
+        name="pruning",
+        every_s=EVERY_S,
+        stopping=context.stopping,
+        within_s=LEASE_MS / 1000,
+        watch=context.signals,
+    )
 
 
 async def prune_once(context: Context, owner: str, pruner: Pruner) -> int:
@@ -56,6 +66,8 @@ async def prune_once(context: Context, owner: str, pruner: Pruner) -> int:
         for dropped in await pruner.turn():
             rows += dropped.rows
             tell(dropped)
+        for day_ms, reason in pruner.held.items():
+            log.warning("pruning_held_up", day_ms=day_ms, error=reason[:300])
     finally:
         await context.store.runs.release_lease(LEASE, owner)
     return rows

@@ -5,7 +5,6 @@ A receipt and what it counts change in one transaction, so whatever is killed, t
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,7 +22,6 @@ from app.store.part import StorePart, reads, writes
 from app.store.tables import (
     EVERY_ATTEMPT,
     archive_blocks,
-    archived_days,
     credits_sum,
     deliveries,
     findings,
@@ -96,24 +94,6 @@ class PruneWrites(StorePart):
         row = (await connection.execute(grown.where(deliveries.c.id >= first_id(since_ms)))).one()
         return int(row[0]), int(row[1])
 
-    @reads
-    async def archive_of(self, connection: AsyncConnection, day_ms: int) -> Elsewhere | None:
-        """The archive that has the deliveries of a day, those that were dropped already among them, but for
-        those that were not closed then; None: others are missing there too."""
-        b, a, c, d = archive_blocks.c, archived_days.c, receipts.c, deliveries.c
-        complete = sa.select(a.left_out).where(a.day_ms == day_ms, a.archived_at_ms.is_not(None))
-        if (text := await connection.scalar(complete)) is None:
-            return None
-        left_out = json.loads(text)
-        stored = sa.select(sa.func.min(b.archive), sa.func.max(b.archive), sa.func.sum(b.deliveries))
-        first, last, count = (await connection.execute(stored.where(b.day_ms == day_ms))).one()
-        to_come = sa.func.count().filter(d.id.in_(left_out))
-        query = sa.select(sa.func.count(), to_come).where(_of_day(day_ms))
-        stand, waiting = (await connection.execute(query)).one()
-        gone = sa.select(c.row_count).where(c.kind == Kind.BODIES, c.from_ms == day_ms)
-        is_all = int(count or 0) + waiting == stand + (await connection.scalar(gone) or 0)
-        return Elsewhere(first, frozenset(left_out)) if is_all and first and first == last else None
-
     @reads(long=True)
     async def survey_bodies(self, connection: AsyncConnection, day_ms: int, elsewhere: Elsewhere) -> Dropped:
         """What would go of a day, and what would stay."""
@@ -132,6 +112,8 @@ class PruneWrites(StorePart):
     ) -> Batch:
         """Look at up to `BATCH` deliveries of a day, drop those that may go, and add them to its receipt."""
         await take_turn(self.db, connection)
+        if not await _is_there(connection, day_ms, elsewhere):
+            return Batch(Dropped(Kind.BODIES, day_ms), None)
         rows = await self._page(connection, day_ms, after_id, BATCH, elsewhere, hashed=True)
         dropped = _sorted_out(day_ms, rows)
         ids = [row_id for row_id, _ in dropped.rows_of]
@@ -167,6 +149,8 @@ class PruneWrites(StorePart):
 
         async def before(connection: AsyncConnection) -> None:
             await take_turn(self.db, connection)
+            if not await _is_there(connection, day_ms, elsewhere):
+                raise _ChangedError
             await _refuse_changed(connection, survey)
             if found.rows:
                 await add_to_receipt(connection, found, now_ms, elsewhere.location, len(survey.kept_ids))
@@ -249,6 +233,12 @@ async def take_turn(db: Database, connection: AsyncConnection) -> None:
     """Who prunes or retains waits here for who does."""
     if not db.is_sqlite:  # which has one writer at a time
         await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ALONE})
+
+
+async def _is_there(connection: AsyncConnection, day_ms: int, elsewhere: Elsewhere) -> bool:
+    """Whether what stands elsewhere of a day is the same that was looked at."""
+    there = sa.select(sa.func.count()).where(archive_blocks.c.day_ms == day_ms)
+    return elsewhere.location is None or await connection.scalar(there) == elsewhere.blocks
 
 
 def _reason(elsewhere: Elsewhere) -> sa.ColumnElement[Any]:

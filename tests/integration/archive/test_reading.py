@@ -18,7 +18,8 @@ from app.objects import open_objects
 from app.ports import ObjectsRefused
 from app.provider.wire import read_answer, read_report
 from app.services.archive import archive_days
-from app.services.prune import Pruner, place_in_archive
+from app.services.in_archive import InArchive
+from app.services.prune import Pruner
 from app.services.settle import settle
 from app.services.verify.books import VerifyTotals
 from app.store import Store
@@ -46,8 +47,9 @@ async def no_pause() -> None:
 
 
 def pruner_of(scene: Scene, store: Store) -> Pruner:
-    place_of = place_in_archive(store, "set")
-    return Pruner(store, {Kind.BODIES: 10}, clock=scene.clock, pause=no_pause, place_of=place_of)
+    assert isinstance(store.archive, Archive)
+    place = InArchive(store, store.archive)
+    return Pruner(store, {Kind.BODIES: 10}, clock=scene.clock, pause=no_pause, place=place)
 
 
 async def archive_and_prune(scene: Scene, store: Store) -> None:

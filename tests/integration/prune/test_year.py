@@ -25,7 +25,8 @@ from app.objects import Objects, open_objects
 from app.provider.signature import sign
 from app.provider.wire import read_answer, read_report
 from app.services.archive import archive_days
-from app.services.prune import Pruner, place_in_archive
+from app.services.in_archive import InArchive
+from app.services.prune import Pruner
 from app.services.settle import settle
 from app.services.verify.books import conclude, verify_share
 from app.store import Database, Store
@@ -146,7 +147,7 @@ class Year:
             {Kind.BODIES: self.kept},
             clock=clock,
             pause=self.look,
-            place_of=place_in_archive(store, "is"),
+            place=InArchive(store, store.archive),
         ).turn()
         assert [self._days_ago(one.day_ms) for one in dropped] == [self.kept + 1] * (day > self.kept)
         await self.look(is_end=True)
