@@ -73,10 +73,14 @@ async def list_inbox(call: Call[PageParams, None]) -> Page[InboxDelivery]:
 
 
 async def list_held_up(call: Call[PageParams, None]) -> Page[InboxDelivery]:
-    """Held up by trouble that is not theirs; those that are tried first. One page."""
+    """Held up by trouble that is not theirs; those that are tried first."""
     asked = call.params
-    rows = await call.store.set_aside.held_up(asked.limit, call.caller.account)
-    return Page(data=[delivery_model(row) for row in rows], next_cursor=None)
+    place = read_cursor(asked.cursor, "held-up", int, str)
+    after = (int(place[0]), str(place[1])) if place else None
+    rows = await call.store.set_aside.held_up_page(after, asked.limit + 1, call.caller.account)
+    return page_of(
+        rows, asked.limit, "held-up", key=lambda row: [row.due_at_ms, row.id], model=delivery_model
+    )
 
 
 async def retry_delivery(call: Call[DeliveryParams, None]) -> LookedAgain:
@@ -105,12 +109,13 @@ ROUTES = (
         "GET",
         "/v1/inbox/held-up",
         list_held_up,
-        "List deliveries that trouble holds up",
+        "List deliveries that trouble holds up, those that are tried first",
         {200: Page[InboxDelivery]},
         scope=Scope.READ,
         group="inbox",
         params=PageParams,
-        description="They are tried again by themselves. One page.",
+        description="They are tried again by themselves; one that is tried while you read on may be "
+        "listed twice.",
     ),
     Route(
         "POST",

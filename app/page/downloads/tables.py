@@ -146,8 +146,12 @@ async def _engines(visit: Visit) -> AsyncIterator[BaseModel]:
 
 
 async def _held_up(visit: Visit) -> AsyncIterator[BaseModel]:
-    for row in (await visit.ask(inbox.list_held_up, limit=LIMIT_MAX)).data:
-        yield row
+    """Each once, though it may be tried, and so listed again, while they are read."""
+    known = set[str]()
+    async for row in _listed(inbox.list_held_up)(visit):
+        if isinstance(row, inbox.InboxDelivery) and row.id not in known:
+            known.add(row.id)
+            yield row
 
 
 async def _refused(visit: Visit) -> AsyncIterator[BaseModel]:

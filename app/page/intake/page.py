@@ -22,6 +22,8 @@ BODY_CHARS_MAX = 200_000
 """Of what a delivery says; the command shows the rest."""
 NONE_SET_ASIDE = empty("Nothing is set aside.", "Every delivery of the provider's could be settled.")
 NONE_HELD_UP = empty("Nothing is held up.")
+HELD_UP = "held_up"
+"""The cursor of what is held up, beside the one of what is set aside."""
 
 
 async def show_intake(visit: Visit) -> Drawn:
@@ -29,7 +31,7 @@ async def show_intake(visit: Visit) -> Drawn:
     store, since_ms = visit.parts.store, visit.now_ms - REFUSED_DAYS * DAY_MS
     refused = await visit.read(lambda: store.refusals.refused_since(since_ms))
     aside = await visit.ask(inbox.list_inbox, limit=SHOWN, cursor=visit.values.get("cursor"))
-    held_up = await visit.ask(inbox.list_held_up, limit=SHOWN)
+    held_up = await visit.ask(inbox.list_held_up, limit=SHOWN, cursor=visit.values.get(HELD_UP))
     return Drawn(
         "Intake",
         div[
@@ -44,6 +46,7 @@ async def show_intake(visit: Visit) -> Drawn:
                 h2("#held")["Held up"],
                 p(".dim")["Something else is in their way; they are tried again by themselves."],
                 delivery_table(visit, held_up.data, NONE_HELD_UP),
+                pager("/intake", visit.values, held_up.next_cursor, HELD_UP) if held_up.data else None,
                 all_of_it("held-up") if held_up.data else None,
             ],
             section(aria_labelledby="refused")[
@@ -97,7 +100,7 @@ async def retry_delivery(visit: Visit) -> GoTo:
 
 
 ROUTES = (
-    PageRoute("GET", "/intake", show_intake, query=("cursor",), nav="Intake"),
+    PageRoute("GET", "/intake", show_intake, query=("cursor", HELD_UP), nav="Intake"),
     PageRoute("GET", "/intake/{delivery_id}", show_delivery),
     PageRoute("POST", "/intake/{delivery_id}/retry", retry_delivery, scope=Scope.OPERATE),
 )

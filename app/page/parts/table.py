@@ -48,15 +48,15 @@ def _class(column: Column[T]) -> str | None:
     return "figure" if column.is_figure else None
 
 
-def pager(path: str, query: Mapping[str, str], next_cursor: str | None) -> Node:
+def pager(path: str, query: Mapping[str, str], next_cursor: str | None, name: str = "cursor") -> Node:
     """Links to the first page and to the one behind this, where there are any. `query`: what the address
-    says now, its cursor too."""
-    kept = {name: value for name, value in query.items() if name != "cursor"}
+    says now, its cursor too, which is called `name`."""
+    kept = {known: value for known, value in query.items() if known != name}
     links = []
-    if query.get("cursor"):
+    if query.get(name):
         links.append(a(href=address(path, kept))["First page"])
     if next_cursor is not None:
-        links.append(a(href=address(path, kept | {"cursor": next_cursor}), rel="next")["Next page"])
+        links.append(a(href=address(path, kept | {name: next_cursor}), rel="next")["Next page"])
     return nav(".pager", aria_label="Pages of this list")[links or span(".dim")["All of them."]]
 
 

@@ -72,9 +72,17 @@ class SetAsideReads(StorePart):
             query = query.where(c.received_at_ms <= at_ms, sa.or_(c.received_at_ms < at_ms, same))
         return await self._rows(query.limit(limit))
 
-    async def held_up(self, limit: int, account: str | None) -> list[InboxRow]:
-        """Held up by trouble, those that are tried first."""
-        query = _ROWS.where(IS_HELD_UP, *_of(account)).order_by(deliveries.c.due_at_ms)
+    async def held_up_page(
+        self, after: tuple[int, str] | None, limit: int, account: str | None
+    ) -> list[InboxRow]:
+        """Held up by trouble, those that are tried first, behind (time of the next try, id); by an index of
+        what waits. One that is tried meanwhile stands further behind, and may be met again."""
+        c = deliveries.c
+        query = _ROWS.where(IS_HELD_UP, *_of(account)).order_by(c.due_at_ms, c.id)
+        if after is not None:
+            due_ms, delivery_id = after
+            same = sa.and_(c.due_at_ms == due_ms, c.id > delivery_id)
+            query = query.where(c.due_at_ms >= due_ms, sa.or_(c.due_at_ms > due_ms, same))
         return await self._rows(query.limit(limit))
 
     async def find_inbox(self, part: str) -> list[InboxRow]:

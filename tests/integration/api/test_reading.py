@@ -216,17 +216,22 @@ async def test_schedules(api: Api) -> None:
 async def test_the_inbox_is_listed_and_looked_at_again_by_who_may(api: Api) -> None:
     now = api.clock()
     rows = [set_aside(now + n) for n in range(3)]
+    waiting = [set_aside(now, state="new") for _ in range(3)]
 
     async def work(connection: AsyncConnection) -> None:
-        await connection.execute(sa.insert(deliveries), [*rows, set_aside(now, state="new")])
+        await connection.execute(sa.insert(deliveries), [*rows, *waiting])
 
     await api.store.db.write(work)
     first = (await api.ask("/v1/inbox?limit=2", scope="read")).document
     assert [row["id"] for row in first["data"]] == [rows[2]["id"], rows[1]["id"]]
     rest = (await api.ask(f"/v1/inbox?cursor={first['next_cursor']}", scope="read")).document
     assert [(row["id"], row["state"]) for row in rest["data"]] == [(rows[0]["id"], "set_aside")]
-    (held,) = (await api.ask("/v1/inbox/held-up", scope="read")).document["data"]
-    assert (held["state"], held["next_try_at"] is not None) == ("held_up", True)
+    first = (await api.ask("/v1/inbox/held-up?limit=2", scope="read")).document
+    (last,) = (await api.ask(f"/v1/inbox/held-up?cursor={first['next_cursor']}", scope="read")).document[
+        "data"
+    ]
+    assert [row["id"] for row in [*first["data"], last]] == sorted(row["id"] for row in waiting)
+    assert (last["state"], last["next_try_at"] is not None) == ("held_up", True)
     path = f"/v1/inbox/{rows[0]['id']}/retry"
     assert (await api.ask(path, "POST", scope="submit")).status == 403
     assert (await api.ask(path, "POST", account="eu")).status == 404

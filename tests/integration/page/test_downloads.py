@@ -13,12 +13,14 @@ import pytest
 from app.page.downloads import tables
 from app.page.downloads.columns import shape_of_model
 from app.page.downloads.tables import LISTINGS
+from app.store.read.set_aside import InboxRow
 from app.store.tables import deliveries, findings
 from app.store.write.account_sheets import AccountSheet
 from app.views.export_rows import ColumnKind
 from tests.integration.api.test_reading import settled_run
 from tests.integration.page.test_more_pages import delivery, finding, insert
 from tests.integration.page.visiting import Visitor
+from tests.integration.store.scenes import execute
 
 FORMULA = '=HYPERLINK("http://evil.example","click")'
 Row = dict[str, Any]
@@ -49,7 +51,8 @@ async def fill(visitor: Visitor) -> str:
     """Something in each table; the run that all of it is about."""
     run_id = await settled_run(visitor.api)
     store, now_ms = visitor.api.store, visitor.api.clock()
-    await insert(visitor, deliveries, delivery(now_ms, error=FORMULA), delivery(now_ms, state="received"))
+    held_up = [delivery(now_ms, state="new", error="away", due_at_ms=now_ms + n // 3) for n in range(12)]
+    await insert(visitor, deliveries, delivery(now_ms, error=FORMULA), *held_up)
     await store.refusals.add_refusals({"bad_signature": 7}, now_ms)
     await store.engine_days.count_results(1)
     await visitor.act("/bulk", {"verb": "retry", "q": "state:failed"})
@@ -64,6 +67,7 @@ FILLED = {
     "findings": 1,
     "schedules": 0,
     "set-aside": 1,
+    "held-up": 12,
     "refused": 1,
     "endpoints": 0,
     "bulk-changes": 1,
@@ -101,6 +105,29 @@ async def test_each_page_with_a_table_links_to_all_of_it(reader: Visitor) -> Non
     named = {one.name for one in LISTINGS if f"/downloads/{one.name}.csv" in links}
     filled = {name for name, count in FILLED.items() if count} | {"actions", "engines"}
     assert named == filled - {"balance-changes"}  # which an audit finds
+
+
+async def test_what_is_tried_again_while_it_is_downloaded_stands_there_once(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "LIMIT_MAX", 2)
+    now_ms, store = visitor.api.clock(), visitor.api.store
+    rows = [delivery(now_ms + n, state="new", error="away", due_at_ms=now_ms + n) for n in range(5)]
+    await insert(visitor, deliveries, *rows)
+    read = store.set_aside.held_up_page
+
+    async def read_and_tried(
+        after: tuple[int, str] | None, limit: int, account: str | None
+    ) -> list[InboxRow]:
+        found = await read(after, limit, account)
+        for row in found[:1]:
+            later = deliveries.update().where(deliveries.c.id == row.id).values(due_at_ms=now_ms + 60_000)
+            await execute(store, later)
+        return found
+
+    monkeypatch.setattr(store.set_aside, "held_up_page", read_and_tried)
+    text = (await downloaded(visitor, "/downloads/held-up.jsonl")).decode()
+    assert sorted(json.loads(line)["id"] for line in text.splitlines()) == sorted(row["id"] for row in rows)
 
 
 async def test_findings_of_one_run_and_whose_rows_are_whose(stranger: Visitor) -> None:
