@@ -52,7 +52,7 @@ class Audited:
     """As the provider just reported it; None: it did not, as in editions without that endpoint (C-B22)."""
     drift: Drift
     position: CyclePosition | None
-    """None: no billing cycle is known, or nobody looked."""
+    """None: no billing cycle is known."""
     booked: Sequence[AccountEntry] = field(default_factory=list)
     """What this audit added to the books."""
 
@@ -158,9 +158,10 @@ class Audits:
         self._judged_ms[account] = now
         booked = await book(self._store, account, now)
         drift = await drift_since(self._store, account, since_ms, now)
+        position = await cycle_position(self._store, account, now)
         ended = self._clock()
         self._rest_until_ms[account] = ended + RESTS * (ended - now)
-        return Audited(account, now, balance, drift, None, booked)
+        return Audited(account, now, balance, drift, position, booked)
 
     async def _is_due(self, account: str, now: int) -> bool:
         last = self._taken_ms.get(account)

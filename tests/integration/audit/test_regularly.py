@@ -1,6 +1,7 @@
 """When the worker audits, and that two workers do not both."""
 
 import asyncio
+import json
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
@@ -93,15 +94,15 @@ async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch:
     """The balance is taken every minute all the same, and at the end everything taken is judged."""
     monkeypatch.setattr("app.services.audit.RESTS", 20)
     regular, store = audits(account), account.store
-    resets, judged = store.audits.seen_resets, 0
+    snapshots, judged = store.audits.snapshots, 0
 
-    async def slow(name: str) -> Any:
+    async def slow(*given: Any) -> Any:
         nonlocal judged
         judged += 1
         account.clock.advance(10_000)
-        return await resets(name)
+        return await snapshots(*given)
 
-    store.audits.seen_resets = slow  # type: ignore[method-assign]
+    store.audits.snapshots = slow  # type: ignore[method-assign]
     out = await account.send(credits=5)
     asked = await looks(regular, account, 10)
     assert (asked >= 8, judged) == (True, 3)
@@ -109,6 +110,17 @@ async def test_what_takes_long_is_done_less_often(account: Account, monkeypatch:
     await looks(regular, account, 20)
     assert judged > 3
     assert await looks(regular, account, 20) == 0
+
+
+async def test_a_worker_keeps_all_that_is_known_of_an_account(account: Account) -> None:
+    settings, signals, store = Settings(_env_file=None, sweep_lease_s=60.0), WorkerSignals(), account.store
+    given = {"clock": account.clock, "settings": settings, "store": store, "signals": signals}
+    context = cast(Any, SimpleNamespace(**given, providers={}))
+    assert await audit_once(context, "one", audits(account), {}) == 1
+    sheet = await store.account_sheets.sheet("default")
+    assert sheet is not None
+    known = json.loads(sheet.body)
+    assert (known["plan"]["used"], known["plan"]["remaining"]) == (5, known["audit"]["books"])
 
 
 async def test_one_worker_at_a_time(account: Account) -> None:
