@@ -12,6 +12,7 @@ from app.store.tables import (
     IS_NEW_NOTICE,
     IS_OPEN,
     IS_OPEN_RUN,
+    IS_RETRYABLE,
     IS_RUNNING_CHANGE,
     IS_SENT_BEFORE,
     IS_SET_ASIDE,
@@ -65,6 +66,14 @@ sa.Index(
     tasks.c.first_sent_at_ms,
     postgresql_where=IS_SENT_BEFORE,
     sqlite_where=IS_SENT_BEFORE,
+)
+# Few of a run, which are looked for among millions.
+sa.Index(
+    "ix_tasks_retryable",
+    tasks.c.run_id,
+    tasks.c.ordinal,
+    postgresql_where=IS_RETRYABLE,
+    sqlite_where=IS_RETRYABLE,
 )
 sa.Index("ix_tasks_retried", tasks.c.run_id, postgresql_where=WAS_RETRIED, sqlite_where=WAS_RETRIED)
 sa.Index("ix_tasks_lease", tasks.c.lease_until_ms, postgresql_where=IS_SUBMITTING, sqlite_where=IS_SUBMITTING)

@@ -187,6 +187,8 @@ IS_PENDING = tasks.c.state == sa.literal_column("'pending'")
 IS_SUBMITTING = tasks.c.state == sa.literal_column("'submitting'")
 IS_OPEN = tasks.c.state.in_([sa.literal_column(f"'{s}'") for s in ("pending", "submitting", "submitted")])
 """A task whose work is still to be done."""
+IS_RETRYABLE = tasks.c.state.in_([sa.literal_column(f"'{s}'") for s in ("expired", "failed", "rejected")])
+"""A task that may be sent again."""
 
 
 SLACK_MS = 60_000

@@ -1,7 +1,8 @@
 """Which tasks of a run a filter means, as conditions on their rows and a range of ordinals. Writes nothing.
 
-A range of ordinals is looked through by the index of run and ordinal, whatever is filtered: no filter needs
-an index of its own, which every send and every settlement would pay for.
+A range of ordinals is looked through by the index of run and ordinal, whatever is filtered: hardly a filter
+needs an index of its own, which every send and every settlement would pay for. Only tasks that may be sent
+again have one: few are in it, and no other task pays for it.
 """
 
 from typing import Any
@@ -9,9 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.task import TaskState
+from app.domain.task import RETRYABLE_STATES, TaskState
 from app.domain.task_filter import TaskFilter
-from app.store.tables import IS_PENDING, asked_from, payload_text, task_metadata, task_repeats, tasks
+from app.store.tables import (
+    IS_PENDING,
+    IS_RETRYABLE,
+    asked_from,
+    payload_text,
+    task_metadata,
+    task_repeats,
+    tasks,
+)
 from app.store.write.claims import is_free
 
 RANGE = 20_000
@@ -26,7 +35,8 @@ _SUBJECTS = ("prompt", "query", "url")
 def conditions(wanted: TaskFilter, *, is_sqlite: bool) -> list[sa.ColumnElement[bool]]:
     """Of a row of tasks; its run and its `custom_id` are said by `bounds`."""
     t = tasks.c
-    found = [
+    found: list[sa.ColumnElement[bool]] = [IS_RETRYABLE] if wanted.state in RETRYABLE_STATES else []
+    found += [
         expression == value
         for expression, value in (
             (SHOWN_STATE, wanted.state),

@@ -2,7 +2,7 @@
 
 A page reads a bounded range of ordinals by the index of run and ordinal, whatever is filtered: in a run of a
 million tasks of which three have failed, a page may have none of them and still says where the next begins.
-So no filter needs an index of its own, which every send and every settlement would pay for.
+So hardly a filter needs an index of its own, which every send and every settlement would pay for.
 """
 
 import time

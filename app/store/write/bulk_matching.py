@@ -3,6 +3,7 @@ tasks in the order of its source. Runs are chosen by what is kept of them, so th
 matches cost one look-up.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,17 @@ from app.domain.bulk_change import STATES_OF, Aim, Figures, Place, Verb
 from app.domain.task import Money, RunState, TaskState
 from app.store.by_index import there_is
 from app.store.read.task_matching import RANGE, bounds, conditions
-from app.store.tables import HAS_CUSTOM_ID, IS_PENDING, rollup_changes, run_rollup, runs, task_metadata, tasks
+from app.store.tables import (
+    HAS_CUSTOM_ID,
+    IS_OPEN,
+    IS_PENDING,
+    IS_RETRYABLE,
+    rollup_changes,
+    run_rollup,
+    runs,
+    task_metadata,
+    tasks,
+)
 from app.store.write.claims import is_free
 from app.store.write.open_sends import perhaps_accepted
 from app.store.write.retries import RETRYING, with_attempt
@@ -24,6 +35,8 @@ _RUNS_OF = {
     Verb.PAUSE: (RunState.RUNNING,),
     Verb.RESUME: (RunState.PAUSED, RunState.STOPPED),
 }
+_IS_LOOKED_AT = {Verb.RETRY: IS_RETRYABLE, Verb.CANCEL: IS_OPEN}
+"""The states of STATES_OF, as an index has them."""
 _CLAIMABLE = (TaskState.PENDING, TaskState.SUBMITTING)
 """Of what a sender has claimed the row says `pending` still."""
 
@@ -79,7 +92,9 @@ async def next_part(connection: AsyncConnection, aim: Aim, place: Place) -> Part
     first, last = await bounds(connection, run_id, aim.wanted.custom_id)
     behind = (place.ordinal or 0) if place.run_id == run_id else 0
     after = max(behind, first - 1)
-    through = max(min(after + RANGE, last), after)
+    # Where an index of their states has few of them, it leads to all at once.
+    wide = last if await _are_few(connection, aim, run_id) else after + RANGE
+    through = max(min(wide, last), after)
     return Part(run_id, after, through, is_last=through >= last)
 
 
@@ -95,9 +110,7 @@ def tasks_of(aim: Aim, part: Part, *, is_sqlite: bool) -> sa.Select[Any]:
         charged = sa.case((is_unsent, sa.false()), else_=sa.true()).label("may_be_charged")
         query = sa.select(t.id, t.ordinal, t.money, t.credits_estimate, t.credits_held, charged)
     query = query.where(t.run_id == part.run_id, t.ordinal > part.after, t.ordinal <= part.through)
-    query = query.where(
-        t.state.in_(sorted(STATES_OF[aim.verb])), *conditions(aim.wanted, is_sqlite=is_sqlite)
-    )
+    query = query.where(_IS_LOOKED_AT[aim.verb], *conditions(aim.wanted, is_sqlite=is_sqlite))
     return query.add_columns(is_answered.label("is_answered"))
 
 
@@ -135,14 +148,28 @@ def _has_tasks(aim: Aim, states: tuple[TaskState, ...]) -> sa.ColumnElement[bool
     """By what is kept of a run; of one of which not all is kept yet, by its rows."""
 
     def those(c: Any) -> list[sa.ColumnElement[bool]]:
-        found = [c.run_id == runs.c.id]
-        found += [c.state.in_(states)] if states else []
+        found = [c.state.in_(states)] if states else []
         found += [c.task_type == aim.wanted.task_type] if aim.wanted.task_type else []
         return found + ([c.verdict == aim.wanted.verdict] if aim.wanted.verdict else [])
 
+    by_rows = sa.and_(~runs.c.has_rollup, there_is(tasks.c.run_id == runs.c.id, *those(tasks.c)))
+    return sa.or_(_kept(those) > 0, by_rows)
+
+
+async def _are_few(connection: AsyncConnection, aim: Aim, run_id: str) -> bool:
+    """Whether all tasks of a run that a verb looks at are as many as one statement looks through, at most."""
+    states = sorted(STATES_OF[aim.verb])
+    found = sa.select(_kept(lambda c: [c.state.in_(states)])).where(runs.c.id == run_id, runs.c.has_rollup)
+    count = await connection.scalar(found)
+    return count is not None and count <= RANGE
+
+
+def _kept(those: Callable[[Any], list[sa.ColumnElement[bool]]]) -> sa.ColumnElement[int]:
+    """How many tasks of a row of runs are of those, by what is kept of it."""
+
     def kept(table: sa.Table) -> sa.ColumnElement[int]:
-        attempts = sa.select(sa.func.sum(table.c.attempts)).where(*those(table.c), table.c.is_current)
+        c = table.c
+        attempts = sa.select(sa.func.sum(c.attempts)).where(c.run_id == runs.c.id, *those(c), c.is_current)
         return sa.func.coalesce(attempts.scalar_subquery(), 0)
 
-    by_rows = sa.and_(~runs.c.has_rollup, there_is(*those(tasks.c)))
-    return sa.or_(kept(run_rollup) + kept(rollup_changes) > 0, by_rows)
+    return kept(run_rollup) + kept(rollup_changes)

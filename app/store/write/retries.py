@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState, idempotency_key
 from app.store.database import Database
 from app.store.part import StorePart, writes
-from app.store.tables import Id, attempts, runs, tasks
+from app.store.tables import IS_RETRYABLE, Id, attempts, runs, tasks
 from app.store.write.open_sends import is_refusal_in_doubt
 from app.store.write.run_ends import reopen_runs
 
@@ -84,7 +84,7 @@ class RetryWrites(StorePart):
         chosen = await connection.execute(
             with_attempt()
             .where(tasks.c.run_id == run_id, tasks.c.ordinal > after)
-            .where(tasks.c.state.in_(states), tasks.c.state.in_(RETRYABLE_STATES))
+            .where(tasks.c.state.in_(states), IS_RETRYABLE)
             .order_by(tasks.c.ordinal)
             .limit(limit)
             .with_for_update(of=tasks)

@@ -6,7 +6,17 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 
-from app.domain.bulk_change import BY_HAND, COSTS_MORE, MORE_MATCH, PROPOSED_FOR_MS, BulkChange, Figures, Verb
+from app.domain.bulk_change import (
+    BY_HAND,
+    COSTS_MORE,
+    MORE_MATCH,
+    PROPOSED_FOR_MS,
+    Aim,
+    BulkChange,
+    Figures,
+    Place,
+    Verb,
+)
 from app.domain.own_columns import OwnColumns
 from app.domain.task import TaskSpec, TaskState
 from app.domain.task_filter import FilterError, parse_filter
@@ -287,6 +297,24 @@ async def test_many_at_once_and_small_ranges_change_each_task_once(
     assert (ended.state, ended.done) == ("finished", change.proposed)
     assert await attempts(store) == [2] * 64
     assert await count(store, "SELECT count(*) FROM attempts") == 64
+
+
+async def test_few_of_a_long_run_are_looked_at_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_matching, "RANGE", 5)
+    monkeypatch.setattr(bulk_changes, "RANGES_MAX", 1)
+    run_id, ids = await start_run(store, 40)
+
+    async def looked(verb: Verb) -> tuple[int, Place | None]:
+        figures, place = await store.bulk_changes.figures_after(Aim(verb, parse_filter("")), Place())
+        return figures.matched, place
+
+    for few, place in ((5, Place(run_id)), (6, Place(run_id, 5))):
+        closed = sa.update(tasks).where(tasks.c.id.in_(ids[-few:]))
+        await execute(store, closed.values(state=TaskState.REJECTED))
+        assert await looked(Verb.RETRY) == (few if place.ordinal is None else 0, place)
+    assert await looked(Verb.CANCEL) == (5, Place(run_id, 5))
+    await execute(store, sa.update(tasks).where(tasks.c.ordinal < 31).values(state=TaskState.COMPLETED))
+    assert await looked(Verb.CANCEL) == (4, Place(run_id))
 
 
 async def test_a_single_task_is_retried_or_cancelled(store: Store) -> None:
