@@ -24,17 +24,23 @@ REMEDIES: Mapping[str, str] = {
 
 
 def waiting_lines(
-    run: RunRow, progress: RunProgress, waiting: Waiting, worker: Document | None, *, short_id: str
+    run: RunRow,
+    progress: RunProgress,
+    waiting: Waiting,
+    worker: Document | None,
+    *,
+    short_id: str,
+    remedies: Mapping[str, str] = REMEDIES,
 ) -> list[str]:
     """What its open tasks wait for, the most important first; none of a run that is over. `worker`: as of
-    workers_document; None: not known."""
+    workers_document; None: not known. `remedies`: in the words of where it is read."""
     if run.state == RunState.LOADING:
         how = f"tallyhook submit FILE --resume {short_id}"
         return [f"it is still being read, or that was interrupted: {how} goes on with it"]
     if is_finished(run, progress):
         return []
     lines = []
-    if remedy := REMEDIES.get(run.reason_code or ""):
+    if remedy := remedies.get(run.reason_code or ""):
         lines.append(remedy.format(run=short_id))
     if worker is not None and not worker["running"]:
         lines.append(f"{worker['message']}: {START_WORKER}")

@@ -282,7 +282,13 @@ def _spending(plan: Document | None) -> Element | None:
     burn = plan["burn"]
     return section(aria_labelledby="spending")[
         h2("#spending")[f"Spent in the last {counted(burn['hours'], 'hour')}"],
-        table("By engine and country", SPENT, burn["by"], empty=empty("Nothing was charged in that time.")),
+        table(
+            "By engine and country",
+            SPENT,
+            burn["by"],
+            empty=empty("Nothing was charged in that time."),
+            is_compact=True,
+        ),
     ]
 
 
@@ -298,7 +304,8 @@ SPENT: tuple[Column[Document], ...] = (
 def ledger_table(rows: Sequence[LedgerEntry], *, is_behind: bool) -> Element:
     """Entries, newest first. `is_behind`: more follow, though none of them may stand here."""
     none = empty("None of the newest entries is this account's: look at the next page.")
-    return table("Entries, newest first", ENTRIES, rows, empty=none if is_behind else NO_ENTRIES)
+    shown = none if is_behind else NO_ENTRIES
+    return table("Entries, newest first", ENTRIES, rows, empty=shown, is_compact=True)
 
 
 ENTRIES: tuple[Column[LedgerEntry], ...] = (

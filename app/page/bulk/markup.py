@@ -43,10 +43,10 @@ from app.views.runs import Document
 from app.views.workers import START_WORKER
 
 DOES = {
-    "retry": "Send failed, expired and rejected tasks again",
-    "cancel": "Never send tasks that were not sent yet",
+    "retry": "Retry failed, expired or rejected tasks",
+    "cancel": "Cancel tasks that were not sent yet",
     "pause": "Pause running runs that have such a task",
-    "resume": "Let paused and stopped runs that have such a task go on",
+    "resume": "Resume paused or stopped runs that have such a task",
 }
 TITLES = {"retry": "Retry", "cancel": "Cancel", "pause": "Pause", "resume": "Resume"}
 PROGRESS = "progress"

@@ -1,5 +1,7 @@
 """What is asked before something that cannot be undone, or costs something."""
 
+from decimal import Decimal
+
 from htpy import Element, Node, a, button, div, input, label, p
 
 from app.api.native.runs import Run
@@ -11,15 +13,16 @@ from app.page.parts.words import count, credits, id_of
 from app.page.visit import Visit
 
 
-def cancel_run_page(visit: Visit, run: Run) -> Node:
-    """How many are never sent, and how many go on."""
+def cancel_run_page(visit: Visit, run: Run, unspent: Decimal) -> Node:
+    """How many are never sent, what is not spent on them, and how many go on."""
     out = run.counts.submitting + run.counts.submitted
     goes = agreeing(out, "It goes on, and is settled and charged as it ends", "They go on, and are settled")
     return [
         p(".lead")["What was not sent yet is never sent. This cannot be undone."],
         cards(
             [
-                Fact("Never sent", count(run.counts.pending)),
+                Fact("Never sent", count(run.counts.pending), "tasks"),
+                Fact("Not spent", credits(unspent), "credits, by our price list"),
                 Fact("With the provider, or on the way", count(out), goes if out else None),
                 Fact("Credits held", credits(run.credits.held), "until these have ended" if out else None),
             ]

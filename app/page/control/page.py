@@ -3,11 +3,13 @@ something, is asked about first.
 """
 
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 from app.api.native import control, runs, task_control, tasks
 from app.api.native.task_control import RetryTaskBody
 from app.domain.access import Scope
+from app.domain.task import TaskState
 from app.page.control.markup import cancel_run_page, cancel_task_page, retry_task_page
 from app.page.visit import Drawn, GoTo, PageRoute, Result, Visit
 
@@ -27,7 +29,9 @@ def _to_run(handler: Callable[[Any], Awaitable[Any]]) -> Handler:
 async def ask_cancel_run(visit: Visit) -> Drawn:
     """What would be cancelled, and what goes on."""
     run = await visit.ask(runs.get_run, run_id=visit.values["run_id"])
-    return Drawn(f"Cancel {run.name}?", cancel_run_page(visit, run))
+    progress = await visit.read(lambda: visit.parts.store.queries.progress(run.id))
+    pending = [c.estimate for c in progress.cells if c.is_current and c.state == TaskState.PENDING]
+    return Drawn(f"Cancel {run.name}?", cancel_run_page(visit, run, sum(pending, Decimal(0))))
 
 
 async def ask_retry_task(visit: Visit) -> Drawn:

@@ -31,6 +31,8 @@ async def show_findings(visit: Visit) -> Drawn:
     place = read_cursor(visit.values.get("cursor"), CURSOR, int)
     before = int(place[0]) if place else None
     kinds = await visit.read(lambda: books.findings_by_run(account))
+    # Of others' findings it is not known here how many there are.
+    are_all = not kinds or (account is None and sum(one.count for one in kinds) < COUNTED_MAX)
     page = await visit.read(lambda: books.findings_before(before, FINDINGS_SHOWN, account, run_id))
     cursor = None if page.is_last else write_cursor(CURSOR, page.through)
     found = [finding_model(row) for row in page.rows]
@@ -41,7 +43,7 @@ async def show_findings(visit: Visit) -> Drawn:
             section(aria_labelledby="kinds")[
                 h2("#kinds")["By run and kind"],
                 run_table(visit, kinds),
-                p(".dim")[f"Of the newest {COUNTED_MAX:,} findings."],
+                None if are_all else p(".dim")[f"Of the newest {COUNTED_MAX:,} findings."],
             ],
             section(aria_labelledby="each")[
                 h2("#each")["Each of them"],

@@ -22,7 +22,7 @@ from app.page.parts.facts import Fact, cards
 from app.page.parts.notice import notice
 from app.page.parts.table import Column, table
 from app.page.parts.times import at, took, written
-from app.page.parts.words import count, credits, nothing, others
+from app.page.parts.words import clipped, count, credits, nothing, others
 
 DONE, WRONG, GOING = 2, 3, 0
 """Colours of a chart."""
@@ -113,11 +113,11 @@ def _health(seen: Seen) -> Iterator[Row]:
 
 def run_table(lines: Sequence[RunLine], none: Node) -> Element:
     """Runs, a line each."""
-    return table("Runs, newest first", COLUMNS, lines, empty=none)
+    return table("Runs, newest first", COLUMNS, lines, empty=none, is_compact=True)
 
 
 def _name(line: RunLine) -> Node:
-    return a(href=f"/runs/{line.run.id}")[others(line.run.name)]
+    return a(href=f"/runs/{line.run.id}")[clipped(line.run.name)]
 
 
 def _progress(line: RunLine) -> Node:
@@ -187,7 +187,7 @@ def _balance(one: Ahead) -> Node:
 
 def _burn(one: Ahead) -> Node:
     usual = one.forecast.usual_per_hour if one.forecast else None
-    return nothing("nothing was charged lately") if usual is None else _range(usual)
+    return nothing("its balance was not watched for an hour yet") if usual is None else _range(usual)
 
 
 def _range(found: Range[Decimal]) -> Node:

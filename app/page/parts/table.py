@@ -24,15 +24,22 @@ class Column(Generic[T]):
 
 
 def table(
-    title: str, columns: Sequence[Column[T]], rows: Sequence[T], *, empty: Node, is_title_seen: bool = False
+    title: str,
+    columns: Sequence[Column[T]],
+    rows: Sequence[T],
+    *,
+    empty: Node,
+    is_title_seen: bool = False,
+    is_compact: bool = False,
 ) -> Element:
     """`title` says what the table is to who hears it, and is seen where it has no heading of its own. Without
-    rows `empty` stands in its place."""
+    rows `empty` stands in its place. `is_compact`: there are many rows, so on a narrow screen each is two or
+    three lines, of which figures alone say what they are."""
     if not rows:
         return div[empty]
     shells = [(td(class_=_class(column), data_label=column.title), column.cell) for column in columns[1:]]
     return div(".table")[
-        table_element(".stacked")[
+        table_element(".stacked.compact" if is_compact else ".stacked")[
             caption(class_=None if is_title_seen else "unseen")[title],
             thead[tr[[th(scope="col", class_=_class(column))[column.title] for column in columns]]],
             tbody[[_row(columns[0].cell, shells, row) for row in rows]],

@@ -14,6 +14,8 @@ from app.domain.verdicts import words_of
 from app.page.parts.drawn import drawn
 
 UNKNOWN = "—"
+CLIPPED_CHARS = 40
+"""A shorter text is shown whole."""
 KEPT = 256
 """Reasons for there being nothing, as they were drawn: our own words, of which there are few."""
 
@@ -32,6 +34,11 @@ def sentence(text: str) -> str:
 def others(text: str | None) -> Node:
     """Other people's text, in whichever direction it is written."""
     return bdi[text] if text else nothing("empty")
+
+
+def clipped(text: str) -> Node:
+    """Other people's text in a list: some lines of it, and all to who points at it or follows its row."""
+    return bdi(".clip", title=text)[text] if len(text) > CLIPPED_CHARS else others(text)
 
 
 def code_of(text: str) -> Node:

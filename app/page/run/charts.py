@@ -45,10 +45,11 @@ def bought(view: RunView, usable_chars_min: int) -> Node:
     for title, found in parts:
         rows = list(found.items())
         if len(rows) <= ROWS_OPEN:
-            shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True))
+            shown.append(table(title, BOUGHT_COLUMNS, rows, empty=None, is_title_seen=True, is_compact=True))
         else:
             said = f"{title} ({len(rows)})"
-            shown.append(details[summary[b[said]], table(title, BOUGHT_COLUMNS, rows, empty=None)])
+            folded = table(title, BOUGHT_COLUMNS, rows, empty=None, is_compact=True)
+            shown.append(details[summary[b[said]], folded])
     if sample.repeated:
         shown += [
             h3["Samples"],

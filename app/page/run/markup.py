@@ -25,7 +25,7 @@ from app.page.parts.facts import Fact, cards
 from app.page.parts.notice import empty, notice
 from app.page.parts.table import Column, address, pager, table
 from app.page.parts.times import at, took
-from app.page.parts.words import code_of, credits, nothing, of, others
+from app.page.parts.words import clipped, code_of, credits, nothing, of, others
 from app.page.run.charts import bought, speed, without_answer
 from app.page.run.reading import RunHead, RunView
 from app.page.visit import Visit
@@ -152,7 +152,11 @@ def _tasks(visit: Visit, view: RunView) -> Node:
     return [
         bar_,
         table(
-            "Tasks, in the order of the source", TASK_COLUMNS, view.tasks.data, empty=_none(view.asked, view)
+            "Tasks, in the order of the source",
+            TASK_COLUMNS,
+            view.tasks.data,
+            empty=_none(view.asked, view),
+            is_compact=True,
         ),
         pager(path, kept, view.tasks.next_cursor),
         _to_all(visit, view),
@@ -193,7 +197,9 @@ def _took(task: Task) -> Node:
 
 TASK_COLUMNS: tuple[Column[Task], ...] = (
     Column("Task", _task_name),
-    Column("custom_id", lambda task: others(task.custom_id) if task.custom_id else nothing("none was given")),
+    Column(
+        "custom_id", lambda task: clipped(task.custom_id) if task.custom_id else nothing("none was given")
+    ),
     Column("Engine", lambda task: task.engine),
     Column("Country", lambda task: others(task.country) if task.country else nothing("the provider chooses")),
     Column("State", _why),

@@ -12,6 +12,7 @@ from app.api.native.runs import Run
 from app.api.native.tasks import Task
 from app.api.pages import Page
 from app.api.problems import not_found
+from app.domain.run_reason import ReasonCode
 from app.page.filters import Filter
 from app.page.live import RunNow, Topic, live_of
 from app.page.run.voided import voided_of
@@ -21,13 +22,20 @@ from app.store.read.progress import RunProgress
 from app.store.read.run_pages import TimedRun
 from app.store.read.run_samples import RunSample
 from app.views.runs import Document
-from app.views.waiting import waiting_lines
+from app.views.waiting import REMEDIES, waiting_lines
 
 TASKS_SHOWN = 50
 SAMPLES = "page run samples"
 SAMPLES_MAX = 8
 """Of this process, those that were looked at last: 1 MB each, and 30 KB as they are drawn."""
 SHORT_ID_CHARS = 8
+REMEDIES_HERE = {
+    **REMEDIES,
+    ReasonCode.BAD_KEY: "the API key must be set right and the worker started again; then Resume",
+    ReasonCode.BY_HAND: "Resume lets it go on",
+    ReasonCode.BUDGET: "what is left would cost more than its budget; Cancel gives it up",
+}
+"""What to do about a reason, by the buttons of the page where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +141,6 @@ async def visible_run(visit: Visit, run_id: str) -> TimedRun:
 def head_of(now: RunNow, worker: Document) -> RunHead:
     """Of a run as a look saw it."""
     row = now.timed.run
-    waits = waiting_lines(row, now.progress, now.waiting, worker, short_id=row.id[-SHORT_ID_CHARS:])
+    short_id = row.id[-SHORT_ID_CHARS:]
+    waits = waiting_lines(row, now.progress, now.waiting, worker, short_id=short_id, remedies=REMEDIES_HERE)
     return RunHead(now.model, now.progress, waits)

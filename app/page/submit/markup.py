@@ -14,6 +14,7 @@ from htpy import (
     label,
     option,
     p,
+    pre,
     section,
     select,
     summary,
@@ -36,6 +37,10 @@ DUPLICATES = {
     "merge": "Merge them: only the first is a task",
     "error": "Refuse the file",
 }
+EXAMPLE = """prompt,engine,country,custom_id
+Which running shoe is best for beginners?,CHATGPT,US,shoes-1
+Which running shoe is best for beginners?,GEMINI,GB,shoes-2
+"""
 FORM_WITH_FILE = "multipart/form-data"
 
 
@@ -44,6 +49,17 @@ def form_page(visit: Visit) -> Node:
     it is looked at before any of it is read."""
     return [
         p["A CSV with a header, or JSON Lines; also packed with gzip. You see its price before it is sent."],
+        details[
+            summary["What a file looks like"],
+            p["A line for each prompt. ", code["prompt"], " is needed, all else may be left out:"],
+            pre(tabindex="0")[EXAMPLE],
+            p(".dim")[
+                "engine is one of ",
+                ", ".join(TASK_TYPES),
+                "; country is two letters; custom_id is your name for the line, and comes back with its "
+                "answer, as any other column of yours does.",
+            ],
+        ],
         form_of(visit, "/submit", enctype=FORM_WITH_FILE, class_="narrow")[
             _engine(),
             details[
