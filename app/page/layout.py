@@ -6,6 +6,7 @@ from htpy import (
     Element,
     Node,
     a,
+    bdi,
     body,
     button,
     div,
@@ -65,7 +66,7 @@ def _body(drawn: Drawn, visit: Visit | None, places: Sequence[PageRoute]) -> Ele
         a(".skip", href="#content")["Skip to the content"],
         _header(visit, places),
         main("#content", tabindex="-1")[h1[drawn.title], drawn.content],
-        footer[p["Times are UTC", span(".as-chosen"), "."]] if visit else None,
+        footer[p["Times are UTC", span(".as-chosen"), ". ", _whose(visit)]] if visit else None,
     ]
 
 
@@ -98,11 +99,17 @@ def _current(place: str, here: str) -> str | None:
 
 
 def _signed_in(visit: Visit) -> Node:
-    whose = visit.caller.account or "all accounts"
     return div(".who")[
         button(".time-choice", type="button", hidden=True)["UTC"],
-        span(title=f"Signed in with the token {visit.caller.name}, which sees {whose}")[
+        span(title=f"Signed in with the token {visit.caller.name}")[
             span(".name", dir="auto")[visit.caller.name], " ", span(".dim")[f"may {visit.caller.scope}"]
         ],
         form_of(visit, "/sign-out")[button(".plain", type="submit")["Sign out"]],
     ]
+
+
+def _whose(visit: Visit) -> Node:
+    """By which token: a phone has no place for it above."""
+    whose = visit.caller.account or "all accounts"
+    token = bdi[visit.caller.name]
+    return ["Signed in with the token ", token, f", which may {visit.caller.scope} and sees {whose}."]

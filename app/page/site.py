@@ -16,6 +16,7 @@ from app.api.fields import is_id
 from app.api.problems import (
     FORBIDDEN,
     INTERNAL,
+    INVALID,
     NOT_FOUND,
     UNAUTHORIZED,
     UNAVAILABLE,
@@ -111,7 +112,11 @@ class Site:
             visit = await self._visit(request, {}, request_id)
         except Exception as error:  # it is what went wrong already, or the next thing that did
             log.info("page_error_without_visit", error=type(error).__name__)
-        response = self._drawn(error_page(problem, request_id), visit, request_id)
+        is_asked = problem.kind is INVALID and request.method == "GET" and request.query_string
+        page = error_page(
+            problem, request_id, is_signed_in=visit is not None, again=request.path if is_asked else None
+        )
+        response = self._drawn(page, visit, request_id)
         response.headers.update(problem.headers)
         return response
 
@@ -254,7 +259,7 @@ def _signed_out() -> Problem:
 
 
 def _no_page() -> Problem:
-    return Problem(NOT_FOUND, "there is no page at this address: the navigation has all of them")
+    return Problem(NOT_FOUND, "there is no page at this address")
 
 
 def _upload(request: web.Request) -> Upload:

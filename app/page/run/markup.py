@@ -133,9 +133,12 @@ def _verdicts(view: RunHead) -> Node:
         return p(".dim")["Nothing is judged yet."]
     judged = sum(n for _, n in found)
     loud = sum(n for name, n in found if name not in QUIET_VERDICTS)
+    # Each attempt is judged by itself, also one that a retry has replaced.
+    attempts = sum(cell.attempts for cell in view.progress.cells)
+    what = "judged" if attempts <= view.progress.tasks else "attempts judged"
     return div(".verdicts")[
         [span(".pair")[_to_filter(view, "verdict", name), " ", figure(n)] for name, n in found],
-        span(".dim")[of(judged, view.progress.tasks, "judged"), f"; {figure(loud)} to be explained"],
+        span(".dim")[of(judged, max(attempts, judged), what), f"; {figure(loud)} to be explained"],
     ]
 
 
