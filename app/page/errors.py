@@ -6,8 +6,7 @@ from app.api.problems import INVALID, Problem
 from app.page.parts.words import sentence
 from app.page.visit import Drawn
 
-
-TITLES = {INVALID.status: "That is not a question this page can answer"}
+TITLES = {INVALID.status: "This cannot be done as it was asked for"}
 """In the place of what the API calls it."""
 
 
