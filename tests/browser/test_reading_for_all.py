@@ -66,7 +66,9 @@ def is_meant(cut: list[str]) -> bool:
     """Words for who hears the page; the name of a token, a long name in a list, which their titles have
     whole; on a phone the links to
     the pages, which fade where more follow."""
-    return cut[1] in ("unseen", "name", "clip") or (cut[0] == "width" and cut[-1].startswith("OverviewSubmit"))
+    return cut[1] in ("unseen", "name", "clip") or (
+        cut[0] == "width" and cut[-1].startswith("OverviewSubmit")
+    )
 
 
 def serious(page: "Page") -> list[Any]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.bulk_change import STATES_OF, Aim, Figures, Place, Verb
-from app.domain.task import Money, RunState, TaskState
+from app.domain.task import RETRYABLE_STATES, Money, RunState, TaskState
 from app.store.by_index import there_is
 from app.store.read.task_matching import RANGE, bounds, conditions
 from app.store.tables import (
@@ -92,8 +92,9 @@ async def next_part(connection: AsyncConnection, aim: Aim, place: Place) -> Part
     first, last = await bounds(connection, run_id, aim.wanted.custom_id)
     behind = (place.ordinal or 0) if place.run_id == run_id else 0
     after = max(behind, first - 1)
-    # Where an index of their states has few of them, it leads to all at once.
-    wide = last if await _are_few(connection, aim, run_id) else after + RANGE
+    # An index of those that may be retried leads to few of them at once, however long the run is.
+    is_few = aim.verb is Verb.RETRY and await _has_few_to_retry(connection, run_id)
+    wide = last if is_few else after + RANGE
     through = max(min(wide, last), after)
     return Part(run_id, after, through, is_last=through >= last)
 
@@ -156,9 +157,9 @@ def _has_tasks(aim: Aim, states: tuple[TaskState, ...]) -> sa.ColumnElement[bool
     return sa.or_(_kept(those) > 0, by_rows)
 
 
-async def _are_few(connection: AsyncConnection, aim: Aim, run_id: str) -> bool:
-    """Whether all tasks of a run that a verb looks at are as many as one statement looks through, at most."""
-    states = sorted(STATES_OF[aim.verb])
+async def _has_few_to_retry(connection: AsyncConnection, run_id: str) -> bool:
+    """Whether all tasks of a run that may be retried are as many as one statement looks through, at most."""
+    states = sorted(RETRYABLE_STATES)
     found = sa.select(_kept(lambda c: [c.state.in_(states)])).where(runs.c.id == run_id, runs.c.has_rollup)
     count = await connection.scalar(found)
     return count is not None and count <= RANGE
