@@ -51,13 +51,17 @@ def form_page(visit: Visit) -> Node:
         p["A CSV with a header, or JSON Lines; also packed with gzip. You see its price before it is sent."],
         details[
             summary["What a file looks like"],
-            p["A line for each prompt. ", code["prompt"], " is needed, all else may be left out:"],
+            p[
+                "A line for each prompt; all but ",
+                code["prompt"],
+                " may be left out, an engine is chosen below:",
+            ],
             pre(tabindex="0")[EXAMPLE],
             p(".dim")[
                 "engine is one of ",
                 ", ".join(TASK_TYPES),
                 "; country is two letters; custom_id is your name for the line, and comes back with its "
-                "answer, as any other column of yours does.",
+                "answer, as do columns of your own.",
             ],
         ],
         form_of(visit, "/submit", enctype=FORM_WITH_FILE, class_="narrow")[
@@ -160,8 +164,14 @@ def _faults(found: Found) -> Node:
 FAULTS: Sequence[Column[Fault]] = (
     Column("Where", lambda fault: others(fault.where[:1].upper() + fault.where[1:])),
     Column("What is wrong", lambda fault: others(fault.problem)),
-    Column("What to do", lambda fault: others(in_words_of_api(fault.remedy))),
+    Column("What to do", lambda fault: others(_in_words_of_form(fault.remedy))),
 )
+
+
+def _in_words_of_form(remedy: str) -> str:
+    """An engine is missing far more often than anything else."""
+    chosen = remedy.replace("give a default with --task-type", "choose an engine in the form")
+    return in_words_of_api(chosen)
 
 
 def _engine() -> Element:

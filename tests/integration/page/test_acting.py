@@ -152,7 +152,7 @@ async def test_a_run_is_paused_resumed_and_cancelled(visitor: Visitor) -> None:
         assert await state_of(visitor, run_id) == state
     assert (await visitor.act(f"/runs/{run_id}/resume")).status == 409
     asked = await visitor.look(f"/runs/{run_id}/cancel")
-    assert "Never sent 2" in asked.text
+    assert "Never sent 2 tasks Not spent 10 credits" in asked.text
     assert await state_of(visitor, run_id) == "running"
     await visitor.send(f"/runs/{run_id}/cancel", fields_of(asked, f"/runs/{run_id}/cancel"))
     assert await state_of(visitor, run_id) == "cancelled"

@@ -59,7 +59,9 @@ async def test_each_page_says_that_there_is_nothing_yet(path: str, stranger: Vis
     assert seen.status == 200
     assert seen.tree.css_first(".empty") is not None
     assert [node.text() for node in seen.tree.css("nav a[aria-current=page]")] != []
-    assert (await stranger.look(path + "?nonsense=1")).status == 422
+    wrong = await stranger.look(path + "?nonsense=1")
+    assert wrong.status == 422
+    assert wrong.tree.css_first(f"main a[href='{path}']") is not None
 
 
 async def test_findings_are_newest_first_by_run_and_with_their_difference(visitor: Visitor) -> None:

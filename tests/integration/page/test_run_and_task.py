@@ -47,6 +47,9 @@ async def test_a_run_says_how_far_it_is_and_what_it_costs(visitor: Visitor) -> N
     ):
         assert said in seen.text, said
     assert len(seen.tree.css("figure svg.columns")) == 2
+    failed = (await task_ids(visitor, run_id))[0]
+    assert (await visitor.act(f"/tasks/{failed}/retry")).status == 303
+    assert "11 of 13 attempts judged" in (await visitor.look(f"/runs/{run_id}")).text
 
 
 async def test_tasks_are_found_by_the_filter_bar(visitor: Visitor) -> None:

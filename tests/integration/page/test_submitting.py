@@ -54,6 +54,14 @@ async def test_a_file_is_looked_at_and_sent_once(visitor: Visitor) -> None:
     assert [(row.action, row.status) for row in listed if row.token_id] == [("run.create", 200)]
 
 
+async def test_the_example_of_the_form_is_a_file_that_it_takes(visitor: Visitor) -> None:
+    shown = (await visitor.look("/submit")).tree.css_first("pre").text()
+    seen = await visitor.look((await upload(visitor, shown.encode())).headers["Location"])
+    assert "Send 2 tasks?" in seen.text and "Left out 0" in seen.text
+    refused = await upload(visitor, b"prompt\nbest shoes\n")
+    assert refused.status == 422 and "choose an engine in the form" in refused.text
+
+
 async def test_it_is_thrown_away_by_hand_or_by_and_by(visitor: Visitor) -> None:
     path = (await upload(visitor, gzip.compress(CSV), "a.csv.gz", name="mine")).headers["Location"]
     assert (await visitor.act(f"{path}/discard")).status == 303
