@@ -199,12 +199,24 @@ async def _turn(store: Store) -> None:
     await store.accounts.spent_since("default", NOW)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def unmeasured(request: pytest.FixtureRequest) -> Store:
+    """A store of each kind, of whose tables nobody has made statistics: not one that other tests had."""
+    opened: Store = request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "own_store")
+    return opened
+
+
 @pytest.mark.parametrize("statistics", ["fresh", "stale"])
-async def test_nothing_that_is_done_over_and_over_scans_the_history(store: Store, statistics: str) -> None:
+async def test_nothing_that_is_done_over_and_over_scans_the_history(
+    unmeasured: Store, statistics: str
+) -> None:
+    store = unmeasured
     if store.db.is_sqlite and statistics == "stale":
         pytest.skip("SQLite keeps none")
     await add_history(store, tasks=OLD_TASKS, runs=OLD_RUNS, paused=PAUSED)
     await add_ended_runs(store, 5_000)
+    if statistics == "stale":
+        await execute(store, "ANALYZE")
     await start_run(store, 50, budget=Decimal(10_000), now_ms=NOW)
     if statistics == "fresh" and not store.db.is_sqlite:
         await execute(store, "ANALYZE")
@@ -219,21 +231,18 @@ async def test_nothing_that_is_done_over_and_over_scans_the_history(store: Store
     assert long == set(), "\n".join(sorted(long))
 
 
-async def test_a_group_is_looked_up_by_its_ids_before_there_are_statistics(postgres_url: str) -> None:
+async def test_a_group_is_looked_up_by_its_ids_before_there_are_statistics(own_store: Store) -> None:
     """Right after a large file was loaded, the open tasks seem to be few: going through all of them for each
     group of ids, or for each id, would seem to be shorter."""
-    store = Store(Database(postgres_url), read_answer)
+    store = own_store
 
     async def send() -> None:
         answers = (Answer.ACCEPTED, Answer.REJECTED)
         sent = [ended(task, answers[task.ordinal % 2]) for task in await claim(store, 50)]
         await store.submissions.record_submissions(sent)
 
-    try:
-        await start_run(store, 4_000)
-        plans = await plans_of(store, send)
-    finally:
-        await store.close()
+    await start_run(store, 4_000)
+    plans = await plans_of(store, send)
     moved = [_root(plan) for statement, plan in plans.items() if statement.startswith("UPDATE tasks")]
     assert len(moved) == 2
     for plan in moved:
@@ -316,16 +325,13 @@ def _walk(node: dict[str, Any]) -> Any:
         yield from _walk(child)
 
 
-async def test_a_claim_follows_its_index_while_statistics_are_of_before_the_run(postgres_url: str) -> None:
+async def test_a_claim_follows_its_index_while_statistics_are_of_before_the_run(own_store: Store) -> None:
     """Few tasks are thought to be pending then: to fetch and sort all of them would seem to be shorter."""
-    store = Store(Database(postgres_url), read_answer)
-    try:
-        await add_history(store, tasks=OLD_TASKS, runs=6, paused=60)
-        await execute(store, "ANALYZE")
-        await start_run(store, 1_000, now_ms=NOW)
-        plans = await plans_of(store, lambda: claim(store, 50))
-    finally:
-        await store.close()
+    store = own_store
+    await add_history(store, tasks=OLD_TASKS, runs=6, paused=60)
+    await execute(store, "ANALYZE")
+    await start_run(store, 1_000, now_ms=NOW)
+    plans = await plans_of(store, lambda: claim(store, 50))
     (due,) = [str(_root(plan)) for statement, plan in plans.items() if "LATERAL" in statement]
     assert "ix_tasks_open" in due and "Bitmap" not in due, due
 
