@@ -64,9 +64,9 @@ unit: install
 coverage: install
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(SHORT) --cov --cov-report=term $(ARGS)
 
-# With the long forms of soak, chaos and scale.
+# With the long forms of soak, chaos and scale; what is generated is other each time.
 test-long: install
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --hypothesis-profile=looking $(ARGS)
 
 # Every benchmark against its reference, for docs/performance.md; at most ten minutes on two quiet cores.
 # ARGS="--only settle --store postgresql --rounds 3" measures a part and keeps nothing without --keep.

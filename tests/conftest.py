@@ -20,14 +20,16 @@ from tests.servers.postgres import PostgresServer, database_name, run_apart
 from tests.servers.s3 import S3Server
 from tests.servers.valkey import ValkeyServer
 
-# No deadline: two cores are shared with servers. The blob printed with a failure reproduces it.
-hypothesis.settings.register_profile(
-    "tallyhook", print_blob=True, deadline=None, derandomize=False, max_examples=60
+# No deadline, and no complaint of slow data: two cores are shared with servers. The blob printed with a
+# failure reproduces it.
+_PATIENT = hypothesis.settings(
+    print_blob=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-# pytest --hypothesis-profile=long
-hypothesis.settings.register_profile(
-    "long", print_blob=True, deadline=None, derandomize=False, max_examples=3_000
-)
+# The same examples each time: what passes here passes elsewhere.
+hypothesis.settings.register_profile("tallyhook", _PATIENT, derandomize=True, max_examples=60)
+# Others each time. make test-long, and pytest --hypothesis-profile=long
+hypothesis.settings.register_profile("looking", _PATIENT, derandomize=False, max_examples=60)
+hypothesis.settings.register_profile("long", _PATIENT, derandomize=False, max_examples=3_000)
 hypothesis.settings.load_profile("tallyhook")
 
 # By default rich draws each traceback with its source, tens of milliseconds each time that a test logs one.

@@ -94,7 +94,7 @@ def is_fine(line: bytes) -> bool:
     return line == b"" or (status != [] and (status[0] == b"503" or status[0][:1] in b"24"))
 
 
-many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @many
