@@ -85,7 +85,7 @@ class Month:
             api_key=self.keys[name],
             webhook_url=f"{self.hook}/{name}",
             pacer=Pacer(500),
-            timeout_s=20,
+            timeout_s=60,
             connections=8,
         )
         await self.clients[name].__aenter__()
@@ -144,7 +144,7 @@ class Month:
 
     async def ask(self, account: str, engine: str, day: float) -> None:
         """A sync call that is answered while time is stepped to a moment."""
-        provider = SyncClient(base_url=self.url, api_key=self.keys[account], pacer=Pacer(500), timeout_s=20)
+        provider = SyncClient(base_url=self.url, api_key=self.keys[account], pacer=Pacer(500), timeout_s=60)
         asking = asyncio.create_task(
             ask(
                 self.store,

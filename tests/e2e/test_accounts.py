@@ -1,6 +1,7 @@
 """Two accounts in real processes: each with its own provider, key, address and secret; one set of books."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,6 @@ async def test_each_account_is_sent_received_and_settled_by_itself(
     stack.emulator_options = ["--time-scale", "2000"]
     account = {"api_key": EU_KEY, "webhook_secret": EU_SECRET, "base_url": eu_url}
     stack.env["TALLYHOOK_ACCOUNTS"] = json.dumps({"eu": account})
-    # A delivery that is refused would be fetched by a poll; here it must be taken.
     stack.env["TALLYHOOK_POLL_AFTER_S"] = "600"
     path = write_prompts(tmp_path / "p.csv", [f"question {n}" for n in range(PROMPTS)])
     try:
@@ -44,13 +44,17 @@ async def test_each_account_is_sent_received_and_settled_by_itself(
         async def settled() -> bool:
             return not sum([(await store.queries.progress(run_id)).open for run_id in ids])
 
+        async def taken() -> bool:
+            # What is late on a busy machine is polled for besides; its delivery must be taken all the same.
+            rows = (await read_books(store)).deliveries
+            whose = {(row["task_id"], row["account"]) for row in rows if row["source"] == "delivery"}
+            return Counter(account for _, account in whose) == {"default": PROMPTS, "eu": PROMPTS}
+
         await stack.until(settled, "both runs settled")
+        await stack.until(taken, "a delivery for each task")
         assert len(stack.books()["tasks"]) == PROMPTS
         books = await read_books(store)
         check_books(books)
-        assert {row["settled_by"] for row in books.tasks} == {"delivery"}
-        whose = {row["account"] for row in books.deliveries}
-        assert whose == {"default", "eu"}
         assert [row for row in books.findings if row["verdict"] == "unmatched"] == []
     finally:
         stack.close()

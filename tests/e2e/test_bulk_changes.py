@@ -65,7 +65,7 @@ async def test_killed_in_the_middle_of_a_chunk(store: Store, store_url: str) -> 
 def killed_in_chunk(number: int, store_url: str, change_id: str) -> int:
     """Its exit code."""
     command = [sys.executable, "-c", KILLED, store_url, change_id, str(number)]
-    return subprocess.run(command, check=False, timeout=60).returncode
+    return subprocess.run(command, check=False, timeout=200).returncode
 
 
 async def made(store: Store, count: int, now_ms: int) -> str:

