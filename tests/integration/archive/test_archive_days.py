@@ -222,7 +222,7 @@ async def test_a_block_that_was_damaged_later_is_told(store: Store, archive: Arc
 
 def run_archiver(*arguments: str) -> int:
     command = [sys.executable, "-m", "tests.integration.archive.archiver", *arguments]
-    return subprocess.run(command, timeout=60, check=False).returncode
+    return subprocess.run(command, timeout=200, check=False).returncode
 
 
 async def kill_at(steps: Iterable[int], store_url: str, url: str) -> int:

