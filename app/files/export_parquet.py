@@ -74,6 +74,10 @@ class ParquetTable:
         finally:
             self._writer.close()
 
+    def abandon(self) -> None:
+        """Of a file that is given up nothing more is written, its end neither."""
+        self._writer.is_open = False
+
     def write_group(self) -> None:
         """Write what is kept, which must be something. Raises UserError."""
         rows, self._rows, self._bytes = self._rows, [], 0

@@ -81,6 +81,7 @@ class Destination:
         self, first_seq: int, last_seq: int, last_task_id: str, last_attempt: int, parts: Sequence[Part]
     ) -> Manifest:
         """The next manifest, from here on this process's to fulfil."""
+        await self._refuse_emptied()
         manifest = Manifest(
             FORMAT,
             (self._known or 0) + 1,
@@ -126,6 +127,17 @@ class Destination:
                 f"{self.display} replaces an object that is only to be created, so two writers could not be "
                 "kept apart",
                 "choose a storage that knows conditional puts (If-None-Match), as S3, Google and Azure do",
+            )
+
+    async def _refuse_emptied(self) -> None:
+        """A folder that somebody deletes under a follower would be made anew, and have the newest results
+        only."""
+        if await self._objects.get(IDENTITY) is None:
+            raise UserError(
+                "destination_emptied",
+                f"{self.display} has lost its {FOLDER} while it was followed into: it was deleted, or is not "
+                "mounted any more",
+                "bring it back, or start this again: into an empty place all results go from the first on",
             )
 
     async def _found(self) -> bytes:

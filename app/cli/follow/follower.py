@@ -13,7 +13,7 @@ from typing import Protocol
 
 from app.cli.follow.destination import Destination, Position
 from app.cli.follow.manifest import Manifest, Selection
-from app.cli.follow.parts import PartFiles
+from app.cli.follow.parts import PartFiles, own_disk
 from app.cli.store_access import trouble
 from app.errors import UserError
 from app.logger import get_logger
@@ -130,7 +130,7 @@ class Follower:
     async def _repeat(self, manifest: Manifest) -> None:
         """Store the files of a manifest that somebody has announced and not completed."""
         started_s = time.monotonic()
-        with PartFiles() as parts:
+        with own_disk(), PartFiles() as parts:
             seq = manifest.first_seq - 1
             while seq < manifest.last_seq:
                 page = await self._page(seq, through=manifest.last_seq)
@@ -152,7 +152,7 @@ class Follower:
         is_last = False
         while not is_last and not self._stopping.is_set():
             started_s = time.monotonic()
-            with PartFiles() as parts:
+            with own_disk(), PartFiles() as parts:
                 is_last = await self._fill(parts)
                 if parts.last is not None:
                     await self._announce_and_store(parts, parts.last, started_s)

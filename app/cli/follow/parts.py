@@ -1,5 +1,6 @@
 """Rows as Parquet files by day and engine, on this machine's disk until a range of them is complete."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import BinaryIO, Self
 from app.cli.follow.manifest import Part, part_path
 from app.domain.time_format import iso_day
 from app.files.export_parquet import ParquetTable
+from app.ports import ObjectsUnavailable
 from app.store.read.exports import Row
 from app.views.export_rows import SETTLED_COLUMNS, settled_row
 
@@ -29,6 +31,16 @@ class _Open:
     rows: int = 0
 
 
+@contextlib.contextmanager
+def own_disk() -> Iterator[None]:
+    """A disk of this machine that is full, where parts are made, is waited out as the destination's is."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ObjectsUnavailable(f"no file can be made on this machine: {reason}") from error
+
+
 class PartFiles:
     """The rows of one range; a context, which takes its files away at its end."""
 
@@ -44,7 +56,9 @@ class PartFiles:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         for each in self._open.values():
-            each.output.close()
+            each.table.abandon()
+            with contextlib.suppress(OSError):  # of a full disk, as the write before
+                each.output.close()
         self._folder.cleanup()
 
     @property

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from app.address import read_objects_address
 from app.cli.follow import parts
@@ -273,6 +276,45 @@ async def test_once_ends_with_an_error_when_trouble_does_not_pass(
     with pytest.raises(UserError, match="the destination does not answer: away") as ended:
         await follower_of(sqlite_store, Failing(objects, 100)).run(once=True)  # type: ignore[arg-type]
     assert ended.value.exit_code == 1
+
+
+async def test_a_folder_that_is_deleted_under_a_follower_is_said(
+    sqlite_store: Store, out: Path, tmp_path: Path
+) -> None:
+    """It would be made anew, with what comes from now on and nothing of before."""
+    await settle_some(sqlite_store, 6)
+    follower = follower_of(sqlite_store, open_objects(read_objects_address(str(out))))
+    running = asyncio.create_task(follower.run(once=False))
+    while follower.followed.rows < 6:
+        await asyncio.sleep(0.005)
+        assert not running.done(), running.result()
+    shutil.rmtree(out)
+    await settle_some(sqlite_store, 3)
+    with pytest.raises(UserError, match="has lost its _tallyhook") as ended:
+        await running
+    assert (ended.value.code, await paths(str(out))) == ("destination_emptied", [])
+    await follow_once(sqlite_store, str(out))
+    assert await seen_by_readers(str(out), tmp_path, {}) == list(range(1, 10))
+
+
+async def test_a_full_disk_of_this_machine_is_waited_out(
+    sqlite_store: Store, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli.follow.follower.WAIT_S_MAX", 0.001)
+    await settle_some(sqlite_store, 6)
+    full, opened, left = Path("/dev/full"), Path.open, [3]
+
+    def open_full(self: Path, *args: Any, **kwargs: Any) -> Any:
+        left[0] -= self.suffix == ".parquet"
+        return opened(full if self.suffix == ".parquet" and left[0] >= 0 else self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with structlog.testing.capture_logs() as lines:
+        await follow_once(sqlite_store, str(out))
+    assert await seen_by_readers(str(out), tmp_path, {}) == list(range(1, 7))
+    assert {line["reason"] for line in lines if line["event"] == "follow_waits"} == {
+        "no file can be made on this machine: No space left on device"
+    }
 
 
 async def test_the_latest_manifest_says_what_is_complete(
