@@ -23,7 +23,7 @@ def ask(url: str, token: str) -> tuple[int, Any]:
     """Status and document."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -33,7 +33,7 @@ def ask(url: str, token: str) -> tuple[int, Any]:
 def signed_in(url: str, token: str) -> urllib.request.OpenerDirector:
     """A browser's cookies, after the form of the page."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-    with browser.open(f"{url}/sign-in", urlencode({"token": token}).encode(), timeout=30) as page:
+    with browser.open(f"{url}/sign-in", urlencode({"token": token}).encode(), timeout=60) as page:
         assert "Health" in page.read().decode()
     return browser
 
@@ -138,8 +138,8 @@ async def test_the_api_tells_of_a_run_and_ends_in_order(
         assert (status, run["counts"]["total"]) == (200, 5)
         assert ask(f"{stack.web_url}/v1/nothing", token)[0] == 404
         browser = signed_in(stack.web_url, token)
-        with browser.open(f"{stack.web_url}/runs/{stack.run_id}", timeout=30) as page:
+        with browser.open(f"{stack.web_url}/runs/{stack.run_id}", timeout=60) as page:
             assert "5 of 5 tasks done" in page.read().decode()
-        with browser.open(f"{stack.web_url}/live", timeout=30) as moving:
+        with browser.open(f"{stack.web_url}/live", timeout=60) as moving:
             assert moving.readline() == b"retry: 2000\n"
             assert stack.end("web", STOP) == 0  # though a page is open

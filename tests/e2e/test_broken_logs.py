@@ -104,7 +104,7 @@ def _status(url: str, body: bytes | None = None) -> int:
             "X-Cloro-Webhook-Id": "b27a21e1-7c39-4aa2-a347-23e828c426f9-1",
         }
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -124,4 +124,4 @@ def test_f14_a_receiver_outlives_its_log(
     assert (tmp_path / "limited.log").stat().st_size == LIMIT_BYTES, "its log did reach the limit"
     for _, process in receivers.values():
         process.send_signal(signal.SIGTERM)
-    assert {kind: process.wait(30) for kind, (_, process) in receivers.items()} == dict.fromkeys(KINDS, 0)
+    assert {kind: process.wait(60) for kind, (_, process) in receivers.items()} == dict.fromkeys(KINDS, 0)

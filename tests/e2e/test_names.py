@@ -140,7 +140,7 @@ def test_a_submit_that_is_ended_while_it_reads_can_be_gone_on_with(
         process.stdin.flush()
         until_loading(cli)
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     short = cli("runs --json").document["runs"][0]["run"]["id"][-8:]
     if number is signal.SIGTERM:
         assert process.returncode == 128 + number
@@ -165,7 +165,7 @@ def test_watching_ends_with_a_word_about_the_run_that_goes_on(
         first = process.stderr.readline().decode()
         assert "monday: running, 0 of 2 tasks in (0 %); 2 to send, 0 credits; no worker" in first
         process.send_signal(number)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
     error = json.loads(out)["error"]
     assert (process.returncode, error["code"]) == (code, "interrupted")
     assert "run monday goes on: 0 of 2 tasks are in" in error["message"]

@@ -137,7 +137,7 @@ def test_f7_a_run_that_is_watched_ends_otherwise_than_one_that_is_not_stored(for
         assert submit.stderr is not None
         assert "watched" in submit.stdout.readline()
         assert forked.run("pause", "watched").code == 0
-        assert submit.wait(20) == 3
+        assert submit.wait(60) == 3
         assert f"run {runs_named(forked, 'watched')[0]} is stored" in submit.stderr.read()
 
 

@@ -54,7 +54,7 @@ def scraped(urls: Iterable[str]) -> dict[str, Values]:
     found: dict[str, Values] = {}
     for url in urls:
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
+            with urllib.request.urlopen(url, timeout=60) as response:
                 text = response.read().decode()
         except urllib.error.URLError:
             continue
@@ -82,7 +82,7 @@ def kinds(found: dict[str, Values]) -> list[str]:
 def post(url: str, body: bytes, secret: str, now_s: int) -> int:
     request = urllib.request.Request(url, body, signed(body, now_s, secret=secret))
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -107,7 +107,7 @@ async def everything_happens(stack: Stack) -> None:
         request = urllib.request.Request(
             f"{stack.api_url}/v1/runs", headers={"Authorization": f"Bearer {token}"}
         )
-        await asyncio.to_thread(urllib.request.urlopen, request, timeout=10)
+        await asyncio.to_thread(urllib.request.urlopen, request, timeout=60)
         await stack.until_finished()
         stack.change_faults(dict.fromkeys(FAULTS, 0.0))
 

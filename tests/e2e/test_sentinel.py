@@ -40,7 +40,7 @@ async def test_f23_a_run_outlives_a_fail_over(
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/{MASTER}/0"
 
         def master() -> int:
-            with redis.Redis(port=port, socket_timeout=2) as sentinel:
+            with redis.Redis(port=port, socket_timeout=20) as sentinel:
                 place: int = sentinel.sentinel_get_master_addr_by_name(MASTER)[1]
                 return place
 
@@ -52,7 +52,7 @@ async def test_f23_a_run_outlives_a_fail_over(
                 return str(server.info("replication")["role"]) == "slave"
 
         async def worked_off() -> bool:
-            with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
+            with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=20) as server:
                 stats = server.info("commandstats")
                 # What arq writes as it ends a job; a replica that copies the old master's is not asked.
                 return bool(stats.get("cmdstat_exec", {}).get("calls", 0) > before)
@@ -64,12 +64,12 @@ async def test_f23_a_run_outlives_a_fail_over(
             if how == "killed":
                 old.kill()
             else:
-                with redis.Redis(port=port, socket_timeout=5) as sentinel:
+                with redis.Redis(port=port, socket_timeout=20) as sentinel:
                     sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
             await stack.until(moved, "another master")
             if how == "demoted":  # which takes ten seconds; until then it goes on taking what it is sent
                 await stack.until(is_a_replica, "the old master to follow the new one")
-            with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=2) as server:
+            with redis.Redis(port=await asyncio.to_thread(master), socket_timeout=20) as server:
                 before = server.info("commandstats").get("cmdstat_exec", {}).get("calls", 0)
             stack.control("clock", {"scale": SCALE})
             await stack.until(worked_off, "jobs of the new server's queue")

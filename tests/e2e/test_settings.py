@@ -36,7 +36,7 @@ def ended(command: list[str], folder: Path, **setting: bytes) -> tuple[int, str]
     env = kept | {os.fsencode(name): value for name, value in setting.items()}
     env |= {b"COLUMNS": b"200", b"PYTHONPATH": os.fsencode(Path(__file__).parents[2])}
     done = subprocess.run(
-        command, env=env, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        command, env=env, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=200, check=False
     )
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
 
