@@ -22,6 +22,16 @@ ROUND_TRIP_MAX_S = 1.0
 log = get_logger(__name__)
 
 
+def steady_s() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine is asleep. Python's own stands
+    still then: for some seconds after a weekend a key of Friday's would pass for one of just now."""
+    return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
+
+
+# Linux; macOS, whose CLOCK_MONOTONIC goes on in sleep; Windows has neither.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
 def wall_ms() -> int:
     """This machine's time: UTC milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -31,7 +41,7 @@ class DatabaseClock:
     """Satisfies app.ports.Clock. Until the database has answered it gives the machine's time."""
 
     def __init__(
-        self, *, wall: Callable[[], int] = wall_ms, monotonic: Callable[[], float] = time.monotonic
+        self, *, wall: Callable[[], int] = wall_ms, monotonic: Callable[[], float] = steady_s
     ) -> None:
         self._wall = wall
         self._monotonic = monotonic

@@ -1,5 +1,9 @@
 """The process's clock goes by the database's, and does not follow what passes by itself."""
 
+import time
+
+import pytest
+
 from app.database_clock import JUMP_READINGS, DatabaseClock
 
 DAY_MS = 86_400_000
@@ -40,6 +44,19 @@ async def test_f18_the_database_s_time_counts_and_the_machine_s_does_not() -> No
     world.pass_s(3)
     world.wall_ms -= 7 * DAY_MS
     assert world.clock() == world.database_ms
+
+
+async def test_f18_it_goes_on_while_the_machine_is_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {time.CLOCK_MONOTONIC: 100.0, time.CLOCK_BOOTTIME: 100.0}
+    monkeypatch.setattr(time, "clock_gettime", clocks.__getitem__)
+    clock = DatabaseClock(wall=lambda: 0)
+
+    async def ask() -> int:
+        return DAY_MS
+
+    await clock.read(ask)
+    clocks[time.CLOCK_BOOTTIME] += 600
+    assert clock() == DAY_MS + 600_000
 
 
 async def test_f18_an_answer_counts_for_the_middle_of_its_way_and_a_slow_one_not_at_all() -> None:
