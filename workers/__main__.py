@@ -25,6 +25,7 @@ from app import log as logging
 from app.background_tasks import WorkFailed, keep_running
 from app.bootstrap import CLOCK, jitter, now_ms, open_provider, open_queue, open_store
 from app.config import ConfigError, Settings, load_settings
+from app.descriptors import allowed_descriptors
 from app.errors import UserError
 from app.local.embedded import embedded_valkey
 from app.log_sink import guard_standard_streams
@@ -106,6 +107,7 @@ async def serve(settings: Settings) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(GARBAGE_AFTER)
+            allowed_descriptors()
             log.info("worker_started", accounts=sorted(providers))
             await run_until_stopped(context, redis_url)
     log.info("worker_stopped")

@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from app.background_tasks import WorkFailed
 from app.config import DEFAULT_ACCOUNT, ConfigError
+from app.descriptors import allowed_descriptors
 from app.limits import Limits
 from app.ports import Clock
 from app.signals.process import ProcessSignals
@@ -260,11 +261,5 @@ def stop_signals(stop: asyncio.Event) -> Any:
 
 def connections_allowed() -> int:
     """What the limit on file descriptors leaves for connections."""
-    try:
-        import resource
-    except ImportError:
-        return CONNECTIONS_MAX
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if descriptors == resource.RLIM_INFINITY:
-        return CONNECTIONS_MAX
+    descriptors = allowed_descriptors()
     return max(descriptors - DESCRIPTORS_RESERVED, descriptors // 2)
