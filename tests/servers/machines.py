@@ -7,8 +7,10 @@ caller, however that ends, and no address of the host is taken.
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+from tests.servers.disks import filled, mount_disk, unmount_disk
 
 NETWORK = "10.77.0.0/24"
 HUB = "10.77.0.1"
@@ -97,28 +99,19 @@ class Machine:
 
     def make_disk(self, folder: Path, size: str) -> None:
         """A disk of its own at this folder, which goes with the caller's namespaces."""
-        folder.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+        mount_disk(folder, size)
         self.disk = folder
 
     def remove_disk(self) -> None:
         """With all that is on it."""
         if self.disk is not None:
-            _run("umount", "--lazy", str(self.disk))
+            unmount_disk(self.disk)
             self.disk = None
 
-    @contextmanager
-    def full_disk(self) -> Iterator[None]:
-        """Not a byte is left on it."""
+    def full_disk(self) -> AbstractContextManager[None]:
+        """Not a byte is left on it, for the length of the `with`."""
         assert self.disk is not None, "no disk of its own"
-        filler = self.disk / "filler"
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4_096))
-        try:
-            yield
-        finally:
-            filler.unlink()
+        return filled(self.disk)
 
 
 def make_machines(*names: str) -> dict[str, Machine]:
