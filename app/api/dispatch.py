@@ -339,7 +339,8 @@ async def _while_valid(
 
 async def _continue(request: web.Request) -> None:
     """Ask for a body that waits to be asked for; whoever has no token never gets here."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    # HTTP/1.0 knows no answer before the answer.
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer proper has not begun
 
