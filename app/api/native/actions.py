@@ -16,7 +16,9 @@ class Action(BaseModel):
     actor: str = Field(description="The name of a token, or `command line`.")
     token_id: Id | None = Field(description="null: the command line.")
     action: str = Field(description="What was done, such as `run.pause`.")
-    subject: Id | None = Field(description="Of what it was done to; null: nothing came of it.")
+    subject: str | None = Field(
+        description="The id of what it was done to, or what was given as one; null: nothing came of it."
+    )
     request_id: str | None
     status: int | None = Field(description="As HTTP has it; null: it goes on, or its process died.")
 

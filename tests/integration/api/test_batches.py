@@ -5,6 +5,7 @@ import contextlib
 import io
 import itertools
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -357,6 +358,15 @@ async def test_nothing_of_another_account_is_there(sqlite_api: Api) -> None:
         assert (await sqlite_api.ask(path, method, account="eu")).status == 404, path
     for path in ("/v1/files", "/v1/batches"):
         assert (await sqlite_api.ask(path, account="eu")).document["data"] == []
+    assert (await sqlite_api.ask(f"/v1/batches/{batch['id']}/cancel", "POST")).status == 400
+    listed = (await sqlite_api.ask("/v1/actions")).document["data"]
+    changes = [(action["action"], action["subject"]) for action in listed if (action["status"] or 0) >= 400]
+    file_id = str(uuid.UUID(batch["input_file_id"].removeprefix("file-")))
+    assert sorted(changes) == [
+        ("batch.cancel", run_of(batch)),
+        ("batch.cancel", batch["id"]),
+        ("file.delete", file_id),
+    ], "what it was done to, or what was given as such"
 
 
 async def test_files_go_when_their_time_is_over(sqlite_api: Api) -> None:

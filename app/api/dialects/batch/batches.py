@@ -60,6 +60,7 @@ async def get_batch(call: Call[BatchParams, None]) -> BatchObject:
 async def cancel_batch(call: Call[BatchParams, None]) -> BatchObject:
     """What was not sent is not sent any more; what is with the provider goes on, and is charged."""
     row, progress = await visible_batch(call, read_batch_id(call.params.batch_id))
+    call.subject = row.run_id
     if (status := status_of(row, progress)) not in ("validating", "in_progress", "cancelling", "cancelled"):
         raise wrong("batch_id", "not_cancellable", f"the batch is {status}: there is nothing to cancel")
     await call.store.runs.cancel_run(row.run_id, "cancelled through the API")

@@ -73,6 +73,7 @@ async def get_batch_file_content(call: Call[BatchFileParams, None]) -> Stream:
 async def delete_batch_file(call: Call[BatchFileParams, None]) -> BatchFileDeleted:
     """What was made of it stays."""
     of = _read_id(call)
+    call.subject = of.id
     if of.view is not None:
         await visible_batch(call, of.id)
         raise wrong(
