@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import socket
+import unicodedata
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -94,9 +95,10 @@ def read_networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Netw
 
 
 def written_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host is as it stands, as the system reads it: 2130706433 and 0x7f.1 are some too.
-    None: it is a name."""
-    if host.rstrip(".") == "localhost" or host.endswith(".localhost"):
+    """The address that a host is as it stands, as whoever connects reads it: 2130706433, 0x7f.1 and
+    ①②⑦。0。0。1 are some too. None: it is a name."""
+    host = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
         return ipaddress.IPv4Address("127.0.0.1")
     with contextlib.suppress(OSError, UnicodeError):
         return ipaddress.IPv4Address(socket.inet_aton(host))

@@ -77,7 +77,22 @@ def test_an_ipv4_network_that_is_named_is_meant_in_ipv6_too() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "localhost", "a.localhost", "LOCALHOST."],
+    [
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "0x7f.1",
+        "localhost",
+        "a.localhost",
+        "LOCALHOST.",
+        "a.localhost.",
+        "127.0.0.1.",
+        "①②⑦.0.0.1",
+        "127。0。0。1",
+        "%31%32%37.0.0.1",
+        "ⓛocalhost",
+    ],
 )
 def test_other_ways_to_write_this_machine(host: str) -> None:
     assert str(written_address(host.lower())) == "127.0.0.1"
