@@ -11,6 +11,7 @@ explained.
 
 import asyncio
 import os
+import sys
 import uuid
 
 import httpx2
@@ -53,7 +54,9 @@ async def ask(client):
 
 async def main():
     """Connect with a token, and ask."""
-    headers = {"Authorization": f"Bearer {os.environ['TALLYHOOK_TOKEN']}"}
+    if (token := os.environ.get("TALLYHOOK_TOKEN")) is None:
+        sys.exit("set TALLYHOOK_TOKEN: tallyhook token create makes one")
+    headers = {"Authorization": f"Bearer {token}"}
     url = os.environ.get("TALLYHOOK_URL", "http://127.0.0.1:8081") + "/mcp"
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60) as http,

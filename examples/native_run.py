@@ -21,12 +21,13 @@ import urllib.error
 import urllib.request
 
 URL = os.environ.get("TALLYHOOK_URL", "http://127.0.0.1:8081")
+TOKEN = os.environ.get("TALLYHOOK_TOKEN")
 LOOK_EVERY_S = 1.0
 
 
 def ask(path, data=None, **headers):
     """An answer as it comes; `data` may be a file, which is sent as it is read."""
-    sent = {"Authorization": f"Bearer {os.environ['TALLYHOOK_TOKEN']}"} | {
+    sent = {"Authorization": f"Bearer {TOKEN}"} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
     request = urllib.request.Request(URL + path, data, sent)
@@ -40,8 +41,11 @@ def ask(path, data=None, **headers):
                 data.seek(0)
             return ask(path, data, **headers)
         for fault in problem["errors"]:
-            print(f"line {fault['line']}, {fault['field']}: {fault['remedy']}", file=sys.stderr)
+            where = f"line {fault['line']}, " if fault["line"] else ""
+            print(f"{where}{fault['field']}: {fault['remedy']}", file=sys.stderr)
         sys.exit(f"{problem['detail']} (request {problem['request_id']})")
+    except urllib.error.URLError as error:
+        sys.exit(f"no answer from {URL}: {error.reason}. Does tallyhook api, or up, run there?")
 
 
 def submitted(path):
@@ -70,7 +74,10 @@ def results(run_id, after=0):
 
 def main():
     """Submit, follow, count."""
-    run = submitted(pathlib.Path(sys.argv[1]))
+    path = pathlib.Path(*sys.argv[1:])
+    if not path.is_file() or not TOKEN:
+        sys.exit("usage: TALLYHOOK_TOKEN=thk_… python native_run.py FILE (tallyhook token create makes one)")
+    run = submitted(path)
     print(f"run {run['id']}: {run['tasks']} tasks, about {run['estimated']} credits")
     print(dict(collections.Counter(result["state"] for result in results(run["id"]))))
 

@@ -10,6 +10,8 @@ error file, with the reason.
 # ruff: noqa: T201 - it is a script, and says what it found
 
 import json
+import os
+import sys
 import time
 
 import openai
@@ -37,7 +39,11 @@ def lines(client, file_id):
 
 def main():
     """Upload, make a batch, wait for its end, read both files."""
-    client = openai.OpenAI()
+    if not (key := os.environ.get("OPENAI_API_KEY", "")).startswith("thk_"):
+        sys.exit("set OPENAI_API_KEY to a token of Tallyhook's: tallyhook token create makes one")
+    # Without it the client asks OpenAI, and shows it our token.
+    url = os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8081/v1")
+    client = openai.OpenAI(base_url=url, api_key=key)
     content = "\n".join(request(n, question) for n, question in enumerate(QUESTIONS, 1))
     file = client.files.create(file=("questions.jsonl", content.encode()), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h")

@@ -12,6 +12,7 @@ is looked up by its key. The answers stay there for as long as Tallyhook keeps t
 import contextlib
 import hashlib
 import os
+import sys
 
 import cloro
 
@@ -33,6 +34,8 @@ def submitted(sdk, task_type, payload):
 
 def main():
     """Submit all, then wait for each."""
+    if not os.environ.get("CLORO_API_KEY"):
+        sys.exit("set CLORO_API_KEY to a token of Tallyhook's: tallyhook token create makes one")
     with cloro.Cloro(base_url=os.environ.get("TALLYHOOK_URL", "http://127.0.0.1:8081")) as sdk:
         for key in [submitted(sdk, *question) for question in QUESTIONS]:
             try:
