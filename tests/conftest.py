@@ -3,6 +3,7 @@ hand. Servers start at first use, so that a run of unit tests starts none.
 """
 
 import logging
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -88,6 +89,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for store, files in LEFT_TO_THE_LONG_FORM.items():
             if item.nodeid.startswith(files) and f"[{store}" in item.nodeid:
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of what a test draws itself: the same or another each time, as are the examples. A failure shows it."""
+    return 1 if hypothesis.settings().derandomize else random.randrange(2**32)
 
 
 @pytest.fixture(autouse=True)

@@ -202,9 +202,8 @@ async def test_s18_repeated_records_can_be_an_error(
 
 
 async def test_s18_repeated_records_can_be_merged_however_the_file_is_cut(
-    store: Store, tmp_path: Path, clock: SteppedClock
+    store: Store, tmp_path: Path, clock: SteppedClock, seed: int
 ) -> None:
-    seed = random.randrange(2**32)
     chance = random.Random(seed)
     prompts = [f"q{chance.randrange(900)}" for _ in range(1_600)]
     path = write_prompts(tmp_path / "p.csv", prompts)
