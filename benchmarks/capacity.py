@@ -1,10 +1,11 @@
 """`python -m benchmarks.capacity`: the table of docs/capacity.md, computed from benchmarks/results/cost.json.
 
-Measures nothing: `make bench-cost` did.
+Measures nothing: `make bench-cost` did, which writes it again where it keeps its figures.
 """
 
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
 from benchmarks.bench.page import END
@@ -46,7 +47,7 @@ def column(monthly: int, cost: dict[str, float]) -> dict[str, str]:
     return {
         "prompts a day": f"{daily:,.0f}",
         f"a second, over {HOURS} hours": f"{rate:,.1f}",
-        **{f"cores for {name}": f"{cores[name]:.2g}" for name in PROCESSES},
+        **{f"cores for {name}": f"{Decimal(f'{cores[name]:.2g}'):f}" for name in PROCESSES},
         "processes of web, of worker": f"{processes['web']}, {processes['worker']}",
         "connections to PostgreSQL at most": f"{CONNECTIONS * sum(processes.values())}",
         f"bodies, kept {KEPT_DAYS} days": _size(daily * KEPT_DAYS * cost["stored, deliveries"]),

@@ -140,6 +140,9 @@ def main() -> int:
     print(f"{time.monotonic() - started:.0f} s in all")
     if len(sides) > 1 and (options.keep or len(sys.argv) == 1):
         keep(found)
+        from benchmarks import capacity  # which reads what is kept
+
+        capacity.main()
     return int(any(each.holds is False for each in found if len(sides) > 1 or each.benchmark == STORED))
 
 
