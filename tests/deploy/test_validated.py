@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -137,6 +136,8 @@ def test_what_kustomize_makes_of_the_manifests(tmp_path: Path) -> None:
 
 def test_what_keda_reads_by_its_own_schema() -> None:
     """That of its CRDs, where an unknown field is a fault."""
+    import jsonschema  # or each process of a test run takes two seconds for it
+
     kinds = json.loads((Path(__file__).parent / "schemas" / "keda.json").read_text())["kinds"]
     found = documents(DEPLOY / "kubernetes" / "scaledobject.yaml")
     assert [one["kind"] for one in found] == ["ScaledObject", "TriggerAuthentication"]

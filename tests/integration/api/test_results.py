@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from aiohttp import ClientPayloadError, ClientSession
-from jsonschema import validate
 
 from app.api.native.results import Result
 from app.ports import StoreUnavailable
@@ -38,6 +37,8 @@ async def test_every_result_is_sent_once_wherever_a_reader_goes_on(
 ) -> None:
     """Also one that is settled while a reader is at work, results of other runs between them, and an attempt
     that a retry replaced; however few are read at once, and whichever way their numbers are found."""
+    from jsonschema import validate  # or each process of a test run takes two seconds for it
+
     run_id, sent = await settled(api, 6)
     await settled(api, 3)
     await api.store.retries.retry_tasks_if_closed([sent[0].id], api.clock())

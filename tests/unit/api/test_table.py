@@ -3,8 +3,6 @@
 import collections
 import inspect
 
-from openapi_spec_validator import OpenAPIV31SpecValidator
-
 from app.api.openapi import openapi_document
 from app.api.reference import PAGE, reference, with_reference
 from app.api.table import ROUTES
@@ -12,6 +10,10 @@ from app.domain.access import Scope
 
 
 def test_the_document_is_valid() -> None:
+    from openapi_spec_validator import (
+        OpenAPIV31SpecValidator,  # or each process of a test run takes two seconds
+    )
+
     OpenAPIV31SpecValidator(openapi_document(ROUTES)).validate()
 
 
