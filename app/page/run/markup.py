@@ -189,7 +189,7 @@ def _why(task: Task) -> Node:
     if task.error is None:
         return badge(task.state)
     code = task.error.code
-    return [badge(task.state), span(".more")[code_of(code) if code else others(task.error.message)]]
+    return [badge(task.state), span(".more.code")[code_of(code) if code else others(task.error.message)]]
 
 
 def _took(task: Task) -> Node:
