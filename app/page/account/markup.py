@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from htpy import Element, Node, a, h2, li, nav, p, section, span, ul
+from htpy import Element, Node, a, details, h2, li, nav, p, section, span, summary, ul
 
 from app.api.native.books import LedgerEntry
 from app.charts.figures import amount, figure
@@ -224,7 +224,7 @@ def _ahead(forecast: Document) -> Element:
                     None if forecast["measured"] else "a guess by the slots: nothing finished lately",
                 ),
                 Fact("Next reset", at(ms_of(forecast["resets_at"]), "none is known")),
-                Fact("Busiest second", count(forecast["busiest_second"]), "requests"),
+                Fact("Busiest second", count(forecast["busiest_second"]), "requests, in the minute before"),
             ]
         ),
         table("Runs that are not over", RUNS, forecast["runs"], empty=empty("No task is open.")),
@@ -280,18 +280,22 @@ def _spending(plan: Document | None) -> Element | None:
     if plan is None:
         return None
     burn = plan["burn"]
+    dearest, others_ = burn["by"][:SPENT_SHOWN], burn["by"][SPENT_SHOWN:]
     return section(aria_labelledby="spending")[
         h2("#spending")[f"Spent in the last {counted(burn['hours'], 'hour')}"],
-        table(
-            "By engine and country",
-            SPENT,
-            burn["by"],
-            empty=empty("Nothing was charged in that time."),
-            is_compact=True,
-        ),
+        table("By engine and country", SPENT, dearest, empty=NOTHING_SPENT, is_compact=True),
+        details[
+            summary[counted(len(others_), "more engine and country", "more engines and countries")],
+            table("Less dear ones", SPENT, others_, empty=None, is_compact=True),
+        ]
+        if others_
+        else None,
     ]
 
 
+SPENT_SHOWN = 15
+"""Engines and countries, the dearest; the others are folded."""
+NOTHING_SPENT = empty("Nothing was charged in that time.")
 SPENT: tuple[Column[Document], ...] = (
     Column("Engine", lambda row: row["task_type"]),
     Column("Country", lambda row: row["country"] or nothing("the provider chose")),

@@ -45,10 +45,11 @@ class Figures:
 
     @property
     def per_usable(self) -> Decimal | None:
-        """Credits for each usable answer, to a thousandth; None: there is none, or no charge is known."""
+        """Credits for each usable answer, to a hundredth, as a run's page has it; None: there is none, or
+        no charge is known."""
         if not self.usable or not self.charge_known:
             return None
-        return round(self.charged / self.usable, 3)
+        return round(self.charged / self.usable, 2)
 
 
 @dataclass(slots=True)

@@ -222,7 +222,10 @@ def _slots(one: Ahead) -> Node:
 
 def _busiest(one: Ahead) -> Node:
     busiest = one.forecast.busiest_second if one.forecast else None
-    return [count(busiest, "it is being looked at"), span(".more")[f"of {one.limit_per_s:g} a second"]]
+    return [
+        count(busiest, "it is being looked at"),
+        span(".more")[f"of {one.limit_per_s:g}, in the last minute"],
+    ]
 
 
 ACCOUNT_COLUMNS: tuple[Column[Ahead], ...] = (

@@ -1,6 +1,7 @@
 """The page of a run, drawn."""
 
 import dataclasses
+from collections.abc import Mapping
 from decimal import Decimal
 
 from htpy import Element, Node, a, div, fragment, h2, li, p, section, span, ul
@@ -64,10 +65,10 @@ def _of_sample(view: RunView, usable_chars_min: int) -> Markup:
 
 def head(view: RunHead) -> Node:
     """What moves while one looks."""
-    return [_state(view), _progress(view), _credits(view), _verdicts(view)]
+    return [_where(view), _progress(view), _credits(view), _verdicts(view)]
 
 
-def _state(view: RunHead) -> Node:
+def _where(view: RunHead) -> Node:
     run = view.run
     reasons = [*([run.reason] if run.reason else []), *view.waits]
     why = notice(ul[[li[others(reason)] for reason in reasons]], tone="warn") if reasons else None
@@ -156,7 +157,7 @@ def _tasks(visit: Visit, view: RunView) -> Node:
         bar_,
         table(
             "Tasks, in the order of the source",
-            TASK_COLUMNS,
+            _columns(view.prompts),
             view.tasks.data,
             empty=_none(view.asked, view),
             is_compact=True,
@@ -198,19 +199,31 @@ def _took(task: Task) -> Node:
     return took(task.settled_at - task.submitted_at)
 
 
-TASK_COLUMNS: tuple[Column[Task], ...] = (
-    Column("Task", _task_name),
-    Column(
-        "custom_id", lambda task: clipped(task.custom_id) if task.custom_id else nothing("none was given")
-    ),
-    Column("Engine", lambda task: task.engine),
-    Column("Country", lambda task: others(task.country) if task.country else nothing("the provider chooses")),
-    Column("State", _why),
-    Column("Verdict", lambda task: badge(task.verdict) if task.verdict else nothing("not judged yet")),
-    Column("Charged", lambda task: credits(task.credits.charged, "not said yet"), is_figure=True),
-    Column("Took", _took, is_figure=True),
-    Column("Settled", lambda task: at(task.settled_at)),
-)
+def _state(task: Task) -> Node:
+    when = span(".more.settled")[at(task.settled_at)] if task.settled_at is not None else None
+    return [_why(task), when]
+
+
+def _engine(task: Task) -> Node:
+    country = others(task.country) if task.country else "any country"
+    return [task.engine, " ", span(".more")[country]]
+
+
+def _columns(prompts: Mapping[str, str] | None) -> list[Column[Task]]:
+    columns = [Column("Task", _task_name)]
+    if prompts is not None:
+        columns.append(Column("Prompt", lambda task: clipped(prompts.get(task.id, ""))))
+    return [
+        *columns,
+        Column(
+            "custom_id", lambda task: clipped(task.custom_id) if task.custom_id else nothing("none was given")
+        ),
+        Column("Engine", _engine),
+        Column("State", _state),
+        Column("Verdict", lambda task: badge(task.verdict) if task.verdict else nothing("not judged yet")),
+        Column("Charged", lambda task: credits(task.credits.charged, "not said yet"), is_figure=True),
+        Column("Took", _took, is_figure=True),
+    ]
 
 
 def _downloads(run_id: str) -> Node:

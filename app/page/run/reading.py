@@ -1,7 +1,7 @@
 """What the page of a run reads: kept counts, a bounded sample, one page of tasks. Never a whole run."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -25,6 +25,8 @@ from app.views.runs import Document
 from app.views.waiting import REMEDIES, waiting_lines
 
 TASKS_SHOWN = 50
+PROMPT_CHARS = 200
+"""Of a prompt in the list; its own page has all of it."""
 SAMPLES = "page run samples"
 SAMPLES_MAX = 8
 """Of this process, those that were looked at last: 1 MB each, and 30 KB as they are drawn."""
@@ -68,6 +70,8 @@ class RunView:
     """Credits that its ledger gave back; None: it goes on, or is being added up."""
     tasks: Page[Task] | None
     """None: what was asked for cannot be read."""
+    prompts: Mapping[str, str] | None
+    """Task -> the beginning of what it asks for; None: that is hidden here."""
 
 
 async def read_run(visit: Visit, run_id: str, asked: Filter) -> RunView:
@@ -76,7 +80,7 @@ async def read_run(visit: Visit, run_id: str, asked: Filter) -> RunView:
     (kept, found), voided = await asyncio.gather(_drawn_of(visit, head, asked), _voided(visit, head))
     if kept.sample.voided is not None:
         voided = kept.sample.voided
-    return RunView(head, kept, asked, voided, found)
+    return RunView(head, kept, asked, voided, found, await _prompts(visit, found))
 
 
 async def _drawn_of(visit: Visit, head: RunHead, asked: Filter) -> tuple[KeptSample, Page[Task] | None]:
@@ -120,6 +124,13 @@ async def _tasks(visit: Visit, run_id: str, asked: Filter) -> Page[Task] | None:
         custom_id=wanted.custom_id,
         text=wanted.text,
     )
+
+
+async def _prompts(visit: Visit, found: Page[Task] | None) -> Mapping[str, str] | None:
+    if visit.hides_prompts:
+        return None
+    ids = [task.id for task in found.data] if found else []
+    return await visit.read(lambda: visit.parts.store.task_pages.asked(ids, PROMPT_CHARS)) if ids else {}
 
 
 async def read_head(visit: Visit, run_id: str) -> RunHead:

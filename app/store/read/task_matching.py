@@ -47,9 +47,13 @@ def conditions(wanted: TaskFilter, *, is_sqlite: bool) -> list[sa.ColumnElement[
         if value is not None
     ]
     if wanted.text is not None:
-        asked = sa.func.coalesce(*(payload_text(name, is_sqlite) for name in _SUBJECTS), "")
-        found.append(sa.func.lower(asked).contains(wanted.text.lower(), autoescape=True))
+        found.append(sa.func.lower(asked_for(is_sqlite)).contains(wanted.text.lower(), autoescape=True))
     return found
+
+
+def asked_for(is_sqlite: bool) -> sa.ColumnElement[str]:
+    """What a task asks for: its prompt, its query, or an address."""
+    return sa.func.coalesce(*(payload_text(name, is_sqlite) for name in _SUBJECTS), "")
 
 
 async def bounds(connection: AsyncConnection, run_id: str, custom_id: str | None) -> tuple[int, int]:

@@ -6,6 +6,7 @@ So hardly a filter needs an index of its own, which every send and every settlem
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.task_filter import TaskFilter
+from app.store.by_index import is_one_of
 from app.store.part import StorePart, reads
 from app.store.read.own_columns import own_columns
-from app.store.read.task_matching import SHOWN_STATE, bounds, conditions
+from app.store.read.task_matching import SHOWN_STATE, asked_for, bounds, conditions
 from app.store.tables import asked_from, runs, tasks
 
 RANGE = 5_000
@@ -57,6 +59,13 @@ class TaskPageReads(StorePart):
             rows += [dict(row._mapping) for row in found]
             place = rows[-1]["ordinal"] if len(rows) >= limit else end
         return TaskPage(rows, place, place >= last)
+
+    @reads
+    async def asked(self, connection: AsyncConnection, task_ids: Sequence[str], chars: int) -> dict[str, str]:
+        """Task -> the beginning of what it asks for; looked up by their keys."""
+        beginning = sa.func.substr(asked_for(self.db.is_sqlite), 1, chars)
+        query = sa.select(tasks.c.id, beginning).where(is_one_of(connection, tasks.c.id, task_ids))
+        return {row[0]: row[1] for row in await connection.execute(query)}
 
     @reads
     async def task_with_id(

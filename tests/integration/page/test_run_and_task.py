@@ -68,6 +68,8 @@ async def test_tasks_are_found_by_the_filter_bar(visitor: Visitor) -> None:
         seen = await visitor.look(f"/runs/{run_id}", params={"q": words})
         shown = [cell.text(strip=True) for cell in seen.tree.css("td[data-label=custom_id]")]
         assert (seen.status, shown) == (200, names), words
+        prompts = [cell.text(strip=True) for cell in seen.tree.css("td[data-label=Prompt]")]
+        assert prompts == [f"secret {name.removeprefix('row-')}" for name in names]
     for words, said in {
         "colour:red": "colour: is unknown: use state:",
         "state:lost": "use one of pending",
