@@ -99,9 +99,10 @@ def _current(place: str, here: str) -> str | None:
 
 
 def _signed_in(visit: Visit) -> Node:
+    whose = visit.caller.account or "all accounts"
     return div(".who")[
         button(".time-choice", type="button", hidden=True)["UTC"],
-        span(title=f"Signed in with the token {visit.caller.name}")[
+        span(title=f"Signed in with the token {visit.caller.name}, which sees {whose}")[
             span(".name", dir="auto")[visit.caller.name], " ", span(".dim")[f"may {visit.caller.scope}"]
         ],
         form_of(visit, "/sign-out")[button(".plain", type="submit")["Sign out"]],
@@ -112,4 +113,5 @@ def _whose(visit: Visit) -> Node:
     """By which token: a phone has no place for it above."""
     whose = visit.caller.account or "all accounts"
     token = bdi[visit.caller.name]
-    return ["Signed in with the token ", token, f", which may {visit.caller.scope} and sees {whose}."]
+    said = f", which may {visit.caller.scope} and sees {whose}."
+    return span(".on-phone")["Signed in with the token ", token, said]
