@@ -96,6 +96,8 @@ class Limits(BaseModel):
     commit_size_max: int = Field(256, ge=1, le=10_000)
     """Deliveries that share one commit."""
     commit_timeout_s: float = Field(10.0, gt=0, le=HOUR_S)
+    """Then the group is refused, and all that comes until the database takes writes again. As long as SQLite
+    waits for another writer; with several receivers on PostgreSQL 3 s, so that the others take it sooner."""
     signature_window_s: int = Field(300, ge=1, le=DAY_S)
     """Deliveries signed further away than this from our clock are refused (C-I.3)."""
 

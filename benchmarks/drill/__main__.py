@@ -38,6 +38,7 @@ EMULATOR = {
     "shuffle": 0.5,
 }
 ENV = {
+    "TALLYHOOK_COMMIT_TIMEOUT_S": "3",
     "TALLYHOOK_CLAIM_LEASE_S": "10",
     "TALLYHOOK_SUBMIT_LEASE_S": "5",
     "TALLYHOOK_SWEEP_LEASE_S": "5",

@@ -12,6 +12,8 @@ from tests.servers.machines import DATABASE, HUB, REDIS
 
 WRONG_S = 90_000
 """25 hours: longer than any lease, and than the provider keeps a task."""
+HOUR_S = 3_600
+"""Longer than any lease, shorter than what the provider keeps."""
 NARROW = "200kbit"
 NOTICED_S = 8.0
 """Until somebody sees that the standby is gone."""
@@ -71,6 +73,8 @@ def others(drill: Drill) -> list[Happening]:
         ("narrow cable to right", during(lambda: right.narrow(NARROW))),
         ("right stands still", during(lambda: drill.cluster.frozen("right"))),
         ("right's disk full", during(right.full_disk)),
+        ("right's clock 1 h ahead", lambda: clock_jumps(HOUR_S)),
+        ("right's clock 1 h behind", lambda: clock_jumps(-HOUR_S)),
         ("right's clock 25 h ahead", lambda: clock_jumps(WRONG_S)),
         ("right's clock 25 h behind", lambda: clock_jumps(-WRONG_S)),
         ("right's clock right again", lambda: clock_jumps(0)),

@@ -5,6 +5,7 @@ single delivery does not wait for others. May not look into a delivery.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from app import tracing
 from app.background_tasks import keep_running
 from app.domain.delivery import RawDelivery
 from app.limits import Limits
-from app.ports import Clock
+from app.ports import Clock, StoreRefused, StoreUnavailable
 from app.web.metrics import Metrics
 from app.web.receiver.waker import SettleWake, Waker
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+TRIED_AGAIN_S = 0.5
+"""Between two looks whether a database that hung takes writes again."""
 LINGER_S, LINGER_STEP_S = 0.02, 0.004
 """How long a commit waits for others to share it, and for how long none may come meanwhile. It costs some
 0.4 ms of processor time whatever it holds; at 500 deliveries a second it held five."""
@@ -277,8 +280,19 @@ class Inbox:
             if not write.cancelled() and write.exception() is None:
                 # It succeeded after all. Unacknowledged rows are harmless: the sweep settles them.
                 log.warning("late_commit_succeeded", deliveries=len(group))
+            await self._until_it_takes_writes()
         finally:
             self._stalled = False
+
+    async def _until_it_takes_writes(self) -> None:
+        """Or each next group waits as long in vain, while another receiver behind the same address could have
+        taken it."""
+        while not self._closing:
+            with contextlib.suppress(StoreUnavailable, StoreRefused, TimeoutError):
+                async with asyncio.timeout(self._limits.commit_timeout_s):
+                    await self._store.health.try_write()
+                return
+            await asyncio.sleep(TRIED_AGAIN_S)
 
     def _fail_queued(self, reason: str) -> None:
         self._fail_callers(self._queued, reason)

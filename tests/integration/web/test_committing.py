@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from app.domain.delivery import RawDelivery
 from app.domain.task import new_id
+from app.ports import StoreUnavailable
 from app.store import Store
 from app.web.receiver import inbox
 from app.web.receiver.inbox import InboxFull
@@ -174,6 +175,22 @@ async def test_r16_a_database_that_hangs_holds_nobody(start_receiver: StartRecei
     held.gate.set()
     await until(lambda: app_refusal(receiver) is None)
     assert receiver.waiting == 0
+    assert (await receiver.post(delivery_body())).status == 200
+
+
+async def test_r16_nothing_waits_in_vain_until_the_database_takes_writes_again(
+    start_receiver: StartReceiver, held: HeldStore
+) -> None:
+    receiver = await start_receiver(held, commit_timeout_s=0.2)
+    held.error = StoreUnavailable("cut off")
+    assert (await receiver.post(delivery_body())).status == 503
+    for _ in range(3):
+        response = await receiver.post(delivery_body())
+        assert (response.status, await response.json()) == (503, {"error": "stalled"})
+    assert len(held.groups) == 1, "none of them was tried"
+    held.error = None
+    held.gate.set()
+    await until(lambda: app_refusal(receiver) is None)
     assert (await receiver.post(delivery_body())).status == 200
 
 
