@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,29 @@ async def test_f25_a_private_ca_is_believed_where_it_is_set(server: TestServer, 
         assert await reached(unknown) == [False] * 5
         for check in (await check_provider(unknown), await check_webhook(unknown)):
             assert "TALLYHOOK_CA_FILE" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "ends", "remedy"),
+    [
+        ((), datetime(2026, 1, 1, tzinfo=UTC), "renew its certificate and reload"),
+        (("elsewhere.example",), None, "name this address"),
+    ],
+    ids=["run out", "of another name"],
+)
+async def test_f25_a_certificate_that_ran_out_is_named_with_its_remedy(
+    server: TestServer, tmp_path: Path, names: tuple[str, ...], ends: datetime | None, remedy: str
+) -> None:
+    """By what asks as the provider does: the doctor, at the public address."""
+    authority = make_authority(tmp_path, *names, ends=ends)
+    async with tls_relay(server.port or 0, authority.server) as port:
+        settings = settings_for(
+            f"https://{'127.0.0.1' if names else 'localhost'}:{port}", ca_file=str(authority.ca_file)
+        )
+        for check in (await check_provider(settings), await check_webhook(settings)):
+            assert check.state == "fault"
+            assert remedy in check.remedy
+            assert "TALLYHOOK_CA_FILE" not in check.remedy
 
 
 async def test_f25_a_proxy_is_taken_by_every_client(server: TestServer, authority: Authority) -> None:

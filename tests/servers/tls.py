@@ -8,6 +8,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -24,12 +25,13 @@ class Authority:
     server: ssl.SSLContext
 
 
-def make_authority(folder: Path, *names: str) -> Authority:
+def make_authority(folder: Path, *names: str, ends: datetime | None = None) -> Authority:
+    """`ends`: of the server's certificate."""
     ca = trustme.CA()
     ca_file = folder / "ca.pem"
     ca.cert_pem.write_to_path(str(ca_file))
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("localhost", *names).configure_cert(server)
+    ca.issue_cert("localhost", *names, not_after=ends).configure_cert(server)
     return Authority(ca_file, server)
 
 

@@ -137,9 +137,21 @@ def _answer_of(body: bytes) -> str:
     return text if text.isascii() else ""
 
 
+_CERTIFICATES = {
+    "certificate has expired": "renew its certificate and reload what ends TLS there, such as nginx -s reload; "
+    "what could not be delivered meanwhile comes by poll",
+    "certificate is not yet valid": "look at the clocks of this machine and of that one, then at it",
+    "Hostname mismatch": "let its certificate name this host, or ask by a name that it has",
+    "IP address mismatch": "let its certificate name this address, or ask by a name that it has",
+}
+"""What OpenSSL says of a certificate whose CA is known -> what to do."""
+
+
 def _way_remedy(error: BaseException) -> str:
-    """Where the way there is at fault: a certificate that nobody knows, a proxy."""
+    """Where the way there is at fault: a certificate that has run out or that nobody knows, a proxy."""
     kind = error.__cause__ or error
+    if (outdated := next((words for words in _CERTIFICATES if words in str(error)), None)) is not None:
+        return _CERTIFICATES[outdated]
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "set TALLYHOOK_CA_FILE to the PEM file of the CA that signed its certificate"
     if isinstance(kind, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
