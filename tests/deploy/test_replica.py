@@ -3,6 +3,7 @@
 import asyncio
 import json
 import urllib.request
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import sqlalchemy as sa
 
 from app.cli.doctor.replica import check_replica
 from app.config import load_settings
+from app.provider.wire import read_answer
+from app.store import Database, Store
 from tests.conftest import StartValkey
 from tests.deploy.test_backup import migrate_by_command
 from tests.e2e.stack import Stack, running_stack
@@ -99,6 +102,47 @@ async def test_lists_reports_and_exports_are_read_at_the_replica(
                 assert await tasks_by_api(stack, token, stack.run_id) == 3
     finally:
         postgres.drop_database(url)
+
+
+async def test_a_replica_that_hears_nothing_tells_how_old_it_is(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """It has replayed all that it got, and is no less behind for that."""
+    url = postgres.create_database()
+    try:
+        await asyncio.to_thread(migrate_by_command, tmp_path, url)
+        with postgres.standby() as standby:
+            read_url = postgres.same_database(url, standby)
+            store = Store(Database(read_url), read_answer)
+            try:
+                await execute(url, "CREATE TABLE seen ()")
+                await eventually(lambda: answers(read_url, "TABLE seen"))
+                assert (await store.replica.replay()).behind_s == 0
+                for statement in ("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"):
+                    await execute(standby, statement)
+
+                async def old() -> bool:
+                    return (await store.replica.replay()).behind_s > 1
+
+                await eventually(old)
+            finally:
+                await store.close()
+    finally:
+        postgres.drop_database(url)
+
+
+async def answers(url: str, statement: str) -> bool:
+    try:
+        await execute(url, statement)
+    except asyncpg.PostgresError:
+        return False
+    return True
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(120):
+        while not await condition():  # noqa: ASYNC110 - another process has no event
+            await asyncio.sleep(0.1)
 
 
 async def test_a_replica_that_is_away_is_named_and_nothing_else_needs_it(

@@ -40,7 +40,10 @@ _REPLAY = sa.text("""
         CAST(
             CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS text
         ) AS lsn,
-        CASE WHEN NOT pg_is_in_recovery() OR pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
+        CASE WHEN NOT pg_is_in_recovery() THEN 0
+             -- Without a receiver it has all that it got, and nobody knows what else there is.
+             WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
+                 AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
              ELSE coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
         END AS behind_s
 """)
