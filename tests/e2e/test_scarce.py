@@ -19,6 +19,7 @@ import redis
 
 from tests.conftest import StartValkey, _migrate
 from tests.e2e.stack import Stack, running_stack
+from tests.e2e.troubles import everybody_off
 from tests.servers.disks import filled, small_disk
 from tests.servers.postgres import PostgresServer, run_apart
 from tests.servers.valkey import ValkeyServer
@@ -235,3 +236,45 @@ async def test_few_descriptors(
         await stack.assert_books_equal(COUNT)
         stack.assert_certified()
         assert said(stack, name)["descriptors_short"] == 1
+
+
+async def test_f16_the_database_s_name_leads_elsewhere(
+    tmp_path: Path, start_valkey: StartValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is unknown for a while, and then is that of another address; what stands is cut off."""
+    server = PostgresServer(settings={"synchronous_commit": "on", "listen_addresses": "127.0.0.1,127.0.0.2"})
+    server.start()
+    try:
+        server.execute("COPY (SELECT 'host all all 127.0.0.2/32 trust') TO PROGRAM 'cat >> pg_hba.conf'")
+        server.execute("SELECT pg_reload_conf()")
+        url = server.create_database()
+        run_apart(_migrate(url))
+        hosts = tmp_path / "hosts"
+        hosts.write_text("127.0.0.1 localhost database.test\n")
+        named = url.replace("127.0.0.1", "database.test")
+        async with running_stack(tmp_path, url, start_valkey().url, *EMULATOR, is_forked=False) as stack:
+            command = stack.command
+
+            def with_names(of: str) -> list[str]:
+                mounted = f'mount --bind {hosts} /etc/hosts && exec "$@"'
+                return ["unshare", "--mount", "sh", "-c", mounted, "sh", *command(of)]
+
+            monkeypatch.setattr(stack, "command", with_names)
+            stack.env["DATABASE_URL"] = named
+            for name in ("web", "worker"):
+                stack.end(name)
+                stack.start(name)
+            await stack.submit(COUNT)
+            await stack.until_settled(40)
+            hosts.write_text("127.0.0.1 localhost\n")
+            run_apart(everybody_off(url))
+            await until_refused(stack)
+            hosts.write_text("127.0.0.1 localhost\n127.0.0.2 database.test\n")
+            await stack.until_finished()
+            stack.env["DATABASE_URL"] = url
+            await stack.assert_books_equal(COUNT)
+            stack.assert_certified()
+            assert said(stack, "web").keys() <= {"deliveries_not_committed", "delivery_refused"}
+            assert said(stack, "worker").keys() <= {"store_unavailable", "job_retried"}
+    finally:
+        server.stop()

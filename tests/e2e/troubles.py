@@ -44,7 +44,7 @@ async def demoted_database(admin_url: str, url: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(admin_url, timeout=60)
     try:
         await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-        await _everybody_off(url)
+        await everybody_off(url)
         try:
             yield
         finally:
@@ -53,7 +53,7 @@ async def demoted_database(admin_url: str, url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def _everybody_off(url: str) -> None:
+async def everybody_off(url: str) -> None:
     connection = await asyncpg.connect(url, timeout=60)
     try:
         await connection.execute(OTHERS_OFF)

@@ -138,7 +138,7 @@ def _answer_of(body: bytes) -> str:
 
 
 _CERTIFICATES = {
-    "certificate has expired": "renew its certificate and reload what ends TLS there, such as nginx -s reload; "
+    "certificate has expired": "renew its certificate and reload what ends TLS there, such as nginx; "
     "what could not be delivered meanwhile comes by poll",
     "certificate is not yet valid": "look at the clocks of this machine and of that one, then at it",
     "Hostname mismatch": "let its certificate name this host, or ask by a name that it has",
