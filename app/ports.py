@@ -84,6 +84,10 @@ class BlockDamaged(Exception):  # noqa: N818 - a state of the block
     """Bytes of the archive that are no block, or not the one that was written; the text says why."""
 
 
+ARCHIVE_TROUBLE = (ObjectsUnavailable, ObjectsRefused, BlockDamaged)
+"""What the archive raises; of the database it says nothing."""
+
+
 class ArchivedDeliveries(Protocol):
     """The archive, as who reads it knows it."""
 

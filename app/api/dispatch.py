@@ -28,7 +28,7 @@ from app.domain.access import ActionRow, Scope
 from app.domain.task import new_id
 from app.domain.text import storable
 from app.limits import ApiLimits
-from app.ports import StoreUnavailable
+from app.ports import ARCHIVE_TROUBLE, StoreUnavailable
 from app.services.access import COMMAND_LINE_ID
 
 log = structlog.get_logger(__name__)
@@ -351,6 +351,9 @@ def too_late(timeout_s: float, *, is_write: bool) -> Problem:
     return Problem(TIMEOUT, f"no answer within {timeout_s:g} s; {what}")
 
 
+NO_ARCHIVE = "an answer of this is archived, and the archive does not give it: the service's log says why"
+
+
 def problem_of(error: Exception) -> Problem:
     """What is said of what ended a request. What is our fault, or the database's, is in the log."""
     if isinstance(error, Problem):
@@ -359,6 +362,9 @@ def problem_of(error: Exception) -> Problem:
         log.warning("api_store_unavailable", error=type(error).__name__)
         retry = {"Retry-After": str(RETRY_AFTER_S)}
         return Problem(UNAVAILABLE, "the database does not answer: try again later", headers=retry)
+    if isinstance(error, ARCHIVE_TROUBLE):
+        log.warning("api_archive_unavailable", error=str(error)[:300])
+        return Problem(UNAVAILABLE, NO_ARCHIVE)
     log.error("api_request_failed", error=type(error).__name__, exc_info=error)
     return Problem(INTERNAL, "please report it with the request id; the log has the rest")
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote
 import structlog
 from aiohttp import web
 
-from app.api.dispatch import Dispatcher
+from app.api.dispatch import Dispatcher, problem_of
 from app.api.fields import is_id
 from app.api.problems import (
     FORBIDDEN,
@@ -39,7 +39,7 @@ from app.page.session import FORM_TOKEN, Sessions
 from app.page.signing_in import sign_in_page
 from app.page.table import PAGES, PLACES
 from app.page.visit import Download, Drawn, Events, GoTo, PageRoute, Result, Visit
-from app.ports import StoreUnavailable
+from app.ports import ARCHIVE_TROUBLE, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +98,8 @@ class Site:
                     found = Problem(UNAVAILABLE, "the database does not answer: try again in a few seconds")
                 except ConnectionError:
                     raise  # whoever asked went away
+                except ARCHIVE_TROUBLE as error:
+                    found = problem_of(error)
                 except Exception as error:
                     log.exception("api_request_failed", error=type(error).__name__)
                     found = Problem(INTERNAL, "please report it with the request id; the log has the rest")

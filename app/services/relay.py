@@ -19,16 +19,20 @@ from app.domain.relay.message import START, Endpoint, EndpointState, Message, Po
 from app.domain.relay.payload import body_of
 from app.domain.relay.signing import headers_of
 from app.limits import RelayLimits, to_ms
-from app.ports import Clock, Jitter
+from app.logger import get_logger
+from app.ports import ARCHIVE_TROUBLE, Clock, Jitter
 
 if TYPE_CHECKING:
     from app.store import Store
+
+log = get_logger(__name__)
 
 RECORD_SIZE = 100
 """Posts that one transaction records; what a killed worker posts again, for each endpoint, at most."""
 RECORD_S = 0.5
 """How long a post that has ended waits to be recorded, at most."""
 SHOWN_CHARS_MAX = 300
+NO_ARCHIVE = Answered(None, error="its answer is archived, and the archive does not give it")
 
 Post = Callable[[str, Mapping[str, str], bytes], Awaitable[Answered]]
 """(URL, headers, body) -> how it ended."""
@@ -135,9 +139,26 @@ class Pump:
         return not self._is_last and len(self._ready) < 2 * self._places() and not self._is_over()
 
     async def _fetch(self) -> None:
-        page = await self.store.relay.due_messages(self.endpoint.id, self._position, self.clock())
+        asked = self.endpoint.id, self._position, self.clock()
+        try:
+            page = await self.store.relay.due_messages(*asked)
+            messages = page.messages
+        except ARCHIVE_TROUBLE as error:
+            log.warning("relay_archive_unavailable", endpoint=self.endpoint.id, error=str(error)[:300])
+            page = await self.store.relay.due_messages(*asked, from_archive=False)
+            messages = self._put_off(page.messages)
         self._position, self._is_last = page.last, page.is_last
-        self._ready.extend(page.messages)
+        self._ready.extend(messages)
+
+    def _put_off(self, messages: list[Message]) -> list[Message]:
+        """Those that do not need the archive. The others are tried later, as if they had not been taken; of
+        the endpoint that says nothing."""
+        put_off = [message for message in messages if message.about.get("response_note") is not None]
+        for message in put_off:
+            tried = after_post(NO_ARCHIVE, tries=message.tries + 1, jitter=self.jitter())
+            self._ended.append((message, tried))
+            self.pushed.given_up += tried.wait_ms is None
+        return [message for message in messages if message not in put_off]
 
     def _record_beside(self) -> None:
         """One transaction at a time, so that what a killed worker posts again stays bounded."""

@@ -71,9 +71,16 @@ class RelayReads(AnswerReads):
 
     @reads(long=True)
     async def due_messages(
-        self, connection: AsyncConnection, endpoint_id: str, after: Position, now_ms: int
+        self,
+        connection: AsyncConnection,
+        endpoint_id: str,
+        after: Position,
+        now_ms: int,
+        *,
+        from_archive: bool = True,
     ) -> DuePage:
-        """What is due behind `after`. A response whose body is gone is null, and `response_note` says so."""
+        """What is due behind `after`. A response whose body is gone is null, and `response_note` says so; so
+        does that of an archived one without `from_archive`. Raises what the archive raises."""
         is_due = _M.endpoint_id == endpoint_id, has_come(_M.due_at_ms, now_ms, LONGEST_MS)
         behind = sa.tuple_(_M.due_at_ms, _M.id) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
         page = (
@@ -86,7 +93,8 @@ class RelayReads(AnswerReads):
         if not found:
             return DuePage([], after, is_last=True)
         of_tasks = _about_tasks([row.message_id for row in found if row.task_id is not None])
-        rows, is_cut = await read_results(self.db, connection, self._read_answer, of_tasks, self._archive)
+        archive = self._archive if from_archive else None
+        rows, is_cut = await read_results(self.db, connection, self._read_answer, of_tasks, archive)
         about = {row["message_id"]: row for row in rows}
         ends = [row for row in found if row.task_id is None]
         about |= await _about_runs(connection, [row.message_id for row in ends])

@@ -3,14 +3,22 @@
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from aiohttp import web
 
 from app.domain.relay.message import Scheme
 from app.domain.send_outcome import Answer
 from app.domain.task import TaskState
+from app.ports import ArchivedBlock, BlockDamaged
+from app.store import Store
+from app.store.days import day_of, time_of
+from app.store.tables import deliveries, results
+from app.store.write.inbox import unpack
 from tests.clock import SteppedClock
 from tests.integration.relay.pushing import Worker, complete, endpoint, only_endpoint, stepped_to_now, until
 from tests.integration.relay.receiver import receiving, verify_as_provider
@@ -104,6 +112,53 @@ async def test_what_ends_without_a_report_is_posted_too(on_either: Pipeline, clo
         assert kinds == Counter({"task.rejected": 1, "task.expired": 1, "task.cancelled": 1})
         assert all(d["data"]["answer"] is None for d in receiver.documents())
         assert all(d["data"]["error"]["message"] for d in receiver.documents())
+
+
+class DamagedArchive:
+    """What one delivery was moved to: a block that does not open, until it is restored."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.is_damaged = True
+
+    async def take(self, store: Store, delivery_id: str, now_ms: int) -> None:
+        d = deliveries.c
+        query = sa.select(deliveries).where(d.id == delivery_id)
+        row = await store.db.read(lambda c: c.execute(query))
+        (found,) = [dict(one._mapping) for one in row]
+        self.rows[delivery_id] = found | {"body": unpack(found["encoding"], found["body"])}
+        block = ArchivedBlock(day_of(time_of(delivery_id)), "b", delivery_id, delivery_id, 1, 1, 1, "0" * 64)
+        await store.archives.record_block(block, [], number=1, archive="a", now_ms=now_ms)
+        await store.db.write(lambda c: c.execute(sa.delete(deliveries).where(d.id == delivery_id)))
+
+    async def deliveries(self, _block: ArchivedBlock, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        if self.is_damaged:
+            raise BlockDamaged("its end is not that of a block")
+        return {i: self.rows[i] for i in ids}
+
+
+async def test_what_the_archive_does_not_give_waits_and_holds_up_nothing(
+    pipeline: Pipeline, clock: SteppedClock
+) -> None:
+    archive, store = DamagedArchive(), pipeline.store
+    store.relay._archive = archive
+    async with receiving() as receiver, Worker(pipeline) as worker:
+        ids = await pipeline.start(3, push_to=endpoint(receiver.url))
+        await complete(pipeline)
+        page = await store.settled.settled_after(0)
+        moved = page.rows[1]["task_id"]
+        of_task = sa.select(results.c.delivery_id).where(results.c.task_id == moved)
+        await archive.take(store, str(await store.db.read(lambda c: c.scalar(of_task))), clock())
+        await worker.turn()
+        assert sorted(d["data"]["task"] for d in receiver.documents()) == sorted(set(ids) - {moved})
+        row = await only_endpoint(pipeline)
+        assert (row.state, row.waiting, row.failing_since_ms) == ("active", 1, None)
+        archive.is_damaged = False
+        clock.advance(MINUTE_MS)
+        await worker.turn()
+        last = receiver.documents()[-1]["data"]
+        assert (last["task"], last["answer"]) == (moved, {"text": "answer"})
+        assert (await only_endpoint(pipeline)).waiting == 0
 
 
 async def test_a_failed_task_says_so(pipeline: Pipeline) -> None:
