@@ -4,10 +4,13 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.api.dialects.batch.errors import BATCH
 from tests.e2e.stack import Stack, running_stack
+from tests.refusing import KIND_OF, RETRY_S, WAITING, refusing
 from tests.servers.valkey import ValkeyServer
 
 if TYPE_CHECKING:
@@ -101,3 +104,31 @@ async def test_openai_s_client_has_every_line_answered_once(
         await stack.assert_books_equal(COUNT)
         stack.assert_certified()
         await asyncio.get_running_loop().run_in_executor(None, run_documented_commands, stack)
+
+
+async def test_openai_s_client_takes_each_refusal_for_what_it_is() -> None:
+    import openai
+
+    named = {400: "BadRequest", 401: "Authentication", 403: "PermissionDenied", 404: "NotFound"}
+    named |= {409: "Conflict", 422: "BadRequest", 429: "RateLimit"}
+
+    async def asked(client: openai.AsyncOpenAI, code: str) -> tuple[openai.APIStatusError, float]:
+        begun_s = time.monotonic()
+        try:
+            await client.files.retrieve(code)
+        except openai.APIStatusError as error:
+            return error, time.monotonic() - begun_s
+        raise AssertionError(code)
+
+    async with (
+        refusing(BATCH) as server,
+        openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="thk_x", max_retries=1) as client,
+    ):
+        found = await asyncio.gather(*(asked(client, code) for code in KIND_OF))
+    for (code, kind), (error, took_s) in zip(KIND_OF.items(), found, strict=True):
+        usual = "InternalServer" if kind.status >= 500 else "APIStatus"
+        assert type(error).__name__ == f"{named.get(kind.status, usual)}Error", code
+        assert f"what to do about {code}" in error.message
+        assert (error.param, error.request_id) == ("limit", "r-1")
+        assert server.asked[code] == (2 if kind.status in (408, 409, 429) or kind.status >= 500 else 1), code
+        assert kind.status not in WAITING or took_s >= RETRY_S, "as Retry-After says"

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from typing import Any, TypeVar
 import cloro
 import httpx
 
+from app.api.dialects.provider.errors import PROVIDER, VALIDATION_MESSAGE
 from app.domain.access import hash_of, webhook_secret
 from tests.e2e.stack import KILL, Stack, running_stack
+from tests.refusing import KIND_OF, RETRY_S, WAITING, refusing
 from tests.servers.valkey import ValkeyServer
 
 T = TypeVar("T")
@@ -187,3 +190,27 @@ def run_documented_commands(stack: Stack) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(": COMPLETED, ") == 3, done.stdout
+
+
+async def test_the_vendor_s_client_takes_each_refusal_for_what_it_is() -> None:
+    named = {400: "BadRequest", 401: "Authentication", 403: "PermissionDenied", 404: "NotFound"}
+    named |= {409: "Conflict", 422: "BadRequest", 429: "RateLimit"}
+
+    def asked(client: cloro.Cloro, code: str) -> tuple[cloro.APIStatusError, float]:
+        begun_s = time.monotonic()
+        try:
+            client.async_tasks.retrieve(code)
+        except cloro.APIStatusError as error:
+            return error, time.monotonic() - begun_s
+        raise AssertionError(code)
+
+    async with refusing(PROVIDER) as server:
+        with cloro.Cloro(base_url=server.url, api_key="thk_x", max_retries=1) as client:
+            found = await asyncio.gather(*(asyncio.to_thread(asked, client, code) for code in KIND_OF))
+    said = {"invalid": VALIDATION_MESSAGE, "internal": "Internal server error"}
+    for (code, kind), (error, took_s) in zip(KIND_OF.items(), found, strict=True):
+        usual = "InternalServer" if kind.status >= 500 else "APIStatus"
+        assert type(error).__name__ == f"{named.get(kind.status, usual)}Error", code
+        assert error.message == said.get(code, f"what to do about {code}")
+        assert server.asked[code] == (2 if kind.status in (429, 500, 503, 504) else 1), code
+        assert kind.status not in WAITING or took_s >= RETRY_S, "as Retry-After says"
