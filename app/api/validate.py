@@ -102,14 +102,21 @@ async def read_body(
     if isinstance(route.body, Uploads) and media_type in route.body.media_types:
         return Upload(media_type, _lively_chunks(request), request.headers, request.content)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(UNSUPPORTED_MEDIA_TYPE, "bodies are not taken compressed: send it as it is")
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            "bodies are not taken compressed: send it as it is",
+            headers={"Accept-Encoding": "identity"},
+        )
     if isinstance(route.body, Uploads):
         taken = [*route.body.media_types, *([JSON] if route.body.json else [])]
         model = route.body.json
     else:
         taken, model = [JSON], route.body
     if model is None or media_type != JSON:
-        raise Problem(UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {', '.join(taken)}")
+        kinds = ", ".join(taken)
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE, f"set Content-Type to one of: {kinds}", headers={"Accept": kinds}
+        )
     bytes_max = route.body_bytes_max or bytes_max
     if whole is None:
         whole = await read_whole(request, bytes_max, is_stream=route.is_stream)

@@ -129,10 +129,15 @@ def read_prompts(
 def _find_format(opened: Opened) -> str:
     """By the file's ending, else by its first character that is not blank, which stays to be read."""
     lines = opened.lines
+    named = opened.kind or SUFFIXES.get(opened.suffix)
     first = _first_text(lines)
     if first is None:
-        raise UnreadableError(1, EngineProblem("file", "empty", "write a header line and one record a line"))
-    named = opened.kind or SUFFIXES.get(opened.suffix)
+        remedy = (
+            "write one JSON object a line"
+            if named == "jsonl"
+            else "write a header line and one record a line"
+        )
+        raise UnreadableError(1, EngineProblem("file", "empty", remedy))
     if first == "[":
         remedy = "write one JSON object a line, without brackets around them or commas between"
         raise UnreadableError(lines.number + 1, EngineProblem("file", "a JSON array, not JSON Lines", remedy))

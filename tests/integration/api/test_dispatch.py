@@ -104,6 +104,9 @@ async def test_a_body_is_as_its_model_says(sent: Any, status: int, code: str, st
     answered = await api.ask("/v1/things/x", "POST", **sent)
     assert (answered.status, answered.document.get("code", "")) == (status, code)
     assert b"secret" not in answered.body
+    if status == 415:
+        header = "Accept-Encoding" if "headers" in sent else "Accept"
+        assert answered.headers[header] in ("identity", "application/json")
     if status == 422:
         assert all(error["field"] is None or error["remedy"] for error in answered.document["errors"])
 

@@ -38,7 +38,11 @@ class _Read:
 async def receive(call: Call[Params, Upload]) -> str:
     """Keep the file of a form; its id. Raises Problem, and then nothing of it is kept."""
     if call.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(UNSUPPORTED_MEDIA_TYPE, "bodies are not taken compressed: send it as it is")
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            "bodies are not taken compressed: send it as it is",
+            headers={"Accept-Encoding": "identity"},
+        )
     read = _Read(new_id(call.parts.clock()))
     is_kept = False
     try:
