@@ -10,6 +10,7 @@ from aiohttp import web
 from app.api.compression import coding_for, compressed
 from app.api.pages import Page
 from app.api.problems import Problem
+from app.api.readers import StalledError, drain, send
 from app.api.route import Answer, Route, Stream
 from app.api.whole import SECURITY, whole_answer
 from app.ports import StoreUnavailable
@@ -73,7 +74,11 @@ async def _streamed(stream: Stream, request: web.Request, headers: Mapping[str, 
     try:
         if request.method != "HEAD":
             async for chunk in chunks:
-                await response.write(chunk)
+                await send(response, request, chunk)
+            await drain(request)
+    except StalledError:
+        _cut_off(request)
+        return response
     except ConnectionError:
         return response  # whoever read it has left
     except Problem:

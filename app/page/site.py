@@ -23,6 +23,7 @@ from app.api.problems import (
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
+from app.api.readers import StalledError, drain, send
 from app.api.route import Caller, Parts, Upload
 from app.api.validate import read_whole
 from app.domain.page_session import form_token
@@ -300,11 +301,12 @@ async def _sent(result: Download | Events, request: web.Request) -> web.StreamRe
     await response.prepare(request)
     try:
         async for chunk in result.chunks:
-            await response.write(chunk)
+            await send(response, request, chunk)
+        await drain(request)
     except ConnectionError:
         return response
     except Exception as error:
-        if not isinstance(error, Problem):
+        if not isinstance(error, Problem | StalledError):
             log.exception("api_stream_failed", error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()  # without its end it is seen to be cut off

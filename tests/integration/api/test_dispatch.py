@@ -16,6 +16,7 @@ from aiohttp import DummyCookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
+from app.api import readers
 from app.api.dispatch import Dispatcher
 from app.api.problems import CONFLICT, Dialect, Problem
 from app.api.route import Answer, Body, Call, Params, Parts, Route, Stream, Streamed, Upload, Uploads
@@ -130,6 +131,33 @@ async def test_an_upload_is_read_as_it_comes(start: Start) -> None:
     assert max(sizes) <= 1 << 20
     wrong = await api.ask("/v1/things/x", "POST", data=b"{}", headers={"Content-Type": "application/json"})
     assert (wrong.status, "text/csv" in wrong.document["detail"]) == (415, True)
+
+
+async def test_a_reader_that_stops_is_cut_off_and_gives_its_place_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "STALLED_S", 0.2)
+    is_over = asyncio.Event()
+
+    async def handler(_call: Call[ThingParams, Any]) -> Stream:
+        async def endless() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(1 << 16)
+            finally:
+                is_over.set()
+
+        return Stream("application/octet-stream", endless())
+
+    streamed = Streamed("application/octet-stream", "x")
+    api = await start(handler, method="GET", scope=Scope.READ, answers={200: streamed})
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port, limit=1 << 16)
+    head = f"GET /v1/things/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {await api.token()}\r\n\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(60):
+        await reader.readexactly(1 << 16)
+        await is_over.wait()
+    writer.transport.abort()
 
 
 async def test_nobody_without_a_token_is_asked_for_a_body(start: Start) -> None:
