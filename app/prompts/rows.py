@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import msgspec
 
 from app.domain.engines.rules import EngineProblem, display
-from app.domain.own_columns import PREFIX
+from app.domain.own_columns import NAMES_MAX, PREFIX
 from app.prompts.columns import COLUMNS, find_column, find_own_column, given_twice, is_asked, unsure_columns
 from app.prompts.delimiter import shown
 from app.prompts.lines import RECORD_BYTES_MAX, BadByte, Lines, TooLongError, UnreadableError
+from app.prompts.own import too_many_names
 from app.prompts.record import Defaults
 
 REPEATED_NAMED = 10
@@ -100,6 +101,9 @@ def _named(fields: object, defaults: Defaults) -> dict[str, object] | list[Engin
         return [EngineProblem("line", "not a JSON object", 'write {"prompt": "…"} with its fields')]
     if fields.keys() <= _COLUMNS and not any(type(cell) is msgspec.Raw for cell in fields.values()):
         return fields
+    if len(fields) > NAMES_MAX + len(_COLUMNS):
+        # Each would be compared with ours: of thousands in each record nobody else had a turn.
+        return [too_many_names(next(reversed(fields)))]
     found = [pair for name, cell in fields.items() for pair in _columns_of(name, cell)]
     named = [(column, cell) for column, cell in found if isinstance(column, str)]
     columns = [column for column, _ in named]
@@ -111,7 +115,11 @@ def _named(fields: object, defaults: Defaults) -> dict[str, object] | list[Engin
 def _columns_of(name: str, cell: object) -> Iterator[tuple[str | EngineProblem, object]]:
     """The column of a field; those of the members of an object `metadata`, which are all own columns."""
     if name == "metadata" and isinstance(cell, msgspec.Raw) and bytes(cell).startswith(b"{"):
-        for member, value in _RAW_FIELDS.decode(cell).items():
+        members = _RAW_FIELDS.decode(cell)
+        if len(members) > NAMES_MAX:
+            yield too_many_names(next(reversed(members))), cell
+            return
+        for member, value in members.items():
             yield find_own_column(member), value
     else:
         yield find_column(name), cell

@@ -195,3 +195,11 @@ def test_a_source_has_a_bounded_number_of_own_columns() -> None:
     assert (bad.line, bad.field) == (2, "one_more")
     assert [type(one) for one in found] == [TaskSpec, BadLine, TaskSpec]
     assert len(reader.own_columns) == NAMES_MAX
+
+
+def test_a_record_of_thousands_of_names_is_refused_before_each_is_looked_at() -> None:
+    many = {f"prompt{n}": n for n in range(10 * NAMES_MAX)}
+    for fields in (many, {"metadata": many}):
+        _, (bad,) = read(json.dumps({"prompt": "x"} | fields))
+        assert isinstance(bad, BadLine)
+        assert (bad.field, f"may have {NAMES_MAX}" in bad.problem) == (f"prompt{10 * NAMES_MAX - 1}", True)
