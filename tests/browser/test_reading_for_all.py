@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 MEASURE = (Path(__file__).parents[1] / "e2e" / "measure_page.js").read_text()
-LOOKS = [(width, theme) for width in (1280, 390) for theme in ("light", "dark")]
+PRESSED = """[...document.querySelectorAll(
+    "button, .button, input:not([type=checkbox], [type=hidden]), select, summary, nav li a"
+)].map(e => [e.textContent.trim().slice(0, 30), e.getBoundingClientRect().height])
+.filter(([, height]) => height > 0 && height < 43.5)"""
+"""What is pressed and is no link within a text: less than 44 pixels high, which a finger may miss."""
+PHONE = 390
+LOOKS = [(width, theme) for width in (1280, PHONE) for theme in ("light", "dark")]
 PLACES = tuple(route.path for route in PAGES if route.nav)
 
 
@@ -98,6 +104,7 @@ def test_nothing_serious_is_found(visit: Visit, stack: Stack, width: int, theme:
             "faint": [one for one in measured["texts"] if one["contrast"] < 4.5],
             "cut": [one for one in measured["cut"] if not is_meant(one)],
             "unseen": measured["unseen"],
+            "small to press": page.evaluate(PRESSED) if width == PHONE else None,
             "wide": measured["width"] if measured["width"] > width else None,
         }
         if wrong := {what: found for what, found in wrong.items() if found}:

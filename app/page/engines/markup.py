@@ -15,7 +15,7 @@ from app.page.parts.badge import badge
 from app.page.parts.notice import empty
 from app.page.parts.table import Column, table
 from app.page.parts.times import at
-from app.page.parts.words import credits, nothing, of
+from app.page.parts.words import credits, each, nothing, of
 from app.store.read.breakdown import BUCKETS_MS
 
 NONE = empty("No answer was settled in the last seven days.")
@@ -38,7 +38,7 @@ def engine_table(
         Column("Credits", lambda one: _charged(one.all), is_figure=True),
         Column(
             "For each usable answer",
-            lambda one: credits(one.all.per_usable, "no usable answer, or no known charge"),
+            lambda one: each(one.all.per_usable, "no usable answer, or no known charge"),
             is_figure=True,
         ),
     )

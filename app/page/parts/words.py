@@ -60,6 +60,11 @@ def credits(amount: Decimal | None, why: str = "unknown") -> Node:
     return figure(Decimal(whole))
 
 
+def each(amount: Decimal | None, why: str) -> Node:
+    """Credits for one of something, as they were rounded: to a hundredth, so that a column stands in line."""
+    return nothing(why) if amount is None else f"{amount:,.2f}"
+
+
 def of(part: Number, whole: Number, what: str) -> Node:
     """How much of what it is about a figure or a chart knows: "3 of 4 answered"."""
     return span(".dim")[f"{figure(part)} of {figure(whole)} {what}"]

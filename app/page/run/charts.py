@@ -15,7 +15,7 @@ from app.page.parts.chart import columns_chart
 from app.page.parts.notice import empty
 from app.page.parts.table import Column, table
 from app.page.parts.times import took
-from app.page.parts.words import code_of, count, credits, nothing, of
+from app.page.parts.words import code_of, count, credits, each, nothing, of
 from app.page.run.figures import PERCENTILES, Bought, bought_by, by_latency, over_time, percentile, reasons
 from app.page.run.reading import RunView
 from app.store.read.repeats import Repeated
@@ -90,7 +90,7 @@ BOUGHT_COLUMNS: tuple[Column[Row], ...] = (
     Column("Answered", lambda row: of(row[1].answered, row[1].tasks, ""), is_figure=True),
     Column("Usable", lambda row: count(row[1].usable), is_figure=True),
     Column("Charged", lambda row: credits(row[1].charged), is_figure=True),
-    Column("For each usable", lambda row: credits(row[1].per_usable, "none is usable"), is_figure=True),
+    Column("For each usable", lambda row: each(row[1].per_usable, "none is usable"), is_figure=True),
     Column("p50", lambda row: took(percentile(row[1].took_ms, 50)), is_figure=True),
     Column("p95", lambda row: took(percentile(row[1].took_ms, 95)), is_figure=True),
 )
