@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from app.store import Store
 
 BLOCKS_KNOWN_MAX = 10_000
+ANEW = "all of the day still stands, and is archived anew"
+RESTORE = "restore it"
 
 
 class InArchive:
@@ -49,7 +51,7 @@ class InArchive:
                 await self._archive.check(block)
             except BlockDamaged as error:
                 again = await self._store.archives.forget_day(day_ms)
-                return f"{error}; {'its day is archived again' if again else 'restore it'}"
+                return f"{error}; {ANEW if again else RESTORE}"
             except ObjectsRefused as error:
                 return f"{error.message}: {error.remedy}"
             if len(self._whole) >= BLOCKS_KNOWN_MAX:

@@ -163,6 +163,8 @@ class Pruner:
         if place is None:
             await self._place.note_late(day_ms)
             place = await self._place.of_day(day_ms)
+        if place is None:
+            self.held[day_ms] = "not all of it is in the archive yet"
         if place is None or place.location is None:
             return place
         # Read only where something goes: what stays of old days is looked at every hour.

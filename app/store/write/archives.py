@@ -187,7 +187,7 @@ class ArchiveWrites(StorePart):
         """The archive that has the deliveries of a day, those that were dropped already among them, but for
         those that were not closed then; None: others are missing there too."""
         day = await _counted(connection, day_ms)
-        if day is None or day.location is None or day.late:
+        if day is None or day.late:
             return None
         return Elsewhere(day.location, day.left_out, day.blocks)
 
@@ -230,8 +230,8 @@ def _is_of(day_ms: int) -> sa.ColumnElement[bool]:
 class _Counted:
     """An archived day."""
 
-    location: str | None
-    """Where its last block went; None: it has none."""
+    location: str
+    """Where its last block went; empty: it has none, as nothing of it was closed."""
     blocks: int
     left_out: frozenset[str]
     late: int
@@ -253,7 +253,7 @@ async def _counted(connection: AsyncConnection, day_ms: int) -> _Counted | None:
     stand, waiting = (await connection.execute(query)).one()
     gone = sa.select(c.row_count).where(c.kind == Kind.BODIES, c.from_ms == day_ms)
     late = stand + (await connection.scalar(gone) or 0) - int(archived) - waiting
-    return _Counted(await connection.scalar(last), blocks, left_out, late)
+    return _Counted(await connection.scalar(last) or "", blocks, left_out, late)
 
 
 async def _left_out(connection: AsyncConnection, day_ms: int) -> set[str]:

@@ -74,8 +74,9 @@ async def test_nothing_is_dropped_whose_block_is_not_whole_any_more(
     pruner = pruner_of(store, url)
     (dropped,) = await pruner.turn()
     assert (dropped.day_ms, set(pruner.held)) == (DAY + DAY_MS, {DAY}), "the other day goes"
-    assert first.path in pruner.held[DAY] and "archived again" in pruner.held[DAY]
+    assert first.path in pruner.held[DAY] and "is archived anew" in pruner.held[DAY]
     assert await stand(store) == {i for i in made if i < last.first_id}
+    assert (await pruner.turn(), pruner.held) == ([], {DAY: "not all of it is in the archive yet"})
     assert [day.day_ms for day in await archived(store, opened(url))] == [DAY]
     (dropped,) = await pruner.turn()
     assert (dropped.day_ms, pruner.held, await stand(store)) == (DAY, {}, set())
@@ -179,3 +180,12 @@ async def test_a_full_disk_of_this_machine_is_trouble_that_passes(
         with pytest.raises(ObjectsUnavailable, match="no block can be made on this machine: No such file"):
             await archived(sqlite_store, opened(url))
     assert len(await archived(sqlite_store, opened(url))) == 1
+
+
+async def test_a_day_of_which_nothing_is_closed_is_nobodys_trouble(sqlite_store: Store, url: str) -> None:
+    made = await fill(sqlite_store, 5)
+    await set_state(sqlite_store, "quarantined")
+    (day,) = await archived(sqlite_store, opened(url))
+    pruner = pruner_of(sqlite_store, url)
+    assert (day.blocks, await pruner.turn(), pruner.held) == (0, [], {})
+    assert await stand(sqlite_store) == made.keys()
