@@ -20,7 +20,10 @@ def allowed_descriptors() -> int:
     most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     allowed = most if soft == resource.RLIM_INFINITY else max(soft, most)
     if soft not in (allowed, resource.RLIM_INFINITY):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        except (OSError, ValueError):  # a filter of system calls, as of a service's
+            allowed = soft
     if allowed < WANTED:
         log.warning("descriptors_short", allowed=allowed, wanted=WANTED)
     return allowed

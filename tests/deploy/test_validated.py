@@ -211,6 +211,15 @@ def test_each_pod_is_confined_and_given_time_to_end() -> None:
     assert env == {"TALLYHOOK_DRAIN_DELAY_S": str(delays["web"])}
 
 
+def test_no_secret_of_the_pages_is_committed_or_sent_to_a_builder() -> None:
+    secrets = (".env", "deploy/.env", "deploy/tls/privkey.pem", "deploy/tls/fullchain.pem", "secret.yaml")
+    ignored = run("git", "check-ignore", *secrets)
+    assert ignored.stdout.split() == list(secrets)
+    context = (ROOT / ".dockerignore").read_text().splitlines()
+    for pattern in ("deploy/tls", "**/.env"):
+        assert context.index(pattern) > context.index("!deploy"), "the last one that fits counts"
+
+
 def test_every_workload_has_a_disruption_budget_and_kustomize_names_every_file() -> None:
     every = [one for path in MANIFESTS for one in documents(path)]
     named = {kind: {one["metadata"]["name"] for one in every if one["kind"] == kind}
