@@ -33,7 +33,7 @@ class Size:
 
 
 FULL = Size(rate_per_s=60, tasks=30_000, quiet_s=60, partition_s=30, service_s=20, calm_s=6)
-OTHERS = replace(FULL, tasks=36_000)
+OTHERS = replace(FULL, tasks=40_000)
 OTHERS_SHORT = replace(FULL, tasks=18_000, quiet_s=15, service_s=8, calm_s=2)
 RATE = Size(rate_per_s=60, tasks=3_600, quiet_s=45, partition_s=0, service_s=0, calm_s=0)
 SHORT = Size(rate_per_s=60, tasks=7_000, quiet_s=15, partition_s=10, service_s=8, calm_s=2)
