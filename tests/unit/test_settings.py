@@ -116,7 +116,7 @@ def test_f24_no_command_ends_in_a_traceback(
 ) -> None:
     """`run` lets through what it does not know, so that a traceback would be this test's failure."""
     # By the command line, some of all; the next test has all of them.
-    for name, kind in refused(2 * len(WRONG) + 1):
+    for name, kind in refused(4 * len(WRONG) + 1):
         monkeypatch.setenv(name, WRONG[kind])
         code = run([*command.split(), "--json"])
         monkeypatch.delenv(name)
