@@ -137,7 +137,21 @@ class Running:
 
     async def answer(self, request: web.Request, body: bytes, asking: Asking) -> web.Response:
         """One message. Whatever protocol version it speaks, it is answered on its own, by any process."""
-        return await call_asgi(self._manager.handle_request, request, body, {ASKING: asking})
+        response = await call_asgi(self._manager.handle_request, request, body, {ASKING: asking})
+        if response.status == 400 and isinstance(response.body, bytes):
+            response.body = _without_what_was_sent(response.body)
+        return response
+
+
+def _without_what_was_sent(body: bytes) -> bytes:
+    """The package tells what is no message with all that stands there, which may be a prompt: its first line
+    says enough."""
+    try:
+        document = json.loads(body)
+        document["error"]["message"] = document["error"]["message"].partition("\n")[0]
+    except (ValueError, LookupError, TypeError):
+        return body
+    return json.dumps(document).encode()
 
 
 @contextlib.asynccontextmanager

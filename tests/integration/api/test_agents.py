@@ -227,6 +227,9 @@ async def test_what_is_no_message_is_refused(sqlite_api: Api) -> None:
         assert (await api.ask("/mcp", method, headers=JSON)).status == 405
     assert (await post(api, {"jsonrpc": "2.0", "id": 1, "method": "no/such"}))[1]["error"]["code"] == -32601
     assert (await api.ask("/mcp", "POST", data=b"{", headers=JSON | TYPE)).status == 400
+    status, document = await post(api, [CALL | {"params": {"prompts": ["secret question"]}}])
+    assert (status, document["error"]["code"]) == (400, -32602)
+    assert "secret" not in str(document)
     assert (
         await api.ask("/mcp", "POST", data=io.BytesIO(b" " * (1 << 21)), headers=JSON | TYPE)
     ).status == 413
