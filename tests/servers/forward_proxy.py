@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from tests.servers.accepting import accepting
 from tests.servers.tls import relay
 
 
@@ -24,8 +25,7 @@ class ForwardProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await self._serve(reader, writer)
+            await self._serve(reader, writer)
         finally:
             writer.close()
 
@@ -58,20 +58,6 @@ class ForwardProxy:
 @contextlib.asynccontextmanager
 async def forward_proxy(*, login: str | None = None) -> AsyncIterator[ForwardProxy]:
     """One that listens on this machine."""
-    proxy, tasks = ForwardProxy(login=login), set[asyncio.Task[None]]()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if (task := asyncio.current_task()) is not None:
-            tasks.add(task)
-        with contextlib.suppress(asyncio.CancelledError):
-            await proxy.serve(reader, writer)
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    proxy.port = listening.sockets[0].getsockname()[1]
-    try:
+    proxy = ForwardProxy(login=login)
+    async with accepting(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,6 +10,8 @@ from typing import Self
 
 import sqlalchemy as sa
 
+from tests.servers.accepting import accepting
+
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65_536
 STORED_NEW = b"SELECT 0\0"
@@ -32,7 +34,6 @@ class Proxy:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._pumps: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -48,19 +49,11 @@ class Proxy:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._accept, HOST, 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        async with accepting(self._accept) as self.port:
+            self._ready.set()
+            await self._stop.wait()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._pumps.add(task)
         self.accepted += 1
         other: asyncio.StreamWriter | None = None
         try:
@@ -74,10 +67,7 @@ class Proxy:
             finally:
                 for way in ways:
                     way.cancel()
-        except OSError:
-            pass
         finally:
-            self._pumps.discard(task)
             for end in (writer, other):
                 if end is not None:
                     end.transport.abort()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import trustme
 
+from tests.servers.accepting import accepting
+
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """With which a client of PostgreSQL asks for TLS before it begins."""
 
@@ -38,35 +40,27 @@ def make_authority(folder: Path, *names: str, ends: datetime | None = None) -> A
 @contextlib.asynccontextmanager
 async def tls_relay(target_port: int, server: ssl.SSLContext, *, asked: bool = False) -> AsyncIterator[int]:
     """A port that speaks TLS and passes all on to `target_port`; `asked`: once PostgreSQL's client asks."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                if asked:
-                    assert await reader.readexactly(8) == SSL_REQUEST
-                    writer.write(b"S")
-                    await writer.start_tls(server)
-                to_reader, to_writer = await asyncio.open_connection("127.0.0.1", target_port)
-                try:
-                    await relay((reader, writer), (to_reader, to_writer))
-                finally:
-                    to_writer.close()
-        finally:
+            if asked:
+                assert await reader.readexactly(8) == SSL_REQUEST
+                writer.write(b"S")
+                await writer.start_tls(server)
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", target_port)
+            try:
+                await relay((reader, writer), (to_reader, to_writer))
+            finally:
+                to_writer.close()
+        except asyncio.CancelledError:
             # An end in order waits for the other side's, for longer than the test is there.
-            (writer.transport.abort if task.cancelling() else writer.close)()
+            writer.transport.abort()
+            raise
+        finally:
+            writer.close()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=None if asked else server)
-    try:
-        yield int(listening.sockets[0].getsockname()[1])
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with accepting(serve, tls=None if asked else server) as port:
+        yield port
 
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
