@@ -3,6 +3,7 @@ through `migrate` and `migrate --finish`, under load. Nothing is lost, doubled o
 answers all the while, and what is bought at an API of either version is posted to where its results go."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import time
@@ -126,9 +127,10 @@ class Watch:
             try:
                 async with asyncio.timeout(1):
                     reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    is_up = (await reader.read()).startswith(b"HTTP/1.1 200")
-                    writer.close()
+                    # Also when it answers too late: nobody else closes it.
+                    with contextlib.closing(writer):
+                        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                        is_up = (await reader.read()).startswith(b"HTTP/1.1 200")
             except (OSError, TimeoutError):
                 is_up = False
             now_s = time.monotonic()
