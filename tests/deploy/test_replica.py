@@ -1,9 +1,10 @@
 """A streaming standby: lists and exports are read there, and it takes the primary's place in mid-run."""
 
 import asyncio
+import contextlib
 import json
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,74 +62,74 @@ async def tallyhook(stack: Stack, *arguments: str) -> Any:
     return await asyncio.to_thread(stack.tallyhook, *arguments)
 
 
-async def test_lists_reports_and_exports_are_read_at_the_replica(
-    tmp_path: Path, postgres: PostgresServer, start_valkey: StartValkey
-) -> None:
-    """While it replays nothing, they show what was there before; all else sees what is. The doctor knows."""
+@contextlib.asynccontextmanager
+async def replicated(tmp_path: Path, postgres: PostgresServer) -> AsyncIterator[tuple[str, str, str]]:
+    """A database with its tables; URLs of it, of a standby's server, and of the same database there."""
     url = postgres.create_database()
     try:
         await asyncio.to_thread(migrate_by_command, tmp_path, url)
         with postgres.standby() as standby:
-            read_url = postgres.same_database(url, standby)
-            env = {"DATABASE_READ_URL": read_url}
-            async with running_stack(tmp_path, url, start_valkey().url, *EMULATOR, env=env) as stack:
-                stack.start("api")
-                token = await stack.token("read")
-                await stack.submit(COUNT)
-                await stack.until_finished()
-                settings = load_settings(_env_file=None, DATABASE_URL=url, **env)
-
-                async def caught_up() -> bool:
-                    return " 0 bytes of WAL" in (await check_replica(settings))[0].detail
-
-                await execute(read_url, "SELECT 1")
-                await stack.until(caught_up, "a replica that has it all")
-                exported = await tallyhook(stack, "export", stack.run_id)
-                assert len(exported.stdout.splitlines()) == COUNT
-                await execute(read_url, "SELECT pg_wal_replay_pause()")
-                first = stack.run_id
-                await stack.submit(3, begin=False)
-                assert await tasks_by_api(stack, token, first) > 0
-                assert await tasks_by_api(stack, token, stack.run_id) == 0, "read at the replica"
-                assert (await tallyhook(stack, "status", stack.run_id)).returncode == 0
-                for command in ("export", "report"):
-                    assert (await tallyhook(stack, command, stack.run_id)).returncode == 1, command
-                (check,) = await check_replica(settings)
-                assert check.state == "ok"
-                assert " 0 bytes" not in check.detail
-                await execute(read_url, "SELECT pg_wal_replay_resume()")
-                await stack.until(caught_up, "the replica's return")
-                assert (await tallyhook(stack, "report", stack.run_id)).returncode == 0
-                assert await tasks_by_api(stack, token, stack.run_id) == 3
+            yield url, standby, postgres.same_database(url, standby)
     finally:
         postgres.drop_database(url)
+
+
+async def test_lists_reports_and_exports_are_read_at_the_replica(
+    tmp_path: Path, postgres: PostgresServer, start_valkey: StartValkey
+) -> None:
+    """While it replays nothing, they show what was there before; all else sees what is. The doctor knows."""
+    async with replicated(tmp_path, postgres) as (url, _, read_url):
+        env = {"DATABASE_READ_URL": read_url}
+        async with running_stack(tmp_path, url, start_valkey().url, *EMULATOR, env=env) as stack:
+            stack.start("api")
+            token = await stack.token("read")
+            await stack.submit(COUNT)
+            await stack.until_finished()
+            settings = load_settings(_env_file=None, DATABASE_URL=url, **env)
+
+            async def caught_up() -> bool:
+                return " 0 bytes of WAL" in (await check_replica(settings))[0].detail
+
+            await execute(read_url, "SELECT 1")
+            await stack.until(caught_up, "a replica that has it all")
+            exported = await tallyhook(stack, "export", stack.run_id)
+            assert len(exported.stdout.splitlines()) == COUNT
+            await execute(read_url, "SELECT pg_wal_replay_pause()")
+            first = stack.run_id
+            await stack.submit(3, begin=False)
+            assert await tasks_by_api(stack, token, first) > 0
+            assert await tasks_by_api(stack, token, stack.run_id) == 0, "read at the replica"
+            assert (await tallyhook(stack, "status", stack.run_id)).returncode == 0
+            for command in ("export", "report"):
+                assert (await tallyhook(stack, command, stack.run_id)).returncode == 1, command
+            (check,) = await check_replica(settings)
+            assert check.state == "ok"
+            assert " 0 bytes" not in check.detail
+            await execute(read_url, "SELECT pg_wal_replay_resume()")
+            await stack.until(caught_up, "the replica's return")
+            assert (await tallyhook(stack, "report", stack.run_id)).returncode == 0
+            assert await tasks_by_api(stack, token, stack.run_id) == 3
 
 
 async def test_a_replica_that_hears_nothing_tells_how_old_it_is(
     tmp_path: Path, postgres: PostgresServer
 ) -> None:
     """It has replayed all that it got, and is no less behind for that."""
-    url = postgres.create_database()
-    try:
-        await asyncio.to_thread(migrate_by_command, tmp_path, url)
-        with postgres.standby() as standby:
-            read_url = postgres.same_database(url, standby)
-            store = Store(Database(read_url), read_answer)
-            try:
-                await execute(url, "CREATE TABLE seen ()")
-                await eventually(lambda: answers(read_url, "TABLE seen"))
-                assert (await store.replica.replay()).behind_s == 0
-                for statement in ("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"):
-                    await execute(standby, statement)
+    async with replicated(tmp_path, postgres) as (url, standby, read_url):
+        store = Store(Database(read_url), read_answer)
+        try:
+            await execute(url, "CREATE TABLE seen ()")
+            await eventually(lambda: answers(read_url, "TABLE seen"))
+            assert (await store.replica.replay()).behind_s == 0
+            for statement in ("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"):
+                await execute(standby, statement)
 
-                async def old() -> bool:
-                    return (await store.replica.replay()).behind_s > 1
+            async def old() -> bool:
+                return (await store.replica.replay()).behind_s > 1
 
-                await eventually(old)
-            finally:
-                await store.close()
-    finally:
-        postgres.drop_database(url)
+            await eventually(old)
+        finally:
+            await store.close()
 
 
 async def answers(url: str, statement: str) -> bool:
