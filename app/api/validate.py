@@ -101,12 +101,7 @@ async def read_body(
     media_type = request.content_type if "Content-Type" in request.headers else JSON
     if isinstance(route.body, Uploads) and media_type in route.body.media_types:
         return Upload(media_type, _lively_chunks(request), request.headers, request.content)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(
-            UNSUPPORTED_MEDIA_TYPE,
-            "bodies are not taken compressed: send it as it is",
-            headers={"Accept-Encoding": "identity"},
-        )
+    refuse_compressed(request.headers)
     if isinstance(route.body, Uploads):
         taken = [*route.body.media_types, *([JSON] if route.body.json else [])]
         model = route.body.json
@@ -159,6 +154,16 @@ def _no_json(error: ValidationError) -> Problem | None:
     (fault,) = error.errors(include_input=False, include_url=False)
     is_json = fault["type"] != "json_invalid"
     return None if is_json else Problem(MALFORMED, f"the body is no JSON: {fault['ctx']['error']}")
+
+
+def refuse_compressed(headers: Mapping[str, str]) -> None:
+    """Raises Problem, which names what is taken instead."""
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            "bodies are not taken compressed: send it as it is",
+            headers={"Accept-Encoding": "identity"},
+        )
 
 
 async def read_whole(request: web.BaseRequest, bytes_max: int, *, is_stream: bool = False) -> bytes:

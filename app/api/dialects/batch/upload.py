@@ -7,9 +7,9 @@ from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http import HttpProcessingError
 
 from app.api.dialects.batch.errors import wrong
-from app.api.problems import MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
+from app.api.problems import MALFORMED, TOO_LARGE, Problem
 from app.api.route import Call, Params, Upload
-from app.api.validate import arriving
+from app.api.validate import arriving, refuse_compressed
 from app.config import DEFAULT_ACCOUNT
 from app.domain.task import new_id
 from app.store.write.batch_files import PIECE_BYTES
@@ -37,12 +37,7 @@ class _Read:
 
 async def receive(call: Call[Params, Upload]) -> str:
     """Keep the file of a form; its id. Raises Problem, and then nothing of it is kept."""
-    if call.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(
-            UNSUPPORTED_MEDIA_TYPE,
-            "bodies are not taken compressed: send it as it is",
-            headers={"Accept-Encoding": "identity"},
-        )
+    refuse_compressed(call.headers)
     read = _Read(new_id(call.parts.clock()))
     is_kept = False
     try:
