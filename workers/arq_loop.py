@@ -10,9 +10,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.config import ConfigError
 from app.queue import open_pool
+from app.waiting import set_within
 from workers.arq_settings import Worker, hear, make_worker
 from workers.context import Context
-from workers.periodic import cancel_all, sleep_until
+from workers.periodic import cancel_all
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ async def run_arq(context: Context, redis_url: str) -> None:
             log.warning("queue_lost", error=type(error).__name__)
         if asyncio.get_running_loop().time() - started > RESTART_MAX_S:
             wait_s = RESTART_FIRST_S
-        await sleep_until(wait_s * (0.5 + context.jitter() / 2), context.stopping)
+        await set_within(context.stopping, wait_s * (0.5 + context.jitter() / 2))
         wait_s = min(wait_s * 2, RESTART_MAX_S)
 
 

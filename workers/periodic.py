@@ -4,7 +4,6 @@ A turn that fails is tried again at its next time. app/background_tasks.py keeps
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from app.ports import StoreUnavailable
+from app.waiting import set_within
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +58,7 @@ async def run_every(
         finally:
             if watch is not None:
                 watch.note_turn(name, time.monotonic() - began_s, rows, failed=failed, ended_s=time.time())
-        await sleep_until(every_s, stopping)
-
-
-async def sleep_until(wait_s: float, stopping: asyncio.Event) -> None:
-    """Sleep for `wait_s`, or until `stopping`."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await stopping.wait()
+        await set_within(stopping, every_s)
 
 
 async def cancel_all(tasks: Iterable["asyncio.Task[Any]"], *, within_s: float = 0.0) -> None:

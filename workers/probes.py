@@ -14,8 +14,8 @@ from aiohttp import web
 from app.config import ConfigError
 from app.signals.scrape import readiness
 from app.store.write.health import RUNS_WITHIN_MS
+from app.waiting import set_within
 from workers.context import Context
-from workers.periodic import sleep_until
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ async def heartbeat_file(context: Context, probes: Probes) -> AsyncIterator[None
 async def _touch(file: Path, context: Context, probes: Probes) -> None:
     is_written = True
     while not context.stopping.is_set():
-        await sleep_until(TOUCH_EVERY_S, context.stopping)
+        await set_within(context.stopping, TOUCH_EVERY_S)
         if not probes.is_alive:
             continue
         try:

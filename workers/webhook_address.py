@@ -12,7 +12,7 @@ import structlog
 from app.config import Settings
 from app.provider.client import Client
 from app.store import Store
-from workers.periodic import sleep_until
+from app.waiting import set_within
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class WebhookAddress:
     async def until_known(self, stopping: asyncio.Event) -> None:
         """Wait until the address is known, or until a stop. Raises StoreUnavailable."""
         while not await self.refresh() and not stopping.is_set():
-            await sleep_until(LOOK_EVERY_S, stopping)
+            await set_within(stopping, LOOK_EVERY_S)
 
     def _has_waited(self) -> bool:
         if self._wait_until_s is None:

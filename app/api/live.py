@@ -17,6 +17,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from app.waiting import set_within
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -102,7 +104,7 @@ class Looks(Generic[T]):
             found, news = self._seen, self._news
             while not self._stopping.is_set() and time.monotonic() < ends_s:
                 yield found
-                await _set_within(news, HEARTBEAT_S - is_silent())
+                await set_within(news, HEARTBEAT_S - is_silent())
                 found, news = self._seen, self._news
 
     @contextlib.contextmanager
@@ -128,7 +130,7 @@ class Looks(Generic[T]):
             except Exception as error:  # the next look may succeed; meanwhile heartbeats go on
                 log.info("api_events_wait", error=type(error).__name__)
             self._tell()
-            await _set_within(self._stopping, max(EVERY_S, REST_FACTOR * (time.monotonic() - begun_s)))
+            await set_within(self._stopping, max(EVERY_S, REST_FACTOR * (time.monotonic() - begun_s)))
         self._looking = self._seen = None
         self._tell()
 
@@ -183,9 +185,3 @@ def _known(last_event_id: str) -> frozenset[str]:
         return frozenset()
     starts = range(0, len(last_event_id), DIGEST_CHARS)
     return frozenset(last_event_id[n : n + DIGEST_CHARS] for n in starts)
-
-
-async def _set_within(event: asyncio.Event, wait_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, wait_s)):
-            await event.wait()

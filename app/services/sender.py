@@ -5,7 +5,6 @@ time before which it is not claimed, so that a killed process forgets nothing.
 """
 
 import asyncio
-import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from app.limits import Limits, to_ms
 from app.ports import Clock, CreateAnswer, Jitter, Provider
 from app.services.admission import Admission
 from app.services.reachability import Reachability
+from app.waiting import set_within
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -371,9 +371,7 @@ class Sender:
     async def _record(self) -> None:
         """Record ended sends in groups, and keep the lease while doing so."""
         while not self._all_sent:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_EVERY_S):
-                    await self._flush_now.wait()
+            await set_within(self._flush_now, FLUSH_EVERY_S)
             self._flush_now.clear()
             # Shielded: being cancelled must not cut a commit in two.
             self._flushing = asyncio.create_task(self._flush())

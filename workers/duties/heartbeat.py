@@ -12,8 +12,9 @@ from app.domain.notices.notice import RETRY_MAX_MS
 from app.ports import StoreUnavailable
 from app.store.write.future_times import Longest
 from app.store.write.polls import POLL_BACKOFF_STEPS
+from app.waiting import set_within
 from workers.context import Context
-from workers.periodic import run_every, sleep_until
+from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ async def read_time(context: Context, clock: DatabaseClock) -> None:
             await clock.read(context.store.health.database_ms)
         except StoreUnavailable as error:
             log.warning("store_unavailable", work="read_time", error=str(error)[:200])
-            await sleep_until(AGAIN_S, context.stopping)
+            await set_within(context.stopping, AGAIN_S)
         else:
             return
 

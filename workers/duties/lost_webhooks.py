@@ -4,8 +4,9 @@ import structlog
 
 from app.provider.webhook_state import read_acknowledged
 from app.services.lost_webhooks import LostWebhookSearch
+from app.waiting import set_within
 from workers.context import Context
-from workers.periodic import run_every, sleep_until
+from workers.periodic import run_every
 
 log = structlog.get_logger(__name__)
 
@@ -31,5 +32,5 @@ async def run_lost_webhook_search(context: Context) -> None:
 
     every_s = max(settings.sweep_every_s, settings.ack_grace_s / LOOKS_PER_GRACE)
     # The first look goes back a day; a process that is started over and over need not begin with it.
-    await sleep_until(every_s, context.stopping)
+    await set_within(context.stopping, every_s)
     await run_every(judge, name="acked", every_s=every_s, stopping=context.stopping, watch=context.signals)

@@ -1,7 +1,5 @@
 """Tools that read runs: which there are, how one goes on, what it came to."""
 
-import asyncio
-import contextlib
 import time
 from typing import Annotated
 
@@ -23,6 +21,7 @@ from app.store.read.run_pages import TimedRun
 from app.views.runs import is_finished, is_halted
 from app.views.waiting import waiting_lines
 from app.views.workers import workers_document
+from app.waiting import set_within
 
 LOOK_EVERY_S = 0.5
 WAIT_MAX_S = 25
@@ -81,9 +80,7 @@ async def watch_run(call: Call[WatchParams, None]) -> WatchedRun:
         stopping = call.parts.stopping
         if is_over or left_s <= 0 or stopping.is_set() or call.is_gone():
             return await _watched(call, timed, progress)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(LOOK_EVERY_S, left_s)):
-                await stopping.wait()
+        await set_within(stopping, min(LOOK_EVERY_S, left_s))
 
 
 async def _watched(call: Call[WatchParams, None], timed: TimedRun, progress: RunProgress) -> WatchedRun:

@@ -3,7 +3,6 @@ late, as the protocol is.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from app.api.mcp.server import agent_server
 from app.api.route import Caller
 from app.domain.task import new_id
 from app.ports import Clock
+from app.waiting import set_within
 
 LINE_BYTES_MAX = 1 << 20
 LAST_ANSWERS_S = 30.0
@@ -43,9 +43,7 @@ class Wire:
                 yield _UNREADABLE
                 continue
             if not line:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LAST_ANSWERS_S):
-                        await self._all_answered.wait()
+                await set_within(self._all_answered, LAST_ANSWERS_S)
                 return
             if (request_id := _id_in(line, is_request=True)) is not None:
                 self._open.add(request_id)

@@ -5,7 +5,6 @@ that this process believes about the destination outlives it. Raises UserError f
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from app.logger import get_logger
 from app.ports import Jitter, ObjectsRefused, ObjectsUnavailable
 from app.store.read.exports import Row
 from app.store.read.settled import SettledPage
+from app.waiting import set_within
 
 log = get_logger(__name__)
 
@@ -204,6 +204,4 @@ class Follower:
         )
 
     async def _pause(self, wait_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._stopping.wait()
+        await set_within(self._stopping, wait_s)

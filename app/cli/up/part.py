@@ -1,7 +1,6 @@
 """One process of `tallyhook up`: started, listened to, started again when it ends by itself."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from app.cli.up.lines import Lines, Reader
 from app.cli.up.ports import is_free
 from app.errors import UserError
 from app.local.processes import Process, Processes
+from app.waiting import set_within
 
 START_WITHIN_S = 60.0
 """A loaded machine needs 10 s; a migration of the embedded database comes before."""
@@ -167,9 +167,7 @@ class Parts:
     async def _read_to_its_end(self, part: Part) -> bool:
         """Whether it was ready: what it printed last may not have been read yet. A child that outlives it
         holds the pipe."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await part.ended.wait()
+        await set_within(part.ended, 1.0)
         return part.is_ready
 
     async def _failed(self, part: Part, what: str) -> UserError:

@@ -5,12 +5,12 @@ whatever was not woken, so a slow, full or dead Redis costs a delay and never a 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Protocol
 
 import structlog
 
 from app.background_tasks import keep_running
+from app.waiting import set_within
 from app.web.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -81,9 +81,7 @@ class Waker:
         while True:
             await self._has_pending.wait()
             if not self._closing:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._delay_s):
-                        await self._has_full_wake.wait()
+                await set_within(self._has_full_wake, self._delay_s)
             ids = [self._pending.popleft() for _ in range(self._due_count())]
             if ids:
                 await self._enqueue_wake(ids)

@@ -7,7 +7,6 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 import structlog
@@ -19,6 +18,7 @@ from app.domain.delivery import RawDelivery
 from app.limits import Limits
 from app.ports import Clock
 from app.provider.signature import RefusalReason, Refused, Verified, answer_challenge, ill_formed, verify
+from app.waiting import set_within
 from app.web.metrics import Metrics
 from app.web.receiver.acknowledgement import acknowledge, acknowledgement_bytes
 from app.web.receiver.body import (
@@ -161,9 +161,7 @@ class Receiver:
 
     async def wait_until_idle(self, within_s: float) -> None:
         """Wait until every delivery that has begun to arrive is answered; `within_s` at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._is_idle.wait()
+        await set_within(self._is_idle, within_s)
 
     async def handle_expect(self, request: web.Request) -> web.StreamResponse | None:
         """For a sender that waits for 100 Continue before it sends the body: what is refused by its head is
